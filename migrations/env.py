@@ -1,0 +1,56 @@
+"""How alembic reaches the database: the connection that qa gives it, or the configured one."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import context
+from sqlmodel import SQLModel
+
+from qacli import models, schema
+
+assert models.QuestionAnswer  # noqa: S101 - imported for the table it registers
+
+
+def number(_context: Any, _revision: Any, directives: list[Any]) -> None:  # noqa: ANN401 - alembic's
+    """Name a new revision by the next number: their order is the order of their names."""
+    for directive in directives:
+        directive.rev_id = f"{int(schema.head()) + 1:04}"
+
+
+OPTIONS: dict[str, Any] = {
+    "target_metadata": SQLModel.metadata,
+    "render_as_batch": True,  # SQLite cannot alter most of a table in place
+    "process_revision_directives": number,
+}
+
+
+def run_offline() -> None:
+    """Print the SQL."""
+    from qacli.config import load_settings
+
+    url = context.config.get_main_option("sqlalchemy.url") or load_settings().database
+    context.configure(url=url, literal_binds=True, dialect_opts={"paramstyle": "named"}, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_on(connection: sa.Connection) -> None:
+    """Run what is pending, one process at a time."""
+    context.configure(connection=connection, **OPTIONS)
+    with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.POSTGRES_LOCK)))
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    run_offline()
+elif (given := context.config.attributes.get("connection")) is not None:
+    run_on(given)
+else:
+    from qacli.config import load_settings
+    from qacli.store import engine_for
+
+    with engine_for(load_settings().database).connect() as opened:
+        run_on(opened)
+        opened.commit()

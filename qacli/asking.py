@@ -1,0 +1,179 @@
+"""The use case: a question in, a recorded answer out. Joins provider, outbox and store.
+
+The order is what keeps the promise: noted in the outbox, asked, each piece noted as it arrives,
+the outcome noted, kept in the database, and only then dropped from the outbox. Whatever happens
+in between, the next command finds either the record or the note.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from qacli.errors import DatabaseError, Interrupted, QaError, RecordRefused
+from qacli.exchange import Ask, Outcome, Status, now
+from qacli.outbox import Journal, Outbox
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from qacli.provider import Provider, Reply
+    from qacli.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What is needed to ask and keep.
+
+    Attributes:
+        provider: Gives a provider for a question's model.
+        outbox: Where questions wait for the database; None asks without keeping anything.
+        store: Opens the history, or gives the open one; called only when an answer is to be kept,
+            so that a request need not wait until the database layer is loaded.
+    """
+
+    provider: Callable[[Ask], "Provider"]
+    outbox: Outbox | None
+    store: Callable[[], "Store"]
+
+    def ask(self, ask: Ask, *, reserve: bool = False, whole_answer: bool = False) -> "Exchange":
+        """An exchange to be entered and read; see there.
+
+        Args:
+            ask: The question.
+            reserve: Keep a record in the state `asking` first, so that it has an id at once; then
+                a database that is down is an error before anything is asked.
+            whole_answer: Ask for the answer in one piece instead of a stream.
+        """
+        return Exchange(self, ask, reserve=reserve, whole_answer=whole_answer)
+
+
+class Exchange:
+    """One question being asked: enter it, read the answer's text from it, and it is kept.
+
+    However the `with` block ends, the outcome is recorded: the whole answer, or what had arrived
+    and why there is no more.
+
+    Attributes:
+        ask: The question.
+        outcome: What became of it; complete after the block.
+        record_id: The record's id, once the database has given it one.
+        undelivered: Why the database has not got it yet; it waits in the outbox then.
+    """
+
+    def __init__(self, asking: Asking, ask: Ask, *, reserve: bool, whole_answer: bool) -> None:
+        self.ask = ask
+        self.outcome = Outcome()
+        self.record_id: int | None = None
+        self.undelivered: DatabaseError | None = None
+        self._asking = asking
+        self._reserve = reserve
+        self._whole_answer = whole_answer
+        self._answered_at: datetime | None = None
+        self._journal: Journal | None = None
+        self._reply: Reply | None = None
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        self._provider = self._asking.provider(self.ask)
+        if self._asking.outbox is not None:
+            self._journal = self._asking.outbox.open()
+            try:
+                self._journal.begin(self.ask)
+                if self._reserve:
+                    self.record_id = self._asking.store().keep(self.ask, self.outcome)
+            except BaseException:
+                self._journal.discard()
+                raise
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        from qacli.provider import Reply
+
+        self._reply = Reply()
+        self._started = time.monotonic()
+        for text in self._provider.stream(self.ask, self._reply, whole_answer=self._whole_answer):
+            if self.outcome.first_token_ms is None:
+                self.outcome.first_token_ms = self._elapsed_ms()
+            if self._journal is not None:
+                self._journal.text(self.ask.uid, text)
+            yield text
+        self.outcome.latency_ms = self._elapsed_ms()
+        self._answered_at = now()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._conclude(error)
+        if self._journal is None:
+            return
+        in_outbox = True
+        try:
+            self._journal.finish(self.ask.uid, self.outcome)
+        except OSError:
+            in_outbox = False  # the disk is full, say: the database may still take it
+        try:
+            self.record_id = self._asking.store().keep(self.ask, self.outcome)
+        except DatabaseError as failure:
+            self.undelivered = failure
+            self._journal.close()
+            if not in_outbox:
+                raise DatabaseError(
+                    f"The answer could not be kept: the outbox cannot be written, and {failure}",
+                    "Save what was shown, and make room on the disk.",
+                ) from error
+        else:
+            self._journal.discard()
+        if isinstance(error, QaError):
+            error.record_id = self.record_id
+
+    def _elapsed_ms(self) -> int:
+        return round((time.monotonic() - self._started) * 1000)
+
+    def _conclude(self, error: BaseException | None) -> None:
+        """Settle the outcome: an answer that is complete is one, whatever happened since."""
+        outcome, reply = self.outcome, self._reply
+        if outcome.latency_ms is None and self._started:
+            outcome.latency_ms = self._elapsed_ms()
+        if reply is not None:
+            outcome.answer = reply.text or None
+            outcome.model = reply.model
+            outcome.provider_response_id = reply.response_id
+            outcome.finish_reason = reply.finish_reason
+            outcome.prompt_tokens = reply.prompt_tokens
+            outcome.completion_tokens = reply.completion_tokens
+        if self._answered_at is not None:
+            outcome.status = Status.ANSWERED
+            outcome.answered_at = self._answered_at
+        elif isinstance(error, QaError) and not isinstance(error, Interrupted):
+            outcome.status = Status.FAILED
+            outcome.error = f"{error.kind}: {error.what}"
+        elif error is None or not isinstance(error, Exception) or isinstance(error, Interrupted):
+            outcome.status = Status.INTERRUPTED
+            outcome.error = "interrupted: stopped before the answer was complete"
+        else:
+            outcome.status = Status.FAILED
+            outcome.error = f"unexpected: {type(error).__name__}"
+
+
+def deliver(outbox: Outbox, store: "Store") -> int:
+    """Bring what other processes left in the outbox into the history; returns how many.
+
+    Raises:
+        DatabaseError: The database is gone; all that it has not got stays in the outbox.
+    """
+    delivered = 0
+    for journal in outbox.left_behind():
+        try:
+            for entry in journal.entries():
+                store.keep(entry.ask, entry.outcome())
+                delivered += 1
+        except RecordRefused:
+            journal.set_aside()
+        else:
+            journal.discard()
+    return delivered

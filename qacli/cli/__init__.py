@@ -1,0 +1,104 @@
+"""The Typer face: reads the command line, calls the use cases, and turns errors into exit codes.
+
+Each command has a file of its own that is quick to import; what a command needs beyond that, it
+imports when it runs, so that `qa --help` does not wait for a database layer.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from qacli import __version__
+from qacli.cli import ask, listing, migrate, serve, show
+from qacli.cli.terminal import Terminal
+from qacli.errors import Interrupted, QaError
+
+EXIT_CODES = {
+    0: "done",
+    1: "unexpected: a mistake in qa",
+    2: "usage: an option or the question cannot be used",
+    3: "configuration: no model, or a key that is missing or rejected",
+    4: "not found: no such record",
+    5: "the provider refused the request (4xx)",
+    6: "the provider is unreachable, overloaded or timed out, or its answer is broken",
+    7: "the database cannot be used",
+    130: "interrupted",
+    141: "the reader of the output closed it",
+}
+
+EPILOG = (
+    "\b\nExamples:\n"
+    '  qa ask "Who am I?"\n'
+    '  git diff | qa ask "Review this"\n'
+    "  qa show last\n"
+    "  qa list --limit 50\n"
+    "\n\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
+)
+
+app = typer.Typer(
+    name="qa",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+ask.register(app)
+show.register(app)
+listing.register(app)
+migrate.register(app)
+serve.register(app)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if value:
+        print(f"qa {__version__}")  # noqa: T201 - the terminal is not set up yet
+        raise typer.Exit
+
+
+@app.callback()
+def qa(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Ask a language model; keep every question and answer; find them again."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the program without ending the process; returns the exit code."""
+    command = typer.main.get_command(app)
+    terminal = Terminal.of_process()
+    try:
+        code = command.main(arguments, prog_name="qa", standalone_mode=False)
+    except QaError as error:
+        terminal.error(error)
+        code = error.exit_code
+    except TyperException as error:
+        terminal.usage(error)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = Interrupted.exit_code
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        terminal.error(
+            QaError(
+                f"Something went wrong that should not have: {type(error).__name__}: {error}.",
+                "Please report it, with what `qa --debug ...` shows.",
+            )
+        )
+        code = QaError.exit_code
+    else:
+        code = code if isinstance(code, int) else 0
+    return terminal.finish(code)
+
+
+def main() -> NoReturn:
+    """`qa`, as it is installed."""
+    sys.exit(run(sys.argv[1:]))

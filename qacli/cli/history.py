@@ -1,0 +1,37 @@
+"""The history as the commands open it: with what waits in the outbox delivered first."""
+
+from typing import TYPE_CHECKING
+
+from qacli.cli.terminal import Terminal
+from qacli.config import Settings
+from qacli.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from qacli.store import Store
+
+
+def open_history(settings: Settings, terminal: Terminal) -> "Store":
+    """The store, up to date with what earlier commands could not deliver.
+
+    Raises:
+        DatabaseError: It cannot be used; says how much is waiting for it.
+    """
+    from qacli.asking import deliver
+    from qacli.outbox import Outbox
+    from qacli.store import Store
+
+    outbox = Outbox(settings.outbox_path)
+    try:
+        store = Store.open(settings.database)
+        if delivered := deliver(outbox, store):
+            terminal.note(f"Delivered from the outbox: {counted(delivered, 'question')}.")
+    except DatabaseError as error:
+        if waiting := len(outbox.waiting()):
+            error.todo += f" {counted(waiting, 'question')} will be delivered once it works."
+        raise
+    return store
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is due."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

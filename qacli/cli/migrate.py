@@ -1,0 +1,120 @@
+"""`qa migrate`: the schema of the history."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qacli.cli.options import AsJson
+from qacli.cli.terminal import Terminal
+from qacli.config import load_settings, without_password
+from qacli.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from qacli.store import Store
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa migrate                    to the newest revision\n"
+    "  qa migrate status             where it is, and what is pending\n"
+    "  qa migrate to 0001            to a revision, up or down; base is nothing at all\n"
+    "  qa migrate --sql              print the SQL instead of running it\n"
+    '  qa migrate new -m "Add ..."   for developers: a revision from the changed tables'
+)
+
+AsSql = Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")]
+
+commands = typer.Typer(rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="migrate", epilog=EPILOG)
+
+
+@commands.callback(invoke_without_command=True)
+def migrate(context: typer.Context, *, sql: AsSql = False) -> None:
+    """Bring the database's schema to the newest revision."""
+    if context.invoked_subcommand is None:
+        _go("head", sql=sql, confirmed=True)
+
+
+@commands.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show the current revision and what is pending."""
+    from qacli import schema
+
+    terminal = Terminal.of_process()
+    store = _store()
+    revision = store.revision() if store.exists() else None
+    pending = schema.pending(revision)
+    if as_json:
+        terminal.json({"current": revision, "head": schema.head(), "pending": pending})
+        return
+    terminal.line(f"database  {without_password(store.url)}")
+    terminal.line(f"current   {revision or 'base (no schema yet)'}")
+    terminal.line(f"pending   {', '.join(pending) or 'nothing'}")
+
+
+@commands.command()
+def to(
+    revision: Annotated[str, typer.Argument(help="A revision's number, head, or base.")],
+    *,
+    sql: AsSql = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go down without being asked.")] = False,
+) -> None:
+    """Go to a revision, up or down. Going down loses what the newer schema held."""
+    _go(revision, sql=sql, confirmed=yes)
+
+
+@commands.command()
+def new(
+    message: Annotated[str, typer.Option("--message", "-m", help="What the revision does.")],
+) -> None:
+    """Write a new revision from the difference between the tables' classes and the database."""
+    from qacli import schema
+
+    if not schema.in_checkout():
+        raise InvalidRequest(
+            "New revisions are made in the source of qa, and this is an installed copy.",
+            "Run it in a checkout: uv run qa migrate new -m ...",
+        )
+    with _store().migrating() as connection:
+        schema.upgrade(connection)
+        made = schema.create(connection, message)
+    Terminal.of_process().line(str(made))
+
+
+def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
+    from qacli import schema
+
+    terminal = Terminal.of_process()
+    target = schema.resolve(revision)
+    store = _store()
+    current = store.revision() if store.exists() else None
+    if sql:
+        if target != (current or "base"):
+            schema.script(store.url, current, target)
+        return
+    down = current is not None and schema.is_down(current, target)
+    if down and not confirmed:
+        _confirm(f"Going down from {current} to {target} loses what the newer schema held.")
+    with store.migrating() as connection:
+        (schema.downgrade if down else schema.upgrade)(connection, target)
+    if target == (current or "base"):
+        terminal.line(f"Already at {target}.")
+    else:
+        terminal.line(f"From {current or 'base'} to {target}.")
+
+
+def _confirm(what: str) -> None:
+    import sys
+
+    if not sys.stdin.isatty():
+        raise InvalidRequest(what, "If you mean it, say --yes.")
+    typer.confirm(f"{what} Go on?", abort=True, err=True)
+
+
+def _store() -> "Store":
+    from qacli.store import Store
+
+    return Store(load_settings().database)

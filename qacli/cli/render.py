@@ -1,0 +1,214 @@
+"""What a person sees: tables, a record, an answer's Markdown. The only code that imports rich.
+
+Text that comes from a model or a file can hold escape sequences that would move the cursor or
+retitle the window; whatever is shown on a terminal goes through `safe` first.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from qacli.cli.listing import Format
+from qacli.cli.terminal import Terminal
+from qacli.exchange import FIELDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qacli.models import QuestionAnswer
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+FRAMES_PER_SECOND = 12
+PREVIEW = 200
+
+
+def safe(text: str) -> str:
+    """The text without characters that control a terminal instead of showing on it."""
+    return CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, length: int = PREVIEW) -> str:
+    """The start of a text in one line."""
+    start = " ".join(safe(text[: length * 2]).split())
+    return start if len(start) <= length else start[: length - 1] + "…"
+
+
+def print_records(records: Iterator["QuestionAnswer"], output: Format, terminal: Terminal) -> None:
+    """Print records as they come; nothing is held back but one page of a table."""
+    if output is Format.TABLE:
+        _print_table(records, terminal)
+    elif output is Format.JSON:
+        _print_array(records, terminal)
+    elif output is Format.JSONL:
+        for record in records:
+            terminal.line(json.dumps(record.document(), ensure_ascii=False))
+    else:
+        writer = csv.DictWriter(_Lines(terminal), FIELDS, lineterminator="\n")
+        writer.writeheader()
+        for record in records:
+            fields = record.document()
+            for name in ("params", "tags"):
+                fields[name] = json.dumps(fields[name], ensure_ascii=False)
+            writer.writerow(fields)
+
+
+def _print_array(records: Iterator["QuestionAnswer"], terminal: Terminal) -> None:
+    before = "["
+    for record in records:
+        terminal.write(before + json.dumps(record.document(), ensure_ascii=False))
+        before = ",\n "
+    terminal.line("]" if before != "[" else "[]")
+
+
+def _print_table(records: Iterator["QuestionAnswer"], terminal: Terminal) -> None:
+    """Aligned to the width on a terminal; elsewhere a line of tab-separated fields a record."""
+    if not terminal.interactive:
+        for record in records:
+            when, answer = record.created_at.isoformat(timespec="seconds"), record.answer or ""
+            texts = (" ".join(text.split()) for text in (record.question, answer))
+            terminal.line("\t".join([str(record.id), when, record.status.value, *texts]))
+        return
+    from shutil import get_terminal_size
+
+    rows = [
+        (
+            str(record.id),
+            f"{record.created_at.astimezone():%Y-%m-%d %H:%M}",
+            one_line(record.question),
+            one_line(record.answer or record.error or "", PREVIEW * 2)
+            if record.status == "answered"
+            else f"({record.status.value}) {one_line(record.answer or record.error or '')}",
+        )
+        for record in records
+    ]
+    if not rows:
+        terminal.note('Nothing has been asked yet. Ask something: qa ask "Who am I?"')
+        return
+    rows.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
+    width = get_terminal_size().columns
+    fixed = max(len(row[0]) for row in rows), 16
+    left = max(width - sum(fixed) - 6, 20)
+    question = min(max(_cells(row[2]) for row in rows), left * 2 // 5)
+    widths = (*fixed, question, max(left - question, 8))
+    for row in rows:
+        cells = (_fit(text, cells) for text, cells in zip(row, widths, strict=True))
+        terminal.line("  ".join(cells).rstrip())
+
+
+def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
+    """Print one record for a person: what was asked, what came back, and how."""
+    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
+    facts.append(record.status.value)
+    facts.append(record.model or str(record.params.get("model", "")))
+    if record.latency_ms is not None:
+        facts.append(f"{record.latency_ms / 1000:.1f} s")
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
+        facts.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
+    head = " · ".join(fact for fact in facts if fact)
+    if not terminal.interactive:
+        parts = [head, record.question]
+        if record.system:
+            parts.insert(1, f"System: {record.system}")
+        parts += [text for text in (record.answer, record.error) if text]
+        terminal.line("\n\n".join(parts))
+        return
+    from rich.markdown import Markdown
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(safe(head), style="dim"))
+    if record.system:
+        console.print(Text(f"System: {safe(record.system)}", style="dim"))
+    console.print()
+    console.print(Text(safe(record.question), style="bold"))
+    if record.answer:
+        console.print()
+        console.print(Markdown(safe(record.answer)))
+    if record.error:
+        console.print()
+        console.print(Text(safe(record.error), style="red"))
+
+
+def show_markdown(texts: Iterable[str]) -> None:
+    """Render Markdown while it arrives.
+
+    Blocks that are complete are printed for good; only the last one, which may still change, is
+    drawn anew. So an answer longer than the screen scrolls as any output does.
+    """
+    from rich.live import Live
+    from rich.markdown import Markdown
+
+    console = _console()
+    rest = ""
+    with Live(
+        console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
+    ) as live:
+        from time import monotonic
+
+        drawn = 0.0
+        try:
+            for text in texts:
+                rest += safe(text)
+                done = _complete_blocks(rest)
+                if done:
+                    live.console.print(Markdown(rest[:done]))
+                    if rest[done:].strip() or rest[:done].strip():
+                        live.console.print()
+                    rest = rest[done:]
+                if monotonic() - drawn > 1 / FRAMES_PER_SECOND:
+                    live.update(Markdown(rest), refresh=True)
+                    drawn = monotonic()
+        finally:
+            live.update("", refresh=True)
+    if rest.strip():
+        console.print(Markdown(rest))
+
+
+def _complete_blocks(text: str) -> int:
+    """How many characters from the start are blocks that no further text can change."""
+    if "\n\n" not in text:
+        return 0
+    from markdown_it import MarkdownIt
+
+    tops = [
+        token.map[0]
+        for token in MarkdownIt("commonmark").enable("table").parse(text)
+        if token.level == 0 and token.map is not None and token.nesting >= 0
+    ]
+    if len(tops) < 2:  # noqa: PLR2004 - the last one is never complete
+        return 0
+    return sum(len(line) for line in text.splitlines(keepends=True)[: tops[-1]])
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _cells(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _fit(text: str, width: int) -> str:
+    from rich.cells import set_cell_size
+
+    return (
+        set_cell_size(text, width)
+        if _cells(text) <= width
+        else set_cell_size(text, width - 1) + "…"
+    )
+
+
+class _Lines:
+    """What csv writes to."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> None:
+        self._terminal.line(text.removesuffix("\n"))

@@ -1,0 +1,57 @@
+"""`qa show`: one record."""
+
+from typing import Annotated
+
+import typer
+
+from qacli.cli.options import AsJson
+from qacli.cli.terminal import Terminal
+from qacli.config import load_settings
+from qacli.errors import InvalidRequest
+from qacli.exchange import FIELDS
+
+EPILOG = "\b\nExamples:\n  qa show last\n  qa show 12 --json\n  qa show last --field answer | wc -w"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(show)
+
+
+def show(
+    which: Annotated[
+        str, typer.Argument(metavar="ID|last", help="The record's id, or the newest.")
+    ],
+    *,
+    field: Annotated[
+        str | None, typer.Option(help="Print this field alone.", metavar="FIELD")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one question and its answer."""
+    from qacli.cli.history import open_history
+
+    terminal = Terminal.of_process()
+    if which != "last" and not (which.isascii() and which.isdigit()):
+        raise InvalidRequest(
+            f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
+        )
+    if field is not None and field not in FIELDS:
+        raise InvalidRequest(
+            f"A record has no field {field!r}.", f"The fields are {', '.join(FIELDS)}."
+        )
+    store = open_history(load_settings(), terminal)
+    record = store.last() if which == "last" else store.get(int(which))
+    fields = record.document()
+    if field is not None:
+        value = fields[field]
+        if as_json or not isinstance(value, str):
+            terminal.json(value)
+        else:
+            terminal.line(value)
+    elif as_json:
+        terminal.json(fields)
+    else:
+        from qacli.cli.render import show_record
+
+        show_record(record, terminal)

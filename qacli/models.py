@@ -1,0 +1,94 @@
+"""The tables. No queries here."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+from qacli.exchange import FIELDS, Status, plain
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# SQLite counts ids up by itself only in a column that is exactly INTEGER.
+BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+STATUS = sa.Enum(
+    Status,
+    native_enum=False,
+    length=16,
+    values_callable=lambda names: [name.value for name in names],
+)
+DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """A moment: aware and in UTC in Python, whatever the database makes of it."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """To the database: SQLite has no zones, so it gets UTC without one."""
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """From the database."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class QuestionAnswer(SQLModel, table=True):
+    """One question and what became of it. See the table of fields in README.md."""
+
+    __tablename__ = "question_answer"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "status IN ({})".format(", ".join(f"'{status}'" for status in Status)), name="status"
+        ),
+        sa.UniqueConstraint("uid"),
+        sa.UniqueConstraint("idempotency_key"),
+        sa.UniqueConstraint("batch_id", "item_key"),
+        sa.Index(None, "created_at"),
+        sa.Index(None, "follows_id"),
+        # An id that was deleted is never given to another record.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
+    question: str = Field(sa_type=sa.Text)
+    answer: str | None = Field(default=None, sa_type=sa.Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    status: Status = Field(sa_column=sa.Column(STATUS, nullable=False))
+    error: str | None = Field(default=None, sa_type=sa.Text)
+    answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    latency_ms: int | None = Field(default=None, sa_type=sa.BigInteger)
+    first_token_ms: int | None = Field(default=None, sa_type=sa.BigInteger)
+    model: str | None = Field(default=None, sa_type=sa.Text)
+    provider_response_id: str | None = Field(default=None, sa_type=sa.Text)
+    finish_reason: str | None = Field(default=None, sa_type=sa.Text)
+    system: str | None = Field(default=None, sa_type=sa.Text)
+    params: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
+    prompt_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    completion_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cost_usd: float | None = Field(default=None, sa_type=sa.Double)
+    follows_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    batch_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    item_key: str | None = Field(default=None, sa_type=sa.Text)
+    idempotency_key: str | None = Field(default=None, sa_type=sa.Text)
+    tags: list[str] = Field(default_factory=list, sa_type=DOCUMENT, nullable=False)
+    uid: str = Field(sa_type=sa.String(32))
+
+    def document(self) -> dict[str, Any]:
+        """The record as JSON has it; see `qacli.exchange.document`."""
+        return {name: plain(getattr(self, name)) for name in FIELDS}

@@ -1,0 +1,246 @@
+"""What has been asked but is not yet in the database.
+
+The outbox is a directory of journals. A journal is an append-only file of JSON lines that one
+process holds open and locked: what is being asked (on the disk before the request leaves), each
+piece of text as it arrives, and the outcome. When the database has it all, the journal is
+deleted. The lock goes with the process, however it ends, so a journal that can be locked is one
+whose process left it behind, and whoever finds it delivers it. Entries carry a uid that is
+unique in the database, so delivering twice changes nothing.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from qacli.errors import OutboxUnwritable
+from qacli.exchange import Ask, Outcome, Status
+
+SUFFIX = ".jsonl"
+UNFINISHED = ".new"
+STALE_SECONDS = 3600.0
+
+
+@dataclass(slots=True)
+class Entry:
+    """One question in a journal, as far as it got."""
+
+    ask: Ask
+    texts: list[str] = field(default_factory=list)
+    finished: Outcome | None = None
+
+    def outcome(self) -> Outcome:
+        """What became of it; without a recorded outcome its process ended in the middle."""
+        if self.finished is not None:
+            return self.finished
+        return Outcome(
+            status=Status.INTERRUPTED,
+            answer="".join(self.texts) or None,
+            error="interrupted: the process ended before the answer was complete",
+        )
+
+
+class Journal:
+    """An open journal, locked by this process until it is closed or discarded.
+
+    Raises:
+        OutboxUnwritable: The file cannot be created or written; nothing may be asked then.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        name = uuid4().hex
+        self._path = directory / (name + SUFFIX)
+        unfinished = directory / (name + UNFINISHED)
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = os.open(
+                unfinished, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600
+            )
+            # Locked before it has the name that others look for.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            unfinished.rename(self._path)
+        except OSError as error:
+            raise _unwritable(directory, error) from error
+
+    def begin(self, ask: Ask, *, sync: bool = True) -> None:
+        """Note what is about to be asked.
+
+        Args:
+            ask: The question; it may be sent once this returns.
+            sync: Whether to wait until it would survive a power cut.
+
+        Raises:
+            OutboxUnwritable: It could not be noted.
+        """
+        try:
+            self._append({"ask": asdict(ask)})
+            if sync:
+                os.fsync(self._file)
+                _sync_directory(self._path.parent)
+        except OSError as error:
+            raise _unwritable(self._path.parent, error) from error
+
+    def text(self, uid: str, text: str) -> None:
+        """Keep a piece of the answer, so that a killed process leaves what had arrived.
+
+        A full disk does not stop an answer that is already paid for: `finish` will tell.
+        """
+        with suppress(OSError):
+            self._append({"uid": uid, "text": text})
+
+    def finish(self, uid: str, outcome: Outcome, *, sync: bool = True) -> None:
+        """Keep the outcome.
+
+        Raises:
+            OSError: The disk is full, say; then only the database can keep it.
+        """
+        self._append({"uid": uid, "outcome": asdict(outcome)})
+        if sync:
+            os.fsync(self._file)
+
+    def discard(self) -> None:
+        """Delete the journal: the database has all that is in it."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def close(self) -> None:
+        """Leave the journal for whoever delivers next."""
+        os.close(self._file)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line, ensure_ascii=False, default=_encoded).encode() + b"\n"
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+
+
+class Outbox:
+    """The journals of one database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def open(self) -> Journal:
+        """A new journal, held by this process."""
+        return Journal(self.directory)
+
+    def waiting(self) -> list[Entry]:
+        """All entries, of this and every other process, oldest first."""
+        entries = [entry for path in self._paths() for entry in _read(path)]
+        return sorted(entries, key=lambda entry: entry.ask.created_at)
+
+    def left_behind(self) -> Iterator["LeftBehind"]:
+        """The journals that no living process holds, each locked while the caller has it."""
+        for path in self._paths():
+            with _locked(path) as held:
+                if held:
+                    yield LeftBehind(path)
+        self._sweep()
+
+    def _paths(self) -> list[Path]:
+        with suppress(FileNotFoundError):
+            return sorted(path for path in self.directory.iterdir() if path.suffix == SUFFIX)
+        return []
+
+    def _sweep(self) -> None:
+        """Remove journals whose process ended before it could even name them."""
+        with suppress(OSError):
+            for path in self.directory.iterdir():
+                if path.suffix == UNFINISHED and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A journal whose process is gone; valid inside the loop that yields it."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """What is in it."""
+        return _read(self.path)
+
+    def discard(self) -> None:
+        """Delete it: the database has all that is in it."""
+        self.path.unlink(missing_ok=True)
+
+    def set_aside(self) -> Path:
+        """Rename it out of the way: the database will never take it, but a person may want it."""
+        return self.path.rename(self.path.with_suffix(".refused"))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether the journal could be locked, and is still there."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            # Another process may have delivered and deleted it between the open and the lock.
+            yield os.fstat(file).st_nlink > 0
+    finally:
+        os.close(file)
+
+
+def _read(path: Path) -> list[Entry]:
+    entries: dict[str, Entry] = {}
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    # What follows the last line end was cut off in the middle of a write.
+    for raw in data.split(b"\n")[:-1]:
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue  # a block that a power cut left as zeros
+        if "ask" in line:
+            ask = Ask(**_dated(line["ask"], "created_at"))
+            entries[ask.uid] = Entry(ask)
+        elif (entry := entries.get(line["uid"])) is not None:
+            if "text" in line:
+                entry.texts.append(line["text"])
+            else:
+                outcome = _dated(line["outcome"], "answered_at")
+                entry.finished = Outcome(**{**outcome, "status": Status(outcome["status"])})
+    return list(entries.values())
+
+
+def _dated(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    value = fields.get(name)
+    return {**fields, name: datetime.fromisoformat(value)} if value else fields
+
+
+def _encoded(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in a journal")
+
+
+def _sync_directory(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
+    return OutboxUnwritable(
+        f"The outbox {directory} cannot be written: {error.strerror}.",
+        "Nothing was asked; make room there, or set QA_DATA_DIR to a place that can be written.",
+    )

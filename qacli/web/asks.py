@@ -1,0 +1,33 @@
+"""`POST /ask`."""
+
+from typing import Any
+
+from flask import Blueprint, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from qacli.exchange import compose, document
+from qacli.web import service
+from qacli.web.schemas import AskBody
+
+blueprint = Blueprint("asks", __name__)
+
+
+@blueprint.post("/ask")
+def ask() -> dict[str, Any]:
+    """Ask a question; answers with its record once the answer is complete."""
+    if not request.is_json:
+        raise UnsupportedMediaType
+    body = AskBody.model_validate_json(request.get_data())
+    current = service.current()
+    asked = compose(
+        body.question,
+        model=current.model(body.model),
+        system=current.system if body.system is None else body.system,
+        temperature=body.temperature,
+        max_tokens=body.max_tokens,
+        tags=body.tags,
+    )
+    with current.place(), current.asking.ask(asked, reserve=True) as exchange:
+        for _ in exchange:
+            pass
+    return document(asked, exchange.outcome, exchange.record_id)

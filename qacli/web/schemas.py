@@ -1,0 +1,33 @@
+"""What clients may send, validated by the types."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qacli.exchange import MAX_ID
+
+Id = Annotated[int, Field(ge=0, le=MAX_ID)]
+
+
+class AskBody(BaseModel):
+    """The body of `POST /ask`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    question: str = Field(description="What to ask.", min_length=1, examples=["Who am I?"])
+    model: str | None = Field(None, description="The model to ask.", min_length=1)
+    system: str | None = Field(None, description="The system prompt.")
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_ID, description="The longest answer.")
+    tags: list[str] = Field(default_factory=list, max_length=100)
+
+
+class QasQuery(BaseModel):
+    """The query of `GET /qas`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(100, ge=1, le=1000, description="How many records at the most.")
+    after: Id | None = Field(None, description="Only records with a larger id.")
+    before: Id | None = Field(None, description="Only records with a smaller id.")
+    order: Literal["asc", "desc"] = Field("asc", description="Oldest first, or newest first.")

@@ -1,0 +1,91 @@
+"""What the routes share: one process's provider, database pool and outbox."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from flask import current_app
+
+from qacli import endpoint
+from qacli.asking import Asking, deliver
+from qacli.config import Settings
+from qacli.errors import Busy, DatabaseError, InvalidRequest
+from qacli.outbox import Outbox
+from qacli.provider import Provider
+from qacli.store import Store
+
+KEY = "qa"
+CONNECTIONS = 10
+DELIVERY_SECONDS = 2.0
+
+
+class Service:
+    """One process's provider, database pool and outbox.
+
+    Attributes:
+        endpoint: Where questions go.
+        system: The system prompt of a question that brings none.
+        store: The history. It is not opened yet: a server outlives a database that is away.
+        asking: The use case.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.endpoint = endpoint.resolve(settings)
+        self.system = settings.system
+        self.store = Store(settings.database, connections=CONNECTIONS)
+        self.outbox = Outbox(settings.outbox_path)
+        provider = Provider(self.endpoint, settings)
+        self.asking = Asking(
+            provider=lambda _ask: provider, outbox=self.outbox, store=lambda: self.store
+        )
+        self._places = threading.BoundedSemaphore(settings.threads)
+        self._limit = settings.threads
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the questions in flight; there are always threads left for everything else.
+
+        Raises:
+            Busy: There are as many as there may be.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy(
+                f"{self._limit} questions are being answered, as many as this server takes.",
+                "Ask again in a moment.",
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def model(self, named: str | None) -> str:
+        """The model for a request that names one, or none.
+
+        Raises:
+            InvalidRequest: It is a local file; which ones are opened is not for clients to say.
+        """
+        if named is None or named == self.endpoint.model:
+            return self.endpoint.model
+        if named.partition(":")[0] == endpoint.LOCAL:
+            raise InvalidRequest(
+                "A local model cannot be chosen by a request.",
+                "Start the server with it: qa serve --model local:/path.gguf",
+            )
+        return named
+
+    def deliver_forever(self) -> None:
+        """Start a thread that delivers what the outbox holds, whenever the database is there."""
+
+        def loop() -> None:
+            pause = threading.Event()
+            while not pause.wait(DELIVERY_SECONDS):
+                with suppress(DatabaseError, OSError):
+                    deliver(self.outbox, self.store)
+
+        threading.Thread(target=loop, name="qa-delivery", daemon=True).start()
+
+
+def current() -> Service:
+    """The service of the application that handles the request."""
+    service: Service = current_app.extensions[KEY]
+    return service

@@ -1,0 +1,290 @@
+"""The fake provider itself: the server in its thread, what it was asked, and what it decides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import random
+import socket
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
+from .connection import Connection, Hooks, Plan, Received
+from .wire import steps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_GOOD = Reply()
+_FAULTS = ("status=429", "status=500", "status=503", "reset", "cut=2", "hang")
+_MINUTE = 60
+
+
+@dataclass(eq=False, kw_only=True)
+class FakeProvider:
+    """The provider. Use it as a context manager; the settings may be changed while it runs.
+
+    A chat request gets the next behaviour of `script()`, or else `default` (which may fail at
+    random), changed by what its question says in `[[...]]`. A request refused for its key or for a
+    limit takes nothing from the script.
+    """
+
+    default: Behaviour = _GOOD
+    api_key: str | None = None  # other keys get 401
+    rpm: float | None = None  # requests a minute (a token bucket; refused requests cost nothing)
+    burst: float | None = None  # what the bucket holds; default: a whole minute
+    max_concurrency: int | None = None
+    fail_rate: float = 0.0  # who fails depends on seed, question and times, not on who comes first
+    fail_with: tuple[str, ...] = _FAULTS
+    seed: int = 0
+    models: tuple[str, ...] = ("fake-large", "fake-small")
+    models_reply: Behaviour = _GOOD  # a fault for /v1/models
+    record: bool = True  # False: count requests but do not keep them (for long benchmarks)
+    log: Path | None = None  # gets each question as a line of JSON, before any reply
+    port: int = 0  # 0: any free one
+
+    def __post_init__(self) -> None:
+        """Check the specs, and start from nothing."""
+        for each in (self.default, self.models_reply, *self.fail_with):
+            if isinstance(each, str):
+                Reply.parse(each)
+        self._first_default = self.default
+        self._lock = threading.Lock()
+        self._open: set[Connection] = set()
+        self._in_flight = 0
+        self._thread: threading.Thread | None = None
+        self._log = -1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all requests, counts, the script, and what was set as default."""
+        with self._lock:
+            self.default = self._first_default
+            self._script: deque[Behaviour] = deque()
+            self._requests: list[Request] = []
+            self._asked: Counter[str] = Counter()
+            self._stats: Counter[str] = Counter()
+            self._max_concurrent, self._connections = self._in_flight, len(self._open)
+            self._tokens, self._filled_at = math.inf, time.monotonic()
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as its base URL."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests received so far, also those refused, and those to other paths."""
+        with self._lock:
+            return self._requests.copy()
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """How many chat requests ended how: ok, 500, cut, client_gone, rate_limited, ..."""
+        with self._lock:
+            return dict(self._stats)
+
+    @property
+    def max_concurrent(self) -> int:
+        """The most chat requests that were open at once, also those refused."""
+        return self._max_concurrent
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return self._connections
+
+    def asked(self, question: str) -> int:
+        """How often exactly this question was received."""
+        with self._lock:
+            return self._asked[question]
+
+    def script(self, *behaviours: Behaviour) -> None:
+        """Answer the next chat requests with these, one each, in order."""
+        checked = [Reply.parse(each) if isinstance(each, str) else each for each in behaviours]
+        self._script.extend(checked)
+
+    def start(self) -> Self:
+        """Listen; after a stop(), again on the same port."""
+        sock = socket.create_server(("127.0.0.1", self.port), backlog=4096)
+        self.port = sock.getsockname()[1]
+        if self.log:
+            self._log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
+        self._thread = threading.Thread(target=self._run, args=(sock,), daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, and abort all connections."""
+        if self._thread:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+            self._thread = None
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    def _run(self, sock: socket.socket) -> None:
+        hooks = Hooks(self._answer, self._finished, self._opened, self._open.discard)
+
+        async def serve() -> None:
+            server = await self._loop.create_server(
+                lambda: Connection(hooks), sock=sock, backlog=4096
+            )
+            await self._stop.wait()
+            server.close()
+            for connection in self._open.copy():
+                connection.transport.abort()
+            await asyncio.sleep(0)
+
+        self._loop.run_until_complete(serve())
+        self._loop.close()
+
+    def _opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+        self._connections += 1
+
+    def _finished(self, outcome: str) -> None:
+        with self._lock:
+            self._in_flight -= 1
+            self._stats[outcome] += 1
+
+    def _answer(self, received: Received) -> Plan:
+        """Decide about a request, after recording that it came."""
+        chat = (received.method, received.path) == ("POST", "/v1/chat/completions")
+        body = _object(received.content)
+        question = _question(body)
+        with self._lock:
+            if chat:
+                self._asked[question] += 1
+                self._in_flight += 1
+                self._max_concurrent = max(self._max_concurrent, self._in_flight)
+            request = Request(
+                time.time(),
+                received.method,
+                received.path,
+                received.headers,
+                body,
+                question,
+                self._asked[question] if chat else 0,
+            )
+            if self.record:
+                self._requests.append(request)
+        if chat and self._log >= 0:
+            os.write(self._log, json.dumps(question).encode() + b"\n")
+        answer, outcome = None, ""
+        try:
+            refused = self._refuse_key(request)
+            if refused:
+                reply = refused
+            elif chat:
+                reply, outcome = self._refuse(request) or (self._choose(request), "")
+            else:
+                reply, answer = self._other(request)
+        except Exception as problem:  # noqa: BLE001 (a test's own callable may raise anything)
+            traceback.print_exception(problem)
+            reply = Reply(status=400, message=str(problem), code="fake_provider")
+        limits = self._limits(self.rpm) if self.rpm else {}
+        outcome = (outcome or reply.outcome) if chat else ""
+        return Plan(outcome, steps(request, reply, limits, answer))
+
+    def _refuse_key(self, request: Request) -> Reply | None:
+        if self.api_key is None or request.key == self.api_key:
+            return None
+        return Reply(status=401, message=None if request.key else "You didn't provide an API key.")
+
+    def _refuse(self, request: Request) -> tuple[Reply, str] | None:
+        """The error that the request itself or a limit demands, if any, and its outcome."""
+        messages, model = request.body.get("messages"), request.body.get("model")
+        sound = isinstance(messages, list) and all(isinstance(each, dict) for each in messages)
+        if not (messages and sound and model and isinstance(model, str)):
+            return Reply(status=400, message="It must be JSON, with model and messages."), "400"
+        if self.max_concurrency is not None and self._in_flight > self.max_concurrency:
+            message = f"Too many concurrent requests for {model}."
+            return Reply(status=429, retry_after=1, message=message), "concurrency_limited"
+        if self.rpm:
+            self._fill(self.rpm)
+            if self._tokens < 1:
+                wait = (1 - self._tokens) * _MINUTE / self.rpm
+                exact = {"retry-after-ms": str(math.ceil(wait * 1000))}
+                reply = Reply(status=429, retry_after=math.ceil(wait), headers=exact)
+                return reply, "rate_limited"
+            self._tokens -= 1
+        return None
+
+    def _fill(self, rpm: float) -> float:
+        """Fill the bucket up to now; returns what it can hold."""
+        now, holds = time.monotonic(), self.burst or max(rpm, 1)
+        self._tokens = min(self._tokens + (now - self._filled_at) * rpm / _MINUTE, holds)
+        self._filled_at = now
+        return holds
+
+    def _limits(self, rpm: float) -> dict[str, str]:
+        wait = (self._fill(rpm) - self._tokens) * _MINUTE / rpm
+        shown = f"{wait * 1000:.0f}ms" if wait < 1 else f"{wait % _MINUTE:.3f}s"
+        return {
+            "x-ratelimit-limit-requests": f"{rpm:g}",
+            "x-ratelimit-remaining-requests": str(int(self._tokens)),
+            "x-ratelimit-reset-requests": (f"{wait // _MINUTE:.0f}m" if wait >= _MINUTE else "")
+            + shown,
+        }
+
+    def _choose(self, request: Request) -> Reply:
+        try:
+            reply = resolve(self._script.popleft(), request)
+        except IndexError:
+            reply = resolve(self.default, request)
+            if self.fail_rate:
+                key = f"{self.seed} {request.times} {request.question!r}"
+                chance = random.Random(key)  # noqa: S311
+                if chance.random() < self.fail_rate:
+                    reply = change(reply, chance.choice(self.fail_with))
+        said = directives(request.question)
+        return change(reply, said, request.times) if said else reply
+
+    def _other(self, request: Request) -> tuple[Reply, Json | None]:
+        """What /v1/models and /v1/models/NAME answer, and 404 for the rest."""
+        made = {"object": "model", "created": 1, "owned_by": "fake"}
+        found = {f"/v1/models/{name}": {"id": name, **made} for name in self.models}
+        found["/v1/models"] = {"object": "list", "data": list(found.values())}
+        if request.method == "GET" and request.path in found:
+            return resolve(self.models_reply, request), found[request.path]
+        message = f"Invalid URL ({request.method} {request.path})"
+        return Reply(status=404, message=message), None
+
+
+def _object(content: bytes) -> Json:
+    with suppress(ValueError):
+        body = json.loads(content)
+        if isinstance(body, dict):
+            return body
+    return {}
+
+
+def _question(body: Json) -> str:
+    """The text of the last user message, or nothing."""
+    with suppress(LookupError, TypeError, AttributeError):
+        for message in reversed(body["messages"]):
+            if message["role"] == "user":
+                parts = message["content"]
+                if isinstance(parts, str):
+                    return parts
+                return "".join(each.get("text", "") for each in parts)
+    return ""

@@ -1,0 +1,230 @@
+"""What goes over the wire for a reply, as steps: bytes to write, seconds to wait, or a bad end."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import re
+import time
+import uuid
+from dataclasses import replace
+from enum import Enum
+from http.client import responses
+from typing import TYPE_CHECKING
+
+from .behaviour import STOPS, Json, Reply, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+class End(Enum):
+    """How a connection can end, or not go on."""
+
+    HANG = "hang"
+    CLOSE = "close"
+    RESET = "reset"
+
+
+Step = bytes | float | End
+
+_ERRORS = {  # status: message, type, code
+    400: ("Invalid request.", "invalid_request_error", None),
+    401: (
+        "Incorrect API key provided: {masked_key}. You can find your API key in your settings.",
+        "invalid_request_error",
+        "invalid_api_key",
+    ),
+    404: ("The model does not exist.", "invalid_request_error", "model_not_found"),
+    429: ("Rate limit reached for requests.", "requests", "rate_limit_exceeded"),
+    503: ("The server is overloaded or not ready yet.", "server_error", None),
+}
+_REFUSED = ("The request was refused.", "invalid_request_error", None)
+_SERVER_ERROR = ("The server had an error while processing your request.", "server_error", None)
+_HTML = b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><body>Oops</body></html>\n"
+_DELTA = re.compile(r"\s*\S+|\s+")
+_OK, _SERVER_FAULT = 200, 500
+_SHORT_KEY = 16
+
+
+def head(status: int, headers: Mapping[str, str]) -> bytes:
+    """The status line and the headers."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    first = f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"
+    return "\r\n".join([first, *lines, "", ""]).encode("latin-1", "replace")
+
+
+def steps(
+    request: Request, reply: Reply, limits: Mapping[str, str], answer: Json | None
+) -> Iterator[Step]:
+    """All that happens for one request; `answer` is sent instead of a chat completion, if given."""
+    headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
+    if reply.retry_after is not None:
+        headers["retry-after"] = f"{reply.retry_after:g}"
+    if reply.retry_date is not None:
+        when = math.ceil(time.time() + reply.latency + reply.retry_date)
+        headers["retry-after"] = email.utils.formatdate(when, usegmt=True)
+    content = _content(request, reply, answer)
+    if content is None:
+        headers |= {"content-type": "text/event-stream; charset=utf-8"}
+        headers |= {"cache-control": "no-cache", "transfer-encoding": "chunked"}
+        body = _stream(request, reply)
+        yield reply.latency
+    else:
+        media = "text/html; charset=utf-8" if reply.body == "html" else "application/json"
+        headers |= {"content-type": media, "content-length": str(len(content))}
+        body = _whole(content, reply)
+        words = len(_deltas(request, reply)) if reply.delay and reply.status == _OK else 0
+        yield reply.latency + reply.first_token_delay + reply.delay * words
+    if ending := {"hang": End.HANG, "reset": End.RESET, "drop": End.CLOSE}.get(reply.outcome):
+        yield ending
+    closes = request.headers.get("connection", "").lower() == "close"
+    if closes:
+        headers["connection"] = "close"
+    yield head(reply.status, headers | dict(reply.headers))
+    yield from _dribble(body, reply.dribble) if reply.dribble else body
+    if closes or reply.close:
+        yield End.CLOSE
+
+
+def _content(request: Request, reply: Reply, answer: Json | None) -> bytes | None:
+    """The body, unless it is a stream."""
+    if reply.body == "html":
+        return _HTML
+    if reply.status != _OK:
+        return json.dumps(_error(request, reply)).encode()
+    if answer is not None:
+        return json.dumps(answer).encode()
+    if not request.body.get("stream") or reply.body == "json":
+        return _completion(request, reply)
+    return None
+
+
+def _whole(content: bytes, reply: Reply) -> Iterator[Step]:
+    if reply.cut is not None or reply.stall is not None:
+        yield content[: len(content) // 2]
+        yield End.CLOSE if reply.cut is not None else End.HANG
+    yield content
+
+
+def _stream(request: Request, reply: Reply) -> Iterator[Step]:
+    """The events, each as one HTTP chunk, until the last or the one where it has to stop."""
+
+    def frame(data: str) -> bytes:
+        event = f"data: {data}\n\n".encode()
+        return b"%x\r\n%b\r\n" % (len(event), event)
+
+    events, deltas = _events(request, reply)
+    after = next((n for n in (getattr(reply, name) for name in STOPS) if n is not None), None)
+    stop = None if after is None else min(after + 1, len(events) - 1)
+    yield reply.first_token_delay
+    for index, data in enumerate(events):
+        if 1 <= index <= deltas:
+            yield reply.delay
+        if index != stop:
+            yield frame(data)
+            continue
+        if reply.cut is not None:
+            yield frame(data)[: len(data) // 2]
+            yield End.CLOSE
+        if reply.stall is not None:
+            yield End.HANG
+        if reply.error is not None:
+            yield frame(json.dumps(_error(request, replace(reply, status=500))))
+        break
+    yield b"0\r\n\r\n"
+
+
+def _dribble(body: Iterable[Step], pause: float) -> Iterator[Step]:
+    for step in body:
+        for part in [bytes((byte,)) for byte in step] if isinstance(step, bytes) else [step]:
+            yield pause
+            yield part
+
+
+def _error(request: Request, reply: Reply) -> Json:
+    other = _SERVER_ERROR if reply.status >= _SERVER_FAULT else _REFUSED
+    message, kind, code = _ERRORS.get(reply.status, other)
+    message = reply.message or message
+    message = message.replace("{key}", request.key).replace("{masked_key}", _mask(request.key))
+    kind, code = reply.type or kind, reply.code or code
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _mask(key: str) -> str:
+    """The key as OpenAI shows it: its first 8 and last 4 characters, with stars between."""
+    first, last = (8, 4) if len(key) > _SHORT_KEY else (len(key) // 4, 0)
+    return key[:first] + "*" * (len(key) - first - last) + key[len(key) - last :]
+
+
+def _deltas(request: Request, reply: Reply) -> list[str]:
+    """The words of the answer, with their white space: joined, they are the text exactly."""
+    text = reply.refusal if reply.refusal is not None else reply.text
+    if reply.echo:
+        text = request.question
+    elif reply.size:
+        text = (("x" * 999 + " ") * (reply.size // 1000 + 1))[: reply.size]
+    elif text is None:
+        text = f"Answer to: {request.question}"
+    return _DELTA.findall(f"{text} NUL \0 surrogate \ud800 end" if reply.nasty else text)
+
+
+def _usage(request: Request, deltas: list[str]) -> Json:
+    prompt = sum(len(str(each.get("content")).split()) for each in request.body["messages"])
+    counts = {"prompt_tokens": prompt, "completion_tokens": len(deltas)}
+    return {**counts, "total_tokens": prompt + len(deltas)}
+
+
+def _identity(request: Request, reply: Reply, kind: str) -> Json:
+    model = reply.model if reply.model is not None else f"{request.body['model']}-2026-01-01"
+    made = {"id": f"chatcmpl-{uuid.uuid4().hex[:29]}", "object": kind, "created": int(time.time())}
+    return {**made, "model": model, "service_tier": "default", "system_fingerprint": "fp_fake"}
+
+
+def _completion(request: Request, reply: Reply) -> bytes:
+    """The body of an answer that is not streamed."""
+    if reply.error is not None:
+        return json.dumps(_error(request, replace(reply, status=500))).encode()
+    deltas = _deltas(request, reply)
+    text = "".join(deltas[: reply.end])
+    message: Json = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    if reply.refusal is not None:
+        message |= {"content": None, "refusal": text}
+    finish = reply.finish_reason if reply.end is None else None
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    made = _identity(request, reply, "chat.completion")
+    made["choices"] = [] if reply.body == "no_choices" else [choice]
+    if reply.usage:
+        made["usage"] = _usage(request, deltas)
+    whole = json.dumps(made).encode()
+    return {"nothing": b"", "broken": whole[: len(whole) // 2]}.get(reply.body, whole)
+
+
+def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
+    """The data of every event of a whole stream, and how many of them are content deltas."""
+    options = request.body.get("stream_options")
+    with_usage = reply.usage and isinstance(options, dict) and options.get("include_usage")
+    common = json.dumps(_identity(request, reply, "chat.completion.chunk"))[:-1]
+    tail = ', "usage": null}' if with_usage else "}"
+
+    def chunk(delta: str, finish: str | None = None) -> str:  # by hand, since it is the hot path
+        choice = f'{{"index": 0, "delta": {{{delta}}}, "logprobs": null, "finish_reason": '
+        return f'{common}, "choices": [{choice}{json.dumps(finish)}}}]{tail}'
+
+    if reply.body == "nothing":
+        return [], 0
+    if reply.body == "no_choices":
+        return [f'{common}, "choices": []}}', "[DONE]"], 0
+    deltas = _deltas(request, reply)
+    first, name = '"content": "", "refusal": null', "content"
+    if reply.refusal is not None:
+        first, name = '"content": null, "refusal": ""', "refusal"
+    events = [chunk(f'"role": "assistant", {first}')]
+    events += [chunk(f'"{name}": {json.dumps(delta)}') for delta in deltas]
+    if reply.body == "broken":
+        events[-1] = events[-1][: len(events[-1]) // 2]
+    events.append(chunk("", reply.finish_reason))
+    if with_usage:
+        events.append(f'{common}, "choices": [], "usage": {json.dumps(_usage(request, deltas))}}}')
+    return [*events, "[DONE]"], len(deltas)

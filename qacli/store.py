@@ -27,7 +27,7 @@ from qacli.errors import DatabaseError, NotFound, RecordRefused
 from qacli.exchange import MAX_ID, Ask, Outcome, Status
 from qacli.models import QuestionAnswer
 
-ID = col(QuestionAnswer.id)
+record_ids = col(QuestionAnswer.id)
 PAGE = 1000
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
@@ -106,12 +106,12 @@ class Store:
         insert = sqlite.insert if self._sqlite else postgresql.insert
         statements: tuple[sa.Executable, ...] = (
             # First the update: an insert that conflicts would use up an id.
-            sa.update(QuestionAnswer).where(unfinished).values(outcome_values).returning(ID),
+            sa.update(QuestionAnswer).where(unfinished).values(outcome_values).returning(record_ids),
             insert(QuestionAnswer)
             .values({**asdict(ask), **outcome_values})
             .on_conflict_do_nothing(index_elements=["uid"])
-            .returning(ID),
-            sa.select(ID).where(uid),
+            .returning(record_ids),
+            sa.select(record_ids).where(uid),
         )
         with self._session(write=True) as session:
             for statement in statements:
@@ -162,10 +162,10 @@ class Store:
         """
         query = select(QuestionAnswer).limit(min(limit, MAX_ID))
         if after is not None:
-            query = query.where(max(min(after, MAX_ID), -1) < ID)
+            query = query.where(max(min(after, MAX_ID), -1) < record_ids)
         if before is not None:
-            query = query.where(max(min(before, MAX_ID), -1) > ID)
-        query = query.order_by(ID.desc() if newest_first else ID)
+            query = query.where(max(min(before, MAX_ID), -1) > record_ids)
+        query = query.order_by(record_ids.desc() if newest_first else record_ids)
         with self._session() as session:
             return list(session.exec(query))
 
@@ -189,7 +189,7 @@ class Store:
         """
         removed = 0
         if 0 < record_id <= MAX_ID:
-            query = delete(QuestionAnswer).where(record_id == ID)
+            query = delete(QuestionAnswer).where(record_ids == record_id)
             with self._session(write=True) as session:
                 removed = session.exec(query).rowcount
         if not removed:

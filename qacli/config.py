@@ -152,6 +152,12 @@ class Settings:
         _at_least_one,
         default=256,
     )
+    grace: int = _setting(
+        "QA_GRACE",
+        "Seconds that `qa serve` gives the questions in flight when it is told to stop.",
+        _at_least_one,
+        default=30,
+    )
     token: str | None = _setting(
         "QA_TOKEN", "What clients of `qa serve` must send as `Authorization: Bearer`.", secret=True
     )

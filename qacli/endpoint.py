@@ -72,4 +72,7 @@ def _local(settings: Settings, path: str = "") -> Endpoint:
         raise NotConfigured(
             f"The local model's file {weights} does not exist.", "Correct QA_LOCAL_MODEL."
         )
+    with weights.open("rb") as file:
+        if file.read(len(local.MAGIC)) != local.MAGIC:
+            raise NotConfigured(f"{weights} is not a GGUF file.", "Name one that is.")
     return Endpoint(base_url="", key="", model=weights.stem, weights=weights)

@@ -2,7 +2,7 @@
 
 QaError                      1  500  a mistake of ours
 ├── InvalidRequest           2  422  the question or an option cannot be used as given
-├── NotConfigured            3  500  no key, no endpoint, or a setting that makes no sense
+├── NotConfigured            3  503  no key, no endpoint, or a setting that makes no sense
 ├── NotFound                 4  404  no such record
 ├── Unauthorized             -  401  a client of the server without the right token
 ├── Forbidden                -  403  a request that a web page elsewhere may have made
@@ -61,6 +61,7 @@ class NotConfigured(QaError):
     """No key, no endpoint, or a setting that makes no sense."""
 
     exit_code = 3
+    status = 503
     kind = "not-configured"
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from qacli.errors import NotConfigured
 
+MAGIC = b"GGUF"
+"""What every file of weights begins with."""
+
 CONTEXT_TOKENS = 8192
 ANSWER_TOKENS = 512
 """A small model that has lost its way never stops by itself."""

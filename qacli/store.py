@@ -106,7 +106,10 @@ class Store:
         insert = sqlite.insert if self._sqlite else postgresql.insert
         statements: tuple[sa.Executable, ...] = (
             # First the update: an insert that conflicts would use up an id.
-            sa.update(QuestionAnswer).where(unfinished).values(outcome_values).returning(record_ids),
+            sa.update(QuestionAnswer)
+            .where(unfinished)
+            .values(outcome_values)
+            .returning(record_ids),
             insert(QuestionAnswer)
             .values({**asdict(ask), **outcome_values})
             .on_conflict_do_nothing(index_elements=["uid"])

@@ -70,7 +70,7 @@ def qa(
     """Ask a language model; keep every question and answer; find them again."""
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], app: typer.Typer = app) -> int:
     """Run the program without ending the process; returns the exit code."""
     command = typer.main.get_command(app)
     terminal = Terminal.of_process()

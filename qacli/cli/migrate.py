@@ -7,7 +7,7 @@ import typer
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings, without_password
-from qacli.errors import InvalidRequest
+from qacli.errors import DatabaseError, InvalidRequest
 
 if TYPE_CHECKING:
     from qacli.store import Store
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa migrate                    to the newest revision\n"
+    "  qa migrate --wait 60          once a database that is still starting answers\n"
     "  qa migrate status             where it is, and what is pending\n"
     "  qa migrate to 0001            to a revision, up or down; base is nothing at all\n"
     "  qa migrate --sql              print the SQL instead of running it\n"
@@ -32,9 +33,17 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.callback(invoke_without_command=True)
-def migrate(context: typer.Context, *, sql: AsSql = False) -> None:
+def migrate(
+    context: typer.Context,
+    *,
+    sql: AsSql = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for a database that is still starting.")
+    ] = 0,
+) -> None:
     """Bring the database's schema to the newest revision."""
     if context.invoked_subcommand is None:
+        _wait_for_database(wait)
         _go("head", sql=sql, confirmed=True)
 
 
@@ -104,6 +113,22 @@ def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
         terminal.line(f"Already at {target}.")
     else:
         terminal.line(f"From {current or 'base'} to {target}.")
+
+
+def _wait_for_database(seconds: float) -> None:
+    """Return once the database answers, or the time is up: then the next step says why."""
+    from time import monotonic, sleep
+
+    terminal, store, end = Terminal.of_process(), _store(), monotonic() + seconds
+    while monotonic() < end:
+        try:
+            if store.exists():
+                store.revision()
+        except DatabaseError as error:
+            terminal.warn(f"Waiting for the database, {end - monotonic():.0f} s left: {error.what}")
+            sleep(min(2, max(end - monotonic(), 0)))
+        else:
+            return
 
 
 def _confirm(what: str) -> None:

@@ -6,7 +6,7 @@
 from flask import Flask
 
 from qacli.config import Settings
-from qacli.web import asks, guard, health, problems, records, service
+from qacli.web import access, asks, guard, health, problems, records, service
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -17,9 +17,6 @@ def create_app(settings: Settings) -> Flask:
     Args:
         settings: Where the database and the provider are; the provider's address must be there
             already, so a local engine is started by whoever calls this.
-
-    Raises:
-        NotConfigured: There is no provider to ask.
     """
     app = Flask("qacli", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -27,6 +24,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.compact = True  # type: ignore[attr-defined]
     app.extensions[service.KEY] = service.Service(settings)
+    access.install(app)
     guard.install(app, settings)
     problems.install(app)
     for blueprint in (health.blueprint, asks.blueprint, records.blueprint):

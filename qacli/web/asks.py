@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flask import Blueprint, request
-from werkzeug.exceptions import UnsupportedMediaType
+from flask import Blueprint, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from qacli.exchange import compose, document
 from qacli.web import service
@@ -12,12 +12,22 @@ from qacli.web.schemas import AskBody
 blueprint = Blueprint("asks", __name__)
 
 
+def _body() -> bytes:
+    """The body, whole or refused: one without a declared length would be cut off at the limit."""
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    request.max_content_length = limit + 1
+    data = request.get_data()
+    if len(data) > limit:
+        raise RequestEntityTooLarge
+    return data
+
+
 @blueprint.post("/ask")
 def ask() -> dict[str, Any]:
     """Ask a question; answers with its record once the answer is complete."""
     if not request.is_json:
         raise UnsupportedMediaType
-    body = AskBody.model_validate_json(request.get_data())
+    body = AskBody.model_validate_json(_body())
     current = service.current()
     asked = compose(
         body.question,

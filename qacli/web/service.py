@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 
 from flask import current_app
 
@@ -23,23 +24,25 @@ class Service:
     """One process's provider, database pool and outbox.
 
     Attributes:
-        endpoint: Where questions go.
         system: The system prompt of a question that brings none.
         store: The history. It is not opened yet: a server outlives a database that is away.
         asking: The use case.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.endpoint = endpoint.resolve(settings)
+        self._settings = settings
         self.system = settings.system
         self.store = Store(settings.database, connections=CONNECTIONS)
         self.outbox = Outbox(settings.outbox_path)
-        provider = Provider(self.endpoint, settings)
         self.asking = Asking(
-            provider=lambda _ask: provider, outbox=self.outbox, store=lambda: self.store
+            provider=lambda _ask: self._provider, outbox=self.outbox, store=lambda: self.store
         )
         self._places = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
+
+    @cached_property
+    def _provider(self) -> Provider:
+        return Provider(endpoint.resolve(self._settings), self._settings)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -63,9 +66,11 @@ class Service:
 
         Raises:
             InvalidRequest: It is a local file; which ones are opened is not for clients to say.
+            NotConfigured: There is no provider to ask.
         """
-        if named is None or named == self.endpoint.model:
-            return self.endpoint.model
+        default = endpoint.resolve(self._settings).model
+        if named is None or named == default:
+            return default
         if named.partition(":")[0] == endpoint.LOCAL:
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",

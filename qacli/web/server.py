@@ -1,0 +1,149 @@
+"""The server process: checks before it starts, then granian with worker processes of threads.
+
+A question waits seconds on the provider, so a worker has hundreds of threads that wait, some
+more than it takes questions, so that everything else is answered meanwhile. On SIGTERM and
+SIGINT new connections are refused and what is in flight is finished and recorded.
+"""
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from qacli import endpoint, local
+from qacli.config import Settings
+from qacli.errors import NotConfigured
+from qacli.store import Store
+from qacli.web import create_app, guard, service
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+SPARE_THREADS = 16
+"""Threads of a worker for everything that is not a question in flight."""
+
+BACKLOG = 2048
+HEADER_SECONDS = 10
+
+
+@contextmanager
+def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
+    """See that the server can start, and hold its port until it has; gives its address.
+
+    Args:
+        settings: What to serve, and where.
+        insecure: Allow an address that others can reach without a token.
+
+    Raises:
+        NotConfigured: The port is taken, or there is no token where one is due.
+        DatabaseError: The database is away or not migrated.
+    """
+    if not (guard.is_loopback(settings.host) or settings.token or insecure):
+        raise NotConfigured(
+            f"Whoever reaches {settings.host} could ask at your expense and read the history.",
+            "Set QA_TOKEN, or say --insecure if the network is yours alone.",
+        )
+    Store.open(settings.database).close()
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            # Without SO_REUSEPORT: the server binds with it, so two would share the port unseen.
+            probe.bind((settings.host, settings.serve_port))
+        except OSError as error:
+            raise NotConfigured(
+                f"Cannot listen on {settings.host} port {settings.serve_port}: {error.strerror}.",
+                "Choose another with --port or --host.",
+            ) from error
+        port = probe.getsockname()[1]
+    name = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    yield f"http://{name}:{port}"
+
+
+def run(settings: Settings, address: str) -> None:
+    """Serve at the address until a signal ends it."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.server import Server
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    _allow_many_connections()
+    server = Server(
+        "qacli",
+        address=settings.host,
+        port=urlsplit(address).port or 0,
+        interface=Interfaces.WSGI,
+        workers=settings.workers,
+        blocking_threads=settings.threads + SPARE_THREADS,
+        backlog=BACKLOG,
+        backpressure=BACKLOG,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
+        websockets=False,
+        workers_kill_timeout=settings.grace,
+        respawn_failed_workers=True,
+        log_access=False,
+        # It would warn that there are more threads than cores: to wait is what they are for.
+        log_dictconfig={
+            "loggers": {"_granian": {"level": "ERROR", "handlers": [], "propagate": True}}
+        },
+    )
+    server.serve(target_loader=partial(_load, settings), wrap_loader=False)
+
+
+def _load(settings: Settings) -> "Flask":
+    """The application of one worker process."""
+    # Ctrl-C reaches the whole group: the main process alone acts on it, and tells the workers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _end_with_parent()
+    app = create_app(_with_engine(settings))
+    running: service.Service = app.extensions[service.KEY]
+    running.deliver_forever()
+    return app
+
+
+def _with_engine(settings: Settings) -> Settings:
+    """The settings, with the local engine as the provider where it is the one."""
+    try:
+        found = endpoint.resolve(settings)
+    except NotConfigured as error:
+        # The history can be read all the same; `POST /ask` says what is missing.
+        logging.getLogger("qa.web").warning("%s", error)
+        return settings
+    if found.weights is None:
+        return settings
+    engine = local.running(found.weights)
+    _engines.append(engine)
+    return replace(settings, base_url=engine.__enter__(), model=found.model, api_key=None)
+
+
+_engines: list[object] = []
+"""What must live as long as the worker does."""
+
+
+def _end_with_parent() -> None:
+    """On Linux: a main process that is killed must not leave workers that hold the port."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _allow_many_connections() -> None:
+    """A question in flight holds three files: the client's, the provider's and the journal."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -16,6 +16,11 @@ COPY migrations migrations
 RUN /venv/bin/pip install --no-deps --editable . && /venv/bin/python -m compileall -q qacli /venv/lib
 
 FROM python:3.13-slim
+ARG LOCAL_MODEL=
+RUN if [ -n "$LOCAL_MODEL" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends libgomp1 && \
+      rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN useradd --uid 10001 --create-home qa && mkdir /data && chown qa:qa /data
 COPY --from=build /venv /venv
 COPY --from=build --chown=qa:qa /app /app

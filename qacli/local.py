@@ -43,9 +43,15 @@ def running(weights: Path) -> Iterator[str]:
     """The engine with these weights, for as long as the context lasts; gives its base URL.
 
     Raises:
-        NotConfigured: The file is not one that the engine can load.
+        NotConfigured: The engine cannot be loaded here, or cannot load the file.
     """
-    import xllamacpp
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise NotConfigured(
+            f"The local engine cannot be loaded: {error}.",
+            "If a library is missing, install it (on Debian: apt-get install libgomp1).",
+        ) from error
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)

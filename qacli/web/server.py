@@ -115,15 +115,16 @@ def _with_engine(settings: Settings) -> Settings:
     """The settings, with the local engine as the provider where it is the one."""
     try:
         found = endpoint.resolve(settings)
+        if found.weights is None:
+            return settings
+        engine = local.running(found.weights)
+        address = engine.__enter__()
     except NotConfigured as error:
         # The history can be read all the same; `POST /ask` says what is missing.
         logging.getLogger("qa.web").warning("%s", error)
         return settings
-    if found.weights is None:
-        return settings
-    engine = local.running(found.weights)
     _engines.append(engine)
-    return replace(settings, base_url=engine.__enter__(), model=found.model, api_key=None)
+    return replace(settings, base_url=address, model=found.model, api_key=None)
 
 
 _engines: list[object] = []

@@ -10,7 +10,7 @@ from flask import current_app
 from qacli import endpoint
 from qacli.asking import Asking, deliver
 from qacli.config import Settings
-from qacli.errors import Busy, DatabaseError, InvalidRequest
+from qacli.errors import Busy, DatabaseError, InvalidRequest, NotConfigured
 from qacli.outbox import Outbox
 from qacli.provider import Provider
 from qacli.store import Store
@@ -42,7 +42,10 @@ class Service:
 
     @cached_property
     def _provider(self) -> Provider:
-        return Provider(endpoint.resolve(self._settings), self._settings)
+        found = endpoint.resolve(self._settings)
+        if not found.base_url:
+            raise NotConfigured("The local model is not running.", "See the server's log.")
+        return Provider(found, self._settings)
 
     @contextmanager
     def place(self) -> Iterator[None]:

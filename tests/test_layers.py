@@ -1,0 +1,194 @@
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import qacli
+
+PACKAGE = Path(qacli.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = (
+    {"errors", "exchange", "models", "config"},
+    {"store", "outbox", "provider", "schema", "local", "endpoint"},
+    {"asking", "batch"},
+    {"cli", "web"},
+)
+"""From the lowest up: a module imports its own layer and those below."""
+
+OWNERS = {
+    "openai": {"provider"},
+    "httpx2": {"provider"},
+    "rich": {"cli.render"},
+    "xllamacpp": {"local"},
+    "sqlalchemy": {"store", "schema", "models"},
+    "sqlmodel": {"store", "schema", "models"},
+    "alembic": {"schema"},
+    "psycopg2": set(),
+}
+"""What only some modules may import, wherever in them."""
+
+SLOW = {"openai", "alembic", "flask", "rich", "sqlmodel", "sqlalchemy", "pydantic", "granian"}
+
+
+def name_of(file: Path) -> str:
+    """The module's name inside the package: `store`, `cli.ask`, `cli`."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+TREES = {name_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+every_module = pytest.mark.parametrize("module", [name for name in TREES if name])
+
+
+def imported(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
+    """The full names of what is imported, where `from a import b` is `a.b`.
+
+    With `at_import` only what loading the module loads: not what stands in functions or is for
+    the type checker alone.
+    """
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from imported(other, at_import=True)
+        else:
+            yield from imported(node, at_import=at_import)
+
+
+def own(names: Iterator[str]) -> set[str]:
+    """The modules of the package among them, by their names inside it."""
+    found = set()
+    for name in names:
+        if name.split(".")[0] == "qacli":
+            inside = name.removeprefix("qacli").removeprefix(".")
+            found.add(inside if inside in TREES else inside.rpartition(".")[0])
+    return found - {""}
+
+
+def layer_of(module: str) -> int:
+    return next(n for n, names in enumerate(LAYERS) if module.split(".", maxsplit=1)[0] in names)
+
+
+@every_module
+def test_every_module_has_a_layer(module: str) -> None:
+    if module != "__main__":
+        layer_of(module)
+
+
+@every_module
+def test_no_module_imports_a_layer_above_it(module: str) -> None:
+    if module == "__main__":
+        return
+    for other in own(imported(TREES[module])):
+        assert layer_of(other) <= layer_of(module), f"{module} imports {other}"
+
+
+@every_module
+def test_the_faces_do_not_import_each_other(module: str) -> None:
+    if module == "cli.serve":
+        return
+    face = module.split(".", maxsplit=1)[0]
+    others = {"cli": "web", "web": "cli"}
+    for other in own(imported(TREES[module])):
+        assert other.split(".")[0] != others.get(face), f"{module} imports {other}"
+
+
+@every_module
+def test_a_command_is_not_imported_by_another(module: str) -> None:
+    shared = {"cli.terminal", "cli.options", "cli.history", "cli.render"}
+    if module.startswith("cli."):
+        for other in own(imported(TREES[module])):
+            assert not other.startswith("cli.") or other in shared, f"{module} imports {other}"
+
+
+@every_module
+@pytest.mark.parametrize("package", OWNERS)
+def test_a_dependency_is_imported_by_its_owner_alone(module: str, package: str) -> None:
+    if module not in OWNERS[package]:
+        assert package not in {name.split(".")[0] for name in imported(TREES[module])}
+
+
+def test_each_owner_is_one() -> None:
+    """So that a name misspelled above does not make the test above hold for nothing."""
+    for package, owners in OWNERS.items():
+        if package != "sqlmodel":
+            for owner in owners:
+                names = {name.split(".")[0] for name in imported(TREES[owner])}
+                assert package in names, f"{owner} does not import {package}"
+
+
+@every_module
+def test_only_config_reads_the_environment(module: str) -> None:
+    for node in ast.walk(TREES[module]):
+        named = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+        if module != "config":
+            assert named not in {"environ", "environb", "getenv", "getenvb"}
+    if module != "config":
+        from_os = {name.removeprefix("os.") for name in imported(TREES[module])}
+        assert not from_os & {"environ", "environb", "getenv", "getenvb"}
+
+
+@every_module
+def test_only_the_store_writes_queries(module: str) -> None:
+    if module.split(".", maxsplit=1)[0] not in {"store", "schema"}:
+        called = {
+            node.func.attr
+            for node in ast.walk(TREES[module])
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        }
+        assert not called & {"execute", "exec", "exec_driver_sql", "scalar", "scalars"}
+
+
+def loaded_by(module: str, seen: set[str] | None = None) -> set[str]:
+    """The modules of the package that importing this one loads, itself included."""
+    seen = set() if seen is None else seen
+    if module not in seen:
+        seen.add(module)
+        parent = module.rpartition(".")[0]
+        for other in own(imported(TREES[module], at_import=True)) | {parent} - {""}:
+            loaded_by(other, seen)
+    return seen
+
+
+def test_loading_the_commands_loads_nothing_slow() -> None:
+    modules = loaded_by("cli")
+    assert {"cli.ask", "cli.terminal", "config", "errors"} <= modules
+    assert not modules & {"provider", "store", "models", "cli.render"}
+    for module in modules:
+        names = {name.split(".")[0] for name in imported(TREES[module], at_import=True)}
+        assert not names & SLOW, module
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in TREES if name.startswith("cli.") and name != "cli.render"]
+)
+def test_no_command_imports_anything_slow_at_its_top(module: str) -> None:
+    names = {name.split(".")[0] for name in imported(TREES[module], at_import=True)}
+    assert not names & SLOW
+
+
+@every_module
+def test_alembic_and_openai_are_loaded_by_nothing_but_the_provider(module: str) -> None:
+    names = {name.split(".")[0] for name in imported(TREES[module], at_import=True)}
+    assert not names & ({"alembic"} if module == "provider" else {"alembic", "openai"})
+
+
+def test_the_reader_of_imports_sees_what_it_should() -> None:
+    tree = ast.parse(
+        "import a\n"
+        "from b import c\n"
+        "if TYPE_CHECKING:\n    import d\n"
+        "try:\n    import e\nexcept ImportError:\n    import f\n"
+        "def g():\n    import h\n"
+        "class I:\n    import j\n"
+    )
+    assert list(imported(tree, at_import=True)) == ["a", "b.c", "e", "f", "j"]
+    assert list(imported(tree)) == ["a", "b.c", "d", "e", "f", "h", "j"]

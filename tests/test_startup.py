@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+
+HEAVY = {"openai", "sqlmodel", "sqlalchemy", "alembic", "flask", "rich", "pydantic", "httpx2"}
+
+PROGRAM = """
+import json, sys
+from qacli.cli import run
+try:
+    code = run(sys.argv[1:])
+except SystemExit as end:
+    code = end.code or 0
+json.dump([code, sorted({name.partition(".")[0] for name in sys.modules})], sys.stderr)
+"""
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The packages that a run of `qa` has loaded when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        timeout=30,
+        text=True,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stderr
+    assert done.stdout
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["ask", "--help"], ["list", "--help"], ["migrate", "--help"]],
+    ids=" ".join,
+)
+def test_what_needs_no_history_loads_nothing_heavy(arguments: list[str]) -> None:
+    modules = loaded(*arguments)
+    assert "typer" in modules
+    assert not modules & HEAVY
+
+
+@pytest.fixture
+def history(home: Path) -> Path:
+    """A history with one record, where `qa` looks for it."""
+    file = home / "data" / "history.db"
+    store = Store.open(f"sqlite:///{file}")
+    store.keep(
+        Ask(question="Who am I?"), Outcome(status=Status.ANSWERED, answer="You are **here**.")
+    )
+    store.close()
+    return file
+
+
+@pytest.mark.usefixtures("history")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "last"],
+        ["show", "last", "--json"],
+        ["show", "1", "--field", "answer"],
+        ["list"],
+        ["list", "--format", "jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_reading_the_history_loads_the_database_layer_alone(arguments: list[str]) -> None:
+    modules = loaded(*arguments)
+    assert "sqlmodel" in modules
+    assert not modules & {"openai", "flask", "alembic", "httpx2", "granian"}

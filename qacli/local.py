@@ -64,7 +64,8 @@ def running(weights: Path) -> Iterator[str]:
     parameters.sampling.penalty_repeat = REPEAT_PENALTY
     parameters.verbosity = -1
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    parameters.cpuparams.n_threads = cores
+    # Its threads wait for each other by spinning: one core that is busy otherwise holds up all.
+    parameters.cpuparams.n_threads = max(cores - 1, 1)
     try:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:

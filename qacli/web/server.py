@@ -70,6 +70,7 @@ def run(settings: Settings, address: str) -> None:
     """Serve at the address until a signal ends it."""
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
+    from granian.log import LogLevels
     from granian.server import Server
 
     logging.basicConfig(
@@ -93,9 +94,8 @@ def run(settings: Settings, address: str) -> None:
         respawn_failed_workers=True,
         log_access=False,
         # It would warn that there are more threads than cores: to wait is what they are for.
-        log_dictconfig={
-            "loggers": {"_granian": {"level": "ERROR", "handlers": [], "propagate": True}}
-        },
+        log_level=LogLevels.error,
+        log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
     server.serve(target_loader=partial(_load, settings), wrap_loader=False)
 

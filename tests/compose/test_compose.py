@@ -1,0 +1,41 @@
+"""The compose project, running: what its README section promises over HTTP.
+
+Run against it with QA_COMPOSE_URL=http://localhost; without that there is nothing to test.
+"""
+
+import os
+from typing import Any
+
+import httpx2
+import pytest
+
+URL = os.environ.get("QA_COMPOSE_URL", "")
+pytestmark = pytest.mark.skipif(not URL, reason="QA_COMPOSE_URL names no running project")
+
+
+def call(method: str, path: str, body: object = None) -> Any:
+    response = httpx2.request(method, URL + path, json=body, timeout=120)
+    response.raise_for_status()
+    return response.json() if response.content else None
+
+
+def test_it_is_up_and_ready() -> None:
+    assert call("GET", "/is_up") == {"status": 200, "message": "yes"}
+    assert call("GET", "/is_ready")["status"] == 200
+
+
+def test_a_question_is_answered_and_kept_until_it_is_removed() -> None:
+    record = call("POST", "/ask", {"question": "Who am I?", "max_tokens": 64})
+    assert record["status"] == "answered"
+    assert record["answer"].strip()
+    assert call("GET", f"/qa/{record['id']}") == record
+    for path in ("/qas", "/qas/"):
+        records = call("GET", f"{path}?after={record['id'] - 1}")
+        assert isinstance(records, list)
+        assert list(records[0])[:4] == ["id", "question", "answer", "created_at"]
+    call("DELETE", f"/qa/{record['id']}")
+    assert call("GET", f"/qas?after={record['id'] - 1}") == []
+
+
+def test_one_record_stays_for_the_next_start() -> None:
+    assert call("POST", "/ask", {"question": "What stays?", "max_tokens": 16})["id"]

@@ -16,6 +16,7 @@ from qacli.exchange import FIELDS
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import SegmentLines
 
     from qacli.models import QuestionAnswer
 
@@ -114,7 +115,6 @@ def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
         parts += [text for text in (record.answer, record.error) if text]
         terminal.line("\n\n".join(parts))
         return
-    from rich.markdown import Markdown
     from rich.text import Text
 
     console = _console()
@@ -125,7 +125,7 @@ def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
     console.print(Text(safe(record.question), style="bold"))
     if record.answer:
         console.print()
-        console.print(Markdown(safe(record.answer)))
+        console.print(_markdown(console, safe(record.answer)))
     if record.error:
         console.print()
         console.print(Text(safe(record.error), style="red"))
@@ -137,33 +137,41 @@ def show_markdown(texts: Iterable[str]) -> None:
     Blocks that are complete are printed for good; only the last one, which may still change, is
     drawn anew. So an answer longer than the screen scrolls as any output does.
     """
+    from time import monotonic
+
     from rich.live import Live
-    from rich.markdown import Markdown
 
     console = _console()
-    rest = ""
-    with Live(
-        console=console, auto_refresh=False, transient=True, vertical_overflow="crop"
-    ) as live:
-        from time import monotonic
-
-        drawn = 0.0
+    rest, drawn, first = "", 0.0, True
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         try:
             for text in texts:
                 rest += safe(text)
-                done = _complete_blocks(rest)
-                if done:
-                    live.console.print(Markdown(rest[:done]))
-                    if rest[done:].strip() or rest[:done].strip():
-                        live.console.print()
-                    rest = rest[done:]
-                if monotonic() - drawn > 1 / FRAMES_PER_SECOND:
-                    live.update(Markdown(rest), refresh=True)
+                if done := _complete_blocks(rest):
+                    block, rest = rest[:done], rest[done:]
+                    live.update(_markdown(console, rest))
+                    console.print(_markdown(console, block, after_another=not first))
+                    first = False
+                elif monotonic() - drawn > 1 / FRAMES_PER_SECOND:
+                    live.update(_markdown(console, rest, after_another=not first), refresh=True)
                     drawn = monotonic()
         finally:
             live.update("", refresh=True)
-    if rest.strip():
-        console.print(Markdown(rest))
+            if rest.strip():
+                console.print(_markdown(console, rest, after_another=not first))
+
+
+def _markdown(console: "Console", text: str, *, after_another: bool = False) -> "SegmentLines":
+    """Rendered Markdown with one blank line before it where something stands above, none after."""
+    from rich.markdown import Markdown
+    from rich.segment import SegmentLines
+
+    lines = console.render_lines(Markdown(text), pad=False)
+    while lines and not "".join(part.text for part in lines[0]).strip():
+        del lines[0]
+    while lines and not "".join(part.text for part in lines[-1]).strip():
+        del lines[-1]
+    return SegmentLines([[], *lines] if after_another else lines, new_lines=True)
 
 
 def _complete_blocks(text: str) -> int:

@@ -17,10 +17,25 @@ def number(_context: Any, _revision: Any, directives: list[Any]) -> None:  # noq
         directive.rev_id = f"{int(schema.head()) + 1:04}"
 
 
+def plainly(kind: str, item: Any, context: Any) -> str | bool:  # noqa: ANN401 - alembic's
+    """Write our column types into a new revision as they are today, not by our names for them."""
+    if kind != "type":
+        return False
+    if isinstance(item, models.UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    if isinstance(item, sa.Enum):
+        return f"sa.String({item.length})"
+    if isinstance(item, sa.JSON):
+        context.imports.add("from sqlalchemy.dialects.postgresql import JSONB")
+        return 'sa.JSON().with_variant(JSONB(), "postgresql")'
+    return False
+
+
 OPTIONS: dict[str, Any] = {
     "target_metadata": SQLModel.metadata,
     "render_as_batch": True,  # SQLite cannot alter most of a table in place
     "process_revision_directives": number,
+    "render_item": plainly,
 }
 
 

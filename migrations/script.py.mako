@@ -7,8 +7,6 @@ import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}
 
-import qacli.models
-
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}

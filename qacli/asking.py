@@ -5,19 +5,16 @@ the outcome noted, kept in the database, and only then dropped from the outbox. 
 in between, the next command finds either the record or the note.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from qacli.errors import DatabaseError, Interrupted, QaError, RecordRefused
-from qacli.exchange import Ask, Outcome, Status, now
+from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Journal, Outbox
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from qacli.provider import Provider, Reply
     from qacli.store import Store
 
@@ -70,10 +67,9 @@ class Exchange:
         self._asking = asking
         self._reserve = reserve
         self._whole_answer = whole_answer
-        self._answered_at: datetime | None = None
         self._journal: Journal | None = None
         self._reply: Reply | None = None
-        self._started = 0.0
+        self._texts: Generator[str, None, None] | None = None
 
     def __enter__(self) -> Self:
         self._provider = self._asking.provider(self.ask)
@@ -92,15 +88,19 @@ class Exchange:
         from qacli.provider import Reply
 
         self._reply = Reply()
-        self._started = time.monotonic()
-        for text in self._provider.stream(self.ask, self._reply, whole_answer=self._whole_answer):
-            if self.outcome.first_token_ms is None:
-                self.outcome.first_token_ms = self._elapsed_ms()
-            if self._journal is not None:
-                self._journal.text(self.ask.uid, text)
-            yield text
-        self.outcome.latency_ms = self._elapsed_ms()
-        self._answered_at = now()
+        self._texts = self._provider.stream(
+            self.ask, self._reply, whole_answer=self._whole_answer, on_arrival=self._keep_text
+        )
+        return self._texts
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole answer has arrived, read or not."""
+        return self._reply is not None and self._reply.answered_at is not None
+
+    def _keep_text(self, text: str) -> None:
+        if self._journal is not None:
+            self._journal.text(self.ask.uid, text)
 
     def __exit__(
         self,
@@ -108,6 +108,8 @@ class Exchange:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._texts is not None:
+            self._texts.close()
         self._conclude(error)
         if self._journal is None:
             return
@@ -131,24 +133,21 @@ class Exchange:
         if isinstance(error, QaError):
             error.record_id = self.record_id
 
-    def _elapsed_ms(self) -> int:
-        return round((time.monotonic() - self._started) * 1000)
-
     def _conclude(self, error: BaseException | None) -> None:
         """Settle the outcome: an answer that is complete is one, whatever happened since."""
         outcome, reply = self.outcome, self._reply
-        if outcome.latency_ms is None and self._started:
-            outcome.latency_ms = self._elapsed_ms()
         if reply is not None:
+            outcome.answered_at = reply.answered_at
             outcome.answer = reply.text or None
+            outcome.latency_ms = reply.latency_ms or reply.elapsed_ms()
+            outcome.first_token_ms = reply.first_token_ms
             outcome.model = reply.model
             outcome.provider_response_id = reply.response_id
             outcome.finish_reason = reply.finish_reason
             outcome.prompt_tokens = reply.prompt_tokens
             outcome.completion_tokens = reply.completion_tokens
-        if self._answered_at is not None:
+        if outcome.answered_at is not None:
             outcome.status = Status.ANSWERED
-            outcome.answered_at = self._answered_at
         elif isinstance(error, QaError) and not isinstance(error, Interrupted):
             outcome.status = Status.FAILED
             outcome.error = f"{error.kind}: {error.what}"
@@ -168,12 +167,16 @@ def deliver(outbox: Outbox, store: "Store") -> int:
     """
     delivered = 0
     for journal in outbox.left_behind():
-        try:
-            for entry in journal.entries():
-                store.keep(entry.ask, entry.outcome())
+        refused = False
+        for entry in journal.entries():
+            try:
+                if entry.ask.batch_id is not None:
+                    store.keep_items(entry.ask.batch_id, [(entry.ask, entry.outcome())])
+                else:
+                    store.keep(entry.ask, entry.outcome())
                 delivered += 1
-        except RecordRefused:
-            journal.set_aside()
-        else:
-            journal.discard()
+            except RecordRefused:
+                refused = True
+        # A person may want what the database will never take.
+        journal.set_aside() if refused else journal.discard()
     return delivered

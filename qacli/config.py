@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from qacli.errors import NotConfigured
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-5-mini"
+IN_MEMORY = (":memory:", "file:")
 
 Parser = Callable[[str], Any]
 
@@ -193,15 +194,17 @@ class Settings:
         if self.database_url is None:
             return f"sqlite:///{self.data_path / 'history.db'}"
         scheme, _, rest = self.database_url.partition("://")
-        if scheme in {"postgres", "postgresql", "postgresql+psycopg2"} and rest:
+        if scheme in {"postgres", "postgresql", "postgresql+psycopg2"} and _is_readable(rest):
             return f"postgresql+psycopg2://{rest}"
         # Three slashes and a name: history in memory would be lost with the process.
-        if scheme == "sqlite" and rest.startswith("/") and rest.strip("/") not in {"", ":memory:"}:
+        file = rest.partition("?")[0].strip("/")
+        if scheme == "sqlite" and rest.startswith("/") and file and not file.startswith(IN_MEMORY):
             return f"sqlite://{rest}"
         source = self.sources.get("database_url", "DATABASE_URL")
         raise NotConfigured(
             f"The database URL from {source} is not one that qa can use.",
-            "Give postgresql://user:password@host/name or sqlite:///path/to/file.db.",
+            "Give postgresql://user:password@host/name (with %2F for a slash in the password, say) "
+            "or sqlite:///path/to/file.db.",
         )
 
     @property
@@ -213,7 +216,7 @@ class Settings:
         if database.startswith("sqlite:///"):
             file = Path(database.removeprefix("sqlite:///").partition("?")[0])
             return file.with_name(file.name + ".outbox")
-        parts = urlsplit(database)
+        parts = urlsplit(without_password(database))
         name = f"{parts.hostname}:{parts.port or 5432}{parts.path}?{parts.query}"
         return self.data_path / "outbox" / sha256(name.encode()).hexdigest()[:16]
 
@@ -221,9 +224,10 @@ class Settings:
         """The text without any secret of these settings, and without anything shaped like a key."""
         secrets = {self.api_key, self.token}
         if self.database_url:
-            secrets |= {self.database_url, urlsplit(self.database_url).password}
-        for secret in secrets:
-            if secret and len(secret) > 3:  # noqa: PLR2004 - shorter ones stand in any word
+            secrets |= {self.database_url, *_passwords(self.database_url)}
+        # The longest first: one may be a part of another.
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            if len(secret) > 3:  # noqa: PLR2004 - shorter ones stand in any word
                 text = text.replace(secret, "***")
         return re.sub(r"\b(sk|pk|key)-[A-Za-z0-9_*-]{6,}", "***", text)
 
@@ -353,10 +357,35 @@ def _refuse_borrowed_key(sources: Mapping[str, str], dotenv_file: Path) -> None:
         )
 
 
+def _is_readable(rest: str) -> bool:
+    """Whether what follows a URL's scheme can be taken apart; a slash in a password hides it."""
+    try:
+        parts = urlsplit(f"//{rest}")
+        return bool(rest) and "#" not in rest and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _passwords(url: str) -> set[str]:
+    """The password in a database's URL, in every spelling in which it may show up."""
+    try:
+        parts = urlsplit(url)
+        found = [parts.password, *parse_qs(parts.query).get("password", [])]
+    except ValueError:
+        found = []
+    return {
+        spelling for text in found if text for spelling in (text, unquote(text), quote(text, ""))
+    }
+
+
 def without_password(url: str) -> str:
     """The URL as it may be shown: its password is replaced."""
     parts = urlsplit(url)
-    if parts.password is None:
+    if parts.password is None and "password=" not in parts.query:
         return url
-    user = f"{parts.username}:***@" if parts.username else "***@"
-    return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2]))
+    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
+    netloc = parts.netloc
+    if parts.password is not None:
+        user = f"{parts.username}:***@" if parts.username else "***@"
+        netloc = user + netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

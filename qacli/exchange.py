@@ -5,9 +5,8 @@ the provider fills in is not the table's class. Together with the id, the fields
 `Outcome` are the columns of `question_answer`; a test holds them to that.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -26,6 +25,15 @@ class Status(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+
+
+class ItemState(StrEnum):
+    """How far an item of a batch is."""
+
+    WAITING = "waiting"
+    CLAIMED = "claimed"
+    ANSWERED = "answered"
+    FAILED = "failed"
 
 
 def now() -> datetime:
@@ -65,9 +73,9 @@ class Ask:
             raise InvalidRequest("The question is empty.", 'Ask something: qa ask "Who am I?"')
         for name in ("question", "system", "item_key", "idempotency_key"):
             refuse_unstorable(getattr(self, name), f"the {name.replace('_', ' ')}")
-        for tag in self.tags:
-            refuse_unstorable(tag, "a tag")
-        refuse_unstorable(self.model, "the model's name")
+        for name, value in self.params.items():
+            refuse_unstorable([name, value], f"the {name.replace('_', ' ')}")
+        refuse_unstorable(self.tags, "a tag")
         temperature = self.params.get("temperature")
         if temperature is not None and not 0 <= temperature <= 2:  # noqa: PLR2004 - the API's range
             raise InvalidRequest(
@@ -138,8 +146,18 @@ FIELDS = (
 
 def document(ask: Ask, outcome: Outcome, record_id: int | None) -> dict[str, Any]:
     """The record as JSON has it: fields in their order, times in ISO 8601 with offset."""
-    values = {**asdict(ask), **asdict(outcome), "id": record_id}
+    values = {**values_of(ask, outcome), "id": record_id}
     return {name: plain(values[name]) for name in FIELDS}
+
+
+def fields_of(part: Ask | Outcome) -> dict[str, Any]:
+    """Its fields by name; `dataclasses.asdict` would copy every text in them."""
+    return {item.name: getattr(part, item.name) for item in fields(part)}
+
+
+def values_of(ask: Ask, outcome: Outcome) -> dict[str, Any]:
+    """All of a record but its id."""
+    return {**fields_of(ask), **fields_of(outcome)}
 
 
 def plain(value: object) -> object:
@@ -149,13 +167,22 @@ def plain(value: object) -> object:
     return value.value if isinstance(value, Status) else value
 
 
-def refuse_unstorable(text: str | None, what: str) -> None:
+def refuse_unstorable(text: object, what: str) -> None:
     """Refuse what PostgreSQL cannot hold, before anything is asked.
 
+    Args:
+        text: A text, or any JSON value with texts in it.
+        what: What it is, for the message.
+
     Raises:
-        InvalidRequest: The text holds U+0000 or half a surrogate pair, which no UTF-8 can hold.
+        InvalidRequest: It holds U+0000 or half a surrogate pair, which no UTF-8 can hold.
     """
-    if text is None:
+    if isinstance(text, dict):
+        text = [*text, *text.values()]
+    if isinstance(text, list):
+        for part in text:
+            refuse_unstorable(part, what)
+    if not isinstance(text, str):
         return
     if "\x00" in text:
         raise InvalidRequest(
@@ -179,6 +206,6 @@ def storable(text: str) -> str:
 
 def whole(value: object) -> int | None:
     """A provider's count, where it is one that the database can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_ID:
         return None
-    return int(value) if 0 <= value <= MAX_ID else None
+    return int(value)

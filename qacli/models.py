@@ -1,13 +1,14 @@
 """The tables. No queries here."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from qacli.exchange import FIELDS, Status, plain
+from qacli.exchange import FIELDS, ItemState, Status, plain
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -19,13 +20,22 @@ SQLModel.metadata.naming_convention = {
 
 # SQLite counts ids up by itself only in a column that is exactly INTEGER.
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-STATUS = sa.Enum(
-    Status,
-    native_enum=False,
-    length=16,
-    values_callable=lambda names: [name.value for name in names],
-)
 DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def _named(names: type[StrEnum]) -> sa.Enum:
+    """A column that holds one of the names, as text."""
+    return sa.Enum(
+        names,
+        native_enum=False,
+        length=16,
+        values_callable=lambda each: [name.value for name in each],
+    )
+
+
+def _one_of(names: type[StrEnum], column: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{name}'" for name in names)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -53,9 +63,7 @@ class QuestionAnswer(SQLModel, table=True):
 
     __tablename__ = "question_answer"
     __table_args__ = (
-        sa.CheckConstraint(
-            "status IN ({})".format(", ".join(f"'{status}'" for status in Status)), name="status"
-        ),
+        _one_of(Status, "status"),
         sa.UniqueConstraint("uid"),
         sa.UniqueConstraint("idempotency_key"),
         sa.UniqueConstraint("batch_id", "item_key"),
@@ -69,7 +77,7 @@ class QuestionAnswer(SQLModel, table=True):
     question: str = Field(sa_type=sa.Text)
     answer: str | None = Field(default=None, sa_type=sa.Text)
     created_at: datetime = Field(sa_type=UtcDateTime)
-    status: Status = Field(sa_column=sa.Column(STATUS, nullable=False))
+    status: Status = Field(sa_column=sa.Column(_named(Status), nullable=False))
     error: str | None = Field(default=None, sa_type=sa.Text)
     answered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     latency_ms: int | None = Field(default=None, sa_type=sa.BigInteger)
@@ -92,3 +100,59 @@ class QuestionAnswer(SQLModel, table=True):
     def document(self) -> dict[str, Any]:
         """The record as JSON has it; see `qacli.exchange.document`."""
         return {name: plain(getattr(self, name)) for name in FIELDS}
+
+
+class Batch(SQLModel, table=True):
+    """Many questions asked together, under a name.
+
+    `settings` is what shapes the answers and may not change between two runs; `items` is how many
+    there are, once all of them are in `batch_item`; `source` is the file as it was then.
+    """
+
+    __tablename__ = "batch"
+    __table_args__ = (sa.UniqueConstraint("name"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
+    name: str = Field(sa_type=sa.Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
+    source: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
+    items: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class BatchItem(SQLModel, table=True):
+    """One question of a batch, before and after it is asked.
+
+    `worker` is who has claimed it. Its record, once there is one, has the same batch and key.
+    """
+
+    __tablename__ = "batch_item"
+    __table_args__ = (
+        _one_of(ItemState, "state"),
+        sa.UniqueConstraint("batch_id", "key"),
+        sa.Index(None, "batch_id", "state", "position"),
+    )
+
+    batch_id: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    key: str = Field(sa_type=sa.Text)
+    payload: dict[str, Any] = Field(sa_type=DOCUMENT, nullable=False)
+    state: ItemState = Field(sa_column=sa.Column(_named(ItemState), nullable=False))
+    worker: str | None = Field(default=None, sa_type=sa.String(32))
+
+
+class BatchWorker(SQLModel, table=True):
+    """A process that works on a batch: its claims are good while it is alive.
+
+    On its own machine that is told by its journals, which it holds locked; elsewhere by
+    `seen_at`, which it renews by the database's clock.
+    """
+
+    __tablename__ = "batch_worker"
+
+    uid: str = Field(sa_column=sa.Column(sa.String(32), primary_key=True))
+    batch_id: int = Field(sa_column=sa.Column(BIG, nullable=False, index=True))
+    host: str = Field(sa_type=sa.Text)
+    journal: str = Field(sa_type=sa.Text)
+    seen_at: float = Field(sa_type=sa.Double)

@@ -14,14 +14,14 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from qacli.errors import OutboxUnwritable
-from qacli.exchange import Ask, Outcome, Status
+from qacli.errors import InvalidRequest, OutboxUnwritable
+from qacli.exchange import Ask, Outcome, Status, fields_of
 
 SUFFIX = ".jsonl"
 UNFINISHED = ".new"
@@ -57,9 +57,10 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         name = uuid4().hex
         self._path = directory / (name + SUFFIX)
+        self._cut = False
         unfinished = directory / (name + UNFINISHED)
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(directory)
             self._file = os.open(
                 unfinished, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600
             )
@@ -80,7 +81,7 @@ class Journal:
             OutboxUnwritable: It could not be noted.
         """
         try:
-            self._append({"ask": asdict(ask)})
+            self._append({"ask": fields_of(ask)})
             if sync:
                 os.fsync(self._file)
                 _sync_directory(self._path.parent)
@@ -101,7 +102,7 @@ class Journal:
         Raises:
             OSError: The disk is full, say; then only the database can keep it.
         """
-        self._append({"uid": uid, "outcome": asdict(outcome)})
+        self._append({"uid": uid, "outcome": fields_of(outcome)})
         if sync:
             os.fsync(self._file)
 
@@ -115,10 +116,13 @@ class Journal:
         os.close(self._file)
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = json.dumps(line, ensure_ascii=False, default=_encoded).encode() + b"\n"
-        view = memoryview(data)
+        # A line that a full disk has cut must not take the next one with it.
+        start = b"\n" if self._cut else b""
+        data = start + json.dumps(line, ensure_ascii=False, default=_encoded).encode() + b"\n"
+        view, self._cut = memoryview(data), True
         while view:
             view = view[os.write(self._file, view) :]
+        self._cut = False
 
 
 class Outbox:
@@ -145,7 +149,7 @@ class Outbox:
         self._sweep()
 
     def _paths(self) -> list[Path]:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return sorted(path for path in self.directory.iterdir() if path.suffix == SUFFIX)
         return []
 
@@ -204,20 +208,24 @@ def _read(path: Path) -> list[Entry]:
         return []
     # What follows the last line end was cut off in the middle of a write.
     for raw in data.split(b"\n")[:-1]:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            continue  # a block that a power cut left as zeros
-        if "ask" in line:
-            ask = Ask(**_dated(line["ask"], "created_at"))
-            entries[ask.uid] = Entry(ask)
-        elif (entry := entries.get(line["uid"])) is not None:
-            if "text" in line:
-                entry.texts.append(line["text"])
-            else:
-                outcome = _dated(line["outcome"], "answered_at")
-                entry.finished = Outcome(**{**outcome, "status": Status(outcome["status"])})
+        # A power cut can leave a block of zeros, another version of qa a line of another shape:
+        # what is readable is delivered all the same.
+        with suppress(ValueError, KeyError, TypeError, AttributeError, InvalidRequest):
+            _take_in(json.loads(raw), entries)
     return list(entries.values())
+
+
+def _take_in(line: dict[str, Any], entries: dict[str, Entry]) -> None:
+    if "ask" in line:
+        ask = Ask(**_dated(line["ask"], "created_at"))
+        entries[ask.uid] = Entry(ask)
+        return
+    entry = entries[line["uid"]]
+    if "text" in line:
+        entry.texts.append(str(line["text"]))
+    else:
+        outcome = _dated(line["outcome"], "answered_at")
+        entry.finished = Outcome(**{**outcome, "status": Status(outcome["status"])})
 
 
 def _dated(fields: dict[str, Any], name: str) -> dict[str, Any]:
@@ -229,6 +237,14 @@ def _encoded(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no place in a journal")
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for its owner alone."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(exist_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

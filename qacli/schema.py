@@ -103,7 +103,13 @@ def script(url: str, start: str | None, target: str) -> None:
 
 
 def is_down(start: str | None, target: str) -> bool:
-    """Whether the way from one revision to another goes down."""
+    """Whether the way from one revision to another goes down.
+
+    Raises:
+        SchemaMismatch: The database is at a revision that this program does not know.
+    """
+    if start is not None and start not in revisions():
+        check(start)
     order = ["base", *revisions()]
     target = head() if target == "head" else target
     return order.index(target) < order.index(start or "base")
@@ -135,9 +141,11 @@ def create(connection: "Connection", message: str) -> Path:
 
 
 def _config(connection: "Connection | None" = None) -> "Config":
+    from argparse import Namespace
+
     from alembic.config import Config
 
-    config = Config()
+    config = Config(cmd_opts=Namespace(quiet=True))
     config.set_main_option("script_location", str(migrations_path()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")

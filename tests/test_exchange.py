@@ -86,7 +86,7 @@ UNSTORABLE = [("ab\0c", "NUL", "position 3"), ("a\ud800", "not UTF-8", "position
         ("system", "the system"),
         ("item_key", "the item key"),
         ("idempotency_key", "the idempotency key"),
-        ("model", "the model's name"),
+        ("model", "the model"),
         ("tags", "a tag"),
     ],
 )
@@ -183,6 +183,5 @@ def test_what_is_no_count_is_none(value: object) -> None:
     assert whole(value) is None
 
 
-@pytest.mark.xfail(reason="bug: OverflowError from math.isfinite", strict=True)
 def test_a_count_of_any_length_is_no_error() -> None:
     assert whole(10**400) is None

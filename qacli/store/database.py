@@ -1,10 +1,10 @@
-"""The data layer: the only code that opens a database or writes a query.
+"""How the databases are opened: engines, transactions, and the schema they must have.
 
-One class for SQLite and PostgreSQL. Transactions are short and never span a provider call.
-SQLite is in WAL mode, so readers never wait; its writers take turns (inside a process by a lock,
-between processes by BEGIN IMMEDIATE and a long busy timeout). A SQLite history is created and
-brought up to date when it is opened, by one process at a time; a PostgreSQL one only by
-`qa migrate`, since somebody may own it who wants to know.
+Transactions are short and never span a provider call. SQLite is in WAL mode, so readers never
+wait; its writers take turns (inside a process by a lock, between processes by BEGIN IMMEDIATE
+and a long busy timeout). A SQLite history is created and brought up to date when it is opened,
+by one process at a time; a PostgreSQL one only by `qa migrate`, since somebody may own it who
+wants to know.
 """
 
 import fcntl
@@ -12,29 +12,23 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlmodel import Session, col, delete, select
 
 from qacli import schema
 from qacli.config import without_password
-from qacli.errors import DatabaseError, NotFound, RecordRefused
-from qacli.exchange import MAX_ID, Ask, Outcome, Status
-from qacli.models import QuestionAnswer
+from qacli.errors import DatabaseError, RecordRefused
+from qacli.outbox import make_private
 
-record_ids = col(QuestionAnswer.id)
-PAGE = 1000
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
 
 
-class Store:
-    """The records of one database.
+class Database:
+    """One database, SQLite or PostgreSQL.
 
     Args:
         url: The database, with its driver, as `Settings.database` gives it.
@@ -44,24 +38,24 @@ class Store:
     def __init__(self, url: str, *, connections: int = 0) -> None:
         self.url = url
         self._engine = engine_for(url, connections=connections)
-        self._sqlite = self._engine.dialect.name == "sqlite"
+        self.sqlite = self._engine.dialect.name == "sqlite"
         # One SQLite writer at a time in this process: a lock is fair, SQLite's own waiting is not.
-        self._turn = threading.Lock() if self._sqlite else nullcontext()
+        self._turn = threading.Lock() if self.sqlite else nullcontext()
 
     @classmethod
-    def open(cls, url: str, *, connections: int = 0) -> "Store":
-        """The store, with its schema as this program needs it.
+    def open(cls, url: str, *, connections: int = 0) -> Self:
+        """The database, with its schema as this program needs it.
 
         Raises:
             SchemaMismatch: A PostgreSQL database is not migrated, or any is newer than qa.
             DatabaseError: The database cannot be reached or opened.
         """
-        store = cls(url, connections=connections)
-        if store._sqlite:
-            store._bring_up_to_date()
+        database = cls(url, connections=connections)
+        if database.sqlite:
+            database._bring_up_to_date()
         else:
-            store.check()
-        return store
+            database.check()
+        return database
 
     def check(self) -> None:
         """Whether the database answers and its schema is current.
@@ -74,12 +68,12 @@ class Store:
 
     def revision(self) -> str | None:
         """The schema's revision; None where there is no schema yet."""
-        with self._connection() as connection:
+        with self.transaction() as connection:
             return schema.current(connection)
 
     def exists(self) -> bool:
         """Whether there is anything to open: a SQLite file may not have been made yet."""
-        return not self._sqlite or Path(self._engine.url.database or "").exists()
+        return not self.sqlite or Path(self._engine.url.database or "").exists()
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -88,131 +82,15 @@ class Store:
         What is done with it is committed at the end, all or nothing. A SQLite file is created
         where there is none.
         """
-        with self._turn_at_schema(), self._connection(write=True) as connection:
+        with self._turn_at_schema(), self.transaction(write=True) as connection:
             yield connection
-
-    def keep(self, ask: Ask, outcome: Outcome) -> int:
-        """Keep a question and what is known of its outcome; returns the record's id.
-
-        The same question again only completes a record that is still `asking`: however often an
-        outbox is delivered, the outcome that came first stays.
-
-        Raises:
-            DatabaseError: The database did not take it.
-        """
-        outcome_values = asdict(outcome)
-        uid = sa.and_(col(QuestionAnswer.uid) == ask.uid)
-        unfinished = sa.and_(uid, col(QuestionAnswer.status) == Status.ASKING)
-        insert = sqlite.insert if self._sqlite else postgresql.insert
-        statements: tuple[sa.Executable, ...] = (
-            # First the update: an insert that conflicts would use up an id.
-            sa.update(QuestionAnswer)
-            .where(unfinished)
-            .values(outcome_values)
-            .returning(record_ids),
-            insert(QuestionAnswer)
-            .values({**asdict(ask), **outcome_values})
-            .on_conflict_do_nothing(index_elements=["uid"])
-            .returning(record_ids),
-            sa.select(record_ids).where(uid),
-        )
-        with self._session(write=True) as session:
-            for statement in statements:
-                kept: int | None = session.execute(statement).scalar_one_or_none()
-                if kept is not None:
-                    return kept
-        raise DatabaseError("The database did not keep the record.")
-
-    def get(self, record_id: int) -> QuestionAnswer:
-        """One record.
-
-        Raises:
-            NotFound: There is none with that id.
-        """
-        if 0 < record_id <= MAX_ID:
-            with self._session() as session:
-                record = session.get(QuestionAnswer, record_id)
-            if record is not None:
-                return record
-        raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
-
-    def last(self) -> QuestionAnswer:
-        """The newest record.
-
-        Raises:
-            NotFound: There is none yet.
-        """
-        newest = self.page(limit=1, newest_first=True)
-        if not newest:
-            raise NotFound("There is no record yet.", 'Ask something: qa ask "Who am I?"')
-        return newest[0]
-
-    def page(
-        self,
-        *,
-        limit: int,
-        after: int | None = None,
-        before: int | None = None,
-        newest_first: bool = False,
-    ) -> list[QuestionAnswer]:
-        """Records in the order of their ids, by keyset: as quick at the end as at the start.
-
-        Args:
-            limit: How many at the most.
-            after: Only ids above this one.
-            before: Only ids below this one.
-            newest_first: From the newest id down, instead of from the oldest up.
-        """
-        query = select(QuestionAnswer).limit(min(limit, MAX_ID))
-        if after is not None:
-            query = query.where(max(min(after, MAX_ID), -1) < record_ids)
-        if before is not None:
-            query = query.where(max(min(before, MAX_ID), -1) > record_ids)
-        query = query.order_by(record_ids.desc() if newest_first else record_ids)
-        with self._session() as session:
-            return list(session.exec(query))
-
-    def walk(
-        self, *, after: int | None = None, before: int | None = None, limit: int | None = None
-    ) -> Iterator[QuestionAnswer]:
-        """Records from the oldest up, however many, a page at a time in memory."""
-        last, left = after, MAX_ID if limit is None else limit
-        while left > 0:
-            page = self.page(limit=min(left, PAGE), after=last, before=before)
-            yield from page
-            if len(page) < PAGE:
-                return
-            last, left = page[-1].id, left - len(page)
-
-    def remove(self, record_id: int) -> None:
-        """Remove a record.
-
-        Raises:
-            NotFound: There is none with that id.
-        """
-        removed = 0
-        if 0 < record_id <= MAX_ID:
-            query = delete(QuestionAnswer).where(record_ids == record_id)
-            with self._session(write=True) as session:
-                removed = session.exec(query).rowcount
-        if not removed:
-            raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
-    def _session(self, *, write: bool = False) -> Iterator[Session]:
-        with (
-            self._connection(write=write) as connection,
-            Session(connection, expire_on_commit=False) as session,
-        ):
-            yield session
-            session.commit()
-
-    @contextmanager
-    def _connection(self, *, write: bool = False) -> Iterator[sa.Connection]:
+    def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
         """A connection in a transaction that is committed at the end.
 
         Raises:
@@ -239,12 +117,12 @@ class Store:
     @contextmanager
     def _turn_at_schema(self) -> Iterator[None]:
         """Only one process at a time creates or changes a SQLite file; alembic locks PostgreSQL."""
-        if not self._sqlite:
+        if not self.sqlite:
             yield
             return
         file = Path(self._engine.url.database or "")
         with _explained(self.url):
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(file.parent)
             lock = os.open(file.with_name(file.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,0 +1,296 @@
+"""What is in a batch's file: questions, read one at a time.
+
+Text (a question a line), CSV and TSV (a column, or a template over the columns), JSON lines (our
+own objects, or the request lines of OpenAI's Batch API), each also compressed with gzip.
+"""
+
+import csv
+import gzip
+import io
+import json
+import string
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from qacli.errors import InvalidRequest
+from qacli.exchange import Ask, refuse_unstorable
+
+FORMATS = ("txt", "csv", "tsv", "jsonl")
+OPENAI_URL = "/v1/chat/completions"
+NAMED = ("system", "model", "temperature", "max_tokens", "schema", "tags")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a batch.
+
+    Attributes:
+        position: Its place in the file, from 0.
+        key: Its name in the batch: the file's own, or from position and content.
+        payload: `question`, and what it sets of its own: `system`, `params`, `tags`.
+        error: Why it cannot be asked; its payload holds the line as it stands then.
+    """
+
+    position: int
+    key: str
+    payload: dict[str, Any]
+    error: str | None = None
+
+    def ask(self, batch_id: int, *, model: str, system: str | None, params: dict[str, Any]) -> Ask:
+        """The question, with what the batch sets where the item does not."""
+        merged = {"model": model, **params, **self.payload.get("params", {})}
+        return Ask(
+            question=self.payload["question"],
+            system=self.payload.get("system", system),
+            params=merged,
+            tags=self.payload.get("tags", []),
+            batch_id=batch_id,
+            item_key=self.key,
+        )
+
+
+def format_of(path: Path | None, named: str | None) -> str:
+    """The format: as named, or by the file's name, or a question a line.
+
+    Raises:
+        InvalidRequest: The name's ending is none that is known.
+    """
+    if named is not None:
+        return named
+    if path is None:
+        return "txt"
+    ending = Path(path.stem if path.suffix == ".gz" else path.name).suffix.removeprefix(".")
+    ending = {"ndjson": "jsonl", "text": "txt", "": "txt"}.get(ending, ending)
+    if ending not in FORMATS:
+        raise InvalidRequest(
+            f"The format of {path} is not known by its name.",
+            f"Say which it is: --input {'|'.join(FORMATS)}",
+        )
+    return ending
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[IO[str]]:
+    """The file as text, unpacked where it is compressed; standard input where there is none.
+
+    Raises:
+        InvalidRequest: It cannot be opened.
+    """
+    try:
+        binary: IO[bytes] = sys.stdin.buffer if path is None else path.open("rb")
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", "Name a file.") from error
+    with binary:
+        peek = binary.peek(2)[:2] if isinstance(binary, io.BufferedReader) else b""
+        data = gzip.GzipFile(fileobj=binary) if peek == b"\x1f\x8b" else binary
+        yield io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
+
+
+def read(
+    path: Path | None,
+    *,
+    form: str,
+    template: str | None = None,
+    column: str | None = None,
+    skip_bad: bool = False,
+) -> Iterator[Item]:
+    """The items of a file, in order, one in memory at a time.
+
+    Args:
+        path: The file; None is standard input.
+        form: One of `FORMATS`.
+        template: The question, with `{column}` where a row's own text belongs.
+        column: The column that holds the question, where there is no template.
+        skip_bad: Give an item that cannot be asked with its error, instead of ending there.
+
+    Raises:
+        InvalidRequest: A line cannot be used; says which and why.
+    """
+    question = _filling(template, column)
+    with opened(path) as file:
+        position = 0
+        for number, raw, row in _rows(file, form):
+            try:
+                item = _item(position, row, question) if row is not None else _not_json(raw)
+            except InvalidRequest as error:
+                what = f"Line {number}: {error.what}"
+                if not skip_bad:
+                    raise InvalidRequest(
+                        what, error.todo or "Correct it or say --skip-bad."
+                    ) from None
+                item = Item(position, _key(position, raw), {"question": raw or "(empty)"}, what)
+            if item is not None:
+                yield item
+                position += 1
+
+
+def _rows(file: IO[str], form: str) -> Iterator[tuple[int, str, Mapping[str, Any] | None]]:
+    """Line number, the line as it stands, and its fields; None where it is no JSON object."""
+    try:
+        if form in {"csv", "tsv"}:
+            csv.field_size_limit(2**31 - 1)
+            reader = csv.DictReader(file, delimiter="\t" if form == "tsv" else ",")
+            for row in reader:
+                fields = {name: value for name, value in row.items() if name is not None}
+                present = {name: value for name, value in fields.items() if value is not None}
+                yield reader.line_num, json.dumps(present, ensure_ascii=False), present
+            return
+        for number, line in enumerate(file, 1):
+            text = line.rstrip("\r\n")
+            if not text.strip():
+                continue
+            yield number, text, _object(text) if form == "jsonl" else {"question": text}
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"The file is not UTF-8 text: {error.reason}.", "Convert it to UTF-8 first."
+        ) from None
+    except (csv.Error, OSError, EOFError) as error:
+        raise InvalidRequest(
+            f"The file cannot be read: {error}.", "See that it is whole."
+        ) from None
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return None
+    if isinstance(value, str):
+        return {"question": value}
+    return value if isinstance(value, dict) else None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _not_json(_raw: str) -> Item:
+    raise InvalidRequest("it is not a JSON object.", "Correct it or say --skip-bad.")
+
+
+def _filling(template: str | None, column: str | None) -> Callable[[Mapping[str, Any]], str | None]:
+    """How a row's question is made."""
+    if template is None:
+        names = (column,) if column else ("question", "prompt", "text")
+        return lambda row: next((str(row[name]) for name in names if row.get(name)), None)
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"The template is not one: {error}.", "Write {{ for a brace."
+        ) from None
+    wanted = [name for _, name, _, _ in parts if name is not None]
+    if not wanted or any(not name for name in wanted):
+        raise InvalidRequest(
+            "The template has no {column} in it.", 'Write it like: "Translate to French: {text}"'
+        )
+
+    def fill(row: Mapping[str, Any]) -> str:
+        pieces = []
+        for literal, name, _, _ in parts:
+            pieces.append(literal)
+            if name is not None:
+                if name not in row:
+                    raise InvalidRequest(
+                        f"there is no column {name!r}; there are {', '.join(map(repr, row))}."
+                    )
+                value = row[name]
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                pieces.append(text)
+        return "".join(pieces)
+
+    return fill
+
+
+def _item(
+    position: int, row: Mapping[str, Any], question: Callable[[Mapping[str, Any]], str | None]
+) -> Item:
+    if "custom_id" in row and "body" in row:
+        payload, key = _openai(row), str(row["custom_id"])
+    else:
+        text = question(row)
+        if not text or not text.strip():
+            raise InvalidRequest("there is no question in it.")
+        payload = {"question": text, **_own_settings(row)}
+        given = row.get("id")
+        key = str(given) if given not in (None, "") else _key(position, json.dumps(payload))
+    refuse_unstorable(key, "its id")
+    # What cannot be asked is refused now, and not after an hour of asking.
+    Item(position, key, payload).ask(0, model="m", system=None, params={})
+    return Item(position, key, payload)
+
+
+def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object sets for itself."""
+    found = {name: row[name] for name in NAMED if row.get(name) not in (None, "")}
+    params: dict[str, Any] = {}
+    try:
+        if "model" in found:
+            params["model"] = str(found["model"])
+        if "temperature" in found:
+            params["temperature"] = float(found["temperature"])
+        if "max_tokens" in found:
+            params["max_tokens"] = int(found["max_tokens"])
+    except (TypeError, ValueError):
+        raise InvalidRequest("temperature or max_tokens is not a number.") from None
+    if "schema" in found:
+        params["response_format"] = response_format(found["schema"])
+    settings: dict[str, Any] = {"params": params} if params else {}
+    if "system" in found:
+        settings["system"] = str(found["system"])
+    if "tags" in found:
+        tags = found["tags"]
+        settings["tags"] = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
+    return settings
+
+
+def response_format(schema: object) -> dict[str, Any]:
+    """A JSON schema as Chat Completions wants it.
+
+    Raises:
+        InvalidRequest: It is not a JSON object.
+    """
+    try:
+        schema = json.loads(schema) if isinstance(schema, str) else schema
+    except ValueError:
+        schema = None
+    if not isinstance(schema, dict):
+        raise InvalidRequest("its schema is not a JSON object.")
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+
+
+def _openai(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A request line of OpenAI's Batch API: its body goes to the provider as it is."""
+    body = row["body"]
+    if row.get("url", OPENAI_URL) != OPENAI_URL or row.get("method", "POST") != "POST":
+        raise InvalidRequest(f"only POST {OPENAI_URL} can be asked.")
+    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+        raise InvalidRequest("its body has no messages.")
+    if body.get("stream"):
+        raise InvalidRequest("its body asks for a stream.")
+    return {"question": _last_words(body["messages"]), "params": dict(body)}
+
+
+def _last_words(messages: Iterable[object]) -> str:
+    """The last user message's text."""
+    for message in reversed(list(messages)):
+        if isinstance(message, dict) and message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            if isinstance(content, list):
+                texts = [part.get("text", "") for part in content if isinstance(part, dict)]
+                return "\n".join(text for text in texts if text)
+    raise InvalidRequest("its body has no message of the user.")
+
+
+def _key(position: int, content: str) -> str:
+    return f"{position + 1}-{sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"

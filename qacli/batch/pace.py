@@ -1,0 +1,212 @@
+"""How fast to ask: as fast as the provider allows, found out while asking.
+
+Three limits together. How many are in flight: additive increase, multiplicative decrease between
+1 and the number of jobs. How many a second: as the person said (`--rpm`, `--tpm`), as the
+provider's `x-ratelimit-*` headers say, or, once it has refused something, as it was seen to
+accept; from then on a little more each second, a little less at each refusal. And a pause for
+everybody when the provider says Retry-After. All times are of a monotonic clock that is passed
+in, so neither a clock that jumps nor a test that does not want to wait is a special case.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+
+DECREASE = 0.7
+"""What is left of the window after a refusal."""
+
+RATE_AFTER_REFUSAL = 0.97
+RATE_GROWTH = 0.01
+"""Each second without a refusal, as a part of the rate."""
+
+OBSERVED_SECONDS = 10.0
+BURST_SECONDS = 0.2
+"""How much of a second's allowance may be asked at once after a lull."""
+
+HEADROOM = 0.98
+"""How much of a stated limit is used: the provider's clock is not ours."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """An allowance that refills at a steady rate; it may go into debt by what is taken at once."""
+
+    rate: float
+    now: float
+    tokens: float = 0.0
+
+    def refill(self, now: float) -> None:
+        """Bring the allowance up to date."""
+        burst = max(self.rate * BURST_SECONDS, 1.0)
+        self.tokens = min(self.tokens + (now - self.now) * self.rate, burst)
+        self.now = now
+
+    def wait(self) -> float:
+        """Seconds until something may be taken."""
+        return 0.0 if self.tokens >= 0 else -self.tokens / self.rate
+
+
+class Pace:
+    """The pace of one batch in one process; not thread-safe, a loop owns it.
+
+    Args:
+        jobs: The most to have in flight.
+        rpm: The most requests a minute.
+        tpm: The most tokens a minute.
+        clock: Seconds, of a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.jobs = jobs
+        self.window = float(jobs)
+        self.in_flight = 0
+        self.paused_until = 0.0
+        self.pause_reason = ""
+        self.refused = 0
+        self._clock = clock
+        now = clock()
+        self._said = Bucket(rpm / 60, now) if rpm else None
+        self._tokens = Bucket(tpm / 60, now) if tpm else None
+        self._learned: Bucket | None = None
+        self._grown_at = now
+        self._decreased_at = -OBSERVED_SECONDS
+        self._accepted: deque[tuple[float, int]] = deque()
+        self._stated = False
+
+    @property
+    def rate(self) -> float | None:
+        """Requests a second that are allowed now; None is no limit."""
+        rates = [bucket.rate for bucket in (self._said, self._learned) if bucket is not None]
+        return min(rates) if rates else None
+
+    def delay(self) -> float | None:
+        """Seconds until another request may go; None while as many are in flight as may be."""
+        if self.in_flight >= max(int(self.window), 1):
+            return None
+        now = self._clock()
+        self._grow(now)
+        waits = [self.paused_until - now]
+        for bucket in (self._said, self._learned, self._tokens):
+            if bucket is not None:
+                bucket.refill(now)
+                waits.append(bucket.wait())
+        return max(*waits, 0.0)
+
+    def sent(self, tokens: int) -> None:
+        """A request goes, with as many tokens as it is estimated to take."""
+        self.in_flight += 1
+        for bucket in (self._said, self._learned):
+            if bucket is not None:
+                bucket.tokens -= 1
+        if self._tokens is not None:
+            self._tokens.tokens -= tokens
+
+    def ended(self) -> None:
+        """A request has ended, however it did."""
+        self.in_flight -= 1
+
+    def accepted(self, headers: Mapping[str, str], *, estimated: int = 0, used: int = 0) -> None:
+        """The provider answered: widen the window, and learn from what its headers say."""
+        now = self._clock()
+        self.window = min(self.window + 1 / self.window, self.jobs)
+        second = int(now)
+        if self._accepted and self._accepted[-1][0] == second:
+            self._accepted[-1] = (second, self._accepted[-1][1] + 1)
+        else:
+            self._accepted.append((second, 1))
+        while self._accepted and self._accepted[0][0] < now - OBSERVED_SECONDS - 1:
+            self._accepted.popleft()
+        if self._tokens is not None and used:
+            self._tokens.tokens += estimated - used
+        self._learn(headers, now)
+
+    def refuse(self, reason: str, retry_after: float | None, headers: Mapping[str, str]) -> None:
+        """The provider is overloaded or says that we are too fast."""
+        now = self._clock()
+        self.refused += 1
+        if retry_after is not None:
+            self.pause(retry_after, reason)
+        self._learn(headers, now)
+        # Refusals of requests that were sent together are one event.
+        if now - self._decreased_at < 1.0:
+            return
+        self._decreased_at = now
+        self.window = max(self.window * DECREASE, 1.0)
+        if self._stated:
+            return
+        seen = self._seen(now)
+        if self._learned is not None:
+            self._learned.rate = max(self._learned.rate * RATE_AFTER_REFUSAL, 1 / 60)
+        elif seen is not None:
+            self._learned = Bucket(max(seen * RATE_AFTER_REFUSAL, 1 / 60), now)
+        self._grown_at = now
+
+    def pause(self, seconds: float, reason: str) -> None:
+        """Ask nothing for a while: the whole batch waits, and not only the one that was told."""
+        until = self._clock() + seconds
+        if until > self.paused_until:
+            self.paused_until, self.pause_reason = until, reason
+
+    def _seen(self, now: float) -> float | None:
+        """Requests a second that were accepted lately."""
+        if not self._accepted:
+            return None
+        since = max(now - self._accepted[0][0], 1.0)
+        return sum(count for _, count in self._accepted) / since
+
+    def _grow(self, now: float) -> None:
+        if self._learned is None or self._stated:
+            return
+        passed = now - self._grown_at
+        if passed >= 1.0:
+            self._learned.rate *= (1 + RATE_GROWTH) ** min(passed, 10.0)
+            self._grown_at = now
+
+    def _learn(self, headers: Mapping[str, str], now: float) -> None:
+        """A provider that states its limit need not be probed."""
+        limit = _number(headers.get("x-ratelimit-limit-requests"))
+        if not limit:
+            return
+        rate = limit / 60 * HEADROOM
+        if self._learned is None or not self._stated:
+            self._learned = Bucket(rate, now)
+        self._stated = True
+        self._learned.rate = rate
+        left = _number(headers.get("x-ratelimit-remaining-requests"))
+        reset = seconds_of(headers.get("x-ratelimit-reset-requests", ""))
+        if left == 0 and reset:
+            # Nothing is left: the time until all of it is back says when the next one is.
+            self._learned.tokens = min(self._learned.tokens, 0.0)
+
+
+def seconds_of(text: str) -> float | None:
+    """A duration as OpenAI's headers write it: `1s`, `6m0s`, `20ms`, or a number of seconds."""
+    total, number, found = 0.0, "", False
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    rest = text.strip()
+    while rest:
+        length = len(rest) - len(rest.lstrip("0123456789."))
+        number, rest = rest[:length], rest[length:]
+        unit = "ms" if rest.startswith("ms") else rest[:1]
+        rest = rest[len(unit) :]
+        try:
+            total += float(number) * units[unit or "s"]
+        except (KeyError, ValueError):
+            return None
+        found = True
+    return total if found else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,272 @@
+"""Asking Chat Completions, over the openai package."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import openai
+
+from qacli.config import OPENAI_BASE_URL, Settings
+from qacli.endpoint import Endpoint
+from qacli.errors import ProviderError
+from qacli.exchange import Ask
+from qacli.provider.failures import Failures
+from qacli.provider.reply import ErrorInAnswer, Reply
+
+PATH = "/chat/completions"
+EXPECTED = (
+    *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
+    *(ErrorInAnswer, ProviderError),
+)
+LONGEST_BACKOFF = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Said before a question is asked again.
+
+    Attributes:
+        error: Why.
+        delay: Seconds until then.
+        attempt: How often it has been asked so far.
+    """
+
+    error: ProviderError
+    delay: float
+    attempt: int
+
+
+class AsyncProvider:
+    """A provider, ready to be asked by any number of tasks of one event loop.
+
+    Args:
+        endpoint: Where it is.
+        settings: The time limits and the number of retries.
+        on_retry: Told before a question is asked again.
+        connections: How many to hold at once, for a batch: with a client that takes less of the
+            processor for each request, and more to load.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        on_retry: Callable[[Retry], None] = lambda _retry: None,
+        *,
+        connections: int | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._settings = settings
+        self._on_retry = on_retry
+        self._failures = Failures(endpoint, settings)
+        make = openai.DefaultAioHttpClient if connections else openai.DefaultAsyncHttpxClient
+        self._client = openai.AsyncOpenAI(
+            api_key=endpoint.key or "none",
+            base_url=endpoint.base_url,
+            max_retries=0,
+            http_client=make(
+                # The limits of time are ours: these would only hold for one read.
+                timeout=openai.Timeout(None, connect=settings.connect_timeout),
+                limits=httpx2.Limits(
+                    max_connections=connections, max_keepalive_connections=connections
+                ),
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def ask(
+        self,
+        ask: Ask,
+        reply: Reply,
+        *,
+        on_text: Callable[[str], None],
+        whole_answer: bool = False,
+    ) -> None:
+        """Ask, and ask again where that may help and nothing has arrived yet.
+
+        Args:
+            ask: The question.
+            reply: Filled in on the way, so that a cut answer leaves what had arrived.
+            on_text: Told each piece of text as it arrives.
+            whole_answer: Ask for the answer in one piece instead of a stream.
+
+        Raises:
+            ProviderError: There is no usable answer; the leaves of the class say why.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                await self.attempt(ask, reply, deadline, on_text=on_text, whole_answer=whole_answer)
+            except ProviderError as error:
+                delay = backoff(attempt, error.retry_after)
+                if (
+                    not error.retryable
+                    or reply.texts
+                    or attempt > self._settings.retries
+                    or loop.time() + delay >= deadline
+                ):
+                    raise
+                self._on_retry(Retry(error, delay, attempt))
+                await asyncio.sleep(delay)
+            else:
+                return
+
+    async def attempt(
+        self,
+        ask: Ask,
+        reply: Reply,
+        deadline: float,
+        *,
+        on_text: Callable[[str], None] = lambda _text: None,
+        whole_answer: bool = True,
+    ) -> None:
+        """Ask once.
+
+        Args:
+            ask: The question.
+            reply: Filled in on the way.
+            deadline: When the answer must be complete, as the event loop tells the time.
+            on_text: Told each piece of text as it arrives.
+            whole_answer: Ask for the answer in one piece instead of a stream.
+
+        Raises:
+            ProviderError: There is no usable answer.
+        """
+        reply.forget()
+        try:
+            async with asyncio.timeout_at(deadline):
+                if whole_answer:
+                    await self._whole(ask, reply, on_text)
+                else:
+                    await self._streamed(ask, reply, on_text)
+        except TimeoutError as error:
+            late = asyncio.get_running_loop().time() >= deadline
+            raise (self._failures.late() if late else self._failures.silent()) from error
+        except EXPECTED as error:
+            if isinstance(error, openai.APIStatusError):
+                reply.headers = error.response.headers
+            raise self._failures.explained(error) from error
+        reply.complete()
+
+    async def _whole(self, ask: Ask, reply: Reply, on_text: Callable[[str], None]) -> None:
+        async with asyncio.timeout(self._settings.first_token_timeout):
+            response = await self._client.post(
+                PATH,
+                cast_to=httpx2.Response,
+                body={**self._body(ask), "stream": False},
+                options=self._options(),
+            )
+            await response.aread()
+        reply.headers = response.headers
+        self._read_json(response, reply, on_text)
+        reply.refuse_blank()
+
+    async def _streamed(self, ask: Ask, reply: Reply, on_text: Callable[[str], None]) -> None:
+        silence = self._settings.first_token_timeout
+        async with asyncio.timeout(silence):
+            stream = await self._client.post(
+                PATH,
+                cast_to=object,
+                body={
+                    **self._body(ask),
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                },
+                options=self._options(),
+                stream=True,
+                stream_cls=openai.AsyncStream[object],
+            )
+        response = stream.response
+        reply.headers = response.headers
+        try:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind == "application/json":
+                # The endpoint does not stream; its answer is as good in one piece.
+                async with asyncio.timeout(silence):
+                    await response.aread()
+                self._read_json(response, reply, on_text)
+                reply.refuse_blank()
+                return
+            if kind == "text/html":
+                raise self._failures.web_page()
+            await self._follow(stream, reply, on_text)
+        finally:
+            await response.aclose()
+        reply.refuse_unfinished()
+
+    async def _follow(
+        self, stream: openai.AsyncStream[object], reply: Reply, on_text: Callable[[str], None]
+    ) -> None:
+        chunks = stream.__aiter__()
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.first_token_timeout):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except (openai.APIConnectionError, httpx2.HTTPError):
+                if reply.finish_reason is None:
+                    raise
+                return  # the answer was complete; a connection that breaks then costs nothing
+            if text := reply.read(chunk):
+                on_text(text)
+
+    def _read_json(
+        self, response: httpx2.Response, reply: Reply, on_text: Callable[[str], None]
+    ) -> None:
+        if response.headers.get("content-type", "").startswith("text/html"):
+            raise self._failures.web_page()
+        if text := reply.read(response.json()):
+            on_text(text)
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        return body_of(ask, official=self.endpoint.base_url == OPENAI_BASE_URL)
+
+    def _options(self) -> Any:  # noqa: ANN401 - the package's own type of options is not public
+        # The package insists on a key; an endpoint that needs none is not sent one.
+        return {} if self.endpoint.key else {"headers": {"Authorization": openai.omit}}
+
+
+def backoff(attempt: int, retry_after: float | None) -> float:
+    """Seconds to wait: what the provider asked for, or exponential with full jitter."""
+    jitter = random() * min(LONGEST_BACKOFF, 0.5 * 2**attempt)  # noqa: S311 - not for secrets
+    # A little more than was asked for: those who were told the same do not come back at once.
+    return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
+
+
+def body_of(ask: Ask, *, official: bool) -> dict[str, Any]:
+    """The request for a question.
+
+    Args:
+        ask: The question; where its params hold `messages`, those are sent as they are.
+        official: Whether it goes to OpenAI itself, whose newer models refuse `max_tokens`, the
+            only name for it that others know.
+    """
+    messages = [{"role": "user", "content": ask.question}]
+    if ask.system:
+        messages.insert(0, {"role": "system", "content": ask.system})
+    body: dict[str, Any] = {"messages": messages, **ask.params}
+    if official and "max_tokens" in body:
+        body["max_completion_tokens"] = body.pop("max_tokens")
+    return body

@@ -1,0 +1,157 @@
+"""What went wrong, from what openai and its HTTP client raise to our own kinds."""
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import httpx2
+import openai
+
+from qacli.config import Settings
+from qacli.endpoint import Endpoint
+from qacli.errors import (
+    BrokenAnswer,
+    KeyRejected,
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    ProviderUnreachable,
+)
+from qacli.exchange import storable
+from qacli.provider.reply import ErrorInAnswer
+
+RETRYABLE_STATUS = {408, 409, 429}
+"""With 5xx, what the OpenAI API documents as worth asking again; other 4xx never are."""
+
+MESSAGE_LENGTH = 500
+
+
+class Failures:
+    """Explains the failures of one endpoint, without its key."""
+
+    def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+
+    def explained(self, error: Exception) -> ProviderError:
+        """The error as one of ours."""
+        match error:
+            case ErrorInAnswer():
+                explained: ProviderError = self._broke_off(error)
+            case ProviderError():
+                explained = error
+            case openai.APIStatusError():
+                explained = self._refused(error)
+            case openai.APITimeoutError() | httpx2.TimeoutException():
+                explained = self.silent()
+            case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
+                explained = self._unreachable(error)
+            case ValueError():
+                explained = BrokenAnswer(
+                    "The provider's answer is not JSON.",
+                    "See that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+                    retryable=True,
+                )
+            case _:
+                explained = self._broke_off(error)
+        return explained
+
+    def late(self) -> ProviderTimeout:
+        """The time for the whole answer is up."""
+        return _timeout(self._settings.timeout, "--timeout or QA_TIMEOUT")
+
+    def silent(self) -> ProviderTimeout:
+        """Nothing has come for too long."""
+        return _timeout(self._settings.first_token_timeout, "QA_FIRST_TOKEN_TIMEOUT")
+
+    def web_page(self) -> BrokenAnswer:
+        """A page came with status 200."""
+        return BrokenAnswer(
+            "The provider answered with a web page instead of an API's answer.",
+            "See that OPENAI_BASE_URL is an OpenAI-compatible endpoint; it usually ends in /v1.",
+        )
+
+    def _broke_off(self, error: Exception) -> ProviderUnavailable:
+        """An error object in place of an answer, or inside a stream that had begun with 200."""
+        return ProviderUnavailable(
+            f"The provider broke off with an error: {self._said(error)}.",
+            "Ask again.",
+            retryable=True,
+        )
+
+    def _unreachable(self, error: Exception) -> ProviderUnreachable:
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+        return ProviderUnreachable(
+            f"The connection to {self._endpoint.base_url} failed: {self._said(cause or error)}.",
+            "See that the address is right and the network is up, then ask again.",
+            retryable=True,
+        )
+
+    def _refused(self, error: openai.APIStatusError) -> ProviderError:
+        status = error.status_code
+        said = f"The provider answered {status}: {self._said(error)}."
+        if status == 401:  # noqa: PLR2004 - HTTP's own number, as below
+            return KeyRejected(
+                said, "Set OPENAI_API_KEY to a key that this endpoint accepts.", provider_status=401
+            )
+        if "insufficient_quota" in {error.code, error.type}:
+            return ProviderRefused(
+                said, "Add credit to the account, or use another key.", provider_status=status
+            )
+        if status in RETRYABLE_STATUS or status >= 500:  # noqa: PLR2004
+            return ProviderUnavailable(
+                said,
+                "Ask again later.",
+                provider_status=status,
+                retry_after=retry_after(error.response.headers),
+                retryable=True,
+            )
+        todo = "Change the question or the options as it says."
+        if status == 404:  # noqa: PLR2004
+            todo = (
+                f"See that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
+                "or name another with --model or QA_MODEL."
+            )
+        return ProviderRefused(said, todo, provider_status=status)
+
+    def _said(self, error: BaseException) -> str:
+        """The provider's own words, in one line, without the key."""
+        body = getattr(error, "body", None)
+        text = str(body.get("message") or body) if isinstance(body, dict) else ""
+        text = text or (body if isinstance(body, str) else "") or str(error)
+        if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
+            title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
+            named = f" titled {title[1].strip()!r}" if title else ""
+            return f"a web page{named} instead of an API's answer"
+        text = self._settings.redact(text)
+        if self._endpoint.key:
+            text = text.replace(self._endpoint.key, "***")
+        text = " ".join(storable(text).split()).rstrip(".")
+        short = text[:MESSAGE_LENGTH] + ("…" if len(text) > MESSAGE_LENGTH else "")
+        return short or type(error).__name__
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from Retry-After, in either form of RFC 9110, or from OpenAI's retry-after-ms."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / scale
+        except ValueError:
+            continue
+        return None if math.isnan(seconds) else max(seconds, 0.0)
+    try:
+        moment = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
+    except ValueError:
+        return None
+    return max(moment - time.time(), 0.0)
+
+
+def _timeout(seconds: float, name: str) -> ProviderTimeout:
+    return ProviderTimeout(
+        f"The provider did not answer within {seconds:g} s.",
+        f"Ask again, or allow more time with {name}.",
+        retryable=True,
+    )

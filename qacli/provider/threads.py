@@ -1,0 +1,88 @@
+"""The provider for threads: they wait, and one thread with an event loop asks for all of them."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
+
+from qacli.config import Settings
+from qacli.endpoint import Endpoint
+from qacli.exchange import Ask
+from qacli.provider.client import AsyncProvider, Retry
+from qacli.provider.reply import Reply
+
+
+class Provider:
+    """A provider, ready to be asked by any number of threads. See `AsyncProvider`."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        on_retry: Callable[[Retry], None] = lambda _retry: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._provider = AsyncProvider(endpoint, settings, on_retry)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
+        self._thread.start()
+
+    def stream(
+        self,
+        ask: Ask,
+        reply: Reply,
+        *,
+        whole_answer: bool = False,
+        on_arrival: Callable[[str], None] = lambda _text: None,
+    ) -> Generator[str, None, None]:
+        """Ask, and give the text as it arrives.
+
+        What arrives does not wait for whoever reads it; leaving the iterator early ends the
+        request.
+
+        Args:
+            ask: The question.
+            reply: Filled in on the way, so that a cut answer leaves what had arrived.
+            whole_answer: Ask for the answer in one piece instead of a stream.
+            on_arrival: Told each piece at once, from another thread.
+
+        Raises:
+            ProviderError: There is no usable answer; the leaves of the class say why.
+        """
+        arrived: SimpleQueue[str | None] = SimpleQueue()
+
+        def take(text: str) -> None:
+            on_arrival(text)
+            arrived.put(text)
+
+        async def run() -> None:
+            try:
+                await self._provider.ask(ask, reply, on_text=take, whole_answer=whole_answer)
+            finally:
+                arrived.put(None)
+
+        asked = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        try:
+            while (text := arrived.get()) is not None:
+                yield text
+            asked.result()
+        finally:
+            asked.cancel()
+
+    def close(self) -> None:
+        """End what is asked, and close the connections."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._end())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._provider.close()

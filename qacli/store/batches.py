@@ -1,0 +1,320 @@
+"""The batches: their items, who works on them, and what has come of them.
+
+An item goes from `waiting` to `claimed` to `answered` or `failed`. Claims are made many at a time
+and skip what others hold, so that processes share a batch without waiting for each other. A
+worker's claims are good while it is alive; when it is not, its items wait again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from qacli.errors import InvalidRequest, NotFound
+from qacli.exchange import FIELDS, ItemState, Status, now, plain
+from qacli.models import Batch, BatchItem, BatchWorker, QuestionAnswer
+from qacli.store.records import Store
+
+SILENT_SECONDS = 60.0
+"""A worker on another machine that has not been seen for so long is taken for dead."""
+
+ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item that a worker is to ask."""
+
+    position: int
+    key: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An item that is answered or has failed, as its line of output needs it."""
+
+    position: int
+    key: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What has come of a batch so far.
+
+    Attributes:
+        states: Items by state.
+        errors: Failed items by the kind of error.
+        records: How many records there are.
+        prompt_tokens: In all, as far as the provider told; as completion_tokens.
+        cost_usd: In all, as far as prices are known; None where none is.
+        first: When the first question was asked.
+        last: When the last answer was complete.
+    """
+
+    states: dict[str, int]
+    errors: dict[str, int]
+    records: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    first: datetime | None
+    last: datetime | None
+
+
+class Batches:
+    """The batches in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def begin(self, name: str, settings: dict[str, Any]) -> Batch:
+        """The batch of that name, made where there is none.
+
+        Raises:
+            InvalidRequest: There is one with other settings; says which differ.
+        """
+        with self.store.session(write=True) as session:
+            session.execute(
+                self.store.insert(Batch)
+                .values(name=name, created_at=now(), settings=settings, source={})
+                .on_conflict_do_nothing(index_elements=["name"])
+            )
+        batch = self.get(name)
+        _refuse_changes(name, batch.settings, settings)
+        return batch
+
+    def get(self, name: str) -> Batch:
+        """The batch of that name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        with self.store.session() as session:
+            batch: Batch | None = session.execute(
+                sa.select(Batch).where(col(Batch.name) == name)
+            ).scalar()
+        if batch is None:
+            raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
+        return batch
+
+    def all(self) -> list[Batch]:
+        """All batches, oldest first."""
+        with self.store.session() as session:
+            return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
+
+    def add(self, batch_id: int, items: Sequence[dict[str, Any]]) -> None:
+        """Add items, `position`, `key` and `payload` each; those that are there already stay.
+
+        Raises:
+            InvalidRequest: Another item has the same place or the same key.
+        """
+        rows = [
+            {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **item}
+            for item in items
+        ]
+        insert = self.store.insert(BatchItem).on_conflict_do_nothing()
+        span = sa.and_(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.position.between(items[0]["position"], items[-1]["position"]),
+        )
+        there = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
+        with self.store.transaction(write=True) as connection:
+            connection.execute(insert, rows)
+            found = {row.position: row for row in connection.execute(there)}
+            for item in items:
+                row = found.get(item["position"])
+                if row is None:
+                    raise InvalidRequest(
+                        f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
+                        "Give each item an id of its own.",
+                    )
+                if row.key != item["key"] or row.payload != item["payload"]:
+                    raise InvalidRequest(
+                        f"Item {item['position'] + 1} is not what it was when this batch began.",
+                        "Give the changed file a batch of its own: --name",
+                    )
+
+    def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
+        """Note that all items are there, and what the file was like."""
+        self._change(batch_id, items=items, source=source, cancelled_at=None)
+
+    def cancel(self, batch_id: int) -> None:
+        """Tell whoever works on the batch to stop asking."""
+        self._change(batch_id, cancelled_at=now())
+
+    def resume(self, batch_id: int, *, retry_failed: bool) -> None:
+        """Take back a cancellation; and let failed items wait again where that is wanted."""
+        self._change(batch_id, cancelled_at=None)
+        if retry_failed:
+            self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
+
+    def is_cancelled(self, batch_id: int) -> bool:
+        """Whether somebody has said that it should stop."""
+        query = sa.select(col(Batch.cancelled_at)).where(col(Batch.id) == batch_id)
+        with self.store.transaction() as connection:
+            return connection.scalar(query) is not None
+
+    def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
+        """Items for a worker to ask, the first that wait, as far as there are any."""
+        waiting = (
+            sa.select(ITEMS.c.position)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.WAITING)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        update = (
+            sa.update(ITEMS)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(waiting.scalar_subquery()))
+            .values(state=ItemState.CLAIMED, worker=worker)
+            .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
+        )
+        with self.store.transaction(write=True) as connection:
+            claimed = [Claimed(*row) for row in connection.execute(update)]
+        return sorted(claimed, key=lambda item: item.position)
+
+    def counts(self, batch_id: int) -> dict[str, int]:
+        """Items by state."""
+        query = (
+            sa.select(ITEMS.c.state, sa.func.count())
+            .where(ITEMS.c.batch_id == batch_id)
+            .group_by(ITEMS.c.state)
+        )
+        with self.store.transaction() as connection:
+            found = {state.value: count for state, count in connection.execute(query)}
+        return {state.value: found.get(state.value, 0) for state in ItemState}
+
+    def settled(self, batch_id: int, start: int, limit: int) -> list[Settled]:
+        """The items from a position on that are answered or failed, up to the first that is not."""
+        columns = [RECORDS.c[name] for name in FIELDS]
+        query = (
+            sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state, *columns)
+            .join_from(ITEMS, RECORDS, _same_item(), isouter=True)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+        )
+        found: list[Settled] = []
+        with self.store.transaction() as connection:
+            for row in connection.execute(query):
+                if row.state not in {ItemState.ANSWERED, ItemState.FAILED} or row.id is None:
+                    break
+                record = {name: plain(value) for name, value in zip(FIELDS, row[3:], strict=True)}
+                found.append(Settled(row.position, row.key, record))
+        return found
+
+    def all_settled(self, batch_id: int) -> Iterator[Settled]:
+        """All items that are answered or failed, in order, a page at a time in memory."""
+        position = 0
+        while True:
+            with self.store.transaction() as connection:
+                following = connection.scalar(
+                    sa.select(sa.func.min(ITEMS.c.position)).where(
+                        ITEMS.c.batch_id == batch_id,
+                        ITEMS.c.position >= position,
+                        ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
+                    )
+                )
+            if following is None:
+                return
+            for settled in self.settled(batch_id, following, 1000):
+                yield settled
+                position = settled.position + 1
+
+    def summary(self, batch_id: int) -> Summary:
+        """What has come of the batch so far."""
+        ours = RECORDS.c.batch_id == batch_id
+        totals = sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.completion_tokens), 0),
+            sa.func.sum(RECORDS.c.cost_usd),
+            sa.func.min(RECORDS.c.created_at),
+            sa.func.max(RECORDS.c.answered_at),
+        ).where(ours)
+        error = RECORDS.c.error
+        kind = (
+            sa.func.substr(error, 1, sa.func.instr(error, ":") - 1)
+            if self.store.sqlite
+            else sa.func.split_part(error, ":", 1)
+        )
+        kinds = (
+            sa.select(kind, sa.func.count())
+            .where(ours, RECORDS.c.status == Status.FAILED)
+            .group_by(kind)
+            .order_by(sa.func.count().desc())
+        )
+        with self.store.transaction() as connection:
+            records, prompt, completion, cost, first, last = connection.execute(totals).one()
+            errors = {name: count for name, count in connection.execute(kinds)}  # noqa: C416 - rows
+        return Summary(
+            states=self.counts(batch_id),
+            errors=errors,
+            records=records,
+            prompt_tokens=int(prompt),
+            completion_tokens=int(completion),
+            cost_usd=cost,
+            first=first,
+            last=last,
+        )
+
+    def join(self, batch_id: int, worker: str, host: str, journal: str) -> None:
+        """Begin to work on a batch."""
+        values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
+
+    def beat(self, worker: str) -> None:
+        """Say that a worker is alive."""
+        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        with self.store.transaction(write=True) as connection:
+            connection.execute(query.values(seen_at=self._clock()))
+
+    def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
+        """Who works on the batch, and whether each has been silent for too long."""
+        silent = self._clock() - col(BatchWorker.seen_at) > SILENT_SECONDS
+        query = sa.select(BatchWorker, silent).where(col(BatchWorker.batch_id) == batch_id)
+        with self.store.session() as session:
+            return [(worker, bool(late)) for worker, late in session.execute(query)]
+
+    def leave(self, worker: str) -> int:
+        """End a worker: what it has claimed and not settled waits again; returns how many."""
+        released = self._release(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
+        return released
+
+    def _release(self, *which: sa.ColumnElement[bool]) -> int:
+        update = sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
+        with self.store.transaction(write=True) as connection:
+            return connection.execute(update).rowcount
+
+    def _change(self, batch_id: int, **values: object) -> None:
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
+
+    def _clock(self) -> sa.ColumnElement[float]:
+        """The database's own time, in seconds: machines that share a batch share this clock."""
+        if self.store.sqlite:
+            return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
+
+
+def _same_item() -> sa.ColumnElement[bool]:
+    return sa.and_(RECORDS.c.batch_id == ITEMS.c.batch_id, RECORDS.c.item_key == ITEMS.c.key)
+
+
+def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    if changed:
+        said = "; ".join(f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed)
+        raise InvalidRequest(
+            f"The batch {name!r} was begun with other settings: {said}.",
+            "Run it with the same, or give this one a name of its own: --name",
+        )

@@ -1,0 +1,519 @@
+import json
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import KEY
+from fake_provider import FakeProvider
+from fake_provider import Reply as Faked
+
+from qacli import endpoint
+from qacli.asking import Asking, Exchange, deliver
+from qacli.config import Settings
+from qacli.errors import (
+    DatabaseError,
+    InvalidRequest,
+    OutboxUnwritable,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnreachable,
+    RecordRefused,
+)
+from qacli.exchange import Ask, Status, now
+from qacli.models import QuestionAnswer
+from qacli.outbox import Outbox
+from qacli.provider import Provider
+from qacli.store import Store
+
+ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
+
+
+@dataclass
+class House:
+    """All that is needed to ask, with a database that can be switched off and on."""
+
+    settings: Settings
+    outbox: Outbox
+    store: Store
+    down: Store
+    provider: Provider
+    reachable: bool = True
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(
+            provider=lambda _ask: self.provider,
+            outbox=self.outbox,
+            store=lambda: self.store if self.reachable else self.down,
+        )
+
+    def ask(self, question: str = "Who am I?", **options: bool) -> Exchange:
+        return self.asking.ask(an_ask(question), **options)
+
+    @property
+    def journals(self) -> list[Path]:
+        return sorted(self.outbox.directory.iterdir())
+
+    @property
+    def records(self) -> list[QuestionAnswer]:
+        return self.store.page(limit=100)
+
+
+def an_ask(question: str, **fields: Any) -> Ask:
+    return replace(Ask(question=question, params={"model": "m"}), **fields)
+
+
+@pytest.fixture
+def house(settings: Settings, store: Store, home: Path) -> Iterator[House]:
+    # The same kind of database, where there is none: a wrong port, or a path below a file.
+    (home / "file").touch()
+    nowhere = f"sqlite:///{home / 'file' / 'history.db'}"
+    if store.url.startswith("postgresql"):
+        nowhere = "postgresql+psycopg2://user:hunter2@127.0.0.1:9/history"
+    provider = Provider(endpoint.resolve(settings), settings)
+    yield House(settings, Outbox(settings.outbox_path), store, Store(nowhere), provider)
+    provider.close()
+
+
+def read(exchange: Exchange) -> str:
+    with exchange:
+        return "".join(exchange)
+
+
+@ways
+def test_an_answer_is_read_and_kept(house: House, *, whole: bool) -> None:
+    before = now()
+    exchange = house.ask(whole_answer=whole)
+    assert read(exchange) == "Answer to: Who am I?"
+    (record,) = house.records
+    assert exchange.record_id == record.id == 1
+    assert exchange.undelivered is None
+    assert record.uid == exchange.ask.uid
+    assert record.question == "Who am I?"
+    assert record.answer == exchange.outcome.answer == "Answer to: Who am I?"
+    assert record.status is Status.ANSWERED
+    assert record.error is None
+    assert record.model == "m-2026-01-01"
+    assert record.params == {"model": "m"}
+    assert (record.provider_response_id or "").startswith("chatcmpl-")
+    assert record.finish_reason == "stop"
+    assert (record.prompt_tokens, record.completion_tokens) == (3, 5)
+    assert record.cost_usd is None
+    assert record.answered_at is not None
+    assert before <= record.created_at <= record.answered_at <= now()
+    assert house.journals == []
+
+
+def test_times_are_measured(house: House, provider: FakeProvider) -> None:
+    provider.default = Faked(text="a b c", first_token_delay=0.2, delay=0.1)
+    read(house.ask())
+    (record,) = house.records
+    assert record.first_token_ms is not None
+    assert record.latency_ms is not None
+    assert 200 <= record.first_token_ms < 1000
+    assert record.first_token_ms + 150 <= record.latency_ms < 2000
+
+
+def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProvider) -> None:
+    noted = []
+
+    def look(_request: Any) -> Faked:
+        noted.extend(entry.ask.question for entry in house.outbox.waiting())
+        return Faked()
+
+    provider.default = look
+    read(house.ask())
+    assert noted == ["Who am I?"]
+
+
+def test_each_piece_is_noted_before_it_is_shown(house: House) -> None:
+    with house.ask() as exchange:
+        shown = ""
+        for text in exchange:
+            shown += text
+            (entry,) = house.outbox.waiting()
+            assert (entry.outcome().answer or "").startswith(shown)
+
+
+def test_the_database_is_not_asked_for_before_the_answer_is_there(house: House) -> None:
+    house.reachable = False
+    with house.ask() as exchange:
+        text = "".join(exchange)
+        house.reachable = True
+    assert text
+    assert exchange.record_id == 1
+
+
+@ways
+@pytest.mark.parametrize("reserve", [False, True])
+def test_a_failure_is_kept_with_its_reason(house: House, *, reserve: bool, whole: bool) -> None:
+    question = "Who? [[status=400 message='Too long.']]"
+    exchange = house.ask(question, reserve=reserve, whole_answer=whole)
+    with pytest.raises(ProviderRefused) as caught:
+        read(exchange)
+    (record,) = house.records
+    assert caught.value.record_id == exchange.record_id == record.id
+    assert record.status is Status.FAILED
+    assert record.error == "provider-refused: The provider answered 400: Too long."
+    assert record.answer is None
+    assert record.answered_at is None
+    assert record.latency_ms is not None
+    assert house.journals == []
+
+
+def test_a_cut_answer_is_kept_as_far_as_it_came(house: House) -> None:
+    with pytest.raises(ProviderUnreachable):
+        read(house.ask("Who? [[cut=2]]"))
+    (record,) = house.records
+    assert record.status is Status.FAILED
+    assert record.answer == "Answer to:"
+    assert record.error is not None
+    assert record.error.startswith("provider-unreachable: ")
+    assert record.model == "m-2026-01-01"
+
+
+def test_no_key_is_kept(house: House, home: Path) -> None:
+    with pytest.raises(ProviderError):
+        read(house.ask("[[leak_key]]"))
+    (record,) = house.records
+    assert KEY not in str(record.document())
+    for path in home.rglob("*"):
+        if path.is_file() and not path.name.startswith("fake"):
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("message", ["bad \0", "bad \ud800"])
+def test_a_failure_with_an_odd_message_is_kept(
+    house: House, provider: FakeProvider, message: str
+) -> None:
+    provider.default = Faked(status=400, message=message)
+    with pytest.raises(ProviderRefused):
+        read(house.ask())
+    (record,) = house.records
+    assert record.status is Status.FAILED
+    if "\0" in message and house.store.url.startswith("sqlite"):
+        assert "\0" not in (record.error or "")  # SQLite would take it, and cut it elsewhere
+
+
+def test_an_answer_with_an_odd_finish_reason_is_kept(house: House, provider: FakeProvider) -> None:
+    provider.default = Faked(finish_reason="st\0op\ud800")
+    read(house.ask())
+    assert house.records[0].finish_reason == "st\ufffdop\ufffd"
+
+
+def test_an_answer_with_anything_in_it_is_kept(house: House, provider: FakeProvider) -> None:
+    provider.default = Faked(nasty=True, text="Hi", model="mo\0del\ud800")
+    read(house.ask())
+    (record,) = house.records
+    assert record.answer == "Hi NUL \ufffd surrogate \ufffd end"
+    assert record.model == "mo\ufffddel\ufffd"
+
+
+def test_leaving_early_keeps_what_had_arrived(house: House) -> None:
+    with house.ask("Who? [[delay=0.02]]") as exchange:
+        for number, _ in enumerate(exchange):
+            if number == 1:
+                break
+    (record,) = house.records
+    assert record.status is Status.INTERRUPTED
+    assert record.answer == "Answer to:"
+    assert record.error == "interrupted: stopped before the answer was complete"
+    assert record.answered_at is None
+    assert house.journals == []
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_being_stopped_keeps_what_had_arrived(house: House, kind: type[BaseException]) -> None:
+    def stopped() -> None:
+        with house.ask("Who? [[delay=0.2]]") as exchange:
+            for text in exchange:
+                if text == " to:":
+                    raise kind
+
+    with pytest.raises(kind):
+        stopped()
+    (record,) = house.records
+    assert record.status is Status.INTERRUPTED
+    assert record.answer == "Answer to:"
+
+
+def test_never_reading_it_is_an_interruption(house: House, provider: FakeProvider) -> None:
+    with house.ask():
+        pass
+    (record,) = house.records
+    assert record.status is Status.INTERRUPTED
+    assert record.answer is None
+    assert record.latency_ms is None
+    assert provider.requests == []
+
+
+def test_a_mistake_of_the_caller_is_not_the_providers(house: House) -> None:
+    def mistaken() -> None:
+        with house.ask("Who? [[delay=0.2]]") as exchange:
+            for _ in exchange:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        mistaken()
+    (record,) = house.records
+    assert record.status is Status.FAILED
+    assert record.error == "unexpected: ZeroDivisionError"
+    assert record.answer == "Answer"
+
+
+def test_what_has_arrived_is_kept_though_nobody_has_read_it(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    with house.ask() as exchange:
+        next(iter(exchange))
+        wait_for(lambda: exchange.is_complete)
+    (record,) = house.records
+    assert (record.status, record.answer) == (Status.ANSWERED, "Answer to: Who am I?")
+
+
+def test_a_complete_answer_is_one_whatever_happens_then(house: House) -> None:
+    def stopped() -> None:
+        with house.ask() as exchange:
+            "".join(exchange)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    (record,) = house.records
+    assert record.status is Status.ANSWERED
+    assert record.answer == "Answer to: Who am I?"
+
+
+def test_without_an_outbox_nothing_is_kept(house: House) -> None:
+    asking = replace(house.asking, outbox=None)
+    for question in ("Who?", "Who? [[cut=2]]"):
+        exchange = asking.ask(an_ask(question))
+        try:
+            assert read(exchange)
+        except ProviderError as error:
+            assert error.record_id is None  # noqa: PT017 - one of the two questions fails
+        assert exchange.record_id is None
+        assert (exchange.outcome.answer or "").startswith("Answer to:")
+    assert house.records == []
+    assert not house.outbox.directory.exists()
+
+
+def test_a_reserved_record_has_its_id_before_the_first_text(
+    house: House, provider: FakeProvider
+) -> None:
+    with house.ask(reserve=True) as exchange:
+        assert exchange.record_id == 1
+        assert provider.requests == []
+        assert house.store.get(1).status is Status.ASKING
+        assert "".join(exchange)
+        assert house.store.get(1).status is Status.ASKING
+    (record,) = house.records
+    assert exchange.record_id == record.id == 1
+    assert record.status is Status.ANSWERED
+
+
+def test_to_reserve_with_the_database_down_is_an_error_before_anything_is_asked(
+    house: House, provider: FakeProvider
+) -> None:
+    house.reachable = False
+    with pytest.raises(DatabaseError) as caught:
+        read(house.ask(reserve=True))
+    assert "hunter2" not in str(caught.value)
+    assert provider.requests == []
+    assert house.journals == []
+
+
+def test_a_reserved_record_is_completed_by_delivery(house: House) -> None:
+    with house.ask(reserve=True) as exchange:
+        "".join(exchange)
+        house.reachable = False
+    assert exchange.undelivered is not None
+    assert exchange.record_id == 1
+    assert house.store.get(1).status is Status.ASKING
+    assert deliver(house.outbox, house.store) == 1
+    (record,) = house.records
+    assert (record.id, record.status) == (1, Status.ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("question", "status", "answer"),
+    [
+        ("Who?", Status.ANSWERED, "Answer to: Who?"),
+        ("[[cut=2]]", Status.FAILED, "Answer to:"),
+        ("[[status=400]]", Status.FAILED, None),
+    ],
+)
+def test_what_ends_while_the_database_is_down_is_delivered_once(
+    house: House, question: str, status: Status, answer: str | None
+) -> None:
+    house.reachable = False
+    exchange = house.ask(question)
+    failed = False
+    try:
+        read(exchange)
+    except ProviderError as error:
+        failed = True
+        assert error.record_id is None  # noqa: PT017 - only some of the questions fail
+    assert failed == (status is Status.FAILED)
+    assert exchange.record_id is None
+    assert isinstance(exchange.undelivered, DatabaseError)
+    assert "hunter2" not in str(exchange.undelivered)
+    assert len(house.journals) == 1
+    (entry,) = house.outbox.waiting()
+    assert entry.outcome() == exchange.outcome
+
+    with pytest.raises(DatabaseError):
+        deliver(house.outbox, house.down)
+    assert len(house.journals) == 1
+
+    assert deliver(house.outbox, house.store) == 1
+    assert deliver(house.outbox, house.store) == 0
+    (record,) = house.records
+    assert record.uid == exchange.ask.uid
+    assert (record.status, record.answer) == (status, answer)
+    assert record.created_at == exchange.ask.created_at
+    assert record.latency_ms == exchange.outcome.latency_ms
+    assert house.journals == []
+
+
+def test_a_question_in_flight_is_not_delivered(house: House) -> None:
+    with house.ask() as exchange:
+        for _ in exchange:
+            assert deliver(house.outbox, house.store) == 0
+            assert house.records == []
+    assert len(house.records) == 1
+
+
+def test_records_are_in_the_order_in_which_they_were_kept(house: House) -> None:
+    house.reachable = False
+    for number in range(3):
+        read(house.ask(str(number)))
+    house.reachable = True
+    read(house.ask("3"))
+    assert deliver(house.outbox, house.store) == 3
+    assert sorted(record.question for record in house.records) == ["0", "1", "2", "3"]
+    assert house.records[0].question == "3"
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[int], None]]:
+    """A disk with room for files of so many bytes, and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_cannot_be_noted_is_not_asked(
+    house: House, provider: FakeProvider, disk: Callable[[int], None]
+) -> None:
+    disk(10)
+    with pytest.raises(OutboxUnwritable):
+        read(house.ask())
+    disk(10**9)
+    assert provider.requests == []
+    assert house.records == []
+    assert house.journals == []
+
+
+def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
+    postgres_url: str, home: Path, provider: FakeProvider, disk: Callable[[int], None]
+) -> None:
+    # PostgreSQL, whose disk is another: SQLite's would be as full.
+    from conftest import migrated
+
+    settings = Settings(
+        api_key=KEY, base_url=provider.base_url, data_dir=home, database_url=postgres_url
+    )
+    store, outbox = migrated(settings), Outbox(settings.outbox_path)
+    client = Provider(endpoint.resolve(settings), settings)
+    asking = Asking(provider=lambda _ask: client, outbox=outbox, store=lambda: store)
+    with asking.ask(an_ask("Who?")) as exchange:
+        for _ in exchange:
+            (journal,) = outbox.directory.iterdir()
+            disk(journal.stat().st_size)
+    disk(10**9)
+    assert exchange.undelivered is None
+    (record,) = store.page(limit=5)
+    assert record.id == exchange.record_id
+    assert record.answer == "Answer to: Who?"
+    assert list(outbox.directory.iterdir()) == []
+    store.close()
+    client.close()
+
+
+def test_an_answer_that_nothing_can_keep_is_an_error(
+    house: House, disk: Callable[[int], None]
+) -> None:
+    house.reachable = False
+
+    def asked() -> None:
+        with house.ask() as exchange:
+            for _ in exchange:
+                disk(house.journals[0].stat().st_size)
+
+    with pytest.raises(DatabaseError, match="could not be kept") as caught:
+        asked()
+    disk(10**9)
+    assert "\n" not in str(caught.value)
+    house.reachable = True
+    assert deliver(house.outbox, house.store) == 1
+    (record,) = house.records
+    assert record.status is Status.INTERRUPTED
+    assert (record.answer or "").startswith("Answer")
+
+
+def test_a_refused_record_stays_readable(house: House) -> None:
+    first = house.asking.ask(an_ask("one", idempotency_key="k"))
+    read(first)
+    second = house.asking.ask(an_ask("two", idempotency_key="k"))
+    assert read(second) == "Answer to: two"
+    assert isinstance(second.undelivered, RecordRefused)
+    assert deliver(house.outbox, house.store) == 0
+    assert [record.question for record in house.records] == ["one"]
+    (aside,) = house.journals
+    lines = [json.loads(line) for line in aside.read_text().splitlines()]
+    assert lines[-1]["outcome"]["answer"] == "Answer to: two"
+    assert deliver(house.outbox, house.store) == 0
+
+
+def test_a_provider_that_cannot_be_had_leaves_nothing(house: House) -> None:
+    def none(_ask: Ask) -> Provider:
+        raise InvalidRequest("There is no such model.")
+
+    with pytest.raises(InvalidRequest):
+        read(replace(house.asking, provider=none).ask(an_ask("q")))
+    assert not house.outbox.directory.exists()
+
+
+def test_many_threads_ask_and_keep_at_once(house: House, provider: FakeProvider) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    provider.default = Faked(latency=0.1)
+
+    def one(number: int) -> tuple[int | None, str]:
+        exchange = house.ask(str(number), reserve=number % 2 == 0)
+        return (read(exchange), exchange.record_id)[::-1]
+
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(one, range(40)))
+    assert [text for _, text in found] == [f"Answer to: {number}" for number in range(40)]
+    assert sorted(record.id or 0 for record in house.records) == list(range(1, 41))
+    for number, (record_id, _) in enumerate(found):
+        assert house.store.get(record_id or 0).question == str(number)
+    assert house.journals == []
+
+
+def test_an_old_note_keeps_when_it_was_asked(house: House) -> None:
+    asked = datetime(2020, 1, 1, 12, tzinfo=UTC)
+    house.reachable = False
+    read(house.asking.ask(an_ask("old", created_at=asked)))
+    deliver(house.outbox, house.store)
+    assert house.records[0].created_at == asked

@@ -1,0 +1,688 @@
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import GeneratorType
+from typing import Any
+
+import pytest
+from conftest import KEY
+from fake_provider import FakeProvider
+from fake_provider import Reply as Faked
+
+from qacli.config import OPENAI_BASE_URL, Settings
+from qacli.endpoint import Endpoint
+from qacli.errors import (
+    BrokenAnswer,
+    KeyRejected,
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+    ProviderUnreachable,
+)
+from qacli.exchange import Ask
+from qacli.provider import Provider, Reply, Retry, backoff
+from qacli.provider.client import LONGEST_BACKOFF, body_of
+
+ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
+
+
+@dataclass
+class Asker:
+    """A provider, with what was asked of it and what was said about it."""
+
+    endpoint: Endpoint
+    settings: Settings
+    retried: list[Retry] = field(default_factory=list)
+    reply: Reply = field(default_factory=Reply)
+    seconds: float = 0.0
+
+    def __call__(self, question: str = "Who?", *, whole: bool = False, **fields: Any) -> list[str]:
+        provider = Provider(self.endpoint, self.settings, self.retried.append)
+        self.reply = Reply()
+        ask = Ask(question=question, params={"model": "m"}, **fields)
+        started = time.monotonic()
+        try:
+            return list(provider.stream(ask, self.reply, whole_answer=whole))
+        finally:
+            self.seconds = time.monotonic() - started
+            provider.close()
+
+    def fails(self, kind: type[ProviderError], question: str, *, whole: bool = False) -> Any:
+        with pytest.raises(ProviderError) as caught:
+            self(question, whole=whole)
+        error = caught.value
+        assert type(error) is kind, repr(error)
+        assert "\n" not in str(error)
+        assert error.what.endswith(".")
+        assert error.todo.endswith(".") or "http" in error.todo
+        assert KEY not in str(error)
+        return error
+
+
+Make = Callable[..., Asker]
+
+
+@pytest.fixture
+def asker(provider: FakeProvider) -> Make:
+    """Something to ask the provider with, with settings of the test's own."""
+
+    def make(*, key: str = KEY, base_url: str = "", **settings: Any) -> Asker:
+        endpoint = Endpoint(base_url=base_url or provider.base_url, key=key, model="m")
+        options = {"retries": 0, "timeout": 10.0, **settings}
+        return Asker(endpoint, Settings(api_key=key or None, **options))
+
+    return make
+
+
+@ways
+def test_an_answer_and_what_is_known_of_it(asker: Make, *, whole: bool) -> None:
+    ask = asker()
+    texts = ask("Who am I?", whole=whole)
+    reply = ask.reply
+    assert "".join(texts) == reply.text == "Answer to: Who am I?"
+    assert len(texts) == (1 if whole else 5)
+    assert reply.model == "m-2026-01-01"
+    assert (reply.response_id or "").startswith("chatcmpl-")
+    assert reply.finish_reason == "stop"
+    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 5)
+
+
+@ways
+def test_what_is_sent(provider: FakeProvider, asker: Make, *, whole: bool) -> None:
+    ask = asker()
+    ask("Grüße 🌍\r\n", whole=whole, system="Be brief.")
+    (request,) = provider.requests
+    assert request.path == "/v1/chat/completions"
+    assert request.key == KEY
+    assert request.body.pop("stream") is not whole
+    assert request.body.pop("stream_options", None) == (None if whole else {"include_usage": True})
+    assert request.body == {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Grüße 🌍\r\n"},
+        ],
+    }
+
+
+@ways
+def test_without_a_key_none_is_sent(asker: Make, *, whole: bool) -> None:
+    with FakeProvider() as other:
+        asker(key="", base_url=other.base_url)(whole=whole)
+        assert "authorization" not in other.requests[0].headers
+
+
+def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> None:
+    provider.default = Faked(text="one two three", delay=0.15)
+    made = asker()
+    client = Provider(made.endpoint, made.settings)
+    started = time.monotonic()
+    times = [
+        time.monotonic() - started
+        for _ in client.stream(Ask(question="q", params={"model": "m"}), Reply())
+    ]
+    client.close()
+    assert len(times) == 3
+    assert times[0] < 0.3 < times[2]
+
+
+@ways
+def test_usage_that_is_not_said_is_not_known(asker: Make, *, whole: bool) -> None:
+    ask = asker()
+    ask("Who? [[usage=0]]", whole=whole)
+    assert (ask.reply.prompt_tokens, ask.reply.completion_tokens) == (None, None)
+
+
+@ways
+def test_what_no_database_can_hold_is_replaced(asker: Make, *, whole: bool) -> None:
+    ask = asker()
+    text = "".join(ask("[[text=Hi nasty]]", whole=whole))
+    assert text == ask.reply.text == "Hi NUL \ufffd surrogate \ufffd end"
+
+
+@ways
+def test_a_refusal_is_an_answer(asker: Make, *, whole: bool) -> None:
+    assert "".join(asker()("[[refusal='I will not.']]", whole=whole)) == "I will not."
+
+
+@ways
+def test_an_answer_that_reached_its_limit_is_one(asker: Make, *, whole: bool) -> None:
+    ask = asker()
+    assert ask("Who? [[finish_reason=length]]", whole=whole)
+    assert ask.reply.finish_reason == "length"
+
+
+def test_json_where_a_stream_was_asked_is_an_answer(asker: Make) -> None:
+    ask = asker()
+    assert ask("[[json text=Hello]]") == ["Hello"]
+    assert ask.reply.completion_tokens == 1
+    assert ask.reply.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("cut", [5, 6, 7], ids=["finish_reason", "usage", "done"])
+@pytest.mark.parametrize("how", ["cut", "end"])
+def test_an_answer_is_whole_once_it_is_finished(asker: Make, how: str, cut: int) -> None:
+    ask = asker()
+    text = "a b c d"  # four deltas, then finish_reason, usage and [DONE]
+    assert "".join(ask(f"[[text='{text}' {how}={cut}]]")) == text
+    assert ask.reply.finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "arrived"),
+    [
+        ("[[reset]]", ProviderUnreachable, ""),
+        ("[[drop]]", ProviderUnreachable, ""),
+        ("[[cut=0]]", ProviderUnreachable, ""),
+        ("[[cut=2]]", ProviderUnreachable, "Answer to:"),
+        ("[[end=0]]", BrokenAnswer, ""),
+        ("[[end=2]]", BrokenAnswer, "Answer to:"),
+        ("[[error=0]]", ProviderUnavailable, ""),
+        ("[[error=2]]", ProviderUnavailable, "Answer to:"),
+        ("[[broken text='a b c']]", BrokenAnswer, "a b"),
+        ("[[empty]]", BrokenAnswer, ""),
+        ("[[text=' ']]", BrokenAnswer, " "),
+        ("[[nothing]]", BrokenAnswer, ""),
+        ("[[no_choices]]", BrokenAnswer, ""),
+        ("[[html]]", BrokenAnswer, ""),
+        ("[[empty finish_reason=length]]", BrokenAnswer, ""),
+        ("[[empty finish_reason=content_filter]]", BrokenAnswer, ""),
+    ],
+)
+def test_a_fault_in_a_stream_is_an_error_and_leaves_what_had_arrived(
+    asker: Make, fault: str, kind: type[ProviderError], arrived: str
+) -> None:
+    ask = asker()
+    ask.fails(kind, fault)
+    assert ask.reply.text == arrived
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("[[reset]]", ProviderUnreachable),
+        ("[[drop]]", ProviderUnreachable),
+        ("[[cut=2]]", ProviderUnreachable),
+        ("[[error=2]]", ProviderUnavailable),
+        ("[[broken]]", BrokenAnswer),
+        ("[[empty]]", BrokenAnswer),
+        ("[[nothing]]", BrokenAnswer),
+        ("[[no_choices]]", BrokenAnswer),
+        ("[[html]]", BrokenAnswer),
+        ("[[empty finish_reason=length]]", BrokenAnswer),
+    ],
+)
+def test_a_fault_in_a_whole_answer_is_an_error(
+    asker: Make, fault: str, kind: type[ProviderError]
+) -> None:
+    ask = asker()
+    ask.fails(kind, fault, whole=True)
+    assert ask.reply.text == ""
+
+
+@ways
+@pytest.mark.parametrize(
+    ("fault", "kind", "said"),
+    [
+        ("bad_key", KeyRejected, "Incorrect API key"),
+        ("leak_key", KeyRejected, "Incorrect API key provided: ***"),
+        ("quota", ProviderRefused, "exceeded your current quota"),
+        ("status=400 message='Too long.'", ProviderRefused, "Too long."),
+        ("status=403", ProviderRefused, "refused"),
+        ("status=404", ProviderRefused, "The model does not exist."),
+        ("status=422", ProviderRefused, "refused"),
+        ("status=408", ProviderUnavailable, ""),
+        ("status=409", ProviderUnavailable, ""),
+        ("status=429", ProviderUnavailable, "Rate limit"),
+        ("status=500", ProviderUnavailable, "server had an error"),
+        ("status=503", ProviderUnavailable, "overloaded"),
+        ("status=529", ProviderUnavailable, ""),
+        ("html_502", ProviderUnavailable, "a web page titled 'Bad gateway'"),
+        ("status=400 body=html", ProviderRefused, "a web page titled 'Bad gateway'"),
+    ],
+)
+def test_a_status_is_an_error_with_the_providers_words(
+    asker: Make, fault: str, kind: type[ProviderError], said: str, *, whole: bool
+) -> None:
+    error = asker().fails(kind, f"[[{fault}]]", whole=whole)
+    status = {"bad_key": 401, "leak_key": 401, "quota": 429, "html_502": 502}.get(fault)
+    assert error.provider_status == (
+        status or int(fault.split(maxsplit=1)[0].removeprefix("status="))
+    )
+    assert f"The provider answered {error.provider_status}: " in error.what
+    assert said in error.what
+    assert "<" not in error.what
+
+
+@ways
+def test_a_missing_model_is_named(asker: Make, *, whole: bool) -> None:
+    error = asker().fails(ProviderRefused, "[[status=404]]", whole=whole)
+    assert "serves the model m" in error.todo
+
+
+@pytest.mark.parametrize("key", ["sk-test-0123456789abcdef", "a key of another shape", "gsk_12345"])
+def test_a_key_is_in_no_message_whatever_its_shape(
+    provider: FakeProvider, asker: Make, key: str
+) -> None:
+    ask = asker(key=key)
+    message = "Key {key} is bad, {key}{key}! " * 30
+    provider.api_key = None
+    try:
+        for fault in (Faked(status=401, message=message), Faked(error=0, message=message)):
+            provider.script(fault)
+            with pytest.raises(ProviderError) as caught:
+                ask()
+            assert key not in str(caught.value)
+            assert "***" in str(caught.value)
+            assert len(str(caught.value)) < 800
+    finally:
+        provider.api_key = KEY
+
+
+@ways
+def test_a_message_is_one_line(provider: FakeProvider, asker: Make, *, whole: bool) -> None:
+    provider.default = Faked(status=400, message="one\n  two\r\n\tthree...")
+    error = asker().fails(ProviderRefused, "q", whole=whole)
+    assert error.what == "The provider answered 400: one two three."
+
+
+def test_a_message_can_be_stored(provider: FakeProvider, asker: Make) -> None:
+    provider.default = Faked(status=400, message="bad \0 \ud800")
+    error = asker().fails(ProviderRefused, "q")
+    assert "\0" not in error.what
+    error.what.encode()
+
+
+def test_nobody_there(asker: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    ask = asker(base_url=f"http://127.0.0.1:{port}/v1")
+    error = ask.fails(ProviderUnreachable, "q")
+    assert f"http://127.0.0.1:{port}/v1" in error.what
+
+
+def test_no_such_name(asker: Make) -> None:
+    asker(base_url="http://no-such-host.invalid/v1").fails(ProviderUnreachable, "q")
+
+
+@ways
+def test_a_path_that_is_no_api(provider: FakeProvider, asker: Make, *, whole: bool) -> None:
+    ask = asker(base_url=provider.base_url.removesuffix("/v1"))
+    ask.fails(ProviderRefused, "q", whole=whole)
+
+
+RETRYABLE = [
+    *("status=408", "status=409", "status=429", "status=500", "status=503", "html_502"),
+    *("reset", "drop", "cut=0", "end=0", "error=0", "empty", "nothing", "no_choices"),
+]
+SHORT = 139  # the seed of a short backoff
+FINAL = ["bad_key", "quota", "status=400", "status=403", "status=404", "status=422", "html"]
+
+
+@ways
+@pytest.mark.parametrize("fault", RETRYABLE)
+def test_what_may_pass_is_asked_again(
+    provider: FakeProvider, asker: Make, fault: str, *, whole: bool
+) -> None:
+    ask = asker(retries=1)
+    random.seed(SHORT)
+    question = f"[[{fault} times=1]]"
+    assert "".join(ask(question, whole=whole))
+    assert provider.asked(question) == 2
+    (retry,) = ask.retried
+    assert retry.attempt == 1
+    assert retry.error.retryable
+
+
+@ways
+@pytest.mark.parametrize("fault", FINAL)
+def test_what_will_not_pass_is_not_asked_again(
+    provider: FakeProvider, asker: Make, fault: str, *, whole: bool
+) -> None:
+    ask = asker(retries=3)
+    with pytest.raises(ProviderError) as caught:
+        ask(f"[[{fault}]]", whole=whole)
+    assert not caught.value.retryable
+    assert provider.asked(f"[[{fault}]]") == 1
+    assert not ask.retried
+
+
+@pytest.mark.parametrize("fault", ["cut=2", "end=2", "error=2", "broken"])
+def test_what_was_shown_is_not_asked_again(provider: FakeProvider, asker: Make, fault: str) -> None:
+    ask = asker(retries=3)
+    with pytest.raises(ProviderError):
+        ask(f"[[{fault}]]")
+    assert ask.reply.text
+    assert provider.asked(f"[[{fault}]]") == 1
+    assert not ask.retried
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_it_is_asked_again_as_often_as_allowed(
+    provider: FakeProvider, asker: Make, retries: int
+) -> None:
+    ask = asker(retries=retries)
+    question = "[[status=500 retry-after-ms=1]]"
+    ask.fails(ProviderUnavailable, question)
+    assert provider.asked(question) == 1 + retries
+    assert [retry.attempt for retry in ask.retried] == list(range(1, retries + 1))
+
+
+@pytest.mark.parametrize(
+    ("wait", "least", "most"),
+    [
+        ("retry_after=0.3", 0.3, 0.6),
+        ("retry-after-ms=200", 0.2, 0.45),
+        ("retry_after=9 retry-after-ms=200", 0.2, 0.45),
+        ("retry_date=1", 0.9, 2.3),
+        ("retry_after=0", 0, 0.1),
+        ("retry-after=-5", 0, 0.1),
+    ],
+)
+def test_the_provider_says_how_long_to_wait(
+    asker: Make, wait: str, least: float, most: float
+) -> None:
+    ask = asker(retries=1)
+    ask(f"[[status=429 times=1 {wait}]]")
+    (retry,) = ask.retried
+    assert least <= retry.delay <= most
+    assert retry.delay <= ask.seconds < most + 1
+
+
+@pytest.mark.parametrize("header", ["retry-after=soon", "retry-after=''", "retry-after=9999-99-99"])
+def test_a_time_to_wait_that_cannot_be_read_is_none(asker: Make, header: str) -> None:
+    error = asker().fails(ProviderUnavailable, f"[[status=429 {header}]]")
+    assert error.retry_after is None
+
+
+def test_a_time_to_wait_that_is_no_number_is_none(asker: Make) -> None:
+    ask = asker(retries=1)
+    ask("[[status=429 times=1 retry-after=nan]]")
+
+
+@pytest.mark.parametrize("header", ["retry_after=3600", "retry_date=3600", "retry-after=inf"])
+def test_a_wait_beyond_the_deadline_is_not_begun(asker: Make, header: str) -> None:
+    ask = asker(retries=1, timeout=5)
+    ask.fails(ProviderUnavailable, f"[[status=429 {header}]]")
+    assert ask.seconds < 1
+
+
+def test_the_backoff_grows_to_a_limit_and_is_never_exact() -> None:
+    for attempt in range(1, 40):
+        delays = [backoff(attempt, None) for _ in range(20)]
+        assert all(0 <= delay <= min(LONGEST_BACKOFF, 0.5 * 2**attempt) for delay in delays)
+        assert len(set(delays)) > 1
+    assert all(3 <= backoff(1, 3) <= 3.25 for _ in range(20))
+    assert backoff(1, 0) == 0
+
+
+def test_an_earlier_attempt_lends_nothing_to_the_next(provider: FakeProvider, asker: Make) -> None:
+    ask = asker(retries=1)
+    provider.script("status=500 retry-after-ms=1", "text=Hello")
+    assert ask() == ["Hello"]
+    assert ask.reply.completion_tokens == 1
+
+
+@pytest.mark.parametrize("fault", ["cut=2", "end=2"])
+def test_a_cut_answer_after_an_empty_one_is_still_cut(
+    provider: FakeProvider, asker: Make, fault: str
+) -> None:
+    ask = asker(retries=1)
+    random.seed(SHORT)
+    provider.script("empty", fault)
+    with pytest.raises(ProviderError):
+        ask()
+
+
+@ways
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("hang", "stall=1", "latency=5", "dribble=0.01", "delay=0.2 size=20000"),
+    ],
+)
+def test_the_deadline_is_strict(asker: Make, fault: str, *, whole: bool) -> None:
+    ask = asker(timeout=0.4)
+    error = ask.fails(ProviderTimeout, f"Who? [[{fault}]]", whole=whole)
+    assert 0.35 < ask.seconds < 1.2
+    assert "within 0.4 s" in error.what
+    assert "QA_TIMEOUT" in error.todo
+
+
+@pytest.mark.parametrize(
+    "fault", ["status=500 dribble=0.05", "status=400 cut=1", "status=503 stall=1", "html_502 cut=1"]
+)
+def test_an_error_that_does_not_arrive_whole_is_one_of_ours(asker: Make, fault: str) -> None:
+    ask = asker(timeout=0.4)
+    with pytest.raises(ProviderError):
+        ask(f"[[{fault}]]")
+    assert ask.seconds < 1.2
+
+
+@ways
+def test_the_deadline_holds_while_headers_trickle_in(asker: Make, *, whole: bool) -> None:
+    def trickle(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for byte in b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 40:
+            connection.send(bytes((byte,)))
+            time.sleep(0.02)
+
+    with served(trickle) as base_url:
+        ask = asker(base_url=base_url, timeout=0.3)
+        ask.fails(ProviderTimeout, "q", whole=whole)
+    assert ask.seconds < 1.0
+
+
+@contextmanager
+def served(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that does this with each connection; gives its base URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            try:
+                with connection:
+                    answer(connection)
+            except OSError:
+                continue
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(10)
+
+
+def test_what_had_arrived_at_the_deadline_is_left(asker: Make) -> None:
+    ask = asker(timeout=0.6)
+    ask.fails(ProviderTimeout, "[[stall=2]]")
+    assert ask.reply.text == "Answer to:"
+
+
+@ways
+def test_retries_do_not_move_the_deadline(
+    provider: FakeProvider, asker: Make, *, whole: bool
+) -> None:
+    ask = asker(timeout=0.6, retries=9)
+    ask.fails(ProviderTimeout, "[[hang]]", whole=whole)
+    assert ask.seconds < 1.5
+    provider.reset()
+    ask.fails(ProviderUnavailable, "[[status=503 retry_after=0.25]]", whole=whole)
+    assert ask.seconds < 1.5
+    assert len(provider.requests) in {2, 3}
+
+
+@pytest.mark.parametrize("fault", ["hang", "stall=0", "stall=2", "first_token_delay=5"])
+def test_silence_has_a_limit_of_its_own(asker: Make, fault: str) -> None:
+    ask = asker(timeout=10, first_token_timeout=0.4)
+    error = ask.fails(ProviderTimeout, f"[[{fault}]]")
+    assert 0.3 < ask.seconds < 1.2
+    assert "within 0.4 s" in error.what
+    assert "QA_FIRST_TOKEN_TIMEOUT" in error.todo
+
+
+def test_a_slow_answer_without_silence_is_within_the_limit(asker: Make) -> None:
+    ask = asker(timeout=10, first_token_timeout=0.5)
+    assert "".join(ask("[[text='a b c d e f' delay=0.2]]")) == "a b c d e f"
+    assert ask.seconds > 1
+
+
+@pytest.mark.parametrize("fault", ["stall=1", "cut=1", "dribble=0.02"])
+def test_json_instead_of_a_stream_can_fail_as_well(asker: Make, fault: str) -> None:
+    ask = asker(timeout=0.6)
+    with pytest.raises(ProviderError):
+        ask(f"[[json {fault}]]")
+    assert ask.seconds < 1.5
+
+
+def test_an_error_in_json_instead_of_a_stream_is_told(asker: Make) -> None:
+    error = asker().fails(ProviderUnavailable, "[[json error=0 message='Out of order.']]")
+    assert "Out of order" in error.what
+
+
+def test_a_finished_connection_is_not_shut_at_the_old_deadline(asker: Make) -> None:
+    made = asker(timeout=0.5)
+    client = Provider(made.endpoint, made.settings)
+    ask = Ask(question="q", params={"model": "m"})
+    assert list(client.stream(ask, Reply()))
+    time.sleep(0.3)
+    slow = Ask(question="[[text='a b c' delay=0.1]]", params={"model": "m"})
+    assert "".join(client.stream(slow, Reply())) == "a b c"
+    client.close()
+
+
+def test_a_stream_that_is_left_early_is_closed(
+    provider: FakeProvider, asker: Make, wait_for: Callable[..., Any]
+) -> None:
+    made = asker()
+    client = Provider(made.endpoint, made.settings)
+    ask = Ask(question="[[size=100000 delay=0.05]]", params={"model": "m"})
+    for _ in client.stream(ask, Reply()):
+        break
+    wait_for(lambda: provider.stats.get("client_gone"))
+    client.close()
+
+
+def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
+    made = asker()
+    client = Provider(made.endpoint, made.settings)
+    stream = client.stream(Ask(question="q [[delay=0.05]]", params={"model": "m"}), Reply())
+    assert next(stream)
+    assert isinstance(stream, GeneratorType)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(stream.close).result(10)
+    client.close()
+
+
+def test_a_connection_closed_while_idle_is_no_error(provider: FakeProvider, asker: Make) -> None:
+    made = asker(retries=1)
+    client = Provider(made.endpoint, made.settings)
+    provider.default = Faked(close=True)
+    for number in range(3):
+        ask = Ask(question=str(number), params={"model": "m"})
+        assert list(client.stream(ask, Reply()))
+        time.sleep(0.05)
+    client.close()
+
+
+@pytest.mark.parametrize("usage", ["1e400", "9" * 400, "-1", "true", '"3"', "null", "[]", "3.0"])
+def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
+    body = (
+        '{"id": "i", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index":'
+        ' 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],'
+        f' "usage": {{"prompt_tokens": {usage}, "completion_tokens": {usage}}}}}'
+    )
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        connection.sendall(f"{head}\r\nconnection: close\r\n\r\n{body}".encode())
+
+    with served(answer) as base_url:
+        ask = asker(base_url=base_url)
+        assert ask(whole=True) == ["Hello"]
+    assert ask.reply.prompt_tokens == (3 if usage == "3.0" else None)
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_the_token_limit_has_its_new_name_at_openai_alone(*, official: bool) -> None:
+    ask = Ask(question="q", params={"model": "m", "max_tokens": 5, "temperature": 0.5})
+    arguments = body_of(ask, official=official)
+    name, other = "max_tokens", "max_completion_tokens"
+    if official:
+        name, other = other, name
+    assert arguments[name] == 5
+    assert other not in arguments
+    assert arguments["temperature"] == 0.5
+    assert ask.params["max_tokens"] == 5
+
+
+def test_openais_address_is_the_one_that_is_meant() -> None:
+    assert OPENAI_BASE_URL == "https://api.openai.com/v1"
+
+
+def test_the_token_limit_is_sent_to_others_under_its_old_name(
+    provider: FakeProvider, asker: Make
+) -> None:
+    made = asker()
+    client = Provider(made.endpoint, made.settings)
+    ask = Ask(question="q", params={"model": "m", "max_tokens": 5})
+    assert list(client.stream(ask, Reply()))
+    client.close()
+    assert provider.requests[0].body["max_tokens"] == 5
+
+
+@ways
+def test_fifty_threads_share_a_provider(
+    provider: FakeProvider, asker: Make, *, whole: bool
+) -> None:
+    made = asker()
+    client = Provider(made.endpoint, made.settings)
+    provider.default = Faked(latency=0.3, delay=0.01)
+    go = threading.Barrier(50)
+
+    def one(number: int) -> tuple[str, str | None]:
+        reply = Reply()
+        go.wait()
+        ask = Ask(question=f"number {number}", params={"model": f"m{number}"})
+        text = "".join(client.stream(ask, reply, whole_answer=whole))
+        return text, reply.model
+
+    with ThreadPoolExecutor(50) as pool:
+        found = list(pool.map(one, range(50)))
+    client.close()
+    assert found == [(f"Answer to: number {n}", f"m{n}-2026-01-01") for n in range(50)]
+    assert provider.max_concurrent == 50
+
+
+def test_threads_fail_each_for_itself(asker: Make) -> None:
+    made = asker(timeout=1)
+    client = Provider(made.endpoint, made.settings)
+
+    def one(number: int) -> str:
+        fault = ("", "[[hang]]", "[[stall=1]]", "[[dribble=0.05]]", "[[status=500]]")[number % 5]
+        ask = Ask(question=f"{number} {fault}", params={"model": "m"})
+        try:
+            return "".join(client.stream(ask, Reply()))
+        except ProviderError as error:
+            return type(error).__name__
+
+    with ThreadPoolExecutor(25) as pool:
+        found = list(pool.map(one, range(25)))
+    client.close()
+    for number, what in enumerate(found):
+        timeout, failed = "ProviderTimeout", "ProviderUnavailable"
+        assert what == (f"Answer to: {number} ", timeout, timeout, timeout, failed)[number % 5]

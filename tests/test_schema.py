@@ -1,0 +1,381 @@
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlmodel import SQLModel
+
+from qacli import models, schema
+from qacli.config import Settings
+from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
+from qacli.store import Store, engine_for
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    """The database as the store takes it."""
+    return Settings(database_url=database_url).database
+
+
+@pytest.fixture
+def empty(url: str) -> Iterator[Store]:
+    """A store that nobody has brought up to date."""
+    store = Store(url)
+    yield store
+    store.close()
+
+
+def upgraded(store: Store, revision: str = "head") -> None:
+    with store.migrating() as connection:
+        schema.upgrade(connection, revision)
+
+
+def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
+    """All that the server itself knows of each table."""
+    inspector = sa.inspect(connection)
+
+    def by_name(found: Any) -> list[dict[str, Any]]:
+        return sorted(map(dict, found), key=lambda item: str(item["name"]))
+
+    return {
+        table: {
+            "columns": [
+                (item["name"], str(item["type"]), item["nullable"], item["default"])
+                for item in inspector.get_columns(table)
+            ],
+            "primary key": inspector.get_pk_constraint(table),
+            "unique": by_name(inspector.get_unique_constraints(table)),
+            "checks": by_name(inspector.get_check_constraints(table)),
+            "indexes": by_name(inspector.get_indexes(table)),
+            "foreign keys": inspector.get_foreign_keys(table),
+        }
+        for table in sorted(inspector.get_table_names())
+        if table != "alembic_version"
+    }
+
+
+def test_up_and_down_to_nothing_and_up_again(empty: Store) -> None:
+    upgraded(empty)
+    with empty.migrating() as connection:
+        first = shape(connection)
+        schema.downgrade(connection, "base")
+    assert empty.revision() is None
+    with empty.migrating() as connection:
+        assert shape(connection) == {}
+    upgraded(empty)
+    assert empty.revision() == schema.head()
+    with empty.migrating() as connection:
+        assert shape(connection) == first
+
+
+def test_every_revision_goes_up_and_down(empty: Store) -> None:
+    known = schema.revisions()
+    for revision in known:
+        upgraded(empty, revision)
+        assert empty.revision() == revision
+    for revision in [*known[-2::-1], "base"]:
+        with empty.migrating() as connection:
+            schema.downgrade(connection, revision)
+        assert empty.revision() == (None if revision == "base" else revision)
+
+
+def test_upgrading_what_is_current_changes_nothing(empty: Store) -> None:
+    upgraded(empty)
+    upgraded(empty)
+    assert empty.revision() == schema.head()
+
+
+def test_models_and_migrations_agree(empty: Store) -> None:
+    upgraded(empty)
+    with empty.migrating() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_the_server_makes_the_same_of_models_and_migrations(empty: Store) -> None:
+    upgraded(empty)
+    with empty.migrating() as connection:
+        migrated = shape(connection)
+        SQLModel.metadata.drop_all(connection)
+        assert shape(connection) == {}
+        SQLModel.metadata.create_all(connection)
+        modelled = shape(connection)
+    assert [name for name, *_ in modelled["question_answer"]["columns"]] == list(
+        models.QuestionAnswer.model_fields
+    )
+    assert migrated == modelled
+
+
+def test_sqlite_counts_ids_up_for_good(home: Path) -> None:
+    url = f"sqlite:///{home / 'history.db'}"
+    Store.open(url).close()
+    with sqlite3.connect(home / "history.db") as connection:
+        (made,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'question_answer'"
+        ).fetchone()
+    connection.close()
+    assert "AUTOINCREMENT" in made
+
+
+def test_postgresql_columns_have_the_types_of_the_server(postgres_url: str) -> None:
+    store = Store(Settings(database_url=postgres_url).database)
+    upgraded(store)
+    with store.migrating() as connection:
+        rows = connection.execute(
+            sa.text(
+                "SELECT column_name, data_type FROM information_schema.columns"
+                " WHERE table_name = 'question_answer'"
+            )
+        )
+        types = {name: kind for name, kind in rows}  # noqa: C416 - rows are not tuples to dict
+    store.close()
+    assert types["id"] == "bigint"
+    assert types["question"] == types["answer"] == types["error"] == "text"
+    assert types["created_at"] == types["answered_at"] == "timestamp with time zone"
+    assert types["params"] == types["tags"] == "jsonb"
+    assert types["cost_usd"] == "double precision"
+    assert types["prompt_tokens"] == types["latency_ms"] == types["follows_id"] == "bigint"
+
+
+def test_the_head_is_alembics_head() -> None:
+    scripts = ScriptDirectory(str(schema.migrations_path()))
+    assert scripts.get_heads() == [schema.head()]
+    assert [item.revision for item in scripts.walk_revisions()][::-1] == schema.revisions()
+
+
+def test_the_revisions_are_numbered() -> None:
+    known = schema.revisions()
+    assert known == [f"{number:04}" for number in range(1, len(known) + 1)]
+    for path in (schema.migrations_path() / "versions").glob("[0-9]*_*.py"):
+        assert f'revision = "{path.name.partition("_")[0]}"' in path.read_text()
+
+
+def test_the_current_schema_is_fine() -> None:
+    schema.check(schema.head())
+
+
+@pytest.mark.parametrize(
+    ("revision", "what", "todo"),
+    [
+        (None, "The database has no schema yet.", "Run: qa migrate"),
+        (
+            "9999",
+            "The database is at revision 9999, which this version of qa does not know.",
+            "Upgrade qa.",
+        ),
+    ],
+)
+def test_another_schema_is_refused(revision: str | None, what: str, todo: str) -> None:
+    with pytest.raises(SchemaMismatch) as caught:
+        schema.check(revision)
+    assert (caught.value.what, caught.value.todo) == (what, todo)
+
+
+def test_an_old_schema_is_refused(tmp_path: Path) -> None:
+    # The module as it will be installed when there is a second revision.
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    for name in ("0001_one.py", "0002_two.py"):
+        (versions / name).touch()
+    copy = Path(shutil.copy(schema.__file__, tmp_path / "schema.py"))
+    spec = spec_from_file_location("schema_copy", copy)
+    assert spec is not None
+    assert spec.loader is not None
+    later = module_from_spec(spec)
+    spec.loader.exec_module(later)
+    assert later.head() == "0002"
+    assert later.pending("0001") == ["0002"]
+    assert later.pending(None) == ["0001", "0002"]
+    assert later.is_down("0002", "0001")
+    with pytest.raises(SchemaMismatch) as caught:
+        later.check("0001")
+    assert caught.value.what == "The database is at revision 0001, not 0002."
+    assert caught.value.todo == "Run: qa migrate"
+
+
+def test_a_database_newer_than_qa_is_refused_and_left_alone(empty: Store, url: str) -> None:
+    upgraded(empty)
+    with empty.migrating() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaMismatch, match="9999"):
+        Store.open(url)
+    assert empty.revision() == "9999"
+
+
+@pytest.mark.parametrize("name", ["1", "01", "0001"])
+def test_a_revision_is_named_with_or_without_zeros(name: str) -> None:
+    assert schema.resolve(name) == "0001"
+
+
+def test_head_and_base_are_names() -> None:
+    assert schema.resolve("head") == schema.head()
+    assert schema.resolve("base") == "base"
+
+
+@pytest.mark.parametrize("name", ["", "0", "9999", "-1", "+1", "heads", "0001_question_answer"])
+def test_no_such_revision(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="no revision"):
+        schema.resolve(name)
+
+
+def test_the_way_down_is_known() -> None:
+    head = schema.head()
+    assert schema.is_down(head, "base")
+    assert not schema.is_down(None, head)
+    assert not schema.is_down(head, "head")
+    assert not schema.is_down(head, head)
+
+
+def test_the_way_from_an_unknown_revision_is_a_mismatch() -> None:
+    with pytest.raises(SchemaMismatch):
+        schema.is_down("9999", "head")
+
+
+AT_ONCE = """
+import os, sys
+import alembic.command, alembic.config  # loaded before, so that all come to the database at once
+from qacli import schema, store
+from qacli.exchange import Ask, Outcome
+
+def open(url):
+    store.Store.open(url).keep(Ask(question="q"), Outcome())
+
+def upgrade(url):
+    with store.Store(url).migrating() as connection:
+        schema.upgrade(connection)
+
+number, work, url = int(sys.argv[1]), {"open": open, "upgrade": upgrade}[sys.argv[2]], sys.argv[3]
+ready, go = os.pipe()
+children = []
+for _ in range(number):
+    if not (child := os.fork()):
+        os.close(go)
+        os.read(ready, 1)
+        code = 1
+        try:
+            work(url)
+            code = 0
+        except Exception as error:
+            print(repr(error), file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    children.append(child)
+os.close(go)
+sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
+"""
+
+
+def at_once(number: int, work: str, url: str) -> None:
+    """Let this many processes open or upgrade a database at one moment; all must succeed."""
+    command = [sys.executable, "-c", AT_ONCE, str(number), work, url]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_sixteen_processes_open_an_empty_directory_at_once(home: Path) -> None:
+    for attempt in range(2):
+        url = f"sqlite:///{home / str(attempt) / 'new' / 'history.db'}"
+        at_once(16, "open", url)
+        store = Store.open(url)
+        assert [record.id for record in store.page(limit=20)] == list(range(1, 17))
+        store.close()
+
+
+def test_a_history_is_its_owners_alone(home: Path) -> None:
+    Store.open(f"sqlite:///{home / 'private' / 'history.db'}").close()
+    assert (home / "private").stat().st_mode & 0o777 == 0o700
+    assert (home / "private" / "history.db").stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(home / "private" / "history.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_an_unmigrated_postgresql_is_refused_and_left_alone(postgres_url: str) -> None:
+    url = Settings(database_url=postgres_url).database
+    with pytest.raises(SchemaMismatch, match=r"no schema yet.*qa migrate"):
+        Store.open(url)
+    with engine_for(url).connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+
+
+def test_upgrades_of_postgresql_at_once_all_succeed(postgres_url: str) -> None:
+    url = Settings(database_url=postgres_url).database
+    at_once(4, "upgrade", url)
+    Store.open(url).close()
+
+
+def test_a_second_upgrade_waits_for_the_first_to_be_committed(empty: Store) -> None:
+    second = Store(empty.url)
+    with ThreadPoolExecutor(1) as pool:
+        with empty.migrating() as connection:
+            schema.upgrade(connection)
+            waiting = pool.submit(upgraded, second)
+            time.sleep(0.5)
+            assert not waiting.done()
+        waiting.result(30)
+    assert second.revision() == schema.head()
+    second.close()
+
+
+def test_a_failed_migration_leaves_nothing_behind(empty: Store) -> None:
+    def migrate() -> None:
+        with empty.migrating() as connection:
+            schema.upgrade(connection)
+            connection.execute(sa.text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(DatabaseError):
+        migrate()
+    assert empty.revision() is None
+
+
+@pytest.mark.parametrize(
+    ("url", "typical"),
+    [
+        ("sqlite:////no/such/directory/history.db", "id INTEGER"),
+        ("postgresql+psycopg2://u:p%40w@127.0.0.1:9/nothing", "id BIGSERIAL"),
+    ],
+)
+def test_the_sql_is_printed_without_opening_a_database(
+    url: str, typical: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema.script(url, None, schema.head())
+    sql = capsys.readouterr().out
+    assert "CREATE TABLE question_answer" in sql
+    last = sql[sql.rindex("alembic_version") :]
+    assert f"'{schema.head()}'" in last
+    assert typical in sql
+    schema.script(url, schema.head(), "base")
+    sql = capsys.readouterr().out
+    assert "DROP TABLE question_answer" in sql
+    assert "CREATE TABLE question_answer" not in sql
+
+
+def test_the_printed_sql_makes_the_same_schema(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed, migrated = home / "printed.db", home / "migrated.db"
+    schema.script(f"sqlite:///{printed}", None, "head")
+    assert not printed.exists()
+    with sqlite3.connect(printed) as connection:
+        connection.executescript(capsys.readouterr().out)
+    connection.close()
+    Store.open(f"sqlite:///{migrated}").close()
+    shapes = []
+    for file in (printed, migrated):
+        with engine_for(f"sqlite:///{file}").connect() as opened:
+            shapes.append(shape(opened))
+    assert shapes[0] == shapes[1]
+    Store.open(f"sqlite:///{printed}").close()

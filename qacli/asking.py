@@ -6,13 +6,14 @@ in between, the next command finds either the record or the note.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from qacli.errors import DatabaseError, Interrupted, QaError, RecordRefused
 from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Journal, Outbox
+from qacli.prices import Prices
 
 if TYPE_CHECKING:
     from qacli.provider import Provider, Reply
@@ -28,11 +29,13 @@ class Asking:
         outbox: Where questions wait for the database; None asks without keeping anything.
         store: Opens the history, or gives the open one; called only when an answer is to be kept,
             so that a request need not wait until the database layer is loaded.
+        prices: For the cost of an answer.
     """
 
     provider: Callable[[Ask], "Provider"]
     outbox: Outbox | None
     store: Callable[[], "Store"]
+    prices: Prices = field(default_factory=Prices)
 
     def ask(self, ask: Ask, *, reserve: bool = False, whole_answer: bool = False) -> "Exchange":
         """An exchange to be entered and read; see there.
@@ -135,20 +138,12 @@ class Exchange:
 
     def _conclude(self, error: BaseException | None) -> None:
         """Settle the outcome: an answer that is complete is one, whatever happened since."""
-        outcome, reply = self.outcome, self._reply
-        if reply is not None:
-            outcome.answered_at = reply.answered_at
-            outcome.answer = reply.text or None
-            outcome.latency_ms = reply.latency_ms or reply.elapsed_ms()
-            outcome.first_token_ms = reply.first_token_ms
-            outcome.model = reply.model
-            outcome.provider_response_id = reply.response_id
-            outcome.finish_reason = reply.finish_reason
-            outcome.prompt_tokens = reply.prompt_tokens
-            outcome.completion_tokens = reply.completion_tokens
-        if outcome.answered_at is not None:
-            outcome.status = Status.ANSWERED
-        elif isinstance(error, QaError) and not isinstance(error, Interrupted):
+        if self._reply is not None:
+            self.outcome = self._reply.outcome(self._asking.prices)
+        outcome = self.outcome
+        if outcome.status is Status.ANSWERED:
+            return
+        if isinstance(error, QaError) and not isinstance(error, Interrupted):
             outcome.status = Status.FAILED
             outcome.error = f"{error.kind}: {error.what}"
         elif error is None or not isinstance(error, Exception) or isinstance(error, Interrupted):

@@ -169,6 +169,7 @@ class Settings:
     )
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_path: Path | None = None
 
     def given(self, flags: Mapping[str, Any]) -> "Settings":
         """These settings, with what the command line said in front; None is not said."""
@@ -183,6 +184,11 @@ class Settings:
         from platformdirs import user_data_path
 
         return user_data_path("qa", appauthor=False)
+
+    @property
+    def prices_path(self) -> Path:
+        """Where the user's own prices are, whether or not the file exists."""
+        return (self.config_path or config_file({})).with_name("prices.toml")
 
     @property
     def database(self) -> str:
@@ -280,7 +286,7 @@ def load_settings(
                 sources[name] = source
                 break
     _refuse_borrowed_key(sources, dotenv_file)
-    return Settings(**values, sources=sources)
+    return Settings(**values, sources=sources, config_path=file)
 
 
 def _parsed(item: Field[Any], value: object, source: str) -> object:

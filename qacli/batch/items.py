@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, refuse_unstorable
+from qacli.exchange import Ask, refuse_unstorable, storable
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
 OPENAI_URL = "/v1/chat/completions"
@@ -40,6 +40,10 @@ class Item:
     key: str
     payload: dict[str, Any]
     error: str | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """The payload as the database keeps it; an item that cannot be asked says why."""
+        return self.payload if self.error is None else {**self.payload, "error": self.error}
 
     def ask(self, batch_id: int, *, model: str, system: str | None, params: dict[str, Any]) -> Ask:
         """The question, with what the batch sets where the item does not."""
@@ -123,7 +127,9 @@ def read(
                     raise InvalidRequest(
                         what, error.todo or "Correct it or say --skip-bad."
                     ) from None
-                item = Item(position, _key(position, raw), {"question": raw or "(empty)"}, what)
+                item = Item(
+                    position, _key(position, raw), {"question": storable(raw) or "(empty)"}, what
+                )
             if item is not None:
                 yield item
                 position += 1

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from qacli import __version__
-from qacli.cli import ask, listing, migrate, serve, show
+from qacli.cli import ask, batch, listing, migrate, serve, show
 from qacli.cli.terminal import Terminal
 from qacli.errors import Interrupted, QaError
 
@@ -24,6 +24,7 @@ EXIT_CODES = {
     5: "the provider refused the request (4xx)",
     6: "the provider is unreachable, overloaded or timed out, or its answer is broken",
     7: "the database cannot be used",
+    8: "part of a batch has no answer",
     130: "interrupted",
     141: "the reader of the output closed it",
 }
@@ -48,6 +49,7 @@ app = typer.Typer(
 ask.register(app)
 show.register(app)
 listing.register(app)
+batch.register(app)
 migrate.register(app)
 serve.register(app)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qacli.cli.options import AsJson, Quiet, Verbose
-from qacli.cli.terminal import Terminal, ended_by_signals
+from qacli.cli.terminal import Terminal, ended_by_signals, safe
 from qacli.config import Settings, load_settings
 from qacli.errors import InvalidRequest, QaError
 from qacli.exchange import Ask, compose, document
@@ -52,7 +52,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds for the answer, retries included.")
+        float | None,
+        typer.Option(min=0.001, max=1e7, help="Seconds for the answer, retries included."),
     ] = None,
     retries: Annotated[
         int | None, typer.Option(min=0, help="How often to ask again an overloaded provider.")
@@ -73,7 +74,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     question = read_question(words or [], terminal)
     settings = load_settings().given({"timeout": timeout, "retries": retries})
     with ended_by_signals(), ExitStack() as stack:
-        endpoint = _endpoint(settings, model, terminal, stack)
+        endpoint = started_endpoint(settings, model, terminal, stack)
         asked = compose(
             question,
             model=endpoint.model,
@@ -93,7 +94,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         if as_json:
             terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
         _tell_outcome(exchange, terminal)
-    return 0
+    return terminal.finish(0)
 
 
 def read_question(words: list[str], terminal: Terminal) -> str:
@@ -113,7 +114,7 @@ def read_question(words: list[str], terminal: Terminal) -> str:
     return asked or piped
 
 
-def _endpoint(
+def started_endpoint(
     settings: Settings, model: str | None, terminal: Terminal, stack: ExitStack
 ) -> "Endpoint":
     """The endpoint, with the local engine started where it is the one."""
@@ -143,6 +144,7 @@ def _exchange(  # noqa: PLR0913 - all of it is needed, once
     from qacli.asking import Asking
     from qacli.cli.history import open_history
     from qacli.outbox import Outbox
+    from qacli.prices import Prices
 
     def provider(_ask: Ask) -> "Provider":
         from qacli.provider import Provider
@@ -156,6 +158,7 @@ def _exchange(  # noqa: PLR0913 - all of it is needed, once
         provider=provider,
         outbox=Outbox(settings.outbox_path) if save else None,
         store=lambda: open_history(settings, terminal),
+        prices=Prices.load(settings.prices_path),
     )
     return asking.ask(asked, whole_answer=whole)
 
@@ -170,8 +173,6 @@ def _show(exchange: "Exchange", terminal: Terminal, *, raw: bool, as_json: bool)
 
         show_markdown(exchange)
     else:
-        from qacli.cli.render import safe
-
         end = "\n"
         try:
             for text in exchange:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from qacli.cli.options import AsJson
+from qacli.cli.options import AsJson, Verbose
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("list", epilog=EPILOG)(list_records)
 
 
-def list_records(
+def list_records(  # noqa: PLR0913 - one parameter an option
     *,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many; 0 is all.")] = 20,
     after: Annotated[
@@ -40,13 +40,14 @@ def list_records(
     before: Annotated[int | None, typer.Option(help="Only records before this id.")] = None,
     output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """List the newest records, or those after an id; the newest is last."""
     from qacli.cli.history import counted, open_history
     from qacli.cli.render import one_line, print_records
     from qacli.outbox import Outbox
 
-    terminal = Terminal.of_process()
+    terminal = Terminal.of_process(verbose=verbose)
     settings = load_settings()
     store = open_history(settings, terminal)
     if after is None and limit:

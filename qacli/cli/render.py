@@ -1,17 +1,13 @@
-"""What a person sees: tables, a record, an answer's Markdown. The only code that imports rich.
-
-Text that comes from a model or a file can hold escape sequences that would move the cursor or
-retitle the window; whatever is shown on a terminal goes through `safe` first.
-"""
+"""What a person sees: tables, a record, an answer's Markdown. The only code that imports rich."""
 
 import csv
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from qacli.cli.listing import Format
-from qacli.cli.terminal import Terminal
+from qacli.cli.terminal import Terminal, safe
 from qacli.exchange import FIELDS
 
 if TYPE_CHECKING:
@@ -20,14 +16,8 @@ if TYPE_CHECKING:
 
     from qacli.models import QuestionAnswer
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 FRAMES_PER_SECOND = 12
 PREVIEW = 200
-
-
-def safe(text: str) -> str:
-    """The text without characters that control a terminal instead of showing on it."""
-    return CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def one_line(text: str, length: int = PREVIEW) -> str:
@@ -172,6 +162,24 @@ def _markdown(console: "Console", text: str, *, after_another: bool = False) -> 
     while lines and not "".join(part.text for part in lines[-1]).strip():
         del lines[-1]
     return SegmentLines([[], *lines] if after_another else lines, new_lines=True)
+
+
+@contextmanager
+def live_lines() -> Iterator[Callable[[list[str]], None]]:
+    """Lines on stderr that are drawn anew at each call, and gone at the end."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(lines: list[str]) -> None:
+            width = console.width - 1
+            texts = (_fit(safe(line), width) for line in lines)
+            live.update(Text("\n".join(texts)), refresh=True)
+
+        yield show
 
 
 def _complete_blocks(text: str) -> int:

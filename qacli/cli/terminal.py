@@ -1,7 +1,12 @@
-"""The streams of the process: the answer goes to stdout, everything about it to stderr."""
+"""The streams of the process: the answer goes to stdout, everything about it to stderr.
+
+Text that comes from a model, a provider or a file can hold escape sequences that would move the
+cursor or retitle the window. A pipe gets every byte; what goes to a terminal is made safe here.
+"""
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +19,14 @@ from qacli.errors import InvalidRequest, QaError
 
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """The text without characters that control a terminal instead of showing on it."""
+    return CONTROL.sub("\ufffd", text.replace("\r", ""))
 
 
 @dataclass(slots=True)
@@ -63,13 +76,16 @@ class Terminal:
         Raises:
             SystemExit: The reader is gone, and there is nothing else to finish.
         """
-        self.write(text + "\n")
+        self.write((safe(text) if self.interactive else text) + "\n")
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
 
     def json(self, value: object) -> None:
         """Write JSON: indented for a person, in one line for a program."""
-        self.line(json.dumps(value, ensure_ascii=False, indent=2 if self.interactive else None))
+        text = json.dumps(value, ensure_ascii=False, indent=2 if self.interactive else None)
+        if self.interactive:
+            text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        self.line(text)
 
     def note(self, text: str) -> None:
         """Tell a person something that a script need not know."""
@@ -117,7 +133,7 @@ class Terminal:
 
     def _tell(self, text: str) -> None:
         with suppress(OSError):
-            self.stderr.write(text + "\n")
+            self.stderr.write((safe(text) if self.stderr.isatty() else text) + "\n")
             self.stderr.flush()
 
 

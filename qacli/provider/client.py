@@ -23,6 +23,8 @@ EXPECTED = (
     *(ErrorInAnswer, ProviderError),
 )
 LONGEST_BACKOFF = 20.0
+LAST_CHUNK_SECONDS = 2.0
+"""How long an answer that is complete waits for its usage, and for the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +222,15 @@ class AsyncProvider:
     ) -> None:
         chunks = stream.__aiter__()
         while True:
+            finished = reply.finish_reason is not None
+            silence = LAST_CHUNK_SECONDS if finished else self._settings.first_token_timeout
             try:
-                async with asyncio.timeout(self._settings.first_token_timeout):
+                async with asyncio.timeout(silence):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
-            except (openai.APIConnectionError, httpx2.HTTPError):
-                if reply.finish_reason is None:
+            except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
+                if not finished:
                     raise
                 return  # the answer was complete; a connection that breaks then costs nothing
             if text := reply.read(chunk):

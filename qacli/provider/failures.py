@@ -95,11 +95,17 @@ class Failures:
         said = f"The provider answered {status}: {self._said(error)}."
         if status == 401:  # noqa: PLR2004 - HTTP's own number, as below
             return KeyRejected(
-                said, "Set OPENAI_API_KEY to a key that this endpoint accepts.", provider_status=401
+                said,
+                "Set OPENAI_API_KEY to a key that this endpoint accepts.",
+                provider_status=401,
+                fatal=True,
             )
         if "insufficient_quota" in {error.code, error.type}:
             return ProviderRefused(
-                said, "Add credit to the account, or use another key.", provider_status=status
+                said,
+                "Add credit to the account, or use another key.",
+                provider_status=status,
+                fatal=True,
             )
         if status in RETRYABLE_STATUS or status >= 500:  # noqa: PLR2004
             return ProviderUnavailable(
@@ -115,7 +121,7 @@ class Failures:
                 f"See that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
                 "or name another with --model or QA_MODEL."
             )
-        return ProviderRefused(said, todo, provider_status=status)
+        return ProviderRefused(said, todo, provider_status=status, fatal=status == 403)  # noqa: PLR2004
 
     def _said(self, error: BaseException) -> str:
         """The provider's own words, in one line, without the key."""

@@ -7,7 +7,8 @@ from time import monotonic
 from typing import Any
 
 from qacli.errors import BrokenAnswer
-from qacli.exchange import now, storable, whole
+from qacli.exchange import Outcome, Status, now, storable, whole
+from qacli.prices import Prices
 
 
 class ErrorInAnswer(Exception):
@@ -83,6 +84,22 @@ class Reply:
             if self.first_token_ms is None:
                 self.first_token_ms = self.elapsed_ms()
         return text
+
+    def outcome(self, prices: Prices) -> Outcome:
+        """What is known of the question's outcome; without an answer its status is still open."""
+        return Outcome(
+            status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
+            answer=self.text or None,
+            answered_at=self.answered_at,
+            latency_ms=self.elapsed_ms() if self.latency_ms is None else self.latency_ms,
+            first_token_ms=self.first_token_ms,
+            model=self.model,
+            provider_response_id=self.response_id,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=prices.cost(self.model, self.prompt_tokens, self.completion_tokens),
+        )
 
     def elapsed_ms(self) -> int:
         """Milliseconds since the question's start."""

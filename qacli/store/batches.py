@@ -8,6 +8,7 @@ worker's claims are good while it is alive; when it is not, its items wait again
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -192,22 +193,24 @@ class Batches:
 
     def settled(self, batch_id: int, start: int, limit: int) -> list[Settled]:
         """The items from a position on that are answered or failed, up to the first that is not."""
-        columns = [RECORDS.c[name] for name in FIELDS]
         query = (
-            sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state, *columns)
-            .join_from(ITEMS, RECORDS, _same_item(), isouter=True)
+            _with_records()
             .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
             .order_by(ITEMS.c.position)
             .limit(limit)
         )
-        found: list[Settled] = []
         with self.store.transaction() as connection:
-            for row in connection.execute(query):
-                if row.state not in {ItemState.ANSWERED, ItemState.FAILED} or row.id is None:
-                    break
-                record = {name: plain(value) for name, value in zip(FIELDS, row[3:], strict=True)}
-                found.append(Settled(row.position, row.key, record))
-        return found
+            return [_settled(row) for row in takewhile(_is_settled, connection.execute(query))]
+
+    def settled_of(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
+        """Those of these items that are answered or failed, in the order of the items."""
+        query = (
+            _with_records()
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
+            .order_by(ITEMS.c.position)
+        )
+        with self.store.transaction() as connection:
+            return [_settled(row) for row in connection.execute(query) if _is_settled(row)]
 
     def all_settled(self, batch_id: int) -> Iterator[Settled]:
         """All items that are answered or failed, in order, a page at a time in memory."""
@@ -306,8 +309,23 @@ class Batches:
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
 
 
-def _same_item() -> sa.ColumnElement[bool]:
-    return sa.and_(RECORDS.c.batch_id == ITEMS.c.batch_id, RECORDS.c.item_key == ITEMS.c.key)
+def _with_records() -> sa.Select[Any]:
+    """Items with their records, as `_settled` reads them."""
+    columns = [RECORDS.c[name] for name in FIELDS]
+    same = sa.and_(RECORDS.c.batch_id == ITEMS.c.batch_id, RECORDS.c.item_key == ITEMS.c.key)
+    return sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state, *columns).join_from(
+        ITEMS, RECORDS, same, isouter=True
+    )
+
+
+def _is_settled(row: sa.Row[Any]) -> bool:
+    return row.state in {ItemState.ANSWERED, ItemState.FAILED} and row.id is not None
+
+
+def _settled(row: sa.Row[Any]) -> Settled:
+    values: Sequence[Any] = row[3:]
+    record = {name: plain(value) for name, value in zip(FIELDS, values, strict=True)}
+    return Settled(row.position, row.key, record)
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

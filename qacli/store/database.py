@@ -190,6 +190,12 @@ def _explained(url: str) -> Iterator[None]:
             f"The database {without_password(url)} cannot be used: {reason}.",
             "See that it is running, that DATABASE_URL is right, and that qa migrate was run.",
         ) from error
+    except ValueError as error:
+        # What a driver refuses before it asks the database.
+        raise RecordRefused(
+            f"The database {without_password(url)} does not take the record: {error}.",
+            "This is a mistake in qa: please report it.",
+        ) from error
     except OSError as error:
         raise DatabaseError(
             f"The database {without_password(url)} cannot be opened: {error.strerror}.",

@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 def install(app: Flask, settings: Settings) -> None:
     """Check every request before its route runs."""
     hosts = LOOPBACK | {settings.host.lower()}
-    hosts |= {name.strip().lower() for name in (settings.allowed_hosts or "").split(",")}
+    hosts |= {name.strip().lower() for name in (settings.allowed_hosts or "").split(",")} - {""}
 
     def check() -> None:
         if request.path in OPEN_PATHS:
@@ -69,7 +69,7 @@ def _check_origin() -> None:
     if site is not None:
         allowed = site in {"same-origin", "none"}
     else:
-        allowed = origin is None or urlsplit(origin).netloc == request.headers.get("Host")
+        allowed = origin is None or origin.partition("://")[2] == request.headers.get("Host")
     if not allowed:
         raise Forbidden(
             "A page from another site may not ask here.", "Set QA_TOKEN and send the token."

@@ -6,9 +6,12 @@ SIGINT new connections are refused and what is in flight is finished and recorde
 """
 
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -104,7 +107,7 @@ def _load(settings: Settings) -> "Flask":
     """The application of one worker process."""
     # Ctrl-C reaches the whole group: the main process alone acts on it, and tells the workers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    _end_with_parent()
+    _end_with_parent(settings.grace)
     app = create_app(_with_engine(settings))
     running: service.Service = app.extensions[service.KEY]
     running.deliver_forever()
@@ -131,13 +134,18 @@ _engines: list[object] = []
 """What must live as long as the worker does."""
 
 
-def _end_with_parent() -> None:
-    """On Linux: a main process that is killed must not leave workers that hold the port."""
-    if sys.platform == "linux":
-        import ctypes
+def _end_with_parent(grace: float) -> None:
+    """A main process that is killed must not leave workers: they finish, but not for ever."""
+    parent = os.getppid()
 
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="qa-parent", daemon=True).start()
 
 
 def _allow_many_connections() -> None:

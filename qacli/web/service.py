@@ -12,6 +12,7 @@ from qacli.asking import Asking, deliver
 from qacli.config import Settings
 from qacli.errors import Busy, DatabaseError, InvalidRequest, NotConfigured
 from qacli.outbox import Outbox
+from qacli.prices import Prices
 from qacli.provider import Provider
 from qacli.store import Store
 
@@ -35,7 +36,10 @@ class Service:
         self.store = Store(settings.database, connections=CONNECTIONS)
         self.outbox = Outbox(settings.outbox_path)
         self.asking = Asking(
-            provider=lambda _ask: self._provider, outbox=self.outbox, store=lambda: self.store
+            provider=lambda _ask: self._provider,
+            outbox=self.outbox,
+            store=lambda: self.store,
+            prices=Prices.load(settings.prices_path),
         )
         self._places = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads

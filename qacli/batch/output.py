@@ -1,0 +1,187 @@
+"""The results of a batch, as lines of a file: complete lines only, and the same after a restart.
+
+What is written is read back from the database. A run begins the file anew with all that is
+settled already, so a file that a kill has cut is whole again after the next run.
+"""
+
+import csv
+import fcntl
+import json
+import sys
+from collections.abc import Callable, Iterable
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from qacli.errors import DatabaseError, InvalidRequest
+from qacli.exchange import FIELDS
+from qacli.store.batches import Settled
+
+FORMATS = ("jsonl", "csv", "openai", "parquet")
+
+
+def format_of(path: Path | None, named: str | None) -> str:
+    """The format: as named, or by the file's name, or JSON lines."""
+    if named is not None:
+        return named
+    ending = path.suffix.removeprefix(".") if path is not None else ""
+    return ending if ending in FORMATS else "jsonl"
+
+
+class Output:
+    """Where results go.
+
+    Args:
+        path: The file; None is standard output.
+        form: One of `FORMATS`.
+
+    Raises:
+        InvalidRequest: It cannot be written, or another process is writing it.
+    """
+
+    def __init__(self, path: Path | None, form: str) -> None:
+        self.path = path
+        self.closed = False
+        self._line: Callable[[Settled], str] = {"csv": _csv, "openai": _openai}.get(form, _jsonl)
+        self._parquet: Any = None
+        if form == "parquet":
+            self._parquet = _Parquet(path)
+            return
+        self._file: IO[str] = sys.stdout if path is None else _opened(path)
+        if form == "csv":
+            self._file.write(_csv_row(["id", *FIELDS[1:]]))
+
+    def write(self, settled: Iterable[Settled]) -> None:
+        """Write whole lines, and hand them to the operating system.
+
+        Raises:
+            DatabaseError: The disk is full, say; the database has it all.
+        """
+        try:
+            if self._parquet is not None:
+                self._parquet.write([item.record for item in settled])
+                return
+            text = "".join(self._line(item) for item in settled)
+            if text and not self.closed:
+                self._file.write(text)
+                self._file.flush()
+        except BrokenPipeError:
+            self.closed = True
+        except OSError as error:
+            raise DatabaseError(
+                f"The results cannot be written: {error.strerror}.",
+                "Make room and run it again: the history has them, nothing is asked twice.",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        elif self.path is not None:
+            self._file.close()
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        file = path.open("a", encoding="utf-8", newline="")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InvalidRequest(
+            f"{path} is being written by another process.", "Give this one a file of its own."
+        ) from None
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written: {error.strerror}.", "Name another file."
+        ) from error
+    file.truncate(0)
+    return file
+
+
+def _jsonl(item: Settled) -> str:
+    return json.dumps(item.record, ensure_ascii=False) + "\n"
+
+
+def _csv(item: Settled) -> str:
+    values = item.record.values()
+    return _csv_row([json.dumps(v) if isinstance(v, list | dict) else v for v in values])
+
+
+def _csv_row(values: list[Any]) -> str:
+    row = StringIO()
+    csv.writer(row, lineterminator="\n").writerow(values)
+    return row.getvalue()
+
+
+def _openai(item: Settled) -> str:
+    """A line as OpenAI's Batch API writes it."""
+    record = item.record
+    answered = record["status"] == "answered"
+    body = {
+        "id": record["provider_response_id"],
+        "object": "chat.completion",
+        "model": record["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": record["answer"]},
+                "finish_reason": record["finish_reason"],
+            }
+        ],
+        "usage": {
+            "prompt_tokens": record["prompt_tokens"],
+            "completion_tokens": record["completion_tokens"],
+            "total_tokens": (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0),
+        },
+    }
+    kind, _, message = (record["error"] or "").partition(": ")
+    line = {
+        "id": f"batch_req_{record['uid']}",
+        "custom_id": item.key,
+        "response": {"status_code": 200, "request_id": record["uid"], "body": body}
+        if answered
+        else None,
+        "error": None if answered else {"code": kind, "message": message},
+    }
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+class _Parquet:
+    """Row groups as they come; the file is readable once the batch ends."""
+
+    def __init__(self, path: Path | None) -> None:
+        if path is None:
+            raise InvalidRequest("Parquet cannot go to standard output.", "Name a file: -o FILE")
+        try:
+            import pyarrow as pa
+            from pyarrow import parquet
+        except ImportError as error:
+            raise InvalidRequest(
+                "Parquet needs a package that is not installed.",
+                "Run: pip install 'qacli[parquet]'",
+            ) from error
+        whole = {name: pa.int64() for name in FIELDS if name.endswith(("id", "ms", "tokens"))}
+        kinds = {**whole, "cost_usd": pa.float64(), "provider_response_id": pa.string()}
+        kinds["uid"] = pa.string()
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
+        self._table = pa.Table
+        self._writer = parquet.ParquetWriter(path, self._schema)
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        rows = [
+            {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in record.items()}
+            for record in records
+        ]
+        if rows:
+            self._writer.write_table(self._table.from_pylist(rows, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()

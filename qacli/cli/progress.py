@@ -1,0 +1,114 @@
+"""The progress of a batch on stderr: drawn live on a terminal, a line now and then elsewhere."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from qacli.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from qacli.batch.engine import Engine, Progress
+    from qacli.store.batches import Summary
+
+FRAME_SECONDS = 0.25
+LINE_SECONDS = 10.0
+SLOW_SECONDS = 5.0
+
+
+class Display:
+    """Shows an engine's progress while it is entered."""
+
+    def __init__(self, terminal: Terminal, engine: "Engine") -> None:
+        self._terminal = terminal
+        self._engine = engine
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if not self._terminal.quiet:
+            live = self._terminal.stderr.isatty()
+            self._task = asyncio.create_task(self._draw() if live else self._print())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _print(self) -> None:
+        while True:
+            await asyncio.sleep(LINE_SECONDS)
+            self._terminal.warn(" · ".join(facts(self._engine)))
+
+    async def _draw(self) -> None:
+        from qacli.cli.render import live_lines
+
+        with live_lines() as show:
+            while True:
+                show(self._lines())
+                await asyncio.sleep(FRAME_SECONDS)
+
+    def _lines(self) -> list[str]:
+        progress = self._engine.progress
+        settled = progress.done + progress.failed
+        part = settled / max(progress.total, 1)
+        width = 40
+        bar = "█" * int(part * width) + "░" * (width - int(part * width))
+        lines = [f"{bar} {part:6.1%}", " · ".join(facts(self._engine))]
+        slowest = min(progress.flights.values(), key=lambda each: each.started, default=None)
+        if slowest is not None and (age := monotonic() - slowest.started) > SLOW_SECONDS:
+            lines.append(f"slowest: {slowest.key}, {age:.0f} s, attempt {slowest.attempt}")
+        if progress.stopping:
+            lines.append(progress.stopping)
+        elif progress.held_up:
+            left = max(self._engine.pace.paused_until - monotonic(), 0)
+            lines.append(f"paused for {left:.0f} s: {progress.held_up}")
+        return lines + [f"error: {error}" for error in progress.errors]
+
+
+def facts(engine: "Engine") -> Iterator[str]:
+    """The numbers that a person wants to see, most wanted first."""
+    progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
+    settled = progress.done + progress.failed
+    yield f"{settled:,} of {progress.total:,}"
+    waiting = sum(flight.waiting for flight in progress.flights.values())
+    yield f"{len(progress.flights) - waiting} in flight"
+    if waiting:
+        yield f"{waiting} retrying"
+    if progress.failed:
+        yield f"{progress.failed:,} failed"
+    pace = progress.this_run / elapsed
+    yield f"{pace:.1f}/s"
+    yield f"{progress.tokens / elapsed:.0f} tokens/s"
+    if progress.cost is not None:
+        yield f"{progress.cost:.4f} USD"
+    if pace and settled < progress.total:
+        yield f"{_duration((progress.total - settled) / pace)} left"
+
+
+def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:
+    """What has come of it, once it has ended."""
+    states: dict[str, Any] = {state: count for state, count in summary.states.items() if count}
+    counted = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    took = _duration(monotonic() - progress.started)
+    yield f"{name}: {counted or 'nothing'}; {progress.this_run:,} asked in {took}."
+    for kind, count in summary.errors.items():
+        yield f"  {kind}: {count:,}"
+    if summary.cost_usd is not None:
+        yield f"  {summary.cost_usd:.4f} USD"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

@@ -1,0 +1,150 @@
+"""What the command-line tests share: a terminal of the test's own, and the history as it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.config import Settings
+from qacli.store import Store
+
+if TYPE_CHECKING:
+    from conftest import Program
+
+Records = Callable[[], list[dict[str, Any]]]
+
+_PART = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|(\x1b)|([\r\n\x08\x07])|([^\x1b\r\n\x08\x07]+)")
+
+
+@dataclass
+class Screen:
+    """As much of a terminal as Rich's live display asks for, with all that scrolled off it."""
+
+    rows: int
+    lines: list[str] = field(default_factory=lambda: [""])
+    row: int = 0
+    column: int = 0
+
+    def show(self, output: str) -> str:
+        for part in _PART.finditer(output):
+            arguments, command, escape, control, text = part.groups()
+            assert not escape, f"an escape sequence nobody expects: {output[part.start() :][:20]!r}"
+            if command:
+                self._command(arguments, command)
+            elif control == "\r":
+                self.column = 0
+            elif control == "\n":
+                self.row += 1
+                if self.row == len(self.lines):
+                    self.lines.append("")
+            elif text:
+                line = self.lines[self.row].ljust(self.column)
+                after = line[self.column + len(text) :]
+                self.lines[self.row] = line[: self.column] + text + after
+                self.column += len(text)
+        return "\n".join(line.rstrip() for line in self.lines)
+
+    def _command(self, arguments: str, command: str) -> None:
+        if command == "A":
+            # The cursor cannot leave the screen for what has scrolled off it.
+            top = max(len(self.lines) - self.rows, 0)
+            self.row = max(self.row - int(arguments or 1), top)
+        elif command == "K":
+            assert arguments == "2"
+            self.lines[self.row] = ""
+        else:
+            assert command in "mhl", f"a command nobody expects: {arguments}{command}"
+
+
+@dataclass
+class Seen:
+    """What a person saw: `out` and `err` as bytes became text, `screen` as it stands at the end."""
+
+    code: int
+    out: str
+    err: str
+    rows: int
+
+    @property
+    def screen(self) -> str:
+        return Screen(self.rows).show(self.out)
+
+
+def on_terminal(
+    qa: Program, *arguments: str, columns: int = 80, rows: int = 24, **env: str
+) -> Seen:
+    """Run `qa` with stdout and stderr each on a terminal of its own."""
+    masters, slaves = zip(pty.openpty(), pty.openpty(), strict=True)
+    for slave in slaves:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        modes = termios.tcgetattr(slave)
+        modes[1] &= ~termios.ONLCR  # line ends as they were written
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
+    environ = qa.environ(TERM="xterm-256color", **env)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
+        environ.pop(name, None)
+    process = subprocess.Popen(
+        [*qa.command, *arguments],
+        stdin=slaves[0],
+        stdout=slaves[0],
+        stderr=slaves[1],
+        env=environ,
+        start_new_session=True,
+    )
+    for slave in slaves:
+        os.close(slave)
+    printed = [bytearray(), bytearray()]
+    readers = [
+        threading.Thread(target=_drain, args=pair) for pair in zip(masters, printed, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    code = process.wait(60)
+    for reader, master in zip(readers, masters, strict=True):
+        reader.join(10)
+        os.close(master)
+    # With ONLCR off a newline alone does not go back to the first column: put that right here.
+    out, err = (bytes(each).decode().replace("\n", "\r\n") for each in printed)
+    return Seen(code, out, err, rows)
+
+
+def _drain(master: int, into: bytearray) -> None:
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            return
+        if not data:
+            return
+        into += data
+
+
+@pytest.fixture
+def terminal() -> Callable[..., Seen]:
+    """Runs `qa` on a terminal; see `on_terminal`."""
+    return on_terminal
+
+
+@pytest.fixture
+def records(database_url: str) -> Records:
+    """All records, read past the program."""
+
+    def read() -> list[dict[str, Any]]:
+        store = Store.open(Settings(database_url=database_url).database)
+        try:
+            return [record.document() for record in store.walk()]
+        finally:
+            store.close()
+
+    return read

@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import FakeProvider, Reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+
+Records = Callable[[], list[dict[str, Any]]]
+
+# What differs between the databases is tested on both elsewhere; here the faces are.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_a_pipe_gets_the_answer_alone(qa: Program, records: Records) -> None:
+    done = qa("ask", "Who am I?")
+    assert (done.code, done.out, done.err) == (0, "Answer to: Who am I?\n", "")
+    [record] = records()
+    assert record["question"] == "Who am I?"
+    assert record["answer"] == "Answer to: Who am I?"
+    assert record["status"] == "answered"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "question"),
+    [
+        (["Review", "this"], b"a\n\tb\n", "Review this\n\na\n\tb\n"),
+        (["Review this"], b" \n", "Review this"),
+        (["-"], b"Who am I?\r\n", "Who am I?\r\n"),
+        ([], "Grüße, 世界 🌍".encode(), "Grüße, 世界 🌍"),
+        (["--", "-v"], b"", "-v"),
+    ],
+    ids=["both", "blank-input", "dash", "input", "after-two-dashes"],
+)
+def test_the_question_is_taken_from_the_arguments_and_the_input(
+    qa: Program, provider: FakeProvider, arguments: list[str], given: bytes, question: str
+) -> None:
+    assert qa("ask", "--no-save", *arguments, input=given).code == 0
+    assert [request.question for request in provider.requests] == [question]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "said"),
+    [
+        ([], b"", "There is no question."),
+        (["-"], b"", "The question is empty."),
+        ([" "], b"\n", "The question is empty."),
+        (["-"], b"caf\xe9", "byte 4 is 0xe9"),
+        (["caf\udce9"], b"", "position 4"),
+        (["-"], b"a\0b", "NUL"),
+        (["x", "--temperature", "2.1"], b"", "2.1"),
+        (["x", "--temperature", "nan"], b"", "nan"),
+        (["x", "--max-tokens", "0"], b"", "0"),
+        (["x", "--timeout", "0"], b"", "--timeout"),
+        (["x", "--timeout", "nan"], b"", "--timeout"),
+        (["x", "--retries", "many"], b"", "--retries"),
+        (["x", "--colour"], b"", "--colour"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_it_is_asked(  # noqa: PLR0913, PLR0917 - fixtures
+    qa: Program, provider: FakeProvider, home: Path, arguments: list[str], given: bytes, said: str
+) -> None:
+    done = qa("ask", *arguments, input=given)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert provider.requests == []
+    assert not (home / "data" / "history.db").exists()
+
+
+@pytest.mark.parametrize("text", ["one", "a  b\n\n"])
+def test_the_text_is_printed_as_it_came_and_ends_in_a_line_end(
+    qa: Program, provider: FakeProvider, text: str
+) -> None:
+    provider.script(Reply(text=text))
+    assert qa("ask", "--no-save", "x").out == (text if text.endswith("\n") else text + "\n")
+
+
+def test_notes_come_when_they_are_asked_for(qa: Program) -> None:
+    done = qa("ask", "-v", "--retries", "1", "Who? [[status=503 retry_after=0 times=1]]")
+    assert done.code == 0
+    assert "Asking again in" in done.err
+    assert "kept as record 1" in done.err
+    assert done.out.startswith("Answer to: Who?")
+
+
+def test_json_is_the_record_with_its_main_fields_first(qa: Program, records: Records) -> None:
+    done = qa("ask", "--json", "Who am I?")
+    assert done.err == ""
+    assert done.out.count("\n") == 1
+    record = json.loads(done.out)
+    assert list(record)[:4] == ["id", "question", "answer", "created_at"]
+    assert record["created_at"].endswith("+00:00")
+    assert [record] == records()
+
+
+def test_json_tells_of_a_failure_too(qa: Program, records: Records) -> None:
+    done = qa("ask", "--json", "Who am I? [[cut=2]]")
+    assert done.code == 6
+    record = json.loads(done.out)
+    assert record["status"] == "failed"
+    assert record["answer"] == "Answer to:"
+    assert [record] == records()
+
+
+def test_the_options_reach_the_provider_and_the_record(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    done = qa(
+        *("ask", "Who?", "--model", "m-9", "--system", "Be brief."),
+        *("--temperature", "0.5", "--max-tokens", "7", "--no-stream"),
+    )
+    assert (done.code, done.out) == (0, "Answer to: Who?\n")
+    [request] = provider.requests
+    assert not request.body.get("stream")
+    assert request.body["model"] == "m-9"
+    assert (request.body["temperature"], request.body["max_tokens"]) == (0.5, 7)
+    assert [message["content"] for message in request.body["messages"]] == ["Be brief.", "Who?"]
+    [record] = records()
+    assert record["system"] == "Be brief."
+    assert record["params"] == {"model": "m-9", "temperature": 0.5, "max_tokens": 7}
+    assert record["model"] == "m-9-2026-01-01"
+
+
+def test_an_answer_is_streamed_unless_told_otherwise(qa: Program, provider: FakeProvider) -> None:
+    process = qa.start("ask", "--no-save", "Who? [[stall=2]]")
+    try:
+        assert process.stdout.read(10) == b"Answer to:"
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+    assert provider.requests[0].body["stream"] is True
+
+
+def test_without_saving_nothing_is_written(qa: Program, home: Path) -> None:
+    assert qa("ask", "--no-save", "Who am I?").out == "Answer to: Who am I?\n"
+    assert not (home / "data").exists()
+
+
+def test_a_cut_answer_is_a_warning_that_quiet_silences(qa: Program, provider: FakeProvider) -> None:
+    provider.script(
+        Reply(text="Cut", finish_reason="length"), Reply(text="C", finish_reason="length")
+    )
+    assert "token limit" in qa("ask", "--no-save", "x").err
+    assert qa("ask", "--no-save", "--quiet", "x").err == ""
+
+
+def test_the_time_for_an_answer_is_limited(qa: Program, records: Records) -> None:
+    done = qa("ask", "--timeout", "0.5", "Who? [[hang]]")
+    assert done.code == 6
+    assert "within 0.5 s" in done.err
+    [record] = records()
+    assert (record["status"], record["answer"]) == ("failed", None)
+    assert record["error"].startswith("provider-timeout: ")
+    assert 400 < record["latency_ms"] < 3000
+
+
+def test_an_overloaded_provider_is_asked_as_often_as_said(
+    qa: Program, provider: FakeProvider
+) -> None:
+    question = "Who? [[status=503 retry_after=0]]"
+    assert qa("ask", "--no-save", "--retries", "2", question).code == 6
+    assert provider.asked(question) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "kind", "partial"),
+    [
+        ("status=401", 3, "key-rejected", None),
+        ("status=400", 5, "provider-refused", None),
+        ("reset", 6, "provider-unreachable", None),
+        ("empty", 6, "broken-answer", None),
+        ("error=2", 6, "provider-unavailable", "Answer to:"),
+    ],
+)
+def test_a_failure_has_its_exit_code_and_its_record(  # noqa: PLR0913, PLR0917 - a table
+    qa: Program, records: Records, fault: str, code: int, kind: str, partial: str | None
+) -> None:
+    done = qa("ask", f"Who? [[{fault}]]")
+    assert done.code == code
+    assert done.out == (f"{partial}\n" if partial else "")
+    assert done.err.startswith("qa: ")
+    assert done.err.count("\n") == 1
+    [record] = records()
+    assert (record["status"], record["answer"]) == ("failed", partial)
+    assert record["error"].startswith(f"{kind}: ")
+    assert "\n" not in record["error"]
+
+
+def test_a_model_without_a_key_is_not_configured(qa: Program, provider: FakeProvider) -> None:
+    done = qa("ask", "--model", "gpt-x", "Who?", OPENAI_API_KEY="", OPENAI_BASE_URL="")
+    assert (done.code, done.out) == (3, "")
+    assert "OPENAI_API_KEY" in done.err
+    assert provider.requests == []
+
+
+def test_an_answer_is_printed_although_its_database_is_away(qa: Program) -> None:
+    away = "postgresql://user:secret-pw@127.0.0.1:1/none"
+    done = qa("ask", "Who?", DATABASE_URL=away)
+    assert (done.code, done.out) == (0, "Answer to: Who?\n")
+    assert "safe in the outbox" in done.err
+    listed = qa("list", DATABASE_URL=away)
+    assert (listed.code, listed.out) == (7, "")
+    assert "1 question will be delivered" in listed.err
+    assert "secret-pw" not in done.err + listed.err
+
+
+def test_a_key_that_the_provider_repeats_is_shown_nowhere(
+    qa: Program, records: Records, home: Path
+) -> None:
+    done = qa("ask", "--json", "-v", "Who? [[leak_key]]")
+    assert done.code == 3
+    key = qa.env["OPENAI_API_KEY"]
+    assert key not in done.out + done.err
+    assert "***" in records()[0]["error"]
+    for file in (home / "data").rglob("*"):
+        assert file.is_dir() or key.encode() not in file.read_bytes()
+
+
+def test_a_reader_that_leaves_costs_nothing_of_the_answer(
+    qa: Program, records: Records, home: Path
+) -> None:
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            '{ "$0" ask "Who? [[size=300000]]"; echo $? > code; } | head -c 5',
+            *qa.command,
+        ],
+        env=qa.environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (b"xxxxx", b"")
+    assert (home / "code").read_text() in {"141\n", "0\n"}
+    [record] = records()
+    assert (record["status"], len(record["answer"])) == ("answered", 300000)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_had_arrived_is_kept_when_it_is_interrupted(
+    qa: Program, records: Records, number: signal.Signals, code: int
+) -> None:
+    process = qa.start("ask", "Who am I? [[stall=3]]")
+    assert process.stdout.read(14) == b"Answer to: Who"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert out == b"\n"
+    assert b"Traceback" not in err
+    [record] = records()
+    assert (record["status"], record["answer"]) == ("interrupted", "Answer to: Who")
+    assert record["error"].startswith("interrupted: ")
+
+
+def test_ctrl_c_before_the_first_word_leaves_a_record(
+    qa: Program, records: Records, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    process = qa.start("ask", "Who? [[hang]]")
+    wait_for(lambda: provider.requests)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == b""
+    assert process.returncode == 130
+    [record] = records()
+    assert (record["status"], record["answer"]) == ("interrupted", None)
+
+
+def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+) -> None:
+    provider.script(Reply(text="# Title\n\nSome **bold** text.\n\n* one\n* two\n"))
+    seen = terminal(qa, "ask", "x")
+    assert seen.code == 0
+    assert "Some bold text." in seen.screen
+    assert "• one" in seen.screen
+    assert "\x1b[1mbold\x1b[0m" in seen.out
+    assert "kept as record 1" in seen.err
+
+
+def test_a_terminal_gets_the_text_as_it_is_with_raw(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+) -> None:
+    provider.script(Reply(text="# Title\n\nSome **bold**\x1b[31m text."))
+    seen = terminal(qa, "ask", "--raw", "x")
+    assert seen.screen == "# Title\n\nSome **bold**\ufffd[31m text.\n"
+
+
+HOSTILE = "\x1b]0;x\x07 \x1b[31mred \x9b2J \x08 \u202etxt"
+
+
+def assert_harmless(seen: Any) -> None:
+    for text in (seen.out, seen.err):
+        for evil in ("\x1b]", "\x07", "\x1b[31m", "\x9b", "\x08", "\u202e"):
+            assert evil not in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--raw"],
+        pytest.param(["--json"]),
+    ],
+    ids=["markdown", "raw", "json"],
+)
+def test_a_model_does_not_control_the_terminal(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any], options: list[str]
+) -> None:
+    provider.script(Reply(text=f"Hello {HOSTILE} world"))
+    seen = terminal(qa, "ask", "--no-save", *options, "x")
+    assert seen.code == 0
+    assert "world" in seen.out
+    assert_harmless(seen)
+
+
+def test_a_provider_does_not_control_the_terminal_by_an_error(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+) -> None:
+    provider.script(Reply(status=400, message=f"Hello {HOSTILE} world"))
+    seen = terminal(qa, "ask", "--no-save", "x")
+    assert seen.code == 5
+    assert "world" in seen.err
+    assert_harmless(seen)
+
+
+def paragraphs(count: int) -> str:
+    return "\n\n".join(f"Paragraph {number} " + "word " * 30 for number in range(count))
+
+
+def items(count: int) -> str:
+    return "\n".join(f"* Paragraph {number} stands here" for number in range(count))
+
+
+@pytest.mark.parametrize("text", [paragraphs(30), items(90)], ids=["paragraphs", "one-list"])
+def test_an_answer_longer_than_the_screen_is_shown_once(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any], text: str
+) -> None:
+    provider.script(Reply(text=text, delay=0.001))
+    seen = terminal(qa, "ask", "--no-save", "x", columns=60, rows=12)
+    assert seen.code == 0
+    for number in range(text.count("Paragraph")):
+        assert seen.screen.count(f"Paragraph {number} ") == 1, number

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import sqlalchemy as sa
+from conftest import Program
+
+from qacli.config import Settings
+from qacli.schema import head, revisions
+from qacli.store import engine_for
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = head()
+NEXT = f"{int(HEAD) + 1:04}"
+AWAY = "postgresql://user@127.0.0.1:1/none"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def unmigrated(database_url: str) -> Program:
+    """`qa` with a database that nobody has migrated yet."""
+    return Program({"DATABASE_URL": database_url})
+
+
+def tables(database_url: str) -> set[str]:
+    engine = engine_for(Settings(database_url=database_url).database)
+    with engine.connect() as connection:
+        found = set(sa.inspect(connection).get_table_names())
+    engine.dispose()
+    return found
+
+
+def set_revision(database_url: str, revision: str) -> None:
+    engine = engine_for(Settings(database_url=database_url).database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :n"), {"n": revision})
+    engine.dispose()
+
+
+def test_the_schema_goes_up_and_down_and_says_where_it_is(
+    unmigrated: Program, database_url: str
+) -> None:
+    qa = unmigrated
+    before = json.loads(qa("migrate", "status", "--json").out)
+    assert before == {"current": None, "head": HEAD, "pending": revisions()}
+    assert qa("migrate").out == f"From base to {HEAD}.\n"
+    assert qa("migrate").out == f"Already at {HEAD}.\n"
+    assert "question_answer" in tables(database_url)
+    after = json.loads(qa("migrate", "status", "--json").out)
+    assert after == {"current": HEAD, "head": HEAD, "pending": []}
+
+    refused = qa("migrate", "to", "base")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--yes" in refused.err
+    assert "question_answer" in tables(database_url)
+    assert qa("migrate", "to", "base", "--yes").out == f"From {HEAD} to base.\n"
+    assert "question_answer" not in tables(database_url)
+    assert qa("migrate", "to", "1").out == "From base to 0001.\n"
+    assert "question_answer" in tables(database_url)
+
+
+def test_sql_is_printed_and_not_run(unmigrated: Program, home: Path) -> None:
+    done = unmigrated("migrate", "--sql")
+    assert done.code == 0
+    assert "CREATE TABLE question_answer" in done.out
+    assert "INSERT INTO alembic_version" in done.out
+    status = json.loads(unmigrated("migrate", "status", "--json").out)
+    assert status["current"] is None
+    assert not (home / "data" / "history.db").exists()
+
+
+@on_postgres
+def test_the_printed_sql_makes_the_schema(unmigrated: Program, database_url: str) -> None:
+    script = unmigrated("migrate", "--sql").out
+    engine = engine_for(Settings(database_url=database_url).database)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(script)
+    engine.dispose()
+    assert unmigrated("migrate").out == f"Already at {HEAD}.\n"
+
+
+@on_sqlite
+def test_an_unknown_revision_is_a_usage_error(unmigrated: Program, home: Path) -> None:
+    done = unmigrated("migrate", "to", "0999")
+    assert (done.code, done.out) == (2, "")
+    assert "0999" in done.err
+    assert "base, 0001" in done.err
+    assert not (home / "data").exists()
+
+
+@on_sqlite
+def test_status_is_for_people_too_and_creates_nothing(unmigrated: Program, home: Path) -> None:
+    done = unmigrated("migrate", "status")
+    assert done.code == 0
+    assert "base (no schema yet)" in done.out
+    assert not (home / "data").exists()
+
+
+@on_postgres
+def test_a_password_is_not_shown(unmigrated: Program) -> None:
+    done = unmigrated("migrate", "status", DATABASE_URL=AWAY.replace("user", "user:secret-pw"))
+    assert (done.code, done.out) == (7, "")
+    assert "secret-pw" not in done.err
+    assert "Traceback" not in done.err
+
+
+@on_postgres
+def test_postgresql_is_migrated_only_when_told_to(unmigrated: Program, database_url: str) -> None:
+    done = unmigrated("list")
+    assert (done.code, done.out) == (7, "")
+    assert "qa migrate" in done.err
+    assert tables(database_url) == set()
+
+
+@on_postgres
+def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Program) -> None:
+    began = monotonic()
+    done = unmigrated("migrate", "--wait", "2", DATABASE_URL=AWAY)
+    assert done.code == 7
+    assert 2 <= monotonic() - began < 6
+    assert "Waiting for the database" in done.err
+
+
+@on_sqlite
+def test_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> None:
+    assert unmigrated("migrate").code == 0
+    set_revision(database_url, "0999")
+    for arguments in (["list"], ["ask", "x"]):
+        done = unmigrated(*arguments, OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:1")
+        assert "0999" in done.err or arguments[0] == "ask"
+        assert done.code in {6, 7}
+    status = unmigrated("migrate", "status")
+    assert (status.code, "0999" in status.out) == (0, True)
+
+
+@on_sqlite
+def test_migrating_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> None:
+    assert unmigrated("migrate").code == 0
+    set_revision(database_url, "0999")
+    for arguments in (["migrate"], ["migrate", "to", "base", "--yes"]):
+        done = unmigrated(*arguments)
+        assert done.code == 7
+        assert "0999" in done.err
+
+
+def test_developers_make_a_new_revision(unmigrated: Program, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("qacli", "migrations"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    models = checkout / "qacli" / "models.py"
+    added = "    mood: str | None = Field(default=None, sa_type=sa.Text)\n\n    def document"
+    models.write_text(models.read_text().replace("\n    def document", added, 1))
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "qacli", *arguments],
+            cwd=checkout,
+            env=unmigrated.environ(PYTHONPATH=str(checkout)),
+            capture_output=True,
+            timeout=60,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    # The last line: alembic prints one of its own before it.
+    made = Path(run("migrate", "new", "-m", "Add a mood").splitlines()[-1])
+    assert made == checkout / "migrations" / "versions" / f"{NEXT}_add_a_mood.py"
+    assert "mood" in made.read_text()
+    assert run("migrate") == f"From {HEAD} to {NEXT}.\n"
+    assert json.loads(run("migrate", "status", "--json"))["current"] == NEXT
+    assert run("migrate", "to", HEAD, "--yes") == f"From {NEXT} to {HEAD}.\n"
+
+
+@on_sqlite
+def test_alembic_itself_works_in_the_checkout(unmigrated: Program, database_url: str) -> None:
+    (Path(database_url.removeprefix("sqlite:///")).parent).mkdir()
+    for arguments, part in (
+        (["upgrade", "head"], ""),
+        (["current"], f"{HEAD} (head)"),
+        (["check"], ""),
+    ):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("alembic")), *arguments],
+            cwd=ROOT,
+            env=unmigrated.environ(PYTHONDONTWRITEBYTECODE="1"),
+            capture_output=True,
+            timeout=60,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert part in done.stdout
+    assert unmigrated("migrate").out == f"Already at {HEAD}.\n"
+    assert os.path.getsize(database_url.removeprefix("sqlite:///")) > 0  # noqa: PTH202 - it is a name

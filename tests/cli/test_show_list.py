@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.cells import cell_len
+
+from qacli.config import Settings
+from qacli.exchange import FIELDS, Ask, Outcome, Status
+from qacli.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+ANSWERED = Outcome(
+    status=Status.ANSWERED,
+    answer="Answer",
+    answered_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    latency_ms=1200,
+    model="m-2026",
+)
+HOSTILE = "\x1b]0;x\x07 \x1b[31mred \x9b2J \u202etxt"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def keep(database_url: str) -> Callable[..., None]:
+    """Puts records into the history, past the program."""
+
+    def keep(*questions: str, answer: str = "Answer") -> None:
+        store = Store.open(Settings(database_url=database_url).database)
+        for question in questions:
+            ask = Ask(question=question, params={"model": "m"})
+            store.keep(ask, replace(ANSWERED, answer=answer))
+        store.close()
+
+    return keep
+
+
+def ids(lines: str) -> list[int]:
+    return [int(line.partition("\t")[0]) for line in lines.splitlines()]
+
+
+def test_what_was_asked_is_shown_and_listed_on_both_databases(qa: Program) -> None:
+    asked = json.loads(qa("ask", "--json", "Grüße, 世界 🌍").out)
+    assert json.loads(qa("show", "last", "--json").out) == asked
+    assert json.loads(qa("list", "--json").out) == [asked]
+    missing = qa("show", "2")
+    assert (missing.code, missing.out) == (4, "")
+    assert "There is no record 2." in missing.err
+
+
+@on_sqlite
+def test_a_record_is_shown_by_its_id_or_one_field_of_it(
+    qa: Program, keep: Callable[..., None]
+) -> None:
+    keep("one?", "two?")
+    shown = qa("show", "1")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.endswith("\n\none?\n\nAnswer\n")
+    assert "Record 1 · " in shown.out
+    assert "m-2026" in shown.out
+    assert qa("show", "last", "--field", "question").out == "two?\n"
+    assert qa("show", "last", "--field", "latency_ms").out == "1200\n"
+    assert qa("show", "last", "--field", "question", "--json").out == '"two?"\n'
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["show", "one"], 2),
+        (["show", "-1"], 2),
+        (["show", "1.0"], 2),
+        (["show", "²"], 2),
+        (["show", "1", "--field", "nonsense"], 2),
+        (["show", "last"], 4),
+        (["show", "9" * 40], 4),
+        (["list", "--limit", "-1"], 2),
+        (["list", "--format", "xml"], 2),
+        (["list", "extra"], 2),
+    ],
+    ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else str(value),
+)
+def test_what_cannot_be_shown_is_said_in_two_sentences(
+    qa: Program, arguments: list[str], code: int
+) -> None:
+    done = qa(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert done.err
+    assert "Traceback" not in done.err
+
+
+@on_sqlite
+def test_an_empty_history_is_not_an_error(qa: Program, terminal: Callable[..., Any]) -> None:
+    assert (qa("list").code, qa("list").out) == (0, "")
+    assert qa("list", "--json").out == "[]\n"
+    assert "Nothing has been asked yet." in terminal(qa, "list").err
+
+
+@on_sqlite
+def test_every_format_has_all_that_is_in_the_records(
+    qa: Program, keep: Callable[..., None], records: Callable[[], Any]
+) -> None:
+    keep('a "quoted", one', "two\nlines\tand a tab", answer="An\nanswer")
+    expected = records()
+    assert json.loads(qa("list", "--format", "json").out) == expected
+    lines = qa("list", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    rows = list(csv.DictReader(io.StringIO(qa("list", "-f", "csv").out, newline="")))
+    assert list(rows[0]) == list(FIELDS)
+    assert [row["question"] for row in rows] == [record["question"] for record in expected]
+    assert json.loads(rows[0]["params"]) == {"model": "m"}
+    table = [line.split("\t") for line in qa("list").out.splitlines()]
+    assert [row[0] for row in table] == ["1", "2"]
+    assert [row[2:] for row in table] == [
+        ["answered", 'a "quoted", one', "An answer"],
+        ["answered", "two lines and a tab", "An answer"],
+    ]
+
+
+def test_a_list_is_the_newest_or_those_after_or_before(
+    qa: Program, keep: Callable[..., None]
+) -> None:
+    keep(*(str(number) for number in range(1, 26)))
+    assert ids(qa("list").out) == list(range(6, 26))
+    assert ids(qa("list", "-n", "2").out) == [24, 25]
+    assert ids(qa("list", "--limit", "0").out) == list(range(1, 26))
+    assert ids(qa("list", "--limit", "3", "--before", "10").out) == [7, 8, 9]
+    assert ids(qa("list", "--limit", "3", "--after", "10").out) == [11, 12, 13]
+    assert ids(qa("list", "-n", "0", "--after", "20", "--before", "23").out) == [21, 22]
+
+
+@on_sqlite
+@pytest.mark.parametrize("columns", [50, 100])
+def test_a_table_fits_the_terminal_whatever_it_shows(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], columns: int
+) -> None:
+    keep("世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40)
+    seen = terminal(qa, "list", columns=columns)
+    assert (seen.code, seen.err) == (0, "")
+    lines = seen.out.splitlines()
+    assert len(lines) == 5
+    assert max(cell_len(line) for line in lines) <= columns
+    assert "\x1b" not in seen.out
+    # The columns begin at the same place in every line.
+    starts = [cell_len(line[: line.index("漢")]) for line in lines[1:]]
+    assert len(set(starts)) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "last"],
+        pytest.param(
+            ["show", "last", "--field", "answer"],
+        ),
+        pytest.param(
+            ["list", "--format", "csv"],
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_recorded_answer_does_not_control_the_terminal(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], arguments: list[str]
+) -> None:
+    keep("x", answer=f"Hello {HOSTILE} world")
+    seen = terminal(qa, *arguments)
+    assert seen.code == 0
+    assert "Hello" in seen.out
+    for evil in ("\x1b]", "\x07", "\x1b[31m", "\x9b", "\u202e"):
+        assert evil not in seen.out
+
+
+@on_sqlite
+def test_a_terminal_shows_a_record_with_markdown(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+) -> None:
+    keep("Who **am** I?", answer="Some **bold** text.")
+    screen = terminal(qa, "show", "last").screen
+    assert "Who **am** I?" in screen
+    assert "Some bold text." in screen
+
+
+@on_sqlite
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_list_stops_quietly_when_its_reader_does(
+    qa: Program, keep: Callable[..., None], output: str
+) -> None:
+    keep(*(f"{number} {'x' * 1000}" for number in range(400)))
+    command = '{ "$0" list -n 0 -f "$1"; echo $? >&2; } | head -c 5'
+    done = subprocess.run(
+        ["sh", "-c", command, *qa.command, output],
+        env=qa.environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert len(done.stdout) == 5
+    assert done.stderr in {"141\n", "0\n"}
+
+
+@on_sqlite
+def test_a_list_tells_what_is_still_being_asked(
+    qa: Program,
+    provider: FakeProvider,
+    wait_for: Callable[..., Any],
+    terminal: Callable[..., Any],
+) -> None:
+    process = qa.start("ask", "Still waiting? [[hang]]")
+    try:
+        wait_for(lambda: provider.requests)
+        seen = terminal(qa, "list")
+        assert seen.code == 0
+        assert "Still being asked: 1 question." in seen.err
+        assert "Still waiting?" in seen.err
+        assert qa("list", "--json").out == "[]\n"
+    finally:
+        process.kill()
+        process.communicate()
+    # Its process is gone: now it is a record.
+    [record] = json.loads(qa("list", "--json").out)
+    assert (record["status"], record["question"]) == ("interrupted", "Still waiting? [[hang]]")

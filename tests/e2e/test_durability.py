@@ -1,0 +1,216 @@
+"""The promise: every question that left the machine is on record, and every answer that arrived."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Postgres, Program
+    from fake_provider import FakeProvider
+
+Records = Callable[..., list[dict[str, Any]]]
+
+KILLED = 60
+AT_ONCE = 8
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "fake_provider"
+
+
+@contextmanager
+def provider_process(*arguments: str) -> Iterator[str]:
+    """The provider outside this process, so that what it does costs the tests no thread."""
+    process = subprocess.Popen(
+        [sys.executable, str(FAKE_PROVIDER), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@on_sqlite
+def test_whenever_it_is_killed_every_question_that_left_is_on_record_once(
+    qa: Program, database_url: str, log: Path, records: Records
+) -> None:
+    chance = random.Random(2026)  # noqa: S311
+    questions = [f"Question {number}" for number in range(KILLED)]
+
+    def ask_and_kill(question: str, life: float | None) -> int:
+        process = qa.start(
+            *("ask", question), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(life)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        code: int = process.wait()
+        return code
+
+    slow = ("--first-token-delay", "0.1", "--delay", "0.06")
+    with provider_process(*slow, "--log", str(log)) as base_url:
+        env = {"OPENAI_BASE_URL": base_url}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            # The first ones are left alone: so long does it take here, from the first import on.
+            began = monotonic()
+            codes = list(pool.map(ask_and_kill, questions[:AT_ONCE], [None] * AT_ONCE))
+            assert codes == [0] * AT_ONCE
+            longest = monotonic() - began
+            rest = questions[AT_ONCE:]
+            lives = [chance.uniform(longest / 4, longest) for _ in rest]
+            codes += pool.map(ask_and_kill, rest, lives)
+    listed = qa("list", "--json", "--limit", "0")
+    assert listed.code == 0, listed.err
+
+    reached = Counter(json.loads(line) for line in log.read_text().splitlines())
+    found = records(database_url)
+    on_record = Counter(record["question"] for record in found)
+    assert set(reached) <= set(on_record), "a question that left is lost"
+    assert set(on_record.values()) <= {1}, "a question is on record twice"
+    assert set(on_record) <= set(questions)
+    assert {record["status"] for record in found} <= {"answered", "interrupted"}
+    assert len({record["uid"] for record in found}) == len(found)
+    for record in found:
+        whole = f"Answer to: {record['question']}"
+        assert whole.startswith(record["answer"] or "")
+        assert record["status"] == "interrupted" or record["answer"] == whole
+    # A run that ended by itself had told its user the answer.
+    answered = {record["question"] for record in found if record["status"] == "answered"}
+    done = {question for question, code in zip(questions, codes, strict=True) if code == 0}
+    assert done <= answered
+    # The dice were good: some were killed in the middle, and the outbox is empty again.
+    assert -signal.SIGKILL in codes
+    assert any(record["answer"] for record in found if record["status"] == "interrupted")
+    assert not list(Path(f"{database_url.removeprefix('sqlite:///')}.outbox").iterdir())
+
+
+def ask_all(qa: Program, questions: list[str], at_once: int) -> list[Any]:
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda question: qa("ask", question), questions))
+
+
+def test_forty_questions_side_by_side_are_forty_records(
+    qa: Program, database_url: str, records: Records, provider: FakeProvider
+) -> None:
+    count = 40 if database_url.startswith("sqlite") else 16
+    questions = [f"Question {number} [[latency=0.3]]" for number in range(count)]
+    for question, done in zip(questions, ask_all(qa, questions, 16), strict=True):
+        assert (done.code, done.out, done.err) == (0, f"Answer to: {question}\n", "")
+    found = records(database_url)
+    assert sorted(record["question"] for record in found) == sorted(questions)
+    assert {record["status"] for record in found} == {"answered"}
+    assert len(provider.requests) == len(questions)
+
+
+@on_sqlite
+def test_sixteen_first_runs_at_once_make_one_history(
+    qa: Program, home: Path, database_url: str, records: Records
+) -> None:
+    assert not (home / "data").exists()
+    started = [
+        qa.start("list", "--json") if number % 2 else qa.start("ask", f"Question {number}")
+        for number in range(16)
+    ]
+    for process in started:
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, b"")
+    assert len(records(database_url)) == 8
+    assert json.loads(qa("migrate", "status", "--json").out)["pending"] == []
+
+
+@on_sqlite
+def test_a_database_that_goes_away_between_question_and_answer_costs_nothing(
+    qa: Program,
+    provider: FakeProvider,
+    own_postgres: Postgres,
+    records: Records,
+    wait_for: Callable[..., Any],
+) -> None:
+    own_postgres.psql("CREATE DATABASE asked")
+    url = own_postgres.get_uri("asked")
+    assert qa("migrate", DATABASE_URL=url).code == 0
+    question = "Who am I? [[latency=2.5]]"
+    process = qa.start("ask", question, env={"DATABASE_URL": url})
+    wait_for(lambda: provider.requests)
+    own_postgres.stop()
+    try:
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out.decode()) == (0, f"Answer to: {question}\n")
+        assert b"safe in the outbox" in err
+        away = qa("list", DATABASE_URL=url)
+        assert (away.code, away.out) == (7, "")
+    finally:
+        own_postgres.start()
+    listed = json.loads(qa("list", "--json", DATABASE_URL=url).out)
+    assert [record["question"] for record in listed] == [question]
+    assert [record["status"] for record in listed] == ["answered"]
+    assert qa("list", DATABASE_URL=url).code == 0
+    assert len(records(url)) == 1
+
+
+@on_sqlite
+def test_nothing_is_asked_that_could_not_be_noted(
+    qa: Program, provider: FakeProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    url = f"sqlite:///{tmp_path}/file/history.db"
+    done = qa("ask", "Who am I?", DATABASE_URL=url)
+    assert (done.code, done.out) == (7, "")
+    assert "Traceback" not in done.err
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_a_history_that_cannot_be_written_still_gives_the_answer(
+    qa: Program, home: Path, database_url: str, records: Records
+) -> None:
+    assert qa("ask", "First?").code == 0
+    file = Path(database_url.removeprefix("sqlite:///"))
+    good = file.read_bytes()
+    for rest in (home / "data").glob("history.db-*"):
+        rest.unlink()
+    file.write_bytes(b"This is not a database. " * 1000)
+    done = qa("ask", "Who am I?")
+    assert (done.code, done.out) == (0, "Answer to: Who am I?\n")
+    assert "safe in the outbox" in done.err
+    assert qa("list").code == 7
+    file.write_bytes(good)
+    assert qa("list").code == 0
+    assert [record["question"] for record in records(database_url)] == ["First?", "Who am I?"]
+
+
+@on_sqlite
+def test_a_full_disk_loses_no_answer(qa: Program) -> None:
+    assert qa("ask", "First?").code == 0
+    # No file of this process may grow beyond this: the question fits, its answer does not.
+    question = "Who am I? [[size=400000]]"
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 128; exec "$0" ask "$1"', *qa.command, question],
+        env=qa.environ(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert len(done.stdout) == 400001
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 7
+    assert b"could not be kept" in done.stderr
+    # What had arrived until then is there once there is room again.
+    last = json.loads(qa("show", "last", "--json").out)
+    assert last["question"] == question
+    assert last["answer"].startswith("xxx")

@@ -1,0 +1,66 @@
+"""The model on this machine: the real engine and the real weights, which the tests install."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+NO_KEY = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
+
+
+def test_without_a_key_the_model_on_this_machine_answers(
+    qa: Program, provider: FakeProvider
+) -> None:
+    done = qa("ask", "--max-tokens", "40", "Who am I?", **NO_KEY)
+    assert done.code == 0, done.err
+    assert done.out.strip()
+    assert done.err.count("\n") <= 2
+    assert "it is small" in done.err
+    assert provider.requests == []
+    record = json.loads(qa("show", "last", "--json").out)
+    assert record["question"] == "Who am I?"
+    assert record["answer"].strip() == done.out.strip()
+    assert record["status"] == "answered"
+    assert "SmolLM2" in record["model"]
+    assert 0 < record["completion_tokens"] <= 40
+
+
+def test_a_local_file_has_to_exist_and_to_be_one_of_weights(qa: Program, tmp_path: Path) -> None:
+    missing = qa("ask", "--model", "local:/nonexistent.gguf", "x", **NO_KEY)
+    assert (missing.code, missing.out) == (2, "")
+    assert "/nonexistent.gguf" in missing.err
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"not weights")
+    wrong = qa("ask", "--model", f"local:{other}", "x", **NO_KEY)
+    assert (wrong.code, wrong.out) == (3, "")
+    assert "not a GGUF file" in wrong.err
+    other.write_bytes(b"GGUF" + b"\0" * 100)
+    broken = qa("ask", "--model", f"local:{other}", "x", **NO_KEY)
+    assert (broken.code, broken.out) == (3, "")
+    assert "Traceback" not in broken.err
+    set_wrong = qa("ask", "x", **NO_KEY, QA_LOCAL_MODEL="/nonexistent.gguf")
+    assert (set_wrong.code, set_wrong.out) == (3, "")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_server_answers_with_the_model_on_this_machine(
+    qa: Program, serve: Callable[..., Any]
+) -> None:
+    served = serve(qa, **NO_KEY)
+    status, record = served.request(
+        "POST", "/ask", {"question": "Who am I?", "max_tokens": 30}, timeout=60
+    )
+    assert status == 200, record
+    assert record["answer"].strip()
+    assert "SmolLM2" in record["model"]

@@ -1,0 +1,66 @@
+"""The application itself, asked without a socket, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.web import create_app, service
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.config import Settings
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
+    """Builds the application from the settings with some of them changed."""
+    with ExitStack() as stack:
+
+        def make(**changes: Any) -> Flask:
+            app = create_app(replace(settings, **changes))
+            running: service.Service = app.extensions[service.KEY]
+            stack.callback(running.store.close)
+            return app
+
+        yield make
+
+
+@pytest.fixture
+def app(store: Store, build: Callable[..., Flask]) -> Flask:
+    """The application of `settings`, its database migrated."""
+    assert store
+    return build()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client of `app`."""
+    return app.test_client()
+
+
+@pytest.fixture
+def problem() -> Problem:
+    """Checks that a response is an RFC 9457 problem, and gives its members."""
+
+    def check(response: Any, status: int, kind: str) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert response.content_type == "application/problem+json"
+        members: dict[str, Any] = response.get_json(force=True)
+        assert members["status"] == status
+        assert members["kind"] == kind
+        assert members["type"] == f"urn:qa:{kind}"
+        assert members["title"]
+        assert members["detail"]
+        return members
+
+    return check

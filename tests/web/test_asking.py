@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import FakeProvider, Reply
+
+from qacli.web import MAX_BODY
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.config import Settings
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def test_an_answer_is_a_record(client: FlaskClient, store: Store) -> None:
+    response = client.post("/ask", json={"question": "Grüße, 世界 🌍\r\n"})
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    record = response.get_json()
+    assert list(record)[:4] == ["id", "question", "answer", "created_at"]
+    assert record["question"] == "Grüße, 世界 🌍\r\n"
+    assert record["answer"] == "Answer to: Grüße, 世界 🌍\r\n"
+    assert record["status"] == "answered"
+    assert datetime.fromisoformat(record["created_at"]).utcoffset() is not None
+    assert client.get(f"/qa/{record['id']}").get_json() == record
+    assert store.get(record["id"]).document() == record
+    assert "世界".encode() in response.data
+
+
+def test_the_options_reach_the_provider_and_the_record(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    body = {"question": "Who?", "model": "m-9", "system": "Be brief.", "temperature": 0.5}
+    record = client.post("/ask", json={**body, "max_tokens": 7, "tags": ["a", "ß"]}).get_json()
+    [request] = provider.requests
+    assert request.body["model"] == "m-9"
+    assert (request.body["temperature"], request.body["max_tokens"]) == (0.5, 7)
+    assert [message["content"] for message in request.body["messages"]] == ["Be brief.", "Who?"]
+    assert record["params"] == {"model": "m-9", "temperature": 0.5, "max_tokens": 7}
+    assert (record["system"], record["tags"]) == ("Be brief.", ["a", "ß"])
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        (b"", 400, "bad-request"),
+        (b'{"question": ', 400, "bad-request"),
+        (b"\xff", 400, "bad-request"),
+        (b'{"question": "x", "temperature": NaN}', 422, "invalid-request"),
+        (b"[]", 422, "invalid-request"),
+        (b"null", 422, "invalid-request"),
+        (b"{}", 422, "invalid-request"),
+        (b'{"question": null}', 422, "invalid-request"),
+        (b'{"question": 5}', 422, "invalid-request"),
+        (b'{"question": ""}', 422, "invalid-request"),
+        (b'{"question": " \\n"}', 422, "invalid-request"),
+        (b'{"question": "a\\u0000b"}', 422, "invalid-request"),
+        (b'{"question": "x", "system": "\\u0000"}', 422, "invalid-request"),
+        (b'{"question": "x", "tags": ["\\u0000"]}', 422, "invalid-request"),
+        (b'{"question": "x", "model": "\\u0000"}', 422, "invalid-request"),
+        (b'{"question": "x", "model": ""}', 422, "invalid-request"),
+        (b'{"question": "x", "model": 7}', 422, "invalid-request"),
+        (b'{"question": "x", "temperature": 2.1}', 422, "invalid-request"),
+        (b'{"question": "x", "temperature": 1e999}', 422, "invalid-request"),
+        (b'{"question": "x", "max_tokens": 0}', 422, "invalid-request"),
+        (b'{"question": "x", "max_tokens": 1.5}', 422, "invalid-request"),
+        (b'{"question": "x", "max_tokens": 99999999999999999999}', 422, "invalid-request"),
+        (b'{"question": "x", "tags": "a"}', 422, "invalid-request"),
+        (b'{"question": "x", "colour": "red"}', 422, "invalid-request"),
+        (b'{"question": "x", "model": "local"}', 422, "invalid-request"),
+        (b'{"question": "x", "model": "local:/etc/passwd"}', 422, "invalid-request"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_it_is_asked(  # noqa: PLR0913, PLR0917 - fixtures
+    client: FlaskClient,
+    provider: FakeProvider,
+    store: Store,
+    problem: Problem,
+    body: bytes,
+    status: int,
+    kind: str,
+) -> None:
+    response = client.post("/ask", data=body, content_type="application/json")
+    problem(response, status, kind)
+    assert provider.requests == []
+    assert store.page(limit=1) == []
+
+
+@on_sqlite
+def test_half_a_surrogate_pair_is_not_a_question(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    data = b'{"question": "a\\ud800b"}'
+    response = client.post("/ask", data=data, content_type="application/json")
+    assert response.status_code in {400, 422}
+    assert response.content_type == "application/problem+json"
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_each_wrong_field_is_named(client: FlaskClient, problem: Problem) -> None:
+    response = client.post("/ask", json={"question": "x", "temperature": 9, "colour": "red"})
+    members = problem(response, 422, "invalid-request")
+    assert {error["field"] for error in members["errors"]} == {"temperature", "colour"}
+    assert "temperature" in members["detail"]
+
+
+@on_sqlite
+def test_only_json_is_taken(client: FlaskClient, provider: FakeProvider, problem: Problem) -> None:
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
+        response = client.post("/ask", data=b'{"question": "x"}', content_type=content_type)
+        problem(response, 415, "unsupported-media-type")
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_a_body_up_to_the_limit_is_taken_and_none_beyond(
+    client: FlaskClient, provider: FakeProvider, problem: Problem
+) -> None:
+    frame = b'{"question": "%b"}'
+    size = MAX_BODY - len(frame % b"")
+    provider.script(Reply(text="Long."))
+    within, beyond = frame % (b"x" * size), frame % (b"x" * (size + 1))
+    assert client.post("/ask", data=within, content_type="application/json").status_code == 200
+    response = client.post("/ask", data=beyond, content_type="application/json")
+    problem(response, 413, "request-entity-too-large")
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind", "answer"),
+    [
+        ("status=401", 502, "key-rejected", None),
+        ("status=400", 502, "provider-refused", None),
+        ("status=500", 503, "provider-unavailable", None),
+        ("reset", 502, "provider-unreachable", None),
+        ("empty", 502, "broken-answer", None),
+        ("cut=2", 502, "provider-unreachable", "Answer to:"),
+    ],
+)
+def test_a_failure_is_a_problem_that_names_its_record(  # noqa: PLR0913, PLR0917 - fixtures
+    client: FlaskClient,
+    store: Store,
+    problem: Problem,
+    fault: str,
+    status: int,
+    kind: str,
+    answer: str | None,
+) -> None:
+    members = problem(client.post("/ask", json={"question": f"Who? [[{fault}]]"}), status, kind)
+    record = store.get(members["record_id"])
+    assert (record.status, record.answer) == ("failed", answer)
+    assert record.error is not None
+    assert record.error.startswith(f"{kind}: ")
+    if fault.startswith("status="):
+        assert members["provider_status"] == int(fault.removeprefix("status="))
+
+
+@on_sqlite
+def test_a_slow_provider_is_a_timeout(
+    store: Store, build: Callable[..., Flask], problem: Problem
+) -> None:
+    client = build(timeout=0.3).test_client()
+    members = problem(
+        client.post("/ask", json={"question": "Who? [[hang]]"}), 504, "provider-timeout"
+    )
+    assert store.get(members["record_id"]).status == "failed"
+
+
+@on_sqlite
+def test_the_provider_s_retry_after_is_passed_on(client: FlaskClient, problem: Problem) -> None:
+    question = "Who? [[status=429 retry_after=7]]"
+    response = client.post("/ask", json={"question": question})
+    problem(response, 503, "provider-unavailable")
+    assert response.headers["Retry-After"] == "7"
+
+
+@on_sqlite
+def test_a_key_that_the_provider_repeats_is_shown_nowhere(
+    client: FlaskClient, store: Store, settings: Settings, problem: Problem
+) -> None:
+    response = client.post("/ask", json={"question": "Who? [[leak_key]]"})
+    problem(response, 502, "key-rejected")
+    assert settings.api_key is not None
+    assert settings.api_key not in response.text
+    assert settings.api_key not in str(store.last().document())
+
+
+@on_sqlite
+def test_without_a_provider_the_history_can_be_read_all_the_same(
+    store: Store, build: Callable[..., Flask], problem: Problem
+) -> None:
+    assert store
+    client = build(api_key=None, base_url=None, model="gpt-x").test_client()
+    problem(client.post("/ask", json={"question": "x"}), 503, "not-configured")
+    assert client.get("/qas").get_json() == []
+
+
+def test_beyond_its_limit_the_server_is_busy_and_everything_else_goes_on(
+    store: Store,
+    build: Callable[..., Flask],
+    provider: FakeProvider,
+    problem: Problem,
+    wait_for: Callable[..., Any],
+) -> None:
+    app = build(threads=1)
+    answers: list[int] = []
+
+    def ask() -> None:
+        question = "Who? [[latency=1.5]]"
+        answers.append(app.test_client().post("/ask", json={"question": question}).status_code)
+
+    first = threading.Thread(target=ask)
+    first.start()
+    wait_for(lambda: provider.requests)
+    client = app.test_client()
+    response = client.post("/ask", json={"question": "Me too?"})
+    problem(response, 503, "busy")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert client.get("/is_up").status_code == 200
+    assert [record["status"] for record in client.get("/qas").get_json()] == ["asking"]
+    first.join()
+    assert answers == [200]
+    assert provider.asked("Me too?") == 0
+    assert client.post("/ask", json={"question": "Now?"}).status_code == 200
+    assert len(store.page(limit=9)) == 2
+
+
+def test_nothing_is_asked_while_the_database_is_away(
+    build: Callable[..., Flask], settings: Settings, provider: FakeProvider, problem: Problem
+) -> None:
+    # Not migrated: `store`, which would do it, is not asked for.
+    client = build().test_client()
+    response = client.post("/ask", json={"question": "x"})
+    assert response.status_code == 503
+    assert response.content_type == "application/problem+json"
+    assert provider.requests == []
+    # Nor is anything left that a later delivery would take for a question that was asked.
+    assert not list(settings.outbox_path.glob("*.jsonl"))
+    problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])

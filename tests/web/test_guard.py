@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from fake_provider import FakeProvider
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+ASK = {"question": "Who am I?"}
+
+# Nothing here differs between the databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "localhost:8000", "LOCALHOST:8000", "localhost.", "127.0.0.1"),
+        *("127.0.0.1:8000", "[::1]", "[::1]:8000"),
+    ],
+)
+def test_it_goes_by_the_names_of_this_machine(client: FlaskClient, host: str) -> None:
+    assert client.get("/qas", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"),
+        *("localhost@evil.example", "evil.example#localhost", "[::2]", "8.8.8.8"),
+    ],
+)
+def test_it_goes_by_no_other_name(
+    client: FlaskClient, provider: FakeProvider, host: str, problem: Problem
+) -> None:
+    for path in ("/qas", "/qa/1", "/nowhere"):
+        problem(client.get(path, headers={"Host": host}), 403, "forbidden")
+    problem(client.post("/ask", json=ASK, headers={"Host": host}), 403, "forbidden")
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize(
+    ("allowed", "status"), [("a.example, qa.lan", 200), ("*", 200), ("b", 403)]
+)
+def test_other_names_can_be_allowed(
+    store: Store, build: Callable[..., Flask], allowed: str, status: int
+) -> None:
+    assert store
+    client = build(allowed_hosts=allowed).test_client()
+    assert client.get("/qas", headers={"Host": "QA.lan:8000"}).status_code == status
+
+
+@pytest.mark.parametrize("host", [":80", "[", "#localhost"])
+def test_no_name_at_all_is_refused(client: FlaskClient, host: str, problem: Problem) -> None:
+    problem(client.get("/qas", headers={"Host": host}), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, False),
+        ({"Origin": "http://localhost"}, True),
+        ({"Origin": "http://localhost:9"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://localhost@evil.example"}, False),
+    ],
+    ids=str,
+)
+def test_a_page_from_elsewhere_cannot_write(
+    client: FlaskClient,
+    provider: FakeProvider,
+    headers: dict[str, str],
+    *,
+    allowed: bool,
+    problem: Problem,
+) -> None:
+    response = client.post("/ask", json=ASK, headers=headers)
+    if allowed:
+        assert response.status_code == 200
+    else:
+        problem(response, 403, "forbidden")
+        problem(client.delete("/qa/1", headers=headers), 403, "forbidden")
+        assert provider.requests == []
+    # Reading is safe: the browser keeps the answer from a page that may not see it.
+    assert client.get("/qas", headers=headers).status_code == 200
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_a_malformed_origin_is_refused_and_not_a_crash(
+    client: FlaskClient, problem: Problem
+) -> None:
+    problem(client.post("/ask", json=ASK, headers={"Origin": "http://["}), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("authorization", "right"),
+    [
+        (None, False),
+        ("", False),
+        ("Bearer", False),
+        ("Bearer wrong", False),
+        ("Bearer s3cret-token ß", False),
+        ("Bearer s3cret", False),
+        ("Basic s3cret-token", False),
+        ("s3cret-token", False),
+        ("Bearer s3cret-token", True),
+        ("bearer s3cret-token", True),
+    ],
+    ids=str,
+)
+def test_with_a_token_only_who_has_it_may_call(  # noqa: PLR0913 - fixtures
+    store: Store,
+    build: Callable[..., Flask],
+    provider: FakeProvider,
+    problem: Problem,
+    authorization: str | None,
+    *,
+    right: bool,
+) -> None:
+    assert store
+    client = build(token="s3cret-token").test_client()
+    headers = {} if authorization is None else {"Authorization": authorization}
+    # The token is enough: it may be called by any name, from anywhere.
+    headers |= {"Host": "qa.example", "Origin": "https://elsewhere.example"}
+    asked, listed = (
+        client.post("/ask", json=ASK, headers=headers),
+        client.get("/qas", headers=headers),
+    )
+    if right:
+        assert (asked.status_code, listed.status_code) == (200, 200)
+    else:
+        for response in (asked, listed, client.get("/nowhere", headers=headers)):
+            problem(response, 401, "unauthorized")
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
+            assert "s3cret-token" not in response.text
+        assert provider.requests == []
+    assert client.get("/is_up", headers=headers).status_code == 200
+
+
+def test_the_token_is_not_logged(
+    store: Store, build: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert store
+    caplog.set_level("DEBUG")
+    client = build(token="s3cret-token").test_client()
+    client.get("/qas?token=s3cret-token", headers={"Authorization": "Bearer s3cret-token"})
+    assert "GET /qas 422" in caplog.text
+    assert "s3cret-token" not in caplog.text
+
+
+def test_a_file_on_this_machine_is_not_chosen_by_a_request(
+    client: FlaskClient, provider: FakeProvider, problem: Problem
+) -> None:
+    for model in ("local", "local:", "local:/etc/passwd"):
+        response = client.post("/ask", json={**ASK, "model": model})
+        members = problem(response, 422, "invalid-request")
+        assert "passwd" not in members["detail"]
+    # To the provider a path is a name like any other.
+    assert client.post("/ask", json={**ASK, "model": "/etc/passwd"}).status_code == 200
+    assert [request.body["model"] for request in provider.requests] == ["/etc/passwd"]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.exchange import Ask, Outcome, Status
+
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+
+ANSWERED = Outcome(status=Status.ANSWERED, answer="Answer")
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def ids(store: Store) -> list[int]:
+    """The ids of seven records."""
+    return [
+        store.keep(Ask(question=str(number), params={"model": "m"}), ANSWERED)
+        for number in range(7)
+    ]
+
+
+def got(response: Any) -> list[int]:
+    assert response.status_code == 200, response.text
+    return [record["id"] for record in response.get_json()]
+
+
+def following(response: Any) -> str | None:
+    """Where the Link header says that the next page is."""
+    if (link := response.headers.get("Link")) is None:
+        return None
+    found = re.fullmatch(r'<(/[^>]*)>; rel="next"', link)
+    assert found, link
+    return found[1]
+
+
+def test_one_record_is_got_and_removed(
+    client: FlaskClient, ids: list[int], store: Store, problem: Problem
+) -> None:
+    address = f"/qa/{ids[2]}"
+    assert client.get(address).get_json() == store.get(ids[2]).document()
+    response = client.delete(address)
+    assert (response.status_code, response.data) == (204, b"")
+    problem(client.get(address), 404, "not-found")
+    problem(client.delete(address), 404, "not-found")
+    assert got(client.get("/qas")) == [*ids[:2], *ids[3:]]
+
+
+@pytest.mark.parametrize("path", ["/qa/0", "/qa/99", f"/qa/{2**63}", f"/qa/{10**40}"])
+def test_there_is_no_such_record(client: FlaskClient, path: str, problem: Problem) -> None:
+    problem(client.get(path), 404, "not-found")
+    problem(client.delete(path), 404, "not-found")
+
+
+@on_sqlite
+@pytest.mark.parametrize("path", ["/qas", "/qas/"])
+def test_the_history_is_an_array_oldest_first(
+    client: FlaskClient, ids: list[int], path: str
+) -> None:
+    assert isinstance(client.get(path).get_json(), list)
+    assert got(client.get(path)) == ids
+    assert list(client.get(path).get_json()[0])[:4] == ["id", "question", "answer", "created_at"]
+    assert got(client.get(path, query_string={"order": "desc"})) == ids[::-1]
+    assert "Link" not in client.get(path).headers
+
+
+@on_sqlite
+def test_an_empty_history_is_an_empty_array(client: FlaskClient) -> None:
+    assert client.get("/qas").data.strip() == b"[]"
+
+
+def test_a_part_of_the_history_is_got_by_ids(client: FlaskClient, ids: list[int]) -> None:
+    assert got(client.get(f"/qas?after={ids[3]}")) == ids[4:]
+    assert got(client.get(f"/qas?before={ids[3]}")) == ids[:3]
+    assert got(client.get(f"/qas?after={ids[1]}&before={ids[5]}")) == ids[2:5]
+    assert got(client.get(f"/qas?after={ids[1]}&limit=2")) == ids[2:4]
+    assert got(client.get(f"/qas?before={ids[5]}&order=desc&limit=2")) == [ids[4], ids[3]]
+
+
+@pytest.mark.parametrize("path", ["/qas", "/qas/"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 7])
+def test_the_links_lead_to_every_record_once(  # noqa: PLR0913, PLR0917 - fixtures
+    client: FlaskClient, ids: list[int], store: Store, path: str, order: str, limit: int
+) -> None:
+    found: list[int] = []
+    address: str | None = f"{path}?order={order}&limit={limit}"
+    while address:
+        response = client.get(address)
+        page = got(response)
+        assert 0 < len(page) <= limit
+        found += page
+        address = following(response)
+        # What comes in meanwhile does not shift the pages that follow.
+        if order == "desc" and len(found) == limit:
+            store.keep(Ask(question="new"), ANSWERED)
+    assert found == (ids if order == "asc" else ids[::-1])
+
+
+def test_the_links_keep_the_other_bound(client: FlaskClient, ids: list[int]) -> None:
+    address: str | None = f"/qas?after={ids[0]}&before={ids[5]}&limit=2"
+    found: list[int] = []
+    while address:
+        response = client.get(address)
+        found += got(response)
+        address = following(response)
+    assert found == ids[1:5]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=-1", "limit=x", "limit=1001", "limit=", "after=-1", "before=x"),
+        *("order=up", "colour=red", f"after={2**63}", "limit=1.5"),
+        "limit=NaN",
+    ],
+)
+def test_a_wrong_query_is_refused(client: FlaskClient, query: str, problem: Problem) -> None:
+    members = problem(client.get(f"/qas?{query}"), 422, "invalid-request")
+    assert [error["field"] for error in members["errors"]] == [query.partition("=")[0]]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/qa/", 404, "not-found"),
+        ("GET", "/qa/x", 404, "not-found"),
+        ("GET", "/qa/-1", 404, "not-found"),
+        ("GET", "/qa/1/", 404, "not-found"),
+        ("GET", "/{nowhere}", 404, "not-found"),
+        ("GET", "/ask", 405, "method-not-allowed"),
+        ("PUT", "/ask", 405, "method-not-allowed"),
+        ("POST", "/qas", 405, "method-not-allowed"),
+        ("PATCH", "/qa/1", 405, "method-not-allowed"),
+        ("POST", "/is_up", 405, "method-not-allowed"),
+    ],
+)
+def test_what_is_not_there_is_a_problem(  # noqa: PLR0913, PLR0917 - a table's columns
+    client: FlaskClient, method: str, path: str, status: int, kind: str, problem: Problem
+) -> None:
+    response = client.open(path, method=method)
+    members = problem(response, status, kind)
+    assert path in members["detail"]
+    assert (status == 405) == ("Allow" in response.headers)

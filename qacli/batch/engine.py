@@ -34,7 +34,7 @@ GROUP_SECONDS = 0.5
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
-"""How long a database that is away holds the batch up before it ends."""
+"""How long a database or a provider that is away holds the batch up before it ends."""
 
 TOO_FAST = {429, 503, 529}
 
@@ -139,7 +139,9 @@ class Engine:
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
         self._next = 0
+        self._written = bytearray(progress.total if plan.unordered else 0)
         self._mean_cost = 0.0
+        self._heard_at = monotonic()
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until told to stop.
@@ -155,6 +157,8 @@ class Engine:
         try:
             await self._in_database(self._write_settled)
             await self._ask_all(host)
+            # What another process has settled since.
+            await self._in_database(self._write_settled)
             kept = True
         finally:
             # Whatever ends it, what is claimed is given back, and what is kept is dropped.
@@ -205,9 +209,10 @@ class Engine:
         """Claim items for the workers, and take over those of processes that are gone."""
         batch_id, looked = self.plan.batch_id, 0.0
         while not self._stop.is_set():
-            claimed = await self._in_database(
-                self._batches.claim, batch_id, self.worker, max(self.plan.jobs, 100)
-            )
+            # About a second's worth: what is claimed here, another process cannot ask.
+            elapsed = max(monotonic() - self.progress.started, 1.0)
+            limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
+            claimed = await self._in_database(self._batches.claim, batch_id, self.worker, limit)
             for item in claimed:
                 await self._items.put(item)
             if claimed:
@@ -286,7 +291,7 @@ class Engine:
         except asyncio.CancelledError:
             await self._settle(ask, reply, None)
             raise
-        if isinstance(error, ProviderError) and error.fatal:
+        if isinstance(error, ProviderError) and (error.fatal or self._is_gone(error)):
             self.stop(error, error.what)
             await self._settle(ask, reply, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
@@ -321,11 +326,16 @@ class Engine:
             return error
         else:
             used = (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
+            self._heard_at = monotonic()
             self.pace.accepted(reply.headers, estimated=tokens, used=used)
             return None
         finally:
             self.pace.ended()
             self._freed.set()
+
+    def _is_gone(self, error: ProviderError) -> bool:
+        """Whether nothing has been answered for so long that this is not about one item."""
+        return error.retryable and monotonic() - self._heard_at > PATIENCE_SECONDS
 
     def _too_expensive(self) -> bool:
         """Whether another question could pass the budget; then nothing more is asked."""
@@ -423,15 +433,19 @@ class Engine:
                 self._output.write(settled)
                 self._next = settled[-1].position + 1
         elif keys is not None:
-            self._output.write(self._batches.settled_of(batch_id, keys))
+            self._write_new(self._batches.settled_of(batch_id, keys))
         else:
-            page: list[Settled] = []
-            for item in self._batches.all_settled(batch_id):
-                page.append(item)
-                if len(page) == GROUP:
-                    self._output.write(page)
-                    page.clear()
-            self._output.write(page)
+            for page in self._batches.all_settled(batch_id):
+                self._write_new(page)
+
+    def _write_new(self, settled: list[Settled]) -> None:
+        """Write those that are not written yet."""
+        if self._output is None:
+            return
+        new = [item for item in settled if not self._written[item.position]]
+        self._output.write(new)
+        for item in new:
+            self._written[item.position] = 1
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until told to stop."""

@@ -236,13 +236,8 @@ def results(name: Name, *, output: Target = None, output_format: FormatOption = 
     batches = _open(load_settings(), terminal)
     batch = batches.get(name)
     with Output(output, format_of(output, output_format)) as out:
-        page = []
-        for settled in batches.all_settled(batch.id or 0):
-            page.append(settled)
-            if len(page) == LOADED_AT_ONCE:
-                out.write(page)
-                page.clear()
-        out.write(page)
+        for page in batches.all_settled(batch.id or 0):
+            out.write(page)
 
 
 def _open(settings: Settings, terminal: Terminal) -> "Batches":

@@ -17,7 +17,7 @@ from sqlmodel import col
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import FIELDS, ItemState, Status, now, plain
 from qacli.models import Batch, BatchItem, BatchWorker, QuestionAnswer
-from qacli.store.records import Store
+from qacli.store.records import PAGE, Store
 
 SILENT_SECONDS = 60.0
 """A worker on another machine that has not been seen for so long is taken for dead."""
@@ -212,8 +212,8 @@ class Batches:
         with self.store.transaction() as connection:
             return [_settled(row) for row in connection.execute(query) if _is_settled(row)]
 
-    def all_settled(self, batch_id: int) -> Iterator[Settled]:
-        """All items that are answered or failed, in order, a page at a time in memory."""
+    def all_settled(self, batch_id: int) -> Iterator[list[Settled]]:
+        """All items that are answered or failed, in order, a page at a time."""
         position = 0
         while True:
             with self.store.transaction() as connection:
@@ -226,9 +226,9 @@ class Batches:
                 )
             if following is None:
                 return
-            for settled in self.settled(batch_id, following, 1000):
-                yield settled
-                position = settled.position + 1
+            page = self.settled(batch_id, following, PAGE)
+            yield page
+            position = page[-1].position + 1 if page else following + 1
 
     def summary(self, batch_id: int) -> Summary:
         """What has come of the batch so far."""

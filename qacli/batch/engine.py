@@ -1,100 +1,28 @@
-"""Asks the items of a batch, as many side by side as the pace allows, and keeps what comes.
-
-One event loop asks. One thread owns the database: it claims items, and keeps results in groups,
-many to a transaction and none older than a second. Until its group is kept a result is in a
-journal of the outbox, so that a kill loses nothing. There are two journals, taken in turn: while
-the results of one are brought into the database, new ones go into the other.
-"""
+"""Asks the items of a batch, as many side by side as the pace allows, in one event loop."""
 
 import asyncio
 import contextlib
 import socket
-from collections import deque
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from qacli.asking import deliver
+from qacli.batch.keeper import PATIENCE_SECONDS, Keeper
 from qacli.batch.output import Output
 from qacli.batch.pace import Pace
+from qacli.batch.plan import Flight, Plan, Progress
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
-from qacli.exchange import Ask, Outcome, Status
+from qacli.exchange import Ask, Status
 from qacli.outbox import Outbox
 from qacli.prices import Prices, estimated_tokens
 from qacli.provider import AsyncProvider, Reply, backoff
-from qacli.store.batches import Batches, Claimed, Settled
+from qacli.store.batches import Batches, Claimed
 
-T = TypeVar("T")
-
-GROUP = 500
-GROUP_SECONDS = 0.5
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-PATIENCE_SECONDS = 60.0
-"""How long a database or a provider that is away holds the batch up before it ends."""
-
 TOO_FAST = {429, 503, 529}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How a batch is to be asked.
-
-    Attributes:
-        batch_id: The batch.
-        model: For items that name none; as system and params.
-        jobs: The most to have in flight.
-        retries: How often to ask an item again.
-        timeout: Seconds for one attempt, body included.
-        rpm: The most requests a minute; None is no limit of ours; as tpm, for tokens.
-        max_cost: US dollars not to be passed.
-        unordered: Write results as they come, instead of in the order of the items.
-        grace: Seconds that items in flight get when the batch is told to stop.
-    """
-
-    batch_id: int
-    model: str
-    system: str | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-    jobs: int = 32
-    retries: int = 10
-    timeout: float = 600.0
-    rpm: float | None = None
-    tpm: float | None = None
-    max_cost: float | None = None
-    unordered: bool = False
-    grace: float = 5.0
-
-
-@dataclass(slots=True)
-class Flight:
-    """An item in flight, for the progress display."""
-
-    key: str
-    started: float
-    attempt: int = 1
-    waiting: bool = False
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a display shows; the engine keeps it up to date."""
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    retried: int = 0
-    tokens: int = 0
-    cost: float | None = None
-    started: float = field(default_factory=monotonic)
-    this_run: int = 0
-    flights: dict[int, Flight] = field(default_factory=dict)
-    errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    stopping: str = ""
-    held_up: str = ""
+"""What a provider answers that is asked more than it can or will take."""
 
 
 class Engine:
@@ -130,16 +58,13 @@ class Engine:
         self._outbox = outbox
         self._provider = provider
         self._prices = prices
-        self._output = output
-        self._journals = [outbox.open(), outbox.open()]
-        self._database = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
+        self._keeper = Keeper(
+            batches=batches, outbox=outbox, plan=plan, progress=progress, output=output
+        )
         self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
-        self._results: asyncio.Queue[tuple[Ask, Outcome]] = asyncio.Queue(GROUP * 4)
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._next = 0
-        self._written = bytearray(progress.total if plan.unordered else 0)
         self._mean_cost = 0.0
         self._heard_at = monotonic()
 
@@ -151,22 +76,20 @@ class Engine:
             DatabaseError: The database has been away for too long; the outbox has the results.
         """
         host = f"{socket.gethostname()}:{self._outbox.directory}"
-        join = (self.plan.batch_id, self.worker, host, self._journals[0].name)
-        await self._in_database(self._batches.join, *join)
+        join = (self.plan.batch_id, self.worker, host, self._keeper.journal)
+        await self._keeper.database(self._batches.join, *join)
         kept = False
         try:
-            await self._in_database(self._write_settled)
+            await self._keeper.database(self._keeper.write_settled)
             await self._ask_all(host)
             # What another process has settled since.
-            await self._in_database(self._write_settled)
+            await self._keeper.database(self._keeper.write_settled)
             kept = True
         finally:
             # Whatever ends it, what is claimed is given back, and what is kept is dropped.
             with contextlib.suppress(DatabaseError):
-                await self._in_database(self._batches.leave, self.worker)
-            for journal in self._journals:
-                journal.discard() if kept else journal.close()
-            self._database.shutdown()
+                await self._keeper.database(self._batches.leave, self.worker)
+            self._keeper.close(kept=kept)
 
     def stop(self, why: QaError | None, what: str) -> None:
         """Ask nothing new; what is in flight gets the plan's grace."""
@@ -176,7 +99,7 @@ class Engine:
             self._stop.set()
 
     async def _ask_all(self, host: str) -> None:
-        writer = asyncio.create_task(self._write())
+        writer = asyncio.create_task(self._keeper.keep())
         helpers = [asyncio.create_task(work) for work in (self._feed(host), self._beat())]
         workers = [asyncio.create_task(self._work()) for _ in range(self.plan.jobs)]
         try:
@@ -185,7 +108,7 @@ class Engine:
             for task in (*workers, *helpers):
                 task.cancel()
             await asyncio.gather(*workers, *helpers, return_exceptions=True)
-            await self._results.put(END)
+            self._keeper.end()
             await writer
 
     async def _until_done(
@@ -212,19 +135,19 @@ class Engine:
             # About a second's worth: what is claimed here, another process cannot ask.
             elapsed = max(monotonic() - self.progress.started, 1.0)
             limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
-            claimed = await self._in_database(self._batches.claim, batch_id, self.worker, limit)
+            claimed = await self._keeper.database(self._batches.claim, batch_id, self.worker, limit)
             for item in claimed:
                 await self._items.put(item)
             if claimed:
                 continue
-            counts = await self._in_database(self._batches.counts, batch_id)
+            counts = await self._keeper.database(self._batches.counts, batch_id)
             if not counts["waiting"] and not counts["claimed"]:
                 break
             if monotonic() - looked >= LOOK_SECONDS:
                 looked = monotonic()
-                await self._in_database(take_over, self._batches, self._outbox, batch_id, host)
-            if self._output is not None and not self.progress.flights:
-                await self._in_database(self._write_settled)
+                await self._keeper.database(take_over, self._batches, self._outbox, batch_id, host)
+            if not self.progress.flights:
+                await self._keeper.database(self._keeper.write_settled)
             await asyncio.sleep(0.1)
         for _ in range(self.plan.jobs):
             await self._items.put(None)
@@ -234,8 +157,8 @@ class Engine:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
-                await self._in_database(self._batches.beat, self.worker)
-                if await self._in_database(self._batches.is_cancelled, self.plan.batch_id):
+                await self._keeper.database(self._batches.beat, self.worker)
+                if await self._keeper.database(self._batches.is_cancelled, self.plan.batch_id):
                     self.stop(None, "cancelled by another process")
 
     async def _work(self) -> None:
@@ -376,93 +299,13 @@ class Engine:
         if outcome.cost_usd is not None:
             progress.cost = (progress.cost or 0.0) + outcome.cost_usd
             self._mean_cost = progress.cost / max(progress.done, 1)
-        with contextlib.suppress(OSError):  # a full disk: the database may still take it
-            self._journals[0].settled(ask, outcome)
-        await self._results.put((ask, outcome))
-
-    async def _write(self) -> None:
-        """Keep results in groups, and write the lines that are due."""
-        while True:
-            group = [await self._results.get()]
-            until = monotonic() + GROUP_SECONDS
-            while len(group) < GROUP and group[-1] is not END:
-                try:
-                    async with asyncio.timeout(until - monotonic()):
-                        group.append(await self._results.get())
-                except TimeoutError:
-                    break
-            ended = group[-1] is END
-            if results := group[: len(group) - ended]:
-                # Those that are in this group are all in this journal; newer ones go to the other.
-                while not self._results.empty() and not ended:
-                    newest = self._results.get_nowait()
-                    if newest is END:
-                        ended = True
-                    else:
-                        results.append(newest)
-                self._journals.reverse()
-                await self._keep(results)
-                self._journals[1].clear()
-            if ended:
-                return
-
-    async def _keep(self, results: list[tuple[Ask, Outcome]]) -> None:
-        """Bring a group into the database; wait a while for one that is away."""
-        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
-        while True:
-            try:
-                await self._in_database(self._batches.store.keep_items, self.plan.batch_id, results)
-                await self._in_database(self._write_settled, [ask.item_key for ask, _ in results])
-            except DatabaseError as error:
-                if monotonic() + pause > until:
-                    self.stop(error, error.what)
-                    raise
-                self.progress.held_up = error.what
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10)
-            else:
-                return
-
-    def _write_settled(self, keys: list[str | None] | None = None) -> None:
-        """In the database's thread: write the lines that are due by now."""
-        if self._output is None:
-            return
-        batch_id = self.plan.batch_id
-        if not self.plan.unordered:
-            while settled := self._batches.settled(batch_id, self._next, 1000):
-                self._output.write(settled)
-                self._next = settled[-1].position + 1
-        elif keys is not None:
-            self._write_new(self._batches.settled_of(batch_id, keys))
-        else:
-            for page in self._batches.all_settled(batch_id):
-                self._write_new(page)
-
-    def _write_new(self, settled: list[Settled]) -> None:
-        """Write those that are not written yet."""
-        if self._output is None:
-            return
-        new = [item for item in settled if not self._written[item.position]]
-        self._output.write(new)
-        for item in new:
-            self._written[item.position] = 1
+        await self._keeper.take(ask, outcome)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not longer than until told to stop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
-
-    def _in_database(self, call: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:  # noqa: ANN401
-        async def run() -> T:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._database, call, *arguments)
-
-        return run()
-
-
-END: tuple[Ask, Outcome] = (Ask(question="end"), Outcome())
-"""What the writer is given last."""
 
 
 def take_over(batches: Batches, outbox: Outbox, batch_id: int, host: str) -> int:

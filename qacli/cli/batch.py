@@ -12,7 +12,7 @@ from qacli.config import Settings, load_settings
 from qacli.errors import Interrupted, InvalidRequest
 
 if TYPE_CHECKING:
-    from qacli.batch.engine import Plan, Progress
+    from qacli.batch.plan import Plan, Progress
     from qacli.endpoint import Endpoint
     from qacli.models import Batch
     from qacli.store.batches import Batches
@@ -147,7 +147,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         total = _load(batches, batch, path, reading, terminal)
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         out = stack.enter_context(Output(output, format_of(output, output_format)))
-        from qacli.batch.engine import Plan, Progress
+        from qacli.batch.plan import Plan, Progress
 
         plan = Plan(
             batch_id=batch.id or 0,

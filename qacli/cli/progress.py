@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from qacli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from qacli.batch.engine import Engine, Progress
+    from qacli.batch.engine import Engine
+    from qacli.batch.plan import Progress
     from qacli.store.batches import Summary
 
 FRAME_SECONDS = 0.25

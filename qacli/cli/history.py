@@ -8,6 +8,7 @@ from qacli.errors import DatabaseError
 
 if TYPE_CHECKING:
     from qacli.store import Store
+    from qacli.store.batches import Batches
 
 
 def open_history(settings: Settings, terminal: Terminal) -> "Store":
@@ -30,6 +31,13 @@ def open_history(settings: Settings, terminal: Terminal) -> "Store":
             error.todo += f" {counted(waiting, 'question')} will be delivered once it works."
         raise
     return store
+
+
+def open_batches(settings: Settings, terminal: Terminal) -> "Batches":
+    """The batches of the history; see `open_history`."""
+    from qacli.store.batches import Batches
+
+    return Batches(open_history(settings, terminal))
 
 
 def counted(number: int, noun: str) -> str:

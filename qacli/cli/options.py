@@ -1,5 +1,6 @@
 """Options that several commands share, declared once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,4 +9,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Notes on stderr even where it is no terminal.")
+]
+Target = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Where the results go; else stdout.")
+]
+TargetFormat = Annotated[
+    str | None, typer.Option("--format", "-f", help="jsonl, csv, openai or parquet.")
 ]

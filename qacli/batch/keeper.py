@@ -1,0 +1,159 @@
+"""Keeps the results of a batch: in a journal at once, in the database in groups, in the output.
+
+There are two journals, taken in turn: while the results of one are brought into the database, new
+ones go into the other, and one whose results are all kept is emptied. One thread owns the
+database; everything that is asked of it goes through that thread.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any, TypeVar
+
+from qacli.batch.output import Output
+from qacli.batch.plan import Plan, Progress
+from qacli.errors import DatabaseError
+from qacli.exchange import Ask, Outcome
+from qacli.outbox import Outbox
+from qacli.store.batches import Batches, Settled
+
+T = TypeVar("T")
+
+GROUP = 500
+GROUP_SECONDS = 0.5
+PATIENCE_SECONDS = 60.0
+"""How long a database that is away holds the batch up before it ends."""
+
+END: tuple[Ask, Outcome] = (Ask(question="end"), Outcome())
+"""What ends the writing."""
+
+
+class Keeper:
+    """Keeps what one process asks of a batch.
+
+    Args:
+        batches: The database.
+        outbox: Where results wait for it.
+        plan: The batch, and whether results are written in the order of its items.
+        progress: Told what holds it up.
+        output: Where results are written; None nowhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: Batches,
+        outbox: Outbox,
+        plan: Plan,
+        progress: Progress,
+        output: Output | None,
+    ) -> None:
+        self._batches = batches
+        self._plan = plan
+        self._progress = progress
+        self._output = output
+        self._journals = [outbox.open(), outbox.open()]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
+        self._results: asyncio.Queue[tuple[Ask, Outcome]] = asyncio.Queue()
+        self._room = asyncio.Semaphore(GROUP * 4)
+        self._due = asyncio.Event()
+        self._next = 0
+        self._written = bytearray(progress.total if plan.unordered else 0)
+
+    @property
+    def journal(self) -> str:
+        """The name of a journal that is locked for as long as this process lives."""
+        return self._journals[0].name
+
+    async def database(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
+        """Call something in the thread that owns the database."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, call, *arguments)
+
+    async def take(self, ask: Ask, outcome: Outcome) -> None:
+        """Take a result; it survives a kill from here on."""
+        await self._room.acquire()
+        # No waiting between the two: what is in a journal is always in the next group.
+        with contextlib.suppress(OSError):  # a full disk: the database may still take it
+            self._journals[0].settled(ask, outcome)
+        self._results.put_nowait((ask, outcome))
+        if self._results.qsize() >= GROUP:
+            self._due.set()
+
+    def end(self) -> None:
+        """Let `keep` end once everything that was taken is kept."""
+        self._results.put_nowait(END)
+        self._due.set()
+
+    def close(self, *, kept: bool) -> None:
+        """Close the journals: deleted where all is kept, else left for whoever delivers next."""
+        for journal in self._journals:
+            journal.discard() if kept else journal.close()
+        self._thread.shutdown()
+
+    async def keep(self) -> None:
+        """Keep results in groups, and write the lines that are due, until the end.
+
+        Raises:
+            DatabaseError: The database has been away for too long.
+        """
+        ended = False
+        while not ended:
+            results = [await self._results.get()]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GROUP_SECONDS):
+                    await self._due.wait()
+            self._due.clear()
+            while not self._results.empty():
+                results.append(self._results.get_nowait())
+            # All of these are in this journal; what comes from now on goes into the other.
+            self._journals.reverse()
+            if ended := results[-1] is END:
+                results.pop()
+            if results:
+                await self._keep_group(results)
+            self._journals[1].clear()
+            for _ in results:
+                self._room.release()
+
+    async def _keep_group(self, results: list[tuple[Ask, Outcome]]) -> None:
+        """Bring a group into the database; wait a while for one that is away."""
+        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
+        while True:
+            try:
+                await self.database(self._batches.store.keep_items, self._plan.batch_id, results)
+                await self.database(self.write_settled, [ask.item_key for ask, _ in results])
+            except DatabaseError as error:
+                if monotonic() + pause > until:
+                    raise
+                self._progress.held_up = error.what
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10)
+            else:
+                return
+
+    def write_settled(self, keys: list[str | None] | None = None) -> None:
+        """In the database's thread: write the lines that are due by now."""
+        if self._output is None:
+            return
+        batch_id = self._plan.batch_id
+        if not self._plan.unordered:
+            while settled := self._batches.settled(batch_id, self._next, 1000):
+                self._output.write(settled)
+                self._next = settled[-1].position + 1
+        elif keys is not None:
+            self._write_new(self._batches.settled_of(batch_id, keys))
+        else:
+            for page in self._batches.all_settled(batch_id):
+                self._write_new(page)
+
+    def _write_new(self, settled: list[Settled]) -> None:
+        """Write those that are not written yet."""
+        if self._output is None:
+            return
+        new = [item for item in settled if not self._written[item.position]]
+        self._output.write(new)
+        for item in new:
+            self._written[item.position] = 1

@@ -1,0 +1,64 @@
+"""What a run of a batch is to do, and how far it is."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a batch is to be asked.
+
+    Attributes:
+        batch_id: The batch.
+        model: For items that name none; as system and params.
+        jobs: The most to have in flight.
+        retries: How often to ask an item again.
+        timeout: Seconds for one attempt, body included.
+        rpm: The most requests a minute; None is no limit of ours; as tpm, for tokens.
+        max_cost: US dollars not to be passed.
+        unordered: Write results as they come, instead of in the order of the items.
+        grace: Seconds that items in flight get when the batch is told to stop.
+    """
+
+    batch_id: int
+    model: str
+    system: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    jobs: int = 32
+    retries: int = 10
+    timeout: float = 600.0
+    rpm: float | None = None
+    tpm: float | None = None
+    max_cost: float | None = None
+    unordered: bool = False
+    grace: float = 5.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """An item in flight, for the progress display."""
+
+    key: str
+    started: float
+    attempt: int = 1
+    waiting: bool = False
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a display shows; the engine keeps it up to date."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    tokens: int = 0
+    cost: float | None = None
+    started: float = field(default_factory=monotonic)
+    this_run: int = 0
+    flights: dict[int, Flight] = field(default_factory=dict)
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
+    stopping: str = ""
+    held_up: str = ""

@@ -1,0 +1,318 @@
+"""`qa batch FILE`: ask every question of a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qacli.cli.options import Quiet, Target, TargetFormat
+from qacli.cli.terminal import Terminal
+from qacli.config import Settings, load_settings
+from qacli.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from qacli.batch.engine import Engine
+    from qacli.batch.plan import Progress
+    from qacli.endpoint import Endpoint
+    from qacli.models import Batch
+    from qacli.store.batches import Batches
+
+PART_FAILED = 8
+RETRIES = 10
+DEFAULT_JOBS = 32
+LOADED_AT_ONCE = 1000
+
+
+def run(  # noqa: PLR0913 - one parameter an option
+    file: Annotated[str, typer.Argument(help="The questions; - is standard input.")],
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="The batch's name; else from file and settings.")
+    ] = None,
+    output: Target = None,
+    output_format: TargetFormat = None,
+    input_format: Annotated[
+        str | None, typer.Option("--input", help="txt, csv, tsv or jsonl; else by the file's name.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", help="The question, with {column} in it.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The column that is the question.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Record lines that cannot be used, and go on.")
+    ] = False,
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help="Write results as they come.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again what has failed.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="The most in flight.")
+    ] = DEFAULT_JOBS,
+    rpm: Annotated[
+        float | None, typer.Option(min=0.001, help="The most requests a minute.")
+    ] = None,
+    tpm: Annotated[float | None, typer.Option(min=0.001, help="The most tokens a minute.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="How often to ask an item again.")] = RETRIES,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1e7, help="Seconds for one attempt, body included."),
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="US dollars not to be passed.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and estimate; ask nothing.")
+    ] = False,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask.")] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    quiet: Quiet = False,
+) -> int:
+    """Ask every question of a file; the same command again asks only what has no answer yet."""
+    from contextlib import ExitStack
+
+    from qacli.batch import items
+    from qacli.batch.output import Output, format_of
+    from qacli.batch.plan import Plan, Progress
+    from qacli.cli.ask import started_endpoint
+    from qacli.cli.history import open_batches
+    from qacli.outbox import Outbox
+    from qacli.prices import Prices
+
+    terminal = Terminal.of_process(quiet=quiet)
+    settings = load_settings()
+    path = None if file == "-" else Path(file)
+    form = items.format_of(path, input_format)
+    reading: dict[str, Any] = {
+        "form": form,
+        "template": template,
+        "column": column,
+        "skip_bad": skip_bad,
+    }
+    if dry_run:
+        from qacli import endpoint
+
+        found = endpoint.resolve(settings, model)
+        return _estimate(items.read(path, **reading), found.model, max_tokens, settings, terminal)
+    with ExitStack() as stack:
+        found = started_endpoint(settings, model, terminal, stack)
+        params = {"temperature": temperature, "max_tokens": max_tokens}
+        shaping: dict[str, Any] = {
+            "model": found.model,
+            "system": settings.system if system is None else system or None,
+            "params": {key: value for key, value in params.items() if value is not None},
+        }
+        batches = open_batches(settings, terminal)
+        batch = batches.begin(
+            name or _default_name(path, {**shaping, "template": template, "column": column}),
+            {**shaping, "template": template, "column": column, "input": form},
+        )
+        total = _load(batches, batch, path, reading, terminal)
+        batches.resume(batch.id or 0, retry_failed=retry_failed)
+        out = stack.enter_context(Output(output, format_of(output, output_format)))
+        plan = Plan(
+            batch_id=batch.id or 0,
+            **shaping,
+            jobs=_affordable(jobs, terminal),
+            retries=retries,
+            timeout=timeout or settings.timeout,
+            rpm=rpm,
+            tpm=tpm,
+            max_cost=max_cost,
+            unordered=unordered,
+        )
+        counts = batches.counts(plan.batch_id)
+        progress = Progress(total, done=counts["answered"], failed=counts["failed"])
+        parts = {
+            "batches": batches,
+            "outbox": Outbox(settings.outbox_path),
+            "plan": plan,
+            "prices": Prices.load(settings.prices_path),
+            "output": out,
+            "progress": progress,
+        }
+        engine, signals = _ask(parts, found, settings, terminal)
+        return _tell(
+            engine,
+            signals,
+            batches=batches,
+            name=batch.name,
+            progress=progress,
+            again=f"qa batch {file}" + (f" --name {name}" if name else ""),
+            terminal=terminal,
+        )
+
+
+def _default_name(path: Path | None, shaping: dict[str, Any]) -> str:
+    import json
+    from hashlib import sha256
+
+    if path is None:
+        raise InvalidRequest("Standard input has no name to go on from.", "Give one: --name NAME")
+    told = json.dumps([str(path.absolute()), shaping], sort_keys=True, default=str)
+    return f"{path.name.partition('.')[0]}-{sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _load(
+    batches: "Batches",
+    batch: "Batch",
+    path: Path | None,
+    reading: dict[str, Any],
+    terminal: Terminal,
+) -> int:
+    """Bring the items into the database, unless the file is the one that is there already."""
+    from itertools import islice
+
+    from qacli.batch import items
+
+    source = _source(path)
+    if batch.items is not None and source and batch.source == source:
+        return batch.items
+    count, read = 0, items.read(path, **reading)
+    # All of it is looked at before anything is asked or kept: a bad line is said at once.
+    if path is not None and path.is_file():
+        for _ in items.read(path, **reading):
+            pass
+    while page := list(islice(read, LOADED_AT_ONCE)):
+        batches.add(
+            batch.id or 0,
+            [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page],
+        )
+        count += len(page)
+        if count % 100_000 == 0:
+            terminal.note(f"{count:,} questions read.")
+    if not count:
+        raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+    batches.loaded(batch.id or 0, count, source)
+    return count
+
+
+def _source(path: Path | None) -> dict[str, Any]:
+    if path is None or not path.is_file():
+        return {}
+    status = path.stat()
+    return {"path": str(path.absolute()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _estimate(
+    read: Any,  # noqa: ANN401 - the items, as they come
+    model: str,
+    max_tokens: int | None,
+    settings: Settings,
+    terminal: Terminal,
+) -> int:
+    """`--dry-run`: what it would take."""
+    from qacli.prices import DATE, Prices, estimated_tokens
+
+    prices, count, prompt, completion, cost = Prices.load(settings.prices_path), 0, 0, 0, 0.0
+    priced = True
+    for item in read:
+        count += 1
+        params = item.payload.get("params", {})
+        asked = estimated_tokens(item.payload["question"] + (item.payload.get("system") or ""))
+        answered = int(params.get("max_tokens") or max_tokens or asked)
+        one = prices.cost(params.get("model", model), asked, answered)
+        prompt, completion, priced = (
+            prompt + asked,
+            completion + answered,
+            priced and one is not None,
+        )
+        cost += one or 0.0
+    terminal.line(f"questions   {count:,}")
+    terminal.line(f"tokens      about {prompt:,} + {completion:,}")
+    terminal.line(
+        f"cost        about {cost:.2f} USD, at prices of {DATE}"
+        if priced
+        else "cost        unpriced"
+    )
+    return 0
+
+
+def _affordable(jobs: int, terminal: Terminal) -> int:
+    """As many jobs as files may be open, after asking for more of them."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = jobs + 100
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return jobs
+    terminal.warn(f"Only {soft - 100} jobs: this system allows {soft} open files.")
+    return max(soft - 100, 1)
+
+
+def _ask(
+    engine_parts: dict[str, Any], found: "Endpoint", settings: Settings, terminal: Terminal
+) -> tuple["Engine | None", list[int]]:
+    """Run the engine in an event loop of its own, with its progress shown.
+
+    Returns the engine, or None where a second signal ended it at once, and the signals.
+    """
+    import asyncio
+    import signal
+
+    from qacli.batch.engine import Engine
+    from qacli.cli.progress import Display
+    from qacli.provider import AsyncProvider
+
+    signals: list[int] = []
+    plan = engine_parts["plan"]
+
+    async def main() -> Engine:
+        async with AsyncProvider(found, settings, connections=plan.jobs) as provider:
+            engine = Engine(provider=provider, **engine_parts)
+            this = asyncio.current_task()
+
+            def on_signal(number: int) -> None:
+                signals.append(number)
+                if len(signals) > 1 and this is not None:
+                    this.cancel()
+                engine.stop(None, f"stopping; {plan.grace:g} s for what is in flight")
+
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, on_signal, number)
+            async with Display(terminal, engine):
+                await engine.run()
+            return engine
+
+    try:
+        return asyncio.run(main()), signals
+    except asyncio.CancelledError:
+        return None, signals
+
+
+def _tell(  # noqa: PLR0913 - what there is to tell
+    engine: "Engine | None",
+    signals: list[int],
+    *,
+    batches: "Batches",
+    name: str,
+    progress: "Progress",
+    again: str,
+    terminal: Terminal,
+) -> int:
+    """Say what came of the batch and how to go on; returns the exit code."""
+    from qacli.cli.progress import summary_of
+
+    if engine is None:
+        terminal.warn(f"Stopped at once; nothing is lost. Go on with: {again}")
+        return 128 + signals[0]
+    for line in summary_of(name, batches.summary(engine.plan.batch_id), progress):
+        terminal.warn(line)
+    if signals:
+        terminal.warn(f"Stopped. Go on with: {again}")
+        return 128 + signals[0]
+    if engine.stopped is not None:
+        raise engine.stopped
+    counts = batches.counts(engine.plan.batch_id)
+    if progress.stopping:
+        terminal.warn(f"Stopped: {progress.stopping}. Go on with: {again}")
+    elif counts["failed"]:
+        terminal.warn(f"Ask what has failed again with: {again} --retry-failed")
+    return 0 if counts["answered"] == progress.total else PART_FAILED

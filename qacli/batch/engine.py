@@ -227,7 +227,6 @@ class Engine:
         tokens = estimated_tokens(ask.question) + int(ask.params.get("max_tokens") or 0)
         async with self._turn:
             while (delay := self.pace.delay()) is None or delay > 0:
-                self.progress.held_up = self.pace.pause_reason if delay and delay > 1 else ""
                 if delay is None:
                     self._freed.clear()
                     await self._freed.wait()

@@ -132,6 +132,7 @@ class Keeper:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 10)
             else:
+                self._progress.held_up = ""
                 return
 
     def write_settled(self, keys: list[str | None] | None = None) -> None:

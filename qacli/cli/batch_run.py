@@ -1,5 +1,7 @@
 """`qa batch FILE`: ask every question of a file."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +143,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             batches=batches,
             name=batch.name,
             progress=progress,
-            again=f"qa batch {file}" + (f" --name {name}" if name else ""),
+            again=shlex.join(["qa", *sys.argv[1:]]),
             terminal=terminal,
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -47,7 +48,7 @@ class Display:
     async def _print(self) -> None:
         while True:
             await asyncio.sleep(LINE_SECONDS)
-            self._terminal.warn(" · ".join(facts(self._engine)))
+            self._terminal.warn(" · ".join([*facts(self._engine), *held_up(self._engine)]))
 
     async def _draw(self) -> None:
         from qacli.cli.render import live_lines
@@ -67,12 +68,7 @@ class Display:
         slowest = min(progress.flights.values(), key=lambda each: each.started, default=None)
         if slowest is not None and (age := monotonic() - slowest.started) > SLOW_SECONDS:
             lines.append(f"slowest: {slowest.key}, {age:.0f} s, attempt {slowest.attempt}")
-        if progress.stopping:
-            lines.append(progress.stopping)
-        elif progress.held_up:
-            left = max(self._engine.pace.paused_until - monotonic(), 0)
-            lines.append(f"paused for {left:.0f} s: {progress.held_up}")
-        return lines + [f"error: {error}" for error in progress.errors]
+        return lines + [*held_up(self._engine)] + [f"error: {error}" for error in progress.errors]
 
 
 def facts(engine: "Engine") -> Iterator[str]:
@@ -93,6 +89,17 @@ def facts(engine: "Engine") -> Iterator[str]:
         yield f"{progress.cost:.4f} USD"
     if pace and settled < progress.total:
         yield f"{_duration((progress.total - settled) / pace)} left"
+
+
+def held_up(engine: "Engine") -> Iterator[str]:
+    """Why nothing is asked at the moment, and until when."""
+    if engine.progress.stopping:
+        yield engine.progress.stopping
+    elif (left := engine.pace.paused_until - monotonic()) > 1:
+        until = datetime.now().astimezone() + timedelta(seconds=left)
+        yield f"paused until {until:%H:%M:%S}: {engine.pace.pause_reason}"
+    elif engine.progress.held_up:
+        yield f"held up: {engine.progress.held_up}"
 
 
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:

@@ -65,7 +65,7 @@ class Engine:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._mean_cost = 0.0
+        self._mean_cost, self._priced = 0.0, 0
         self._heard_at = monotonic()
 
     async def run(self) -> None:
@@ -201,7 +201,7 @@ class Engine:
         error: QaError | None = None
         try:
             while not self._stop.is_set():
-                error = await self._attempt(ask, reply)
+                error = await self._attempt(ask, reply, flight)
                 if not isinstance(error, ProviderError) or not error.retryable:
                     break
                 if flight.attempt > self.plan.retries:
@@ -212,7 +212,8 @@ class Engine:
                 await self._pause(backoff(min(flight.attempt, 6), None))
                 flight.waiting = False
         except asyncio.CancelledError:
-            await self._settle(ask, reply, None)
+            if flight.sent:
+                await self._settle(ask, reply, None)
             raise
         if isinstance(error, ProviderError) and (error.fatal or self._is_gone(error)):
             self.stop(error, error.what)
@@ -222,7 +223,7 @@ class Engine:
         elif reply.answered_at is not None or error is not None:
             await self._settle(ask, reply, error)
 
-    async def _attempt(self, ask: Ask, reply: Reply) -> QaError | None:
+    async def _attempt(self, ask: Ask, reply: Reply, flight: Flight) -> QaError | None:
         """Ask once, when it is its turn; returns why there is no answer."""
         tokens = estimated_tokens(ask.question) + int(ask.params.get("max_tokens") or 0)
         async with self._turn:
@@ -234,8 +235,9 @@ class Engine:
                     await self._pause(min(delay, LOOK_SECONDS))
                 if self._stop.is_set():
                     return None
-            if self._too_expensive():
+            if self._too_expensive(ask, flight):
                 return None
+            flight.sent = True
             self.pace.sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.plan.timeout
@@ -259,14 +261,16 @@ class Engine:
         """Whether nothing has been answered for so long that this is not about one item."""
         return error.retryable and monotonic() - self._heard_at > PATIENCE_SECONDS
 
-    def _too_expensive(self) -> bool:
-        """Whether another question could pass the budget; then nothing more is asked."""
+    def _too_expensive(self, ask: Ask, flight: Flight) -> bool:
+        """Whether this question could pass the budget; then nothing more is asked."""
         limit = self.plan.max_cost
         if limit is None:
             return False
-        likely = (self.progress.cost or 0.0) + self._mean_cost * (self.pace.in_flight + 1)
-        if likely <= limit:
+        flight.cost = self._likely_cost(ask)
+        in_flight = sum(each.cost for each in self.progress.flights.values())
+        if (self.progress.cost or 0.0) + in_flight <= limit:
             return False
+        flight.cost = 0.0
         self.stop(
             InvalidRequest(
                 f"The budget of {limit:g} US dollars would be passed.",
@@ -275,6 +279,12 @@ class Engine:
             "the budget is used up",
         )
         return True
+
+    def _likely_cost(self, ask: Ask) -> float:
+        """From the question's length, and the token limit or what answers have cost so far."""
+        prompt = estimated_tokens(ask.question + (ask.system or ""))
+        completion = int(ask.params.get("max_tokens") or prompt)
+        return max(self._prices.cost(ask.model, prompt, completion) or 0.0, self._mean_cost)
 
     async def _settle(
         self, ask: Ask, reply: Reply, error: QaError | None, status: Status | None = None
@@ -297,7 +307,8 @@ class Engine:
         progress.tokens += (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
         if outcome.cost_usd is not None:
             progress.cost = (progress.cost or 0.0) + outcome.cost_usd
-            self._mean_cost = progress.cost / max(progress.done, 1)
+            self._priced += 1
+            self._mean_cost += (outcome.cost_usd - self._mean_cost) / self._priced
         await self._keeper.take(ask, outcome)
 
     async def _pause(self, seconds: float) -> None:

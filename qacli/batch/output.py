@@ -92,7 +92,9 @@ class Output:
 def _opened(path: Path) -> IO[str]:
     try:
         file = path.open("a", encoding="utf-8", newline="")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_file():  # and no device or pipe
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
     except BlockingIOError:
         file.close()
         raise InvalidRequest(
@@ -102,7 +104,6 @@ def _opened(path: Path) -> IO[str]:
         raise InvalidRequest(
             f"{path} cannot be written: {error.strerror}.", "Name another file."
         ) from error
-    file.truncate(0)
     return file
 
 

@@ -38,12 +38,19 @@ class Plan:
 
 @dataclass(slots=True)
 class Flight:
-    """An item in flight, for the progress display."""
+    """An item that is being asked.
+
+    Attributes:
+        sent: Whether it has left this machine.
+        cost: What it is likely to cost, in US dollars.
+    """
 
     key: str
     started: float
     attempt: int = 1
     waiting: bool = False
+    sent: bool = False
+    cost: float = 0.0
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from qacli.errors import InvalidRequest, QaError
 from qacli.exchange import Ask, compose, document
 
 if TYPE_CHECKING:
-    from qacli.asking import Exchange
+    from qacli.asking import Asking, Exchange
     from qacli.endpoint import Endpoint
     from qacli.provider import Provider, Retry
 
@@ -82,7 +82,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
             temperature=temperature,
             max_tokens=max_tokens,
         )
-        exchange = _exchange(asked, endpoint, settings, terminal, save=not no_save, whole=no_stream)
+        asking = _asking(endpoint, settings, terminal, stack, save=not no_save)
+        exchange = asking.ask(asked, whole_answer=no_stream)
         try:
             with exchange:
                 _show(exchange, terminal, raw=raw, as_json=as_json)
@@ -132,15 +133,9 @@ def started_endpoint(
     return replace(found, base_url=stack.enter_context(local.running(found.weights)))
 
 
-def _exchange(  # noqa: PLR0913 - all of it is needed, once
-    asked: Ask,
-    endpoint: "Endpoint",
-    settings: Settings,
-    terminal: Terminal,
-    *,
-    save: bool,
-    whole: bool,
-) -> "Exchange":
+def _asking(
+    endpoint: "Endpoint", settings: Settings, terminal: Terminal, stack: ExitStack, *, save: bool
+) -> "Asking":
     from qacli.asking import Asking
     from qacli.cli.history import open_history
     from qacli.outbox import Outbox
@@ -149,18 +144,19 @@ def _exchange(  # noqa: PLR0913 - all of it is needed, once
     def provider(_ask: Ask) -> "Provider":
         from qacli.provider import Provider
 
-        return Provider(endpoint, settings, on_retry)
+        made = Provider(endpoint, settings, on_retry)
+        stack.callback(made.close)
+        return made
 
     def on_retry(retry: "Retry") -> None:
         terminal.note(f"{retry.error.what} Asking again in {retry.delay:.1f} seconds.")
 
-    asking = Asking(
+    return Asking(
         provider=provider,
         outbox=Outbox(settings.outbox_path) if save else None,
         store=lambda: open_history(settings, terminal),
         prices=Prices.load(settings.prices_path),
     )
-    return asking.ask(asked, whole_answer=whole)
 
 
 def _show(exchange: "Exchange", terminal: Terminal, *, raw: bool, as_json: bool) -> None:

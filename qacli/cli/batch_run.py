@@ -126,13 +126,23 @@ def run(  # noqa: PLR0913 - one parameter an option
             max_cost=max_cost,
             unordered=unordered,
         )
-        counts = batches.counts(plan.batch_id)
-        progress = Progress(total, done=counts["answered"], failed=counts["failed"])
+        so_far, prices = batches.summary(plan.batch_id), Prices.load(settings.prices_path)
+        if max_cost is not None and prices.cost(plan.model, 1, 1) is None:
+            raise InvalidRequest(
+                f"The model {plan.model} has no price, so --max-cost cannot hold.",
+                f"Add it to {settings.prices_path}.",
+            )
+        progress = Progress(
+            total,
+            done=so_far.states["answered"],
+            failed=so_far.states["failed"],
+            cost=so_far.cost_usd,
+        )
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),
             "plan": plan,
-            "prices": Prices.load(settings.prices_path),
+            "prices": prices,
             "output": out,
             "progress": progress,
         }
@@ -188,6 +198,11 @@ def _load(
             terminal.note(f"{count:,} questions read.")
     if not count:
         raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+    if batch.items is not None and count < batch.items:
+        raise InvalidRequest(
+            f"The file has {count:,} questions, and the batch was begun with {batch.items:,}.",
+            "Give the changed file a batch of its own: --name",
+        )
     batches.loaded(batch.id or 0, count, source)
     return count
 

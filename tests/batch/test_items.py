@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.batch import items
+from qacli.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who am I?"}]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file, packed where its name says so."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        data = content.encode() if isinstance(content, str) else content
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def read(path: Path | None, **options: Any) -> list[items.Item]:
+    form = options.pop("form", None) or items.format_of(path, None)
+    return list(items.read(path, form=form, **options))
+
+
+def questions(path: Path | None, **options: Any) -> list[str]:
+    return [item.payload["question"] for item in read(path, **options)]
+
+
+def request_line(**fields: Any) -> str:
+    line = {
+        "custom_id": "r-1",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "m-9", "messages": MESSAGES, "top_p": 0.5},
+    }
+    return json.dumps({**line, **fields})
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "Who am I?\nWho are you?\n"),
+        ("a.text", "Who am I?\nWho are you?"),
+        ("a", "Who am I?\nWho are you?"),
+        ("a.txt", "\ufeffWho am I?\r\nWho are you?\r\n"),
+        ("a.txt", "\n  \nWho am I?\n\r\n\t\nWho are you?\n\n"),
+        ("a.csv", "question\nWho am I?\nWho are you?\n"),
+        ("a.csv", '\ufeffn,prompt\r\n1,"Who am I?"\r\n\r\n2,Who are you?\r\n'),
+        ("a.tsv", "text\tn\nWho am I?\t1\nWho are you?\t2\n"),
+        ("a.jsonl", '{"question": "Who am I?"}\n\n{"prompt": "Who are you?", "n": 1}\n'),
+        ("a.jsonl", '\ufeff{"question": "Who am I?"}\r\n"Who are you?"\r\n'),
+        ("a.ndjson", '{"text": "Who am I?"}\n{"text": "Who are you?"}'),
+    ],
+)
+def test_every_kind_of_file_is_questions(
+    write: Callable[..., Path], name: str, content: str, packed: str
+) -> None:
+    path = write(name + packed, content)
+    found = read(path)
+    assert [item.payload["question"] for item in found] == ["Who am I?", "Who are you?"]
+    assert [item.position for item in found] == [0, 1]
+    assert len({item.key for item in found}) == 2
+
+
+def test_what_is_packed_is_told_by_its_bytes_and_not_by_its_name(
+    write: Callable[..., Path],
+) -> None:
+    assert questions(write("a.txt", gzip.compress(b"Who am I?\n"))) == ["Who am I?"]
+    plain = write("b.txt", "Who am I?\n")
+    assert questions(plain.rename(plain.with_name("b.txt.gz"))) == ["Who am I?"]
+
+
+def test_text_comes_byte_for_byte(write: Callable[..., Path]) -> None:
+    assert questions(write("a.txt", "  Grüße, 世界 🌍\t\u2028\x0b\x85x \\ '\"{a} \n")) == [
+        "  Grüße, 世界 🌍\t\u2028\x0b\x85x \\ '\"{a} "
+    ]
+
+
+def test_a_field_of_csv_may_hold_quotes_commas_and_line_ends(write: Callable[..., Path]) -> None:
+    path = write("a.csv", 'n,question\n1,"Who, ""really"",\r\nam I?\n"\n2,"a\tb"\n')
+    assert questions(path) == ['Who, "really",\r\nam I?\n', "a\tb"]
+
+
+def test_a_field_of_csv_may_be_large(write: Callable[..., Path]) -> None:
+    large = "x" * 300_000
+    assert questions(write("a.csv", f"question\n{large}\n")) == [large]
+
+
+def test_a_column_or_a_template_is_the_question(write: Callable[..., Path]) -> None:
+    path = write("a.csv", "word,lang\nHaus,German\nmaison,French\n")
+    assert questions(path, column="word") == ["Haus", "maison"]
+    template = "{{{word}}} in {lang}: {word}?"
+    assert questions(path, template=template) == [
+        "{Haus} in German: Haus?",
+        "{maison} in French: maison?",
+    ]
+
+
+def test_a_template_takes_any_value_of_an_object(write: Callable[..., Path]) -> None:
+    path = write("a.jsonl", '{"a": "é", "n": 1.5, "l": ["ü", null], "o": {"b": true}}\n')
+    assert questions(path, template="{a} {n} {l} {o}") == ['é 1.5 ["ü", null] {"b": true}']
+
+
+def test_a_template_also_works_on_lines_of_text(write: Callable[..., Path]) -> None:
+    path = write("a.txt", "one\ntwo\n")
+    assert questions(path, template="Say {question}.") == ["Say one.", "Say two."]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("Translate", "{column}"),
+        ("{}", "{column}"),
+        ("Translate {text", "template"),
+        ("Translate text}", "template"),
+    ],
+)
+def test_a_template_that_is_none_is_said_at_once(
+    write: Callable[..., Path], template: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(write("a.csv", "text\nx\n"), template=template)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.csv", "text,x\none,1\ntwo,2\n", 2),
+        ("a.csv", "x,word\n1,one\n\n2\n", 4),
+        ("a.jsonl", '{"word": "one"}\n\n{"text": "two"}\n', 3),
+    ],
+)
+def test_a_missing_column_is_named_with_its_line(
+    write: Callable[..., Path], name: str, content: str, line: int
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(write(name, content), template="Translate {word}")
+    assert f"Line {line}:" in caught.value.what
+    assert "'word'" in caught.value.what
+    assert "--skip-bad" in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("a.jsonl", '{"question": "x"}\n{"question": \n', 2),
+        ("a.jsonl", "[1]\n", 1),
+        ("a.jsonl", "null\n", 1),
+        ("a.jsonl", '{"question": NaN}\n', 1),
+        ("a.jsonl", '{"question": " "}\n', 1),
+        ("a.jsonl", '{"question": null}\n', 1),
+        ("a.jsonl", '{"q": "x"}\n', 1),
+        ("a.jsonl", '{"question": "x", "temperature": 2.1}\n', 1),
+        ("a.jsonl", '{"question": "x", "temperature": "hot"}\n', 1),
+        ("a.jsonl", '{"question": "x", "temperature": 1e400}\n', 1),
+        ("a.jsonl", '{"question": "x", "max_tokens": 0}\n', 1),
+        ("a.jsonl", '{"question": "x", "max_tokens": [1]}\n', 1),
+        ("a.jsonl", '{"question": "x", "max_tokens": 1e400}\n', 1),
+        ("a.jsonl", '{"question": "x", "schema": "no"}\n', 1),
+        ("a.jsonl", '{"question": "x\\u0000"}\n', 1),
+        ("a.jsonl", '{"question": "x\\ud800"}\n', 1),
+        ("a.jsonl", '{"question": "x", "id": "\\u0000"}\n', 1),
+        ("a.jsonl", '{"question": "x", "tags": ["\\u0000"]}\n', 1),
+        ("a.jsonl", "[" * 100_000 + "\n", 1),
+        ("a.txt", "one\ntwo\0\n", 2),
+        ("a.csv", "question\none\ntwo\0\n", 3),
+        ("a.jsonl", request_line(url="/v1/embeddings"), 1),
+        ("a.jsonl", request_line(method="GET"), 1),
+        ("a.jsonl", request_line(body={"model": "m"}), 1),
+        ("a.jsonl", request_line(body={"messages": []}), 1),
+        ("a.jsonl", request_line(body={"messages": MESSAGES[:1]}), 1),
+        ("a.jsonl", request_line(body={"messages": MESSAGES, "stream": True}), 1),
+        ("a.jsonl", request_line(body={"messages": MESSAGES, "temperature": "hot"}), 1),
+        ("a.jsonl", request_line(body={"messages": MESSAGES, "max_tokens": "7"}), 1),
+        (
+            "a.jsonl",
+            request_line(body={"messages": [{"role": "user", "content": [{"text": 1}]}]}),
+            1,
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_asked_is_named(
+    write: Callable[..., Path], name: str, content: str, line: int
+) -> None:
+    path = write(name, content)
+    with pytest.raises(InvalidRequest) as caught:
+        read(path)
+    assert f"Line {line}:" in caught.value.what
+    assert caught.value.todo
+    bad = [item for item in read(path, skip_bad=True) if item.error is not None]
+    assert [item.error for item in bad] == [caught.value.what]
+
+
+def test_bad_lines_are_given_with_their_error_and_the_rest_goes_on(
+    write: Callable[..., Path],
+) -> None:
+    path = write("a.jsonl", '{"question": "one"}\n{"oops\n{"x": "\\u0000"}\n{"question": "two"}\n')
+    found = read(path, skip_bad=True)
+    assert [item.position for item in found] == [0, 1, 2, 3]
+    assert [item.error is None for item in found] == [True, False, False, True]
+    assert found[1].stored()["question"] == '{"oops'
+    assert "Line 2" in found[1].stored()["error"]
+    assert "\0" not in found[2].stored()["question"]
+    assert len({item.key for item in found}) == 4
+
+
+def test_an_object_sets_what_shapes_its_own_answer(write: Callable[..., Path]) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    line = {
+        "id": 7,
+        "question": "Who am I?",
+        "system": "Be brief.",
+        "model": "m-9",
+        "temperature": 0,
+        "max_tokens": 5,
+        "schema": schema,
+        "tags": ["a", "ß"],
+        "other": "ignored",
+    }
+    [item] = read(write("a.jsonl", json.dumps(line)))
+    assert item.key == "7"
+    assert item.payload["system"] == "Be brief."
+    assert item.payload["tags"] == ["a", "ß"]
+    params = item.payload["params"]
+    assert (params["model"], params["temperature"], params["max_tokens"]) == ("m-9", 0.0, 5)
+    assert params["response_format"]["type"] == "json_schema"
+    assert params["response_format"]["json_schema"]["schema"] == schema
+    ask = item.ask(3, model="other", system="Long.", params={"temperature": 1.0, "top_p": 0.5})
+    assert (ask.batch_id, ask.item_key, ask.system) == (3, "7", "Be brief.")
+    assert (ask.model, ask.params["temperature"], ask.params["top_p"]) == ("m-9", 0.0, 0.5)
+
+
+def test_a_column_of_a_table_is_text_and_no_setting(write: Callable[..., Path]) -> None:
+    path = write("a.csv", "model,temperature\nCorolla,35\n")
+    [item] = read(path, template="Does a {model} start at {temperature} degrees?")
+    assert item.payload == {"question": "Does a Corolla start at 35 degrees?"}
+
+
+def test_a_request_line_of_openai_is_asked_as_it_is(write: Callable[..., Path]) -> None:
+    [item] = read(write("a.jsonl", request_line()))
+    assert (item.key, item.payload["question"]) == ("r-1", "Who am I?")
+    assert item.payload["params"] == {"model": "m-9", "messages": MESSAGES, "top_p": 0.5}
+    parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
+    [item] = read(write("b.jsonl", request_line(body=body)))
+    assert item.payload["question"] == "Look:"
+    assert item.payload["params"] == body
+
+
+def test_a_key_comes_from_place_and_content(write: Callable[..., Path]) -> None:
+    first = [item.key for item in read(write("a.txt", "x\nx\ny\n"))]
+    assert len(set(first)) == 3
+    assert [item.key for item in read(write("a.csv", "question\nx\nx\ny\n"))] == first
+    assert [item.key for item in read(write("a.txt", "\nx\n\nx\nz\n"))][:2] == first[:2]
+    assert [item.key for item in read(write("a.txt", "x\nx\nz\n"))][2] != first[2]
+    hot = '{"question": "x", "temperature": 1}\n'
+    assert [item.key for item in read(write("a.jsonl", hot))] != first[:1]
+
+
+@pytest.mark.parametrize("given", ["null", '""'])
+def test_an_empty_id_is_none(write: Callable[..., Path], given: str) -> None:
+    line = '{"question": "x", "id": %s}\n'
+    found = read(write("a.jsonl", line % given * 2))
+    assert len({item.key for item in found} | {""}) == 3
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_what_is_no_utf8_is_an_error_in_one_sentence(
+    write: Callable[..., Path], name: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(write(name, b"question\ncaf\xe9\n"))
+    assert "UTF-8" in str(caught.value)
+
+
+def test_a_packed_file_that_is_cut_or_garbled_is_an_error_in_one_sentence(
+    write: Callable[..., Path],
+) -> None:
+    packed = gzip.compress("".join(f"Question {n}\n" for n in range(5000)).encode())
+    for data in (packed[:-200], packed[:3000] + b"\xff" * 50 + packed[3050:], packed[:-4] + b"xxxx"):
+        path = write("a.txt", data)
+        with pytest.raises(InvalidRequest) as caught:
+            read(path)
+        assert "cannot be read" in caught.value.what
+
+
+def test_an_empty_file_has_no_items(write: Callable[..., Path]) -> None:
+    for name in ("a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"):
+        assert read(write(name, "")) == []
+        assert read(write(name, "\ufeff\n \n")) == []
+
+
+def test_the_format_comes_from_the_name_or_is_said(tmp_path: Path) -> None:
+    assert items.format_of(tmp_path / "a.csv.gz", None) == "csv"
+    assert items.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
+    assert items.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
+    assert items.format_of(None, None) == "txt"
+    with pytest.raises(InvalidRequest) as caught:
+        items.format_of(tmp_path / "a.xlsx", None)
+    assert "--input" in caught.value.todo
+    with pytest.raises(InvalidRequest):
+        items.format_of(tmp_path / "a.txt", "xlsx")
+
+
+def test_a_file_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(InvalidRequest) as caught:
+            read(path, form="txt")
+        assert str(path) in caught.value.what
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input_is_read_packed_or_not(
+    monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(pack(b"Who am I?\n\nAnd you?\n"))))
+    monkeypatch.setattr("sys.stdin", given)
+    assert questions(None) == ["Who am I?", "And you?"]
+
+
+def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    def peak(lines: int) -> int:
+        path = tmp_path / "a.txt"
+        with path.open("w") as file:
+            file.writelines(f"Question {number}, with some more words\n" for number in range(lines))
+        tracemalloc.start()
+        try:
+            for item in items.read(path, form="txt"):
+                assert item.position < lines
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(200_000) < 1.2 * peak(2_000) + 50_000

@@ -31,11 +31,17 @@ def plainly(kind: str, item: Any, context: Any) -> str | bool:  # noqa: ANN401 -
     return False
 
 
+def modelled(_item: object, name: str | None, *_more: object) -> bool:
+    """Whether a difference is for autogenerate to see."""
+    return not schema.is_by_hand(name)
+
+
 OPTIONS: dict[str, Any] = {
     "target_metadata": SQLModel.metadata,
     "render_as_batch": True,  # SQLite cannot alter most of a table in place
     "process_revision_directives": number,
     "render_item": plainly,
+    "include_object": modelled,
 }
 
 

@@ -51,6 +51,7 @@ class Ask:
         params: The model asked for, temperature, token limit and whatever else goes to the
             provider beside the messages.
         follows_id: The record that this one follows up.
+        attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
         uid: Names the question before the database has given it an id; unique for good.
 
     Raises:
@@ -65,6 +66,7 @@ class Ask:
     item_key: str | None = None
     idempotency_key: str | None = None
     tags: list[str] = field(default_factory=list)
+    attachments: list[dict[str, Any]] = field(default_factory=list)
     uid: str = field(default_factory=lambda: uuid4().hex)
     created_at: datetime = field(default_factory=now)
 
@@ -76,6 +78,7 @@ class Ask:
         for name, value in self.params.items():
             refuse_unstorable([name, value], f"the {name.replace('_', ' ')}")
         refuse_unstorable(self.tags, "a tag")
+        refuse_unstorable(self.attachments, "an attachment's name")
         temperature = self.params.get("temperature")
         if temperature is not None and not 0 <= temperature <= 2:  # noqa: PLR2004 - the API's range
             raise InvalidRequest(
@@ -139,7 +142,7 @@ FIELDS = (
     *("answered_at", "latency_ms", "first_token_ms"),
     *("model", "provider_response_id", "finish_reason", "system", "params"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
-    *("follows_id", "batch_id", "item_key", "idempotency_key", "tags", "uid"),
+    *("follows_id", "batch_id", "item_key", "idempotency_key", "tags", "uid", "attachments"),
 )
 """The fields of a record, in the order in which every output has them."""
 

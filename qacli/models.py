@@ -96,6 +96,10 @@ class QuestionAnswer(SQLModel, table=True):
     idempotency_key: str | None = Field(default=None, sa_type=sa.Text)
     tags: list[str] = Field(default_factory=list, sa_type=DOCUMENT, nullable=False)
     uid: str = Field(sa_type=sa.String(32))
+    attachments: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_column=sa.Column(DOCUMENT, nullable=False, server_default=sa.text("'[]'")),
+    )
 
     def document(self) -> dict[str, Any]:
         """The record as JSON has it; see `qacli.exchange.document`."""

@@ -5,15 +5,15 @@ the outcome noted, kept in the database, and only then dropped from the outbox. 
 in between, the next command finds either the record or the note.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from qacli.errors import DatabaseError, Interrupted, QaError, RecordRefused
-from qacli.exchange import Ask, Outcome, Status
+from qacli.errors import DatabaseError, Interrupted, InvalidRequest, QaError, RecordRefused
+from qacli.exchange import Ask, Outcome, Status, Turn
 from qacli.outbox import Journal, Outbox
-from qacli.prices import Prices
+from qacli.prices import Prices, estimated_tokens
 
 if TYPE_CHECKING:
     from qacli.provider import Provider, Reply
@@ -37,7 +37,14 @@ class Asking:
     store: Callable[[], "Store"]
     prices: Prices = field(default_factory=Prices)
 
-    def ask(self, ask: Ask, *, reserve: bool = False, whole_answer: bool = False) -> "Exchange":
+    def ask(
+        self,
+        ask: Ask,
+        *,
+        reserve: bool = False,
+        whole_answer: bool = False,
+        turns: Sequence[Turn] = (),
+    ) -> "Exchange":
         """An exchange to be entered and read; see there.
 
         Args:
@@ -45,8 +52,9 @@ class Asking:
             reserve: Keep a record in the state `asking` first, so that it has an id at once; then
                 a database that is down is an error before anything is asked.
             whole_answer: Ask for the answer in one piece instead of a stream.
+            turns: What it follows up, as `turns_before` finds it.
         """
-        return Exchange(self, ask, reserve=reserve, whole_answer=whole_answer)
+        return Exchange(self, ask, reserve=reserve, whole_answer=whole_answer, turns=turns)
 
 
 class Exchange:
@@ -62,7 +70,9 @@ class Exchange:
         undelivered: Why the database has not got it yet; it waits in the outbox then.
     """
 
-    def __init__(self, asking: Asking, ask: Ask, *, reserve: bool, whole_answer: bool) -> None:
+    def __init__(
+        self, asking: Asking, ask: Ask, *, reserve: bool, whole_answer: bool, turns: Sequence[Turn]
+    ) -> None:
         self.ask = ask
         self.outcome = Outcome()
         self.record_id: int | None = None
@@ -70,6 +80,7 @@ class Exchange:
         self._asking = asking
         self._reserve = reserve
         self._whole_answer = whole_answer
+        self._turns = turns
         self._journal: Journal | None = None
         self._reply: Reply | None = None
         self._texts: Generator[str, None, None] | None = None
@@ -92,7 +103,11 @@ class Exchange:
 
         self._reply = Reply()
         self._texts = self._provider.stream(
-            self.ask, self._reply, whole_answer=self._whole_answer, on_arrival=self._keep_text
+            self.ask,
+            self._reply,
+            whole_answer=self._whole_answer,
+            turns=self._turns,
+            on_arrival=self._keep_text,
         )
         return self._texts
 
@@ -152,6 +167,33 @@ class Exchange:
         else:
             outcome.status = Status.FAILED
             outcome.error = f"unexpected: {type(error).__name__}"
+
+
+def turns_before(store: "Store", follows_id: int, budget: int) -> tuple[list[Turn], int]:
+    """What a follow-up of a record goes on from, and how many older turns had no room.
+
+    Args:
+        store: The history.
+        follows_id: The record.
+        budget: About how many tokens the turns may take together; the oldest are left out first.
+
+    Raises:
+        NotFound: There is no such record.
+        InvalidRequest: It has no answer to go on from.
+    """
+    thread = store.thread(follows_id)
+    if thread[-1].answer is None:
+        raise InvalidRequest(
+            f"Record {follows_id} has no answer to go on from.", "Follow up another."
+        )
+    turns: list[Turn] = []
+    left = budget
+    for record in reversed(thread):
+        left -= estimated_tokens(record.question + (record.answer or ""))
+        if left < 0 and turns:
+            break
+        turns.append(Turn(record.question, record.answer or ""))
+    return turns[::-1], len(thread) - len(turns)
 
 
 def deliver(outbox: Outbox, store: "Store") -> int:

@@ -122,6 +122,12 @@ class Settings:
         "Where the history and the outbox live; without it the platform's data directory.",
         _path,
     )
+    context_tokens: int = _setting(
+        "QA_CONTEXT_TOKENS",
+        "About how many tokens of earlier turns a follow-up takes along.",
+        _at_least_one,
+        default=8000,
+    )
     timeout: float = _setting(
         "QA_TIMEOUT", "Seconds for one answer, everything included.", _seconds, default=600.0
     )

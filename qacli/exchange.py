@@ -104,6 +104,7 @@ def compose(  # noqa: PLR0913 - what a face has read, by name
     temperature: float | None = None,
     max_tokens: int | None = None,
     tags: Sequence[str] = (),
+    follows_id: int | None = None,
 ) -> Ask:
     """The question from what a face has read; None is what nobody said.
 
@@ -116,7 +117,16 @@ def compose(  # noqa: PLR0913 - what a face has read, by name
         system=system or None,
         params={name: value for name, value in params.items() if value is not None},
         tags=list(tags),
+        follows_id=follows_id,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer that a follow-up goes on from."""
+
+    question: str
+    answer: str
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,7 @@ PACKAGE = Path(qacli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "exchange", "models", "config", "prices"},
+    {"errors", "exchange", "models", "config", "prices", "times"},
     {"store", "outbox", "provider", "schema", "local", "endpoint"},
     {"asking", "batch"},
     {"cli", "web"},

@@ -16,7 +16,11 @@ depends_on = None
 
 DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
 TABLE, SEARCH = "question_answer", "question_answer_search"
-TEXT = "left(question, 100000) || ' ' || left(coalesce(answer, ''), 100000)"
+# Words alone: PostgreSQL's parser would keep an address or a URL together.
+TEXT = (
+    "regexp_replace(left(question, 100000) || ' ' || left(coalesce(answer, ''), 100000), "
+    "'\\W+', ' ', 'g')"
+)
 
 
 def upgrade() -> None:

@@ -9,7 +9,7 @@ from qacli.cli.options import AsJson, Quiet, Verbose
 from qacli.cli.terminal import Terminal, ended_by_signals, safe
 from qacli.config import Settings, load_settings
 from qacli.errors import InvalidRequest, QaError
-from qacli.exchange import Ask, compose, document
+from qacli.exchange import Ask, Turn, compose, document
 
 if TYPE_CHECKING:
     from qacli.asking import Asking, Exchange
@@ -21,6 +21,7 @@ EPILOG = (
     '  qa ask "Who am I?"\n'
     '  git diff | qa ask "Review this"\n'
     '  qa ask --model gpt-5-mini --system "Answer in one word." "Capital of France?"\n'
+    '  qa ask -c "And in winter?"\n'
     "  qa ask - < question.txt\n"
     '  qa ask --json "Who am I?" | jq .answer'
 )
@@ -46,6 +47,13 @@ def ask(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
     ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Follow up the last record.")
+    ] = False,
+    follow: Annotated[
+        int | None, typer.Option("--follow", metavar="ID", help="Follow up this record.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for the record.")] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0 to 2; lower is more predictable.")
@@ -75,15 +83,19 @@ def ask(  # noqa: PLR0913 - one parameter an option
     settings = load_settings().given({"timeout": timeout, "retries": retries})
     with ended_by_signals(), ExitStack() as stack:
         endpoint = started_endpoint(settings, model, terminal, stack)
+        earlier = _last(settings, terminal) if go_on else follow
+        turns = _turns(earlier, settings, terminal) if earlier is not None else []
         asked = compose(
             question,
             model=endpoint.model,
             system=settings.system if system is None else system,
             temperature=temperature,
             max_tokens=max_tokens,
+            tags=tag or (),
+            follows_id=earlier,
         )
         asking = _asking(endpoint, settings, terminal, stack, save=not no_save)
-        exchange = asking.ask(asked, whole_answer=no_stream)
+        exchange = asking.ask(asked, whole_answer=no_stream, turns=turns)
         try:
             with exchange:
                 _show(exchange, terminal, raw=raw, as_json=as_json)
@@ -96,6 +108,27 @@ def ask(  # noqa: PLR0913 - one parameter an option
             terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
         _tell_outcome(exchange, terminal)
     return terminal.finish(0)
+
+
+def _last(settings: Settings, terminal: Terminal) -> int | None:
+    from qacli.cli.history import open_history
+
+    return open_history(settings, terminal).last().id
+
+
+def _turns(follows_id: int, settings: Settings, terminal: Terminal) -> list[Turn]:
+    """What the question follows up, as far as there is room for it."""
+    from qacli.asking import turns_before
+    from qacli.cli.history import counted, open_history
+
+    store = open_history(settings, terminal)
+    turns, left_out = turns_before(store, follows_id, settings.context_tokens)
+    if left_out:
+        terminal.warn(
+            f"The {counted(left_out, 'oldest turn')} of the thread had no room; "
+            "QA_CONTEXT_TOKENS allows more."
+        )
+    return turns
 
 
 def read_question(words: list[str], terminal: Terminal) -> str:

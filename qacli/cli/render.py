@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from qacli.cli.listing import Format
 from qacli.cli.terminal import Terminal, safe
-from qacli.exchange import FIELDS
+from qacli.exchange import FIELDS, now
+from qacli.times import ago
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from qacli.models import QuestionAnswer
 
 FRAMES_PER_SECOND = 12
+NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
+NOTHING_FITS = "Nothing fits."
 PREVIEW = 200
+CONTEXT = 20
+"""Characters that are shown before what a search has found."""
 
 
 def one_line(text: str, length: int = PREVIEW) -> str:
@@ -26,10 +31,25 @@ def one_line(text: str, length: int = PREVIEW) -> str:
     return start if len(start) <= length else start[: length - 1] + "…"
 
 
-def print_records(records: Iterator["QuestionAnswer"], output: Format, terminal: Terminal) -> None:
-    """Print records as they come; nothing is held back but one page of a table."""
+def print_records(
+    records: Iterator["QuestionAnswer"],
+    output: Format,
+    terminal: Terminal,
+    search: str | None = None,
+    *,
+    narrowed: bool = False,
+) -> None:
+    """Print records as they come; nothing is held back but one page of a table.
+
+    Args:
+        records: What to print.
+        output: How.
+        terminal: Where.
+        search: What was searched for: a table shows where it is found.
+        narrowed: Whether there may be records that were not chosen.
+    """
     if output is Format.TABLE:
-        _print_table(records, terminal)
+        _print_table(records, terminal, search, narrowed=narrowed)
     elif output is Format.JSON:
         _print_array(records, terminal)
     elif output is Format.JSONL:
@@ -53,7 +73,9 @@ def _print_array(records: Iterator["QuestionAnswer"], terminal: Terminal) -> Non
     terminal.line("]" if before != "[" else "[]")
 
 
-def _print_table(records: Iterator["QuestionAnswer"], terminal: Terminal) -> None:
+def _print_table(
+    records: Iterator["QuestionAnswer"], terminal: Terminal, search: str | None, *, narrowed: bool
+) -> None:
     """Aligned to the width on a terminal; elsewhere a line of tab-separated fields a record."""
     if not terminal.interactive:
         for record in records:
@@ -63,29 +85,45 @@ def _print_table(records: Iterator["QuestionAnswer"], terminal: Terminal) -> Non
         return
     from shutil import get_terminal_size
 
+    clock = now()
     rows = [
         (
             str(record.id),
-            f"{record.created_at.astimezone():%Y-%m-%d %H:%M}",
-            one_line(record.question),
-            one_line(record.answer or record.error or "", PREVIEW * 2)
-            if record.status == "answered"
-            else f"({record.status.value}) {one_line(record.answer or record.error or '')}",
+            ago(record.created_at, clock),
+            one_line(_around(record.question, search)),
+            _answer_cell(record, search),
         )
         for record in records
     ]
     if not rows:
-        terminal.note('Nothing has been asked yet. Ask something: qa ask "Who am I?"')
+        terminal.note(NOTHING_FITS if narrowed else NOTHING_YET)
         return
     rows.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
     width = get_terminal_size().columns
-    fixed = max(len(row[0]) for row in rows), 16
+    fixed = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
     left = max(width - sum(fixed) - 6, 20)
     question = min(max(_cells(row[2]) for row in rows), left * 2 // 5)
     widths = (*fixed, question, max(left - question, 8))
     for row in rows:
         cells = (_fit(text, cells) for text, cells in zip(row, widths, strict=True))
         terminal.line("  ".join(cells).rstrip())
+
+
+def _answer_cell(record: "QuestionAnswer", search: str | None) -> str:
+    answer = one_line(_around(record.answer or record.error or "", search), PREVIEW * 2)
+    return answer if record.status == "answered" else f"({record.status.value}) {answer}"
+
+
+def _around(text: str, search: str | None) -> str:
+    """The text from a little before the first term of the search that is in it."""
+    if search is None:
+        return text
+    from qacli.store.filters import terms
+
+    folded = text.casefold()
+    places = [folded.find(term.text.casefold()) for term in terms(search)]
+    first = min((place for place in places if place >= 0), default=0)
+    return text if first < CONTEXT * 2 else f"…{text[first - CONTEXT :]}"
 
 
 def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:

@@ -1,5 +1,6 @@
 """`qa show`: one record."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -15,14 +16,19 @@ EPILOG = "\b\nExamples:\n  qa show last\n  qa show 12 --json\n  qa show last --f
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(show)
+    # -2 is a record, and no option.
+    app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})(show)
 
 
 def show(
     which: Annotated[
-        str, typer.Argument(metavar="ID|last", help="The record's id, or the newest.")
+        str,
+        typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it."),
     ],
     *,
+    thread: Annotated[
+        bool, typer.Option("--thread", help="All that it follows up, too, the oldest first.")
+    ] = False,
     field: Annotated[
         str | None, typer.Option(help="Print this field alone.", metavar="FIELD")
     ] = None,
@@ -32,7 +38,7 @@ def show(
     from qacli.cli.history import open_history
 
     terminal = Terminal.of_process()
-    if which != "last" and not (which.isascii() and which.isdigit()):
+    if which != "last" and not re.fullmatch(r"-?[0-9]{1,30}", which):
         raise InvalidRequest(
             f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
         )
@@ -41,7 +47,8 @@ def show(
             f"A record has no field {field!r}.", f"The fields are {', '.join(FIELDS)}."
         )
     store = open_history(load_settings(), terminal)
-    record = store.last() if which == "last" else store.get(int(which))
+    number = -1 if which == "last" else int(which)
+    record = store.get(number) if number >= 0 else store.last(-number)
     fields = record.document()
     if field is not None:
         value = fields[field]
@@ -49,6 +56,17 @@ def show(
             terminal.json(value)
         else:
             terminal.line(value)
+    elif thread:
+        from qacli.cli.render import show_record
+
+        records = store.thread(record.id or 0)
+        if as_json:
+            terminal.json([each.document() for each in records])
+            return
+        for number, each in enumerate(records):
+            if number:
+                terminal.line("")
+            show_record(each, terminal)
     elif as_json:
         terminal.json(fields)
     else:

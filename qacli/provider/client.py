@@ -1,7 +1,7 @@
 """Asking Chat Completions, over the openai package."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import random
 from types import TracebackType
@@ -13,7 +13,7 @@ import openai
 from qacli.config import OPENAI_BASE_URL, Settings
 from qacli.endpoint import Endpoint
 from qacli.errors import ProviderError
-from qacli.exchange import Ask
+from qacli.exchange import Ask, Turn
 from qacli.provider.failures import Failures
 from qacli.provider.reply import ErrorInAnswer, Reply
 
@@ -101,6 +101,7 @@ class AsyncProvider:
         *,
         on_text: Callable[[str], None],
         whole_answer: bool = False,
+        turns: Sequence[Turn] = (),
     ) -> None:
         """Ask, and ask again where that may help and nothing has arrived yet.
 
@@ -109,6 +110,7 @@ class AsyncProvider:
             reply: Filled in on the way, so that a cut answer leaves what had arrived.
             on_text: Told each piece of text as it arrives.
             whole_answer: Ask for the answer in one piece instead of a stream.
+            turns: What the question follows up, the oldest first.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -119,7 +121,14 @@ class AsyncProvider:
         while True:
             attempt += 1
             try:
-                await self.attempt(ask, reply, deadline, on_text=on_text, whole_answer=whole_answer)
+                await self.attempt(
+                    ask,
+                    reply,
+                    deadline,
+                    on_text=on_text,
+                    whole_answer=whole_answer,
+                    turns=turns,
+                )
             except ProviderError as error:
                 delay = backoff(attempt, error.retry_after)
                 if (
@@ -134,7 +143,7 @@ class AsyncProvider:
             else:
                 return
 
-    async def attempt(
+    async def attempt(  # noqa: PLR0913 - what an attempt is, by name
         self,
         ask: Ask,
         reply: Reply,
@@ -142,6 +151,7 @@ class AsyncProvider:
         *,
         on_text: Callable[[str], None] = lambda _text: None,
         whole_answer: bool = True,
+        turns: Sequence[Turn] = (),
     ) -> None:
         """Ask once.
 
@@ -151,17 +161,19 @@ class AsyncProvider:
             deadline: When the answer must be complete, as the event loop tells the time.
             on_text: Told each piece of text as it arrives.
             whole_answer: Ask for the answer in one piece instead of a stream.
+            turns: What the question follows up, the oldest first.
 
         Raises:
             ProviderError: There is no usable answer.
         """
         reply.forget()
+        body = body_of(ask, turns, official=self.endpoint.base_url == OPENAI_BASE_URL)
         try:
             async with asyncio.timeout_at(deadline):
                 if whole_answer:
-                    await self._whole(ask, reply, on_text)
+                    await self._whole(body, reply, on_text)
                 else:
-                    await self._streamed(ask, reply, on_text)
+                    await self._streamed(body, reply, on_text)
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
             raise (self._failures.late() if late else self._failures.silent()) from error
@@ -171,12 +183,14 @@ class AsyncProvider:
             raise self._failures.explained(error) from error
         reply.complete()
 
-    async def _whole(self, ask: Ask, reply: Reply, on_text: Callable[[str], None]) -> None:
+    async def _whole(
+        self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
+    ) -> None:
         async with asyncio.timeout(self._settings.first_token_timeout):
             response = await self._client.post(
                 PATH,
                 cast_to=httpx2.Response,
-                body={**self._body(ask), "stream": False},
+                body={**body, "stream": False},
                 options=self._options(),
             )
             await response.aread()
@@ -184,14 +198,16 @@ class AsyncProvider:
         self._read_json(response, reply, on_text)
         reply.refuse_blank()
 
-    async def _streamed(self, ask: Ask, reply: Reply, on_text: Callable[[str], None]) -> None:
+    async def _streamed(
+        self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
+    ) -> None:
         silence = self._settings.first_token_timeout
         async with asyncio.timeout(silence):
             stream = await self._client.post(
                 PATH,
                 cast_to=object,
                 body={
-                    **self._body(ask),
+                    **body,
                     "stream": True,
                     "stream_options": {"include_usage": True},
                 },
@@ -244,9 +260,6 @@ class AsyncProvider:
         if text := reply.read(response.json()):
             on_text(text)
 
-    def _body(self, ask: Ask) -> dict[str, Any]:
-        return body_of(ask, official=self.endpoint.base_url == OPENAI_BASE_URL)
-
     def _options(self) -> Any:  # noqa: ANN401 - the package's own type of options is not public
         # The package insists on a key; an endpoint that needs none is not sent one.
         return {} if self.endpoint.key else {"headers": {"Authorization": openai.omit}}
@@ -259,17 +272,20 @@ def backoff(attempt: int, retry_after: float | None) -> float:
     return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
 
 
-def body_of(ask: Ask, *, official: bool) -> dict[str, Any]:
+def body_of(ask: Ask, turns: Sequence[Turn] = (), *, official: bool) -> dict[str, Any]:
     """The request for a question.
 
     Args:
         ask: The question; where its params hold `messages`, those are sent as they are.
+        turns: What it follows up, the oldest first.
         official: Whether it goes to OpenAI itself, whose newer models refuse `max_tokens`, the
             only name for it that others know.
     """
-    messages = [{"role": "user", "content": ask.question}]
-    if ask.system:
-        messages.insert(0, {"role": "system", "content": ask.system})
+    messages = [{"role": "system", "content": ask.system}] if ask.system else []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn.question})
+        messages.append({"role": "assistant", "content": turn.answer})
+    messages.append({"role": "user", "content": ask.question})
     body: dict[str, Any] = {"messages": messages, **ask.params}
     if official and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")

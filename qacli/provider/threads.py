@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
 
 from qacli.config import Settings
 from qacli.endpoint import Endpoint
-from qacli.exchange import Ask
+from qacli.exchange import Ask, Turn
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.reply import Reply
 
@@ -33,6 +33,7 @@ class Provider:
         reply: Reply,
         *,
         whole_answer: bool = False,
+        turns: Sequence[Turn] = (),
         on_arrival: Callable[[str], None] = lambda _text: None,
     ) -> Generator[str, None, None]:
         """Ask, and give the text as it arrives.
@@ -44,6 +45,7 @@ class Provider:
             ask: The question.
             reply: Filled in on the way, so that a cut answer leaves what had arrived.
             whole_answer: Ask for the answer in one piece instead of a stream.
+            turns: What the question follows up, the oldest first.
             on_arrival: Told each piece at once, from another thread.
 
         Raises:
@@ -57,7 +59,9 @@ class Provider:
 
         async def run() -> None:
             try:
-                await self._provider.ask(ask, reply, on_text=take, whole_answer=whole_answer)
+                await self._provider.ask(
+                    ask, reply, on_text=take, whole_answer=whole_answer, turns=turns
+                )
             finally:
                 arrived.put(None)
 

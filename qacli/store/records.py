@@ -12,6 +12,7 @@ from qacli.errors import DatabaseError, NotFound
 from qacli.exchange import FIELDS, MAX_ID, Ask, ItemState, Outcome, Status, fields_of, values_of
 from qacli.models import BatchItem, QuestionAnswer
 from qacli.store.database import Database
+from qacli.store.filters import RANKED, Filter, match_of, rank, terms
 
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
@@ -21,8 +22,10 @@ ITEM_STATES = {
     Status.ASKING: ItemState.WAITING,
 }
 
+EVERYTHING = Filter()
 record_ids = col(QuestionAnswer.id)
 PAGE = 1000
+LONGEST_THREAD = 1000
 
 
 class Store(Database):
@@ -106,16 +109,34 @@ class Store(Database):
                 return record
         raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
 
-    def last(self) -> QuestionAnswer:
-        """The newest record.
+    def last(self, number: int = 1) -> QuestionAnswer:
+        """The newest record, or the one that was the newest so many records ago.
 
         Raises:
-            NotFound: There is none yet.
+            NotFound: There are not so many yet.
         """
-        newest = self.page(limit=1, newest_first=True)
-        if not newest:
-            raise NotFound("There is no record yet.", 'Ask something: qa ask "Who am I?"')
-        return newest[0]
+        query = select(QuestionAnswer).order_by(record_ids.desc())
+        with self.session() as session:
+            record = session.exec(query.offset(min(number, MAX_ID) - 1).limit(1)).first()
+        if record is None:
+            found = "There is no record" if number == 1 else f"There are not {number} records"
+            raise NotFound(f"{found} yet.", 'Ask something: qa ask "Who am I?"')
+        return record
+
+    def thread(self, record_id: int) -> list[QuestionAnswer]:
+        """The record and all that it follows up, the oldest first; what was removed ends it.
+
+        Raises:
+            NotFound: There is none with that id.
+        """
+        found = [self.get(record_id)]
+        while (earlier := found[-1].follows_id) is not None and len(found) < LONGEST_THREAD:
+            with self.session() as session:
+                record = session.get(QuestionAnswer, earlier)
+            if record is None:
+                break
+            found.append(record)
+        return found[::-1]
 
     def page(
         self,
@@ -124,6 +145,7 @@ class Store(Database):
         after: int | None = None,
         before: int | None = None,
         newest_first: bool = False,
+        only: Filter = EVERYTHING,
     ) -> list[QuestionAnswer]:
         """Records in the order of their ids, by keyset: as quick at the end as at the start.
 
@@ -132,23 +154,52 @@ class Store(Database):
             after: Only ids above this one.
             before: Only ids below this one.
             newest_first: From the newest id down, instead of from the oldest up.
+            only: Which records.
         """
         query = select(QuestionAnswer).limit(min(limit, MAX_ID))
         if after is not None:
             query = query.where(max(min(after, MAX_ID), -1) < record_ids)
         if before is not None:
             query = query.where(max(min(before, MAX_ID), -1) > record_ids)
+        query = query.where(*only.conditions(sqlite=self.sqlite))
         query = query.order_by(record_ids.desc() if newest_first else record_ids)
         with self.session() as session:
             return list(session.exec(query))
 
+    def search(self, only: Filter, limit: int) -> list[QuestionAnswer]:
+        """The records that fit a search best, the best first; among the newest that fit at all."""
+        newest = (
+            sa.select(record_ids)
+            .where(*only.conditions(sqlite=self.sqlite))
+            .order_by(record_ids.desc())
+            .limit(RANKED)
+        )
+        query = select(QuestionAnswer).where(record_ids.in_(newest)).limit(min(limit, MAX_ID))
+        fit = rank(only.search or "", sqlite=self.sqlite)
+        if fit is not None:
+            if self.sqlite:
+                wanted = [term for term in terms(only.search or "") if term.is_indexed]
+                index = sa.text(
+                    "question_answer_search.rowid = question_answer.id "
+                    "AND question_answer_search MATCH :fits"
+                ).bindparams(fits=match_of(wanted))
+                query = query.join(sa.table("question_answer_search"), index)
+            query = query.order_by(fit)
+        with self.session() as session:
+            return list(session.exec(query.order_by(record_ids.desc())))
+
     def walk(
-        self, *, after: int | None = None, before: int | None = None, limit: int | None = None
+        self,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+        only: Filter = EVERYTHING,
     ) -> Iterator[QuestionAnswer]:
         """Records from the oldest up, however many, a page at a time in memory."""
         last, left = after, MAX_ID if limit is None else limit
         while left > 0:
-            page = self.page(limit=min(left, PAGE), after=last, before=before)
+            page = self.page(limit=min(left, PAGE), after=last, before=before, only=only)
             yield from page
             if len(page) < PAGE:
                 return

@@ -5,7 +5,8 @@ from typing import Any
 from flask import Blueprint, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from qacli.exchange import compose, document
+from qacli.asking import turns_before
+from qacli.exchange import Turn, compose, document
 from qacli.web import service
 from qacli.web.schemas import AskBody
 
@@ -36,8 +37,12 @@ def ask() -> dict[str, Any]:
         temperature=body.temperature,
         max_tokens=body.max_tokens,
         tags=body.tags,
+        follows_id=body.follows_id,
     )
-    with current.place(), current.asking.ask(asked, reserve=True) as exchange:
+    turns: list[Turn] = []
+    if body.follows_id is not None:
+        turns, _ = turns_before(current.store, body.follows_id, current.context_tokens)
+    with current.place(), current.asking.ask(asked, reserve=True, turns=turns) as exchange:
         for _ in exchange:
             pass
     return document(asked, exchange.outcome, exchange.record_id)

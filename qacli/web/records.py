@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
+from qacli.store.filters import Filter
 from qacli.web import service
 from qacli.web.schemas import QasQuery
 
@@ -35,10 +36,19 @@ def page() -> Response:
         after=query.after,
         before=query.before,
         newest_first=newest_first,
+        only=Filter(
+            search=query.q,
+            model=query.model,
+            status=query.status,
+            tag=query.tag,
+            since=query.since,
+            until=query.until,
+        ),
     )
     response = jsonify([item.document() for item in records[: query.limit]])
     if len(records) > query.limit:
         edge = {"before" if newest_first else "after": records[query.limit - 1].id}
-        following = {**query.model_dump(exclude_none=True, exclude_defaults=True), **edge}
+        asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        following = {**asked, **edge}
         response.headers["Link"] = f'<{request.path}?{urlencode(following)}>; rel="next"'
     return response

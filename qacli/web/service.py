@@ -26,6 +26,7 @@ class Service:
 
     Attributes:
         system: The system prompt of a question that brings none.
+        context_tokens: How much of a thread a follow-up takes along.
         store: The history. It is not opened yet: a server outlives a database that is away.
         asking: The use case.
     """
@@ -33,6 +34,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.system = settings.system
+        self.context_tokens = settings.context_tokens
         self.store = Store(settings.database, connections=CONNECTIONS)
         self.outbox = Outbox(settings.outbox_path)
         self.asking = Asking(

@@ -1,0 +1,192 @@
+"""Which records: search in plain words, and filters that combine.
+
+Any text is a search. Its words, and its "quoted phrases", are looked up in the full-text index of
+the database, stems included. What such an index cannot see (`c++`, an emoji, a part of a text
+that has no spaces between words, as Chinese) is looked for in the texts themselves.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from qacli.exchange import storable
+from qacli.models import QuestionAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
+
+MARKS = "?!.,;:()[]{}'\u2018\u2019\u201c\u201d\u2026"
+"""What stands around a word and is not meant."""
+
+RANKED = 1000
+"""How many of the newest matches are ranked: a common word must not make a search slow."""
+
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
+    "\U00020000-\U0003ffff]"
+)
+"""Scripts that put no spaces between words: an index of words holds whole sentences of them."""
+
+# The expression that the index in migrations/versions/0003_search.py is made of.
+POSTGRES_TEXT = (
+    "regexp_replace(left(question, 100000) || ' ' || left(coalesce(answer, ''), 100000), "
+    "'\\W+', ' ', 'g')"
+)
+POSTGRES_VECTOR = (
+    f"(to_tsvector('simple', {POSTGRES_TEXT}) || to_tsvector('english', {POSTGRES_TEXT}))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which records; what is None does not matter.
+
+    Attributes:
+        search: Plain words and "quoted phrases"; all of them must be there.
+        since: Asked then or later.
+        until: Asked before then.
+        model: The model that answered, or its name without a date.
+        status: As it is in the record.
+        tag: One of the record's tags.
+        system: A part of the system prompt.
+        follows_id: The record that it follows up.
+        min_cost: US dollars that it cost at least.
+        batch_id: The batch that it came from.
+    """
+
+    search: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    model: str | None = None
+    status: str | None = None
+    tag: str | None = None
+    system: str | None = None
+    follows_id: int | None = None
+    min_cost: float | None = None
+    batch_id: int | None = None
+
+    def conditions(self, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
+        """What a record must fulfil."""
+        column = RECORDS.c
+        plain: tuple[tuple[object, Callable[[Any], Any]], ...] = (
+            (self.since, column.created_at.__ge__),
+            (self.until, column.created_at.__lt__),
+            (self.model, _answered_by),
+            (self.status, column.status.__eq__),
+            (self.tag, partial(_has_tag, sqlite=sqlite)),
+            (self.system, partial(column.system.contains, autoescape=True)),
+            (self.follows_id, column.follows_id.__eq__),
+            (self.min_cost, column.cost_usd.__ge__),
+            (self.batch_id, column.batch_id.__eq__),
+        )
+        found = [condition(value) for value, condition in plain if value is not None]
+        return found + (_search(self.search, sqlite=sqlite) if self.search is not None else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word or a phrase that must be there."""
+
+    text: str
+
+    @property
+    def words(self) -> str:
+        """What of it an index of words can see."""
+        return " ".join(re.findall(r"\w+", self.text))
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the index finds it."""
+        return bool(self.words) and not UNSPACED.search(self.text)
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it must be looked for as it is written: the index sees only a part of it."""
+        return not self.is_indexed or bool(re.search(r"[^\w\s'\u2019.,;:!?()\"-]", self.text))
+
+
+def terms(search: str) -> list[Term]:
+    """The terms of a search: quoted phrases as they are, words without the marks around them."""
+    found: list[str] = []
+    for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', storable(search)):
+        text = phrase.strip() if phrase else word.strip(MARKS) or word
+        if text:
+            found.append(text)
+    return [Term(text) for text in found]
+
+
+def _search(search: str, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
+    wanted = terms(search)
+    indexed = [term for term in wanted if term.is_indexed]
+    conditions: list[sa.ColumnElement[bool]] = []
+    if indexed:
+        conditions.append(_in_index(indexed, sqlite=sqlite))
+    conditions += [_literally(term.text) for term in wanted if term.is_literal]
+    return conditions
+
+
+def match_of(wanted: list[Term]) -> str:
+    """The terms for SQLite's index: each a quoted phrase, so that nothing in it is an operator."""
+    return " AND ".join('"' + term.words + '"' for term in wanted)
+
+
+def query_of(term: Term) -> sa.ColumnElement[Any]:
+    """The term for PostgreSQL's index: as it is written, or as its stem."""
+    written = sa.func.phraseto_tsquery(sa.text("'simple'"), term.words)
+    stem = sa.func.phraseto_tsquery(sa.text("'english'"), term.words)
+    return written.op("||")(stem)
+
+
+def _in_index(wanted: list[Term], *, sqlite: bool) -> sa.ColumnElement[bool]:
+    if sqlite:
+        found = sa.text(
+            "SELECT rowid FROM question_answer_search WHERE question_answer_search MATCH :match"
+        )
+        chosen: sa.ColumnElement[bool] = RECORDS.c.id.in_(found.bindparams(match=match_of(wanted)))
+        return chosen
+    vector: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_VECTOR)
+    return sa.and_(*(vector.op("@@", is_comparison=True)(query_of(term)) for term in wanted))
+
+
+def rank(search: str, *, sqlite: bool) -> sa.ColumnElement[Any] | None:
+    """How well a record fits, the best the lowest; None where the index cannot tell.
+
+    On SQLite it is only known in a query that reads `question_answer_search`.
+    """
+    wanted = [term for term in terms(search) if term.is_indexed]
+    if not wanted:
+        return None
+    if sqlite:
+        return sa.literal_column("bm25(question_answer_search, 2.0, 1.0)")
+    vector: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_VECTOR)
+    query = query_of(wanted[0])
+    for term in wanted[1:]:
+        query = query.op("||")(query_of(term))
+    return -sa.func.ts_rank(vector, query)
+
+
+def _answered_by(model: str) -> sa.ColumnElement[bool]:
+    dated = RECORDS.c.model.startswith(f"{model}-20", autoescape=True)
+    return sa.or_(RECORDS.c.model == model, dated)
+
+
+def _literally(text: str) -> sa.ColumnElement[bool]:
+    return sa.or_(
+        RECORDS.c.question.icontains(text, autoescape=True),
+        RECORDS.c.answer.icontains(text, autoescape=True),
+    )
+
+
+def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
+    if sqlite:
+        each = sa.func.json_each(RECORDS.c.tags).table_valued("value")
+        return sa.exists(sa.select(each.c.value).where(each.c.value == tag))
+    tagged: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
+    return tagged

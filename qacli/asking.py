@@ -6,12 +6,21 @@ in between, the next command finds either the record or the note.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
-from qacli.errors import DatabaseError, Interrupted, InvalidRequest, QaError, RecordRefused
-from qacli.exchange import Ask, Outcome, Status, Turn
+from qacli.attachments import mentioned
+from qacli.errors import (
+    BrokenAnswer,
+    DatabaseError,
+    Interrupted,
+    InvalidRequest,
+    QaError,
+    RecordRefused,
+)
+from qacli.exchange import Ask, Outcome, Part, Status, Turn, now
 from qacli.outbox import Journal, Outbox
 from qacli.prices import Prices, estimated_tokens
 
@@ -37,13 +46,15 @@ class Asking:
     store: Callable[[], "Store"]
     prices: Prices = field(default_factory=Prices)
 
-    def ask(
+    def ask(  # noqa: PLR0913 - what asking is, by name
         self,
         ask: Ask,
         *,
         reserve: bool = False,
         whole_answer: bool = False,
         turns: Sequence[Turn] = (),
+        parts: Sequence[Part] = (),
+        check: Callable[[str], None] | None = None,
     ) -> "Exchange":
         """An exchange to be entered and read; see there.
 
@@ -53,8 +64,19 @@ class Asking:
                 a database that is down is an error before anything is asked.
             whole_answer: Ask for the answer in one piece instead of a stream.
             turns: What it follows up, as `turns_before` finds it.
+            parts: What is put before it, and is no part of it.
+            check: Raises BrokenAnswer for a whole answer that is not what was asked for; the
+                record is a failed one then, with all of the answer.
         """
-        return Exchange(self, ask, reserve=reserve, whole_answer=whole_answer, turns=turns)
+        return Exchange(
+            self,
+            ask,
+            reserve=reserve,
+            whole_answer=whole_answer,
+            turns=turns,
+            parts=parts,
+            check=check,
+        )
 
 
 class Exchange:
@@ -68,19 +90,31 @@ class Exchange:
         outcome: What became of it; complete after the block.
         record_id: The record's id, once the database has given it one.
         undelivered: Why the database has not got it yet; it waits in the outbox then.
+        unfit: Why the whole answer is not what was asked for, where it was checked.
     """
 
-    def __init__(
-        self, asking: Asking, ask: Ask, *, reserve: bool, whole_answer: bool, turns: Sequence[Turn]
+    def __init__(  # noqa: PLR0913 - as Asking.ask
+        self,
+        asking: Asking,
+        ask: Ask,
+        *,
+        reserve: bool,
+        whole_answer: bool,
+        turns: Sequence[Turn],
+        parts: Sequence[Part],
+        check: Callable[[str], None] | None,
     ) -> None:
         self.ask = ask
         self.outcome = Outcome()
         self.record_id: int | None = None
         self.undelivered: DatabaseError | None = None
+        self.unfit: BrokenAnswer | None = None
         self._asking = asking
         self._reserve = reserve
         self._whole_answer = whole_answer
         self._turns = turns
+        self._parts = parts
+        self._check = check
         self._journal: Journal | None = None
         self._reply: Reply | None = None
         self._texts: Generator[str, None, None] | None = None
@@ -102,12 +136,16 @@ class Exchange:
         from qacli.provider import Reply
 
         self._reply = Reply()
-        self._texts = self._provider.stream(
-            self.ask,
+        self._texts = self._checked(
+            self._provider.stream(
+                self.ask,
+                self._reply,
+                whole_answer=self._whole_answer,
+                turns=self._turns,
+                parts=self._parts,
+                on_arrival=self._keep_text,
+            ),
             self._reply,
-            whole_answer=self._whole_answer,
-            turns=self._turns,
-            on_arrival=self._keep_text,
         )
         return self._texts
 
@@ -115,6 +153,41 @@ class Exchange:
     def is_complete(self) -> bool:
         """Whether the whole answer has arrived, read or not."""
         return self._reply is not None and self._reply.answered_at is not None
+
+    def follow_up(self, question: str) -> "Exchange":
+        """A question about this answer, to be asked with all that went along with this one."""
+        ask = replace(
+            self.ask,
+            question=question,
+            follows_id=self.record_id,
+            idempotency_key=None,
+            uid=uuid4().hex,
+            created_at=now(),
+        )
+        turn = Turn(self.ask.question, self.outcome.answer or "", self._parts)
+        return self._asking.ask(
+            ask,
+            reserve=self._reserve,
+            whole_answer=self._whole_answer,
+            turns=[*self._turns, turn],
+            check=self._check,
+        )
+
+    def _checked(
+        self, texts: Generator[str, None, None], reply: "Reply"
+    ) -> Generator[str, None, None]:
+        yield from texts
+        self._see_whether_fit(reply.text)
+        if self.unfit is not None:
+            raise self.unfit
+
+    def _see_whether_fit(self, answer: str) -> None:
+        if self._check is None or self.unfit is not None:
+            return
+        try:
+            self._check(answer)
+        except BrokenAnswer as error:
+            self.unfit = error
 
     def _keep_text(self, text: str) -> None:
         if self._journal is not None:
@@ -157,6 +230,11 @@ class Exchange:
             self.outcome = self._reply.outcome(self._asking.prices)
         outcome = self.outcome
         if outcome.status is Status.ANSWERED:
+            # Whoever left before the end of it has not seen it checked.
+            self._see_whether_fit(outcome.answer or "")
+            if self.unfit is not None:
+                outcome.status = Status.FAILED
+                outcome.error = f"{self.unfit.kind}: {self.unfit.what}"
             return
         if isinstance(error, QaError) and not isinstance(error, Interrupted):
             outcome.status = Status.FAILED
@@ -192,7 +270,7 @@ def turns_before(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
         left -= estimated_tokens(record.question + (record.answer or ""))
         if left < 0 and turns:
             break
-        turns.append(Turn(record.question, record.answer or ""))
+        turns.append(Turn(record.question, record.answer or "", mentioned(record.attachments)))
     return turns[::-1], len(thread) - len(turns)
 
 

@@ -7,7 +7,7 @@ local engine installed: then the model on this machine answers.
 from dataclasses import dataclass
 from pathlib import Path
 
-from qacli import local
+from qacli import keys, local
 from qacli.config import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.errors import InvalidRequest, NotConfigured
 
@@ -39,15 +39,16 @@ def resolve(settings: Settings, model: str | None = None) -> Endpoint:
         model: The model that this question names, in front of the settings' own.
 
     Raises:
-        NotConfigured: There is no key, no address and no local engine, or no such GGUF file.
+        NotConfigured: There is no key, no address and no local engine, or no such GGUF file; or
+            the key cannot be had from where the settings say it is.
     """
     named = model or settings.model
     if named == LOCAL or (named or "").startswith(f"{LOCAL}:"):
         return _local(settings, (named or "").partition(":")[2])
-    if settings.api_key or settings.base_url:
+    if keys.is_named(settings) or settings.base_url:
         return Endpoint(
             base_url=settings.base_url or OPENAI_BASE_URL,
-            key=settings.api_key or "",
+            key=keys.of(settings),
             model=named or DEFAULT_MODEL,
         )
     if named is None and local.installed():

@@ -103,30 +103,52 @@ def compose(  # noqa: PLR0913 - what a face has read, by name
     system: str | None,
     temperature: float | None = None,
     max_tokens: int | None = None,
+    response_format: dict[str, Any] | None = None,
     tags: Sequence[str] = (),
     follows_id: int | None = None,
+    attachments: Sequence[dict[str, Any]] = (),
 ) -> Ask:
     """The question from what a face has read; None is what nobody said.
 
     Raises:
         InvalidRequest: See `Ask`.
     """
-    params = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+    params = {
+        "model": model,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "response_format": response_format,
+    }
     return Ask(
         question=question,
         system=system or None,
         params={name: value for name, value in params.items() if value is not None},
         tags=list(tags),
         follows_id=follows_id,
+        attachments=list(attachments),
     )
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What is put before a question and is no part of it: a file's text, or an image.
+
+    Attributes:
+        text: A file with its name marked, or the name of the image.
+        image_url: The image, as a `data:` URL.
+    """
+
+    text: str
+    image_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer that a follow-up goes on from."""
+    """A question and its answer that a follow-up goes on from, and what stood before it."""
 
     question: str
     answer: str
+    parts: Sequence[Part] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,9 +196,13 @@ def values_of(ask: Ask, outcome: Outcome) -> dict[str, Any]:
 
 
 def plain(value: object) -> object:
-    """A field's value as JSON has it."""
+    """A field's value as JSON has it, the same from either database: objects sorted by name."""
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, dict):
+        return {name: plain(value[name]) for name in sorted(value)}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
     return value.value if isinstance(value, Status) else value
 
 

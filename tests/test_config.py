@@ -4,14 +4,17 @@ from typing import Any
 
 import pytest
 
+from qacli import endpoint, keys
 from qacli.config import (
     EXPECTED,
     Settings,
+    choose_profile,
     config_file,
     load_settings,
     setting_fields,
     without_password,
 )
+from qacli.configfile import ConfigFile
 from qacli.errors import NotConfigured
 
 SECRET = "hunter2-is-no-secret-0123"
@@ -19,12 +22,16 @@ SECRET = "hunter2-is-no-secret-0123"
 # For every setting: a value in text, and what it means.
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "api_key": (SECRET, SECRET),
+    "key_command": ("pass show 'a b'", "pass show 'a b'"),
+    "keyring": ("service/user", "service/user"),
+    "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
     "local_model": ("/w.gguf", Path("/w.gguf")),
     "system": ("Be brief.", "Be brief."),
     "database_url": ("sqlite:////tmp/h.db", "sqlite:////tmp/h.db"),
     "data_dir": ("/data", Path("/data")),
+    "context_tokens": ("9", 9),
     "timeout": ("1.5", 1.5),
     "first_token_timeout": ("2", 2.0),
     "connect_timeout": ("3", 3.0),
@@ -38,6 +45,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
 }
 ENV = {item.name: item.metadata["env"] for item in setting_fields()}
+NOT_IN_DOTENV = {item.name for item in setting_fields() if not item.metadata["in_dotenv"]}
+WORK = "[profiles.work]\n"
 
 
 def load(environ: dict[str, str] | None = None, *, dotenv: str = "", config: str = "") -> Settings:
@@ -60,7 +69,7 @@ def refused(environ: dict[str, str] | None = None, **files: str) -> NotConfigure
 def test_every_setting_has_an_example_here() -> None:
     assert EXAMPLES.keys() == ENV.keys()
     assert len(set(ENV.values())) == len(ENV)
-    assert {item.name for item in fields(Settings)} == {*ENV, "sources"}
+    assert {item.name for item in fields(Settings)} == {*ENV, "sources", "config_path"}
 
 
 def test_with_nothing_said_the_defaults_hold() -> None:
@@ -68,15 +77,16 @@ def test_with_nothing_said_the_defaults_hold() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_each_setting_is_read_from_all_three_places(name: str) -> None:
+def test_each_setting_is_read_from_all_places(name: str) -> None:
     text, value = EXAMPLES[name]
-    for given in (
-        load({ENV[name]: text}),
-        load(dotenv=f"{ENV[name]}='{text}'\n"),
-    ):
+    assert getattr(load({ENV[name]: text}, config=WORK), name) == value
+    if name not in NOT_IN_DOTENV:
+        assert getattr(load(dotenv=f'{ENV[name]}="{text}"\n'), name) == value
+        Path(".env").unlink()
+    assert getattr(load(config=f'{name} = "{text}"\n{WORK}'), name) == value
+    if name != "profile":
+        given = load({"QA_PROFILE": "work"}, config=f'{WORK}{name} = "{text}"\n')
         assert getattr(given, name) == value
-    Path(".env").unlink()
-    assert getattr(load(config=f"{name} = '{text}'\n"), name) == value
 
 
 def test_a_flag_beats_the_environment_beats_dotenv_beats_the_file_beats_the_default() -> None:
@@ -103,7 +113,8 @@ def test_an_empty_value_is_the_same_as_none(name: str) -> None:
     dotenv = f"{ENV[name]}=\n"
     given = load({ENV[name]: ""}, dotenv=dotenv, config=f"{name} = ''\n")
     assert given == Settings()
-    given = load({ENV[name]: ""}, dotenv=dotenv, config=f"{name} = '{EXAMPLES[name][0]}'\n")
+    config = f'{name} = "{EXAMPLES[name][0]}"\n{WORK}'
+    given = load({ENV[name]: ""}, dotenv=dotenv, config=config)
     assert getattr(given, name) == EXAMPLES[name][1]
 
 
@@ -142,13 +153,13 @@ def test_a_wrong_value_is_refused_with_its_source(name: str, text: str) -> None:
     ]
     for error, source in (
         (refused({ENV[name]: text}), f"the environment variable {ENV[name]}"),
-        (refused(dotenv=f"{ENV[name]}='{text}'\n"), f"{ENV[name]} in .env"),
+        (refused(dotenv=f"A=1\n{ENV[name]}='{text}'\n"), f"{ENV[name]} in .env, line 2,"),
     ):
         assert error.what == f"The setting {source} is wrong: {text!r} is not {expected}."
         assert error.todo
     Path(".env").unlink()
     error = refused(config=f"{name} = '{text}'\n")
-    assert f"{name} in {Path('config.toml').absolute()}" in error.what
+    assert f"{name} in {Path('config.toml').absolute()}, line 1, is wrong" in error.what
     assert expected in error.what
 
 
@@ -159,6 +170,8 @@ def test_a_wrong_value_that_is_not_used_is_not_complained_about() -> None:
 @pytest.mark.parametrize("value", ["true", "[1]", "{a = 1}"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_wrong_type_in_the_file_is_refused(name: str, value: str) -> None:
+    if (name, value) == ("keyring", "true"):
+        return
     error = refused(config=f"{name} = {value}\n")
     assert f"{name} in {Path('config.toml').absolute()}" in error.what
 
@@ -429,3 +442,316 @@ def test_other_ways_to_name_key_and_endpoint_are_fine(
 
 def test_the_sources_are_not_shown_with_the_settings() -> None:
     assert "sources" not in repr(load({"QA_MODEL": "m"}))
+
+
+def line_of(text: str, *path: str) -> int:
+    Path("lines.toml").write_text(text, encoding="utf-8")
+    return ConfigFile.read(Path("lines.toml")).line(*path)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line"),
+    [
+        ("a = 1\nb = 2\n", ("b",), 2),
+        ('a = """\nb = 2\n"""\n# b = 2\nb = 2\n', ("b",), 5),
+        ("a = 1\n\nb = [\n  1,\n]\n", ("b",), 3),
+        (
+            "model = 'x'\n[profiles.a]\nmodel = 'x'\n[profiles.b]\nmodel = 'x'\n",
+            ("profiles", "b"),
+            4,
+        ),
+        ("[profiles.a]\nmodel = 'x'\n[profiles.b]\n\nmodel = 'x'\n", ("profiles", "b", "model"), 5),
+        ("x.y = 1\nx.z = 2\n", ("x", "z"), 2),
+        ("a = 1", ("a",), 1),
+    ],
+)
+def test_the_line_of_a_value_is_found(text: str, path: tuple[str, ...], line: int) -> None:
+    assert line_of(text, *path) == line
+
+
+# Profiles
+
+
+PROFILES = f"""model = 'top'
+system = 'top'
+timeout = 7
+
+{WORK}model = 'work'
+system = 'work'
+
+[profiles.home]
+model = 'home'
+"""
+
+
+def test_a_profile_beats_the_top_of_the_file_and_nothing_else() -> None:
+    given = load({"QA_PROFILE": "work"}, config=PROFILES, dotenv="QA_SYSTEM=dotenv\n")
+    assert (given.model, given.system, given.timeout) == ("work", "dotenv", 7.0)
+    assert given.sources["model"] == f"model of profile work in {Path('config.toml').absolute()}"
+    assert load({"QA_PROFILE": "work", "QA_MODEL": "e"}).model == "e"
+    assert load().model == "top"
+
+
+@pytest.mark.parametrize(
+    ("environ", "files"),
+    [
+        ({"QA_PROFILE": "home"}, {"dotenv": "QA_PROFILE=work\n", "config": PROFILES}),
+        ({}, {"dotenv": "QA_PROFILE=home\n", "config": f"profile = 'work'\n{PROFILES}"}),
+        ({}, {"config": f"profile = 'home'\n{PROFILES}"}),
+    ],
+)
+def test_a_profile_is_chosen_like_any_setting(
+    environ: dict[str, str], files: dict[str, str]
+) -> None:
+    assert load(environ, **files).model == "home"
+
+
+def test_a_profile_chosen_by_a_flag_reaches_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text(PROFILES, encoding="utf-8")
+    monkeypatch.setenv("QA_PROFILE", "home")
+    choose_profile("work")
+    assert load_settings().model == "work"
+
+
+@pytest.mark.parametrize(
+    ("environ", "config", "source", "todo"),
+    [
+        ({"QA_PROFILE": "wrok"}, PROFILES, "--profile or QA_PROFILE", "are work, home."),
+        ({}, f"\nprofile = 'wrok'\n{PROFILES}", "config.toml, line 2,", "are work, home."),
+        ({"QA_PROFILE": "wrok"}, "", "--profile or QA_PROFILE", "none yet"),
+    ],
+)
+def test_an_unknown_profile_is_refused_with_those_there_are(
+    environ: dict[str, str], config: str, source: str, todo: str
+) -> None:
+    error = refused(environ, config=config)
+    assert f"{source} names the profile 'wrok'" in error.what
+    assert todo in error.todo
+
+
+@pytest.mark.parametrize(
+    ("config", "line", "said"),
+    [
+        (f"{PROFILES}modell = 'x'\n", 11, "sets modell in the profile home, which is not"),
+        (f"{PROFILES}profile = 'work'\n", 11, "sets profile in the profile home, which is not"),
+        ("profiles = 3\n", 1, "sets profiles to something that is not a table"),
+        ("\n[profiles]\nwork = 3\n", 3, "sets profiles.work to something that is not a table"),
+    ],
+)
+def test_a_wrong_name_in_any_profile_is_refused_with_its_line(
+    config: str, line: int, said: str
+) -> None:
+    error = refused(config=config)
+    assert f"Line {line} of {Path('config.toml').absolute()} {said}" in error.what
+
+
+def test_a_wrong_value_in_the_profile_is_refused_with_its_line() -> None:
+    error = refused({"QA_PROFILE": "work"}, config=f"timeout = 1\n{WORK}timeout = 'x'\n")
+    assert f"timeout of profile work in {Path('config.toml').absolute()}, line 3," in error.what
+
+
+def test_a_name_almost_right_gets_a_hint() -> None:
+    assert refused(config="modle = 'x'\n").todo.startswith("Did you mean model? ")
+
+
+# Keys
+
+
+@pytest.mark.parametrize("name", sorted(NOT_IN_DOTENV))
+def test_a_dotenv_cannot_say_where_keys_come_from(name: str) -> None:
+    error = refused({ENV[name]: EXAMPLES[name][0]}, dotenv=f"A=1\n{ENV[name]}=touch/made\n")
+    assert f"{ENV[name]} in .env, line 2, is refused" in error.what
+
+
+KEY_SOURCES = [f"api_key = '{SECRET}'", "key_command = 'pass'", "keyring = true"]
+
+
+@pytest.mark.parametrize("source", KEY_SOURCES)
+def test_no_key_is_lent_to_the_endpoint_of_a_dotenv(source: str) -> None:
+    assert (
+        "only sent to an endpoint named beside it" in refused(dotenv=ELSEWHERE, config=source).what
+    )
+    refused({"QA_PROFILE": "work"}, dotenv=ELSEWHERE, config=f"{WORK}{source}")
+
+
+@pytest.mark.parametrize("source", KEY_SOURCES)
+def test_the_key_at_the_top_is_not_for_the_endpoint_of_a_profile(source: str) -> None:
+    config = f"{source}\n{WORK}base_url = 'https://a.example'\n"
+    given = load({"QA_PROFILE": "work"}, config=config)
+    assert not keys.is_named(given)
+    assert "not used" in given.sources[source.split(maxsplit=1)[0]]
+    assert keys.is_named(load(config=config))
+    config += "api_key = 'beside'\n"
+    assert keys.of(load({"QA_PROFILE": "work"}, config=config)) == "beside"
+    assert keys.of(load({"QA_PROFILE": "work", "OPENAI_API_KEY": "e"}, config=config)) == "e"
+
+
+def test_a_key_in_a_higher_place_counts_however_it_is_named() -> None:
+    config = f"api_key = '{SECRET}'\n{WORK}key_command = 'pass'\nkeyring = 's/u'\n"
+    given = load({"QA_PROFILE": "work"}, config=config)
+    assert (given.api_key, given.key_command, given.keyring) == (None, "pass", None)
+    given = load({"QA_PROFILE": "work", "OPENAI_API_KEY": "e"}, config=config)
+    assert (given.api_key, given.key_command, given.keyring) == ("e", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", "true"), ("false", None), ("'s/u'", "s/u"), ("'true'", "true"), ("'s/u/v'", "s/u/v")],
+)
+def test_the_keyring_is_a_yes_or_an_entry(text: str, value: str | None) -> None:
+    assert load(config=f"keyring = {text}\n").keyring == value
+
+
+@pytest.mark.parametrize("text", ["'x'", "'/u'", "'s/'", "3"])
+def test_another_keyring_is_refused(text: str) -> None:
+    assert "service/user" in refused(config=f"keyring = {text}\n").what
+
+
+@pytest.mark.parametrize("text", ['"pass \'x"', "' '"])
+def test_a_command_that_cannot_be_taken_apart_is_refused(text: str) -> None:
+    assert "a command" in refused(config=f"key_command = {text}\n").what
+
+
+def test_each_endpoint_has_an_entry_in_the_keyring_of_its_own() -> None:
+    assert keys.entry(Settings(keyring="true")) == ("qa", "api.openai.com")
+    url = "https://u:p@A.example:8443/v1"
+    assert keys.entry(Settings(keyring="true", base_url=url)) == ("qa", "a.example:8443")
+    assert keys.entry(Settings(keyring="s/u/v", base_url=url)) == ("s", "u/v")
+
+
+def script(home: Path, text: str) -> str:
+    file = home / "give key"
+    file.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    file.chmod(0o700)
+    return f"'{file}' argument"
+
+
+def test_a_command_gives_the_key_in_its_first_line(home: Path) -> None:
+    command = script(home, f"echo x >> runs; echo '  {SECRET} '; echo more; cat")
+    settings = Settings(key_command=command)
+    for _ in range(2):
+        found = endpoint.resolve(settings)
+        assert (found.key, found.base_url) == (SECRET, "https://api.openai.com/v1")
+    assert Path("runs").read_text() == "x\n"
+
+
+def test_a_command_is_not_run_by_a_shell() -> None:
+    settings = Settings(key_command=f"echo $HOME{SECRET};")
+    assert keys.of(settings) == f"$HOME{SECRET};"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"echo {SECRET}; echo {SECRET} >&2; exit 3", "failed with exit code 3"),
+        ("exit 0", "nothing that can be a key"),
+        (f"echo; echo {SECRET}", "nothing that can be a key"),
+        (f"echo 'my key is {SECRET}'", "nothing that can be a key"),
+        (f"printf '{SECRET}\\377'", "nothing that can be a key"),
+        (f"echo {SECRET}; sleep 9", "did not end within 0.5 s"),
+        ("exec yes", "did not end within 0.5 s"),
+        ("exec >&-; sleep 9", "did not end within 0.5 s"),
+    ],
+)
+def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
+    home: Path, text: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(NotConfigured) as caught:
+        keys.of(Settings(key_command=script(home, text)), seconds=0.5)
+    assert f"The key command {home / 'give key'}" in caught.value.what
+    assert said in caught.value.what
+    assert SECRET not in str(caught.value)
+    assert "argument" not in str(caught.value)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_command_that_does_not_exist_is_an_error_that_shows_no_key() -> None:
+    with pytest.raises(NotConfigured) as caught:
+        keys.of(Settings(key_command="sk-0123456789abcdef"))
+    assert str(caught.value).startswith("The key command *** cannot be run: No such file")
+
+
+# Edits
+
+
+def edited(text: str, profile: str | None, name: str, value: object) -> str:
+    file = Path("config.toml")
+    file.write_text(text, encoding="utf-8")
+    return ConfigFile.read(file).changed(profile, name, value)
+
+
+COMMENTED = """# mine
+timeout  =  3 # short
+
+# for work
+[profiles.work]
+# the large one
+model = 'a' # b
+retries = 1
+
+[profiles.home]
+model = 'c'
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "change", "result"),
+    [
+        ("", (None, "model", "m"), 'model = "m"\n'),
+        ("timeout = 3", (None, "model", "m"), 'timeout = 3\nmodel = "m"\n'),
+        (
+            "[profiles.a]\nretries = 1\n",
+            (None, "model", "m"),
+            'model = "m"\n\n[profiles.a]\nretries = 1\n',
+        ),
+        (COMMENTED, (None, "timeout", 4), COMMENTED.replace("=  3 #", "=  4 #")),
+        (COMMENTED, (None, "model", "m"), COMMENTED.replace("short\n", 'short\nmodel = "m"\n')),
+        (COMMENTED, ("work", "model", "m"), COMMENTED.replace("'a'", '"m"')),
+        (COMMENTED, ("work", "retries", None), COMMENTED.replace("retries = 1\n", "")),
+        (COMMENTED, (None, "timeout", None), COMMENTED.replace("timeout  =  3 # short\n", "")),
+        (COMMENTED, ("new", "model", "m"), COMMENTED + '\n[profiles.new]\nmodel = "m"\n'),
+        (COMMENTED, ("a b", "model", "m"), COMMENTED + '\n[profiles."a b"]\nmodel = "m"\n'),
+        ("", ("new", "model", "m"), '[profiles.new]\nmodel = "m"\n'),
+        ("", (None, "system", 'a\n"b\\'), 'system = "a\\n\\"b\\\\"\n'),
+        ("", (None, "keyring", True), "keyring = true\n"),
+        ("profiles = {a = {retries = 1}}\n", ("b", "retries", 2), None),
+        ("[profiles]\na = {retries = 1} # c\n", ("a", "retries", 2), None),
+        ("profiles.a.retries = 1\n", ("b", "retries", 2), None),
+    ],
+)
+def test_an_edit_keeps_comments_and_order(
+    text: str, change: tuple[str | None, str, object], result: str | None
+) -> None:
+    found = edited(text, *change)
+    assert result is None or found == result
+    profile, name, value = change
+    Path("config.toml").write_text(found, encoding="utf-8")
+    assert ConfigFile.read(Path("config.toml")).table(profile).get(name) == value
+
+
+def test_a_written_file_is_for_its_owner_and_keeps_being_a_link(home: Path) -> None:
+    (home / "dotfiles").mkdir()
+    (home / "dotfiles" / "qa.toml").write_text("")
+    Path("config.toml").symlink_to(home / "dotfiles" / "qa.toml")
+    ConfigFile.read(home / "config.toml").write("model = 'm'\n")
+    assert Path("config.toml").is_symlink()
+    assert load().model == "m"
+    assert (home / "dotfiles" / "qa.toml").stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in (home / "dotfiles").iterdir()] == ["qa.toml"]
+
+
+def test_the_directory_of_the_file_is_private(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "xdg"))
+    file = config_file({})
+    file.parent.mkdir(parents=True)
+    file.parent.chmod(0o755)
+    for path in (file, home / "a" / "config.toml"):
+        ConfigFile.read(path).write("")
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours(home: Path) -> None:
+    (home / "file").write_text("")
+    with pytest.raises(NotConfigured) as caught:
+        ConfigFile(home / "file" / "config.toml", "", {}).write("")
+    assert "cannot be written" in caught.value.what

@@ -10,8 +10,11 @@ PACKAGE = Path(qacli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "exchange", "models", "config", "prices", "times"},
-    {"store", "outbox", "provider", "schema", "local", "endpoint"},
+    {"errors", "exchange", "models", "settings", "configfile", "config", "prices", "times"},
+    {
+        *("store", "outbox", "provider", "schema", "local", "endpoint", "keys"),
+        *("attachments", "structure", "templates"),
+    },
     {"asking", "batch"},
     {"cli", "web"},
 )
@@ -19,9 +22,12 @@ LAYERS = (
 
 OWNERS = {
     "openai": {"provider"},
-    "httpx2": {"provider"},
+    "httpx2": {"provider", "attachments"},
+    "jsonschema": {"structure"},
     "rich": {"cli.render"},
     "xllamacpp": {"local"},
+    "keyring": {"keys"},
+    "tomlkit": {"configfile"},
     "sqlalchemy": {"store", "schema", "models"},
     "sqlmodel": {"store", "models"},
     "alembic": {"schema"},

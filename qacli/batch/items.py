@@ -8,7 +8,6 @@ import csv
 import gzip
 import io
 import json
-import string
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from typing import IO, Any
 
 from qacli.errors import InvalidRequest
 from qacli.exchange import Ask, refuse_unstorable, storable
+from qacli.structure import response_format
+from qacli.templates import Pattern
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
 OPENAI_URL = "/v1/chat/completions"
@@ -184,31 +185,22 @@ def _filling(template: str | None, column: str | None) -> Callable[[Mapping[str,
     if template is None:
         names = (column,) if column else ("question", "prompt", "text")
         return lambda row: next((str(row[name]) for name in names if row.get(name)), None)
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise InvalidRequest(
-            f"The template is not one: {error}.", "Write {{ for a brace."
-        ) from None
-    wanted = [name for _, name, _, _ in parts if name is not None]
-    if not wanted or any(not name for name in wanted):
+    pattern = Pattern.of(template)
+    if not pattern.names or not all(pattern.names):
         raise InvalidRequest(
             "The template has no {column} in it.", 'Write it like: "Translate to French: {text}"'
         )
 
     def fill(row: Mapping[str, Any]) -> str:
-        pieces = []
-        for literal, name, _, _ in parts:
-            pieces.append(literal)
-            if name is not None:
-                if name not in row:
-                    raise InvalidRequest(
-                        f"there is no column {name!r}; there are {', '.join(map(repr, row))}."
-                    )
-                value = row[name]
-                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                pieces.append(text)
-        return "".join(pieces)
+        def value(name: str) -> str:
+            if name not in row:
+                raise InvalidRequest(
+                    f"there is no column {name!r}; there are {', '.join(map(repr, row))}."
+                )
+            found = row[name]
+            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+        return pattern.filled(value)
 
     return fill
 
@@ -253,24 +245,6 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
         tags = found["tags"]
         settings["tags"] = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
     return settings
-
-
-def response_format(schema: object) -> dict[str, Any]:
-    """A JSON schema as Chat Completions wants it.
-
-    Raises:
-        InvalidRequest: It is not a JSON object.
-    """
-    try:
-        schema = json.loads(schema) if isinstance(schema, str) else schema
-    except ValueError:
-        schema = None
-    if not isinstance(schema, dict):
-        raise InvalidRequest("its schema is not a JSON object.")
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": schema, "strict": True},
-    }
 
 
 def _openai(row: Mapping[str, Any]) -> dict[str, Any]:

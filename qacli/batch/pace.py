@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+FIRST_WINDOW = 16.0
+"""How many go at once before the provider has said anything of its limits."""
+
 DECREASE = 0.7
 """What is left of the window after a refusal."""
 
@@ -66,7 +69,7 @@ class Pace:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.jobs = jobs
-        self.window = float(jobs)
+        self.window = min(float(jobs), FIRST_WINDOW)
         self.in_flight = 0
         self.paused_until = 0.0
         self.pause_reason = ""
@@ -116,7 +119,8 @@ class Pace:
     def accepted(self, headers: Mapping[str, str], *, estimated: int = 0, used: int = 0) -> None:
         """The provider answered: widen the window, and learn from what its headers say."""
         now = self._clock()
-        self.window = min(self.window + 1 / self.window, self.jobs)
+        # Doubled with each round until something is refused, then widened by one a round.
+        self.window = min(self.window + (1 / self.window if self.refused else 1), self.jobs)
         second = int(now)
         if self._accepted and self._accepted[-1][0] == second:
             self._accepted[-1] = (second, self._accepted[-1][1] + 1)

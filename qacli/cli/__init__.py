@@ -11,23 +11,24 @@ import typer
 from typer.exceptions import TyperException
 
 from qacli import __version__
-from qacli.cli import ask, batch, listing, migrate, serve, show
+from qacli.cli import (
+    ask,
+    batch,
+    config,
+    listing,
+    migrate,
+    moving,
+    owning,
+    serve,
+    show,
+    stats,
+    template,
+    topics,
+)
 from qacli.cli.terminal import Terminal
+from qacli.cli.topics import EXIT_CODES
+from qacli.config import choose_profile
 from qacli.errors import Interrupted, QaError
-
-EXIT_CODES = {
-    0: "done",
-    1: "unexpected: a mistake in qa",
-    2: "usage: an option or the question cannot be used",
-    3: "configuration: no model, or a key that is missing or rejected",
-    4: "not found: no such record",
-    5: "the provider refused the request (4xx)",
-    6: "the provider is unreachable, overloaded or timed out, or its answer is broken",
-    7: "the database cannot be used",
-    8: "part of a batch has no answer",
-    130: "interrupted",
-    141: "the reader of the output closed it",
-}
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -50,14 +51,26 @@ ask.register(app)
 show.register(app)
 listing.register(app)
 batch.register(app)
+owning.register(app)
+moving.register(app)
+stats.register(app)
+template.register(app)
+config.register(app)
 migrate.register(app)
 serve.register(app)
+topics.register(app)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
     if value:
         print(f"qa {__version__}")  # noqa: T201 - the terminal is not set up yet
         raise typer.Exit
+
+
+def _choose_profile(name: str | None) -> str | None:
+    if name is not None:
+        choose_profile(name)
+    return name
 
 
 @app.callback()
@@ -67,6 +80,12 @@ def qa(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            callback=_choose_profile, help="The profile of the configuration file to use."
+        ),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Ask a language model; keep every question and answer; find them again."""

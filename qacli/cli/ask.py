@@ -1,6 +1,7 @@
 """`qa ask`: one question, its answer on stdout, both in the history."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,11 @@ from qacli.exchange import Ask, Turn, compose, document
 
 if TYPE_CHECKING:
     from qacli.asking import Asking, Exchange
+    from qacli.attachments import Attachment
     from qacli.endpoint import Endpoint
     from qacli.provider import Provider, Retry
+    from qacli.structure import Structure
+    from qacli.templates import Template
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -22,6 +26,9 @@ EPILOG = (
     '  git diff | qa ask "Review this"\n'
     '  qa ask --model gpt-5-mini --system "Answer in one word." "Capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
+    '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
+    "  qa ask -t review < diff\n"
+    """  qa ask --schema 'name, age int, bio' "Invent a dog" | jq .name\n"""
     "  qa ask - < question.txt\n"
     '  qa ask --json "Who am I?" | jq .answer'
 )
@@ -54,6 +61,30 @@ def ask(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option("--follow", metavar="ID", help="Follow up this record.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag for the record.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="PATH|URL|-",
+            help="Put a text file or an image before the question; may be said several times. "
+            "The record keeps its name, size and SHA-256, so a follow-up goes on without it.",
+        ),
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", metavar="NAME", help="See qa template.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="Fill a template's placeholder."),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FIELDS",
+            help="Answer with JSON that fits a JSON schema, or fields: 'name, age int, bio'.",
+        ),
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="0 to 2; lower is more predictable.")
@@ -79,34 +110,35 @@ def ask(  # noqa: PLR0913 - one parameter an option
 ) -> int:
     """Ask a question, print the answer as it arrives, and keep both."""
     terminal = Terminal.of_process(quiet=quiet, verbose=verbose)
-    question = read_question(words or [], terminal)
     settings = load_settings().given({"timeout": timeout, "retries": retries})
+    shape = _template(template, settings)
+    attached = _attached(files or [], terminal)
+    question, prompt = _question(words or [], parameters or [], shape, terminal)
+    structure = _structure(schema, shape, settings)
     with ended_by_signals(), ExitStack() as stack:
-        endpoint = started_endpoint(settings, model, terminal, stack)
+        endpoint = started_endpoint(settings, model or shape.model, terminal, stack)
         earlier = _last(settings, terminal) if go_on else follow
         turns = _turns(earlier, settings, terminal) if earlier is not None else []
         asked = compose(
             question,
             model=endpoint.model,
-            system=settings.system if system is None else system,
-            temperature=temperature,
-            max_tokens=max_tokens,
+            system=next((each for each in (system, prompt) if each is not None), settings.system),
+            temperature=shape.temperature if temperature is None else temperature,
+            max_tokens=shape.max_tokens if max_tokens is None else max_tokens,
+            response_format=structure.response_format if structure else None,
             tags=tag or (),
             follows_id=earlier,
+            attachments=[each.stored() for each in attached],
         )
-        asking = _asking(endpoint, settings, terminal, stack, save=not no_save)
-        exchange = asking.ask(asked, whole_answer=no_stream, turns=turns)
-        try:
-            with exchange:
-                _show(exchange, terminal, raw=raw, as_json=as_json)
-        except (QaError, KeyboardInterrupt, SystemExit):
-            _tell_outcome(exchange, terminal)
-            if as_json:
-                terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
-            raise
-        if as_json:
-            terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
-        _tell_outcome(exchange, terminal)
+        exchange = _asking(endpoint, settings, terminal, stack, save=not no_save).ask(
+            asked,
+            whole_answer=no_stream,
+            turns=turns,
+            parts=[each.part for each in attached],
+            check=structure.check if structure else None,
+        )
+        shown = Shown(terminal, raw=raw, as_json=as_json, as_data=structure is not None)
+        run(exchange, shown, may_correct=structure is not None)
     return terminal.finish(0)
 
 
@@ -131,21 +163,62 @@ def _turns(follows_id: int, settings: Settings, terminal: Terminal) -> list[Turn
     return turns
 
 
-def read_question(words: list[str], terminal: Terminal) -> str:
-    """The question: the arguments, standard input, or both with a blank line between.
+def _attached(files: list[str], terminal: Terminal) -> "list[Attachment]":
+    if not files:
+        return []
+    from qacli import attachments
+
+    return attachments.read(files, terminal.stdin.buffer if terminal.stdin else None)
+
+
+def _template(name: str | None, settings: Settings) -> "Template":
+    from qacli import templates
+
+    return templates.Template() if name is None else templates.load(settings, name)
+
+
+def _structure(schema: str | None, template: "Template", settings: Settings) -> "Structure | None":
+    """The schema that was said, or the template's, whose files are beside it."""
+    from qacli import templates
+    from qacli.structure import Structure
+
+    if schema is not None:
+        return Structure.of(schema)
+    if template.schema is not None:
+        return Structure.of(template.schema, templates.directory(settings))
+    return None
+
+
+def _question(
+    words: list[str], parameters: list[str], template: "Template", terminal: Terminal
+) -> tuple[str, str | None]:
+    """The question, and the template's system prompt.
 
     Raises:
-        InvalidRequest: There is neither.
+        InvalidRequest: There is no question, or a placeholder without a value.
     """
+    given = read_input(words, terminal)
+    values: dict[str, str] = {}
+    for parameter in parameters:
+        name, equals, value = parameter.partition("=")
+        if not equals or not template.name:
+            raise InvalidRequest(
+                f"-p {parameter} fills no placeholder.", "Say: -t TEMPLATE -p NAME=VALUE"
+            )
+        values[name] = value
+    question, system = template.filled(given, values)
+    if not (question or words):
+        raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
+    return question, system
+
+
+def read_input(words: list[str], terminal: Terminal) -> str:
+    """The arguments, standard input, or both with a blank line between; nothing where neither."""
     if words == ["-"]:
         return terminal.read()
     asked = " ".join(words)
     piped = "" if terminal.stdin is None or terminal.stdin.isatty() else terminal.read()
-    if asked and piped.strip():
-        return f"{asked}\n\n{piped}"
-    if not (asked or piped):
-        raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
-    return asked or piped
+    return f"{asked}\n\n{piped}" if asked and piped.strip() else asked or piped
 
 
 def started_endpoint(
@@ -192,24 +265,79 @@ def _asking(
     )
 
 
-def _show(exchange: "Exchange", terminal: Terminal, *, raw: bool, as_json: bool) -> None:
-    """Print the text as it arrives."""
-    if as_json:
-        for _ in exchange:
-            pass
-    elif terminal.interactive and not raw:
-        from qacli.cli.render import show_markdown
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How an answer is shown.
 
-        show_markdown(exchange)
+    Attributes:
+        raw: The text as it is, also on a terminal.
+        as_json: The record instead of the text.
+        as_data: Nothing until all of it is there: an answer that does not fit is not shown.
+    """
+
+    terminal: Terminal
+    raw: bool
+    as_json: bool
+    as_data: bool
+
+    def text(self, exchange: "Exchange") -> None:
+        """Print the text, where it may be as it arrives."""
+        terminal = self.terminal
+        if self.as_json or self.as_data:
+            arrived = "".join(exchange)
+            if not self.as_json:
+                from qacli.structure import json_in
+
+                data = json_in(arrived)
+                terminal.write((safe(data) if terminal.interactive else data) + "\n")
+        elif terminal.interactive and not self.raw:
+            from qacli.cli.render import show_markdown
+
+            show_markdown(exchange)
+        else:
+            end = "\n"
+            try:
+                for text in exchange:
+                    terminal.write(safe(text) if terminal.interactive else text)
+                    end = text[-1]
+            finally:
+                if end != "\n":
+                    terminal.write("\n")
+
+    def record(self, exchange: "Exchange") -> None:
+        """Print the record, where that is wanted."""
+        if self.as_json:
+            self.terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
+
+
+def run(exchange: "Exchange", shown: Shown, *, may_correct: bool = False) -> None:
+    """Ask, show the answer, and say what became of it.
+
+    Args:
+        exchange: What to ask.
+        shown: How to show it.
+        may_correct: Whether to ask once more where the answer does not fit.
+    """
+    terminal = shown.terminal
+    try:
+        with exchange:
+            shown.text(exchange)
+    except (QaError, KeyboardInterrupt, SystemExit) as error:
+        _tell_outcome(exchange, terminal)
+        unfit = exchange.unfit
+        # What the token limit has cut would be cut again.
+        cut = exchange.outcome.finish_reason == "length"
+        if unfit is None or error is not unfit or cut or not may_correct:
+            shown.record(exchange)
+            raise
     else:
-        end = "\n"
-        try:
-            for text in exchange:
-                terminal.write(safe(text) if terminal.interactive else text)
-                end = text[-1]
-        finally:
-            if end != "\n":
-                terminal.write("\n")
+        shown.record(exchange)
+        _tell_outcome(exchange, terminal)
+        return
+    from qacli.structure import correction
+
+    terminal.note(f"{unfit.what} Asking once more.")
+    run(exchange.follow_up(correction(unfit)), shown)
 
 
 def _tell_outcome(exchange: "Exchange", terminal: Terminal) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from qacli.cli.options import Quiet, Target, TargetFormat
 from qacli.cli.terminal import Terminal
-from qacli.config import Settings, load_settings
+from qacli.config import DEFAULT_MODEL, Settings, load_settings
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -95,10 +95,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         "skip_bad": skip_bad,
     }
     if dry_run:
-        from qacli import endpoint
-
-        found = endpoint.resolve(settings, model)
-        return _estimate(items.read(path, **reading), found.model, max_tokens, settings, terminal)
+        named = model or settings.model or DEFAULT_MODEL
+        return _estimate(items.read(path, **reading), named, max_tokens, settings, terminal)
     with ExitStack() as stack:
         found = started_endpoint(settings, model, terminal, stack)
         params = {"temperature": temperature, "max_tokens": max_tokens}

@@ -4,7 +4,8 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 from qacli.cli.listing import Format
 from qacli.cli.terminal import Terminal, safe
@@ -52,17 +53,46 @@ def print_records(
         _print_table(records, terminal, search, narrowed=narrowed)
     elif output is Format.JSON:
         _print_array(records, terminal)
-    elif output is Format.JSONL:
-        for record in records:
-            terminal.line(json.dumps(record.document(), ensure_ascii=False))
     else:
-        writer = csv.DictWriter(_Lines(terminal), FIELDS, lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            fields = record.document()
-            for name in ("params", "tags"):
-                fields[name] = json.dumps(fields[name], ensure_ascii=False)
-            writer.writerow(fields)
+        print_documents((record.document() for record in records), output.value, terminal)
+
+
+def print_documents(documents: Iterator[dict[str, Any]], form: str, terminal: Terminal) -> None:
+    """Print documents as they come, however many: as `jsonl`, `csv` or `md`."""
+    texts = {"csv": _csv_lines, "md": _markdown_texts, "jsonl": _json_lines}[form]
+    terminal.lines(texts(documents))
+
+
+def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    return (json.dumps(fields, ensure_ascii=False) for fields in documents)
+
+
+def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    row = StringIO()
+    writer = csv.DictWriter(row, FIELDS, lineterminator="")
+    writer.writeheader()
+    for fields in documents:
+        yield row.getvalue()
+        row.seek(0)
+        row.truncate()
+        nested = {
+            name: json.dumps(value, ensure_ascii=False)
+            for name, value in fields.items()
+            if isinstance(value, dict | list)
+        }
+        writer.writerow({**fields, **nested})
+    yield row.getvalue()
+
+
+def _markdown_texts(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    return (_markdown_of(fields) for fields in documents)
+
+
+def _markdown_of(fields: dict[str, Any]) -> str:
+    quoted = "\n".join(f"> {line}" for line in fields["question"].splitlines())
+    facts = f"{fields['created_at']}, {fields['model'] or fields['status']}"
+    body = fields["answer"] or f"*{fields['error']}*"
+    return f"## {fields['id']} ({facts})\n\n{quoted}\n\n{body}\n"
 
 
 def _print_array(records: Iterator["QuestionAnswer"], terminal: Terminal) -> None:
@@ -256,13 +286,3 @@ def _fit(text: str, width: int) -> str:
         if _cells(text) <= width
         else set_cell_size(text, width - 1) + "…"
     )
-
-
-class _Lines:
-    """What csv writes to."""
-
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
-
-    def write(self, text: str) -> None:
-        self._terminal.line(text.removesuffix("\n"))

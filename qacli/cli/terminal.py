@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -20,6 +20,8 @@ from qacli.errors import InvalidRequest, QaError
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
 
+
+BUFFER = 64 * 1024
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -79,6 +81,25 @@ class Terminal:
         self.write((safe(text) if self.interactive else text) + "\n")
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write lines as they come, many at a time where nobody watches.
+
+        Raises:
+            SystemExit: The reader is gone, and there is nothing else to finish.
+        """
+        most = 0 if self.interactive else BUFFER
+        waiting: list[str] = []
+        size = 0
+        for text in texts:
+            waiting.append(text)
+            size += len(text)
+            if size >= most:
+                self.line("\n".join(waiting))
+                waiting.clear()
+                size = 0
+        if waiting:
+            self.line("\n".join(waiting))
 
     def json(self, value: object) -> None:
         """Write JSON: indented for a person, in one line for a program."""

@@ -13,7 +13,7 @@ import openai
 from qacli.config import OPENAI_BASE_URL, Settings
 from qacli.endpoint import Endpoint
 from qacli.errors import ProviderError
-from qacli.exchange import Ask, Turn
+from qacli.exchange import Ask, Part, Turn
 from qacli.provider.failures import Failures
 from qacli.provider.reply import ErrorInAnswer, Reply
 
@@ -94,7 +94,7 @@ class AsyncProvider:
         """Close the connections."""
         await self._client.close()
 
-    async def ask(
+    async def ask(  # noqa: PLR0913 - what asking is, by name
         self,
         ask: Ask,
         reply: Reply,
@@ -102,6 +102,7 @@ class AsyncProvider:
         on_text: Callable[[str], None],
         whole_answer: bool = False,
         turns: Sequence[Turn] = (),
+        parts: Sequence[Part] = (),
     ) -> None:
         """Ask, and ask again where that may help and nothing has arrived yet.
 
@@ -111,6 +112,7 @@ class AsyncProvider:
             on_text: Told each piece of text as it arrives.
             whole_answer: Ask for the answer in one piece instead of a stream.
             turns: What the question follows up, the oldest first.
+            parts: What is put before the question.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -128,6 +130,7 @@ class AsyncProvider:
                     on_text=on_text,
                     whole_answer=whole_answer,
                     turns=turns,
+                    parts=parts,
                 )
             except ProviderError as error:
                 delay = backoff(attempt, error.retry_after)
@@ -152,6 +155,7 @@ class AsyncProvider:
         on_text: Callable[[str], None] = lambda _text: None,
         whole_answer: bool = True,
         turns: Sequence[Turn] = (),
+        parts: Sequence[Part] = (),
     ) -> None:
         """Ask once.
 
@@ -162,12 +166,13 @@ class AsyncProvider:
             on_text: Told each piece of text as it arrives.
             whole_answer: Ask for the answer in one piece instead of a stream.
             turns: What the question follows up, the oldest first.
+            parts: What is put before the question.
 
         Raises:
             ProviderError: There is no usable answer.
         """
         reply.forget()
-        body = body_of(ask, turns, official=self.endpoint.base_url == OPENAI_BASE_URL)
+        body = body_of(ask, turns, parts, official=self.endpoint.base_url == OPENAI_BASE_URL)
         try:
             async with asyncio.timeout_at(deadline):
                 if whole_answer:
@@ -272,21 +277,38 @@ def backoff(attempt: int, retry_after: float | None) -> float:
     return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
 
 
-def body_of(ask: Ask, turns: Sequence[Turn] = (), *, official: bool) -> dict[str, Any]:
+def body_of(
+    ask: Ask, turns: Sequence[Turn] = (), parts: Sequence[Part] = (), *, official: bool
+) -> dict[str, Any]:
     """The request for a question.
 
     Args:
         ask: The question; where its params hold `messages`, those are sent as they are.
         turns: What it follows up, the oldest first.
+        parts: What is put before it.
         official: Whether it goes to OpenAI itself, whose newer models refuse `max_tokens`, the
             only name for it that others know.
     """
-    messages = [{"role": "system", "content": ask.system}] if ask.system else []
+    messages: list[dict[str, Any]] = []
+    if ask.system:
+        messages.append({"role": "system", "content": ask.system})
     for turn in turns:
-        messages.append({"role": "user", "content": turn.question})
+        messages.append({"role": "user", "content": _content(turn.question, turn.parts)})
         messages.append({"role": "assistant", "content": turn.answer})
-    messages.append({"role": "user", "content": ask.question})
+    messages.append({"role": "user", "content": _content(ask.question, parts)})
     body: dict[str, Any] = {"messages": messages, **ask.params}
     if official and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")
     return body
+
+
+def _content(question: str, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    """A user message's content: one text, which every endpoint takes, unless there are images."""
+    if all(part.image_url is None for part in parts):
+        return "\n\n".join([*(part.text for part in parts), question])
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        content.append({"type": "text", "text": part.text})
+        if part.image_url is not None:
+            content.append({"type": "image_url", "image_url": {"url": part.image_url}})
+    return [*content, {"type": "text", "text": question}]

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 from qacli.config import Settings
 from qacli.endpoint import Endpoint
-from qacli.exchange import Ask, Turn
+from qacli.exchange import Ask, Part, Turn
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.reply import Reply
 
@@ -27,13 +27,14 @@ class Provider:
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
         self._thread.start()
 
-    def stream(
+    def stream(  # noqa: PLR0913 - what asking is, by name
         self,
         ask: Ask,
         reply: Reply,
         *,
         whole_answer: bool = False,
         turns: Sequence[Turn] = (),
+        parts: Sequence[Part] = (),
         on_arrival: Callable[[str], None] = lambda _text: None,
     ) -> Generator[str, None, None]:
         """Ask, and give the text as it arrives.
@@ -46,6 +47,7 @@ class Provider:
             reply: Filled in on the way, so that a cut answer leaves what had arrived.
             whole_answer: Ask for the answer in one piece instead of a stream.
             turns: What the question follows up, the oldest first.
+            parts: What is put before the question.
             on_arrival: Told each piece at once, from another thread.
 
         Raises:
@@ -60,7 +62,12 @@ class Provider:
         async def run() -> None:
             try:
                 await self._provider.ask(
-                    ask, reply, on_text=take, whole_answer=whole_answer, turns=turns
+                    ask,
+                    reply,
+                    on_text=take,
+                    whole_answer=whole_answer,
+                    turns=turns,
+                    parts=parts,
                 )
             finally:
                 arrived.put(None)

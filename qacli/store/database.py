@@ -104,6 +104,20 @@ class Database:
         ):
             yield connection
 
+    def outside_transaction(self, *statements: str) -> None:
+        """Run what cannot run inside a transaction.
+
+        Raises:
+            DatabaseError: Whatever the database has against it.
+        """
+        with _explained(self.url), self._turn:
+            connection = self._engine.raw_connection()
+            try:
+                for statement in statements:
+                    connection.cursor().execute(statement)
+            finally:
+                connection.close()
+
     def _bring_up_to_date(self) -> None:
         revision = self.revision() if self.exists() else None
         if revision is not None and revision not in schema.revisions():
@@ -165,6 +179,8 @@ def _sqlite_connected(connection: Any, _record: object) -> None:  # noqa: ANN401
     connection.isolation_level = None
     # An outbox entry is dropped once its record is committed: the commit must survive a power cut.
     connection.execute("PRAGMA synchronous=FULL")
+    # What is removed is overwritten.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _sqlite_begin(connection: sa.Connection) -> None:

@@ -59,6 +59,7 @@ class Filter:
         follows_id: The record that it follows up.
         min_cost: US dollars that it cost at least.
         batch_id: The batch that it came from.
+        untagged: Only records without any tag.
     """
 
     search: str | None = None
@@ -71,6 +72,7 @@ class Filter:
     follows_id: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
+    untagged: bool = False
 
     def conditions(self, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
         """What a record must fulfil."""
@@ -87,6 +89,8 @@ class Filter:
             (self.batch_id, column.batch_id.__eq__),
         )
         found = [condition(value) for value, condition in plain if value is not None]
+        if self.untagged:
+            found.append(sa.cast(column.tags, sa.Text) == "[]")
         return found + (_search(self.search, sqlite=sqlite) if self.search is not None else [])
 
 
@@ -169,7 +173,8 @@ def rank(search: str, *, sqlite: bool) -> sa.ColumnElement[Any] | None:
     query = query_of(wanted[0])
     for term in wanted[1:]:
         query = query.op("||")(query_of(term))
-    return -sa.func.ts_rank(vector, query)
+    by_length = 2  # a match says more about a short text
+    return -sa.func.ts_rank(vector, query, by_length)
 
 
 def _answered_by(model: str) -> sa.ColumnElement[bool]:

@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, delete, select
 
 from qacli.errors import DatabaseError, NotFound
-from qacli.exchange import FIELDS, MAX_ID, Ask, ItemState, Outcome, Status, fields_of, values_of
+from qacli.exchange import (
+    FIELDS,
+    MAX_ID,
+    Ask,
+    ItemState,
+    Outcome,
+    Status,
+    fields_of,
+    plain,
+    values_of,
+)
 from qacli.models import BatchItem, QuestionAnswer
 from qacli.store.database import Database
-from qacli.store.filters import RANKED, Filter, match_of, rank, terms
+from qacli.store.filters import RANKED, RECORDS, Filter, match_of, rank, terms
 
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
@@ -31,7 +41,7 @@ LONGEST_THREAD = 1000
 class Store(Database):
     """The records of one database."""
 
-    def insert(self, table: type[SQLModel]) -> postgresql.Insert:
+    def insert(self, table: type[SQLModel] | sa.TableClause) -> postgresql.Insert:
         """An insert that can say what happens on a conflict; both dialects say it alike."""
         statement = sqlite.insert(table) if self.sqlite else postgresql.insert(table)
         return cast("postgresql.Insert", statement)
@@ -46,19 +56,17 @@ class Store(Database):
             DatabaseError: The database did not take it.
         """
         outcome_values = fields_of(outcome)
-        ours = sa.and_(col(QuestionAnswer.uid) == ask.uid)
-        unfinished = sa.and_(ours, col(QuestionAnswer.status) == Status.ASKING)
+        ours = RECORDS.c.uid == ask.uid
+        unfinished = sa.and_(ours, RECORDS.c.status == Status.ASKING)
+        # On the table and not its class: the class's way takes twice the time.
         statements: tuple[sa.Executable, ...] = (
             # First the update: an insert that conflicts would use up an id.
-            sa.update(QuestionAnswer)
-            .where(unfinished)
-            .values(outcome_values)
-            .returning(record_ids),
-            self.insert(QuestionAnswer)
+            sa.update(RECORDS).where(unfinished).values(outcome_values).returning(RECORDS.c.id),
+            self.insert(RECORDS)
             .values(values_of(ask, outcome))
             .on_conflict_do_nothing(index_elements=["uid"])
-            .returning(record_ids),
-            sa.select(record_ids).where(ours),
+            .returning(RECORDS.c.id),
+            sa.select(RECORDS.c.id).where(ours),
         )
         with self.transaction(write=True) as connection:
             for statement in statements:
@@ -76,12 +84,12 @@ class Store(Database):
         Raises:
             DatabaseError: The database did not take it.
         """
-        insert = self.insert(QuestionAnswer)
+        insert = self.insert(RECORDS)
         columns = [name for name in FIELDS if name not in {"id", "batch_id", "item_key"}]
         upsert = insert.on_conflict_do_update(
             index_elements=["batch_id", "item_key"],
             set_={name: insert.excluded[name] for name in columns},
-            where=col(QuestionAnswer.status) != Status.ANSWERED,
+            where=RECORDS.c.status != Status.ANSWERED,
         )
         keys: dict[ItemState, list[str | None]] = {}
         for ask, outcome in settled:
@@ -108,6 +116,22 @@ class Store(Database):
             if record is not None:
                 return record
         raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
+
+    def document(self, record_id: int) -> dict[str, Any]:
+        """One record as JSON has it: quicker than `get`.
+
+        Raises:
+            NotFound: There is none with that id.
+        """
+        columns = [RECORDS.c[name] for name in FIELDS]
+        row = None
+        if 0 < record_id <= MAX_ID:
+            with self.transaction() as connection:
+                found = connection.execute(sa.select(*columns).where(RECORDS.c.id == record_id))
+                row = found.one_or_none()
+        if row is None:
+            raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
+        return {name: plain(value) for name, value in zip(FIELDS, row, strict=True)}
 
     def last(self, number: int = 1) -> QuestionAnswer:
         """The newest record, or the one that was the newest so many records ago.
@@ -204,6 +228,67 @@ class Store(Database):
             if len(page) < PAGE:
                 return
             last, left = page[-1].id, left - len(page)
+
+    def documents(self, only: Filter = EVERYTHING) -> Iterator[dict[str, Any]]:
+        """Records as JSON has them, from the oldest up: quicker than `walk`, a page in memory."""
+        columns = [RECORDS.c[name] for name in FIELDS]
+        query = sa.select(*columns).where(*only.conditions(sqlite=self.sqlite))
+        last = 0
+        while True:
+            page = query.where(RECORDS.c.id > last).order_by(RECORDS.c.id).limit(PAGE)
+            with self.transaction() as connection:
+                rows = connection.execute(page).all()
+            for row in rows:
+                yield {name: plain(value) for name, value in zip(FIELDS, row, strict=True)}
+            if len(rows) < PAGE:
+                return
+            last = rows[-1].id
+
+    def count(self, only: Filter = EVERYTHING) -> int:
+        """How many records there are."""
+        query = sa.select(sa.func.count()).select_from(RECORDS)
+        with self.transaction() as connection:
+            number = connection.scalar(query.where(*only.conditions(sqlite=self.sqlite)))
+        return number or 0
+
+    def remove_all(self, only: Filter) -> int:
+        """Remove the records that fit, and every trace of them from the file; returns how many."""
+        chosen = sa.select(RECORDS.c.id).where(*only.conditions(sqlite=self.sqlite))
+        with self.transaction(write=True) as connection:
+            removed = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(chosen)))
+        if removed.rowcount:
+            self.scrub()
+        return removed.rowcount
+
+    def scrub(self) -> None:
+        """Leave nothing of what was removed in the file: in the index, the pages or the log.
+
+        PostgreSQL reuses the space by itself; its owner decides about more.
+        """
+        if not self.sqlite:
+            return
+        with self.transaction(write=True) as connection:
+            optimize = (
+                "INSERT INTO question_answer_search(question_answer_search) VALUES ('optimize')"
+            )
+            connection.exec_driver_sql(optimize)
+        self.outside_transaction("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def tag(self, record_id: int, add: Sequence[str], remove: Sequence[str]) -> list[str]:
+        """Add tags to a record and take others off; returns those that it has then.
+
+        Raises:
+            NotFound: There is no such record.
+        """
+        self.get(record_id)
+        ours = RECORDS.c.id == record_id
+        with self.transaction(write=True) as connection:
+            lock = sa.select(RECORDS.c.tags).where(ours).with_for_update()
+            before: list[str] = connection.scalar(lock) or []
+            after = [tag for tag in before if tag not in remove]
+            after += [tag for tag in dict.fromkeys(add) if tag not in after]
+            connection.execute(sa.update(RECORDS).where(ours).values(tags=after))
+        return after
 
     def remove(self, record_id: int) -> None:
         """Remove a record.

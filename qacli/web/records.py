@@ -15,7 +15,7 @@ blueprint = Blueprint("records", __name__)
 @blueprint.get("/qa/<int:record_id>")
 def get(record_id: int) -> dict[str, Any]:
     """One record."""
-    return service.current().store.get(record_id).document()
+    return service.current().store.document(record_id)
 
 
 @blueprint.delete("/qa/<int:record_id>")

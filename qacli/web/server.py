@@ -127,7 +127,14 @@ def _with_engine(settings: Settings) -> Settings:
         logging.getLogger("qa.web").warning("%s", error)
         return settings
     _engines.append(engine)
-    return replace(settings, base_url=address, model=found.model, api_key=None)
+    return replace(
+        settings,
+        base_url=address,
+        model=found.model,
+        api_key=None,
+        key_command=None,
+        keyring=None,
+    )
 
 
 _engines: list[object] = []

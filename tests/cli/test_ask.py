@@ -65,7 +65,7 @@ def test_the_question_is_taken_from_the_arguments_and_the_input(
         (["x", "--colour"], b"", "--colour"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_it_is_asked(  # noqa: PLR0913, PLR0917 - fixtures
+def test_what_cannot_be_asked_is_refused_before_it_is_asked(
     qa: Program, provider: FakeProvider, home: Path, arguments: list[str], given: bytes, said: str
 ) -> None:
     done = qa("ask", *arguments, input=given)
@@ -182,7 +182,7 @@ def test_an_overloaded_provider_is_asked_as_often_as_said(
         ("error=2", 6, "provider-unavailable", "Answer to:"),
     ],
 )
-def test_a_failure_has_its_exit_code_and_its_record(  # noqa: PLR0913, PLR0917 - a table
+def test_a_failure_has_its_exit_code_and_its_record(
     qa: Program, records: Records, fault: str, code: int, kind: str, partial: str | None
 ) -> None:
     done = qa("ask", f"Who? [[{fault}]]")

@@ -47,7 +47,7 @@ def provider_process(*arguments: str) -> Iterator[str]:
 def test_whenever_it_is_killed_every_question_that_left_is_on_record_once(
     qa: Program, database_url: str, log: Path, records: Records
 ) -> None:
-    chance = random.Random(2026)  # noqa: S311
+    chance = random.Random(2026)
     questions = [f"Question {number}" for number in range(KILLED)]
 
     def ask_and_kill(question: str, life: float | None) -> int:

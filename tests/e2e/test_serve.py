@@ -72,7 +72,7 @@ def test_a_body_without_a_length_is_bounded_too(
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["sigterm", "ctrl-c"])
-def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(  # noqa: PLR0913, PLR0917
+def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -101,7 +101,7 @@ def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(  # noqa: PLR0913
 
 @on_linux
 @on_sqlite
-def test_a_killed_main_process_leaves_no_worker_that_holds_the_port(  # noqa: PLR0913, PLR0917
+def test_a_killed_main_process_leaves_no_worker_that_holds_the_port(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -122,7 +122,7 @@ def test_a_killed_main_process_leaves_no_worker_that_holds_the_port(  # noqa: PL
     assert serve(qa, "--port", str(served.port)).ask("And now?")[0] == 200
 
 
-def test_what_a_killed_server_had_in_flight_is_interrupted(  # noqa: PLR0913, PLR0917 - fixtures
+def test_what_a_killed_server_had_in_flight_is_interrupted(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -144,7 +144,7 @@ def test_what_a_killed_server_had_in_flight_is_interrupted(  # noqa: PLR0913, PL
 
 
 @on_sqlite
-def test_a_question_that_never_ends_is_given_up_after_the_grace(  # noqa: PLR0913, PLR0917
+def test_a_question_that_never_ends_is_given_up_after_the_grace(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -209,7 +209,7 @@ def test_it_does_not_start_without_its_database(qa: Program) -> None:
 
 
 @on_sqlite
-def test_a_database_that_is_away_costs_nothing(  # noqa: PLR0913, PLR0917 - fixtures
+def test_a_database_that_is_away_costs_nothing(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,

@@ -253,7 +253,7 @@ class FakeProvider:
             reply = resolve(self.default, request)
             if self.fail_rate:
                 key = f"{self.seed} {request.times} {request.question!r}"
-                chance = random.Random(key)  # noqa: S311
+                chance = random.Random(key)
                 if chance.random() < self.fail_rate:
                     reply = change(reply, chance.choice(self.fail_with))
         said = directives(request.question)

@@ -81,7 +81,7 @@ def test_the_options_reach_the_provider_and_the_record(
         (b'{"question": "x", "model": "local:/etc/passwd"}', 422, "invalid-request"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_it_is_asked(  # noqa: PLR0913, PLR0917 - fixtures
+def test_what_cannot_be_asked_is_refused_before_it_is_asked(
     client: FlaskClient,
     provider: FakeProvider,
     store: Store,
@@ -148,7 +148,7 @@ def test_a_body_up_to_the_limit_is_taken_and_none_beyond(
         ("cut=2", 502, "provider-unreachable", "Answer to:"),
     ],
 )
-def test_a_failure_is_a_problem_that_names_its_record(  # noqa: PLR0913, PLR0917 - fixtures
+def test_a_failure_is_a_problem_that_names_its_record(
     client: FlaskClient,
     store: Store,
     problem: Problem,

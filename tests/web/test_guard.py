@@ -121,7 +121,7 @@ def test_a_malformed_origin_is_refused_and_not_a_crash(
     ],
     ids=str,
 )
-def test_with_a_token_only_who_has_it_may_call(  # noqa: PLR0913 - fixtures
+def test_with_a_token_only_who_has_it_may_call(
     store: Store,
     build: Callable[..., Flask],
     provider: FakeProvider,

@@ -89,7 +89,7 @@ def test_a_part_of_the_history_is_got_by_ids(client: FlaskClient, ids: list[int]
 @pytest.mark.parametrize("path", ["/qas", "/qas/"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 7])
-def test_the_links_lead_to_every_record_once(  # noqa: PLR0913, PLR0917 - fixtures
+def test_the_links_lead_to_every_record_once(
     client: FlaskClient, ids: list[int], store: Store, path: str, order: str, limit: int
 ) -> None:
     found: list[int] = []
@@ -147,7 +147,7 @@ def test_a_wrong_query_is_refused(client: FlaskClient, query: str, problem: Prob
         ("POST", "/is_up", 405, "method-not-allowed"),
     ],
 )
-def test_what_is_not_there_is_a_problem(  # noqa: PLR0913, PLR0917 - a table's columns
+def test_what_is_not_there_is_a_problem(
     client: FlaskClient, method: str, path: str, status: int, kind: str, problem: Problem
 ) -> None:
     response = client.open(path, method=method)

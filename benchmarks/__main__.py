@@ -1,0 +1,104 @@
+"""`python -m benchmarks`: runs the benchmarks and writes a table of what they found."""
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from benchmarks.measure import Row
+from benchmarks.setting import Bench, bench
+
+NAMES = (
+    *("start_bare", "start_history", "start_ask", "start_first_byte", "start_growth"),
+    *("serve_asks", "serve_reads"),
+    *("batch_total", "batch_instant", "batch_limit", "batch_memory"),
+)
+RESULTS = Path(__file__).parent / "RESULTS.md"
+HEADINGS = ("claim", "measured", "median (min to max)", "target", "runs", "met")
+
+
+def main() -> int:
+    """Run what is wanted; returns 0 if every target was met."""
+    options = _options()
+    if options.list:
+        for name in NAMES:
+            _say(f"{name:<18}{_claim(name)}", sys.stdout)
+        return 0
+    started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    load = os.getloadavg()[0]
+    sections: list[str] = []
+    met = True
+    with bench(options.scale) as made:
+        for name in options.only or NAMES:
+            rows, problem, seconds = _run(name, made)
+            met = met and not problem and all(row.met for row in rows)
+            sections.append(_section(name, rows, problem, seconds))
+            # Written as it grows: a run takes long, and may be ended before its end.
+            options.output.write_text(_page(sections, started, load, options.scale))
+    _say(f"Written to {options.output}.", sys.stderr)
+    return 0 if met else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=NAMES, help="this one; may be repeated")
+    parser.add_argument("--scale", choices=("small", "full"), default="small")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="where the table goes")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks")
+    return parser.parse_args()
+
+
+def _run(name: str, made: Bench) -> tuple[list[Row], str, float]:
+    """The rows of one benchmark, why there are no more of them, and how long it took."""
+    _say(f"{name} ...", sys.stderr)
+    rows: list[Row] = []
+    problem, begun = "", time.monotonic()
+    try:
+        for row in importlib.import_module(f"benchmarks.{name}").run(made):
+            rows.append(row)
+            _say("  " + " | ".join(row.cells()), sys.stderr)
+    except Exception as error:  # noqa: BLE001 - the others' figures must not go with it
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _say(f"  {problem}", sys.stderr)
+    return rows, problem, time.monotonic() - begun
+
+
+def _claim(name: str) -> str:
+    doc = importlib.import_module(f"benchmarks.{name}").__doc__ or ""
+    return doc.partition("\n")[0]
+
+
+def _section(name: str, rows: list[Row], problem: str, seconds: float) -> str:
+    lines = [f"## {_claim(name)}", "", f"`{name}`, {seconds:.0f} s", ""]
+    if rows:
+        table = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
+        lines += [f"| {' | '.join(cells)} |" for cells in table]
+    if problem:
+        lines += [f"No figure: {problem}"]
+    return "\n".join([*lines, ""])
+
+
+def _page(sections: list[str], started: str, load: float, scale: str) -> str:
+    machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    head = (
+        "# What was measured\n\n"
+        f"By `python -m benchmarks --scale {scale}`, begun {started} at a load of {load:.1f}, on "
+        f"{machine}, Python {platform.python_version()}.\n"
+        "Each figure is the median of its runs; the smallest and the largest tell how noisy the "
+        "machine was.\n"
+    )
+    return "\n".join([head, *sections])
+
+
+def _say(text: str, stream: TextIO) -> None:
+    stream.write(text + "\n")
+    stream.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

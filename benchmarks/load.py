@@ -1,0 +1,102 @@
+"""An HTTP client that costs next to nothing: what it takes is missing to the server beside it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+LIMIT_SECONDS = 60
+
+
+@dataclass(slots=True)
+class Burst:
+    """Many requests at the same time.
+
+    Attributes:
+        statuses: Of each answer; 0 where the connection broke.
+        seconds: From the first connection until the last answer.
+    """
+
+    statuses: list[int]
+    seconds: float
+
+
+def burst(base_url: str, path: str, bodies: Sequence[bytes]) -> Burst:
+    """Post all at the same time."""
+    return asyncio.run(_burst(base_url, path, bodies))
+
+
+def rate(base_url: str, path: str, *, connections: int, seconds: float) -> float:
+    """Requests a second that get 200, on connections that stay open."""
+    return asyncio.run(_rate(base_url, path, connections, seconds))
+
+
+def get(base_url: str, path: str) -> int:
+    """The status of one request.
+
+    Raises:
+        OSError: Nobody answers.
+    """
+    return asyncio.run(_once(base_url, _head(base_url, "GET", path)))
+
+
+def _head(base_url: str, method: str, path: str, *, length: int = 0, keep: bool = False) -> bytes:
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {urlsplit(base_url).netloc}",
+        f"Connection: {'keep-alive' if keep else 'close'}",
+    ]
+    if length:
+        lines += ["Content-Type: application/json", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def _once(base_url: str, request: bytes) -> int:
+    address = urlsplit(base_url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(request)
+        answer = await reader.read()
+    finally:
+        writer.close()
+    return int(answer[9:12] or 0)
+
+
+async def _burst(base_url: str, path: str, bodies: Sequence[bytes]) -> Burst:
+    requests = [_head(base_url, "POST", path, length=len(body)) + body for body in bodies]
+
+    async def ask(request: bytes) -> int:
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                return await _once(base_url, request)
+        except (OSError, TimeoutError):
+            return 0
+
+    begun = time.perf_counter()
+    statuses = await asyncio.gather(*(ask(request) for request in requests))
+    return Burst(list(statuses), time.perf_counter() - begun)
+
+
+async def _rate(base_url: str, path: str, connections: int, seconds: float) -> float:
+    address, request = urlsplit(base_url), _head(base_url, "GET", path, keep=True)
+    end = time.perf_counter() + seconds
+    answered = 0
+
+    async def work() -> None:
+        nonlocal answered
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            while time.perf_counter() < end:
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length:")[2].split(None, 1)[0])
+                await reader.readexactly(length)
+                answered += head[9:12] == b"200"
+        finally:
+            writer.close()
+
+    begun = time.perf_counter()
+    async with asyncio.timeout(seconds + LIMIT_SECONDS):
+        await asyncio.gather(*(work() for _ in range(connections)))
+    return answered / (time.perf_counter() - begun)

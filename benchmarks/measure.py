@@ -1,0 +1,212 @@
+"""Running processes, timing them, and putting figures beside their targets."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from statistics import median
+from tempfile import TemporaryFile
+
+Command = Sequence[str | Path]
+
+
+class Unusable(Exception):
+    """A run that did not do what was to be timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that has ended.
+
+    Attributes:
+        seconds: From before it was started until it was gone.
+        first_byte: Seconds until the first byte on its stdout; None where there was none.
+        cpu: Seconds of the processor, its own and the kernel's for it.
+        peak: The most memory it had, in MiB.
+        output: What it wrote to stdout.
+    """
+
+    seconds: float
+    first_byte: float | None
+    cpu: float
+    peak: float
+    output: bytes
+
+
+def run(command: Command, env: Mapping[str, str], *, limit: float = 60) -> Ended:
+    """Run a program to its end.
+
+    Args:
+        command: The program and its arguments.
+        env: Its environment, all of it.
+        limit: Seconds after which it is killed.
+
+    Raises:
+        Unusable: It failed, or had to be killed.
+    """
+    with TemporaryFile() as errors:
+        begun = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603 - the programs are named in these files
+            command,
+            env=env,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        # By its id: `process.kill` may reap the process, and its usage would be lost.
+        watchdog = threading.Timer(limit, os.kill, (process.pid, signal.SIGKILL))
+        watchdog.start()
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        with process.stdout as stdout:
+            output = stdout.read(1) or b""
+            first_byte = time.perf_counter() - begun if output else None
+            output += stdout.readall()  # type: ignore[attr-defined]
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        watchdog.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-2000:]
+            raise Unusable(f"{command} ended with {process.returncode}: {said}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return Ended(seconds, first_byte, cpu, usage.ru_maxrss / 1024, output)
+
+
+@contextmanager
+def background(
+    command: Command, env: Mapping[str, str], log: Path, *, grace: float = 20
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process beside this one, told to end by SIGTERM at the end and killed if it does not.
+
+    What it writes to stderr goes to `log`.
+    """
+    with log.open("wb") as errors:
+        process = subprocess.Popen(  # noqa: S603
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def refuse_own_peak(ended: Ended) -> None:
+    """See that a process's peak is its own: Linux counts what this one had when it forked.
+
+    Raises:
+        Unusable: This process has had as much memory.
+    """
+    own = getrusage(RUSAGE_SELF).ru_maxrss / 1024
+    if ended.peak <= own:
+        raise Unusable(f"The peak of {ended.peak:.0f} MiB may be of the benchmark itself.")
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Two things measured by turns, so that a load on the machine weighs on both."""
+
+    ours: list[float]
+    peers: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The ratio in each turn."""
+        return [ours / peer for ours, peer in zip(self.ours, self.peers, strict=True)]
+
+
+def paired(runs: int, ours: Callable[[], float], peer: Callable[[], float]) -> Pairs:
+    """Measure two things by turns, either first as often, after one turn that does not count."""
+    pairs = Pairs([], [])
+    for turn in range(-1, runs):
+        order = [(ours, pairs.ours), (peer, pairs.peers)]
+        for measure, figures in order if turn % 2 else reversed(order):
+            figure = measure()
+            if turn >= 0:
+                figures.append(figure)
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claim, and what was measured.
+
+    Attributes:
+        claim: What is claimed, and against what.
+        measured: The medians in their own units.
+        figures: The figure that the target is for, once a run.
+        target: What the median of them should be.
+        most: Whether the target is the most it may be, or the least.
+        unit: Of the figures; nothing for a ratio.
+    """
+
+    claim: str
+    measured: str
+    figures: Sequence[float]
+    target: float
+    most: bool = True
+    unit: str = ""
+
+    @classmethod
+    def of_pairs(  # noqa: PLR0913 - a row's parts, by name
+        cls,
+        claim: str,
+        pairs: Pairs,
+        target: float,
+        *,
+        most: bool = True,
+        scale: float = 1000,
+        unit: str = "ms",
+    ) -> "Row":
+        """A ratio against a peer; the medians are shown in a unit that is `scale` a figure."""
+        ours, peer = median(pairs.ours) * scale, median(pairs.peers) * scale
+        return cls(claim, f"{ours:,.0f} : {peer:,.0f} {unit}", pairs.ratios, target, most)
+
+    @property
+    def met(self) -> bool:
+        """Whether the median reaches the target."""
+        figure = median(self.figures)
+        return figure <= self.target if self.most else figure >= self.target
+
+    def cells(self) -> list[str]:
+        """The row of the table."""
+        figure, low, high = median(self.figures), min(self.figures), max(self.figures)
+        noise = f" ({self._shown(low)} to {self._shown(high)})" if len(self.figures) > 1 else ""
+        return [
+            self.claim,
+            self.measured,
+            f"**{self._shown(figure)}**{self.unit and ' ' + self.unit}{noise}",
+            f"{'≤' if self.most else '≥'} {self.target:g}{self.unit and ' ' + self.unit}",
+            str(len(self.figures)),
+            "yes" if self.met else "**no**",
+        ]
+
+    def _shown(self, figure: float) -> str:
+        return f"{figure:.2f}" if self.target < 10 else f"{figure:,.1f}"  # noqa: PLR2004
+
+
+def until(seconds: float, ready: Callable[[], bool]) -> None:
+    """Wait until something is so.
+
+    Raises:
+        Unusable: It is not, for so long.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(OSError):
+            if ready():
+                return
+        time.sleep(0.05)
+    raise Unusable(f"Not ready after {seconds:g} seconds.")

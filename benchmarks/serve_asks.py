@@ -1,0 +1,61 @@
+"""`qa serve` takes a thousand questions at the same time and stays responsive.
+
+1,000 simultaneous `POST /ask`, a provider that takes 2 s, two worker processes. Against the 2 s:
+from the first connection to the last answer. Every request must be answered with 200 and every
+answer be on record. Meanwhile another process asks `/is_up` 20 times a second, each time on a new
+connection; the slowest counts. The first burst, in which the server loads what it needs, does not
+count.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from benchmarks import load
+from benchmarks.measure import Row, Unusable, background
+from benchmarks.setting import Bench, Home, homes, provider, serving
+
+REQUESTS = 1_000
+LATENCY = 2.0
+PROBE = Path(__file__).parent / "peers" / "probe.py"
+OPTIONS = ("--workers", "2", "--threads", "1000")
+
+
+def run(bench: Bench) -> Iterator[Row]:
+    """Measure it on each database."""
+    with provider(bench, "--latency", str(LATENCY)) as there, homes(bench, there) as places:
+        for database, home in places.items():
+            with serving(home, *OPTIONS) as address:
+                bursts = [_burst(home, address, n) for n in range(bench.size(3, 11))][1:]
+            what = f"{database}: {REQUESTS:,} simultaneous `POST /ask`, latency 2 s"
+            seconds = [each for each, _ in bursts]
+            yield Row(
+                f"{what}: total / 2 s",
+                f"{median(seconds):.2f} : {LATENCY:.2f} s",
+                [each / LATENCY for each in seconds],
+                1.25,
+            )
+            slowest = [max(probes) * 1000 for _, probes in bursts]
+            usual = median(probe * 1000 for _, probes in bursts for probe in probes)
+            yield Row(
+                f"{what}: slowest `/is_up`", f"median {usual:.0f} ms", slowest, 100, unit="ms"
+            )
+
+
+def _burst(home: Home, address: str, number: int) -> tuple[float, list[float]]:
+    """The seconds that a burst took, and those that each probe beside it took."""
+    bodies = [json.dumps({"question": f"{number} and {n}?"}).encode() for n in range(REQUESTS)]
+    probe = (sys.executable, PROBE, f"{address}/is_up")
+    with background(probe, home.env, home.path / "probe.log") as probing:
+        assert probing.stdout is not None  # noqa: S101 - for the type checker
+        probing.stdout.readline()
+        done = load.burst(address, "/ask", bodies)
+        probing.terminate()
+        probes: list[float] = json.loads(probing.stdout.read())
+    good = done.statuses.count(200)
+    kept = home.count(f"status = 'answered' AND question LIKE '{number} and %'")
+    if good != REQUESTS or kept != REQUESTS:
+        raise Unusable(f"{good} of {REQUESTS} requests were answered, {kept} are on record.")
+    return done.seconds, probes

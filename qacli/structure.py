@@ -1,0 +1,212 @@
+"""Answers that are JSON of a shape that was asked for.
+
+The provider is sent a JSON schema, and its answer is validated all the same: not every endpoint
+keeps to one. An answer that does not fit is told so once, and what is wrong with it.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from qacli.errors import BrokenAnswer, InvalidRequest
+from qacli.exchange import storable
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+HINT = "Give a file, or fields such as 'name, age int, bio'; types are str, int, float and bool."
+FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A JSON schema, checked, and ready to check answers.
+
+    Raises:
+        InvalidRequest: It is no JSON schema, or refers to what is not in it.
+    """
+
+    schema: dict[str, Any]
+    _validator: "Validator" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import Draft202012Validator, validator_for
+        from referencing import Registry
+
+        kind = validator_for(self.schema, default=Draft202012Validator)
+        try:
+            # The formats of a schema are those of its parts: whether a pattern is one, say.
+            kind.check_schema(self.schema, format_checker=kind.FORMAT_CHECKER)
+        except SchemaError as error:
+            raise InvalidRequest(
+                f"The schema is not a JSON schema: {error.message} at {error.json_path}.",
+                "Correct it.",
+            ) from None
+        except RecursionError:
+            raise InvalidRequest("The schema is nested too deeply.", "Make it flatter.") from None
+        self._refuse_far_references(self.schema)
+        # An empty registry: whatever a schema refers to, nothing is fetched.
+        validator = kind(self.schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+        object.__setattr__(self, "_validator", validator)
+
+    @classmethod
+    def of(cls, given: str | dict[str, Any], directory: Path | None = None) -> Self:
+        """The schema in a file, in JSON, or as the short form says it.
+
+        Args:
+            given: A path, a JSON object, or fields such as `name, age int`.
+            directory: What a path is relative to; the working directory where None.
+
+        Raises:
+            InvalidRequest: It is none of these.
+        """
+        if isinstance(given, dict):
+            return cls(given)
+        if given.lstrip().startswith("{"):
+            return cls(_object(given, "The schema"))
+        if not given.strip():
+            return cls(_short(given))
+        path = (directory or Path()) / given
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                raise InvalidRequest(f"The schema {given} is not UTF-8 text.", HINT) from None
+            return cls(_short(given))
+        except OSError as error:
+            # The names of many fields can be longer than a file's may be.
+            if "," in given:
+                return cls(_short(given))
+            raise InvalidRequest(
+                f"The schema {given} cannot be read: {error.strerror}.", HINT
+            ) from None
+        return cls(_object(text, f"The schema {given}"))
+
+    @property
+    def response_format(self) -> dict[str, Any]:
+        """It as Chat Completions wants it."""
+        return response_format(self.schema)
+
+    def check(self, answer: str) -> None:
+        """See that an answer fits.
+
+        Raises:
+            BrokenAnswer: It is no JSON, or does not fit; says where and why.
+        """
+        from jsonschema.exceptions import best_match
+
+        try:
+            value = json.loads(json_in(answer), parse_constant=_no_constant)
+            error = best_match(self._validator.iter_errors(value))
+        except (ValueError, RecursionError) as unreadable:
+            raise _unfit(f"it is not JSON ({unreadable})") from None
+        if error is not None:
+            raise _unfit(f"{_shortened(error.message)} at {_shortened(error.json_path)}")
+
+    def _refuse_far_references(self, part: object) -> None:
+        if isinstance(part, list):
+            for each in part:
+                self._refuse_far_references(each)
+        elif isinstance(part, dict):
+            for name, value in part.items():
+                if name in {"$ref", "$dynamicRef"} and isinstance(value, str):
+                    self._resolve(value)
+                self._refuse_far_references(value)
+
+    def _resolve(self, reference: str) -> None:
+        from referencing import Registry
+        from referencing.exceptions import Unresolvable
+        from referencing.jsonschema import DRAFT202012
+
+        whole = DRAFT202012.create_resource(self.schema)
+        name = whole.id() or ""
+        try:
+            registry: Registry[Any] = Registry().with_resource(name, whole).crawl()
+            registry.resolver(base_uri=name).lookup(reference)
+        except Unresolvable:
+            raise InvalidRequest(
+                f"The schema refers to {reference}, which is not in it.",
+                "Put it into the schema's $defs.",
+            ) from None
+
+
+def response_format(schema: object) -> dict[str, Any]:
+    """A JSON schema as Chat Completions wants it.
+
+    Raises:
+        InvalidRequest: It is not a JSON object.
+    """
+    try:
+        schema = json.loads(schema) if isinstance(schema, str) else schema
+    except (ValueError, RecursionError):
+        schema = None
+    if not isinstance(schema, dict):
+        raise InvalidRequest("its schema is not a JSON object.")
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
+
+
+def json_in(answer: str) -> str:
+    """The JSON of an answer: all of it, or what stands in the one code block that it is."""
+    fenced = FENCE.fullmatch(answer)
+    return (fenced[1] if fenced else answer).strip()
+
+
+def correction(error: BrokenAnswer) -> str:
+    """What is asked after an answer that does not fit."""
+    return f"{error.what} Answer again, with nothing but JSON that fits the schema."
+
+
+def _short(given: str) -> dict[str, Any]:
+    properties: dict[str, dict[str, str]] = {}
+    for text in given.split(","):
+        name, *rest = text.split() or [""]
+        kind = rest[0] if rest else "str"
+        if not re.fullmatch(r"[^\W\d][\w-]*", name) or len(rest) > 1 or kind not in TYPES:
+            raise InvalidRequest(
+                f"The schema {given!r} is neither a file nor a list of fields: "
+                f"{text.strip()!r} is none.",
+                HINT,
+            )
+        if name in properties:
+            raise InvalidRequest(f"The schema has {name!r} twice.", "Name each field once.")
+        properties[name] = {"type": TYPES[kind]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}.", HINT) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{what} is not a JSON object.", HINT)
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _unfit(why: str) -> BrokenAnswer:
+    return BrokenAnswer(
+        f"The answer does not fit the schema: {why}.",
+        "Ask again, ask a more capable model, or loosen the schema.",
+    )
+
+
+def _shortened(text: str, length: int = 300) -> str:
+    """Such messages quote what is wrong, which can be all of the answer."""
+    text = storable(" ".join(text.split()))
+    return text if len(text) <= length else f"{text[: length // 2]} … {text[-length // 2 :]}"

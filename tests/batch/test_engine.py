@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import KEY
+
+from qacli.batch.engine import Engine, take_over
+from qacli.batch.keeper import Keeper
+from qacli.batch.plan import Plan, Progress
+from qacli.config import Settings
+from qacli.endpoint import Endpoint
+from qacli.errors import KeyRejected
+from qacli.exchange import Ask, Outcome, Status
+from qacli.outbox import Outbox
+from qacli.prices import Prices
+from qacli.provider import AsyncProvider
+from qacli.store import Store
+from qacli.store.batches import Batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from fake_provider import FakeProvider
+
+ANSWERED = Outcome(status=Status.ANSWERED, answer="A")
+HOST = "here"
+
+
+class Gated(Store):
+    """A database that takes nothing while its gate is shut."""
+
+    def __init__(self, url: str, *, connections: int = 0) -> None:
+        super().__init__(url, connections=connections)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.knocked = threading.Event()
+
+    def keep_items(self, batch_id: int, settled: Sequence[tuple[Ask, Outcome]]) -> None:
+        self.knocked.set()
+        assert self.gate.wait(30)
+        super().keep_items(batch_id, settled)
+
+
+@pytest.fixture
+def batches(home: Path) -> Batches:
+    return Batches(Gated.open(f"sqlite:///{home / 'history.db'}"))
+
+
+@pytest.fixture
+def outbox(home: Path) -> Outbox:
+    return Outbox(home / "outbox")
+
+
+def begun(batches: Batches, questions: list[str]) -> int:
+    batch_id = batches.begin("n", {}).id
+    assert batch_id is not None
+    items = [
+        {"position": n, "key": f"k{n}", "payload": {"question": question}}
+        for n, question in enumerate(questions)
+    ]
+    batches.add(batch_id, items)
+    batches.loaded(batch_id, len(items), {})
+    return batch_id
+
+
+def an_ask(batch_id: int, number: int) -> Ask:
+    return Ask(question=f"Question {number}", batch_id=batch_id, item_key=f"k{number}")
+
+
+async def engine_for(
+    batches: Batches, outbox: Outbox, provider: FakeProvider, batch_id: int, **plan: Any
+) -> Engine:
+    settings = Settings(api_key=KEY, base_url=provider.base_url)
+    endpoint = Endpoint(base_url=provider.base_url, key=KEY, model="m")
+    made = Plan(batch_id=batch_id, model="m", **plan)
+    async with AsyncProvider(endpoint, settings, connections=made.jobs) as asked:
+        engine = Engine(
+            batches=batches,
+            outbox=outbox,
+            provider=asked,
+            plan=made,
+            prices=Prices(),
+            output=None,
+            progress=Progress(sum(batches.counts(batch_id).values())),
+        )
+        await engine.run()
+    return engine
+
+
+def run(*arguments: Any, **plan: Any) -> Engine:
+    return asyncio.run(asyncio.wait_for(engine_for(*arguments, **plan), 30))
+
+
+def test_an_engine_asks_all_and_leaves_nothing_behind(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    questions = [f"Question {n}" for n in range(50)]
+    batch_id = begun(batches, questions)
+    engine = run(batches, outbox, provider, batch_id, jobs=8)
+    assert batches.counts(batch_id)["answered"] == 50
+    assert Counter(request.question for request in provider.requests) == Counter(questions)
+    assert (engine.progress.done, engine.progress.failed, engine.stopped) == (50, 0, None)
+    assert batches.workers(batch_id) == []
+    assert list(outbox.directory.iterdir()) == []
+
+
+def test_no_more_than_the_jobs_are_in_flight(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    batch_id = begun(batches, [f"Question {n} [[latency=0.05]]" for n in range(40)])
+    run(batches, outbox, provider, batch_id, jobs=5)
+    assert provider.max_concurrent == 5
+
+
+def test_a_rejected_key_stops_the_engine_and_nothing_has_failed(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    provider.default = "status=401"
+    batch_id = begun(batches, [f"Question {n}" for n in range(50)])
+    engine = run(batches, outbox, provider, batch_id, jobs=4)
+    assert isinstance(engine.stopped, KeyRejected)
+    assert batches.counts(batch_id) == {"waiting": 50, "claimed": 0, "answered": 0, "failed": 0}
+    assert len(provider.requests) <= 8
+
+
+def test_an_attempt_may_take_as_long_as_the_plan_says(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
+    engine = run(batches, outbox, provider, batch_id, jobs=2, timeout=0.5, retries=0)
+    assert (engine.progress.done, engine.progress.failed) == (1, 1)
+    [failed] = [record for record in batches.store.walk() if record.status is Status.FAILED]
+    assert (failed.error or "").startswith("provider-timeout")
+
+
+def test_a_batch_that_others_have_claimed_is_waited_for(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    batch_id = begun(batches, ["one", "two"])
+    elsewhere = outbox.open()
+    batches.join(batch_id, "other", f"{socket.gethostname()}:{outbox.directory}", elsewhere.name)
+    [theirs] = batches.claim(batch_id, "other", 1)
+
+    async def both() -> None:
+        asking = asyncio.create_task(engine_for(batches, outbox, provider, batch_id, jobs=2))
+        await asyncio.sleep(1.5)
+        assert not asking.done()
+        assert [request.question for request in provider.requests] == ["two"]
+        batches.store.keep_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
+        await asyncio.wait_for(asking, 10)
+
+    asyncio.run(both())
+    elsewhere.discard()
+    assert batches.counts(batch_id)["answered"] == 2
+    assert len(provider.requests) == 1
+
+
+def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
+    batches: Batches, outbox: Outbox
+) -> None:
+    count = 2500
+    batch_id = begun(batches, [f"Question {n}" for n in range(count)])
+    store = batches.store
+    assert isinstance(store, Gated)
+
+    async def take_all() -> None:
+        keeper = Keeper(
+            batches=batches,
+            outbox=outbox,
+            plan=Plan(batch_id=batch_id, model="m"),
+            progress=Progress(count),
+            output=None,
+        )
+        keeping = asyncio.create_task(keeper.keep())
+        store.gate.clear()
+        taken = [
+            asyncio.create_task(keeper.take(an_ask(batch_id, n), ANSWERED)) for n in range(count)
+        ]
+        await asyncio.to_thread(store.knocked.wait, 10)
+        # A kill now would leave exactly what is in the journals.
+        noted = {entry.ask.item_key for entry in outbox.waiting()}
+        store.gate.set()
+        await asyncio.gather(*taken)
+        keeper.end()
+        await keeping
+        keeper.close(kept=True)
+        assert len(noted) == count
+
+    asyncio.run(take_all())
+    assert batches.counts(batch_id)["answered"] == count
+    assert list(outbox.directory.iterdir()) == []
+
+
+def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Outbox) -> None:
+    batch_id = begun(batches, [f"Question {n}" for n in range(400)])
+    store = batches.store
+    assert isinstance(store, Gated)
+
+    async def take_all() -> None:
+        keeper = Keeper(
+            batches=batches,
+            outbox=outbox,
+            plan=Plan(batch_id=batch_id, model="m"),
+            progress=Progress(400),
+            output=None,
+        )
+        keeping = asyncio.create_task(keeper.keep())
+        for n in range(400):
+            await keeper.take(an_ask(batch_id, n), ANSWERED)
+            if n % 40 == 0:
+                await asyncio.sleep(0.1)
+            there = {entry.ask.item_key for entry in outbox.waiting()}
+            if n % 7 == 0:
+                kept = {record.item_key for record in store.walk()}
+                assert there | kept >= {f"k{each}" for each in range(n + 1)}
+        keeper.end()
+        await keeping
+        keeper.close(kept=True)
+
+    asyncio.run(take_all())
+
+
+@pytest.mark.parametrize("host", [HOST, "elsewhere"])
+def test_the_items_of_a_process_that_is_gone_wait_again(
+    batches: Batches, outbox: Outbox, host: str
+) -> None:
+    import sqlalchemy as sa
+
+    batch_id = begun(batches, [f"Question {n}" for n in range(5)])
+    journal = outbox.open()
+    batches.join(batch_id, "gone", host, journal.name)
+    batches.claim(batch_id, "gone", 4)
+    journal.settled(an_ask(batch_id, 0), ANSWERED)
+    assert take_over(batches, outbox, batch_id, HOST) == 0
+    journal.close()
+    if host != HOST:
+        # Its journal is no sign of life on another machine: only its silence is.
+        assert take_over(batches, outbox, batch_id, HOST) == 0
+        with batches.store.transaction(write=True) as connection:
+            connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
+    assert take_over(batches, outbox, batch_id, HOST) == 3
+    assert batches.counts(batch_id) == {"waiting": 4, "claimed": 0, "answered": 1, "failed": 0}
+    assert batches.workers(batch_id) == []
+    assert take_over(batches, outbox, batch_id, HOST) == 0
+
+
+def test_what_a_worker_claims_after_it_was_taken_for_dead_is_not_lost(batches: Batches) -> None:
+    # A machine that has slept is taken for dead, wakes, claims more, and then dies indeed.
+    batch_id = begun(batches, ["one", "two"])
+    batches.join(batch_id, "slept", "elsewhere", "none.jsonl")
+    batches.leave("slept")
+    batches.beat("slept")
+    batches.claim(batch_id, "slept", 1)
+    found = [worker.uid for worker, _ in batches.workers(batch_id)]
+    assert found == ["slept"] or batches.counts(batch_id)["claimed"] == 0

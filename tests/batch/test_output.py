@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qacli.batch.output import Output, format_of
+from qacli.errors import DatabaseError, InvalidRequest
+from qacli.exchange import FIELDS, Ask, Outcome, Status, document
+from qacli.store.batches import Settled
+
+ANSWERED = Outcome(
+    status=Status.ANSWERED,
+    answer='A "ß"\n',
+    model="m-1",
+    provider_response_id="r-1",
+    finish_reason="stop",
+    prompt_tokens=3,
+    completion_tokens=4,
+)
+FAILED = Outcome(status=Status.FAILED, error="provider-refused: The provider answered 400: No.")
+
+
+def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> Settled:
+    ask = Ask(
+        question=question,
+        params={"model": "m", "stop": ["ß"]},
+        tags=["t"],
+        batch_id=1,
+        item_key=f"k{position}",
+    )
+    return Settled(position, f"k{position}", document(ask, outcome, position + 1))
+
+
+def written(path: Path, form: str, *items: Settled) -> str:
+    with Output(path, form) as output:
+        for item in items:
+            output.write([item])
+    return path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "form"),
+    [
+        ("a.csv", None, "csv"),
+        ("a.jsonl", None, "jsonl"),
+        ("a.parquet", None, "parquet"),
+        ("a.txt", None, "jsonl"),
+        ("a", None, "jsonl"),
+        ("a.csv", "openai", "openai"),
+    ],
+)
+def test_the_format_is_as_named_or_by_the_files_name(
+    name: str, named: str | None, form: str
+) -> None:
+    assert format_of(Path(name), named) == form
+    assert format_of(None, named) == (named or "jsonl")
+
+
+def test_a_line_is_a_record(tmp_path: Path) -> None:
+    items = [settled(0), settled(1, FAILED)]
+    lines = written(tmp_path / "a.jsonl", "jsonl", *items).splitlines()
+    assert [json.loads(line) for line in lines] == [item.record for item in items]
+    assert list(json.loads(lines[0])) == list(FIELDS)
+    assert "ß" in lines[0]
+
+
+def test_csv_can_be_read_again(tmp_path: Path) -> None:
+    text = written(tmp_path / "a.csv", "csv", settled(0), settled(1, FAILED))
+    first, second = csv.DictReader(io.StringIO(text, newline=""))
+    assert list(first) == list(FIELDS)
+    assert (first["question"], first["answer"]) == ("Q, \n?", 'A "ß"\n')
+    assert json.loads(first["params"]) == {"model": "m", "stop": ["ß"]}
+    assert json.loads(first["tags"]) == ["t"]
+    assert (second["status"], second["answer"], second["cost_usd"]) == ("failed", "", "")
+
+
+def test_openai_lines_are_as_its_batch_api_writes_them(tmp_path: Path) -> None:
+    text = written(tmp_path / "a.jsonl", "openai", settled(0), settled(1, FAILED))
+    good, bad = (json.loads(line) for line in text.splitlines())
+    assert list(good) == ["id", "custom_id", "response", "error"]
+    assert (good["custom_id"], good["error"]) == ("k0", None)
+    body = good["response"]["body"]
+    assert good["response"]["status_code"] == 200
+    assert (body["object"], body["id"], body["model"]) == ("chat.completion", "r-1", "m-1")
+    assert body["choices"] == [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": 'A "ß"\n'},
+            "finish_reason": "stop",
+        }
+    ]
+    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert (bad["custom_id"], bad["response"]) == ("k1", None)
+    assert bad["error"] == {"code": "provider-refused", "message": "The provider answered 400: No."}
+
+
+def test_what_is_written_can_be_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Output(path, "jsonl") as output:
+        output.write([settled(0), settled(1)])
+        assert path.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_file_that_was_cut_begins_anew(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "a"
+    whole = written(path, form, settled(0), settled(1))
+    path.write_text(whole[: len(whole) // 2])
+    again = written(path, form, settled(0), settled(1))
+    assert again.count("\n") == whole.count("\n")
+    assert len(again) == len(whole)
+
+
+def test_a_second_writer_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with Output(path, "jsonl") as output:
+        output.write([settled(0)])
+        with pytest.raises(InvalidRequest) as caught:
+            Output(path, "jsonl")
+        assert str(path) in caught.value.what
+        assert path.read_text().count("\n") == 1
+    with Output(path, "jsonl"):
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "a.jsonl", tmp_path):
+        with pytest.raises(InvalidRequest) as caught:
+            Output(path, "jsonl")
+        assert str(path) in caught.value.what
+
+
+def test_a_full_disk_is_an_error_in_one_sentence() -> None:
+    output = Output(Path("/dev/full"), "jsonl")
+    with pytest.raises(DatabaseError) as caught:
+        output.write([settled(0)])
+    with suppress(OSError):  # what could not be written still cannot
+        output.__exit__(None, None, None)
+    assert "cannot be written" in caught.value.what
+    assert "nothing is asked twice" in caught.value.todo
+
+
+def test_lines_stay_whole_when_a_disk_that_was_full_has_room_again(tmp_path: Path) -> None:
+    # A file that may not grow: it fits one group, not the second until it is allowed to.
+    program = f"""
+import resource, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from batch.test_output import settled
+from qacli.batch.output import Output
+from qacli.errors import DatabaseError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+output = Output(Path("a.jsonl"), "jsonl")
+output.write([settled(0)])
+size = Path("a.jsonl").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
+try:
+    output.write([settled(1)])
+except DatabaseError:
+    pass
+else:
+    sys.exit("it was not full")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+output.write([settled(1)])
+output.write([settled(2)])
+output.__exit__(None, None, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [line["item_key"] for line in lines] == ["k0", "k1", "k2"]
+
+
+def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    pipe = os.fdopen(write, "w")
+    monkeypatch.setattr("sys.stdout", pipe)
+    with Output(None, "jsonl") as output:
+        for _ in range(3):
+            output.write([settled(0)])
+        assert output.closed
+    with pytest.raises(BrokenPipeError):
+        pipe.close()
+
+
+def test_parquet_needs_a_file_and_its_package(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Output(None, "parquet")
+    assert "-o" in caught.value.todo
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    with Output(path, "parquet") as output:
+        output.write([settled(0)])
+        output.write([settled(1, FAILED)])
+    rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    assert [row["item_key"] for row in rows] == ["k0", "k1"]
+    assert (rows[0]["id"], rows[0]["prompt_tokens"], rows[1]["answer"]) == (1, 3, None)
+    assert pa.types.is_int64(parquet.read_schema(path).field("id").type)

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import FakeProvider, Reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+
+Records = Callable[[], list[dict[str, Any]]]
+
+# What differs between the databases is tested on both elsewhere; here the faces are.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+PNG = b"\x89PNG\r\n\x1a\n\0"
+REX = '{"name": "Rex", "age": 3}'
+
+
+@pytest.fixture
+def template(home: Path) -> Callable[[str, str], Path]:
+    """Writes a template."""
+
+    def write(name: str, text: str) -> Path:
+        (home / "templates").mkdir(exist_ok=True)
+        path = home / "templates" / f"{name}.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def contents(provider: FakeProvider, number: int = -1) -> list[Any]:
+    return [message["content"] for message in provider.requests[number].body["messages"]]
+
+
+def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(
+    qa: Program, provider: FakeProvider, records: Records, home: Path
+) -> None:
+    (home / "notes.md").write_text("Some notes\n")
+    done = qa("ask", "-f", "notes.md", "-f", "-", "What is new?", input="piped")
+    assert done.code == 0
+    [sent] = contents(provider)
+    assert sent == (
+        '<file name="notes.md">\nSome notes\n</file>\n\n'
+        '<file name="standard input">\npiped\n</file>\n\nWhat is new?'
+    )
+    [record] = records()
+    assert record["question"] == "What is new?"
+    assert record["attachments"] == [
+        {"name": "notes.md", "size": 11, "sha256": sha256(b"Some notes\n").hexdigest()},
+        {"name": "standard input", "size": 5, "sha256": sha256(b"piped").hexdigest()},
+    ]
+    assert json.loads(qa("show", "last", "--json").out)["attachments"] == record["attachments"]
+
+
+def test_standard_input_that_is_no_file_still_belongs_to_the_question(
+    qa: Program, provider: FakeProvider, home: Path
+) -> None:
+    (home / "a.txt").write_text("a")
+    assert qa("ask", "--no-save", "-f", "a.txt", "Compare", input="b").code == 0
+    assert contents(provider) == ['<file name="a.txt">\na\n</file>\n\nCompare\n\nb']
+
+
+def test_an_image_goes_along_as_one(qa: Program, provider: FakeProvider, home: Path) -> None:
+    (home / "cat.png").write_bytes(PNG)
+    assert qa("ask", "-f", "cat.png", "What is it?").code == 0
+    [[name, image, question]] = contents(provider)
+    assert name == {"type": "text", "text": '<image name="cat.png" />'}
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
+    assert question == {"type": "text", "text": "What is it?"}
+
+
+def test_a_follow_up_tells_of_the_file_and_does_not_resend_it(
+    qa: Program, provider: FakeProvider, home: Path
+) -> None:
+    (home / "cat.png").write_bytes(PNG)
+    assert qa("ask", "-f", "cat.png", "What is it?").code == 0
+    assert qa("ask", "-c", "Sure?").code == 0
+    first, _, last = contents(provider)
+    assert first == '<file name="cat.png" omitted />\n\nWhat is it?'
+    assert last == "Sure?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-f", "none.txt", "x"], "none.txt cannot be read"),
+        (["-f", "binary", "x"], "binary (3 bytes) is neither UTF-8 text nor"),
+        (["-f", "http://127.0.0.1:1/x", "x"], "cannot be fetched"),
+        (["-f", "a.txt"], "There is no question."),
+        (["-t", "none", "x"], "There is no template 'none'"),
+        (["-p", "a=b", "x"], "-t TEMPLATE"),
+        (["-t", "greet", "-p", "name", "x"], "-p name fills no placeholder"),
+        (["-t", "greet", "x"], "The placeholder {name} of the template 'greet' has no value."),
+        (["-t", "greet", "-p", "nam=b", "x"], "'nam'"),
+        (["--schema", "name integer", "x"], "types are str, int, float and bool"),
+        (["--schema", '{"type": "x"}', "x"], "is not a JSON schema"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_asked(
+    qa: Program,
+    provider: FakeProvider,
+    template: Callable[[str, str], Path],
+    home: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    template("greet", 'question = "Greet {name} with: {input}"')
+    (home / "a.txt").write_text("a")
+    (home / "binary").write_bytes(b"\0\1\2")
+    done = qa("ask", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert provider.requests == []
+
+
+def test_a_template_shapes_the_question(
+    qa: Program,
+    provider: FakeProvider,
+    records: Records,
+    template: Callable[[str, str], Path],
+) -> None:
+    template(
+        "review",
+        'system = "Answer in {lang}."\nquestion = "Review this:\\n\\n{input}"\n'
+        'model = "m-7"\ntemperature = 0.5\nmax_tokens = 9\n',
+    )
+    done = qa("ask", "-t", "review", "-p", "lang=French", input="+ a = {b}\n")
+    assert done.code == 0
+    [record] = records()
+    assert record["question"] == "Review this:\n\n+ a = {b}\n"
+    assert record["system"] == "Answer in French."
+    assert record["params"] == {"model": "m-7", "temperature": 0.5, "max_tokens": 9}
+    assert contents(provider) == ["Answer in French.", record["question"]]
+
+
+def test_an_option_beats_the_template_and_the_template_the_settings(
+    qa: Program, provider: FakeProvider, template: Callable[[str, str], Path]
+) -> None:
+    template("t", 'system = "T"\nmodel = "t"\ntemperature = 1')
+    said = ("--system", "", "--model", "o", "--temperature", "0")
+    assert qa("ask", "--no-save", "-t", "t", "x", QA_SYSTEM="S").code == 0
+    assert qa("ask", "--no-save", "-t", "t", *said, "x", QA_SYSTEM="S").code == 0
+    first, second = (request.body for request in provider.requests)
+    assert (first["model"], first["temperature"]) == ("t", 1)
+    assert (second["model"], second["temperature"]) == ("o", 0)
+    assert [contents(provider, 0), contents(provider, 1)] == [["T", "x"], ["x"]]
+
+
+def test_a_template_that_is_broken_is_a_matter_of_configuration(
+    qa: Program, template: Callable[[str, str], Path]
+) -> None:
+    path = template("broken", "question = ")
+    done = qa("ask", "-t", "broken", "x")
+    assert (done.code, done.out) == (3, "")
+    assert str(path) in done.err
+
+
+def test_the_templates_can_be_listed_and_shown(
+    qa: Program, template: Callable[[str, str], Path]
+) -> None:
+    assert qa("template", "list").out == ""
+    assert json.loads(qa("template", "list", "--json").out) == []
+    path = template("review", 'system = "Review.\\nBe brief."\nquestion = "{input} {a}"\n')
+    template("broken", "x = 1")
+    listed = qa("template", "list")
+    assert listed.code == 0
+    broken, review = listed.out.splitlines()
+    assert "sets x" in broken
+    assert review == "review  Review."
+    assert qa("template", "show", "review").out == path.read_text()
+    shown = json.loads(qa("template", "show", "review", "--json").out)
+    assert shown["placeholders"] == ["input", "a"]
+    assert shown in json.loads(qa("template", "list", "--json").out)
+    assert qa("template", "path", "review").out == f"{path}\n"
+    assert qa("template", "path", "other").out == f"{path.with_name('other.toml')}\n"
+    assert qa("template", "show", "other").code == 2
+
+
+def test_a_template_is_edited_in_the_editor_of_the_person(qa: Program, home: Path) -> None:
+    editor = f"{sys.executable} {home / 'editor.py'} --loud"
+    (home / "editor.py").write_text(
+        "import pathlib, sys\n"
+        "path = pathlib.Path(sys.argv[2])\n"
+        "path.write_text(path.read_text().replace('\"{input}\"', '\"{input}!\"'))\n"
+    )
+    done = qa("template", "edit", "loud", EDITOR="false", VISUAL=editor)
+    assert (done.code, done.err) == (0, "")
+    assert qa("ask", "--no-save", "-t", "loud", "Hi").out == "Answer to: Hi!\n"
+
+
+def test_an_editor_that_fails_or_leaves_no_template_is_told(qa: Program, home: Path) -> None:
+    (home / "broken.toml").write_text("question = ")
+    done = qa("template", "edit", "x", EDITOR="false", VISUAL="")
+    assert done.code == 3
+    assert "The editor ended with 1." in done.err
+    done = qa("template", "edit", "x", VISUAL="cp broken.toml")
+    assert done.code == 3
+    assert "is not TOML" in done.err
+
+
+def test_an_answer_with_a_schema_is_the_json_alone(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    provider.script(Reply(text=f"```json\n{REX}\n```"))
+    done = qa("ask", "--schema", "name, age int", "Invent a dog")
+    assert (done.code, done.out, done.err) == (0, REX + "\n", "")
+    [request] = provider.requests
+    sent = request.body["response_format"]
+    assert sent["type"] == "json_schema"
+    assert sent["json_schema"]["strict"] is True
+    assert sent["json_schema"]["schema"]["required"] == ["name", "age"]
+    [record] = records()
+    assert record["status"] == "answered"
+    assert record["params"]["response_format"] == sent
+
+
+def test_a_schema_of_a_template_is_beside_it(
+    qa: Program, provider: FakeProvider, template: Callable[[str, str], Path]
+) -> None:
+    path = template("dog", 'question = "Invent a dog"\nschema = "dog.json"')
+    path.with_name("dog.json").write_text('{"required": ["name"]}')
+    provider.script(Reply(text=REX))
+    assert qa("ask", "--no-save", "-t", "dog").out == REX + "\n"
+    assert provider.requests[0].body["response_format"]["json_schema"]["schema"] == {
+        "required": ["name"]
+    }
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_once_more(
+    qa: Program, provider: FakeProvider, records: Records, home: Path
+) -> None:
+    (home / "a.txt").write_text("a")
+    provider.script(Reply(text='{"name": "Rex"}'), Reply(text=REX))
+    done = qa("ask", "-v", "--schema", "name, age int", "-f", "a.txt", "--tag", "t", "Invent a dog")
+    assert (done.code, done.out) == (0, REX + "\n")
+    assert "does not fit the schema" in done.err
+    assert "Asking once more." in done.err
+    first, second = records()
+    assert (first["status"], first["answer"]) == ("failed", '{"name": "Rex"}')
+    assert first["error"] == (
+        "broken-answer: The answer does not fit the schema: 'age' is a required property at $."
+    )
+    assert (second["status"], second["answer"], second["follows_id"]) == ("answered", REX, 1)
+    assert second["tags"] == first["tags"] == ["t"]
+    assert second["attachments"] == first["attachments"]
+    asked, failed, correction = contents(provider)
+    assert asked == '<file name="a.txt">\na\n</file>\n\nInvent a dog'
+    assert failed == '{"name": "Rex"}'
+    assert correction == second["question"]
+    assert "'age' is a required property" in correction
+
+
+def test_an_answer_that_does_not_fit_twice_is_none(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    provider.script(Reply(text="Rex is three."), Reply(text="[]"))
+    done = qa("ask", "--schema", "name, age int", "Invent a dog")
+    assert (done.code, done.out) == (6, "")
+    assert "[] is not of type 'object'" in done.err
+    assert done.err.count("\n") == 1
+    assert [record["status"] for record in records()] == ["failed", "failed"]
+    assert len(provider.requests) == 2
+
+
+def test_an_answer_in_json_is_one_record(qa: Program, provider: FakeProvider) -> None:
+    provider.script(Reply(text="no"), Reply(text=REX))
+    record = json.loads(qa("ask", "--json", "--schema", "name, age int", "x").out)
+    assert (record["id"], record["status"], record["answer"]) == (2, "answered", REX)
+    provider.script(Reply(text="no"), Reply(text="no"))
+    done = qa("ask", "--json", "--schema", "name, age int", "x")
+    assert done.code == 6
+    assert json.loads(done.out)["status"] == "failed"
+
+
+def test_what_the_token_limit_has_cut_is_not_asked_for_again(
+    qa: Program, provider: FakeProvider
+) -> None:
+    provider.script(Reply(text='{"name": "R', finish_reason="length"))
+    done = qa("ask", "--no-save", "--schema", "name", "x")
+    assert (done.code, done.out) == (6, "")
+    assert "--max-tokens" in done.err
+    assert len(provider.requests) == 1
+
+
+def test_other_failures_are_not_a_matter_of_the_schema(qa: Program, provider: FakeProvider) -> None:
+    done = qa("ask", "--no-save", "--schema", "name", "x [[empty]]")
+    assert (done.code, done.out) == (6, "")
+    assert len(provider.requests) == 1
+
+
+def test_on_a_terminal_a_fitting_answer_is_json_too(
+    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+) -> None:
+    provider.script(Reply(text="*no*"), Reply(text='{"name": "*Rex*"}'))
+    seen = terminal(qa, "ask", "--schema", "name", "x")
+    assert seen.code == 0
+    assert seen.screen.strip() == '{"name": "*Rex*"}'
+    assert "Asking once more." in seen.err

@@ -1,0 +1,598 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import KEY, Finished, Program
+
+from qacli.cli import run
+from qacli.exchange import FIELDS
+
+if TYPE_CHECKING:
+    from fake_provider import FakeProvider
+
+    from .conftest import Seen
+
+Records = Callable[[], list[dict[str, Any]]]
+
+# What differs between the databases is tested on both in tests/e2e and tests/test_batches.py.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+class Here(Program):
+    """`qa` in this process: most of what a process of its own takes is to start it."""
+
+    def __call__(
+        self, *arguments: str, input: str | bytes = b"", timeout: float = 60, **env: str
+    ) -> Finished:
+        del timeout
+        data = input.encode() if isinstance(input, str) else input
+        given, out, err = (
+            io.TextIOWrapper(raw, write_through=True)
+            for raw in (io.BufferedReader(io.BytesIO(data)), io.BytesIO(), io.BytesIO())  # type: ignore[arg-type]
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**self.env, **env}.items():
+                patch.setenv(name, value)
+            for name, stream in (("stdin", given), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, stream)
+            code = run(list(arguments))
+        texts = [_text(stream) for stream in (out, err)]
+        return Finished(code, *texts)
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    stream.buffer.seek(0)
+    return stream.buffer.read().decode()
+
+
+@pytest.fixture
+def qa(provider: FakeProvider, database_url: str) -> Program:
+    return Here(
+        {
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": provider.base_url,
+            "QA_MODEL": "test-model",
+            "DATABASE_URL": database_url,
+        }
+    )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Writes a file of questions, and gives its name."""
+
+    def write(*lines: str, name: str = "questions.txt") -> str:
+        (tmp_path / name).write_text("".join(line + "\n" for line in lines))
+        return name
+
+    return write
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def keys_of(text: str) -> list[str]:
+    return [line["item_key"] for line in lines_of(text)]
+
+
+def show(qa: Program, name: str) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(qa("batch", "show", name, "--json").out)
+    return shown
+
+
+def no_trace(done: Finished) -> None:
+    assert "Traceback" not in done.err
+    assert "should not have" not in done.err
+
+
+def test_every_question_is_asked_once_and_written_in_order(
+    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    asked = [f"Question {n} [[latency={0.2 if n % 3 == 0 else 0}]]" for n in range(20)]
+    done = qa("batch", write(*asked))
+    assert (done.code, done.out.count("\n")) == (0, 20)
+    out = lines_of(done.out)
+    assert [line["question"] for line in out] == asked
+    assert [line["answer"] for line in out] == [f"Answer to: {question}" for question in asked]
+    assert list(out[0]) == list(FIELDS)
+    assert sorted(out, key=lambda line: line["id"]) == records()
+    assert sorted(request.question for request in provider.requests) == sorted(asked)
+    assert "20 answered" in done.err
+    # Again: nothing is left to ask, and the same comes out.
+    again = qa("batch", "questions.txt")
+    assert (again.code, again.out) == (0, done.out)
+    assert len(provider.requests) == 20
+    # A record of a batch is one like any other.
+    assert len(json.loads(qa("list", "--json").out)) == 20
+
+
+def test_unordered_results_are_the_same_lines(qa: Program, write: Callable[..., str]) -> None:
+    name = write(*(f"Question {n} [[latency={0.6 if n == 0 else 0}]]" for n in range(8)))
+    done = qa("batch", name, "--unordered")
+    assert done.code == 0
+    questions = [line["question"] for line in lines_of(done.out)]
+    assert questions[-1].startswith("Question 0 ")
+    again = qa("batch", name)
+    assert sorted(again.out.splitlines()) == sorted(done.out.splitlines())
+
+
+def test_standard_input_needs_a_name_to_go_on_from(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    nameless = qa("batch", "-", input="one\ntwo\n")
+    assert (nameless.code, provider.requests) == (2, [])
+    assert "--name" in nameless.err
+    packed = gzip.compress(b'{"question": "one"}\n{"question": "two"}\n')
+    done = qa("batch", "-", "--name", "n", "--input", "jsonl", input=packed)
+    assert (done.code, len(records())) == (0, 2)
+    assert qa("batch", "-", "--name", "n", "--input", "jsonl", input=packed).code == 0
+    assert len(provider.requests) == 2
+
+
+def test_openai_lines_go_in_and_come_out(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    def line(custom_id: str, question: str) -> str:
+        messages = [{"role": "system", "content": "S"}, {"role": "user", "content": question}]
+        body = {"model": "m-9", "messages": messages, "top_p": 0.5, "seed": 7}
+        head = {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions"}
+        return json.dumps({**head, "body": body})
+
+    name = write(line("a", "one"), line("b", "two [[status=400 message=No.]]"), name="in.jsonl")
+    done = qa("batch", name, "--format", "openai", "--system", "unused")
+    assert done.code == 8
+    body = next(each.body for each in provider.requests if each.question == "one")
+    assert body["messages"] == [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "one"},
+    ]
+    assert (body["model"], body["top_p"], body["seed"]) == ("m-9", 0.5, 7)
+    good, bad = lines_of(done.out)
+    assert (good["custom_id"], good["error"]) == ("a", None)
+    assert good["response"]["status_code"] == 200
+    answer = good["response"]["body"]
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "Answer to: one"}
+    assert answer["usage"]["total_tokens"] > 0
+    assert (bad["custom_id"], bad["response"]) == ("b", None)
+    assert "No." in bad["error"]["message"]
+    # The record tells what was sent, and that was not the batch's own system prompt.
+    assert json.loads(qa("show", "last", "--json").out)["system"] != "unused"
+
+
+def test_settings_of_an_object_go_before_those_of_the_batch(
+    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    own = {"id": "own", "question": "one", "system": "Mine.", "model": "m-9", "tags": ["t"]}
+    name = write(json.dumps({**own, "temperature": 0.1, "max_tokens": 5}), '"two"', name="a.jsonl")
+    done = qa(
+        *("batch", name, "--system", "Yours.", "--model", "m-1"),
+        *("--temperature", "1", "--max-tokens", "9"),
+    )
+    assert done.code == 0
+    bodies = {request.question: request.body for request in provider.requests}
+    sent = [
+        (body["model"], body["temperature"], body["max_tokens"], body["messages"][0]["content"])
+        for body in (bodies["one"], bodies["two"])
+    ]
+    assert sent == [("m-9", 0.1, 5, "Mine."), ("m-1", 1, 9, "Yours.")]
+    kept = {record["question"]: record for record in records()}
+    assert (kept["one"]["item_key"], kept["one"]["tags"]) == ("own", ["t"])
+    assert kept["two"]["system"] == "Yours."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "said"),
+    [
+        ("a.csv", "text\none\n", ["-t", "Say {word}"], "Line 2: there is no column 'word'"),
+        ("a.jsonl", '{"question": "x"}\n{"question"\n', [], "Line 2"),
+        ("a.txt", "", [], "no question"),
+        ("a.txt", "\n\n", [], "no question"),
+        ("a.txt", "one\n", ["-t", "Say {"], "template"),
+        ("a.txt", "caf\xe9\n", [], "UTF-8"),
+        ("a.txt", "one\0\n", [], "NUL"),
+        ("a.jsonl", '{"id": 1, "question": "x"}\n{"id": "1", "question": "y"}\n', [], "'1'"),
+        ("a.xlsx", "one\n", [], "--input"),
+        ("a.txt", "one\n", ["--input", "xlsx"], "--input"),
+        ("a.txt", "one\n", ["--format", "xml"], "--format"),
+        ("a.txt", "one\n", ["--jobs", "0"], "--jobs"),
+        ("a.txt", "one\n", ["--temperature", "3"], "3"),
+        ("a.txt", "one\n", ["-o", "none/out.jsonl"], "out.jsonl"),
+        ("a.txt", "one\n", ["--rpm", "0"], "--rpm"),
+        ("a.txt", "one\n", ["--format", "parquet"], "arquet"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_anything_is_asked(
+    qa: Program,
+    provider: FakeProvider,
+    tmp_path: Path,
+    name: str,
+    content: str,
+    arguments: list[str],
+    said: str,
+) -> None:
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    done = qa("batch", name, *arguments)
+    no_trace(done)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert provider.requests == []
+
+
+def test_a_file_that_cannot_be_used_leaves_no_batch_behind(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("text,lang", "Haus,German", name="words.csv")
+    assert qa("batch", "none.txt").code == 2
+    assert qa("batch", name, "--name", "words", "--column", "word").code == 2
+    assert json.loads(qa("batch", "list", "--json").out) == []
+    # So the corrected command is the first one under this name.
+    done = qa("batch", name, "--name", "words", "--column", "text")
+    assert done.code == 0, done.err
+    assert [request.question for request in provider.requests] == ["Haus"]
+
+
+def test_bad_lines_are_recorded_as_failed_and_the_rest_is_asked(
+    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    name = write('{"question": "one"}', '{"oops', '{"question": "two"}', name="a.jsonl")
+    done = qa("batch", name, "--skip-bad")
+    assert done.code == 8
+    assert [line["status"] for line in lines_of(done.out)] == ["answered", "failed", "answered"]
+    assert sorted(request.question for request in provider.requests) == ["one", "two"]
+    [failed] = [record for record in records() if record["status"] == "failed"]
+    assert "Line 2" in failed["error"]
+    assert failed["question"] == '{"oops'
+
+
+def test_what_failed_stays_until_it_is_asked_again(
+    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    name = write("one", "two [[status=400 times=1]]", "three [[status=422]]")
+    done = qa("batch", name, "--name", "n")
+    assert done.code == 8
+    assert "--retry-failed" in done.err
+    assert [line["status"] for line in lines_of(done.out)] == ["answered", "failed", "failed"]
+    before = {record["question"]: record["id"] for record in records()}
+    assert qa("batch", name, "--name", "n").code == 8
+    assert len(provider.requests) == 3
+    again = qa("batch", name, "--name", "n", "--retry-failed")
+    assert again.code == 8
+    assert [line["status"] for line in lines_of(again.out)] == ["answered", "answered", "failed"]
+    assert len(provider.requests) == 5
+    assert {record["question"]: record["id"] for record in records()} == before
+    shown = show(qa, "n")
+    assert shown["states"] == {"waiting": 0, "claimed": 0, "answered": 2, "failed": 1}
+    assert shown["errors"] == {"provider-refused": 1}
+    assert shown["records"] == 3
+
+
+def test_only_what_may_help_is_asked_again(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    faults = {
+        "status=429 retry_after=0 times=1": 2,
+        "status=408 times=1": 2,
+        "status=409 times=1": 2,
+        "status=500 times=1": 2,
+        "reset times=1": 2,
+        "cut=2 times=1": 2,
+        "hang times=1": 2,
+        "dribble=0.1 times=1": 2,
+        "status=400": 1,
+        "status=404": 1,
+        "status=422": 1,
+        "status=500": 3,
+    }
+    name = write(*(f"Question [[{fault}]]" for fault in faults))
+    done = qa("batch", name, "--retries", "2", "--timeout", "1", "--jobs", "20")
+    assert done.code == 8
+    asked = {fault: provider.asked(f"Question [[{fault}]]") for fault in faults}
+    assert asked == faults
+    statuses = [line["status"] for line in lines_of(done.out)]
+    assert statuses == ["answered"] * 8 + ["failed"] * 4
+
+
+def test_other_settings_under_the_same_name_are_refused_with_the_difference(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("one", "two")
+    assert qa("batch", name, "--name", "n", "--temperature", "0.5").code == 0
+    other = qa("batch", name, "--name", "n", "--temperature", "0.7", "--model", "m-2")
+    assert other.code == 2
+    for part in ("0.5", "0.7", "test-model", "m-2"):
+        assert part in other.err
+    # What does not shape the answers may change.
+    fast = qa("batch", name, "--name", "n", "--temperature", "0.5", "-j", "2", "--rpm", "9000")
+    assert fast.code == 0
+    assert len(provider.requests) == 2
+    # Without a name, other settings are another batch.
+    assert qa("batch", name).code == 0
+    assert qa("batch", name, "--model", "m-2").code == 0
+    assert len(provider.requests) == 6
+
+
+def test_a_file_may_grow_but_what_was_in_it_may_not_change(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    assert qa("batch", write("one", "two")).code == 0
+    grown = qa("batch", write("one", "two", "three"))
+    assert (grown.code, len(lines_of(grown.out)), len(provider.requests)) == (0, 3, 3)
+    changed = qa("batch", write("one", "2", "three"))
+    assert changed.code == 2
+    assert "Item 2" in changed.err
+    for order in ([], ["--unordered"]):
+        shorter = qa("batch", write("one", "two"), *order)
+        no_trace(shorter)
+        # Either it is refused, or all that is in the file has its answer.
+        assert shorter.code in {0, 2}
+    assert len(provider.requests) == 3
+
+
+def test_a_dry_run_counts_and_asks_nothing(
+    qa: Program, provider: FakeProvider, home: Path, write: Callable[..., str]
+) -> None:
+    name = write(*["x" * 4000] * 100)
+    done = qa("batch", name, "--dry-run", "--model", "gpt-5-mini", "--max-tokens", "1000")
+    assert done.code == 0
+    numbers = [line.split() for line in done.out.replace(",", "").splitlines()]
+    assert numbers[0] == ["questions", "100"]
+    prompt, completion = int(numbers[1][2]), int(numbers[1][4])
+    assert prompt == pytest.approx(100_000, rel=0.1)
+    assert completion == pytest.approx(100_000, rel=0.1)
+    assert float(numbers[2][2]) == pytest.approx(0.225, rel=0.1)
+    assert provider.requests == []
+    assert not (home / "data" / "history.db").exists()
+    assert "unpriced" in qa("batch", name, "--dry-run").out
+    # A system prompt goes with every question, and is paid for each time.
+    long = qa("batch", name, "--dry-run", "--system", "y" * 40_000)
+    assert int(long.out.replace(",", "").split()[4]) > 1_000_000
+
+
+def priced(tmp_path: Path) -> None:
+    # Each question is 1 token and each answer 3: a thousandth of a dollar a question.
+    (tmp_path / "prices.toml").write_text('"test-model" = [0.0, 333.333333333]\n')
+
+
+def test_a_budget_is_not_passed(
+    qa: Program, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
+) -> None:
+    priced(tmp_path)
+    name = write(*(f"{n:03}" for n in range(60)))
+    done = qa("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
+    spent = show(qa, "n")["cost_usd"]
+    assert 0.015 <= spent <= 0.0205
+    assert done.code == 8, done.err
+    assert "budget" in done.err
+    assert len(provider.requests) == round(spent / 0.001)
+    # The budget is the batch's: the same again asks nothing more, a larger one goes on.
+    qa("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
+    assert show(qa, "n")["cost_usd"] <= 0.0205
+    assert qa("batch", name, "--name", "n", "--max-cost", "1").code == 0
+    assert show(qa, "n")["cost_usd"] == pytest.approx(0.06)
+
+
+def test_a_budget_holds_for_the_first_questions_too(
+    qa: Program, tmp_path: Path, write: Callable[..., str]
+) -> None:
+    priced(tmp_path)
+    name = write(*(f"{n:03} [[latency=0.3]]" for n in range(60)))
+    qa("batch", name, "--name", "n", "--max-cost", "0.01", "--max-tokens", "9")
+    assert (show(qa, "n")["cost_usd"] or 0) <= 0.01
+
+
+def test_a_budget_for_a_model_without_a_price_is_refused(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    done = qa("batch", write("one"), "--max-cost", "1")
+    assert done.code in {2, 3}
+    assert "price" in done.err
+    assert provider.requests == []
+
+
+def test_a_rejected_key_stops_everything_with_one_message(
+    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    name = write(*(f"Question {n}" for n in range(500)))
+    done = qa("batch", name, "--name", "n", OPENAI_API_KEY="sk-wrong-0123456789abcdef")
+    assert done.code == 3
+    assert done.err.count("Incorrect API key") == 1
+    assert "sk-wrong-0123456789abcdef" not in done.err
+    assert len(provider.requests) <= 64
+    assert show(qa, "n")["states"]["failed"] == 0
+    assert {record["status"] for record in records()} <= {"interrupted"}
+    assert qa("batch", name, "--name", "n", "-q").code == 0
+    assert len(records()) == 500
+    assert {record["status"] for record in records()} == {"answered"}
+
+
+@pytest.mark.parametrize(("fault", "said"), [("quota", "quota"), ("status=403", "403")])
+def test_an_account_that_may_not_ask_stops_everything_too(
+    qa: Program, provider: FakeProvider, write: Callable[..., str], fault: str, said: str
+) -> None:
+    provider.default = fault
+    name = write(*(f"Question {n}" for n in range(300)))
+    done = qa("batch", name, "--name", "n")
+    assert done.code == 5
+    assert done.err.count("qa: ") == 1
+    assert said in done.err
+    assert len(provider.requests) <= 64
+    assert show(qa, "n")["states"]["failed"] == 0
+
+
+def test_results_as_csv_and_parquet(qa: Program, tmp_path: Path, write: Callable[..., str]) -> None:
+    name = write(
+        '{"question": "a,\\n\\"b\\"", "tags": ["t"]}', '"two [[status=400]]"', name="a.jsonl"
+    )
+    assert qa("batch", name, "--name", "n", "-o", "out.csv").code == 8
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(), newline="")))
+    assert list(rows[0]) == list(FIELDS)
+    assert rows[0]["question"] == 'a,\n"b"'
+    assert json.loads(rows[0]["tags"]) == ["t"]
+    assert (rows[1]["status"], rows[1]["answer"]) == ("failed", "")
+    printed = qa("batch", "results", "n", "--format", "csv")
+    assert printed.out == (tmp_path / "out.csv").read_text()
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet  # type: ignore[import-not-found]
+
+    assert qa("batch", "results", "n", "-o", "out.parquet").code == 0
+    table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["status"] for row in table] == ["answered", "failed"]
+
+
+def test_parquet_without_its_package_says_what_to_install(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    try:
+        import pyarrow as pa
+    except ImportError:
+        done = qa("batch", write("one"), "-o", "out.parquet")
+        assert done.code == 2
+        assert "qacli[parquet]" in done.err
+        assert provider.requests == []
+    else:
+        pytest.skip("pyarrow is installed")
+
+
+def test_batches_are_listed_and_shown(
+    qa: Program, tmp_path: Path, write: Callable[..., str]
+) -> None:
+    priced(tmp_path)
+    assert json.loads(qa("batch", "list", "--json").out) == []
+    name = write("one", "two [[status=400]]")
+    qa("batch", name, "--name", "first")
+    qa("batch", name, "--name", "second", "--model", "m-2")
+    listed = json.loads(qa("batch", "list", "--json").out)
+    assert [batch["name"] for batch in listed] == ["first", "second"]
+    assert listed[0]["states"] == {"waiting": 0, "claimed": 0, "answered": 1, "failed": 1}
+    assert [line.split("\t")[0] for line in qa("batch", "list").out.splitlines()] == [
+        "first",
+        "second",
+    ]
+    shown = show(qa, "first")
+    assert (shown["items"], shown["prompt_tokens"], shown["completion_tokens"]) == (2, 1, 3)
+    assert shown["cost_usd"] == pytest.approx(0.001)
+    assert shown["settings"]["model"] == "test-model"
+    text = qa("batch", "show", "first").out
+    assert "provider-refused" in text
+    assert "0.0010 USD" in text
+    assert show(qa, "second")["cost_usd"] is None
+    for command in ("show", "cancel", "results"):
+        missing = qa("batch", command, "none")
+        assert (missing.code, missing.out) == (4, "")
+        assert "'none'" in missing.err
+
+
+def test_a_file_with_the_name_of_a_command_is_run(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    assert qa("batch", "run", write("one", name="list")).code == 0
+    assert qa("batch", "--jobs", "2", write("two", name="b.txt")).code == 0
+    assert [request.question for request in provider.requests] == ["one", "two"]
+
+
+def test_a_removed_record_does_not_end_the_output(qa: Program, write: Callable[..., str]) -> None:
+    name = write(*(f"Question {n}" for n in range(6)))
+    keys = keys_of(qa("batch", name, "--name", "n", "-j", "1").out)
+    import sqlite3
+
+    with sqlite3.connect(Path("data") / "history.db") as connection:
+        connection.execute("DELETE FROM question_answer WHERE item_key = ?", (keys[2],))
+    connection.close()
+    again = qa("batch", name, "--name", "n")
+    # It is asked again, or it is left out; but what is behind it comes.
+    assert set(keys_of(again.out)) >= {*keys[:2], *keys[3:]}
+    assert set(keys_of(qa("batch", "results", "n").out)) >= {*keys[:2], *keys[3:]}
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/dev/stdout"])
+def test_the_output_may_be_a_device(qa: Program, write: Callable[..., str], target: str) -> None:
+    process = qa.start("batch", write("one", "two"), "-o", target)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, b"should not have" in err) == (0, False)
+    assert out.count(b"\n") == (2 if target == "/dev/stdout" else 0)
+
+
+def test_a_reader_that_is_gone_costs_no_traceback(
+    qa: Program, records: Records, write: Callable[..., str]
+) -> None:
+    name = write(*(f"Question {n}" for n in range(200)))
+    process = qa.start("batch", name, "-j", "4")
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    code = process.wait(30)
+    process.stderr.close()
+    assert "Traceback" not in err
+    assert "Broken" not in err
+    assert "Exception" not in err
+    assert code in {0, 141}
+    assert {record["status"] for record in records()} == {"answered"}
+
+
+def test_many_jobs_under_a_low_limit_of_files(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write(*(f"Question {n} [[latency=0.2]]" for n in range(400)))
+
+    def limited(hard: int) -> Callable[[], None]:
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+
+    for hard, number in ((256, 1), (4096, 2)):
+        process = subprocess.run(
+            [*qa.command, "batch", name, "--name", f"n{number}", "--jobs", "2000"],
+            env=qa.environ(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+            preexec_fn=limited(hard),
+        )
+        err = process.stderr.decode()
+        assert process.returncode == 0, err
+        assert process.stdout.count(b"\n") == 400
+        assert "400 answered" in err
+        assert ("256 open files" in err) == (hard == 256)
+    assert provider.max_concurrent > 250
+
+
+def test_quiet_says_nothing(qa: Program, write: Callable[..., str]) -> None:
+    done = qa("batch", write("one"), "-q")
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
+
+
+def test_a_terminal_shows_how_far_it_is(
+    qa: Program, terminal: Callable[..., Seen], write: Callable[..., str]
+) -> None:
+    name = write(
+        *(f"Question {n}" for n in range(9)),
+        "Bad [[status=400 message=Nonsense.]]",
+        "Slow [[latency=6]]",
+        "Again [[status=500 times=2]]",
+    )
+    seen = terminal(qa, "batch", name, "--name", "n", "-o", "out.jsonl")
+    assert seen.code == 8
+    for part in (
+        "of 12",
+        "in flight",
+        "1 failed",
+        "/s",
+        "tokens/s",
+        "left",
+        "slowest",
+        "Nonsense.",
+    ):
+        assert part in seen.err, part
+    assert "attempt 1" in seen.err
+    assert "11 answered, 1 failed" in seen.err
+    assert seen.out == ""

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+SECRET = "hunter2-is-no-secret-0123"
+BACKEND = """
+import json, pathlib
+import keyring.backend
+
+FILE = pathlib.Path(__file__).with_name("kept.json")
+
+class Keyring(keyring.backend.KeyringBackend):
+    priority = 1
+
+    def _all(self):
+        return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+    def get_password(self, service, username):
+        return self._all().get(f"{service}/{username}")
+
+    def set_password(self, service, username, password):
+        FILE.write_text(json.dumps({**self._all(), f"{service}/{username}": password}))
+
+    def delete_password(self, service, username):
+        kept = self._all()
+        del kept[f"{service}/{username}"]
+        FILE.write_text(json.dumps(kept))
+"""
+
+
+@pytest.fixture
+def bare(qa: Program) -> Program:
+    """`qa` with nothing in the environment but where its files are."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_RETRIES"):
+        qa.env[name] = ""
+    return qa
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    return home / "config.toml"
+
+
+@pytest.fixture
+def kept(home: Path, bare: Program) -> Callable[[], dict[str, str]]:
+    """A keyring in a file, used by `qa`; gives what is in it."""
+    directory = home / "backend"
+    directory.mkdir()
+    (directory / "filed.py").write_text(BACKEND)
+    bare.env |= {"PYTHONPATH": str(directory), "PYTHON_KEYRING_BACKEND": "filed.Keyring"}
+
+    def read() -> dict[str, str]:
+        file = directory / "kept.json"
+        return json.loads(file.read_text()) if file.exists() else {}  # type: ignore[no-any-return]
+
+    return read
+
+
+def settings(qa: Program, *arguments: str, **env: str) -> dict[str, Any]:
+    done = qa(*arguments, "config", "--json", **env)
+    assert (done.code, done.err) == (0, "")
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_every_setting_is_shown_with_its_source(bare: Program, config: Path) -> None:
+    config.write_text("model = 'm'\n[profiles.work]\nretries = 7\n")
+    found = settings(bare, "--profile", "work", QA_SYSTEM="Be\nbrief.")
+    assert found["model"] == {"value": "m", "source": f"model in {config}", "env": "QA_MODEL"}
+    assert found["retries"]["value"] == 7
+    assert found["retries"]["source"] == f"retries of profile work in {config}"
+    assert found["system"]["source"] == "the environment variable QA_SYSTEM"
+    assert found["timeout"] == {"value": 600.0, "source": None, "env": "QA_TIMEOUT"}
+    for arguments in (["config"], ["config", "show"]):
+        done = bare("--profile", "work", *arguments, QA_SYSTEM="Be\nbrief.")
+        assert (done.code, done.err) == (0, "")
+        lines = {line.split()[0]: line for line in done.out.splitlines()}
+        assert lines.keys() == found.keys()
+        assert lines["model"].endswith(f"model in {config}")
+        assert "Be brief." in lines["system"]
+        assert lines["timeout"].split()[1:] == ["600", "the", "default"]
+    assert (
+        json.loads(bare("--profile", "work", "config", "show", "--json").out).keys() == found.keys()
+    )
+
+
+def test_secrets_are_masked(bare: Program, config: Path) -> None:
+    config.write_text(f"key_command = 'echo sk-{SECRET}'\nbase_url = 'https://u:{SECRET}@h/v1'\n")
+    env = {
+        "QA_TOKEN": "short",
+        "OPENAI_API_KEY": SECRET,
+        "DATABASE_URL": f"postgresql://u:{SECRET}@h/d",
+    }
+    for text in (bare("config", **env).out, bare("config", "--json", **env).out):
+        assert SECRET[:-4] not in text
+        assert "short" not in text
+        assert f"…{SECRET[-4:]}" in text
+        assert "postgresql://u:***@h/d" in text
+        assert "https://u:***@h/v1" in text
+    assert SECRET not in bare("config").out
+
+
+def test_a_setting_is_written_and_taken_out_again(bare: Program, config: Path) -> None:
+    assert bare("config", "path").out == f"{config}\n"
+    config.write_text("# mine\ntimeout = 3 # short\n")
+    assert bare("config", "set", "model", "gpt-5-mini").code == 0
+    assert config.read_text() == '# mine\ntimeout = 3 # short\nmodel = "gpt-5-mini"\n'
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert settings(bare)["model"]["value"] == "gpt-5-mini"
+    assert bare("config", "unset", "timeout").code == 0
+    assert config.read_text() == '# mine\nmodel = "gpt-5-mini"\n'
+    assert bare("config", "unset", "timeout").code == 0
+
+
+def test_a_profile_is_made_by_setting_something_in_it(bare: Program, config: Path) -> None:
+    assert bare("--profile", "work", "list").code == 3
+    assert bare("--profile", "work", "config", "set", "retries", "3").code == 0
+    assert bare("config", "set", "timeout", "30", QA_PROFILE="work").code == 0
+    assert config.read_text() == "[profiles.work]\nretries = 3\ntimeout = 30\n"
+    assert bare("config", "set", "profile", "work").code == 0
+    assert settings(bare)["retries"]["value"] == 3
+    error = bare("--profile", "home", "list")
+    assert (error.code, error.out) == (3, "")
+    assert "'home'" in error.err
+    assert "The profiles there are work." in error.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("retries", "-1", "'-1' is no value for retries: it is not a whole number, 0 or more."),
+        ("timeout", "soon", "a number of seconds"),
+        ("modle", "x", "Did you mean model?"),
+        ("model", "", "qa config unset model"),
+        ("profile", "x", "There is no profile 'x'"),
+        ("keyring", "x", "service/user"),
+        ("api_key", "x", "qa config key set"),
+        ("api_key", "x", "key_command"),
+        ("token", "x", "QA_TOKEN"),
+        ("database_url", "postgresql://u:pw@h/d", "DATABASE_URL"),
+        ("base_url", "https://u:pw@h/v1", "without the key or the password"),
+        ("key_command", f"echo sk-{SECRET}", "qa config key set"),
+    ],
+)
+def test_what_cannot_be_set_is_a_usage_error_and_changes_nothing(
+    bare: Program, config: Path, name: str, value: str, said: str
+) -> None:
+    done = bare("config", "set", name, value)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.err
+    assert SECRET not in done.err
+    assert not config.exists()
+
+
+def test_a_file_with_a_mistake_can_be_put_right(bare: Program, config: Path) -> None:
+    config.write_text("modell = 'x'\nretries = 'x'\n")
+    assert bare("config").code == 3
+    assert bare("config", "unset", "modell").code == 0
+    assert "line 1" in bare("config").err
+    assert bare("config", "set", "retries", "2").code == 0
+    assert bare("config").code == 0
+
+
+def test_it_is_said_where_what_was_set_does_not_count(bare: Program, config: Path) -> None:
+    done = bare("config", "set", "model", "m", QA_MODEL="other")
+    assert done.code == 0
+    assert "it comes from the environment variable QA_MODEL" in done.err
+    config.write_text("profile = 'work'\n[profiles.work]\nmodel = 'w'\n")
+    assert "model of profile work" in bare("config", "set", "model", "m").err
+    assert bare("--profile", "work", "config", "set", "model", "m").err == ""
+
+
+def test_a_key_command_is_run_for_a_question_and_for_nothing_else(
+    bare: Program, provider: Any, home: Path
+) -> None:
+    script = home / "give"
+    script.write_text(f"#!/bin/sh\necho x >> {home}/runs\necho {provider.api_key}\n")
+    script.chmod(0o700)
+    bare.env["OPENAI_BASE_URL"] = provider.base_url
+    assert bare("config", "set", "key_command", str(script)).code == 0
+    for arguments in (["list"], ["config"], ["migrate", "status"], ["--help"]):
+        assert bare(*arguments).code == 0
+    assert bare("ask", "a", OPENAI_API_KEY=provider.api_key).code == 0
+    assert not (home / "runs").exists()
+    done = bare("ask", "Who am I?")
+    assert (done.code, done.out) == (0, "Answer to: Who am I?\n")
+    assert (home / "runs").read_text() == "x\n"
+    script.write_text(f"#!/bin/sh\necho {SECRET}\nexit 1\n")
+    done = bare("ask", "Who am I?")
+    assert (done.code, done.out) == (3, "")
+    assert f"The key command {script} failed" in done.err
+    assert SECRET not in done.err
+
+
+def test_a_dotenv_runs_no_command(bare: Program, home: Path) -> None:
+    (home / ".env").write_text(f"QA_KEY_COMMAND=touch {home}/made\n")
+    done = bare("ask", "Who am I?")
+    assert done.code == 3
+    assert ".env, line 1, is refused" in done.err
+    assert not (home / "made").exists()
+
+
+def test_a_key_is_kept_in_the_keyring_for_its_endpoint(
+    bare: Program, provider: Any, config: Path, kept: Callable[[], dict[str, str]]
+) -> None:
+    config.write_text(f"[profiles.fake]\nbase_url = '{provider.base_url}'\n")
+    entry = f"qa/{provider.base_url.split('/')[2]}"
+    done = bare("--profile", "fake", "config", "key", "set", input=f"{provider.api_key}\n")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert kept() == {entry: provider.api_key}
+    assert config.read_text().endswith("keyring = true\n")
+    assert provider.api_key not in config.read_text() + bare("--profile", "fake", "config").out
+    assert bare("--profile", "fake", "ask", "a").out == "Answer to: a\n"
+    # Another endpoint has another entry: this key is never sent there.
+    done = bare("ask", "a", QA_KEYRING="true", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert done.code == 3
+    assert "as qa/127.0.0.1:9" in done.err
+    assert bare("--profile", "fake", "config", "key", "unset").code == 0
+    assert kept() == {}
+    assert bare("--profile", "fake", "config", "key", "unset").code == 0
+    assert bare("--profile", "fake", "ask", "a").code == 3
+
+
+def test_an_entry_of_another_program_is_used(
+    bare: Program, provider: Any, kept: Callable[[], dict[str, str]]
+) -> None:
+    bare.env["OPENAI_BASE_URL"] = provider.base_url
+    assert bare("config", "set", "keyring", "openai/me").code == 0
+    assert bare("config", "key", "set", input=provider.api_key).code == 0
+    assert kept() == {"openai/me": provider.api_key}
+    assert bare("ask", "a").out == "Answer to: a\n"
+
+
+@pytest.mark.parametrize("text", ["", "\n", f"my key {SECRET}\n", "sk-ä\n"])
+def test_what_cannot_be_a_key_is_not_kept(
+    bare: Program, config: Path, kept: Callable[[], dict[str, str]], text: str
+) -> None:
+    done = bare("config", "key", "set", input=text)
+    assert (done.code, done.out) == (2, "")
+    assert SECRET not in done.err
+    assert kept() == {}
+    assert not config.exists()
+
+
+def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Program) -> None:
+    done = bare(
+        "config", "key", "set", input=SECRET, PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring"
+    )
+    assert (done.code, done.out) == (3, "")
+    assert "NoKeyringError" in done.err
+    assert SECRET not in done.err
+
+
+def test_a_key_is_asked_for_without_showing_it(
+    bare: Program, kept: Callable[[], dict[str, str]]
+) -> None:
+    child, master = pty.fork()
+    if child == 0:
+        os.execve(bare.command[0], [*bare.command, "config", "key", "set"], bare.environ())  # noqa: S606
+    seen = b""
+    while b"Key for api.openai.com: " not in seen:
+        seen += os.read(master, 1000)
+    os.write(master, f"{SECRET}\n".encode())
+    while True:
+        try:
+            arrived = os.read(master, 1000)
+        except OSError:
+            break
+        if not arrived:
+            break
+        seen += arrived
+    os.close(master)
+    assert os.waitpid(child, 0)[1] == 0, seen
+    assert SECRET.encode() not in seen
+    assert kept() == {"qa/api.openai.com": SECRET}
+
+
+def test_help_of_each_command_works(bare: Program) -> None:
+    done = bare("config", "--help", COLUMNS="100")
+    assert done.code == 0
+    assert "qa config set model gpt-5-mini" in done.out
+    for name in ("show", "path", "set", "unset", "key"):
+        assert bare("config", name, "--help").code == 0

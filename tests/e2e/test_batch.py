@@ -1,0 +1,422 @@
+"""The promise of `qa batch`: each question asked once and answered once, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Postgres, Program
+    from fake_provider import FakeProvider
+
+Records = Callable[..., list[dict[str, Any]]]
+Write = Callable[[list[str]], str]
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "fake_provider"
+
+
+@contextmanager
+def provider_process(*arguments: str) -> Iterator[str]:
+    """The provider outside this process, so that what it does costs the tests no thread."""
+    process = subprocess.Popen(
+        [sys.executable, str(FAKE_PROVIDER), "--max-seconds", "300", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a file of questions, and gives its name."""
+
+    def write(questions: list[str]) -> str:
+        (tmp_path / "questions.txt").write_text("\n".join(questions))
+        return "questions.txt"
+
+    return write
+
+
+@pytest.fixture
+def begin(qa: Program) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `qa batch` with its output in no one's way; ends what a test leaves running."""
+    started = []
+
+    def begin(*arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        process = qa.start("batch", *arguments, env=env, stdout=subprocess.DEVNULL)
+        started.append(process)
+        return process  # type: ignore[no-any-return]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def reached(log: Path) -> Counter[str]:
+    """How often each question came to the provider."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return Counter(json.loads(line) for line in lines)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of results, all of them whole."""
+    text = path.read_text()
+    assert not text or text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def all_answered_once(found: list[dict[str, Any]], questions: list[str]) -> None:
+    """Each question has one record, and that has its answer."""
+    assert Counter(record["question"] for record in found) == Counter(questions)
+    for record in found:
+        assert record["status"] == "answered", record["error"]
+        assert record["answer"] == f"Answer to: {record['question']}"
+
+
+def no_trace(err: str) -> None:
+    assert "Traceback" not in err
+    assert "should not have" not in err
+    assert "Exception" not in err
+    assert "never retrieved" not in err
+
+
+@on_sqlite
+def test_after_ctrl_c_the_command_that_is_printed_goes_on(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    tmp_path: Path,
+    database_url: str,
+    records: Records,
+    wait_for: Callable[..., Any],
+) -> None:
+    (tmp_path / "two words.csv").write_text(
+        "word\n" + "".join(f"w{n} [[latency=0.4]]\n" for n in range(60))
+    )
+    questions = [f"Say 'w{n} [[latency=0.4]]'!" for n in range(60)]
+    options = ("--template", "Say '{word}'!", "--temperature", "0.5", "-o", "out it.jsonl")
+    process = begin("two words.csv", *options, "-j", "8")
+    wait_for(lambda: len(provider.requests) >= 12, 30)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=20)
+    err = printed.decode()
+    no_trace(err)
+    assert process.returncode == 130
+    asked = len(provider.requests)
+    assert asked < 40
+    # What was in flight got its answer.
+    assert Counter(record["status"] for record in records(database_url)) == {"answered": asked}
+    assert [line["question"] for line in lines_of(tmp_path / "out it.jsonl")] == questions[:asked]
+
+    command = err[err.index("qa batch") :].splitlines()[0]
+    bin_first = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=qa.environ(PATH=bin_first),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    all_answered_once(records(database_url), questions)
+    assert len(provider.requests) == 60
+    assert [line["question"] for line in lines_of(tmp_path / "out it.jsonl")] == questions
+
+
+@on_sqlite
+def test_after_ctrl_c_nothing_new_is_asked_also_where_many_wait_for_their_turn(
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    database_url: str,
+    records: Records,
+    write: Write,
+    wait_for: Callable[..., Any],
+) -> None:
+    # The first one is refused, so that the window is smaller than the number of jobs.
+    questions = ["First [[status=503 times=1]]"]
+    questions += [f"Question {n} [[latency=1]]" for n in range(200)]
+    process = begin(write(questions), "-j", "20")
+    wait_for(lambda: len(provider.requests) >= 45, 40)
+    process.send_signal(signal.SIGINT)
+    sleep(0.3)
+    asked = len(provider.requests)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert len(provider.requests) == asked
+    no_trace(err.decode())
+    found = records(database_url)
+    reached = {request.question for request in provider.requests}
+    assert {record["question"] for record in found} <= reached, "on record, but never asked"
+    assert {record["question"] for record in found} == reached, "asked, but not on record"
+
+
+@on_sqlite
+def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    database_url: str,
+    records: Records,
+    write: Write,
+    wait_for: Callable[..., Any],
+) -> None:
+    questions = [f"Question {n}" for n in range(20)]
+    questions += [f"Slow {n} [[latency=60 times=1]]" for n in range(10)]
+    process = begin(write(questions), "-j", "10")
+    wait_for(lambda: len(provider.requests) == 30, 30)
+    sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    began = monotonic()
+    _, err = process.communicate(timeout=20)
+    assert monotonic() - began < 3
+    assert process.returncode == 130
+    assert "qa batch questions.txt" in err.decode()
+    no_trace(err.decode())
+    states = Counter(record["status"] for record in records(database_url))
+    assert states == {"answered": 20, "interrupted": 10}
+    done = qa("batch", "questions.txt")
+    assert done.code == 0, done.err
+    all_answered_once(records(database_url), questions)
+    assert Counter(r.question for r in provider.requests if "Slow" not in r.question) == Counter(
+        questions[:20]
+    )
+
+
+@on_sqlite
+def test_whenever_it_is_killed_only_what_was_in_flight_is_asked_twice(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+    tmp_path: Path,
+) -> None:
+    chance, kills, jobs = random.Random(2026), 10, 8
+    questions = [f"Question {n}" for n in range(1500)]
+    name, out = write(questions), tmp_path / "out.jsonl"
+    begun = 0
+    with provider_process("--latency", "0.05", "--log", str(log)) as base_url:
+        for _ in range(kills):
+            process = begin(name, "-j", str(jobs), "-o", str(out), OPENAI_BASE_URL=base_url)
+            before = sum(reached(log).values())
+            # From the moment that it asks: most of a process's life is spent on its start.
+            while sum(reached(log).values()) == before and process.poll() is None:
+                sleep(0.01)
+            sleep(chance.uniform(0, 0.9))
+            process.kill()
+            assert process.wait() == -signal.SIGKILL, process.communicate()
+            begun += 1
+        # As the kill left it: whole lines, but for the last one.
+        done = qa("batch", name, "-j", "32", "-o", str(out), OPENAI_BASE_URL=base_url)
+    assert done.code == 0, done.err
+    all_answered_once(records(database_url), questions)
+    asked = reached(log)
+    assert set(asked) == set(questions)
+    twice = sum(asked.values()) - len(questions)
+    assert twice <= kills * jobs
+    assert twice > 0
+    assert [line["question"] for line in lines_of(out)] == questions
+    assert not list(Path(f"{database_url.removeprefix('sqlite:///')}.outbox").iterdir())
+
+
+def test_two_processes_share_a_batch_and_ask_nothing_twice(
+    begin: Callable[..., subprocess.Popen[bytes]],
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+    tmp_path: Path,
+) -> None:
+    questions = [f"Question {n}" for n in range(600)]
+    name = write(questions)
+    with provider_process("--latency", "0.15", "--log", str(log)) as base_url:
+        both = [
+            begin(name, "-j", "8", "-o", f"out{n}.jsonl", OPENAI_BASE_URL=base_url) for n in (1, 2)
+        ]
+        ends = [process.communicate(timeout=90)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert reached(log) == Counter(questions)
+    all_answered_once(records(database_url), questions)
+    # Each did a part of it, and each wrote all of it.
+    shares = [int(re.findall(r"; ([\d,]+) asked in", end)[0].replace(",", "")) for end in ends]
+    assert sum(shares) == 600
+    assert min(shares) >= 100
+    for number in (1, 2):
+        out = lines_of(tmp_path / f"out{number}.jsonl")
+        assert [line["question"] for line in out] == questions
+
+
+def test_one_of_two_is_killed_and_the_other_finishes_its_share(
+    begin: Callable[..., subprocess.Popen[bytes]],
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+    wait_for: Callable[..., Any],
+) -> None:
+    questions = [f"Question {n}" for n in range(400)]
+    name = write(questions)
+    with provider_process("--latency", "0.2", "--log", str(log)) as base_url:
+        one, two = (begin(name, "-j", "8", OPENAI_BASE_URL=base_url) for _ in range(2))
+        wait_for(lambda: sum(reached(log).values()) >= 120, 60)
+        one.kill()
+        _, err = two.communicate(timeout=90)
+    assert two.returncode == 0, err
+    all_answered_once(records(database_url), questions)
+    asked = reached(log)
+    assert sum(asked.values()) - len(questions) <= 8
+    assert max(asked.values()) <= 2
+
+
+@on_sqlite
+def test_random_faults_cost_no_answer(
+    qa: Program,
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+    tmp_path: Path,
+) -> None:
+    questions = [f"Question {n}" for n in range(80)]
+    faults = ("--fail-rate", "0.2", "--latency", "0.02", "--seed", "7", "--log", str(log))
+    with provider_process(*faults) as base_url:
+        done = qa(
+            *("batch", write(questions), "-o", "out.jsonl", "--timeout", "1.5"),
+            OPENAI_BASE_URL=base_url,
+            timeout=120,
+        )
+    assert done.code == 0, done.err
+    no_trace(done.err)
+    all_answered_once(records(database_url), questions)
+    assert [line["question"] for line in lines_of(tmp_path / "out.jsonl")] == questions
+    assert sum(reached(log).values()) > 85
+
+
+@on_sqlite
+def test_a_hung_item_holds_nobody_back_and_takes_no_memory(
+    qa: Program,
+    database_url: str,
+    records: Records,
+    tmp_path: Path,
+    wait_for: Callable[..., Any],
+) -> None:
+    behind = [f"Question {n}" for n in range(1500)]
+    with provider_process("--size", "30000") as base_url:
+
+        def run(first: str) -> tuple[int, Path]:
+            file = tmp_path / f"{first[:4]}.txt"
+            file.write_text("\n".join([first, *behind]))
+            out = tmp_path / f"{first[:4]}.jsonl"
+            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "12")
+            # By its id alone: `wait4` tells the memory of just this process.
+            program = [*qa.command, "batch", *arguments]
+            env = qa.environ(OPENAI_BASE_URL=base_url)
+            return os.posix_spawn(program[0], program, env), out
+
+        process, _ = run("Quick")
+        _, status, usual = os.wait4(process, 0)
+        assert status == 0
+        process, out = run("Hung [[hang times=1]]")
+        wait_for(lambda: len(records(database_url)) == 2 * len(behind) + 1, 30)
+        assert os.waitpid(process, os.WNOHANG) == (0, 0)
+        assert lines_of(out) == []
+        _, status, used = os.wait4(process, 0)
+    assert status == 0
+    assert used.ru_maxrss < 1.15 * usual.ru_maxrss + 8_000, (used.ru_maxrss, usual.ru_maxrss)
+    asked = [line["question"] for line in lines_of(out)]
+    assert asked == ["Hung [[hang times=1]]", *behind]
+
+
+@on_sqlite
+def test_a_cancelled_batch_stops_and_lines_tell_of_its_progress(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    write: Write,
+    wait_for: Callable[..., Any],
+) -> None:
+    questions = [f"Question {n} [[latency=0.5]]" for n in range(2000)]
+    process = begin(write(questions), "--name", "n", "-j", "10")
+    wait_for(lambda: len(provider.requests) > 10, 30)
+    assert qa("batch", "cancel", "n").code == 0
+    _, printed = process.communicate(timeout=30)
+    err = printed.decode()
+    no_trace(err)
+    assert process.returncode == 8
+    assert "ancelled" in err
+    asked = len(provider.requests)
+    assert asked < 1000
+    assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is True
+    [line] = re.findall(r"^\S+ of 2,000 .*$", err, re.MULTILINE)[:1]
+    for part in ("in flight", "/s", "tokens/s", "left"):
+        assert part in line
+    # The same command takes the cancellation back.
+    provider.default = "status=401"
+    assert qa("batch", "questions.txt", "--name", "n").code == 3
+    assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is False
+
+
+@on_sqlite
+def test_a_pause_is_told_with_its_reason(
+    begin: Callable[..., subprocess.Popen[bytes]], provider: FakeProvider, write: Write
+) -> None:
+    question = "One [[status=429 retry_after=11 message='Slow down.' times=1]]"
+    process = begin(write([question, *(f"Question {n}" for n in range(5))]), "-j", "1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(provider.requests) == 7
+    assert "Slow down." in err.decode()
+    assert "paused" in err.decode()
+
+
+@on_sqlite
+def test_a_database_that_is_away_for_a_while_costs_nothing(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    own_postgres: Postgres,
+    records: Records,
+    write: Write,
+    log: Path,
+    wait_for: Callable[..., Any],
+) -> None:
+    own_postgres.psql("CREATE DATABASE batches")
+    url = own_postgres.get_uri("batches")
+    assert qa("migrate", DATABASE_URL=url).code == 0
+    questions = [f"Question {n}" for n in range(600)]
+    with provider_process("--latency", "0.1", "--log", str(log)) as base_url:
+        process = begin(write(questions), "-j", "8", DATABASE_URL=url, OPENAI_BASE_URL=base_url)
+        wait_for(lambda: sum(reached(log).values()) >= 100, 60)
+        own_postgres.stop()
+        try:
+            sleep(3)
+        finally:
+            own_postgres.start()
+        _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    no_trace(err.decode())
+    assert reached(log) == Counter(questions)
+    all_answered_once(records(url), questions)

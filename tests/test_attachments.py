@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import gzip
+import io
+import threading
+import time
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qacli import attachments
+from qacli.attachments import IMAGE_LIMIT, TEXT_LIMIT
+from qacli.errors import InvalidRequest
+from qacli.exchange import Ask, Part, Turn
+from qacli.provider.client import body_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+IMAGES = {
+    "image/png": b"\x89PNG\r\n\x1a\n\0",
+    "image/jpeg": b"\xff\xd8\xff\xe0\0",
+    "image/gif": b"GIF89a\0",
+    "image/webp": b"RIFF\x04\0\0\0WEBPVP8 ",
+}
+
+
+class Site(ThreadingHTTPServer):
+    """A web server on loopback, with a page for each thing that can happen."""
+
+    daemon_threads = True
+    quiet = threading.Event()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Page(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/moved":
+            self._answer(b"", status=302, location="/notes.txt")
+        elif path == "/round":
+            self._answer(b"", status=302, location="/round")
+        elif path == "/file":
+            self._answer(b"", status=302, location="file:///etc/passwd")
+        elif path == "/gone":
+            self._answer(b"no", status=404)
+        elif path == "/latin":
+            self._answer("Grüße".encode("latin-1"), content_type="text/plain; charset=iso-8859-1")
+        elif path == "/packed":
+            self._answer(gzip.compress(b"a" * (IMAGE_LIMIT + 1)), content_encoding="gzip")
+        elif path == "/slow":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(100):
+                if self.server.quiet.wait(0.05):  # type: ignore[attr-defined]
+                    return
+                self.wfile.write(b"a")
+        else:
+            self._answer(b"from afar\n")
+
+    def _answer(self, data: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except ConnectionError:  # the client has had enough
+            self.close_connection = True
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.quiet.set()
+        server.shutdown()
+        thread.join()
+        server.quiet.clear()
+
+
+def test_a_text_file_goes_along_with_its_name_and_is_kept_by_it(home: Path) -> None:
+    data = "\ufeffGrüße\n".encode()
+    (home / "a&b.txt").write_bytes(data)
+    [found] = attachments.read(["a&b.txt"], None)
+    assert found.part == Part('<file name="a&amp;b.txt">\nGrüße\n</file>')
+    assert found.stored() == {
+        "name": "a&b.txt",
+        "size": len(data),
+        "sha256": sha256(data).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_an_image_is_one_by_its_first_bytes(home: Path, kind: str) -> None:
+    (home / "photo.txt").write_bytes(IMAGES[kind])
+    [found] = attachments.read(["photo.txt"], None)
+    assert found.part.text == '<image name="photo.txt" />'
+    assert (found.part.image_url or "").startswith(f"data:{kind};base64,")
+
+
+def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:
+    (home / "a.txt").write_text("a")
+    (home / "b.txt").write_text("b")
+    found = attachments.read(["b.txt", "-", "a.txt"], io.BytesIO(b"piped"))
+    assert [each.name for each in found] == ["b.txt", "standard input", "a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x7fELF\0\0", "(6 bytes) is neither UTF-8 text nor"),
+        (b"caf\xe9" * 1000, "(4 kB) is neither UTF-8 text nor"),
+        (b"a" * (TEXT_LIMIT + 1), "has 1.1 MB of text; the limit is 1 MB"),
+        (IMAGES["image/png"] + bytes(IMAGE_LIMIT), "the limit is 1 MB for text and 20 MB"),
+    ],
+    ids=["binary", "latin-1", "long-text", "large-image"],
+)
+@pytest.mark.parametrize("piped", [False, True])
+def test_what_cannot_be_sent_is_refused_with_its_size(
+    home: Path, data: bytes, said: str, *, piped: bool
+) -> None:
+    (home / "x").write_bytes(data)
+    with pytest.raises(InvalidRequest) as caught:
+        attachments.read(["-" if piped else "x"], io.BytesIO(data))
+    assert said in caught.value.what
+    assert "MB" in str(caught.value)
+
+
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    with pytest.raises(InvalidRequest, match="more than 20 MB"):
+        attachments.read(["/dev/zero"], None)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("none.txt", "The file none.txt cannot be read: No such file"),
+        (".", "Is a directory"),
+        ("a\0b", "cannot be read: embedded null"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(source: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        attachments.read([source], None)
+    assert said in caught.value.what
+
+
+def test_standard_input_is_attached_once() -> None:
+    with pytest.raises(InvalidRequest, match="once"):
+        attachments.read(["-", "-"], io.BytesIO(b"x"))
+
+
+@pytest.mark.parametrize("path", ["/notes.txt", "/moved"])
+def test_an_address_is_fetched_and_kept_without_its_secrets(site: Site, path: str) -> None:
+    url = site.url(f"{path}?token=secret").replace("127", "user:password@127")
+    [found] = attachments.read([url], None)
+    assert found.name == site.url(path)
+    assert found.part.text == f'<file name="{site.url(path)}">\nfrom afar\n</file>'
+    assert (found.size, found.sha256) == (10, sha256(b"from afar\n").hexdigest())
+
+
+def test_a_page_in_another_encoding_is_read_in_it(site: Site) -> None:
+    [found] = attachments.read([site.url("/latin")], None)
+    assert "Grüße" in found.part.text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/gone", "answered 404"),
+        ("/round", "cannot be fetched"),
+        ("/file", "cannot be fetched"),
+        ("/packed", "more than 20 MB"),
+    ],
+)
+def test_an_address_that_gives_nothing_usable_is_an_error(site: Site, path: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        attachments.read([site.url(path + "?token=secret")], None)
+    assert said in caught.value.what
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://[::1/x", "http:///x"])
+def test_an_address_where_nobody_answers_is_an_error(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be fetched"):
+        attachments.read([url], None)
+
+
+def test_an_address_that_dribbles_is_given_up_in_time(site: Site) -> None:
+    started = time.monotonic()
+    with pytest.raises(InvalidRequest, match=r"within 0\.3 s"):
+        attachments.read([site.url("/slow")], None, seconds=0.3)
+    assert time.monotonic() - started < 3
+
+
+def test_text_stays_one_text_that_every_endpoint_takes() -> None:
+    body = body_of(Ask(question="Which?"), parts=[Part("one"), Part("two")], official=False)
+    assert body["messages"] == [{"role": "user", "content": "one\n\ntwo\n\nWhich?"}]
+
+
+def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
+    turns = [Turn("What is it?", "A cat.", [Part("<image>", "data:image/png;base64,AA==")])]
+    body = body_of(Ask(question="Sure?"), turns, official=False)
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "<image>"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                {"type": "text", "text": "What is it?"},
+            ],
+        },
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "Sure?"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (1_000_001, "1.1 MB"),
+        (2**31, "2147.5 MB"),
+    ],
+)
+def test_a_size_is_said_as_people_do(size: int, said: str) -> None:
+    assert attachments.measured(size) == said

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.asking import deliver
+from qacli.errors import InvalidRequest, NotFound
+from qacli.exchange import Ask, Outcome, Status
+from qacli.outbox import Outbox
+from qacli.store import Store
+from qacli.store.batches import Batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qacli.config import Settings
+
+SETTINGS = {"model": "m", "params": {"temperature": 0.5}, "template": None}
+ANSWERED = Outcome(
+    status=Status.ANSWERED, answer="A", model="m-1", prompt_tokens=3, completion_tokens=4
+)
+FAILED = Outcome(status=Status.FAILED, error="provider-refused: The provider answered 400: No.")
+INTERRUPTED = Outcome(status=Status.INTERRUPTED, error="interrupted: stopped")
+
+
+@pytest.fixture
+def batches(store: Store) -> Batches:
+    return Batches(store)
+
+
+def begun(batches: Batches, items: int, name: str = "n") -> int:
+    """A batch of so many items; returns its id."""
+    batch_id = batches.begin(name, SETTINGS).id
+    assert batch_id is not None
+    for start in range(0, items, 1000):
+        batches.add(batch_id, some_items(start, min(start + 1000, items)))
+    batches.loaded(batch_id, items, {"size": 1})
+    return batch_id
+
+
+def some_items(start: int, end: int) -> list[dict[str, Any]]:
+    return [
+        {"position": n, "key": f"k{n}", "payload": {"question": f"Question {n}"}}
+        for n in range(start, end)
+    ]
+
+
+def an_ask(batch_id: int, number: int) -> Ask:
+    return Ask(
+        question=f"Question {number}",
+        params={"model": "m"},
+        batch_id=batch_id,
+        item_key=f"k{number}",
+    )
+
+
+def keep(batches: Batches, batch_id: int, *numbers: int, outcome: Outcome = ANSWERED) -> list[Ask]:
+    asks = [an_ask(batch_id, number) for number in numbers]
+    batches.store.keep_items(batch_id, [(ask, outcome) for ask in asks])
+    return asks
+
+
+def states(batches: Batches, batch_id: int) -> tuple[int, int, int, int]:
+    counts = batches.counts(batch_id)
+    return (counts["waiting"], counts["claimed"], counts["answered"], counts["failed"])
+
+
+def positions(page: list[Any]) -> list[int]:
+    return [item.position for item in page]
+
+
+def test_the_same_name_and_settings_are_the_same_batch(batches: Batches) -> None:
+    first = batches.begin("n", SETTINGS)
+    assert batches.begin("n", dict(SETTINGS)).id == first.id
+    assert batches.begin("other", SETTINGS).id != first.id
+    assert [batch.name for batch in batches.all()] == ["n", "other"]
+    assert batches.get("n").settings == SETTINGS
+    with pytest.raises(NotFound):
+        batches.get("none")
+
+
+def test_sixteen_beginnings_at_once_are_one_batch(batches: Batches) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: batches.begin("n", SETTINGS).id, range(16)))
+    assert len(set(found)) == 1
+    assert len(batches.all()) == 1
+
+
+def test_changed_settings_are_refused_with_what_differs(batches: Batches) -> None:
+    batches.begin("n", SETTINGS)
+    with pytest.raises(InvalidRequest) as caught:
+        batches.begin("n", {**SETTINGS, "model": "m-2", "column": "text"})
+    for part in ("'n'", "model", "'m'", "'m-2'", "column", "'text'"):
+        assert part in caught.value.what
+    assert "temperature" not in caught.value.what
+    assert "--name" in caught.value.todo
+
+
+def test_items_are_added_once(batches: Batches) -> None:
+    batch_id = begun(batches, 5)
+    keep(batches, batch_id, 0, 1)
+    batches.add(batch_id, some_items(0, 5))
+    batches.add(batch_id, some_items(3, 8))
+    assert states(batches, batch_id) == (6, 0, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"payload": {"question": "Another"}},
+        {"payload": {"question": "Question 1", "system": "S"}},
+        {"key": "other"},
+        {"key": "k0"},
+    ],
+)
+def test_an_item_that_has_changed_is_refused_and_nothing_of_it_stays(
+    batches: Batches, changed: dict[str, Any]
+) -> None:
+    batch_id = begun(batches, 2)
+    items = some_items(0, 4)
+    items[1] |= changed
+    with pytest.raises(InvalidRequest) as caught:
+        batches.add(batch_id, items)
+    assert "tem 2" in caught.value.what
+    assert states(batches, batch_id) == (2, 0, 0, 0)
+
+
+@pytest.mark.parametrize("place", [2, 1500])
+def test_a_key_that_is_there_twice_is_refused(batches: Batches, place: int) -> None:
+    batch_id = begun(batches, 2)
+    twice = [{"position": place, "key": "k1", "payload": {"question": "x"}}]
+    with pytest.raises(InvalidRequest) as caught:
+        batches.add(batch_id, twice)
+    assert "'k1'" in caught.value.what
+    assert str(place + 1) in caught.value.what
+    # In another batch it is another item.
+    batches.add(begun(batches, 0, "other"), twice)
+
+
+def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
+    batch_id = begun(batches, 0)
+    payload = {
+        "question": "Grüße, 世界 🌍\r\n\t'\"\\ ",
+        "params": {"a": [1, 2.5, None, True, {"ß": 10**18}], "seed": 7, "top_p": 1.0},
+        "tags": ["t"],
+    }
+    items = [{"position": 0, "key": "ß'\"", "payload": payload}]
+    batches.add(batch_id, items)
+    batches.add(batch_id, items)
+    [claimed] = batches.claim(batch_id, "w", 5)
+    assert (claimed.position, claimed.key, claimed.payload) == (0, "ß'\"", payload)
+
+
+def test_claims_are_the_first_that_wait_and_never_the_same(batches: Batches) -> None:
+    batch_id, other = begun(batches, 10), begun(batches, 10, "other")
+    keep(batches, batch_id, 1)
+    assert positions(batches.claim(batch_id, "a", 3)) == [0, 2, 3]
+    assert positions(batches.claim(batch_id, "b", 4)) == [4, 5, 6, 7]
+    assert positions(batches.claim(batch_id, "a", 9)) == [8, 9]
+    assert batches.claim(batch_id, "b", 9) == []
+    assert states(batches, batch_id) == (0, 9, 1, 0)
+    assert states(batches, other) == (10, 0, 0, 0)
+
+
+def _claim_all(url: str, batch_id: int, worker: str, start: Any, found: Any) -> None:
+    batches = Batches(Store.open(url))
+    start.wait(20)
+    while claimed := batches.claim(batch_id, worker, 7):
+        found.put([item.position for item in claimed])
+    found.put(None)
+
+
+def test_processes_that_claim_at_once_share_all_and_nothing_twice(
+    batches: Batches, settings: Settings
+) -> None:
+    batch_id, workers = begun(batches, 400), 3
+    context = multiprocessing.get_context("spawn")
+    start, found = context.Event(), context.Queue()
+    processes = [
+        context.Process(
+            target=_claim_all, args=(settings.database, batch_id, f"w{n}", start, found)
+        )
+        for n in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    start.set()
+    claimed: list[int] = []
+    ended = 0
+    while ended < workers:
+        group = found.get(timeout=60)
+        ended += group is None
+        claimed += group or []
+    for process in processes:
+        process.join(20)
+        assert process.exitcode == 0
+        process.close()
+    found.close()
+    found.join_thread()
+    assert sorted(claimed) == list(range(400))
+    assert states(batches, batch_id) == (0, 400, 0, 0)
+
+
+def test_threads_that_claim_and_keep_at_once_miss_nothing(batches: Batches) -> None:
+    batch_id, claimed, lock = begun(batches, 300), [], threading.Lock()
+
+    def work(worker: str) -> None:
+        while items := batches.claim(batch_id, worker, 11):
+            keep(batches, batch_id, *(item.position for item in items))
+            with lock:
+                claimed.extend(positions(items))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, "abcd"))
+    assert sorted(claimed) == list(range(300))
+    assert states(batches, batch_id) == (0, 0, 300, 0)
+
+
+def test_what_is_kept_again_changes_nothing(batches: Batches) -> None:
+    batch_id = begun(batches, 3)
+    batches.claim(batch_id, "w", 3)
+    pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
+    batches.store.keep_items(batch_id, pairs)
+    before = [record.document() for record in batches.store.walk()]
+    for _ in range(2):
+        batches.store.keep_items(batch_id, pairs)
+    assert [record.document() for record in batches.store.walk()] == before
+    assert states(batches, batch_id) == (0, 1, 1, 1)
+
+
+def test_a_later_answer_takes_the_place_of_a_failure_under_the_same_id(batches: Batches) -> None:
+    batch_id = begun(batches, 1)
+    keep(batches, batch_id, 0, outcome=INTERRUPTED)
+    [first] = batches.store.page(limit=9)
+    assert (first.status, states(batches, batch_id)) == (Status.INTERRUPTED, (1, 0, 0, 0))
+    keep(batches, batch_id, 0, outcome=FAILED)
+    assert states(batches, batch_id) == (0, 0, 0, 1)
+    [ask] = keep(batches, batch_id, 0, outcome=ANSWERED)
+    [last] = batches.store.page(limit=9)
+    assert (last.id, last.uid, last.status) == (first.id, ask.uid, Status.ANSWERED)
+    assert (last.answer, last.error) == ("A", None)
+    assert states(batches, batch_id) == (0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED, replace(ANSWERED, answer="B")])
+def test_an_answer_stays(batches: Batches, outcome: Outcome) -> None:
+    batch_id = begun(batches, 1)
+    [ask] = keep(batches, batch_id, 0)
+    keep(batches, batch_id, 0, outcome=outcome)
+    [record] = batches.store.page(limit=9)
+    assert (record.answer, record.uid, record.status) == ("A", ask.uid, Status.ANSWERED)
+    assert states(batches, batch_id) == (0, 0, 1, 0)
+
+
+def test_an_item_twice_in_one_group_is_kept_once(batches: Batches) -> None:
+    batch_id = begun(batches, 1)
+    pairs = [(an_ask(batch_id, 0), FAILED), (an_ask(batch_id, 0), ANSWERED)]
+    batches.store.keep_items(batch_id, pairs)
+    [record] = batches.store.page(limit=9)
+    assert record.status is Status.ANSWERED
+    assert states(batches, batch_id) == (0, 0, 1, 0)
+
+
+def test_old_news_of_an_item_does_not_take_it_from_who_asks_it_now(batches: Batches) -> None:
+    batch_id = begun(batches, 1)
+    batches.claim(batch_id, "first", 1)
+    old = [(an_ask(batch_id, 0), INTERRUPTED)]
+    batches.leave("first")
+    batches.claim(batch_id, "second", 1)
+    batches.store.keep_items(batch_id, old)
+    assert batches.claim(batch_id, "third", 1) == []
+
+
+def test_a_large_group_is_kept(batches: Batches) -> None:
+    batch_id = begun(batches, 2500)
+    keep(batches, batch_id, *range(2500))
+    assert states(batches, batch_id) == (0, 0, 2500, 0)
+    assert len(batches.settled_of(batch_id, [f"k{n}" for n in range(2500)])) == 2500
+
+
+def test_what_a_process_left_in_the_outbox_is_delivered_once(
+    batches: Batches, tmp_path: Path
+) -> None:
+    batch_id = begun(batches, 3)
+    batches.claim(batch_id, "w", 3)
+    outbox = Outbox(tmp_path / "outbox")
+    journal = outbox.open()
+    pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
+    for ask, outcome in pairs:
+        journal.settled(ask, outcome)
+    assert outbox.is_held(journal.name)
+    assert deliver(outbox, batches.store) == 0
+    journal.close()
+    assert not outbox.is_held(journal.name)
+    batches.store.keep_items(batch_id, pairs[:1])
+    assert deliver(outbox, batches.store) == 2
+    assert deliver(outbox, batches.store) == 0
+    assert states(batches, batch_id) == (0, 1, 1, 1)
+    assert len(batches.store.page(limit=9)) == 2
+
+
+def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
+    batch_id = begun(batches, 6)
+    batches.join(batch_id, "a", "host", "a.jsonl")
+    batches.join(batch_id, "b", "host", "b.jsonl")
+    batches.claim(batch_id, "a", 3)
+    batches.claim(batch_id, "b", 2)
+    keep(batches, batch_id, 0)
+    found = batches.workers(batch_id)
+    assert [(worker.uid, worker.journal, silent) for worker, silent in found] == [
+        ("a", "a.jsonl", False),
+        ("b", "b.jsonl", False),
+    ]
+    assert batches.leave("a") == 2
+    assert states(batches, batch_id) == (3, 2, 1, 0)
+    assert [worker.uid for worker, _ in batches.workers(batch_id)] == ["b"]
+    assert batches.leave("a") == 0
+    assert positions(batches.claim(batch_id, "b", 9)) == [1, 2, 5]
+
+
+def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -> None:
+    import sqlalchemy as sa
+
+    batch_id = begun(batches, 1)
+    for worker in ("a", "b"):
+        batches.join(batch_id, worker, "elsewhere", f"{worker}.jsonl")
+    with batches.store.transaction(write=True) as connection:
+        connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
+    batches.beat("b")
+    assert [(worker.uid, late) for worker, late in batches.workers(batch_id)] == [
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_what_failed_waits_again_when_that_is_wanted(batches: Batches) -> None:
+    batch_id = begun(batches, 4)
+    keep(batches, batch_id, 0)
+    keep(batches, batch_id, 1, 2, outcome=FAILED)
+    batches.resume(batch_id, retry_failed=False)
+    assert states(batches, batch_id) == (1, 0, 1, 2)
+    batches.resume(batch_id, retry_failed=True)
+    assert states(batches, batch_id) == (3, 0, 1, 0)
+
+
+def test_a_batch_is_cancelled_until_it_goes_on(batches: Batches) -> None:
+    batch_id, other = begun(batches, 1), begun(batches, 1, "other")
+    batches.cancel(batch_id)
+    assert (batches.is_cancelled(batch_id), batches.is_cancelled(other)) == (True, False)
+    batches.resume(batch_id, retry_failed=False)
+    assert not batches.is_cancelled(batch_id)
+
+
+def test_settled_items_come_in_order_up_to_the_first_that_is_not(batches: Batches) -> None:
+    batch_id = begun(batches, 12)
+    keep(batches, batch_id, *range(4), 5, 6, 9)
+    keep(batches, batch_id, 4, outcome=FAILED)
+    assert positions(batches.settled(batch_id, 0, 3)) == [0, 1, 2]
+    assert positions(batches.settled(batch_id, 3, 100)) == [3, 4, 5, 6]
+    assert batches.settled(batch_id, 7, 100) == []
+    assert positions(batches.settled(batch_id, 9, 100)) == [9]
+    assert positions(batches.settled_of(batch_id, ["k9", "k8", "k4"])) == [4, 9]
+    keep(batches, batch_id, 7, outcome=INTERRUPTED)
+    assert batches.settled(batch_id, 7, 100) == []
+    [item] = batches.settled(batch_id, 4, 1)
+    assert (item.key, item.record["item_key"], item.record["status"]) == ("k4", "k4", "failed")
+
+
+def test_all_settled_items_come_in_order_with_any_gaps(batches: Batches) -> None:
+    batch_id = begun(batches, 3300)
+    there = [n for n in range(3300) if n not in {0, 1, 1700} and not 2000 <= n < 3200]
+    for start in range(0, len(there), 1000):
+        keep(batches, batch_id, *there[start : start + 1000])
+
+    def pages() -> Iterator[int]:
+        for page in batches.all_settled(batch_id):
+            assert len(page) <= 1000
+            yield from positions(page)
+
+    assert list(pages()) == there
+
+
+def test_a_record_that_was_removed_ends_nothing(batches: Batches) -> None:
+    batch_id = begun(batches, 5)
+    keep(batches, batch_id, *range(5))
+    removed = next(record for record in batches.store.walk() if record.item_key == "k2")
+    assert removed.id is not None
+    batches.store.remove(removed.id)
+    found = [item.position for page in batches.all_settled(batch_id) for item in page]
+    assert found == [0, 1, 3, 4]
+
+
+def test_a_summary_counts_states_errors_tokens_and_cost(batches: Batches) -> None:
+    batch_id = begun(batches, 6)
+    empty = batches.summary(batch_id)
+    assert (empty.records, empty.cost_usd, empty.first, empty.errors) == (0, None, None, {})
+    keep(batches, batch_id, 0, 1, outcome=replace(ANSWERED, cost_usd=0.25))
+    keep(batches, batch_id, 2)
+    keep(batches, batch_id, 3, outcome=FAILED)
+    late = replace(FAILED, error="provider-timeout: The provider did not answer: within 5 s.")
+    keep(batches, batch_id, 4, outcome=late)
+    keep(batches, begun(batches, 1, "other"), 0)
+    found = batches.summary(batch_id)
+    assert found.states == {"waiting": 1, "claimed": 0, "answered": 3, "failed": 2}
+    assert found.errors == {"provider-refused": 1, "provider-timeout": 1}
+    assert (found.records, found.prompt_tokens, found.completion_tokens) == (5, 9, 12)
+    assert found.cost_usd == pytest.approx(0.5)
+    assert found.first is not None
+    assert found.first.utcoffset() is not None

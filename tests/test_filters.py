@@ -1,0 +1,125 @@
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from qacli.errors import InvalidRequest
+from qacli.exchange import Ask, Outcome, Status, now
+from qacli.store import Store
+from qacli.store.filters import Filter, terms
+from qacli.times import ago, moment
+
+TEXTS = [
+    ("what is c++ and don't panic, naïve café", "C++ is a language; running runners ran"),
+    ("你好世界 どうぞ", "こんにちは世界"),
+    ("Email a@b.com C# 100%_x https://x.example/a?b=c", "emoji 🌍 here, the end"),
+    ("plain words here", "an exact phrase, found"),
+]
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    for number, (question, answer) in enumerate(TEXTS):
+        ask = Ask(question=question, params={"model": "m"}, tags=[f"t{number}"], system="Be brief.")
+        outcome = Outcome(
+            status=Status.ANSWERED, answer=answer, model="m-2026-01-01", cost_usd=number
+        )
+        store.keep(ask, outcome)
+    return store
+
+
+def found(store: Store, search: str) -> list[int]:
+    return [record.id or 0 for record in store.page(limit=50, only=Filter(search=search))]
+
+
+@pytest.mark.parametrize(
+    ("search", "ids"),
+    [
+        *(("what?", [1]), ("c++", [1]), ("C++", [1]), ("don't", [1]), ("café", [1]), ("run", [1])),
+        *(("世界", [2]), ("🌍", [3]), ("C#", [3]), ("100%_x", [3]), ("a@b.com", [3])),
+        *(('"exact phrase"', [4]), ('"phrase exact"', []), ("words plain", [4]), ("the", [3])),
+        *(("", [1, 2, 3, 4]), ("  ", [1, 2, 3, 4]), ("nowhere", []), ("plain nowhere", [])),
+    ],
+)
+def test_a_search_finds_what_a_person_means(filled: Store, search: str, ids: list[int]) -> None:
+    assert found(filled, search) == ids
+    assert sorted(record.id or 0 for record in filled.search(Filter(search=search), 9)) == ids
+
+
+def test_each_word_of_a_question_or_answer_finds_it(filled: Store) -> None:
+    for number, texts in enumerate(TEXTS, 1):
+        for word in " ".join(texts).split():
+            assert number in found(filled, word), word
+
+
+def test_no_text_is_an_error(filled: Store) -> None:
+    chance = random.Random(5)
+    some = "ab \"'*()-+:^~&|!<>\\/%_?\x00\x01é世🌍\ud800{}[]#$@;,.0 NEAR AND OR NOT"
+    for _ in range(500):
+        length = chance.randrange(25)
+        text = "".join(
+            chance.choice(some) if chance.random() < 0.8 else chr(chance.randrange(0x110000))
+            for _ in range(length)
+        )
+        found(filled, text)
+        filled.search(Filter(search=text), 3)
+
+
+def test_the_best_is_first(store: Store) -> None:
+    for question in (
+        "apple",
+        "something about pears and one apple, among many other words",
+        "pear",
+    ):
+        store.keep(Ask(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
+    assert [record.id for record in store.search(Filter(search="apple"), 5)] == [1, 2]
+
+
+def test_a_changed_or_removed_text_is_found_no_more(store: Store) -> None:
+    ask = Ask(question="first")
+    record_id = store.keep(ask, Outcome())
+    store.keep(ask, Outcome(status=Status.ANSWERED, answer="second"))
+    assert found(store, "second") == [record_id]
+    store.remove(record_id)
+    assert found(store, "first") == []
+
+
+def test_filters_combine(filled: Store) -> None:
+    def ids(**fields: object) -> list[int]:
+        only = replace(Filter(), **fields)
+        return [record.id or 0 for record in filled.page(limit=9, only=only)]
+
+    assert ids(tag="t2") == [3]
+    assert ids(tag="t") == []
+    assert ids(model="m", min_cost=2) == [3, 4]
+    assert ids(model="m-2026-01-01") == [1, 2, 3, 4]
+    assert ids(status="failed") == []
+    assert ids(system="brief", search="words") == [4]
+    assert ids(system="bri%f") == []
+    assert ids(since=now() + timedelta(days=1)) == []
+    assert ids(until=now() + timedelta(days=1), since=now() - timedelta(days=1)) == [1, 2, 3, 4]
+    assert ids(follows_id=1) == []
+
+
+def test_the_terms_of_a_search() -> None:
+    assert [term.text for term in terms('what? "an exact  one" (c++) "" \'x\'')] == [
+        *("what", "an exact  one", "c++", "x"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2x", "2026-13-01", "9" * 9 + "d", "-1d"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        moment(text, now())
+
+
+def test_moments() -> None:
+    clock = now()
+    assert clock - moment("2d", clock) == timedelta(days=2)
+    assert clock - moment("45m", clock) == timedelta(minutes=45)
+    assert moment("2026-11-01T12:30:00+00:00", clock).isoformat() == "2026-11-01T12:30:00+00:00"
+    assert moment("2026-11-01", clock).tzinfo is not None
+    assert ago(clock - timedelta(seconds=5), clock) == "just now"
+    assert ago(clock - timedelta(hours=3), clock) == "3 h ago"
+    assert ago(clock - timedelta(days=3), clock) == "3 d ago"

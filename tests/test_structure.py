@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli import endpoint
+from qacli.asking import Asking
+from qacli.errors import BrokenAnswer, InvalidRequest
+from qacli.exchange import Ask, Status
+from qacli.provider import Provider
+from qacli.structure import Structure, correction, json_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fake_provider import FakeProvider
+
+    from qacli.config import Settings
+
+DOG = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def test_the_short_form_is_a_strict_schema() -> None:
+    assert Structure.of("name, age int").schema == DOG
+    kinds = Structure.of("a,b int , c float,d bool,e str").schema["properties"]
+    assert [each["type"] for each in kinds.values()] == [
+        *("string", "integer", "number", "boolean", "string")
+    ]
+
+
+def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
+    text = json.dumps(DOG)
+    (home / "dog.json").write_text(text)
+    (home / "beside").mkdir()
+    (home / "beside" / "dog.json").write_text('{"type": "array"}')
+    assert Structure.of("dog.json") == Structure.of(text) == Structure.of(DOG)
+    assert Structure.of("dog.json", home / "beside").schema == {"type": "array"}
+    assert Structure.of("name").response_format == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": Structure.of("name").schema, "strict": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("none.json", "neither a file nor a list of fields: 'none.json' is none"),
+        ("", "neither a file nor"),
+        ("name,,age", "'' is none"),
+        ("name, age integer", "'age integer' is none"),
+        ("1st", "'1st' is none"),
+        ("a, b int, a", "'a' twice"),
+        ("x" * 5000 + "!", "cannot be read: File name too long"),
+        (".", "Is a directory"),
+        ('{"a": ', "The schema is not JSON"),
+        ('{"type": NaN}', "The schema is not JSON"),
+        ('{"type": "strin"}', "'strin' is not valid under any of the given schemas at $.type"),
+        ('{"pattern": "("}', "at $.pattern"),
+        ('{"$ref": "http://127.0.0.1:1/x"}', "refers to http://127.0.0.1:1/x"),
+        ('{"anyOf": [{"$ref": "#/$defs/none"}]}', "refers to #/$defs/none"),
+    ],
+)
+def test_what_is_no_schema_is_refused(given: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Structure.of(given)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"), [("[1]", "is not a JSON object"), (b"\xff", "is not UTF-8 text")]
+)
+def test_a_file_that_is_no_schema_is_refused(home: Path, data: str | bytes, said: str) -> None:
+    (home / "x.json").write_bytes(data.encode() if isinstance(data, str) else data)
+    with pytest.raises(InvalidRequest, match=said):
+        Structure.of("x.json")
+
+
+def test_references_within_the_schema_hold(home: Path) -> None:
+    schema: dict[str, Any] = {
+        "$id": "https://example.com/tree",
+        "type": "object",
+        "properties": {"left": {"$ref": "#/$defs/tree"}, "$ref": {"type": "string"}},
+        "$defs": {"tree": {"$ref": "https://example.com/tree"}},
+    }
+    (home / "tree.json").write_text(json.dumps(schema))
+    tree = Structure.of("tree.json")
+    tree.check('{"left": {"left": {}}, "$ref": "x"}')
+    with pytest.raises(BrokenAnswer, match=r"at \$\.left\.left"):
+        tree.check('{"left": {"left": 3}}')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"name": "Rex", "age": 3}',
+        ' {"age": 3, "name": "R\\u0000"}\n',
+        '```json\n{"name": "Rex", "age": 3}\n```\n',
+        '```\n{"name": "Rex", "age": 3}```',
+    ],
+)
+def test_an_answer_that_fits_is_taken(answer: str) -> None:
+    Structure.of("name, age int").check(answer)
+    assert list(json.loads(json_in(answer))) in (["name", "age"], ["age", "name"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("Rex is 3.", "it is not JSON"),
+        ("", "it is not JSON"),
+        ('{"name": "Rex", "age": NaN}', "NaN is no JSON value"),
+        ("[" * 100_000, "it is not JSON"),
+        ("1" * 5000, "it is not JSON"),
+        ('{"name": "Rex"}', "'age' is a required property at $."),
+        ('{"name": "Rex", "age": "3"}', "'3' is not of type 'integer' at $.age."),
+        ('{"name": "Rex", "age": 3, "b": 1}', "('b' was unexpected) at $."),
+        ('Here:\n```json\n{"name": "Rex", "age": 3}\n```', "it is not JSON"),
+    ],
+)
+def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
+    with pytest.raises(BrokenAnswer) as caught:
+        Structure.of("name, age int").check(answer)
+    assert said in caught.value.what
+    assert caught.value.what in correction(caught.value)
+    assert len(caught.value.what) < 1000
+
+
+def test_what_is_said_of_an_answer_can_be_stored() -> None:
+    structure = Structure.of({"additionalProperties": False, "items": {"type": "integer"}})
+    for answer in ('{"a\\u0000\\ud800\\n": 1}', '["\\u0000\\ud800"]'):
+        with pytest.raises(BrokenAnswer) as caught:
+            structure.check(answer)
+        caught.value.what.encode()
+        assert "\0" not in caught.value.what
+        assert "\n" not in caught.value.what
+
+
+@pytest.fixture
+def asking(settings: Settings) -> Iterator[Asking]:
+    """Asks, and keeps nothing."""
+    client = Provider(endpoint.resolve(settings), settings)
+    yield Asking(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
+    client.close()
+
+
+# Nothing is kept here, so that one database is as good as two.
+one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@one_database
+@pytest.mark.parametrize("whole_answer", [False, True])
+def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
+    asking: Asking, *, whole_answer: bool
+) -> None:
+    check = Structure.of("name").check
+    ask = Ask(question="Who?", params={"model": "m"})
+    exchange = asking.ask(ask, whole_answer=whole_answer, check=check)
+    with pytest.raises(BrokenAnswer) as caught, exchange:
+        "".join(exchange)
+    assert exchange.unfit is caught.value
+    assert exchange.outcome.status is Status.FAILED
+    assert exchange.outcome.answer == "Answer to: Who?"
+    assert exchange.outcome.answered_at is not None
+    assert exchange.outcome.error == f"broken-answer: {caught.value.what}"
+
+
+@one_database
+def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
+    asking: Asking, wait_for: Callable[..., Any]
+) -> None:
+    ask = Ask(question="Who?", params={"model": "m"})
+    with asking.ask(ask, check=Structure.of("name").check) as exchange:
+        next(iter(exchange))
+        wait_for(lambda: exchange.is_complete)
+    assert exchange.outcome.status is Status.FAILED
+    assert exchange.unfit is not None
+
+
+@one_database
+def test_a_follow_up_takes_along_what_went_before(asking: Asking, provider: FakeProvider) -> None:
+    first = asking.ask(Ask(question="Who?", params={"model": "m"}, tags=["t"]))
+    with first:
+        "".join(first)
+    second = first.follow_up("Sure?")
+    with second:
+        "".join(second)
+    assert second.ask.uid != first.ask.uid
+    assert second.ask.tags == ["t"]
+    messages = provider.requests[-1].body["messages"]
+    assert [each["content"] for each in messages] == ["Who?", "Answer to: Who?", "Sure?"]

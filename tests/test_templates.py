@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qacli import templates
+from qacli.config import Settings, load_settings
+from qacli.errors import InvalidRequest, NotConfigured
+from qacli.templates import Pattern, Template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def here(home: Path) -> Settings:
+    """Settings whose templates are in an empty directory of the test's own."""
+    (home / "templates").mkdir()
+    return load_settings()
+
+
+def keep(settings: Settings, name: str, text: str | bytes) -> None:
+    data = text.encode() if isinstance(text, str) else text
+    templates.path_of(settings, name).write_bytes(data)
+
+
+def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, home: Path) -> None:
+    keep(
+        here,
+        "review",
+        'system = "Be {tone}."\nquestion = "Review:\\n{input}"\nmodel = "m"\n'
+        "temperature = 0\nmax_tokens = 5\n[schema]\ntype = 'object'\n",
+    )
+    found = templates.load(here, "review")
+    assert templates.path_of(here, "review") == home / "templates" / "review.toml"
+    assert (found.model, found.temperature, found.max_tokens) == ("m", 0, 5)
+    assert found.schema == {"type": "object"}
+    assert found.placeholders() == ["input", "tone"]
+    assert found.filled("a {b}\n", {"tone": "brief"}) == ("Review:\na {b}\n", "Be brief.")
+    assert found.document()["placeholders"] == ["input", "tone"]
+
+
+@pytest.mark.parametrize(
+    ("question", "given", "asked"),
+    [
+        (None, "the input", "the input"),
+        ("{input}, {input}", "again", "again, again"),
+        ("Review this.", "a\n", "Review this.\n\na\n"),
+        ("Tell a joke.", "", "Tell a joke."),
+        ('Say {{"a": 1}}', "", 'Say {"a": 1}'),
+    ],
+)
+def test_the_input_goes_where_the_template_wants_it(
+    question: str | None, given: str, asked: str
+) -> None:
+    assert Template(name="t", question=question).filled(given, {}) == (asked, None)
+
+
+@pytest.mark.parametrize(
+    ("question", "parameters", "said"),
+    [
+        (
+            "{input}",
+            {},
+            "The placeholder {input} of the template 't' has no value. Give a question",
+        ),
+        ("{lang}", {}, "The placeholder {lang} of the template 't' has no value. Give it one: -p"),
+        ('{"a": 1}', {}, "write {{ and }}"),
+        ("{lang}", {"long": "x"}, "no placeholder 'long' to give with -p. It has: lang."),
+        ("Hi", {"long": "x"}, "It has none."),
+        ("{input}", {"input": "x"}, "no placeholder 'input'"),
+    ],
+)
+def test_a_placeholder_without_a_value_is_named(
+    question: str, parameters: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Template(name="t", question=question).filled(" \n", parameters)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("question = ", "is not TOML: Invalid value (at end of document)"),
+        ("a = 1\nquestion = x", "at line 2"),
+        ("qestion = 'x'", "sets qestion, which is not one of system, question"),
+        ("max_tokens = true", "sets max_tokens to True, which is not a whole number"),
+        ("temperature = '1'", "which is not a number"),
+        ("system = 3", "which is not text"),
+        ("question = 'a {b'", "Write {{ for a brace."),
+        (b"question = '\xff'", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_template_says_where_it_is_wrong(
+    here: Settings, text: str | bytes, said: str
+) -> None:
+    keep(here, "broken", text)
+    with pytest.raises(NotConfigured) as caught:
+        templates.load(here, "broken")
+    assert said in str(caught.value)
+    assert "broken.toml" in str(caught.value)
+
+
+def test_a_template_that_is_not_there_is_told_with_those_that_are(here: Settings) -> None:
+    with pytest.raises(InvalidRequest, match="qa template edit review"):
+        templates.load(here, "review")
+    keep(here, "b", "")
+    keep(here, "a", "")
+    with pytest.raises(InvalidRequest, match="There are: a, b"):
+        templates.load(here, "review")
+
+
+@pytest.mark.parametrize("name", ["../config", "a/b", "", ".hidden", "a b", "x" * 101])
+def test_a_name_cannot_lead_elsewhere(here: Settings, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not a template's name"):
+        templates.path_of(here, name)
+
+
+def test_what_a_new_template_begins_with_is_one(here: Settings) -> None:
+    keep(here, "new", templates.STARTER.format(name="new"))
+    assert templates.load(here, "new") == Template(name="new", question="{input}")
+    commented = templates.path_of(here, "new").read_text().replace("\n# ", "\n")
+    keep(here, "new", commented)
+    assert templates.load(here, "new").schema == "title, severity int, fix"
+
+
+def test_a_pattern_gives_each_name_once() -> None:
+    pattern = Pattern.of("{a} {{b}} {c} {a}")
+    assert pattern.names == ["a", "c"]
+    assert pattern.filled(str.upper) == "A {b} C A"

@@ -80,12 +80,12 @@ class Ask:
         refuse_unstorable(self.tags, "a tag")
         refuse_unstorable(self.attachments, "an attachment's name")
         temperature = self.params.get("temperature")
-        if temperature is not None and not 0 <= temperature <= 2:  # noqa: PLR2004 - the API's range
+        if temperature is not None and not _is_number(temperature, 0, 2):
             raise InvalidRequest(
                 f"The temperature {temperature} is out of range.", "Give a number from 0 to 2."
             )
         max_tokens = self.params.get("max_tokens")
-        if max_tokens is not None and not 1 <= max_tokens <= MAX_ID:
+        if max_tokens is not None and not _is_number(max_tokens, 1, MAX_ID):
             raise InvalidRequest(
                 f"The token limit {max_tokens} is out of range.", "Give a whole number above 0."
             )
@@ -204,6 +204,11 @@ def plain(value: object) -> object:
     if isinstance(value, list):
         return [plain(each) for each in value]
     return value.value if isinstance(value, Status) else value
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and least <= value <= most  # type: ignore[operator]
 
 
 def refuse_unstorable(text: object, what: str) -> None:

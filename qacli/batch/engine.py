@@ -21,8 +21,12 @@ from qacli.store.batches import Batches, Claimed
 
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-TOO_FAST = {429, 503, 529}
-"""What a provider answers that is asked more than it can or will take."""
+IDLE_SECONDS = 0.3
+TOO_FAST = {429, 529}
+"""What a provider answers that is asked more than it will take; 503 with Retry-After is as well."""
+
+SEVERAL = 5
+READER_GONE = "whoever read the results has stopped"
 
 
 class Engine:
@@ -65,8 +69,9 @@ class Engine:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._mean_cost, self._priced = 0.0, 0
-        self._heard_at = monotonic()
+        self._priced = progress.done if progress.cost is not None else 0
+        self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
+        self._heard_at, self._failed_in_a_row = monotonic(), 0
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until told to stop.
@@ -97,6 +102,7 @@ class Engine:
             self.stopped = why
             self.progress.stopping = what
             self._stop.set()
+            self._freed.set()
 
     async def _ask_all(self, host: str) -> None:
         writer = asyncio.create_task(self._keeper.keep())
@@ -132,6 +138,9 @@ class Engine:
         """Claim items for the workers, and take over those of processes that are gone."""
         batch_id, looked = self.plan.batch_id, 0.0
         while not self._stop.is_set():
+            if not self._keeper.has_reader:
+                self.stop(None, READER_GONE)
+                break
             # About a second's worth: what is claimed here, another process cannot ask.
             elapsed = max(monotonic() - self.progress.started, 1.0)
             limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
@@ -148,7 +157,7 @@ class Engine:
                 await self._keeper.database(take_over, self._batches, self._outbox, batch_id, host)
             if not self.progress.flights:
                 await self._keeper.database(self._keeper.write_settled)
-            await asyncio.sleep(0.1)
+            await self._pause(IDLE_SECONDS)
         for _ in range(self.plan.jobs):
             await self._items.put(None)
 
@@ -204,7 +213,7 @@ class Engine:
                 error = await self._attempt(ask, reply, flight)
                 if not isinstance(error, ProviderError) or not error.retryable:
                     break
-                if flight.attempt > self.plan.retries:
+                if flight.attempt > self.plan.retries or self._is_gone(error):
                     break
                 self.progress.retried += 1
                 flight.attempt, flight.waiting = flight.attempt + 1, True
@@ -227,15 +236,13 @@ class Engine:
         """Ask once, when it is its turn; returns why there is no answer."""
         tokens = estimated_tokens(ask.question) + int(ask.params.get("max_tokens") or 0)
         async with self._turn:
-            while (delay := self.pace.delay()) is None or delay > 0:
+            while not self._stop.is_set() and (delay := self.pace.delay()) != 0:
                 if delay is None:
                     self._freed.clear()
                     await self._freed.wait()
                 else:
                     await self._pause(min(delay, LOOK_SECONDS))
-                if self._stop.is_set():
-                    return None
-            if self._too_expensive(ask, flight):
+            if self._stop.is_set() or self._too_expensive(ask, flight):
                 return None
             flight.sent = True
             self.pace.sent(tokens)
@@ -243,14 +250,18 @@ class Engine:
             deadline = asyncio.get_running_loop().time() + self.plan.timeout
             await self._provider.attempt(ask, reply, deadline)
         except ProviderError as error:
-            if isinstance(error, ProviderUnavailable) and error.provider_status in TOO_FAST:
+            self._failed_in_a_row += 1
+            told = error.retry_after is not None
+            if error.provider_status in TOO_FAST or (
+                told and isinstance(error, ProviderUnavailable)
+            ):
                 self.pace.refuse(error.what, error.retry_after, reply.headers)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)
             return error
         else:
             used = (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
-            self._heard_at = monotonic()
+            self._heard_at, self._failed_in_a_row = monotonic(), 0
             self.pace.accepted(reply.headers, estimated=tokens, used=used)
             return None
         finally:
@@ -259,7 +270,8 @@ class Engine:
 
     def _is_gone(self, error: ProviderError) -> bool:
         """Whether nothing has been answered for so long that this is not about one item."""
-        return error.retryable and monotonic() - self._heard_at > PATIENCE_SECONDS
+        long = monotonic() - self._heard_at > PATIENCE_SECONDS
+        return error.retryable and long and self._failed_in_a_row >= SEVERAL
 
     def _too_expensive(self, ask: Ask, flight: Flight) -> bool:
         """Whether this question could pass the budget; then nothing more is asked."""
@@ -271,13 +283,7 @@ class Engine:
         if (self.progress.cost or 0.0) + in_flight <= limit:
             return False
         flight.cost = 0.0
-        self.stop(
-            InvalidRequest(
-                f"The budget of {limit:g} US dollars would be passed.",
-                "What is answered is kept; give a larger --max-cost to go on.",
-            ),
-            "the budget is used up",
-        )
+        self.stop(None, f"the budget of {limit:g} US dollars would be passed; give a larger one")
         return True
 
     def _likely_cost(self, ask: Ask) -> float:

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ def format_of(path: Path | None, named: str | None) -> str:
         InvalidRequest: The name's ending is none that is known.
     """
     if named is not None:
+        if named not in FORMATS:
+            raise InvalidRequest(
+                f"There is no --input {named}.", f"There are {', '.join(FORMATS)}."
+            )
         return named
     if path is None:
         return "txt"
@@ -121,7 +126,10 @@ def read(
         position = 0
         for number, raw, row in _rows(file, form):
             try:
-                item = _item(position, row, question) if row is not None else _not_json(raw)
+                own = form == "jsonl"
+                item = (
+                    _item(position, row, question, own=own) if row is not None else _not_json(raw)
+                )
             except InvalidRequest as error:
                 what = f"Line {number}: {error.what}"
                 if not skip_bad:
@@ -156,7 +164,7 @@ def _rows(file: IO[str], form: str) -> Iterator[tuple[int, str, Mapping[str, Any
         raise InvalidRequest(
             f"The file is not UTF-8 text: {error.reason}.", "Convert it to UTF-8 first."
         ) from None
-    except (csv.Error, OSError, EOFError) as error:
+    except (csv.Error, OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(
             f"The file cannot be read: {error}.", "See that it is whole."
         ) from None
@@ -165,7 +173,7 @@ def _rows(file: IO[str], form: str) -> Iterator[tuple[int, str, Mapping[str, Any
 def _object(text: str) -> Mapping[str, Any] | None:
     try:
         value = json.loads(text, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(value, str):
         return {"question": value}
@@ -206,7 +214,11 @@ def _filling(template: str | None, column: str | None) -> Callable[[Mapping[str,
 
 
 def _item(
-    position: int, row: Mapping[str, Any], question: Callable[[Mapping[str, Any]], str | None]
+    position: int,
+    row: Mapping[str, Any],
+    question: Callable[[Mapping[str, Any]], str | None],
+    *,
+    own: bool,
 ) -> Item:
     if "custom_id" in row and "body" in row:
         payload, key = _openai(row), str(row["custom_id"])
@@ -214,7 +226,8 @@ def _item(
         text = question(row)
         if not text or not text.strip():
             raise InvalidRequest("there is no question in it.")
-        payload = {"question": text, **_own_settings(row)}
+        # A column of a table is text: a car's model is none to ask.
+        payload = {"question": text, **(_own_settings(row) if own else {})}
         given = row.get("id")
         key = str(given) if given not in (None, "") else _key(position, json.dumps(payload))
     refuse_unstorable(key, "its id")
@@ -234,7 +247,7 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
             params["temperature"] = float(found["temperature"])
         if "max_tokens" in found:
             params["max_tokens"] = int(found["max_tokens"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidRequest("temperature or max_tokens is not a number.") from None
     if "schema" in found:
         params["response_format"] = response_format(found["schema"])
@@ -256,7 +269,17 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("its body has no messages.")
     if body.get("stream"):
         raise InvalidRequest("its body asks for a stream.")
-    return {"question": _last_words(body["messages"]), "params": dict(body)}
+    # What the batch sets is not sent, so it is not what the record should say.
+    system = next(
+        (
+            message.get("content")
+            for message in body["messages"]
+            if isinstance(message, dict) and message.get("role") in {"system", "developer"}
+        ),
+        None,
+    )
+    system = system if isinstance(system, str) else None
+    return {"question": _last_words(body["messages"]), "system": system, "params": dict(body)}
 
 
 def _last_words(messages: Iterable[object]) -> str:
@@ -267,8 +290,8 @@ def _last_words(messages: Iterable[object]) -> str:
             if isinstance(content, str):
                 return content
             if isinstance(content, list):
-                texts = [part.get("text", "") for part in content if isinstance(part, dict)]
-                return "\n".join(text for text in texts if text)
+                texts = [part.get("text") for part in content if isinstance(part, dict)]
+                return "\n".join(text for text in texts if isinstance(text, str))
     raise InvalidRequest("its body has no message of the user.")
 
 

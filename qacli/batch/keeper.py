@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from qacli.batch.output import Output
 from qacli.batch.plan import Plan, Progress
-from qacli.errors import DatabaseError
+from qacli.errors import DatabaseError, RecordRefused
 from qacli.exchange import Ask, Outcome
 from qacli.outbox import Outbox
 from qacli.store.batches import Batches, Settled
@@ -22,6 +22,7 @@ from qacli.store.batches import Batches, Settled
 T = TypeVar("T")
 
 GROUP = 500
+PAGE = 1000
 GROUP_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 """How long a database that is away holds the batch up before it ends."""
@@ -57,7 +58,8 @@ class Keeper:
         self._journals = [outbox.open(), outbox.open()]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
         self._results: asyncio.Queue[tuple[Ask, Outcome]] = asyncio.Queue()
-        self._room = asyncio.Semaphore(GROUP * 4)
+        self._room = asyncio.Event()
+        self._broken = False
         self._due = asyncio.Event()
         self._next = 0
         self._written = bytearray(progress.total if plan.unordered else 0)
@@ -68,19 +70,42 @@ class Keeper:
         return self._journals[0].name
 
     async def database(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
-        """Call something in the thread that owns the database."""
+        """Call something in the thread that owns the database; wait a while for one that is away.
+
+        Raises:
+            DatabaseError: It has been away for too long, or does not take what it is given.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, call, *arguments)
+        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
+        while True:
+            try:
+                done = await loop.run_in_executor(self._thread, call, *arguments)
+            except DatabaseError as error:
+                if isinstance(error, RecordRefused) or monotonic() + pause > until:
+                    raise
+                self._progress.held_up = error.what
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10)
+            else:
+                self._progress.held_up = ""
+                return done
 
     async def take(self, ask: Ask, outcome: Outcome) -> None:
-        """Take a result; it survives a kill from here on."""
-        await self._room.acquire()
-        # No waiting between the two: what is in a journal is always in the next group.
+        """Take a result; it survives a kill from the first step on, then waits where many do."""
         with contextlib.suppress(OSError):  # a full disk: the database may still take it
             self._journals[0].settled(ask, outcome)
+        # No waiting between the two: what is in a journal is always in the next group.
         self._results.put_nowait((ask, outcome))
         if self._results.qsize() >= GROUP:
             self._due.set()
+        while self._results.qsize() > GROUP * 4 and not self._broken:
+            self._room.clear()
+            await self._room.wait()
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether there is anybody left to write results for."""
+        return self._output is None or not self._output.closed
 
     def end(self) -> None:
         """Let `keep` end once everything that was taken is kept."""
@@ -99,6 +124,14 @@ class Keeper:
         Raises:
             DatabaseError: The database has been away for too long.
         """
+        try:
+            await self._keep()
+        finally:
+            # Nobody waits for room that will not come.
+            self._broken = True
+            self._room.set()
+
+    async def _keep(self) -> None:
         ended = False
         while not ended:
             results = [await self._results.get()]
@@ -112,28 +145,11 @@ class Keeper:
             self._journals.reverse()
             if ended := results[-1] is END:
                 results.pop()
+            self._room.set()
             if results:
-                await self._keep_group(results)
-            self._journals[1].clear()
-            for _ in results:
-                self._room.release()
-
-    async def _keep_group(self, results: list[tuple[Ask, Outcome]]) -> None:
-        """Bring a group into the database; wait a while for one that is away."""
-        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
-        while True:
-            try:
                 await self.database(self._batches.store.keep_items, self._plan.batch_id, results)
                 await self.database(self.write_settled, [ask.item_key for ask, _ in results])
-            except DatabaseError as error:
-                if monotonic() + pause > until:
-                    raise
-                self._progress.held_up = error.what
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10)
-            else:
-                self._progress.held_up = ""
-                return
+            self._journals[1].clear()
 
     def write_settled(self, keys: list[str | None] | None = None) -> None:
         """In the database's thread: write the lines that are due by now."""
@@ -141,7 +157,7 @@ class Keeper:
             return
         batch_id = self._plan.batch_id
         if not self._plan.unordered:
-            while settled := self._batches.settled(batch_id, self._next, 1000):
+            while settled := self._batches.settled(batch_id, self._next, PAGE):
                 self._output.write(settled)
                 self._next = settled[-1].position + 1
         elif keys is not None:

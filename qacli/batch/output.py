@@ -7,6 +7,7 @@ settled already, so a file that a kill has cut is whole again after the next run
 import csv
 import fcntl
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from io import StringIO
@@ -22,7 +23,13 @@ FORMATS = ("jsonl", "csv", "openai", "parquet")
 
 
 def format_of(path: Path | None, named: str | None) -> str:
-    """The format: as named, or by the file's name, or JSON lines."""
+    """The format: as named, or by the file's name, or JSON lines.
+
+    Raises:
+        InvalidRequest: There is none of that name.
+    """
+    if named is not None and named not in FORMATS:
+        raise InvalidRequest(f"There is no --format {named}.", f"There are {', '.join(FORMATS)}.")
     if named is not None:
         return named
     ending = path.suffix.removeprefix(".") if path is not None else ""
@@ -43,14 +50,15 @@ class Output:
     def __init__(self, path: Path | None, form: str) -> None:
         self.path = path
         self.closed = False
-        self._line: Callable[[Settled], str] = {"csv": _csv, "openai": _openai}.get(form, _jsonl)
+        self._line: Callable[[str, dict[str, Any]], str]
+        self._line = {"csv": _csv, "openai": _openai}.get(form, _jsonl)
         self._parquet: Any = None
         if form == "parquet":
             self._parquet = _Parquet(path)
             return
-        self._file: IO[str] = sys.stdout if path is None else _opened(path)
+        self._file: IO[bytes] = sys.stdout.buffer if path is None else _opened(path)
         if form == "csv":
-            self._file.write(_csv_row(["id", *FIELDS[1:]]))
+            self._write(_csv_row(["id", *FIELDS[1:]]))
 
     def write(self, settled: Iterable[Settled]) -> None:
         """Write whole lines, and hand them to the operating system.
@@ -58,14 +66,12 @@ class Output:
         Raises:
             DatabaseError: The disk is full, say; the database has it all.
         """
+        kept = [(item.key, item.record) for item in settled if item.record is not None]
         try:
             if self._parquet is not None:
-                self._parquet.write([item.record for item in settled])
-                return
-            text = "".join(self._line(item) for item in settled)
-            if text and not self.closed:
-                self._file.write(text)
-                self._file.flush()
+                self._parquet.write([record for _, record in kept])
+            elif kept and not self.closed:
+                self._write("".join(self._line(key, record) for key, record in kept))
         except BrokenPipeError:
             self.closed = True
         except OSError as error:
@@ -73,6 +79,20 @@ class Output:
                 f"The results cannot be written: {error.strerror}.",
                 "Make room and run it again: the history has them, nothing is asked twice.",
             ) from error
+
+    def _write(self, text: str) -> None:
+        """All of the text, or none of it: a full disk must not leave a part of a line."""
+        regular = self.path is not None and self.path.is_file()
+        size = os.fstat(self._file.fileno()).st_size if regular else 0
+        data = memoryview(text.encode())
+        try:
+            while data:
+                data = data[self._file.write(data) or 0 :]
+            self._file.flush()
+        except OSError:
+            if regular:
+                os.ftruncate(self._file.fileno(), size)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +109,9 @@ class Output:
             self._file.close()
 
 
-def _opened(path: Path) -> IO[str]:
+def _opened(path: Path) -> IO[bytes]:
     try:
-        file = path.open("a", encoding="utf-8", newline="")
+        file = path.open("ab", buffering=0)
         if path.is_file():  # and no device or pipe
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)
@@ -107,12 +127,12 @@ def _opened(path: Path) -> IO[str]:
     return file
 
 
-def _jsonl(item: Settled) -> str:
-    return json.dumps(item.record, ensure_ascii=False) + "\n"
+def _jsonl(_key: str, record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _csv(item: Settled) -> str:
-    values = item.record.values()
+def _csv(_key: str, record: dict[str, Any]) -> str:
+    values = record.values()
     return _csv_row([json.dumps(v) if isinstance(v, list | dict) else v for v in values])
 
 
@@ -122,9 +142,8 @@ def _csv_row(values: list[Any]) -> str:
     return row.getvalue()
 
 
-def _openai(item: Settled) -> str:
+def _openai(key: str, record: dict[str, Any]) -> str:
     """A line as OpenAI's Batch API writes it."""
-    record = item.record
     answered = record["status"] == "answered"
     body = {
         "id": record["provider_response_id"],
@@ -146,7 +165,7 @@ def _openai(item: Settled) -> str:
     kind, _, message = (record["error"] or "").partition(": ")
     line = {
         "id": f"batch_req_{record['uid']}",
-        "custom_id": item.key,
+        "custom_id": key,
         "response": {"status_code": 200, "request_id": record["uid"], "body": body}
         if answered
         else None,

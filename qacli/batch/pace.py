@@ -8,16 +8,28 @@ everybody when the provider says Retry-After. All times are of a monotonic clock
 in, so neither a clock that jumps nor a test that does not want to wait is a special case.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
 FIRST_WINDOW = 16.0
-"""How many go at once before the provider has said anything of its limits."""
+"""How many go at once before the provider has said anything of its limits, and after a pause."""
 
 DECREASE = 0.7
-"""What is left of the window after a refusal."""
+GENTLE_DECREASE = 0.95
+"""What is left of the window when many are refused, and when hardly any are."""
+
+MANY = 0.3
+"""What share of requests is many."""
+
+WIDENING = 0.1
+WIDENING_PART = 0.005
+"""By how much the window is widened a round, once something was refused: this, or a part of it."""
+
+DISTRUST = 3
+"""So many refusals in spite of a stated limit, and it is not believed any more."""
 
 RATE_AFTER_REFUSAL = 0.97
 RATE_GROWTH = 0.01
@@ -70,6 +82,7 @@ class Pace:
     ) -> None:
         self.jobs = jobs
         self.window = min(float(jobs), FIRST_WINDOW)
+        self._slow_start_to = float(jobs)
         self.in_flight = 0
         self.paused_until = 0.0
         self.pause_reason = ""
@@ -78,11 +91,15 @@ class Pace:
         now = clock()
         self._said = Bucket(rpm / 60, now) if rpm else None
         self._tokens = Bucket(tpm / 60, now) if tpm else None
+        self._tokens_stated = False
         self._learned: Bucket | None = None
         self._grown_at = now
         self._decreased_at = -OBSERVED_SECONDS
         self._accepted: deque[tuple[float, int]] = deque()
         self._stated = False
+        self._distrusted = 0
+        self._refused_since = 0
+        self._accepted_since = 0
 
     @property
     def rate(self) -> float | None:
@@ -119,8 +136,11 @@ class Pace:
     def accepted(self, headers: Mapping[str, str], *, estimated: int = 0, used: int = 0) -> None:
         """The provider answered: widen the window, and learn from what its headers say."""
         now = self._clock()
-        # Doubled with each round until something is refused, then widened by one a round.
-        self.window = min(self.window + (1 / self.window if self.refused else 1), self.jobs)
+        self._accepted_since += 1
+        # Doubled with each round up to where something was refused; then carefully on.
+        careful = self.refused and self.window >= self._slow_start_to
+        step = max(WIDENING / self.window, WIDENING_PART) if careful else 1.0
+        self.window = min(self.window + step, self.jobs)
         second = int(now)
         if self._accepted and self._accepted[-1][0] == second:
             self._accepted[-1] = (second, self._accepted[-1][1] + 1)
@@ -136,6 +156,7 @@ class Pace:
         """The provider is overloaded or says that we are too fast."""
         now = self._clock()
         self.refused += 1
+        self._refused_since += 1
         if retry_after is not None:
             self.pause(retry_after, reason)
         self._learn(headers, now)
@@ -143,14 +164,29 @@ class Pace:
         if now - self._decreased_at < 1.0:
             return
         self._decreased_at = now
-        self.window = max(self.window * DECREASE, 1.0)
+        asked = self._refused_since + self._accepted_since
+        many = self._refused_since > asked * MANY
+        gentle = min(self.window - 1, self.window * GENTLE_DECREASE)
+        self._slow_start_to = max(self.window * DECREASE if many else gentle, 1.0)
+        self.window = min(self.window, self._slow_start_to)
+        self._refused_since = self._accepted_since = 0
         if self._stated:
-            return
+            self._distrusted += 1
+            self._stated = self._distrusted < DISTRUST
+        # A few that are refused without a word may have nothing to do with the pace.
+        by_rate = self._learned is not None and self.in_flight < self.window * 0.8
+        if (retry_after is not None or by_rate) and not self._stated:
+            self._slow_down(now)
+
+    def _slow_down(self, now: float) -> None:
+        """Ask no faster than was accepted lately."""
         seen = self._seen(now)
-        if self._learned is not None:
-            self._learned.rate = max(self._learned.rate * RATE_AFTER_REFUSAL, 1 / 60)
-        elif seen is not None:
-            self._learned = Bucket(max(seen * RATE_AFTER_REFUSAL, 1 / 60), now)
+        if self._learned is None:
+            if seen is None:
+                return
+            self._learned = Bucket(seen, now)
+        rate = min(self._learned.rate, seen or self._learned.rate) * RATE_AFTER_REFUSAL
+        self._learned.rate = max(rate, 1 / 60)
         self._grown_at = now
 
     def pause(self, seconds: float, reason: str) -> None:
@@ -158,6 +194,8 @@ class Pace:
         until = self._clock() + seconds
         if until > self.paused_until:
             self.paused_until, self.pause_reason = until, reason
+        # Not all at once when it is over.
+        self.window = min(self.window, FIRST_WINDOW)
 
     def _seen(self, now: float) -> float | None:
         """Requests a second that were accepted lately."""
@@ -176,41 +214,26 @@ class Pace:
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
         """A provider that states its limit need not be probed."""
+        tokens = _number(headers.get("x-ratelimit-limit-tokens"))
+        if tokens and (self._tokens is None or self._tokens_stated):
+            if self._tokens is None:
+                self._tokens, self._tokens_stated = Bucket(tokens / 60, now), True
+            self._tokens.rate = tokens / 60 * HEADROOM
         limit = _number(headers.get("x-ratelimit-limit-requests"))
-        if not limit:
+        if not limit or self._distrusted >= DISTRUST:
             return
-        rate = limit / 60 * HEADROOM
-        if self._learned is None or not self._stated:
-            self._learned = Bucket(rate, now)
+        if self._learned is None:
+            self._learned = Bucket(limit / 60, now)
         self._stated = True
-        self._learned.rate = rate
-        left = _number(headers.get("x-ratelimit-remaining-requests"))
-        reset = seconds_of(headers.get("x-ratelimit-reset-requests", ""))
-        if left == 0 and reset:
-            # Nothing is left: the time until all of it is back says when the next one is.
+        self._learned.rate = limit / 60 * HEADROOM
+        if _number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
             self._learned.tokens = min(self._learned.tokens, 0.0)
 
 
-def seconds_of(text: str) -> float | None:
-    """A duration as OpenAI's headers write it: `1s`, `6m0s`, `20ms`, or a number of seconds."""
-    total, number, found = 0.0, "", False
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    rest = text.strip()
-    while rest:
-        length = len(rest) - len(rest.lstrip("0123456789."))
-        number, rest = rest[:length], rest[length:]
-        unit = "ms" if rest.startswith("ms") else rest[:1]
-        rest = rest[len(unit) :]
-        try:
-            total += float(number) * units[unit or "s"]
-        except (KeyError, ValueError):
-            return None
-        found = True
-    return total if found else None
-
-
-def _number(text: str | None) -> float | None:
+def _number(text: str | None, *, zero: bool = False) -> float | None:
+    """A header's number, where it is one above 0; or 0 where that means something."""
     try:
-        return float(text) if text else None
+        number = float(text) if text else math.nan
     except ValueError:
         return None
+    return number if math.isfinite(number) and (number > 0 or (zero and number == 0)) else None

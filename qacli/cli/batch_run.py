@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.options import Quiet, Target, TargetFormat
-from qacli.cli.terminal import Terminal
+from qacli.cli.terminal import CLOSED_PIPE, Terminal
 from qacli.config import DEFAULT_MODEL, Settings, load_settings
 from qacli.errors import InvalidRequest
+from qacli.exchange import compose
 
 if TYPE_CHECKING:
     from qacli.batch.engine import Engine
@@ -96,7 +97,9 @@ def run(  # noqa: PLR0913 - one parameter an option
     }
     if dry_run:
         named = model or settings.model or DEFAULT_MODEL
-        return _estimate(items.read(path, **reading), named, max_tokens, settings, terminal)
+        given = settings.system if system is None else system
+        prompt = {"system": given or "", "max_tokens": max_tokens}
+        return _estimate(items.read(path, **reading), named, prompt, settings, terminal)
     with ExitStack() as stack:
         found = started_endpoint(settings, model, terminal, stack)
         params = {"temperature": temperature, "max_tokens": max_tokens}
@@ -105,14 +108,20 @@ def run(  # noqa: PLR0913 - one parameter an option
             "system": settings.system if system is None else system or None,
             "params": {key: value for key, value in params.items() if value is not None},
         }
+        # What no question can have is said before anything is begun.
+        compose("?", model=found.model, system=None, temperature=temperature, max_tokens=max_tokens)
+        result_form = format_of(output, output_format)
         batches = open_batches(settings, terminal)
+        named = name or _default_name(path, {**shaping, "template": template, "column": column})
+        earlier = batches.find(named)
+        if earlier is None or earlier.items is None or earlier.source != _source(path):
+            _look_through(path, reading)
         batch = batches.begin(
-            name or _default_name(path, {**shaping, "template": template, "column": column}),
-            {**shaping, "template": template, "column": column, "input": form},
+            named, {**shaping, "template": template, "column": column, "input": form}
         )
         total = _load(batches, batch, path, reading, terminal)
         batches.resume(batch.id or 0, retry_failed=retry_failed)
-        out = stack.enter_context(Output(output, format_of(output, output_format)))
+        out = stack.enter_context(Output(output, result_form))
         plan = Plan(
             batch_id=batch.id or 0,
             **shaping,
@@ -166,6 +175,15 @@ def _default_name(path: Path | None, shaping: dict[str, Any]) -> str:
     return f"{path.name.partition('.')[0]}-{sha256(told.encode()).hexdigest()[:8]}"
 
 
+def _look_through(path: Path | None, reading: dict[str, Any]) -> None:
+    """See that all of a file can be used, before any of it is asked or kept."""
+    from qacli.batch import items
+
+    if path is not None and (path.is_file() or not path.exists()):
+        for _ in items.read(path, **reading):
+            pass
+
+
 def _load(
     batches: "Batches",
     batch: "Batch",
@@ -182,10 +200,6 @@ def _load(
     if batch.items is not None and source and batch.source == source:
         return batch.items
     count, read = 0, items.read(path, **reading)
-    # All of it is looked at before anything is asked or kept: a bad line is said at once.
-    if path is not None and path.is_file():
-        for _ in items.read(path, **reading):
-            pass
     while page := list(islice(read, LOADED_AT_ONCE)):
         batches.add(
             batch.id or 0,
@@ -215,7 +229,7 @@ def _source(path: Path | None) -> dict[str, Any]:
 def _estimate(
     read: Any,  # noqa: ANN401 - the items, as they come
     model: str,
-    max_tokens: int | None,
+    prompt_of_all: dict[str, Any],
     settings: Settings,
     terminal: Terminal,
 ) -> int:
@@ -227,8 +241,10 @@ def _estimate(
     for item in read:
         count += 1
         params = item.payload.get("params", {})
-        asked = estimated_tokens(item.payload["question"] + (item.payload.get("system") or ""))
-        answered = int(params.get("max_tokens") or max_tokens or asked)
+        system = item.payload.get("system", prompt_of_all["system"]) or ""
+        sent = params.get("messages")
+        asked = estimated_tokens(str(sent) if sent else system + item.payload["question"])
+        answered = int(params.get("max_tokens") or prompt_of_all["max_tokens"] or asked)
         one = prices.cost(params.get("model", model), asked, answered)
         prompt, completion, priced = (
             prompt + asked,
@@ -313,6 +329,7 @@ def _tell(  # noqa: PLR0913 - what there is to tell
     terminal: Terminal,
 ) -> int:
     """Say what came of the batch and how to go on; returns the exit code."""
+    from qacli.batch.engine import READER_GONE
     from qacli.cli.progress import summary_of
 
     if engine is None:
@@ -326,6 +343,8 @@ def _tell(  # noqa: PLR0913 - what there is to tell
     if engine.stopped is not None:
         raise engine.stopped
     counts = batches.counts(engine.plan.batch_id)
+    if progress.stopping == READER_GONE:
+        return CLOSED_PIPE
     if progress.stopping:
         terminal.warn(f"Stopped: {progress.stopping}. Go on with: {again}")
     elif counts["failed"]:

@@ -37,11 +37,15 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An item that is answered or has failed, as its line of output needs it."""
+    """An item that is answered or has failed, as its line of output needs it.
+
+    Attributes:
+        record: Its record; None where somebody has removed it.
+    """
 
     position: int
     key: str
-    record: dict[str, Any]
+    record: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,14 @@ class Batches:
     def __init__(self, store: Store) -> None:
         self.store = store
 
+    def find(self, name: str) -> Batch | None:
+        """The batch of that name, where there is one."""
+        with self.store.session() as session:
+            found: Batch | None = session.execute(
+                sa.select(Batch).where(col(Batch.name) == name)
+            ).scalar()
+        return found
+
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
         """The batch of that name, made where there is none.
 
@@ -96,10 +108,7 @@ class Batches:
         Raises:
             NotFound: There is none.
         """
-        with self.store.session() as session:
-            batch: Batch | None = session.execute(
-                sa.select(Batch).where(col(Batch.name) == name)
-            ).scalar()
+        batch = self.find(name)
         if batch is None:
             raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
         return batch
@@ -177,6 +186,7 @@ class Batches:
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )
         with self.store.transaction(write=True) as connection:
+            self._sign_in(connection, batch_id, worker)
             claimed = [Claimed(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
@@ -227,7 +237,7 @@ class Batches:
             if following is None:
                 return
             page = self.settled(batch_id, following, PAGE)
-            yield page
+            yield [item for item in page if item.record is not None]
             position = page[-1].position + 1 if page else following + 1
 
     def summary(self, batch_id: int) -> Summary:
@@ -272,6 +282,12 @@ class Batches:
         values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
+
+    def _sign_in(self, connection: sa.Connection, batch_id: int, worker: str) -> None:
+        """Whoever claims is known: a worker that was taken for dead and was not, too."""
+        values = {"uid": worker, "batch_id": batch_id, "host": "", "journal": ""}
+        insert = self.store.insert(BatchWorker).values(**values, seen_at=self._clock())
+        connection.execute(insert.on_conflict_do_nothing(index_elements=["uid"]))
 
     def beat(self, worker: str) -> None:
         """Say that a worker is alive."""
@@ -319,11 +335,13 @@ def _with_records() -> sa.Select[Any]:
 
 
 def _is_settled(row: sa.Row[Any]) -> bool:
-    return row.state in {ItemState.ANSWERED, ItemState.FAILED} and row.id is not None
+    return row.state in {ItemState.ANSWERED, ItemState.FAILED}
 
 
 def _settled(row: sa.Row[Any]) -> Settled:
     values: Sequence[Any] = row[3:]
+    if row.id is None:
+        return Settled(row.position, row.key, None)
     record = {name: plain(value) for name, value in zip(FIELDS, values, strict=True)}
     return Settled(row.position, row.key, record)
 

@@ -27,9 +27,6 @@ from qacli.store.filters import RANKED, RECORDS, Filter, match_of, rank, terms
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
     Status.FAILED: ItemState.FAILED,
-    # It is asked again when the batch goes on.
-    Status.INTERRUPTED: ItemState.WAITING,
-    Status.ASKING: ItemState.WAITING,
 }
 
 EVERYTHING = Filter()
@@ -93,7 +90,9 @@ class Store(Database):
         )
         keys: dict[ItemState, list[str | None]] = {}
         for ask, outcome in settled:
-            keys.setdefault(ITEM_STATES[outcome.status], []).append(ask.item_key)
+            # What was interrupted waits again once its worker has left: it may be asked by now.
+            if outcome.status in ITEM_STATES:
+                keys.setdefault(ITEM_STATES[outcome.status], []).append(ask.item_key)
         with self.transaction(write=True) as connection:
             connection.execute(upsert, [values_of(ask, outcome) for ask, outcome in settled])
             for state, names in keys.items():

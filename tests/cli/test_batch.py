@@ -455,7 +455,7 @@ def test_parquet_without_its_package_says_what_to_install(
     qa: Program, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     try:
-        import pyarrow as pa
+        import pyarrow as pa  # noqa: F401
     except ImportError:
         done = qa("batch", write("one"), "-o", "out.parquet")
         assert done.code == 2
@@ -563,7 +563,8 @@ def test_many_jobs_under_a_low_limit_of_files(
         assert process.stdout.count(b"\n") == 400
         assert "400 answered" in err
         assert ("256 open files" in err) == (hard == 256)
-    assert provider.max_concurrent > 250
+    # It begins slowly: 400 questions are over before all jobs are used.
+    assert provider.max_concurrent > 100
 
 
 def test_quiet_says_nothing(qa: Program, write: Callable[..., str]) -> None:

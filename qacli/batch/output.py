@@ -20,6 +20,10 @@ from qacli.exchange import FIELDS
 from qacli.store.batches import Settled
 
 FORMATS = ("jsonl", "csv", "openai", "parquet")
+WHOLE_NUMBERS = (
+    *("id", "latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens"),
+    *("follows_id", "batch_id"),
+)
 
 
 def format_of(path: Path | None, named: str | None) -> str:
@@ -188,9 +192,7 @@ class _Parquet:
                 "Parquet needs a package that is not installed.",
                 "Run: pip install 'qacli[parquet]'",
             ) from error
-        whole = {name: pa.int64() for name in FIELDS if name.endswith(("id", "ms", "tokens"))}
-        kinds = {**whole, "cost_usd": pa.float64(), "provider_response_id": pa.string()}
-        kinds["uid"] = pa.string()
+        kinds = {name: pa.int64() for name in WHOLE_NUMBERS} | {"cost_usd": pa.float64()}
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
         self._table = pa.Table
         self._writer = parquet.ParquetWriter(path, self._schema)

@@ -191,14 +191,14 @@ class AsyncProvider:
     async def _whole(
         self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
     ) -> None:
-        async with asyncio.timeout(self._settings.first_token_timeout):
-            response = await self._client.post(
-                PATH,
-                cast_to=httpx2.Response,
-                body={**body, "stream": False},
-                options=self._options(),
-            )
-            await response.aread()
+        # Nothing comes before all of it does: the deadline is the only limit.
+        response = await self._client.post(
+            PATH,
+            cast_to=httpx2.Response,
+            body={**body, "stream": False},
+            options=self._options(),
+        )
+        await response.aread()
         reply.headers = response.headers
         self._read_json(response, reply, on_text)
         reply.refuse_blank()

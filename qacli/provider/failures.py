@@ -45,6 +45,9 @@ class Failures:
                 explained = error
             case openai.APIStatusError():
                 explained = self._refused(error)
+            case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
+                # What one HTTP client calls a refused connection, too.
+                explained = self._unreachable(error)
             case openai.APITimeoutError() | httpx2.TimeoutException():
                 explained = self.silent()
             case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
@@ -83,7 +86,9 @@ class Failures:
         )
 
     def _unreachable(self, error: Exception) -> ProviderUnreachable:
-        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+        cause: BaseException | None = error
+        while cause is not None and cause.__cause__ is not None:
+            cause = cause.__cause__
         return ProviderUnreachable(
             f"The connection to {self._endpoint.base_url} failed: {self._said(cause or error)}.",
             "See that the address is right and the network is up, then ask again.",

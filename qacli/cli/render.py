@@ -69,10 +69,11 @@ def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
     row = StringIO()
-    writer = csv.DictWriter(row, FIELDS, lineterminator="")
+    # With an empty line end it would not quote the line ends in a text.
+    writer = csv.DictWriter(row, FIELDS, lineterminator="\n")
     writer.writeheader()
     for fields in documents:
-        yield row.getvalue()
+        yield row.getvalue()[:-1]
         row.seek(0)
         row.truncate()
         nested = {
@@ -81,7 +82,7 @@ def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
             if isinstance(value, dict | list)
         }
         writer.writerow({**fields, **nested})
-    yield row.getvalue()
+    yield row.getvalue()[:-1]
 
 
 def _markdown_texts(documents: Iterator[dict[str, Any]]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def show(
     from qacli.cli.history import open_history
 
     terminal = Terminal.of_process()
-    if which != "last" and not re.fullmatch(r"-?[0-9]{1,30}", which):
+    if which != "last" and not re.fullmatch(r"-?[0-9]{1,4000}", which):
         raise InvalidRequest(
             f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
         )

@@ -80,7 +80,7 @@ def test_a_record_is_shown_by_its_id_or_one_field_of_it(
     ("arguments", "code"),
     [
         (["show", "one"], 2),
-        (["show", "-1"], 2),
+        (["show", "-1"], 4),
         (["show", "1.0"], 2),
         (["show", "²"], 2),
         (["show", "1", "--field", "nonsense"], 2),

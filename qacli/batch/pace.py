@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-FIRST_WINDOW = 16.0
+FIRST_WINDOW = 64.0
+AFTER_PAUSE = 16.0
 """How many go at once before the provider has said anything of its limits, and after a pause."""
 
 DECREASE = 0.7
@@ -195,7 +196,7 @@ class Pace:
         if until > self.paused_until:
             self.paused_until, self.pause_reason = until, reason
         # Not all at once when it is over.
-        self.window = min(self.window, FIRST_WINDOW)
+        self.window = min(self.window, AFTER_PAUSE)
 
     def _seen(self, now: float) -> float | None:
         """Requests a second that were accepted lately."""

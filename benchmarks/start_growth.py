@@ -1,12 +1,25 @@
-"""`qa list` and `qa show` are as quick on two million records as on two thousand."""
+"""Listing, showing and searching are as quick on two million records as on two thousand."""
 
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
+from time import perf_counter
 
-from benchmarks.measure import Row, paired
-from benchmarks.setting import Bench
+from benchmarks import load
+from benchmarks.measure import Row, Unusable, paired
+from benchmarks.setting import Bench, serving
 
 FEW = 2_000
+COMMANDS = (
+    *(("list",), ("list", "--before", "1000")),
+    *(("show", "last"), ("show", "1000")),
+    *(("list", "--search", "1234"), ("list", "--search", "number")),
+)
+"""A search for a word that one record has, and for one that all have."""
+
+PAGE = "/qas?order=desc&limit=100"
+PAGES = 20
+"""So many at once: one takes about a millisecond."""
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -15,8 +28,19 @@ def run(bench: Bench) -> Iterator[Row]:
     small, large = bench.home(), bench.home()
     small.fill(FEW)
     large.fill(many)
-    for command in (("list",), ("list", "--before", "1000"), ("show", "last"), ("show", "1000")):
+    runs = bench.size(10, 20)
+    for command in COMMANDS:
         ours, same = partial(large.seconds, *command), partial(small.seconds, *command)
-        pairs = paired(bench.size(10, 20), ours, same)
         what = f"`qa {' '.join(command)}`: {many:,} records / {FEW:,}"
-        yield Row.of_pairs(what, pairs, 1.3)
+        yield Row.of_pairs(what, paired(runs, ours, same), 1.3)
+    with serving(large) as ours, serving(small) as same:
+        pairs = paired(runs, partial(_pages, ours), partial(_pages, same))
+    yield Row.of_pairs(f"`GET {PAGE}`: {many:,} records / {FEW:,}", pairs, 1.3)
+
+
+def _pages(address: str) -> float:
+    begun = perf_counter()
+    for _ in range(PAGES):
+        if load.get(address, PAGE) != HTTPStatus.OK:
+            raise Unusable("The page is not there.")
+    return (perf_counter() - begun) / PAGES

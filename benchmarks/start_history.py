@@ -1,4 +1,4 @@
-"""`qa list` and `qa show` on 5,000 records are quicker than `llm logs` on as many."""
+"""`qa list`, `qa show` and a search on 5,000 records are quicker than `llm logs` on as many."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,6 +7,14 @@ from benchmarks.measure import Row, paired
 from benchmarks.setting import MODEL, Bench, llm, provider
 
 RECORDS = 5_000
+WORD = "4321"
+
+COMMANDS = (
+    (("list", "-n", "3"), ("logs", "-n", "3")),
+    (("show", "last"), ("logs", "-n", "3")),
+    (("list", "--search", WORD), ("logs", "-q", WORD)),
+)
+"""Ours, and what does the same over there."""
 
 
 def run(bench: Bench) -> Iterator[Row]:
@@ -17,8 +25,9 @@ def run(bench: Bench) -> Iterator[Row]:
         peer.run("-m", MODEL, "What is there?")  # which makes its database
     home.fill(RECORDS)
     peer.fill(RECORDS)
-    theirs = partial(peer.seconds, "logs", "-n", "3")
-    for command in (("list", "-n", "3"), ("show", "last")):
-        pairs = paired(bench.size(10, 20), partial(home.seconds, *command), theirs)
-        what = f"`qa {' '.join(command)}` / `llm logs -n 3`, {RECORDS:,} records each"
+    for ours, theirs in COMMANDS:
+        pairs = paired(
+            bench.size(10, 20), partial(home.seconds, *ours), partial(peer.seconds, *theirs)
+        )
+        what = f"`qa {' '.join(ours)}` / `llm {' '.join(theirs)}`, {RECORDS:,} records each"
         yield Row.of_pairs(what, pairs, 0.70)

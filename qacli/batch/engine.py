@@ -3,25 +3,27 @@
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 from qacli.asking import deliver
-from qacli.batch.keeper import PATIENCE_SECONDS, Keeper
+from qacli.batch.keeper import PATIENCE_SECONDS, DatabaseThread, Keeper
 from qacli.batch.output import Output
 from qacli.batch.pace import Pace
 from qacli.batch.plan import Flight, Plan, Progress
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
-from qacli.exchange import Ask, Status
+from qacli.exchange import Ask, Status, Turn
 from qacli.outbox import Outbox
 from qacli.prices import Prices, estimated_tokens
 from qacli.provider import AsyncProvider, Reply, backoff
 from qacli.store.batches import Batches, Claimed
+from qacli.structure import correction, misfit
 
 BEAT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-IDLE_SECONDS = 0.3
+IDLE_SECONDS = 0.1
 TOO_FAST = {429, 529}
 """What a provider answers that is asked more than it will take; 503 with Retry-After is as well."""
 
@@ -65,6 +67,8 @@ class Engine:
         self._keeper = Keeper(
             batches=batches, outbox=outbox, plan=plan, progress=progress, output=output
         )
+        # A thread of their own: items must not run out while answers are being kept.
+        self._claims = DatabaseThread(progress)
         self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
@@ -82,18 +86,19 @@ class Engine:
         """
         host = f"{socket.gethostname()}:{self._outbox.directory}"
         join = (self.plan.batch_id, self.worker, host, self._keeper.journal)
-        await self._keeper.database(self._batches.join, *join)
+        await self._claims.call(self._batches.join, *join)
         kept = False
         try:
-            await self._keeper.database(self._keeper.write_settled)
+            await self._keeper.write_settled()
             await self._ask_all(host)
             # What another process has settled since.
-            await self._keeper.database(self._keeper.write_settled)
+            await self._keeper.write_settled()
             kept = True
         finally:
             # Whatever ends it, what is claimed is given back, and what is kept is dropped.
             with contextlib.suppress(DatabaseError):
-                await self._keeper.database(self._batches.leave, self.worker)
+                await self._claims.call(self._batches.leave, self.worker)
+            self._claims.close()
             self._keeper.close(kept=kept)
 
     def stop(self, why: QaError | None, what: str) -> None:
@@ -144,19 +149,19 @@ class Engine:
             # About a second's worth: what is claimed here, another process cannot ask.
             elapsed = max(monotonic() - self.progress.started, 1.0)
             limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
-            claimed = await self._keeper.database(self._batches.claim, batch_id, self.worker, limit)
+            claimed = await self._claims.call(self._batches.claim, batch_id, self.worker, limit)
             for item in claimed:
                 await self._items.put(item)
             if claimed:
                 continue
-            counts = await self._keeper.database(self._batches.counts, batch_id)
-            if not counts["waiting"] and not counts["claimed"]:
+            if not await self._claims.call(self._batches.has_unsettled, batch_id):
                 break
             if monotonic() - looked >= LOOK_SECONDS:
                 looked = monotonic()
-                await self._keeper.database(take_over, self._batches, self._outbox, batch_id, host)
+                await self._claims.call(take_over, self._batches, self._outbox, batch_id, host)
             if not self.progress.flights:
-                await self._keeper.database(self._keeper.write_settled)
+                self._keeper.hurry()
+                await self._keeper.write_settled()
             await self._pause(IDLE_SECONDS)
         for _ in range(self.plan.jobs):
             await self._items.put(None)
@@ -166,8 +171,8 @@ class Engine:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
-                await self._keeper.database(self._batches.beat, self.worker)
-                if await self._keeper.database(self._batches.is_cancelled, self.plan.batch_id):
+                await self._claims.call(self._batches.beat, self.worker)
+                if await self._claims.call(self._batches.is_cancelled, self.plan.batch_id):
                     self.stop(None, "cancelled by another process")
 
     async def _work(self) -> None:
@@ -210,7 +215,7 @@ class Engine:
         error: QaError | None = None
         try:
             while not self._stop.is_set():
-                error = await self._attempt(ask, reply, flight)
+                error = await self._try(ask, reply, flight)
                 if not isinstance(error, ProviderError) or not error.retryable:
                     break
                 if flight.attempt > self.plan.retries or self._is_gone(error):
@@ -229,8 +234,26 @@ class Engine:
             await self._settle(ask, reply, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
             await self._settle(ask, reply, None)
-        elif reply.answered_at is not None or error is not None:
+        elif reply.answered_at is not None or error is not None or flight.correction:
             await self._settle(ask, reply, error)
+
+    async def _try(self, ask: Ask, reply: Reply, flight: Flight) -> QaError | None:
+        """Ask once, and once more where the answer does not fit; returns why there is none."""
+        asked = replace(ask, question=flight.correction) if flight.correction else ask
+        error = await self._attempt(asked, reply, flight)
+        if error is not None or reply.answered_at is None:
+            return error
+        unfit = misfit(ask.params, reply.text)
+        # What the token limit has cut would be cut again.
+        cut = reply.finish_reason == "length"
+        if unfit is None or cut or flight.correction or self._stop.is_set():
+            return unfit
+        self.progress.retried += 1
+        flight.turns.append(Turn(ask.question, reply.text))
+        flight.correction = correction(unfit)
+        flight.paid = reply.outcome(self._prices).cost_usd or 0.0
+        reply.reject()
+        return await self._try(ask, reply, flight)
 
     async def _attempt(self, ask: Ask, reply: Reply, flight: Flight) -> QaError | None:
         """Ask once, when it is its turn; returns why there is no answer."""
@@ -248,7 +271,7 @@ class Engine:
             self.pace.sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.plan.timeout
-            await self._provider.attempt(ask, reply, deadline)
+            await self._provider.attempt(ask, reply, deadline, turns=flight.turns)
         except ProviderError as error:
             self._failed_in_a_row += 1
             told = error.retry_after is not None
@@ -278,7 +301,7 @@ class Engine:
         limit = self.plan.max_cost
         if limit is None:
             return False
-        flight.cost = self._likely_cost(ask)
+        flight.cost = flight.paid + self._likely_cost(ask)
         in_flight = sum(each.cost for each in self.progress.flights.values())
         if (self.progress.cost or 0.0) + in_flight <= limit:
             return False
@@ -297,13 +320,9 @@ class Engine:
     ) -> None:
         """Note what has become of an item, and hand it to the writer."""
         outcome = reply.outcome(self._prices)
-        if outcome.status is not Status.ANSWERED:
-            outcome.status = status or (Status.INTERRUPTED if error is None else Status.FAILED)
-            outcome.error = (
-                "interrupted: stopped before the answer was complete"
-                if error is None
-                else f"{error.kind}: {error.what}"
-            )
+        if outcome.status is not Status.ANSWERED or error is not None:
+            outcome.end(error)
+            outcome.status = status or outcome.status
         progress = self.progress
         progress.this_run += 1
         if outcome.status is Status.ANSWERED:

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from qacli.errors import InvalidRequest
 from qacli.exchange import Ask, refuse_unstorable, storable
-from qacli.structure import response_format
+from qacli.structure import checked, response_format
 from qacli.templates import Pattern
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
@@ -251,6 +251,8 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("temperature or max_tokens is not a number.") from None
     if "schema" in found:
         params["response_format"] = response_format(found["schema"])
+        # What no answer can be checked by is refused before anything is asked.
+        checked(json.dumps(params["response_format"]["json_schema"]["schema"]))
     settings: dict[str, Any] = {"params": params} if params else {}
     if "system" in found:
         settings["system"] = str(found["system"])

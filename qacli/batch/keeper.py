@@ -1,8 +1,8 @@
 """Keeps the results of a batch: in a journal at once, in the database in groups, in the output.
 
 There are two journals, taken in turn: while the results of one are brought into the database, new
-ones go into the other, and one whose results are all kept is emptied. One thread owns the
-database; everything that is asked of it goes through that thread.
+ones go into the other, and one whose results are all kept is emptied. One thread brings them to
+the database and writes the output.
 """
 
 import asyncio
@@ -31,6 +31,43 @@ END: tuple[Ask, Outcome] = (Ask(question="end"), Outcome())
 """What ends the writing."""
 
 
+class DatabaseThread:
+    """A thread that asks the database, and waits a while for one that is away.
+
+    Args:
+        progress: Told what holds it up.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
+
+    async def call(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
+        """Call something in the thread, when all that came before is done.
+
+        Raises:
+            DatabaseError: It has been away for too long, or does not take what it is given.
+        """
+        loop = asyncio.get_running_loop()
+        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
+        while True:
+            try:
+                done = await loop.run_in_executor(self._thread, call, *arguments)
+            except DatabaseError as error:
+                if isinstance(error, RecordRefused) or monotonic() + pause > until:
+                    raise
+                self._progress.held_up = error.what
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10)
+            else:
+                self._progress.held_up = ""
+                return done
+
+    def close(self) -> None:
+        """End the thread once it is done."""
+        self._thread.shutdown()
+
+
 class Keeper:
     """Keeps what one process asks of a batch.
 
@@ -53,10 +90,9 @@ class Keeper:
     ) -> None:
         self._batches = batches
         self._plan = plan
-        self._progress = progress
         self._output = output
         self._journals = [outbox.open(), outbox.open()]
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
+        self._database = DatabaseThread(progress)
         self._results: asyncio.Queue[tuple[Ask, Outcome]] = asyncio.Queue()
         self._room = asyncio.Event()
         self._broken = False
@@ -68,27 +104,6 @@ class Keeper:
     def journal(self) -> str:
         """The name of a journal that is locked for as long as this process lives."""
         return self._journals[0].name
-
-    async def database(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
-        """Call something in the thread that owns the database; wait a while for one that is away.
-
-        Raises:
-            DatabaseError: It has been away for too long, or does not take what it is given.
-        """
-        loop = asyncio.get_running_loop()
-        until, pause = monotonic() + PATIENCE_SECONDS, 0.5
-        while True:
-            try:
-                done = await loop.run_in_executor(self._thread, call, *arguments)
-            except DatabaseError as error:
-                if isinstance(error, RecordRefused) or monotonic() + pause > until:
-                    raise
-                self._progress.held_up = error.what
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10)
-            else:
-                self._progress.held_up = ""
-                return done
 
     async def take(self, ask: Ask, outcome: Outcome) -> None:
         """Take a result; it survives a kill from the first step on, then waits where many do."""
@@ -107,6 +122,11 @@ class Keeper:
         """Whether there is anybody left to write results for."""
         return self._output is None or not self._output.closed
 
+    def hurry(self) -> None:
+        """Keep what there is at once: nothing more will come for a while."""
+        if not self._results.empty():
+            self._due.set()
+
     def end(self) -> None:
         """Let `keep` end once everything that was taken is kept."""
         self._results.put_nowait(END)
@@ -116,7 +136,7 @@ class Keeper:
         """Close the journals: deleted where all is kept, else left for whoever delivers next."""
         for journal in self._journals:
             journal.discard() if kept else journal.close()
-        self._thread.shutdown()
+        self._database.close()
 
     async def keep(self) -> None:
         """Keep results in groups, and write the lines that are due, until the end.
@@ -147,12 +167,16 @@ class Keeper:
                 results.pop()
             self._room.set()
             if results:
-                await self.database(self._batches.store.keep_items, self._plan.batch_id, results)
-                await self.database(self.write_settled, [ask.item_key for ask, _ in results])
+                batch_id = self._plan.batch_id
+                await self._database.call(self._batches.store.keep_items, batch_id, results)
+                await self.write_settled([ask.item_key for ask, _ in results])
             self._journals[1].clear()
 
-    def write_settled(self, keys: list[str | None] | None = None) -> None:
-        """In the database's thread: write the lines that are due by now."""
+    async def write_settled(self, keys: list[str | None] | None = None) -> None:
+        """Write the lines that are due by now: of these items, where only they can be new."""
+        await self._database.call(self._write_settled, keys)
+
+    def _write_settled(self, keys: list[str | None] | None) -> None:
         if self._output is None:
             return
         batch_id = self._plan.batch_id

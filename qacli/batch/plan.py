@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from qacli.exchange import Turn
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -43,6 +45,9 @@ class Flight:
     Attributes:
         sent: Whether it has left this machine.
         cost: What it is likely to cost, in US dollars.
+        correction: What asks for an answer that fits, after one that did not.
+        turns: The question and that answer; they go along.
+        paid: What that answer has cost.
     """
 
     key: str
@@ -51,6 +56,9 @@ class Flight:
     waiting: bool = False
     sent: bool = False
     cost: float = 0.0
+    correction: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    paid: float = 0.0
 
 
 @dataclass(slots=True)

@@ -7,12 +7,18 @@ from qacli.config import Settings
 from qacli.errors import DatabaseError
 
 if TYPE_CHECKING:
+    from qacli.models import QuestionAnswer
     from qacli.store import Store
     from qacli.store.batches import Batches
 
 
-def open_history(settings: Settings, terminal: Terminal) -> "Store":
+def open_history(settings: Settings, terminal: Terminal, *, connections: int = 0) -> "Store":
     """The store, up to date with what earlier commands could not deliver.
+
+    Args:
+        settings: Where it is.
+        terminal: Told what has been delivered.
+        connections: How many connections to keep; 0 opens one for each use.
 
     Raises:
         DatabaseError: It cannot be used; says how much is waiting for it.
@@ -23,7 +29,7 @@ def open_history(settings: Settings, terminal: Terminal) -> "Store":
 
     outbox = Outbox(settings.outbox_path)
     try:
-        store = Store.open(settings.database)
+        store = Store.open(settings.database, connections=connections)
         if delivered := deliver(outbox, store):
             terminal.note(f"Delivered from the outbox: {counted(delivered, 'question')}.")
     except DatabaseError as error:
@@ -35,9 +41,18 @@ def open_history(settings: Settings, terminal: Terminal) -> "Store":
 
 def open_batches(settings: Settings, terminal: Terminal) -> "Batches":
     """The batches of the history; see `open_history`."""
-    from qacli.store.batches import Batches
+    from qacli.store.batches import THREADS, Batches
 
-    return Batches(open_history(settings, terminal))
+    return Batches(open_history(settings, terminal, connections=THREADS))
+
+
+def record_at(store: "Store", number: int) -> "QuestionAnswer":
+    """The record with that id; below 0, that many from the newest back.
+
+    Raises:
+        NotFound: There is none.
+    """
+    return store.get(number) if number >= 0 else store.last(-number)
 
 
 def counted(number: int, noun: str) -> str:

@@ -15,12 +15,16 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.errors import InvalidRequest, NotFound
-from qacli.exchange import FIELDS, ItemState, Status, now, plain
+from qacli.exchange import ItemState, Status, now
 from qacli.models import Batch, BatchItem, BatchWorker, QuestionAnswer
+from qacli.store.documents import RAW, document_of
 from qacli.store.records import PAGE, Store
 
 SILENT_SECONDS = 60.0
 """A worker on another machine that has not been seen for so long is taken for dead."""
+
+THREADS = 2
+"""How many a process that works on a batch has for the database: to claim, and to keep."""
 
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
@@ -190,6 +194,15 @@ class Batches:
             claimed = [Claimed(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
+    def has_unsettled(self, batch_id: int) -> bool:
+        """Whether anybody has anything left to do."""
+        query = sa.select(ITEMS.c.position).where(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
+        )
+        with self.store.transaction() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def counts(self, batch_id: int) -> dict[str, int]:
         """Items by state."""
         query = (
@@ -204,23 +217,20 @@ class Batches:
     def settled(self, batch_id: int, start: int, limit: int) -> list[Settled]:
         """The items from a position on that are answered or failed, up to the first that is not."""
         query = (
-            _with_records()
-            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
+            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
             .order_by(ITEMS.c.position)
             .limit(limit)
         )
         with self.store.transaction() as connection:
-            return [_settled(row) for row in takewhile(_is_settled, connection.execute(query))]
+            items = list(takewhile(_is_settled, connection.execute(query)))
+            return _with_records(connection, batch_id, items)
 
     def settled_of(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
         """Those of these items that are answered or failed, in the order of the items."""
-        query = (
-            _with_records()
-            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
-            .order_by(ITEMS.c.position)
-        )
+        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
         with self.store.transaction() as connection:
-            return [_settled(row) for row in connection.execute(query) if _is_settled(row)]
+            rows = connection.execute(query.order_by(ITEMS.c.position))
+            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
 
     def all_settled(self, batch_id: int) -> Iterator[list[Settled]]:
         """All items that are answered or failed, in order, a page at a time."""
@@ -325,25 +335,27 @@ class Batches:
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
 
 
-def _with_records() -> sa.Select[Any]:
-    """Items with their records, as `_settled` reads them."""
-    columns = [RECORDS.c[name] for name in FIELDS]
-    same = sa.and_(RECORDS.c.batch_id == ITEMS.c.batch_id, RECORDS.c.item_key == ITEMS.c.key)
-    return sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state, *columns).join_from(
-        ITEMS, RECORDS, same, isouter=True
-    )
+_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
 
 
-def _is_settled(row: sa.Row[Any]) -> bool:
-    return row.state in {ItemState.ANSWERED, ItemState.FAILED}
+def _is_settled(item: sa.Row[Any]) -> bool:
+    return item.state in {ItemState.ANSWERED, ItemState.FAILED}
 
 
-def _settled(row: sa.Row[Any]) -> Settled:
-    values: Sequence[Any] = row[3:]
-    if row.id is None:
-        return Settled(row.position, row.key, None)
-    record = {name: plain(value) for name, value in zip(FIELDS, values, strict=True)}
-    return Settled(row.position, row.key, record)
+def _with_records(
+    connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
+) -> list[Settled]:
+    """Items with their records.
+
+    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
+    and would read the whole batch for each page of it.
+    """
+    ours = RECORDS.c.batch_id == batch_id
+    keys = [item.key for item in items]
+    sqlite = connection.dialect.name == "sqlite"
+    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
+    records = {row.item_key: document_of(row, sqlite=sqlite) for row in rows}
+    return [Settled(item.position, item.key, records.get(item.key)) for item in items]
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

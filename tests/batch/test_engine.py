@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import KEY
+from fake_provider import Reply as Faked
 
 from qacli.batch.engine import Engine, take_over
 from qacli.batch.keeper import Keeper
@@ -21,9 +22,10 @@ from qacli.prices import Prices
 from qacli.provider import AsyncProvider
 from qacli.store import Store
 from qacli.store.batches import Batches
+from qacli.structure import response_format
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from fake_provider import FakeProvider
@@ -267,3 +269,87 @@ def test_what_a_worker_claims_after_it_was_taken_for_dead_is_not_lost(batches: B
     batches.claim(batch_id, "slept", 1)
     found = [worker.uid for worker, _ in batches.workers(batch_id)]
     assert found == ["slept"] or batches.counts(batch_id)["claimed"] == 0
+
+
+FITS = {"type": "object", "required": ["name"]}
+REX = '{"name": "Rex"}'
+
+
+def with_schema(batches: Batches, texts: list[str], **params: Any) -> int:
+    """A batch whose questions want JSON, asked as the provider is told to answer."""
+    batch_id = batches.begin("n", {}).id
+    assert batch_id is not None
+    payload = {"params": {"response_format": response_format(FITS), **params}}
+    items = [
+        {"position": n, "key": f"k{n}", "payload": {"question": text, **payload}}
+        for n, text in enumerate(texts)
+    ]
+    batches.add(batch_id, items)
+    batches.loaded(batch_id, len(items), {})
+    return batch_id
+
+
+def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    batch_id = with_schema(batches, ["Invent a dog"])
+    provider.script(Faked(text="Rex"), Faked(text="", status=503), Faked(text=REX))
+    engine = run(batches, outbox, provider, batch_id, jobs=1)
+    assert (engine.progress.done, engine.progress.failed) == (1, 0)
+    [record] = batches.store.walk()
+    assert (record.question, record.answer, record.error) == ("Invent a dog", REX, None)
+    asked, *_, last = (request.body["messages"] for request in provider.requests)
+    assert len(provider.requests) == 3
+    assert [each["content"] for each in last[:2]] == [asked[0]["content"], "Rex"]
+    assert "does not fit the schema" in last[2]["content"]
+    # Both answers are paid for; this provider counts words.
+    assert record.completion_tokens == 1 + len(REX.split())
+
+
+def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    batch_id = with_schema(batches, ["One", "Two", "Three"])
+    provider.script(
+        *(Faked(text="Rex"), Faked(text="[]")),
+        Faked(text='{"na', finish_reason="length"),
+        Faked(text=REX),
+    )
+    engine = run(batches, outbox, provider, batch_id, jobs=1)
+    assert (engine.progress.done, engine.progress.failed) == (1, 2)
+    records = list(batches.store.walk())
+    assert [record.status for record in records] == ["failed", "failed", "answered"]
+    assert [record.answer for record in records] == ["[]", '{"na', REX]
+    assert all((record.error or "").startswith("unfit-answer: ") for record in records[:2])
+    assert len(provider.requests) == 4
+
+
+def test_the_lines_of_openais_batch_api_come_back_as_they_are(
+    batches: Batches, outbox: Outbox, provider: FakeProvider
+) -> None:
+    messages = [{"role": "user", "content": "Invent a dog"}]
+    batch_id = with_schema(batches, ["Invent a dog"], messages=messages)
+    assert run(batches, outbox, provider, batch_id, jobs=1).progress.done == 1
+    assert len(provider.requests) == 1
+
+
+def test_a_batch_that_is_stopped_in_a_correction_keeps_what_has_come(
+    batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    batch_id = with_schema(batches, ["One"])
+    provider.script(Faked(text="Rex"), Faked(text=REX, latency=30))
+
+    async def stopped() -> None:
+        asking = asyncio.create_task(
+            engine_for(batches, outbox, provider, batch_id, jobs=1, grace=0.1)
+        )
+        await asyncio.to_thread(wait_for, lambda: len(provider.requests) == 2)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(asyncio.wait_for(stopped(), 30))
+    [record] = batches.store.walk()
+    assert record.status is Status.INTERRUPTED
+    assert record.completion_tokens
+    assert batches.counts(batch_id)["waiting"] == 1

@@ -173,6 +173,7 @@ def test_a_missing_column_is_named_with_its_line(
         ("a.jsonl", '{"question": "x", "max_tokens": [1]}\n', 1),
         ("a.jsonl", '{"question": "x", "max_tokens": 1e400}\n', 1),
         ("a.jsonl", '{"question": "x", "schema": "no"}\n', 1),
+        ("a.jsonl", '{"question": "x", "schema": {"type": "x"}}\n', 1),
         ("a.jsonl", '{"question": "x\\u0000"}\n', 1),
         ("a.jsonl", '{"question": "x\\ud800"}\n', 1),
         ("a.jsonl", '{"question": "x", "id": "\\u0000"}\n', 1),

@@ -31,12 +31,13 @@ class Endpoint:
     weights: Path | None = None
 
 
-def resolve(settings: Settings, model: str | None = None) -> Endpoint:
+def resolve(settings: Settings, model: str | None = None, *, with_key: bool = True) -> Endpoint:
     """The endpoint for a question.
 
     Args:
         settings: Where keys and addresses come from.
         model: The model that this question names, in front of the settings' own.
+        with_key: Get the key, too; that can take a command, or a person.
 
     Raises:
         NotConfigured: There is no key, no address and no local engine, or no such GGUF file; or
@@ -48,7 +49,7 @@ def resolve(settings: Settings, model: str | None = None) -> Endpoint:
     if keys.is_named(settings) or settings.base_url:
         return Endpoint(
             base_url=settings.base_url or OPENAI_BASE_URL,
-            key=keys.of(settings),
+            key=keys.of(settings) if with_key else "",
             model=named or DEFAULT_MODEL,
         )
     if named is None and local.installed():

@@ -6,6 +6,8 @@ QaError                      1  500  a mistake of ours
 ├── NotFound                 4  404  no such record
 ├── Unauthorized             -  401  a client of the server without the right token
 ├── Forbidden                -  403  a request that a web page elsewhere may have made
+├── StillAsking              -  409  the first request with the same idempotency key goes on
+├── RateLimited              -  429  a client that has asked as often as it may for now
 ├── Busy                     -  503  the server has as many questions in flight as it may
 ├── ProviderError
 │   ├── KeyRejected          3  502  the provider does not accept the key
@@ -13,7 +15,8 @@ QaError                      1  500  a mistake of ours
 │   └── ProviderUnavailable  6  503  the provider is overloaded or failing
 │       ├── ProviderUnreachable  502  no connection, or one that broke
 │       ├── ProviderTimeout      504  no answer within the time allowed
-│       └── BrokenAnswer         502  an answer came, but not one that can be used
+│       ├── BrokenAnswer         502  an answer came, but not one that can be used
+│       └── UnfitAnswer          502  an answer came whole, and does not fit the schema
 ├── DatabaseError            7  503  the database cannot be used
 │   ├── SchemaMismatch               its schema is older or newer than this program
 │   ├── RecordRefused                it will never take this record as it is
@@ -85,6 +88,30 @@ class Forbidden(QaError):
 
     status = 403
     kind = "forbidden"
+
+
+class StillAsking(QaError):
+    """The first request with the same idempotency key has no answer yet."""
+
+    status = 409
+    kind = "still-asking"
+
+
+class RateLimited(QaError):
+    """The client has asked as often as it may for now.
+
+    Args:
+        what: One sentence that says what happened.
+        todo: One sentence that says what to do.
+        retry_after: Seconds after which to ask again.
+    """
+
+    status = 429
+    kind = "rate-limited"
+
+    def __init__(self, what: str, todo: str = "", *, retry_after: float = 1) -> None:
+        super().__init__(what, todo)
+        self.retry_after = retry_after
 
 
 class Busy(QaError):
@@ -176,6 +203,13 @@ class BrokenAnswer(ProviderUnavailable):
 
     status = 502
     kind = "broken-answer"
+
+
+class UnfitAnswer(ProviderUnavailable):
+    """An answer came whole, and does not fit the schema that was asked for."""
+
+    status = 502
+    kind = "unfit-answer"
 
 
 class DatabaseError(QaError):

@@ -5,17 +5,23 @@ the provider fills in is not the table's class. Together with the id, the fields
 `Outcome` are the columns of `question_answer`; a test holds them to that.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 from uuid import uuid4
 
-from qacli.errors import InvalidRequest
+from qacli.errors import Interrupted, InvalidRequest, QaError
 
 MAX_ID = 2**63 - 1
 """The largest id that either database can hold."""
+
+
+WITH_EXPONENT = 1e16
+"""From here on Python writes a number with an exponent."""
 
 
 class Status(StrEnum):
@@ -52,6 +58,8 @@ class Ask:
             provider beside the messages.
         follows_id: The record that this one follows up.
         attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
+        caller: The name of the token that asked over HTTP; None at the terminal.
+        request_id: The HTTP request that it came in, as the log names it.
         uid: Names the question before the database has given it an id; unique for good.
 
     Raises:
@@ -67,6 +75,8 @@ class Ask:
     idempotency_key: str | None = None
     tags: list[str] = field(default_factory=list)
     attachments: list[dict[str, Any]] = field(default_factory=list)
+    caller: str | None = None
+    request_id: str | None = None
     uid: str = field(default_factory=lambda: uuid4().hex)
     created_at: datetime = field(default_factory=now)
 
@@ -94,6 +104,23 @@ class Ask:
     def model(self) -> str:
         """The model asked for; the one that answers may be named otherwise."""
         return str(self.params.get("model", ""))
+
+    @property
+    def fingerprint(self) -> int:
+        """What finds the very same question again; see `canonical`."""
+        return fingerprint(self.canonical())
+
+    def canonical(self) -> str:
+        """The question and all that shapes its answer; see there."""
+        return canonical(self.question, self.system, self.params, self.attachments, self.follows_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(Ask):
+    """A question whose asker was told that it will be answered, and does not wait for it.
+
+    Where its process ends before there is an answer, the next server asks it again.
+    """
 
 
 def compose(  # noqa: PLR0913 - what a face has read, by name
@@ -168,6 +195,22 @@ class Outcome:
     completion_tokens: int | None = None
     cost_usd: float | None = None
 
+    def end(self, error: BaseException | None) -> None:
+        """Settle that there is no answer, and why.
+
+        Args:
+            error: What came in between; None, and whatever is no failure but somebody's wish to
+                stop, is an interruption.
+        """
+        self.status = Status.FAILED
+        if isinstance(error, QaError) and not isinstance(error, Interrupted):
+            self.error = f"{error.kind}: {error.what}"
+        elif isinstance(error, Exception) and not isinstance(error, Interrupted):
+            self.error = f"unexpected: {type(error).__name__}"
+        else:
+            self.status = Status.INTERRUPTED
+            self.error = "interrupted: stopped before the answer was complete"
+
 
 FIELDS = (
     *("id", "question", "answer", "created_at", "status", "error"),
@@ -175,6 +218,7 @@ FIELDS = (
     *("model", "provider_response_id", "finish_reason", "system", "params"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
     *("follows_id", "batch_id", "item_key", "idempotency_key", "tags", "uid", "attachments"),
+    *("caller", "request_id"),
 )
 """The fields of a record, in the order in which every output has them."""
 
@@ -183,6 +227,42 @@ def document(ask: Ask, outcome: Outcome, record_id: int | None) -> dict[str, Any
     """The record as JSON has it: fields in their order, times in ISO 8601 with offset."""
     values = {**values_of(ask, outcome), "id": record_id}
     return {name: plain(values[name]) for name in FIELDS}
+
+
+_in_order = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def canonical(
+    question: str,
+    system: str | None,
+    params: dict[str, Any],
+    attachments: list[dict[str, Any]],
+    follows_id: int | None,
+) -> str:
+    """A question and all that shapes its answer, as one text: the same for the same request.
+
+    From either database: PostgreSQL sorts an object's names and may give 1.0 back as 1.
+    """
+    return _in_order(
+        [question, system or None, _whole_numbers(params), attachments, follows_id],
+    )
+
+
+def fingerprint(text: str) -> int:
+    """64 bits of a canonical text, as both databases hold them."""
+    # Not at the top: a command that asks nothing need not load it.
+    from hashlib import sha256
+
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def _whole_numbers(value: object) -> object:
+    """A JSON value with whole numbers as such, where they are written with a point."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fields_of(part: Ask | Outcome) -> dict[str, Any]:
@@ -199,11 +279,22 @@ def plain(value: object) -> object:
     """A field's value as JSON has it, the same from either database: objects sorted by name."""
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, float):
+        return _without_exponent(value)
     if isinstance(value, dict):
         return {name: plain(value[name]) for name in sorted(value)}
     if isinstance(value, list):
         return [plain(each) for each in value]
     return value.value if isinstance(value, Status) else value
+
+
+def _without_exponent(value: float) -> float:
+    """The number as PostgreSQL gives it back from JSON: 1e22 in digits, and no -0."""
+    if isfinite(value) and abs(value) >= WITH_EXPONENT:
+        from decimal import Decimal
+
+        return int(Decimal(repr(value)))
+    return value + 0.0
 
 
 def _is_number(value: object, least: float, most: float) -> bool:

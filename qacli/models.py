@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-from qacli.exchange import FIELDS, ItemState, Status, plain
+from qacli.exchange import FIELDS, ItemState, Status, canonical, plain
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -21,6 +21,8 @@ SQLModel.metadata.naming_convention = {
 # SQLite counts ids up by itself only in a column that is exactly INTEGER.
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
+ANSWERED = sa.text("status = 'answered'")
+"""Which records the index of fingerprints holds; a query must say it in the same words."""
 
 
 def _named(names: type[StrEnum]) -> sa.Enum:
@@ -69,6 +71,7 @@ class QuestionAnswer(SQLModel, table=True):
         sa.UniqueConstraint("batch_id", "item_key"),
         sa.Index(None, "created_at"),
         sa.Index(None, "follows_id"),
+        sa.Index(None, "fingerprint", "id", sqlite_where=ANSWERED, postgresql_where=ANSWERED),
         # An id that was deleted is never given to another record.
         {"sqlite_autoincrement": True},
     )
@@ -100,10 +103,17 @@ class QuestionAnswer(SQLModel, table=True):
         default_factory=list,
         sa_column=sa.Column(DOCUMENT, nullable=False, server_default=sa.text("'[]'")),
     )
+    fingerprint: int | None = Field(default=None, sa_type=sa.BigInteger)
+    caller: str | None = Field(default=None, sa_type=sa.Text)
+    request_id: str | None = Field(default=None, sa_type=sa.Text)
 
     def document(self) -> dict[str, Any]:
         """The record as JSON has it; see `qacli.exchange.document`."""
         return {name: plain(getattr(self, name)) for name in FIELDS}
+
+    def canonical(self) -> str:
+        """The question and all that shapes its answer; see `qacli.exchange.canonical`."""
+        return canonical(self.question, self.system, self.params, self.attachments, self.follows_id)
 
 
 class Batch(SQLModel, table=True):

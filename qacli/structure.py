@@ -6,11 +6,13 @@ keeps to one. An answer that does not fit is told so once, and what is wrong wit
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from qacli.errors import BrokenAnswer, InvalidRequest
+from qacli.errors import InvalidRequest, UnfitAnswer
 from qacli.exchange import storable
 
 if TYPE_CHECKING:
@@ -69,22 +71,31 @@ class Structure:
         if given.lstrip().startswith("{"):
             return cls(_object(given, "The schema"))
         if not given.strip():
-            return cls(_short(given))
+            return cls.of_fields(given)
         path = (directory or Path()) / given
         try:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             if isinstance(error, UnicodeDecodeError):
                 raise InvalidRequest(f"The schema {given} is not UTF-8 text.", HINT) from None
-            return cls(_short(given))
+            return cls.of_fields(given)
         except OSError as error:
             # The names of many fields can be longer than a file's may be.
             if "," in given:
-                return cls(_short(given))
+                return cls.of_fields(given)
             raise InvalidRequest(
                 f"The schema {given} cannot be read: {error.strerror}.", HINT
             ) from None
         return cls(_object(text, f"The schema {given}"))
+
+    @classmethod
+    def of_fields(cls, given: str) -> Self:
+        """The schema as the short form says it, and nothing else: no file is looked for.
+
+        Raises:
+            InvalidRequest: It is not a list of fields.
+        """
+        return cls(_short(given))
 
     @property
     def response_format(self) -> dict[str, Any]:
@@ -95,7 +106,7 @@ class Structure:
         """See that an answer fits.
 
         Raises:
-            BrokenAnswer: It is no JSON, or does not fit; says where and why.
+            UnfitAnswer: It is no JSON, or does not fit; says where and why.
         """
         from jsonschema.exceptions import best_match
 
@@ -158,7 +169,34 @@ def json_in(answer: str) -> str:
     return (fenced[1] if fenced else answer).strip()
 
 
-def correction(error: BrokenAnswer) -> str:
+def misfit(params: Mapping[str, Any], answer: str) -> UnfitAnswer | None:
+    """Why an answer does not fit the schema in a question's params, where there is one.
+
+    Not for the request lines of OpenAI's Batch API: they go out and come back as they are.
+    """
+    if "response_format" not in params or "messages" in params:
+        return None
+    schema = params["response_format"]["json_schema"]["schema"]
+    try:
+        checked(json.dumps(schema)).check(answer)
+    except UnfitAnswer as error:
+        return error
+    except InvalidRequest:
+        return None  # the provider took it for a schema; such items are refused by now
+    return None
+
+
+@lru_cache(maxsize=64)
+def checked(schema: str) -> Structure:
+    """A schema in JSON, made ready once: many items of a batch have the same.
+
+    Raises:
+        InvalidRequest: It is no JSON schema.
+    """
+    return Structure(_object(schema, "The schema"))
+
+
+def correction(error: UnfitAnswer) -> str:
     """What is asked after an answer that does not fit."""
     return f"{error.what} Answer again, with nothing but JSON that fits the schema."
 
@@ -199,8 +237,8 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _unfit(why: str) -> BrokenAnswer:
-    return BrokenAnswer(
+def _unfit(why: str) -> UnfitAnswer:
+    return UnfitAnswer(
         f"The answer does not fit the schema: {why}.",
         "Ask again, ask a more capable model, or loosen the schema.",
     )

@@ -2,10 +2,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 
+from qacli import schema
+from qacli.config import Settings
 from qacli.errors import NotFound
-from qacli.exchange import Ask, Outcome, Status
+from qacli.exchange import Ask, Outcome, Status, document
 from qacli.store import Store
+from qacli.store.filters import RECORDS
+from qacli.store.moving import Document, take_in
 
 
 def an_ask(question: str = "Who am I?", **fields: object) -> Ask:
@@ -119,3 +124,86 @@ def test_last(store: Store) -> None:
     store.keep(an_ask("one"), ANSWERED)
     store.keep(an_ask("two"), ANSWERED)
     assert store.last().question == "two"
+
+
+@pytest.mark.parametrize("kept", ["keep", "keep_items", "take_in"])
+def test_the_very_same_question_is_found_however_it_was_kept(store: Store, kept: str) -> None:
+    ask = an_ask(params={"model": "m", "n": 1.0, "top_p": 1e22, "x": [0.1, {"b": 2.0}]})
+    if kept == "keep_items":
+        ask = replace(ask, batch_id=1, item_key="k")
+    outcome = replace(ANSWERED, status=Status.FAILED)
+    if kept == "keep":
+        store.keep(ask, Outcome())
+        assert store.same(ask) is None
+        store.keep(ask, ANSWERED)
+    elif kept == "keep_items":
+        store.keep_items(1, [(ask, outcome)])
+        assert store.same(ask) is None
+        store.keep_items(1, [(replace(ask, uid="other"), ANSWERED)])
+    else:
+        take_in(store, [Document.model_validate(document(ask, ANSWERED, 7))])
+    same = an_ask(params={"x": [0.1, {"b": 2}], "top_p": 10**22, "n": 1, "model": "m"})
+    for asked in (ask, same, replace(ask, uid="another", tags=["t"], system="")):
+        found = store.same(asked)
+        assert found is not None
+        assert found.answer == "You are here."
+    for changed in (
+        {"question": "Who am I"},
+        {"system": "s"},
+        {"params": {**ask.params, "n": True}},
+        {"params": {"model": "m"}},
+        {"follows_id": 1},
+        {"attachments": [{"name": "a", "size": 1, "sha256": "0"}]},
+    ):
+        assert store.same(replace(ask, **changed)) is None
+
+
+def test_the_newest_of_the_same_is_found_by_the_index_alone(store: Store) -> None:
+    for text in ("old", "new"):
+        newest = store.keep(an_ask(), replace(ANSWERED, answer=text))
+        store.keep(an_ask(), replace(ANSWERED, status=Status.FAILED))
+    found = store.same(an_ask())
+    assert found is not None
+    assert (found.id, found.answer) == (newest, "new")
+    query = "SELECT id FROM question_answer WHERE fingerprint = 1 AND status = 'answered'"
+    query += " ORDER BY id DESC LIMIT 1"
+    explain = "EXPLAIN QUERY PLAN " if store.sqlite else "EXPLAIN "
+    with store.transaction() as connection:
+        if not store.sqlite:
+            connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        plan = " ".join(str(row) for row in connection.execute(sa.text(explain + query)))
+    assert "ix_question_answer_fingerprint_id" in plan
+    assert "TEMP B-TREE" not in plan
+    assert "Sort" not in plan
+
+
+def test_two_questions_of_one_fingerprint_are_two(store: Store) -> None:
+    store.keep(an_ask("one"), ANSWERED)
+    twin = an_ask("two").fingerprint
+    with store.transaction(write=True) as connection:
+        connection.execute(sa.update(RECORDS).values(fingerprint=twin))
+    assert store.same(an_ask("two")) is None
+
+
+def test_what_was_kept_before_there_were_fingerprints_is_found(database_url: str) -> None:
+    store = Store(Settings(database_url=database_url).database)
+    with store.migrating() as connection:
+        schema.upgrade(connection)
+    asks = [
+        an_ask(f"Question {n} 🌍", system="s", params={"model": "m", "temperature": 0.1})
+        for n in range(1203)
+    ]
+    for start in range(0, len(asks), 401):
+        store.keep_items(
+            1, [(replace(a, batch_id=1, item_key=a.uid), ANSWERED) for a in asks[start:]]
+        )
+    with store.migrating() as connection:
+        schema.downgrade(connection, "0003")
+        assert "fingerprint" not in {
+            column["name"] for column in sa.inspect(connection).get_columns("question_answer")
+        }
+    with store.migrating() as connection:
+        schema.upgrade(connection)
+    for ask in (asks[0], asks[500], asks[1202]):
+        assert store.same(ask) is not None
+    store.close()

@@ -4,12 +4,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Watched
 
 from qacli import endpoint
 from qacli.asking import Asking
-from qacli.errors import BrokenAnswer, InvalidRequest
+from qacli.errors import InvalidRequest, UnfitAnswer
 from qacli.exchange import Ask, Status
-from qacli.provider import Provider
 from qacli.structure import Structure, correction, json_in
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_references_within_the_schema_hold(home: Path) -> None:
     (home / "tree.json").write_text(json.dumps(schema))
     tree = Structure.of("tree.json")
     tree.check('{"left": {"left": {}}, "$ref": "x"}')
-    with pytest.raises(BrokenAnswer, match=r"at \$\.left\.left"):
+    with pytest.raises(UnfitAnswer, match=r"at \$\.left\.left"):
         tree.check('{"left": {"left": 3}}')
 
 
@@ -126,7 +126,7 @@ def test_an_answer_that_fits_is_taken(answer: str) -> None:
     ],
 )
 def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
-    with pytest.raises(BrokenAnswer) as caught:
+    with pytest.raises(UnfitAnswer) as caught:
         Structure.of("name, age int").check(answer)
     assert said in caught.value.what
     assert caught.value.what in correction(caught.value)
@@ -136,7 +136,7 @@ def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
 def test_what_is_said_of_an_answer_can_be_stored() -> None:
     structure = Structure.of({"additionalProperties": False, "items": {"type": "integer"}})
     for answer in ('{"a\\u0000\\ud800\\n": 1}', '["\\u0000\\ud800"]'):
-        with pytest.raises(BrokenAnswer) as caught:
+        with pytest.raises(UnfitAnswer) as caught:
             structure.check(answer)
         caught.value.what.encode()
         assert "\0" not in caught.value.what
@@ -144,11 +144,16 @@ def test_what_is_said_of_an_answer_can_be_stored() -> None:
 
 
 @pytest.fixture
-def asking(settings: Settings) -> Iterator[Asking]:
-    """Asks, and keeps nothing."""
-    client = Provider(endpoint.resolve(settings), settings)
-    yield Asking(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
+def client(settings: Settings) -> Iterator[Watched]:
+    client = Watched(endpoint.resolve(settings), settings)
+    yield client
     client.close()
+
+
+@pytest.fixture
+def asking(client: Watched) -> Asking:
+    """Asks, and keeps nothing."""
+    return Asking(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
 
 
 # Nothing is kept here, so that one database is as good as two.
@@ -163,23 +168,23 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
     check = Structure.of("name").check
     ask = Ask(question="Who?", params={"model": "m"})
     exchange = asking.ask(ask, whole_answer=whole_answer, check=check)
-    with pytest.raises(BrokenAnswer) as caught, exchange:
+    with pytest.raises(UnfitAnswer) as caught, exchange:
         "".join(exchange)
     assert exchange.unfit is caught.value
     assert exchange.outcome.status is Status.FAILED
     assert exchange.outcome.answer == "Answer to: Who?"
     assert exchange.outcome.answered_at is not None
-    assert exchange.outcome.error == f"broken-answer: {caught.value.what}"
+    assert exchange.outcome.error == f"unfit-answer: {caught.value.what}"
 
 
 @one_database
 def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
-    asking: Asking, wait_for: Callable[..., Any]
+    asking: Asking, client: Watched, wait_for: Callable[..., Any]
 ) -> None:
     ask = Ask(question="Who?", params={"model": "m"})
     with asking.ask(ask, check=Structure.of("name").check) as exchange:
         next(iter(exchange))
-        wait_for(lambda: exchange.is_complete)
+        wait_for(lambda: client.is_complete)
     assert exchange.outcome.status is Status.FAILED
     assert exchange.unfit is not None
 

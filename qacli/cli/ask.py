@@ -1,22 +1,31 @@
 """`qa ask`: one question, its answer on stdout, both in the history."""
 
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.options import AsJson, Quiet, Verbose
-from qacli.cli.terminal import Terminal, ended_by_signals, safe
+from qacli.cli.answering import (
+    BEAT,
+    Shown,
+    asking_at,
+    last_record,
+    run,
+    started_endpoint,
+    turns_before,
+    warn_if_cut,
+)
+from qacli.cli.options import AsJson, Quiet
+from qacli.cli.terminal import Terminal, ended_by_signals
 from qacli.config import Settings, load_settings
-from qacli.errors import InvalidRequest, QaError
-from qacli.exchange import Ask, Turn, compose, document
+from qacli.errors import InvalidRequest
+from qacli.exchange import Ask, Part, Turn, compose, now
+from qacli.times import ago, moment
 
 if TYPE_CHECKING:
-    from qacli.asking import Asking, Exchange
     from qacli.attachments import Attachment
-    from qacli.endpoint import Endpoint
-    from qacli.provider import Provider, Retry
     from qacli.structure import Structure
     from qacli.templates import Template
 
@@ -30,6 +39,7 @@ EPILOG = (
     "  qa ask -t review < diff\n"
     """  qa ask --schema 'name, age int, bio' "Invent a dog" | jq .name\n"""
     "  qa ask - < question.txt\n"
+    '  qa ask --reuse-max-age 7d --max-cost 0.01 "Who am I?"\n'
     '  qa ask --json "Who am I?" | jq .answer'
 )
 
@@ -101,27 +111,56 @@ def ask(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--no-stream", help="Ask for the answer in one piece.")
     ] = False,
     no_save: Annotated[bool, typer.Option("--no-save", help="Keep no record.")] = False,
+    reuse: Annotated[
+        bool,
+        typer.Option(
+            "--reuse", help="Give the kept answer to the very same question, where there is one."
+        ),
+    ] = False,
+    reuse_max_age: Annotated[
+        str | None,
+        typer.Option(metavar="AGE", help="The same, if it is no older than 7d, or 12h, or a date."),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="USD", help="Do not ask what is likely to cost more."),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="The text as it is, also on a terminal.")
     ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
-    verbose: Verbose = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Notes on stderr even where it is no terminal, and the request that is sent.",
+        ),
+    ] = False,
 ) -> int:
     """Ask a question, print the answer as it arrives, and keep both."""
+    from qacli import endpoint
+
     terminal = Terminal.of_process(quiet=quiet, verbose=verbose)
     settings = load_settings().given({"timeout": timeout, "retries": retries})
     shape = _template(template, settings)
     attached = _attached(files or [], terminal)
     question, prompt = _question(words or [], parameters or [], shape, terminal)
     structure = _structure(schema, shape, settings)
+    named = model or shape.model
+    since = moment(reuse_max_age, now()) if reuse_max_age is not None else None
+    reuse = reuse or since is not None
+    shown = Shown(
+        terminal, raw=raw, as_json=as_json, as_data=structure is not None, tells_reuse=reuse
+    )
     with ended_by_signals(), ExitStack() as stack:
-        endpoint = started_endpoint(settings, model or shape.model, terminal, stack)
-        earlier = _last(settings, terminal) if go_on else follow
-        turns = _turns(earlier, settings, terminal) if earlier is not None else []
+        # No key is needed, and no engine, before it is sure that there is something to ask.
+        where = endpoint.resolve(settings, named, with_key=False)
+        earlier = last_record(settings, terminal) if go_on else follow
         asked = compose(
             question,
-            model=endpoint.model,
+            model=where.model,
             system=next((each for each in (system, prompt) if each is not None), settings.system),
             temperature=shape.temperature if temperature is None else temperature,
             max_tokens=shape.max_tokens if max_tokens is None else max_tokens,
@@ -130,37 +169,65 @@ def ask(  # noqa: PLR0913 - one parameter an option
             follows_id=earlier,
             attachments=[each.stored() for each in attached],
         )
-        exchange = _asking(endpoint, settings, terminal, stack, save=not no_save).ask(
-            asked,
-            whole_answer=no_stream,
-            turns=turns,
-            parts=[each.part for each in attached],
-            check=structure.check if structure else None,
+        check = structure.check if structure else None
+        if reuse and _reused(asked, shown, settings, since=since, check=check):
+            return terminal.finish(0)
+        # Whoever has read the history has loaded what keeps a record already.
+        writer = None
+        if not (no_save or reuse or earlier):
+            from qacli.cli.writer import Writer
+
+            writer = Writer(settings, terminal)
+            stack.callback(writer.close)
+        turns = turns_before(earlier, settings, terminal) if earlier is not None else []
+        parts = [each.part for each in attached]
+        if max_cost is not None and where.weights is None:
+            _refuse_too_expensive(asked, turns, parts, limit=max_cost, settings=settings)
+        found = started_endpoint(settings, named, terminal, stack)
+        asking = asking_at(found, settings, terminal, stack, save=not no_save, history=writer)
+        exchange = asking.ask(
+            asked, whole_answer=no_stream, turns=turns, parts=parts, check=check, beat=BEAT
         )
-        shown = Shown(terminal, raw=raw, as_json=as_json, as_data=structure is not None)
         run(exchange, shown, may_correct=structure is not None)
     return terminal.finish(0)
 
 
-def _last(settings: Settings, terminal: Terminal) -> int | None:
+def _reused(
+    asked: Ask,
+    shown: Shown,
+    settings: Settings,
+    *,
+    since: datetime | None,
+    check: Callable[[str], None] | None,
+) -> bool:
+    """Show the answer that is kept for the same question; returns whether there is one."""
+    from qacli.asking import kept_answer
     from qacli.cli.history import open_history
 
-    return open_history(settings, terminal).last().id
+    terminal = shown.terminal
+    record = kept_answer(open_history(settings, terminal), asked, since=since, check=check)
+    if record is None:
+        return False
+    if shown.as_json:
+        terminal.json({**record.document(), "reused": True})
+    else:
+        shown.text([record.answer or ""])
+    warn_if_cut(record.finish_reason, terminal)
+    terminal.note(
+        f"Reused: the answer of record {record.id}, asked {ago(record.created_at, now())}."
+    )
+    return True
 
 
-def _turns(follows_id: int, settings: Settings, terminal: Terminal) -> list[Turn]:
-    """What the question follows up, as far as there is room for it."""
-    from qacli.asking import turns_before
-    from qacli.cli.history import counted, open_history
+def _refuse_too_expensive(
+    asked: Ask, turns: Sequence[Turn], parts: Sequence[Part], *, limit: float, settings: Settings
+) -> None:
+    from qacli.budget import Estimate, refuse_too_expensive
+    from qacli.prices import Prices
 
-    store = open_history(settings, terminal)
-    turns, left_out = turns_before(store, follows_id, settings.context_tokens)
-    if left_out:
-        terminal.warn(
-            f"The {counted(left_out, 'oldest turn')} of the thread had no room; "
-            "QA_CONTEXT_TOKENS allows more."
-        )
-    return turns
+    table = settings.prices_path
+    estimate = Estimate.of(asked, turns, parts)
+    refuse_too_expensive(asked, estimate, limit=limit, prices=Prices.load(table), table=table)
 
 
 def _attached(files: list[str], terminal: Terminal) -> "list[Attachment]":
@@ -219,135 +286,3 @@ def read_input(words: list[str], terminal: Terminal) -> str:
     asked = " ".join(words)
     piped = "" if terminal.stdin is None or terminal.stdin.isatty() else terminal.read()
     return f"{asked}\n\n{piped}" if asked and piped.strip() else asked or piped
-
-
-def started_endpoint(
-    settings: Settings, model: str | None, terminal: Terminal, stack: ExitStack
-) -> "Endpoint":
-    """The endpoint, with the local engine started where it is the one."""
-    from dataclasses import replace
-
-    from qacli import endpoint, local
-
-    found = endpoint.resolve(settings, model)
-    if found.weights is None:
-        return found
-    terminal.warn(
-        f"Answering with {found.model} on this machine: it is small and often wrong. For a better "
-        "model set OPENAI_API_KEY, or QA_LOCAL_MODEL to a larger GGUF file."
-    )
-    return replace(found, base_url=stack.enter_context(local.running(found.weights)))
-
-
-def _asking(
-    endpoint: "Endpoint", settings: Settings, terminal: Terminal, stack: ExitStack, *, save: bool
-) -> "Asking":
-    from qacli.asking import Asking
-    from qacli.cli.history import open_history
-    from qacli.outbox import Outbox
-    from qacli.prices import Prices
-
-    def provider(_ask: Ask) -> "Provider":
-        from qacli.provider import Provider
-
-        made = Provider(endpoint, settings, on_retry)
-        stack.callback(made.close)
-        return made
-
-    def on_retry(retry: "Retry") -> None:
-        terminal.note(f"{retry.error.what} Asking again in {retry.delay:.1f} seconds.")
-
-    return Asking(
-        provider=provider,
-        outbox=Outbox(settings.outbox_path) if save else None,
-        store=lambda: open_history(settings, terminal),
-        prices=Prices.load(settings.prices_path),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """How an answer is shown.
-
-    Attributes:
-        raw: The text as it is, also on a terminal.
-        as_json: The record instead of the text.
-        as_data: Nothing until all of it is there: an answer that does not fit is not shown.
-    """
-
-    terminal: Terminal
-    raw: bool
-    as_json: bool
-    as_data: bool
-
-    def text(self, exchange: "Exchange") -> None:
-        """Print the text, where it may be as it arrives."""
-        terminal = self.terminal
-        if self.as_json or self.as_data:
-            arrived = "".join(exchange)
-            if not self.as_json:
-                from qacli.structure import json_in
-
-                data = json_in(arrived)
-                terminal.write((safe(data) if terminal.interactive else data) + "\n")
-        elif terminal.interactive and not self.raw:
-            from qacli.cli.render import show_markdown
-
-            show_markdown(exchange)
-        else:
-            end = "\n"
-            try:
-                for text in exchange:
-                    terminal.write(safe(text) if terminal.interactive else text)
-                    end = text[-1]
-            finally:
-                if end != "\n":
-                    terminal.write("\n")
-
-    def record(self, exchange: "Exchange") -> None:
-        """Print the record, where that is wanted."""
-        if self.as_json:
-            self.terminal.json(document(exchange.ask, exchange.outcome, exchange.record_id))
-
-
-def run(exchange: "Exchange", shown: Shown, *, may_correct: bool = False) -> None:
-    """Ask, show the answer, and say what became of it.
-
-    Args:
-        exchange: What to ask.
-        shown: How to show it.
-        may_correct: Whether to ask once more where the answer does not fit.
-    """
-    terminal = shown.terminal
-    try:
-        with exchange:
-            shown.text(exchange)
-    except (QaError, KeyboardInterrupt, SystemExit) as error:
-        _tell_outcome(exchange, terminal)
-        unfit = exchange.unfit
-        # What the token limit has cut would be cut again.
-        cut = exchange.outcome.finish_reason == "length"
-        if unfit is None or error is not unfit or cut or not may_correct:
-            shown.record(exchange)
-            raise
-    else:
-        shown.record(exchange)
-        _tell_outcome(exchange, terminal)
-        return
-    from qacli.structure import correction
-
-    terminal.note(f"{unfit.what} Asking once more.")
-    run(exchange.follow_up(correction(unfit)), shown)
-
-
-def _tell_outcome(exchange: "Exchange", terminal: Terminal) -> None:
-    outcome = exchange.outcome
-    if outcome.finish_reason == "length":
-        terminal.warn("The answer was cut at the token limit; --max-tokens allows more.")
-    if exchange.undelivered is not None:
-        terminal.warn(
-            f"qa: {exchange.undelivered.what} The question and its answer are safe in the outbox; "
-            "the next qa command that reaches the database delivers them."
-        )
-    elif exchange.record_id is not None:
-        terminal.note(f"{outcome.status.capitalize()}, kept as record {exchange.record_id}.")

@@ -16,6 +16,7 @@ from qacli.errors import ProviderError
 from qacli.exchange import Ask, Part, Turn
 from qacli.provider.failures import Failures
 from qacli.provider.reply import ErrorInAnswer, Reply
+from qacli.provider.requests import shown
 
 PATH = "/chat/completions"
 EXPECTED = (
@@ -23,6 +24,9 @@ EXPECTED = (
     *(ErrorInAnswer, ProviderError),
 )
 LONGEST_BACKOFF = 20.0
+LIST_SECONDS = 15.0
+"""How long a list of models may take."""
+
 LAST_CHUNK_SECONDS = 2.0
 """How long an answer that is complete waits for its usage, and for the end of the stream."""
 
@@ -49,6 +53,7 @@ class AsyncProvider:
         endpoint: Where it is.
         settings: The time limits and the number of retries.
         on_retry: Told before a question is asked again.
+        on_request: Told what is sent, as a person may see it, each time.
         connections: How many to hold at once, for a batch: with a client that takes less of the
             processor for each request, and more to load.
     """
@@ -58,6 +63,7 @@ class AsyncProvider:
         endpoint: Endpoint,
         settings: Settings,
         on_retry: Callable[[Retry], None] = lambda _retry: None,
+        on_request: Callable[[str], None] | None = None,
         *,
         connections: int | None = None,
     ) -> None:
@@ -65,6 +71,11 @@ class AsyncProvider:
         self._settings = settings
         self._on_retry = on_retry
         self._failures = Failures(endpoint, settings)
+
+        async def show(request: httpx2.Request) -> None:
+            if on_request is not None:
+                on_request(shown(request, endpoint.key))
+
         make = openai.DefaultAioHttpClient if connections else openai.DefaultAsyncHttpxClient
         self._client = openai.AsyncOpenAI(
             api_key=endpoint.key or "none",
@@ -76,6 +87,7 @@ class AsyncProvider:
                 limits=httpx2.Limits(
                     max_connections=connections, max_keepalive_connections=connections
                 ),
+                event_hooks={"request": [show] if on_request is not None else []},
             ),
         )
 
@@ -93,6 +105,29 @@ class AsyncProvider:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The models that the provider lists, as it describes them; each has an `id`.
+
+        Raises:
+            ProviderError: There is no list.
+        """
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                response = await self._client.get(
+                    "/models", cast_to=httpx2.Response, options=self._options()
+                )
+                found = response.json()
+        except TimeoutError as error:
+            raise self._failures.silent() from error
+        except EXPECTED as error:
+            raise self._failures.explained(error) from error
+        listed = found.get("data") if isinstance(found, dict) else None
+        return [
+            model
+            for model in (listed if isinstance(listed, list) else [])
+            if isinstance(model, dict) and isinstance(model.get("id"), str)
+        ]
 
     async def ask(  # noqa: PLR0913 - what asking is, by name
         self,

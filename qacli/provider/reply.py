@@ -23,6 +23,7 @@ class Reply:
         headers: Of the response, or of the refusal.
         first_token_ms: From the question's start, earlier attempts included; as latency_ms.
         answered_at: When the answer was complete; None while it is not.
+        spent: Prompt and completion tokens of an answer that was not taken, where they are known.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Reply:
     latency_ms: int | None = None
     answered_at: datetime | None = None
     started: float = field(default_factory=monotonic)
+    spent: tuple[int, int] | None = None
 
     @property
     def text(self) -> str:
@@ -47,6 +49,12 @@ class Reply:
         self.texts.clear()
         self.model = self.response_id = self.finish_reason = None
         self.prompt_tokens = self.completion_tokens = None
+
+    def reject(self) -> None:
+        """Take the whole answer for none; what it has used counts all the same."""
+        if self.prompt_tokens is not None and self.completion_tokens is not None:
+            self.spent = self.prompt_tokens, self.completion_tokens
+        self.prompt_tokens = self.completion_tokens = self.answered_at = self.latency_ms = None
 
     def read(self, data: object) -> str:
         """Take in a chunk of a stream, or a whole answer; returns the text that it adds.
@@ -87,6 +95,9 @@ class Reply:
 
     def outcome(self, prices: Prices) -> Outcome:
         """What is known of the question's outcome; without an answer its status is still open."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if self.spent is not None:
+            prompt, completion = self.spent[0] + (prompt or 0), self.spent[1] + (completion or 0)
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
             answer=self.text or None,
@@ -96,9 +107,9 @@ class Reply:
             model=self.model,
             provider_response_id=self.response_id,
             finish_reason=self.finish_reason,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cost_usd=prices.cost(self.model, self.prompt_tokens, self.completion_tokens),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost_usd=prices.cost(self.model, prompt, completion),
         )
 
     def elapsed_ms(self) -> int:

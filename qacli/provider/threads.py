@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from qacli.config import Settings
 from qacli.endpoint import Endpoint
@@ -20,9 +21,14 @@ class Provider:
         endpoint: Endpoint,
         settings: Settings,
         on_retry: Callable[[Retry], None] = lambda _retry: None,
+        on_request: Callable[[str], None] | None = None,
+        *,
+        connections: int | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._provider = AsyncProvider(endpoint, settings, on_retry)
+        self._provider = AsyncProvider(
+            endpoint, settings, on_retry, on_request, connections=connections
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
         self._thread.start()
@@ -36,6 +42,7 @@ class Provider:
         turns: Sequence[Turn] = (),
         parts: Sequence[Part] = (),
         on_arrival: Callable[[str], None] = lambda _text: None,
+        beat: float | None = None,
     ) -> Generator[str, None, None]:
         """Ask, and give the text as it arrives.
 
@@ -49,6 +56,8 @@ class Provider:
             turns: What the question follows up, the oldest first.
             parts: What is put before the question.
             on_arrival: Told each piece at once, from another thread.
+            beat: Seconds of silence after which an empty text is given, again and again, so that
+                whoever reads can see to other things; None waits.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -74,11 +83,15 @@ class Provider:
 
         asked = asyncio.run_coroutine_threadsafe(run(), self._loop)
         try:
-            while (text := arrived.get()) is not None:
+            while (text := _next(arrived, beat)) is not None:
                 yield text
             asked.result()
         finally:
             asked.cancel()
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the provider lists. See `AsyncProvider`."""
+        return asyncio.run_coroutine_threadsafe(self._provider.models(), self._loop).result()
 
     def close(self) -> None:
         """End what is asked, and close the connections."""
@@ -97,3 +110,10 @@ class Provider:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._provider.close()
+
+
+def _next(arrived: "SimpleQueue[str | None]", beat: float | None) -> str | None:
+    try:
+        return arrived.get(timeout=beat)
+    except Empty:
+        return ""

@@ -12,11 +12,19 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    SQLAlchemyError,
+)
 
 from qacli import schema
 from qacli.config import without_password
@@ -25,6 +33,8 @@ from qacli.outbox import make_private
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
+IDLE_SECONDS = 1.0
+"""How long a connection may have been idle before it is asked whether it still works."""
 
 
 class Database:
@@ -99,9 +109,22 @@ class Database:
         with (
             _explained(self.url),
             self._turn if write else nullcontext(),
-            self._engine.connect().execution_options(qa_write=write) as connection,
+            self._engine.connect() as connection,
             connection.begin(),
         ):
+            if self.sqlite:
+                # Its driver has been told to begin nothing by itself.
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for a single statement that reads: in SQLite that needs no transaction.
+
+        Raises:
+            DatabaseError: Whatever the database has against it, in one sentence.
+        """
+        with _explained(self.url), self._engine.connect() as connection:
             yield connection
 
     def outside_transaction(self, *statements: str) -> None:
@@ -161,31 +184,51 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
             "pool_size": connections,
             "max_overflow": 0,
             "pool_timeout": BUSY_SECONDS,
-            "pool_pre_ping": True,
         }
     if url.startswith("sqlite"):
         engine = sa.create_engine(
             url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options
         )
         sa.event.listen(engine, "connect", _sqlite_connected)
-        sa.event.listen(engine, "begin", _sqlite_begin)
         return engine
     connect_args = {"connect_timeout": CONNECT_SECONDS, "application_name": "qa"}
-    return sa.create_engine(url, connect_args=connect_args, **options)
+    # Updates of many rows go in one message and not one each.
+    options["executemany_mode"] = "values_plus_batch"
+    engine = sa.create_engine(url, connect_args=connect_args, **options)
+    if connections:
+        _renew_idle(engine)
+    return engine
+
+
+def _renew_idle(engine: sa.Engine) -> None:
+    """Replace connections that broke while nobody used them, after a restart of the database, say.
+
+    One that has just been used is not asked each time: that would cost as much as what is asked
+    of it. Should it break in that moment, its user is told, and all others get new ones.
+    """
+
+    def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's
+        record.info["used"] = monotonic()
+
+    def take(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: ANN401 - the pool's
+        if monotonic() - record.info.get("used", inf) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    sa.event.listen(engine, "checkin", used)
+    sa.event.listen(engine, "checkout", take)
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
-    # The driver would begin transactions by its own rules; `_sqlite_begin` does.
+    # The driver would begin transactions by its own rules; `Database.transaction` does.
     connection.isolation_level = None
     # An outbox entry is dropped once its record is committed: the commit must survive a power cut.
     connection.execute("PRAGMA synchronous=FULL")
     # What is removed is overwritten.
     connection.execute("PRAGMA secure_delete=ON")
-
-
-def _sqlite_begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("qa_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 Any text is a search. Its words, and its "quoted phrases", are looked up in the full-text index of
 the database, stems included. What such an index cannot see (`c++`, an emoji, a part of a text
-that has no spaces between words, as Chinese) is looked for in the texts themselves.
+that has no spaces between words, as Chinese) is looked for in the texts themselves. So is a letter
+that is newer than the index: that one's tables decide what a word is, and they differ.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -24,6 +26,15 @@ RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
 
 MARKS = "?!.,;:()[]{}'\u2018\u2019\u201c\u201d\u2026"
 """What stands around a word and is not meant."""
+
+MOST_TERMS = 100
+"""Of more the first count: a database's expressions can only be so deep."""
+
+LONGEST_TERM = 500
+"""Of a longer one the start counts: no index takes much more for a word, no LIKE for a pattern."""
+
+BETWEEN_WORDS = "'\u2019.,;:!?()-"
+"""What a search need not look for: `well-known` is as good as `well known`."""
 
 RANKED = 1000
 """How many of the newest matches are ranked: a common word must not make a search slow."""
@@ -101,28 +112,38 @@ class Term:
     text: str
 
     @property
-    def words(self) -> str:
-        """What of it an index of words can see."""
-        return " ".join(re.findall(r"\w+", self.text))
-
-    @property
     def is_indexed(self) -> bool:
         """Whether the index finds it."""
-        return bool(self.words) and not UNSPACED.search(self.text)
+        return (
+            len(self.text) < LONGEST_TERM
+            and not UNSPACED.search(self.text)
+            and any(map(_is_indexed, self.text))
+        )
 
     @property
     def is_literal(self) -> bool:
         """Whether it must be looked for as it is written: the index sees only a part of it."""
-        return not self.is_indexed or bool(re.search(r"[^\w\s'\u2019.,;:!?()\"-]", self.text))
+        return not self.is_indexed or not all(
+            _is_indexed(each) or each.isspace() or each in BETWEEN_WORDS for each in self.text
+        )
+
+
+def _is_indexed(character: str) -> bool:
+    """Whether every index takes it for a part of a word: it was one in the Unicode of 2002."""
+    if character.isascii():
+        return character.isalnum()
+    return unicodedata.ucd_3_2_0.category(character)[0] in "LN"
 
 
 def terms(search: str) -> list[Term]:
     """The terms of a search: quoted phrases as they are, words without the marks around them."""
-    found: list[str] = []
+    found: dict[str, None] = {}
     for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', storable(search)):
         text = phrase.strip() if phrase else word.strip(MARKS) or word
         if text:
-            found.append(text)
+            found[text[:LONGEST_TERM]] = None
+        if len(found) == MOST_TERMS:
+            break
     return [Term(text) for text in found]
 
 
@@ -131,32 +152,52 @@ def _search(search: str, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
     indexed = [term for term in wanted if term.is_indexed]
     conditions: list[sa.ColumnElement[bool]] = []
     if indexed:
-        conditions.append(_in_index(indexed, sqlite=sqlite))
+        conditions += [_in_sqlite(indexed)] if sqlite else _in_postgres(indexed)
     conditions += [_literally(term.text) for term in wanted if term.is_literal]
     return conditions
 
 
 def match_of(wanted: list[Term]) -> str:
-    """The terms for SQLite's index: each a quoted phrase, so that nothing in it is an operator."""
-    return " AND ".join('"' + term.words + '"' for term in wanted)
+    """The terms for SQLite's index: each a quoted phrase, so that nothing in it is an operator.
+
+    There is no quotation mark in any of them: those ended the terms.
+    """
+    return " AND ".join(f'"{term.text}"' for term in wanted)
 
 
 def query_of(term: Term) -> sa.ColumnElement[Any]:
-    """The term for PostgreSQL's index: as it is written, or as its stem."""
-    written = sa.func.phraseto_tsquery(sa.text("'simple'"), term.words)
-    stem = sa.func.phraseto_tsquery(sa.text("'english'"), term.words)
+    """The term for PostgreSQL's index: as it is written, or as its stem.
+
+    What is a letter depends on the database's locale, so the database takes the term apart, too.
+    """
+    words = sa.func.regexp_replace(term.text, r"\W+", " ", "g")
+    written = sa.func.phraseto_tsquery(sa.text("'simple'"), words)
+    stem = sa.func.phraseto_tsquery(sa.text("'english'"), words)
     return written.op("||")(stem)
 
 
-def _in_index(wanted: list[Term], *, sqlite: bool) -> sa.ColumnElement[bool]:
-    if sqlite:
-        found = sa.text(
-            "SELECT rowid FROM question_answer_search WHERE question_answer_search MATCH :match"
-        )
-        chosen: sa.ColumnElement[bool] = RECORDS.c.id.in_(found.bindparams(match=match_of(wanted)))
-        return chosen
+def _in_sqlite(wanted: list[Term]) -> sa.ColumnElement[bool]:
+    found = sa.text(
+        "SELECT rowid FROM question_answer_search WHERE question_answer_search MATCH :match"
+    )
+    chosen: sa.ColumnElement[bool] = RECORDS.c.id.in_(found.bindparams(match=match_of(wanted)))
+    return chosen
+
+
+def _in_postgres(wanted: list[Term]) -> list[sa.ColumnElement[bool]]:
+    """All terms as one query, and literally those of which its locale leaves nothing."""
+    queries = [query_of(term) for term in wanted]
+    every = reduce(lambda all_, each: all_.op("&&")(each), queries)
     vector: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_VECTOR)
-    return sa.and_(*(vector.op("@@", is_comparison=True)(query_of(term)) for term in wanted))
+    # What numnode counts is a constant to the planner: it drops the alternatives.
+    in_index = sa.or_(sa.func.numnode(every) == 0, vector.op("@@", is_comparison=True)(every))
+    return [
+        in_index,
+        *(
+            sa.or_(sa.func.numnode(query) > 0, _literally(term.text))
+            for term, query in zip(wanted, queries, strict=True)
+        ),
+    ]
 
 
 def rank(search: str, *, sqlite: bool) -> sa.ColumnElement[Any] | None:

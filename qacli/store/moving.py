@@ -15,7 +15,14 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import MAX_ID, Status, refuse_unstorable, storable
+from qacli.exchange import (
+    MAX_ID,
+    Status,
+    canonical,
+    fingerprint,
+    refuse_unstorable,
+    storable,
+)
 from qacli.models import QuestionAnswer
 from qacli.store.filters import RECORDS
 from qacli.store.records import Store
@@ -56,6 +63,8 @@ class Document(BaseModel):
     tags: list[str] = Field(default_factory=list)
     uid: str = Field(min_length=1, max_length=32)
     attachments: list[dict[str, Any]] = Field(default_factory=list)
+    caller: str | None = None
+    request_id: str | None = None
 
     def row(self) -> dict[str, Any]:
         """The values as the database takes them.
@@ -65,7 +74,7 @@ class Document(BaseModel):
         """
         values = dict(self)
         refuse_unstorable(values, "a field")
-        return values
+        return {**values, "fingerprint": _fingerprint(values)}
 
 
 @dataclass(slots=True)
@@ -129,7 +138,8 @@ def _add(store: Store, connection: sa.Connection, page: list[dict[str, Any]], mo
     for row in (*fresh, *crowded):
         if (new := moved.new_ids.get(row["follows_id"])) is not None:
             here = RECORDS.c.uid == row["uid"]
-            connection.execute(sa.update(RECORDS).where(here).values(follows_id=new))
+            changed = {"follows_id": new, "fingerprint": _fingerprint({**row, "follows_id": new})}
+            connection.execute(sa.update(RECORDS).where(here).values(changed))
 
 
 def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
@@ -160,6 +170,11 @@ def _count_on_from_the_last_id(store: Store, connection: sa.Connection) -> None:
     if not store.sqlite:
         newest = "SELECT setval(pg_get_serial_sequence('question_answer', 'id'), max(id)) "
         connection.execute(sa.text(newest + "FROM question_answer HAVING max(id) IS NOT NULL"))
+
+
+def _fingerprint(row: dict[str, Any]) -> int:
+    shaping = ("question", "system", "params", "attachments", "follows_id")
+    return fingerprint(canonical(*(row[name] for name in shaping)))
 
 
 def _note_new_id(moved: Moved, old: int | None, new: int) -> None:

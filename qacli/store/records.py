@@ -17,11 +17,11 @@ from qacli.exchange import (
     Outcome,
     Status,
     fields_of,
-    plain,
     values_of,
 )
-from qacli.models import BatchItem, QuestionAnswer
+from qacli.models import ANSWERED, BatchItem, QuestionAnswer
 from qacli.store.database import Database
+from qacli.store.documents import RAW, document_of
 from qacli.store.filters import RANKED, RECORDS, Filter, match_of, rank, terms
 
 ITEM_STATES = {
@@ -33,6 +33,13 @@ EVERYTHING = Filter()
 record_ids = col(QuestionAnswer.id)
 PAGE = 1000
 LONGEST_THREAD = 1000
+REMEMBERED = 1000
+"""Among how many of the newest records what was said is looked for: no index is of whole texts."""
+
+CANDIDATES = 5
+
+# Made once: to make it takes as long as to run it.
+DOCUMENT = RAW.where(RECORDS.c.id == sa.bindparam("wanted"))
 
 
 class Store(Database):
@@ -60,7 +67,7 @@ class Store(Database):
             # First the update: an insert that conflicts would use up an id.
             sa.update(RECORDS).where(unfinished).values(outcome_values).returning(RECORDS.c.id),
             self.insert(RECORDS)
-            .values(values_of(ask, outcome))
+            .values(row_of(ask, outcome))
             .on_conflict_do_nothing(index_elements=["uid"])
             .returning(RECORDS.c.id),
             sa.select(RECORDS.c.id).where(ours),
@@ -71,6 +78,13 @@ class Store(Database):
                 if kept is not None:
                     return kept
         raise DatabaseError("The database did not keep the record.")
+
+    def id_of(self, uid: str) -> int | None:
+        """The id of the record of a question; None where there is none."""
+        with self.transaction() as connection:
+            found = connection.execute(sa.select(RECORDS.c.id).where(RECORDS.c.uid == uid))
+            record_id: int | None = found.scalar_one_or_none()
+        return record_id
 
     def keep_items(self, batch_id: int, settled: Sequence[tuple[Ask, Outcome]]) -> None:
         """Keep what has become of items of a batch, all in one transaction.
@@ -85,7 +99,7 @@ class Store(Database):
         columns = [name for name in FIELDS if name not in {"id", "batch_id", "item_key"}]
         upsert = insert.on_conflict_do_update(
             index_elements=["batch_id", "item_key"],
-            set_={name: insert.excluded[name] for name in columns},
+            set_={name: insert.excluded[name] for name in (*columns, "fingerprint")},
             where=RECORDS.c.status != Status.ANSWERED,
         )
         keys: dict[ItemState, list[str | None]] = {}
@@ -94,7 +108,7 @@ class Store(Database):
             if outcome.status in ITEM_STATES:
                 keys.setdefault(ITEM_STATES[outcome.status], []).append(ask.item_key)
         with self.transaction(write=True) as connection:
-            connection.execute(upsert, [values_of(ask, outcome) for ask, outcome in settled])
+            connection.execute(upsert, [row_of(ask, outcome) for ask, outcome in settled])
             for state, names in keys.items():
                 connection.execute(
                     sa.update(BatchItem)
@@ -122,15 +136,49 @@ class Store(Database):
         Raises:
             NotFound: There is none with that id.
         """
-        columns = [RECORDS.c[name] for name in FIELDS]
         row = None
         if 0 < record_id <= MAX_ID:
-            with self.transaction() as connection:
-                found = connection.execute(sa.select(*columns).where(RECORDS.c.id == record_id))
-                row = found.one_or_none()
+            with self.reading() as connection:
+                row = connection.execute(DOCUMENT, {"wanted": record_id}).one_or_none()
         if row is None:
             raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
-        return {name: plain(value) for name, value in zip(FIELDS, row, strict=True)}
+        return document_of(row, sqlite=self.sqlite)
+
+    def of_uid(self, uid: str) -> QuestionAnswer | None:
+        """The record of the question of that name, if there is one."""
+        return self._only(col(QuestionAnswer.uid) == uid)
+
+    def of_key(self, idempotency_key: str) -> QuestionAnswer | None:
+        """The record that was asked with the key, if there is one."""
+        return self._only(col(QuestionAnswer.idempotency_key) == idempotency_key)
+
+    def free_key(self, uid: str) -> None:
+        """Take the idempotency key off a record that ended without an answer."""
+        unanswered = RECORDS.c.status.in_([Status.FAILED, Status.INTERRUPTED])
+        freed = sa.update(RECORDS).where(RECORDS.c.uid == uid, unanswered)
+        with self.transaction(write=True) as connection:
+            connection.execute(freed.values(idempotency_key=None))
+
+    def _only(self, condition: sa.ColumnElement[bool]) -> QuestionAnswer | None:
+        with self.session() as session:
+            return session.exec(select(QuestionAnswer).where(condition)).one_or_none()
+
+    def same(self, ask: Ask) -> QuestionAnswer | None:
+        """The newest answered record of the very same question, if there is one.
+
+        The same in all that shapes the answer: the model asked for, system prompt, params,
+        attachments, and what it follows up.
+        """
+        query = (
+            select(QuestionAnswer)
+            .where(col(QuestionAnswer.fingerprint) == ask.fingerprint, ANSWERED)
+            .order_by(record_ids.desc())
+            .limit(1)
+        )
+        with self.session() as session:
+            found = session.exec(query).first()
+        # Two questions can have one fingerprint; then there is nothing to find, which is no harm.
+        return found if found is not None and found.canonical() == ask.canonical() else None
 
     def last(self, number: int = 1) -> QuestionAnswer:
         """The newest record, or the one that was the newest so many records ago.
@@ -160,6 +208,19 @@ class Store(Database):
                 break
             found.append(record)
         return found[::-1]
+
+    def said(self, question: str, answer: str) -> list[int]:
+        """The newest records of exactly this question and answer, the newest first."""
+        columns = (RECORDS.c.id, RECORDS.c.question, RECORDS.c.answer)
+        newest = sa.select(*columns).order_by(RECORDS.c.id.desc()).limit(REMEMBERED).subquery()
+        query = (
+            sa.select(newest.c.id)
+            .where(newest.c.question == question, newest.c.answer == answer)
+            .order_by(newest.c.id.desc())
+            .limit(CANDIDATES)
+        )
+        with self.transaction() as connection:
+            return list(connection.scalars(query))
 
     def page(
         self,
@@ -228,20 +289,32 @@ class Store(Database):
                 return
             last, left = page[-1].id, left - len(page)
 
-    def documents(self, only: Filter = EVERYTHING) -> Iterator[dict[str, Any]]:
-        """Records as JSON has them, from the oldest up: quicker than `walk`, a page in memory."""
-        columns = [RECORDS.c[name] for name in FIELDS]
-        query = sa.select(*columns).where(*only.conditions(sqlite=self.sqlite))
-        last = 0
-        while True:
-            page = query.where(RECORDS.c.id > last).order_by(RECORDS.c.id).limit(PAGE)
+    def documents(
+        self,
+        only: Filter = EVERYTHING,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """Records as JSON has them: quicker than `walk`, a page in memory; as `page` otherwise."""
+        query = RAW.where(*only.conditions(sqlite=self.sqlite))
+        query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+        low, high, left = after, before, MAX_ID if limit is None else limit
+        while left > 0:
+            page = query.limit(min(left, PAGE))
+            if low is not None:
+                page = page.where(RECORDS.c.id > low)
+            if high is not None:
+                page = page.where(RECORDS.c.id < high)
             with self.transaction() as connection:
                 rows = connection.execute(page).all()
-            for row in rows:
-                yield {name: plain(value) for name, value in zip(FIELDS, row, strict=True)}
+            yield from (document_of(row, sqlite=self.sqlite) for row in rows)
             if len(rows) < PAGE:
                 return
-            last = rows[-1].id
+            left -= len(rows)
+            low, high = (low, rows[-1].id) if newest_first else (rows[-1].id, high)
 
     def count(self, only: Filter = EVERYTHING) -> int:
         """How many records there are."""
@@ -259,10 +332,14 @@ class Store(Database):
             self.scrub()
         return removed.rowcount
 
-    def scrub(self) -> None:
+    def scrub(self, *, shrink: bool = True) -> None:
         """Leave nothing of what was removed in the file: in the index, the pages or the log.
 
-        PostgreSQL reuses the space by itself; its owner decides about more.
+        What is removed is overwritten at once, but for its words in the index: they go when that
+        is made anew. PostgreSQL reuses the space by itself; its owner decides about more.
+
+        Args:
+            shrink: Whether the file becomes smaller, too. That takes several times as long.
         """
         if not self.sqlite:
             return
@@ -271,7 +348,8 @@ class Store(Database):
                 "INSERT INTO question_answer_search(question_answer_search) VALUES ('optimize')"
             )
             connection.exec_driver_sql(optimize)
-        self.outside_transaction("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
+        vacuum = ("VACUUM",) if shrink else ()
+        self.outside_transaction(*vacuum, "PRAGMA wal_checkpoint(TRUNCATE)")
 
     def tag(self, record_id: int, add: Sequence[str], remove: Sequence[str]) -> list[str]:
         """Add tags to a record and take others off; returns those that it has then.
@@ -312,3 +390,8 @@ class Store(Database):
         ):
             yield session
             session.commit()
+
+
+def row_of(ask: Ask, outcome: Outcome) -> dict[str, Any]:
+    """A record's values as the database takes them."""
+    return {**values_of(ask, outcome), "fingerprint": ask.fingerprint}

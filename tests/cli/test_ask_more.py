@@ -247,7 +247,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     first, second = records()
     assert (first["status"], first["answer"]) == ("failed", '{"name": "Rex"}')
     assert first["error"] == (
-        "broken-answer: The answer does not fit the schema: 'age' is a required property at $."
+        "unfit-answer: The answer does not fit the schema: 'age' is a required property at $."
     )
     assert (second["status"], second["answer"], second["follows_id"]) == ("answered", REX, 1)
     assert second["tags"] == first["tags"] == ["t"]

@@ -4,11 +4,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import KEY
+from fake_provider import FakeProvider
 
 from qacli.exchange import Ask, Outcome, Status
 from qacli.store import Store
 
-HEAVY = {"openai", "sqlmodel", "sqlalchemy", "alembic", "flask", "rich", "pydantic", "httpx2"}
+HEAVY = {
+    *("openai", "sqlmodel", "sqlalchemy", "alembic", "flask", "rich", "pydantic", "httpx2"),
+    "prompt_toolkit",
+}
 
 PROGRAM = """
 import json, sys
@@ -43,7 +48,7 @@ def test_the_program_itself_loads_nothing_heavy(arguments: list[str]) -> None:
     assert modules & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["ask", "list", "show", "migrate", "serve"])
+@pytest.mark.parametrize("command", ["ask", "chat", "list", "show", "migrate", "serve"])
 def test_the_help_of_a_command_loads_nothing_heavy_of_ours(command: str) -> None:
     # Typer itself takes pydantic to read a command's options.
     assert loaded(command, "--help") & HEAVY <= {"pydantic"}
@@ -55,7 +60,8 @@ def history(home: Path) -> Path:
     file = home / "data" / "history.db"
     store = Store.open(f"sqlite:///{file}")
     store.keep(
-        Ask(question="Who am I?"), Outcome(status=Status.ANSWERED, answer="You are **here**.")
+        Ask(question="Who am I?", params={"model": "m"}),
+        Outcome(status=Status.ANSWERED, answer="You are **here**."),
     )
     store.close()
     return file
@@ -70,10 +76,26 @@ def history(home: Path) -> Path:
         ["show", "1", "--field", "answer"],
         ["list"],
         ["list", "--format", "jsonl"],
+        ["ask", "--reuse", "--model", "m", "Who am I?"],
     ],
     ids=" ".join,
 )
-def test_reading_the_history_loads_the_database_layer_alone(arguments: list[str]) -> None:
+def test_reading_the_history_loads_the_database_layer_alone(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     modules = loaded(*arguments)
     assert "sqlmodel" in modules
     assert not modules & {"openai", "flask", "alembic", "httpx2", "granian"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the database layer is loaded here")
+def test_asking_loads_what_asks_alone(
+    home: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert home
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    modules = loaded("ask", "--model", "m", "Who am I?")
+    assert "openai" in modules
+    assert not modules & {"sqlmodel", "sqlalchemy", "aiohttp", "flask", "alembic", "rich"}

@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from qacli.batch import items
     from qacli.batch.output import Output, format_of
     from qacli.batch.plan import Plan, Progress
-    from qacli.cli.ask import started_endpoint
+    from qacli.cli.answering import started_endpoint
     from qacli.cli.history import open_batches
     from qacli.outbox import Outbox
     from qacli.prices import Prices

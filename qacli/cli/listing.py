@@ -1,15 +1,18 @@
 """`qa list`: the history, oldest first and newest last, like a log."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.options import AsJson, Verbose
+from qacli.cli.choosing import choosing
+from qacli.cli.options import AsJson, NoPager, Verbose
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
-from qacli.exchange import MAX_ID, Status, now
-from qacli.times import moment
+from qacli.exchange import MAX_ID
+
+if TYPE_CHECKING:
+    from qacli.store.filters import Filter
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -31,7 +34,7 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("list", epilog=EPILOG)(list_records)
+    app.command("list", epilog=EPILOG)(choosing(list_records))
 
 
 class Order(StrEnum):
@@ -49,47 +52,26 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option(help="Only records after this id, from the oldest on.")
     ] = None,
     before: Annotated[int | None, typer.Option(help="Only records before this id.")] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", "-s", help='Plain words and "phrases".')
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Asked since: 2d, 3h, 2026-11-01.")] = None,
-    until: Annotated[str | None, typer.Option(help="Asked before; as --since.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Answered by it.")] = None,
-    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
-    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
-    system: Annotated[str | None, typer.Option(help="With this in the system prompt.")] = None,
-    follows: Annotated[int | None, typer.Option(help="Following up this record.")] = None,
-    min_cost: Annotated[
-        float | None, typer.Option(help="US dollars that it cost at least.")
-    ] = None,
+    only: "Filter",
     order: Annotated[
         Order | None, typer.Option(help="Else the newest, the newest last; a search, best first.")
     ] = None,
     output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
+    no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """List the newest records, the newest last, or those that a search and filters choose."""
     from qacli.cli.history import counted, open_history
+    from qacli.cli.pager import paged
     from qacli.cli.render import one_line, print_records
     from qacli.outbox import Outbox
     from qacli.store.filters import Filter
 
     terminal = Terminal.of_process(verbose=verbose)
-    settings, clock = load_settings(), now()
-    only = Filter(
-        search=search,
-        since=moment(since, clock) if since else None,
-        until=moment(until, clock) if until else None,
-        model=model,
-        status=status,
-        tag=tag,
-        system=system,
-        follows_id=follows,
-        min_cost=min_cost,
-    )
+    settings = load_settings()
     store = open_history(settings, terminal)
-    if search is not None and order in {None, Order.BEST} and after is None and before is None:
+    if only.search is not None and order in {None, Order.BEST} and after is None and before is None:
         records = iter(store.search(only, limit or MAX_ID))
     elif order is Order.OLDEST or (order is None and (after is not None or not limit)):
         records = store.walk(after=after, before=before, limit=limit or None, only=only)
@@ -99,7 +81,8 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         )
         records = iter(page if order is Order.NEWEST else page[::-1])
     how = Format.JSON if as_json else output
-    print_records(records, how, terminal, search, narrowed=only != Filter())
+    with paged(terminal, settings, wanted=how is Format.TABLE and not no_pager) as screen:
+        print_records(records, how, screen, only.search, narrowed=only != Filter())
     if waiting := Outbox(settings.outbox_path).waiting():
         terminal.note(f"Still being asked: {counted(len(waiting), 'question')}.")
         for entry in waiting:

@@ -1,16 +1,18 @@
 """`qa export` and `qa import`: histories that move."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.choosing import choosing
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
 from qacli.errors import InvalidRequest
-from qacli.exchange import Status, now
-from qacli.times import moment
+
+if TYPE_CHECKING:
+    from qacli.store.filters import Filter
 
 EXPORT = (
     "\b\nExamples:\n"
@@ -42,18 +44,13 @@ class Source(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("export", epilog=EXPORT)(export)
+    app.command("export", epilog=EXPORT)(choosing(export))
     app.command("import", epilog=IMPORT)(import_records)
 
 
-def export(  # noqa: PLR0913 - one parameter an option
+def export(
     *,
-    search: Annotated[str | None, typer.Option("--search", "-s", help="Plain words.")] = None,
-    since: Annotated[str | None, typer.Option(help="Asked since: 2d, 2026-11-01.")] = None,
-    until: Annotated[str | None, typer.Option(help="Asked before; as --since.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Answered by it.")] = None,
-    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
-    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
+    only: "Filter",
     output: Annotated[
         ExportFormat, typer.Option("--format", "-f", help="jsonl can be imported again.")
     ] = ExportFormat.JSONL,
@@ -61,17 +58,8 @@ def export(  # noqa: PLR0913 - one parameter an option
     """Write records to stdout, from the oldest on, however many there are."""
     from qacli.cli.history import open_history
     from qacli.cli.render import print_documents
-    from qacli.store.filters import Filter
 
-    terminal, clock = Terminal.of_process(), now()
-    only = Filter(
-        search=search,
-        since=moment(since, clock) if since else None,
-        until=moment(until, clock) if until else None,
-        model=model,
-        status=status,
-        tag=tag,
-    )
+    terminal = Terminal.of_process()
     store = open_history(load_settings(), terminal)
     print_documents(store.documents(only), output.value, terminal)
 

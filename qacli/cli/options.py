@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+NoPager = Annotated[
+    bool, typer.Option("--no-pager", help="Print all of it, however long, and start no pager.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Notes on stderr even where it is no terminal.")

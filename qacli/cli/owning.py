@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from qacli.cli.choosing import NEGATIVE_IDS, Which, number_of
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
@@ -26,14 +27,14 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog=RM)(rm)
     app.command(epilog=PRUNE)(prune)
-    # -draft takes a tag off, and is no option.
-    app.command(epilog=TAG, context_settings={"ignore_unknown_options": True})(tag)
+    # -draft takes a tag off, and is no option either.
+    app.command(epilog=TAG, context_settings=NEGATIVE_IDS)(tag)
 
 
 def rm(
     ids: Annotated[list[int], typer.Argument(metavar="ID...", help="The records' ids.")],
 ) -> None:
-    """Remove records. Their ids are not given again."""
+    """Remove records, every trace of them from a SQLite file. Their ids are not given again."""
     from qacli.cli.history import counted, open_history
 
     terminal = Terminal.of_process()
@@ -45,7 +46,9 @@ def rm(
             removed += 1
         except NotFound:
             missing.append(str(record_id))
-    terminal.note(f"Removed: {counted(removed, 'record')}.")
+    if removed:
+        store.scrub(shrink=False)
+        terminal.note(f"Removed: {counted(removed, 'record')}.")
     if missing:
         raise NotFound(f"There is no record {', '.join(missing)}.", "List what there is: qa list")
 
@@ -59,7 +62,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, and not only say it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old records, and every trace of them from a SQLite file; without --yes say which."""
+    """Remove old records, every trace of them from a SQLite file; without --yes say how many."""
     from qacli.cli.history import counted, open_history
     from qacli.store.filters import Filter
 
@@ -76,7 +79,7 @@ def prune(
 
 
 def tag(
-    which: Annotated[str, typer.Argument(metavar="ID|last", help="The record.")],
+    which: Which,
     changes: Annotated[
         list[str], typer.Argument(metavar="+TAG|-TAG...", help="Tags to add and to take off.")
     ],
@@ -84,7 +87,7 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """Add tags to a record, or take them off."""
-    from qacli.cli.history import open_history
+    from qacli.cli.history import open_history, record_at
 
     terminal = Terminal.of_process()
     for change in changes:
@@ -93,10 +96,9 @@ def tag(
                 f"{change!r} is no change.", "Write +good to add, -draft to take off."
             )
         refuse_unstorable(change, "a tag")
-    if which != "last" and not (which.isascii() and which.isdigit()):
-        raise InvalidRequest(f"{which!r} is not a record's id.", "Give a number, or last.")
+    number = number_of(which)
     store = open_history(load_settings(), terminal)
-    record_id = store.last().id or 0 if which == "last" else int(which)
+    record_id = record_at(store, number).id or 0
     add = [change[1:] for change in changes if change.startswith("+")]
     remove = [change[1:] for change in changes if change.startswith("-")]
     tags = store.tag(record_id, add, remove)

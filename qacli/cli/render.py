@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.cli.listing import Format
 from qacli.cli.terminal import Terminal, safe
@@ -22,13 +24,17 @@ FRAMES_PER_SECOND = 12
 NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
 NOTHING_FITS = "Nothing fits."
 PREVIEW = 200
+MEASURED = 1000
+"""So many rows decide how wide a table's columns are: the rest is printed as it comes."""
+
+FENCE = re.compile(r"^ *(```|~~~)\S*", re.MULTILINE)
 CONTEXT = 20
 """Characters that are shown before what a search has found."""
 
 
 def one_line(text: str, length: int = PREVIEW) -> str:
-    """The start of a text in one line."""
-    start = " ".join(safe(text[: length * 2]).split())
+    """The start of a text in one line, without the fences around code."""
+    start = " ".join(FENCE.sub("", safe(text[: length * 2])).split())
     return start if len(start) <= length else start[: length - 1] + "…"
 
 
@@ -64,7 +70,9 @@ def print_documents(documents: Iterator[dict[str, Any]], form: str, terminal: Te
 
 
 def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
-    return (json.dumps(fields, ensure_ascii=False) for fields in documents)
+    from pydantic_core import to_json
+
+    return (to_json(fields).decode() for fields in documents)
 
 
 def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
@@ -117,7 +125,7 @@ def _print_table(
     from shutil import get_terminal_size
 
     clock = now()
-    rows = [
+    rows = (
         (
             str(record.id),
             ago(record.created_at, clock),
@@ -125,19 +133,42 @@ def _print_table(
             _answer_cell(record, search),
         )
         for record in records
-    ]
-    if not rows:
+    )
+    first = list(islice(rows, MEASURED))
+    if not first:
         terminal.note(NOTHING_FITS if narrowed else NOTHING_YET)
         return
-    rows.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
-    width = get_terminal_size().columns
-    fixed = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
-    left = max(width - sum(fixed) - 6, 20)
-    question = min(max(_cells(row[2]) for row in rows), left * 2 // 5)
-    widths = (*fixed, question, max(left - question, 8))
-    for row in rows:
-        cells = (_fit(text, cells) for text, cells in zip(row, widths, strict=True))
-        terminal.line("  ".join(cells).rstrip())
+    first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
+    columns = get_terminal_size().columns
+    fixed = max(len(row[0]) for row in first), max(len(row[1]) for row in first)
+    left = max(columns - sum(fixed) - 6, 20)
+    # Two fifths for the question, and what no answer needs.
+    spare = left - max(cells_in(row[3]) for row in first)
+    width = min(max(cells_in(row[2]) for row in first), max(left * 2 // 5, spare))
+    show = _with_matches(search, terminal) if search else terminal.line
+    for number, when, question, answer in chain(first, rows):
+        # A later id may be longer.
+        rest = left - width - max(len(number) - fixed[0], 0) - max(len(when) - fixed[1], 0)
+        line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {fit(question, width)}  "
+        show((line + fit(answer, max(rest, 8))).rstrip())
+
+
+def _with_matches(search: str, terminal: Terminal) -> Callable[[str], None]:
+    """Prints lines with what was searched for standing out."""
+    from rich.text import Text
+
+    from qacli.store.filters import terms
+
+    words = "|".join(re.escape(term.text) for term in terms(search))
+    console = _console(terminal.stdout)
+
+    def show(line: str) -> None:
+        text = Text(safe(line))
+        if words:
+            text.highlight_regex(f"(?i:{words})", "bold")
+        console.print(text, soft_wrap=True)
+
+    return show
 
 
 def _answer_cell(record: "QuestionAnswer", search: str | None) -> str:
@@ -151,10 +182,15 @@ def _around(text: str, search: str | None) -> str:
         return text
     from qacli.store.filters import terms
 
+    text = FENCE.sub("", text)
     folded = text.casefold()
     places = [folded.find(term.text.casefold()) for term in terms(search)]
     first = min((place for place in places if place >= 0), default=0)
-    return text if first < CONTEXT * 2 else f"…{text[first - CONTEXT :]}"
+    if first < CONTEXT * 2:
+        return text
+    start = first - CONTEXT
+    # From the next word on, if there is one before the match.
+    return f"…{text[text.find(' ', start, first) + 1 or start :]}"
 
 
 def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
@@ -176,7 +212,7 @@ def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
         return
     from rich.text import Text
 
-    console = _console()
+    console = _console(terminal.stdout)
     console.print(Text(safe(head), style="dim"))
     if record.system:
         console.print(Text(f"System: {safe(record.system)}", style="dim"))
@@ -223,12 +259,16 @@ def show_markdown(texts: Iterable[str]) -> None:
 def _markdown(console: "Console", text: str, *, after_another: bool = False) -> "SegmentLines":
     """Rendered Markdown with one blank line before it where something stands above, none after."""
     from rich.markdown import Markdown
-    from rich.segment import SegmentLines
+    from rich.segment import Segment, SegmentLines
+
+    def is_empty(line: list[Segment]) -> bool:
+        # The rim of a code block is not: it has the block's colour.
+        return not any(part.text.strip() or (part.style and part.style.bgcolor) for part in line)
 
     lines = console.render_lines(Markdown(text), pad=False)
-    while lines and not "".join(part.text for part in lines[0]).strip():
+    while lines and is_empty(lines[0]):
         del lines[0]
-    while lines and not "".join(part.text for part in lines[-1]).strip():
+    while lines and is_empty(lines[-1]):
         del lines[-1]
     return SegmentLines([[], *lines] if after_another else lines, new_lines=True)
 
@@ -245,7 +285,7 @@ def live_lines() -> Iterator[Callable[[list[str]], None]]:
 
         def show(lines: list[str]) -> None:
             width = console.width - 1
-            texts = (_fit(safe(line), width) for line in lines)
+            texts = (fit(safe(line), width) for line in lines)
             live.update(Text("\n".join(texts)), refresh=True)
 
         yield show
@@ -267,23 +307,27 @@ def _complete_blocks(text: str) -> int:
     return sum(len(line) for line in text.splitlines(keepends=True)[: tops[-1]])
 
 
-def _console() -> "Console":
+def _console(file: TextIO | None = None) -> "Console":
     from rich.console import Console
+    from rich.theme import Theme
 
-    return Console(highlight=False)
+    # Rich puts black behind it, which is a stain on any other background.
+    return Console(highlight=False, file=file, theme=Theme({"markdown.code": "bold cyan"}))
 
 
-def _cells(text: str) -> int:
+def cells_in(text: str) -> int:
+    """How wide a text is on the screen."""
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
-def _fit(text: str, width: int) -> str:
+def fit(text: str, width: int) -> str:
+    """The text exactly so wide: cut off, or with spaces after it."""
     from rich.cells import set_cell_size
 
     return (
         set_cell_size(text, width)
-        if _cells(text) <= width
+        if cells_in(text) <= width
         else set_cell_size(text, width - 1) + "…"
     )

@@ -1,11 +1,11 @@
 """`qa show`: one record."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from qacli.cli.options import AsJson
+from qacli.cli.choosing import NEGATIVE_IDS, Which, number_of
+from qacli.cli.options import AsJson, NoPager
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
 from qacli.errors import InvalidRequest
@@ -16,15 +16,11 @@ EPILOG = "\b\nExamples:\n  qa show last\n  qa show 12 --json\n  qa show last --f
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    # -2 is a record, and no option.
-    app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})(show)
+    app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(show)
 
 
 def show(
-    which: Annotated[
-        str,
-        typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it."),
-    ],
+    which: Which,
     *,
     thread: Annotated[
         bool, typer.Option("--thread", help="All that it follows up, too, the oldest first.")
@@ -32,23 +28,21 @@ def show(
     field: Annotated[
         str | None, typer.Option(help="Print this field alone.", metavar="FIELD")
     ] = None,
+    no_pager: NoPager = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one question and its answer."""
-    from qacli.cli.history import open_history
+    from qacli.cli.history import open_history, record_at
 
     terminal = Terminal.of_process()
-    if which != "last" and not re.fullmatch(r"-?[0-9]{1,4000}", which):
-        raise InvalidRequest(
-            f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
-        )
+    number = number_of(which)
     if field is not None and field not in FIELDS:
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(FIELDS)}."
         )
-    store = open_history(load_settings(), terminal)
-    number = -1 if which == "last" else int(which)
-    record = store.get(number) if number >= 0 else store.last(-number)
+    settings = load_settings()
+    store = open_history(settings, terminal)
+    record = record_at(store, number)
     fields = record.document()
     if field is not None:
         value = fields[field]
@@ -56,20 +50,16 @@ def show(
             terminal.json(value)
         else:
             terminal.line(value)
-    elif thread:
-        from qacli.cli.render import show_record
-
-        records = store.thread(record.id or 0)
-        if as_json:
-            terminal.json([each.document() for each in records])
-            return
-        for number, each in enumerate(records):
-            if number:
-                terminal.line("")
-            show_record(each, terminal)
     elif as_json:
-        terminal.json(fields)
+        terminal.json(
+            [each.document() for each in store.thread(record.id or 0)] if thread else fields
+        )
     else:
+        from qacli.cli.pager import paged
         from qacli.cli.render import show_record
 
-        show_record(record, terminal)
+        with paged(terminal, settings, wanted=not no_pager) as screen:
+            for place, each in enumerate(store.thread(record.id or 0) if thread else [record]):
+                if place:
+                    screen.line("")
+                show_record(each, screen)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.choosing import choosing
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
-from qacli.exchange import now
-from qacli.times import moment
 
 if TYPE_CHECKING:
+    from qacli.store.filters import Filter
     from qacli.store.stats import Row
 
 EPILOG = (
@@ -20,35 +20,34 @@ EPILOG = (
     "  qa stats --by model --since 30d\n"
     "  qa stats --by tag --json"
 )
-BAR = 30
+BLOCK = "█"
+SHORTEST = 10
+"""So wide a name is at least, whatever the screen is."""
+
+BAR, LEAST = 30, 5
+"""How long a bar is, and the room below which there is none."""
 BY = ("day", "model", "tag", "batch")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog=EPILOG)(stats)
+    app.command(epilog=EPILOG)(choosing(stats))
 
 
 def stats(
     *,
     by: Annotated[str, typer.Option(help="day, model, tag or batch.")] = "day",
-    since: Annotated[str | None, typer.Option(help="Asked since: 2d, 2026-11-01.")] = None,
-    until: Annotated[str | None, typer.Option(help="Asked before; as --since.")] = None,
+    only: "Filter",
     as_json: AsJson = False,
 ) -> None:
     """Count questions, tokens, cost and latency, by day, model, tag or batch."""
     from qacli.cli.history import open_history
-    from qacli.store.filters import Filter
     from qacli.store.stats import By
     from qacli.store.stats import stats as numbers
 
     if by not in BY:
         raise typer.BadParameter(f"{by!r} is not one of {', '.join(BY)}.", param_hint="--by")
-    terminal, clock = Terminal.of_process(), now()
-    only = Filter(
-        since=moment(since, clock) if since else None,
-        until=moment(until, clock) if until else None,
-    )
+    terminal = Terminal.of_process()
     rows = numbers(open_history(load_settings(), terminal), By(by), only)
     if as_json:
         terminal.json([asdict(row) for row in rows])
@@ -59,18 +58,30 @@ def stats(
 
 
 def _print(rows: "list[Row]", by: str, terminal: Terminal) -> None:
-    most = max(row.records for row in rows)
-    width = max(len(by), *(len(row.name) for row in rows))
-    head = (
-        f"{by:<{width}}  {'asked':>7}  {'answered':>8}  {'tokens':>15}  {'USD':>9}  {'mean s':>6}"
-    )
-    terminal.line(head)
+    from qacli.cli.render import cells_in, fit
+
+    table = [(by, "asked", "answered", "tokens", "USD", "mean s")]
     for row in rows:
         tokens = f"{row.prompt_tokens:,}+{row.completion_tokens:,}"
         cost = "unpriced" if row.cost_usd is None else f"{row.cost_usd:.4f}"
         mean = "" if row.latency_ms is None else f"{row.latency_ms / 1000:.1f}"
-        bar = "█" * max(round(row.records / most * BAR), 1)
-        terminal.line(
-            f"{row.name:<{width}}  {row.records:>7,}  {row.answered:>8,}  {tokens:>15}  "
-            f"{cost:>9}  {mean:>6}  {bar}"
-        )
+        table.append((row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean))
+    widths = [max(cells_in(line[column]) for line in table) for column in range(len(table[0]))]
+    columns = _columns(terminal)
+    # A batch's name, or a tag, can be wider than the screen.
+    most_of_it = columns - sum(widths[1:]) - 2 * len(widths) - LEAST
+    widths[0] = min(widths[0], max(most_of_it, SHORTEST))
+    room = columns - sum(widths) - 2 * len(widths)
+    most = max(row.records for row in rows)
+    bars = [""] + [BLOCK * max(round(row.records / most * min(BAR, room)), 1) for row in rows]
+    for line, bar in zip(table, bars, strict=True):
+        cells = [fit(line[0], widths[0])]
+        cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)]
+        terminal.line("  ".join([*cells, bar] if room >= LEAST else cells).rstrip())
+
+
+def _columns(terminal: Terminal) -> int:
+    """How wide the screen is; a pipe is as wide as need be."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if terminal.interactive else 1000

@@ -91,7 +91,7 @@ def on_terminal(
         modes = termios.tcgetattr(slave)
         modes[1] &= ~termios.ONLCR  # line ends as they were written
         termios.tcsetattr(slave, termios.TCSANOW, modes)
-    environ = qa.environ(TERM="xterm-256color", **env)
+    environ = qa.environ(**{"TERM": "xterm-256color", **env})
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
         environ.pop(name, None)
     process = subprocess.Popen(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-COMMANDS = ["ask", "show", "list", "migrate", "serve"]
+COMMANDS = ["ask", "chat", "show", "list", "migrate", "serve"]
 
 
 def test_help_lists_the_commands_and_the_exit_codes(qa: Program) -> None:

@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import pytest
 from conftest import Program
 from fake_provider import FakeProvider
 
@@ -19,6 +21,9 @@ def test_a_record_is_tagged_followed_up_searched_and_removed(qa: Program) -> Non
     gone = qa("rm", "1", "9")
     assert (gone.code, "no record 9" in gone.err) == (4, True)
     assert qa("show", "1").code == 4
+    assert qa("tag", "-1", "+newest", "--json").out == '{"id": 2, "tags": ["newest"]}\n'
+    assert qa("tag", "-2", "+none").code == 4
+    assert qa("tag", "one", "+none").code == 2
     assert qa("show", "-1", "--field", "question").out == "two\n"
 
 
@@ -40,6 +45,39 @@ def test_what_is_pruned_is_said_before_it_is_done(qa: Program) -> None:
     assert json.loads(qa("list", "--json").out)
     assert "Removed: 1 record" in qa("prune", "--older-than", "0m", "--yes").out
     assert json.loads(qa("list", "--json").out) == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_nothing_of_what_is_removed_is_left_in_the_file(qa: Program, home: Path) -> None:
+    for question in ("a secretword", "stays", "another secretword"):
+        qa("ask", question)
+    assert qa("rm", "1").code == 0
+    assert qa("prune", "--older-than", "0m", "--yes").code == 0
+    files = [path for path in (home / "data").rglob("*") if path.is_file()]
+    assert "history.db" in {path.name for path in files}
+    for path in files:
+        assert b"secretword" not in path.read_bytes(), path.name
+
+
+def test_an_export_has_what_the_filters_of_the_list_choose(qa: Program) -> None:
+    qa("ask", "one", "--system", "Be brief.")
+    qa("ask", "-c", "two")
+    qa("ask", "three", "--tag", "t")
+    for filters, found in (
+        (["--system", "brief"], ["one"]),
+        (["--follows", "1"], ["two"]),
+        (["--tag", "t", "--status", "answered", "--since", "1h"], ["three"]),
+        (["--search", "one", "--until", "0m"], ["one"]),
+    ):
+        lines = qa("export", *filters).out.splitlines()
+        assert [json.loads(line)["question"] for line in lines] == found
+        assert [
+            each["question"] for each in json.loads(qa("list", *filters, "--json").out)
+        ] == found
+        (row,) = json.loads(qa("stats", *filters, "--by", "model", "--json").out)
+        assert row["records"] == 1
+    (row,) = json.loads(qa("stats", "--by", "tag", "--tag", "t", "--json").out)
+    assert (row["name"], row["records"]) == ("t", 1)
 
 
 def test_an_export_is_imported_once(qa: Program) -> None:

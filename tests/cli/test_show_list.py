@@ -159,6 +159,31 @@ def test_a_table_fits_the_terminal_whatever_it_shows(
 
 
 @on_sqlite
+def test_what_was_searched_for_stands_out_where_it_is(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+) -> None:
+    keep("Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200)
+    seen = terminal(qa, "list", "--search", "NEEDLES?")
+    assert (seen.code, seen.err) == (0, "")
+    assert "…hay hay hay hay \x1b[1mneedles\x1b[0m = 1 hay" in seen.out
+    assert "```" not in seen.out
+    assert "\t" in qa("list", "--search", "needles").out
+
+
+@on_sqlite
+@pytest.mark.parametrize("columns", [40, 60, 120])
+def test_numbers_fit_the_terminal(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], columns: int
+) -> None:
+    keep("one", "two")
+    lines = terminal(qa, "stats", columns=columns).out.splitlines()
+    assert len(lines) == 2
+    assert max(cell_len(line) for line in lines) <= max(columns, 55)
+    # The bar is what there may be no room for.
+    assert ("█" in lines[1]) == (columns >= 60)
+
+
+@on_sqlite
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,0 +1,159 @@
+"""`qa chat`: questions one after the other, each a record that follows up the one before."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Thread
+from typing import Annotated, TextIO
+
+import typer
+
+from qacli.cli.chatting import COMMANDS, Chat, Question, Shape
+from qacli.cli.terminal import Terminal, ended_by_signals
+from qacli.config import Settings, load_settings
+from qacli.errors import InvalidRequest, KeyRejected, QaError
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa chat\n"
+    "  qa chat -c\n"
+    '  qa chat --model gpt-5-mini --system "Be brief."\n'
+    "  qa chat < questions.txt\n"
+)
+
+HISTORY = "chat_history"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(chat)
+
+
+def chat(  # noqa: PLR0913 - one parameter an option
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on from the last record.")
+    ] = False,
+    follow: Annotated[
+        int | None, typer.Option("--follow", metavar="ID", help="Go on from this record.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for every record.")] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 to 2; lower is more predictable.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    no_save: Annotated[
+        bool, typer.Option("--no-save", help="Keep no records, and no line that is typed.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="The text as it is, also on a terminal.")
+    ] = False,
+) -> int:
+    """Ask one question after the other, each following up the one before.
+
+    Where standard input is no terminal, each of its lines is a question or a command, answers go
+    to stdout alone, and the first error ends it.
+    """
+    terminal = Terminal.of_process()
+    settings = load_settings()
+    shape = Shape(
+        settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
+    )
+    with ended_by_signals(), Chat(settings, terminal, shape, save=not no_save, raw=raw) as chat:
+        chat.use_model(model)
+        # What no question can have is said before anybody types one.
+        chat.compose(Question("?"))
+        earlier = _last_answered(settings, terminal) if go_on else follow
+        if earlier is not None:
+            chat.go_on_from(earlier)
+        stdin = terminal.stdin
+        if stdin and stdin.isatty() and (terminal.interactive or terminal.stderr.isatty()):
+            _talk(chat, stdin)
+        else:
+            _read_script(chat)
+    return terminal.finish(0)
+
+
+def _last_answered(settings: Settings, terminal: Terminal) -> int | None:
+    """The last record; where it has no answer, what it followed up: there the thread is."""
+    from qacli.cli.history import open_history
+
+    store = open_history(settings, terminal)
+    record = store.last()
+    while record.answer is None and record.follows_id is not None:
+        record = store.get(record.follows_id)
+    return record.id
+
+
+def _talk(chat: "Chat", stdin: TextIO) -> None:
+    """Until the person leaves.
+
+    Raises:
+        KeyRejected: The key is read once, so that nothing asked here could be answered any more.
+    """
+    from qacli.cli.prompt import Prompt
+    from qacli.cli.stopkey import StopKey, keys_unseen
+
+    terminal = chat.terminal
+    history = chat.settings.data_path / HISTORY if chat.save else None
+    prompt = Prompt(terminal, COMMANDS, takes_path="/file", history=history)
+    terminal.note(f"Asking {chat.model}. /help tells the commands, Ctrl-D leaves.")
+    Thread(target=_load_ahead).start()
+    with StopKey() as stop_key:
+        while not (chat.left or terminal.closed):
+            try:
+                text = prompt.read()
+            except KeyboardInterrupt:
+                if prompt.is_empty:
+                    terminal.note("To leave, press Ctrl-D or say /exit.")
+                continue
+            except EOFError:
+                return
+            stop_key.forget()
+            try:
+                with keys_unseen(stdin):
+                    chat.take(text, stop_key.allowed())
+            except KeyboardInterrupt:
+                pass  # what there is to say of it has been said
+            except KeyRejected:
+                raise
+            except QaError as error:
+                terminal.error(error)
+            if text.strip():
+                terminal.note("")
+
+
+def _load_ahead() -> None:
+    """Load what an answer needs while the person types the first question."""
+    with suppress(Exception):  # whoever needs it is told
+        import qacli.provider
+        import qacli.store  # noqa: F401
+
+
+def _read_script(chat: "Chat") -> None:
+    """Each line of standard input; what goes wrong ends it: what follows may build on it."""
+    for text in _lines(chat.terminal):
+        chat.take(text)
+        if chat.left or chat.terminal.closed:
+            return
+
+
+def _lines(terminal: Terminal) -> Iterator[str]:
+    """The lines of standard input as they come.
+
+    Raises:
+        InvalidRequest: One is not UTF-8 text.
+    """
+    for number, line in enumerate(terminal.stdin.buffer if terminal.stdin else (), start=1):
+        try:
+            yield line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(
+                f"Line {number} of the input is not UTF-8 text: byte {error.start + 1} is "
+                f"{line[error.start]:#x}.",
+                "Convert it to UTF-8 first.",
+            ) from None

@@ -1,0 +1,154 @@
+"""A process beside this one that loads the database layer while this one asks.
+
+Either takes about a third of a second, and most machines have two processors: so the history is
+ready by the time that the answer is there. The writer outlives a kill of its parent, and then
+delivers at once what the outbox has of the question.
+"""
+
+import os
+import pickle
+import socket
+import sys
+import threading
+from contextlib import suppress
+from time import sleep
+from typing import Any
+
+from qacli.cli.history import open_history
+from qacli.cli.terminal import Terminal
+from qacli.config import Settings
+from qacli.errors import DatabaseError
+from qacli.exchange import Ask, Outcome
+
+DELIVERIES = (0.05, 0.5)
+"""Seconds before each look for what a parent that is gone has left: its end takes a moment."""
+
+HIGHEST_FILE = 4096
+
+
+class Writer:
+    """Keeps one outcome in the history, in a process of its own where there can be one.
+
+    Args:
+        settings: Where the history is.
+        terminal: Told what was delivered from the outbox on the way.
+    """
+
+    def __init__(self, settings: Settings, terminal: Terminal) -> None:
+        self._settings = settings
+        self._terminal = terminal
+        self._process: socket.socket | None = None
+        # A fork takes one thread along; other systems' libraries do not all survive one.
+        if sys.platform == "linux" and threading.active_count() == 1:
+            self._process = _forked(settings)
+
+    def keep(self, ask: Ask, outcome: Outcome) -> int:
+        """Keep a question and what is known of its outcome; returns the record's id.
+
+        Raises:
+            DatabaseError: The database did not take it.
+        """
+        process, self._process = self._process, None
+        if process is not None:
+            with process, suppress(OSError, EOFError, pickle.PickleError):
+                _send(process, (ask, outcome))
+                kept, notes = _receive(process)
+                for note in notes.splitlines():
+                    self._terminal.note(note)
+                if isinstance(kept, DatabaseError):
+                    raise kept
+                return int(kept)
+        # There is none, or it has come to grief: the same again changes nothing.
+        return open_history(self._settings, self._terminal).keep(ask, outcome)
+
+    def id_of(self, uid: str) -> int | None:
+        """The id of the record of a question, where it has one.
+
+        Raises:
+            DatabaseError: The database is away.
+        """
+        return open_history(self._settings, self._terminal).id_of(uid)
+
+    def close(self) -> None:
+        """Let the process go where there was nothing to keep."""
+        if self._process is not None:
+            self._process.close()
+
+
+def _forked(settings: Settings) -> socket.socket | None:
+    """The near end of a new process, or None where the system has no room for one."""
+    near, far = socket.socketpair()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    try:
+        process = os.fork()
+    except OSError:
+        near.close()
+        far.close()
+        return None
+    if process:
+        far.close()
+        return near
+    try:
+        near.close()
+        _detach(far.fileno())
+        _write(far, settings)
+    finally:
+        # Past everything that the parent has registered and not yet written.
+        os._exit(0)
+
+
+def _detach(kept: int) -> None:
+    """Out of reach of the terminal's signals, and of pipes whose readers wait for their end."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(null, stream)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, HIGHEST_FILE)
+
+
+def _write(parent: socket.socket, settings: Settings) -> None:
+    """Open the history, keep what the parent sends, and answer with the id or what went wrong."""
+    from io import StringIO
+
+    notes = StringIO()
+    terminal = Terminal(None, notes, notes, verbose=True)
+    failure: DatabaseError | None = None
+    try:
+        store = open_history(settings, terminal)
+    except DatabaseError as error:
+        failure = error
+    try:
+        ask, outcome = _receive(parent)
+    except (OSError, EOFError, pickle.UnpicklingError):
+        _deliver_what_is_left(settings, terminal)
+        return
+    try:
+        kept: int | DatabaseError = failure or store.keep(ask, outcome)
+    except DatabaseError as error:
+        kept = error
+    _send(parent, (kept, notes.getvalue()))
+
+
+def _deliver_what_is_left(settings: Settings, terminal: Terminal) -> None:
+    for pause in DELIVERIES:
+        sleep(pause)
+        with suppress(DatabaseError):
+            open_history(settings, terminal)
+
+
+def _send(to: socket.socket, message: object) -> None:
+    to.sendall(pickle.dumps(message))
+    to.shutdown(socket.SHUT_WR)
+
+
+def _receive(source: socket.socket) -> Any:  # noqa: ANN401 - whatever the other end has sent
+    """The one message that comes.
+
+    Raises:
+        EOFError: The other end was closed before it had sent all of it.
+        UnpicklingError: The same, and part of it has arrived.
+    """
+    with source.makefile("rb") as stream:
+        return pickle.loads(stream.read())  # noqa: S301 - from our own process

@@ -1,0 +1,462 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import FakeProvider, Reply
+
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+
+Records = Callable[[], list[dict[str, Any]]]
+
+# What differs between the databases is tested on both elsewhere; here the faces are.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+ENTER, ESCAPE, TAB, UP, CTRL_C, CTRL_D = "\r", "\x1b", "\t", "\x1b[A", "\x03", "\x04"
+PROMPT = "\n>"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
+ON_ITS_TERMINAL = (
+    "import fcntl, os, sys, termios\n"
+    "os.setsid()\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
+
+
+class Person:
+    """Somebody at a terminal, in `qa chat`."""
+
+    def __init__(
+        self,
+        wait_for: Callable[..., Any],
+        qa: Program,
+        *arguments: str,
+        out: int | None,
+        **env: str,
+    ) -> None:
+        self._wait_for = wait_for
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        environ = qa.environ(TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1", **env)
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
+            environ.pop(name, None)
+        self.process = subprocess.Popen(
+            # Ctrl-C is a signal only on the terminal that controls the process.
+            [sys.executable, "-S", "-c", ON_ITS_TERMINAL, *qa.command, "chat", *arguments],
+            stdin=slave,
+            stdout=slave if out is None else out,
+            stderr=slave,
+            env=environ,
+        )
+        self.modes = termios.tcgetattr(slave)
+        self._slave = slave
+        self._output = bytearray()
+        self._read = 0
+        self._reader = threading.Thread(target=self._drain)
+        self._reader.start()
+
+    def _drain(self) -> None:
+        while data := os.read(self._master, 65536):
+            self._output += data
+            if data.endswith(b"\0"):
+                return
+
+    @property
+    def output(self) -> str:
+        return self._output.decode(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """All that was shown, without what moves the cursor and colours."""
+        return ESCAPES.sub("", self.output)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal itself shows what is typed."""
+        return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
+
+    def see(self, text: str) -> str:
+        """Wait until it is shown, after what was seen last; returns what came before it."""
+        try:
+            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 20) - 1
+        except AssertionError:
+            pytest.fail(
+                f"{text!r} does not stand behind {self.text[: self._read]!r}, but {self.output!r}"
+            )
+        before = self.text[self._read : found]
+        self._read = found + len(text)
+        return before
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def say(self, text: str) -> None:
+        """At the next prompt."""
+        self.see(PROMPT)
+        self.type(text + ENTER)
+
+    def leave(self, keys: str = CTRL_D) -> int:
+        """At the next prompt; returns the exit code."""
+        self.see(PROMPT)
+        self.type(keys)
+        return self.end()
+
+    def end(self) -> int:
+        """The exit code, once it has ended by itself."""
+        code = self.process.wait(20)
+        assert termios.tcgetattr(self._slave)[:4] == self.modes[:4]
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.write(self._slave, b"\0")
+        self._reader.join(10)
+        os.close(self._slave)
+        os.close(self._master)
+
+
+@pytest.fixture
+def chat(qa: Program, wait_for: Callable[..., Any]) -> Iterator[Callable[..., Person]]:
+    """Starts `qa chat` with a person in front of it."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, out: int | None = None, **env: str) -> Person:
+            person = Person(wait_for, qa, *arguments, out=out, **env)
+            stack.callback(person.close)
+            return person
+
+        yield start
+
+
+def messages(provider: FakeProvider, number: int = -1) -> list[Any]:
+    return [message["content"] for message in provider.requests[number].body["messages"]]
+
+
+def test_each_turn_is_a_record_that_follows_the_one_before(
+    chat: Callable[..., Person], provider: FakeProvider, records: Records, home: Path
+) -> None:
+    provider.script(Reply(text="It is **cold**."))
+    person = chat("--tag", "t", "--system", "Brief.", "--temperature", "0.5", "--max-tokens", "9")
+    person.see("Asking test-model.")
+    person.say("In summer?")
+    person.see("It is cold.")
+    person.say("And in winter?")
+    person.see("Answer to: And in winter?")
+    assert person.leave("/exit\r") == 0
+    assert "\x1b[1mcold\x1b[0m" in person.output
+    assert messages(provider, 0) == ["Brief.", "In summer?"]
+    assert messages(provider, 1) == ["Brief.", "In summer?", "It is **cold**.", "And in winter?"]
+    first, second = records()
+    assert (first["follows_id"], second["follows_id"]) == (None, 1)
+    for record in (first, second):
+        assert record["status"] == "answered"
+        assert record["system"] == "Brief."
+        assert record["tags"] == ["t"]
+        assert record["params"] == {"model": "test-model", "temperature": 0.5, "max_tokens": 9}
+    assert not list((home / "data").glob("*.outbox/*"))
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(
+    chat: Callable[..., Person], provider: FakeProvider, records: Records
+) -> None:
+    person = chat()
+    person.say("Who am I? [[stall=3]]")
+    person.see("Answer to: Who")
+    assert not person.echoes
+    person.type(CTRL_C + CTRL_C)
+    person.see("Interrupted, kept as record 1.")
+    person.see(PROMPT)
+    person.type("half a question" + CTRL_C)
+    person.see(PROMPT)
+    person.type(CTRL_C)
+    person.see("To leave, press Ctrl-D or say /exit.")
+    person.say("Go on")
+    person.see("Answer to: Go on")
+    assert person.leave() == 0
+    assert messages(provider) == ["Who am I? [[stall=3]]", "Answer to: Who", "Go on"]
+    first, second = records()
+    assert (first["status"], first["answer"]) == ("interrupted", "Answer to: Who")
+    assert (second["status"], second["follows_id"]) == ("answered", 1)
+
+
+def test_a_question_without_any_answer_is_no_part_of_the_thread(
+    chat: Callable[..., Person],
+    provider: FakeProvider,
+    records: Records,
+    wait_for: Callable[..., Any],
+) -> None:
+    person = chat("--raw")
+    person.say("One")
+    person.see("Answer to: One")
+    person.say("Two [[hang]]")
+    wait_for(lambda: len(provider.requests) == 2)
+    person.type(CTRL_C)
+    person.say("Three")
+    person.see("Answer to: Three")
+    assert person.leave() == 0
+    assert messages(provider) == ["One", "Answer to: One", "Three"]
+    assert [record["follows_id"] for record in records()] == [None, 1, 1]
+    assert [record["status"] for record in records()] == ["answered", "interrupted", "answered"]
+
+
+def test_an_error_of_the_provider_is_shown_and_the_loop_goes_on(
+    chat: Callable[..., Person], provider: FakeProvider, records: Records
+) -> None:
+    person = chat()
+    person.say("One")
+    person.say("Two [[status=503 times=1]]")
+    person.see("Failed, kept as record 2.")
+    person.see("qa: The provider answered 503")
+    for _ in range(3):
+        person.say("/retry")
+        person.see("Answer to: Two")
+    # A retry that nothing comes of takes nothing away.
+    provider.script(Reply(status=400))
+    person.say("/retry")
+    person.see("qa: The provider answered 400")
+    person.say("Three")
+    person.see("Answer to: Three")
+    assert person.leave() == 0
+    assert [record["follows_id"] for record in records()] == [None, *[1] * 5, 5]
+    assert messages(provider)[::2] == ["One", "Two [[status=503 times=1]]", "Three"]
+
+
+def test_a_rejected_key_ends_it(chat: Callable[..., Person], records: Records) -> None:
+    person = chat()
+    person.say("One [[status=401]]")
+    person.see("qa: The provider answered 401")
+    assert person.end() == 3
+    assert records()[0]["status"] == "failed"
+
+
+def test_a_terminate_signal_ends_it_and_keeps_what_had_arrived(
+    chat: Callable[..., Person], records: Records
+) -> None:
+    person = chat()
+    person.say("Who? [[stall=2]]")
+    person.see("Answer to:")
+    person.process.send_signal(signal.SIGTERM)
+    assert person.end() == 143
+    assert records()[0]["answer"] == "Answer to:"
+    person = chat()
+    person.see(PROMPT)
+    person.process.send_signal(signal.SIGTERM)
+    assert person.end() == 143
+
+
+def test_the_line_has_completion_several_lines_pasting_and_a_private_history(
+    chat: Callable[..., Person], provider: FakeProvider, home: Path
+) -> None:
+    person = chat()
+    person.see(PROMPT)
+    person.type("/mo" + TAB + "m-9" + ENTER)
+    person.see("Asking m-9.")
+    person.say("first" + ESCAPE + ENTER + "second")
+    person.see("Answer to: first")
+    person.say("\x1b[200~pasted\r\nlines\x1b[201~ end")
+    person.see("Answer to: pasted")
+    assert person.leave() == 0
+    assert provider.requests[0].body["model"] == "m-9"
+    assert [request.question for request in provider.requests] == [
+        "first\nsecond",
+        "pasted\nlines end",
+    ]
+    kept = home / "data" / "chat_history"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    person = chat("--no-save")
+    person.say("not kept")
+    person.see("Answer to: not kept")
+    assert person.leave() == 0
+    person = chat()
+    person.see(PROMPT)
+    person.type(UP + ENTER)
+    person.see("Answer to: pasted")
+    assert person.leave() == 0
+    assert "not kept" not in kept.read_text()
+
+
+def test_the_prompt_is_not_in_an_output_that_is_no_terminal(
+    chat: Callable[..., Person], home: Path
+) -> None:
+    with (home / "out").open("wb") as out:
+        person = chat(out=out.fileno())
+        person.say("Who?")
+        person.see("\n" + PROMPT)
+        person.type(CTRL_D)
+        assert person.end() == 0
+    assert (home / "out").read_text() == "Answer to: Who?\n"
+
+
+def test_a_script_is_a_line_a_question_and_answers_on_stdout(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    done = qa("chat", input="One\n\n  \nTwo\r\nThree")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "Answer to: One\nAnswer to: Two\nAnswer to: Three\n"
+    assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
+    assert [record["follows_id"] for record in records()] == [None, 1, 2]
+
+
+def test_a_script_ends_at_its_first_error(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    done = qa("chat", input="One\nTwo [[cut=2]]\nThree\n")
+    assert (done.code, done.out) == (6, "Answer to: One\nAnswer to:\n")
+    assert done.err.startswith("qa: ")
+    assert done.err.count("\n") == 1
+    assert len(provider.requests) == len(records()) == 2
+    done = qa("chat", input=b"One\ncaf\xe9\nThree")
+    assert (done.code, done.out) == (2, "Answer to: One\n")
+    assert "Line 2 of the input is not UTF-8 text: byte 4 is 0xe9." in done.err
+    done = qa("chat", input="/shwo\n")
+    assert (done.code, done.out) == (2, "")
+    assert "There is no command /shwo. Did you mean /show?" in done.err
+
+
+def test_commands_shape_what_is_asked(
+    qa: Program, provider: FakeProvider, records: Records, home: Path
+) -> None:
+    (home / "a b.txt").write_text("text")
+    script = (
+        "/model m-2\n/system Be brief.\nOne\n/show\n"
+        '/file "a b.txt"\nTwo\n/system ""\nThree\n'
+        "/new\n/model\n//etc is what?\n/show\n/help\n/exit\nnever asked\n"
+    )
+    done = qa("chat", input=script)
+    assert done.code == 0
+    assert done.out.count("Answer to: ") == 4
+    assert done.out.endswith("Answer to: Three\nAnswer to: /etc is what?\n")
+    for said in (
+        "Asking m-2.\nSystem prompt: Be brief.\nRecord 1: answered. ",
+        "Before the next question: a b.txt (4 bytes).",
+        "There is no system prompt.\nA new thread begins.\nAsking m-2.\nRecord 4: answered. ",
+        "/retry: ask",
+    ):
+        assert said in done.err
+    assert {request.body["model"] for request in provider.requests} == {"m-2"}
+    file = '<file name="a b.txt">\ntext\n</file>\n\nTwo'
+    assert messages(provider, 1) == ["Be brief.", "One", "Answer to: One", file]
+    assert messages(provider, 2)[2::2] == [file, "Three"]
+    assert messages(provider, 3) == ["/etc is what?"]
+    kept = records()
+    assert [record["follows_id"] for record in kept] == [None, 1, 2, None]
+    assert [record["system"] for record in kept] == ["Be brief.", "Be brief.", None, None]
+    assert [file["name"] for file in kept[1]["attachments"]] == ["a b.txt"]
+
+
+def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
+    chat: Callable[..., Person], provider: FakeProvider
+) -> None:
+    person = chat()
+    for command, said in [
+        ("/retry", "Nothing has been asked yet."),
+        ("/show", "Nothing has been asked yet."),
+        ("/file", "No file is waiting."),
+        ("/file none.txt", "none.txt cannot be read"),
+        ("/file -", "Standard input is where you type."),
+        ("/model local:/none.gguf", "/none.gguf"),
+        ("/usr/bin/qa is what?", "// begins a question with a slash"),
+        ("   ", ""),
+    ]:
+        person.say(command)
+        person.see(said)
+    person.say("/model")
+    person.see("Asking test-model.")
+    assert person.leave() == 0
+    assert provider.requests == []
+
+
+def test_it_goes_on_from_a_record(
+    qa: Program, provider: FakeProvider, records: Records, database_url: str
+) -> None:
+    store = Store.open(database_url)
+    for text in ("One", "Other"):
+        outcome = Outcome(status=Status.ANSWERED, answer=f"Answer to: {text}")
+        store.keep(Ask(question=text), outcome)
+    store.close()
+    assert qa("chat", "--follow", "1", input="Two\n/retry").code == 0
+    assert qa("chat", "-c", input="Three [[status=500]]\n").code == 6
+    assert qa("chat", "-c", input="Three\n").code == 0
+    assert [record["follows_id"] for record in records()] == [None, None, 1, 1, 4, 4]
+    assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-c"], 4, "There is no record yet."),
+        (["--follow", "9"], 4, "There is no record 9."),
+        (["--temperature", "3"], 2, "The temperature 3.0 is out of range."),
+        (["--model", "local:/none.gguf"], 2, "/none.gguf"),
+        (["What?"], 2, "What?"),
+    ],
+)
+def test_what_cannot_begin_is_said_before_anything_is_asked(
+    qa: Program, provider: FakeProvider, arguments: list[str], code: int, said: str
+) -> None:
+    done = qa("chat", *arguments, input="One")
+    assert (done.code, done.out) == (code, "")
+    assert said in done.err
+    assert provider.requests == []
+
+
+def test_a_long_thread_loses_its_oldest_turns_and_says_so(
+    qa: Program, provider: FakeProvider, records: Records
+) -> None:
+    texts = [f"{number} {'word ' * 20}" for number in range(4)]
+    done = qa("chat", input="\n".join(texts), QA_CONTEXT_TOKENS="100")
+    assert done.code == 0
+    assert done.err.count("had no room; QA_CONTEXT_TOKENS allows more.") == 2
+    assert "The 2 oldest turns of the thread had no room" in done.err
+    assert messages(provider)[::2] == [texts[2], texts[3]]
+    assert [record["follows_id"] for record in records()] == [None, 1, 2, 3]
+
+
+def test_without_saving_the_thread_is_kept_in_memory_alone(
+    qa: Program, provider: FakeProvider, home: Path
+) -> None:
+    done = qa("chat", "--no-save", input="One\nTwo\n/show\n")
+    assert done.code == 0
+    assert messages(provider) == ["One", "Answer to: One", "Two"]
+    assert "is kept nowhere (--no-save)" in done.err
+    assert not (home / "data").exists()
+
+
+def test_a_database_that_is_away_costs_nothing(
+    qa: Program, provider: FakeProvider, records: Records, home: Path
+) -> None:
+    (home / "data").mkdir()
+    (home / "data" / "history.db").write_text("This is no database. " * 100)
+    done = qa("chat", input="One\nTwo\n/show\nThree\n")
+    assert done.code == 0
+    assert done.out == "Answer to: One\nAnswer to: Two\nAnswer to: Three\n"
+    assert done.err.count("safe in the outbox") == 3
+    assert "The last question waits in the outbox." in done.err
+    assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
+    (home / "data" / "history.db").unlink()
+    assert json.loads(qa("list", "--json").out)
+    kept = records()
+    assert [record["question"] for record in kept] == ["One", "Two", "Three"]
+    assert [record["follows_id"] for record in kept] == [None, 1, 2]

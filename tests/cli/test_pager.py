@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.config import Settings
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+MARK = "sed s/^/through:/"
+RECORDS = 30
+
+
+@pytest.fixture
+def full(qa: Program, database_url: str) -> Program:
+    """A history that is longer than the screen: each record follows up the one before it."""
+    store = Store.open(Settings(database_url=database_url).database)
+    answered = Outcome(status=Status.ANSWERED, answer="Some **bold** text.")
+    ask = Ask(question="first", params={"model": "m"})
+    for number in range(RECORDS):
+        before = store.keep(ask, answered)
+        ask = Ask(question=f"Question {number}", params={"model": "m"}, follows_id=before)
+    store.close()
+    return replace(qa, env={**qa.env, "PAGER": "false"})
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list", "-n", "0"], ["show", "last", "--thread"]], ids=" ".join
+)
+def test_what_is_longer_than_the_screen_goes_through_the_pager(
+    full: Program, terminal: Callable[..., Any], arguments: list[str]
+) -> None:
+    seen = terminal(full, *arguments, QA_PAGER=MARK)
+    assert (seen.code, seen.err) == (0, "")
+    lines = seen.out.splitlines()
+    assert len(lines) > RECORDS
+    assert all(line.startswith("through:") for line in lines)
+    by_environment = terminal(full, *arguments, PAGER=MARK)
+    assert by_environment.out == seen.out
+    if "show" in arguments:
+        assert "\x1b[1mbold\x1b[0m" in seen.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["list", "-n", "20"], {}),
+        (["show", "last"], {}),
+        (["list", "-n", "0", "--no-pager"], {}),
+        (["list", "-n", "0", "--json"], {}),
+        (["list", "-n", "0", "--format", "jsonl"], {}),
+        (["list", "-n", "0"], {"TERM": "dumb"}),
+        (["list", "-n", "0"], {"QA_PAGER": "cat"}),
+        (["list", "-n", "0"], {"QA_PAGER": "", "PAGER": "cat"}),
+        (["list", "-n", "0"], {"QA_PAGER": "", "PAGER": ""}),
+    ],
+    ids=str,
+)
+def test_there_is_no_pager_where_none_is_needed_or_wanted(
+    full: Program, terminal: Callable[..., Any], arguments: list[str], env: dict[str, str]
+) -> None:
+    seen = terminal(full, *arguments, **{"QA_PAGER": MARK, **env})
+    assert (seen.code, seen.err) == (0, "")
+    assert "Question 28" in seen.out
+    assert "through:" not in seen.out
+
+
+def test_a_pipe_has_no_pager(full: Program) -> None:
+    done = full("list", "-n", "0", QA_PAGER=MARK)
+    assert len(done.out.splitlines()) == RECORDS
+    assert "through:" not in done.out
+
+
+@pytest.mark.parametrize("pager", ["no-such-program -x", "unclosed '", " "])
+def test_a_pager_that_cannot_be_started_is_said_and_not_needed(
+    full: Program, terminal: Callable[..., Any], pager: str
+) -> None:
+    seen = terminal(full, "list", "-n", "0", QA_PAGER=pager)
+    assert seen.code == 0
+    assert len(seen.out.splitlines()) == RECORDS + 1
+    assert seen.err.count("\n") == 1
+    assert "cannot be started" in seen.err
+
+
+def test_who_leaves_the_pager_early_has_seen_enough(
+    full: Program, terminal: Callable[..., Any], database_url: str
+) -> None:
+    store = Store.open(Settings(database_url=database_url).database)
+    for number in range(400):
+        store.keep(Ask(question=f"{number} " + "x " * 200), Outcome())
+    store.close()
+    for arguments in (["list", "-n", "0"], ["show", "last", "--thread"]):
+        seen = terminal(full, *arguments, rows=2, columns=400, QA_PAGER="head -1")
+        assert (seen.code, seen.err) == (0, "")
+        assert len(seen.out.splitlines()) == 1
+
+
+def test_ctrl_c_belongs_to_the_pager(full: Program, terminal: Callable[..., Any]) -> None:
+    pager = "sh -c \"trap '' INT; read line; kill -INT 0; cat\""
+    seen = terminal(full, "list", "-n", "0", QA_PAGER=pager)
+    assert (seen.code, seen.err) == (0, "")
+    assert len(seen.out.splitlines()) == RECORDS
+    ended = terminal(full, "list", "-n", "0", QA_PAGER="sh -c 'read line; kill -INT 0; cat'")
+    assert (ended.code, ended.err, ended.out) == (0, "", "")
+
+
+def test_a_project_does_not_choose_the_pager(full: Program, home: Path) -> None:
+    (home / ".env").write_text("QA_PAGER=touch stolen\n")
+    done = full("list")
+    assert done.code == 3
+    assert "which programs run" in done.err

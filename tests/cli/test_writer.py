@@ -1,0 +1,112 @@
+"""The process beside `qa ask` that keeps what it has asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.cli.terminal import Terminal
+from qacli.cli.writer import Writer
+from qacli.config import load_settings
+from qacli.errors import DatabaseError
+from qacli.exchange import Ask, Outcome, Status
+
+if TYPE_CHECKING:
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no such process")
+
+Records = Callable[..., list[dict[str, Any]]]
+Wait = Callable[..., Any]
+
+ANSWERED = Outcome(status=Status.ANSWERED, answer="Someone.")
+
+
+def children_of(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+@pytest.fixture
+def writer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Writer:
+    """A writer in a process of its own, whatever threads the other tests have left here."""
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert home
+    before = children_of(os.getpid())
+    writer = Writer(load_settings(), Terminal.of_process())
+    assert len(children_of(os.getpid())) == len(before) + 1
+    return writer
+
+
+def test_it_keeps_a_record_and_says_which(writer: Writer) -> None:
+    question = Ask(question="Who am I?")
+    kept = writer.keep(question, ANSWERED)
+    assert kept == writer.id_of(question.uid)
+    # Without the process, which was for one; the same again changes nothing.
+    assert writer.keep(question, ANSWERED) == kept
+
+
+def test_one_that_has_come_to_grief_costs_nothing(writer: Writer) -> None:
+    for child in children_of(os.getpid()):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    question = Ask(question="Who am I?")
+    assert writer.keep(question, ANSWERED) == writer.id_of(question.uid)
+
+
+def test_what_is_wrong_with_the_database_is_said_here(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
+    assert home
+    with pytest.raises(DatabaseError, match="cannot be used") as raised:
+        Writer(load_settings(), Terminal.of_process()).keep(Ask(question="Who?"), ANSWERED)
+    assert "secret" not in str(raised.value)
+    assert raised.value.exit_code == 7
+
+
+def test_it_outlives_a_kill_and_delivers_what_had_arrived(
+    qa: Program, provider: FakeProvider, records: Records, wait_for: Wait
+) -> None:
+    qa("ask", "First?")
+    process = qa.start("ask", "Who am I? [[size=9]] [[delay=0.2]] [[latency=30]]")
+    wait_for(lambda: any("Who am I?" in str(each) for each in provider.requests))
+    (writer,) = children_of(process.pid)
+    process.kill()
+    process.communicate()
+    # No other command is needed.
+    wait_for(lambda: len(records()) == 2)
+    assert [record["status"] for record in records()] == ["answered", "interrupted"]
+    wait_for(lambda: not Path(f"/proc/{writer}").exists())
+
+
+def test_it_holds_no_pipe_open(qa: Program, provider: FakeProvider, wait_for: Wait) -> None:
+    process = qa.start("ask", "Who am I? [[latency=30]]")
+    wait_for(lambda: provider.requests)
+    (writer,) = children_of(process.pid)
+    os.kill(writer, signal.SIGSTOP)
+    try:
+        process.kill()
+        # Ends when all write ends are closed, which a stopped process would not do.
+        process.communicate(timeout=10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(writer, signal.SIGKILL)
+
+
+def test_a_question_that_is_not_kept_needs_none(
+    qa: Program, provider: FakeProvider, wait_for: Wait
+) -> None:
+    process = qa.start("ask", "--no-save", "Who am I? [[latency=0.5]]")
+    wait_for(lambda: provider.requests)
+    assert children_of(process.pid) == []
+    assert process.communicate(timeout=30)[0]

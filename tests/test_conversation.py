@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from qacli.asking import Asking, Exchange, deliver
+from qacli.conversation import Conversation
+from qacli.exchange import Ask, Outcome, Part, Status, Turn
+from qacli.outbox import Outbox
+from qacli.provider import Provider
+from qacli.store import Store
+
+FILE = {"name": "notes.md", "size": 400, "sha256": "0"}
+TEXT = Part("<file>" + "x" * 400 + "</file>")
+IMAGE = Part('<image name="cat.png" />', "data:image/png;base64," + "A" * 100_000)
+OMITTED = Part('<file name="notes.md" omitted />')
+
+
+def never(*_arguments: object) -> Provider | Store:
+    raise AssertionError("nothing is asked here")
+
+
+ASKING = Asking(provider=never, outbox=None, store=never)  # type: ignore[arg-type]
+
+
+def over(
+    question: str, answer: str | None, record_id: int | None = None, **fields: object
+) -> Exchange:
+    """An exchange that is over."""
+    exchange = ASKING.ask(Ask(question=question, **fields))  # type: ignore[arg-type]
+    exchange.outcome = Outcome(answer=answer)
+    exchange.record_id = record_id
+    return exchange
+
+
+def turns_of(conversation: Conversation) -> list[Turn]:
+    return list(conversation.context().turns)
+
+
+def test_it_begins_with_nothing() -> None:
+    conversation = Conversation(100)
+    assert conversation.follows_id is None
+    assert turns_of(conversation) == []
+
+
+def test_what_was_said_goes_along_and_the_last_record_is_followed() -> None:
+    conversation = Conversation(100).after(over("1", "a", 7), []).after(over("2", "b", 8), [])
+    assert turns_of(conversation) == [Turn("1", "a", []), Turn("2", "b", [])]
+    assert conversation.follows_id == 8
+
+
+def test_a_question_that_nothing_came_of_changes_nothing() -> None:
+    conversation = Conversation(100).after(over("1", "a", 7), [])
+    assert conversation.after(over("2", None, 8), []) is conversation
+
+
+def test_it_goes_on_from_a_record() -> None:
+    turns = [Turn("1", "a"), Turn("2", "b")]
+    conversation = Conversation.going_on(100, 5, turns)
+    assert conversation.follows_id == 5
+    assert turns_of(conversation) == turns
+    assert conversation.after(over("3", "c", 6), []).follows_id == 6
+
+
+def test_the_oldest_turns_are_left_out_where_there_is_no_room() -> None:
+    conversation = Conversation(30)
+    for number in range(4):
+        conversation = conversation.after(over(f"{number}", "x" * 40), [])
+    context = conversation.context()
+    assert [turn.question for turn in context.turns] == ["2", "3"]
+    assert context.left_out == 2
+
+
+def test_the_last_turn_goes_along_whatever_its_length() -> None:
+    conversation = Conversation(1).after(over("1", "x" * 400), [])
+    assert [turn.question for turn in turns_of(conversation)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "parts", "sent"),
+    [
+        (200, [TEXT], [TEXT]),
+        (50, [TEXT], [OMITTED]),
+        (1100, [IMAGE], [IMAGE]),
+        (900, [IMAGE], [OMITTED]),
+    ],
+    ids=["text", "text-without-room", "image", "image-without-room"],
+)
+def test_a_file_goes_along_again_while_there_is_room(
+    budget: int, parts: list[Part], sent: list[Part]
+) -> None:
+    conversation = Conversation(budget).after(over("1", "a", attachments=[FILE]), parts)
+    context = conversation.context()
+    assert [list(turn.parts) for turn in context.turns] == [sent]
+    assert context.omitted == ([] if sent == parts else ["notes.md"])
+
+
+def test_a_file_that_has_no_room_costs_no_older_turn() -> None:
+    conversation = Conversation(60).after(over("1", "a"), [])
+    conversation = conversation.after(over("2", "b", attachments=[FILE]), [TEXT])
+    assert [turn.question for turn in turns_of(conversation)] == ["1", "2"]
+
+
+def test_a_turn_without_a_record_is_followed_by_its_uid() -> None:
+    conversation = Conversation(100).after(over("1", "a", 7), [])
+    assert conversation.follows_uid is None
+    undelivered = over("2", "b")
+    conversation = conversation.after(undelivered, [])
+    assert (conversation.follows_id, conversation.follows_uid) == (None, undelivered.ask.uid)
+
+
+def test_turns_that_waited_for_the_database_are_linked_when_it_has_them(
+    store: Store, tmp_path: Path
+) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    asks = [Ask(question=f"{number}") for number in range(5)]
+    for ask, follows_uid in zip(asks, [None, *(ask.uid for ask in asks)], strict=False):
+        journal = outbox.open()
+        journal.begin(ask, follows_uid="unknown" if ask is asks[-1] else follows_uid)
+        journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x"))
+        journal.close()
+    assert deliver(outbox, store) == 5
+    kept = store.page(limit=9)
+    assert [record.question for record in kept] == ["0", "1", "2", "3", "4"]
+    assert [record.follows_id for record in kept] == [None, *(each.id for each in kept[:3]), None]

@@ -1,4 +1,3 @@
-import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -51,19 +50,6 @@ def test_each_word_of_a_question_or_answer_finds_it(filled: Store) -> None:
     for number, texts in enumerate(TEXTS, 1):
         for word in " ".join(texts).split():
             assert number in found(filled, word), word
-
-
-def test_no_text_is_an_error(filled: Store) -> None:
-    chance = random.Random(5)
-    some = "ab \"'*()-+:^~&|!<>\\/%_?\x00\x01é世🌍\ud800{}[]#$@;,.0 NEAR AND OR NOT"
-    for _ in range(500):
-        length = chance.randrange(25)
-        text = "".join(
-            chance.choice(some) if chance.random() < 0.8 else chr(chance.randrange(0x110000))
-            for _ in range(length)
-        )
-        found(filled, text)
-        filled.search(Filter(search=text), 3)
 
 
 def test_the_best_is_first(store: Store) -> None:

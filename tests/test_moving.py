@@ -1,19 +1,25 @@
 import json
+import random
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 import pytest
 from conftest import migrated
 
 from qacli.config import Settings
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, Outcome, Status, now
+from qacli.exchange import FIELDS, Ask, Outcome, Status, now
 from qacli.store import Store
 from qacli.store.filters import Filter
 from qacli.store.moving import Moved, of_lines, of_llm, take_in
 from qacli.store.stats import By, stats
+
+RANDOM_RECORDS = 100
 
 
 def kept(store: Store, question: str, **fields: object) -> int:
@@ -62,6 +68,113 @@ def test_a_history_moves_to_the_other_kind_of_database_and_back(store: Store, ot
     assert take_in(store, of_lines(exported(other))) == Moved(there=3)
     assert exported(store) == exported(other) == lines
     assert kept(other, "next") == 5
+
+
+ODD = (
+    *(
+        "Grüße",
+        "世界",
+        "🌍",
+        "e\u0301",
+        "\u2028",
+        "\u0085",
+        "\ufeff",
+        "\r",
+        "\n",
+        "\t",
+        "\x01",
+        "\x7f",
+    ),
+    *(
+        '"',
+        "'",
+        "\\",
+        "\\u0000",
+        "%s",
+        ":p",
+        "NULL",
+        "null",
+        " ",
+        "  ",
+        "{}",
+        "[]",
+        "<a>",
+        "-0",
+        "\U0010ffff",
+    ),
+)
+NUMBERS = (0, -1, 2**53 + 1, 2**63, 0.5, 1.0, -0.0, 1e-7, 5e-324, 1e15, 1e16, 1e22, 1e23, 1.7e308)
+
+
+def random_text(chance: random.Random) -> str:
+    return "x" + "".join(chance.choice(ODD) for _ in range(chance.randrange(12)))
+
+
+def random_json(chance: random.Random, depth: int = 3) -> Any:
+    kind = chance.randrange(6 if depth else 4)
+    if kind == 4:
+        return [random_json(chance, depth - 1) for _ in range(chance.randrange(3))]
+    if kind == 5:
+        return {random_text(chance): random_json(chance, depth - 1) for _ in range(3)}
+    numbers = chance.choice(NUMBERS), chance.uniform(-1, 1) * 10.0 ** chance.randrange(-30, 30)
+    return (chance.choice([None, True, False]), random_text(chance), *numbers)[kind]
+
+
+def random_time(chance: random.Random) -> datetime:
+    zone = timezone(timedelta(minutes=chance.randrange(-720, 840, 15)))
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=chance.randrange(2**52))
+    return moment.astimezone(zone)
+
+
+def random_fields(chance: random.Random, part: type[Ask | Outcome]) -> dict[str, Any]:
+    """Values for all of its fields, whichever there are, by what they hold."""
+    make: dict[Any, Callable[[], Any]] = {
+        str: lambda: random_text(chance),
+        int: lambda: chance.choice([0, 1, 2**31, 2**63 - 1]),
+        float: lambda: chance.random() * 10.0 ** chance.randrange(-12, 12),
+        datetime: lambda: random_time(chance),
+        Status: lambda: chance.choice(list(Status)),
+        list[str]: lambda: [random_text(chance) for _ in range(chance.randrange(4))],
+        dict[str, Any]: lambda: {random_text(chance): random_json(chance) for _ in range(3)},
+        list[dict[str, Any]]: lambda: [
+            {"name": random_text(chance), "size": chance.randrange(2**40), "sha256": "0" * 64}
+            for _ in range(chance.randrange(3))
+        ],
+    }
+    values = {}
+    for item in fields(part):
+        kinds = get_args(item.type) if isinstance(item.type, UnionType) else (item.type,)
+        optional = NoneType in kinds and chance.random() < 0.3
+        values[item.name] = None if optional else make[kinds[0]]()
+    return values
+
+
+def random_record(chance: random.Random, number: int) -> tuple[Ask, Outcome]:
+    ask = random_fields(chance, Ask)
+    ask |= {"uid": f"{number:032x}", "follows_id": chance.choice([None, *range(1, number + 2)])}
+    for name in ("item_key", "idempotency_key"):  # they are unique
+        ask[name] = ask[name] and f"{number} {ask[name]}"
+    return Ask(**ask), Outcome(**random_fields(chance, Outcome))
+
+
+def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
+    store: Store, other: Store
+) -> None:
+    chance = random.Random(1)
+    for number in range(RANDOM_RECORDS):
+        record_id = store.keep(*random_record(chance, number))
+        if chance.random() < 0.1:
+            store.remove(record_id)
+    lines = exported(store)
+    documents = [json.loads(line) for line in lines]
+    for name in FIELDS:
+        assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
+    assert {each["status"] for each in documents} == set(Status)
+    assert take_in(other, of_lines(f"{line}\n" for line in lines)).added == len(lines)
+    assert exported(other) == lines
+    assert take_in(other, of_lines(lines)) == Moved(there=len(lines))
+    assert take_in(store, of_lines(exported(other))) == Moved(there=len(lines))
+    assert exported(store) == exported(other) == lines
 
 
 def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
@@ -158,10 +271,33 @@ def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:
     assert store.count(Filter(untagged=True)) == 1
     assert store.remove_all(Filter(untagged=True)) == 1
     assert [record.id for record in store.page(limit=5)] == [tagged]
+    assert "secret" not in on_disk(store)
+
+
+def test_what_is_removed_is_gone_from_the_file(store: Store) -> None:
+    """Also what was long, among what stays, and without a file that becomes smaller."""
+    for number in range(20):
+        for what in ("secret", "spared"):
+            text = " ".join(f"{what}{number}x{word}" for word in range(2000 if number % 3 else 3))
+            kept(store, text, tags=[f"{what}tag"], system=f"a {what}system")
+    for record in store.page(limit=100):
+        if record.question.startswith("secret"):
+            store.remove(record.id or 0)
     if store.sqlite:
-        file = Path(store.url.removeprefix("sqlite:///"))
-        for path in file.parent.glob(f"{file.name}*"):
-            assert path.is_dir() or b"secret" not in path.read_bytes()
+        assert "secret" in on_disk(store)
+    store.scrub(shrink=False)
+    assert "secret" not in on_disk(store)
+    assert len(store.page(limit=100, only=Filter(search="spared7x1"))) == 1
+    assert store.page(limit=100, only=Filter(search="secret7x1")) == []
+
+
+def on_disk(store: Store) -> str:
+    """All that is in the files of a SQLite history."""
+    if not store.sqlite:
+        return ""
+    file = Path(store.url.removeprefix("sqlite:///"))
+    paths = [path for path in file.parent.glob(f"{file.name}*") if path.is_file()]
+    return "".join(path.read_bytes().decode("latin-1") for path in paths)
 
 
 def test_tags_are_added_once_and_taken_off(store: Store) -> None:

@@ -1,0 +1,145 @@
+"""Any text is a search, and what was asked is found by its words: random texts, both databases.
+
+The seed is fixed; `QA_TEST_SEARCHES=10000` makes the first test as long as one likes.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from conftest import Postgres, migrated
+
+from qacli.config import Settings
+from qacli.errors import QaError
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+from qacli.store.filters import LONGEST_TERM, MOST_TERMS, Filter, terms
+
+SEARCHES = int(os.environ.get("QA_TEST_SEARCHES", "1000"))
+QUESTIONS = 40
+
+PIECES = (
+    *('"', "'", "''", "(", ")", "*", "-", "+", ":", "^", "~", "&", "|", "!", "<->", "<", ">"),
+    *("\\", "/", "%", "_", "?", ";--", "{}", "[]", "$1", "$$", "%s", "%(x)s", ":p", "#", "@", "`"),
+    *("NEAR", "NEAR(a b, 2)", "AND", "OR", "NOT", "question:", "{question answer}:", "rowid"),
+    *("a", "the", "word", "running", "Ünïcödé", "e\u0301", "ß", "\u0130", "\u01c5", "½", "²", "Ⅷ"),
+    *("世界", "どうぞ", "한국어", "नमस्ते", "ไทย", "עברית", "العربية", "𞤀𞤁", "𐒰𐓀", "𞄀", "ꭠ"),
+    *(
+        "🌍",
+        "👨\u200d👩\u200d👧",
+        "\U0001d518\U0001d52b\U0001d526",
+        "0",
+        "1e5",
+        "-5",
+        "1.5",
+        "0x1F",
+        "1_000",
+        "snake_case",
+    ),
+    *("a@b.com", "https://x.example/a?b=c#d", "c++", "don't", "don\u2019t", "café", "/etc/hosts"),
+    *("\u200b", "\u202e", "\ufeff", "\ufffd", "\uffff", "\x01", "\x1f", "\x7f", "\x85"),
+)
+SPACES = (" ", " ", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "")
+NOT_TO_BE_STORED = ("\x00", "\ud800", "\udfff")
+
+
+def character(chance: random.Random) -> str:
+    """Any character but NUL and surrogates."""
+    code = chance.randrange(1, 0x110000 - 0x800)
+    return chr(code if code < 0xD800 else code + 0x800)
+
+
+def text(chance: random.Random, length: int, spaces: tuple[str, ...] = SPACES) -> str:
+    """Pieces that have a meaning somewhere, and any characters."""
+    return "".join(
+        (chance.choice(PIECES) if chance.random() < 0.6 else character(chance))
+        + chance.choice(spaces)
+        for _ in range(length)
+    )
+
+
+def searches(chance: random.Random, number: int) -> Iterator[str]:
+    """Random searches of every kind."""
+    for turn in range(number):
+        if turn % 200 == 0:
+            yield chance.choice(PIECES) * chance.randrange(100, 60_000)
+        elif turn % 200 == 50:
+            yield text(chance, 5_000)
+        elif turn % 200 == 100:
+            yield " ".join(f"w{chance.randrange(10**6)}" for _ in range(5_000))
+        elif turn % 200 == 150:
+            yield f'"{text(chance, 5_000).replace(chr(34), "")}"'
+        elif turn % 10 == 4:
+            yield "".join(chance.choice(PIECES[:33]) for _ in range(chance.randrange(1, 40)))
+        elif turn % 10 == 5:
+            yield text(chance, chance.randrange(20), (*SPACES, *NOT_TO_BE_STORED))
+        else:
+            yield text(chance, chance.randrange(20))
+
+
+@pytest.fixture
+def pooled(settings: Settings) -> Iterator[Store]:
+    """A store that keeps its connection: a new one for each search takes longer than the search."""
+    migrated(settings).close()
+    store = Store.open(settings.database, connections=1)
+    yield store
+    store.close()
+
+
+def asked(store: Store, number: int, chance: random.Random) -> dict[int, str]:
+    """Random questions, each with an answer, by their ids."""
+    kept = {}
+    for turn in range(number):
+        question = f"{turn} {text(chance, chance.randrange(1, 25))}"
+        answer = Outcome(status=Status.ANSWERED, answer=text(chance, 5))
+        kept[store.keep(Ask(question=question), answer)] = question
+    return kept
+
+
+def found(store: Store, search: str) -> set[int | None]:
+    return {record.id for record in store.page(limit=QUESTIONS, only=Filter(search=search))}
+
+
+def test_any_text_is_a_search(pooled: Store) -> None:
+    chance = random.Random(1)
+    asked(pooled, QUESTIONS, chance)
+    for turn, search in enumerate(searches(chance, SEARCHES)):
+        only = Filter(search=search)
+        try:
+            assert pooled.search(only, 3) is not None if turn % 2 else pooled.count(only) >= 0
+        except QaError as error:
+            # Whoever broke it wants to know with what.
+            pytest.fail(f"{search[:200]!r}, {len(search)} characters: {error}")
+
+
+def test_a_question_is_found_by_each_of_its_words_and_by_itself(pooled: Store) -> None:
+    chance = random.Random(2)
+    for record_id, question in asked(pooled, QUESTIONS, chance).items():
+        for word in {*question.split(), question}:
+            assert record_id in found(pooled, word), f"{word!r} in {question!r}"
+
+
+def test_a_question_is_found_by_letters_that_the_locale_does_not_know(postgres: Postgres) -> None:
+    """In a PostgreSQL of the locale C nothing beyond ASCII is a letter."""
+    postgres.psql("CREATE DATABASE qa_c TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    store = migrated(Settings(database_url=postgres.get_uri("qa_c")))
+    chance = random.Random(3)
+    for record_id, question in asked(store, QUESTIONS // 4, chance).items():
+        for word in {*question.split(), "Ελλάδα"}:
+            assert (record_id in found(store, word)) == (word in question), f"{word!r}"
+    store.close()
+
+
+def test_a_word_that_is_too_long_for_an_index_is_found(pooled: Store) -> None:
+    words = ["w" * 3000, "é" * 3000, "c++" * 1000, "\U0001f30d" * 3000, "a b " * 3000]
+    for word in words:
+        record_id = pooled.keep(Ask(question=f"What is {word}?"), Outcome())
+        assert found(pooled, word) == {record_id}
+        assert found(pooled, f'"{word}"') == {record_id}
+
+
+def test_a_search_has_so_many_terms_of_such_length() -> None:
+    assert len(terms(" ".join(str(number) for number in range(1000)))) == MOST_TERMS
+    assert [len(term.text) for term in terms("x" * 1000)] == [LONGEST_TERM]
+    assert len(terms("same " * 1000)) == 1

@@ -70,8 +70,7 @@ elif (given := context.config.attributes.get("connection")) is not None:
     run_on(given)
 else:
     from qacli.config import load_settings
-    from qacli.store import engine_for
+    from qacli.store import Store
 
-    with engine_for(load_settings().database).connect() as opened:
+    with Store(load_settings().database).migrating() as opened:
         run_on(opened)
-        opened.commit()

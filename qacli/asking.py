@@ -7,26 +7,37 @@ in between, the next command finds either the record or the note.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from qacli.attachments import mentioned
 from qacli.errors import (
-    BrokenAnswer,
     DatabaseError,
-    Interrupted,
     InvalidRequest,
     QaError,
     RecordRefused,
+    UnfitAnswer,
 )
-from qacli.exchange import Ask, Outcome, Part, Status, Turn, now
-from qacli.outbox import Journal, Outbox
+from qacli.exchange import Accepted, Ask, Outcome, Part, Status, Turn, now
+from qacli.keeping import History, Keeping, OwnJournal, linked
+from qacli.outbox import Outbox
 from qacli.prices import Prices, estimated_tokens
 
 if TYPE_CHECKING:
+    from qacli.models import QuestionAnswer
     from qacli.provider import Provider, Reply
     from qacli.store import Store
+
+
+Watch = Callable[[Ask], Callable[[Outcome], None]]
+"""Told of a question that is asked; what it gives is told the outcome."""
+
+
+def unwatched(_ask: Ask) -> Callable[[Outcome], None]:
+    """Nobody wants to know."""
+    return lambda _outcome: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +50,16 @@ class Asking:
         store: Opens the history, or gives the open one; called only when an answer is to be kept,
             so that a request need not wait until the database layer is loaded.
         prices: For the cost of an answer.
+        keeper: Keeps what any number of threads ask together, in place of a journal for each.
+        watch: Told of each question and its outcome, for metrics and traces.
     """
 
     provider: Callable[[Ask], "Provider"]
     outbox: Outbox | None
-    store: Callable[[], "Store"]
+    store: Callable[[], History]
     prices: Prices = field(default_factory=Prices)
+    keeper: Keeping | None = None
+    watch: Watch = unwatched
 
     def ask(  # noqa: PLR0913 - what asking is, by name
         self,
@@ -55,6 +70,8 @@ class Asking:
         turns: Sequence[Turn] = (),
         parts: Sequence[Part] = (),
         check: Callable[[str], None] | None = None,
+        beat: float | None = None,
+        as_sent: Ask | None = None,
     ) -> "Exchange":
         """An exchange to be entered and read; see there.
 
@@ -65,8 +82,10 @@ class Asking:
             whole_answer: Ask for the answer in one piece instead of a stream.
             turns: What it follows up, as `turns_before` finds it.
             parts: What is put before it, and is no part of it.
-            check: Raises BrokenAnswer for a whole answer that is not what was asked for; the
+            check: Raises UnfitAnswer for a whole answer that is not what was asked for; the
                 record is a failed one then, with all of the answer.
+            beat: Seconds of silence after which the exchange gives an empty text.
+            as_sent: The question as it goes to the provider, where that holds more than is kept.
         """
         return Exchange(
             self,
@@ -76,7 +95,15 @@ class Asking:
             turns=turns,
             parts=parts,
             check=check,
+            beat=beat,
+            as_sent=as_sent,
         )
+
+    def keeping(self) -> Keeping | None:
+        """What keeps the next question."""
+        if self.keeper is not None:
+            return self.keeper
+        return None if self.outbox is None else OwnJournal(self.outbox, self.store)
 
 
 class Exchange:
@@ -103,33 +130,33 @@ class Exchange:
         turns: Sequence[Turn],
         parts: Sequence[Part],
         check: Callable[[str], None] | None,
+        beat: float | None,
+        as_sent: Ask | None,
     ) -> None:
         self.ask = ask
         self.outcome = Outcome()
         self.record_id: int | None = None
         self.undelivered: DatabaseError | None = None
-        self.unfit: BrokenAnswer | None = None
+        self.unfit: UnfitAnswer | None = None
         self._asking = asking
         self._reserve = reserve
         self._whole_answer = whole_answer
         self._turns = turns
         self._parts = parts
         self._check = check
-        self._journal: Journal | None = None
+        self._beat = beat
+        self._as_sent = as_sent or ask
+        self._keeping: Keeping | None = None
         self._reply: Reply | None = None
         self._texts: Generator[str, None, None] | None = None
 
     def __enter__(self) -> Self:
         self._provider = self._asking.provider(self.ask)
-        if self._asking.outbox is not None:
-            self._journal = self._asking.outbox.open()
-            try:
-                self._journal.begin(self.ask)
-                if self._reserve:
-                    self.record_id = self._asking.store().keep(self.ask, self.outcome)
-            except BaseException:
-                self._journal.discard()
-                raise
+        keeping = self._asking.keeping()
+        if keeping is not None:
+            self.record_id = keeping.begin(self.ask, reserve=self._reserve)
+            self._keeping = keeping
+        self._tell = self._asking.watch(self.ask)
         return self
 
     def __iter__(self) -> Iterator[str]:
@@ -138,21 +165,17 @@ class Exchange:
         self._reply = Reply()
         self._texts = self._checked(
             self._provider.stream(
-                self.ask,
+                self._as_sent,
                 self._reply,
                 whole_answer=self._whole_answer,
                 turns=self._turns,
                 parts=self._parts,
                 on_arrival=self._keep_text,
+                beat=self._beat,
             ),
             self._reply,
         )
         return self._texts
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the whole answer has arrived, read or not."""
-        return self._reply is not None and self._reply.answered_at is not None
 
     def follow_up(self, question: str) -> "Exchange":
         """A question about this answer, to be asked with all that went along with this one."""
@@ -171,7 +194,17 @@ class Exchange:
             whole_answer=self._whole_answer,
             turns=[*self._turns, turn],
             check=self._check,
+            beat=self._beat,
         )
+
+    def corrected(self) -> "Exchange | None":
+        """What asks once more where the whole answer did not fit; None where that is no help."""
+        from qacli.structure import correction
+
+        # What the token limit has cut would be cut again.
+        if self.unfit is None or self.outcome.finish_reason == "length":
+            return None
+        return self.follow_up(correction(self.unfit))
 
     def _checked(
         self, texts: Generator[str, None, None], reply: "Reply"
@@ -186,12 +219,12 @@ class Exchange:
             return
         try:
             self._check(answer)
-        except BrokenAnswer as error:
+        except UnfitAnswer as error:
             self.unfit = error
 
     def _keep_text(self, text: str) -> None:
-        if self._journal is not None:
-            self._journal.text(self.ask.uid, text)
+        if self._keeping is not None:
+            self._keeping.text(self.ask.uid, text)
 
     def __exit__(
         self,
@@ -202,25 +235,14 @@ class Exchange:
         if self._texts is not None:
             self._texts.close()
         self._conclude(error)
-        if self._journal is None:
+        self._tell(self.outcome)
+        if self._keeping is None:
             return
-        in_outbox = True
         try:
-            self._journal.finish(self.ask.uid, self.outcome)
-        except OSError:
-            in_outbox = False  # the disk is full, say: the database may still take it
-        try:
-            self.record_id = self._asking.store().keep(self.ask, self.outcome)
+            record_id, self.undelivered = self._keeping.end(self.ask, self.outcome)
         except DatabaseError as failure:
-            self.undelivered = failure
-            self._journal.close()
-            if not in_outbox:
-                raise DatabaseError(
-                    f"The answer could not be kept: the outbox cannot be written, and {failure}",
-                    "Save what was shown, and make room on the disk.",
-                ) from error
-        else:
-            self._journal.discard()
+            raise failure from error
+        self.record_id = record_id or self.record_id
         if isinstance(error, QaError):
             error.record_id = self.record_id
 
@@ -233,18 +255,9 @@ class Exchange:
             # Whoever left before the end of it has not seen it checked.
             self._see_whether_fit(outcome.answer or "")
             if self.unfit is not None:
-                outcome.status = Status.FAILED
-                outcome.error = f"{self.unfit.kind}: {self.unfit.what}"
-            return
-        if isinstance(error, QaError) and not isinstance(error, Interrupted):
-            outcome.status = Status.FAILED
-            outcome.error = f"{error.kind}: {error.what}"
-        elif error is None or not isinstance(error, Exception) or isinstance(error, Interrupted):
-            outcome.status = Status.INTERRUPTED
-            outcome.error = "interrupted: stopped before the answer was complete"
+                outcome.end(self.unfit)
         else:
-            outcome.status = Status.FAILED
-            outcome.error = f"unexpected: {type(error).__name__}"
+            outcome.end(error)
 
 
 def turns_before(store: "Store", follows_id: int, budget: int) -> tuple[list[Turn], int]:
@@ -274,24 +287,63 @@ def turns_before(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
     return turns[::-1], len(thread) - len(turns)
 
 
-def deliver(outbox: Outbox, store: "Store") -> int:
+def kept_answer(
+    store: "Store",
+    ask: Ask,
+    *,
+    since: datetime | None = None,
+    check: Callable[[str], None] | None = None,
+) -> "QuestionAnswer | None":
+    """The newest answer that is kept for the very same question, so that it need not be asked.
+
+    Args:
+        store: The history.
+        ask: The question; see `Store.same` for what is the same.
+        since: Only if it was asked then or later.
+        check: Raises UnfitAnswer for an answer that is not what was asked for.
+    """
+    found = store.same(ask)
+    if found is None or not found.answer or (since is not None and found.created_at < since):
+        return None
+    try:
+        if check is not None:
+            check(found.answer)
+    except UnfitAnswer:
+        return None
+    return found
+
+
+def deliver(
+    outbox: Outbox, store: "Store", again: Callable[[Accepted], bool] = lambda _ask: False
+) -> int:
     """Bring what other processes left in the outbox into the history; returns how many.
+
+    Args:
+        outbox: Where they left it.
+        store: The history.
+        again: Asks again what was accepted and has no answer, once it is noted anew; says whether
+            it has done so. What it has not stays in the outbox, for a server to ask.
 
     Raises:
         DatabaseError: The database is gone; all that it has not got stays in the outbox.
     """
     delivered = 0
     for journal in outbox.left_behind():
-        refused = False
+        refused = due = False
         for entry in journal.entries():
+            if entry.finished is None and isinstance(entry.ask, Accepted):
+                due = not again(entry.ask) or due
+                continue
             try:
                 if entry.ask.batch_id is not None:
                     store.keep_items(entry.ask.batch_id, [(entry.ask, entry.outcome())])
                 else:
-                    store.keep(entry.ask, entry.outcome())
+                    store.keep(linked(entry.ask, entry.follows_uid, store), entry.outcome())
                 delivered += 1
             except RecordRefused:
                 refused = True
+        if due:
+            continue
         # A person may want what the database will never take.
         journal.set_aside() if refused else journal.discard()
     return delivered

@@ -66,7 +66,7 @@ def read(
         if source == INPUT:
             name, data = "standard input", _bytes_of(stdin)
         elif source.partition("://")[0].lower() in {"http", "https"}:
-            name = _without_secrets(source)
+            name = without_secrets(source)
             data, charset = _fetched(source, name, seconds)
         else:
             # A name need not be text at all; what is not is shown as such.
@@ -194,7 +194,8 @@ def _known(charset: str | None) -> str | None:
     return None if found.name == "utf-8" else found.name
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
+    """An address without user, password and query."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

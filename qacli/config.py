@@ -34,10 +34,13 @@ __all__ = [
     "choose_profile",
     "chosen_profile",
     "config_file",
+    "environment",
     "load_settings",
     "parsed",
     "setting_field",
     "setting_fields",
+    "share_metrics",
+    "wants_traces",
     "without_password",
 ]
 
@@ -57,6 +60,33 @@ def choose_profile(name: str) -> None:
 def chosen_profile() -> str | None:
     """The profile that this run was started with, whether or not there is one of that name."""
     return os.environ.get("QA_PROFILE") or None
+
+
+def environment(**otherwise: str) -> dict[str, str]:
+    """The environment for a program that this one starts.
+
+    Args:
+        otherwise: What is to be in it where it has nothing of that name.
+    """
+    return {**otherwise, **os.environ}
+
+
+def share_metrics(directory: Path) -> None:
+    """Have this process count in files that others count in too; before the first metric is made.
+
+    The package for Prometheus asks the environment for the directory.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+
+
+def wants_traces() -> bool:
+    """Whether the environment says where traces go, by OpenTelemetry's own names."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if os.environ.get("OTEL_TRACES_EXPORTER", "").lower() == "none":
+        return False
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +158,7 @@ def _dotenv(file: Path) -> _Layer:
         if layer.values[item.name] and not item.metadata["in_dotenv"]:
             raise NotConfigured(
                 f"{layer.source(item.name)}, line {layer.line(item.name)}, is refused: a project's "
-                ".env must not say where keys come from.",
+                ".env must not say where keys come from, or which programs run.",
                 "Set it in the environment or in the configuration file.",
             )
     return layer

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from qacli.errors import InvalidRequest, OutboxUnwritable
-from qacli.exchange import Ask, Outcome, Status, fields_of, storable
+from qacli.exchange import Accepted, Ask, Outcome, Status, fields_of, storable
 
 SUFFIX = ".jsonl"
 UNFINISHED = ".new"
@@ -30,9 +30,14 @@ STALE_SECONDS = 3600.0
 
 @dataclass(slots=True)
 class Entry:
-    """One question in a journal, as far as it got."""
+    """One question in a journal, as far as it got.
+
+    Attributes:
+        follows_uid: The question that it follows up, where that had no record yet.
+    """
 
     ask: Ask
+    follows_uid: str | None = None
     texts: list[str] = field(default_factory=list)
     finished: Outcome | None = None
 
@@ -55,7 +60,8 @@ class Journal:
     """
 
     def __init__(self, directory: Path) -> None:
-        name = uuid4().hex
+        # What came later is delivered later: a follow-up after what it follows up.
+        name = f"{time.time_ns():016x}-{uuid4().hex}"
         self._path = directory / (name + SUFFIX)
         self._cut = False
         unfinished = directory / (name + UNFINISHED)
@@ -68,25 +74,25 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX)
             unfinished.rename(self._path)
         except OSError as error:
-            raise _unwritable(directory, error) from error
+            raise unwritable(directory, error) from error
 
-    def begin(self, ask: Ask, *, sync: bool = True) -> None:
+    def begin(self, ask: Ask, *, follows_uid: str | None = None, sync: bool = True) -> None:
         """Note what is about to be asked.
 
         Args:
             ask: The question; it may be sent once this returns.
+            follows_uid: The question that it follows up, where that has no record yet.
             sync: Whether to wait until it would survive a power cut.
 
         Raises:
             OutboxUnwritable: It could not be noted.
         """
         try:
-            self._append({"ask": fields_of(ask)})
+            self.append(line_of_ask(ask, follows_uid), sync=sync)
             if sync:
-                os.fsync(self._file)
-                _sync_directory(self._path.parent)
+                self.sync_name()
         except OSError as error:
-            raise _unwritable(self._path.parent, error) from error
+            raise unwritable(self._path.parent, error) from error
 
     def text(self, uid: str, text: str) -> None:
         """Keep a piece of the answer, so that a killed process leaves what had arrived.
@@ -94,7 +100,7 @@ class Journal:
         A full disk does not stop an answer that is already paid for: `finish` will tell.
         """
         with suppress(OSError):
-            self._append({"uid": uid, "text": text})
+            self._append(line_of_text(uid, text))
 
     def finish(self, uid: str, outcome: Outcome, *, sync: bool = True) -> None:
         """Keep the outcome.
@@ -102,9 +108,39 @@ class Journal:
         Raises:
             OSError: The disk is full, say; then only the database can keep it.
         """
-        self._append({"uid": uid, "outcome": fields_of(outcome)})
+        self.append(line_of_outcome(uid, outcome), sync=sync)
+
+    def append(self, *lines: dict[str, Any], sync: bool = False) -> None:
+        """Note many things at once; see the functions that make the lines.
+
+        Args:
+            lines: What to note.
+            sync: Whether to wait until it would survive a power cut.
+
+        Raises:
+            OSError: The disk is full, say.
+        """
+        self._append(*lines)
         if sync:
             os.fsync(self._file)
+
+    def sync_name(self) -> None:
+        """Wait until the journal itself would be found after a power cut.
+
+        Raises:
+            OSError: It is not to be had.
+        """
+        _sync_directory(self._path.parent)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file still has its name: nobody would find one that has been deleted."""
+        return os.fstat(self._file).st_nlink > 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes are in it."""
+        return os.fstat(self._file).st_size
 
     @property
     def name(self) -> str:
@@ -117,7 +153,7 @@ class Journal:
         Raises:
             OSError: The disk is full, say; then only the database can keep it.
         """
-        self._append({"ask": fields_of(ask)}, {"uid": ask.uid, "outcome": fields_of(outcome)})
+        self._append(line_of_ask(ask), line_of_outcome(ask.uid, outcome))
 
     def clear(self) -> None:
         """Empty the journal: the database has all that is in it."""
@@ -144,6 +180,29 @@ class Journal:
         self._cut = False
 
 
+def line_of_ask(ask: Ask, follows_uid: str | None = None) -> dict[str, Any]:
+    """What is about to be asked, and the question that it follows up, see `Entry`."""
+    line: dict[str, Any] = {"ask": fields_of(ask)}
+    if follows_uid is not None:
+        line["follows_uid"] = follows_uid
+    return {**line, "accepted": True} if isinstance(ask, Accepted) else line
+
+
+def line_of_text(uid: str, text: str) -> dict[str, Any]:
+    """A piece of an answer."""
+    return {"uid": uid, "text": text}
+
+
+def line_of_outcome(uid: str, outcome: Outcome) -> dict[str, Any]:
+    """What became of a question."""
+    return {"uid": uid, "outcome": fields_of(outcome)}
+
+
+def line_of_settled(uid: str) -> dict[str, Any]:
+    """That there is nothing left to deliver of a question, where others share its journal."""
+    return {"uid": uid, "settled": True}
+
+
 class Outbox:
     """The journals of one database."""
 
@@ -158,6 +217,14 @@ class Outbox:
         """All entries, of this and every other process, oldest first."""
         entries = [entry for path in self._paths() for entry in _read(path)]
         return sorted(entries, key=lambda entry: entry.ask.created_at)
+
+    def depth(self) -> tuple[int, int]:
+        """How many journals have something in them, in flight or waiting; and how many bytes."""
+        sizes = []
+        for path in self._paths():
+            with suppress(FileNotFoundError):
+                sizes.append(path.stat().st_size)
+        return sum(size > 0 for size in sizes), sum(sizes)
 
     def left_behind(self) -> Iterator["LeftBehind"]:
         """The journals that no living process holds, each locked while the caller has it."""
@@ -242,11 +309,14 @@ def _read(path: Path) -> list[Entry]:
 
 def _take_in(line: dict[str, Any], entries: dict[str, Entry]) -> None:
     if "ask" in line:
-        ask = Ask(**_dated(line["ask"], "created_at"))
-        entries[ask.uid] = Entry(ask)
+        kind = Accepted if line.get("accepted") else Ask
+        ask = kind(**_dated(line["ask"], "created_at"))
+        entries[ask.uid] = Entry(ask, line.get("follows_uid"))
         return
     entry = entries[line["uid"]]
-    if "text" in line:
+    if "settled" in line:
+        del entries[line["uid"]]
+    elif "text" in line:
         entry.texts.append(str(line["text"]))
     else:
         outcome = _dated(line["outcome"], "answered_at")
@@ -281,7 +351,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(file)
 
 
-def _unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
+def unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
+    """What a question is refused with that cannot be noted."""
     return OutboxUnwritable(
         f"The outbox {directory} cannot be written: {error.strerror}.",
         "Nothing was asked; make room there, or set QA_DATA_DIR to a place that can be written.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
+from qacli.callers import UNNAMED, named_tokens, parse_origins, parse_rates, parse_tokens
 from qacli.configfile import default_directory
 from qacli.errors import NotConfigured
 
@@ -78,6 +79,12 @@ def _keyring(text: str) -> str | None:
     return text
 
 
+def _on_disconnect(text: str) -> str:
+    if text not in {"complete", "interrupt"}:
+        raise ValueError
+    return text
+
+
 EXPECTED: dict[Parser, str] = {
     str: "text",
     _seconds: "a number of seconds above 0",
@@ -88,6 +95,10 @@ EXPECTED: dict[Parser, str] = {
     _path: "a path",
     _command: "a command with its arguments",
     _keyring: "true, false or an entry as service/user",
+    parse_tokens: "different tokens, each as name=token, with commas between",
+    parse_origins: "exact origins such as https://app.example.com, with commas between",
+    parse_rates: "a rate such as 60/minute, or several with commas between",
+    _on_disconnect: "complete or interrupt",
 }
 
 
@@ -163,6 +174,12 @@ class Settings:
         "Where the history and the outbox live; without it the platform's data directory.",
         _path,
     )
+    pager: str | None = _setting(
+        "QA_PAGER",
+        "What shows a list or a record that is longer than the screen; without it `$PAGER`, else "
+        "`less -FRX`. `cat` is none. Not in `.env`.",
+        in_dotenv=False,
+    )
     context_tokens: int = _setting(
         "QA_CONTEXT_TOKENS",
         "About how many tokens of earlier turns a follow-up takes along.",
@@ -209,10 +226,42 @@ class Settings:
     token: str | None = _setting(
         "QA_TOKEN", "What clients of `qa serve` must send as `Authorization: Bearer`.", secret=True
     )
+    tokens: str | None = _setting(
+        "QA_TOKENS",
+        "Tokens of several clients, `alice=secret1,bob=secret2`; the name is in the log, and on "
+        "the record as `caller`.",
+        parse_tokens,
+        secret=True,
+    )
     allowed_hosts: str | None = _setting(
         "QA_ALLOWED_HOSTS",
         "Names besides localhost by which `qa serve` may be called without a token, with commas "
         "between; `*` is any.",
+    )
+    cors_origins: str | None = _setting(
+        "QA_CORS_ORIGINS",
+        "Origins whose pages may call `qa serve`, exact ones such as `https://app.example.com`, "
+        "with commas between.",
+        parse_origins,
+    )
+    rate_limit: str | None = _setting(
+        "QA_RATE_LIMIT",
+        "How many questions one token, or one address where there is no token, may ask of "
+        "`qa serve`: `60/minute`, or several with commas between.",
+        parse_rates,
+    )
+    proxies: int = _setting(
+        "QA_PROXIES",
+        "Proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` are to be "
+        "believed.",
+        _count,
+        default=0,
+    )
+    on_disconnect: str = _setting(
+        "QA_ON_DISCONNECT",
+        "What becomes of a streamed answer whose reader has left: `complete` it, or `interrupt`.",
+        _on_disconnect,
+        default="complete",
     )
 
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -225,6 +274,11 @@ class Settings:
         """These settings, with what the command line said in front; None is not said."""
         said = {name: value for name, value in flags.items() if value is not None}
         return replace(self, **said, sources={**self.sources, **dict.fromkeys(said, "a flag")})
+
+    @property
+    def callers(self) -> dict[str, str]:
+        """The tokens that clients of the server may send, by the names of those who have them."""
+        return ({UNNAMED: self.token} if self.token else {}) | named_tokens(self.tokens)
 
     @property
     def data_path(self) -> Path:
@@ -278,7 +332,7 @@ class Settings:
 
     def redact(self, text: str) -> str:
         """The text without any secret of these settings, and without anything shaped like a key."""
-        secrets = {self.api_key, self.token}
+        secrets = {self.api_key, self.tokens, *self.callers.values()}
         if self.database_url:
             secrets |= {self.database_url, *_passwords(self.database_url)}
         # The longest first: one may be a part of another.

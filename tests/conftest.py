@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ import pytest
 from fake_provider import FakeProvider
 
 from qacli.config import Settings, setting_fields
+from qacli.exchange import Ask
+from qacli.provider import Provider, Reply
 from qacli.store import Store
 
 KEY = "sk-test-0123456789abcdef"
@@ -120,6 +122,20 @@ def migrated(settings: Settings) -> Store:
         schema.upgrade(connection)
     store.close()
     return Store.open(settings.database)
+
+
+class Watched(Provider):
+    """A provider that tells whether the whole answer has arrived, read or not."""
+
+    reply: Reply | None = None
+
+    def stream(self, ask: Ask, reply: Reply, **options: Any) -> Generator[str, None, None]:
+        self.reply = reply
+        return super().stream(ask, reply, **options)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.reply is not None and self.reply.answered_at is not None
 
 
 @dataclass

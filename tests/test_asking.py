@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY
+from conftest import KEY, Watched
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
@@ -40,7 +40,7 @@ class House:
     outbox: Outbox
     store: Store
     down: Store
-    provider: Provider
+    provider: Watched
     reachable: bool = True
 
     @property
@@ -74,7 +74,7 @@ def house(settings: Settings, store: Store, home: Path) -> Iterator[House]:
     nowhere = f"sqlite:///{home / 'file' / 'history.db'}"
     if store.url.startswith("postgresql"):
         nowhere = "postgresql+psycopg2://user:hunter2@127.0.0.1:9/history"
-    provider = Provider(endpoint.resolve(settings), settings)
+    provider = Watched(endpoint.resolve(settings), settings)
     yield House(settings, Outbox(settings.outbox_path), store, Store(nowhere), provider)
     provider.close()
 
@@ -270,7 +270,7 @@ def test_what_has_arrived_is_kept_though_nobody_has_read_it(
 ) -> None:
     with house.ask() as exchange:
         next(iter(exchange))
-        wait_for(lambda: exchange.is_complete)
+        wait_for(lambda: house.provider.is_complete)
     (record,) = house.records
     assert (record.status, record.answer) == (Status.ANSWERED, "Answer to: Who am I?")
 

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "api_key": (SECRET, SECRET),
     "key_command": ("pass show 'a b'", "pass show 'a b'"),
     "keyring": ("service/user", "service/user"),
+    "pager": ("most -s", "most -s"),
     "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
@@ -41,8 +42,13 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "workers": ("2", 2),
     "threads": ("3", 3),
     "grace": ("4", 4.0),
+    "on_disconnect": ("interrupt", "interrupt"),
     "token": (SECRET, SECRET),
+    "tokens": (f"alice={SECRET}1,bob=b", f"alice={SECRET}1,bob=b"),
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
+    "cors_origins": ("https://a.example", "https://a.example"),
+    "rate_limit": ("60/minute,500/day", "60/minute,500/day"),
+    "proxies": ("1", 1),
 }
 ENV = {item.name: item.metadata["env"] for item in setting_fields()}
 NOT_IN_DOTENV = {item.name for item in setting_fields() if not item.metadata["in_dotenv"]}
@@ -558,7 +564,7 @@ def test_a_name_almost_right_gets_a_hint() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_DOTENV))
-def test_a_dotenv_cannot_say_where_keys_come_from(name: str) -> None:
+def test_a_dotenv_cannot_say_where_keys_come_from_or_what_runs(name: str) -> None:
     error = refused({ENV[name]: EXAMPLES[name][0]}, dotenv=f"A=1\n{ENV[name]}=touch/made\n")
     assert f"{ENV[name]} in .env, line 2, is refused" in error.what
 

@@ -10,6 +10,7 @@ from qacli.cli import EXIT_CODES, app
 from qacli.config import Settings, setting_fields
 from qacli.exchange import FIELDS
 from qacli.web import create_app
+from qacli.web.openapi import path_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -69,7 +70,7 @@ def test_every_exit_code_is_in_readme() -> None:
 def test_every_endpoint_is_in_readme(tmp_path: Path) -> None:
     web = create_app(Settings(data_dir=tmp_path, base_url="http://localhost:1/v1"))
     for rule in web.url_map.iter_rules():
-        path = re.sub(r"<int:record_id>", "{id}", rule.rule)
+        path = path_of(rule).replace("{filename}", "{file}")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             assert f"`{method} {path}`" in README
 

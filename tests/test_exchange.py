@@ -27,12 +27,12 @@ def test_ask_and_outcome_and_the_id_are_the_columns() -> None:
     ask = {item.name for item in fields(Ask)}
     outcome = {item.name for item in fields(Outcome)}
     assert not ask & outcome
-    assert ask | outcome | {"id"} == COLUMNS
+    assert ask | outcome | {"id", "fingerprint"} == COLUMNS
 
 
 def test_the_fields_of_a_record_are_its_columns() -> None:
     assert len(set(FIELDS)) == len(FIELDS)
-    assert set(FIELDS) == COLUMNS
+    assert {*FIELDS, "fingerprint"} == COLUMNS
     assert FIELDS[:4] == ("id", "question", "answer", "created_at")
 
 

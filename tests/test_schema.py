@@ -59,8 +59,10 @@ def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
             "checks": by_name(inspector.get_check_constraints(table)),
             "indexes": by_name(
                 [
-                    index
+                    # What a partial index holds is an expression, which equals only itself.
+                    {**index, "dialect_options": {k: str(v) for k, v in options.items()}}
                     for index in inspector.get_indexes(table)
+                    for options in [index.get("dialect_options", {})]
                     if not schema.is_by_hand(index["name"])
                 ]
             ),

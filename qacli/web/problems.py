@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qacli.errors import QaError
+from qacli.web.access import notes
 
 LOG = logging.getLogger("qa.web")
 
@@ -37,6 +38,9 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:  #
         detail: What happened and what to do.
         members: More of what is known, by name; None is left out.
     """
+    known = notes()
+    known.error = kind
+    members["request_id"] = known.request_id
     body = {
         "type": f"urn:qa:{kind}",
         "title": kind.replace("-", " ").capitalize(),
@@ -48,8 +52,15 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:  #
     return Response(current_app.json.dumps(body), status, content_type="application/problem+json")
 
 
+def of(error: Exception) -> Response:
+    """Whatever it is: one of our own, or a mistake."""
+    return from_error(error) if isinstance(error, QaError) else from_bug(error)
+
+
 def from_error(error: QaError) -> Response:
     """One of our own."""
+    if error.record_id is not None:
+        notes().record_id = error.record_id
     response = problem(
         error.status,
         error.kind,
@@ -93,5 +104,5 @@ def from_http(error: HTTPException) -> Response:
 
 def from_bug(error: Exception) -> Response:
     """A mistake of ours: the log has the traceback, the client does not."""
-    LOG.error("unexpected error", exc_info=error)
+    LOG.error("unexpected error", exc_info=error, extra={"request_id": notes().request_id})
     return problem(500, QaError.kind, "Something went wrong that should not have. See the log.")

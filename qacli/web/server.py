@@ -9,13 +9,14 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,7 +24,8 @@ from qacli import endpoint, local
 from qacli.config import Settings
 from qacli.errors import NotConfigured
 from qacli.store import Store
-from qacli.web import create_app, guard, service
+from qacli.web import access, create_app, guard, service
+from qacli.web.accepted import AskAgain
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -33,6 +35,8 @@ SPARE_THREADS = 16
 
 BACKLOG = 2048
 HEADER_SECONDS = 10
+MAX_HEADERS = 64 * 1024
+"""Bytes of a request's line and headers; beyond them it is refused with 431."""
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
         NotConfigured: The port is taken, or there is no token where one is due.
         DatabaseError: The database is away or not migrated.
     """
-    if not (guard.is_loopback(settings.host) or settings.token or insecure):
+    if not (guard.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
             f"Whoever reaches {settings.host} could ask at your expense and read the history.",
             "Set QA_TOKEN, or say --insecure if the network is yours alone.",
@@ -76,10 +80,7 @@ def run(settings: Settings, address: str) -> None:
     from granian.log import LogLevels
     from granian.server import Server
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    access.log_to_stderr(settings.redact)
     _allow_many_connections()
     server = Server(
         "qacli",
@@ -91,7 +92,9 @@ def run(settings: Settings, address: str) -> None:
         backlog=BACKLOG,
         backpressure=BACKLOG,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=MAX_HEADERS
+        ),
         websockets=False,
         workers_kill_timeout=settings.grace,
         respawn_failed_workers=True,
@@ -100,17 +103,33 @@ def run(settings: Settings, address: str) -> None:
         log_level=LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
-    server.serve(target_loader=partial(_load, settings), wrap_loader=False)
+    with _shared(settings.workers) as shared:
+        server.serve(target_loader=partial(_load, settings, shared), wrap_loader=False)
 
 
-def _load(settings: Settings) -> "Flask":
+@contextmanager
+def _shared(workers: int) -> Iterator[Path | None]:
+    """A directory in which several worker processes count together."""
+    if workers == 1:
+        yield None
+        return
+    with TemporaryDirectory(prefix="qa-serve-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+def _load(settings: Settings, shared: Path | None) -> "Flask":
     """The application of one worker process."""
+    access.log_to_stderr(settings.redact)
+    # To find out what no line shows takes longer than the rest of the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Ctrl-C reaches the whole group: the main process alone acts on it, and tells the workers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     _end_with_parent(settings.grace)
-    app = create_app(_with_engine(settings))
+    app = create_app(_with_engine(settings), shared)
     running: service.Service = app.extensions[service.KEY]
-    running.deliver_forever()
+    running.deliver_forever(AskAgain(running))
+    running.in_flight.hold_process(settings.grace)
+    running.warm_up()
     return app
 
 

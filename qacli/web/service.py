@@ -1,23 +1,31 @@
 """What the routes share: one process's provider, database pool and outbox."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from typing import Any
 
 from flask import current_app
 
 from qacli import endpoint
-from qacli.asking import Asking, deliver
+from qacli.asking import Asking, Watch, deliver
 from qacli.config import Settings
-from qacli.errors import Busy, DatabaseError, InvalidRequest, NotConfigured
+from qacli.errors import Busy, DatabaseError, InvalidRequest, NotConfigured, ProviderRefused
+from qacli.exchange import Accepted, Ask, Outcome
 from qacli.outbox import Outbox
 from qacli.prices import Prices
 from qacli.provider import Provider
 from qacli.store import Store
+from qacli.web.inflight import InFlight
+from qacli.web.keeper import Keeper
 
 KEY = "qa"
-CONNECTIONS = 10
+CONNECTIONS = 64
+"""To the database, of all workers together: PostgreSQL takes 100 by default, for everybody."""
+
+MOST_CONNECTIONS = 10
+"""Of one worker: reading is quick, and all writing goes through one."""
+
 DELIVERY_SECONDS = 2.0
 
 
@@ -27,31 +35,65 @@ class Service:
     Attributes:
         system: The system prompt of a question that brings none.
         context_tokens: How much of a thread a follow-up takes along.
+        timeout: Seconds for one answer.
+        on_disconnect: Whether an answer whose reader has left is completed, or interrupted.
         store: The history. It is not opened yet: a server outlives a database that is away.
         asking: The use case.
+        watches: Told of each question and its outcome.
+        in_flight: The answers that the process waits for before it ends.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.system = settings.system
         self.context_tokens = settings.context_tokens
-        self.store = Store(settings.database, connections=CONNECTIONS)
+        self.on_disconnect = settings.on_disconnect
+        self.timeout = settings.timeout
+        connections = min(max(CONNECTIONS // settings.workers, 2), MOST_CONNECTIONS)
+        self.store = Store(settings.database, connections=connections)
         self.outbox = Outbox(settings.outbox_path)
         self.asking = Asking(
             provider=lambda _ask: self._provider,
             outbox=self.outbox,
             store=lambda: self.store,
             prices=Prices.load(settings.prices_path),
+            keeper=Keeper(self.outbox, self.store),
+            watch=self._watched,
         )
+        self.watches: list[Watch] = []
+        self.in_flight = InFlight()
         self._places = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
+        self._making = threading.Lock()
+        self._made: Provider | None = None
 
-    @cached_property
+    def _watched(self, ask: Ask) -> Callable[[Outcome], None]:
+        told = [watch(ask) for watch in self.watches]
+
+        def tell(outcome: Outcome) -> None:
+            for each in told:
+                each(outcome)
+
+        return tell
+
+    @property
     def _provider(self) -> Provider:
-        found = endpoint.resolve(self._settings)
-        if not found.base_url:
-            raise NotConfigured("The local model is not running.", "See the server's log.")
-        return Provider(found, self._settings)
+        with self._making:
+            if self._made is None:
+                found = endpoint.resolve(self._settings)
+                if not found.base_url:
+                    raise NotConfigured("The local model is not running.", "See the server's log.")
+                self._made = Provider(found, self._settings, connections=self._limit)
+            return self._made
+
+    def warm_up(self) -> None:
+        """Load in the background what asking needs, so that the first question need not wait."""
+
+        def load() -> None:
+            with suppress(NotConfigured):
+                _ = self._provider
+
+        threading.Thread(target=load, name="qa-warm-up", daemon=True).start()
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -87,14 +129,35 @@ class Service:
             )
         return named
 
-    def deliver_forever(self) -> None:
-        """Start a thread that delivers what the outbox holds, whenever the database is there."""
+    def models(self) -> list[dict[str, Any]]:
+        """The models that can be asked: the default first, then what the provider lists.
+
+        Raises:
+            Busy: See `place`.
+            ProviderError: The provider cannot be asked; one that keeps no list is no error.
+            NotConfigured: There is no provider to ask.
+        """
+        default = endpoint.resolve(self._settings).model
+        with self.place():
+            try:
+                listed = self._provider.models()
+            except ProviderRefused:
+                listed = []
+        first = [each for each in listed if each["id"] == default] or [{"id": default}]
+        return first + [each for each in listed if each["id"] != default]
+
+    def deliver_forever(self, again: Callable[[Accepted], bool]) -> None:
+        """Start a thread that delivers what the outbox holds, whenever the database is there.
+
+        Args:
+            again: Asks again what was accepted, and never answered.
+        """
 
         def loop() -> None:
             pause = threading.Event()
             while not pause.wait(DELIVERY_SECONDS):
                 with suppress(DatabaseError, OSError):
-                    deliver(self.outbox, self.store)
+                    deliver(self.outbox, self.store, again)
 
         threading.Thread(target=loop, name="qa-delivery", daemon=True).start()
 

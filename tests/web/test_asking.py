@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import FakeProvider, Reply
 
+from qacli.outbox import Outbox
 from qacli.web import MAX_BODY
 
 if TYPE_CHECKING:
@@ -237,7 +238,11 @@ def test_beyond_its_limit_the_server_is_busy_and_everything_else_goes_on(
 
 
 def test_nothing_is_asked_while_the_database_is_away(
-    build: Callable[..., Flask], settings: Settings, provider: FakeProvider, problem: Problem
+    build: Callable[..., Flask],
+    settings: Settings,
+    provider: FakeProvider,
+    problem: Problem,
+    wait_for: Callable[..., Any],
 ) -> None:
     # Not migrated: `store`, which would do it, is not asked for.
     client = build().test_client()
@@ -246,5 +251,5 @@ def test_nothing_is_asked_while_the_database_is_away(
     assert response.content_type == "application/problem+json"
     assert provider.requests == []
     # Nor is anything left that a later delivery would take for a question that was asked.
-    assert not list(settings.outbox_path.glob("*.jsonl"))
+    wait_for(lambda: not Outbox(settings.outbox_path).waiting())
     problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])

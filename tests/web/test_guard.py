@@ -150,6 +150,110 @@ def test_with_a_token_only_who_has_it_may_call(
     assert client.get("/is_up", headers=headers).status_code == 200
 
 
+NAMED = {"tokens": "alice=alice-token, bob=bob-token"}
+
+
+def as_bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_token_has_a_name_that_is_on_the_record(
+    store: Store, build: Callable[..., Flask]
+) -> None:
+    assert store
+    client = build(token="unnamed-token", **NAMED).test_client()
+    for token, name in (
+        ("alice-token", "alice"),
+        ("bob-token", "bob"),
+        ("unnamed-token", "default"),
+    ):
+        record = client.post("/ask", json=ASK, headers=as_bearer(token)).get_json()
+        assert record["caller"] == name
+        assert client.get(f"/qa/{record['id']}", headers=as_bearer(token)).get_json() == record
+
+
+def test_without_a_token_the_record_names_nobody(client: FlaskClient) -> None:
+    assert client.post("/ask", json=ASK, headers=as_bearer("any")).get_json()["caller"] is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["alice", "alice=alice-token", "alice-token,bob=bob-token", "alice-tokenbob-token", ","],
+)
+def test_of_several_tokens_one_must_be_sent_whole(
+    store: Store, build: Callable[..., Flask], problem: Problem, token: str
+) -> None:
+    assert store
+    client = build(**NAMED).test_client()
+    problem(client.get("/qas", headers=as_bearer(token)), 401, "unauthorized")
+    client.set_cookie("qa_token", token)
+    problem(client.get("/qas"), 401, "unauthorized")
+
+
+def test_a_token_may_be_more_than_ascii(store: Store, build: Callable[..., Flask]) -> None:
+    assert store
+    client = build(tokens="alice=schlüssel").test_client()
+    as_sent = "Bearer schlüssel".encode().decode("latin-1")
+    assert client.get("/qas", headers={"Authorization": as_sent}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Host": "evil.example"}, 403),
+    ],
+    ids=str,
+)
+def test_a_cookie_signs_in_for_our_own_pages_alone(
+    store: Store, build: Callable[..., Flask], headers: dict[str, str], status: int
+) -> None:
+    assert store
+    client = build(**NAMED).test_client()
+    host = headers.get("Host", "localhost")
+    client.set_cookie("qa_token", "bob-token", domain=host)
+    response = client.post("/ask", json=ASK, headers=headers, base_url=f"http://{host}")
+    assert response.status_code == status
+    if status == 200:
+        assert response.get_json()["caller"] == "bob"
+
+
+def test_a_wrong_token_in_the_header_is_not_made_good_by_a_cookie(
+    store: Store, build: Callable[..., Flask], problem: Problem
+) -> None:
+    assert store
+    client = build(**NAMED).test_client()
+    client.set_cookie("qa_token", "bob-token")
+    problem(client.get("/qas", headers=as_bearer("wrong")), 401, "unauthorized")
+    problem(client.get("/qas", headers={"Authorization": "Basic x"}), 401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/static/nothing.css", "/static/../qas"])
+def test_what_needs_no_token_still_has_its_host_checked(
+    store: Store, build: Callable[..., Flask], path: str
+) -> None:
+    assert store
+    client = build(**NAMED).test_client()
+    open_to_all = client.get(path)
+    assert open_to_all.status_code in {200, 404}
+    assert client.get(path, headers={"Host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/sign-in/", "/sign-in/x", "/static", "/Static/x", "//static/x", "/is_up/", "/metrics"]
+)
+def test_what_only_looks_open_is_not(
+    store: Store, build: Callable[..., Flask], path: str, problem: Problem
+) -> None:
+    assert store
+    response = build(**NAMED).test_client().get(path, follow_redirects=False)
+    problem(response, 401, "unauthorized")
+
+
 def test_the_token_is_not_logged(
     store: Store, build: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:

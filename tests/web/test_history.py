@@ -143,7 +143,7 @@ def test_a_wrong_query_is_refused(client: FlaskClient, query: str, problem: Prob
         ("GET", "/ask", 405, "method-not-allowed"),
         ("PUT", "/ask", 405, "method-not-allowed"),
         ("POST", "/qas", 405, "method-not-allowed"),
-        ("PATCH", "/qa/1", 405, "method-not-allowed"),
+        ("PUT", "/qa/1", 405, "method-not-allowed"),
         ("POST", "/is_up", 405, "method-not-allowed"),
     ],
 )

@@ -1,0 +1,211 @@
+"""A question being answered for somebody who may leave in the middle.
+
+Whoever asks over HTTP reads the answer as it arrives, or waits for all of it, or comes back for
+it later; and any of them may hang up. What was asked is answered, or kept as interrupted, all the
+same: that does not depend on who is still there. `POST /ask`, the page and the OpenAI-compatible
+door all read their answers from an `Answer`.
+"""
+
+import logging
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from qacli.asking import Exchange, turns_before
+from qacli.errors import QaError, UnfitAnswer
+from qacli.exchange import Ask, Part, Turn, document
+from qacli.structure import Structure
+from qacli.web.access import notes
+from qacli.web.service import Service
+
+LOG = logging.getLogger("qa.web")
+
+
+def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answer":
+    """What answers a question, with the thread that it follows up and the schema in its params.
+
+    Args:
+        service: What is needed to ask.
+        ask: The question.
+        beat: See `Answer`.
+
+    Raises:
+        InvalidRequest: What it follows up has no answer, or its schema is none.
+        NotFound: What it follows up is not there.
+    """
+    shape = ask.params.get("response_format")
+    turns: list[Turn] = []
+    if ask.follows_id is not None:
+        turns, _ = turns_before(service.store, ask.follows_id, service.context_tokens)
+    structure = Structure(shape["json_schema"]["schema"]) if shape else None
+    return Answer(service, ask, turns=turns, structure=structure, beat=beat)
+
+
+class Answer:
+    """One question being answered: start it, read the text, and see that it is closed.
+
+    What is read are pieces of text, and an empty one for every `beat` of silence: a moment to see
+    whether the reader is still there. When it is closed before its end (a client has left), the
+    setting `on_disconnect` decides whether it is completed in the background or kept as
+    interrupted. An answer that must fit a schema is given in one piece, once it does; one that
+    does not is corrected once, in a record of its own.
+
+    Args:
+        service: What is needed to ask.
+        asked: The question.
+        turns: What it follows up.
+        parts: What is put before it.
+        structure: What the answer must fit.
+        beat: Seconds of silence after which an empty text is given; None gives none.
+        as_sent: The question as it goes to the provider, where that holds more than is kept.
+    """
+
+    def __init__(  # noqa: PLR0913 - as Asking.ask
+        self,
+        service: Service,
+        asked: Ask,
+        *,
+        turns: Sequence[Turn] = (),
+        parts: Sequence[Part] = (),
+        structure: Structure | None = None,
+        beat: float | None = None,
+        as_sent: Ask | None = None,
+    ) -> None:
+        self._service = service
+        self._structure = structure
+        self._beat = beat
+        known = notes()
+        self._exchange = service.asking.ask(
+            replace(asked, caller=known.caller, request_id=known.request_id),
+            reserve=True,
+            turns=turns,
+            parts=parts,
+            check=structure.check if structure else None,
+            beat=beat,
+            as_sent=as_sent,
+        )
+        self._pieces = self._answered()
+        self._ended = False
+
+    def start(self) -> Self:
+        """Keep the question; from here on it has a record, and is asked once it is read.
+
+        Raises:
+            Busy: There are as many questions in flight as there may be.
+            DatabaseError: It cannot be kept, so it is not asked.
+            NotConfigured: There is no provider to ask.
+        """
+        next(self._pieces)
+        notes().record_id = self.record_id
+        return self
+
+    @property
+    def record_id(self) -> int | None:
+        """The record's id; another one once an answer that did not fit is being corrected."""
+        return self._exchange.record_id
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was asked."""
+        return self._exchange.ask.created_at
+
+    def __iter__(self) -> Iterator[str]:
+        """The text.
+
+        Raises:
+            ProviderError: There is no usable answer; it names the record.
+        """
+        return self._pieces
+
+    def document(self) -> dict[str, Any]:
+        """The record, complete once the text has been read."""
+        return document(self._exchange.ask, self._exchange.outcome, self.record_id)
+
+    def whole(self) -> dict[str, Any]:
+        """Wait for all of it; gives the record.
+
+        Raises:
+            ProviderError: There is no usable answer; it names the record.
+        """
+        for _ in self._pieces:
+            pass
+        return self.document()
+
+    def go_on(self) -> None:
+        """Complete it in the background: nobody waits for it.
+
+        The thread is one that the process waits for before it ends.
+        """
+        threading.Thread(target=self._finish, name="qa-answer", daemon=False).start()
+
+    def close(self) -> None:
+        """Whoever read it has left; after its end that changes nothing."""
+        if self._ended:
+            return
+        if self._service.on_disconnect == "interrupt":
+            self._pieces.close()
+        else:
+            self.go_on()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _finish(self) -> None:
+        try:
+            self.whole()
+        except QaError as error:
+            LOG.warning("record %s: %s", self.record_id, error)
+        except Exception:
+            LOG.exception("record %s could not be completed", self.record_id)
+
+    def _answered(self) -> Generator[str, None, None]:
+        try:
+            with self._service.place(), self._service.in_flight.one():
+                again = yield from self._tried()
+                if again is not None:
+                    self._exchange = again
+                    yield from self._tried(may_correct=False)
+        finally:
+            self._ended = True
+
+    def _tried(self, *, may_correct: bool = True) -> Generator[str, None, Exchange | None]:
+        """Ask once; returns what asks for a correction, where one is due."""
+        exchange = self._exchange
+        texts = []
+        try:
+            with exchange:
+                yield ""  # it is kept now, and has an id
+                if self._structure is None:
+                    yield from exchange
+                else:
+                    texts = yield from self._held_back(exchange)
+        except UnfitAnswer as error:
+            again = exchange.corrected() if may_correct and error is exchange.unfit else None
+            if again is None:
+                raise
+            return again
+        if texts:
+            yield "".join(texts)
+        return None
+
+    def _held_back(self, exchange: Exchange) -> Generator[str, None, list[str]]:
+        """Read all of it and give nothing but the beat: what it is worth is known at its end."""
+        texts, last = [], monotonic()
+        for text in exchange:
+            texts.append(text)
+            if self._beat is not None and monotonic() - last >= self._beat:
+                last = monotonic()
+                yield ""
+        return texts

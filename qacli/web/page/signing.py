@@ -1,0 +1,56 @@
+"""Signing in with a token, where the server wants one: a browser keeps it in a cookie."""
+
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from flask import Blueprint, current_app, redirect, render_template, request
+from werkzeug.wrappers import Response
+
+from qacli.web import guard
+
+blueprint = Blueprint("signing", __name__)
+
+COOKIE_DAYS = 30
+
+
+@blueprint.get("/sign-in")
+def form() -> Response | str:
+    """The form for the token; where none is needed there is nothing to sign in to."""
+    if not current_app.extensions[guard.KEY]:
+        return redirect("/", HTTPStatus.SEE_OTHER)
+    return render_template("sign_in.html", next=_next(), wrong=False)
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> Response | tuple[str, int]:
+    """Check the token, and have the browser keep it."""
+    token = request.form.get("token", "").strip()
+    if not guard.is_token(token):
+        page = render_template("sign_in.html", next=_next(), wrong=True)
+        return page, HTTPStatus.FORBIDDEN
+    response = redirect(_next(), HTTPStatus.SEE_OTHER)
+    response.set_cookie(
+        guard.COOKIE,
+        token,
+        max_age=COOKIE_DAYS * 24 * 60 * 60,
+        httponly=True,
+        samesite="Strict",
+        secure=request.is_secure,
+    )
+    return response
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> Response:
+    """Have the browser forget it."""
+    response = redirect("/sign-in", HTTPStatus.SEE_OTHER)
+    response.delete_cookie(guard.COOKIE, httponly=True, samesite="Strict")
+    return response
+
+
+def _next() -> str:
+    """Where to go from here: a page of ours, whatever the address says."""
+    wanted = request.values.get("next", "/")
+    parts = urlsplit(wanted)
+    elsewhere = parts.scheme or parts.netloc or not wanted.startswith("/") or "\\" in wanted
+    return "/" if elsewhere or wanted.startswith("//") else wanted

@@ -1,0 +1,92 @@
+"""An answer while it arrives, as events of HTML for `static/page.js`.
+
+`record` says where it is kept; `text` brings the blocks that are settled since the last one, and
+the block that still grows in place of the last; `done` brings the record as its page shows it.
+`error` is the problem, where not even a failed record can be shown.
+"""
+
+from collections.abc import Iterator
+from time import monotonic, process_time
+
+from flask import Response, current_app, get_template_attribute, stream_with_context
+
+from qacli.errors import QaError
+from qacli.exchange import Status, now
+from qacli.web import events, problems, service
+from qacli.web.answering import Answer
+from qacli.web.page.listing import Query, item
+from qacli.web.page.markdown import Arriving
+
+BEAT = 0.1
+"""Seconds between two renderings: text looks fluent at that."""
+
+COST = 10
+"""A rendering that took long is followed by a pause so many times as long."""
+
+QUIET = 1.0
+"""Seconds of silence after which the connection is tried: whoever has left is soon known."""
+
+WAITING = (
+    "The answer is complete, but the database is away.",
+    "It is safe: it will be in the history as soon as the database is back.",
+)
+
+
+def response(answer: Answer) -> Response:
+    """The events of an answer that has been started."""
+    return events.response(answer, stream_with_context(_lines(answer)))
+
+
+def _lines(answer: Answer) -> Iterator[str]:
+    json = current_app.json.dumps
+    address = f"/page/{answer.record_id}"
+    yield events.event("record", json({"id": answer.record_id, "address": address}))
+    try:
+        yield from _texts(answer)
+    except Exception as error:  # noqa: BLE001 - the person is told; a mistake is logged
+        problem = problems.of(error).get_data(as_text=True)
+        if getattr(error, "record_id", None) is None:
+            yield events.event("error", problem)
+            return
+    yield _end(answer)
+
+
+def _texts(answer: Answer) -> Iterator[str]:
+    json = current_app.json.dumps
+    arriving = Arriving()
+    sent = due = monotonic()
+    changed = False
+    for text in answer:
+        arriving.add(text)
+        changed = changed or bool(text)
+        moment = monotonic()
+        if changed and moment >= due:
+            cost = process_time()
+            settled, growing = arriving.render()
+            cost = process_time() - cost
+            yield events.event("text", json({"settled": settled, "growing": growing}))
+            sent, changed = moment, False
+            due = moment + max(BEAT, COST * cost)
+        elif moment - sent >= QUIET:
+            yield events.KEEP_ALIVE
+            sent = moment
+
+
+def _end(answer: Answer) -> str:
+    """The last event: the record as it was kept."""
+    json = current_app.json.dumps
+    try:
+        record = service.current().store.get(answer.record_id or 0)
+    except QaError as error:
+        return events.event("error", problems.of(error).get_data(as_text=True))
+    if record.status is Status.ASKING:
+        return events.event("error", json({"detail": " ".join(WAITING)}))
+    article = get_template_attribute("record.html", "article")
+    entry = get_template_attribute("list.html", "entry")
+    done = {
+        "id": record.id,
+        "status": record.status,
+        "article": article(record, Status),
+        "item": entry(item(record, Query(), now()), record.id),
+    }
+    return events.event("done", json(done))

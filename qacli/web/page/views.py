@@ -1,0 +1,177 @@
+"""The routes of the page."""
+
+from datetime import datetime
+from http import HTTPStatus
+
+from flask import Blueprint, current_app, redirect, render_template, request
+from pydantic import ValidationError
+from werkzeug.wrappers import Response
+
+from qacli.errors import QaError
+from qacli.exchange import Status, now, refuse_unstorable
+from qacli.times import ago
+from qacli.web import asks, events, guard, problems, service
+from qacli.web.page import markdown, streaming
+from qacli.web.page.form import asked, tags_in
+from qacli.web.page.listing import Query, listing, shortened
+from qacli.web.page.thread import Thread, thread
+
+blueprint = Blueprint(
+    "page",
+    __name__,
+    template_folder="../templates",
+    static_folder="../static",
+    static_url_path="/static",
+)
+blueprint.add_app_template_filter(markdown.render, "markdown")
+blueprint.add_app_template_filter(shortened, "shortened")
+
+HEADING = 280
+"""Characters of a question that is a heading; a longer one is folded below its beginning."""
+
+HEADING_LINES = 4
+
+EXAMPLES = (
+    "Why does a bicycle stay upright? Five sentences.",
+    "Write a Python function that merges overlapping intervals.",
+    "Two days in Lisbon: what to see? As a table.",
+)
+
+
+@blueprint.app_template_filter("ago")
+def _ago(when: datetime) -> str:
+    return ago(when, now())
+
+
+@blueprint.app_template_filter("headline")
+def _headline(question: str) -> str:
+    """What a long question begins with: its first line, in short."""
+    lines = question.strip().split("\n", 1)
+    first = shortened(lines[0])
+    return f"{first} \u2026" if len(lines) > 1 and not first.endswith("\u2026") else first
+
+
+@blueprint.app_template_test("long")
+def _is_long(question: str) -> bool:
+    """Whether a question is too long for a heading."""
+    return len(question) > HEADING or question.strip().count("\n") >= HEADING_LINES
+
+
+@blueprint.app_context_processor
+def _everywhere() -> dict[str, object]:
+    return {"Status": Status, "is_signed_in": guard.COOKIE in request.cookies}
+
+
+@blueprint.get("/")
+def home() -> tuple[str, int]:
+    """Ask, and the history."""
+    return _page(question=request.args.get("question", ""))
+
+
+@blueprint.get("/page/<int:record_id>")
+def record(record_id: int) -> tuple[str, int]:
+    """A record in its thread, beside the history."""
+    return _page(around=thread(service.current().store, record_id), current=record_id)
+
+
+@blueprint.post("/page/ask")
+def ask() -> Response | tuple[str, int]:
+    """Ask: as events while the answer arrives, or else to the record once it is there."""
+    # As much as any other body: without it the form's own limit is lower.
+    request.max_form_memory_size = current_app.config["MAX_CONTENT_LENGTH"]
+    streamed = request.accept_mimetypes.best_match(["text/html", events.MIME_TYPE])
+    if streamed == events.MIME_TYPE:
+        body = asked(request.form)
+        return streaming.response(asks.answer_to(body, beat=streaming.BEAT).start())
+    try:
+        body = asked(request.form)
+        document = asks.answer_to(body, beat=None).start().whole()
+    except (QaError, ValidationError) as error:
+        failed = getattr(error, "record_id", None)
+        return _again(error) if failed is None else _to_record(failed)
+    return _to_record(document["id"])
+
+
+def _again(error: QaError | ValidationError) -> tuple[str, int]:
+    """The form as it was sent, with what is wrong."""
+    if isinstance(error, QaError):
+        problem = problems.from_error(error).get_json()
+    else:
+        problem = problems.from_validation(error).get_json()
+    around = follows_id = None
+    if (given := request.form.get("follows_id", "")).isdecimal():
+        try:
+            around = thread(service.current().store, int(given))
+            follows_id = int(given)
+        except QaError:
+            pass  # what it follows up may be the very thing that is not there
+    return _page(
+        question=request.form.get("question", ""),
+        around=around,
+        current=follows_id,
+        problem=problem["detail"],
+        status=problem["status"],
+    )
+
+
+@blueprint.post("/page/<int:record_id>/delete")
+def delete(record_id: int) -> Response:
+    """Remove a record; what it followed up, and what follows it up, stays."""
+    service.current().store.remove(record_id)
+    return redirect(f"/?removed={record_id}", HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/page/<int:record_id>/tags")
+def tag(record_id: int) -> Response:
+    """Add tags to a record, or take some off."""
+    add, remove = tags_in(request.form.get("add", "")), request.form.getlist("remove")
+    refuse_unstorable(add, "a tag")
+    service.current().store.tag(record_id, add, remove)
+    return _to_record(record_id)
+
+
+def _to_record(record_id: int) -> Response:
+    return redirect(f"/page/{record_id}#r{record_id}", HTTPStatus.SEE_OTHER)
+
+
+def _page(
+    *,
+    question: str = "",
+    around: Thread | None = None,
+    current: int | None = None,
+    problem: str | None = None,
+    status: int = HTTPStatus.OK,
+) -> tuple[str, int]:
+    """The page.
+
+    Args:
+        question: What stands in the form.
+        around: The record and its thread; None asks something new.
+        current: The record's id.
+        problem: Why what was sent could not be asked.
+        status: The HTTP status.
+    """
+    listed = listing(service.current().store, Query.of(request.args), now())
+    if listed.problem and status == HTTPStatus.OK:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+    page = render_template(
+        "page.html",
+        listing=listed,
+        thread=around,
+        current=current,
+        question=question,
+        given=request.form,
+        problem=problem,
+        removed=request.args.get("removed", type=int),
+        examples=EXAMPLES,
+        default_model=_default_model(),
+    )
+    return page, status
+
+
+def _default_model() -> str:
+    """The model that is asked where none is named; empty where there is no provider."""
+    try:
+        return service.current().model(None)
+    except QaError:
+        return ""

@@ -1,0 +1,223 @@
+"""The same question again, by its idempotency key: whoever asks twice is answered once.
+
+The key is unique in the database, so two requests that come together, even at two processes, make
+one record: whoever does not get to make it waits for what the other one gets. A question that has
+its answer gives it again, as often as it is asked for; one that has failed, or was interrupted, is
+asked anew, in a record of its own that takes the key over: who comes again wants an answer.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from time import monotonic, sleep
+from typing import Any, Self
+
+from qacli.errors import (
+    DatabaseError,
+    InvalidRequest,
+    QaError,
+    RecordRefused,
+    StillAsking,
+    UnfitAnswer,
+)
+from qacli.exchange import Ask, Status, now
+from qacli.models import QuestionAnswer
+from qacli.store import Store
+from qacli.store.filters import Filter
+from qacli.structure import correction
+from qacli.web.access import notes
+from qacli.web.answering import Answer
+from qacli.web.service import Service
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between two looks at a record that another request, perhaps elsewhere, completes."""
+
+UNDER_CORRECTION = timedelta(seconds=5)
+"""How soon after an answer that does not fit the question for another must have a record."""
+
+
+class Replay:
+    """An answer that an earlier request asked for; read as an `Answer` is.
+
+    Args:
+        service: Where the history is.
+        record: The record as it is now.
+        beat: Seconds of waiting after which an empty text is given.
+    """
+
+    def __init__(self, service: Service, record: QuestionAnswer, *, beat: float | None) -> None:
+        self._service = service
+        self._record = record
+        self._beat = beat
+        self._pieces = self._awaited()
+
+    def start(self) -> Self:
+        """Take a place to wait at, where there is no answer yet.
+
+        Raises:
+            Busy: There are as many questions in flight as there may be.
+        """
+        next(self._pieces)
+        notes().record_id = self.record_id
+        return self
+
+    @property
+    def record_id(self) -> int | None:
+        """The record's id."""
+        return self._record.id
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was asked."""
+        return self._record.created_at
+
+    def __iter__(self) -> Iterator[str]:
+        """The text, in one piece.
+
+        Raises:
+            QaError: The earlier request has ended without an answer meanwhile; says why.
+        """
+        return self._pieces
+
+    def document(self) -> dict[str, Any]:
+        """The record."""
+        return self._record.document()
+
+    def whole(self) -> dict[str, Any]:
+        """Wait for all of it; gives the record."""
+        for _ in self._pieces:
+            pass
+        return self.document()
+
+    def go_on(self) -> None:
+        """Wait no longer: the earlier request goes on by itself."""
+        self.close()
+
+    def close(self) -> None:
+        """Whoever read it has left."""
+        self._pieces.close()
+
+    def _awaited(self) -> Generator[str, None, None]:
+        if not is_settled(self._record, self._service.store):
+            with self._service.place():
+                yield from self._waited()
+        else:
+            yield ""
+        self._record = latest(self._record, self._service.store)
+        if self._record.status is not Status.ANSWERED:
+            raise failure_of(self._record)
+        yield self._record.answer or ""
+
+    def _waited(self) -> Generator[str, None, None]:
+        yield ""
+        pause, begun = FIRST_PAUSE, monotonic()
+        last = begun
+        while not self._look():
+            if monotonic() - begun > self._service.timeout:
+                raise StillAsking(
+                    "The first request with this Idempotency-Key has no answer yet.",
+                    "Ask again with the same key later, or read the record.",
+                )
+            sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            if self._beat is not None and monotonic() - last >= self._beat:
+                last = monotonic()
+                yield ""
+
+    def _look(self) -> bool:
+        """See what has become of it; while the database is away, nothing has."""
+        store = self._service.store
+        with suppress(DatabaseError):
+            self._record = store.get(self._record.id or 0)
+            return is_settled(self._record, store)
+        return False
+
+
+def started(
+    service: Service, ask: Ask, make: Callable[[], Answer], *, beat: float | None = None
+) -> Answer | Replay:
+    """The answer, started; or, where its key has been used, what came of it then.
+
+    Args:
+        service: Where the history is.
+        ask: The question.
+        make: Makes the answer to it.
+        beat: As the answer's.
+
+    Raises:
+        InvalidRequest: The key was used for another question.
+        QaError: As `Answer.start`.
+    """
+    store, key = service.store, ask.idempotency_key
+    while key is not None:
+        first = store.of_key(key)
+        if first is None:
+            try:
+                return make().start()
+            except RecordRefused:
+                # Another request may have been there first, by a moment.
+                if store.of_key(key) is None:
+                    raise
+        else:
+            _refuse_another(first, ask)
+            found = latest(first, store)
+            if found.status is Status.ANSWERED or not is_settled(first, store):
+                return Replay(service, found, beat=beat).start()
+            store.free_key(first.uid)
+    return make().start()
+
+
+def latest(record: QuestionAnswer, store: Store) -> QuestionAnswer:
+    """The record, or the one that corrects it: an answer that did not fit was asked for again."""
+    return _correction_of(record, store) or record
+
+
+def is_settled(record: QuestionAnswer, store: Store) -> bool:
+    """Whether nothing more will become of it."""
+    found = latest(record, store)
+    if found.status is Status.ASKING:
+        return False
+    awaits_correction = _is_correctable(found) and found is record
+    ended = found.answered_at
+    return not (awaits_correction and ended and now() - ended < UNDER_CORRECTION)
+
+
+def failure_of(record: QuestionAnswer) -> QaError:
+    """The error that a record ended in, as its first request was told it."""
+    kind, _, what = (record.error or "").partition(": ")
+    found = {each.kind: each for each in _leaves(QaError)}.get(kind, QaError)
+    error = found(what or "It has no answer.", "Ask again with the same Idempotency-Key.")
+    error.record_id = record.id
+    return error
+
+
+def _leaves(kind: type[QaError]) -> Iterator[type[QaError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _leaves(each)
+
+
+def _is_correctable(record: QuestionAnswer) -> bool:
+    unfit = (record.error or "").startswith(f"{UnfitAnswer.kind}: ")
+    return unfit and record.finish_reason != "length" and not _is_correction(record)
+
+
+def _is_correction(record: QuestionAnswer) -> bool:
+    """Whether it is itself the second try, after which there is none."""
+    return record.follows_id is not None and record.question.endswith(correction(UnfitAnswer("")))
+
+
+def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | None:
+    if not _is_correctable(record):
+        return None
+    said = correction(UnfitAnswer((record.error or "").partition(": ")[2]))
+    followers = store.page(limit=100, newest_first=True, only=Filter(follows_id=record.id))
+    return next((each for each in followers if each.question == said), None)
+
+
+def _refuse_another(first: QuestionAnswer, ask: Ask) -> None:
+    if first.canonical() != ask.canonical() or first.tags != ask.tags:
+        raise InvalidRequest(
+            f"This Idempotency-Key was used for another question, record {first.id}.",
+            "Use a new key for each question.",
+        )

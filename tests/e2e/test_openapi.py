@@ -1,0 +1,58 @@
+"""Schemathesis asks the running server whatever its document allows, and what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+
+    from .conftest import Served
+
+TOKEN = "t-123"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("token", "phases"),
+    [("", "examples,coverage,fuzzing,stateful"), (TOKEN, "fuzzing,stateful")],
+    ids=["open", "token"],
+)
+def test_schemathesis_finds_nothing(
+    qa: Program, serve: Callable[..., Served], home: Path, token: str, phases: str
+) -> None:
+    served = serve(qa, QA_TOKEN=token)
+    address = f"http://127.0.0.1:{served.port}"
+    document, config = home / "openapi.json", home / "schemathesis.toml"
+    with closing(HTTPConnection("127.0.0.1", served.port, timeout=10)) as connection:
+        connection.request("GET", "/openapi.json", headers={"Authorization": f"Bearer {token}"})
+        document.write_bytes(connection.getresponse().read())
+    config.write_text(f'[auth.openapi.bearer]\nbearer = "{token}"\n' if token else "")
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("schemathesis"), "--config-file", config),
+            *("run", document, "--url", address, "--checks", "all", "--phases", phases),
+            *("--generation-deterministic", "--max-examples", "6", "--no-color"),
+            # No text with U+0000 can be kept, and a schema has no words for that.
+            *("--generation-allow-x00", "false"),
+        ],
+        env=qa.environ(
+            SCHEMATHESIS_HOOKS="schemathesis_hooks", PYTHONPATH=str(Path(__file__).parent)
+        ),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
+    assert "No issues found" in done.stdout

@@ -1,0 +1,116 @@
+"""What holds for a server of several processes together: counts, limits and the log."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import KEY
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+# Nothing here differs between the databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def call(port: int, method: str, path: str, token: str, body: object = None) -> tuple[int, str]:
+    """A request on a connection of its own, so that any of the processes may get it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with closing(connection):
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def numbers(port: int) -> dict[str, float]:
+    """The numbers by their names, those with labels added up."""
+    status, text = call(port, "GET", "/metrics", "secret-scraper")
+    assert status == 200, text
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] += sample.value
+    return found
+
+
+def status_of(port: int, data: bytes) -> int:
+    """The status that the bytes of a request get."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(data)
+        return int(connection.recv(1000).split(b" ", 2)[1])
+
+
+def test_several_processes_count_and_limit_together(
+    qa: Program,
+    serve: Callable[..., Any],
+    provider: FakeProvider,
+    wait_for: Callable[..., Any],
+) -> None:
+    tokens = "alice=secret-alice,bob=secret-bob,scraper=secret-scraper"
+    served = serve(qa, QA_WORKERS="2", QA_TOKENS=tokens, QA_RATE_LIMIT="6/day")
+
+    def ask(question: str, caller: str = "alice") -> int:
+        return call(served.port, "POST", "/ask", f"secret-{caller}", {"question": question})[0]
+
+    with ThreadPoolExecutor(10) as pool:
+        statuses = Counter(pool.map(ask, [f"Who is {number}?" for number in range(10)]))
+    assert statuses == {200: 6, 429: 4}
+    assert len(provider.requests) == 6
+    # Whichever process is asked.
+    for _ in range(10):
+        assert numbers(served.port)["qa_questions_total"] == 6
+    requests = numbers(served.port)["qa_http_requests_total"]
+
+    # A process that is killed in the middle takes what it had in flight with it, and no count.
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, "Who? [[stall=1]]", "bob")
+        wait_for(lambda: numbers(served.port)["qa_questions_in_flight"] == 1)
+        for worker in workers_of(served.process.pid):
+            os.kill(worker, signal.SIGKILL)
+        assert answer.exception(20) is not None
+    wait_for(served.answers, 30)
+    found = numbers(served.port)
+    assert found["qa_questions_in_flight"] == 0
+    assert found["qa_http_requests_in_flight"] == 1
+    assert found["qa_questions_total"] == 6
+    assert found["qa_http_requests_total"] > requests
+    assert ask("Still too often?") == 429
+
+    # Headers are bounded, in length and in number.
+    start = b"GET /is_up HTTP/1.1\r\nHost: localhost\r\n"
+    many = b"".join(b"X-%d: a\r\n" % number for number in range(200))
+    assert status_of(served.port, start + b"X-A: " + b"a" * 30_000 + b"\r\n\r\n") == 200
+    assert status_of(served.port, start + b"X-A: " + b"a" * 400_000 + b"\r\n\r\n") == 431
+    assert status_of(served.port, start + many + b"\r\n") == 431
+
+    served.process.send_signal(signal.SIGTERM)
+    assert served.wait() == 0
+    log = "".join(served.log)
+    lines = [json.loads(line) for line in served.log if line.startswith("{")]
+    ids = [line["request_id"] for line in lines if "path" in line]
+    asked = [line for line in lines if line.get("path") == "/ask"]
+    assert Counter(line["status"] for line in asked) == {200: 6, 429: 5}
+    assert {line["caller"] for line in asked} == {"alice"}
+    assert len(set(ids)) == len(ids)
+    for secret in (KEY, "secret-", "Who is", "Still too often"):
+        assert secret not in log
+
+
+def workers_of(main: int) -> list[int]:
+    """The worker processes of a server."""
+    with open(f"/proc/{main}/task/{main}/children") as file:  # noqa: PTH123 - as short as it gets
+        return [int(pid) for pid in file.read().split()]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qacli.callers import listed, named_tokens, parse_origins, parse_rates, parse_tokens
+from qacli.config import Settings
+from qacli.errors import NotConfigured
+from qacli.web import server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+
+
+def test_tokens_have_names() -> None:
+    text = " alice = secret=1 ,bob=ß,"
+    assert parse_tokens(text) == text
+    assert named_tokens(text) == {"alice": "secret=1", "bob": "ß"}
+    settings = Settings(token="t", tokens=text)
+    assert settings.callers == {"default": "t", "alice": "secret=1", "bob": "ß"}
+    assert Settings().callers == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(",", "secret", "alice=", "=secret", "alice=a,alice=b", "alice=same,bob=same"),
+        *("default=a", "two words=a", "line\nend=a", "ä=a", f"{'a' * 65}=a", "alice=a,bob"),
+    ],
+)
+def test_tokens_that_could_be_mistaken_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+        parse_tokens(text)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://app.example.com", "http://localhost:3000", "http://[::1]:3000"]
+)
+def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
+    assert listed(parse_origins(f"{origin}, https://b.example")) == [origin, "https://b.example"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("*", "https://*.example.com", "null", "app.example.com", "https://app.example.com/"),
+        *("https://app.example.com/x", "ftp://a.example", "https://u@a.example", "https://"),
+        *("https://a.example:x", "https://a.example:0", "http://[", "https://a.example,*"),
+    ],
+)
+def test_what_is_no_one_origin_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+        parse_origins(text)
+
+
+@pytest.mark.parametrize("text", ["1/second", "60/minute", "60/minute, 500/day", "9/hour"])
+def test_a_rate_is_a_number_for_a_time(text: str) -> None:
+    assert parse_rates(text) == text
+
+
+@pytest.mark.parametrize("text", ["60", "0/minute", "-1/minute", "60/fortnight", "1.5/day", "/day"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+        parse_rates(text)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_of_the_tokens_only_the_names_are_shown(qa: Program) -> None:
+    tokens = {"QA_TOKENS": "alice=secret-alice-0123456789,bob=b0b"}
+    shown = qa("config", "--json", **tokens)
+    assert json.loads(shown.out)["tokens"]["value"] == "alice=***,bob=***"
+    for text in (
+        shown.out,
+        qa("config", **tokens).out,
+        qa("serve", **tokens, QA_SERVE_PORT="x").err,
+    ):
+        assert "6789" not in text
+        assert "b0b" not in text
+    wrong = qa("config", QA_TOKENS="secret-alice")
+    assert wrong.code == 3
+    assert "QA_TOKENS" in wrong.err
+    assert "secret-alice" not in wrong.err
+
+
+def test_no_token_is_in_a_text_that_was_redacted() -> None:
+    settings = Settings(token="unnamed-token", tokens="alice=alice-token,bob=bob-token")
+    text = "unnamed-token alice-token bob-token alice=alice-token,bob=bob-token"
+    assert "token" not in settings.redact(text)
+
+
+def test_named_tokens_are_tokens_enough_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
+    settings = {"data_dir": tmp_path, "host": "0.0.0.0", "serve_port": 0}  # noqa: S104 - on purpose
+    with server.prepared(Settings(**settings, tokens="alice=secret")) as address:
+        assert address.startswith("http://0.0.0.0:")
+    with pytest.raises(NotConfigured), server.prepared(Settings(**settings)):
+        pass

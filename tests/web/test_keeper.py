@@ -1,0 +1,305 @@
+"""What all requests of a worker ask is kept together, and each as if it were alone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from qacli.asking import deliver
+from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
+from qacli.exchange import Ask, Outcome, Status
+from qacli.outbox import Outbox, line_of_ask, line_of_settled
+from qacli.store import Store
+from qacli.web.keeper import Keeper
+from qacli.web.notes import Note, Notes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import sqlalchemy as sa
+
+    from qacli.config import Settings
+
+MANY = 60
+
+
+class Watched(Store):
+    """A store that counts what it writes, and fails when it is told to.
+
+    Attributes:
+        writes: How many transactions have written.
+        hold: What the first of them waits for.
+        away: Whether it cannot be reached.
+        breaks: Whether the connection breaks after the commit.
+    """
+
+    writes = 0
+    hold: threading.Event | None = None
+    away = False
+    breaks = False
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        if self.away:
+            raise DatabaseError("It is away.")
+        with super().transaction(write=write) as connection:
+            yield connection
+        if write:
+            self.writes += 1
+            if self.hold is not None:
+                self.hold.wait(10)
+        if write and self.breaks:
+            self.breaks = False
+            lost = OperationalError("COMMIT", None, Exception(), connection_invalidated=True)
+            raise DatabaseError("It broke.") from lost
+
+
+@dataclass
+class House:
+    store: Watched
+    outbox: Outbox
+    keeper: Keeper
+
+    def records(self) -> list[dict[str, Any]]:
+        return [record.document() for record in self.store.walk()]
+
+    def files(self) -> list[Path]:
+        return list(self.outbox.directory.iterdir())
+
+
+@pytest.fixture
+def house(store: Store, settings: Settings) -> Iterator[House]:
+    watched = Watched(store.url, connections=2)
+    outbox = Outbox(settings.outbox_path)
+    yield House(watched, outbox, Keeper(outbox, watched))
+    watched.close()
+
+
+def answered(text: str) -> Outcome:
+    return Outcome(status=Status.ANSWERED, answer=text, prompt_tokens=3)
+
+
+def side_by_side(calls: list[Callable[[], Any]]) -> list[Any]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(20) for future in [pool.submit(call) for call in calls]]
+
+
+def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[..., Any]) -> None:
+    ask = Ask(question="Who?", tags=["a"])
+    record_id = house.keeper.begin(ask, reserve=True)
+    assert [(r["id"], r["status"]) for r in house.records()] == [(record_id, "asking")]
+    house.keeper.text(ask.uid, "I ")
+    house.keeper.text(ask.uid, "am.")
+    [entry] = wait_for(lambda: [e for e in house.outbox.waiting() if len(e.texts) == 2])
+    assert (entry.ask, entry.outcome().answer) == (ask, "I am.")
+    assert house.keeper.end(ask, answered("I am.")) == (record_id, None)
+    [record] = house.records()
+    assert (record["id"], record["answer"], record["tags"]) == (record_id, "I am.", ["a"])
+    assert (record["status"], record["prompt_tokens"]) == ("answered", 3)
+    wait_for(lambda: house.outbox.waiting() == [])
+    # What nothing waits in holds nothing.
+    wait_for(lambda: [file.stat().st_size for file in house.files()] == [0])
+
+
+def test_what_is_only_noted_has_no_record_until_its_end(house: House) -> None:
+    ask = Ask(question="Who?")
+    assert house.keeper.begin(ask, reserve=False) is None
+    assert house.records() == []
+    record_id, failure = house.keeper.end(ask, answered("I."))
+    assert failure is None
+    assert [record["id"] for record in house.records()] == [record_id]
+
+
+def test_many_at_once_cost_few_transactions(house: House, wait_for: Callable[..., Any]) -> None:
+    asks = [Ask(question=f"Number {number}") for number in range(MANY)]
+    house.store.hold = threading.Event()
+    with ThreadPoolExecutor(MANY) as pool:
+        begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
+        wait_for(lambda: len(house.outbox.waiting()) == MANY)
+        house.store.hold.set()
+        ids = [future.result(20) for future in begun]
+    assert len(set(ids)) == MANY
+    assert house.store.writes < MANY / 4
+    outcomes = [answered(f"It is {ask.question}.") for ask in asks]
+    ended = side_by_side(
+        [lambda a=a, o=o: house.keeper.end(a, o) for a, o in zip(asks, outcomes, strict=True)]
+    )
+    assert ended == [(record_id, None) for record_id in ids]
+    found = {record["id"]: record for record in house.records()}
+    assert len(found) == MANY
+    for ask, record_id in zip(asks, ids, strict=True):
+        assert found[record_id]["answer"] == f"It is {ask.question}."
+    assert len(house.files()) == 1
+
+
+def test_what_the_database_does_not_take_is_no_harm_to_the_others(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    asks = [Ask(question=str(n), idempotency_key="k" if n < 2 else None) for n in range(20)]
+    house.store.hold = threading.Event()
+    with ThreadPoolExecutor(len(asks)) as pool:
+        begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
+        wait_for(lambda: len(house.outbox.waiting()) == len(asks))
+        house.store.hold.set()
+        errors = [future.exception(20) for future in begun]
+    assert [type(error) for error in errors if error is not None] == [RecordRefused]
+    assert len(house.records()) == len(asks) - 1
+    # The one that was refused is not asked, so nothing waits to say that it was.
+    wait_for(lambda: len(house.outbox.waiting()) == len(asks) - 1)
+
+
+def test_each_has_an_error_of_its_own(house: House) -> None:
+    house.store.away = True
+
+    def begin(number: int) -> BaseException:
+        with pytest.raises(DatabaseError) as caught:
+            house.keeper.begin(Ask(question=str(number)), reserve=True)
+        return caught.value
+
+    errors = side_by_side([lambda n=n: begin(n) for n in range(8)])
+    assert len({id(error) for error in errors}) == len(errors)
+    assert {str(error) for error in errors} == {"It is away."}
+
+
+def test_an_answer_that_the_database_misses_is_delivered_by_whoever_comes_next(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    ask, other = Ask(question="Who?"), Ask(question="And who else?")
+    record_id = house.keeper.begin(ask, reserve=True)
+    house.keeper.begin(other, reserve=True)
+    house.store.away = True
+    nothing, failure = house.keeper.end(ask, answered("I."))
+    assert (nothing, type(failure)) == (None, DatabaseError)
+    with pytest.raises(DatabaseError):
+        house.keeper.begin(Ask(question="Now?"), reserve=True)
+    house.store.away = False
+    wait_for(lambda: len(house.outbox.waiting()) == 2)
+    # The worker lives on, and still has a question in flight.
+    assert deliver(house.outbox, house.store) == 1
+    assert deliver(house.outbox, house.store) == 0
+    first, second = house.records()
+    assert (first["id"], first["status"], first["answer"]) == (record_id, "answered", "I.")
+    assert second["status"] == "asking"
+    assert [entry.ask for entry in house.outbox.waiting()] == [other]
+    house.keeper.end(other, answered("You."))
+
+
+def test_what_may_have_been_reserved_but_was_not_asked_goes(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    house.store.breaks = True
+    with pytest.raises(DatabaseError, match="It broke"):
+        house.keeper.begin(Ask(question="Lost?"), reserve=True)
+    wait_for(lambda: house.records() == [])
+    ask = Ask(question="Who?")
+    house.keeper.begin(ask, reserve=True)
+    assert [record["question"] for record in house.records()] == ["Who?"]
+
+
+def test_what_is_removed_while_it_is_asked_is_kept_as_a_new_record(house: House) -> None:
+    ask = Ask(question="Who?")
+    first = house.keeper.begin(ask, reserve=True)
+    assert first is not None
+    house.store.remove(first)
+    record_id, _ = house.keeper.end(ask, answered("I."))
+    assert [(r["id"], r["answer"]) for r in house.records()] == [(record_id, "I.")]
+
+
+def test_what_is_settled_and_removed_does_not_come_back_from_a_journal(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    ask, other = Ask(question="Who?"), Ask(question="And who else?")
+    record_id = house.keeper.begin(ask, reserve=True)
+    house.keeper.begin(other, reserve=True)
+    house.keeper.end(ask, answered("I."))
+    wait_for(lambda: [entry.ask for entry in house.outbox.waiting()] == [other])
+    assert record_id is not None
+    house.store.remove(record_id)
+    # What a kill would leave now.
+    [journal] = house.files()
+    (copy := journal.with_name("copy.jsonl")).write_bytes(journal.read_bytes())
+    assert deliver(house.outbox, house.store) == 1
+    assert not copy.exists()
+    assert [record["question"] for record in house.records()] == ["And who else?"]
+
+
+def test_nothing_is_asked_that_cannot_be_noted(house: House) -> None:
+    house.outbox.directory.parent.mkdir(parents=True, exist_ok=True)
+    house.outbox.directory.write_text("not a directory")
+    with pytest.raises(OutboxUnwritable):
+        house.keeper.begin(Ask(question="Who?"), reserve=True)
+    assert house.records() == []
+    house.outbox.directory.unlink()
+    assert house.keeper.begin(Ask(question="And now?"), reserve=True) is not None
+
+
+class Noting:
+    """Notes, with the questions that have been noted."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.notes = Notes(outbox, full=1)
+        threading.Thread(target=self.notes.run, daemon=True).start()
+
+    def begin(self, question: str) -> Ask:
+        ask, told = Ask(question=question), threading.Event()
+        failures: list[OutboxUnwritable | None] = []
+
+        def then(error: OutboxUnwritable | None) -> None:
+            failures.append(error)
+            told.set()
+
+        self.notes.take(Note(ask.uid, line_of_ask(ask), then))
+        assert told.wait(10)
+        assert failures == [None]
+        return ask
+
+    def settle(self, ask: Ask) -> None:
+        self.notes.take(Note(ask.uid, line_of_settled(ask.uid)))
+
+
+def test_a_full_journal_goes_once_all_in_it_is_settled(
+    home: Path, wait_for: Callable[..., Any]
+) -> None:
+    outbox = Outbox(home / "outbox")
+    noting = Noting(outbox)
+    first, second, third = (noting.begin(question) for question in ("1", "2", "3"))
+    assert len(list(outbox.directory.iterdir())) == 3
+    noting.settle(first)
+    wait_for(lambda: len(list(outbox.directory.iterdir())) == 2)
+    assert [entry.ask for entry in outbox.waiting()] == [second, third]
+    noting.settle(third)
+    noting.settle(second)
+    wait_for(lambda: outbox.waiting() == [])
+    assert list(outbox.left_behind()) == []
+
+
+def test_whatever_goes_wrong_with_a_note_nobody_waits_for_ever(home: Path) -> None:
+    noting = Noting(Outbox(home / "outbox"))
+    told: list[OutboxUnwritable | None] = []
+    said = threading.Event()
+
+    def then(error: OutboxUnwritable | None) -> None:
+        told.append(error)
+        said.set()
+
+    noting.notes.take(Note("u", {"ask": object()}, then))
+    assert said.wait(10)
+    assert [type(error) for error in told] == [OutboxUnwritable]
+    noting.begin("And now?")
+
+
+def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
+    outbox = Outbox(home / "outbox")
+    noting = Noting(outbox)
+    noting.begin("1")
+    for file in outbox.directory.iterdir():
+        file.unlink()
+    second = noting.begin("2")
+    assert [entry.ask for entry in outbox.waiting()] == [second]

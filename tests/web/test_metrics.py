@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+# Nothing here differs between the databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def numbers(client: FlaskClient, **options: Any) -> Numbers:
+    """The samples by their names and labels."""
+    response = client.get("/metrics", **options)
+    assert response.status_code == 200
+    assert response.content_type.startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def of(found: Numbers, name: str, **labels: str) -> float:
+    return found.get((name, tuple(sorted(labels.items()))), 0)
+
+
+def test_requests_are_counted_by_what_they_were_for(client: FlaskClient) -> None:
+    for path in ("/qa/1", "/qa/2", "/nowhere/1", "/nowhere/2"):
+        client.get(path)
+    client.open("/qas", method="BREW")
+    found = numbers(client)
+
+    def requests(**labels: str) -> float:
+        return of(found, "qa_http_requests_total", **labels)
+
+    assert requests(method="GET", route="/qa/<int:record_id>", status="404") == 2
+    assert requests(method="GET", route="other", status="404") == 2
+    assert requests(method="other", route="other", status="405") == 1
+    assert (
+        of(found, "qa_http_request_seconds_count", method="GET", route="/qa/<int:record_id>") == 2
+    )
+    # This one, which is not over yet.
+    assert of(found, "qa_http_requests_in_flight") == 1
+
+
+def test_answers_are_counted_with_what_they_cost(client: FlaskClient) -> None:
+    for question in ("Who?", "What?", "No [[status=429]]", "No [[status=400]]"):
+        client.post("/ask", json={"question": question})
+    found = numbers(client)
+    assert of(found, "qa_questions_total", status="answered") == 2
+    assert of(found, "qa_questions_total", status="failed") == 2
+    assert of(found, "qa_provider_errors_total", kind="provider-unavailable") == 1
+    assert of(found, "qa_provider_errors_total", kind="provider-refused") == 1
+    assert of(found, "qa_tokens_total", kind="completion") > 0
+    assert of(found, "qa_tokens_total", kind="prompt") > 0
+    assert of(found, "qa_answer_seconds_count") >= 2
+    assert of(found, "qa_questions_in_flight") == 0
+
+
+def test_a_stream_that_is_left_is_no_longer_in_flight(client: FlaskClient) -> None:
+    body = {"question": "Slow [[delay=0.2]] one two three four", "stream": True}
+    response = client.post("/ask", json=body, buffered=False)
+    next(iter(response.response))
+    assert of(numbers(client), "qa_http_requests_in_flight") == 2
+    response.close()
+    assert of(numbers(client), "qa_http_requests_in_flight") == 1
+
+
+def test_they_need_the_token_where_there_is_one(
+    store: Store, build: Callable[..., Flask], problem: Problem
+) -> None:
+    assert store
+    client = build(tokens="prometheus=scrape-token").test_client()
+    problem(client.get("/metrics"), 401, "unauthorized")
+    assert numbers(client, headers={"Authorization": "Bearer scrape-token"})
+
+
+def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
+    from qacli.exchange import Ask
+    from qacli.web import service
+
+    running: service.Service = app.extensions[service.KEY]
+    before = of(numbers(client), "qa_outbox_depth")
+    journal = running.outbox.open()
+    journal.begin(Ask(question="Waiting"))
+    found = numbers(client)
+    assert of(found, "qa_outbox_depth") == before + 1
+    assert of(found, "qa_outbox_bytes") > 100
+    journal.discard()
+    assert of(numbers(client), "qa_outbox_depth") == before

@@ -1,0 +1,151 @@
+"""The document says what the routes are, and the page shows what the document says."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from qacli.exchange import FIELDS
+from qacli.web.openapi import HEADERS, path_of
+from qacli.web.replies import MEANINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+FOR_PEOPLE = {"page", "signing"}
+"""The blueprints whose routes are pages and their forms."""
+
+
+@pytest.fixture
+def said(client: FlaskClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").get_json()
+    return found
+
+
+def test_it_is_openapi(said: dict[str, Any]) -> None:
+    assert said["openapi"].startswith("3.1.")
+    validate(said)
+
+
+def test_every_route_is_in_it_and_nothing_else(app: Flask, said: dict[str, Any]) -> None:
+    routes = {
+        (path_of(rule), method)
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.partition(".")[0] not in FOR_PEOPLE
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    listed = {
+        (path, method.upper()) for path, methods in said["paths"].items() for method in methods
+    }
+    assert listed == routes
+    assert {("/ask", "POST"), ("/qa/{id}", "GET"), ("/v1/chat/completions", "POST")} <= listed
+
+
+def test_every_operation_says_what_it_is(said: dict[str, Any]) -> None:
+    operations = [each for methods in said["paths"].values() for each in methods.values()]
+    names = [each["operationId"] for each in operations]
+    assert len(set(names)) == len(names)
+    for each in operations:
+        assert each["summary"]
+        for response in each["responses"].values():
+            assert response["description"]
+            assert set(response.get("headers", {})) <= set(HEADERS)
+
+
+def test_every_field_of_a_record_is_in_it_with_its_meaning(said: dict[str, Any]) -> None:
+    record = said["components"]["schemas"]["Record"]
+    assert list(record["properties"]) == record["required"] == list(FIELDS) == list(MEANINGS)
+    assert all(each["description"] for each in record["properties"].values())
+
+
+def test_a_record_is_as_it_says(client: FlaskClient, said: dict[str, Any]) -> None:
+    record = client.post("/ask", json={"question": "Who am I?", "tags": ["a"]}).get_json()
+    schema = {"$ref": "#/components/schemas/Record", "components": said["components"]}
+    Draft202012Validator(schema).validate(record)
+    wrong = [*Draft202012Validator(schema).iter_errors({**record, "id": None, "new": 1})]
+    assert len(wrong) == 2
+
+
+def test_the_token_is_in_it_where_one_is_wanted(
+    store: Store, build: Callable[..., Flask], said: dict[str, Any]
+) -> None:
+    assert store
+    assert "security" not in said["paths"]["/ask"]["post"]
+    client = build(token="t-123").test_client()
+    assert client.get("/openapi.json").status_code == 401
+    said = client.get("/openapi.json", headers={"Authorization": "Bearer t-123"}).get_json()
+    assert said["paths"]["/ask"]["post"]["security"] == [{"bearer": []}]
+    assert "401" in said["paths"]["/ask"]["post"]["responses"]
+    assert "security" not in said["paths"]["/is_up"]["get"]
+
+
+class Page(HTMLParser):
+    """What matters of a page: its ids, links, labels, fields and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: dict[str, list[dict[str, str | None]]] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.setdefault(tag, []).append(dict(attrs))
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [each for tag in tags for each in self.found.get(tag, [])]
+
+
+@pytest.fixture
+def page(client: FlaskClient) -> Page:
+    response = client.get("/docs")
+    assert (response.status_code, response.mimetype) == (200, "text/html")
+    assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+    return Page(response.text)
+
+
+def test_the_page_has_every_operation_and_every_shape(page: Page, said: dict[str, Any]) -> None:
+    operations = [each for methods in said["paths"].values() for each in methods.values()]
+    names = {each["operationId"] for each in operations}
+    names |= {f"schema-{name}" for name in said["components"]["schemas"]}
+    assert names <= {each.get("id") for each in page.all("section")}
+    assert len(page.all("form")) == len(operations)
+
+
+def test_the_links_of_the_page_lead_somewhere(page: Page, client: FlaskClient) -> None:
+    ids = [each["id"] for tag in page.found for each in page.all(tag) if each.get("id")]
+    assert len(set(ids)) == len(ids)
+    for link in page.all("a"):
+        href = link["href"] or ""
+        assert href[1:] in ids if href.startswith("#") else client.get(href).status_code == 200
+
+
+def test_every_field_of_the_page_has_a_label(page: Page) -> None:
+    labelled = {each.get("for") for each in page.all("label")}
+    fields = page.all("input", "select", "textarea")
+    assert fields
+    assert {each["id"] for each in fields} == labelled
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_has_nothing_inline(
+    page: Page, client: FlaskClient
+) -> None:
+    for each in [*page.all("script", "img"), *page.all("link")]:
+        address = each.get("src") or each.get("href") or ""
+        assert address.startswith("/static/"), each
+        with client.get(address) as response:
+            assert response.status_code == 200
+    assert not page.all("style")
+    for tag in page.found:
+        for attributes in page.all(tag):
+            assert not [name for name in attributes if re.match(r"on|style$", name)]

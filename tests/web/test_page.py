@@ -1,0 +1,400 @@
+"""The page without JavaScript: what the server renders, and what its forms do."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.asking import deliver
+from qacli.exchange import Ask, Outcome, Status
+from qacli.web import service
+
+if TYPE_CHECKING:
+    from fake_provider import FakeProvider
+    from flask import Flask
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+EVENTS = {"Accept": "text/event-stream"}
+EVIL = "<img src=x onerror=alert(1)>"
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what does not differ between the databases."""
+
+
+def keep(store: Store, question: str, answer: str | None = "It is so.", **more: Any) -> int:
+    """A record."""
+    asked = {name: more.pop(name) for name in ("tags", "follows_id") if name in more}
+    outcome = Outcome(
+        status=more.pop("status", Status.ANSWERED), answer=answer, model="test-model", **more
+    )
+    return store.keep(Ask(question=question, params={"model": "test-model"}, **asked), outcome)
+
+
+def text_of(response: TestResponse) -> str:
+    """What the page says, without its tags."""
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.text)))
+
+
+def entries(response: TestResponse) -> list[int]:
+    """The records in the list beside the page."""
+    return [int(n) for n in re.findall(r'<li class="entry[^>]*data-id="(\d+)"', response.text)]
+
+
+def link(response: TestResponse, relation: str) -> str | None:
+    """The address of the newer (`prev`) or older (`next`) page of the list."""
+    found = re.search(rf'href="([^"]*)" rel="{relation}"', response.text)
+    return html.unescape(found[1]) if found else None
+
+
+def events_of(response: TestResponse) -> list[tuple[str, Any]]:
+    """Server-sent events, without the comments."""
+    assert response.mimetype == "text/event-stream"
+    found = re.findall(r"event: (.*)\ndata: (.*)\n\n", response.text)
+    return [(name, json.loads(data)) for name, data in found]
+
+
+@on_sqlite
+def test_an_empty_history_is_a_friendly_page(client: FlaskClient) -> None:
+    response = client.get("/", headers=BROWSER)
+    assert response.status_code == 200
+    assert response.mimetype == "text/html"
+    assert "Ask your first question." in text_of(response)
+    assert "Your questions will be listed here." in text_of(response)
+    example = html.unescape(re.findall(r'href="(/\?question=[^"]*)"', response.text)[0])
+    assert "Why does a bicycle" in client.get(example).text.partition("<textarea")[2]
+
+
+@on_sqlite
+def test_the_page_runs_and_fetches_nothing_of_anybody_else(client: FlaskClient) -> None:
+    response = client.get("/")
+    policy = response.headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son[a-z]+=", response.text)
+    for address in re.findall(r'(?:src|href|action)="([^"]*)"', response.text):
+        assert address.startswith(("/", "#")), address
+        if address.startswith("/static/"):
+            with client.get(address) as static:
+                assert static.status_code == 200
+                assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", static.text)
+                assert "@import" not in static.text
+
+
+def test_a_question_is_asked_with_a_form(client: FlaskClient, store: Store) -> None:
+    form = {"question": "First\r\nsecond", "model": "other", "tags": " a, b,a,", "system": "Short."}
+    response = client.post("/page/ask", data=form, headers=BROWSER)
+    assert response.status_code == 303
+    assert response.location == "/page/1#r1"
+    record = store.get(1)
+    assert (record.question, record.tags) == ("First\nsecond", ["a", "b"])
+    assert (record.system, record.params["model"]) == ("Short.", "other")
+    page = client.get("/page/1", headers=BROWSER)
+    assert "Answer to: First second" in text_of(page)
+    assert entries(page) == [1]
+
+
+def test_a_record_is_followed_up_in_its_thread(
+    client: FlaskClient, store: Store, provider: FakeProvider
+) -> None:
+    first = keep(store, "What is it?", "**It** is a thing.")
+    response = client.post("/page/ask", data={"question": "And why?", "follows_id": str(first)})
+    assert response.location == "/page/2#r2"
+    assert [turn["content"] for turn in provider.requests[-1].body["messages"]] == [
+        *("What is it?", "**It** is a thing.", "And why?")
+    ]
+    for address in ("/page/1", "/page/2"):
+        page = client.get(address)
+        assert re.findall(r'<article[^>]*id="r(\d+)"', page.text) == ["1", "2"]
+        assert 'name="follows_id" id="follows" value="2"' in page.text
+        assert "<strong>It</strong> is a thing." in page.text
+
+
+@on_sqlite
+def test_two_follow_ups_of_a_record_are_two_ways_on(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "Root")
+    ways = [keep(store, f"Way {n}", follows_id=first) for n in (1, 2)]
+    page = client.get("/page/1")
+    assert re.findall(r'<article[^>]*id="r(\d+)"', page.text) == ["1"]
+    assert "It goes on in 2 places" in text_of(page)
+    for way in ways:
+        assert f'href="/page/{way}#r{way}"' in page.text
+        assert re.findall(r'id="r(\d+)"', client.get(f"/page/{way}").text) == ["1", str(way)]
+    assert 'id="follows" value="1"' in page.text
+
+
+@on_sqlite
+def test_a_long_thread_is_shown_in_parts(client: FlaskClient, store: Store) -> None:
+    last = keep(store, "Turn 1")
+    for n in range(2, 81):
+        last = keep(store, f"Turn {n}", follows_id=last)
+    page = client.get("/page/40")
+    shown = [int(n) for n in re.findall(r'<article[^>]*id="r(\d+)"', page.text)]
+    assert shown == list(range(11, 70))
+    assert 'href="/page/10#r10"' in page.text
+    assert 'href="/page/70#r70"' in page.text
+
+
+@on_sqlite
+def test_a_thread_outlives_what_was_removed_from_it(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "Root")
+    second = keep(store, "Next", follows_id=first)
+    response = client.post(f"/page/{first}/delete", headers=BROWSER)
+    assert (response.status_code, response.location) == (303, "/?removed=1")
+    assert "Record 1 is removed." in text_of(client.get(response.location))
+    page = client.get(f"/page/{second}")
+    assert "This followed up record 1, which is removed." in text_of(page)
+    assert client.get("/page/1").status_code == 404
+
+
+@on_sqlite
+def test_a_failed_question_has_a_page_and_can_be_asked_again(
+    client: FlaskClient, store: Store
+) -> None:
+    response = client.post("/page/ask", data={"question": "Who? [[status=401 times=1]]"})
+    assert (response.status_code, response.location) == (303, "/page/1#r1")
+    page = client.get("/page/1")
+    assert "Failed. key-rejected:" in text_of(page)
+    form = re.search(r'<form method="post" action="/page/ask">.*?</form>', page.text, re.DOTALL)
+    assert form is not None
+    question = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", form[0], re.DOTALL)
+    assert question is not None
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form[0]))
+    again = client.post("/page/ask", data={"question": html.unescape(question[1]), **fields})
+    assert again.location == "/page/2#r2"
+    assert store.get(2).status is Status.ANSWERED
+    assert store.get(2).question == store.get(1).question
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"question": "  \n "}, "The question is empty."),
+        ({"question": ""}, "The question is empty."),
+        ({"question": "Who & why?", "follows_id": "99"}, "There is no record 99."),
+        ({"question": "Who & why?", "follows_id": "x"}, "follows_id"),
+        ({"question": "Who & why?", "model": "local:/etc/passwd"}, "local model"),
+        ({"question": "Who & why?", "system": "\0"}, "NUL"),
+    ],
+)
+def test_what_cannot_be_asked_stays_in_the_form(
+    client: FlaskClient, provider: FakeProvider, form: dict[str, str], said: str
+) -> None:
+    response = client.post("/page/ask", data={**form, "tags": "one"}, headers=BROWSER)
+    assert response.status_code in {404, 422}
+    assert response.mimetype == "text/html"
+    assert said in text_of(response)
+    assert html.escape(form["question"].strip()) in response.text
+    assert 'name="tags" value="one"' in response.text
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_tags_are_added_and_taken_off(client: FlaskClient, store: Store) -> None:
+    keep(store, "Who?", tags=["old"])
+    response = client.post("/page/1/tags", data={"add": "new, c++ & more"})
+    assert (response.status_code, response.location) == (303, "/page/1#r1")
+    assert store.get(1).tags == ["old", "new", "c++ & more"]
+    page = client.get("/page/1")
+    address = html.unescape(re.findall(r'href="(/\?tag=c[^"]*)"', page.text)[0])
+    assert entries(client.get(address)) == [1]
+    client.post("/page/1/tags", data={"remove": "old"})
+    assert store.get(1).tags == ["new", "c++ & more"]
+
+
+@on_sqlite
+def test_a_tag_that_no_database_can_hold_is_refused(client: FlaskClient, store: Store) -> None:
+    keep(store, "Who?")
+    response = client.post("/page/1/tags", data={"add": "a\0b"}, headers=BROWSER)
+    assert (response.status_code, response.mimetype) == (422, "text/html")
+    assert store.get(1).tags == []
+
+
+@on_sqlite
+def test_a_long_question_is_asked_and_one_too_long_is_refused(
+    client: FlaskClient, store: Store
+) -> None:
+    long = "[[text=Yes.]] " + "word " * 120_000
+    assert client.post("/page/ask", data={"question": long}).status_code == 303
+    assert store.get(1).question == long
+    page = client.get("/page/1")
+    assert "[[text=Yes.]] word word" in page.text
+    response = client.post("/page/ask", data={"question": long * 8}, headers=BROWSER)
+    assert (response.status_code, response.mimetype) == (413, "text/html")
+
+
+def test_the_history_is_turned_by_key_and_never_counted(
+    client: FlaskClient, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(65):
+        keep(store, f"Question {n}")
+    caplog.set_level("INFO", "sqlalchemy.engine")
+    pages, address = [], "/"
+    while address:
+        response = client.get(address)
+        pages.append(entries(response))
+        address = link(response, "next") or ""
+    assert pages == [list(range(65, 35, -1)), list(range(35, 5, -1)), list(range(5, 0, -1))]
+    back = link(response, "prev")
+    assert back is not None
+    middle = client.get(back)
+    assert entries(middle) == pages[1]
+    newest = client.get(link(middle, "prev") or "")
+    assert entries(newest) == pages[0]
+    assert link(newest, "prev") is None
+    assert "SELECT" in caplog.text
+    assert "count(" not in caplog.text
+    assert "OFFSET" not in caplog.text.replace("OFFSET ?", "")
+
+
+def test_search_and_filters_choose_and_can_be_taken_off(client: FlaskClient, store: Store) -> None:
+    keep(store, "What is a heron?", "A tall bird that waits.", tags=["birds"])
+    keep(store, "Capital of France?", "Paris", tags=["geo"])
+    keep(store, "What is a grebe?", None, status=Status.FAILED, error="x: y", tags=["birds"])
+    found = client.get("/?q=TALL")
+    assert entries(found) == [1]
+    assert "A <mark>tall</mark> bird" in found.text
+    assert entries(client.get("/?tag=birds")) == [3, 1]
+    both = client.get("/?tag=birds&status=answered&model=test-model&since=1h")
+    assert entries(both) == [1]
+    assert 'href="/page/1?status=answered&amp;model=test-model&amp;tag=birds&amp;since=1h"' in (
+        both.text
+    )
+    assert 'href="/?status=answered&amp;model=test-model&amp;since=1h"' in both.text
+    assert entries(client.get("/?until=1h")) == []
+    assert "Nothing fits." in text_of(client.get("/?q=nothing"))
+    assert entries(client.get("/page/1?tag=geo")) == [2]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("query", "said"), [("status=x", "is no status"), ("since=soon", "is no moment")]
+)
+def test_a_filter_that_makes_no_sense_says_so(client: FlaskClient, query: str, said: str) -> None:
+    response = client.get(f"/?{query}&q=kept")
+    assert response.status_code == 422
+    assert said in text_of(response)
+    assert 'value="kept"' in response.text
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("before=x", "after=-1", "before=99999999999999999999", "after=9223372036854775807"),
+        *(
+            "q=%00",
+            "q=%22",
+            "q=%ff",
+            "tag=%00x",
+            "model=%00",
+            "before=1&after=1",
+            "q=" + "a+" * 999,
+        ),
+    ],
+)
+def test_no_address_breaks_the_page(client: FlaskClient, store: Store, query: str) -> None:
+    keep(store, "Who?")
+    assert client.get(f"/?{query}").status_code in {200, 422}
+
+
+@on_sqlite
+def test_whatever_is_in_a_record_is_text(client: FlaskClient, store: Store) -> None:
+    ask = Ask(
+        question=f"{EVIL} {'long ' * 100}</h2>{EVIL}",
+        params={"model": EVIL},
+        system=f"</div>{EVIL}",
+        tags=[f'"{EVIL}'],
+        attachments=[{"name": EVIL, "size": 1, "sha256": "0"}],
+    )
+    outcome = Outcome(status=Status.FAILED, answer=f"a {EVIL}", error=EVIL, model=f'"{EVIL}')
+    store.keep(ask, outcome)
+    for address in (
+        "/",
+        "/page/1",
+        "/?q=img",
+        f"/?tag={EVIL}",
+        f"/?q={EVIL}",
+        f"/?question={EVIL}",
+    ):
+        page = client.get(address)
+        assert page.status_code == 200
+        assert "<img" not in page.text
+        assert "&lt;img" in page.text
+
+
+@on_sqlite
+def test_an_answer_arrives_as_events(client: FlaskClient, store: Store) -> None:
+    question = "[[text='One.\n\n**Two** &lt;img&gt;\n\nThree.' delay=0.12]] <b>?"
+    response = client.post("/page/ask", data={"question": question}, headers=EVENTS)
+    events = events_of(response)
+    assert events[0] == ("record", {"id": 1, "address": "/page/1"})
+    assert [name for name, _ in events[1:-1]] == ["text"] * (len(events) - 2)
+    settled = "".join(data["settled"] for _, data in events[1:-1])
+    assert settled.startswith("<p>One.</p>")
+    assert events[-2][1]["growing"]
+    name, done = events[-1]
+    assert (name, done["id"], done["status"]) == ("done", 1, "answered")
+    assert "<strong>Two</strong>" in done["article"]
+    assert "<b>" not in done["article"] + done["item"]
+    assert done["article"].strip() in client.get("/page/1").text
+    assert store.get(1).status is Status.ANSWERED
+
+
+@on_sqlite
+def test_a_failed_answer_arrives_as_its_record(client: FlaskClient, store: Store) -> None:
+    response = client.post("/page/ask", data={"question": "[[cut=1]]"}, headers=EVENTS)
+    events = events_of(response)
+    assert [events[0][0], events[-1][0]] == ["record", "done"]
+    assert events[-1][1]["status"] == "failed"
+    assert "Failed." in events[-1][1]["article"]
+    assert store.get(1).status is Status.FAILED
+
+
+@on_sqlite
+def test_a_database_that_goes_away_meanwhile_is_told_and_costs_nothing(
+    app: Flask, client: FlaskClient, store: Store, provider: FakeProvider
+) -> None:
+    def rename(before: str, after: str) -> None:
+        with store.transaction(write=True) as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {before} RENAME TO {after}")
+
+    def leave(_: object) -> str:
+        rename("question_answer", "elsewhere")
+        return "text='It has arrived.'"
+
+    provider.script(leave)
+    events = events_of(client.post("/page/ask", data={"question": "Who?"}, headers=EVENTS))
+    assert [events[0][0], events[-1][0]] == ["record", "error"]
+    assert events[-1][1]["kind"] == "database"
+    rename("elsewhere", "question_answer")
+    assert store.get(1).status is Status.ASKING
+    running: service.Service = app.extensions[service.KEY]
+    assert deliver(running.outbox, store) == 1
+    assert store.get(1).answer == "It has arrived."
+
+
+@on_sqlite
+def test_what_cannot_be_asked_is_no_stream(client: FlaskClient, problem: Problem) -> None:
+    problem(
+        client.post("/page/ask", data={"question": " "}, headers=EVENTS), 422, "invalid-request"
+    )
+
+
+def test_all_that_the_page_needs_is_inside_the_package() -> None:
+    import qacli.web
+
+    web = Path(qacli.web.__file__).parent
+    for name in ("templates/page.html", "static/page.css", "static/page.js", "static/icon.svg"):
+        assert (web / name).is_file()

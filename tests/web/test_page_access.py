@@ -1,0 +1,161 @@
+"""Who may see the page, and what it says to those who may not, or who lost their way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from web.test_page import BROWSER, keep, on_sqlite, text_of
+
+if TYPE_CHECKING:
+    from fake_provider import FakeProvider
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("GET", "/page/9", 404, "There is no record 9."),
+        ("GET", "/page/nowhere", 404, "There is nothing at /page/nowhere."),
+        ("POST", "/page/9", 405, "does not take POST"),
+        ("GET", "/page/ask", 405, "does not take GET"),
+        ("POST", "/page/9/delete", 404, "There is no record 9."),
+        ("POST", "/page/9/tags", 404, "There is no record 9."),
+        ("GET", "/page/99999999999999999999", 404, "There is no record"),
+    ],
+)
+def test_errors_are_pages_for_people_and_problems_for_programs(
+    client: FlaskClient, problem: Problem, method: str, path: str, status: int, said: str
+) -> None:
+    page = client.open(path, method=method, headers=BROWSER)
+    assert (page.status_code, page.mimetype) == (status, "text/html")
+    assert said in text_of(page)
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    for accept in ("*/*", "application/json", "text/event-stream"):
+        problem(
+            client.open(path, method=method, headers={"Accept": accept}),
+            status,
+            {404: "not-found", 405: "method-not-allowed"}[status],
+        )
+
+
+@on_sqlite
+def test_the_api_answers_a_browser_with_problems_all_the_same(
+    client: FlaskClient, problem: Problem
+) -> None:
+    problem(client.get("/qa/9", headers=BROWSER), 404, "not-found")
+    problem(client.get("/nowhere", headers=BROWSER), 404, "not-found")
+
+
+@on_sqlite
+def test_a_database_that_is_away_is_a_page(build: Callable[..., Flask]) -> None:
+    client = build(database_url="postgresql://u:p@127.0.0.1:1/none").test_client()
+    response = client.get("/", headers=BROWSER)
+    assert (response.status_code, response.mimetype) == (503, "text/html")
+    assert "database" in text_of(response)
+
+
+@on_sqlite
+@pytest.mark.parametrize("path", ["/page/ask", "/page/1/delete", "/page/1/tags"])
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}]
+)
+def test_a_form_of_another_site_does_nothing(
+    client: FlaskClient,
+    store: Store,
+    provider: FakeProvider,
+    path: str,
+    headers: dict[str, str],
+) -> None:
+    keep(store, "Who?", tags=["a"])
+    form = {"question": "x", "add": "x", "remove": "a"}
+    response = client.post(path, data=form, headers=BROWSER | headers)
+    assert (response.status_code, response.mimetype) == (403, "text/html")
+    assert store.get(1).tags == ["a"]
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_with_a_token_a_browser_signs_in(store: Store, build: Callable[..., Flask]) -> None:
+    keep(store, "A secret question")
+    client = build(token="s3cret-token").test_client()
+    refused = client.get("/page/1?q=x", headers=BROWSER)
+    assert refused.status_code == 303
+    assert refused.location == "/sign-in?next=/page/1%3Fq%3Dx"
+    with client.get("/static/page.css") as static:
+        assert static.status_code == 200
+    expired = client.post("/page/1/delete", headers=BROWSER)
+    assert (expired.status_code, expired.mimetype) == (401, "text/html")
+    assert 'href="/sign-in"' in expired.text
+
+    form = client.get(refused.location, headers=BROWSER)
+    assert form.status_code == 200
+    assert 'name="next" value="/page/1?q=x"' in form.text
+    for token in ("", "wrong", "s3cret-toke", "ß"):
+        wrong = client.post("/sign-in", data={"token": token, "next": "/"}, headers=BROWSER)
+        assert wrong.status_code == 403
+        assert "Set-Cookie" not in wrong.headers
+        assert "s3cret" not in wrong.text
+
+    right = client.post("/sign-in", data={"token": "s3cret-token", "next": "/page/1?q=x"})
+    assert (right.status_code, right.location) == (303, "/page/1?q=x")
+    cookie = right.headers["Set-Cookie"]
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/"))
+    assert "Secure" not in cookie
+    page = client.get("/page/1", headers=BROWSER)
+    assert "A secret question" in page.text
+    assert "Sign out" in page.text
+    # A browser sends the cookie by itself, so where the request comes from counts.
+    cross = client.post("/page/1/delete", headers=BROWSER | {"Sec-Fetch-Site": "cross-site"})
+    assert cross.status_code == 403
+
+    assert client.post("/sign-out").location == "/sign-in"
+    assert client.get("/", headers=BROWSER).status_code == 303
+
+
+@on_sqlite
+def test_who_signed_in_is_on_the_record(store: Store, build: Callable[..., Flask]) -> None:
+    client = build(tokens="ada=s3cret-1,bob=s3cret-2").test_client()
+    client.post("/sign-in", data={"token": "s3cret-2"})
+    assert client.post("/page/ask", data={"question": "Who?"}).location == "/page/1#r1"
+    assert store.get(1).caller == "bob"
+    assert "by bob" in text_of(client.get("/page/1"))
+
+
+@on_sqlite
+def test_without_a_token_there_is_nothing_to_sign_in_to(client: FlaskClient) -> None:
+    assert client.get("/sign-in").location == "/"
+    assert client.post("/sign-in", data={"token": ""}).status_code == 403
+
+
+@on_sqlite
+def test_over_https_the_cookie_stays_there(store: Store, build: Callable[..., Flask]) -> None:
+    assert store
+    client = build(token="s3cret-token").test_client()
+    response = client.post("/sign-in", data={"token": "s3cret-token"}, base_url="https://localhost")
+    assert "Secure" in response.headers["Set-Cookie"]
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        *("https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "evil"),
+        *("javascript:alert(1)", "/\t/evil.example", "///evil.example", "/\n/evil.example", ""),
+    ],
+)
+def test_signing_in_leads_nowhere_else(
+    store: Store, build: Callable[..., Flask], elsewhere: str
+) -> None:
+    assert store
+    client = build(token="s3cret-token").test_client()
+    response = client.post("/sign-in", data={"token": "s3cret-token", "next": elsewhere})
+    assert response.location == "/"

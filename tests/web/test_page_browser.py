@@ -1,0 +1,453 @@
+"""The page in a real Chromium: streaming, the keyboard, what it says to a screen reader."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from web.test_page import EVIL, keep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fake_provider import FakeProvider
+    from flask import Flask
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+    from qacli.store import Store
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+pytestmark = [
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; Debian's package is chromium"),
+]
+
+RICH = """One paragraph with a [link](https://a.example) and `code`.
+
+## A heading
+
+```python
+def f(x: int) -> str:  # a comment
+    return f"{x} and some more text, so that this line is too long for a phone, or a narrow window"
+```
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+> quoted
+"""
+
+
+WATCH = """() => {
+  const text = (selector) => document.querySelector(selector)?.textContent ?? "";
+  window.seen = [];
+  const look = () => window.seen.push({
+    settled: text(".arriving [aria-live=polite]"),
+    growing: text(".arriving .growing"),
+    bold: text(".arriving .answer strong"),
+    busy: !!document.querySelector(".arriving[aria-busy=true]"),
+    stop: !document.querySelector("#stop").hidden,
+  });
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
+}"""
+"""Notes what a person would have seen on the way: the test may look too late for it."""
+
+
+class Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class Visit:
+    """A browser's visit, and all that went wrong in it."""
+
+    page: Page
+    address: str
+    wrong: list[str] = field(default_factory=list)
+    expected: set[str] = field(default_factory=set)
+
+    def go(self, path: str) -> Page:
+        self.page.goto(self.address + path)
+        return self.page
+
+    def note(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.wrong.append(message.text)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def serve(build: Callable[..., Flask], store: Store) -> Iterator[Callable[..., str]]:
+    """Starts a server on the history, and gives its address."""
+    assert store
+    with ExitStack() as stack:
+
+        def start(**changes: Any) -> str:
+            server = make_server(
+                "127.0.0.1", 0, build(**changes), threaded=True, request_handler=Quiet
+            )
+            thread = Thread(target=server.serve_forever)
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return f"http://localhost:{server.port}"
+
+        yield start
+
+
+@pytest.fixture
+def visit(browser: Browser, serve: Callable[..., str]) -> Iterator[Callable[..., Visit]]:
+    """Opens a browser on a new server; nothing may be fetched elsewhere, refused or fail."""
+    with ExitStack() as stack:
+
+        def begin(
+            path: str = "/", *, server: dict[str, Any] | None = None, **options: Any
+        ) -> Visit:
+            context = browser.new_context(**{"reduced_motion": "reduce", **options})
+            stack.callback(context.close)
+            context.set_default_timeout(15_000)
+            visit = Visit(context.new_page(), serve(**(server or {})))
+            visit.page.on("pageerror", lambda error: visit.wrong.append(str(error)))
+            visit.page.on("console", visit.note)
+
+            def check() -> None:
+                wrong = [text for text in visit.wrong if not any(e in text for e in visit.expected)]
+                assert wrong == []
+
+            stack.callback(check)
+            visit.page.on(
+                "request",
+                lambda request: (
+                    None
+                    if request.url.startswith((visit.address, "data:"))
+                    else visit.wrong.append(f"fetched {request.url}")
+                ),
+            )
+            visit.go(path)
+            return visit
+
+        yield begin
+
+
+def test_a_question_is_asked_and_its_answer_watched(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    keep(store, "An earlier one")
+    page = visit().page
+    page.keyboard.press("n")
+    expect(page.get_by_label("Your question")).to_be_focused()
+    page.keyboard.type(
+        "[[text='Hello.\n\n**Bold** words,\n\nand more of them to come' delay=0.15]]"
+    )
+    page.evaluate(WATCH)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("article#r2 .answer")).to_contain_text("and more of them to come")
+    expect(page.get_by_role("status")).to_have_text("The answer is complete.")
+    seen = page.evaluate("window.seen")
+    assert all(each["stop"] for each in seen if each["busy"])
+    assert any(each["settled"].strip() == "Hello." and each["growing"] for each in seen)
+    assert any(each["bold"] and "to come" not in each["growing"] for each in seen)
+    assert page.url.endswith("/page/2")
+    expect(page.locator("#entries .entry")).to_have_count(2)
+    expect(page.locator("#entries [aria-current]")).to_contain_text("[[text='Hello.")
+
+    page.get_by_label("Follow up").fill("And then?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("article#r3 .answer")).to_have_text("Answer to: And then?")
+    assert store.get(3).follows_id == 2
+    expect(page.get_by_label("Follow up")).to_be_focused()
+    page.reload()
+    expect(page.locator("article")).to_have_count(2)
+    page.go_back()
+    expect(page.locator("article")).to_have_count(2)  # the first record, and what follows it up
+    assert page.url.endswith("/page/2")
+
+
+def test_stopping_keeps_what_had_arrived(
+    visit: Callable[..., Visit], store: Store, wait_for: Callable[..., Any]
+) -> None:
+    page = visit(server={"on_disconnect": "interrupt"}).page
+    page.get_by_label("Your question").fill("[[text='One two three four five six' delay=0.4]]")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".arriving .answer")).to_contain_text("One")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("article#r1 .state")).to_contain_text("Interrupted.")
+    assert wait_for(lambda: store.get(1).status == "interrupted")
+    assert (store.get(1).answer or "").startswith("One")
+
+
+def test_a_failure_is_told_and_can_be_asked_again(visit: Callable[..., Visit]) -> None:
+    page = visit().page
+    page.get_by_label("Your question").fill("Who? [[status=401 times=1]]")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("article#r1")).to_contain_text("Failed. key-rejected")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator("article#r2 .answer")).to_contain_text("Answer to: Who?")
+
+
+def test_what_cannot_be_asked_stays_to_be_corrected(
+    visit: Callable[..., Visit], provider: FakeProvider
+) -> None:
+    visited = visit()
+    visited.expected = {"422"}
+    page = visited.page
+    page.get_by_label("Your question").fill("Who?")
+    page.get_by_text("Options").click()
+    page.get_by_label("Model").first.fill("local:/etc/passwd")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("alert")).to_contain_text("local model")
+    expect(page.get_by_label("Your question")).to_have_value("Who?")
+    assert provider.requests == []
+
+
+def test_the_keyboard_reaches_everything(visit: Callable[..., Visit], store: Store) -> None:
+    for n in range(1, 4):
+        keep(store, f"Question {n}", f"Answer {n}")
+    page = visit().page
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("j")
+    expect(page.locator("#entries a").nth(0)).to_be_focused()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    expect(page.locator("#entries a").nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/page/2")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search the history")).to_be_focused()
+    page.keyboard.type("njk")
+    expect(page.get_by_label("Search the history")).to_have_value("njk")
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Search the history")).not_to_be_focused()
+    page.keyboard.press("f")
+    expect(page.get_by_label("Follow up")).to_be_focused()
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    page.keyboard.type("birds, geo")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Tag: birds").first).to_be_visible()
+    assert store.get(2).tags == ["birds", "geo"]
+    page.keyboard.press("?")
+    help_ = page.get_by_role("dialog", name="Keyboard")
+    expect(help_).to_be_visible()
+    help_.get_by_label("Single keys are shortcuts").uncheck()
+    page.keyboard.press("Escape")
+    expect(help_).to_be_hidden()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search the history")).not_to_be_focused()
+    page.reload()
+    page.keyboard.press("n")
+    page.wait_for_timeout(100)
+    assert "/page/2" in page.url
+
+
+def test_an_answer_and_its_code_are_copied(visit: Callable[..., Visit], store: Store) -> None:
+    answer = "Some **bold** text.\n\n```sh\nls -l\n```\n"
+    keep(store, "How?", answer)
+    page = visit("/page/1", permissions=["clipboard-read", "clipboard-write"]).page
+    page.get_by_role("button", name="Copy the answer").click()
+    expect(page.get_by_role("button", name="Copied").first).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == answer
+    page.locator(".code").hover()
+    page.get_by_role("button", name="Copy the code").click()
+    expect(page.get_by_role("button", name="Copied the code")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "ls -l\n"
+
+
+def test_deleting_asks_first(visit: Callable[..., Visit], store: Store) -> None:
+    keep(store, "Keep")
+    keep(store, "Drop")
+    page = visit("/page/2").page
+    assert not page.get_by_role("button", name="Delete record 2").is_visible()
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete record 2").click()
+    expect(page.get_by_text("Record 2 is removed.")).to_be_visible()
+    expect(page.locator("#entries .entry")).to_have_count(1)
+
+
+def test_everything_works_without_javascript(visit: Callable[..., Visit]) -> None:
+    page = visit(java_script_enabled=False).page
+    expect(page.locator(".scripted").first).to_be_hidden()
+    page.get_by_label("Your question").fill("What is a heron?")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("article#r1 .answer")).to_have_text("Answer to: What is a heron?")
+    page.get_by_label("Follow up").fill("And a grebe?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("article")).to_have_count(2)
+    page.locator("#r2 .tagging summary").click()
+    page.get_by_label("New tags for record 2").fill("birds")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_label("Search the history").fill("heron")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#entries mark").first).to_have_text("heron")
+    page.get_by_text("Filters").click()
+    page.get_by_label("Search the history").fill("")
+    page.get_by_label("Tag", exact=True).fill("birds")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("#entries .entry")).to_have_count(1)
+    page.locator("#entries a").click()
+    page.locator("#r2 summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete record 2").click()
+    expect(page.get_by_text("Record 2 is removed.")).to_be_visible()
+
+
+def test_nothing_that_is_asked_or_answered_runs(visit: Callable[..., Visit], store: Store) -> None:
+    evil = f"{EVIL} [x](javascript:alert(1)) ![p](https://evil.example/p) <script>alert(1)</script>"
+    keep(store, evil, evil, tags=[EVIL])
+    visited = visit()
+    page = visited.page
+    page.on("dialog", lambda dialog: visited.wrong.append(dialog.message))
+    page.get_by_label("Your question").fill(f"[[echo]] {evil}")
+    page.get_by_text("Options").click()
+    page.get_by_label("Model").first.fill(EVIL)
+    page.get_by_label("Tags", exact=True).fill(EVIL)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator("article#r2 .answer")).to_contain_text("<script>")
+    for path in ("/page/1", "/page/2", "/?q=img"):
+        visited.go(path)
+        expect(page.locator("main img, main script, aside img")).to_have_count(0)
+        assert page.locator("a[href^=javascript]").count() == 0
+
+
+def test_a_browser_signs_in_and_out(visit: Callable[..., Visit], store: Store) -> None:
+    keep(store, "Mine")
+    visited = visit("/page/1", server={"token": "s3cret-token"})
+    visited.expected = {"403"}
+    page = visited.page
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("not a token")
+    page.get_by_label("Token").fill("s3cret-token")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/page/1")
+    page.get_by_label("Follow up").fill("And?")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("article#r2 .answer")).to_have_text("Answer to: And?")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+
+
+def test_a_question_that_another_asks_appears_when_it_is_done(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    from qacli.exchange import Ask, Outcome, Status
+
+    ask = Ask(question="Slow?", params={"model": "test-model"})
+    store.keep(ask, Outcome())
+    page = visit("/page/1").page
+    expect(page.locator("article#r1")).to_contain_text("It is being answered.")
+    store.keep(ask, Outcome(status=Status.ANSWERED, answer="At last."))
+    expect(page.locator("article#r1 .answer")).to_have_text("At last.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_nothing_wrong(
+    visit: Callable[..., Visit], store: Store, scheme: str
+) -> None:
+    axe = Axe()
+    rules: dict[str, Any] = {"resultTypes": ["violations"]}
+    if scheme == "dark":  # it differs in its colours alone
+        rules["runOnly"] = ["color-contrast"]
+    visited = visit(color_scheme=scheme, server={"on_disconnect": "interrupt"})
+    visited.expected = {"404", "422"}
+    page = visited.page
+    found: dict[str, Any] = {}
+
+    def check(name: str) -> None:
+        for violation in axe.run(page, options=rules).response["violations"]:
+            nodes = [node["html"][:120] for node in violation["nodes"]]
+            found[f"{name}: {violation['id']}"] = nodes
+        # Nothing is wider than the window: text is not cut off, and nobody scrolls sideways.
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found[f"{name}: too wide"] = []
+
+    check("empty")
+    first = keep(store, "Long question? " * 40, RICH, tags=["one", "two"], finish_reason="length")
+    second = keep(store, "Next", None, status="failed", error="x: y", follows_id=first)
+    keep(store, "W" * 200, "`" + "w" * 300 + "`", tags=["t" * 90])
+    paths = {
+        "home": "/",
+        "thread": f"/page/{second}",
+        "search": "/?q=code&tag=one",
+        "wide": "/page/3",
+    }
+    for name, path in {**paths, "filter": "/?since=x", "missing": "/page/99"}.items():
+        visited.go(path)
+        check(name)
+    visited.go(f"/page/{first}")
+    for summary in page.locator("details:not([name]) > summary").all():
+        summary.click()
+    page.locator("#r1 .tagging summary").click()
+    check("opened")
+    page.keyboard.press("Escape")
+    page.locator("#r2 summary", has_text="Delete").click()
+    check("deleting")
+    page.keyboard.press("?")
+    check("help")
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 320, "height": 640})
+    for name, path in paths.items():
+        visited.go(path)
+        check(f"{name} on a phone")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    visited.go("/#question")
+    page.keyboard.type("And now?")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("article#r4 .acts")).to_be_visible()
+    check("arrived")
+    page.get_by_label("Follow up").fill("[[text='Some text.\n\nand\n\nmore to come' stall=6]]")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".arriving .settled")).to_contain_text("Some")
+    check("arriving")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("article#r5 .state")).to_contain_text("Interrupted.", timeout=15_000)
+    assert found == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_form_to_sign_in_is_accessible_too(visit: Callable[..., Visit], scheme: str) -> None:
+    page = visit("/", server={"token": "s3cret-token"}, color_scheme=scheme).page
+    assert Axe().run(page).response["violations"] == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])
+def test_the_interface_can_be_read_and_tried(
+    visit: Callable[..., Visit], scheme: str, width: int
+) -> None:
+    viewport = {"width": width, "height": 720}
+    page = visit("/docs", color_scheme=scheme, viewport=viewport).page
+    form = page.locator("#asks_ask form")
+    page.locator("#asks_ask summary").press("Enter")
+    form.get_by_label("Body").fill('{"question": "Who am I?", "stream": true}')
+    form.get_by_role("button", name="Send").press("Enter")
+    expect(form.locator(".status")).to_contain_text("200")
+    expect(form.locator("pre")).to_contain_text("event: done")
+    page.locator("#records_get summary").press("Enter")
+    page.locator("#records_get-id").fill("1")
+    page.locator("#records_get-id").press("Enter")
+    expect(page.locator("#records_get pre")).to_contain_text('"answer": "Answer to: Who am I?"')
+    assert Axe().run(page).response["violations"] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from limits import parse
+from limits.strategies import FixedWindowRateLimiter
+
+from qacli.store.rates import FileStorage
+from qacli.web.rates import Rates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fake_provider import FakeProvider
+    from flask import Flask
+
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+ASK = {"question": "Who am I?"}
+
+# Nothing here differs between the databases.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def as_bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@on_sqlite
+def test_each_token_may_ask_so_often(
+    store: Store, build: Callable[..., Flask], provider: FakeProvider, problem: Problem
+) -> None:
+    assert store
+    client = build(rate_limit="2/day", tokens="alice=a,bob=b").test_client()
+    for left in ("1", "0"):
+        response = client.post("/ask", json=ASK, headers=as_bearer("a"))
+        assert response.status_code == 200
+        assert response.headers["RateLimit-Policy"] == '"2-per-day";q=2;w=86400'
+        assert response.headers["RateLimit"].startswith(f'"2-per-day";r={left};t=86')
+    refused = client.post("/ask", json=ASK, headers=as_bearer("a"))
+    problem(refused, 429, "rate-limited")
+    assert 86000 < int(refused.headers["Retry-After"]) <= 86401
+    assert refused.headers["RateLimit"].startswith('"2-per-day";r=0;t=')
+    assert len(provider.requests) == 2
+    # Reading costs nothing, and another token has its own.
+    assert client.get("/qas", headers=as_bearer("a")).status_code == 200
+    assert "RateLimit" not in client.get("/qas", headers=as_bearer("a")).headers
+    assert client.post("/ask", json=ASK, headers=as_bearer("b")).status_code == 200
+    # Who has no token uses up nobody's.
+    problem(client.post("/ask", json=ASK), 401, "unauthorized")
+
+
+@on_sqlite
+def test_without_tokens_each_address_may(store: Store, build: Callable[..., Flask]) -> None:
+    assert store
+    client = build(rate_limit="1/day").test_client()
+
+    def ask(address: str) -> int:
+        return client.post("/ask", json=ASK, environ_base={"REMOTE_ADDR": address}).status_code
+
+    assert [ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.2")] == [200, 429, 200]
+
+
+@on_sqlite
+def test_every_way_of_asking_counts(store: Store, build: Callable[..., Flask]) -> None:
+    assert store
+    client = build(rate_limit="1/day").test_client()
+    assert client.post("/ask", json=ASK).status_code == 200
+    chat = {"model": "test-model", "messages": [{"role": "user", "content": "Who am I?"}]}
+    assert client.post("/v1/chat/completions", json=chat).status_code == 429
+    assert client.post("/page/ask", data=ASK).status_code == 429
+
+
+@on_sqlite
+def test_unless_it_is_set_there_is_none(store: Store, build: Callable[..., Flask]) -> None:
+    assert store
+    client = build().test_client()
+    responses = [client.post("/ask", json=ASK) for _ in range(3)]
+    assert {response.status_code for response in responses} == {200}
+    assert "RateLimit" not in responses[0].headers
+
+
+def test_of_several_rates_the_tightest_counts(tmp_path: Path) -> None:
+    rates = Rates("5/day, 2/minute", FileStorage(tmp_path))
+    assert [rates.count("x").is_over for _ in range(3)] == [False, False, True]
+    assert rates.count("x").item == parse("2/minute")
+    assert not rates.count("y").is_over
+
+
+def test_processes_count_together(tmp_path: Path) -> None:
+    item = parse("50/day")
+    limiters = [FixedWindowRateLimiter(FileStorage(tmp_path)) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        hits = list(pool.map(lambda n: limiters[n % 4].hit(item, "x"), range(80)))
+    assert sum(hits) == 50
+    assert {limiter.get_window_stats(item, "x").remaining for limiter in limiters} == {0}
+
+
+def test_a_window_ends(tmp_path: Path) -> None:
+    clock = [1000.0]
+    storage = FileStorage(tmp_path, now=lambda: clock[0])
+    assert [storage.incr("x", 60) for _ in range(3)] == [1, 2, 3]
+    assert (storage.get("x"), storage.get_expiry("x")) == (3, 1060.0)
+    storage.incr("long ago", 10)
+    clock[0] = 1060.0
+    assert storage.get("x") == 0
+    assert storage.incr("x", 60) == 1
+    assert storage.get_expiry("x") == 1120.0
+    storage.clear("x")
+    assert storage.get("x") == 0
+    storage.incr("x", 60)
+    # What has ended was forgotten: there are not ever more of them.
+    assert storage.reset() == 1
+    assert storage.check()

@@ -1,0 +1,279 @@
+"""The same question again, by its idempotency key; and questions nobody waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.asking import deliver
+from qacli.exchange import Accepted, Ask, Outcome, Status
+from qacli.outbox import Outbox
+from qacli.web import service
+from qacli.web.accepted import AskAgain
+
+if TYPE_CHECKING:
+    from fake_provider import FakeProvider
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.config import Settings
+    from qacli.store import Store
+
+Problem = Callable[..., dict[str, Any]]
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+ASYNC = {"Prefer": "respond-async"}
+
+
+def ask(client: FlaskClient, question: str, key: str | None = "k", **body: Any) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return client.post("/ask", json={"question": question, **body}, headers=headers)
+
+
+def test_the_same_key_and_body_is_the_same_record(
+    client: FlaskClient, provider: FakeProvider, store: Store
+) -> None:
+    first = ask(client, "Who?", tags=["a"], temperature=1)
+    again = ask(client, "Who?", tags=["a"], temperature=1.0)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.get_json() == first.get_json()
+    assert first.get_json()["idempotency_key"] == "k"
+    assert provider.asked("Who?") == 1
+    assert ask(client, "Who?", "another key", tags=["a"]).get_json()["id"] != first.get_json()["id"]
+    assert len(store.page(limit=9)) == 2
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"question": "Who else?"}, {"tags": ["a"]}, {"system": "Brief."}, {"model": "m-9"}),
+        *({"temperature": 1}, {"max_tokens": 5}, {"schema": "name"}),
+    ],
+)
+def test_the_same_key_with_another_body_is_refused(
+    client: FlaskClient, provider: FakeProvider, problem: Problem, other: dict[str, Any]
+) -> None:
+    first = ask(client, "Who?").get_json()
+    response = ask(client, **{"question": "Who?", **other})
+    assert str(first["id"]) in problem(response, 422, "invalid-request")["detail"]
+    assert len(provider.requests) == 1
+
+
+@on_sqlite
+def test_a_key_may_be_quoted_as_the_draft_has_it(client: FlaskClient) -> None:
+    first = ask(client, "Who?", '"a \\"b\\\\"').get_json()
+    assert first["idempotency_key"] == 'a "b\\'
+    assert ask(client, "Who?", '"a \\"b\\\\"').get_json() == first
+    plain = ask(client, "What?", "8e03978e-40d5").get_json()
+    assert ask(client, "What?", '"8e03978e-40d5"').get_json() == plain
+
+
+@on_sqlite
+@pytest.mark.parametrize("key", ["", '""', "x" * 256, "\u00e9", "a\x00b", "a\tb"])
+def test_a_key_that_cannot_be_kept_is_refused(
+    client: FlaskClient, provider: FakeProvider, problem: Problem, key: str
+) -> None:
+    members = problem(ask(client, "Who?", key), 422, "invalid-request")
+    assert [error["field"] for error in members["errors"]] == ["Idempotency-Key"]
+    assert provider.requests == []
+
+
+def test_two_that_come_together_ask_once(app: Flask, provider: FakeProvider, store: Store) -> None:
+    question = "Who? [[latency=0.5]]"
+
+    def one(number: int) -> Any:
+        response = ask(app.test_client(), question, stream=number % 3 == 0)
+        assert response.text  # a stream is read to its end
+        return response
+
+    with ThreadPoolExecutor(12) as pool:
+        responses = list(pool.map(one, range(12)))
+    assert {response.status_code for response in responses} == {200}
+    assert provider.asked(question) == 1
+    [record] = store.page(limit=9)
+    for response in responses:
+        if response.is_json:
+            assert response.get_json() == record.document()
+        else:
+            assert response.text.startswith("event: record\n")
+            assert f'"id":{record.id},' in response.text.split("event: done\n")[1]
+
+
+@on_sqlite
+def test_whoever_waits_gets_the_failure_of_the_first(
+    app: Flask, provider: FakeProvider, problem: Problem, wait_for: Callable[..., Any]
+) -> None:
+    question = "Who? [[latency=0.7 status=500]]"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, app.test_client(), question)
+        wait_for(lambda: provider.requests)
+        second = problem(ask(app.test_client(), question), 503, "provider-unavailable")
+        assert second["record_id"] == first.result().get_json(force=True)["record_id"]
+    assert provider.asked(question) == 1
+
+
+def test_a_failure_may_be_asked_again_under_its_key(
+    client: FlaskClient, provider: FakeProvider, store: Store, problem: Problem
+) -> None:
+    question = "Who? [[status=500 times=1]]"
+    failed = problem(ask(client, question), 503, "provider-unavailable")["record_id"]
+    record = ask(client, question).get_json()
+    assert (record["status"], record["idempotency_key"]) == ("answered", "k")
+    assert record["id"] != failed
+    # What has failed is still on record.
+    assert (store.get(failed).status, store.get(failed).idempotency_key) == ("failed", None)
+    assert ask(client, question).get_json() == record
+    assert provider.asked(question) == 2
+
+
+@on_sqlite
+def test_what_was_corrected_is_given_again_corrected(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    provider.script("text='none'", "text=7")
+    schema = {"type": "integer"}
+    first = ask(client, "How many?", schema=schema).get_json()
+    assert ask(client, "How many?", schema=schema).get_json() == first
+    assert (first["answer"], len(provider.requests)) == ("7", 2)
+
+
+@on_sqlite
+def test_a_place_is_needed_to_wait_and_given_back(
+    store: Store,
+    build: Callable[..., Flask],
+    provider: FakeProvider,
+    problem: Problem,
+    wait_for: Callable[..., Any],
+) -> None:
+    app = build(threads=1)
+    question = "Who? [[latency=1]]"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, app.test_client(), question)
+        wait_for(lambda: provider.requests)
+        problem(ask(app.test_client(), question), 503, "busy")
+        assert first.result().status_code == 200
+    assert ask(app.test_client(), question).get_json()["id"] == store.last().id
+    assert ask(app.test_client(), "Next?", None).status_code == 200
+
+
+def test_nobody_has_to_wait_for_an_answer(
+    client: FlaskClient, store: Store, wait_for: Callable[..., Any]
+) -> None:
+    question = "Who? [[latency=0.5]]"
+    response = client.post("/ask", json={"question": question}, headers=ASYNC)
+    assert (response.status_code, response.content_type) == (202, "application/json")
+    assert response.headers["Preference-Applied"] == "respond-async"
+    record = response.get_json()
+    assert (record["status"], record["answer"]) == ("asking", None)
+    address = response.headers["Location"]
+    assert address == f"/qa/{record['id']}"
+    assert client.get(address).get_json() == record
+    wait_for(lambda: client.get(address).get_json()["status"] == "answered")
+    assert store.get(record["id"]).answer == f"Answer to: {question}"
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("prefer", "status"),
+    [
+        ("respond-async", 202),
+        ("Respond-Async; x=1, wait=10", 202),
+        ("wait=10, respond-async", 202),
+        ("return=minimal", 200),
+        ('x="respond-async"', 200),
+    ],
+)
+def test_a_preference_is_read_as_the_rfc_says(
+    client: FlaskClient, store: Store, wait_for: Callable[..., Any], prefer: str, status: int
+) -> None:
+    response = client.post("/ask", json={"question": "Who?"}, headers={"Prefer": prefer})
+    assert response.status_code == status
+    wait_for(lambda: store.last().status == "answered")
+
+
+@on_sqlite
+def test_a_key_works_without_waiting_too(
+    client: FlaskClient, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    body, headers = {"question": "Who? [[latency=0.5]]"}, {**ASYNC, "Idempotency-Key": "k"}
+    first = client.post("/ask", json=body, headers=headers)
+    again = client.post("/ask", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.headers["Location"] == again.headers["Location"]
+    wait_for(lambda: client.get(first.headers["Location"]).get_json()["status"] == "answered")
+    done = client.post("/ask", json=body, headers=headers)
+    assert (done.status_code, done.get_json()["status"]) == (200, "answered")
+    assert len(provider.requests) == 1
+
+
+@on_sqlite
+def test_a_failure_without_anyone_waiting_is_on_record(
+    client: FlaskClient, store: Store, wait_for: Callable[..., Any]
+) -> None:
+    for _ in range(2):  # and its place is free again
+        client.post("/ask", json={"question": "Who? [[status=500]]"}, headers=ASYNC)
+        wait_for(lambda: store.last().status == "failed")
+
+
+def left_by_a_killed_server(settings: Settings, store: Store, *asks: Ask, reserved: bool) -> None:
+    journal = Outbox(settings.outbox_path).open()
+    for each in asks:
+        journal.begin(each)
+        if reserved:
+            store.keep(each, Outcome())
+    journal.close()
+
+
+def test_a_server_asks_again_what_was_accepted(
+    app: Flask,
+    settings: Settings,
+    store: Store,
+    provider: FakeProvider,
+    wait_for: Callable[..., Any],
+) -> None:
+    first = store.keep(Ask(question="First?"), Outcome(status=Status.ANSWERED, answer="The first."))
+    accepted = [
+        Accepted(question="Who?", params={"model": "m"}),
+        Accepted(question="And then?", params={"model": "m"}, follows_id=first),
+        Accepted(question="After what?", params={"model": "m"}, follows_id=99),
+    ]
+    other = Ask(question="And you?", params={"model": "m"})
+    left_by_a_killed_server(settings, store, *accepted, other, reserved=True)
+    outbox = Outbox(settings.outbox_path)
+    # The terminal delivers what it can, and leaves the rest to a server.
+    assert deliver(outbox, store) == 1
+    assert {each.status for each in store.walk(after=first)} == {"asking", "interrupted"}
+    again = AskAgain(app.extensions[service.KEY])
+    assert deliver(outbox, store, again) == 1
+    wait_for(lambda: not [each for each in store.walk() if each.status == "asking"])
+    found = {each.question: (each.status, each.answer) for each in store.walk(after=first)}
+    assert found == {
+        "Who?": ("answered", "Answer to: Who?"),
+        "And then?": ("answered", "Answer to: And then?"),
+        "After what?": ("failed", None),
+        "And you?": ("interrupted", None),
+    }
+    assert "There is no record 99" in (store.last(2).error or "")
+    sent = [[each["content"] for each in request.body["messages"]] for request in provider.requests]
+    assert sorted(sent) == [["First?", "The first.", "And then?"], ["Who?"]]
+    wait_for(lambda: not outbox.waiting())
+
+
+@on_sqlite
+def test_what_has_been_answered_or_removed_since_is_not_asked_again(
+    app: Flask, settings: Settings, store: Store, provider: FakeProvider
+) -> None:
+    done, gone = Accepted(question="Done?"), Accepted(question="Gone?")
+    left_by_a_killed_server(settings, store, done, gone, reserved=True)
+    store.keep(done, Outcome(status=Status.ANSWERED, answer="Yes."))
+    store.remove(store.last().id or 0)
+    outbox = Outbox(settings.outbox_path)
+    assert deliver(outbox, store, AskAgain(app.extensions[service.KEY])) == 0
+    assert outbox.waiting() == []
+    assert provider.requests == []
+    assert [each.answer for each in store.walk()] == ["Yes."]

@@ -1,0 +1,390 @@
+"""The OpenAI-compatible door, request by request."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import FakeProvider, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from qacli.store import Store
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+PIXEL = "data:image/png;base64,aGVsbG8="
+
+
+def user(content: object) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def chat(client: FlaskClient, *messages: dict[str, Any], **more: Any) -> Any:
+    return client.post("/v1/chat/completions", json={"messages": messages, **more})
+
+
+def error_in(response: Any, status: int) -> dict[str, Any]:
+    """The error, once it is seen that it is one as OpenAI has them."""
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/json"
+    error: dict[str, Any] = response.get_json()["error"]
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert error["message"]
+    return error
+
+
+def chunks_in(response: Any) -> list[Any]:
+    assert response.content_type.startswith("text/event-stream")
+    events = [each for each in response.text.split("\n\n") if each and not each.startswith(":")]
+    assert all(each.startswith("data: ") for each in events)
+    datas = [each.removeprefix("data: ") for each in events]
+    return [data if data == "[DONE]" else json.loads(data) for data in datas]
+
+
+def test_an_exchange_is_a_record(client: FlaskClient, store: Store, provider: FakeProvider) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, user("Grüße, 世界 🌍")]
+    completion = chat(client, *messages, model="m-9", temperature=0.5, seed=7, top_k=3).get_json()
+    assert completion["object"] == "chat.completion"
+    [choice] = completion["choices"]
+    assert choice["message"]["content"] == "Answer to: Grüße, 世界 🌍"
+    assert choice["finish_reason"] == "stop"
+    record = store.last().document()
+    assert completion["record_id"] == record["id"]
+    assert completion["id"] == f"chatcmpl-{record['uid']}"
+    assert completion["model"] == record["model"] == "m-9-2026-01-01"
+    assert completion["usage"] == {
+        "prompt_tokens": record["prompt_tokens"],
+        "completion_tokens": record["completion_tokens"],
+        "total_tokens": record["prompt_tokens"] + record["completion_tokens"],
+    }
+    assert (record["question"], record["system"]) == ("Grüße, 世界 🌍", "Be brief.")
+    assert record["answer"] == "Answer to: Grüße, 世界 🌍"
+    assert record["params"] == {"model": "m-9", "temperature": 0.5, "seed": 7, "top_k": 3}
+    [request] = provider.requests
+    assert request.body["messages"] == messages
+    assert (request.body["seed"], request.body["top_k"]) == (7, 3)
+
+
+@on_sqlite
+def test_what_is_null_or_says_nothing_is_not_passed_on(
+    client: FlaskClient, provider: FakeProvider, store: Store
+) -> None:
+    message = {**user("Who?"), "name": None, "tool_calls": [], "audio": None}
+    nothing = {"tools": [], "n": 1, "stop": None, "logprobs": False, "tool_choice": "auto"}
+    assert chat(client, message, **nothing).status_code == 200
+    [request] = provider.requests
+    assert request.body["messages"] == [{**user("Who?"), "tool_calls": []}]
+    assert not {"tools", "n", "stop", "logprobs", "tool_choice"} & set(request.body)
+    assert store.last().params == {"model": "test-model"}
+
+
+@on_sqlite
+def test_the_server_s_system_prompt_is_for_whoever_brings_none(
+    store: Store, build: Callable[..., Flask], provider: FakeProvider
+) -> None:
+    client = build(system="Be kind.").test_client()
+    chat(client, user("Who?"))
+    chat(client, {"role": "developer", "content": "Be brief."}, user("Who?"))
+    first, second = provider.requests
+    assert first.body["messages"] == [{"role": "system", "content": "Be kind."}, user("Who?")]
+    assert second.body["messages"][0] == {"role": "developer", "content": "Be brief."}
+    assert [each.system for each in store.walk()] == ["Be kind.", "Be brief."]
+
+
+def test_a_conversation_is_a_thread(
+    client: FlaskClient, store: Store, provider: FakeProvider
+) -> None:
+    said: list[dict[str, Any]] = []
+    for question in ("One?", "Two?", "Three?"):
+        said.append(user(question))
+        message = chat(client, *said).get_json()["choices"][0]["message"]
+        said.append(message)  # as it was received: with its nulls
+    records = list(store.walk())
+    assert [record.follows_id for record in records] == [None, records[0].id, records[1].id]
+    assert all(record.params == {"model": "test-model"} for record in records)
+    assert [each["content"] for each in provider.requests[-1].body["messages"]] == [
+        *("One?", "Answer to: One?", "Two?", "Answer to: Two?", "Three?")
+    ]
+    # One that has lost its beginning on the way is still the same.
+    chat(client, *said[2:], user("Four?"))
+    assert store.last().follows_id == records[-1].id
+
+
+def test_a_conversation_from_elsewhere_is_kept_whole(client: FlaskClient, store: Store) -> None:
+    said = [user("Hi."), assistant("Hello."), user("Who?")]
+    answer = chat(client, *said).get_json()["choices"][0]["message"]["content"]
+    first = store.last()
+    assert (first.question, first.follows_id) == ("Who?", None)
+    assert first.params["messages"] == said
+    # From here on it is known.
+    chat(client, *said, assistant(answer), user("And?"))
+    assert store.last().follows_id == first.id
+    assert "messages" not in store.last().params
+    # Another one that only ends alike is not.
+    other = [user("Ho."), assistant("Hullo."), user("Who?"), assistant(answer), user("So?")]
+    chat(client, *other)
+    assert store.last().follows_id is None
+    assert store.last().params["messages"] == other
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user("One?"), user("Two?")],
+        [assistant("Hello."), user("Two?")],
+        [user("One?"), assistant("1"), user("Two?"), assistant("It is")],
+        [user("One?"), assistant("1"), user("Two?"), user("  ")],
+    ],
+)
+def test_messages_in_any_order_are_sent_and_kept_as_they_are(
+    client: FlaskClient, store: Store, provider: FakeProvider, messages: list[dict[str, Any]]
+) -> None:
+    assert chat(client, *messages).status_code == 200
+    assert provider.requests[-1].body["messages"] == messages
+    assert store.last().question == "Two?"
+    assert store.last().params["messages"] == messages
+
+
+@on_sqlite
+def test_images_go_along_and_the_record_says_that_they_did(
+    client: FlaskClient, store: Store, provider: FakeProvider
+) -> None:
+    seen = user(
+        [
+            {"type": "text", "text": "Compare"},
+            {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}},
+            {"type": "image_url", "image_url": {"url": "https://u:p@example.com/a.png?key=s"}},
+            {"type": "text", "text": "with that."},
+        ]
+    )
+    chat(client, seen)
+    record = store.last().document()
+    assert record["question"] == "Compare\nwith that."
+    assert record["attachments"] == [
+        {"name": "image-1.png", "size": 5, "sha256": sha256(b"hello").hexdigest()},
+        {"name": "https://example.com/a.png", "size": None, "sha256": None},
+    ]
+    assert provider.requests[-1].body["messages"] == [seen]
+    # The next turn sends the image again; neither record holds it.
+    answer = record["answer"]
+    chat(client, seen, assistant(answer), user("Sure?"))
+    chat(client, user("Hm."), assistant("?"), seen, assistant(answer), user("Sure?"))
+    assert [each.follows_id for each in store.walk()] == [None, record["id"], None]
+    assert PIXEL in json.dumps(provider.requests[-1].body)
+    assert "aGVsbG8=" not in json.dumps([each.document() for each in store.walk()])
+
+
+@on_sqlite
+def test_an_image_alone_is_a_question(client: FlaskClient, store: Store) -> None:
+    chat(client, user([{"type": "image_url", "image_url": {"url": PIXEL}}]))
+    assert store.last().question == '<image name="image-1.png" />'
+
+
+@on_sqlite
+def test_a_stream_ends_with_done(client: FlaskClient, store: Store) -> None:
+    first, *middle, last, done = chunks_in(chat(client, user("Who am I?"), stream=True))
+    assert done == "[DONE]"
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(each["choices"][0]["delta"]["content"] for each in middle) == (
+        "Answer to: Who am I?"
+    )
+    assert len(middle) > 1
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert {each["object"] for each in (first, *middle, last)} == {"chat.completion.chunk"}
+    assert all("usage" not in each for each in (first, *middle, last))
+    assert store.last().status == "answered"
+
+
+@on_sqlite
+def test_a_stream_has_its_usage_when_asked_for(client: FlaskClient) -> None:
+    options = {"include_usage": True}
+    response = chat(client, user("Who?"), stream=True, stream_options=options)
+    *before, usage, _done = chunks_in(response)
+    assert {each["usage"] for each in before} == {None}
+    assert usage["choices"] == []
+    assert usage["usage"]["total_tokens"] > 0
+
+
+@on_sqlite
+def test_no_usage_is_made_up(client: FlaskClient, provider: FakeProvider) -> None:
+    provider.script(Reply(usage=False))
+    assert chat(client, user("Who?")).get_json()["usage"] is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "kind", "code", "retry"),
+    [
+        ("status=429 retry_after=7", 429, "rate_limit_error", "rate_limit_exceeded", None),
+        ("quota", 429, "rate_limit_error", "insufficient_quota", "false"),
+        ("status=400", 400, "invalid_request_error", "provider_refused", "false"),
+        ("status=404", 404, "invalid_request_error", "model_not_found", "false"),
+        ("status=401", 502, "server_error", "key_rejected", "false"),
+        ("status=500", 503, "server_error", "provider_unavailable", None),
+        ("reset", 502, "server_error", "provider_unreachable", None),
+        ("empty", 502, "server_error", "broken_answer", None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+@on_sqlite
+def test_what_the_provider_says_no_to_has_the_status_that_clients_go_by(
+    client: FlaskClient,
+    store: Store,
+    fault: str,
+    status: int,
+    kind: str,
+    code: str,
+    retry: str | None,
+    stream: bool,
+) -> None:
+    response = chat(client, user(f"Who? [[{fault}]]"), stream=stream)
+    error = error_in(response, status)
+    assert (error["type"], error["code"]) == (kind, code)
+    assert response.headers.get("X-Should-Retry") == retry
+    assert response.headers.get("Retry-After") == ("7" if "retry_after" in fault else None)
+    assert store.get(error["record_id"]).status == "failed"
+
+
+@on_sqlite
+def test_a_stream_that_breaks_says_so(client: FlaskClient, store: Store) -> None:
+    *before, last = chunks_in(chat(client, user("Who? [[cut=2]]"), stream=True))
+    assert "".join(each["choices"][0]["delta"]["content"] for each in before) == "Answer to:"
+    assert last["error"]["code"] == "provider_unreachable"
+    assert store.get(last["error"]["record_id"]).answer == "Answer to:"
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({"messages": [user("x")], "n": 2}, "n", "unsupported_parameter"),
+        ({"messages": [user("x")], "tools": [{}]}, "tools", "unsupported_parameter"),
+        ({"messages": [user("x")], "audio": {}}, "audio", "unsupported_parameter"),
+        ({"messages": [user("x")], "modalities": ["audio"]}, "modalities", "unsupported_parameter"),
+        ({"messages": [user("x")], "logprobs": True}, "logprobs", "unsupported_parameter"),
+        ({"messages": [user("x")], "temperature": 3}, "temperature", "invalid_value"),
+        ({"messages": [user("x")], "max_tokens": "9"}, "max_tokens", "invalid_value"),
+        ({"messages": [user("x"), {"role": "tool"}]}, "messages.1.role", "invalid_value"),
+        ({"messages": [user([{"type": "file"}])]}, "messages.0.content.0", "invalid_value"),
+        ({"messages": [user([{"type": "text"}])]}, "messages.0.content.0.text", "invalid_value"),
+        (
+            {"messages": [user([{"type": "image_url", "image_url": {"url": "file:///etc"}}])]},
+            "messages.0.content.0.image_url.url",
+            "invalid_value",
+        ),
+        (
+            {"messages": [{**assistant("x"), "tool_calls": [{}]}, user("x")]},
+            "messages.0.tool_calls",
+            "unsupported_parameter",
+        ),
+        ({"messages": []}, "messages", "invalid_value"),
+        ({"messages": [user(" ")]}, None, "invalid_request"),
+        ({"messages": [assistant("x")]}, None, "invalid_request"),
+        ({"messages": [user("a\0")]}, None, "invalid_request"),
+        ({"messages": [user("x")], "model": "local:/etc/passwd"}, None, "invalid_request"),
+        ({}, "messages", "invalid_value"),
+        ([], None, "invalid_value"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(
+    client: FlaskClient,
+    store: Store,
+    provider: FakeProvider,
+    body: object,
+    param: str | None,
+    code: str,
+) -> None:
+    error = error_in(client.post("/v1/chat/completions", json=body), 400)
+    assert (error["param"], error["code"]) == (param, code)
+    assert error["type"] == "invalid_request_error"
+    assert provider.requests == []
+    assert store.page(limit=1) == []
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"\xff", b"[" * 100_000),
+        *(b'{"messages": [], "x": NaN}', b'{"messages": [], "x": 1e999}'),
+    ],
+)
+def test_what_is_no_json_is_refused(client: FlaskClient, data: bytes) -> None:
+    url, kind = "/v1/chat/completions", "application/json"
+    error_in(client.post(url, data=data, content_type=kind), 400)
+
+
+@on_sqlite
+def test_whoever_refuses_does_it_in_openai_s_words(build: Callable[..., Flask]) -> None:
+    client = build(token="t-123").test_client()
+    authorized = {"Authorization": "Bearer t-123"}
+    for response in (
+        client.get("/v1/models"),
+        client.post("/v1/chat/completions", json={}, headers={"Authorization": "Bearer no"}),
+    ):
+        assert error_in(response, 401)["code"] == "invalid_api_key"
+        assert response.headers["WWW-Authenticate"]
+    assert error_in(client.get("/v1/no", headers=authorized), 404)["code"] == "not_found"
+    response = client.delete("/v1/models", headers=authorized)
+    assert error_in(response, 405)["code"] == "method_not_allowed"
+    assert "GET" in response.headers["Allow"]
+    error_in(client.post("/v1/chat/completions", data=b"x", headers=authorized), 415)
+    # Everything else keeps to problems.
+    assert client.get("/no", headers=authorized).content_type == "application/problem+json"
+
+
+@on_sqlite
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(
+    store: Store, build: Callable[..., Flask]
+) -> None:
+    assert store
+    client = build(rate_limit="1/minute").test_client()
+    assert chat(client, user("One?")).status_code == 200
+    response = chat(client, user("Two?"))
+    error = error_in(response, 429)
+    assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+@on_sqlite
+def test_nothing_is_asked_while_the_database_is_away(
+    build: Callable[..., Flask], provider: FakeProvider
+) -> None:
+    client = build(database_url="postgresql://u:p@127.0.0.1:1/none").test_client()
+    assert error_in(chat(client, user("x")), 503)["type"] == "server_error"
+    assert error_in(chat(client, user("x"), assistant("y"), user("z")), 503)["message"]
+    assert provider.requests == []
+
+
+@on_sqlite
+def test_the_models_are_the_server_s_own_first_and_then_the_provider_s(
+    client: FlaskClient,
+) -> None:
+    listed = client.get("/v1/models").get_json()
+    assert listed["object"] == "list"
+    assert [each["id"] for each in listed["data"]] == ["test-model", "fake-large", "fake-small"]
+    assert client.get("/v1/models/fake-small").get_json() == listed["data"][2]
+    assert client.get("/v1/models/test-model").get_json() == listed["data"][0]
+    error_in(client.get("/v1/models/vendor/none"), 404)
+
+
+@on_sqlite
+def test_a_provider_that_lists_no_models_has_the_server_s_own(
+    client: FlaskClient, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", Reply(status=404))
+    assert [each["id"] for each in client.get("/v1/models").get_json()["data"]] == ["test-model"]
+    monkeypatch.setattr(provider, "models_reply", Reply(status=500))
+    error_in(client.get("/v1/models"), 503)
+    monkeypatch.setattr(provider, "models_reply", Reply(reset=True))
+    error_in(client.get("/v1/models"), 502)

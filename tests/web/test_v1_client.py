@@ -1,0 +1,166 @@
+"""The OpenAI-compatible door, as the openai package itself sees it over a socket."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import openai
+import pytest
+from werkzeug.serving import make_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fake_provider import FakeProvider
+    from flask import Flask
+
+    from qacli.store import Store
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+TOKEN = "t-123"
+
+
+@pytest.fixture
+def served(store: Store, build: Callable[..., Flask]) -> Iterator[str]:
+    """The address of the application on a socket, with a token."""
+    assert store
+    server = make_server("127.0.0.1", 0, build(token=TOKEN), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(served: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=served, api_key=TOKEN, max_retries=0, timeout=10) as client:
+        yield client
+
+
+def test_it_reads_an_answer(client: openai.OpenAI, store: Store) -> None:
+    completion = client.chat.completions.create(
+        model="m-1", messages=[{"role": "user", "content": "Who am I?"}], max_completion_tokens=50
+    )
+    assert completion.choices[0].message.content == "Answer to: Who am I?"
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.usage is not None
+    assert completion.usage.total_tokens > 0
+    record = store.last()
+    assert (record.question, record.caller) == ("Who am I?", "default")
+    assert record.params == {"model": "m-1", "max_completion_tokens": 50}
+
+
+def test_it_reads_a_stream(client: openai.OpenAI, store: Store) -> None:
+    stream = client.chat.completions.create(
+        model="m-1",
+        messages=[{"role": "user", "content": "Who am I?"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    texts = [each.choices[0].delta.content or "" for each in chunks if each.choices]
+    assert "".join(texts) == "Answer to: Who am I?"
+    assert len([text for text in texts if text]) > 1
+    assert chunks[-1].usage is not None
+    assert store.last().answer == "Answer to: Who am I?"
+
+
+def test_its_stream_helper_puts_the_answer_together(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(
+        model="m-1", messages=[{"role": "user", "content": "Who am I?"}]
+    ) as stream:
+        content = stream.get_final_completion().choices[0].message.content
+    assert content == "Answer to: Who am I?"
+
+
+def test_a_conversation_with_its_own_objects_is_a_thread(
+    client: openai.OpenAI, store: Store
+) -> None:
+    said: list[object] = [{"role": "user", "content": "One?"}]
+    first = client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
+    said += [first.choices[0].message, {"role": "user", "content": "Two?"}]
+    client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
+    assert [each.follows_id for each in store.walk()] == [None, 1]
+
+
+def test_it_lists_the_models(client: openai.OpenAI) -> None:
+    assert [each.id for each in client.models.list()] == ["test-model", "fake-large", "fake-small"]
+    assert client.models.retrieve("fake-large").owned_by == "fake"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("none")
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "status"),
+    [
+        (" ", openai.BadRequestError, 400),
+        ("x [[status=404]]", openai.NotFoundError, 404),
+        ("x [[status=429]]", openai.RateLimitError, 429),
+        ("x [[status=503]]", openai.InternalServerError, 503),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_raises_what_it_would_at_openai(
+    client: openai.OpenAI,
+    question: str,
+    kind: type[openai.APIStatusError],
+    status: int,
+    stream: bool,
+) -> None:
+    with pytest.raises(kind) as raised:
+        client.chat.completions.create(
+            model="m-1", messages=[{"role": "user", "content": question}], stream=stream
+        )
+    assert raised.value.status_code == status
+    assert raised.value.code
+    assert raised.value.type
+
+
+def test_it_raises_where_a_stream_breaks(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="m-1", messages=[{"role": "user", "content": "x [[cut=2]]"}], stream=True
+    )
+    with pytest.raises(openai.APIError, match="The connection to"):
+        list(stream)
+
+
+def test_a_wrong_token_is_a_wrong_key(served: str) -> None:
+    with (
+        openai.OpenAI(base_url=served, api_key="no", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError) as raised,
+    ):
+        client.models.list()
+    assert raised.value.code == "invalid_api_key"
+
+
+def test_it_asks_again_where_that_helps_and_not_where_it_does_not(
+    client: openai.OpenAI, provider: FakeProvider
+) -> None:
+    patient = client.with_options(max_retries=1)
+    for fault, asked in (("status=500 times=1", 2), ("quota", 1), ("status=401", 1)):
+        question = f"Who? [[{fault}]]"
+        messages = [{"role": "user", "content": question}]
+        if asked == 2:
+            patient.chat.completions.create(model="m-1", messages=messages)  # type: ignore[call-overload]
+        else:
+            with pytest.raises(openai.APIStatusError):
+                patient.chat.completions.create(model="m-1", messages=messages)  # type: ignore[call-overload]
+        assert provider.asked(question) == asked
+
+
+def test_a_client_that_leaves_costs_nothing(
+    client: openai.OpenAI, store: Store, wait_for: Callable[..., object]
+) -> None:
+    stream = client.chat.completions.create(
+        model="m-1",
+        messages=[{"role": "user", "content": "Who am I? [[delay=0.1]]"}],
+        stream=True,
+    )
+    next(iter(stream))
+    stream.close()
+    record = wait_for(lambda: next((each for each in store.walk() if each.answer), None))
+    assert record.answer == "Answer to: Who am I? [[delay=0.1]]"  # type: ignore[attr-defined]
+    assert record.status == "answered"  # type: ignore[attr-defined]

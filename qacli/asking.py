@@ -201,8 +201,8 @@ class Exchange:
         """What asks once more where the whole answer did not fit; None where that is no help."""
         from qacli.structure import correction
 
-        # What the token limit has cut would be cut again.
-        if self.unfit is None or self.outcome.finish_reason == "length":
+        # What the token limit has cut would be cut again, and an endless check has no end.
+        if self.unfit is None or self.unfit.fatal or self.outcome.finish_reason == "length":
             return None
         return self.follow_up(correction(self.unfit))
 
@@ -242,6 +242,10 @@ class Exchange:
             record_id, self.undelivered = self._keeping.end(self.ask, self.outcome)
         except DatabaseError as failure:
             raise failure from error
+        except (KeyboardInterrupt, SystemExit):
+            # Whoever does not wait for the database wants to know where the answer is.
+            self.undelivered = DatabaseError("The database has not said yet that it has it.")
+            raise
         self.record_id = record_id or self.record_id
         if isinstance(error, QaError):
             error.record_id = self.record_id

@@ -23,7 +23,6 @@ from qacli.settings import (
     parsed,
     setting_field,
     setting_fields,
-    without_password,
 )
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "setting_fields",
     "share_metrics",
     "wants_traces",
-    "without_password",
 ]
 
 

@@ -19,7 +19,6 @@ from qacli.errors import Interrupted, InvalidRequest, QaError
 MAX_ID = 2**63 - 1
 """The largest id that either database can hold."""
 
-
 WITH_EXPONENT = 1e16
 """From here on Python writes a number with an exponent."""
 
@@ -111,7 +110,7 @@ class Ask:
         return fingerprint(self.canonical())
 
     def canonical(self) -> str:
-        """The question and all that shapes its answer; see there."""
+        """The question and all that shapes its answer; see the function of that name."""
         return canonical(self.question, self.system, self.params, self.attachments, self.follows_id)
 
 
@@ -210,6 +209,12 @@ class Outcome:
         else:
             self.status = Status.INTERRUPTED
             self.error = "interrupted: stopped before the answer was complete"
+
+
+def kind_and_reason(error: str | None) -> tuple[str, str]:
+    """What `Outcome.end` has made one text of; both are empty where there is no error."""
+    kind, _, reason = (error or "").partition(": ")
+    return kind, reason
 
 
 FIELDS = (

@@ -107,6 +107,11 @@ class OwnJournal:
             if not in_outbox:
                 raise kept_nowhere(failure) from failure
             return None, failure
+        except (KeyboardInterrupt, SystemExit) as impatience:
+            if not in_outbox:
+                unknown = DatabaseError("the database was not waited for.")
+                raise kept_nowhere(unknown) from impatience
+            raise
         journal.discard()
         return record_id, None
 

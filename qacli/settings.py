@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from qacli.callers import UNNAMED, named_tokens, parse_origins, parse_rates, parse_tokens
 from qacli.configfile import default_directory
+from qacli.database_url import passwords_in, with_driver, without_password
 from qacli.errors import NotConfigured
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-5-mini"
-IN_MEMORY = (":memory:", "file:")
 
 Parser = Callable[[str], Any]
 
@@ -303,13 +303,8 @@ class Settings:
         """
         if self.database_url is None:
             return f"sqlite:///{self.data_path / 'history.db'}"
-        scheme, _, rest = self.database_url.partition("://")
-        if scheme in {"postgres", "postgresql", "postgresql+psycopg2"} and _is_readable(rest):
-            return f"postgresql+psycopg2://{rest}"
-        # Three slashes and a name: history in memory would be lost with the process.
-        file = rest.partition("?")[0].strip("/")
-        if scheme == "sqlite" and rest.startswith("/") and file and not file.startswith(IN_MEMORY):
-            return f"sqlite://{rest}"
+        if (url := with_driver(self.database_url)) is not None:
+            return url
         source = self.sources.get("database_url", "DATABASE_URL")
         raise NotConfigured(
             f"The database URL from {source} is not one that qa can use.",
@@ -334,7 +329,7 @@ class Settings:
         """The text without any secret of these settings, and without anything shaped like a key."""
         secrets = {self.api_key, self.tokens, *self.callers.values()}
         if self.database_url:
-            secrets |= {self.database_url, *_passwords(self.database_url)}
+            secrets |= {self.database_url, *passwords_in(self.database_url)}
         # The longest first: one may be a part of another.
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             if len(secret) > 3:  # noqa: PLR2004 - shorter ones stand in any word
@@ -362,37 +357,3 @@ def parsed(item: Field[Any], value: object) -> object:
     if isinstance(value, list | dict) or (isinstance(value, bool) and parse is not _keyring):
         raise ValueError
     return parse(str(value))
-
-
-def _is_readable(rest: str) -> bool:
-    """Whether what follows a URL's scheme can be taken apart; a slash in a password hides it."""
-    try:
-        parts = urlsplit(f"//{rest}")
-        return bool(rest) and "#" not in rest and (parts.port or 1) > 0
-    except ValueError:
-        return False
-
-
-def _passwords(url: str) -> set[str]:
-    """The password in a database's URL, in every spelling in which it may show up."""
-    try:
-        parts = urlsplit(url)
-        found = [parts.password, *parse_qs(parts.query).get("password", [])]
-    except ValueError:
-        found = []
-    return {
-        spelling for text in found if text for spelling in (text, unquote(text), quote(text, ""))
-    }
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown: its password is replaced."""
-    parts = urlsplit(url)
-    if parts.password is None and "password=" not in parts.query:
-        return url
-    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
-    netloc = parts.netloc
-    if parts.password is not None:
-        user = f"{parts.username}:***@" if parts.username else "***@"
-        netloc = user + netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=netloc, query=query))

@@ -6,7 +6,7 @@ keeps to one. An answer that does not fit is told so once, and what is wrong wit
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +50,7 @@ class Structure:
             ) from None
         except RecursionError:
             raise InvalidRequest("The schema is nested too deeply.", "Make it flatter.") from None
-        self._refuse_far_references(self.schema)
+        self._refuse_far_references()
         # An empty registry: whatever a schema refers to, nothing is fetched.
         validator = kind(self.schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
         object.__setattr__(self, "_validator", validator)
@@ -115,34 +115,44 @@ class Structure:
             error = best_match(self._validator.iter_errors(value))
         except (ValueError, RecursionError) as unreadable:
             raise _unfit(f"it is not JSON ({unreadable})") from None
+        except Exception as fault:  # noqa: BLE001 - a reference to what is no schema, say
+            # Whatever it is, an answer that came must be kept.
+            raise _unfit(f"the schema cannot be used ({type(fault).__name__})") from None
         if error is not None:
             raise _unfit(f"{_shortened(error.message)} at {_shortened(error.json_path)}")
 
-    def _refuse_far_references(self, part: object) -> None:
-        if isinstance(part, list):
-            for each in part:
-                self._refuse_far_references(each)
-        elif isinstance(part, dict):
-            for name, value in part.items():
-                if name in {"$ref", "$dynamicRef"} and isinstance(value, str):
-                    self._resolve(value)
-                self._refuse_far_references(value)
-
-    def _resolve(self, reference: str) -> None:
+    def _refuse_far_references(self) -> None:
+        references = dict.fromkeys(_references(self.schema))
+        if not references:
+            return
         from referencing import Registry
         from referencing.exceptions import Unresolvable
         from referencing.jsonschema import DRAFT202012
 
         whole = DRAFT202012.create_resource(self.schema)
         name = whole.id() or ""
-        try:
-            registry: Registry[Any] = Registry().with_resource(name, whole).crawl()
-            registry.resolver(base_uri=name).lookup(reference)
-        except Unresolvable:
-            raise InvalidRequest(
-                f"The schema refers to {reference}, which is not in it.",
-                "Put it into the schema's $defs.",
-            ) from None
+        # Once: a schema can have thousands of references.
+        registry: Registry[Any] = Registry().with_resource(name, whole).crawl()
+        resolver = registry.resolver(base_uri=name)
+        for reference in references:
+            try:
+                resolver.lookup(reference)
+            except Unresolvable:
+                raise InvalidRequest(
+                    f"The schema refers to {reference}, which is not in it.",
+                    "Put it into the schema's $defs.",
+                ) from None
+
+
+def _references(part: object) -> Iterator[str]:
+    if isinstance(part, list):
+        for each in part:
+            yield from _references(each)
+    elif isinstance(part, dict):
+        for name, value in part.items():
+            if name in {"$ref", "$dynamicRef"} and isinstance(value, str):
+                yield value
+            yield from _references(value)
 
 
 def response_format(schema: object) -> dict[str, Any]:

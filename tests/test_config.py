@@ -12,9 +12,9 @@ from qacli.config import (
     config_file,
     load_settings,
     setting_fields,
-    without_password,
 )
 from qacli.configfile import ConfigFile
+from qacli.database_url import without_password
 from qacli.errors import NotConfigured
 
 SECRET = "hunter2-is-no-secret-0123"

@@ -14,9 +14,10 @@ from conftest import migrated
 from qacli.config import Settings
 from qacli.errors import InvalidRequest
 from qacli.exchange import FIELDS, Ask, Outcome, Status, now
-from qacli.store import Store
+from qacli.store import Store, documents
 from qacli.store.filters import Filter
 from qacli.store.moving import Moved, of_lines, of_llm, take_in
+from qacli.store.removing import remove_all, scrub
 from qacli.store.stats import By, stats
 
 RANDOM_RECORDS = 100
@@ -123,7 +124,8 @@ def random_json(chance: random.Random, depth: int = 3) -> Any:
 def random_time(chance: random.Random) -> datetime:
     zone = timezone(timedelta(minutes=chance.randrange(-720, 840, 15)))
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=chance.randrange(2**52))
-    return moment.astimezone(zone)
+    part = chance.choice([moment.microsecond, moment.microsecond // 1000 * 1000, 0])
+    return moment.replace(microsecond=part).astimezone(zone)
 
 
 def random_fields(chance: random.Random, part: type[Ask | Outcome]) -> dict[str, Any]:
@@ -166,6 +168,8 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
         if chance.random() < 0.1:
             store.remove(record_id)
     lines = exported(store)
+    # What comes straight from the driver is what the record says of itself.
+    assert lines == [json.dumps(each.document(), ensure_ascii=False) for each in store.walk()]
     documents = [json.loads(line) for line in lines]
     for name in FIELDS:
         assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
@@ -191,6 +195,27 @@ def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
     assert by_question["two"].follows_id == by_question["one"].id == 3
     assert by_question["two"].idempotency_key is None
     assert take_in(other, of_lines(exported(store))).there == 2
+
+
+def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: Store) -> None:
+    for number in range(3):
+        kept(store, f"question {number}")
+    with pytest.raises(InvalidRequest, match="Line 4 is no record"):
+        take_in(other, of_lines([*(f"{line}\n" for line in exported(store)), "nonsense"]))
+    assert exported(other) == exported(store)
+    # And what is asked next gets an id of its own.
+    assert kept(other, "one more") == 4
+
+
+def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
+    params = {"messages": "x" * 10_000}
+    kept(store, "long", params=params)
+    remembered = documents._parsed  # noqa: SLF001 - nothing else tells
+    remembered.cache_clear()
+    [document] = store.documents()
+    assert document["params"] == params
+    only_the_empty_list = 1 if store.sqlite else 0
+    assert remembered.cache_info().currsize == only_the_empty_list
 
 
 @pytest.mark.parametrize(
@@ -269,7 +294,7 @@ def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:
     kept(store, "a-very-secret-question")
     tagged = kept(store, "spared", tags=["t"])
     assert store.count(Filter(untagged=True)) == 1
-    assert store.remove_all(Filter(untagged=True)) == 1
+    assert remove_all(store, Filter(untagged=True)) == 1
     assert [record.id for record in store.page(limit=5)] == [tagged]
     assert "secret" not in on_disk(store)
 
@@ -285,7 +310,7 @@ def test_what_is_removed_is_gone_from_the_file(store: Store) -> None:
             store.remove(record.id or 0)
     if store.sqlite:
         assert "secret" in on_disk(store)
-    store.scrub(shrink=False)
+    scrub(store, shrink=False)
     assert "secret" not in on_disk(store)
     assert len(store.page(limit=100, only=Filter(search="spared7x1"))) == 1
     assert store.page(limit=100, only=Filter(search="secret7x1")) == []

@@ -201,3 +201,20 @@ def test_a_follow_up_takes_along_what_went_before(asking: Asking, provider: Fake
     assert second.ask.tags == ["t"]
     messages = provider.requests[-1].body["messages"]
     assert [each["content"] for each in messages] == ["Who?", "Answer to: Who?", "Sure?"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/title", "title": "no schema"},
+        {"properties": {"a": {"$id": "http://x/", "$ref": "#/y"}}, "y": {}},
+        {
+            "$schema": "http://json-schema.org/draft-04/schema#",
+            "patternProperties": {"(": {}},
+        },
+    ],
+    ids=["no schema", "elsewhere", "no pattern"],
+)
+def test_a_schema_that_fails_when_it_is_used_costs_no_answer(schema: dict[str, Any]) -> None:
+    with pytest.raises(UnfitAnswer, match="cannot be used"):
+        Structure(schema).check('{"a": 1}')

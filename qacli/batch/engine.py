@@ -95,9 +95,10 @@ class Engine:
             await self._keeper.write_settled()
             kept = True
         finally:
-            # Whatever ends it, what is claimed is given back, and what is kept is dropped.
+            # Whatever ends it, what is claimed is given back, and what is kept is dropped. Where
+            # the database is away, whoever comes next sees that this one is gone.
             with contextlib.suppress(DatabaseError):
-                await self._claims.call(self._batches.leave, self.worker)
+                await self._claims.once(self._batches.leave, self.worker)
             self._claims.close()
             self._keeper.close(kept=kept)
 

@@ -48,11 +48,10 @@ class DatabaseThread:
         Raises:
             DatabaseError: It has been away for too long, or does not take what it is given.
         """
-        loop = asyncio.get_running_loop()
         until, pause = monotonic() + PATIENCE_SECONDS, 0.5
         while True:
             try:
-                done = await loop.run_in_executor(self._thread, call, *arguments)
+                done = await self.once(call, *arguments)
             except DatabaseError as error:
                 if isinstance(error, RecordRefused) or monotonic() + pause > until:
                     raise
@@ -62,6 +61,14 @@ class DatabaseThread:
             else:
                 self._progress.held_up = ""
                 return done
+
+    async def once(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
+        """The same, for what need not be done at any price.
+
+        Raises:
+            DatabaseError: It is away.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     def close(self) -> None:
         """End the thread once it is done."""

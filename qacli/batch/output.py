@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable, Iterable
 from io import StringIO
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 from qacli.errors import DatabaseError, InvalidRequest
-from qacli.exchange import FIELDS
+from qacli.exchange import FIELDS, kind_and_reason
 from qacli.store.batches import Settled
 
 FORMATS = ("jsonl", "csv", "openai", "parquet")
@@ -101,12 +100,7 @@ class Output:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._parquet is not None:
             self._parquet.close()
         elif self.path is not None:
@@ -166,7 +160,7 @@ def _openai(key: str, record: dict[str, Any]) -> str:
             "total_tokens": (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0),
         },
     }
-    kind, _, message = (record["error"] or "").partition(": ")
+    kind, message = kind_and_reason(record["error"])
     line = {
         "id": f"batch_req_{record['uid']}",
         "custom_id": key,

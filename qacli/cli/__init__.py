@@ -5,7 +5,9 @@ imports when it runs, so that `qa --help` does not wait for a database layer.
 """
 
 import gc
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -128,9 +130,25 @@ def run(arguments: list[str], app: typer.Typer = app) -> int:
 
 def main() -> NoReturn:
     """`qa`, as it is installed."""
+    _open_closed_streams()
     # Most of what a command makes are modules, which live to its end: to look through them again
     # and again on the way, and once more at the end, would be a fifth of its time.
     gc.set_threshold(COLLECT_AFTER)
     code = run(sys.argv[1:])
     gc.freeze()
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give what was closed by whoever started this (`2>&-`) to nobody.
+
+    Else Python has no such stream, and the next file or socket takes its number.
+    """
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end

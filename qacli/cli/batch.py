@@ -29,9 +29,21 @@ class FileOrCommand(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's context
         """Put the command in front of a file and its options."""
-        if args and args[0] not in {*self.commands, "--help", "-h"}:
+        named = {*self.commands, "--help", "-h"}
+        if args and args[0] not in named and not self._is_mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def _is_mistyped(self, word: str) -> bool:
+        """Whether it is no file, and nearly a command: then that is told, as ever."""
+        from difflib import get_close_matches
+        from pathlib import Path
+
+        return (
+            word.isalpha()
+            and not Path(word).exists()
+            and bool(get_close_matches(word, self.commands))
+        )
 
 
 commands = typer.Typer(

@@ -24,6 +24,8 @@ PART_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
 LOADED_AT_ONCE = 1000
+OTHER_FILES = 100
+"""How many are open besides the connections to the provider, and with room to spare."""
 
 
 def run(  # noqa: PLR0913 - one parameter an option
@@ -264,17 +266,14 @@ def _estimate(
 
 def _affordable(jobs: int, terminal: Terminal) -> int:
     """As many jobs as files may be open, after asking for more of them."""
-    import resource
+    from qacli.openfiles import allow_open_files
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = jobs + 100
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    wanted = jobs + OTHER_FILES
+    allowed = allow_open_files(wanted)
+    if allowed == wanted:
         return jobs
-    terminal.warn(f"Only {soft - 100} jobs: this system allows {soft} open files.")
-    return max(soft - 100, 1)
+    terminal.warn(f"Only {allowed - OTHER_FILES} jobs: this system allows {allowed} open files.")
+    return max(allowed - OTHER_FILES, 1)
 
 
 def _ask(

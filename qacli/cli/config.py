@@ -16,8 +16,8 @@ from qacli.config import (
     parsed,
     setting_field,
     setting_fields,
-    without_password,
 )
+from qacli.database_url import without_password
 from qacli.errors import InvalidRequest, NotConfigured
 
 if TYPE_CHECKING:

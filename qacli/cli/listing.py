@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qacli.cli.choosing import choosing
-from qacli.cli.options import AsJson, NoPager, Verbose
+from qacli.cli.options import AsJson, Format, NoPager, Verbose
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
 from qacli.exchange import MAX_ID
@@ -23,26 +23,17 @@ EPILOG = (
 )
 
 
-class Format(StrEnum):
-    """How records are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("list", epilog=EPILOG)(choosing(list_records))
-
-
 class Order(StrEnum):
     """Which come first."""
 
     OLDEST = "oldest"
     NEWEST = "newest"
     BEST = "best"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("list", epilog=EPILOG)(choosing(list_records))
 
 
 def list_records(  # noqa: PLR0913 - one parameter an option

@@ -6,7 +6,8 @@ import typer
 
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings, without_password
+from qacli.config import load_settings
+from qacli.database_url import without_password
 from qacli.errors import DatabaseError, InvalidRequest
 
 if TYPE_CHECKING:

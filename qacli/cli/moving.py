@@ -85,7 +85,8 @@ def import_records(
             with open(0 if file == "-" else file, encoding="utf-8") as lines:  # noqa: PTH123 - or stdin
                 moved = moving.take_in(store, moving.of_lines(lines))
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"{file} cannot be read: {error}.", "Name an export.") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InvalidRequest(f"{file} cannot be read: {reason}.", "Name an export.") from None
     if as_json:
         terminal.json({"added": moved.added, "there": moved.there, "renumbered": moved.renumbered})
         return

@@ -1,9 +1,20 @@
 """Options that several commands share, declared once."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Format(StrEnum):
+    """How records are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[

@@ -36,6 +36,8 @@ def rm(
 ) -> None:
     """Remove records, every trace of them from a SQLite file. Their ids are not given again."""
     from qacli.cli.history import counted, open_history
+    from qacli.store.records import no_record
+    from qacli.store.removing import scrub
 
     terminal = Terminal.of_process()
     store = open_history(load_settings(), terminal)
@@ -45,12 +47,12 @@ def rm(
             store.remove(record_id)
             removed += 1
         except NotFound:
-            missing.append(str(record_id))
+            missing.append(record_id)
     if removed:
-        store.scrub(shrink=False)
+        scrub(store, shrink=False)
         terminal.note(f"Removed: {counted(removed, 'record')}.")
     if missing:
-        raise NotFound(f"There is no record {', '.join(missing)}.", "List what there is: qa list")
+        raise no_record(*missing)
 
 
 def prune(
@@ -65,11 +67,12 @@ def prune(
     """Remove old records, every trace of them from a SQLite file; without --yes say how many."""
     from qacli.cli.history import counted, open_history
     from qacli.store.filters import Filter
+    from qacli.store.removing import remove_all
 
     terminal = Terminal.of_process()
     only = Filter(until=moment(older_than, now()), untagged=keep_tagged)
     store = open_history(load_settings(), terminal)
-    number = store.remove_all(only) if yes else store.count(only)
+    number = remove_all(store, only) if yes else store.count(only)
     if as_json:
         terminal.json({"records": number, "removed": yes})
     elif yes:

@@ -9,7 +9,7 @@ from io import StringIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qacli.cli.listing import Format
+from qacli.cli.options import Format
 from qacli.cli.terminal import Terminal, safe
 from qacli.exchange import FIELDS, now
 from qacli.times import ago

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO
 
-from qacli.errors import InvalidRequest, QaError
+from qacli.errors import DatabaseError, InvalidRequest, QaError
 
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
-
 
 BUFFER = 64 * 1024
 
@@ -36,7 +35,8 @@ class Terminal:
     """stdin, stdout and stderr, and what a person on them expects.
 
     Attributes:
-        closed: Whether whoever read stdout has stopped doing so.
+        closed: Whether whoever read stdout has stopped doing so, or cannot take any more.
+        failure: Why it cannot, where it is not that nobody reads.
     """
 
     stdin: TextIO | None
@@ -45,6 +45,7 @@ class Terminal:
     quiet: bool = False
     verbose: bool = False
     closed: bool = False
+    failure: DatabaseError | None = None
 
     @classmethod
     def of_process(cls, *, quiet: bool = False, verbose: bool = False) -> "Terminal":
@@ -60,14 +61,22 @@ class Terminal:
         return self.stdout.isatty()
 
     def write(self, text: str) -> None:
-        """Write to stdout at once; after the reader is gone, nowhere."""
+        """Write to stdout at once; after the reader is gone, or the disk is full, nowhere.
+
+        No answer is cut off for that: it is kept whole, and `finish` or `line` say what happened.
+        """
         if self.closed:
             return
         try:
             self.stdout.write(text)
             self.stdout.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self.closed = True
+            if not isinstance(error, BrokenPipeError):
+                self.failure = DatabaseError(
+                    f"The output cannot be written: {error.strerror}.",
+                    "Make room for it; what was asked is in the history.",
+                )
             # What is still buffered must not raise again when the interpreter flushes at its end.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
@@ -77,8 +86,11 @@ class Terminal:
 
         Raises:
             SystemExit: The reader is gone, and there is nothing else to finish.
+            DatabaseError: It cannot be written.
         """
         self.write((safe(text) if self.interactive else text) + "\n")
+        if self.failure is not None:
+            raise self.failure
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
 
@@ -133,7 +145,12 @@ class Terminal:
     def finish(self, code: int) -> int:
         """The exit code of the process, once all is written."""
         self.write("")
-        return CLOSED_PIPE if self.closed and code == 0 else code
+        if code != 0 or not self.closed:
+            return code
+        if self.failure is None:
+            return CLOSED_PIPE
+        self.error(self.failure)
+        return self.failure.exit_code
 
     def read(self) -> str:
         """All of standard input.

@@ -7,18 +7,23 @@ delivers at once what the outbox has of the question.
 
 import os
 import pickle
+import signal
 import socket
 import sys
 import threading
 from contextlib import suppress
+from select import select
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qacli.cli.history import open_history
 from qacli.cli.terminal import Terminal
 from qacli.config import Settings
 from qacli.errors import DatabaseError
 from qacli.exchange import Ask, Outcome
+
+if TYPE_CHECKING:
+    from qacli.store import Store
 
 DELIVERIES = (0.05, 0.5)
 """Seconds before each look for what a parent that is gone has left: its end takes a moment."""
@@ -38,9 +43,10 @@ class Writer:
         self._settings = settings
         self._terminal = terminal
         self._process: socket.socket | None = None
+        self._id: int | None = None
         # A fork takes one thread along; other systems' libraries do not all survive one.
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._process = _forked(settings)
+            self._process, self._id = _forked(settings)
 
     def keep(self, ask: Ask, outcome: Outcome) -> int:
         """Keep a question and what is known of its outcome; returns the record's id.
@@ -50,9 +56,12 @@ class Writer:
         """
         process, self._process = self._process, None
         if process is not None:
+            # Where nobody waits to the end, it is not waited for in `close` either.
+            number, self._id = self._id, None
             with process, suppress(OSError, EOFError, pickle.PickleError):
                 _send(process, (ask, outcome))
                 kept, notes = _receive(process)
+                self._id = number
                 for note in notes.splitlines():
                     self._terminal.note(note)
                 if isinstance(kept, DatabaseError):
@@ -70,13 +79,22 @@ class Writer:
         return open_history(self._settings, self._terminal).id_of(uid)
 
     def close(self) -> None:
-        """Let the process go where there was nothing to keep."""
-        if self._process is not None:
-            self._process.close()
+        """End the process where there was nothing to keep; none is left to whoever is the first.
+
+        In a container that is often a program that does not look after the orphans it gets.
+        """
+        if self._id is None:
+            return
+        with suppress(ProcessLookupError, ChildProcessError):
+            if self._process is not None:
+                self._process.close()
+                # Whatever it is at, it may be cut off: that is what the outbox is for.
+                os.kill(self._id, signal.SIGKILL)
+            os.waitpid(self._id, 0)
 
 
-def _forked(settings: Settings) -> socket.socket | None:
-    """The near end of a new process, or None where the system has no room for one."""
+def _forked(settings: Settings) -> tuple[socket.socket, int] | tuple[None, None]:
+    """The near end of a new process and its id, or None where the system has no room for one."""
     near, far = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -85,10 +103,10 @@ def _forked(settings: Settings) -> socket.socket | None:
     except OSError:
         near.close()
         far.close()
-        return None
+        return None, None
     if process:
         far.close()
-        return near
+        return near, process
     try:
         near.close()
         _detach(far.fileno())
@@ -114,18 +132,23 @@ def _write(parent: socket.socket, settings: Settings) -> None:
 
     notes = StringIO()
     terminal = Terminal(None, notes, notes, verbose=True)
+    store: Store | None = None
     failure: DatabaseError | None = None
     try:
         store = open_history(settings, terminal)
     except DatabaseError as error:
-        failure = error
+        # While the answer arrives, it may come back: then it is tried again.
+        if select([parent], [], [], 0)[0]:
+            failure = error
     try:
         ask, outcome = _receive(parent)
     except (OSError, EOFError, pickle.UnpicklingError):
         _deliver_what_is_left(settings, terminal)
         return
     try:
-        kept: int | DatabaseError = failure or store.keep(ask, outcome)
+        kept: int | DatabaseError = failure or (store or open_history(settings, terminal)).keep(
+            ask, outcome
+        )
     except DatabaseError as error:
         kept = error
     _send(parent, (kept, notes.getvalue()))

@@ -16,8 +16,9 @@ from sqlmodel import col
 
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import ItemState, Status, now
-from qacli.models import Batch, BatchItem, BatchWorker, QuestionAnswer
+from qacli.models import Batch, BatchItem, BatchWorker
 from qacli.store.documents import RAW, document_of
+from qacli.store.filters import RECORDS
 from qacli.store.records import PAGE, Store
 
 SILENT_SECONDS = 60.0
@@ -27,7 +28,6 @@ THREADS = 2
 """How many a process that works on a batch has for the database: to claim, and to keep."""
 
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
-RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

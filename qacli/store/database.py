@@ -27,12 +27,15 @@ from sqlalchemy.exc import (
 )
 
 from qacli import schema
-from qacli.config import without_password
+from qacli.database_url import without_password
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.outbox import make_private
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
+SILENT_SECONDS = 20
+"""How long the other end of a connection may not even say that it has heard."""
+
 IDLE_SECONDS = 1.0
 """How long a connection may have been idle before it is asked whether it still works."""
 
@@ -191,7 +194,15 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
         )
         sa.event.listen(engine, "connect", _sqlite_connected)
         return engine
-    connect_args = {"connect_timeout": CONNECT_SECONDS, "application_name": "qa"}
+    connect_args = {
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "qa",
+        # A machine that is gone says nothing: all that is asked would wait for it.
+        "keepalives_idle": CONNECT_SECONDS,
+        "keepalives_interval": CONNECT_SECONDS,
+        "keepalives_count": 3,
+        "tcp_user_timeout": SILENT_SECONDS * 1000,
+    }
     # Updates of many rows go in one message and not one each.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
@@ -241,22 +252,23 @@ def _explained(url: str) -> Iterator[None]:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         reason = reason.replace(sa.make_url(url).password or "\0", "***").rstrip(".")
         if isinstance(error, DataError | IntegrityError):
-            raise RecordRefused(
-                f"The database {without_password(url)} does not take the record: {reason}.",
-                "This is a mistake in qa: please report it.",
-            ) from error
+            raise _refused(url, reason) from error
         raise DatabaseError(
             f"The database {without_password(url)} cannot be used: {reason}.",
             "See that it is running, that DATABASE_URL is right, and that qa migrate was run.",
         ) from error
     except ValueError as error:
         # What a driver refuses before it asks the database.
-        raise RecordRefused(
-            f"The database {without_password(url)} does not take the record: {error}.",
-            "This is a mistake in qa: please report it.",
-        ) from error
+        raise _refused(url, error) from error
     except OSError as error:
         raise DatabaseError(
             f"The database {without_password(url)} cannot be opened: {error.strerror}.",
             "Set QA_DATA_DIR or DATABASE_URL to a place that can be written.",
         ) from error
+
+
+def _refused(url: str, reason: object) -> RecordRefused:
+    return RecordRefused(
+        f"The database {without_password(url)} does not take the record: {reason}.",
+        "This is a mistake in qa: please report it.",
+    )

@@ -18,6 +18,9 @@ from qacli.store.filters import RECORDS
 MOMENTS = ("created_at", "answered_at")
 OBJECTS = ("params", "tags", "attachments")
 WHOLE_SECOND = ".000000"
+SHORT = 1000
+"""Characters of a text that is worth remembering: a long one, a whole conversation say, is hardly
+ever there twice, and a thousand of them are the memory of a machine."""
 
 RAW = sa.select(*(sa.type_coerce(RECORDS.c[name], sa.types.NullType()) for name in FIELDS))
 """The fields as the driver gives them; `document_of` takes its rows."""
@@ -49,7 +52,7 @@ def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
 
 def _value_of_text(text: str) -> object:
     # Most records have the same parameters, and no tags; no two documents share an object.
-    return _parsed(text).copy()
+    return _parsed(text).copy() if len(text) <= SHORT else _parsed.__wrapped__(text)
 
 
 CONVERTED = (*MOMENTS, *OBJECTS, "cost_usd")

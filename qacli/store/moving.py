@@ -8,7 +8,6 @@ pointed there.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -101,13 +100,31 @@ def take_in(store: Store, documents: Iterable[Document]) -> Moved:
         InvalidRequest: One of them cannot be stored.
     """
     moved = Moved()
-    rows = (each.row() for each in documents)
-    while page := list(islice(rows, AT_ONCE)):
+    for page in _pages(each.row() for each in documents):
         with store.transaction(write=True) as connection:
             _add(store, connection, page, moved)
-    with store.transaction(write=True) as connection:
-        _count_on_from_the_last_id(store, connection)
+            # With each page: what is asked after an import that has failed needs an id, too.
+            _count_on_from_the_last_id(store, connection)
     return moved
+
+
+def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows, many at a time; those before one that cannot be used come all the same.
+
+    Raises:
+        InvalidRequest: What is wrong with that one.
+    """
+    page: list[dict[str, Any]] = []
+    try:
+        for row in rows:
+            page.append(row)
+            if len(page) == AT_ONCE:
+                yield page
+                page = []
+    except InvalidRequest:
+        yield page
+        raise
+    yield page
 
 
 def _add(store: Store, connection: sa.Connection, page: list[dict[str, Any]], moved: Moved) -> None:

@@ -128,7 +128,7 @@ class Store(Database):
                 record = session.get(QuestionAnswer, record_id)
             if record is not None:
                 return record
-        raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
+        raise no_record(record_id)
 
     def document(self, record_id: int) -> dict[str, Any]:
         """One record as JSON has it: quicker than `get`.
@@ -141,7 +141,7 @@ class Store(Database):
             with self.reading() as connection:
                 row = connection.execute(DOCUMENT, {"wanted": record_id}).one_or_none()
         if row is None:
-            raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
+            raise no_record(record_id)
         return document_of(row, sqlite=self.sqlite)
 
     def of_uid(self, uid: str) -> QuestionAnswer | None:
@@ -323,34 +323,6 @@ class Store(Database):
             number = connection.scalar(query.where(*only.conditions(sqlite=self.sqlite)))
         return number or 0
 
-    def remove_all(self, only: Filter) -> int:
-        """Remove the records that fit, and every trace of them from the file; returns how many."""
-        chosen = sa.select(RECORDS.c.id).where(*only.conditions(sqlite=self.sqlite))
-        with self.transaction(write=True) as connection:
-            removed = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(chosen)))
-        if removed.rowcount:
-            self.scrub()
-        return removed.rowcount
-
-    def scrub(self, *, shrink: bool = True) -> None:
-        """Leave nothing of what was removed in the file: in the index, the pages or the log.
-
-        What is removed is overwritten at once, but for its words in the index: they go when that
-        is made anew. PostgreSQL reuses the space by itself; its owner decides about more.
-
-        Args:
-            shrink: Whether the file becomes smaller, too. That takes several times as long.
-        """
-        if not self.sqlite:
-            return
-        with self.transaction(write=True) as connection:
-            optimize = (
-                "INSERT INTO question_answer_search(question_answer_search) VALUES ('optimize')"
-            )
-            connection.exec_driver_sql(optimize)
-        vacuum = ("VACUUM",) if shrink else ()
-        self.outside_transaction(*vacuum, "PRAGMA wal_checkpoint(TRUNCATE)")
-
     def tag(self, record_id: int, add: Sequence[str], remove: Sequence[str]) -> list[str]:
         """Add tags to a record and take others off; returns those that it has then.
 
@@ -379,7 +351,7 @@ class Store(Database):
             with self.session(write=True) as session:
                 removed = session.exec(query).rowcount
         if not removed:
-            raise NotFound(f"There is no record {record_id}.", "List what there is: qa list")
+            raise no_record(record_id)
 
     @contextmanager
     def session(self, *, write: bool = False) -> Iterator[Session]:
@@ -395,3 +367,9 @@ class Store(Database):
 def row_of(ask: Ask, outcome: Outcome) -> dict[str, Any]:
     """A record's values as the database takes them."""
     return {**values_of(ask, outcome), "fingerprint": ask.fingerprint}
+
+
+def no_record(*ids: int) -> NotFound:
+    """What a command or a request is told that names records which are not there."""
+    named = ", ".join(map(str, ids))
+    return NotFound(f"There is no record {named}.", "List what there is: qa list")

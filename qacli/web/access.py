@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -18,7 +18,7 @@ from os import urandom
 from time import gmtime, perf_counter, strftime
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, g, has_app_context, has_request_context, request
+from flask import Flask, Request, current_app, g, has_app_context, has_request_context, request
 from werkzeug.wsgi import ClosingIterator
 
 if TYPE_CHECKING:
@@ -71,12 +71,21 @@ def notes() -> Notes:
     return found or Notes(None, perf_counter())
 
 
-@contextmanager
-def noted(app: Flask, known: Notes) -> Iterator[None]:
-    """What is left of a request whose response is a stream: its notes, and the application."""
-    with app.app_context():
-        setattr(g, KEY, known)
-        yield
+def for_stream() -> Callable[[], AbstractContextManager[None]]:
+    """What a response that is a stream needs of its request, once that is over.
+
+    Gives what to enter then: inside of it the application and the notes are there again.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    known = notes()
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        with app.app_context():
+            setattr(g, KEY, known)
+            yield
+
+    return again
 
 
 class Access:

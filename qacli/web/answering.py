@@ -12,13 +12,12 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from qacli.asking import Exchange, turns_before
+from qacli.confined import Confined
 from qacli.errors import QaError, UnfitAnswer
 from qacli.exchange import Ask, Part, Turn, document
-from qacli.structure import Structure
 from qacli.web.access import notes
 from qacli.web.service import Service
 
@@ -34,14 +33,14 @@ def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answ
         beat: See `Answer`.
 
     Raises:
-        InvalidRequest: What it follows up has no answer, or its schema is none.
+        InvalidRequest: What it follows up has no answer.
         NotFound: What it follows up is not there.
     """
     shape = ask.params.get("response_format")
     turns: list[Turn] = []
     if ask.follows_id is not None:
         turns, _ = turns_before(service.store, ask.follows_id, service.context_tokens)
-    structure = Structure(shape["json_schema"]["schema"]) if shape else None
+    structure = Confined(shape["json_schema"]["schema"]) if shape else None
     return Answer(service, ask, turns=turns, structure=structure, beat=beat)
 
 
@@ -71,7 +70,7 @@ class Answer:
         *,
         turns: Sequence[Turn] = (),
         parts: Sequence[Part] = (),
-        structure: Structure | None = None,
+        structure: Confined | None = None,
         beat: float | None = None,
         as_sent: Ask | None = None,
     ) -> None:
@@ -150,17 +149,6 @@ class Answer:
             self._pieces.close()
         else:
             self.go_on()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _finish(self) -> None:
         try:

@@ -8,8 +8,9 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from qacli.confined import Confined
 from qacli.exchange import Accepted, Ask, Status, compose, fields_of
-from qacli.structure import Structure
+from qacli.structure import Structure, response_format
 from qacli.web import answering, events, replay, service
 from qacli.web.answering import Answer
 from qacli.web.openapi import JSON, described
@@ -64,7 +65,7 @@ def ask() -> Response:
     asked = AskBody.model_validate_json(body())
     given = AskHeaders.model_validate(dict(request.headers))
     current = service.current()
-    composed = _composed(asked, given, current)
+    composed = _as_headers_say(given, _composed(asked, current))
     streamed = _wants_events() if asked.stream is None else asked.stream
     beat = events.KEEP_ALIVE_SECONDS if streamed else None
     make = partial(answering.answer_to, current, composed, beat=beat)
@@ -98,34 +99,37 @@ def answer_to(asked: AskBody, *, beat: float | None) -> Answer:
         NotFound: What it follows up is not there.
     """
     current = service.current()
-    return answering.answer_to(
-        current, _composed(asked, AskHeaders.model_validate({}), current), beat=beat
-    )
+    return answering.answer_to(current, _composed(asked, current), beat=beat)
 
 
-def _composed(asked: AskBody, given: AskHeaders, current: Service) -> Ask:
-    structure = _structure(asked.answer_schema)
-    composed = compose(
+def _composed(asked: AskBody, current: Service) -> Ask:
+    return compose(
         asked.question,
         model=current.model(asked.model),
         system=current.system if asked.system is None else asked.system,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
-        response_format=structure.response_format if structure else None,
+        response_format=_response_format(asked.answer_schema),
         tags=asked.tags,
         follows_id=asked.follows_id,
     )
-    composed = replace(composed, idempotency_key=given.idempotency_key)
-    return Accepted(**fields_of(composed)) if given.wants_no_wait else composed
 
 
-def _structure(given: dict[str, Any] | str | None) -> Structure | None:
+def _as_headers_say(given: AskHeaders, asked: Ask) -> Ask:
+    keyed = replace(asked, idempotency_key=given.idempotency_key)
+    return Accepted(**fields_of(keyed)) if given.wants_no_wait else keyed
+
+
+def _response_format(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
     if isinstance(given, str):
         # No path: which files are opened is not for clients to say.
-        return Structure.of_fields(given)
-    return None if given is None else Structure(given)
+        return Structure.of_fields(given).response_format
+    Confined(given).refuse_unusable()
+    return response_format(given)
 
 
 def _wants_events() -> bool:
     accepted = request.accept_mimetypes
-    return accepted.best_match(["application/json", events.MIME_TYPE]) == events.MIME_TYPE
+    return accepted.best_match([JSON, events.MIME_TYPE]) == events.MIME_TYPE

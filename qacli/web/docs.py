@@ -12,7 +12,7 @@ from flask import Blueprint, current_app, render_template
 from markupsafe import Markup, escape
 
 from qacli.web import guard
-from qacli.web.openapi import Answer, described, document
+from qacli.web.openapi import JSON, Answer, described, document
 
 KEY = "qa-openapi"
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("docs", __name__, template_folder="templates")
 
 
 @blueprint.get("/openapi.json")
-@described({200: Answer("The document.", {"application/json": dict[str, Any]})})
+@described({200: Answer("The document.", {JSON: dict[str, Any]})})
 def openapi() -> dict[str, Any]:
     """This document, as OpenAPI 3.1."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001

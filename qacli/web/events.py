@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from functools import partial
 
-from flask import Flask, Response, current_app
+from flask import Response, current_app
 
 from qacli.web import problems
-from qacli.web.access import noted, notes
+from qacli.web.access import for_stream
 from qacli.web.answering import Answer
 from qacli.web.replay import Replay
 
@@ -45,14 +45,13 @@ def of_answer(answer: Answer | Replay) -> Response:
     A second `record` event comes where an answer did not fit its schema and is asked for again;
     nothing of the first was sent then.
     """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    json = partial(app.json.dumps, separators=(",", ":"))
+    json = partial(current_app.json.dumps, separators=(",", ":"))
 
     def record() -> str:
         known = {"id": answer.record_id, "created_at": answer.created_at.isoformat()}
         return event("record", json(known))
 
-    request_notes = notes()
+    in_request = for_stream()
 
     def lines() -> Iterator[str]:
         known = answer.record_id
@@ -67,7 +66,7 @@ def of_answer(answer: Answer | Replay) -> Response:
                 if text:
                     yield event("delta", json({"text": text}))
         except Exception as error:  # noqa: BLE001 - the client is told; a mistake is logged
-            with noted(app, request_notes):
+            with in_request():
                 problem = problems.of(error)
             yield event("error", problem.get_data(as_text=True))
         else:

@@ -138,17 +138,15 @@ class Keeper:
     def _keep(self, jobs: list[Job]) -> None:
         try:
             ids = keep_all(self._store, [(job.ask, job.outcome) for job in jobs])
-        except RecordRefused as error:
-            if len(jobs) == 1:
-                self._fail(jobs, error)
-                return
-            # It is about one of them; the others have nothing to do with it.
-            for job in jobs:
-                self._keep([job])
-        except DatabaseError as error:
-            self._fail(jobs, error)
         except Exception as error:
-            LOG.exception("%s records could not be kept", len(jobs))
+            is_away = isinstance(error, DatabaseError) and not isinstance(error, RecordRefused)
+            if len(jobs) > 1 and not is_away:
+                # It is about one of them; the others have nothing to do with it.
+                for job in jobs:
+                    self._keep([job])
+                return
+            if not isinstance(error, DatabaseError):
+                LOG.exception("a record could not be kept")
             self._fail(jobs, error)
         else:
             self._settle([job for job in jobs if job.ended])

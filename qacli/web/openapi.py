@@ -17,10 +17,10 @@ from werkzeug.routing import IntegerConverter, Rule
 
 import qacli
 from qacli.exchange import MAX_ID
+from qacli.web import problems
 from qacli.web.replies import Problem
 
 JSON = "application/json"
-PROBLEM = "application/problem+json"
 REFS = "#/components/schemas/{model}"
 UNDESCRIBED = {"HEAD", "OPTIONS"}
 
@@ -85,7 +85,7 @@ def described(  # noqa: PLR0913 - what a route has, by name
     query: type[BaseModel] | None = None,
     headers: type[BaseModel] | None = None,
     errors: Sequence[int] = (),
-    error: tuple[str, Any] = (PROBLEM, Problem),
+    error: tuple[str, Any] = (problems.MIME_TYPE, Problem),
     is_open: bool = False,
 ) -> Callable[[View], View]:
     """Say what a route takes and answers; its docstring says what it does.

@@ -13,6 +13,8 @@ from qacli.web.access import notes
 
 LOG = logging.getLogger("qa.web")
 
+MIME_TYPE = "application/problem+json"
+
 ADVICE = {
     HTTPStatus.NOT_FOUND: "There is nothing at {path}.",
     HTTPStatus.METHOD_NOT_ALLOWED: "{path} does not take {method}.",
@@ -49,7 +51,7 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:  #
         "kind": kind,
         **{name: value for name, value in members.items() if value is not None},
     }
-    return Response(current_app.json.dumps(body), status, content_type="application/problem+json")
+    return Response(current_app.json.dumps(body), status, content_type=MIME_TYPE)
 
 
 def of(error: Exception) -> Response:

@@ -12,7 +12,6 @@ class QuickJson(DefaultJSONProvider):
 
     sort_keys = False
     ensure_ascii = False
-    compact = True
 
     def response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - as Flask has it
         """A response of it."""

@@ -6,11 +6,11 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Flask, Response, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, request
 
 from qacli.errors import QaError
 from qacli.web import problems, service
-from qacli.web.access import noted, notes
+from qacli.web.access import for_stream
 from qacli.web.asks import body
 from qacli.web.openapi import JSON, Answer, described
 from qacli.web.replies import Record
@@ -114,8 +114,7 @@ def page() -> Response:
 
 def _lines(query: WholeQuery) -> Response:
     """Records as they are read, one page of them in memory: no history is too long."""
-    current, dumps, known = service.current(), current_app.json.dumps, notes()
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    current, dumps, in_request = service.current(), current_app.json.dumps, for_stream()
 
     def lines() -> Iterator[str]:
         # Whoever reads slowly holds a thread, as a question in flight does.
@@ -128,7 +127,7 @@ def _lines(query: WholeQuery) -> Response:
                     yield dumps(each, separators=(",", ":")) + "\n"
             except QaError as error:
                 # To break off would look like the end.
-                with noted(app, known):
+                with in_request():
                     problem = problems.of(error)
                 yield problem.get_data(as_text=True) + "\n"
 

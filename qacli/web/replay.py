@@ -20,7 +20,7 @@ from qacli.errors import (
     StillAsking,
     UnfitAnswer,
 )
-from qacli.exchange import Ask, Status, now
+from qacli.exchange import Ask, Status, kind_and_reason, now
 from qacli.models import QuestionAnswer
 from qacli.store import Store
 from qacli.store.filters import Filter
@@ -184,7 +184,7 @@ def is_settled(record: QuestionAnswer, store: Store) -> bool:
 
 def failure_of(record: QuestionAnswer) -> QaError:
     """The error that a record ended in, as its first request was told it."""
-    kind, _, what = (record.error or "").partition(": ")
+    kind, what = kind_and_reason(record.error)
     found = {each.kind: each for each in _leaves(QaError)}.get(kind, QaError)
     error = found(what or "It has no answer.", "Ask again with the same Idempotency-Key.")
     error.record_id = record.id
@@ -198,7 +198,7 @@ def _leaves(kind: type[QaError]) -> Iterator[type[QaError]]:
 
 
 def _is_correctable(record: QuestionAnswer) -> bool:
-    unfit = (record.error or "").startswith(f"{UnfitAnswer.kind}: ")
+    unfit = kind_and_reason(record.error)[0] == UnfitAnswer.kind
     return unfit and record.finish_reason != "length" and not _is_correction(record)
 
 
@@ -210,7 +210,7 @@ def _is_correction(record: QuestionAnswer) -> bool:
 def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | None:
     if not _is_correctable(record):
         return None
-    said = correction(UnfitAnswer((record.error or "").partition(": ")[2]))
+    said = correction(UnfitAnswer(kind_and_reason(record.error)[1]))
     followers = store.page(limit=100, newest_first=True, only=Filter(follows_id=record.id))
     return next((each for each in followers if each.question == said), None)
 

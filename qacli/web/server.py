@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 from qacli import endpoint, local
 from qacli.config import Settings
 from qacli.errors import NotConfigured
+from qacli.openfiles import allow_open_files
 from qacli.store import Store
-from qacli.web import access, create_app, guard, service
+from qacli.web import access, create_app, guard, readers, service
 from qacli.web.accepted import AskAgain
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 SPARE_THREADS = 16
 """Threads of a worker for everything that is not a question in flight."""
+
+OPEN_FILES = 65536
+"""A question in flight holds two: the client's connection and the provider's."""
 
 BACKLOG = 2048
 HEADER_SECONDS = 10
@@ -81,11 +85,12 @@ def run(settings: Settings, address: str) -> None:
     from granian.server import Server
 
     access.log_to_stderr(settings.redact)
-    _allow_many_connections()
+    allow_open_files(OPEN_FILES)
+    port = urlsplit(address).port or 0
     server = Server(
         "qacli",
         address=settings.host,
-        port=urlsplit(address).port or 0,
+        port=port,
         interface=Interfaces.WSGI,
         workers=settings.workers,
         blocking_threads=settings.threads + SPARE_THREADS,
@@ -104,7 +109,7 @@ def run(settings: Settings, address: str) -> None:
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
     with _shared(settings.workers) as shared:
-        server.serve(target_loader=partial(_load, settings, shared), wrap_loader=False)
+        server.serve(target_loader=partial(_load, settings, shared, port), wrap_loader=False)
 
 
 @contextmanager
@@ -117,14 +122,15 @@ def _shared(workers: int) -> Iterator[Path | None]:
         yield Path(directory)
 
 
-def _load(settings: Settings, shared: Path | None) -> "Flask":
+def _load(settings: Settings, shared: Path | None, port: int) -> "Flask":
     """The application of one worker process."""
+    # The main process's handler, which came along, would swallow what ends a worker that starts.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     access.log_to_stderr(settings.redact)
-    # To find out what no line shows takes longer than the rest of the line.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Ctrl-C reaches the whole group: the main process alone acts on it, and tells the workers.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     _end_with_parent(settings.grace)
+    readers.limit(port)
     app = create_app(_with_engine(settings), shared)
     running: service.Service = app.extensions[service.KEY]
     running.deliver_forever(AskAgain(running))
@@ -172,13 +178,3 @@ def _end_with_parent(grace: float) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="qa-parent", daemon=True).start()
-
-
-def _allow_many_connections() -> None:
-    """A question in flight holds three files: the client's, the provider's and the journal."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

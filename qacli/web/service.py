@@ -1,5 +1,6 @@
 """What the routes share: one process's provider, database pool and outbox."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from qacli.store import Store
 from qacli.web.inflight import InFlight
 from qacli.web.keeper import Keeper
 
+LOG = logging.getLogger("qa.web")
 KEY = "qa"
 CONNECTIONS = 64
 """To the database, of all workers together: PostgreSQL takes 100 by default, for everybody."""
@@ -68,11 +70,15 @@ class Service:
         self._made: Provider | None = None
 
     def _watched(self, ask: Ask) -> Callable[[Outcome], None]:
-        told = [watch(ask) for watch in self.watches]
+        told: list[Callable[[Outcome], None]] = []
+        for watch in self.watches:
+            with _no_matter():
+                told.append(watch(ask))
 
         def tell(outcome: Outcome) -> None:
             for each in told:
-                each(outcome)
+                with _no_matter():
+                    each(outcome)
 
         return tell
 
@@ -156,8 +162,12 @@ class Service:
         def loop() -> None:
             pause = threading.Event()
             while not pause.wait(DELIVERY_SECONDS):
-                with suppress(DatabaseError, OSError):
+                try:
                     deliver(self.outbox, self.store, again)
+                except (DatabaseError, OSError):
+                    pass  # it is tried again
+                except Exception:
+                    LOG.exception("what waits in the outbox could not be delivered")
 
         threading.Thread(target=loop, name="qa-delivery", daemon=True).start()
 
@@ -166,3 +176,12 @@ def current() -> Service:
     """The service of the application that handles the request."""
     service: Service = current_app.extensions[KEY]
     return service
+
+
+@contextmanager
+def _no_matter() -> Iterator[None]:
+    """What watches a question must not cost its answer, which is kept after it has been told."""
+    try:
+        yield
+    except Exception:
+        LOG.exception("a question could not be counted or traced")

@@ -10,12 +10,13 @@ import pytest
 from conftest import KEY
 from fake_provider import Reply as Faked
 
+from qacli.asking import deliver
 from qacli.batch.engine import Engine, take_over
 from qacli.batch.keeper import Keeper
 from qacli.batch.plan import Plan, Progress
 from qacli.config import Settings
 from qacli.endpoint import Endpoint
-from qacli.errors import KeyRejected
+from qacli.errors import DatabaseError, KeyRejected
 from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Outbox
 from qacli.prices import Prices
@@ -197,6 +198,34 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
     asyncio.run(take_all())
     assert batches.counts(batch_id)["answered"] == count
     assert list(outbox.directory.iterdir()) == []
+
+
+def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
+    batches: Batches, outbox: Outbox, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: Counter[str] = Counter()
+
+    def away(name: str) -> Callable[..., None]:
+        def fail(*_arguments: Any) -> None:
+            tried[name] += 1
+            raise DatabaseError("It is away.")
+
+        return fail
+
+    monkeypatch.setattr("qacli.batch.keeper.PATIENCE_SECONDS", 2)
+    batch_id = begun(batches, ["One?"])
+    with monkeypatch.context() as gone:
+        gone.setattr(batches.store, "keep_items", away("keep"))
+        gone.setattr(batches, "leave", away("leave"))
+        with pytest.raises(DatabaseError, match="It is away"):
+            run(batches, outbox, provider, batch_id, jobs=1)
+    assert tried["keep"] > 1
+    assert tried["leave"] == 1
+    # What it had claimed is not lost: the next one delivers it, and asks nothing twice.
+    assert deliver(outbox, batches.store) == 1
+    run(batches, outbox, provider, batch_id, jobs=1)
+    assert batches.counts(batch_id)["answered"] == 1
+    assert len(provider.requests) == 1
 
 
 def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Outbox) -> None:

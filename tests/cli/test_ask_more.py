@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -38,6 +39,47 @@ def template(home: Path) -> Callable[[str, str], Path]:
 
 def contents(provider: FakeProvider, number: int = -1) -> list[Any]:
     return [message["content"] for message in provider.requests[number].body["messages"]]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_from_the_start_costs_nothing_else(
+    qa: Program, records: Records, closed: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *qa.command, "ask", "Who am I?"],
+        input=b"",
+        capture_output=True,
+        env=qa.environ(),
+        timeout=60,
+        check=False,
+    )
+    shown = b"" if " >&-" in f" {closed}" else b"Answer to: Who am I?\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+    [record] = records()
+    assert record["answer"] == "Answer to: Who am I?"
+
+
+def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
+    qa: Program, records: Records
+) -> None:
+    said = (
+        "qa: The output cannot be written: No space left on device. "
+        "Make room for it; what was asked is in the history.\n"
+    )
+    commands = (
+        ("ask", "Who am I? [[size=50000]] [[delay=0]]"),
+        ("ask", "--json", "Who?"),
+        ("list",),
+    )
+    for command in commands:
+        with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+            process = qa.start(*command, stdout=full)
+            err = process.communicate(timeout=60)[1].decode()
+        assert (process.returncode, err) == (7, said)
+    assert [(each["status"], len(each["answer"])) for each in records()] == [
+        ("answered", 50_000),
+        ("answered", 15),
+    ]
 
 
 def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(

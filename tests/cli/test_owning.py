@@ -90,6 +90,11 @@ def test_an_export_is_imported_once(qa: Program) -> None:
     assert qa("export", "--format", "md").out.startswith("## 1 (")
     assert qa("export", "--format", "csv").out.startswith("id,question,")
     assert qa("import", "-", input="nonsense").code == 2
+    missing = qa("import", "nope.jsonl")
+    assert missing.code == 2
+    assert missing.err == (
+        "qa: nope.jsonl cannot be read: No such file or directory. Name an export.\n"
+    )
     assert json.loads(qa("stats", "--json").out)[0]["records"] == 1
     assert "test-model" in qa("stats", "--by", "model").out
     assert qa("stats", "--by", "nothing").code == 2

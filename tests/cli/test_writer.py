@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qacli.cli.history import open_history
 from qacli.cli.terminal import Terminal
 from qacli.cli.writer import Writer
 from qacli.config import load_settings
@@ -21,6 +22,8 @@ from qacli.exchange import Ask, Outcome, Status
 if TYPE_CHECKING:
     from conftest import Program
     from fake_provider import FakeProvider
+
+    from qacli.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no such process")
 
@@ -36,14 +39,15 @@ def children_of(process: int) -> list[int]:
 
 
 @pytest.fixture
-def writer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Writer:
+def writer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     """A writer in a process of its own, whatever threads the other tests have left here."""
     monkeypatch.setattr("threading.active_count", lambda: 1)
     assert home
     before = children_of(os.getpid())
     writer = Writer(load_settings(), Terminal.of_process())
     assert len(children_of(os.getpid())) == len(before) + 1
-    return writer
+    yield writer
+    writer.close()
 
 
 def test_it_keeps_a_record_and_says_which(writer: Writer) -> None:
@@ -68,10 +72,65 @@ def test_what_is_wrong_with_the_database_is_said_here(
     monkeypatch.setattr("threading.active_count", lambda: 1)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
     assert home
+    writer = Writer(load_settings(), Terminal.of_process())
     with pytest.raises(DatabaseError, match="cannot be used") as raised:
-        Writer(load_settings(), Terminal.of_process()).keep(Ask(question="Who?"), ANSWERED)
+        writer.keep(Ask(question="Who?"), ANSWERED)
+    writer.close()
     assert "secret" not in str(raised.value)
     assert raised.value.exit_code == 7
+
+
+@pytest.mark.parametrize("has_kept", [True, False])
+def test_none_is_left_for_somebody_else_to_look_after(writer: Writer, has_kept: bool) -> None:
+    # The first process of a container is often a program that never does.
+    (child,) = children_of(os.getpid())
+    if has_kept:
+        writer.keep(Ask(question="Who am I?"), ANSWERED)
+    writer.close()
+    assert child not in children_of(os.getpid())
+
+
+def test_a_database_that_is_back_when_the_answer_is_there_gets_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, wait_for: Wait
+) -> None:
+    tried = home / "tried"
+
+    def away_at_first(*arguments: Any) -> Store:
+        if not tried.exists():
+            tried.touch()
+            raise DatabaseError("It is away.")
+        return open_history(*arguments)
+
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    monkeypatch.setattr("qacli.cli.writer.open_history", away_at_first)
+    before = children_of(os.getpid())
+    writer = Writer(load_settings(), Terminal.of_process())
+    (child,) = set(children_of(os.getpid())) - set(before)
+    wait_for(lambda: tried.exists() and " S " in Path(f"/proc/{child}/stat").read_text())
+    question = Ask(question="Who am I?")
+    assert writer.keep(question, ANSWERED) == writer.id_of(question.uid)
+    writer.close()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_whoever_does_not_wait_for_the_database_is_told_where_the_answer_is(
+    qa: Program, store: Store, records: Records, home: Path, wait_for: Wait
+) -> None:
+    def outcome_is_noted() -> bool:
+        journals = (home / "data").glob("*.outbox/*.jsonl")
+        return any('"outcome"' in journal.read_text() for journal in journals)
+
+    with store.transaction(write=True):
+        process = qa.start("ask", "Who am I?")
+        wait_for(outcome_is_noted)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (out, process.returncode) == (b"Answer to: Who am I?\n", 130)
+    assert b"safe in the outbox" in err
+    assert b"Traceback" not in err
+    assert qa("list").code == 0
+    [record] = records()
+    assert (record["status"], record["answer"]) == ("answered", "Answer to: Who am I?")
 
 
 def test_it_outlives_a_kill_and_delivers_what_had_arrived(

@@ -110,6 +110,17 @@ def test_several_processes_count_and_limit_together(
         assert secret not in log
 
 
+def test_a_process_that_still_starts_does_not_hold_up_the_end(
+    qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any]
+) -> None:
+    served = serve(qa)
+    (before,) = workers_of(served.process.pid)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: set(workers_of(served.process.pid)) - {before})
+    served.process.send_signal(signal.SIGTERM)
+    served.wait(20)  # and not the grace for what is in flight
+
+
 def workers_of(main: int) -> list[int]:
     """The worker processes of a server."""
     with open(f"/proc/{main}/task/{main}/children") as file:  # noqa: PTH123 - as short as it gets

@@ -16,6 +16,8 @@ from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
 from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Outbox, line_of_ask, line_of_settled
 from qacli.store import Store
+from qacli.store.groups import keep_all
+from qacli.web import keeper
 from qacli.web.keeper import Keeper
 from qacli.web.notes import Note, Notes
 
@@ -303,3 +305,23 @@ def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
         file.unlink()
     second = noting.begin("2")
     assert [entry.ask for entry in outbox.waiting()] == [second]
+
+
+def test_a_mistake_about_one_is_no_harm_to_the_others(
+    house: House, wait_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(store: Store, group: Any) -> dict[str, int]:
+        if any(ask.question == "3" for ask, _ in group):
+            raise RecursionError
+        return keep_all(store, group)
+
+    monkeypatch.setattr(keeper, "keep_all", keep)
+    asks = [Ask(question=str(n)) for n in range(20)]
+    house.store.hold = threading.Event()
+    with ThreadPoolExecutor(len(asks)) as pool:
+        begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
+        wait_for(lambda: len(house.outbox.waiting()) == len(asks))
+        house.store.hold.set()
+        errors = [future.exception(20) for future in begun]
+    assert [type(error) for error in errors if error is not None] == [RecursionError]
+    assert len(house.records()) == len(asks) - 1

@@ -117,6 +117,16 @@ def test_a_stream_is_logged_at_its_end_with_its_error(client: FlaskClient, lines
     assert line["record_id"] >= 1
 
 
+def test_a_stream_for_openai_clients_is_logged_with_its_error(
+    client: FlaskClient, lines: Lines
+) -> None:
+    said = {"role": "user", "content": "Stream [[cut=2]]"}
+    body = {"messages": [said], "stream": True}
+    client.post("/v1/chat/completions", json=body, buffered=True)
+    [line] = lines()
+    assert (line["status"], line["error"]) == (200, "provider-unreachable")
+
+
 def test_a_bug_is_logged_with_the_id_of_its_request(
     app: Flask, lines: Lines, problem: Problem
 ) -> None:

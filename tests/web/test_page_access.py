@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qacli.web.page import signing
 from web.test_page import BROWSER, keep, on_sqlite, text_of
 
 if TYPE_CHECKING:
@@ -159,3 +161,20 @@ def test_signing_in_leads_nowhere_else(
     client = build(token="s3cret-token").test_client()
     response = client.post("/sign-in", data={"token": "s3cret-token", "next": elsewhere})
     assert response.location == "/"
+
+
+@on_sqlite
+def test_whoever_signs_in_slowly_keeps_nobody_else_out(
+    build: Callable[..., Flask], store: Store
+) -> None:
+    assert store
+    client = build(token="s3cret-token").test_client()
+    bearer = {"Authorization": "Bearer s3cret-token"}
+    with ExitStack() as forms_that_never_end:
+        for _ in range(signing.MOST):
+            forms_that_never_end.enter_context(signing.reading)
+        full = client.post("/sign-in", data={"token": "s3cret-token"}, headers=BROWSER)
+        assert (full.status_code, full.mimetype) == (503, "text/html")
+        assert client.get("/qas", headers=bearer).status_code == 200
+    assert client.post("/sign-in", data={"token": "s3cret-token"}).status_code == 303
+    assert client.post("/sign-in", data={"token": "x" * 20_000}).status_code == 413

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,7 +156,7 @@ def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
     assert store
     with app.app_context():
         question = compose("Who? [[first_token_delay=0.5]]", model="m", system=None)
-        with Answer(service.current(), question, beat=0.1).start() as answer:
+        with closing(Answer(service.current(), question, beat=0.1).start()) as answer:
             pieces = list(answer)
     assert pieces[0] == ""
     assert 2 < pieces.count("") < 6

@@ -388,3 +388,12 @@ def test_a_provider_that_lists_no_models_has_the_server_s_own(
     error_in(client.get("/v1/models"), 503)
     monkeypatch.setattr(provider, "models_reply", Reply(reset=True))
     error_in(client.get("/v1/models"), 502)
+
+
+@on_sqlite
+def test_what_is_nested_too_deeply_is_refused(client: FlaskClient, provider: FakeProvider) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    assert "nested" in error_in(chat(client, user("Who?"), metadata=deep), 400)["message"]
+    assert provider.requests == []

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from flask import Flask, Response, redirect, render_template, request
 
+from qacli.web import problems
+
 PAGES = ("/page/", "/sign-in", "/sign-out")
-PROBLEM = "application/problem+json"
 HTML = "text/html"
 
 NAMES = {
@@ -27,7 +28,7 @@ def install(app: Flask) -> None:
     """Turn the problems of the page's routes into pages, for who reads pages."""
 
     def told(response: Response) -> Response:
-        if response.mimetype != PROBLEM or not is_for_a_person():
+        if response.mimetype != problems.MIME_TYPE or not is_for_a_person():
             return response
         if response.status_code == HTTPStatus.UNAUTHORIZED and request.method == "GET":
             return to_sign_in()
@@ -48,7 +49,7 @@ def install(app: Flask) -> None:
 def is_for_a_person() -> bool:
     """Whether a page was asked for, by something that shows pages."""
     ours = request.path == "/" or request.path.startswith(PAGES)
-    return ours and request.accept_mimetypes.best_match([PROBLEM, HTML]) == HTML
+    return ours and request.accept_mimetypes.best_match([problems.MIME_TYPE, HTML]) == HTML
 
 
 def to_sign_in() -> Response:

@@ -1,16 +1,25 @@
 """Signing in with a token, where the server wants one: a browser keeps it in a cookie."""
 
+import threading
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response
 
+from qacli.errors import Busy
 from qacli.web import guard
 
 blueprint = Blueprint("signing", __name__)
 
 COOKIE_DAYS = 30
+
+MOST = 4
+"""Forms that are read at a time: anybody may send one, slowly, and each holds a thread."""
+
+LONGEST_FORM = 16 * 1024
+
+reading = threading.BoundedSemaphore(MOST)
 
 
 @blueprint.get("/sign-in")
@@ -24,7 +33,13 @@ def form() -> Response | str:
 @blueprint.post("/sign-in")
 def sign_in() -> Response | tuple[str, int]:
     """Check the token, and have the browser keep it."""
-    token = request.form.get("token", "").strip()
+    request.max_content_length = LONGEST_FORM
+    if not reading.acquire(blocking=False):
+        raise Busy("Too many are signing in.", "Try again in a moment.")
+    try:
+        token = request.form.get("token", "").strip()
+    finally:
+        reading.release()
     if not guard.is_token(token):
         page = render_template("sign_in.html", next=_next(), wrong=True)
         return page, HTTPStatus.FORBIDDEN

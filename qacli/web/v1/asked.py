@@ -30,6 +30,9 @@ NOT_SENT = {
 
 SYSTEM = {"system", "developer"}
 
+DEEPEST = 100
+"""Levels of a body: what is kept of it is walked through again and again."""
+
 Message = Mapping[str, Any]
 
 
@@ -203,9 +206,20 @@ def _json(data: bytes) -> Any:  # noqa: ANN401 - JSON
         # 5.0 is a whole number in JSON, too.
         return int(value) if value.is_integer() and abs(value) <= MAX_ID else value
 
+    too_deep = InvalidRequest("The body is nested too deeply.", "Make it flatter.")
     try:
-        return json.loads(data, parse_float=number, parse_constant=number)
+        body = json.loads(data, parse_float=number, parse_constant=number)
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", "Make it flatter.") from None
+        raise too_deep from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not JSON: {error}.", "Send an object.") from None
+    if _is_deeper(body, DEEPEST):
+        raise too_deep
+    return body
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)

@@ -11,6 +11,9 @@ from typing import Any
 from flask import Response, current_app, request
 from pydantic import ValidationError
 
+from qacli.web import problems
+from qacli.web.openapi import JSON
+
 PATH = "/v1/"
 PASSED_ON = range(400, 500)
 """The provider's own statuses that a client would have seen without us in between."""
@@ -30,11 +33,11 @@ CODES = {
 
 def translated(response: Response) -> Response:
     """A problem on its way out, as OpenAI would have said it; anything else as it is."""
-    if request.path.startswith(PATH) and response.mimetype == "application/problem+json":
+    if request.path.startswith(PATH) and response.mimetype == problems.MIME_TYPE:
         problem = json.loads(response.get_data())
         response.status_code = status_of(problem)
         response.set_data(current_app.json.dumps(error_of(problem)))
-        response.mimetype = "application/json"
+        response.mimetype = JSON
         if problem["kind"] in HOPELESS:
             response.headers["X-Should-Retry"] = "false"
     return response

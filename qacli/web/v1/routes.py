@@ -6,11 +6,12 @@ from itertools import chain
 from time import monotonic
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app, jsonify
 from pydantic import ValidationError
 
 from qacli.errors import NotFound
 from qacli.web import asks, events, problems, service
+from qacli.web.access import for_stream
 from qacli.web.answering import Answer
 from qacli.web.openapi import JSON, described
 from qacli.web.openapi import Answer as Described
@@ -94,8 +95,8 @@ def _models() -> list[dict[str, Any]]:
 
 def _chunks(answer: Answer, asked: Asked) -> Iterator[str]:
     """The answer as chunks; what fails at once fails before the first of them."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    dumps = partial(app.json.dumps, separators=(",", ":"))
+    dumps = partial(current_app.json.dumps, separators=(",", ":"))
+    in_request = for_stream()
     frame = {**_frame(asked, answer, "chat.completion.chunk"), "model": asked.ask.model}
     if asked.with_usage:
         frame["usage"] = None
@@ -110,7 +111,7 @@ def _chunks(answer: Answer, asked: Asked) -> Iterator[str]:
             for text in texts:
                 yield chunk({"content": text}) if text else events.KEEP_ALIVE
         except Exception as error:  # noqa: BLE001 - the client is told; a mistake is logged
-            with app.app_context():
+            with in_request():
                 problem = problems.of(error).get_json(force=True)
             yield _data(dumps(errors.error_of(problem)))
             return

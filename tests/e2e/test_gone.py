@@ -1,0 +1,41 @@
+"""The running server finds that a client is gone without a word."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+
+KEEPALIVE = "02"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_system_asks_whether_a_client_is_there(
+    qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any]
+) -> None:
+    served = serve(qa)
+
+    def is_asked() -> bool:
+        # A new connection each time: the server's socket has the limit soon after it listens.
+        with socket.create_connection(("127.0.0.1", served.port)) as client:
+            client.sendall(b"GET /is_up HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            return timer_of(served.port, client.getsockname()[1]) == KEEPALIVE
+
+    wait_for(is_asked)
+
+
+def timer_of(port: int, client: int) -> str | None:
+    """The timer that runs for the server's end of a connection, as the system tells it."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, here, there, _, _, timer, *_ = line.split()
+        if (here[-4:], there[-4:]) == (f"{port:04X}", f"{client:04X}"):
+            return timer.partition(":")[0]
+    return None

@@ -1,0 +1,45 @@
+"""A client that stops reading does not hold the server for ever."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+import pytest
+
+from qacli.web import readers
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_ends_whose_client_takes_nothing(host: str) -> None:
+    with socket.create_server((host, 0), family=family_of(host)) as listener:
+        port = listener.getsockname()[1]
+        assert readers.limited(port, 0.3)
+        with socket.socket(family_of(host)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, port))
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                connection.settimeout(30)
+                with pytest.raises(OSError, match="timed out") as raised:
+                    connection.sendall(b"x" * 64 * 1024 * 1024)
+                # The system's own, and not the one of this test's patience.
+                assert raised.value.errno == errno.ETIMEDOUT
+
+
+def test_no_other_socket_is_touched_and_no_file_kept_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        before = open_files()
+        assert not readers.limited(1, 0.3)
+        assert open_files() == before
+        assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

@@ -157,6 +157,10 @@ class Batches:
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
         """Note that all items are there, and what the file was like."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
+        if not self.store.sqlite:
+            # Until then PostgreSQL takes it for an item or two, and reads all of it for a claim.
+            with self.store.transaction(write=True) as connection:
+                connection.execute(sa.text("ANALYZE batch_item"))
 
     def cancel(self, batch_id: int) -> None:
         """Tell whoever works on the batch to stop asking."""
@@ -176,16 +180,21 @@ class Batches:
 
     def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
         """Items for a worker to ask, the first that wait, as far as there are any."""
+        # As a table of its own: PostgreSQL may run a subquery with a limit once for each row.
         waiting = (
             sa.select(ITEMS.c.position)
             .where(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.WAITING)
             .order_by(ITEMS.c.position)
             .limit(limit)
             .with_for_update(skip_locked=True)
+            .cte("waiting")
         )
         update = (
             sa.update(ITEMS)
-            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(waiting.scalar_subquery()))
+            .where(
+                ITEMS.c.batch_id == batch_id,
+                ITEMS.c.position.in_(sa.select(waiting.c.position)),
+            )
             .values(state=ItemState.CLAIMED, worker=worker)
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )

@@ -25,7 +25,7 @@ def plainly(kind: str, item: Any, context: Any) -> str | bool:  # noqa: ANN401 -
         return "sa.DateTime(timezone=True)"
     if isinstance(item, sa.Enum):
         return f"sa.String({item.length})"
-    if isinstance(item, sa.JSON):
+    if isinstance(item, models.Json):
         context.imports.add("from sqlalchemy.dialects.postgresql import JSONB")
         return 'sa.JSON().with_variant(JSONB(), "postgresql")'
     return False

@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from qacli.exchange import FIELDS, ItemState, Status, canonical, plain
@@ -20,7 +19,6 @@ SQLModel.metadata.naming_convention = {
 
 # SQLite counts ids up by itself only in a column that is exactly INTEGER.
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-DOCUMENT = sa.JSON().with_variant(JSONB(), "postgresql")
 ANSWERED = sa.text("status = 'answered'")
 """Which records the index of fingerprints holds; a query must say it in the same words."""
 
@@ -38,6 +36,21 @@ def _named(names: type[StrEnum]) -> sa.Enum:
 def _one_of(names: type[StrEnum], column: str) -> sa.CheckConstraint:
     listed = ", ".join(f"'{name}'" for name in names)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """JSON; in PostgreSQL `jsonb`, and its dialect is loaded only where it is in use."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """The type that the database has for it."""
+        if dialect.name != "postgresql":
+            return super().load_dialect_impl(dialect)
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -89,7 +102,7 @@ class QuestionAnswer(SQLModel, table=True):
     provider_response_id: str | None = Field(default=None, sa_type=sa.Text)
     finish_reason: str | None = Field(default=None, sa_type=sa.Text)
     system: str | None = Field(default=None, sa_type=sa.Text)
-    params: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
+    params: dict[str, Any] = Field(default_factory=dict, sa_type=Json, nullable=False)
     prompt_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
     completion_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
     cost_usd: float | None = Field(default=None, sa_type=sa.Double)
@@ -97,11 +110,11 @@ class QuestionAnswer(SQLModel, table=True):
     batch_id: int | None = Field(default=None, sa_type=sa.BigInteger)
     item_key: str | None = Field(default=None, sa_type=sa.Text)
     idempotency_key: str | None = Field(default=None, sa_type=sa.Text)
-    tags: list[str] = Field(default_factory=list, sa_type=DOCUMENT, nullable=False)
+    tags: list[str] = Field(default_factory=list, sa_type=Json, nullable=False)
     uid: str = Field(sa_type=sa.String(32))
     attachments: list[dict[str, Any]] = Field(
         default_factory=list,
-        sa_column=sa.Column(DOCUMENT, nullable=False, server_default=sa.text("'[]'")),
+        sa_column=sa.Column(Json, nullable=False, server_default=sa.text("'[]'")),
     )
     fingerprint: int | None = Field(default=None, sa_type=sa.BigInteger)
     caller: str | None = Field(default=None, sa_type=sa.Text)
@@ -129,8 +142,8 @@ class Batch(SQLModel, table=True):
     id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
     name: str = Field(sa_type=sa.Text)
     created_at: datetime = Field(sa_type=UtcDateTime)
-    settings: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
-    source: dict[str, Any] = Field(default_factory=dict, sa_type=DOCUMENT, nullable=False)
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=Json, nullable=False)
+    source: dict[str, Any] = Field(default_factory=dict, sa_type=Json, nullable=False)
     items: int | None = Field(default=None, sa_type=sa.BigInteger)
     cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
@@ -151,7 +164,7 @@ class BatchItem(SQLModel, table=True):
     batch_id: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
     position: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
     key: str = Field(sa_type=sa.Text)
-    payload: dict[str, Any] = Field(sa_type=DOCUMENT, nullable=False)
+    payload: dict[str, Any] = Field(sa_type=Json, nullable=False)
     state: ItemState = Field(sa_column=sa.Column(_named(ItemState), nullable=False))
     worker: str | None = Field(default=None, sa_type=sa.String(32))
 

@@ -14,7 +14,6 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 
 from qacli.exchange import storable
 from qacli.models import QuestionAnswer
@@ -234,5 +233,7 @@ def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     if sqlite:
         each = sa.func.json_each(RECORDS.c.tags).table_valued("value")
         return sa.exists(sa.select(each.c.value).where(each.c.value == tag))
+    from sqlalchemy.dialects.postgresql import JSONB
+
     tagged: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
     return tagged

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, delete, select
 
 from qacli.errors import DatabaseError, NotFound
@@ -23,6 +22,9 @@ from qacli.models import ANSWERED, BatchItem, QuestionAnswer
 from qacli.store.database import Database
 from qacli.store.documents import RAW, document_of
 from qacli.store.filters import RANKED, RECORDS, Filter, match_of, rank, terms
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
@@ -45,10 +47,15 @@ DOCUMENT = RAW.where(RECORDS.c.id == sa.bindparam("wanted"))
 class Store(Database):
     """The records of one database."""
 
-    def insert(self, table: type[SQLModel] | sa.TableClause) -> postgresql.Insert:
+    def insert(self, table: type[SQLModel] | sa.TableClause) -> "postgresql.Insert":
         """An insert that can say what happens on a conflict; both dialects say it alike."""
-        statement = sqlite.insert(table) if self.sqlite else postgresql.insert(table)
-        return cast("postgresql.Insert", statement)
+        if self.sqlite:
+            from sqlalchemy.dialects import sqlite
+
+            return cast("postgresql.Insert", sqlite.insert(table))
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     def keep(self, ask: Ask, outcome: Outcome) -> int:
         """Keep a question and what is known of its outcome; returns the record's id.

@@ -62,6 +62,23 @@ def test_the_best_is_first(store: Store) -> None:
     assert [record.id for record in store.search(Filter(search="apple"), 5)] == [1, 2]
 
 
+def test_what_nearly_all_records_have_is_not_ranked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def best(search: str) -> list[int | None]:
+        return [record.id for record in store.search(Filter(search=search), 5)]
+
+    for question in ("ice", "ice, and much more that is not cold at all", "snow"):
+        store.keep(Ask(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
+    assert best("ice") == [1, 2]
+    monkeypatch.setattr("qacli.store.records.COMMON", 1)
+    # PostgreSQL knows how well a record fits without a look at all others.
+    assert best("ice") == ([2, 1] if store.sqlite else [1, 2])
+    monkeypatch.setattr("qacli.store.records.RANKED", 1)
+    assert best("ice") == [2]
+    assert best("ice \u96ea") == []
+
+
 def test_a_changed_or_removed_text_is_found_no_more(store: Store) -> None:
     ask = Ask(question="first")
     record_id = store.keep(ask, Outcome())

@@ -35,6 +35,9 @@ LONGEST_TERM = 500
 BETWEEN_WORDS = "'\u2019.,;:!?()-"
 """What a search need not look for: `well-known` is as good as `well known`."""
 
+COMMON = 20_000
+"""What more records have is not ranked in SQLite: for that it would read all of them."""
+
 RANKED = 1000
 """How many of the newest matches are ranked: a common word must not make a search slow."""
 
@@ -83,6 +86,13 @@ class Filter:
     min_cost: float | None = None
     batch_id: int | None = None
     untagged: bool = False
+
+    @property
+    def in_index(self) -> bool:
+        """Whether it is a search that the index answers by itself, and nothing else."""
+        wanted = terms(self.search or "")
+        alone = Filter(search=self.search) == self
+        return alone and bool(wanted) and all(t.is_indexed and not t.is_literal for t in wanted)
 
     def conditions(self, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
         """What a record must fulfil."""
@@ -175,11 +185,17 @@ def query_of(term: Term) -> sa.ColumnElement[Any]:
     return written.op("||")(stem)
 
 
+def found_in_sqlite(wanted: list[Term], *, newest: int | None = None) -> sa.TextClause:
+    """The ids that SQLite's index finds: all of them, or so many of the newest."""
+    query = "SELECT rowid FROM question_answer_search WHERE question_answer_search MATCH :match"
+    if newest is not None:
+        # The index is read from its end, and no further than needed.
+        query += f" ORDER BY rowid DESC LIMIT {newest:d}"
+    return sa.text(query).bindparams(match=match_of(wanted))
+
+
 def _in_sqlite(wanted: list[Term]) -> sa.ColumnElement[bool]:
-    found = sa.text(
-        "SELECT rowid FROM question_answer_search WHERE question_answer_search MATCH :match"
-    )
-    chosen: sa.ColumnElement[bool] = RECORDS.c.id.in_(found.bindparams(match=match_of(wanted)))
+    chosen: sa.ColumnElement[bool] = RECORDS.c.id.in_(found_in_sqlite(wanted))
     return chosen
 
 

@@ -21,7 +21,17 @@ from qacli.exchange import (
 from qacli.models import ANSWERED, BatchItem, QuestionAnswer
 from qacli.store.database import Database
 from qacli.store.documents import RAW, document_of
-from qacli.store.filters import RANKED, RECORDS, Filter, match_of, rank, terms
+from qacli.store.filters import (
+    COMMON,
+    RANKED,
+    RECORDS,
+    Filter,
+    Term,
+    found_in_sqlite,
+    match_of,
+    rank,
+    terms,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -259,24 +269,26 @@ class Store(Database):
 
     def search(self, only: Filter, limit: int) -> list[QuestionAnswer]:
         """The records that fit a search best, the best first; among the newest that fit at all."""
-        newest = (
+        wanted = [term for term in terms(only.search or "") if term.is_indexed]
+        newest: Any = (
             sa.select(record_ids)
             .where(*only.conditions(sqlite=self.sqlite))
             .order_by(record_ids.desc())
             .limit(RANKED)
         )
+        if self.sqlite and only.in_index:
+            newest = found_in_sqlite(wanted, newest=RANKED)
         query = select(QuestionAnswer).where(record_ids.in_(newest)).limit(min(limit, MAX_ID))
-        fit = rank(only.search or "", sqlite=self.sqlite)
-        if fit is not None:
-            if self.sqlite:
-                wanted = [term for term in terms(only.search or "") if term.is_indexed]
-                index = sa.text(
-                    "question_answer_search.rowid = question_answer.id "
-                    "AND question_answer_search MATCH :fits"
-                ).bindparams(fits=match_of(wanted))
-                query = query.join(sa.table("question_answer_search"), index)
-            query = query.order_by(fit)
         with self.session() as session:
+            if (fit := rank(only.search or "", sqlite=self.sqlite)) is not None:
+                if not self.sqlite:
+                    query = query.order_by(fit)
+                elif not _is_common(session, wanted):
+                    index = sa.text(
+                        "question_answer_search.rowid = question_answer.id "
+                        "AND question_answer_search MATCH :fits"
+                    ).bindparams(fits=match_of(wanted))
+                    query = query.join(sa.table("question_answer_search"), index).order_by(fit)
             return list(session.exec(query.order_by(record_ids.desc())))
 
     def walk(
@@ -380,3 +392,9 @@ def no_record(*ids: int) -> NotFound:
     """What a command or a request is told that names records which are not there."""
     named = ", ".join(map(str, ids))
     return NotFound(f"There is no record {named}.", "List what there is: qa list")
+
+
+def _is_common(session: Session, wanted: list[Term]) -> bool:
+    """Whether more records have the terms than SQLite can rank in no time."""
+    found = session.execute(found_in_sqlite(wanted, newest=COMMON + 1))
+    return len(found.all()) > COMMON

@@ -33,7 +33,8 @@ def test_no_other_socket_is_touched_and_no_file_kept_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         before = open_files()
         assert not readers.limited(1, 0.3)
-        assert open_files() == before
+        # Others of this process may close some meanwhile.
+        assert open_files() <= before
         assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
 
 

@@ -61,7 +61,8 @@ def test_whenever_it_is_killed_every_question_that_left_is_on_record_once(
         code: int = process.wait()
         return code
 
-    slow = ("--first-token-delay", "0.1", "--delay", "0.06")
+    # So slow that an answer takes as long as the start: whatever the load, some die in its middle.
+    slow = ("--first-token-delay", "0.1", "--delay", "0.25")
     with provider_process(*slow, "--log", str(log)) as base_url:
         env = {"OPENAI_BASE_URL": base_url}
         with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -35,16 +35,21 @@ class QaError(Exception):
     Args:
         what: One sentence that says what happened.
         todo: One sentence that says what to do, or nothing where there is nothing to do.
+        retry_after: Seconds after which to ask again, where that is known.
     """
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "unexpected"
 
-    def __init__(self, what: str, todo: str = "") -> None:
+    retry_after: float | None = None
+
+    def __init__(self, what: str, todo: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(what, todo)
         self.what = what
         self.todo = todo
+        if retry_after is not None:
+            self.retry_after = retry_after
         self.record_id: int | None = None
         """The record that keeps the question which ended so, where there is one."""
 
@@ -98,37 +103,19 @@ class StillAsking(QaError):
 
 
 class RateLimited(QaError):
-    """The client has asked as often as it may for now.
-
-    Args:
-        what: One sentence that says what happened.
-        todo: One sentence that says what to do.
-        retry_after: Seconds after which to ask again.
-    """
+    """The client has asked as often as it may for now."""
 
     status = 429
     kind = "rate-limited"
-
-    def __init__(self, what: str, todo: str = "", *, retry_after: float = 1) -> None:
-        super().__init__(what, todo)
-        self.retry_after = retry_after
+    retry_after = 1
 
 
 class Busy(QaError):
-    """The server has as many questions in flight as it may.
-
-    Args:
-        what: One sentence that says what happened.
-        todo: One sentence that says what to do.
-        retry_after: Seconds after which to ask again.
-    """
+    """The server has as many questions in flight as it may."""
 
     status = 503
     kind = "busy"
-
-    def __init__(self, what: str, todo: str = "", *, retry_after: float = 1) -> None:
-        super().__init__(what, todo)
-        self.retry_after = retry_after
+    retry_after = 1
 
 
 class ProviderError(QaError):
@@ -153,9 +140,8 @@ class ProviderError(QaError):
         retryable: bool = False,
         fatal: bool = False,
     ) -> None:
-        super().__init__(what, todo)
+        super().__init__(what, todo, retry_after=retry_after)
         self.provider_status = provider_status
-        self.retry_after = retry_after
         self.retryable = retryable
         self.fatal = fatal
 

@@ -70,7 +70,7 @@ def from_error(error: QaError) -> Response:
         provider_status=getattr(error, "provider_status", None),
         record_id=error.record_id,
     )
-    if retry_after := getattr(error, "retry_after", None):
+    if retry_after := error.retry_after:
         response.headers["Retry-After"] = str(max(round(retry_after), 1))
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="qa"'

@@ -17,7 +17,7 @@ from qacli.cli.answering import (
     turns_before,
     warn_if_cut,
 )
-from qacli.cli.options import AsJson, Quiet
+from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
 from qacli.cli.terminal import Terminal, ended_by_signals
 from qacli.config import Settings, load_settings
 from qacli.errors import InvalidRequest
@@ -60,10 +60,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     *,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
-    ] = None,
+    model: Model = None,
     go_on: Annotated[
         bool, typer.Option("--continue", "-c", help="Follow up the last record.")
     ] = False,
@@ -95,11 +92,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
             help="Answer with JSON that fits a JSON schema, or fields: 'name, age int, bio'.",
         ),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 to 2; lower is more predictable.")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
     timeout: Annotated[
         float | None,
         typer.Option(min=0.001, max=1e7, help="Seconds for the answer, retries included."),
@@ -125,9 +120,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         float | None,
         typer.Option(min=0, metavar="USD", help="Do not ask what is likely to cost more."),
     ] = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The text as it is, also on a terminal.")
-    ] = False,
+    raw: Raw = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Annotated[

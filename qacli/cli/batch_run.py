@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.options import Quiet, Target, TargetFormat
+from qacli.cli.options import MaxTokens, Quiet, System, Target, TargetFormat
 from qacli.cli.terminal import CLOSED_PIPE, Terminal
 from qacli.config import DEFAULT_MODEL, Settings, load_settings
 from qacli.errors import InvalidRequest
@@ -71,9 +71,9 @@ def run(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--dry-run", help="Count and estimate; ask nothing.")
     ] = False,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
+    system: System = None,
     temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    max_tokens: MaxTokens = None,
     quiet: Quiet = False,
 ) -> int:
     """Ask every question of a file; the same command again asks only what has no answer yet."""

@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import Thread
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from qacli.cli.chatting import COMMANDS, Chat, Question, Shape
+from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
 from qacli.cli.terminal import Terminal, ended_by_signals
 from qacli.config import Settings, load_settings
 from qacli.errors import InvalidRequest, KeyRejected, QaError
+
+if TYPE_CHECKING:
+    from qacli.cli.chatting import Chat
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -30,10 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def chat(  # noqa: PLR0913 - one parameter an option
     *,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
-    ] = None,
+    model: Model = None,
     go_on: Annotated[
         bool, typer.Option("--continue", "-c", help="Go on from the last record.")
     ] = False,
@@ -41,23 +41,21 @@ def chat(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option("--follow", metavar="ID", help="Go on from this record.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag for every record.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="0 to 2; lower is more predictable.")
-    ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="The longest answer, in tokens.")] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Keep no records, and no line that is typed.")
     ] = False,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="The text as it is, also on a terminal.")
-    ] = False,
+    raw: Raw = False,
 ) -> int:
     """Ask one question after the other, each following up the one before.
 
     Where standard input is no terminal, each of its lines is a question or a command, answers go
     to stdout alone, and the first error ends it.
     """
+    from qacli.cli.chatting import Chat, Question, Shape
+
     terminal = Terminal.of_process()
     settings = load_settings()
     shape = Shape(
@@ -95,6 +93,7 @@ def _talk(chat: "Chat", stdin: TextIO) -> None:
     Raises:
         KeyRejected: The key is read once, so that nothing asked here could be answered any more.
     """
+    from qacli.cli.chatting import COMMANDS
     from qacli.cli.prompt import Prompt
     from qacli.cli.stopkey import StopKey, keys_unseen
 

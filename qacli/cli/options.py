@@ -16,6 +16,14 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
+]
+System = Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")]
+Temperature = Annotated[float | None, typer.Option(help="0 to 2; lower is more predictable.")]
+MaxTokens = Annotated[int | None, typer.Option(help="The longest answer, in tokens.")]
+Raw = Annotated[bool, typer.Option("--raw", help="The text as it is, also on a terminal.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[
     bool, typer.Option("--no-pager", help="Print all of it, however long, and start no pager.")

@@ -8,6 +8,7 @@ door all read their answers from an `Answer`.
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -44,7 +45,65 @@ def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answ
     return Answer(service, ask, turns=turns, structure=structure, beat=beat)
 
 
-class Answer:
+class Readable(ABC):
+    """What is started, read piece by piece, and closed: an answer, wherever it comes from."""
+
+    _pieces: Generator[str, None, None]
+
+    def start(self) -> Self:
+        """Keep the question; from here on it has a record, and is asked once it is read.
+
+        Raises:
+            Busy: There are as many questions in flight as there may be.
+            DatabaseError: It cannot be kept, so it is not asked.
+            NotConfigured: There is no provider to ask.
+        """
+        next(self._pieces)
+        notes().record_id = self.record_id
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        """The text.
+
+        Raises:
+            QaError: There is no usable answer; it names the record.
+        """
+        return self._pieces
+
+    def whole(self) -> dict[str, Any]:
+        """Wait for all of it; gives the record.
+
+        Raises:
+            QaError: There is no usable answer; it names the record.
+        """
+        for _ in self._pieces:
+            pass
+        return self.document()
+
+    @property
+    @abstractmethod
+    def record_id(self) -> int | None:
+        """The record's id."""
+
+    @property
+    @abstractmethod
+    def created_at(self) -> datetime:
+        """When it was asked."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The record, complete once the text has been read."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Nobody waits for it any more, and it is completed all the same."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Whoever read it has left; after its end that changes nothing."""
+
+
+class Answer(Readable):
     """One question being answered: start it, read the text, and see that it is closed.
 
     What is read are pieces of text, and an empty one for every `beat` of silence: a moment to see
@@ -90,18 +149,6 @@ class Answer:
         self._pieces = self._answered()
         self._ended = False
 
-    def start(self) -> Self:
-        """Keep the question; from here on it has a record, and is asked once it is read.
-
-        Raises:
-            Busy: There are as many questions in flight as there may be.
-            DatabaseError: It cannot be kept, so it is not asked.
-            NotConfigured: There is no provider to ask.
-        """
-        next(self._pieces)
-        notes().record_id = self.record_id
-        return self
-
     @property
     def record_id(self) -> int | None:
         """The record's id; another one once an answer that did not fit is being corrected."""
@@ -112,27 +159,9 @@ class Answer:
         """When it was asked."""
         return self._exchange.ask.created_at
 
-    def __iter__(self) -> Iterator[str]:
-        """The text.
-
-        Raises:
-            ProviderError: There is no usable answer; it names the record.
-        """
-        return self._pieces
-
     def document(self) -> dict[str, Any]:
         """The record, complete once the text has been read."""
         return document(self._exchange.ask, self._exchange.outcome, self.record_id)
-
-    def whole(self) -> dict[str, Any]:
-        """Wait for all of it; gives the record.
-
-        Raises:
-            ProviderError: There is no usable answer; it names the record.
-        """
-        for _ in self._pieces:
-            pass
-        return self.document()
 
     def go_on(self) -> None:
         """Complete it in the background: nobody waits for it.

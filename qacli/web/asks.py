@@ -12,10 +12,9 @@ from qacli.confined import Confined
 from qacli.exchange import Accepted, Ask, Status, compose, fields_of
 from qacli.structure import Structure, response_format
 from qacli.web import answering, events, replay, service
-from qacli.web.answering import Answer
+from qacli.web.answering import Answer, Readable
 from qacli.web.openapi import JSON, described
 from qacli.web.openapi import Answer as Answered
-from qacli.web.replay import Replay
 from qacli.web.replies import Event, Record
 from qacli.web.schemas import AskBody, AskHeaders
 from qacli.web.service import Service
@@ -75,7 +74,7 @@ def ask() -> Response:
     return events.of_answer(answer) if streamed else jsonify(answer.whole())
 
 
-def _accepted(answer: Answer | Replay) -> Response:
+def _accepted(answer: Readable) -> Response:
     """That it will be answered, and where; or the record, where it already has been."""
     record = answer.document()
     answer.go_on()

@@ -7,8 +7,7 @@ from flask import Response, current_app
 
 from qacli.web import problems
 from qacli.web.access import for_stream
-from qacli.web.answering import Answer
-from qacli.web.replay import Replay
+from qacli.web.answering import Readable
 
 MIME_TYPE = "text/event-stream"
 KEEP_ALIVE = ": still here\n\n"
@@ -20,7 +19,7 @@ LINE_ENDS = str.maketrans({"\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\
 """What the standard does not take for the end of a line, and many a client does."""
 
 
-def response(answer: Answer | Replay, lines: Iterator[str]) -> Response:
+def response(answer: Readable, lines: Iterator[str]) -> Response:
     """A stream of events that reads an answer, and closes it at its end or where it is cut.
 
     Args:
@@ -39,7 +38,7 @@ def event(name: str, data: str) -> str:
     return f"event: {name}\ndata: {data.translate(LINE_ENDS)}\n\n"
 
 
-def of_answer(answer: Answer | Replay) -> Response:
+def of_answer(answer: Readable) -> Response:
     """The answer as `record`, `delta` and `done` or `error` events.
 
     A second `record` event comes where an answer did not fit its schema and is asked for again;

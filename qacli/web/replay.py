@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 from qacli.errors import (
     DatabaseError,
@@ -25,8 +25,7 @@ from qacli.models import QuestionAnswer
 from qacli.store import Store
 from qacli.store.filters import Filter
 from qacli.structure import correction
-from qacli.web.access import notes
-from qacli.web.answering import Answer
+from qacli.web.answering import Answer, Readable
 from qacli.web.service import Service
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -36,7 +35,7 @@ UNDER_CORRECTION = timedelta(seconds=5)
 """How soon after an answer that does not fit the question for another must have a record."""
 
 
-class Replay:
+class Replay(Readable):
     """An answer that an earlier request asked for; read as an `Answer` is.
 
     Args:
@@ -51,16 +50,6 @@ class Replay:
         self._beat = beat
         self._pieces = self._awaited()
 
-    def start(self) -> Self:
-        """Take a place to wait at, where there is no answer yet.
-
-        Raises:
-            Busy: There are as many questions in flight as there may be.
-        """
-        next(self._pieces)
-        notes().record_id = self.record_id
-        return self
-
     @property
     def record_id(self) -> int | None:
         """The record's id."""
@@ -71,23 +60,9 @@ class Replay:
         """When it was asked."""
         return self._record.created_at
 
-    def __iter__(self) -> Iterator[str]:
-        """The text, in one piece.
-
-        Raises:
-            QaError: The earlier request has ended without an answer meanwhile; says why.
-        """
-        return self._pieces
-
     def document(self) -> dict[str, Any]:
         """The record."""
         return self._record.document()
-
-    def whole(self) -> dict[str, Any]:
-        """Wait for all of it; gives the record."""
-        for _ in self._pieces:
-            pass
-        return self.document()
 
     def go_on(self) -> None:
         """Wait no longer: the earlier request goes on by itself."""
@@ -135,7 +110,7 @@ class Replay:
 
 def started(
     service: Service, ask: Ask, make: Callable[[], Answer], *, beat: float | None = None
-) -> Answer | Replay:
+) -> Readable:
     """The answer, started; or, where its key has been used, what came of it then.
 
     Args:

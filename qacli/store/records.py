@@ -396,5 +396,6 @@ def no_record(*ids: int) -> NotFound:
 
 def _is_common(session: Session, wanted: list[Term]) -> bool:
     """Whether more records have the terms than SQLite can rank in no time."""
-    found = session.execute(found_in_sqlite(wanted, newest=COMMON + 1))
-    return len(found.all()) > COMMON
+    found = found_in_sqlite(wanted, newest=COMMON + 1).columns(sa.column("rowid")).subquery()
+    number = session.scalar(sa.select(sa.func.count()).select_from(found))
+    return (number or 0) > COMMON

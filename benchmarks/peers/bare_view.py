@@ -5,10 +5,8 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from bare import serve
 from flask import Flask
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server import Server
 
 POOL = 10
 
@@ -34,20 +32,7 @@ def create_app(url: str) -> Flask:
 def main() -> None:
     """Serve: the database's URL, the port, the workers and the threads are the arguments."""
     url, port, workers, threads = sys.argv[1], *map(int, sys.argv[2:])
-    Server(
-        "bare",
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=threads,
-        backlog=2048,
-        backpressure=2048,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_access=False,
-        log_level=LogLevels.error,
-    ).serve(target_loader=partial(create_app, url), wrap_loader=False)
+    serve(partial(create_app, url), port, workers, threads)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ import time
 from functools import partial
 from typing import Any
 
+from bare import serve
 from flask import Flask, request
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
-from granian.server import Server
 
 
 def create_app(seconds: float) -> Flask:
@@ -31,20 +29,7 @@ def create_app(seconds: float) -> Flask:
 def main() -> None:
     """Serve: the seconds, the port, the workers and the threads are the arguments."""
     seconds, (port, workers, threads) = float(sys.argv[1]), map(int, sys.argv[2:])
-    Server(
-        "bare",
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=threads,
-        backlog=2048,
-        backpressure=2048,
-        http=HTTPModes.http1,
-        websockets=False,
-        log_access=False,
-        log_level=LogLevels.error,
-    ).serve(target_loader=partial(create_app, seconds), wrap_loader=False)
+    serve(partial(create_app, seconds), port, workers, threads)
 
 
 if __name__ == "__main__":

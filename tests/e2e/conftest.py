@@ -74,6 +74,11 @@ class Served:
         self._reader.join(seconds)
         return code
 
+    def told_to_stop(self, seconds: float = 30) -> int:
+        """Tell it to stop; the exit code, once what it had in flight is finished."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait(seconds)
+
     def stop(self) -> None:
         """End it however it is."""
         if self.process.poll() is None:

@@ -66,8 +66,7 @@ def test_a_client_that_leaves_does_not_cost_the_answer(
         pool.submit(leave, served.port, {"question": whole}, after=None)
         wait_for(lambda: len(provider.requests) == 2)
     # Nobody is there any more; what is in flight is finished all the same.
-    served.process.send_signal(signal.SIGTERM)
-    served.wait()
+    served.told_to_stop()
     assert answers(records, database_url) == {
         text: ("answered", f"Answer to: {text}") for text in (SLOW, whole)
     }
@@ -118,8 +117,7 @@ def test_what_was_accepted_is_finished_when_it_is_told_to_stop(
     for question in questions:
         accepted(served.port, question)
     wait_for(lambda: len(provider.requests) == 5)
-    served.process.send_signal(signal.SIGTERM)
-    assert served.wait() == 0
+    assert served.told_to_stop() == 0
     assert answers(records, database_url) == {
         text: ("answered", f"Answer to: {text}") for text in questions
     }

@@ -35,8 +35,7 @@ def test_a_question_asked_over_http_is_a_record_of_the_terminal_too(
     assert (status, record["answer"]) == (200, "Answer to: Who am I?")
     assert served.request("GET", "/is_ready")[0] == 200
     assert json.loads(qa("list", "--json").out) == [record]
-    served.process.send_signal(signal.SIGTERM)
-    assert served.wait() == 0
+    assert served.told_to_stop() == 0
     assert served.process.stdout.read() == b""
     assert "Traceback" not in "".join(served.log)
 
@@ -158,8 +157,7 @@ def test_a_question_that_never_ends_is_given_up_after_the_grace(
         wait_for(lambda: provider.requests)
         sleep(0.3)  # the first words arrive
         began = monotonic()
-        served.process.send_signal(signal.SIGTERM)
-        served.wait()
+        served.told_to_stop()
         assert monotonic() - began < 6
         assert answer.exception(20) is not None
     assert qa("list").code == 0

@@ -61,6 +61,13 @@ class Load:
         self._pool.shutdown()
 
 
+def under_load(served: Any, wait_for: Callable[..., Any]) -> Load:
+    """Clients that ask all the time, once they are all being answered."""
+    load = Load(served, 0.3)
+    wait_for(lambda: load.count(200) > CLIENTS, 30)
+    return load
+
+
 def everything_is_on_record(
     found: list[dict[str, Any]], answers: list[tuple[str, int, Any]], provider: FakeProvider
 ) -> None:
@@ -87,10 +94,8 @@ def test_told_to_stop_under_load_it_keeps_every_answer(
     wait_for: Callable[..., Any],
 ) -> None:
     served = serve(qa, "--workers", "2")
-    load = Load(served, 0.3)
-    wait_for(lambda: load.count(200) > CLIENTS, 30)
-    served.process.send_signal(signal.SIGTERM)
-    assert served.wait() == 0
+    load = under_load(served, wait_for)
+    assert served.told_to_stop() == 0
     load.stop()
     everything_is_on_record(records(database_url), load.answers, provider)
     assert "Traceback" not in "".join(served.log)
@@ -109,8 +114,7 @@ def test_a_database_that_restarts_under_load_costs_nothing(
     url = own_postgres.get_uri("loaded")
     assert qa("migrate", DATABASE_URL=url).code == 0
     served = serve(qa, "--workers", "2", DATABASE_URL=url)
-    load = Load(served, 0.3)
-    wait_for(lambda: load.count(200) > CLIENTS, 30)
+    load = under_load(served, wait_for)
     own_postgres.stop()
     try:
         wait_for(lambda: load.count(503) > CLIENTS, 30)
@@ -136,8 +140,7 @@ def test_what_killed_workers_had_in_flight_is_on_record(
     wait_for: Callable[..., Any],
 ) -> None:
     served = serve(qa, "--workers", "2")
-    load = Load(served, 0.3)
-    wait_for(lambda: load.count(200) > CLIENTS, 30)
+    load = under_load(served, wait_for)
     os.killpg(served.process.pid, signal.SIGKILL)
     load.stop()
     assert qa("list").code == 0

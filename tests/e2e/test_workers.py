@@ -97,8 +97,7 @@ def test_several_processes_count_and_limit_together(
     assert status_of(served.port, start + b"X-A: " + b"a" * 400_000 + b"\r\n\r\n") == 431
     assert status_of(served.port, start + many + b"\r\n") == 431
 
-    served.process.send_signal(signal.SIGTERM)
-    assert served.wait() == 0
+    assert served.told_to_stop() == 0
     log = "".join(served.log)
     lines = [json.loads(line) for line in served.log if line.startswith("{")]
     ids = [line["request_id"] for line in lines if "path" in line]
@@ -117,8 +116,7 @@ def test_a_process_that_still_starts_does_not_hold_up_the_end(
     (before,) = workers_of(served.process.pid)
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: set(workers_of(served.process.pid)) - {before})
-    served.process.send_signal(signal.SIGTERM)
-    served.wait(20)  # and not the grace for what is in flight
+    served.told_to_stop(20)  # and not the grace for what is in flight
 
 
 def workers_of(main: int) -> list[int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-BY_HAND = {"ix_question_answer_tags"}
+BY_HAND = {"ix_question_answer_tags", "ix_question_answer_fingerprint_id"}
 
 # Any number, as long as nothing else in the database takes the same lock.
 POSTGRES_LOCK = 0x7161_636C_69
@@ -134,7 +134,7 @@ def resolve(revision: str) -> str:
 
 
 def is_by_hand(name: str | None) -> bool:
-    """Whether a table or index is made by the migrations alone: no class can say what it is."""
+    """Whether a table or index is made by the migrations alone: no class says what it is."""
     return name is not None and ("question_answer_search" in name or name in BY_HAND)
 
 

@@ -22,12 +22,12 @@ try:
     code = run(sys.argv[1:])
 except SystemExit as end:
     code = end.code or 0
-json.dump([code, sorted({name.partition(".")[0] for name in sys.modules})], sys.stderr)
+json.dump([code, sorted(sys.modules)], sys.stderr)
 """
 
 
 def loaded(*arguments: str) -> set[str]:
-    """The packages that a run of `qa` has loaded when it ends."""
+    """The modules and packages that a run of `qa` has loaded when it ends."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
@@ -87,6 +87,8 @@ def test_reading_the_history_loads_the_database_layer_alone(
     modules = loaded(*arguments)
     assert "sqlmodel" in modules
     assert not modules & {"openai", "flask", "alembic", "httpx2", "granian"}
+    assert "sqlalchemy.dialects.sqlite" in modules
+    assert "sqlalchemy.dialects.postgresql" not in modules
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the database layer is loaded here")

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {
         *("errors", "exchange", "models", "prices", "times", "openfiles"),
-        *("settings", "configfile", "config", "callers", "database_url"),
+        *("settings", "configfile", "config", "callers", "database_url", "turns"),
     },
     {
         *("store", "outbox", "schema"),

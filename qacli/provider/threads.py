@@ -11,6 +11,7 @@ from qacli.endpoint import Endpoint
 from qacli.exchange import Ask, Part, Turn
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.reply import Reply
+from qacli.turns import TURNS, Gate
 
 
 class Provider:
@@ -47,7 +48,8 @@ class Provider:
         """Ask, and give the text as it arrives.
 
         What arrives does not wait for whoever reads it; leaving the iterator early ends the
-        request.
+        request. A thread that takes turns and wants no beat is woken once: it is given all of it
+        in one piece.
 
         Args:
             ask: The question.
@@ -63,28 +65,34 @@ class Provider:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
         arrived: SimpleQueue[str | None] = SimpleQueue()
+        at_once = beat is None and TURNS.are_taken
 
         def take(text: str) -> None:
             on_arrival(text)
             arrived.put(text)
 
-        async def run() -> None:
-            try:
-                await self._provider.ask(
-                    ask,
-                    reply,
-                    on_text=take,
-                    whole_answer=whole_answer,
-                    turns=turns,
-                    parts=parts,
-                )
-            finally:
-                arrived.put(None)
-
-        asked = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(
+            self._provider.ask(
+                ask,
+                reply,
+                on_text=on_arrival if at_once else take,
+                whole_answer=whole_answer,
+                turns=turns,
+                parts=parts,
+            ),
+            self._loop,
+        )
         try:
-            while (text := _next(arrived, beat)) is not None:
-                yield text
+            if at_once:
+                gate = Gate()
+                asked.add_done_callback(lambda _asked: gate.open())
+                gate.wait()
+                yield reply.text
+            else:
+                asked.add_done_callback(lambda _asked: arrived.put(None))
+                TURNS.give()
+                while (text := _next(arrived, beat)) is not None:
+                    yield text
             asked.result()
         finally:
             asked.cancel()

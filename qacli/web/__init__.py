@@ -23,6 +23,7 @@ from qacli.web import (
     records,
     service,
 )
+from qacli.web.inturn import InTurn
 from qacli.web.quickjson import QuickJson
 from qacli.web.v1 import routes as v1
 
@@ -58,7 +59,8 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     page.install(app)
-    whole = access.Access(headers.Secured(app.wsgi_app), counted.began, counted.ended)
+    in_turn = InTurn(app.wsgi_app, MAX_BODY)
+    whole = access.Access(headers.Secured(in_turn), counted.began, counted.ended)
     if trusted := settings.proxies:
         # Not the host: a proxy that does not set it lets a client say any.
         app.wsgi_app = ProxyFix(whole, x_for=trusted, x_proto=trusted, x_host=0)  # type: ignore[method-assign]

@@ -19,6 +19,7 @@ from qacli.asking import Exchange, turns_before
 from qacli.confined import Confined
 from qacli.errors import QaError, UnfitAnswer
 from qacli.exchange import Ask, Part, Turn, document
+from qacli.turns import TURNS
 from qacli.web.access import notes
 from qacli.web.service import Service
 
@@ -40,6 +41,7 @@ def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answ
     shape = ask.params.get("response_format")
     turns: list[Turn] = []
     if ask.follows_id is not None:
+        TURNS.give()
         turns, _ = turns_before(service.store, ask.follows_id, service.context_tokens)
     structure = Confined(shape["json_schema"]["schema"]) if shape else None
     return Answer(service, ask, turns=turns, structure=structure, beat=beat)
@@ -142,7 +144,7 @@ class Answer(Readable):
             reserve=True,
             turns=turns,
             parts=parts,
-            check=structure.check if structure else None,
+            check=self._see_whether_fit if structure else None,
             beat=beat,
             as_sent=as_sent,
         )
@@ -186,6 +188,11 @@ class Answer(Readable):
             LOG.warning("record %s: %s", self.record_id, error)
         except Exception:
             LOG.exception("record %s could not be completed", self.record_id)
+
+    def _see_whether_fit(self, answer: str) -> None:
+        if self._structure is not None:
+            TURNS.give()
+            self._structure.check(answer)
 
     def _answered(self) -> Generator[str, None, None]:
         try:

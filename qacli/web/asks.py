@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from qacli.confined import Confined
 from qacli.exchange import Accepted, Ask, Status, compose, fields_of
 from qacli.structure import Structure, response_format
+from qacli.turns import TURNS
 from qacli.web import answering, events, replay, service
 from qacli.web.answering import Answer, Readable
 from qacli.web.openapi import JSON, described
@@ -125,6 +126,7 @@ def _response_format(given: dict[str, Any] | str | None) -> dict[str, Any] | Non
     if isinstance(given, str):
         # No path: which files are opened is not for clients to say.
         return Structure.of_fields(given).response_format
+    TURNS.give()
     Confined(given).refuse_unusable()
     return response_format(given)
 

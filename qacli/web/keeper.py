@@ -18,6 +18,7 @@ from qacli.keeping import kept_nowhere
 from qacli.outbox import Outbox, line_of_ask, line_of_outcome, line_of_settled, line_of_text
 from qacli.store import Store
 from qacli.store.groups import LARGEST, forget, keep_all
+from qacli.turns import TURNS, Gate
 from qacli.web.notes import Note, Notes, taken
 
 LOG = logging.getLogger("qa.web")
@@ -41,11 +42,7 @@ class Job:
     outcome: Outcome
     record_id: int | None = None
     failure: Exception | None = None
-    # A lock that another thread opens: it costs a tenth of an Event or a Future.
-    _gate: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self._gate.acquire()
+    _gate: Gate = field(default_factory=Gate)
 
     @property
     def ended(self) -> bool:
@@ -54,12 +51,12 @@ class Job:
 
     def wait(self) -> None:
         """Wait until it is done."""
-        self._gate.acquire()
+        self._gate.wait()
 
     def done(self, record_id: int | None = None, failure: Exception | None = None) -> None:
         """Let the request go on."""
         self.record_id, self.failure = record_id, failure
-        self._gate.release()
+        self._gate.open()
 
 
 class Keeper:
@@ -168,6 +165,7 @@ class Keeper:
 
     def _leave(self, job: Job) -> bool:
         """Leave what the database did not take in a journal of its own, for the next delivery."""
+        TURNS.give()
         try:
             journal = self._outbox.open()
         except OutboxUnwritable:

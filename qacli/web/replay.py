@@ -25,6 +25,7 @@ from qacli.models import QuestionAnswer
 from qacli.store import Store
 from qacli.store.filters import Filter
 from qacli.structure import correction
+from qacli.turns import TURNS
 from qacli.web.answering import Answer, Readable
 from qacli.web.service import Service
 
@@ -85,6 +86,7 @@ class Replay(Readable):
 
     def _waited(self) -> Generator[str, None, None]:
         yield ""
+        TURNS.give()
         pause, begun = FIRST_PAUSE, monotonic()
         last = begun
         while not self._look():
@@ -125,6 +127,7 @@ def started(
     """
     store, key = service.store, ask.idempotency_key
     while key is not None:
+        TURNS.give()
         first = store.of_key(key)
         if first is None:
             try:

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, jsonify
 from pydantic import ValidationError
 
 from qacli.errors import NotFound
+from qacli.turns import TURNS
 from qacli.web import asks, events, problems, service
 from qacli.web.access import for_stream
 from qacli.web.answering import Answer
@@ -45,7 +46,9 @@ def chat_completions() -> Response:
     the answer comes in chunks, the last of them `[DONE]`. `X-Should-Retry: false` comes with an
     error where asking again is in vain.
     """
-    asked = read(asks.body(), service.current())
+    data = asks.body()
+    TURNS.give()  # to find what it goes on from takes the history
+    asked = read(data, service.current())
     beat = events.KEEP_ALIVE_SECONDS if asked.streamed else None
     answer = Answer(service.current(), asked.ask, as_sent=asked.as_sent, beat=beat).start()
     if asked.streamed:

@@ -4,8 +4,9 @@
 from the first connection to the last answer. Every request must be answered with 200 and every
 answer be on record. Meanwhile another process asks `/is_up` 20 times a second, each time on a new
 connection; the slowest counts. The first burst, in which the server loads what it needs, does not
-count. Beside the figure stands what the same server takes for a view that only waits the 2 s
-(`peers/bare_wait.py`): client, server and threads alone.
+count. Beside the figure stand two floors: what the same server takes for a view that only waits
+the 2 s (`peers/bare_wait.py`: client, server and threads alone), and what as many processes take
+to ask with the openai package alone (`peers/bare_ask.py`: no server, and nothing is kept).
 """
 
 import json
@@ -15,9 +16,9 @@ from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 
-from benchmarks import load
+from benchmarks import load, measure
 from benchmarks.measure import Row, Unusable, background
-from benchmarks.setting import Bench, Home, answering, free_port, homes, provider, serving
+from benchmarks.setting import MODEL, Bench, Home, answering, free_port, homes, provider, serving
 
 REQUESTS = 1_000
 LATENCY = 2.0
@@ -28,8 +29,9 @@ OPTIONS = ("--workers", str(WORKERS), "--threads", str(THREADS))
 
 def run(bench: Bench) -> Iterator[Row]:
     """Measure it on each database."""
-    floor = median(_floor(bench))
+    waiting = median(_waiting(bench))
     with provider(bench, "--latency", str(LATENCY)) as there, homes(bench, there) as places:
+        asking = median(_asking(bench, places["SQLite"]))
         for database, home in places.items():
             with serving(home, *OPTIONS) as address:
                 bursts = [_burst(home, address, n) for n in range(bench.size(3, 11))][1:]
@@ -37,7 +39,8 @@ def run(bench: Bench) -> Iterator[Row]:
             seconds = [each for each, _ in bursts]
             yield Row(
                 f"{what}: total / 2 s",
-                f"{median(seconds):.2f} : {LATENCY:.2f} s (waiting alone {floor:.2f} s)",
+                f"{median(seconds):.2f} : {LATENCY:.2f} s"
+                f" (waiting alone {waiting:.2f} s, asking alone {asking:.2f} s)",
                 [each / LATENCY for each in seconds],
                 1.25,
             )
@@ -48,7 +51,7 @@ def run(bench: Bench) -> Iterator[Row]:
             )
 
 
-def _floor(bench: Bench) -> list[float]:
+def _waiting(bench: Bench) -> list[float]:
     """The seconds of each burst on the view that only waits."""
     home, port = bench.home(), free_port()
     bare = (
@@ -63,6 +66,15 @@ def _floor(bench: Bench) -> list[float]:
     if any(set(burst.statuses) != {HTTPStatus.OK} for burst in bursts):
         raise Unusable("The view that only waits did not answer all requests.")
     return [burst.seconds for burst in bursts]
+
+
+def _asking(bench: Bench, home: Home) -> list[float]:
+    """The seconds of each burst of the openai package alone."""
+    bursts = bench.size(3, 11)
+    bare = (sys.executable, PEERS / "bare_ask.py", MODEL)
+    ended = measure.run([*bare, *map(str, (REQUESTS, WORKERS, bursts))], home.env, limit=300)
+    seconds: list[float] = json.loads(ended.output)
+    return seconds[1:]
 
 
 def _burst(home: Home, address: str, number: int) -> tuple[float, list[float]]:

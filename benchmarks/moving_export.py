@@ -16,7 +16,7 @@ COLUMNS = (
     "id, question, answer, created_at, status, error, answered_at, latency_ms, first_token_ms, "
     "model, provider_response_id, finish_reason, system, params, prompt_tokens, "
     "completion_tokens, cost_usd, follows_id, batch_id, item_key, idempotency_key, tags, uid, "
-    "attachments"
+    "attachments, caller, request_id"
 )
 QUERY = f"SELECT {COLUMNS} FROM question_answer ORDER BY id"  # noqa: S608 - as written above
 

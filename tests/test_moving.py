@@ -1,7 +1,7 @@
 import json
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -9,7 +9,8 @@ from types import NoneType, UnionType
 from typing import Any, get_args
 
 import pytest
-from conftest import migrated
+from conftest import Postgres, migrated
+from pydantic_core import to_json
 
 from qacli.config import Settings
 from qacli.errors import InvalidRequest
@@ -41,6 +42,10 @@ def kept(store: Store, question: str, **fields: object) -> int:
 
 def exported(store: Store) -> list[str]:
     return [json.dumps(each, ensure_ascii=False) for each in store.documents()]
+
+
+def written(found: Iterable[dict[str, Any]]) -> list[str]:
+    return [to_json(each).decode() for each in found]
 
 
 @pytest.fixture
@@ -170,6 +175,7 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
     lines = exported(store)
     # What comes straight from the driver is what the record says of itself.
     assert lines == [json.dumps(each.document(), ensure_ascii=False) for each in store.walk()]
+    assert list(store.lines()) == written(store.documents())
     documents = [json.loads(line) for line in lines]
     for name in FIELDS:
         assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
@@ -179,6 +185,76 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
     assert take_in(other, of_lines(lines)) == Moved(there=len(lines))
     assert take_in(store, of_lines(exported(other))) == Moved(there=len(lines))
     assert exported(store) == exported(other) == lines
+
+
+@pytest.mark.parametrize(
+    "stretch",
+    [
+        {},
+        {"limit": 0},
+        {"limit": 10},
+        {"limit": 1234},
+        {"after": 5, "before": 2005},
+        {"newest_first": True, "limit": 1500, "before": 2000},
+        {"newest_first": True, "after": 1100},
+        {"after": 2500},
+    ],
+)
+def test_lines_are_the_documents_whichever_part_is_read(
+    store: Store, stretch: documents.Stretch
+) -> None:
+    ask, outcome = Ask(question="100 %s of it", tags=["t"]), Outcome(status=Status.ANSWERED)
+    rare = Outcome(status=Status.FAILED, error="No", latency_ms=7, cost_usd=1e-5, model="%b")
+    store.keep_items(
+        1,
+        [
+            (replace(ask, uid=f"{n}", item_key=f"{n}"), rare if n % 700 == 9 else outcome)
+            for n in range(2400)
+        ],
+    )
+    for only in (Filter(), Filter(search="of it", status="failed", tag="t", since=ask.created_at)):
+        lines = list(store.lines(only, **stretch))
+        assert lines == written(store.documents(only, **stretch))
+        assert lines == written(
+            each.document()
+            for each in store.page(
+                only=only,
+                **{name: stretch[name] for name in stretch if name != "limit"},
+                limit=stretch.get("limit", 5000),
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    "text", ["\\", '"', "{", "}", ",", ", ", '","', "%b", "\x01\x02", "x" * 10**6]
+)
+def test_no_text_is_taken_for_what_is_between_the_values(store: Store, text: str) -> None:
+    everywhere = {each.name: text for each in fields(Outcome) if each.type == str | None}
+    ask = Ask(question=f"?{text}", system=text, caller=text, params={text: [text]}, tags=[text])
+    store.keep(ask, Outcome(status=Status.ANSWERED, **everywhere))
+    [line], [document] = store.lines(), store.documents()
+    assert json.loads(line) == document == store.last().document()
+    assert document["answer"] == document["error"] == document["model"] == text
+
+
+def test_times_are_in_utc_wherever_the_server_is(postgres: Postgres, postgres_url: str) -> None:
+    settings = Settings(database_url=postgres_url)
+    store = migrated(settings)
+    moments = [
+        datetime(2026, 1, 2, 3, 4, 5, microsecond, tzinfo=UTC)
+        for microsecond in (0, 1, 10, 120_000, 123_456, 999_999)
+    ]
+    moments.append(datetime(1, 1, 2, tzinfo=UTC))
+    for moment in moments:
+        ask = Ask(question="When?", created_at=moment)
+        store.keep(ask, Outcome(status=Status.ANSWERED, answered_at=moment))
+    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    postgres.psql(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    postgres.psql(f"ALTER DATABASE {name} SET datestyle = 'German'")
+    store.close()
+    for each in (store.documents(), map(json.loads, store.lines())):
+        read = [(document["created_at"], document["answered_at"]) for document in each]
+        assert read == [(moment.isoformat(), moment.isoformat()) for moment in moments]
 
 
 def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
@@ -210,12 +286,15 @@ def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: St
 def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
     params = {"messages": "x" * 10_000}
     kept(store, "long", params=params)
-    remembered = documents._parsed  # noqa: SLF001 - nothing else tells
-    remembered.cache_clear()
+    for cache in (documents._parsed, documents._rewritten):  # noqa: SLF001 - nothing else tells
+        cache.cache_clear()
     [document] = store.documents()
     assert document["params"] == params
-    only_the_empty_list = 1 if store.sqlite else 0
-    assert remembered.cache_info().currsize == only_the_empty_list
+    [line] = store.lines()
+    assert json.loads(line) == document
+    only_the_empty_list = 1
+    for cache in (documents._parsed, documents._rewritten):  # noqa: SLF001
+        assert cache.cache_info().currsize == only_the_empty_list
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,17 @@ def export(
 ) -> None:
     """Write records to stdout, from the oldest on, however many there are."""
     from qacli.cli.history import open_history
-    from qacli.cli.render import print_documents
 
     terminal = Terminal.of_process()
-    store = open_history(load_settings(), terminal)
+    settings = load_settings()
+    # All pages by one connection: PostgreSQL takes as long to open one as to read a page.
+    connections = 0 if settings.database.startswith("sqlite") else 1
+    store = open_history(settings, terminal, connections=connections)
+    if output is ExportFormat.JSONL:
+        terminal.lines(store.lines(only))
+        return
+    from qacli.cli.render import print_documents
+
     print_documents(store.documents(only), output.value, terminal)
 
 

@@ -17,9 +17,9 @@ from sqlmodel import col
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import ItemState, Status, now
 from qacli.models import Batch, BatchItem, BatchWorker
-from qacli.store.documents import RAW, document_of
+from qacli.store.documents import PAGE, RAW, document_of
 from qacli.store.filters import RECORDS
-from qacli.store.records import PAGE, Store
+from qacli.store.records import Store
 
 SILENT_SECONDS = 60.0
 """A worker on another machine that has not been seen for so long is taken for dead."""
@@ -361,9 +361,8 @@ def _with_records(
     """
     ours = RECORDS.c.batch_id == batch_id
     keys = [item.key for item in items]
-    sqlite = connection.dialect.name == "sqlite"
     rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
-    records = {row.item_key: document_of(row, sqlite=sqlite) for row in rows}
+    records = {row.item_key: document_of(row) for row in rows}
     return [Settled(item.position, item.key, records.get(item.key)) for item in items]
 
 

@@ -1,48 +1,113 @@
 """Records as JSON has them, straight from what the driver gives.
 
 That is nearly JSON already: the way over Python's types and back takes three times as long, and an
-export of a million records is made of nothing else.
+export of a million records is made of nothing else. So PostgreSQL gives as text what SQLite has as
+text; and a page of records becomes lines column by column, since there a loop is C's.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
+from pydantic_core import to_json
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
-from qacli.exchange import FIELDS, plain
-from qacli.store.filters import RECORDS
+from qacli.exchange import FIELDS, MAX_ID, plain
+from qacli.store.database import Database
+from qacli.store.filters import RECORDS, Filter
 
 MOMENTS = ("created_at", "answered_at")
 OBJECTS = ("params", "tags", "attachments")
 WHOLE_SECOND = ".000000"
+MICROSECOND = len("2026-01-02 03:04:05.123456")
 SHORT = 1000
 """Characters of a text that is worth remembering: a long one, a whole conversation say, is hardly
 ever there twice, and a thousand of them are the memory of a machine."""
 
-RAW = sa.select(*(sa.type_coerce(RECORDS.c[name], sa.types.NullType()) for name in FIELDS))
-"""The fields as the driver gives them; `document_of` takes its rows."""
+PAGE = 1000
+"""How many records are in memory at once."""
 
 
-def _from_sqlite(name: str) -> Callable[[Any], object]:
-    if name in MOMENTS:
-        return _moment_of_text
-    return _value_of_text if name in OBJECTS else plain
+class _AsText(FunctionElement[Any]):
+    """A moment in UTC, or JSON, as text: as it is in SQLite."""
+
+    inherit_cache = True
+    type = sa.types.NullType()
 
 
-def _from_postgres(name: str) -> Callable[[Any], object]:
-    return _moment if name in MOMENTS else plain
+@compiles(_AsText)
+def _in_sqlite(element: _AsText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    return compiler.process(element.clauses, **options)
 
 
-def _moment_of_text(text: str) -> str:
-    """In UTC, as it is there in any case: as `datetime.isoformat` has it."""
-    return f"{text[:10]}T{text[11:].removesuffix(WHOLE_SECOND)}+00:00"
+@compiles(_AsText, "postgresql")
+def _in_postgres(element: _AsText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    [column] = element.clauses
+    in_utc = " AT TIME ZONE 'UTC'" if column.key in MOMENTS else ""
+    return f"CAST({compiler.process(column, **options)}{in_utc} AS TEXT)"
 
 
-def _moment(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat()
+def _raw(name: str) -> sa.ColumnElement[Any]:
+    column = RECORDS.c[name]
+    if name in MOMENTS or name in OBJECTS:
+        return _AsText(column)
+    return sa.type_coerce(column, sa.types.NullType())
+
+
+RAW = sa.select(*map(_raw, FIELDS))
+"""The fields as the driver gives them; `document_of` and `lines_of` take its rows."""
+
+
+class Stretch(TypedDict, total=False):
+    """A part of the records, by their ids.
+
+    Attributes:
+        after: Only ids above this one.
+        before: Only ids below this one.
+        limit: How many at the most.
+        newest_first: From the newest id down, instead of from the oldest up.
+    """
+
+    after: int | None
+    before: int | None
+    limit: int | None
+    newest_first: bool
+
+
+def pages(
+    database: Database, only: Filter, **stretch: Unpack[Stretch]
+) -> Iterator[Sequence[sa.Row[Any]]]:
+    """The rows of `RAW`, a page at a time, each read in a transaction of its own."""
+    newest_first = stretch.get("newest_first", False)
+    low, high, left = stretch.get("after"), stretch.get("before"), stretch.get("limit")
+    left = MAX_ID if left is None else left
+    query = RAW.where(*only.conditions(sqlite=database.sqlite))
+    query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+    while left > 0:
+        page = query.limit(min(left, PAGE))
+        if low is not None:
+            page = page.where(RECORDS.c.id > low)
+        if high is not None:
+            page = page.where(RECORDS.c.id < high)
+        with database.transaction() as connection:
+            rows = connection.execute(page).all()
+        yield rows
+        if len(rows) < PAGE:
+            return
+        left -= len(rows)
+        low, high = (low, rows[-1].id) if newest_first else (rows[-1].id, high)
+
+
+def _moment(text: str) -> str:
+    """As `datetime.isoformat` has it: SQLite keeps zeros at its end, PostgreSQL none."""
+    text = text.removesuffix(WHOLE_SECOND)
+    if "." in text:
+        text = text.ljust(MICROSECOND, "0")
+    return f"{text[:10]}T{text[11:]}+00:00"
 
 
 @lru_cache(maxsize=1024)
@@ -50,20 +115,83 @@ def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
     return plain(json.loads(text))
 
 
-def _value_of_text(text: str) -> object:
+def _value(text: str) -> object:
     # Most records have the same parameters, and no tags; no two documents share an object.
     return _parsed(text).copy() if len(text) <= SHORT else _parsed.__wrapped__(text)
 
 
+def _value_of(name: str) -> Callable[[Any], object]:
+    if name in MOMENTS:
+        return _moment
+    return _value if name in OBJECTS else plain
+
+
 CONVERTED = (*MOMENTS, *OBJECTS, "cost_usd")
-_SQLITE = tuple((FIELDS.index(name), _from_sqlite(name)) for name in CONVERTED)
-_POSTGRES = tuple((FIELDS.index(name), _from_postgres(name)) for name in CONVERTED)
+_VALUES = tuple((FIELDS.index(name), _value_of(name)) for name in CONVERTED)
 
 
-def document_of(row: Sequence[Any], *, sqlite: bool) -> dict[str, Any]:
+def document_of(row: Sequence[Any]) -> dict[str, Any]:
     """The document of a row of `RAW`."""
     values = list(row)
-    for place, converted in _SQLITE if sqlite else _POSTGRES:
+    for place, value in _VALUES:
         if values[place] is not None:
-            values[place] = converted(values[place])
+            values[place] = value(values[place])
     return dict(zip(FIELDS, values, strict=True))
+
+
+def lines_of(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """The documents of rows of `RAW` as JSON, a line each without its end.
+
+    Byte for byte what pydantic makes of `document_of`, in half of the time. What is the same in
+    all of them, as most of what nobody has set, is written once.
+    """
+    fields, columns = [], []
+    for name, written, column in zip(FIELDS, _WRITTEN, zip(*rows, strict=True), strict=False):
+        if name != "id" and column.count(column[0]) == len(column):
+            [value] = written(column[:1])
+            fields.append(b'"%b":%b' % (name.encode(), value.replace(b"%", b"%%")))
+        else:
+            fields.append(b'"%b":%%b' % name.encode())
+            columns.append(written(column))
+    line = b"{%b}" % b",".join(fields)
+    return ((line % values).decode() for values in zip(*columns, strict=True))
+
+
+def _texts(column: Iterable[str | None]) -> Iterator[bytes]:
+    return map(to_json, column)
+
+
+def _at_once(column: Iterable[object]) -> list[bytes]:
+    """Of values that have no comma in them."""
+    return to_json(list(column))[1:-1].split(b",")
+
+
+def _moments(column: Iterable[str | None]) -> list[bytes]:
+    return _at_once(text and _moment(text) for text in column)
+
+
+def _numbers(column: Iterable[float | None]) -> list[bytes]:
+    return _at_once(map(plain, column))
+
+
+@lru_cache(maxsize=1024)
+def _rewritten(text: str) -> bytes:
+    return to_json(plain(json.loads(text)))
+
+
+def _objects(column: Iterable[str]) -> Iterator[bytes]:
+    whole = _rewritten.__wrapped__
+    return (_rewritten(text) if len(text) <= SHORT else whole(text) for text in column)
+
+
+def _written(name: str) -> Callable[[Iterable[Any]], Iterable[bytes]]:
+    if name in MOMENTS:
+        return _moments
+    if name in OBJECTS:
+        return _objects
+    if name == "cost_usd":
+        return _numbers
+    return _at_once if isinstance(RECORDS.c[name].type, sa.Integer) else _texts
+
+
+_WRITTEN = tuple(map(_written, FIELDS))

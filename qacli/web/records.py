@@ -6,7 +6,8 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
+from pydantic_core import to_json
 
 from qacli.errors import QaError
 from qacli.web import problems, service
@@ -114,7 +115,7 @@ def page() -> Response:
 
 def _lines(query: WholeQuery) -> Response:
     """Records as they are read, one page of them in memory: no history is too long."""
-    current, dumps, in_request = service.current(), current_app.json.dumps, for_stream()
+    current, in_request = service.current(), for_stream()
 
     def lines() -> Iterator[str]:
         # Whoever reads slowly holds a thread, as a question in flight does.
@@ -123,8 +124,8 @@ def _lines(query: WholeQuery) -> Response:
             first = next(found, None)
             yield ""  # what fails at once fails before the response begins
             try:
-                for each in chain([first] if first else [], found):
-                    yield dumps(each, separators=(",", ":")) + "\n"
+                for line in chain([first] if first else [], found):
+                    yield line + "\n"
             except QaError as error:
                 # To break off would look like the end.
                 with in_request():
@@ -136,11 +137,11 @@ def _lines(query: WholeQuery) -> Response:
     return Response(streamed, content_type=LINES)
 
 
-def _chosen(query: WholeQuery, current: service.Service) -> Iterator[dict[str, Any]]:
+def _chosen(query: WholeQuery, current: service.Service) -> Iterator[str]:
     if query.order == "best":
         found = current.store.search(query.only(), query.limit or 1000)
-        return (each.document() for each in found)
-    return current.store.documents(
+        return (to_json(each.document()).decode() for each in found)
+    return current.store.lines(
         query.only(),
         after=query.after,
         before=query.before,

@@ -6,6 +6,7 @@ the provider fills in is not the table's class. Together with the id, the fields
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -18,6 +19,12 @@ from qacli.errors import Interrupted, InvalidRequest, QaError
 
 MAX_ID = 2**63 - 1
 """The largest id that either database can hold."""
+
+TAG = r"^[^\s\x00-\x1f\x7f-\x9f\ufeff]"
+"""What a tag begins with: something that can be seen, so it is not blank.
+
+What `\\s` leaves out in one of Python, Rust and JavaScript is named: the rule is the same in each.
+"""
 
 WITH_EXPONENT = 1e16
 """From here on Python writes a number with an exponent."""
@@ -137,8 +144,10 @@ def compose(  # noqa: PLR0913 - what a face has read, by name
     """The question from what a face has read; None is what nobody said.
 
     Raises:
-        InvalidRequest: See `Ask`.
+        InvalidRequest: See `Ask` and `refuse_unfit_tag`.
     """
+    for tag in tags:
+        refuse_unfit_tag(tag)
     params = {
         "model": model,
         "temperature": temperature,
@@ -336,6 +345,20 @@ def refuse_unstorable(text: object, what: str) -> None:
             f"There is a byte that is not UTF-8 text in {what}, at position {error.start + 1}.",
             "Convert it to UTF-8 first.",
         ) from None
+
+
+def refuse_unfit_tag(text: str) -> None:
+    """Refuse what is no tag, at every door where one is given; a record that has it keeps it.
+
+    Raises:
+        InvalidRequest: It is blank, begins with a space, or cannot be stored.
+    """
+    if re.match(TAG, text) is None:
+        raise InvalidRequest(
+            f"{text!r} is no tag: it begins with nothing that can be seen.",
+            "Begin it with a letter, say.",
+        )
+    refuse_unstorable(text, "a tag")
 
 
 def storable(text: str) -> str:

@@ -241,7 +241,8 @@ class Outbox:
             return not free and path.exists()
 
     def _paths(self) -> list[Path]:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        # Somebody else's, beside a history that may be read, is none of ours.
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             return sorted(path for path in self.directory.iterdir() if path.suffix == SUFFIX)
         return []
 
@@ -296,7 +297,7 @@ def _read(path: Path) -> list[Entry]:
     entries: dict[str, Entry] = {}
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return []
     # What follows the last line end was cut off in the middle of a write.
     for raw in data.split(b"\n")[:-1]:
@@ -355,5 +356,6 @@ def unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
     """What a question is refused with that cannot be noted."""
     return OutboxUnwritable(
         f"The outbox {directory} cannot be written: {error.strerror}.",
-        "Nothing was asked; make room there, or set QA_DATA_DIR to a place that can be written.",
+        "Nothing was asked; make room there, or set QA_DATA_DIR or DATABASE_URL to a place that "
+        "can be written.",
     )

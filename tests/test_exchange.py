@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from qacli.errors import InvalidRequest
 from qacli.exchange import (
@@ -19,6 +20,7 @@ from qacli.exchange import (
     whole,
 )
 from qacli.models import QuestionAnswer
+from qacli.web.schemas import AskBody
 
 COLUMNS = {column.name for column in QuestionAnswer.__table__.columns}  # type: ignore[attr-defined]
 
@@ -185,3 +187,25 @@ def test_what_is_no_count_is_none(value: object) -> None:
 
 def test_a_count_of_any_length_is_no_error() -> None:
     assert whole(10**400) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", " a", "\n", "\x00a", "\x1ca", "\x85a", "\xa0a", "\ufeffa"]
+)
+def test_what_begins_with_nothing_that_can_be_seen_is_no_tag(text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        compose("x", model="m", system=None, tags=["a", text])
+    assert repr(text) in caught.value.what
+    # Over HTTP it is the same rule, in another regular language.
+    with pytest.raises(ValidationError):
+        AskBody(question="x", tags=[text])
+
+
+@pytest.mark.parametrize("text", ["a", "+", "a b ", "ß", "-", "\u200bé", "🏷"])
+def test_what_is_a_tag_is_one_at_every_door(text: str) -> None:
+    assert compose("x", model="m", system=None, tags=[text]).tags == [text]
+    assert AskBody(question="x", tags=[text]).tags == [text]
+
+
+def test_a_record_from_elsewhere_keeps_what_is_no_tag() -> None:
+    assert Ask(question="x", tags=[""]).tags == [""]

@@ -22,6 +22,7 @@ from qacli.store.batches import Batches, Claimed
 from qacli.structure import correction, misfit
 
 BEAT_SECONDS = 10.0
+HEAR_SECONDS = 4.0
 LOOK_SECONDS = 1.0
 IDLE_SECONDS = 0.1
 TOO_FAST = {429, 529}
@@ -112,7 +113,8 @@ class Engine:
 
     async def _ask_all(self, host: str) -> None:
         writer = asyncio.create_task(self._keeper.keep())
-        helpers = [asyncio.create_task(work) for work in (self._feed(host), self._beat())]
+        works = (self._feed(host), self._beat(), self._listen())
+        helpers = [asyncio.create_task(work) for work in works]
         workers = [asyncio.create_task(self._work()) for _ in range(self.plan.jobs)]
         try:
             await self._until_done(workers, [writer, *helpers])
@@ -156,9 +158,11 @@ class Engine:
             if claimed:
                 continue
             if not await self._claims.call(self._batches.has_unsettled, batch_id):
+                await self._hear()
                 break
             if monotonic() - looked >= LOOK_SECONDS:
                 looked = monotonic()
+                await self._hear()
                 await self._claims.call(take_over, self._batches, self._outbox, batch_id, host)
             if not self.progress.flights:
                 self._keeper.hurry()
@@ -175,6 +179,17 @@ class Engine:
                 await self._claims.call(self._batches.beat, self.worker)
                 if await self._claims.call(self._batches.is_cancelled, self.plan.batch_id):
                     self.stop(None, "cancelled by another process")
+
+    async def _listen(self) -> None:
+        """Keep the progress that of the whole batch."""
+        while True:
+            await asyncio.sleep(HEAR_SECONDS)
+            with contextlib.suppress(DatabaseError):
+                await self._hear()
+
+    async def _hear(self) -> None:
+        """Learn how far the batch is: others may ask of it, too."""
+        self.progress.hear(await self._claims.call(self._batches.counts, self.plan.batch_id))
 
     async def _work(self) -> None:
         """One of the jobs: an item at a time, until there are no more."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, refuse_unstorable, storable
+from qacli.exchange import Ask, refuse_unfit_tag, refuse_unstorable, storable
 from qacli.structure import checked, response_format
 from qacli.templates import Pattern
 
@@ -259,6 +259,8 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
     if "tags" in found:
         tags = found["tags"]
         settings["tags"] = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
+        for tag in settings["tags"]:
+            refuse_unfit_tag(tag)
     return settings
 
 

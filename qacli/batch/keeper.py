@@ -201,6 +201,10 @@ class Keeper:
         """Write those that are not written yet."""
         if self._output is None:
             return
+        if settled:
+            # Another process may have begun the batch again with a file that has grown.
+            more = settled[-1].position + 1 - len(self._written)
+            self._written.extend(bytes(max(more, 0)))
         new = [item for item in settled if not self._written[item.position]]
         self._output.write(new)
         for item in new:

@@ -63,7 +63,12 @@ class Flight:
 
 @dataclass(slots=True)
 class Progress:
-    """What a display shows; the engine keeps it up to date."""
+    """What a display shows; the engine keeps it up to date.
+
+    Attributes:
+        before: How many items were settled when this run began.
+        this_run: How many this process has settled.
+    """
 
     total: int
     done: int = 0
@@ -77,3 +82,21 @@ class Progress:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     stopping: str = ""
     held_up: str = ""
+    before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.settled
+
+    @property
+    def settled(self) -> int:
+        """How many items are answered or have failed, whoever asked them."""
+        return min(self.done + self.failed, self.total)
+
+    def hear(self, states: dict[str, int]) -> None:
+        """Take in what the database has: other processes may work on the batch, too.
+
+        What this one has just settled may not be in it yet, so nothing is counted back.
+        """
+        self.total = max(self.total, sum(states.values()))
+        self.done = max(self.done, states["answered"])
+        self.failed = max(self.failed, states["failed"])

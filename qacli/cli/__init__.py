@@ -6,8 +6,10 @@ imports when it runs, so that `qa --help` does not wait for a database layer.
 
 import gc
 import os
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -104,7 +106,8 @@ def run(arguments: list[str], app: typer.Typer = app) -> int:
     command = typer.main.get_command(app)
     terminal = Terminal.of_process()
     try:
-        code = command.main(arguments, prog_name="qa", standalone_mode=False)
+        with _interruptible():
+            code = command.main(arguments, prog_name="qa", standalone_mode=False)
     except QaError as error:
         terminal.error(error)
         code = error.exit_code
@@ -137,6 +140,24 @@ def main() -> NoReturn:
     code = run(sys.argv[1:])
     gc.freeze()
     sys.exit(code)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, so that a command can keep what has arrived.
+
+    Before and after, see `qacli.__main__`, it ends the process at once.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    # What is ignored stays so.
+    if not callable(before) or before is signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _open_closed_streams() -> None:

@@ -15,15 +15,14 @@ from qacli.exchange import compose
 
 if TYPE_CHECKING:
     from qacli.batch.engine import Engine
+    from qacli.batch.loading import Forecast
     from qacli.batch.plan import Progress
     from qacli.endpoint import Endpoint
-    from qacli.models import Batch
     from qacli.store.batches import Batches
 
 PART_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
-LOADED_AT_ONCE = 1000
 OTHER_FILES = 100
 """How many are open besides the connections to the provider, and with room to spare."""
 
@@ -80,28 +79,35 @@ def run(  # noqa: PLR0913 - one parameter an option
     from contextlib import ExitStack
 
     from qacli.batch import items
+    from qacli.batch.loading import Forecast, Source
     from qacli.batch.output import Output, format_of
     from qacli.batch.plan import Plan, Progress
     from qacli.cli.answering import started_endpoint
     from qacli.cli.history import open_batches
     from qacli.outbox import Outbox
     from qacli.prices import Prices
+    from qacli.store.batches import THREADS
 
     terminal = Terminal.of_process(quiet=quiet)
     settings = load_settings()
     path = None if file == "-" else Path(file)
-    form = items.format_of(path, input_format)
-    reading: dict[str, Any] = {
-        "form": form,
-        "template": template,
-        "column": column,
-        "skip_bad": skip_bad,
-    }
+    source = Source(
+        path=path,
+        form=items.format_of(path, input_format),
+        template=template,
+        column=column,
+        skip_bad=skip_bad,
+    )
+    prices = Prices.load(settings.prices_path)
     if dry_run:
-        named = model or settings.model or DEFAULT_MODEL
-        given = settings.system if system is None else system
-        prompt = {"system": given or "", "max_tokens": max_tokens}
-        return _estimate(items.read(path, **reading), named, prompt, settings, terminal)
+        forecast = Forecast.of(
+            source.items(),
+            model=model or settings.model or DEFAULT_MODEL,
+            system=(settings.system if system is None else system) or "",
+            max_tokens=max_tokens,
+            prices=prices,
+        )
+        return _tell_forecast(forecast, terminal)
     with ExitStack() as stack:
         found = started_endpoint(settings, model, terminal, stack)
         params = {"temperature": temperature, "max_tokens": max_tokens}
@@ -113,15 +119,14 @@ def run(  # noqa: PLR0913 - one parameter an option
         # What no question can have is said before anything is begun.
         compose("?", model=found.model, system=None, temperature=temperature, max_tokens=max_tokens)
         result_form = format_of(output, output_format)
-        batches = open_batches(settings, terminal)
-        named = name or _default_name(path, {**shaping, "template": template, "column": column})
+        batches = open_batches(settings, terminal, connections=THREADS)
+        told = {**shaping, "template": template, "column": column}
+        named = name or source.name_with(told)
         earlier = batches.find(named)
-        if earlier is None or earlier.items is None or earlier.source != _source(path):
-            _look_through(path, reading)
-        batch = batches.begin(
-            named, {**shaping, "template": template, "column": column, "input": form}
-        )
-        total = _load(batches, batch, path, reading, terminal)
+        if earlier is None or earlier.items is None or earlier.source != source.state():
+            source.look_through()
+        batch = batches.begin(named, {**told, "input": source.form})
+        total = source.load(batches, batch, terminal.note)
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         out = stack.enter_context(Output(output, result_form))
         plan = Plan(
@@ -135,7 +140,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             max_cost=max_cost,
             unordered=unordered,
         )
-        so_far, prices = batches.summary(plan.batch_id), Prices.load(settings.prices_path)
+        so_far = batches.summary(plan.batch_id)
         if max_cost is not None and prices.cost(plan.model, 1, 1) is None:
             raise InvalidRequest(
                 f"The model {plan.model} has no price, so --max-cost cannot hold.",
@@ -167,99 +172,16 @@ def run(  # noqa: PLR0913 - one parameter an option
         )
 
 
-def _default_name(path: Path | None, shaping: dict[str, Any]) -> str:
-    import json
-    from hashlib import sha256
-
-    if path is None:
-        raise InvalidRequest("Standard input has no name to go on from.", "Give one: --name NAME")
-    told = json.dumps([str(path.absolute()), shaping], sort_keys=True, default=str)
-    return f"{path.name.partition('.')[0]}-{sha256(told.encode()).hexdigest()[:8]}"
-
-
-def _look_through(path: Path | None, reading: dict[str, Any]) -> None:
-    """See that all of a file can be used, before any of it is asked or kept."""
-    from qacli.batch import items
-
-    if path is not None and (path.is_file() or not path.exists()):
-        for _ in items.read(path, **reading):
-            pass
-
-
-def _load(
-    batches: "Batches",
-    batch: "Batch",
-    path: Path | None,
-    reading: dict[str, Any],
-    terminal: Terminal,
-) -> int:
-    """Bring the items into the database, unless the file is the one that is there already."""
-    from itertools import islice
-
-    from qacli.batch import items
-
-    source = _source(path)
-    if batch.items is not None and source and batch.source == source:
-        return batch.items
-    count, read = 0, items.read(path, **reading)
-    while page := list(islice(read, LOADED_AT_ONCE)):
-        batches.add(
-            batch.id or 0,
-            [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page],
-        )
-        count += len(page)
-        if count % 100_000 == 0:
-            terminal.note(f"{count:,} questions read.")
-    if not count:
-        raise InvalidRequest("There is no question in the file.", "Give it one a line.")
-    if batch.items is not None and count < batch.items:
-        raise InvalidRequest(
-            f"The file has {count:,} questions, and the batch was begun with {batch.items:,}.",
-            "Give the changed file a batch of its own: --name",
-        )
-    batches.loaded(batch.id or 0, count, source)
-    return count
-
-
-def _source(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.is_file():
-        return {}
-    status = path.stat()
-    return {"path": str(path.absolute()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _estimate(
-    read: Any,  # noqa: ANN401 - the items, as they come
-    model: str,
-    prompt_of_all: dict[str, Any],
-    settings: Settings,
-    terminal: Terminal,
-) -> int:
+def _tell_forecast(forecast: "Forecast", terminal: Terminal) -> int:
     """`--dry-run`: what it would take."""
-    from qacli.prices import DATE, Prices, estimated_tokens
+    from qacli.prices import DATE
 
-    prices, count, prompt, completion, cost = Prices.load(settings.prices_path), 0, 0, 0, 0.0
-    priced = True
-    for item in read:
-        count += 1
-        params = item.payload.get("params", {})
-        system = item.payload.get("system", prompt_of_all["system"]) or ""
-        sent = params.get("messages")
-        asked = estimated_tokens(str(sent) if sent else system + item.payload["question"])
-        answered = int(params.get("max_tokens") or prompt_of_all["max_tokens"] or asked)
-        one = prices.cost(params.get("model", model), asked, answered)
-        prompt, completion, priced = (
-            prompt + asked,
-            completion + answered,
-            priced and one is not None,
-        )
-        cost += one or 0.0
-    terminal.line(f"questions   {count:,}")
-    terminal.line(f"tokens      about {prompt:,} + {completion:,}")
+    terminal.line(f"questions   {forecast.questions:,}")
+    terminal.line(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     terminal.line(
-        f"cost        about {cost:.2f} USD, at prices of {DATE}"
-        if priced
-        else "cost        unpriced"
+        "cost        unpriced"
+        if forecast.cost is None
+        else f"cost        about {forecast.cost:.2f} USD, at prices of {DATE}"
     )
     return 0
 
@@ -348,4 +270,4 @@ def _tell(  # noqa: PLR0913 - what there is to tell
         terminal.warn(f"Stopped: {progress.stopping}. Go on with: {again}")
     elif counts["failed"]:
         terminal.warn(f"Ask what has failed again with: {again} --retry-failed")
-    return 0 if counts["answered"] == progress.total else PART_FAILED
+    return 0 if counts["answered"] == sum(counts.values()) else PART_FAILED

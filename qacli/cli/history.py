@@ -30,7 +30,8 @@ def open_history(settings: Settings, terminal: Terminal, *, connections: int = 0
     outbox = Outbox(settings.outbox_path)
     try:
         store = Store.open(settings.database, connections=connections)
-        if delivered := deliver(outbox, store):
+        # One that can only be read is read; what waits for it stays in the outbox.
+        if store.writable and (delivered := deliver(outbox, store)):
             terminal.note(f"Delivered from the outbox: {counted(delivered, 'question')}.")
     except DatabaseError as error:
         if waiting := len(outbox.waiting()):
@@ -39,11 +40,11 @@ def open_history(settings: Settings, terminal: Terminal, *, connections: int = 0
     return store
 
 
-def open_batches(settings: Settings, terminal: Terminal) -> "Batches":
+def open_batches(settings: Settings, terminal: Terminal, *, connections: int = 0) -> "Batches":
     """The batches of the history; see `open_history`."""
-    from qacli.store.batches import THREADS, Batches
+    from qacli.store.batches import Batches
 
-    return Batches(open_history(settings, terminal, connections=THREADS))
+    return Batches(open_history(settings, terminal, connections=connections))
 
 
 def record_at(store: "Store", number: int) -> "QuestionAnswer":

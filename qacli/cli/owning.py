@@ -10,7 +10,7 @@ from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
 from qacli.errors import InvalidRequest, NotFound
-from qacli.exchange import now, refuse_unstorable
+from qacli.exchange import now, refuse_unfit_tag
 from qacli.times import moment
 
 RM = "\b\nExamples:\n  qa rm 12\n  qa rm 12 13 14"
@@ -98,7 +98,7 @@ def tag(
             raise InvalidRequest(
                 f"{change!r} is no change.", "Write +good to add, -draft to take off."
             )
-        refuse_unstorable(change, "a tag")
+        refuse_unfit_tag(change[1:])
     number = number_of(which)
     store = open_history(load_settings(), terminal)
     record_id = record_at(store, number).id or 0

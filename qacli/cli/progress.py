@@ -54,8 +54,7 @@ class Display:
 
     def _lines(self) -> list[str]:
         progress = self._engine.progress
-        settled = progress.done + progress.failed
-        part = settled / max(progress.total, 1)
+        part = progress.settled / max(progress.total, 1)
         width = 40
         bar = "█" * int(part * width) + "░" * (width - int(part * width))
         lines = [f"{bar} {part:6.1%}", " · ".join(facts(self._engine))]
@@ -68,7 +67,7 @@ class Display:
 def facts(engine: "Engine") -> Iterator[str]:
     """The numbers that a person wants to see, most wanted first."""
     progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
-    settled = progress.done + progress.failed
+    settled = progress.settled
     yield f"{settled:,} of {progress.total:,}"
     waiting = sum(flight.waiting for flight in progress.flights.values())
     yield f"{len(progress.flights) - waiting} in flight"
@@ -76,7 +75,7 @@ def facts(engine: "Engine") -> Iterator[str]:
         yield f"{waiting} retrying"
     if progress.failed:
         yield f"{progress.failed:,} failed"
-    pace = progress.this_run / elapsed
+    pace = (settled - progress.before) / elapsed
     yield f"{pace:.1f}/s"
     yield f"{progress.tokens / elapsed:.0f} tokens/s"
     if progress.cost is not None:

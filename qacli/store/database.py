@@ -5,12 +5,15 @@ wait; its writers take turns (inside a process by a lock, between processes by B
 and a long busy timeout). A SQLite history is created and brought up to date when it is opened,
 by one process at a time; a PostgreSQL one only by `qa migrate`, since somebody may own it who
 wants to know.
+
+A SQLite history on a read-only disk, or in a directory of somebody else's, can be read all the
+same, by a command that opens it for as long as it reads.
 """
 
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from math import inf
 from pathlib import Path
@@ -85,8 +88,24 @@ class Database:
             return schema.current(connection)
 
     def exists(self) -> bool:
-        """Whether there is anything to open: a SQLite file may not have been made yet."""
-        return not self.sqlite or Path(self._engine.url.database or "").exists()
+        """Whether there is anything to open: a SQLite file may not have been made yet.
+
+        Raises:
+            DatabaseError: Its directory may not even be looked into.
+        """
+        with _explained(self.url):
+            return not self.sqlite or self._file.exists()
+
+    @property
+    def writable(self) -> bool:
+        """Whether it may be written, as far as can be seen: SQLite's files are like any others."""
+        if not (self.sqlite and self.exists()):
+            return True
+        return all(os.access(path, os.W_OK) for path in (self._file, self._file.parent))
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._engine.url.database or "")
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
@@ -146,7 +165,7 @@ class Database:
 
     def _bring_up_to_date(self) -> None:
         revision = self.revision() if self.exists() else None
-        if revision is not None and revision not in schema.revisions():
+        if revision is not None and (revision not in schema.revisions() or not self.writable):
             schema.check(revision)
         if revision != schema.head():
             with self.migrating() as connection:
@@ -160,7 +179,7 @@ class Database:
         if not self.sqlite:
             yield
             return
-        file = Path(self._engine.url.database or "")
+        file = self._file
         with _explained(self.url):
             make_private(file.parent)
             lock = os.open(file.with_name(file.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
@@ -193,6 +212,8 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
             url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, **options
         )
         sa.event.listen(engine, "connect", _sqlite_connected)
+        if not connections:
+            sa.event.listen(engine, "do_connect", _connecting_to_sqlite)
         return engine
     connect_args = {
         "connect_timeout": CONNECT_SECONDS,
@@ -233,6 +254,22 @@ def _renew_idle(engine: sa.Engine) -> None:
     sa.event.listen(engine, "checkout", take)
 
 
+def _connecting_to_sqlite(
+    dialect: sa.Dialect, _record: object, arguments: Sequence[str], options: dict[str, Any]
+) -> Any | None:  # noqa: ANN401 - the driver's
+    """Have a history that nobody writes opened as a file that does not change.
+
+    SQLite reads by files beside it, `-wal` and `-shm`, which it makes in the directory and whoever
+    closes it last removes. Where it cannot make them, and nobody has made them, nobody has it
+    open. Whoever opens it later makes them: so this is for connections that last a moment.
+    """
+    file = Path(arguments[0])
+    open_elsewhere = file.with_name(file.name + "-wal").exists()
+    if not file.exists() or os.access(file.parent, os.W_OK) or open_elsewhere:
+        return None
+    return dialect.connect(f"{file.absolute().as_uri()}?immutable=1", **{**options, "uri": True})
+
+
 def _sqlite_connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
     # The driver would begin transactions by its own rules; `Database.transaction` does.
     connection.isolation_level = None
@@ -253,6 +290,14 @@ def _explained(url: str) -> Iterator[None]:
         reason = reason.replace(sa.make_url(url).password or "\0", "***").rstrip(".")
         if isinstance(error, DataError | IntegrityError):
             raise _refused(url, reason) from error
+        if getattr(cause, "sqlite_errorname", "").startswith(
+            ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+        ):
+            raise DatabaseError(
+                f"The database {without_password(url)} cannot be used: {reason}.",
+                "See that the file, any -wal and -shm beside it, and the directory are yours to "
+                "write, or set QA_DATA_DIR or DATABASE_URL to another.",
+            ) from error
         raise DatabaseError(
             f"The database {without_password(url)} cannot be used: {reason}.",
             "See that it is running, that DATABASE_URL is right, and that qa migrate was run.",

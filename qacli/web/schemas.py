@@ -18,7 +18,7 @@ from pydantic import (
 from werkzeug.http import parse_list_header
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import MAX_ID, Status, now, refuse_unstorable
+from qacli.exchange import MAX_ID, TAG, Status, now, refuse_unstorable
 from qacli.store.filters import Filter
 from qacli.times import moment
 
@@ -60,7 +60,7 @@ def _whole(value: object) -> object:
 Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_storable)]
-Tag = Annotated[str, Field(min_length=1, pattern=r"^\S"), AfterValidator(_storable)]
+Tag = Annotated[str, Field(pattern=TAG), AfterValidator(_storable)]
 MOMENTS = {"anyOf": [{"format": "date-time"}, {"pattern": r"^\d{1,4}[mhdw]$"}], "type": "string"}
 Moment = Annotated[
     AwareDatetime,
@@ -83,7 +83,7 @@ class AskBody(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: Count | None = Field(None, description="The longest answer.")
     follows_id: Id | None = Field(None, description="The record that this one follows up.")
-    tags: list[str] = Field(default_factory=list, max_length=100)
+    tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
     answer_schema: dict[str, Any] | str | None = Field(
         None,
         alias="schema",

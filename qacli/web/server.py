@@ -60,7 +60,8 @@ def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
             f"Whoever reaches {settings.host} could ask at your expense and read the history.",
             "Set QA_TOKEN, or say --insecure if the network is yours alone.",
         )
-    Store.open(settings.database).close()
+    # With connections that stay, as they will be: one that can only be read will not do.
+    Store.open(settings.database, connections=1).close()
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,6 +13,7 @@ from fake_provider import Reply as Faked
 from qacli.asking import deliver
 from qacli.batch.engine import Engine, take_over
 from qacli.batch.keeper import Keeper
+from qacli.batch.output import Output
 from qacli.batch.plan import Plan, Progress
 from qacli.config import Settings
 from qacli.endpoint import Endpoint
@@ -77,7 +78,12 @@ def an_ask(batch_id: int, number: int) -> Ask:
 
 
 async def engine_for(
-    batches: Batches, outbox: Outbox, provider: FakeProvider, batch_id: int, **plan: Any
+    batches: Batches,
+    outbox: Outbox,
+    provider: FakeProvider,
+    batch_id: int,
+    progress: Progress | None = None,
+    **plan: Any,
 ) -> Engine:
     settings = Settings(api_key=KEY, base_url=provider.base_url)
     endpoint = Endpoint(base_url=provider.base_url, key=KEY, model="m")
@@ -90,7 +96,7 @@ async def engine_for(
             plan=made,
             prices=Prices(),
             output=None,
-            progress=Progress(sum(batches.counts(batch_id).values())),
+            progress=progress or Progress(sum(batches.counts(batch_id).values())),
         )
         await engine.run()
     return engine
@@ -149,19 +155,36 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
     elsewhere = outbox.open()
     batches.join(batch_id, "other", f"{socket.gethostname()}:{outbox.directory}", elsewhere.name)
     [theirs] = batches.claim(batch_id, "other", 1)
+    progress = Progress(2)
 
     async def both() -> None:
-        asking = asyncio.create_task(engine_for(batches, outbox, provider, batch_id, jobs=2))
+        asking = asyncio.create_task(
+            engine_for(batches, outbox, provider, batch_id, progress, jobs=2)
+        )
         await asyncio.sleep(1.5)
         assert not asking.done()
         assert [request.question for request in provider.requests] == ["two"]
+        assert (progress.settled, progress.total) == (1, 2)
         batches.store.keep_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
         await asyncio.wait_for(asking, 10)
+        # What is shown is how far the batch is, and not this process alone.
+        assert (progress.settled, progress.this_run) == (2, 1)
 
     asyncio.run(both())
     elsewhere.discard()
     assert batches.counts(batch_id)["answered"] == 2
     assert len(provider.requests) == 1
+
+
+def test_what_others_have_settled_counts_and_nothing_is_counted_back() -> None:
+    progress = Progress(10, done=2, failed=1)
+    progress.done += 3
+    progress.hear({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
+    assert (progress.done, progress.failed, progress.settled) == (5, 2, 7)
+    assert progress.before == 3
+    # The file has grown meanwhile, and what had failed is asked again.
+    progress.hear({"waiting": 1, "claimed": 0, "answered": 11, "failed": 0})
+    assert (progress.total, progress.done, progress.settled) == (12, 11, 12)
 
 
 def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
@@ -263,6 +286,29 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
         keeper.close(kept=True)
 
     asyncio.run(take_all())
+
+
+def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
+    batches: Batches, outbox: Outbox, home: Path
+) -> None:
+    batch_id = begun(batches, ["one", "two"])
+    batches.store.keep_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
+
+    async def write(output: Output) -> None:
+        keeper = Keeper(
+            batches=batches,
+            outbox=outbox,
+            plan=Plan(batch_id=batch_id, model="m", unordered=True),
+            progress=Progress(1),
+            output=output,
+        )
+        await keeper.write_settled()
+        await keeper.write_settled(["k1"])
+        keeper.close(kept=True)
+
+    with Output(home / "out.jsonl", "jsonl") as output:
+        asyncio.run(write(output))
+    assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
 @pytest.mark.parametrize("host", [HOST, "elsewhere"])

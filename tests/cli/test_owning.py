@@ -1,9 +1,17 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from conftest import Program
+from conftest import Postgres, Program
 from fake_provider import FakeProvider
+
+from qacli.config import Settings
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+from qacli.store.documents import PAGE
 
 
 def test_a_record_is_tagged_followed_up_searched_and_removed(qa: Program) -> None:
@@ -25,6 +33,25 @@ def test_a_record_is_tagged_followed_up_searched_and_removed(qa: Program) -> Non
     assert qa("tag", "-2", "+none").code == 4
     assert qa("tag", "one", "+none").code == 2
     assert qa("show", "-1", "--field", "question").out == "two\n"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("tag", ["", "  ", " a", "\n"])
+def test_what_is_no_tag_is_refused_at_every_door(
+    qa: Program, provider: FakeProvider, tag: str
+) -> None:
+    assert qa("ask", "one", "--tag", "+").code == 0
+    asked = len(provider.requests)
+    for arguments in (
+        ["ask", "two", "--tag", "a", "--tag", tag],
+        ["chat", "--tag", tag],
+        ["tag", "1", f"+{tag}"],
+    ):
+        refused = qa(*arguments, input="two")
+        assert (refused.code, refused.out) == (2, ""), arguments
+    assert repr(tag) in qa("ask", "two", "--tag", tag).err
+    assert len(provider.requests) == asked
+    assert [each["tags"] for each in json.loads(qa("list", "--json").out)] == [["+"]]
 
 
 def test_a_follow_up_takes_its_thread_along(qa: Program, provider: FakeProvider) -> None:
@@ -98,3 +125,28 @@ def test_an_export_is_imported_once(qa: Program) -> None:
     assert json.loads(qa("stats", "--json").out)[0]["records"] == 1
     assert "test-model" in qa("stats", "--by", "model").out
     assert qa("stats", "--by", "nothing").code == 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("form", ["jsonl", "md"])
+def test_an_export_opens_no_connection_for_each_page(
+    qa: Program, postgres: Postgres, database_url: str, form: str, wait_for: Callable[..., Any]
+) -> None:
+    store = Store.open(Settings(database_url=database_url).database)
+    answered = Outcome(status=Status.ANSWERED, answer="A")
+    items = [(Ask(question="Q", item_key=f"{n}"), answered) for n in range(4 * PAGE)]
+    store.keep_items(1, items)
+    store.close()
+    name = urlsplit(database_url).path[1:]
+
+    def number(query: str) -> int:
+        return int(postgres.psql(f"{query} WHERE datname = '{name}'").split()[2])
+
+    def sessions() -> int:
+        # One is counted for sure once it is gone.
+        wait_for(lambda: number("SELECT count(*) FROM pg_stat_activity") == 0)
+        return number("SELECT sessions FROM pg_stat_database")
+
+    before = sessions()
+    assert qa("export", "--format", form).out.count("Q") == len(items)
+    assert sessions() - before == 1

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from qacli.errors import QaError
-from qacli.exchange import Status, now, refuse_unstorable
+from qacli.exchange import Status, now, refuse_unfit_tag
 from qacli.times import ago
 from qacli.web import asks, events, guard, problems, service
 from qacli.web.page import markdown, streaming
@@ -125,7 +125,8 @@ def delete(record_id: int) -> Response:
 def tag(record_id: int) -> Response:
     """Add tags to a record, or take some off."""
     add, remove = tags_in(request.form.get("add", "")), request.form.getlist("remove")
-    refuse_unstorable(add, "a tag")
+    for each in add:
+        refuse_unfit_tag(each)
     service.current().store.tag(record_id, add, remove)
     return _to_record(record_id)
 

@@ -1,0 +1,81 @@
+"""Ctrl-C before a command has begun, and after it has ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from time import sleep
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Finished, Program
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+KEY_PRESSED = """
+import atexit, os, signal, sys
+
+when = sys.argv.pop(1)
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Import:
+    def find_spec(self, name, path=None, target=None):
+        if name == when:
+            press()
+
+if when == "end":
+    atexit.register(press)
+if when == "ignored":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    when = "qacli.cli"
+sys.meta_path.insert(0, Import())
+from qacli.__main__ import main
+main()
+"""
+
+
+def pressed(when: str, qa: Program) -> Finished:
+    """`qa --version` with Ctrl-C pressed as soon as a module is looked for, or at the end."""
+    from conftest import Finished
+
+    done = subprocess.run(
+        [sys.executable, "-c", KEY_PRESSED, when, "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=qa.environ(),
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("module", ["qacli.cli", "typer", "qacli.config", "qacli.cli.topics"])
+def test_while_the_program_is_loaded_it_ends_without_a_word(qa: Program, module: str) -> None:
+    done = pressed(module, qa)
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+def test_at_the_very_end_it_ends_without_a_word(qa: Program) -> None:
+    done = pressed("end", qa)
+    assert (done.code, done.err) == (130, "")
+    assert done.out.startswith("qa ")
+
+
+def test_where_the_key_is_ignored_it_stays_so(qa: Program) -> None:
+    assert pressed("ignored", qa).code == 0
+
+
+def test_at_whatever_moment_no_code_of_ours_shows_a_traceback(qa: Program) -> None:
+    for moment in range(0, 150, 5):
+        process = qa.start("--version")
+        sleep(moment / 1000)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        # What Python itself says, before it has come to the first line of ours, is its own.
+        assert b"qacli/cli" not in err, f"{moment} ms: {err.decode()}"
+        assert process.returncode != 1 or b"Fatal Python error" in err

@@ -1,0 +1,172 @@
+"""A SQLite history that may be read and not written: on a read-only disk, or somebody else's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import Program
+
+from qacli.exchange import Ask, Outcome, Status
+from qacli.outbox import Outbox
+from qacli.store import Store
+from qacli.store.records import EVERYTHING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+
+
+@dataclass
+class ReadOnly(Program):
+    """`qa` with a part of the disk read-only, even to root."""
+
+    path: str = ""
+
+    @property
+    def command(self) -> list[str]:
+        return [*mounted(self.path), *super().command]
+
+
+def mounted(path: str) -> list[str]:
+    return ["unshare", "-rm", "sh", "-c", MOUNTED, "sh", path]
+
+
+@pytest.fixture
+def history(database_url: str) -> Path:
+    """A history with one record."""
+    store = Store.open(database_url)
+    store.keep(
+        Ask(question="Who am I?", params={"model": "m"}),
+        Outcome(status=Status.ANSWERED, answer="You are here."),
+    )
+    store.close()
+    return Path(database_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> None:
+    try:
+        subprocess.run([*mounted(str(tmp_path)), "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system mounts nothing for a test")
+
+
+@pytest.fixture
+def read_only(qa: Program, history: Path, mounts: None) -> ReadOnly:
+    assert mounts is None
+    return ReadOnly(qa.env, str(history.parent))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list"],
+        ["list", "--search", "here"],
+        ["list", "--limit", "0", "--format", "jsonl"],
+        ["show", "last"],
+        ["show", "1", "--thread"],
+        ["export"],
+        ["stats"],
+        ["ask", "--reuse", "--model", "m", "Who am I?"],
+    ],
+    ids=" ".join,
+)
+def test_it_can_be_read(read_only: ReadOnly, arguments: list[str]) -> None:
+    done = read_only(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert "here." in done.out or arguments == ["stats"]
+
+
+@pytest.mark.usefixtures("history")
+def test_its_batches_can_be_read(read_only: ReadOnly, qa: Program, home: Path) -> None:
+    (home / "questions.txt").write_text("One?\nTwo?\n", encoding="utf-8")
+    assert qa("batch", "questions.txt", "--name", "two").code == 0
+    assert read_only("batch", "list").out.startswith("two")
+    done = read_only("batch", "results", "two")
+    assert (done.code, len(done.out.splitlines())) == (0, 2)
+
+
+def test_what_waits_for_it_does_not_keep_it_from_being_read(
+    read_only: ReadOnly, history: Path, qa: Program
+) -> None:
+    journal = Outbox(history.with_name("history.db.outbox")).open()
+    journal.begin(Ask(question="And you?", params={"model": "m"}))
+    journal.close()
+    assert "Who am I?" in read_only("list").out
+    # Once it can be written, it is delivered.
+    assert "And you?" in qa("list").out
+
+
+@pytest.mark.parametrize("command", ["rm 1", "tag 1 +a", "batch questions.txt", "migrate", "serve"])
+def test_what_writes_says_so(read_only: ReadOnly, home: Path, command: str) -> None:
+    (home / "questions.txt").write_text("One?\n", encoding="utf-8")
+    done = read_only(*command.split())
+    assert (done.code, done.out, done.err.count("\n")) == (7, "", 1)
+    assert "DATABASE_URL" in done.err
+
+
+def test_nothing_is_asked_that_could_not_be_noted(read_only: ReadOnly, provider: Any) -> None:
+    done = read_only("ask", "And you?")
+    assert (done.code, done.out, provider.requests) == (7, "", [])
+    assert "Nothing was asked" in done.err
+
+
+@pytest.mark.usefixtures("mounts")
+def test_an_answer_waits_where_only_the_file_is_read_only(qa: Program, history: Path) -> None:
+    done = ReadOnly(qa.env, str(history))("ask", "And you?")
+    assert (done.code, done.out) == (0, "Answer to: And you?\n")
+    assert "cannot be used: attempt to write a readonly database. The question and its" in done.err
+    assert "Answer to: And you?" in qa("list").out
+
+
+@pytest.fixture
+def no_directory_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+
+@pytest.fixture
+def reader(history: Path, no_directory_to_write: None) -> Iterator[Store]:
+    assert no_directory_to_write is None
+    store = Store.open(f"sqlite:///{history}")
+    yield store
+    store.close()
+
+
+def test_what_somebody_else_writes_is_read(reader: Store, history: Path) -> None:
+    assert reader.count(EVERYTHING) == 1
+    writer = Store(f"sqlite:///{history}", connections=1)
+    for number in range(2, 5):
+        # As long as the writer has it open, it is no file that does not change.
+        writer.keep(Ask(question="And you?"), Outcome())
+        assert reader.count(EVERYTHING) == number
+    writer.close()
+    assert reader.count(EVERYTHING) == 4
+
+
+def test_a_connection_that_stays_is_none_to_a_file_that_does_not_change(
+    history: Path, no_directory_to_write: None
+) -> None:
+    assert no_directory_to_write is None
+    kept = Store(f"sqlite:///{history}", connections=1)
+    assert kept.count(EVERYTHING) == 1
+    other = Store(f"sqlite:///{history}")
+    other.keep(Ask(question="And you?"), Outcome())
+    assert kept.count(EVERYTHING) == 2
+    kept.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
+def test_a_directory_that_may_not_be_looked_into_is_named(qa: Program, history: Path) -> None:
+    history.parent.chmod(0)
+    done = qa("list")
+    history.parent.chmod(0o700)
+    assert (done.code, done.out) == (7, "")
+    assert "cannot be opened: Permission denied. Set QA_DATA_DIR" in done.err

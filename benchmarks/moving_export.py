@@ -44,7 +44,7 @@ def run(bench: Bench) -> Iterator[Row]:
     with postgres() as url:
         home = bench.home(database_url=url)
         home.qa("migrate")
-        home.take_in(large)
+        home.fill(many)
         pairs = paired(runs, partial(_export, home), partial(_copy, home))
     yield Row.of_pairs(f"{what} / `psql \\copy`", pairs, 4, scale=1, unit="s")
 

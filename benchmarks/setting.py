@@ -143,15 +143,31 @@ class Home:
             return list(cursor.fetchall())
 
     def fill(self, number: int) -> None:
-        """Insert so many records into an empty SQLite history, past `qa`."""
-        self.qa("list", "-n", "1")
-        insert = (
-            "INSERT INTO question_answer (question, answer, created_at, status, answered_at,"
-            " latency_ms, model, params, prompt_tokens, completion_tokens, tags, uid)"
-            " VALUES (?, ?, '2026-01-01 00:00:00.000000', 'answered',"
-            " '2026-01-01 00:00:01.000000', 1000, 'fake-large-2026-01-01',"
-            """ '{"model": "fake-large"}', 12, 40, '[]', ?)"""
+        """Insert so many records into an empty history, past `qa`."""
+        columns = (
+            "question, answer, created_at, status, answered_at, latency_ms, model, params,"
+            " prompt_tokens, completion_tokens, tags, uid"
         )
+        values = (
+            "{question}, {answer}, '2026-01-01 00:00:00.000000{zone}', 'answered',"
+            " '2026-01-01 00:00:01.000000{zone}', 1000, 'fake-large-2026-01-01',"
+            """ '{{"model": "fake-large"}}', 12, 40, '[]', {uid}"""
+        )
+        insert = f"INSERT INTO question_answer ({columns})"
+        if self.database_url:
+            by_server = values.format(
+                question="'What is ' || n || '?'",
+                answer="repeat(n || ' is a number. ', 12)",
+                uid="lpad(to_hex(n), 32, '0')",
+                zone="+00",
+            )
+            query = f"{insert} SELECT {by_server} FROM generate_series(0, {number - 1}) n"  # noqa: S608 - as written above
+            for statement in (query, "VACUUM ANALYZE question_answer"):
+                command = (psql(), self.database_url, "-c", statement)
+                measure.run(command, self.env, limit=3600)
+            return
+        self.qa("list", "-n", "1")
+        insert += f" VALUES ({values.format(question='?', answer='?', uid='?', zone='')})"
         rows = ((f"What is {n}?", f"{n} is a number. " * 12, f"{n:032x}") for n in range(number))
         with closing(sqlite3.connect(self.path / "history.db")) as connection:
             connection.executemany(insert, rows)

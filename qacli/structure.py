@@ -95,7 +95,7 @@ class Structure:
         Raises:
             InvalidRequest: It is not a list of fields.
         """
-        return cls(_short(given))
+        return cls(schema_of_fields(given))
 
     @property
     def response_format(self) -> dict[str, Any]:
@@ -211,7 +211,12 @@ def correction(error: UnfitAnswer) -> str:
     return f"{error.what} Answer again, with nothing but JSON that fits the schema."
 
 
-def _short(given: str) -> dict[str, Any]:
+def schema_of_fields(given: str) -> dict[str, Any]:
+    """The schema that a list of fields stands for; it is always a good one.
+
+    Raises:
+        InvalidRequest: It is not a list of fields.
+    """
     properties: dict[str, dict[str, str]] = {}
     for text in given.split(","):
         name, *rest = text.split() or [""]

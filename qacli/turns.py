@@ -33,11 +33,11 @@ class Turns:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """In here the thread takes turns: it goes on in its turn once it has waited at a `Gate`."""
-        self._mine.takes = True
+        outside, self._mine.takes = self._mine.takes, True
         try:
             yield
         finally:
-            self._mine.takes = False
+            self._mine.takes = outside
             self.give()
 
     @property
@@ -69,6 +69,9 @@ class Turns:
         self.give()
         closed.acquire()
         self._mine.has = True
+        if not self._mine.takes:
+            # It would have nobody to give it to: whoever waits for another's gate, say.
+            self.give()
 
     def wake(self, closed: threading.Lock) -> None:
         """Let a thread that has begun to `wait`, or is about to, go on in its turn."""

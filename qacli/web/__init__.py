@@ -59,7 +59,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     page.install(app)
-    in_turn = InTurn(app.wsgi_app, MAX_BODY)
+    in_turn = InTurn(app.wsgi_app)
     whole = access.Access(headers.Secured(in_turn), counted.began, counted.ended)
     if trusted := settings.proxies:
         # Not the host: a proxy that does not set it lets a client say any.

@@ -10,7 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from qacli.confined import Confined
 from qacli.exchange import Accepted, Ask, Status, compose, fields_of
-from qacli.structure import Structure, response_format
+from qacli.structure import response_format, schema_of_fields
 from qacli.turns import TURNS
 from qacli.web import answering, events, replay, service
 from qacli.web.answering import Answer, Readable
@@ -123,10 +123,11 @@ def _as_headers_say(given: AskHeaders, asked: Ask) -> Ask:
 def _response_format(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
     if given is None:
         return None
-    if isinstance(given, str):
-        # No path: which files are opened is not for clients to say.
-        return Structure.of_fields(given).response_format
     TURNS.give()
+    if isinstance(given, str):
+        # No path: which files are opened is not for clients to say. It is not checked as a schema
+        # either: that takes a minute for the most fields that a body has room for.
+        return response_format(schema_of_fields(given))
     Confined(given).refuse_unusable()
     return response_format(given)
 

@@ -1,7 +1,8 @@
 """Questions go on in turn, from the first step of their requests on; see `qacli.turns`."""
 
-from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from werkzeug.wsgi import get_content_length
 
 from qacli.turns import TURNS
 
@@ -17,14 +18,10 @@ class InTurn:
 
     Args:
         app: The application.
-        largest: Bytes of a body that is read before the turn comes: a client that sends slowly
-            must hold nobody up. With a larger one, or one that does not say how large it is, a
-            request has its first turn when its question is kept.
     """
 
-    def __init__(self, app: "WSGIApplication", largest: int) -> None:
+    def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
-        self._largest = largest
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -32,11 +29,35 @@ class InTurn:
         """Handle a request."""
         if environ["PATH_INFO"] not in PATHS:
             return self._app(environ, start_response)
-        length = environ.get("CONTENT_LENGTH") or ""
-        is_short = length.isdecimal() and int(length) <= self._largest
-        if is_short:
-            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(int(length)))
+        environ["wsgi.input"] = _Body(environ["wsgi.input"], get_content_length(environ))
         with TURNS.taken():
-            if is_short:
-                TURNS.take()
+            TURNS.take()
             return self._app(environ, start_response)
+
+
+class _Body:
+    """A body that is read out of turn: a client that sends slowly must hold nobody up.
+
+    It is read when the application wants it and no earlier: who may not ask is told so before,
+    and cannot hold a thread by sending slowly, either.
+
+    Args:
+        body: The body.
+        length: How many bytes it has; None where it does not say.
+    """
+
+    def __init__(self, body: IO[bytes], length: int | None) -> None:
+        self._body = body
+        self._left = length
+
+    def read(self, size: int) -> bytes:
+        """Read a part; after the last one it is the request's turn again."""
+        if self._left == 0:
+            return b""
+        TURNS.give()
+        part = self._body.read(size if self._left is None else min(size, self._left))
+        if self._left is not None:
+            self._left -= len(part)
+        if not part or self._left == 0:
+            TURNS.take()
+        return part

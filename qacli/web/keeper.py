@@ -189,6 +189,10 @@ class Keeper:
             forget(self._store, self._doubtful)
         except DatabaseError:
             return
+        except Exception:
+            # Whatever it is, the records that wait come after it.
+            LOG.exception("what is in doubt could not be removed")
+            return
         self._doubtful.clear()
 
 

@@ -134,6 +134,7 @@ def started(
                 return make().start()
             except RecordRefused:
                 # Another request may have been there first, by a moment.
+                TURNS.give()
                 if store.of_key(key) is None:
                     raise
         else:

@@ -4,6 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
+from time import monotonic
 from typing import Any
 
 from flask import current_app
@@ -17,6 +19,7 @@ from qacli.outbox import Outbox
 from qacli.prices import Prices
 from qacli.provider import Provider
 from qacli.store import Store
+from qacli.turns import TURNS
 from qacli.web.inflight import InFlight
 from qacli.web.keeper import Keeper
 
@@ -68,6 +71,8 @@ class Service:
         self._limit = settings.threads
         self._making = threading.Lock()
         self._made: Provider | None = None
+        self._failed: NotConfigured | None = None
+        self._failed_at = 0.0
 
     def _watched(self, ask: Ask) -> Callable[[Outcome], None]:
         told: list[Callable[[Outcome], None]] = []
@@ -84,13 +89,27 @@ class Service:
 
     @property
     def _provider(self) -> Provider:
+        if self._made is not None:
+            return self._made
+        TURNS.give()  # a command that gives the key may take a minute
+        began = monotonic()
         with self._making:
             if self._made is None:
-                found = endpoint.resolve(self._settings)
-                if not found.base_url:
-                    raise NotConfigured("The local model is not running.", "See the server's log.")
-                self._made = Provider(found, self._settings, connections=self._limit)
+                if self._failed is not None and self._failed_at > began:
+                    # Whoever has waited for it does not try once more, one after the other.
+                    raise copy(self._failed)
+                try:
+                    self._made = self._make()
+                except NotConfigured as error:
+                    self._failed, self._failed_at = copy(error), monotonic()
+                    raise
             return self._made
+
+    def _make(self) -> Provider:
+        found = endpoint.resolve(self._settings)
+        if not found.base_url:
+            raise NotConfigured("The local model is not running.", "See the server's log.")
+        return Provider(found, self._settings, connections=self._limit)
 
     def warm_up(self) -> None:
         """Load in the background what asking needs, so that the first question need not wait."""
@@ -125,7 +144,7 @@ class Service:
             InvalidRequest: It is a local file; which ones are opened is not for clients to say.
             NotConfigured: There is no provider to ask.
         """
-        default = endpoint.resolve(self._settings).model
+        default = self._default_model()
         if named is None or named == default:
             return default
         if named.partition(":")[0] == endpoint.LOCAL:
@@ -135,6 +154,9 @@ class Service:
             )
         return named
 
+    def _default_model(self) -> str:
+        return endpoint.resolve(self._settings, with_key=False).model
+
     def models(self) -> list[dict[str, Any]]:
         """The models that can be asked: the default first, then what the provider lists.
 
@@ -143,7 +165,7 @@ class Service:
             ProviderError: The provider cannot be asked; one that keeps no list is no error.
             NotConfigured: There is no provider to ask.
         """
-        default = endpoint.resolve(self._settings).model
+        default = self._default_model()
         with self.place():
             try:
                 listed = self._provider.models()

@@ -2,23 +2,161 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import KEY
 
 from qacli.confined import Confined
 from qacli.store import Store
+from qacli.structure import Structure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fake_provider import FakeProvider
     from flask import Flask
+
+    from qacli.models import QuestionAnswer
 
 TIMEOUT = 20
 SCHEMA = {"type": "object"}
+BODY = json.dumps({"question": "Who?"}).encode()
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+class SlowBody(BytesIO):
+    """A body that comes late."""
+
+    def __init__(self) -> None:
+        super().__init__(BODY)
+        self.waits, self.may_go_on = Event(), Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.waits.set()
+        assert self.may_go_on.wait(TIMEOUT)
+        return super().read(size)
+
+
+def post(app: Flask, body: SlowBody, length: int | None, path: str, **headers: str) -> Any:
+    """Send such a body; one without a length as the server passes on what comes in chunks."""
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    known = chunked if length is None else {"CONTENT_LENGTH": str(length)}
+    return app.test_client().post(
+        path,
+        input_stream=body,
+        content_type="application/json",
+        headers=headers,
+        environ_overrides=known,
+    )
+
+
+@pytest.mark.parametrize("length", [len(BODY), None], ids=["length", "chunks"])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/ask", 200), ("/v1/chat/completions", 400)], ids=["ask", "v1"]
+)
+def test_a_client_that_sends_slowly_holds_nobody_up(
+    app: Flask, length: int | None, path: str, status: int
+) -> None:
+    body = SlowBody()
+    with ThreadPoolExecutor(2) as pool:
+        slowly = pool.submit(post, app, body, length, path)
+        assert body.waits.wait(TIMEOUT)
+        try:
+            other = pool.submit(app.test_client().post, "/ask", json={"question": "Else?"})
+            assert other.result(TIMEOUT).status_code == 200
+        finally:
+            body.may_go_on.set()
+        assert slowly.result(TIMEOUT).status_code == status
+
+
+@pytest.mark.parametrize("length", [len(BODY), None], ids=["length", "chunks"])
+@pytest.mark.parametrize("path", ["/ask", "/v1/chat/completions"])
+def test_who_may_not_ask_need_not_be_read(
+    build: Callable[..., Flask], length: int | None, path: str
+) -> None:
+    body = SlowBody()
+    response = post(build(token="right"), body, length, path, Authorization="Bearer wrong")
+    assert response.status_code == 401
+    assert not body.waits.is_set()
+
+
+def key_command(script: Path, ends: str) -> str:
+    """A command that says that it has begun, waits until it may end, and says how it ends."""
+    begun, may_end = script.with_suffix(".begun"), script.with_suffix(".end")
+    script.write_text(
+        "import pathlib, sys, time\n"
+        f"with open({str(begun)!r}, 'a') as file: file.write('x')\n"
+        f"while not pathlib.Path({str(may_end)!r}).exists(): time.sleep(0.01)\n{ends}\n"
+    )
+    return shlex.join([sys.executable, str(script)])
+
+
+@pytest.mark.parametrize(
+    ("ends", "status"), [(f"print('{KEY}')", 200), ("sys.exit(1)", 503)], ids=["key", "none"]
+)
+def test_a_slow_key_command_holds_nobody_up_and_runs_once_for_all_that_wait(
+    store: Store,
+    build: Callable[..., Flask],
+    tmp_path: Path,
+    wait_for: Callable[..., Any],
+    ends: str,
+    status: int,
+) -> None:
+    assert store
+    script = tmp_path / "key.py"
+    app = build(api_key=None, key_command=key_command(script, ends))
+
+    def ask(body: object) -> int:
+        return app.test_client().post("/ask", json=body).status_code
+
+    with ThreadPoolExecutor(5) as pool:
+        try:
+            asked = [pool.submit(ask, {"question": f"Who is {n}?"}) for n in range(4)]
+            wait_for(script.with_suffix(".begun").exists)
+            assert pool.submit(ask, {"question": 7}).result(TIMEOUT) == 422
+        finally:
+            script.with_suffix(".end").touch()
+        assert {each.result(TIMEOUT) for each in asked} == {status}
+    assert script.with_suffix(".begun").read_text() == "x"
+
+
+def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(**headers: str) -> Any:
+        return app.test_client().post("/ask", json={"question": "Who?"}, headers=headers)
+
+    first = ask(Idempotency_Key="once").get_json()
+    waits, may_go_on = Event(), Event()
+    real, looks = Store.of_key, iter([False])
+
+    def slow(store: Store, key: str) -> QuestionAnswer | None:
+        if not next(looks, True):
+            return None  # at the first look it is not there yet
+        waits.set()
+        assert may_go_on.wait(TIMEOUT)
+        return real(store, key)
+
+    monkeypatch.setattr(Store, "of_key", slow)
+    with ThreadPoolExecutor(2) as pool:
+        slowly = pool.submit(ask, Idempotency_Key="once")
+        assert waits.wait(TIMEOUT)
+        try:
+            assert pool.submit(ask).result(TIMEOUT).status_code == 200
+        finally:
+            may_go_on.set()
+        assert slowly.result(TIMEOUT).get_json() == first
+
+
 @pytest.mark.parametrize(
     ("where", "what", "asked"),
     [
@@ -59,3 +197,17 @@ def test_who_waits_holds_nobody_up(
         finally:
             may_go_on.set()
         assert slowly.result(TIMEOUT).status_code == 200
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, "name, age int"], ids=["schema", "fields"])
+def test_no_schema_is_looked_at_in_the_server_itself(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, schema: object
+) -> None:
+    def here(_structure: Structure) -> None:
+        raise AssertionError("it may take a minute, and holds up all threads")
+
+    monkeypatch.setattr(Structure, "__post_init__", here)
+    fits = 'Who? [[text="{\\"name\\": \\"A\\", \\"age\\": 1}"]]'
+    response = app.test_client().post("/ask", json={"question": fits, "schema": schema})
+    assert response.status_code == 200, response.text
+    assert provider.requests[0].body["response_format"]["type"] == "json_schema"

@@ -187,10 +187,10 @@ def _parsed(item: Field[Any], value: object, layer: _Layer) -> object:
         return parsed(item, value)
     except ValueError:
         line = layer.line(item.name)
-        source = layer.source(item.name) + (f", line {line}," if line else "")
+        source = layer.source(item.name) + (f", line {line}" if line else "")
         shown = "its value" if item.metadata["secret"] else repr(value)
         raise NotConfigured(
-            f"The setting {source} is wrong: {shown} is not {EXPECTED[item.metadata['parse']]}.",
+            f"A setting is wrong, {source}: {shown} is not {EXPECTED[item.metadata['parse']]}.",
             CORRECT,
         ) from None
 

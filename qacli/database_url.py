@@ -1,9 +1,12 @@
 """A database's URL: which ones qa can use, and how one is shown without its password."""
 
 import re
+from collections.abc import Iterable
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 IN_MEMORY = (":memory:", "file:")
+HIDDEN = "***"
+SHORTEST_SECRET = 4
 POSTGRES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 
 
@@ -29,6 +32,15 @@ def passwords_in(url: str) -> set[str]:
     return {
         spelling for text in found if text for spelling in (text, unquote(text), quote(text, ""))
     }
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without these, wherever they stand in it; the shortest stand in any word."""
+    # The longest first: one may be a part of another.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, HIDDEN)
+    return text
 
 
 def without_password(url: str) -> str:

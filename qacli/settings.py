@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from qacli.callers import UNNAMED, named_tokens, parse_origins, parse_rates, parse_tokens
 from qacli.configfile import default_directory
-from qacli.database_url import passwords_in, with_driver, without_password
+from qacli.database_url import hidden, passwords_in, with_driver, without_password
 from qacli.errors import NotConfigured
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -330,10 +330,7 @@ class Settings:
         secrets = {self.api_key, self.tokens, *self.callers.values()}
         if self.database_url:
             secrets |= {self.database_url, *passwords_in(self.database_url)}
-        # The longest first: one may be a part of another.
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            if len(secret) > 3:  # noqa: PLR2004 - shorter ones stand in any word
-                text = text.replace(secret, "***")
+        text = hidden(text, filter(None, secrets))
         return re.sub(r"\b(sk|pk|key)-[A-Za-z0-9_*-]{6,}", "***", text)
 
 

@@ -159,13 +159,13 @@ def test_a_wrong_value_is_refused_with_its_source(name: str, text: str) -> None:
     ]
     for error, source in (
         (refused({ENV[name]: text}), f"the environment variable {ENV[name]}"),
-        (refused(dotenv=f"A=1\n{ENV[name]}='{text}'\n"), f"{ENV[name]} in .env, line 2,"),
+        (refused(dotenv=f"A=1\n{ENV[name]}='{text}'\n"), f"{ENV[name]} in .env, line 2"),
     ):
-        assert error.what == f"The setting {source} is wrong: {text!r} is not {expected}."
+        assert error.what == f"A setting is wrong, {source}: {text!r} is not {expected}."
         assert error.todo
     Path(".env").unlink()
     error = refused(config=f"{name} = '{text}'\n")
-    assert f"{name} in {Path('config.toml').absolute()}, line 1, is wrong" in error.what
+    assert f"{name} in {Path('config.toml').absolute()}, line 1: " in error.what
     assert expected in error.what
 
 
@@ -553,7 +553,7 @@ def test_a_wrong_name_in_any_profile_is_refused_with_its_line(
 
 def test_a_wrong_value_in_the_profile_is_refused_with_its_line() -> None:
     error = refused({"QA_PROFILE": "work"}, config=f"timeout = 1\n{WORK}timeout = 'x'\n")
-    assert f"timeout of profile work in {Path('config.toml').absolute()}, line 3," in error.what
+    assert f"timeout of profile work in {Path('config.toml').absolute()}, line 3: " in error.what
 
 
 def test_a_name_almost_right_gets_a_hint() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 
+from qacli.errors import DatabaseError
 from qacli.store import Store
 
 
@@ -16,3 +18,11 @@ def test_a_postgresql_that_is_gone_without_a_word_is_given_up(postgres_url: str)
     assert int(said["tcp_user_timeout"]) == 20_000
     wait = int(said["keepalives_idle"]) + int(said["keepalives_interval"]) * 3
     assert wait <= 20
+
+
+@pytest.mark.parametrize("password", ["p", "qa", "pa55word"])
+def test_what_is_the_matter_can_be_read_whatever_the_password(password: str) -> None:
+    with pytest.raises(DatabaseError, match="port 1 failed") as raised:
+        Store.open(f"postgresql+psycopg2://qa:{password}@127.0.0.1:1/qa")
+    assert "pa55word" not in str(raised.value)
+    assert "?." not in raised.value.what

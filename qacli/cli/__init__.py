@@ -10,9 +10,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from qacli import __version__
@@ -39,6 +40,11 @@ from qacli.errors import Interrupted, QaError
 COLLECT_AFTER = 50_000
 """So many new objects until Python looks for those that refer to each other and to nothing else."""
 
+ORDER = (
+    *("ask", "chat", "template", "show", "list", "batch", "rm", "prune", "tag", "export"),
+    *("import", "stats", "config", "migrate", "serve", "help"),
+)
+
 EPILOG = (
     "\b\nExamples:\n"
     '  qa ask "Who am I?"\n'
@@ -48,8 +54,18 @@ EPILOG = (
     "\n\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
 )
 
+
+class InOrder(TyperGroup):
+    """The commands in the order of README: groups do not come last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's context
+        """The names of the commands."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="qa",
+    cls=InOrder,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -93,10 +109,14 @@ def qa(
     profile: Annotated[
         str | None,
         typer.Option(
-            callback=_choose_profile, help="The profile of the configuration file to use."
+            metavar="NAME",
+            callback=_choose_profile,
+            help="The profile of the configuration file to use.",
         ),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
 ) -> None:
     """Ask a language model; keep every question and answer; find them again."""
 

@@ -33,7 +33,7 @@ EPILOG = (
     "\b\nExamples:\n"
     '  qa ask "Who am I?"\n'
     '  git diff | qa ask "Review this"\n'
-    '  qa ask --model gpt-5-mini --system "Answer in one word." "Capital of France?"\n'
+    '  qa ask --model gpt-5-mini --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
     "  qa ask -t review < diff\n"
@@ -53,7 +53,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[QUESTION]",
+            metavar="QUESTION",
             show_default=False,
             help="What to ask. Standard input, where it is no terminal, is put after it; "
             "- is standard input alone.",
@@ -67,7 +67,10 @@ def ask(  # noqa: PLR0913 - one parameter an option
     follow: Annotated[
         int | None, typer.Option("--follow", metavar="ID", help="Follow up this record.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag for the record.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A tag for the record; may be said several times."),
+    ] = None,
     files: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,11 +82,19 @@ def ask(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option("--template", "-t", metavar="NAME", help="See qa template.")
+        str | None,
+        typer.Option(
+            "--template", "-t", metavar="NAME", help="Ask with a template; see qa template."
+        ),
     ] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="Fill a template's placeholder."),
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="Fill one of the template's placeholders; may be said several times.",
+        ),
     ] = None,
     schema: Annotated[
         str | None,
@@ -97,10 +108,17 @@ def ask(  # noqa: PLR0913 - one parameter an option
     max_tokens: MaxTokens = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1e7, help="Seconds for the answer, retries included."),
+        typer.Option(
+            metavar="SECONDS", min=0.001, max=1e7, help="For the answer, retries and body included."
+        ),
     ] = None,
     retries: Annotated[
-        int | None, typer.Option(min=0, help="How often to ask again an overloaded provider.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="How often to ask again where the provider is overloaded or unreachable.",
+        ),
     ] = None,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Ask for the answer in one piece.")

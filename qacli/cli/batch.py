@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from qacli.cli.batch_run import run
 from qacli.cli.history import open_batches
+from qacli.cli.money import usd
 from qacli.cli.options import AsJson, Target, TargetFormat
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
@@ -34,6 +35,13 @@ class FileOrCommand(TyperGroup):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Show the options of a file, too: most who ask for help mean those."""
+        super().format_options(ctx, formatter)
+        records = (each.get_help_record(ctx) for each in self.commands["run"].params)
+        with formatter.section("Options of qa batch FILE"):
+            formatter.write_dl([record for record in records if record and record[0][0] == "-"])
+
     def _is_mistyped(self, word: str) -> bool:
         """Whether it is no file, and nearly a command: then that is told, as ever."""
         from difflib import get_close_matches
@@ -47,7 +55,11 @@ class FileOrCommand(TyperGroup):
 
 
 commands = typer.Typer(
-    cls=FileOrCommand, rich_markup_mode=None, no_args_is_help=True, epilog=EPILOG
+    cls=FileOrCommand,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    subcommand_metavar="FILE|COMMAND [ARGS]...",
+    epilog=EPILOG,
 )
 
 
@@ -56,7 +68,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(commands, name="batch", help="Ask every question in a file, each once.")
 
 
-Name = Annotated[str, typer.Argument(help="The batch's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The batch's name.")]
 commands.command(epilog=EPILOG)(run)
 
 
@@ -71,15 +83,19 @@ def list_batches(*, as_json: AsJson = False) -> None:
         return
     if not rows:
         terminal.note("There is no batch yet. Begin one: qa batch questions.txt")
+    # A pipe gets tabs, as with `qa list`; on a screen a name of another length must not move them.
+    width = max((len(batch.name) for batch, _ in rows), default=0) if terminal.interactive else 0
+    gap = "  " if terminal.interactive else "\t"
     for batch, counts in rows:
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         when = f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}"
-        terminal.line(f"{batch.name}\t{when}\t{states or 'empty'}")
+        ended = "" if batch.cancelled_at is None else " (cancelled)"
+        terminal.line(gap.join((f"{batch.name:{width}}", when, (states or "empty") + ended)))
 
 
 @commands.command()
 def show(name: Name, *, as_json: AsJson = False) -> None:
-    """Show what has come of a batch: counts, errors by kind, tokens, cost, pace."""
+    """Show a batch: counts, errors by kind, tokens, cost, pace."""
     from dataclasses import asdict
 
     from qacli.exchange import plain
@@ -97,12 +113,13 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
     )
     lines = [
         ("batch", batch.name),
+        *([("cancelled", "yes")] if batch.cancelled_at is not None else []),
         ("settings", ", ".join(f"{k}={v}" for k, v in batch.settings.items() if v)),
         ("items", f"{sum(summary.states.values())}"),
         *((state, f"{count}") for state, count in summary.states.items()),
         *((f"  {kind}", f"{count}") for kind, count in summary.errors.items()),
         ("tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"),
-        ("cost", "unpriced" if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"),
+        ("cost", "unpriced" if summary.cost_usd is None else usd(summary.cost_usd)),
         (
             "pace",
             f"{summary.states['answered'] / seconds:.1f} answers a second" if seconds else "-",
@@ -114,7 +131,10 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 @commands.command()
 def cancel(name: Name) -> None:
-    """Tell whoever works on a batch to stop asking; the same command again goes on."""
+    """Tell whoever works on a batch to stop.
+
+    The command that asks it goes on with it, when it is run again.
+    """
     terminal = Terminal.of_process()
     batches = open_batches(load_settings(), terminal)
     batches.cancel(batches.get(name).id or 0)

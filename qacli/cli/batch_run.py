@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.options import MaxTokens, Quiet, System, Target, TargetFormat
+from qacli.cli.money import usd
+from qacli.cli.options import MaxTokens, Model, System, Target, TargetFormat, Temperature
 from qacli.cli.terminal import CLOSED_PIPE, Terminal
 from qacli.config import DEFAULT_MODEL, Settings, load_settings
 from qacli.errors import InvalidRequest
@@ -28,22 +29,34 @@ OTHER_FILES = 100
 
 
 def run(  # noqa: PLR0913 - one parameter an option
-    file: Annotated[str, typer.Argument(help="The questions; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The questions; - is standard input.")
+    ],
     *,
     name: Annotated[
-        str | None, typer.Option(help="The batch's name; else from file and settings.")
+        str | None,
+        typer.Option(metavar="NAME", help="The batch's name; else from file and settings."),
     ] = None,
     output: Target = None,
     output_format: TargetFormat = None,
     input_format: Annotated[
-        str | None, typer.Option("--input", help="txt, csv, tsv or jsonl; else by the file's name.")
+        str | None,
+        typer.Option(
+            "--input", metavar="FORMAT", help="txt, csv, tsv or jsonl; else by the file's name."
+        ),
     ] = None,
     template: Annotated[
-        str | None, typer.Option("--template", "-t", help="The question, with {column} in it.")
+        str | None,
+        typer.Option("--template", "-t", metavar="TEXT", help="The question, with {column} in it."),
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The column that is the question.")] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column that is the question.")
+    ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Record lines that cannot be used, and go on.")
+        bool,
+        typer.Option(
+            "--skip-bad", help="Record as failed the lines that cannot be used, and go on."
+        ),
     ] = False,
     unordered: Annotated[
         bool, typer.Option("--unordered", help="Write results as they come.")
@@ -52,30 +65,39 @@ def run(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--retry-failed", help="Ask again what has failed.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="The most in flight.")
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="The most in flight.")
     ] = DEFAULT_JOBS,
     rpm: Annotated[
-        float | None, typer.Option(min=0.001, help="The most requests a minute.")
+        float | None, typer.Option(metavar="NUMBER", min=0.001, help="The most requests a minute.")
     ] = None,
-    tpm: Annotated[float | None, typer.Option(min=0.001, help="The most tokens a minute.")] = None,
-    retries: Annotated[int, typer.Option(min=0, help="How often to ask an item again.")] = RETRIES,
+    tpm: Annotated[
+        float | None, typer.Option(metavar="NUMBER", min=0.001, help="The most tokens a minute.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(metavar="N", min=0, help="How often to ask an item again.")
+    ] = RETRIES,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.001, max=1e7, help="Seconds for one attempt, body included."),
+        typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="For one attempt, body included."),
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="US dollars not to be passed.")
+        float | None, typer.Option(metavar="USD", min=0, help="What all of it may cost at most.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count and estimate; ask nothing.")
     ] = False,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask.")] = None,
+    model: Model = None,
     system: System = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2.")] = None,
+    temperature: Temperature = None,
     max_tokens: MaxTokens = None,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no summary.")
+    ] = False,
 ) -> int:
-    """Ask every question of a file; the same command again asks only what has no answer yet."""
+    """Ask every question of a file, each once.
+
+    The same command again asks only what has no answer yet.
+    """
     from contextlib import ExitStack
 
     from qacli.batch import items
@@ -161,13 +183,15 @@ def run(  # noqa: PLR0913 - one parameter an option
             "progress": progress,
         }
         engine, signals = _ask(parts, found, settings, terminal)
+        again = shlex.join(["qa", *sys.argv[1:]])
         return _tell(
             engine,
             signals,
             batches=batches,
             name=batch.name,
             progress=progress,
-            again=shlex.join(["qa", *sys.argv[1:]]),
+            again=again,
+            retry=again if retry_failed else f"{again} --retry-failed",
             terminal=terminal,
         )
 
@@ -181,7 +205,7 @@ def _tell_forecast(forecast: "Forecast", terminal: Terminal) -> int:
     terminal.line(
         "cost        unpriced"
         if forecast.cost is None
-        else f"cost        about {forecast.cost:.2f} USD, at prices of {DATE}"
+        else f"cost        about {usd(forecast.cost)}, at prices of {DATE}"
     )
     return 0
 
@@ -247,6 +271,7 @@ def _tell(  # noqa: PLR0913 - what there is to tell
     name: str,
     progress: "Progress",
     again: str,
+    retry: str,
     terminal: Terminal,
 ) -> int:
     """Say what came of the batch and how to go on; returns the exit code."""
@@ -269,5 +294,5 @@ def _tell(  # noqa: PLR0913 - what there is to tell
     if progress.stopping:
         terminal.warn(f"Stopped: {progress.stopping}. Go on with: {again}")
     elif counts["failed"]:
-        terminal.warn(f"Ask what has failed again with: {again} --retry-failed")
+        terminal.warn(f"Ask what has failed again with: {retry}")
     return 0 if counts["answered"] == sum(counts.values()) else PART_FAILED

@@ -40,7 +40,10 @@ def chat(  # noqa: PLR0913 - one parameter an option
     follow: Annotated[
         int | None, typer.Option("--follow", metavar="ID", help="Go on from this record.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag for every record.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A tag for every record; may be said several times."),
+    ] = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
@@ -49,7 +52,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     ] = False,
     raw: Raw = False,
 ) -> int:
-    """Ask one question after the other, each following up the one before.
+    """Ask question after question, each following up the one before.
 
     Where standard input is no terminal, each of its lines is a question or a command, answers go
     to stdout alone, and the first error ends it.

@@ -41,17 +41,28 @@ def number_of(which: str) -> int:
 def chosen(  # noqa: PLR0913 - one parameter an option
     *,
     search: Annotated[
-        str | None, typer.Option("--search", "-s", help='Plain words and "phrases".')
+        str | None,
+        typer.Option("--search", "-s", metavar="TEXT", help='Plain words and "phrases".'),
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Asked since: 2d, 3h, 2026-11-01.")] = None,
-    until: Annotated[str | None, typer.Option(help="Asked before; as --since.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Answered by it.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Asked since: 2d, 3h, 2026-11-01.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Asked before; as --since.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by it.")
+    ] = None,
     status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
-    tag: Annotated[str | None, typer.Option(help="With this tag.")] = None,
-    system: Annotated[str | None, typer.Option(help="With this in the system prompt.")] = None,
-    follows: Annotated[int | None, typer.Option(help="Following up this record.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="With this tag.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in the system prompt.")
+    ] = None,
+    follows: Annotated[
+        int | None, typer.Option(metavar="ID", help="Following up this record.")
+    ] = None,
     min_cost: Annotated[
-        float | None, typer.Option(help="US dollars that it cost at least.")
+        float | None, typer.Option(metavar="USD", help="That cost at least so much.")
     ] = None,
 ) -> "Filter":
     """The records that fit everything that was said."""

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "\b\nExamples:\n"
-    "  qa config                                    every setting, and where it came from\n"
+    "  qa config                          every setting, and where it came from\n"
     "  qa config --json | jq .model.value\n"
     "  qa config set model gpt-5-mini\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
-    "  qa --profile work config key set             into the system's keyring, asked unseen\n"
+    "  qa --profile work config key set   into the keyring, asked unseen\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model"
 )
@@ -60,7 +60,7 @@ def config(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 @commands.command()
 def show(*, as_json: AsJson = False) -> None:
-    """Show every setting, its value without secrets, and where it came from."""
+    """Show every setting, its value, and where it came from."""
     _show(as_json=as_json)
 
 
@@ -74,7 +74,10 @@ def path() -> None:
 def set_value(
     name: Name, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.")]
 ) -> None:
-    """Write a setting into the configuration file: at its top, or in the chosen profile."""
+    """Write a setting into the configuration file.
+
+    At its top, or in the profile that qa --profile or QA_PROFILE chooses. Secrets are refused.
+    """
     terminal = Terminal.of_process()
     item = _field(name)
     _refuse_secret(item, value)
@@ -84,7 +87,10 @@ def set_value(
 
 @commands.command()
 def unset(name: Name) -> None:
-    """Take a setting out of the configuration file, or out of the chosen profile."""
+    """Take a setting out of the configuration file.
+
+    From its top, or from the profile that qa --profile or QA_PROFILE chooses.
+    """
     from qacli.configfile import ConfigFile
 
     # The name of no setting is in the way of every other command: here it can be got rid of.
@@ -97,7 +103,10 @@ def unset(name: Name) -> None:
 
 @key_commands.command("set")
 def set_key() -> None:
-    """Put the key into the system's keyring: asked without showing it, or from standard input."""
+    """Put the key into the system's keyring.
+
+    It is asked for without showing it, or read from standard input where that is no terminal.
+    """
     from qacli import keys
 
     terminal = Terminal.of_process()
@@ -138,6 +147,8 @@ def unset_key() -> None:
 
 
 def _show(*, as_json: bool) -> None:
+    from shutil import get_terminal_size
+
     terminal = Terminal.of_process()
     settings = load_settings()
     found = {
@@ -154,9 +165,15 @@ def _show(*, as_json: bool) -> None:
     shown = {name: _text(each["value"]) for name, each in found.items()}
     name_width = max(map(len, shown))
     value_width = min(max(map(len, shown.values())), 40)
+    columns = get_terminal_size().columns if terminal.interactive else None
     for name, value in shown.items():
         source = found[name]["source"] or "the default"
-        terminal.line(f"{name:{name_width}}  {value:{value_width}}  {source}")
+        line = f"{name:{name_width}}  {value:{value_width}}  {source}"
+        if columns is not None and len(line) > columns:
+            # A screen would break it in the middle of a word, and among the names.
+            terminal.line(f"{name:{name_width}}  {value}")
+            line = f"{'':{name_width}}  {source}"
+        terminal.line(line)
 
 
 def _text(value: object) -> str:

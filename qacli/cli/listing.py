@@ -38,21 +38,29 @@ def register(app: typer.Typer) -> None:
 
 def list_records(  # noqa: PLR0913 - one parameter an option
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many; 0 is all.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=0, help="How many; 0 is all.")
+    ] = 20,
     after: Annotated[
-        int | None, typer.Option(help="Only records after this id, from the oldest on.")
+        int | None,
+        typer.Option(metavar="ID", help="Only records after this id, from the oldest on."),
     ] = None,
-    before: Annotated[int | None, typer.Option(help="Only records before this id.")] = None,
+    before: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only records before this id.")
+    ] = None,
     only: "Filter",
     order: Annotated[
-        Order | None, typer.Option(help="Else the newest, the newest last; a search, best first.")
+        Order | None,
+        typer.Option(
+            help="Which are first; else the newest are last, and of a search the best first."
+        ),
     ] = None,
     output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the newest records, the newest last, or those that a search and filters choose."""
+    """List records: the newest, or what a search and filters choose."""
     from qacli.cli.history import counted, open_history
     from qacli.cli.pager import paged
     from qacli.cli.render import one_line, print_records

@@ -18,9 +18,9 @@ EPILOG = (
     "  qa migrate                    to the newest revision\n"
     "  qa migrate --wait 60          once a database that is still starting answers\n"
     "  qa migrate status             where it is, and what is pending\n"
-    "  qa migrate to 0001            to a revision, up or down; base is nothing at all\n"
+    "  qa migrate to 0001            up or down; base is nothing at all\n"
     "  qa migrate --sql              print the SQL instead of running it\n"
-    '  qa migrate new -m "Add ..."   for developers: a revision from the changed tables'
+    '  qa migrate new -m "Add ..."   a revision from the changed tables'
 )
 
 AsSql = Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")]
@@ -39,7 +39,10 @@ def migrate(
     *,
     sql: AsSql = False,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a database that is still starting.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="To wait for a database that is still starting."
+        ),
     ] = 0,
 ) -> None:
     """Bring the database's schema to the newest revision."""
@@ -62,12 +65,16 @@ def status(*, as_json: AsJson = False) -> None:
         return
     terminal.line(f"database  {without_password(store.url)}")
     terminal.line(f"current   {revision or 'base (no schema yet)'}")
-    terminal.line(f"pending   {', '.join(pending) or 'nothing'}")
+    is_known = revision is None or revision in schema.revisions()
+    unknown = "unknown: a newer qa made that revision; upgrade this one"
+    terminal.line(f"pending   {(', '.join(pending) or 'nothing') if is_known else unknown}")
 
 
 @commands.command()
 def to(
-    revision: Annotated[str, typer.Argument(help="A revision's number, head, or base.")],
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="A revision's number, head, or base.")
+    ],
     *,
     sql: AsSql = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Go down without being asked.")] = False,
@@ -78,9 +85,11 @@ def to(
 
 @commands.command()
 def new(
-    message: Annotated[str, typer.Option("--message", "-m", help="What the revision does.")],
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision does.")
+    ],
 ) -> None:
-    """Write a new revision from the difference between the tables' classes and the database."""
+    """Write a new revision from the changed tables, for developers."""
     from qacli import schema
 
     if not schema.in_checkout():

@@ -55,7 +55,7 @@ def export(
         ExportFormat, typer.Option("--format", "-f", help="jsonl can be imported again.")
     ] = ExportFormat.JSONL,
 ) -> None:
-    """Write records to stdout, from the oldest on, however many there are."""
+    """Write all records to stdout, or some, the oldest first."""
     from qacli.cli.history import open_history
 
     terminal = Terminal.of_process()
@@ -72,7 +72,9 @@ def export(
 
 
 def import_records(
-    file: Annotated[str, typer.Argument(help="An export, or - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="An export, or - for standard input.")
+    ],
     *,
     source: Annotated[
         Source, typer.Option("--from", help="What the file is: an export, or llm's logs.")

@@ -18,11 +18,20 @@ class Format(StrEnum):
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="The model to ask; local:/path.gguf is a file here."),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="The model to ask; local, or local:/path.gguf, is one on this machine.",
+    ),
 ]
-System = Annotated[str | None, typer.Option("--system", "-s", help="A system prompt.")]
-Temperature = Annotated[float | None, typer.Option(help="0 to 2; lower is more predictable.")]
-MaxTokens = Annotated[int | None, typer.Option(help="The longest answer, in tokens.")]
+System = Annotated[
+    str | None, typer.Option("--system", "-s", metavar="TEXT", help="A system prompt.")
+]
+Temperature = Annotated[
+    float | None, typer.Option(metavar="NUMBER", help="0 to 2; lower is more predictable.")
+]
+MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="The longest answer, in tokens.")]
 Raw = Annotated[bool, typer.Option("--raw", help="The text as it is, also on a terminal.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[
@@ -30,11 +39,23 @@ NoPager = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Notes on stderr even where it is no terminal.")
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="What is still being asked, on stderr even where that is no terminal.",
+    ),
 ]
 Target = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where the results go; else stdout.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Where the results go; else stdout."),
 ]
 TargetFormat = Annotated[
-    str | None, typer.Option("--format", "-f", help="jsonl, csv, openai or parquet.")
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="jsonl, csv, openai or parquet; else by the file's name, or jsonl.",
+    ),
 ]

@@ -57,14 +57,19 @@ def rm(
 
 def prune(
     *,
-    older_than: Annotated[str, typer.Option(help="90d, 12w, or a date: what was asked before.")],
+    older_than: Annotated[
+        str, typer.Option(metavar="WHEN", help="90d, 12w, or a date: what was asked before.")
+    ],
     keep_tagged: Annotated[
         bool, typer.Option("--keep-tagged", help="Spare records that have a tag.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, and not only say it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old records, every trace of them from a SQLite file; without --yes say how many."""
+    """Remove old records; without --yes, say how many there are.
+
+    Every trace of them goes from a SQLite file, and the file becomes smaller.
+    """
     from qacli.cli.history import counted, open_history
     from qacli.store.filters import Filter
     from qacli.store.removing import remove_all

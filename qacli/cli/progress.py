@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
+from qacli.cli.money import usd
 from qacli.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def facts(engine: "Engine") -> Iterator[str]:
     yield f"{pace:.1f}/s"
     yield f"{progress.tokens / elapsed:.0f} tokens/s"
     if progress.cost is not None:
-        yield f"{progress.cost:.4f} USD"
+        yield usd(progress.cost)
     if pace and settled < progress.total:
         yield f"{_duration((progress.total - settled) / pace)} left"
 
@@ -104,7 +105,7 @@ def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[
     for kind, count in summary.errors.items():
         yield f"  {kind}: {count:,}"
     if summary.cost_usd is not None:
-        yield f"  {summary.cost_usd:.4f} USD"
+        yield f"  {usd(summary.cost_usd)}"
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from io import StringIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
+from qacli.cli.money import usd
 from qacli.cli.options import Format
 from qacli.cli.terminal import Terminal, safe
 from qacli.exchange import FIELDS, now
@@ -195,14 +196,7 @@ def _around(text: str, search: str | None) -> str:
 
 def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
     """Print one record for a person: what was asked, what came back, and how."""
-    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
-    facts.append(record.status.value)
-    facts.append(record.model or str(record.params.get("model", "")))
-    if record.latency_ms is not None:
-        facts.append(f"{record.latency_ms / 1000:.1f} s")
-    if record.prompt_tokens is not None and record.completion_tokens is not None:
-        facts.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
-    head = " · ".join(fact for fact in facts if fact)
+    head = " · ".join(_facts(record))
     if not terminal.interactive:
         parts = [head, record.question]
         if record.system:
@@ -224,6 +218,30 @@ def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
     if record.error:
         console.print()
         console.print(Text(safe(record.error), style="red"))
+
+
+def _facts(record: "QuestionAnswer") -> list[str]:
+    """What there is to know about a record besides its texts."""
+    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
+    facts.append(record.status.value)
+    facts.append(record.model or str(record.params.get("model", "")))
+    if record.latency_ms is not None:
+        facts.append(f"{record.latency_ms / 1000:.1f} s")
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
+        facts.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
+    if record.cost_usd is not None:
+        facts.append(usd(record.cost_usd))
+    if record.follows_id is not None:
+        facts.append(f"follows {record.follows_id}")
+    facts += [_attached(each["name"], each.get("size")) for each in record.attachments]
+    if record.tags:
+        facts.append(f"tagged {', '.join(record.tags)}")
+    return [fact for fact in facts if fact]
+
+
+def _attached(name: str, size: int | None) -> str:
+    # An image that the provider has fetched from elsewhere has no size that anybody knows.
+    return name if size is None else f"{name} ({size:,} bytes)"
 
 
 def show_markdown(texts: Iterable[str]) -> None:

@@ -24,25 +24,44 @@ def register(app: typer.Typer) -> None:
 
 def serve(  # noqa: PLR0913 - one parameter an option
     *,
-    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The port to listen on; 0 is any.")
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen; else 127.0.0.1.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes to run.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="The port to listen on; else 8000; 0 is any."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes to run; else 1.")
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Questions each process can have in flight.")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Questions each process can have in flight; else 256."
+        ),
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(help="What clients must send; QA_TOKEN keeps it out of the process list."),
+        typer.Option(
+            metavar="TEXT",
+            help="What clients must send as Authorization: Bearer; QA_TOKEN keeps it out of the "
+            "process list.",
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="The model to ask.")
+    ] = None,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Listen beyond this machine without a token all the same."),
     ] = False,
 ) -> None:
-    """Serve the history and the provider over HTTP until SIGTERM or Ctrl-C."""
+    """Serve the history and the provider over HTTP, and as a page.
+
+    SIGTERM and Ctrl-C finish what is in flight first.
+    """
     from qacli.web import server
 
     flags = {
@@ -56,5 +75,5 @@ def serve(  # noqa: PLR0913 - one parameter an option
     terminal = Terminal.of_process()
     settings = load_settings().given(flags)
     with server.prepared(settings, insecure=insecure) as address:
-        terminal.warn(f"Serving on {address}. Ctrl-C stops; questions in flight are finished.")
-        server.run(settings, address)
+        told = f"Serving on {address}. Ctrl-C stops; questions in flight are finished."
+        server.run(settings, address, lambda: terminal.warn(told))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qacli.cli.choosing import choosing
+from qacli.cli.money import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.terminal import Terminal
 from qacli.config import load_settings
@@ -24,6 +25,9 @@ BLOCK = "█"
 SHORTEST = 10
 """So wide a name is at least, whatever the screen is."""
 
+FEWEST = 3
+"""So many columns there are at least: the name, and what was asked and answered."""
+
 BAR, LEAST = 30, 5
 """How long a bar is, and the room below which there is none."""
 BY = ("day", "model", "tag", "batch")
@@ -36,11 +40,11 @@ def register(app: typer.Typer) -> None:
 
 def stats(
     *,
-    by: Annotated[str, typer.Option(help="day, model, tag or batch.")] = "day",
+    by: Annotated[str, typer.Option(metavar="WHAT", help="day, model, tag or batch.")] = "day",
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
-    """Count questions, tokens, cost and latency, by day, model, tag or batch."""
+    """Count questions, tokens, cost and latency, by day or otherwise."""
     from qacli.cli.history import open_history
     from qacli.store.stats import By
     from qacli.store.stats import stats as numbers
@@ -63,11 +67,14 @@ def _print(rows: "list[Row]", by: str, terminal: Terminal) -> None:
     table = [(by, "asked", "answered", "tokens", "USD", "mean s")]
     for row in rows:
         tokens = f"{row.prompt_tokens:,}+{row.completion_tokens:,}"
-        cost = "unpriced" if row.cost_usd is None else f"{row.cost_usd:.4f}"
+        cost = "unpriced" if row.cost_usd is None else dollars(row.cost_usd)
         mean = "" if row.latency_ms is None else f"{row.latency_ms / 1000:.1f}"
         table.append((row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean))
     widths = [max(cells_in(line[column]) for line in table) for column in range(len(table[0]))]
     columns = _columns(terminal)
+    # On a narrow screen the last columns go: a broken line could not be read at all.
+    while len(widths) > FEWEST and SHORTEST + sum(widths[1:]) + 2 * (len(widths) - 1) > columns:
+        widths.pop()
     # A batch's name, or a tag, can be wider than the screen.
     most_of_it = columns - sum(widths[1:]) - 2 * len(widths) - LEAST
     widths[0] = min(widths[0], max(most_of_it, SHORTEST))
@@ -76,7 +83,7 @@ def _print(rows: "list[Row]", by: str, terminal: Terminal) -> None:
     bars = [""] + [BLOCK * max(round(row.records / most * min(BAR, room)), 1) for row in rows]
     for line, bar in zip(table, bars, strict=True):
         cells = [fit(line[0], widths[0])]
-        cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)]
+        cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=False)]
         terminal.line("  ".join([*cells, bar] if room >= LEAST else cells).rstrip())
 
 

@@ -12,7 +12,7 @@ from qacli.errors import NotConfigured, QaError
 
 EPILOG = (
     "\b\nExamples:\n"
-    "  qa template edit review        a new one, or one there is, in $VISUAL or $EDITOR\n"
+    "  qa template edit review        a new one, or one that is there\n"
     "  qa ask -t review < diff\n"
     '  qa ask -t translate -p language=French "Good morning"\n'
     "  qa template list"
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.callback()
 def template() -> None:
-    """Keep named templates: TOML files with a question, a system prompt, a model, a schema."""
+    """Keep templates: a question, a system prompt, a model, a schema."""
 
 
 @commands.command("list")
@@ -74,7 +74,7 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 @commands.command()
 def edit(name: Name) -> None:
-    """Open a template in $VISUAL or $EDITOR; a new one begins with an example."""
+    """Open a template, or a new one, in $VISUAL or $EDITOR."""
     import subprocess
 
     from qacli import templates

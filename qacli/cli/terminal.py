@@ -135,12 +135,16 @@ class Terminal:
         self._tell(f"qa: {error}")
 
     def usage(self, error: Any) -> None:  # noqa: ANN401 - Typer's usage errors share no public class
-        """Show a usage error as Typer words it."""
-        with suppress(OSError):
-            if hasattr(error, "show"):
-                error.show(file=self.stderr)
-            else:
-                self._tell(f"qa: {error}")
+        """Say what cannot be used, and where its help is; no command at all is the help itself."""
+        said = error.format_message()
+        if said.startswith("Usage:"):
+            self._tell(said)
+            return
+        # The types are checked by a library that tells what kind of error its own is.
+        said = said.replace("Value error, ", "")
+        end = "" if said.endswith((".", "?")) else "."
+        context = getattr(error, "ctx", None)
+        self._tell(f"qa: {said}{end} See: {context.command_path if context else 'qa'} --help")
 
     def finish(self, code: int) -> int:
         """The exit code of the process, once all is written."""

@@ -1,6 +1,6 @@
 """`qa help TOPIC`: what is longer than an option's line."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,13 @@ from qacli.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EPILOG = "\b\nExamples:\n  qa help exit-codes\n  qa help configuration\n  qa help scripting"
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa help exit-codes\n"
+    "  qa help configuration\n"
+    "  qa help scripting\n"
+    "  qa help batch run              the same as qa batch run --help"
+)
 
 EXIT_CODES = {
     0: "done",
@@ -19,7 +25,7 @@ EXIT_CODES = {
     3: "configuration: no model, or a key that is missing or rejected",
     4: "not found: no such record",
     5: "the provider refused the request (4xx)",
-    6: "the provider is unreachable, overloaded or timed out, or its answer is broken",
+    6: "the provider is away, overloaded or timed out, or its answer is broken",
     7: "the database cannot be used",
     8: "part of a batch has no answer",
     130: "interrupted",
@@ -27,9 +33,9 @@ EXIT_CODES = {
 }
 
 PRECEDENCE = """\
-A flag beats the environment, which beats .env in the working directory, which beats config.toml
-in the configuration directory, which beats the default. qa config shows each setting, its value
-and where it came from."""
+A flag beats the environment, which beats .env in the working directory, which beats the chosen
+profile, which beats the top of the configuration file, which beats the default. qa config shows
+each setting, its value and where it came from; qa config path, where the file is."""
 
 SCRIPTING = """\
 stdout is the answer, or the JSON, and nothing else; what else there is to say goes to stderr, and
@@ -50,23 +56,34 @@ def register(app: typer.Typer) -> None:
 
 
 def show_topic(
-    topic: Annotated[
-        str | None, typer.Argument(help="exit-codes, configuration or scripting.")
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TOPIC|COMMAND", help="exit-codes, configuration or scripting; or a command."
+        ),
     ] = None,
 ) -> None:
-    """Explain a topic: exit codes, configuration, scripting."""
+    """Explain exit-codes, configuration, scripting, or a command."""
     topics: dict[str, Callable[[], str]] = {
         "exit-codes": _exit_codes,
         "configuration": _configuration,
         "scripting": lambda: SCRIPTING,
     }
     terminal = Terminal.of_process()
-    if topic is None:
+    if not words:
         terminal.line("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
-    if topic not in topics:
-        raise InvalidRequest(f"There is no topic {topic!r}.", f"There are {', '.join(topics)}.")
-    terminal.line(topics[topic]())
+    if words[0] in topics:
+        terminal.line(topics[words[0]]())
+        return
+    program: Any = context.find_root().command
+    if words[0] not in program.commands:
+        raise InvalidRequest(
+            f"There is no topic and no command {words[0]!r}.",
+            f"Topics: {', '.join(topics)}. Commands: qa --help",
+        )
+    program.main([*words, "--help"], prog_name="qa", standalone_mode=False)
 
 
 def _exit_codes() -> str:
@@ -82,7 +99,10 @@ def _configuration() -> str:
     for item in setting_fields():
         text = item.metadata["help"].replace("`", "")
         if item.default not in {None, False}:
-            text += f" Default: {item.default}."
+            default = item.default
+            text += (
+                f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
+            )
         body = fill(text, 88, initial_indent="    ", subsequent_indent="    ")
         parts.append(f"{item.name}  ({item.metadata['env']})\n{body}")
     return "\n\n".join(parts)

@@ -30,7 +30,7 @@ from sqlalchemy.exc import (
 )
 
 from qacli import schema
-from qacli.database_url import without_password
+from qacli.database_url import hidden, passwords_in, without_password
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.outbox import make_private
 
@@ -287,7 +287,7 @@ def _explained(url: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        reason = reason.replace(sa.make_url(url).password or "\0", "***").rstrip(".")
+        reason = hidden(reason, passwords_in(url)).rstrip(".?")
         if isinstance(error, DataError | IntegrityError):
             raise _refused(url, reason) from error
         if getattr(cause, "sqlite_errorname", "").startswith(

@@ -11,8 +11,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,9 @@ SPARE_THREADS = 16
 
 OPEN_FILES = 65536
 """A question in flight holds two: the client's connection and the provider's."""
+
+LOOK_SECONDS, CONNECT_SECONDS = 0.05, 1.0
+"""How often it is tried whether the server can be reached, and for how long."""
 
 BACKLOG = 2048
 HEADER_SECONDS = 10
@@ -78,8 +81,14 @@ def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
     yield f"http://{name}:{port}"
 
 
-def run(settings: Settings, address: str) -> None:
-    """Serve at the address until a signal ends it."""
+def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
+    """Serve at the address until a signal ends it.
+
+    Args:
+        settings: As `prepared`.
+        address: What that gave.
+        tell: Called once it can be reached: a local model takes seconds to load.
+    """
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
@@ -109,8 +118,18 @@ def run(settings: Settings, address: str) -> None:
         log_level=LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
+    threading.Thread(target=_tell_when_reached, args=(address, tell), daemon=True).start()
     with _shared(settings.workers) as shared:
         server.serve(target_loader=partial(_load, settings, shared, port), wrap_loader=False)
+
+
+def _tell_when_reached(address: str, tell: Callable[[], None]) -> None:
+    parts = urlsplit(address)
+    while True:
+        time.sleep(LOOK_SECONDS)
+        with suppress(OSError):
+            socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
+            return tell()
 
 
 @contextmanager

@@ -269,6 +269,9 @@ def test_what_failed_stays_until_it_is_asked_again(
     assert len(provider.requests) == 3
     again = qa("batch", name, "--name", "n", "--retry-failed")
     assert again.code == 8
+    # The command that is told to go on with has it already.
+    assert "Ask what has failed again" in again.err
+    assert "--retry-failed" not in again.err
     assert [line["status"] for line in lines_of(again.out)] == ["answered", "answered", "failed"]
     assert len(provider.requests) == 5
     assert {record["question"]: record["id"] for record in records()} == before
@@ -597,3 +600,27 @@ def test_a_terminal_shows_how_far_it_is(
     assert "attempt 1" in seen.err
     assert "11 answered, 1 failed" in seen.err
     assert seen.out == ""
+
+
+def test_on_a_screen_the_batches_stand_below_each_other_and_a_cancelled_one_says_so(
+    qa: Program, write: Callable[..., str], terminal: Callable[..., Seen]
+) -> None:
+    for name in ("a", "a-longer-name"):
+        qa("batch", write("one"), "--name", name)
+    qa("batch", "cancel", "a")
+    lines = terminal(qa, "batch", "list").screen.splitlines()
+    assert len({line.index("1 answered") for line in lines}) == 1
+    assert [line.endswith("(cancelled)") for line in lines] == [True, False]
+    assert "cancelled     yes\n" in qa("batch", "show", "a").out
+    assert "cancelled" not in qa("batch", "show", "a-longer-name").out
+
+
+def test_a_cost_of_less_than_a_hundredth_of_a_cent_is_not_told_as_none(
+    qa: Program, write: Callable[..., str], home: Path
+) -> None:
+    (home / "prices.toml").write_text('"test-model" = [0.01, 0.01]\n')
+    name = write("one")
+    assert "<0.0001 USD" in qa("batch", name, "--dry-run").out
+    assert "<0.0001 USD" in qa("batch", name, "--name", "n").err
+    assert "<0.0001 USD" in qa("batch", "show", "n").out
+    assert "<0.0001" in qa("stats").out

@@ -295,3 +295,14 @@ def test_help_of_each_command_works(bare: Program) -> None:
     assert "qa config set model gpt-5-mini" in done.out
     for name in ("show", "path", "set", "unset", "key"):
         assert bare("config", name, "--help").code == 0
+
+
+def test_on_a_screen_no_line_is_broken_and_nothing_is_left_out(
+    bare: Program, terminal: Callable[..., Any]
+) -> None:
+    words = terminal(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()
+    lines = terminal(bare, "config", columns=60, QA_CONTEXT_TOKENS="9000").screen.splitlines()
+    of_tokens = next(n for n, line in enumerate(lines) if line.startswith("context_tokens"))
+    assert lines[of_tokens].split() == ["context_tokens", "9000"]
+    assert lines[of_tokens + 1].strip() == "the environment variable QA_CONTEXT_TOKENS"
+    assert " ".join(lines).split() == words

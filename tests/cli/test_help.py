@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +10,11 @@ from qacli import __version__
 from qacli.cli import EXIT_CODES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Program
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
+GROUPS = ["", "batch", "template", "config", "config key", "migrate"]
 COMMANDS = ["ask", "chat", "show", "list", "migrate", "serve"]
 
 
@@ -71,3 +71,66 @@ def test_no_command_at_all_shows_the_help(qa: Program) -> None:
     done = qa()
     assert done.code in {0, 2}
     assert "Usage: qa" in done.out + done.err
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(qa: Program, group: str) -> None:
+    lines = qa(*group.split(), "--help", COLUMNS="80").out.splitlines()
+    assert lines
+    for line in lines:
+        assert not line.endswith("...") or line.startswith("Usage:")
+        assert len(line) <= 80
+
+
+def test_the_commands_stand_in_the_order_of_readme(qa: Program) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    headings = [line for line in readme.splitlines() if line.startswith("### `qa ")]
+    listed = qa("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert [line.split()[0] for line in listed.splitlines()] == [
+        *re.findall(r"`qa (\w+)", "".join(headings)),
+        "help",
+    ]
+
+
+def test_help_of_batch_has_the_options_of_a_file(qa: Program) -> None:
+    _, _, options = qa("batch", "--help").out.partition("Options of qa batch FILE:")
+    assert "--jobs" in options
+    assert "--dry-run" in options
+
+
+@pytest.mark.parametrize("words", [["list"], ["batch", "run"], ["batch"]])
+def test_help_explains_a_command_too(qa: Program, words: list[str]) -> None:
+    assert qa("help", *words).out == qa(*words, "--help").out != ""
+
+
+def test_help_knows_no_other_topic(qa: Program) -> None:
+    done = qa("help", "nonsense")
+    assert (done.code, done.out) == (2, "")
+    assert "no command 'nonsense'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lsit"], "No such command 'lsit'. Did you mean 'list'? See: qa --help"),
+        (["list", "--xyzzy"], "No such option: --xyzzy. See: qa list --help"),
+        (["batch", "x", "--jobs", "0"], "greater than or equal to 1. See: qa batch run --help"),
+        (["list", "--status", "lost"], "'--status': 'lost' is not one of 'asking', 'answered',"),
+        (["prune"], "Missing option '--older-than'. See: qa prune --help"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line_as_every_error_is(
+    qa: Program, words: list[str], said: str
+) -> None:
+    done = qa(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("qa: ")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_the_configuration_is_explained_as_readme_does(qa: Program) -> None:
+    first, *rest = qa("help", "configuration").out.split("\n\n")
+    assert "beats the chosen\nprofile" in first
+    timeout = next(text for text in rest if text.startswith("timeout "))
+    assert timeout.endswith("Default: 600.")

@@ -140,6 +140,7 @@ def test_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> No
         assert done.code in {6, 7}
     status = unmigrated("migrate", "status")
     assert (status.code, "0999" in status.out) == (0, True)
+    assert "pending   unknown: " in status.out
 
 
 @on_sqlite

@@ -17,6 +17,7 @@ from qacli.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Program
     from fake_provider import FakeProvider
@@ -73,6 +74,39 @@ def test_a_record_is_shown_by_its_id_or_one_field_of_it(
     assert qa("show", "last", "--field", "question").out == "two?\n"
     assert qa("show", "last", "--field", "latency_ms").out == "1200\n"
     assert qa("show", "last", "--field", "question", "--json").out == '"two?"\n'
+
+
+@on_sqlite
+def test_what_a_record_follows_its_files_and_its_tags_are_shown(
+    qa: Program, keep: Callable[..., None], home: Path
+) -> None:
+    keep("one?")
+    (home / "notes.md").write_text("notes")
+    asked = qa(
+        "ask", "--follow", "1", "-f", str(home / "notes.md"), "--tag", "a", "--tag", "b", "?"
+    )
+    assert asked.code == 0
+    head = qa("show", "last").out.partition("\n")[0]
+    assert head.endswith(f" · follows 1 · {home / 'notes.md'} (5 bytes) · tagged a, b")
+    for absent in ("follows", "tagged", "USD"):
+        assert absent not in qa("show", "1").out
+
+
+@on_sqlite
+def test_an_image_from_elsewhere_has_no_size_to_show(qa: Program, store: Store) -> None:
+    image = {"name": "https://a.example/cat.png", "size": None, "sha256": None}
+    store.keep(Ask(question="What is it?", attachments=[image]), ANSWERED)
+    assert qa("show", "last").out.partition("\n")[0].endswith(f" · {image['name']}")
+
+
+@on_sqlite
+def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
+    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+) -> None:
+    keep("one?")
+    lines = terminal(qa, "stats", columns=36).out.splitlines()
+    assert lines[0].split() == ["day", "asked", "answered", "tokens"]
+    assert max(map(len, lines)) <= 36
 
 
 @on_sqlite

@@ -47,11 +47,8 @@ class Served:
                 self.port = int(found[1])
 
     def answers(self) -> bool:
-        """Whether it is up."""
-        try:
-            return bool(self.port) and self.request("GET", "/is_up", timeout=5)[0] == 200
-        except OSError:
-            return False
+        """Whether it has said where it is: from then on it can be reached."""
+        return bool(self.port) and self.request("GET", "/is_up", timeout=15)[0] == 200
 
     def request(
         self, method: str, path: str, body: object = None, timeout: float = 30

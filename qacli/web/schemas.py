@@ -126,7 +126,8 @@ class TagChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     add_tags: list[Tag] = Field(default_factory=list, max_length=100, description="Tags to add.")
-    remove_tags: list[Tag] = Field(
+    # Any: a record that was imported may have what is no tag here.
+    remove_tags: list[Text] = Field(
         default_factory=list, max_length=100, description="Tags to take off."
     )
 

@@ -235,6 +235,14 @@ def test_tags_are_added_and_taken_off(
 
 
 @on_sqlite
+def test_what_is_no_tag_can_be_taken_off(client: FlaskClient, store: Store) -> None:
+    # As it may have been imported.
+    record_id = store.keep(Ask(question="?", tags=["", " a", "b"]), Outcome())
+    changed = client.patch(f"/qa/{record_id}", json={"remove_tags": ["", " a"]})
+    assert changed.get_json()["tags"] == ["b"]
+
+
+@on_sqlite
 @pytest.mark.parametrize(
     "body",
     [

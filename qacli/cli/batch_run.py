@@ -1,5 +1,6 @@
 """`qa batch FILE`: ask every question of a file."""
 
+import gc
 import shlex
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PART_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
+COLLECT_AFTER = 5_000
+"""So many new objects until Python looks for those that refer to each other and to nothing else."""
+
 OTHER_FILES = 100
 """How many are open besides the connections to the provider, and with room to spare."""
 
@@ -257,6 +261,9 @@ def _ask(
                 await engine.run()
             return engine
 
+    # A run may be long: what it leaves behind is looked for, but not among the modules, which stay.
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
     try:
         return asyncio.run(main()), signals
     except asyncio.CancelledError:

@@ -290,17 +290,16 @@ def _explained(url: str) -> Iterator[None]:
         reason = hidden(reason, passwords_in(url)).rstrip(".?")
         if isinstance(error, DataError | IntegrityError):
             raise _refused(url, reason) from error
+        todo = "See that it is running, that DATABASE_URL is right, and that qa migrate was run."
         if getattr(cause, "sqlite_errorname", "").startswith(
             ("SQLITE_READONLY", "SQLITE_CANTOPEN")
         ):
-            raise DatabaseError(
-                f"The database {without_password(url)} cannot be used: {reason}.",
+            todo = (
                 "See that the file, any -wal and -shm beside it, and the directory are yours to "
-                "write, or set QA_DATA_DIR or DATABASE_URL to another.",
-            ) from error
+                "write, or set QA_DATA_DIR or DATABASE_URL to another."
+            )
         raise DatabaseError(
-            f"The database {without_password(url)} cannot be used: {reason}.",
-            "See that it is running, that DATABASE_URL is right, and that qa migrate was run.",
+            f"The database {without_password(url)} cannot be used: {reason}.", todo
         ) from error
     except ValueError as error:
         # What a driver refuses before it asks the database.

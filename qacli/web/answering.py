@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -45,6 +46,12 @@ def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answ
         turns, _ = turns_before(service.store, ask.follows_id, service.context_tokens)
     structure = Confined(shape["json_schema"]["schema"]) if shape else None
     return Answer(service, ask, turns=turns, structure=structure, beat=beat)
+
+
+def _checked(structure: Confined, answer: str) -> None:
+    """Check an answer out of turn: that may take a second."""
+    TURNS.give()
+    structure.check(answer)
 
 
 class Readable(ABC):
@@ -144,7 +151,7 @@ class Answer(Readable):
             reserve=True,
             turns=turns,
             parts=parts,
-            check=self._see_whether_fit if structure else None,
+            check=partial(_checked, structure) if structure else None,
             beat=beat,
             as_sent=as_sent,
         )
@@ -188,11 +195,6 @@ class Answer(Readable):
             LOG.warning("record %s: %s", self.record_id, error)
         except Exception:
             LOG.exception("record %s could not be completed", self.record_id)
-
-    def _see_whether_fit(self, answer: str) -> None:
-        if self._structure is not None:
-            TURNS.give()
-            self._structure.check(answer)
 
     def _answered(self) -> Generator[str, None, None]:
         try:

@@ -29,9 +29,8 @@ def test_a_setting_is_in_readme_and_env_example(item: Field[Any]) -> None:
     assert f"`{env}`" in row
     assert item.metadata["help"] in row
     if item.default is not None:
-        assert (
-            f"`{item.default:g}`" in row if isinstance(item.default, float) else str(item.default)
-        )
+        default = f"{item.default:g}" if isinstance(item.default, float) else str(item.default)
+        assert f"`{default}`" in row
     assert re.search(rf"^{env}=", ENV_EXAMPLE, re.MULTILINE)
 
 

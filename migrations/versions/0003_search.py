@@ -1,8 +1,8 @@
 """What was attached to a question; a full-text index of questions and answers; one of tags.
 
 SQLite keeps the index in a virtual table of its own, by triggers; PostgreSQL in an index over an
-expression, which `qacli.store.search` repeats to the letter. Very long texts are indexed by
-their first 100,000 characters there, since PostgreSQL refuses a larger document.
+expression, which the application's search condition repeats character by character. There only
+the first 100,000 characters of a text are indexed, since PostgreSQL refuses a larger document.
 """
 
 import sqlalchemy as sa

@@ -1,16 +1,17 @@
-"""A fingerprint of each question and all that shapes its answer, to find the same one again.
+"""Add `fingerprint`: 64 bits that are equal for questions that would get the same answer.
 
-Only `qacli.exchange` can tell it, so what is there already gets its own here, some hundred records
-at a time. SQL that is printed (`qa migrate --sql`) cannot: those records are not reused.
+Existing records are filled in here, 500 at a time. The digest is computed in Python by a frozen
+copy of the application's rule, because a migration must give the same result for ever. SQL that
+is only printed (`qa migrate to --sql`) cannot fill it in: those records are not reused.
 """
 
+import json
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-
-from qacli.exchange import canonical, fingerprint
 
 revision = "0004"
 down_revision = "0003"
@@ -47,6 +48,23 @@ def downgrade() -> None:
     op.drop_column(TABLE, "fingerprint")
 
 
+def fingerprint(*request: object) -> int:
+    """Return the digest of question, system prompt, params, attachments and followed record."""
+    question, system, params, attachments, follows_id = request
+    values = [question, system or None, whole_numbers(params), attachments, follows_id]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def whole_numbers(value: object) -> object:
+    """Return a JSON value in which 1.0 is written as 1: PostgreSQL stores both as 1."""
+    if isinstance(value, dict):
+        return {name: whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def fill(connection: sa.Connection) -> None:
     """Give each record its fingerprint."""
     shaping = [RECORDS.c[name] for name in ("question", "system", "params", "attachments")]
@@ -58,7 +76,7 @@ def fill(connection: sa.Connection) -> None:
     )
     last = 0
     while rows := connection.execute(page, {"last": last}).all():
-        write(connection, {row.id: fingerprint(canonical(*row[1:])) for row in rows})
+        write(connection, {row.id: fingerprint(*row[1:]) for row in rows})
         last = rows[-1].id
 
 

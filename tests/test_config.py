@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_env_file
 
 from qacli import endpoint, keys
 from qacli.config import (
@@ -58,7 +59,7 @@ WORK = "[profiles.work]\n"
 def load(environ: dict[str, str] | None = None, *, dotenv: str = "", config: str = "") -> Settings:
     """The settings from these three, in the test's own directory."""
     if dotenv:
-        Path(".env").write_text(dotenv, encoding="utf-8")
+        write_env_file(dotenv)
     file = Path("config.toml").absolute()
     if config:
         file.write_text(config, encoding="utf-8")
@@ -75,7 +76,10 @@ def refused(environ: dict[str, str] | None = None, **files: str) -> NotConfigure
 def test_every_setting_has_an_example_here() -> None:
     assert EXAMPLES.keys() == ENV.keys()
     assert len(set(ENV.values())) == len(ENV)
-    assert {item.name for item in fields(Settings)} == {*ENV, "sources", "config_path"}
+    assert {item.name for item in fields(Settings)} == {
+        *ENV,
+        *("sources", "config_path", "ignored_env_file"),
+    }
 
 
 def test_with_nothing_said_the_defaults_hold() -> None:
@@ -135,7 +139,7 @@ def test_dotenv_is_taken_literally() -> None:
 def test_dotenv_is_looked_for_in_the_given_directory(home: Path) -> None:
     other = home / "other"
     other.mkdir()
-    (other / ".env").write_text("QA_MODEL=other\n")
+    write_env_file("QA_MODEL=other\n", other)
     assert load_settings({"QA_CONFIG": "/nowhere"}, other).model == "other"
     assert load_settings({"QA_CONFIG": "/nowhere"}).model is None
 
@@ -234,7 +238,7 @@ def test_a_configuration_file_that_is_a_directory_is_refused() -> None:
 
 
 def test_dotenv_that_is_not_utf8_is_refused_by_name() -> None:
-    Path(".env").write_bytes(b"OPENAI_API_KEY=" + SECRET.encode() + b"\xff\n")
+    write_env_file(b"OPENAI_API_KEY=" + SECRET.encode() + b"\xff\n")
     error = refused()
     assert ".env cannot be read" in error.what
 

@@ -101,6 +101,12 @@ class _Layer:
 
 
 _ENVIRONMENT, _DOTENV, _PROFILE, _TOP = range(4)
+OTHER_VARIABLES = frozenset({"QA_CONFIG", "QA_BIND", "QA_PORT", "QA_COMPOSE_URL"})
+"""Variables that begin with `QA_` and are no settings: the file's place, and docker compose's."""
+
+SIMILAR = 0.75
+"""How much of a name must be the same, as `difflib` measures it, for it to be a misspelling."""
+
 KEYS = ("api_key", "key_command", "keyring")
 """The settings that a key comes from; of two in one place the first counts."""
 
@@ -127,8 +133,10 @@ def load_settings(
     env_file = EnvFile.read(dotenv)
     layers = [_environment(environ), _table(file, None)]
     ignored = None
+    misspelled = _misspelled(environ, "the environment")
     if env_file is not None and trust_of(env_file) is Trust.TRUSTED:
         layers.insert(_DOTENV, _dotenv(env_file))
+        misspelled += _misspelled(env_file.values(), str(env_file.path))
     elif env_file is not None:
         ignored = _ignored(env_file, environ)
     found = {item.name: _find(item, layers) for item in setting_fields()}
@@ -149,6 +157,7 @@ def load_settings(
         sources=sources,
         config_path=file.path,
         ignored_env_file=ignored,
+        misspelled=misspelled,
     )
 
 
@@ -161,7 +170,40 @@ def env_file_settings(file: EnvFile) -> Settings:
     layer = _dotenv(file)
     found = {item.name: _find(item, [layer]) for item in setting_fields()}
     values = {name: pair[0] for name, pair in found.items() if pair is not None}
-    return Settings(**values, sources={name: layer.source(name) for name in values})
+    return Settings(
+        **values,
+        sources={name: layer.source(name) for name in values},
+        misspelled=_misspelled(file.values(), str(file.path)),
+    )
+
+
+def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, ...]:
+    """Return a sentence on each variable whose name is almost that of a setting.
+
+    `QA_` is a common beginning, of variables for quality assurance for example. So a name that
+    is like no setting is not mentioned, nor one that is like a setting which is there as well.
+    """
+    unknown = [name for name, value in variables.items() if name.startswith("QA_") and value]
+    settings = {item.metadata["env"] for item in setting_fields()}
+    unknown = [name for name in unknown if name not in settings | OTHER_VARIABLES]
+    if not unknown:
+        return ()
+    from difflib import get_close_matches
+
+    candidates = {
+        name.removeprefix("QA_"): name
+        for name in {*settings, "QA_CONFIG"}
+        if name.startswith("QA_") and not variables.get(name)
+    }
+    similar = {
+        name: get_close_matches(name.removeprefix("QA_"), candidates, 1, SIMILAR)
+        for name in unknown
+    }
+    return tuple(
+        f"{name} in {place} is not a setting of qa. Did you mean {candidates[found[0]]}?"
+        for name, found in similar.items()
+        if found
+    )
 
 
 def _ignored(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:

@@ -274,6 +274,9 @@ class Settings:
     ignored_env_file: IgnoredEnvFile | None = field(default=None, repr=False, compare=False)
     """The `.env` file that does not count because it is not trusted; None where there is none."""
 
+    misspelled: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """A sentence on each variable whose name is almost that of a setting."""
+
     def given(self, flags: Mapping[str, Any]) -> "Settings":
         """These settings, with what the command line said in front; None is not said."""
         said = {name: value for name, value in flags.items() if value is not None}

@@ -78,7 +78,7 @@ def test_every_setting_has_an_example_here() -> None:
     assert len(set(ENV.values())) == len(ENV)
     assert {item.name for item in fields(Settings)} == {
         *ENV,
-        *("sources", "config_path", "ignored_env_file"),
+        *("sources", "config_path", "ignored_env_file", "misspelled"),
     }
 
 
@@ -765,3 +765,42 @@ def test_a_file_that_cannot_be_written_is_an_error_of_ours(home: Path) -> None:
     with pytest.raises(NotConfigured) as caught:
         ConfigFile(home / "file" / "config.toml", "", {}).write("")
     assert "cannot be written" in caught.value.what
+
+
+# Misspelled variables
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("QA_MODLE", "QA_MODEL"),
+        ("QA_TIMOUT", "QA_TIMEOUT"),
+        ("QA_WORKER", "QA_WORKERS"),
+        ("QA_DATADIR", "QA_DATA_DIR"),
+        ("QA_CORS_ORIGIN", "QA_CORS_ORIGINS"),
+        ("QA_CONFG", "QA_CONFIG"),
+    ],
+)
+def test_misspelled_variable_names_the_setting(name: str, meant: str) -> None:
+    environ = {name: "x", **({} if meant == "QA_CONFIG" else {"QA_CONFIG": "/nowhere"})}
+    sentence = f"{name} in {{}} is not a setting of qa. Did you mean {meant}?"
+    assert load_settings(environ).misspelled == (sentence.format("the environment"),)
+    write_env_file(f"{name}=x\n")
+    assert load_settings({"QA_CONFIG": "/nowhere"}).misspelled == (sentence.format(".env"),)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        *({"QA_STAGE": "x"}, {"QA_BIND": "x", "QA_PORT": "1"}, {"QA_COMPOSE_URL": "x"}),
+        *({"QA_MODLE": ""}, {"MODLE": "x"}, {"QA_MODE": "x", "QA_MODEL": "m"}),
+        {env: EXAMPLES[name][0] for name, env in ENV.items() if name != "profile"},
+    ],
+)
+def test_variable_of_another_program_is_not_mentioned(environ: dict[str, str]) -> None:
+    assert load(environ).misspelled == ()
+
+
+def test_misspelled_variable_in_an_untrusted_file_is_not_mentioned() -> None:
+    Path(".env").write_text("QA_MODLE=x\n")
+    assert load().misspelled == ()

@@ -7,9 +7,9 @@ from qacli.env_file import Trust
 
 
 def load_settings(terminal: Terminal | None = None) -> Settings:
-    """Load the settings; print one line on stderr where a `.env` is ignored.
+    """Load the settings; print a line on stderr for an ignored `.env` and a misspelled variable.
 
-    A command loads its settings once, so that the line is printed once. It is not printed with
+    A command loads its settings once, so that a line is printed once. None is printed with
     --quiet, nor for a file that `qa config untrust` has refused as it is.
 
     Args:
@@ -19,7 +19,10 @@ def load_settings(terminal: Terminal | None = None) -> Settings:
         NotConfigured: As `qacli.config.load_settings`.
     """
     settings = config.load_settings()
+    terminal = terminal or Terminal.of_process()
     ignored = settings.ignored_env_file
     if ignored is not None and ignored.trust is not Trust.REFUSED:
-        (terminal or Terminal.of_process()).warn(ignored.notice)
+        terminal.warn(ignored.notice)
+    for sentence in settings.misspelled:
+        terminal.warn(sentence)
     return settings

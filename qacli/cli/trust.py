@@ -67,9 +67,12 @@ def trust(
     file = EnvFile.read(path)
     if file is None:
         raise NotFound(f"There is no file {path}.", "Name the directory of a .env file.")
-    shown = _shown(env_file_settings(file))
+    settings = env_file_settings(file)
+    shown = _shown(settings)
     if not as_json:
         _print(terminal, file, shown)
+    for sentence in settings.misspelled:
+        terminal.warn(sentence)
     if not yes:
         _confirm(terminal, file, as_json=as_json)
     # The bytes that were shown are the ones that are trusted, whatever the file holds by now.

@@ -304,3 +304,17 @@ def test_notice_on_a_terminal_controls_nothing(
     (directory / ".env").write_text("QA_MODEL=m\n")
     monkeypatch.chdir(directory)
     assert "\x1b]0" not in terminal(bare, "list").err
+
+
+def test_misspelled_variable_gets_one_warning(bare: Program, home: Path) -> None:
+    warning = "QA_MODLE in the environment is not a setting of qa. Did you mean QA_MODEL?\n"
+    done = bare("list", QA_MODLE="m")
+    assert (done.code, done.err) == (0, warning)
+    quiet = bare("ask", "--quiet", "a", QA_MODLE="m", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert "QA_MODLE" not in quiet.err
+    (home / ".env").write_text("QA_TIMOUT=3\n")
+    done = bare("config", "trust", "--yes")
+    assert (done.code, done.err) == (
+        0,
+        "QA_TIMOUT in .env is not a setting of qa. Did you mean QA_TIMEOUT?\n",
+    )

@@ -91,7 +91,10 @@ def trust(
 
 
 def untrust(directory: Directory = None, *, as_json: AsJson = False) -> None:
-    """Ignore the .env file of a directory, without a notice while it stays as it is."""
+    """Ignore the .env file of a directory.
+
+    While the file stays as it is, no notice is printed.
+    """
     terminal = Terminal.of_process()
     path = _path(directory)
     file = EnvFile.read(path)

@@ -1,5 +1,6 @@
 """How alembic reaches the database: the connection that qa gives it, or the configured one."""
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,11 +46,19 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def run_offline() -> None:
-    """Print the SQL."""
+def configured_database() -> str:
+    """Return the database of the settings; log that a `.env` is ignored, where one is."""
     from qacli.config import load_settings
 
-    url = context.config.get_main_option("sqlalchemy.url") or load_settings().database
+    settings = load_settings()
+    if settings.ignored_env_file is not None:
+        logging.getLogger("qa.config").warning("%s", settings.ignored_env_file.notice)
+    return settings.database
+
+
+def run_offline() -> None:
+    """Print the SQL."""
+    url = context.config.get_main_option("sqlalchemy.url") or configured_database()
     context.configure(url=url, literal_binds=True, dialect_opts={"paramstyle": "named"}, **OPTIONS)
     with context.begin_transaction():
         context.run_migrations()
@@ -69,8 +78,7 @@ if context.is_offline_mode():
 elif (given := context.config.attributes.get("connection")) is not None:
     run_on(given)
 else:
-    from qacli.config import load_settings
     from qacli.store import Store
 
-    with Store(load_settings().database).migrating() as opened:
+    with Store(configured_database()).migrating() as opened:
         run_on(opened)

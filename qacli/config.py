@@ -1,7 +1,8 @@
 """Where the settings come from.
 
 A flag beats the environment, which beats `.env` in the working directory, which beats the chosen
-profile of the configuration file, which beats the top of that file, which beats the default.
+profile of the configuration file, which beats the top of that file, which beats the default. A
+`.env` that the user does not trust (see `qacli.env_file`) counts for nothing.
 Nothing else in the package reads the environment. A key is never sent to an endpoint that it was
 not meant for: the last two functions see to that.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qacli.configfile import CORRECT, ConfigFile, default_directory
+from qacli.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.errors import NotConfigured
 from qacli.settings import (
     DEFAULT_MODEL,
@@ -33,6 +35,7 @@ __all__ = [
     "choose_profile",
     "chosen_profile",
     "config_file",
+    "env_file_settings",
     "environment",
     "load_settings",
     "parsed",
@@ -98,6 +101,12 @@ class _Layer:
 
 
 _ENVIRONMENT, _DOTENV, _PROFILE, _TOP = range(4)
+OTHER_VARIABLES = frozenset({"QA_CONFIG", "QA_BIND", "QA_PORT", "QA_COMPOSE_URL"})
+"""Variables that begin with `QA_` and are no settings: the file's place, and docker compose's."""
+
+SIMILAR = 0.75
+"""How much of a name must be the same, as `difflib` measures it, for it to be a misspelling."""
+
 KEYS = ("api_key", "key_command", "keyring")
 """The settings that a key comes from; of two in one place the first counts."""
 
@@ -115,17 +124,26 @@ def load_settings(
 
     Raises:
         NotConfigured: A value has the wrong type, a name is unknown, or a file cannot be read.
+            An untrusted `.env` is not read for values, so that nothing in it is an error.
     """
     environ = os.environ if environ is None else environ
     dotenv = (directory or Path()) / ".env"
     file = ConfigFile.read(config_file(environ))
     file.check({item.name for item in setting_fields()}, {"profile"})
-    layers = [_environment(environ), _dotenv(dotenv), _table(file, None)]
+    env_file = EnvFile.read(dotenv)
+    layers = [_environment(environ), _table(file, None)]
+    ignored = None
+    misspelled = _misspelled(environ, "the environment")
+    if env_file is not None and trust_of(env_file) is Trust.TRUSTED:
+        layers.insert(_DOTENV, _dotenv(env_file))
+        misspelled += _misspelled(env_file.values(), str(env_file.path))
+    elif env_file is not None:
+        ignored = _ignored(env_file, environ)
     found = {item.name: _find(item, layers) for item in setting_fields()}
     if (profile := found["profile"]) is not None:
         name = str(profile[0])
         _refuse_unknown_profile(name, profile[1], file)
-        layers.insert(_PROFILE, _table(file, name))
+        layers.insert(-1, _table(file, name))
         found = {item.name: _find(item, layers) for item in setting_fields()}
     values = {name: pair[0] for name, pair in found.items() if pair is not None}
     sources = {name: pair[1].source(name) for name, pair in found.items() if pair is not None}
@@ -134,7 +152,67 @@ def load_settings(
         del values[name]
         sources[name] += f", not used: {why}"
     _refuse_borrowed_key(values, ranks, dotenv)
-    return Settings(**values, sources=sources, config_path=file.path)
+    return Settings(
+        **values,
+        sources=sources,
+        config_path=file.path,
+        ignored_env_file=ignored,
+        misspelled=misspelled,
+    )
+
+
+def env_file_settings(file: EnvFile) -> Settings:
+    """Return the settings that a `.env` file alone would make, trusted or not.
+
+    Raises:
+        NotConfigured: It cannot be read, has a wrong value, or sets what no `.env` may set.
+    """
+    layer = _dotenv(file)
+    found = {item.name: _find(item, [layer]) for item in setting_fields()}
+    values = {name: pair[0] for name, pair in found.items() if pair is not None}
+    return Settings(
+        **values,
+        sources={name: layer.source(name) for name in values},
+        misspelled=_misspelled(file.values(), str(file.path)),
+    )
+
+
+def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, ...]:
+    """Return a sentence on each variable whose name is almost that of a setting.
+
+    `QA_` is a common beginning, of variables for quality assurance for example. So a name that
+    is like no setting is not mentioned, nor one that is like a setting which is there as well.
+    """
+    unknown = [name for name, value in variables.items() if name.startswith("QA_") and value]
+    settings = {item.metadata["env"] for item in setting_fields()}
+    unknown = [name for name in unknown if name not in settings | OTHER_VARIABLES]
+    if not unknown:
+        return ()
+    from difflib import get_close_matches
+
+    candidates = {
+        name.removeprefix("QA_"): name
+        for name in {*settings, "QA_CONFIG"}
+        if name.startswith("QA_") and not variables.get(name)
+    }
+    similar = {
+        name: get_close_matches(name.removeprefix("QA_"), candidates, 1, SIMILAR)
+        for name in unknown
+    }
+    return tuple(
+        f"{name} in {place} is not a setting of qa. Did you mean {candidates[found[0]]}?"
+        for name, found in similar.items()
+        if found
+    )
+
+
+def _ignored(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:
+    """Return the file as an ignored one; None where ignoring it changes nothing."""
+    names = file.names_of(item.metadata["env"] for item in setting_fields())
+    names = tuple(name for name in names if not environ.get(name))
+    if not names and file.data is not None:
+        return None
+    return IgnoredEnvFile(file.location, names, trust_of(file))
 
 
 def _environment(environ: Mapping[str, str]) -> _Layer:
@@ -143,14 +221,14 @@ def _environment(environ: Mapping[str, str]) -> _Layer:
     return _Layer(_ENVIRONMENT, values, lambda name: f"the environment variable {names[name]}")
 
 
-def _dotenv(file: Path) -> _Layer:
+def _dotenv(file: EnvFile) -> _Layer:
     names = {item.name: item.metadata["env"] for item in setting_fields()}
-    read = _read_dotenv(file)
+    read = file.values()
     layer = _Layer(
         _DOTENV,
         {name: read.get(env) for name, env in names.items()},
-        lambda name: f"{names[name]} in {file}",
-        lambda name: _line_in_dotenv(file, names[name]),
+        lambda name: f"{names[name]} in {file.path}",
+        lambda name: file.line(names[name]),
     )
     for item in setting_fields():
         if layer.values[item.name] and not item.metadata["in_dotenv"]:
@@ -193,25 +271,6 @@ def _parsed(item: Field[Any], value: object, layer: _Layer) -> object:
             f"A setting is wrong, {source}: {shown} is not {EXPECTED[item.metadata['parse']]}.",
             CORRECT,
         ) from None
-
-
-def _read_dotenv(file: Path) -> Mapping[str, str | None]:
-    if not file.is_file():
-        return {}
-    from dotenv import dotenv_values
-
-    try:
-        return dotenv_values(file, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotConfigured(f"The file {file} cannot be read: {error}.", CORRECT) from error
-
-
-def _line_in_dotenv(file: Path, env: str) -> int | None:
-    from dotenv.parser import parse_stream
-
-    with file.open(encoding="utf-8") as stream:
-        lines = [each.original.line for each in parse_stream(stream) if each.key == env]
-    return lines[-1] if lines else None
 
 
 def _refuse_unknown_profile(name: str, layer: _Layer, file: ConfigFile) -> None:

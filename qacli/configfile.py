@@ -155,24 +155,36 @@ class ConfigFile:
         """
         # A link, into a collection of dotfiles say, stays one.
         target = self.path.resolve()
-        new = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.parent == default_directory():
                 self.path.parent.chmod(0o700)
-            new.unlink(missing_ok=True)
-            with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123 - made with its mode
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(target)
+            write_private(target, text.encode())
         except OSError as error:
-            with suppress(OSError):
-                new.unlink()
             raise NotConfigured(
                 f"The file {self.path} cannot be written: {error.strerror}.",
                 "Make its directory writable, or name another file in QA_CONFIG.",
             ) from error
+
+
+def write_private(target: Path, data: bytes) -> None:
+    """Put the data in the file's place at once and durably, with mode 0600.
+
+    Raises:
+        OSError: It cannot be written; the file is as it was.
+    """
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123 - made with its mode
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(target)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _nested(

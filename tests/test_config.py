@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_env_file
 
 from qacli import endpoint, keys
 from qacli.config import (
@@ -58,7 +59,7 @@ WORK = "[profiles.work]\n"
 def load(environ: dict[str, str] | None = None, *, dotenv: str = "", config: str = "") -> Settings:
     """The settings from these three, in the test's own directory."""
     if dotenv:
-        Path(".env").write_text(dotenv, encoding="utf-8")
+        write_env_file(dotenv)
     file = Path("config.toml").absolute()
     if config:
         file.write_text(config, encoding="utf-8")
@@ -75,7 +76,10 @@ def refused(environ: dict[str, str] | None = None, **files: str) -> NotConfigure
 def test_every_setting_has_an_example_here() -> None:
     assert EXAMPLES.keys() == ENV.keys()
     assert len(set(ENV.values())) == len(ENV)
-    assert {item.name for item in fields(Settings)} == {*ENV, "sources", "config_path"}
+    assert {item.name for item in fields(Settings)} == {
+        *ENV,
+        *("sources", "config_path", "ignored_env_file", "misspelled"),
+    }
 
 
 def test_with_nothing_said_the_defaults_hold() -> None:
@@ -135,7 +139,7 @@ def test_dotenv_is_taken_literally() -> None:
 def test_dotenv_is_looked_for_in_the_given_directory(home: Path) -> None:
     other = home / "other"
     other.mkdir()
-    (other / ".env").write_text("QA_MODEL=other\n")
+    write_env_file("QA_MODEL=other\n", other)
     assert load_settings({"QA_CONFIG": "/nowhere"}, other).model == "other"
     assert load_settings({"QA_CONFIG": "/nowhere"}).model is None
 
@@ -234,7 +238,7 @@ def test_a_configuration_file_that_is_a_directory_is_refused() -> None:
 
 
 def test_dotenv_that_is_not_utf8_is_refused_by_name() -> None:
-    Path(".env").write_bytes(b"OPENAI_API_KEY=" + SECRET.encode() + b"\xff\n")
+    write_env_file(b"OPENAI_API_KEY=" + SECRET.encode() + b"\xff\n")
     error = refused()
     assert ".env cannot be read" in error.what
 
@@ -761,3 +765,42 @@ def test_a_file_that_cannot_be_written_is_an_error_of_ours(home: Path) -> None:
     with pytest.raises(NotConfigured) as caught:
         ConfigFile(home / "file" / "config.toml", "", {}).write("")
     assert "cannot be written" in caught.value.what
+
+
+# Misspelled variables
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("QA_MODLE", "QA_MODEL"),
+        ("QA_TIMOUT", "QA_TIMEOUT"),
+        ("QA_WORKER", "QA_WORKERS"),
+        ("QA_DATADIR", "QA_DATA_DIR"),
+        ("QA_CORS_ORIGIN", "QA_CORS_ORIGINS"),
+        ("QA_CONFG", "QA_CONFIG"),
+    ],
+)
+def test_misspelled_variable_names_the_setting(name: str, meant: str) -> None:
+    environ = {name: "x", **({} if meant == "QA_CONFIG" else {"QA_CONFIG": "/nowhere"})}
+    sentence = f"{name} in {{}} is not a setting of qa. Did you mean {meant}?"
+    assert load_settings(environ).misspelled == (sentence.format("the environment"),)
+    write_env_file(f"{name}=x\n")
+    assert load_settings({"QA_CONFIG": "/nowhere"}).misspelled == (sentence.format(".env"),)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        *({"QA_STAGE": "x"}, {"QA_BIND": "x", "QA_PORT": "1"}, {"QA_COMPOSE_URL": "x"}),
+        *({"QA_MODLE": ""}, {"MODLE": "x"}, {"QA_MODE": "x", "QA_MODEL": "m"}),
+        {env: EXAMPLES[name][0] for name, env in ENV.items() if name != "profile"},
+    ],
+)
+def test_variable_of_another_program_is_not_mentioned(environ: dict[str, str]) -> None:
+    assert load(environ).misspelled == ()
+
+
+def test_misspelled_variable_in_an_untrusted_file_is_not_mentioned() -> None:
+    Path(".env").write_text("QA_MODLE=x\n")
+    assert load().misspelled == ()

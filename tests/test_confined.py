@@ -13,6 +13,7 @@ from qacli.web import create_app, service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fake_provider import FakeProvider
 
@@ -127,3 +128,11 @@ def test_where_no_process_can_be_started_an_answer_is_unfit(
         Confined({}).check("5")
     with pytest.raises(Busy):
         Confined({}).refuse_unusable()
+
+
+def test_process_imports_nothing_from_the_working_directory(home: Path) -> None:
+    """A cloned project, in which `qa serve` was started, must not run as a part of it."""
+    for name in ("json.py", "pickle.py", "jsonschema.py", "qacli.py"):
+        (home / name).write_text(f"open({str(home / 'made')!r}, 'w').close()\n")
+    Confined({"type": "object"}).refuse_unusable()
+    assert not (home / "made").exists()

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {
         *("errors", "exchange", "models", "prices", "times", "openfiles"),
-        *("settings", "configfile", "config", "callers", "database_url", "turns"),
+        *("settings", "configfile", "config", "callers", "database_url", "turns", "env_file"),
     },
     {
         *("store", "outbox", "schema"),
@@ -44,7 +44,7 @@ OWNERS = {
     "granian": {"web.server"},
     "pygments": {"web.page.markdown"},
     "pyarrow": {"batch.output"},
-    "dotenv": {"config"},
+    "dotenv": {"env_file"},
     "flask_cors": {"web.headers"},
     "limits": {"web.rates", "store.rates"},
     "prometheus_client": {"web.metrics"},

@@ -18,8 +18,9 @@ from qacli.cli.answering import (
     warn_if_cut,
 )
 from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal, ended_by_signals
-from qacli.config import Settings, load_settings
+from qacli.config import Settings
 from qacli.errors import InvalidRequest
 from qacli.exchange import Ask, Part, Turn, compose, now
 from qacli.times import ago, moment
@@ -154,7 +155,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     from qacli import endpoint
 
     terminal = Terminal.of_process(quiet=quiet, verbose=verbose)
-    settings = load_settings().given({"timeout": timeout, "retries": retries})
+    settings = load_settings(terminal).given({"timeout": timeout, "retries": retries})
     shape = _template(template, settings)
     attached = _attached(files or [], terminal)
     question, prompt = _question(words or [], parameters or [], shape, terminal)

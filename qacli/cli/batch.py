@@ -9,8 +9,8 @@ from qacli.cli.batch_run import run
 from qacli.cli.history import open_batches
 from qacli.cli.money import usd
 from qacli.cli.options import AsJson, Target, TargetFormat
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 
 if TYPE_CHECKING:
     from qacli.models import Batch

@@ -10,8 +10,9 @@ import typer
 
 from qacli.cli.money import usd
 from qacli.cli.options import MaxTokens, Model, System, Target, TargetFormat, Temperature
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import CLOSED_PIPE, Terminal
-from qacli.config import DEFAULT_MODEL, Settings, load_settings
+from qacli.config import DEFAULT_MODEL, Settings
 from qacli.errors import InvalidRequest
 from qacli.exchange import compose
 
@@ -115,7 +116,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from qacli.store.batches import THREADS
 
     terminal = Terminal.of_process(quiet=quiet)
-    settings = load_settings()
+    settings = load_settings(terminal)
     path = None if file == "-" else Path(file)
     source = Source(
         path=path,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal, ended_by_signals
-from qacli.config import Settings, load_settings
+from qacli.config import Settings
 from qacli.errors import InvalidRequest, KeyRejected, QaError
 
 if TYPE_CHECKING:

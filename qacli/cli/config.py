@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.callers import named_tokens
+from qacli.cli import trust
 from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
 from qacli.config import (
     EXPECTED,
     Settings,
     chosen_profile,
     config_file,
-    load_settings,
     parsed,
     setting_field,
     setting_fields,
@@ -32,7 +33,8 @@ EPILOG = (
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
     "  qa --profile work config key set   into the keyring, asked unseen\n"
     '  qa --profile work ask "Who am I?"\n'
-    "  qa config unset model"
+    "  qa config unset model\n"
+    "  qa config trust                    let the .env file in this directory count"
 )
 
 SHOWN_OF_SECRET = 4
@@ -48,6 +50,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, as qa conf
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     commands.add_typer(key_commands, name="key", help="The key in the system's keyring.")
+    trust.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
 
@@ -153,8 +156,8 @@ def _show(*, as_json: bool) -> None:
     settings = load_settings()
     found = {
         item.name: {
-            "value": _shown(item, settings),
-            "source": settings.sources.get(item.name),
+            "value": shown_value(item, settings),
+            "source": _source(item, settings),
             "env": item.metadata["env"],
         }
         for item in setting_fields()
@@ -162,7 +165,7 @@ def _show(*, as_json: bool) -> None:
     if as_json:
         terminal.json(found)
         return
-    shown = {name: _text(each["value"]) for name, each in found.items()}
+    shown = {name: one_line(each["value"]) for name, each in found.items()}
     name_width = max(map(len, shown))
     value_width = min(max(map(len, shown.values())), 40)
     columns = get_terminal_size().columns if terminal.interactive else None
@@ -176,15 +179,25 @@ def _show(*, as_json: bool) -> None:
         terminal.line(line)
 
 
-def _text(value: object) -> str:
-    """The value in one line: a system prompt may have several."""
+def _source(item: "Field[Any]", settings: Settings) -> str | None:
+    """Return where the value came from, and the `.env` that would set it but is ignored."""
+    source, ignored = settings.sources.get(item.name), settings.ignored_env_file
+    env = item.metadata["env"]
+    if ignored is None or env not in ignored.names:
+        return source
+    note = f"{env} in {ignored.path} is ignored: {ignored.reason}"
+    return f"{source or 'the default'}; {note}"
+
+
+def one_line(value: object) -> str:
+    """Return the value in one line: a system prompt may have several."""
     if isinstance(value, float):
         return f"{value:g}"
     return "-" if value is None else " ".join(str(value).split())
 
 
-def _shown(item: "Field[Any]", settings: Settings) -> Any:  # noqa: ANN401 - as JSON has it
-    """The value as it may be seen."""
+def shown_value(item: "Field[Any]", settings: Settings) -> Any:  # noqa: ANN401 - as JSON has it
+    """Return the setting's value as it may be shown: secrets are masked."""
     from pathlib import Path
 
     value = getattr(settings, item.name)
@@ -299,8 +312,10 @@ def _write(name: str, value: object, terminal: Terminal) -> None:
 
 def _tell_what_beats(name: str, terminal: Terminal) -> None:
     """Say it where what was just set does not count."""
+    from qacli import config as configuration
+
     try:
-        source = load_settings().sources.get(name, "")
+        source = configuration.load_settings().sources.get(name, "")
     except NotConfigured as error:
         terminal.warn(f"qa: {error}")
         return

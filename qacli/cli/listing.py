@@ -7,8 +7,8 @@ import typer
 
 from qacli.cli.choosing import choosing
 from qacli.cli.options import AsJson, Format, NoPager, Verbose
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 from qacli.exchange import MAX_ID
 
 if TYPE_CHECKING:

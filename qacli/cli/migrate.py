@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 from qacli.database_url import without_password
 from qacli.errors import DatabaseError, InvalidRequest
 

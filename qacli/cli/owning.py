@@ -7,8 +7,8 @@ import typer
 
 from qacli.cli.choosing import NEGATIVE_IDS, Which, number_of
 from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import now, refuse_unfit_tag
 from qacli.times import moment

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -73,7 +73,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
         "model": model,
     }
     terminal = Terminal.of_process()
-    settings = load_settings().given(flags)
+    settings = load_settings(terminal).given(flags)
     with server.prepared(settings, insecure=insecure) as address:
         told = f"Serving on {address}. Ctrl-C stops; questions in flight are finished."
         server.run(settings, address, lambda: terminal.warn(told))

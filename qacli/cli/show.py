@@ -6,8 +6,8 @@ import typer
 
 from qacli.cli.choosing import NEGATIVE_IDS, Which, number_of
 from qacli.cli.options import AsJson, NoPager
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 from qacli.errors import InvalidRequest
 from qacli.exchange import FIELDS
 

@@ -8,8 +8,8 @@ import typer
 from qacli.cli.choosing import choosing
 from qacli.cli.money import dollars
 from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 
 if TYPE_CHECKING:
     from qacli.store.filters import Filter

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.config import load_settings
 from qacli.errors import NotConfigured, QaError
 
 EPILOG = (

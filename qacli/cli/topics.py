@@ -34,8 +34,9 @@ EXIT_CODES = {
 
 PRECEDENCE = """\
 A flag beats the environment, which beats .env in the working directory, which beats the chosen
-profile, which beats the top of the configuration file, which beats the default. qa config shows
-each setting, its value and where it came from; qa config path, where the file is."""
+profile, which beats the top of the configuration file, which beats the default. A .env file counts
+only after qa config trust has shown it, and again after each change. qa config shows each setting,
+its value and where it came from; qa config path, where the file is."""
 
 SCRIPTING = """\
 stdout is the answer, or the JSON, and nothing else; what else there is to say goes to stderr, and

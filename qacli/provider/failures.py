@@ -101,7 +101,8 @@ class Failures:
         if status == 401:  # noqa: PLR2004 - HTTP's own number, as below
             return KeyRejected(
                 said,
-                "Set OPENAI_API_KEY to a key that this endpoint accepts.",
+                self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")
+                + "Set OPENAI_API_KEY to a key that this endpoint accepts.",
                 provider_status=401,
                 fatal=True,
             )

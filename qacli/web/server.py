@@ -61,7 +61,8 @@ def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
     if not (guard.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
             f"Whoever reaches {settings.host} could ask at your expense and read the history.",
-            "Set QA_TOKEN, or say --insecure if the network is yours alone.",
+            settings.advice_on_ignored("QA_TOKEN", "QA_TOKENS")
+            + "Set QA_TOKEN, or say --insecure if the network is yours alone.",
         )
     # With connections that stay, as they will be: one that can only be read will not do.
     Store.open(settings.database, connections=1).close()

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import write_env_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,6 +209,12 @@ def test_a_key_command_is_run_for_a_question_and_for_nothing_else(
 
 def test_a_dotenv_runs_no_command(bare: Program, home: Path) -> None:
     (home / ".env").write_text(f"QA_KEY_COMMAND=touch {home}/made\n")
+    done = bare("config", "trust", "--yes")
+    assert (done.code, done.out) == (3, "")
+    assert ".env, line 1, is refused" in done.err
+    bare("ask", "Who am I?", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert not (home / "made").exists()
+    write_env_file(f"QA_KEY_COMMAND=touch {home}/made\n", home)
     done = bare("ask", "Who am I?")
     assert done.code == 3
     assert ".env, line 1, is refused" in done.err

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import write_env_file
 
 from qacli.config import Settings
 from qacli.exchange import Ask, Outcome, Status
@@ -116,6 +117,9 @@ def test_ctrl_c_belongs_to_the_pager(full: Program, terminal: Callable[..., Any]
 
 def test_a_project_does_not_choose_the_pager(full: Program, home: Path) -> None:
     (home / ".env").write_text("QA_PAGER=touch stolen\n")
+    assert full("list").code == 0
+    assert not (home / "stolen").exists()
+    write_env_file("QA_PAGER=touch stolen\n", home)
     done = full("list")
     assert done.code == 3
     assert "which programs run" in done.err

@@ -229,3 +229,22 @@ def test_import_command_that_fails_midway_reports_what_was_added(qa: Program) ->
     done = qa("import", "-", input=f"{json.dumps(record)}\nnonsense\n")
     assert (done.code, done.out) == (2, "Added: 1 record; 0 were there.\n")
     assert done.err.startswith("qa: Line 2 is not a record: ")
+
+
+@pytest.mark.parametrize("end", ["cut", "not UTF-8"])
+def test_import_file_that_ends_early_counts_the_records_before(
+    store: Store, home: Path, end: str
+) -> None:
+    lines = [
+        json.dumps(
+            {"question": str(n), "created_at": f"{now()}", "status": "failed", "uid": f"{n}"}
+        )
+        for n in range(3000)
+    ]
+    data = "\n".join(lines).encode()
+    file = home / "file"
+    file.write_bytes(gzip.compress(data)[:-100] if end == "cut" else data + b"\n\xff")
+    moved = Moved()
+    with open_import_source(str(file)) as found, pytest.raises(InvalidRequest):
+        take_in(store, found.documents, moved)
+    assert moved.added == store.count() > 1000

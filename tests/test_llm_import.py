@@ -19,6 +19,8 @@ from qacli.store import Store
 from qacli.store.import_source import Format, open_import_source
 from qacli.store.moving import Moved, take_in
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "0.31", "0.36"
 VERSIONS = ("0.26", OLD, "0.32", NEW)
 CALL = """multiply [[times=1 tool=multiply arguments='{"a": 6, "b": 7}']]"""

@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -33,6 +33,7 @@ GZIP = b"\x1f\x8b"
 HEAD_SIZE = 4096
 """How many bytes at the beginning of a file identify its format."""
 
+BUFFER_SIZE = 2**17
 PAGE = 500
 LONGEST_CELL = 2**31 - 1
 CSV_COLUMNS = {"question", "created_at", "status", "uid"}
@@ -91,26 +92,37 @@ def open_import_source(path: str) -> Iterator[ImportSource]:
         InvalidRequest: It cannot be read, its format is unknown, or it is damaged.
     """
     name = "Standard input" if path == "-" else path
+    with ExitStack() as opened:
+        with _explained(name):
+            source = _open(path, name, opened)
+        yield source
+
+
+def _open(path: str, name: str, opened: ExitStack) -> ImportSource:
+    """Open a file, and return its records; `opened` closes what they are read from."""
+    if path == "-":
+        head, stream = _peek(sys.stdin.buffer)
+    else:
+        # Not through Path: a pipe such as <(command) can be read as well.
+        head, stream = _peek(opened.enter_context(open(path, "rb")))  # noqa: PTH123, SIM115 - as above; the stack closes it
+    packed = head.startswith(GZIP)
+    if packed:
+        head, stream = _peek(gzip.GzipFile(fileobj=stream))
+    if not head.startswith(HEADER):
+        return _read_text(name, head, stream)
+    if not packed and Path(path).is_file():
+        return _read_database(opened.enter_context(open_sqlite(path)))
+    copy = Path(opened.enter_context(TemporaryDirectory(prefix="qa-import-"))) / "copy.db"
+    with copy.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+    return _read_database(opened.enter_context(open_sqlite(str(copy), name)))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of reading a file into one sentence."""
     try:
-        # A descriptor or a name: a pipe such as <(command) can be read as well.
-        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as binary:  # noqa: PTH123 - as above
-            head, stream = _peek(binary)
-            packed = head.startswith(GZIP)
-            if packed:
-                head, stream = _peek(gzip.GzipFile(fileobj=stream))
-            if not head.startswith(HEADER):
-                yield _read_text(name, head, stream)
-                return
-            if not packed and Path(path).is_file():
-                with open_sqlite(path) as database:
-                    yield _read_database(database)
-                return
-            with TemporaryDirectory(prefix="qa-import-") as directory:
-                copy = Path(directory) / "copy.db"
-                with copy.open("wb") as file:
-                    shutil.copyfileobj(stream, file)
-                with open_sqlite(str(copy), name) as database:
-                    yield _read_database(database)
+        yield
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{name} is not UTF-8 text: {error}.", "Convert it first.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -118,6 +130,12 @@ def open_import_source(path: str) -> Iterator[ImportSource]:
     except OSError as error:
         reason = error.strerror or error
         raise InvalidRequest(f"{name} cannot be read: {reason}.", "Name an export.") from None
+
+
+def _reading(name: str, documents: Iterator[Document]) -> Iterator[Document]:
+    """Return the records of a text; one that ends too early is explained where it is read."""
+    with _explained(name):
+        yield from documents
 
 
 class _Rejoined(io.RawIOBase):
@@ -140,7 +158,7 @@ class _Rejoined(io.RawIOBase):
 def _peek(stream: IO[bytes] | gzip.GzipFile) -> tuple[bytes, IO[bytes]]:
     """Return the beginning of a stream, and the stream from its beginning."""
     head = stream.read(HEAD_SIZE)
-    return head, io.BufferedReader(_Rejoined(head, stream))
+    return head, io.BufferedReader(_Rejoined(head, stream), BUFFER_SIZE)
 
 
 def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
@@ -150,11 +168,11 @@ def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
     if CSV_COLUMNS.issubset(header):
         # The csv module itself reads line ends, which can be within quotes.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        return ImportSource(Format.CSV, _of_csv(text))
+        return ImportSource(Format.CSV, _reading(name, _of_csv(text)))
     if beginning and not beginning.startswith("{"):
         raise InvalidRequest(f"The format of {name} is not known.", TODO)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig")
-    return ImportSource(Format.JSONL, of_lines(text))
+    return ImportSource(Format.JSONL, _reading(name, of_lines(text)))
 
 
 def _read_database(file: SqliteFile) -> ImportSource:

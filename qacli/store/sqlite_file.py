@@ -48,9 +48,15 @@ class SqliteFile:
         Args:
             query: A SELECT with `?` for each value.
             values: What stands for each `?`; a list is given as a JSON array, for `json_each(?)`.
+
+        Raises:
+            InvalidRequest: The rows cannot be read.
         """
         given = [json.dumps(each) if isinstance(each, list) else each for each in values]
-        return [dict(row) for row in self._connection.execute(query, given)]
+        try:
+            return [dict(row) for row in self._connection.execute(query, given)]
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from None
 
     def row(self, query: str, *values: object) -> Row | None:
         """Return the first row of a query, or None."""
@@ -106,10 +112,10 @@ def open_sqlite(path: str, name: str = "") -> Iterator[SqliteFile]:
     uri = f"{file.as_uri()}?{'immutable=1' if unopened else 'mode=ro'}"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        with closing(connection):
-            yield SqliteFile(name, connection)
     except sqlite3.Error as error:
         raise damaged(name, error) from None
+    with closing(connection):
+        yield SqliteFile(name, connection)
     after = file.stat()
     if unopened and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise InvalidRequest(

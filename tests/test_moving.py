@@ -1,6 +1,5 @@
 import json
 import random
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,7 +16,7 @@ from qacli.errors import InvalidRequest
 from qacli.exchange import FIELDS, Ask, Outcome, Status, now
 from qacli.store import Store, documents
 from qacli.store.filters import Filter
-from qacli.store.moving import Moved, of_lines, of_llm, take_in
+from qacli.store.moving import Moved, of_lines, take_in
 from qacli.store.removing import remove_all, scrub
 from qacli.store.stats import By, stats
 
@@ -276,7 +275,7 @@ def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
 def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: Store) -> None:
     for number in range(3):
         kept(store, f"question {number}")
-    with pytest.raises(InvalidRequest, match="Line 4 is no record"):
+    with pytest.raises(InvalidRequest, match="Line 4 is not a record"):
         take_in(other, of_lines([*(f"{line}\n" for line in exported(store)), "nonsense"]))
     assert exported(other) == exported(store)
     # And what is asked next gets an id of its own.
@@ -313,60 +312,6 @@ def test_what_is_no_record_is_refused(store: Store, line: str) -> None:
     with pytest.raises(InvalidRequest):
         take_in(store, of_lines([line]))
     assert store.count() == 0
-
-
-def test_the_logs_of_llm_come_with_their_conversations(store: Store, home: Path) -> None:
-    path = home / "logs.db"
-    with sqlite3.connect(path) as database:
-        database.execute(
-            "CREATE TABLE responses (id TEXT PRIMARY KEY, model TEXT, prompt TEXT, system TEXT,"
-            " options_json TEXT, response TEXT, conversation_id TEXT, duration_ms INTEGER,"
-            " datetime_utc TEXT, input_tokens INTEGER, output_tokens INTEGER, resolved_model TEXT)"
-        )
-        database.executemany(
-            "INSERT INTO responses VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-            [
-                ("a", "gpt", "one", None, "{}", "1", "c", 10, "2025-01-01T00:00:00", 1, 2, "gpt-x"),
-                (
-                    "b",
-                    "gpt",
-                    "two",
-                    "s",
-                    '{"temperature": 0.5}',
-                    "2",
-                    "c",
-                    20,
-                    "2025-01-02T00:00:00+00:00",
-                    None,
-                    None,
-                    None,
-                ),
-                (
-                    "c",
-                    "gpt",
-                    "odd\0",
-                    None,
-                    None,
-                    "",
-                    None,
-                    None,
-                    "2025-01-03T00:00:00",
-                    1,
-                    2,
-                    None,
-                ),
-            ],
-        )
-    database.close()
-    assert take_in(store, of_llm(str(path))).added == 3
-    assert take_in(store, of_llm(str(path))).there == 3
-    one, two, odd = store.page(limit=5)
-    assert (one.question, one.answer, one.model, one.tags) == ("one", "1", "gpt-x", ["llm"])
-    assert two.follows_id == one.id
-    assert two.params == {"model": "gpt", "temperature": 0.5}
-    assert (odd.status, odd.question) == (Status.FAILED, "odd\ufffd")
-    with pytest.raises(InvalidRequest):
-        take_in(store, of_llm(str(home / "none.db")))
 
 
 def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:

@@ -9,10 +9,12 @@ from qacli.cli.choosing import choosing
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
-from qacli.errors import InvalidRequest
+from qacli.errors import InvalidRequest, QaError
 
 if TYPE_CHECKING:
     from qacli.store.filters import Filter
+    from qacli.store.import_source import ImportSource
+    from qacli.store.moving import Moved
 
 EXPORT = (
     "\b\nExamples:\n"
@@ -23,7 +25,7 @@ IMPORT = (
     "\b\nExamples:\n"
     "  qa import history.jsonl\n"
     "  DATABASE_URL=postgresql://... qa import history.jsonl\n"
-    '  qa import --from llm "$(llm logs path)"'
+    '  qa import "$(llm logs path)"'
 )
 
 
@@ -36,7 +38,7 @@ class ExportFormat(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a history comes from."""
+    """The program that has written a file."""
 
     QA = "qa"
     LLM = "llm"
@@ -73,32 +75,63 @@ def export(
 
 def import_records(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="An export, or - for standard input.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="An export or a SQLite history of qa, or the logs database of llm; also with gzip."
+            " - is standard input.",
+        ),
     ],
     *,
     source: Annotated[
-        Source, typer.Option("--from", help="What the file is: an export, or llm's logs.")
-    ] = Source.QA,
+        Source | None,
+        typer.Option(
+            "--from", help="Refuse a file of another program. By default its content decides."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add the records of an export, ids, links and times kept. Twice adds nothing."""
-    from qacli.cli.history import counted, open_history
-    from qacli.store import moving
+    """Add the records of a file, with ids, links and times. A second import adds nothing."""
+    from qacli.cli.history import open_history
+    from qacli.store.import_source import NAMES, Format, open_import_source
+    from qacli.store.moving import Moved, take_in
 
     terminal = Terminal.of_process()
-    store = open_history(load_settings(), terminal)
-    if source is Source.LLM:
-        moved = moving.take_in(store, moving.of_llm(file))
-    else:
+    with open_import_source(file) as found:
+        if source is not None and (source is Source.LLM) is not (found.format is Format.LLM):
+            raise InvalidRequest(
+                f"{file} is {NAMES[found.format]}, and --from is {source}.", "Leave out --from."
+            )
+        terminal.note(f"{file} is {NAMES[found.format]}.")
+        store = open_history(load_settings(), terminal)
+        moved = Moved()
         try:
-            with open(0 if file == "-" else file, encoding="utf-8") as lines:  # noqa: PTH123 - or stdin
-                moved = moving.take_in(store, moving.of_lines(lines))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidRequest(f"{file} cannot be read: {reason}.", "Name an export.") from None
+            take_in(store, found.documents, moved)
+        except QaError:
+            # The pages before the error are in the history.
+            if moved.added:
+                _report(terminal, found, moved, as_json=as_json)
+            raise
+    _report(terminal, found, moved, as_json=as_json)
+
+
+def _report(terminal: Terminal, found: "ImportSource", moved: "Moved", *, as_json: bool) -> None:
+    """Print how much was added, and how much of the file was left out."""
+    from qacli.cli.history import counted
+
     if as_json:
-        terminal.json({"added": moved.added, "there": moved.there, "renumbered": moved.renumbered})
+        counts = {"added": moved.added, "there": moved.there, "renumbered": moved.renumbered}
+        terminal.json(
+            {
+                **counts,
+                "format": found.format.value,
+                "left_out": dict(sorted(found.omitted.items())),
+            }
+        )
         return
     terminal.line(f"Added: {counted(moved.added, 'record')}; {moved.there} were there.")
     if moved.renumbered:
         terminal.line(f"{counted(moved.renumbered, 'record')} got a new id: theirs was taken.")
+    if found.omitted:
+        parts = ", ".join(f"{what} ({number})" for what, number in sorted(found.omitted.items()))
+        terminal.line(f"Left out, since a record has no place for it: {parts}.")

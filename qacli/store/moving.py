@@ -1,13 +1,12 @@
-"""Histories that move: into this one from an export, or from another tool's database.
+"""Add records from elsewhere to a history; `qacli.store.import_source` reads them.
 
-A record is known by its uid, so the same import again adds nothing. Ids are kept where they are
-free; where one is taken by another record, the newcomer gets a new one, and what follows it up is
-pointed there.
+The uid identifies a record, so the same import again adds nothing. A record keeps its id where the
+id is free. Where another record has it, the imported one gets a new id, and `follows_id` of its
+follow-ups is changed to match.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -20,7 +19,6 @@ from qacli.exchange import (
     canonical,
     fingerprint,
     refuse_unstorable,
-    storable,
 )
 from qacli.models import QuestionAnswer
 from qacli.store.filters import RECORDS
@@ -78,13 +76,13 @@ class Document(BaseModel):
 
 @dataclass(slots=True)
 class Moved:
-    """What an import has done.
+    """The counts of an import.
 
     Attributes:
-        added: Records that are new here.
-        there: Records that were here already.
-        renumbered: Of the new ones, those that got another id.
-        new_ids: The ids of those, by their old ones.
+        added: Records that were added.
+        there: Records that the history had already.
+        renumbered: Added records that got another id.
+        new_ids: The ids of records in this history that have another id in the import, by that id.
     """
 
     added: int = 0
@@ -93,13 +91,18 @@ class Moved:
     new_ids: dict[int, int] = field(default_factory=dict)
 
 
-def take_in(store: Store, documents: Iterable[Document]) -> Moved:
+def take_in(store: Store, documents: Iterable[Document], moved: Moved | None = None) -> Moved:
     """Add records, a thousand to a transaction.
 
+    Args:
+        store: The history.
+        documents: The records; one that follows up another comes after it.
+        moved: Where to count; after an error it has the counts of what was added until then.
+
     Raises:
-        InvalidRequest: One of them cannot be stored.
+        InvalidRequest: A record cannot be read or stored. Those before it have been added.
     """
-    moved = Moved()
+    moved = Moved() if moved is None else moved
     for page in _pages(each.row() for each in documents):
         with store.transaction(write=True) as connection:
             _add(store, connection, page, moved)
@@ -200,10 +203,10 @@ def _note_new_id(moved: Moved, old: int | None, new: int) -> None:
 
 
 def of_lines(lines: Iterable[str]) -> Iterator[Document]:
-    """The records of an export, a line each.
+    """Return the records of a JSON Lines export.
 
     Raises:
-        InvalidRequest: A line is none; says which and why.
+        InvalidRequest: A line is not a record; the message has its number and the reason.
     """
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -211,68 +214,19 @@ def of_lines(lines: Iterable[str]) -> Iterator[Document]:
         try:
             yield Document.model_validate_json(line)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InvalidRequest(
-                f"Line {number} is no record: {where + ': ' if where else ''}{first['msg']}.",
-                "What stands before it was added; correct it and import again.",
-            ) from None
+            raise not_a_record(f"Line {number}", error) from None
 
 
-def of_llm(path: str) -> Iterator[Document]:
-    """The records of `llm`'s own logs database, its conversations as threads.
+def not_a_record(where: str, error: ValidationError) -> InvalidRequest:
+    """Return the error for a line or a row that is not a record.
 
-    Raises:
-        InvalidRequest: It is not such a database.
+    Args:
+        where: The place in the file, at the beginning of a sentence.
+        error: The reason.
     """
-    import sqlite3
-    from contextlib import closing
-
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            database.row_factory = sqlite3.Row
-            last: dict[str, int] = {}
-            query = "SELECT rowid AS number, * FROM responses ORDER BY datetime_utc, rowid"
-            for row in database.execute(query):
-                yield _of_llm_row(dict(row), last)
-    except sqlite3.Error as error:
-        raise InvalidRequest(
-            f"{path} is not a logs database of llm: {error}.", "Find it with: llm logs path"
-        ) from None
-
-
-def _of_llm_row(row: dict[str, Any], last: dict[str, int]) -> Document:
-    import json
-    from hashlib import sha256
-
-    when = datetime.fromisoformat(row["datetime_utc"])
-    when = when if when.tzinfo else datetime.fromisoformat(f"{row['datetime_utc']}+00:00")
-    conversation, number = row.get("conversation_id"), int(row["number"])
-    follows = last.get(conversation) if conversation else None
-    if conversation:
-        last[conversation] = number
-    options = json.loads(row.get("options_json") or "{}")
-    fields = {
-        "id": number,
-        "question": row.get("prompt") or "(no text)",
-        "answer": row.get("response"),
-        "created_at": when.isoformat(),
-        "status": "answered" if row.get("response") else "failed",
-        "error": None if row.get("response") else "broken-answer: The answer is empty.",
-        "answered_at": when.isoformat() if row.get("response") else None,
-        "latency_ms": row.get("duration_ms"),
-        "model": row.get("resolved_model") or row.get("model"),
-        "system": row.get("system"),
-        "params": {"model": row.get("model"), **options},
-        "prompt_tokens": row.get("input_tokens"),
-        "completion_tokens": row.get("output_tokens"),
-        "follows_id": follows,
-        "tags": ["llm"],
-        "uid": sha256(f"llm:{row['id']}".encode()).hexdigest()[:32],
-    }
-    return Document.model_validate(
-        {
-            name: storable(value) if isinstance(value, str) else value
-            for name, value in fields.items()
-        }
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return InvalidRequest(
+        f"{where} is not a record: {field + ': ' if field else ''}{first['msg']}.",
+        "The records before it were added; correct it and import again.",
     )

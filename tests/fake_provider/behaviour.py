@@ -49,6 +49,8 @@ class Reply:
     size: int = 0  # the text is this many characters long
     nasty: bool = False  # the text also has a NUL and a lone surrogate
     refusal: str | None = None  # instead of a text
+    tool: str | None = None  # instead of a text: a call of this tool
+    arguments: str = "{}"  # of that call, as JSON
     model: str | None = None  # default: "<requested model>-2026-01-01"
     finish_reason: str = "stop"
     usage: bool = True  # False: no usage, not even when asked for

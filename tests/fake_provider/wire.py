@@ -160,6 +160,8 @@ def _mask(key: str) -> str:
 
 def _deltas(request: Request, reply: Reply) -> list[str]:
     """The words of the answer, with their white space: joined, they are the text exactly."""
+    if reply.tool is not None:
+        return []
     text = reply.refusal if reply.refusal is not None else reply.text
     if reply.echo:
         text = request.question
@@ -168,6 +170,12 @@ def _deltas(request: Request, reply: Reply) -> list[str]:
     elif text is None:
         text = f"Answer to: {request.question}"
     return _DELTA.findall(f"{text} NUL \0 surrogate \ud800 end" if reply.nasty else text)
+
+
+def _tool_calls(reply: Reply) -> list[Json]:
+    function = {"name": reply.tool, "arguments": reply.arguments}
+    call = {"index": 0, "id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"}
+    return [{**call, "function": function}]
 
 
 def _usage(request: Request, deltas: list[str]) -> Json:
@@ -182,6 +190,10 @@ def _identity(request: Request, reply: Reply, kind: str) -> Json:
     return {**made, "model": model, "service_tier": "default", "system_fingerprint": "fp_fake"}
 
 
+def _finish_reason(reply: Reply) -> str:
+    return reply.finish_reason if reply.tool is None else "tool_calls"
+
+
 def _completion(request: Request, reply: Reply) -> bytes:
     """The body of an answer that is not streamed."""
     if reply.error is not None:
@@ -191,7 +203,9 @@ def _completion(request: Request, reply: Reply) -> bytes:
     message: Json = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     if reply.refusal is not None:
         message |= {"content": None, "refusal": text}
-    finish = reply.finish_reason if reply.end is None else None
+    if reply.tool is not None:
+        message |= {"content": None, "tool_calls": _tool_calls(reply)}
+    finish = _finish_reason(reply) if reply.end is None else None
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     made = _identity(request, reply, "chat.completion")
     made["choices"] = [] if reply.body == "no_choices" else [choice]
@@ -222,9 +236,13 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
         first, name = '"content": null, "refusal": ""', "refusal"
     events = [chunk(f'"role": "assistant", {first}')]
     events += [chunk(f'"{name}": {json.dumps(delta)}') for delta in deltas]
+    if reply.tool is not None:  # as OpenAI sends it: first the name, then the arguments
+        arguments = [{"index": 0, "function": {"arguments": reply.arguments}}]
+        for part in (_tool_calls(replace(reply, arguments="")), arguments):
+            events.append(chunk(f'"tool_calls": {json.dumps(part)}'))
     if reply.body == "broken":
         events[-1] = events[-1][: len(events[-1]) // 2]
-    events.append(chunk("", reply.finish_reason))
+    events.append(chunk("", _finish_reason(reply)))
     if with_usage:
         events.append(f'{common}, "choices": [], "usage": {json.dumps(_usage(request, deltas))}}}')
     return [*events, "[DONE]"], len(deltas)

@@ -6,9 +6,10 @@ the block that still grows in place of the last; `done` brings the record as its
 """
 
 from collections.abc import Iterator
-from time import monotonic, process_time
+from time import monotonic, thread_time
 
 from flask import Response, current_app, get_template_attribute, stream_with_context
+from markupsafe import Markup
 
 from qacli.errors import QaError
 from qacli.exchange import Status, now
@@ -55,17 +56,19 @@ def _texts(answer: Answer) -> Iterator[str]:
     json = current_app.json.dumps
     arriving = Arriving()
     sent = due = monotonic()
-    changed = False
+    changed, shown = False, Markup("")
     for text in answer:
         arriving.add(text)
         changed = changed or bool(text)
         moment = monotonic()
         if changed and moment >= due:
-            cost = process_time()
+            cost = thread_time()
             settled, growing = arriving.render()
-            cost = process_time() - cost
-            yield events.event("text", json({"settled": settled, "growing": growing}))
-            sent, changed = moment, False
+            cost = thread_time() - cost
+            if settled or growing != shown:
+                yield events.event("text", json({"settled": settled, "growing": growing}))
+                sent, shown = moment, growing
+            changed = False
             due = moment + max(BEAT, COST * cost)
         elif moment - sent >= QUIET:
             yield events.KEEP_ALIVE

@@ -3,7 +3,8 @@
 from datetime import datetime
 from http import HTTPStatus
 
-from flask import Blueprint, current_app, redirect, render_template, request
+from flask import Blueprint, current_app, g, redirect, render_template, request
+from markupsafe import Markup
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
@@ -11,9 +12,11 @@ from qacli.errors import QaError
 from qacli.exchange import Status, now, refuse_unfit_tag
 from qacli.times import ago
 from qacli.web import asks, events, guard, problems, service
-from qacli.web.page import markdown, streaming
+from qacli.web.page import streaming
 from qacli.web.page.form import asked, tags_in
+from qacli.web.page.limits import CpuBudget
 from qacli.web.page.listing import Query, listing, shortened
+from qacli.web.page.rendered import PAGE_SECONDS, RenderCache
 from qacli.web.page.thread import Thread, thread
 
 blueprint = Blueprint(
@@ -23,7 +26,6 @@ blueprint = Blueprint(
     static_folder="../static",
     static_url_path="/static",
 )
-blueprint.add_app_template_filter(markdown.render, "markdown")
 blueprint.add_app_template_filter(shortened, "shortened")
 
 HEADING = 280
@@ -36,6 +38,22 @@ EXAMPLES = (
     "Write a Python function that merges overlapping intervals.",
     "Two days in Lisbon: what to see? As a table.",
 )
+
+
+CACHE = RenderCache()
+
+
+@blueprint.app_template_filter("markdown")
+def _markdown(answer: str, first: bool = False) -> Markup:  # noqa: FBT001, FBT002 - as a template gives it
+    """Render an answer within the time for its page.
+
+    Args:
+        answer: The answer.
+        first: It is the one that the page is for; it has time of its own, whatever the others take.
+    """
+    if "rendering" not in g:
+        g.rendering = CpuBudget(PAGE_SECONDS)
+    return CACHE.render(answer, CpuBudget(PAGE_SECONDS) if first else g.rendering)
 
 
 @blueprint.app_template_filter("ago")

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from pydantic import TypeAdapter, ValidationError
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import Status
+from qacli.exchange import Status, refuse_unstorable
 from qacli.models import QuestionAnswer
 from qacli.store import Store
 from qacli.store.filters import Filter, terms
@@ -83,6 +83,8 @@ class Query:
         Raises:
             InvalidRequest: A filter cannot be understood.
         """
+        for name in ("q", "model", "tag"):
+            refuse_unstorable(getattr(self, name), name)
         if self.status and self.status not in set(Status):
             raise InvalidRequest(
                 f"{self.status!r} is no status.", f"There are {', '.join(Status)}."

@@ -48,7 +48,7 @@ class ConfigFile:
             raise NotConfigured(f"The file {path} cannot be read: {error}.", CORRECT) from error
         try:
             return cls(path, text, tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, great depth
             raise NotConfigured(f"The file {path} is not TOML: {error}.", CORRECT) from error
 
     @property
@@ -97,7 +97,7 @@ class ConfigFile:
         for number in range(1, len(lines) + 1):
             try:
                 found: Any = tomllib.loads("".join(lines[:number]))
-            except tomllib.TOMLDecodeError:
+            except (ValueError, RecursionError):
                 continue
             for key in keys:
                 found = found.get(key) if isinstance(found, dict) else None
@@ -249,6 +249,6 @@ def _parted(text: str) -> tuple[str, str]:
 def _is_toml(text: str) -> bool:
     try:
         tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -119,6 +119,7 @@ def _said(schema: dict[str, Any], answer: str | None) -> list[str] | None:
 
 
 def _started() -> subprocess.Popen[str]:
+    # Safe beside threads, as every subprocess without preexec_fn: no Python runs before the exec.
     return subprocess.Popen(  # noqa: S603 - ourselves
         # -P: modules come from where Python is installed, never from the working directory, which
         # can be a cloned project.

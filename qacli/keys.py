@@ -177,6 +177,7 @@ def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
     end = time.monotonic() + seconds
     output = b""
     with (
+        # Safe beside threads: without preexec_fn, no Python runs between the fork and the exec.
         subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process,

@@ -27,6 +27,12 @@ SUFFIX = ".jsonl"
 UNFINISHED = ".new"
 STALE_SECONDS = 3600.0
 
+UNREADABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
+    InvalidRequest,
+)
+"""What a line of a journal raises that is not as it should be."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -303,7 +309,7 @@ def _read(path: Path) -> list[Entry]:
     for raw in data.split(b"\n")[:-1]:
         # A power cut can leave a block of zeros, another version of qa a line of another shape:
         # what is readable is delivered all the same.
-        with suppress(ValueError, KeyError, TypeError, AttributeError, InvalidRequest):
+        with suppress(*UNREADABLE):
             _take_in(json.loads(raw), entries)
     return list(entries.values())
 

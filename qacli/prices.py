@@ -28,6 +28,12 @@ MILLION = 1_000_000
 CHARACTERS_PER_TOKEN = 4
 """Of English text, as OpenAI's documentation puts it: good for an estimate, not for a bill."""
 
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError),
+    *(OverflowError, RecursionError),
+)
+"""What a file of prices raises that is not as it should be."""
+
 
 class Prices:
     """The prices of models.
@@ -51,7 +57,7 @@ class Prices:
             return cls({name: (float(each[0]), float(each[1])) for name, each in table.items()})
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, TypeError, LookupError) as error:
+        except UNREADABLE as error:
             raise NotConfigured(
                 f"The prices in {file} cannot be read: {error}.",
                 'Write them like: "my-model" = [0.25, 2.00]',

@@ -190,7 +190,7 @@ def load(settings: Settings, name: str) -> Template:
     path = path_of(settings, name)
     try:
         values = tomllib.loads(text_of(settings, name))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _unusable(path, f"is not TOML: {error}") from None
     for key, value in values.items():
         if key not in KINDS:

@@ -41,7 +41,7 @@ OWNERS = {
     "psycopg2": set(),
     "flask": {"web"},
     "werkzeug": {"web"},
-    "granian": {"web.server"},
+    "granian": {"web.server", "web.supervisor"},
     "pygments": {"web.page.highlighting"},
     "pyarrow": {"batch.output"},
     "dotenv": {"env_file"},

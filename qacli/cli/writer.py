@@ -44,7 +44,9 @@ class Writer:
         self._terminal = terminal
         self._process: socket.socket | None = None
         self._id: int | None = None
-        # A fork takes one thread along; other systems' libraries do not all survive one.
+        # A fork beside another thread could copy a lock that is held. Threads that Python does not
+        # count are those of the local engine, which starts later and shares no lock with the child.
+        # On other systems a library may not survive a fork at all.
         if sys.platform == "linux" and threading.active_count() == 1:
             self._process, self._id = _forked(settings)
 

@@ -1,10 +1,10 @@
 """Asking Chat Completions, over the openai package."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import random
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx2
 import openai
@@ -14,6 +14,7 @@ from qacli.endpoint import Endpoint
 from qacli.errors import ProviderError
 from qacli.exchange import Ask, Part, Turn
 from qacli.provider.failures import Failures
+from qacli.provider.redirects import MOST_REDIRECTS, redirect_target
 from qacli.provider.reply import ErrorInAnswer, Reply
 from qacli.provider.requests import shown
 
@@ -21,10 +22,13 @@ PATH = "/chat/completions"
 EXPECTED = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
+    RecursionError,  # Python's JSON parser, and what walks through its value: great depth
 )
 LONGEST_BACKOFF = 20.0
 LIST_SECONDS = 15.0
 """How long a list of models may take."""
+
+Response = TypeVar("Response")
 
 LAST_CHUNK_SECONDS = 2.0
 """How long an answer that is complete waits for its usage, and for the end of the stream."""
@@ -86,6 +90,8 @@ class AsyncProvider:
                 limits=httpx2.Limits(
                     max_connections=connections, max_keepalive_connections=connections
                 ),
+                # A redirect is followed here, and only on the same host.
+                follow_redirects=False,
                 event_hooks={"request": [show] if on_request is not None else []},
             ),
         )
@@ -108,8 +114,11 @@ class AsyncProvider:
         """
         try:
             async with asyncio.timeout(LIST_SECONDS):
-                response = await self._client.get(
-                    "/models", cast_to=httpx2.Response, options=self._options()
+                response = await self._redirected(
+                    "/models",
+                    lambda url: self._client.get(
+                        url, cast_to=httpx2.Response, options=self._options()
+                    ),
                 )
                 found = response.json()
         except TimeoutError as error:
@@ -221,11 +230,14 @@ class AsyncProvider:
         self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
     ) -> None:
         # Nothing comes before all of it does: the deadline is the only limit.
-        response = await self._client.post(
+        response = await self._redirected(
             PATH,
-            cast_to=httpx2.Response,
-            body={**body, "stream": False},
-            options=self._options(),
+            lambda url: self._client.post(
+                url,
+                cast_to=httpx2.Response,
+                body={**body, "stream": False},
+                options=self._options(),
+            ),
         )
         await response.aread()
         reply.headers = response.headers
@@ -237,17 +249,20 @@ class AsyncProvider:
     ) -> None:
         silence = self._settings.first_token_timeout
         async with asyncio.timeout(silence):
-            stream = await self._client.post(
+            stream = await self._redirected(
                 PATH,
-                cast_to=object,
-                body={
-                    **body,
-                    "stream": True,
-                    "stream_options": {"include_usage": True},
-                },
-                options=self._options(),
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
+                lambda url: self._client.post(
+                    url,
+                    cast_to=object,
+                    body={
+                        **body,
+                        "stream": True,
+                        "stream_options": {"include_usage": True},
+                    },
+                    options=self._options(),
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                ),
             )
         response = stream.response
         reply.headers = response.headers
@@ -293,6 +308,31 @@ class AsyncProvider:
             raise self._failures.web_page()
         if text := reply.read(response.json()):
             on_text(text)
+
+    async def _redirected(self, path: str, send: Callable[[str], Awaitable[Response]]) -> Response:
+        """Send a request, and send the same again where it is redirected on the same host.
+
+        Args:
+            path: The path below the base URL.
+            send: Sends the request to that path, or to a whole URL.
+
+        Raises:
+            ProviderRefused: The redirect leads to another host, which gets neither the question
+                nor the key.
+            APIStatusError: Any other answer without success.
+        """
+        url = path
+        for _ in range(MOST_REDIRECTS):
+            try:
+                return await send(url)
+            except openai.APIStatusError as error:
+                target = redirect_target(error.response)
+                if target is None:
+                    raise
+                if not target.keeps_host:
+                    raise self._failures.redirected(target) from error
+                url = str(target.url)
+        return await send(url)
 
     def _options(self) -> Any:  # noqa: ANN401 - the package's own type of options is not public
         # The package insists on a key; an endpoint that needs none is not sent one.

@@ -21,6 +21,7 @@ from qacli.errors import (
     ProviderUnreachable,
 )
 from qacli.exchange import storable
+from qacli.provider.redirects import Redirect
 from qacli.provider.reply import ErrorInAnswer
 
 RETRYABLE_STATUS = {408, 409, 429}
@@ -52,6 +53,11 @@ class Failures:
                 explained = self.silent()
             case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
                 explained = self._unreachable(error)
+            case RecursionError():
+                explained = BrokenAnswer(
+                    "The provider's answer is JSON that is nested too deeply.",
+                    "See that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+                )
             case ValueError():
                 explained = BrokenAnswer(
                     "The provider's answer is not JSON.",
@@ -75,6 +81,19 @@ class Failures:
         return BrokenAnswer(
             "The provider answered with a web page instead of an API's answer.",
             "See that OPENAI_BASE_URL is an OpenAI-compatible endpoint; it usually ends in /v1.",
+        )
+
+    def redirected(self, target: Redirect) -> ProviderRefused:
+        """The answer is a redirect to another host."""
+        base = self._settings.redact(
+            str(target.url.copy_with(query=None)).removesuffix("/chat/completions")
+        ).removesuffix("/models")
+        return ProviderRefused(
+            f"The provider answered {target.status}: a redirect to another host, "
+            f"{target.url.netloc.decode('ascii', 'replace')}, which is not followed.",
+            f"If you trust that host, set OPENAI_BASE_URL to {base}.",
+            provider_status=target.status,
+            fatal=True,
         )
 
     def _broke_off(self, error: Exception) -> ProviderUnavailable:
@@ -132,7 +151,10 @@ class Failures:
     def _said(self, error: BaseException) -> str:
         """The provider's own words, in one line, without the key."""
         body = getattr(error, "body", None)
-        text = str(body.get("message") or body) if isinstance(body, dict) else ""
+        try:
+            text = str(body.get("message") or body) if isinstance(body, dict) else ""
+        except RecursionError:
+            text = "an error that is nested too deeply to show"
         text = text or (body if isinstance(body, str) else "") or str(error)
         if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
             title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
@@ -153,7 +175,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = float(headers.get(name, "")) / scale
         except ValueError:
             continue
-        return None if math.isnan(seconds) else max(seconds, 0.0)
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     try:
         moment = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
     except ValueError:

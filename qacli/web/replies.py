@@ -19,7 +19,7 @@ MEANINGS = {
     "error": "The kind and the provider's own message, without secrets.",
     "answered_at": "When the answer was complete.",
     "latency_ms": "Milliseconds until the answer was complete.",
-    "first_token_ms": "Milliseconds until its first piece came.",
+    "first_token_ms": "Milliseconds until its first piece came.",  # nosec B105 - the key is the name of a field, not a secret
     "model": "The model that answered, as the provider names it.",
     "provider_response_id": "The provider's own name for the answer.",
     "finish_reason": "How the answer ended, in the provider's words.",

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ from qacli.web import access, create_app, guard, readers, service
 from qacli.web.accepted import AskAgain
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from flask import Flask
 
 SPARE_THREADS = 16
@@ -36,9 +38,6 @@ SPARE_THREADS = 16
 
 OPEN_FILES = 65536
 """A question in flight holds two: the client's connection and the provider's."""
-
-LOOK_SECONDS, CONNECT_SECONDS = 0.05, 1.0
-"""How often it is tried whether the server can be reached, and for how long."""
 
 BACKLOG = 2048
 HEADER_SECONDS = 10
@@ -93,13 +92,14 @@ def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
-    from granian.server import Server
+
+    from qacli.web.supervisor import Supervisor
 
     access.log_to_stderr(settings.redact)
     allow_open_files(OPEN_FILES)
     port = urlsplit(address).port or 0
-    server = Server(
-        "qacli",
+    server = Supervisor(
+        tell,
         address=settings.host,
         port=port,
         interface=Interfaces.WSGI,
@@ -119,18 +119,9 @@ def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
         log_level=LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
-    threading.Thread(target=_tell_when_reached, args=(address, tell), daemon=True).start()
     with _shared(settings.workers) as shared:
-        server.serve(target_loader=partial(_load, settings, shared, port), wrap_loader=False)
-
-
-def _tell_when_reached(address: str, tell: Callable[[], None]) -> None:
-    parts = urlsplit(address)
-    while True:
-        time.sleep(LOOK_SECONDS)
-        with suppress(OSError):
-            socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
-            return tell()
+        loader = partial(_load, settings, shared, port, server.messages)
+        server.serve(target_loader=loader, wrap_loader=False)
 
 
 @contextmanager
@@ -143,13 +134,12 @@ def _shared(workers: int) -> Iterator[Path | None]:
         yield Path(directory)
 
 
-def _load(settings: Settings, shared: Path | None, port: int) -> "Flask":
+def _load(settings: Settings, shared: Path | None, port: int, messages: "Connection") -> "Flask":
     """The application of one worker process."""
-    # The main process's handler, which came along, would swallow what ends a worker that starts.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    from qacli.web.supervisor import accept_signals, report_ready
+
+    accept_signals()
     access.log_to_stderr(settings.redact)
-    # Ctrl-C reaches the whole group: the main process alone acts on it, and tells the workers.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     _end_with_parent(settings.grace)
     readers.limit(port)
     app = create_app(_with_engine(settings), shared)
@@ -157,6 +147,7 @@ def _load(settings: Settings, shared: Path | None, port: int) -> "Flask":
     running.deliver_forever(AskAgain(running))
     running.in_flight.hold_process(settings.grace)
     running.warm_up()
+    report_ready(settings.host, port, messages)
     return app
 
 

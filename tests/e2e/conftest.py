@@ -11,7 +11,7 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
@@ -96,16 +96,29 @@ class Served:
         self.process.wait()
 
 
+@contextmanager
+def started(qa: Program, *arguments: str, **env: str) -> Iterator[Served]:
+    """`qa serve` on any port, which may not answer yet; ended with the context."""
+    served = Served(qa.start("serve", "--port", "0", *arguments, env=env, start_new_session=True))
+    try:
+        yield served
+    finally:
+        served.stop()
+
+
+@pytest.fixture
+def start_serve() -> Callable[..., AbstractContextManager[Served]]:
+    """Starts `qa serve` without waiting for it."""
+    return started
+
+
 @pytest.fixture
 def serve(wait_for: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
     """Starts `qa serve` on any port, and waits until it answers."""
     with ExitStack() as stack:
 
         def start(qa: Program, *arguments: str, **env: str) -> Served:
-            served = Served(
-                qa.start("serve", "--port", "0", *arguments, env=env, start_new_session=True)
-            )
-            stack.callback(served.stop)
+            served = stack.enter_context(started(qa, *arguments, **env))
             wait_for(lambda: served.process.poll() is not None or served.port, 30)
             assert served.process.poll() is None, served.log
             # Once it has said where it is, it can be reached.

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Program
     from fake_provider import FakeProvider
@@ -123,3 +125,36 @@ def workers_of(main: int) -> list[int]:
     """The worker processes of a server."""
     with open(f"/proc/{main}/task/{main}/children") as file:  # noqa: PTH123 - as short as it gets
         return [int(pid) for pid in file.read().split()]
+
+
+RECORD_FORKS = """
+import os, sys
+
+def record(event, _arguments):
+    if event == "os.fork":
+        with open(os.environ["TEST_FORKS"], "a") as file:
+            print(*os.listdir("/proc/self/task"), file=file)
+
+sys.addaudithook(record)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the threads of a process")
+def test_serve_fork_of_a_worker_has_no_thread_beside_it(
+    qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(RECORD_FORKS)
+    forks = tmp_path / "forks"
+    env = {"PYTHONPATH": str(tmp_path), "TEST_FORKS": str(forks), "QA_WORKERS": "2"}
+    served = serve(qa, **env)
+    wait_for(lambda: len(workers_of(served.process.pid)) == 2)
+    for worker in workers_of(served.process.pid):
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda worker=worker: worker not in workers_of(served.process.pid), 30)
+    wait_for(lambda: len(workers_of(served.process.pid)) == 2, 30)
+    wait_for(served.answers, 30)
+    # The one thread at each fork is the main thread, whose id is the id of the process.
+    assert forks.read_text().splitlines() == [str(served.process.pid)] * 4
+    assert served.told_to_stop() == 0
+    assert "".join(served.log).count("ended unexpectedly") == 2
+    assert "".join(served.log).count("Serving on") == 1

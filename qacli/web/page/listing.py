@@ -12,14 +12,17 @@ from typing import Self
 from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
+from pydantic import TypeAdapter, ValidationError
 
 from qacli.errors import InvalidRequest
-from qacli.exchange import Status
+from qacli.exchange import Status, refuse_unstorable
 from qacli.models import QuestionAnswer
 from qacli.store import Store
 from qacli.store.filters import Filter, terms
 from qacli.times import ago, moment
+from qacli.web.schemas import Id
 
+_ID: TypeAdapter[int] = TypeAdapter(Id)
 PAGE = 30
 EXCERPT = 140
 BEFORE_MATCH = 40
@@ -80,6 +83,8 @@ class Query:
         Raises:
             InvalidRequest: A filter cannot be understood.
         """
+        for name in ("q", "model", "tag"):
+            refuse_unstorable(getattr(self, name), name)
         if self.status and self.status not in set(Status):
             raise InvalidRequest(
                 f"{self.status!r} is no status.", f"There are {', '.join(Status)}."
@@ -133,9 +138,9 @@ def listing(store: Store, query: Query, now: datetime) -> Listing:
     """The page that the query asks for; a filter that cannot be understood is its problem."""
     try:
         only = query.filter(now)
+        before, after = _id("before", query.before), _id("after", query.after)
     except InvalidRequest as error:
         return Listing(query=query, items=[], problem=str(error))
-    before, after = _id(query.before), _id(query.after)
     upwards = after is not None and before is None
     records = store.page(
         limit=PAGE + 1, before=before, after=after, newest_first=not upwards, only=only
@@ -212,5 +217,10 @@ def _marked(text: str, pattern: re.Pattern[str] | None) -> Markup:
     return Markup("").join([*parts, escape(text[at:])])
 
 
-def _id(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else None
+def _id(name: str, text: str) -> int | None:
+    try:
+        return _ID.validate_python(text) if text else None
+    except ValidationError:
+        raise InvalidRequest(
+            f"{name} is not the id of a record.", "Go to the first page of the list."
+        ) from None

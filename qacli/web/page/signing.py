@@ -2,13 +2,13 @@
 
 import threading
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from flask import Blueprint, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from qacli.errors import Busy
 from qacli.web import guard
+from qacli.web.page.form import SignInForm
 
 blueprint = Blueprint("signing", __name__)
 
@@ -37,7 +37,7 @@ def sign_in() -> Response | tuple[str, int]:
     if not reading.acquire(blocking=False):
         raise Busy("Too many are signing in.", "Try again in a moment.")
     try:
-        token = request.form.get("token", "").strip()
+        token = SignInForm.model_validate(request.form.to_dict()).token
     finally:
         reading.release()
     if not guard.is_token(token):
@@ -64,8 +64,5 @@ def sign_out() -> Response:
 
 
 def _next() -> str:
-    """Where to go from here: a page of ours, whatever the address says."""
-    wanted = request.values.get("next", "/")
-    parts = urlsplit(wanted)
-    elsewhere = parts.scheme or parts.netloc or not wanted.startswith("/") or "\\" in wanted
-    return "/" if elsewhere or wanted.startswith("//") else wanted
+    """Where to go from here: a page of this server, whatever the address says."""
+    return SignInForm.model_validate(request.values.to_dict()).next

@@ -13,7 +13,7 @@ from qacli.exchange import Status, now, refuse_unfit_tag
 from qacli.times import ago
 from qacli.web import asks, events, guard, problems, service
 from qacli.web.page import streaming
-from qacli.web.page.form import asked, tags_in
+from qacli.web.page.form import asked, follows_in, tags_in
 from qacli.web.page.limits import CpuBudget
 from qacli.web.page.listing import Query, listing, shortened
 from qacli.web.page.rendered import PAGE_SECONDS, RenderCache
@@ -117,12 +117,11 @@ def _again(error: QaError | ValidationError) -> tuple[str, int]:
     else:
         problem = problems.from_validation(error).get_json()
     around = follows_id = None
-    if (given := request.form.get("follows_id", "")).isdecimal():
-        try:
-            around = thread(service.current().store, int(given))
-            follows_id = int(given)
-        except QaError:
-            pass  # what it follows up may be the very thing that is not there
+    try:
+        if (given := follows_in(request.form)) is not None:
+            around, follows_id = thread(service.current().store, given), given
+    except (QaError, ValidationError):
+        pass  # what it follows up may be the very thing that is not there
     return _page(
         question=request.form.get("question", ""),
         around=around,

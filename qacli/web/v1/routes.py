@@ -90,7 +90,7 @@ def _models() -> list[dict[str, Any]]:
             "id": found["id"],
             "object": "model",
             "created": found["created"] if isinstance(found.get("created"), int) else 0,
-            "owned_by": str(found.get("owned_by") or "provider"),
+            "owned_by": owner if isinstance(owner := found.get("owned_by"), str) else "provider",
         }
         for found in service.current().models()
     ]

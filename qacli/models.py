@@ -173,10 +173,10 @@ class BatchItem(SQLModel, table=True):
 
 
 class BatchWorker(SQLModel, table=True):
-    """A process that works on a batch: its claims are good while it is alive.
+    """A process that works on a batch.
 
-    On its own machine that is told by its journals, which it holds locked; elsewhere by
-    `seen_at`, which it renews by the database's clock.
+    `seen_at` is when it last renewed its lease, by the database's clock. `host` and `journal` name
+    the lock file that can prove earlier that the process has ended, see `qacli.batch.lease`.
     """
 
     __tablename__ = "batch_worker"

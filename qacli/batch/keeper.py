@@ -84,9 +84,10 @@ class Keeper:
         plan: The batch, and whether results are written in the order of its items.
         progress: Told what holds it up.
         output: Where results are written; None nowhere.
+        on_kept: Called with the keys of the items that the database has taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of it, by name
         self,
         *,
         batches: Batches,
@@ -94,7 +95,9 @@ class Keeper:
         plan: Plan,
         progress: Progress,
         output: Output | None,
+        on_kept: Callable[[list[str]], None] = lambda _keys: None,
     ) -> None:
+        self._on_kept = on_kept
         self._batches = batches
         self._plan = plan
         self._output = output
@@ -176,6 +179,7 @@ class Keeper:
             if results:
                 batch_id = self._plan.batch_id
                 await self._database.call(self._batches.store.keep_items, batch_id, results)
+                self._on_kept([ask.item_key or "" for ask, _ in results])
                 await self.write_settled([ask.item_key for ask, _ in results])
             self._journals[1].clear()
 

@@ -21,13 +21,17 @@ from qacli.store.documents import PAGE, RAW, document_of
 from qacli.store.filters import RECORDS
 from qacli.store.records import Store
 
-SILENT_SECONDS = 60.0
-"""A worker on another machine that has not been seen for so long is taken for dead."""
+LEASE_SECONDS = 60.0
+"""A worker that has not been seen for so long, by the database's clock, loses its claims."""
 
 THREADS = 2
 """How many a process that works on a batch has for the database: to claim, and to keep."""
 
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+
+
+class WorkerEvicted(Exception):
+    """Another worker has taken this one for dead and given its claims back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,11 @@ class Batches:
             return connection.scalar(query) is not None
 
     def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
-        """Items for a worker to ask, the first that wait, as far as there are any."""
+        """Claim items for a worker, the first that wait, and renew its lease.
+
+        Raises:
+            WorkerEvicted: The worker's lease was over and its claims have been given back.
+        """
         # As a table of its own: PostgreSQL may run a subquery with a limit once for each row.
         waiting = (
             sa.select(ITEMS.c.position)
@@ -199,7 +207,9 @@ class Batches:
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )
         with self.store.transaction(write=True) as connection:
-            self._sign_in(connection, batch_id, worker)
+            # The worker's row before its items, as in `evict`: so neither waits for the other.
+            if not self._renew(connection, worker):
+                raise WorkerEvicted
             claimed = [Claimed(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
@@ -297,41 +307,85 @@ class Batches:
         )
 
     def join(self, batch_id: int, worker: str, host: str, journal: str) -> None:
-        """Begin to work on a batch."""
+        """Register a worker of a batch; its lease begins now.
+
+        Args:
+            batch_id: The batch.
+            worker: The worker's id.
+            host: Where its lock file is, see `qacli.batch.lease.WorkerLock`.
+            journal: The lock file's name.
+        """
         values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
 
-    def _sign_in(self, connection: sa.Connection, batch_id: int, worker: str) -> None:
-        """Whoever claims is known: a worker that was taken for dead and was not, too."""
-        values = {"uid": worker, "batch_id": batch_id, "host": "", "journal": ""}
-        insert = self.store.insert(BatchWorker).values(**values, seen_at=self._clock())
-        connection.execute(insert.on_conflict_do_nothing(index_elements=["uid"]))
+    def rejoin(
+        self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
+    ) -> set[int]:
+        """Register a worker again that was evicted; returns which items it could claim again.
 
-    def beat(self, worker: str) -> None:
-        """Say that a worker is alive."""
-        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        Args:
+            batch_id: The batch.
+            worker: The worker's id; as host and journal, see `join`.
+            host: Where its lock file is.
+            journal: The lock file's name.
+            positions: The items that it had claimed.
+        """
+        self.join(batch_id, worker, host, journal)
+        waiting = ITEMS.c.state == ItemState.WAITING
+        update = (
+            sa.update(ITEMS)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(positions), waiting)
+            .values(state=ItemState.CLAIMED, worker=worker)
+            .returning(ITEMS.c.position)
+        )
         with self.store.transaction(write=True) as connection:
-            connection.execute(query.values(seen_at=self._clock()))
+            return set(connection.scalars(update))
+
+    def beat(self, worker: str) -> bool:
+        """Renew a worker's lease; returns whether it still has one."""
+        with self.store.transaction(write=True) as connection:
+            return self._renew(connection, worker)
+
+    def _renew(self, connection: sa.Connection, worker: str) -> bool:
+        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        return connection.execute(query.values(seen_at=self._clock())).rowcount > 0
 
     def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
-        """Who works on the batch, and whether each has been silent for too long."""
-        silent = self._clock() - col(BatchWorker.seen_at) > SILENT_SECONDS
+        """List the workers of a batch, each with whether its lease is over."""
+        silent = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
         query = sa.select(BatchWorker, silent).where(col(BatchWorker.batch_id) == batch_id)
         with self.store.session() as session:
             return [(worker, bool(late)) for worker, late in session.execute(query)]
 
+    def lock_names(self) -> set[str]:
+        """Return the names of the lock files of all workers, of any batch."""
+        with self.store.transaction() as connection:
+            return set(connection.scalars(sa.select(col(BatchWorker.journal))))
+
+    def evict(self, worker: BatchWorker) -> int:
+        """Give back the claims of a worker that was found dead; returns how many items wait again.
+
+        One that has renewed its lease since it was read keeps them.
+        """
+        unchanged = col(BatchWorker.seen_at) == worker.seen_at
+        row = sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker.uid, unchanged)
+        with self.store.transaction(write=True) as connection:
+            if not connection.execute(row).rowcount:
+                return 0
+            ours = ITEMS.c.batch_id == worker.batch_id
+            return connection.execute(_released(ours, _claims_of(worker.uid))).rowcount
+
     def leave(self, worker: str) -> int:
         """End a worker: what it has claimed and not settled waits again; returns how many."""
-        released = self._release(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+        released = self._release(_claims_of(worker))
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
         return released
 
     def _release(self, *which: sa.ColumnElement[bool]) -> int:
-        update = sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
         with self.store.transaction(write=True) as connection:
-            return connection.execute(update).rowcount
+            return connection.execute(_released(*which)).rowcount
 
     def _change(self, batch_id: int, **values: object) -> None:
         with self.store.transaction(write=True) as connection:
@@ -342,6 +396,14 @@ class Batches:
         if self.store.sqlite:
             return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
+
+
+def _claims_of(worker: str) -> sa.ColumnElement[bool]:
+    return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+
+
+def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
 
 
 _ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +62,12 @@ def begin(qa: Program) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `qa batch` with its output in no one's way; ends what a test leaves running."""
     started = []
 
-    def begin(*arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        process = qa.start("batch", *arguments, env=env, stdout=subprocess.DEVNULL)
+    def begin(
+        *arguments: str, cwd: Path | None = None, stdin: Any = subprocess.DEVNULL, **env: str
+    ) -> subprocess.Popen[bytes]:
+        process = qa.start(
+            "batch", *arguments, env=env, stdout=subprocess.DEVNULL, stdin=stdin, cwd=cwd
+        )
         started.append(process)
         return process  # type: ignore[no-any-return]
 
@@ -290,6 +295,48 @@ def test_one_of_two_is_killed_and_the_other_finishes_its_share(
     asked = reached(log)
     assert sum(asked.values()) - len(questions) <= 8
     assert max(asked.values()) <= 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("copied", [False, True])
+def test_batch_two_machines_with_one_host_name_and_path_ask_nothing_twice(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    database_url: str,
+    records: Records,
+    log: Path,
+    tmp_path: Path,
+    copied: bool,
+) -> None:
+    questions = [f"Question {n}" for n in range(300)]
+    machines = [tmp_path / "one", tmp_path / "two"]
+    for machine in machines:
+        machine.mkdir()
+        (machine / "questions.txt").write_text("\n".join(questions))
+    if copied:
+        (tmp_path / "first.txt").write_text("First?")
+        made = qa("batch", "first.txt", QA_DATA_DIR=str(machines[0] / "data"))
+        assert made.code == 0, made.err
+        copytree(machines[0] / "data", machines[1] / "data")
+        questions.append("First?")
+    with provider_process("--latency", "0.3", "--log", str(log)) as base_url:
+        both = [
+            # The same words on both machines; they are other directories all the same.
+            begin(
+                *("-", "--name", "shared", "-j", "8"),
+                cwd=machine,
+                QA_DATA_DIR="data",
+                OPENAI_BASE_URL=base_url,
+                stdin=(machine / "questions.txt").open("rb"),
+            )
+            for machine in machines
+        ]
+        ends = [process.communicate(timeout=90)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    for end in ends:
+        no_trace(end)
+    assert reached(log) == Counter(questions[:300])
+    all_answered_once(records(database_url), questions)
 
 
 @on_sqlite

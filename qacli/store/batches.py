@@ -5,7 +5,7 @@ and skip what others hold, so that processes share a batch without waiting for e
 worker's claims are good while it is alive; when it is not, its items wait again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -16,7 +16,7 @@ from sqlmodel import col
 
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import ItemState, Status, now
-from qacli.models import Batch, BatchItem, BatchWorker
+from qacli.models import OUTPUTS, Batch, BatchItem, BatchWorker
 from qacli.store.documents import PAGE, RAW, document_of
 from qacli.store.filters import RECORDS
 from qacli.store.records import Store
@@ -27,6 +27,7 @@ LEASE_SECONDS = 60.0
 THREADS = 2
 """How many a process that works on a batch has for the database: to claim, and to keep."""
 
+BATCHES = Batch.__table__  # type: ignore[attr-defined]
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 
@@ -94,21 +95,82 @@ class Batches:
             ).scalar()
         return found
 
+    def load(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        pages: Iterable[Sequence[dict[str, Any]]],
+        source: dict[str, Any],
+    ) -> Batch:
+        """Make a batch or let it grow: all of its items in one transaction, or none.
+
+        Args:
+            name: The batch; made where there is none.
+            settings: What shapes its answers.
+            pages: The items, as `add` takes them.
+            source: What the file was like.
+
+        Raises:
+            InvalidRequest: There is no item, or the batch was begun with others or other settings.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
+            # A process that loads the same batch at the same time waits here.
+            batch = connection.execute(
+                sa.select(BATCHES).where(BATCHES.c.name == name).with_for_update()
+            ).one()
+            values: dict[str, Any] = {"cancelled_at": None}
+            if batch.items is None:
+                # What an older version left of a load that did not come to its end.
+                connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch.id))
+                values["settings"] = settings
+            else:
+                _refuse_changes(name, batch.settings, settings)
+            count = 0
+            for page in pages:
+                self._add(connection, batch.id, page)
+                count += len(page)
+            if not count:
+                raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+            if batch.items is not None and count < batch.items:
+                raise InvalidRequest(
+                    f"The file has {count:,} questions, and the batch was begun with "
+                    f"{batch.items:,}.",
+                    "Give the changed file a batch of its own: --name",
+                )
+            kept = {key: value for key, value in batch.source.items() if key == OUTPUTS}
+            values |= {"items": count, "source": {**source, **kept}}
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
+            if not self.store.sqlite:
+                # Until then PostgreSQL takes it for an item or two, and reads all for a claim.
+                connection.execute(sa.text("ANALYZE batch_item"))
+        return self.get(name)
+
+    def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
+        """Keep what a file of results is like that this batch has written."""
+        ours = BATCHES.c.id == batch_id
+        with self.store.transaction(write=True) as connection:
+            source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
+            outputs = {**(source or {}).get(OUTPUTS, {}), path: state}
+            changed = {**(source or {}), OUTPUTS: outputs}
+            connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
+
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
         """The batch of that name, made where there is none.
 
         Raises:
             InvalidRequest: There is one with other settings; says which differ.
         """
-        with self.store.session(write=True) as session:
-            session.execute(
-                self.store.insert(Batch)
-                .values(name=name, created_at=now(), settings=settings, source={})
-                .on_conflict_do_nothing(index_elements=["name"])
-            )
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
         batch = self.get(name)
         _refuse_changes(name, batch.settings, settings)
         return batch
+
+    def _insert(self, connection: sa.Connection, name: str, settings: dict[str, Any]) -> None:
+        insert = self.store.insert(BATCHES)
+        values = insert.values(name=name, created_at=now(), settings=settings, source={})
+        connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
 
     def get(self, name: str) -> Batch:
         """The batch of that name.
@@ -132,6 +194,12 @@ class Batches:
         Raises:
             InvalidRequest: Another item has the same place or the same key.
         """
+        with self.store.transaction(write=True) as connection:
+            self._add(connection, batch_id, items)
+
+    def _add(
+        self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
+    ) -> None:
         rows = [
             {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **item}
             for item in items
@@ -142,29 +210,24 @@ class Batches:
             ITEMS.c.position.between(items[0]["position"], items[-1]["position"]),
         )
         there = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
-        with self.store.transaction(write=True) as connection:
-            connection.execute(insert, rows)
-            found = {row.position: row for row in connection.execute(there)}
-            for item in items:
-                row = found.get(item["position"])
-                if row is None:
-                    raise InvalidRequest(
-                        f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
-                        "Give each item an id of its own.",
-                    )
-                if row.key != item["key"] or row.payload != item["payload"]:
-                    raise InvalidRequest(
-                        f"Item {item['position'] + 1} is not what it was when this batch began.",
-                        "Give the changed file a batch of its own: --name",
-                    )
+        connection.execute(insert, rows)
+        found = {row.position: row for row in connection.execute(there)}
+        for item in items:
+            row = found.get(item["position"])
+            if row is None:
+                raise InvalidRequest(
+                    f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
+                    "Give each item an id of its own.",
+                )
+            if row.key != item["key"] or row.payload != item["payload"]:
+                raise InvalidRequest(
+                    f"Item {item['position'] + 1} is not what it was when this batch began.",
+                    "Give the changed file a batch of its own: --name",
+                )
 
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
         """Note that all items are there, and what the file was like."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
-        if not self.store.sqlite:
-            # Until then PostgreSQL takes it for an item or two, and reads all of it for a claim.
-            with self.store.transaction(write=True) as connection:
-                connection.execute(sa.text("ANALYZE batch_item"))
 
     def cancel(self, batch_id: int) -> None:
         """Tell whoever works on the batch to stop asking."""

@@ -80,6 +80,7 @@ class Engine:
             progress=progress,
             output=output,
             on_kept=self._forget,
+            on_unkept=self._stop_unkept,
         )
         # A thread of their own: items must not run out while answers are being kept.
         self._claims = DatabaseThread(progress)
@@ -131,6 +132,14 @@ class Engine:
             self.progress.stopping = what
             self._stop.set()
             self._freed.set()
+
+    def _stop_unkept(self, error: DatabaseError) -> None:
+        """Ask nothing more: an answer could not be kept."""
+        why = DatabaseError(
+            f"Answers could not be kept for a while, and asking has stopped: {error.what}",
+            "Make room on the disk and run the same command again; nothing is lost.",
+        )
+        self.stop(why, "the answers cannot be kept")
 
     async def _ask_all(self) -> None:
         writer = asyncio.create_task(self._keeper.keep())
@@ -351,10 +360,7 @@ class Engine:
                     await self._freed.wait()
                 else:
                     await self._pause(min(delay, LOOK_SECONDS))
-            while not self._lease.is_valid and not self._stop.is_set():
-                await self._renew_lease()
-            if flight.lost:
-                raise asyncio.CancelledError
+            await self._until_safe(flight)
             if self._stop.is_set() or self._too_expensive(ask, flight):
                 return None
             flight.sent = True
@@ -380,6 +386,19 @@ class Engine:
         finally:
             self.pace.ended()
             self._freed.set()
+
+    async def _until_safe(self, flight: Flight) -> None:
+        """Wait until all results are kept somewhere and this worker's claims are known to hold.
+
+        Raises:
+            CancelledError: The flight's own claim was lost.
+        """
+        while not self._keeper.is_safe and not self._stop.is_set():
+            await self._pause(IDLE_SECONDS)
+        while not self._lease.is_valid and not self._stop.is_set():
+            await self._renew_lease()
+        if flight.lost:
+            raise asyncio.CancelledError
 
     def _is_gone(self, error: ProviderError) -> bool:
         """Whether nothing has been answered for so long that this is not about one item."""

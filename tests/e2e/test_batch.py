@@ -6,12 +6,13 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import copytree
 from time import monotonic, sleep
@@ -319,7 +320,10 @@ def test_batch_two_machines_with_one_host_name_and_path_ask_nothing_twice(
         assert made.code == 0, made.err
         copytree(machines[0] / "data", machines[1] / "data")
         questions.append("First?")
-    with provider_process("--latency", "0.3", "--log", str(log)) as base_url:
+    with (
+        provider_process("--latency", "0.3", "--log", str(log)) as base_url,
+        ExitStack() as files,
+    ):
         both = [
             # The same words on both machines; they are other directories all the same.
             begin(
@@ -327,7 +331,7 @@ def test_batch_two_machines_with_one_host_name_and_path_ask_nothing_twice(
                 cwd=machine,
                 QA_DATA_DIR="data",
                 OPENAI_BASE_URL=base_url,
-                stdin=(machine / "questions.txt").open("rb"),
+                stdin=files.enter_context((machine / "questions.txt").open("rb")),
             )
             for machine in machines
         ]
@@ -455,3 +459,38 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(
     no_trace(err.decode())
     assert reached(log) == Counter(questions)
     all_answered_once(records(url), questions)
+
+
+@on_sqlite
+def test_batch_full_disk_stops_at_once_and_asks_few_again(
+    qa: Program,
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+) -> None:
+    questions = [f"Question {n}" for n in range(600)]
+    name = write(questions)
+    limit = 600_000
+    with provider_process("--size", "20000", "--latency", "0.05", "--log", str(log)) as base_url:
+        process = subprocess.run(
+            [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],
+            env=qa.environ(OPENAI_BASE_URL=base_url),
+            capture_output=True,
+            timeout=120,
+            check=False,
+            # No file may grow further: neither the database nor a journal.
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        err = process.stderr.decode()
+        no_trace(err)
+        assert process.returncode == 7, err
+        assert "neither in the outbox nor in the database" in err
+        assert "Make room" in err
+        asked = sum(reached(log).values())
+        assert 20 < asked < 600
+        done = qa("batch", name, "-q", "-o", "/dev/null", OPENAI_BASE_URL=base_url)
+    assert done.code == 0, done.err
+    assert len(records(database_url)) == 600
+    # What was in flight when the disk was full, and no more.
+    assert sum(reached(log).values()) - 600 <= 32

@@ -132,11 +132,15 @@ class QuestionAnswer(SQLModel, table=True):
         return canonical(self.question, self.system, self.params, self.attachments, self.follows_id)
 
 
+OUTPUTS = "outputs"
+
+
 class Batch(SQLModel, table=True):
     """Many questions asked together, under a name.
 
     `settings` is what shapes the answers and may not change between two runs; `items` is how many
-    there are, once all of them are in `batch_item`; `source` is the file as it was then.
+    there are, once all of them are in `batch_item`; `source` is the file as it was then, and under
+    `outputs` the files of results that this batch has written, by path.
     """
 
     __tablename__ = "batch"
@@ -149,6 +153,17 @@ class Batch(SQLModel, table=True):
     source: dict[str, Any] = Field(default_factory=dict, sa_type=Json, nullable=False)
     items: int | None = Field(default=None, sa_type=sa.BigInteger)
     cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+    @property
+    def file(self) -> dict[str, Any]:
+        """The file of questions as it was when the items were loaded."""
+        return {key: value for key, value in self.source.items() if key != OUTPUTS}
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """The files of results, by path; see `qacli.batch.output.Output`."""
+        found: dict[str, dict[str, Any]] = self.source.get(OUTPUTS, {})
+        return found
 
 
 class BatchItem(SQLModel, table=True):
@@ -173,10 +188,10 @@ class BatchItem(SQLModel, table=True):
 
 
 class BatchWorker(SQLModel, table=True):
-    """A process that works on a batch: its claims are good while it is alive.
+    """A process that works on a batch.
 
-    On its own machine that is told by its journals, which it holds locked; elsewhere by
-    `seen_at`, which it renews by the database's clock.
+    `seen_at` is when it last renewed its lease, by the database's clock. `host` and `journal` name
+    the lock file that can prove earlier that the process has ended, see `qacli.batch.lease`.
     """
 
     __tablename__ = "batch_worker"

@@ -13,7 +13,7 @@ from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Outbox
 from qacli.store import Store
-from qacli.store.batches import Batches
+from qacli.store.batches import Batches, WorkerEvicted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,13 @@ def keep(batches: Batches, batch_id: int, *numbers: int, outcome: Outcome = ANSW
 def states(batches: Batches, batch_id: int) -> tuple[int, int, int, int]:
     counts = batches.counts(batch_id)
     return (counts["waiting"], counts["claimed"], counts["answered"], counts["failed"])
+
+
+def claim(batches: Batches, batch_id: int, worker: str, limit: int) -> list[Any]:
+    """Claim items as a worker that registers first."""
+    if worker not in {each.uid for each, _ in batches.workers(batch_id)}:
+        batches.join(batch_id, worker, "host", f"{worker}.worker")
+    return batches.claim(batch_id, worker, limit)
 
 
 def positions(page: list[Any]) -> list[int]:
@@ -153,17 +160,17 @@ def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
     items = [{"position": 0, "key": "ß'\"", "payload": payload}]
     batches.add(batch_id, items)
     batches.add(batch_id, items)
-    [claimed] = batches.claim(batch_id, "w", 5)
+    [claimed] = claim(batches, batch_id, "w", 5)
     assert (claimed.position, claimed.key, claimed.payload) == (0, "ß'\"", payload)
 
 
 def test_claims_are_the_first_that_wait_and_never_the_same(batches: Batches) -> None:
     batch_id, other = begun(batches, 10), begun(batches, 10, "other")
     keep(batches, batch_id, 1)
-    assert positions(batches.claim(batch_id, "a", 3)) == [0, 2, 3]
-    assert positions(batches.claim(batch_id, "b", 4)) == [4, 5, 6, 7]
-    assert positions(batches.claim(batch_id, "a", 9)) == [8, 9]
-    assert batches.claim(batch_id, "b", 9) == []
+    assert positions(claim(batches, batch_id, "a", 3)) == [0, 2, 3]
+    assert positions(claim(batches, batch_id, "b", 4)) == [4, 5, 6, 7]
+    assert positions(claim(batches, batch_id, "a", 9)) == [8, 9]
+    assert claim(batches, batch_id, "b", 9) == []
     assert states(batches, batch_id) == (0, 9, 1, 0)
     assert states(batches, other) == (10, 0, 0, 0)
 
@@ -171,7 +178,7 @@ def test_claims_are_the_first_that_wait_and_never_the_same(batches: Batches) -> 
 def _claim_all(url: str, batch_id: int, worker: str, start: Any, found: Any) -> None:
     batches = Batches(Store.open(url))
     start.wait(20)
-    while claimed := batches.claim(batch_id, worker, 7):
+    while claimed := claim(batches, batch_id, worker, 7):
         found.put([item.position for item in claimed])
     found.put(None)
 
@@ -211,7 +218,7 @@ def test_threads_that_claim_and_keep_at_once_miss_nothing(batches: Batches) -> N
     batch_id, claimed, lock = begun(batches, 300), [], threading.Lock()
 
     def work(worker: str) -> None:
-        while items := batches.claim(batch_id, worker, 11):
+        while items := claim(batches, batch_id, worker, 11):
             keep(batches, batch_id, *(item.position for item in items))
             with lock:
                 claimed.extend(positions(items))
@@ -224,7 +231,7 @@ def test_threads_that_claim_and_keep_at_once_miss_nothing(batches: Batches) -> N
 
 def test_what_is_kept_again_changes_nothing(batches: Batches) -> None:
     batch_id = begun(batches, 3)
-    batches.claim(batch_id, "w", 3)
+    claim(batches, batch_id, "w", 3)
     pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
     batches.store.keep_items(batch_id, pairs)
     before = [record.document() for record in batches.store.walk()]
@@ -269,12 +276,12 @@ def test_an_item_twice_in_one_group_is_kept_once(batches: Batches) -> None:
 
 def test_old_news_of_an_item_does_not_take_it_from_who_asks_it_now(batches: Batches) -> None:
     batch_id = begun(batches, 1)
-    batches.claim(batch_id, "first", 1)
+    claim(batches, batch_id, "first", 1)
     old = [(an_ask(batch_id, 0), INTERRUPTED)]
     batches.leave("first")
-    batches.claim(batch_id, "second", 1)
+    claim(batches, batch_id, "second", 1)
     batches.store.keep_items(batch_id, old)
-    assert batches.claim(batch_id, "third", 1) == []
+    assert claim(batches, batch_id, "third", 1) == []
 
 
 def test_a_large_group_is_kept(batches: Batches) -> None:
@@ -288,7 +295,7 @@ def test_what_a_process_left_in_the_outbox_is_delivered_once(
     batches: Batches, tmp_path: Path
 ) -> None:
     batch_id = begun(batches, 3)
-    batches.claim(batch_id, "w", 3)
+    claim(batches, batch_id, "w", 3)
     outbox = Outbox(tmp_path / "outbox")
     journal = outbox.open()
     pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
@@ -309,8 +316,8 @@ def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
     batch_id = begun(batches, 6)
     batches.join(batch_id, "a", "host", "a.jsonl")
     batches.join(batch_id, "b", "host", "b.jsonl")
-    batches.claim(batch_id, "a", 3)
-    batches.claim(batch_id, "b", 2)
+    claim(batches, batch_id, "a", 3)
+    claim(batches, batch_id, "b", 2)
     keep(batches, batch_id, 0)
     found = batches.workers(batch_id)
     assert [(worker.uid, worker.journal, silent) for worker, silent in found] == [
@@ -321,7 +328,7 @@ def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
     assert states(batches, batch_id) == (3, 2, 1, 0)
     assert [worker.uid for worker, _ in batches.workers(batch_id)] == ["b"]
     assert batches.leave("a") == 0
-    assert positions(batches.claim(batch_id, "b", 9)) == [1, 2, 5]
+    assert positions(claim(batches, batch_id, "b", 9)) == [1, 2, 5]
 
 
 def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -> None:
@@ -332,11 +339,42 @@ def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -
         batches.join(batch_id, worker, "elsewhere", f"{worker}.jsonl")
     with batches.store.transaction(write=True) as connection:
         connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
-    batches.beat("b")
+    assert batches.beat("b")
+    assert not batches.beat("unknown")
     assert [(worker.uid, late) for worker, late in batches.workers(batch_id)] == [
         ("a", True),
         ("b", False),
     ]
+
+
+def test_evict_lease_over_gives_claims_back_and_worker_learns_it(batches: Batches) -> None:
+    import sqlalchemy as sa
+
+    batch_id = begun(batches, 4)
+    claim(batches, batch_id, "slept", 3)
+    with batches.store.transaction(write=True) as connection:
+        connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
+    [(found, late)] = batches.workers(batch_id)
+    assert late
+    assert batches.evict(found) == 3
+    assert batches.evict(found) == 0
+    assert not batches.beat("slept")
+    with pytest.raises(WorkerEvicted):
+        batches.claim(batch_id, "slept", 1)
+    claim(batches, batch_id, "other", 2)
+    # Of the three that it had, only one still waits.
+    assert batches.rejoin(batch_id, "slept", "host", "slept.worker", [0, 1, 2]) == {2}
+    assert batches.beat("slept")
+    assert positions(batches.claim(batch_id, "slept", 9)) == [3]
+
+
+def test_evict_worker_that_renewed_since_keeps_its_claims(batches: Batches) -> None:
+    batch_id = begun(batches, 2)
+    claim(batches, batch_id, "a", 2)
+    [(found, _)] = batches.workers(batch_id)
+    assert batches.beat("a")
+    assert batches.evict(found) == 0
+    assert states(batches, batch_id) == (0, 2, 0, 0)
 
 
 def test_what_failed_waits_again_when_that_is_wanted(batches: Batches) -> None:

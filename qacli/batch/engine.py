@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import socket
+from collections.abc import Iterable
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -10,6 +10,14 @@ from uuid import uuid4
 
 from qacli.asking import deliver
 from qacli.batch.keeper import PATIENCE_SECONDS, DatabaseThread, Keeper
+from qacli.batch.lease import (
+    Lease,
+    WorkerLock,
+    is_proven_dead,
+    remove_lock,
+    remove_stale_locks,
+    uptime,
+)
 from qacli.batch.output import Output
 from qacli.batch.pace import Pace
 from qacli.batch.plan import Flight, Plan, Progress
@@ -18,7 +26,7 @@ from qacli.exchange import Ask, Status, Turn
 from qacli.outbox import Outbox
 from qacli.prices import Prices, estimated_tokens
 from qacli.provider import AsyncProvider, Reply, backoff
-from qacli.store.batches import Batches, Claimed
+from qacli.store.batches import Batches, Claimed, WorkerEvicted
 from qacli.structure import correction, misfit
 
 BEAT_SECONDS = 10.0
@@ -66,11 +74,21 @@ class Engine:
         self._provider = provider
         self._prices = prices
         self._keeper = Keeper(
-            batches=batches, outbox=outbox, plan=plan, progress=progress, output=output
+            batches=batches,
+            outbox=outbox,
+            plan=plan,
+            progress=progress,
+            output=output,
+            on_kept=self._forget,
+            on_unkept=self._stop_unkept,
         )
         # A thread of their own: items must not run out while answers are being kept.
         self._claims = DatabaseThread(progress)
         self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
+        self._lock = WorkerLock(outbox.directory, self.worker)
+        self._held: dict[str, Claimed] = {}
+        self._lease = Lease()
+        self._renewing = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -85,23 +103,27 @@ class Engine:
             ProviderError: Nothing can succeed until a person changes something: the key, say.
             DatabaseError: The database has been away for too long; the outbox has the results.
         """
-        host = f"{socket.gethostname()}:{self._outbox.directory}"
-        join = (self.plan.batch_id, self.worker, host, self._keeper.journal)
-        await self._claims.call(self._batches.join, *join)
-        kept = False
+        kept = left = False
         try:
+            await self._claims.call(self._batches.join, *self._registration)
             await self._keeper.write_settled()
-            await self._ask_all(host)
+            await self._ask_all()
             # What another process has settled since.
             await self._keeper.write_settled()
             kept = True
         finally:
             # Whatever ends it, what is claimed is given back, and what is kept is dropped. Where
-            # the database is away, whoever comes next sees that this one is gone.
+            # the database is away, the next worker finds the lock file free.
             with contextlib.suppress(DatabaseError):
                 await self._claims.once(self._batches.leave, self.worker)
+                left = True
+            self._lock.close(left=left)
             self._claims.close()
             self._keeper.close(kept=kept)
+
+    @property
+    def _registration(self) -> tuple[int, str, str, str]:
+        return (self.plan.batch_id, self.worker, self._lock.host, self._lock.name)
 
     def stop(self, why: QaError | None, what: str) -> None:
         """Ask nothing new; what is in flight gets the plan's grace."""
@@ -111,9 +133,17 @@ class Engine:
             self._stop.set()
             self._freed.set()
 
-    async def _ask_all(self, host: str) -> None:
+    def _stop_unkept(self, error: DatabaseError) -> None:
+        """Ask nothing more: an answer could not be kept."""
+        why = DatabaseError(
+            f"Answers could not be kept for a while, and asking has stopped: {error.what}",
+            "Make room on the disk and run the same command again; nothing is lost.",
+        )
+        self.stop(why, "the answers cannot be kept")
+
+    async def _ask_all(self) -> None:
         writer = asyncio.create_task(self._keeper.keep())
-        works = (self._feed(host), self._beat(), self._listen())
+        works = (self._feed(), self._beat(), self._listen())
         helpers = [asyncio.create_task(work) for work in works]
         workers = [asyncio.create_task(self._work()) for _ in range(self.plan.jobs)]
         try:
@@ -142,20 +172,17 @@ class Engine:
         finally:
             stop.cancel()
 
-    async def _feed(self, host: str) -> None:
-        """Claim items for the workers, and take over those of processes that are gone."""
-        batch_id, looked = self.plan.batch_id, 0.0
+    async def _feed(self) -> None:
+        """Claim items for the workers, and take over those of processes that have ended."""
+        batch_id, looked = self.plan.batch_id, monotonic()
+        await self._claims.call(take_over, self._batches, self._outbox, batch_id)
         while not self._stop.is_set():
             if not self._keeper.has_reader:
                 self.stop(None, READER_GONE)
                 break
-            # About a second's worth: what is claimed here, another process cannot ask.
-            elapsed = max(monotonic() - self.progress.started, 1.0)
-            limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
-            claimed = await self._claims.call(self._batches.claim, batch_id, self.worker, limit)
-            for item in claimed:
-                await self._items.put(item)
-            if claimed:
+            if claimed := await self._claim():
+                for item in claimed:
+                    await self._items.put(item)
                 continue
             if not await self._claims.call(self._batches.has_unsettled, batch_id):
                 await self._hear()
@@ -163,7 +190,7 @@ class Engine:
             if monotonic() - looked >= LOOK_SECONDS:
                 looked = monotonic()
                 await self._hear()
-                await self._claims.call(take_over, self._batches, self._outbox, batch_id, host)
+                await self._claims.call(take_over, self._batches, self._outbox, batch_id)
             if not self.progress.flights:
                 self._keeper.hurry()
                 await self._keeper.write_settled()
@@ -171,12 +198,56 @@ class Engine:
         for _ in range(self.plan.jobs):
             await self._items.put(None)
 
+    async def _claim(self) -> list[Claimed]:
+        """Claim about a second's worth of items: what is claimed here, no other process asks."""
+        elapsed = max(monotonic() - self.progress.started, 1.0)
+        limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
+        while True:
+            try:
+                arguments = (self.plan.batch_id, self.worker, limit)
+                claimed = await self._claims.call(self._batches.claim, *arguments)
+            except WorkerEvicted:
+                await self._renew_lease()
+            else:
+                self._held.update((item.key, item) for item in claimed)
+                return claimed
+
+    async def _renew_lease(self) -> None:
+        """Renew this worker's lease; where it was evicted, claim again what still waits.
+
+        The items that another worker has taken over meanwhile are given up: those not yet sent
+        are dropped, and the flights of the others end without a result.
+        """
+        async with self._renewing:
+            if not await self._claims.call(self._beat_once):
+                held = {item.position: item.key for item in self._held.values()}
+                arguments = (*self._registration, list(held))
+                again = await self._claims.call(self._batches.rejoin, *arguments)
+                lost = {key for position, key in held.items() if position not in again}
+                self._forget(lost)
+                for flight in self.progress.flights.values():
+                    if flight.key in lost and not flight.lost:
+                        flight.lost = True
+                        if flight.task not in {None, asyncio.current_task()}:
+                            flight.cancelled = flight.task.cancel()
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        """Note that items are no longer this worker's: they are kept, or were given up."""
+        for key in keys:
+            self._held.pop(key, None)
+
+    def _beat_once(self) -> bool:
+        sent_at = uptime()
+        if alive := self._batches.beat(self.worker):
+            self._lease.renew(sent_at)
+        return alive
+
     async def _beat(self) -> None:
-        """Say that this process is alive, and hear whether it should stop."""
+        """Renew the lease again and again, and learn whether the batch was cancelled."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
-                await self._claims.call(self._batches.beat, self.worker)
+                await self._renew_lease()
                 if await self._claims.call(self._batches.is_cancelled, self.plan.batch_id):
                     self.stop(None, "cancelled by another process")
 
@@ -194,8 +265,8 @@ class Engine:
     async def _work(self) -> None:
         """One of the jobs: an item at a time, until there are no more."""
         while (item := await self._items.get()) is not None:
-            if self._stop.is_set():
-                continue  # claimed, but not asked: it is given back at the end
+            if self._stop.is_set() or self._held.get(item.key) is not item:
+                continue  # claimed, but not asked: it is given back at the end, or was already
             try:
                 ask = self._ask_of(item)
             except InvalidRequest as error:
@@ -206,11 +277,19 @@ class Engine:
                 )
                 await self._settle(ask, Reply(), error)
                 continue
-            self.progress.flights[item.position] = flight = Flight(item.key, monotonic())
+            task = asyncio.current_task()
+            flight = Flight(item.key, monotonic(), task)
+            self.progress.flights[id(item)] = flight
             try:
                 await self._ask(ask, flight)
+            except asyncio.CancelledError:
+                if not flight.lost or task is None:
+                    raise
+                # What remains is a request to end that has nothing to do with the lost claim.
+                if (task.uncancel() if flight.cancelled else task.cancelling()) > 0:
+                    raise
             finally:
-                del self.progress.flights[item.position]
+                del self.progress.flights[id(item)]
 
     def _ask_of(self, item: Claimed) -> Ask:
         payload, plan = item.payload, self.plan
@@ -242,7 +321,7 @@ class Engine:
                 await self._pause(backoff(min(flight.attempt, 6), None))
                 flight.waiting = False
         except asyncio.CancelledError:
-            if flight.sent:
+            if flight.sent and not flight.lost:
                 await self._settle(ask, reply, None)
             raise
         if isinstance(error, ProviderError) and (error.fatal or self._is_gone(error)):
@@ -281,6 +360,7 @@ class Engine:
                     await self._freed.wait()
                 else:
                     await self._pause(min(delay, LOOK_SECONDS))
+            await self._until_safe(flight)
             if self._stop.is_set() or self._too_expensive(ask, flight):
                 return None
             flight.sent = True
@@ -306,6 +386,19 @@ class Engine:
         finally:
             self.pace.ended()
             self._freed.set()
+
+    async def _until_safe(self, flight: Flight) -> None:
+        """Wait until all results are kept somewhere and this worker's claims are known to hold.
+
+        Raises:
+            CancelledError: The flight's own claim was lost.
+        """
+        while not self._keeper.is_safe and not self._stop.is_set():
+            await self._pause(IDLE_SECONDS)
+        while not self._lease.is_valid and not self._stop.is_set():
+            await self._renew_lease()
+        if flight.lost:
+            raise asyncio.CancelledError
 
     def _is_gone(self, error: ProviderError) -> bool:
         """Whether nothing has been answered for so long that this is not about one item."""
@@ -359,16 +452,18 @@ class Engine:
                 await self._stop.wait()
 
 
-def take_over(batches: Batches, outbox: Outbox, batch_id: int, host: str) -> int:
-    """Give back what processes that are gone had claimed, with their results delivered first.
+def take_over(batches: Batches, outbox: Outbox, batch_id: int) -> int:
+    """Give back what dead workers had claimed, with their results delivered first.
 
-    Returns how many items wait again. On this machine a process is gone when its journal is not
-    locked any more; on another, when it has been silent for too long.
+    Returns how many items wait again. A worker is dead when its lock file proves it, or when its
+    lease is over by the database's clock; see `qacli.batch.lease`.
     """
     released = 0
     for worker, silent in batches.workers(batch_id):
-        gone = not outbox.is_held(worker.journal) if worker.host == host else silent
-        if gone:
+        if silent or is_proven_dead(outbox.directory, worker.host, worker.journal):
             deliver(outbox, batches.store)
-            released += batches.leave(worker.uid)
+            released += batches.evict(worker)
+            if not silent:
+                remove_lock(outbox.directory, worker.journal)
+    remove_stale_locks(outbox.directory, batches.lock_names())
     return released

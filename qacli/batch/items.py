@@ -4,10 +4,10 @@ Text (a question a line), CSV and TSV (a column, or a template over the columns)
 own objects, or the request lines of OpenAI's Batch API), each also compressed with gzip.
 """
 
-import csv
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from qacli.batch.tables import Row, table_rows
 from qacli.errors import InvalidRequest
 from qacli.exchange import Ask, refuse_unfit_tag, refuse_unstorable, storable
 from qacli.structure import checked, response_format
@@ -85,14 +86,23 @@ def format_of(path: Path | None, named: str | None) -> str:
 
 
 @contextmanager
-def opened(path: Path | None) -> Iterator[IO[str]]:
-    """The file as text, unpacked where it is compressed; standard input where there is none.
+def opened(path: Path | None, spool: IO[bytes] | None = None) -> Iterator[IO[str]]:
+    """Open the file as text, unpacked where it is compressed.
+
+    Args:
+        path: The file; None is standard input.
+        spool: What is read in its place, from its start.
 
     Raises:
         InvalidRequest: It cannot be opened.
     """
+    binary: IO[bytes]
     try:
-        binary: IO[bytes] = sys.stdin.buffer if path is None else path.open("rb")
+        if spool is not None:
+            binary = os.fdopen(os.dup(spool.fileno()), "rb")
+            binary.seek(0)
+        else:
+            binary = sys.stdin.buffer if path is None else path.open("rb")
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", "Name a file.") from error
     with binary:
@@ -101,13 +111,15 @@ def opened(path: Path | None) -> Iterator[IO[str]]:
         yield io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
 
 
-def read(
+def read(  # noqa: PLR0913 - how a file is read, by name
     path: Path | None,
     *,
     form: str,
     template: str | None = None,
     column: str | None = None,
     skip_bad: bool = False,
+    quotes: bool | None = None,
+    spool: IO[bytes] | None = None,
 ) -> Iterator[Item]:
     """The items of a file, in order, one in memory at a time.
 
@@ -117,19 +129,20 @@ def read(
         template: The question, with `{column}` where a row's own text belongs.
         column: The column that holds the question, where there is no template.
         skip_bad: Give an item that cannot be asked with its error, instead of ending there.
+        quotes: Whether a field of a table may stand in quotes; None is yes for CSV, no for TSV.
+        spool: What is read in place of the file, see `opened`.
 
     Raises:
         InvalidRequest: A line cannot be used; says which and why.
     """
     question = _filling(template, column)
-    with opened(path) as file:
-        position = 0
-        for number, raw, row in _rows(file, form):
+    with opened(path, spool) as file:
+        rows = _rows(file, form, quotes_of(form, quotes))
+        for position, (number, raw, row) in enumerate(rows):
             try:
-                own = form == "jsonl"
-                item = (
-                    _item(position, row, question, own=own) if row is not None else _not_json(raw)
-                )
+                if isinstance(row, InvalidRequest):
+                    raise row
+                item = _item(position, row, question, own=form == "jsonl")
             except InvalidRequest as error:
                 what = f"Line {number}: {error.what}"
                 if not skip_bad:
@@ -139,21 +152,27 @@ def read(
                 item = Item(
                     position, _key(position, raw), {"question": storable(raw) or "(empty)"}, what
                 )
-            if item is not None:
-                yield item
-                position += 1
+            yield item
 
 
-def _rows(file: IO[str], form: str) -> Iterator[tuple[int, str, Mapping[str, Any] | None]]:
-    """Line number, the line as it stands, and its fields; None where it is no JSON object."""
+def quotes_of(form: str, quotes: bool | None) -> bool:  # noqa: FBT001 - the option
+    """Return whether a field may stand in quotes.
+
+    Raises:
+        InvalidRequest: It was said of a file that is no table.
+    """
+    if quotes is not None and form not in {"csv", "tsv"}:
+        raise InvalidRequest(
+            "--quotes and --no-quotes are for CSV and TSV.", "Leave the option out."
+        )
+    return form == "csv" if quotes is None else quotes
+
+
+def _rows(file: IO[str], form: str, quotes: bool) -> Iterator[Row]:  # noqa: FBT001 - as `quotes_of`
+    """Read line number, the line as it stands, and its fields, or why it has none."""
     try:
         if form in {"csv", "tsv"}:
-            csv.field_size_limit(2**31 - 1)
-            reader = csv.DictReader(file, delimiter="\t" if form == "tsv" else ",")
-            for row in reader:
-                fields = {name: value for name, value in row.items() if name is not None}
-                present = {name: value for name, value in fields.items() if value is not None}
-                yield reader.line_num, json.dumps(present, ensure_ascii=False), present
+            yield from table_rows(file, "\t" if form == "tsv" else ",", quotes=quotes)
             return
         for number, line in enumerate(file, 1):
             text = line.rstrip("\r\n")
@@ -164,28 +183,24 @@ def _rows(file: IO[str], form: str) -> Iterator[tuple[int, str, Mapping[str, Any
         raise InvalidRequest(
             f"The file is not UTF-8 text: {error.reason}.", "Convert it to UTF-8 first."
         ) from None
-    except (csv.Error, OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(
             f"The file cannot be read: {error}.", "See that it is whole."
         ) from None
 
 
-def _object(text: str) -> Mapping[str, Any] | None:
+def _object(text: str) -> Mapping[str, Any] | InvalidRequest:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return None
+        value = None
     if isinstance(value, str):
         return {"question": value}
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else InvalidRequest("it is not a JSON object.")
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def _not_json(_raw: str) -> Item:
-    raise InvalidRequest("it is not a JSON object.", "Correct it or say --skip-bad.")
 
 
 def _filling(template: str | None, column: str | None) -> Callable[[Mapping[str, Any]], str | None]:

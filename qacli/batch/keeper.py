@@ -27,6 +27,9 @@ GROUP_SECONDS = 0.5
 PATIENCE_SECONDS = 60.0
 """How long a database that is away holds the batch up before it ends."""
 
+UNKEPT_SECONDS = 10.0
+"""The same where no journal has the results either: nothing is asked in that time."""
+
 END: tuple[Ask, Outcome] = (Ask(question="end"), Outcome())
 """What ends the writing."""
 
@@ -84,9 +87,11 @@ class Keeper:
         plan: The batch, and whether results are written in the order of its items.
         progress: Told what holds it up.
         output: Where results are written; None nowhere.
+        on_kept: Called with the keys of the items that the database has taken.
+        on_unkept: Called once it is seen that neither the journal nor the database takes a result.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of it, by name
         self,
         *,
         batches: Batches,
@@ -94,7 +99,14 @@ class Keeper:
         plan: Plan,
         progress: Progress,
         output: Output | None,
+        on_kept: Callable[[list[str]], None] = lambda _keys: None,
+        on_unkept: Callable[[DatabaseError], None] = lambda _error: None,
     ) -> None:
+        self._progress = progress
+        self._on_kept = on_kept
+        self._on_unkept = on_unkept
+        # Results that no journal has, by uid: only the database can keep them.
+        self._unwritten: dict[str, tuple[Ask, Outcome]] = {}
         self._batches = batches
         self._plan = plan
         self._output = output
@@ -114,8 +126,11 @@ class Keeper:
 
     async def take(self, ask: Ask, outcome: Outcome) -> None:
         """Take a result; it survives a kill from the first step on, then waits where many do."""
-        with contextlib.suppress(OSError):  # a full disk: the database may still take it
+        try:
             self._journals[0].settled(ask, outcome)
+        except OSError:  # a full disk: the database may still take it
+            self._unwritten[ask.uid] = ask, outcome
+            self._due.set()
         # No waiting between the two: what is in a journal is always in the next group.
         self._results.put_nowait((ask, outcome))
         if self._results.qsize() >= GROUP:
@@ -123,6 +138,11 @@ class Keeper:
         while self._results.qsize() > GROUP * 4 and not self._broken:
             self._room.clear()
             await self._room.wait()
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether every result is in a journal or in the database; else nothing may be asked."""
+        return not self._unwritten
 
     @property
     def has_reader(self) -> bool:
@@ -174,10 +194,48 @@ class Keeper:
                 results.pop()
             self._room.set()
             if results:
-                batch_id = self._plan.batch_id
-                await self._database.call(self._batches.store.keep_items, batch_id, results)
+                await self._store(results)
+                self._on_kept([ask.item_key or "" for ask, _ in results])
                 await self.write_settled([ask.item_key for ask, _ in results])
             self._journals[1].clear()
+
+    async def _store(self, results: list[tuple[Ask, Outcome]]) -> None:
+        """Bring results into the database.
+
+        Raises:
+            DatabaseError: It has been away for too long; says how many results no journal has.
+        """
+        keep = (self._batches.store.keep_items, self._plan.batch_id, results)
+        until, pause, is_full = monotonic() + PATIENCE_SECONDS, 0.5, False
+        while True:
+            try:
+                await self._database.once(*keep)
+            except RecordRefused:
+                raise
+            except DatabaseError as error:
+                if self._unwritten and not is_full:
+                    is_full, until = True, min(until, monotonic() + UNKEPT_SECONDS)
+                    self._on_unkept(error)
+                if monotonic() + pause > until:
+                    self._write_again()
+                    if not self._unwritten:
+                        raise
+                    raise _unkept(len(self._unwritten), error) from error
+                self._progress.held_up = error.what
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            else:
+                self._progress.held_up = ""
+                break
+        for ask, _ in results:
+            self._unwritten.pop(ask.uid, None)
+
+    def _write_again(self) -> None:
+        """Try once more to write to a journal what none has."""
+        with contextlib.suppress(OSError):
+            for uid, result in list(self._unwritten.items()):
+                self._journals[1].settled(*result)
+                del self._unwritten[uid]
 
     async def write_settled(self, keys: list[str | None] | None = None) -> None:
         """Write the lines that are due by now: of these items, where only they can be new."""
@@ -209,3 +267,12 @@ class Keeper:
         self._output.write(new)
         for item in new:
             self._written[item.position] = 1
+
+
+def _unkept(number: int, error: DatabaseError) -> DatabaseError:
+    answers = "1 answer" if number == 1 else f"{number:,} answers"
+    return DatabaseError(
+        f"{answers} could be kept neither in the outbox nor in the database, and asking has "
+        f"stopped: {error.what}",
+        "Make room on the disk and run the same command again: it asks only those again.",
+    )

@@ -1,15 +1,19 @@
 """A batch's file on its way into the database: named, looked through, loaded, or only estimated."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import copyfileobj
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.items import Item, read
-from qacli.errors import InvalidRequest
+from qacli.errors import DatabaseError, InvalidRequest
 from qacli.prices import Prices, estimated_tokens
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ class Source:
 
     Attributes:
         path: The file; None is standard input.
+        spool: A copy of what can be read only once, see `spooled`.
     """
 
     path: Path | None
@@ -33,6 +38,8 @@ class Source:
     template: str | None = None
     column: str | None = None
     skip_bad: bool = False
+    quotes: bool | None = None
+    spool: IO[bytes] | None = None
 
     def items(self) -> Iterator[Item]:
         """The questions.
@@ -46,7 +53,33 @@ class Source:
             template=self.template,
             column=self.column,
             skip_bad=self.skip_bad,
+            quotes=self.quotes,
+            spool=self.spool,
         )
+
+    def spooled(self, stack: ExitStack) -> "Source":
+        """Return a source that can be read twice: to be checked whole before any of it is kept.
+
+        Args:
+            stack: What removes the copy at its end.
+
+        Raises:
+            DatabaseError: There is no room for the copy.
+        """
+        if self.path is not None and (self.path.is_file() or not self.path.exists()):
+            return self
+        try:
+            spool = TemporaryFile(prefix="qa-batch-")  # noqa: SIM115 - the stack closes it
+            stack.enter_context(spool)
+            with sys.stdin.buffer if self.path is None else self.path.open("rb") as given:
+                copyfileobj(given, spool)
+            spool.flush()
+        except OSError as error:
+            raise DatabaseError(
+                f"The input cannot be copied to {gettempdir()}: {error.strerror}.",
+                "Make room there, or set TMPDIR to another directory.",
+            ) from error
+        return replace(self, spool=spool)
 
     def state(self) -> dict[str, Any]:
         """What tells that a file is still the same; nothing where it is no regular one."""
@@ -72,52 +105,43 @@ class Source:
         told = json.dumps([str(self.path.absolute()), shaping], sort_keys=True, default=str)
         return f"{self.path.name.partition('.')[0]}-{sha256(told.encode()).hexdigest()[:8]}"
 
-    def look_through(self) -> None:
-        """See that all of a file can be used, before any of it is asked or kept.
+    def is_loaded(self, batch: "Batch | None") -> bool:
+        """Return whether the batch has all items of this very file."""
+        state = self.state()
+        return bool(batch is not None and batch.items is not None and state and batch.file == state)
 
-        Raises:
-            InvalidRequest: It cannot.
-        """
-        # What is no file can be read only once.
-        if self.path is not None and (self.path.is_file() or not self.path.exists()):
-            for _ in self.items():
-                pass
-
-    def load(self, batches: "Batches", batch: "Batch", tell: Callable[[str], None]) -> int:
-        """Bring the items into the database, unless the file is the one that is there already.
+    def load(
+        self,
+        batches: "Batches",
+        name: str,
+        settings: dict[str, Any],
+        tell: Callable[[str], None],
+    ) -> "Batch":
+        """Check all items, then bring them into the database in one transaction, all or none.
 
         Args:
             batches: The database.
-            batch: The batch.
-            tell: Told how far it is.
-
-        Returns:
-            How many there are.
+            name: The batch; made where there is none.
+            settings: What shapes its answers.
+            tell: Called with how far it is.
 
         Raises:
-            InvalidRequest: There is none, or what is there is not what the batch was begun with.
+            InvalidRequest: A line cannot be used, there is no question, or what is there is not
+                what the batch was begun with. The database is as it was before.
         """
         state = self.state()
-        if batch.items is not None and state and batch.source == state:
-            return batch.items
+        # Before the transaction: nobody else can write to SQLite while that is open.
+        for _ in self.items():
+            pass
+        return batches.load(name, settings, self._pages(tell), state)
+
+    def _pages(self, tell: Callable[[str], None]) -> Iterator[list[dict[str, Any]]]:
         count, items = 0, self.items()
         while page := list(islice(items, LOADED_AT_ONCE)):
-            batches.add(
-                batch.id or 0,
-                [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page],
-            )
+            yield [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page]
             count += len(page)
             if count % TOLD_EVERY == 0:
                 tell(f"{count:,} questions read.")
-        if not count:
-            raise InvalidRequest("There is no question in the file.", "Give it one a line.")
-        if batch.items is not None and count < batch.items:
-            raise InvalidRequest(
-                f"The file has {count:,} questions, and the batch was begun with {batch.items:,}.",
-                "Give the changed file a batch of its own: --name",
-            )
-        batches.loaded(batch.id or 0, count, state)
-        return count
 
 
 @dataclass(frozen=True, slots=True)

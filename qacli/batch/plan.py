@@ -1,5 +1,6 @@
 """What a run of a batch is to do, and how far it is."""
 
+from asyncio import Task
 from collections import deque
 from dataclasses import dataclass, field
 from time import monotonic
@@ -43,6 +44,9 @@ class Flight:
     """An item that is being asked.
 
     Attributes:
+        task: What asks it.
+        lost: Whether another worker has taken the item over, so that this flight has to end.
+        cancelled: Whether the task was cancelled for that.
         sent: Whether it has left this machine.
         cost: What it is likely to cost, in US dollars.
         correction: What asks for an answer that fits, after one that did not.
@@ -52,6 +56,9 @@ class Flight:
 
     key: str
     started: float
+    task: Task[None] | None = None
+    lost: bool = False
+    cancelled: bool = False
     attempt: int = 1
     waiting: bool = False
     sent: bool = False

@@ -8,9 +8,9 @@ from typer.core import TyperGroup
 from qacli.cli.batch_run import run
 from qacli.cli.history import open_batches
 from qacli.cli.money import usd
-from qacli.cli.options import AsJson, Target, TargetFormat
+from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
-from qacli.cli.terminal import Terminal
+from qacli.cli.terminal import CLOSED_PIPE, Terminal
 
 if TYPE_CHECKING:
     from qacli.models import Batch
@@ -142,16 +142,35 @@ def cancel(name: Name) -> None:
 
 
 @commands.command()
-def results(name: Name, *, output: Target = None, output_format: TargetFormat = None) -> None:
+def results(
+    name: Name,
+    *,
+    output: Target = None,
+    output_format: TargetFormat = None,
+    force: Force = False,
+) -> int:
     """Write what a batch has so far, in the order of its items."""
-    from qacli.batch.output import Output, format_of
+    from pathlib import Path
+
+    from qacli.batch.output import Output, format_of, kept_output
 
     terminal = Terminal.of_process()
     batches = open_batches(load_settings(), terminal)
     batch = batches.get(name)
-    with Output(output, format_of(output, output_format)) as out:
+    source = batch.file.get("path")
+    out = Output(
+        output,
+        format_of(output, output_format),
+        stdout=terminal,
+        source=None if source is None else Path(source),
+        batch_id=batch.id,
+        outputs=batch.outputs,
+        force=force,
+    )
+    with kept_output(batches, batch.id or 0, out):
         for page in batches.all_settled(batch.id or 0):
             out.write(page)
+    return CLOSED_PIPE if out.closed else 0
 
 
 def _described(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.money import usd
-from qacli.cli.options import MaxTokens, Model, System, Target, TargetFormat, Temperature
+from qacli.cli.options import Force, MaxTokens, Model, System, Target, TargetFormat, Temperature
 from qacli.cli.settings import load_settings
 from qacli.cli.terminal import CLOSED_PIPE, Terminal
 from qacli.config import DEFAULT_MODEL, Settings
@@ -44,6 +44,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = None,
     output: Target = None,
     output_format: TargetFormat = None,
+    force: Force = False,
     input_format: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +57,13 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = None,
     column: Annotated[
         str | None, typer.Option(metavar="NAME", help="The column that is the question.")
+    ] = None,
+    quotes: Annotated[
+        bool | None,
+        typer.Option(
+            "--quotes/--no-quotes",
+            help="Whether fields of a table may be quoted; else yes in CSV and no in TSV.",
+        ),
     ] = None,
     skip_bad: Annotated[
         bool,
@@ -73,10 +81,12 @@ def run(  # noqa: PLR0913 - one parameter an option
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="The most in flight.")
     ] = DEFAULT_JOBS,
     rpm: Annotated[
-        float | None, typer.Option(metavar="NUMBER", min=0.001, help="The most requests a minute.")
+        float | None,
+        typer.Option(metavar="NUMBER", min=0.001, help="The most requests a minute, per process."),
     ] = None,
     tpm: Annotated[
-        float | None, typer.Option(metavar="NUMBER", min=0.001, help="The most tokens a minute.")
+        float | None,
+        typer.Option(metavar="NUMBER", min=0.001, help="The most tokens a minute, per process."),
     ] = None,
     retries: Annotated[
         int, typer.Option(metavar="N", min=0, help="How often to ask an item again.")
@@ -86,7 +96,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="For one attempt, body included."),
     ] = None,
     max_cost: Annotated[
-        float | None, typer.Option(metavar="USD", min=0, help="What all of it may cost at most.")
+        float | None,
+        typer.Option(metavar="USD", min=0, help="What it may cost at most, per process."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count and estimate; ask nothing.")
@@ -107,7 +118,7 @@ def run(  # noqa: PLR0913 - one parameter an option
 
     from qacli.batch import items
     from qacli.batch.loading import Forecast, Source
-    from qacli.batch.output import Output, format_of
+    from qacli.batch.output import Output, format_of, kept_output
     from qacli.batch.plan import Plan, Progress
     from qacli.cli.answering import started_endpoint
     from qacli.cli.history import open_batches
@@ -124,7 +135,9 @@ def run(  # noqa: PLR0913 - one parameter an option
         template=template,
         column=column,
         skip_bad=skip_bad,
+        quotes=quotes,
     )
+    items.quotes_of(source.form, quotes)
     prices = Prices.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
@@ -148,14 +161,26 @@ def run(  # noqa: PLR0913 - one parameter an option
         result_form = format_of(output, output_format)
         batches = open_batches(settings, terminal, connections=THREADS)
         told = {**shaping, "template": template, "column": column}
+        if quotes is not None and quotes != items.quotes_of(source.form, None):
+            told["quotes"] = quotes
         named = name or source.name_with(told)
         earlier = batches.find(named)
-        if earlier is None or earlier.items is None or earlier.source != source.state():
-            source.look_through()
-        batch = batches.begin(named, {**told, "input": source.form})
-        total = source.load(batches, batch, terminal.note)
+        out = Output(
+            output,
+            result_form,
+            stdout=terminal,
+            source=path,
+            batch_id=None if earlier is None else earlier.id,
+            outputs=None if earlier is None else earlier.outputs,
+            force=force,
+        )
+        stack.callback(out.close)
+        told["input"] = source.form
+        if source.is_loaded(earlier):
+            batch = batches.begin(named, told)
+        else:
+            batch = source.spooled(stack).load(batches, named, told, terminal.note)
         batches.resume(batch.id or 0, retry_failed=retry_failed)
-        out = stack.enter_context(Output(output, result_form))
         plan = Plan(
             batch_id=batch.id or 0,
             **shaping,
@@ -173,8 +198,9 @@ def run(  # noqa: PLR0913 - one parameter an option
                 f"The model {plan.model} has no price, so --max-cost cannot hold.",
                 f"Add it to {settings.prices_path}.",
             )
+        stack.enter_context(kept_output(batches, batch.id or 0, out))
         progress = Progress(
-            total,
+            batch.items or 0,
             done=so_far.states["answered"],
             failed=so_far.states["failed"],
             cost=so_far.cost_usd,

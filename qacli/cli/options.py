@@ -59,3 +59,6 @@ TargetFormat = Annotated[
         help="jsonl, csv, openai or parquet; else by the file's name, or jsonl.",
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace an output file that the batch has not written.")
+]

@@ -5,7 +5,7 @@ and skip what others hold, so that processes share a batch without waiting for e
 worker's claims are good while it is alive; when it is not, its items wait again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -16,18 +16,23 @@ from sqlmodel import col
 
 from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import ItemState, Status, now
-from qacli.models import Batch, BatchItem, BatchWorker
+from qacli.models import OUTPUTS, Batch, BatchItem, BatchWorker
 from qacli.store.documents import PAGE, RAW, document_of
 from qacli.store.filters import RECORDS
 from qacli.store.records import Store
 
-SILENT_SECONDS = 60.0
-"""A worker on another machine that has not been seen for so long is taken for dead."""
+LEASE_SECONDS = 60.0
+"""A worker that has not been seen for so long, by the database's clock, loses its claims."""
 
 THREADS = 2
 """How many a process that works on a batch has for the database: to claim, and to keep."""
 
+BATCHES = Batch.__table__  # type: ignore[attr-defined]
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+
+
+class WorkerEvicted(Exception):
+    """Another worker has taken this one for dead and given its claims back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +95,82 @@ class Batches:
             ).scalar()
         return found
 
+    def load(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        pages: Iterable[Sequence[dict[str, Any]]],
+        source: dict[str, Any],
+    ) -> Batch:
+        """Make a batch or let it grow: all of its items in one transaction, or none.
+
+        Args:
+            name: The batch; made where there is none.
+            settings: What shapes its answers.
+            pages: The items, as `add` takes them.
+            source: What the file was like.
+
+        Raises:
+            InvalidRequest: There is no item, or the batch was begun with others or other settings.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
+            # A process that loads the same batch at the same time waits here.
+            batch = connection.execute(
+                sa.select(BATCHES).where(BATCHES.c.name == name).with_for_update()
+            ).one()
+            values: dict[str, Any] = {"cancelled_at": None}
+            if batch.items is None:
+                # What an older version left of a load that did not come to its end.
+                connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch.id))
+                values["settings"] = settings
+            else:
+                _refuse_changes(name, batch.settings, settings)
+            count = 0
+            for page in pages:
+                self._add(connection, batch.id, page)
+                count += len(page)
+            if not count:
+                raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+            if batch.items is not None and count < batch.items:
+                raise InvalidRequest(
+                    f"The file has {count:,} questions, and the batch was begun with "
+                    f"{batch.items:,}.",
+                    "Give the changed file a batch of its own: --name",
+                )
+            kept = {key: value for key, value in batch.source.items() if key == OUTPUTS}
+            values |= {"items": count, "source": {**source, **kept}}
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
+            if not self.store.sqlite:
+                # Until then PostgreSQL takes it for an item or two, and reads all for a claim.
+                connection.execute(sa.text("ANALYZE batch_item"))
+        return self.get(name)
+
+    def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
+        """Keep what a file of results is like that this batch has written."""
+        ours = BATCHES.c.id == batch_id
+        with self.store.transaction(write=True) as connection:
+            source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
+            outputs = {**(source or {}).get(OUTPUTS, {}), path: state}
+            changed = {**(source or {}), OUTPUTS: outputs}
+            connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
+
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
         """The batch of that name, made where there is none.
 
         Raises:
             InvalidRequest: There is one with other settings; says which differ.
         """
-        with self.store.session(write=True) as session:
-            session.execute(
-                self.store.insert(Batch)
-                .values(name=name, created_at=now(), settings=settings, source={})
-                .on_conflict_do_nothing(index_elements=["name"])
-            )
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
         batch = self.get(name)
         _refuse_changes(name, batch.settings, settings)
         return batch
+
+    def _insert(self, connection: sa.Connection, name: str, settings: dict[str, Any]) -> None:
+        insert = self.store.insert(BATCHES)
+        values = insert.values(name=name, created_at=now(), settings=settings, source={})
+        connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
 
     def get(self, name: str) -> Batch:
         """The batch of that name.
@@ -128,6 +194,12 @@ class Batches:
         Raises:
             InvalidRequest: Another item has the same place or the same key.
         """
+        with self.store.transaction(write=True) as connection:
+            self._add(connection, batch_id, items)
+
+    def _add(
+        self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
+    ) -> None:
         rows = [
             {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **item}
             for item in items
@@ -138,29 +210,24 @@ class Batches:
             ITEMS.c.position.between(items[0]["position"], items[-1]["position"]),
         )
         there = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
-        with self.store.transaction(write=True) as connection:
-            connection.execute(insert, rows)
-            found = {row.position: row for row in connection.execute(there)}
-            for item in items:
-                row = found.get(item["position"])
-                if row is None:
-                    raise InvalidRequest(
-                        f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
-                        "Give each item an id of its own.",
-                    )
-                if row.key != item["key"] or row.payload != item["payload"]:
-                    raise InvalidRequest(
-                        f"Item {item['position'] + 1} is not what it was when this batch began.",
-                        "Give the changed file a batch of its own: --name",
-                    )
+        connection.execute(insert, rows)
+        found = {row.position: row for row in connection.execute(there)}
+        for item in items:
+            row = found.get(item["position"])
+            if row is None:
+                raise InvalidRequest(
+                    f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
+                    "Give each item an id of its own.",
+                )
+            if row.key != item["key"] or row.payload != item["payload"]:
+                raise InvalidRequest(
+                    f"Item {item['position'] + 1} is not what it was when this batch began.",
+                    "Give the changed file a batch of its own: --name",
+                )
 
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
         """Note that all items are there, and what the file was like."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
-        if not self.store.sqlite:
-            # Until then PostgreSQL takes it for an item or two, and reads all of it for a claim.
-            with self.store.transaction(write=True) as connection:
-                connection.execute(sa.text("ANALYZE batch_item"))
 
     def cancel(self, batch_id: int) -> None:
         """Tell whoever works on the batch to stop asking."""
@@ -179,7 +246,11 @@ class Batches:
             return connection.scalar(query) is not None
 
     def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
-        """Items for a worker to ask, the first that wait, as far as there are any."""
+        """Claim items for a worker, the first that wait, and renew its lease.
+
+        Raises:
+            WorkerEvicted: The worker's lease was over and its claims have been given back.
+        """
         # As a table of its own: PostgreSQL may run a subquery with a limit once for each row.
         waiting = (
             sa.select(ITEMS.c.position)
@@ -199,7 +270,9 @@ class Batches:
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )
         with self.store.transaction(write=True) as connection:
-            self._sign_in(connection, batch_id, worker)
+            # The worker's row before its items, as in `evict`: so neither waits for the other.
+            if not self._renew(connection, worker):
+                raise WorkerEvicted
             claimed = [Claimed(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
@@ -297,41 +370,85 @@ class Batches:
         )
 
     def join(self, batch_id: int, worker: str, host: str, journal: str) -> None:
-        """Begin to work on a batch."""
+        """Register a worker of a batch; its lease begins now.
+
+        Args:
+            batch_id: The batch.
+            worker: The worker's id.
+            host: Where its lock file is, see `qacli.batch.lease.WorkerLock`.
+            journal: The lock file's name.
+        """
         values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
 
-    def _sign_in(self, connection: sa.Connection, batch_id: int, worker: str) -> None:
-        """Whoever claims is known: a worker that was taken for dead and was not, too."""
-        values = {"uid": worker, "batch_id": batch_id, "host": "", "journal": ""}
-        insert = self.store.insert(BatchWorker).values(**values, seen_at=self._clock())
-        connection.execute(insert.on_conflict_do_nothing(index_elements=["uid"]))
+    def rejoin(
+        self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
+    ) -> set[int]:
+        """Register a worker again that was evicted; returns which items it could claim again.
 
-    def beat(self, worker: str) -> None:
-        """Say that a worker is alive."""
-        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        Args:
+            batch_id: The batch.
+            worker: The worker's id; as host and journal, see `join`.
+            host: Where its lock file is.
+            journal: The lock file's name.
+            positions: The items that it had claimed.
+        """
+        self.join(batch_id, worker, host, journal)
+        waiting = ITEMS.c.state == ItemState.WAITING
+        update = (
+            sa.update(ITEMS)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(positions), waiting)
+            .values(state=ItemState.CLAIMED, worker=worker)
+            .returning(ITEMS.c.position)
+        )
         with self.store.transaction(write=True) as connection:
-            connection.execute(query.values(seen_at=self._clock()))
+            return set(connection.scalars(update))
+
+    def beat(self, worker: str) -> bool:
+        """Renew a worker's lease; returns whether it still has one."""
+        with self.store.transaction(write=True) as connection:
+            return self._renew(connection, worker)
+
+    def _renew(self, connection: sa.Connection, worker: str) -> bool:
+        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        return connection.execute(query.values(seen_at=self._clock())).rowcount > 0
 
     def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
-        """Who works on the batch, and whether each has been silent for too long."""
-        silent = self._clock() - col(BatchWorker.seen_at) > SILENT_SECONDS
+        """List the workers of a batch, each with whether its lease is over."""
+        silent = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
         query = sa.select(BatchWorker, silent).where(col(BatchWorker.batch_id) == batch_id)
         with self.store.session() as session:
             return [(worker, bool(late)) for worker, late in session.execute(query)]
 
+    def lock_names(self) -> set[str]:
+        """Return the names of the lock files of all workers, of any batch."""
+        with self.store.transaction() as connection:
+            return set(connection.scalars(sa.select(col(BatchWorker.journal))))
+
+    def evict(self, worker: BatchWorker) -> int:
+        """Give back the claims of a worker that was found dead; returns how many items wait again.
+
+        One that has renewed its lease since it was read keeps them.
+        """
+        unchanged = col(BatchWorker.seen_at) == worker.seen_at
+        row = sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker.uid, unchanged)
+        with self.store.transaction(write=True) as connection:
+            if not connection.execute(row).rowcount:
+                return 0
+            ours = ITEMS.c.batch_id == worker.batch_id
+            return connection.execute(_released(ours, _claims_of(worker.uid))).rowcount
+
     def leave(self, worker: str) -> int:
         """End a worker: what it has claimed and not settled waits again; returns how many."""
-        released = self._release(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+        released = self._release(_claims_of(worker))
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
         return released
 
     def _release(self, *which: sa.ColumnElement[bool]) -> int:
-        update = sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
         with self.store.transaction(write=True) as connection:
-            return connection.execute(update).rowcount
+            return connection.execute(_released(*which)).rowcount
 
     def _change(self, batch_id: int, **values: object) -> None:
         with self.store.transaction(write=True) as connection:
@@ -342,6 +459,14 @@ class Batches:
         if self.store.sqlite:
             return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
+
+
+def _claims_of(worker: str) -> sa.ColumnElement[bool]:
+    return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+
+
+def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
 
 
 _ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)

@@ -291,9 +291,10 @@ def _explained(url: str) -> Iterator[None]:
         if isinstance(error, DataError | IntegrityError):
             raise _refused(url, reason) from error
         todo = "See that it is running, that DATABASE_URL is right, and that qa migrate was run."
-        if getattr(cause, "sqlite_errorname", "").startswith(
-            ("SQLITE_READONLY", "SQLITE_CANTOPEN")
-        ):
+        name = getattr(cause, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            todo = "Make room on the disk, and check that it works."
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
             todo = (
                 "See that the file, any -wal and -shm beside it, and the directory are yours to "
                 "write, or set QA_DATA_DIR or DATABASE_URL to another."

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from shutil import copy2
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from fake_provider import Reply as Faked
 from qacli.asking import deliver
 from qacli.batch.engine import Engine, take_over
 from qacli.batch.keeper import Keeper
+from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
 from qacli.batch.output import Output
 from qacli.batch.plan import Plan, Progress
 from qacli.config import Settings
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="A")
-HOST = "here"
 
 
 class Gated(Store):
@@ -152,8 +154,8 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
-    elsewhere = outbox.open()
-    batches.join(batch_id, "other", f"{socket.gethostname()}:{outbox.directory}", elsewhere.name)
+    elsewhere = WorkerLock(outbox.directory, "other")
+    batches.join(batch_id, "other", elsewhere.host, elsewhere.name)
     [theirs] = batches.claim(batch_id, "other", 1)
     progress = Progress(2)
 
@@ -171,7 +173,7 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
         assert (progress.settled, progress.this_run) == (2, 1)
 
     asyncio.run(both())
-    elsewhere.discard()
+    elsewhere.close(left=True)
     assert batches.counts(batch_id)["answered"] == 2
     assert len(provider.requests) == 1
 
@@ -311,39 +313,114 @@ def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
     assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
-@pytest.mark.parametrize("host", [HOST, "elsewhere"])
-def test_the_items_of_a_process_that_is_gone_wait_again(
-    batches: Batches, outbox: Outbox, host: str
-) -> None:
+def make_silent(batches: Batches) -> None:
+    """Let the leases of all workers be over."""
     import sqlalchemy as sa
 
+    with batches.store.transaction(write=True) as connection:
+        connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
+
+
+def test_take_over_process_that_ended_delivers_and_releases(
+    batches: Batches, outbox: Outbox
+) -> None:
     batch_id = begun(batches, [f"Question {n}" for n in range(5)])
-    journal = outbox.open()
-    batches.join(batch_id, "gone", host, journal.name)
+    journal, lock = outbox.open(), WorkerLock(outbox.directory, "gone")
+    batches.join(batch_id, "gone", lock.host, lock.name)
     batches.claim(batch_id, "gone", 4)
     journal.settled(an_ask(batch_id, 0), ANSWERED)
-    assert take_over(batches, outbox, batch_id, HOST) == 0
+    assert take_over(batches, outbox, batch_id) == 0
     journal.close()
-    if host != HOST:
-        # Its journal is no sign of life on another machine: only its silence is.
-        assert take_over(batches, outbox, batch_id, HOST) == 0
-        with batches.store.transaction(write=True) as connection:
-            connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
-    assert take_over(batches, outbox, batch_id, HOST) == 3
+    # A journal that was delivered is no sign that the process has ended.
+    assert take_over(batches, outbox, batch_id) == 0
+    lock.close(left=False)
+    assert take_over(batches, outbox, batch_id) == 3
     assert batches.counts(batch_id) == {"waiting": 4, "claimed": 0, "answered": 1, "failed": 0}
     assert batches.workers(batch_id) == []
-    assert take_over(batches, outbox, batch_id, HOST) == 0
+    assert take_over(batches, outbox, batch_id) == 0
+    assert list(outbox.directory.iterdir()) == []
 
 
-def test_what_a_worker_claims_after_it_was_taken_for_dead_is_not_lost(batches: Batches) -> None:
-    # A machine that has slept is taken for dead, wakes, claims more, and then dies indeed.
+@pytest.mark.parametrize("copied", ["nothing", "the id", "all"])
+def test_take_over_other_data_directory_waits_for_the_lease(
+    batches: Batches, outbox: Outbox, home: Path, copied: str
+) -> None:
     batch_id = begun(batches, ["one", "two"])
-    batches.join(batch_id, "slept", "elsewhere", "none.jsonl")
-    batches.leave("slept")
-    batches.beat("slept")
-    batches.claim(batch_id, "slept", 1)
-    found = [worker.uid for worker, _ in batches.workers(batch_id)]
-    assert found == ["slept"] or batches.counts(batch_id)["claimed"] == 0
+    lock = WorkerLock(outbox.directory, "alive")
+    batches.join(batch_id, "alive", lock.host, lock.name)
+    batches.claim(batch_id, "alive", 2)
+    other = Outbox(home / "copy" / "outbox")
+    if copied != "nothing":
+        other.directory.mkdir(parents=True)
+        copy2(home / "outbox.id", home / "copy" / "outbox.id")
+    if copied == "all":
+        copy2(outbox.directory / lock.name, other.directory)
+    assert take_over(batches, other, batch_id) == 0
+    make_silent(batches)
+    assert take_over(batches, other, batch_id) == 2
+    lock.close(left=True)
+
+
+def test_outbox_id_made_at_once_by_many_is_one_and_private(home: Path) -> None:
+    outbox = home / "outbox"
+    with ThreadPoolExecutor(16) as pool:
+        found = set(pool.map(outbox_id, [outbox] * 16))
+    assert found == {outbox_id(outbox)}
+    assert (home / "outbox.id").stat().st_mode & 0o777 == 0o600
+    # A power cut may leave it empty.
+    (home / "outbox.id").write_text("")
+    assert outbox_id(outbox) not in found
+
+
+def test_remove_stale_locks_spares_those_that_are_held_known_or_new(outbox: Outbox) -> None:
+    locks = {name: WorkerLock(outbox.directory, name) for name in ("held", "known", "new", "old")}
+    for name, lock in locks.items():
+        if name != "held":
+            lock.close(left=False)
+        if name != "new":
+            os.utime(outbox.directory / lock.name, (1, 1))
+    remove_stale_locks(outbox.directory, {"known.worker"})
+    left = sorted(path.stem for path in outbox.directory.iterdir())
+    assert left == ["held", "known", "new"]
+    locks["held"].close(left=True)
+
+
+def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
+    batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    slow, count = "[[latency=3]]", 12
+    batch_id = begun(batches, [f"Question {n} {slow}" for n in range(count)])
+    progress = Progress(count)
+
+    async def both() -> None:
+        asking = asyncio.create_task(
+            engine_for(batches, outbox, provider, batch_id, progress, jobs=4)
+        )
+        await asyncio.to_thread(wait_for, lambda: len(provider.requests) == 4)
+        # As if the machine had slept: another worker takes it for dead, and two of its items.
+        make_silent(batches)
+        [(worker, late)] = batches.workers(batch_id)
+        assert late
+        batches.evict(worker)
+        batches.join(batch_id, "other", "elsewhere", "other.worker")
+        taken = batches.claim(batch_id, "other", 2)
+        assert [item.position for item in taken] == [0, 1]
+        await asyncio.to_thread(wait_for, lambda: len(progress.flights) < 4 or progress.done, 20)
+        batches.store.keep_items(
+            batch_id, [(an_ask(batch_id, item.position), ANSWERED) for item in taken]
+        )
+        batches.leave("other")
+        await asyncio.wait_for(asking, 30)
+
+    asyncio.run(both())
+    assert batches.counts(batch_id)["answered"] == count
+    assert Counter(request.question for request in provider.requests) == Counter(
+        f"Question {n} {slow}" for n in range(count)
+    )
+    by_key = {record.item_key: record.answer for record in batches.store.walk()}
+    assert len(by_key) == count
+    assert [key for key, answer in by_key.items() if answer == "A"] == ["k0", "k1"]
+    assert list(outbox.directory.iterdir()) == []
 
 
 FITS = {"type": "object", "required": ["name"]}

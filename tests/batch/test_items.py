@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
+import random
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +96,76 @@ def test_text_comes_byte_for_byte(write: Callable[..., Path]) -> None:
 def test_a_field_of_csv_may_hold_quotes_commas_and_line_ends(write: Callable[..., Path]) -> None:
     path = write("a.csv", 'n,question\n1,"Who, ""really"",\r\nam I?\n"\n2,"a\tb"\n')
     assert questions(path) == ['Who, "really",\r\nam I?\n', "a\tb"]
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('n,question\n1,"one\n2,two\n3,three\n', 2),
+        ('n,question\n1,one\n2,"two\n3,"three"\n4,four\n', 4),
+        ('n,question\n1,the 5" pipe\n2,two\n', 2),
+        ('n,question\n1,one\n2, "two"\n', 3),
+        ('n,question\n1,"one" more\n', 2),
+        ('n,question\n1,"one"more,"x"\n', 2),
+        ('n,question\n1,"a ""quoted"" one"\n2,"""\n', 3),
+        ('"question\none\n', 1),
+    ],
+)
+def test_read_csv_misplaced_quote_is_refused_with_its_line(
+    write: Callable[..., Path], content: str, line: int, skip_bad: bool
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(write("a.csv", content), skip_bad=skip_bad)
+    assert caught.value.what.startswith(f"Line {line}: ")
+    assert "--no-quotes" in caught.value.todo
+
+
+def test_read_csv_all_that_a_writer_makes_comes_back(write: Callable[..., Path]) -> None:
+    chance = random.Random(4180)
+    alphabet = ['"', '""', ",", "\n", "\r\n", "a", "b c", "\t"]
+    rows = [
+        ["".join(chance.choices(alphabet, k=chance.randint(0, 6))) for _ in range(3)]
+        for _ in range(2000)
+    ]
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
+        text = io.StringIO(newline="")
+        csv.writer(text, quoting=quoting).writerows([["a", "b", "c"], *rows])
+        found = questions(write("a.csv", text.getvalue()), template="{a}|{b}|{c}.")
+        assert found == ["|".join(row) + "." for row in rows]
+
+
+def test_read_tsv_quotes_are_text_unless_asked_for(write: Callable[..., Path]) -> None:
+    path = write("a.tsv", 'n\tquestion\n1\t"one\n2\tthe 5" pipe\n3\t"two"\n')
+    assert questions(path) == ['"one', 'the 5" pipe', '"two"']
+    quoted = write("b.tsv", 'n\tquestion\n1\t"one\tand\n""two"""\n')
+    assert questions(quoted, quotes=True) == ['one\tand\n"two"']
+    assert questions(write("a.csv", 'n,question\n1,the 5" pipe\n'), quotes=False) == ['the 5" pipe']
+    with pytest.raises(InvalidRequest) as caught:
+        read(write("a.txt", "one\n"), quotes=True)
+    assert "--quotes" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "n,question\n1,one\n2,two,more\n3,three\n"),
+        ("a.csv", "n,question\n1,one\n2\n3,three\n"),
+        ("a.csv", 'n,question\n1,"one\n"\n\n2\n3,three\n'),
+        ("a.tsv", "n\tquestion\n1\tone\n2\ttwo\t\n3\tthree\n"),
+    ],
+)
+def test_read_table_row_of_other_length_is_refused_with_its_line(
+    write: Callable[..., Path], name: str, content: str
+) -> None:
+    path = write(name, content)
+    with pytest.raises(InvalidRequest) as caught:
+        read(path)
+    number = content[: content.index("\n2")].count("\n") + 2
+    assert caught.value.what.startswith(f"Line {number}: the row has ")
+    assert "--skip-bad" in caught.value.todo
+    found = read(path, skip_bad=True)
+    assert [item.error is None for item in found] == [True, False, True]
 
 
 def test_a_field_of_csv_may_be_large(write: Callable[..., Path]) -> None:

@@ -570,6 +570,75 @@ def test_many_jobs_under_a_low_limit_of_files(
     assert provider.max_concurrent > 100
 
 
+def test_batch_output_other_file_is_replaced_only_by_force(
+    qa: Program, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
+) -> None:
+    name, out = write("one", "two"), tmp_path / "out.jsonl"
+    out.write_text("precious\n")
+    refused = qa("batch", name, "--name", "n", "-o", "out.jsonl")
+    assert (refused.code, provider.requests) == (2, [])
+    assert "--force" in refused.err
+    into_itself = qa("batch", name, "--name", "n", "-o", name, "--force")
+    assert (into_itself.code, provider.requests) == (2, [])
+    assert (tmp_path / name).read_text() == "one\ntwo\n"
+    keyless = qa("batch", name, "-o", "out.jsonl", "--force", OPENAI_BASE_URL="", OPENAI_API_KEY="")
+    assert keyless.code == 3
+    assert out.read_text() == "precious\n"
+    assert json.loads(qa("batch", "list", "--json").out) == []
+    assert qa("batch", name, "--name", "n", "-o", "out.jsonl", "--force").code == 0
+    # From then on it is this batch's own, for both commands, until something else changes it.
+    for command in (["batch", name, "--name", "n"], ["batch", "results", "n"]):
+        assert qa(*command, "-o", "out.jsonl").code == 0
+        assert len(lines_of(out.read_text())) == 2
+    out.write_text("mine\n")
+    for command in (["batch", name, "--name", "n"], ["batch", "results", "n"]):
+        assert qa(*command, "-o", "out.jsonl").code == 2
+        assert out.read_text() == "mine\n"
+    assert qa("batch", "results", "n", "-o", name, "--force").code == 2
+    assert len(lines_of(qa("batch", "results", "n", "-o", "-").out)) == 2
+
+
+def test_batch_standard_input_refused_half_way_leaves_nothing(
+    qa: Program, provider: FakeProvider
+) -> None:
+    good = [json.dumps({"id": str(n), "question": f"Question {n}"}) for n in range(1500)]
+    command = ("batch", "-", "--name", "n", "--input", "jsonl", "-q")
+    for last in ('{"oops', json.dumps({"id": "1", "question": "x"})):
+        refused = qa(*command, input="\n".join([*good, last]))
+        assert refused.code == 2
+        assert json.loads(qa("batch", "list", "--json").out) == []
+    done = qa(*command, input=json.dumps({"question": "Only this"}))
+    assert done.code == 0, done.err
+    assert [request.question for request in provider.requests] == ["Only this"]
+
+
+def test_batch_table_quotes_option_is_part_of_the_batch(
+    qa: Program, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("n\tquestion", '1\t"one"', name="a.tsv")
+    assert qa("batch", name).code == 0
+    assert qa("batch", name, "--quotes").code == 0
+    assert sorted(request.question for request in provider.requests) == ['"one"', "one"]
+    assert qa("batch", name, "--name", "n", "--no-quotes").code == 0
+    assert qa("batch", name, "--name", "n", "--quotes").code == 2
+    assert qa("batch", write("one"), "--quotes").code == 2
+
+
+def test_batch_results_on_a_terminal_hold_no_escape_sequence(
+    qa: Program, terminal: Callable[..., Seen], write: Callable[..., str]
+) -> None:
+    qa(
+        "batch",
+        write('{"id": "a\\u001b]0;x\\u0007", "question": "one"}', name="a.jsonl"),
+        "--name",
+        "n",
+    )
+    assert "\x1b" in qa("batch", "results", "n", "-f", "csv").out
+    seen = terminal(qa, "batch", "results", "n", "-f", "csv")
+    assert "\x1b" not in seen.out
+    assert "Answer to: one" in seen.out
+
+
 def test_quiet_says_nothing(qa: Program, write: Callable[..., str]) -> None:
     done = qa("batch", write("one"), "-q")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)

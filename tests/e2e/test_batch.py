@@ -6,13 +6,15 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import copytree
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +63,12 @@ def begin(qa: Program) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `qa batch` with its output in no one's way; ends what a test leaves running."""
     started = []
 
-    def begin(*arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        process = qa.start("batch", *arguments, env=env, stdout=subprocess.DEVNULL)
+    def begin(
+        *arguments: str, cwd: Path | None = None, stdin: Any = subprocess.DEVNULL, **env: str
+    ) -> subprocess.Popen[bytes]:
+        process = qa.start(
+            "batch", *arguments, env=env, stdout=subprocess.DEVNULL, stdin=stdin, cwd=cwd
+        )
         started.append(process)
         return process  # type: ignore[no-any-return]
 
@@ -292,6 +298,51 @@ def test_one_of_two_is_killed_and_the_other_finishes_its_share(
     assert max(asked.values()) <= 2
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("copied", [False, True])
+def test_batch_two_machines_with_one_host_name_and_path_ask_nothing_twice(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    database_url: str,
+    records: Records,
+    log: Path,
+    tmp_path: Path,
+    copied: bool,
+) -> None:
+    questions = [f"Question {n}" for n in range(300)]
+    machines = [tmp_path / "one", tmp_path / "two"]
+    for machine in machines:
+        machine.mkdir()
+        (machine / "questions.txt").write_text("\n".join(questions))
+    if copied:
+        (tmp_path / "first.txt").write_text("First?")
+        made = qa("batch", "first.txt", QA_DATA_DIR=str(machines[0] / "data"))
+        assert made.code == 0, made.err
+        copytree(machines[0] / "data", machines[1] / "data")
+        questions.append("First?")
+    with (
+        provider_process("--latency", "0.3", "--log", str(log)) as base_url,
+        ExitStack() as files,
+    ):
+        both = [
+            # The same words on both machines; they are other directories all the same.
+            begin(
+                *("-", "--name", "shared", "-j", "8"),
+                cwd=machine,
+                QA_DATA_DIR="data",
+                OPENAI_BASE_URL=base_url,
+                stdin=files.enter_context((machine / "questions.txt").open("rb")),
+            )
+            for machine in machines
+        ]
+        ends = [process.communicate(timeout=90)[1].decode() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    for end in ends:
+        no_trace(end)
+    assert reached(log) == Counter(questions[:300])
+    all_answered_once(records(database_url), questions)
+
+
 @on_sqlite
 def test_random_faults_cost_no_answer(
     qa: Program,
@@ -408,3 +459,38 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(
     no_trace(err.decode())
     assert reached(log) == Counter(questions)
     all_answered_once(records(url), questions)
+
+
+@on_sqlite
+def test_batch_full_disk_stops_at_once_and_asks_few_again(
+    qa: Program,
+    database_url: str,
+    records: Records,
+    write: Write,
+    log: Path,
+) -> None:
+    questions = [f"Question {n}" for n in range(600)]
+    name = write(questions)
+    limit = 600_000
+    with provider_process("--size", "20000", "--latency", "0.05", "--log", str(log)) as base_url:
+        process = subprocess.run(
+            [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],
+            env=qa.environ(OPENAI_BASE_URL=base_url),
+            capture_output=True,
+            timeout=120,
+            check=False,
+            # No file may grow further: neither the database nor a journal.
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        err = process.stderr.decode()
+        no_trace(err)
+        assert process.returncode == 7, err
+        assert "neither in the outbox nor in the database" in err
+        assert "Make room" in err
+        asked = sum(reached(log).values())
+        assert 20 < asked < 600
+        done = qa("batch", name, "-q", "-o", "/dev/null", OPENAI_BASE_URL=base_url)
+    assert done.code == 0, done.err
+    assert len(records(database_url)) == 600
+    # What was in flight when the disk was full, and no more.
+    assert sum(reached(log).values()) - 600 <= 32

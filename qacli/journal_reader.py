@@ -172,11 +172,11 @@ class _Parser:
         values = _valid(line, {"uid": _uid, **kinds}, self._report)
         uid = values.get("uid")
         if uid in self._settled:
-            return
+            raise Unreadable("is about a question that was settled before")
         if uid not in self._entries:
             raise Unreadable("is about a question that is not in the journal")
-        if not values.keys() & kinds.keys():
-            raise Unreadable("says nothing that this version of qa knows")
+        if len(values.keys() & kinds.keys()) != 1:
+            raise Unreadable("is of no kind that this version of qa knows")
         entry = self._entries[uid]
         if "settled" in values:
             del self._entries[uid]

@@ -91,6 +91,9 @@ def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
     place = chance.choice([line, inner, inner, inner])
     name = chance.choice([*place, "a_field_of_the_future", "settled", "accepted", "text"])
     place[name] = chance.choice(BAD_VALUES)
+    if name == "accepted" and place[name] is True:
+        # A question that a server asks again: until then its journal rightly stays.
+        place[name] = "yes"
 
 
 def damaged(chance: random.Random, names: list[str]) -> bytes:
@@ -121,9 +124,7 @@ def readable(data: bytes, names: list[str]) -> set[str]:
     return {name for name in names if name.encode() in data}
 
 
-def test_deliver_of_damaged_journals_loses_no_answer(
-    store: Store, home: Path, record_property: Any
-) -> None:
+def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -> None:
     number = JOURNALS if store.sqlite else min(JOURNALS, 500)
     set_aside = delivered = 0
     for first in range(0, number, AT_ONCE):
@@ -153,7 +154,6 @@ def test_deliver_of_damaged_journals_loses_no_answer(
     # The dice are good: there were journals of either kind.
     assert 0 < set_aside < number
     assert delivered > number / 2
-    record_property("journals, set aside, delivered", (number, set_aside, delivered))
 
 
 ASK = Ask(question="Who am I?", params={"model": "m"}, created_at=NOW)

@@ -761,3 +761,32 @@ def test_a_file_that_cannot_be_written_is_an_error_of_ours(home: Path) -> None:
     with pytest.raises(NotConfigured) as caught:
         ConfigFile(home / "file" / "config.toml", "", {}).write("")
     assert "cannot be written" in caught.value.what
+
+
+@pytest.mark.parametrize("place", [".env", "config.toml", "profile"])
+def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    project, config = tmp_path / "project", tmp_path / "config"
+    for directory in (project, config):
+        directory.mkdir()
+    if place == ".env":
+        (project / ".env").write_text("DATABASE_URL=sqlite:///sub/history.db\n")
+    else:
+        table = "[profiles.work]\n" if place == "profile" else ""
+        line = 'database_url = "sqlite:///sub/history.db"\n'
+        (config / "config.toml").write_text(table + line)
+    environ = {"QA_CONFIG": str(config / "config.toml")}
+    if place == "profile":
+        environ["QA_PROFILE"] = "work"
+    monkeypatch.chdir(project)
+    beside = project if place == ".env" else config
+    assert load_settings(environ).database == f"sqlite:///{beside / 'sub' / 'history.db'}"
+
+
+def test_load_settings_with_a_relative_database_in_the_environment_refuses_it() -> None:
+    with pytest.raises(NotConfigured, match="relative path") as caught:
+        load_settings({"DATABASE_URL": "sqlite:///history.db"})
+    assert "whole path" in caught.value.todo
+    whole = "sqlite:////d/history.db"
+    assert load_settings({"DATABASE_URL": whole}).database == whole

@@ -87,7 +87,9 @@ def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, 
 def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
     """Put a value of a wrong type, or a field of a newer version, into one line."""
     line = chance.choice(lines)
-    inner = next((line[name] for name in ("ask", "outcome") if name in line), line)
+    inner = next((line[name] for name in ("ask", "outcome") if line.get(name)), line)
+    if not isinstance(inner, dict):  # another bad value is there already
+        inner = line
     place = chance.choice([line, inner, inner, inner])
     name = chance.choice([*place, "a_field_of_the_future", "settled", "accepted", "text"])
     place[name] = chance.choice(BAD_VALUES)

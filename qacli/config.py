@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qacli.configfile import CORRECT, ConfigFile, default_directory
+from qacli.database_url import with_whole_path
 from qacli.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.errors import NotConfigured
 from qacli.settings import (
@@ -152,6 +153,10 @@ def load_settings(
         del values[name]
         sources[name] += f", not used: {why}"
     _refuse_borrowed_key(values, ranks, dotenv)
+    if "database_url" in values:
+        directories = {_DOTENV: dotenv.parent, _PROFILE: file.path.parent, _TOP: file.path.parent}
+        directory = directories.get(ranks["database_url"])
+        values["database_url"] = _whole_database_url(values["database_url"], directory)
     return Settings(
         **values,
         sources=sources,
@@ -213,6 +218,17 @@ def _ignored(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None
     if not names and file.data is not None:
         return None
     return IgnoredEnvFile(file.location, names, trust_of(file))
+
+
+def _whole_database_url(url: str, directory: Path | None) -> str:
+    """Resolve a relative path of a SQLite file against the directory of the file that names it."""
+    if (whole := with_whole_path(url, directory)) is None:
+        raise NotConfigured(
+            "DATABASE_URL in the environment has a relative path, which would be another history "
+            "in each directory.",
+            "Write the whole path, with four slashes: sqlite:////home/me/history.db",
+        )
+    return whole
 
 
 def _environment(environ: Mapping[str, str]) -> _Layer:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 IN_MEMORY = (":memory:", "file:")
@@ -20,6 +21,19 @@ def with_driver(url: str) -> str | None:
     if scheme == "sqlite" and rest.startswith("/") and file and not file.startswith(IN_MEMORY):
         return f"sqlite://{rest}"
     return None
+
+
+def with_whole_path(url: str, directory: Path | None) -> str | None:
+    """Return the URL with the whole path of a SQLite file; any other URL as it is.
+
+    Args:
+        url: The database as it is configured.
+        directory: What a relative path is relative to; where it is None, the result is None.
+    """
+    file = url.removeprefix("sqlite:///")
+    if file == url or not file or file.startswith(("/", *IN_MEMORY)):
+        return url
+    return None if directory is None else f"sqlite:///{directory.absolute() / file}"
 
 
 def passwords_in(url: str) -> set[str]:

@@ -8,54 +8,32 @@ whose process left it behind, and whoever finds it delivers it. Entries carry a 
 unique in the database, so delivering twice changes nothing.
 """
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from qacli.errors import InvalidRequest, OutboxUnwritable
-from qacli.exchange import Accepted, Ask, Outcome, Status, fields_of, storable
+from qacli.errors import OutboxUnwritable
+from qacli.exchange import Accepted, Ask, Outcome, fields_of
+from qacli.journal_reader import Entry, JournalContents, parse_journal, with_checksum
+
+__all__ = ["Entry", "Journal", "LeftBehind", "Outbox"]
 
 SUFFIX = ".jsonl"
+SET_ASIDE = ".set-aside"
+"""The end of the name of a journal that holds what the history does not have."""
+
 UNFINISHED = ".new"
 STALE_SECONDS = 3600.0
-
-UNREADABLE = (
-    *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
-    InvalidRequest,
-)
-"""What a line of a journal raises that is not as it should be."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One question in a journal, as far as it got.
-
-    Attributes:
-        follows_uid: The question that it follows up, where that had no record yet.
-    """
-
-    ask: Ask
-    follows_uid: str | None = None
-    texts: list[str] = field(default_factory=list)
-    finished: Outcome | None = None
-
-    def outcome(self) -> Outcome:
-        """What became of it; without a recorded outcome its process ended in the middle."""
-        if self.finished is not None:
-            return self.finished
-        return Outcome(
-            status=Status.INTERRUPTED,
-            answer="".join(self.texts) or None,
-            error="interrupted: the process ended before the answer was complete",
-        )
 
 
 class Journal:
@@ -179,7 +157,7 @@ class Journal:
         # A line that a full disk has cut must not take the next one with it.
         start = b"\n" if self._cut else b""
         texts = (json.dumps(line, ensure_ascii=False, default=_encoded) for line in lines)
-        data = start + "".join(text + "\n" for text in texts).encode()
+        data = start + "".join(with_checksum(text) + "\n" for text in texts).encode()
         view, self._cut = memoryview(data), True
         while view:
             view = view[os.write(self._file, view) :]
@@ -221,14 +199,17 @@ class Outbox:
 
     def waiting(self) -> list[Entry]:
         """All entries, of this and every other process, oldest first."""
-        entries = [entry for path in self._paths() for entry in _read(path)]
+        entries: list[Entry] = []
+        for path in self._paths():
+            with suppress(OSError):
+                entries += _read(path).entries
         return sorted(entries, key=lambda entry: entry.ask.created_at)
 
     def depth(self) -> tuple[int, int]:
         """How many journals have something in them, in flight or waiting; and how many bytes."""
         sizes = []
         for path in self._paths():
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 sizes.append(path.stat().st_size)
         return sum(size > 0 for size in sizes), sum(sizes)
 
@@ -240,16 +221,32 @@ class Outbox:
                     yield LeftBehind(path)
         self._sweep()
 
+    def unopenable(self) -> Iterator[tuple["LeftBehind", OSError]]:
+        """Return each journal that cannot be opened, and why, if it belongs to this user."""
+        for path in self._paths():
+            try:
+                os.close(_open(path))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                with suppress(OSError):
+                    if path.lstat().st_uid == os.geteuid():
+                        yield LeftBehind(path), error
+
+    def set_aside(self) -> list[Path]:
+        """Return the journals that were set aside, see `LeftBehind.set_aside`."""
+        return self._paths(SET_ASIDE)
+
     def is_held(self, name: str) -> bool:
         """Whether a living process holds the journal of that name."""
         path = self.directory / name
         with _locked(path) as free:
             return not free and path.exists()
 
-    def _paths(self) -> list[Path]:
-        # Somebody else's, beside a history that may be read, is none of ours.
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            return sorted(path for path in self.directory.iterdir() if path.suffix == SUFFIX)
+    def _paths(self, suffix: str = SUFFIX) -> list[Path]:
+        # An outbox of another user, beside a history that may be read, is none of ours.
+        with suppress(OSError):
+            return sorted(path for path in self.directory.iterdir() if path.suffix == suffix)
         return []
 
     def _sweep(self) -> None:
@@ -266,25 +263,51 @@ class LeftBehind:
 
     path: Path
 
-    def entries(self) -> list[Entry]:
-        """What is in it."""
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file: a directory, a link or a pipe of that name is no journal."""
+        return stat.S_ISREG(self.path.lstat().st_mode)
+
+    def read(self) -> JournalContents:
+        """Return what is in it.
+
+        Raises:
+            OSError: The disk cannot read it.
+        """
         return _read(self.path)
 
+    def entries(self) -> list[Entry]:
+        """Return the questions in it; see `read`."""
+        return self.read().entries
+
     def discard(self) -> None:
-        """Delete it: the database has all that is in it."""
+        """Delete it: the database has all that is in it.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
         self.path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path:
-        """Rename it out of the way: the database will never take it, but a person may want it."""
-        return self.path.rename(self.path.with_suffix(".refused"))
+        """Rename it: the history does not have all that is in it, and a person may want it.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
+        path, number = self.path.with_suffix(SET_ASIDE), 1
+        # A link that leads nowhere is there, too.
+        while os.path.lexists(path):
+            number += 1
+            path = self.path.with_suffix(f".{number}{SET_ASIDE}")
+        return self.path.rename(path)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
     """Whether the journal could be locked, and is still there."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        file = _open(path)
+    except OSError:
         yield False
         return
     try:
@@ -299,41 +322,31 @@ def _locked(path: Path) -> Iterator[bool]:
         os.close(file)
 
 
-def _read(path: Path) -> list[Entry]:
-    entries: dict[str, Entry] = {}
+def _open(path: Path) -> int:
+    """Open a journal to read it; never a link, and never something that would block.
+
+    Raises:
+        OSError: It cannot be opened, or is no file.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no file")
+    return file
+
+
+def _read(path: Path) -> JournalContents:
+    """Return what is in a journal; nothing where it is gone.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, PermissionError):
-        return []
-    # What follows the last line end was cut off in the middle of a write.
-    for raw in data.split(b"\n")[:-1]:
-        # A power cut can leave a block of zeros, another version of qa a line of another shape:
-        # what is readable is delivered all the same.
-        with suppress(*UNREADABLE):
-            _take_in(json.loads(raw), entries)
-    return list(entries.values())
-
-
-def _take_in(line: dict[str, Any], entries: dict[str, Entry]) -> None:
-    if "ask" in line:
-        kind = Accepted if line.get("accepted") else Ask
-        ask = kind(**_dated(line["ask"], "created_at"))
-        entries[ask.uid] = Entry(ask, line.get("follows_uid"))
-        return
-    entry = entries[line["uid"]]
-    if "settled" in line:
-        del entries[line["uid"]]
-    elif "text" in line:
-        entry.texts.append(str(line["text"]))
-    else:
-        outcome = _dated(line["outcome"], "answered_at")
-        outcome = {k: storable(v) if isinstance(v, str) else v for k, v in outcome.items()}
-        entry.finished = Outcome(**{**outcome, "status": Status(outcome["status"])})
-
-
-def _dated(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    value = fields.get(name)
-    return {**fields, name: datetime.fromisoformat(value)} if value else fields
+        with open(_open(path), "rb") as file:
+            asked_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+            return parse_journal(file.read(), asked_at)
+    except FileNotFoundError:
+        return JournalContents()
 
 
 def _encoded(value: object) -> str:

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 BY_HAND = {"ix_question_answer_tags", "ix_question_answer_fingerprint_id"}
 
+RECORD_TABLE = "question_answer"
+VERSION_TABLE = "alembic_version"
+SHOWN_TABLES = 5
+TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' "
+    "ESCAPE '!'",
+    # Not those of an extension, nor those of other schemas, which a database may be shared by.
+    "postgresql": "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND NOT EXISTS ("
+    "SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')",
+}
+"""What finds the names of the tables in a database, by its dialect."""
+
 # Any number, as long as nothing else in the database takes the same lock.
 POSTGRES_LOCK = 0x7161_636C_69
 
@@ -43,13 +56,29 @@ def head() -> str:
 
 
 def current(connection: "Connection") -> str | None:
-    """The revision that the database is at; None where it has no schema yet."""
+    """Return the revision that the database is at; None where it has no schema yet.
+
+    Raises:
+        SchemaMismatch: It has tables, but they belong to another program.
+    """
     import sqlalchemy as sa
 
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return revision
+    tables = set(connection.scalars(sa.text(TABLES[connection.dialect.name])))
+    revision: str | None = None
+    if VERSION_TABLE in tables:
+        revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    has_records = RECORD_TABLE in tables
+    others = sorted(tables - {VERSION_TABLE})
+    if has_records if revision is not None else not others:
+        return revision
+    shown = ", ".join(others[:SHOWN_TABLES]) + (", ..." if len(others) > SHOWN_TABLES else "")
+    reason = f"it has other tables ({shown})" if others else f"its revision is {revision!r}"
+    raise SchemaMismatch(
+        f"The database is not a history of qa: {reason}.",
+        "Set DATABASE_URL to a database that qa has for itself, in PostgreSQL with "
+        "?options=-csearch_path%3DNAME to a schema that it has for itself; the history of llm is "
+        "read by: qa import --from llm FILE",
+    )
 
 
 def pending(revision: str | None) -> list[str]:

@@ -166,8 +166,10 @@ class Settings:
     system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
     database_url: str | None = _setting(
         "DATABASE_URL",
-        "`postgresql://user:password@host/name` or `sqlite:///path`; without it a SQLite file "
-        "in the data directory.",
+        "`postgresql://user:password@host/name` or `sqlite:////whole/path`; without it a SQLite "
+        "file in the data directory. A relative path, `sqlite:///path`, is relative to the "
+        "directory of the `.env` or configuration file that has it; in the environment it is "
+        "refused.",
         secret=True,
     )
     data_dir: Path | None = _setting(

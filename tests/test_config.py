@@ -804,3 +804,32 @@ def test_variable_of_another_program_is_not_mentioned(environ: dict[str, str]) -
 def test_misspelled_variable_in_an_untrusted_file_is_not_mentioned() -> None:
     Path(".env").write_text("QA_MODLE=x\n")
     assert load().misspelled == ()
+
+
+@pytest.mark.parametrize("place", [".env", "config.toml", "profile"])
+def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    project, config = tmp_path / "project", tmp_path / "config"
+    for directory in (project, config):
+        directory.mkdir()
+    monkeypatch.chdir(project)
+    if place == ".env":
+        write_env_file("DATABASE_URL=sqlite:///sub/history.db\n")
+    else:
+        table = "[profiles.work]\n" if place == "profile" else ""
+        line = 'database_url = "sqlite:///sub/history.db"\n'
+        (config / "config.toml").write_text(table + line)
+    environ = {"QA_CONFIG": str(config / "config.toml")}
+    if place == "profile":
+        environ["QA_PROFILE"] = "work"
+    beside = project if place == ".env" else config
+    assert load_settings(environ).database == f"sqlite:///{beside / 'sub' / 'history.db'}"
+
+
+def test_load_settings_with_a_relative_database_in_the_environment_refuses_it() -> None:
+    with pytest.raises(NotConfigured, match="relative path") as caught:
+        load_settings({"DATABASE_URL": "sqlite:///history.db"})
+    assert "whole path" in caught.value.todo
+    whole = "sqlite:////d/history.db"
+    assert load_settings({"DATABASE_URL": whole}).database == whole

@@ -15,7 +15,7 @@ LAYERS = (
         *("settings", "configfile", "config", "callers", "database_url", "turns", "env_file"),
     },
     {
-        *("store", "outbox", "schema"),
+        *("store", "outbox", "journal_reader", "schema"),
         *("provider", "local", "endpoint", "keys"),
         *("attachments", "structure", "confined", "templates"),
     },

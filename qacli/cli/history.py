@@ -7,18 +7,24 @@ from qacli.config import Settings
 from qacli.errors import DatabaseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qacli.models import QuestionAnswer
     from qacli.store import Store
     from qacli.store.batches import Batches
 
 
-def open_history(settings: Settings, terminal: Terminal, *, connections: int = 0) -> "Store":
-    """The store, up to date with what earlier commands could not deliver.
+def open_history(
+    settings: Settings, terminal: Terminal, *, connections: int = 0, set_aside: bool = True
+) -> "Store":
+    """Open the store, and deliver what earlier commands could not.
 
     Args:
         settings: Where it is.
-        terminal: Told what has been delivered.
+        terminal: Shows what has been delivered, and what cannot be.
         connections: How many connections to keep; 0 opens one for each use.
+        set_aside: Whether to rename a journal that cannot be read whole, with a warning; it stays
+            where it is for a terminal that shows no warnings.
 
     Raises:
         DatabaseError: It cannot be used; says how much is waiting for it.
@@ -30,14 +36,26 @@ def open_history(settings: Settings, terminal: Terminal, *, connections: int = 0
     outbox = Outbox(settings.outbox_path)
     try:
         store = Store.open(settings.database, connections=connections)
-        # One that can only be read is read; what waits for it stays in the outbox.
-        if store.writable and (delivered := deliver(outbox, store)):
-            terminal.note(f"Delivered from the outbox: {counted(delivered, 'question')}.")
     except DatabaseError as error:
         if waiting := len(outbox.waiting()):
             error.todo += f" {counted(waiting, 'question')} will be delivered once it works."
         raise
+    # A history that can only be read is read; what waits for it stays in the outbox.
+    if store.writable:
+        report = warn_of(terminal) if set_aside and not terminal.quiet else None
+        try:
+            if delivered := deliver(outbox, store, report=report):
+                terminal.note(f"Delivered from the outbox: {counted(delivered, 'question')}.")
+        except DatabaseError as error:
+            # It may still be read, on a full disk for example; a command that writes says why not.
+            kept = counted(len(outbox.waiting()), "question")
+            terminal.warn(f"qa: {error} The outbox keeps {kept} until then.")
     return store
+
+
+def warn_of(terminal: Terminal) -> "Callable[[str], None]":
+    """Return what shows a warning about the outbox on a terminal."""
+    return lambda text: terminal.warn(f"qa: {text}")
 
 
 def open_batches(settings: Settings, terminal: Terminal, *, connections: int = 0) -> "Batches":

@@ -82,7 +82,12 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     how = Format.JSON if as_json else output
     with paged(terminal, settings, wanted=how is Format.TABLE and not no_pager) as screen:
         print_records(records, how, screen, only.search, narrowed=only != Filter())
-    if waiting := Outbox(settings.outbox_path).waiting():
+    outbox = Outbox(settings.outbox_path)
+    if kept_aside := outbox.set_aside():
+        terminal.note(f"Set aside, as parts of them could not be delivered: {outbox.directory}")
+        for path in kept_aside:
+            terminal.note(f"  {path.name}")
+    if waiting := outbox.waiting():
         terminal.note(f"Still being asked: {counted(len(waiting), 'question')}.")
         for entry in waiting:
             asked = one_line(entry.ask.question)

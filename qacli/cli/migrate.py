@@ -8,7 +8,7 @@ from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal
 from qacli.database_url import without_password
-from qacli.errors import DatabaseError, InvalidRequest
+from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
 
 if TYPE_CHECKING:
     from qacli.store import Store
@@ -134,6 +134,8 @@ def _wait_for_database(seconds: float) -> None:
         try:
             if store.exists():
                 store.revision()
+        except SchemaMismatch:
+            return
         except DatabaseError as error:
             terminal.warn(f"Waiting for the database, {end - monotonic():.0f} s left: {error.what}")
             sleep(min(2, max(end - monotonic(), 0)))

@@ -48,7 +48,7 @@ class Writer:
         # count are those of the local engine, which starts later and shares no lock with the child.
         # On other systems a library may not survive a fork at all.
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._process, self._id = _forked(settings)
+            self._process, self._id = _forked(settings, quiet=terminal.quiet)
 
     def keep(self, ask: Ask, outcome: Outcome) -> int:
         """Keep a question and what is known of its outcome; returns the record's id.
@@ -62,10 +62,12 @@ class Writer:
             number, self._id = self._id, None
             with process, suppress(OSError, EOFError, pickle.PickleError):
                 _send(process, (ask, outcome))
-                kept, notes = _receive(process)
+                kept, notes, warnings = _receive(process)
                 self._id = number
                 for note in notes.splitlines():
                     self._terminal.note(note)
+                for warning in warnings:
+                    self._terminal.warn(warning)
                 if isinstance(kept, DatabaseError):
                     raise kept
                 return int(kept)
@@ -95,7 +97,7 @@ class Writer:
             os.waitpid(self._id, 0)
 
 
-def _forked(settings: Settings) -> tuple[socket.socket, int] | tuple[None, None]:
+def _forked(settings: Settings, *, quiet: bool) -> tuple[socket.socket, int] | tuple[None, None]:
     """The near end of a new process and its id, or None where the system has no room for one."""
     near, far = socket.socketpair()
     for stream in (sys.stdout, sys.stderr):
@@ -112,7 +114,7 @@ def _forked(settings: Settings) -> tuple[socket.socket, int] | tuple[None, None]
     try:
         near.close()
         _detach(far.fileno())
-        _write(far, settings)
+        _write(far, settings, quiet=quiet)
     finally:
         # Past everything that the parent has registered and not yet written.
         os._exit(0)
@@ -128,16 +130,19 @@ def _detach(kept: int) -> None:
     os.closerange(kept + 1, HIGHEST_FILE)
 
 
-def _write(parent: socket.socket, settings: Settings) -> None:
+def _write(parent: socket.socket, settings: Settings, *, quiet: bool) -> None:
     """Open the history, keep what the parent sends, and answer with the id or what went wrong."""
     from io import StringIO
+
+    from qacli.asking import deliver
+    from qacli.outbox import Outbox
 
     notes = StringIO()
     terminal = Terminal(None, notes, notes, verbose=True)
     store: Store | None = None
     failure: DatabaseError | None = None
     try:
-        store = open_history(settings, terminal)
+        store = open_history(settings, terminal, set_aside=False)
     except DatabaseError as error:
         # While the answer arrives, it may come back: then it is tried again.
         if select([parent], [], [], 0)[0]:
@@ -148,19 +153,25 @@ def _write(parent: socket.socket, settings: Settings) -> None:
         _deliver_what_is_left(settings, terminal)
         return
     try:
-        kept: int | DatabaseError = failure or (store or open_history(settings, terminal)).keep(
-            ask, outcome
-        )
+        if failure is not None:
+            raise failure
+        store = store or open_history(settings, terminal, set_aside=False)
+        kept: int | DatabaseError = store.keep(ask, outcome)
     except DatabaseError as error:
         kept = error
-    _send(parent, (kept, notes.getvalue()))
+    warnings: list[str] = []
+    if store is not None and store.writable and not quiet:
+        # Only now is it sure that there is a parent that shows them.
+        with suppress(DatabaseError):
+            deliver(Outbox(settings.outbox_path), store, report=warnings.append)
+    _send(parent, (kept, notes.getvalue(), [f"qa: {warning}" for warning in warnings]))
 
 
 def _deliver_what_is_left(settings: Settings, terminal: Terminal) -> None:
     for pause in DELIVERIES:
         sleep(pause)
         with suppress(DatabaseError):
-            open_history(settings, terminal)
+            open_history(settings, terminal, set_aside=False)
 
 
 def _send(to: socket.socket, message: object) -> None:

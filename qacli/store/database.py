@@ -43,6 +43,39 @@ IDLE_SECONDS = 1.0
 """How long a connection may have been idle before it is asked whether it still works."""
 
 
+NO_ROOM_FOR_INDEX = ("SQLITE_IOERR_SHM", "SQLITE_FULL")
+ADVICE_ON_SERVER = (
+    "See that it is running, that DATABASE_URL is right, and that qa migrate was run."
+)
+OTHER_FILE = "See that the file is a history of qa, or set QA_DATA_DIR or DATABASE_URL to another."
+ADVICE_ON_FILE = (
+    (
+        ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"),
+        "Make room on the disk that the file is on.",
+    ),
+    (
+        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
+        "The file is damaged, or is no history of qa: restore it from a backup, or name another.",
+    ),
+    (
+        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
+        (
+            "See that the file, any -wal and -shm beside it, and the directory are yours to "
+            "write, or set QA_DATA_DIR or DATABASE_URL to another."
+        ),
+    ),
+    (
+        ("SQLITE_BUSY", "SQLITE_LOCKED"),
+        "Another program is writing to the file: try again when it has finished.",
+    ),
+    (
+        ("SQLITE_IOERR",),
+        "See that the disk that the file is on has room and no faults.",
+    ),
+)
+"""What to do about errors of SQLite, by the beginning of their names; the first one counts."""
+
+
 class Database:
     """One database, SQLite or PostgreSQL.
 
@@ -257,7 +290,7 @@ def _renew_idle(engine: sa.Engine) -> None:
 def _connecting_to_sqlite(
     dialect: sa.Dialect, _record: object, arguments: Sequence[str], options: dict[str, Any]
 ) -> Any | None:  # noqa: ANN401 - the driver's
-    """Have a history that nobody writes opened as a file that does not change.
+    """Open a history that cannot be opened in the usual way: a read-only one, or on a full disk.
 
     SQLite reads by files beside it, `-wal` and `-shm`, which it makes in the directory and whoever
     closes it last removes. Where it cannot make them, and nobody has made them, nobody has it
@@ -265,9 +298,31 @@ def _connecting_to_sqlite(
     """
     file = Path(arguments[0])
     open_elsewhere = file.with_name(file.name + "-wal").exists()
-    if not file.exists() or os.access(file.parent, os.W_OK) or open_elsewhere:
+    if not file.exists():
         return None
+    if os.access(file.parent, os.W_OK) or open_elsewhere:
+        return _connected_on_full_disk(dialect, arguments, options)
     return dialect.connect(f"{file.absolute().as_uri()}?immutable=1", **{**options, "uri": True})
+
+
+def _connected_on_full_disk(
+    dialect: sa.Dialect, arguments: Sequence[str], options: dict[str, Any]
+) -> Any | None:  # noqa: ANN401 - the driver's
+    """Connect without the `-shm` file where the disk has no room for it; None where it has.
+
+    A connection that has the file for itself alone keeps that index in memory instead:
+    https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory
+    """
+    connection: Any = dialect.connect(*arguments, **options)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").close()
+    except dialect.loaded_dbapi.Error as error:
+        connection.close()
+        if not getattr(error, "sqlite_errorname", "").startswith(NO_ROOM_FOR_INDEX):
+            return None
+        connection = dialect.connect(*arguments, **options)
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").close()
+    return connection
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
@@ -288,21 +343,15 @@ def _explained(url: str) -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         reason = hidden(reason, passwords_in(url)).rstrip(".?")
-        if isinstance(error, DataError | IntegrityError):
+        # PostgreSQL's class 54: a value is larger than an index or a column can hold.
+        is_too_large = (getattr(cause, "pgcode", None) or "").startswith("54")
+        if isinstance(error, DataError | IntegrityError) or is_too_large:
             raise _refused(url, reason) from error
-        todo = "See that it is running, that DATABASE_URL is right, and that qa migrate was run."
-        name = getattr(cause, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            todo = "Make room on the disk, and check that it works."
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            todo = (
-                "See that the file, any -wal and -shm beside it, and the directory are yours to "
-                "write, or set QA_DATA_DIR or DATABASE_URL to another."
-            )
         raise DatabaseError(
-            f"The database {without_password(url)} cannot be used: {reason}.", todo
+            f"The database {without_password(url)} cannot be used: {reason}.",
+            _advice_on_file(cause) if url.startswith("sqlite") else ADVICE_ON_SERVER,
         ) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         # What a driver refuses before it asks the database.
         raise _refused(url, error) from error
     except OSError as error:
@@ -310,6 +359,12 @@ def _explained(url: str) -> Iterator[None]:
             f"The database {without_password(url)} cannot be opened: {error.strerror}.",
             "Set QA_DATA_DIR or DATABASE_URL to a place that can be written.",
         ) from error
+
+
+def _advice_on_file(cause: object) -> str:
+    """Return what to do about an error of SQLite, by its name in https://sqlite.org/rescode.html."""
+    name = getattr(cause, "sqlite_errorname", "")
+    return next((text for names, text in ADVICE_ON_FILE if name.startswith(names)), OTHER_FILE)
 
 
 def _refused(url: str, reason: object) -> RecordRefused:

@@ -180,12 +180,19 @@ class Service:
         Args:
             again: Asks again what was accepted, and never answered.
         """
+        reported: set[str] = set()
+
+        def report(text: str) -> None:
+            # What stays where it is comes up again each time.
+            if text not in reported:
+                reported.add(text)
+                LOG.warning("%s", text)
 
         def loop() -> None:
             pause = threading.Event()
             while not pause.wait(DELIVERY_SECONDS):
                 try:
-                    deliver(self.outbox, self.store, again)
+                    deliver(self.outbox, self.store, again, report)
                 except (DatabaseError, OSError):
                     pass  # it is tried again
                 except Exception:

@@ -1,0 +1,185 @@
+"""What commands say and do about a database that is damaged, on a full disk, or not qa's own."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from conftest import Program
+
+from qacli.errors import DatabaseError, SchemaMismatch
+from qacli.exchange import Ask, Outcome, Status
+from qacli.outbox import Outbox
+from qacli.store import Store
+from qacli.store.database import Database
+
+if TYPE_CHECKING:
+    from qacli.config import Settings
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+# A disk of its own in a mount namespace: the history is copied onto it, and then it is full.
+MOUNTED = (
+    'mount -t tmpfs -o size=2m none "$1" && cp -a "$2"/. "$1" && '
+    '(cat /dev/zero > "$1/fill" 2> /dev/null; true) && shift 2 && exec "$@"'
+)
+
+
+@dataclass
+class FullDisk(Program):
+    """`qa` with its history on a disk without any room."""
+
+    disk: str = ""
+    origin: str = ""
+
+    @property
+    def command(self) -> list[str]:
+        return [*mounted(self.disk, self.origin), *super().command]
+
+
+def mounted(disk: str, origin: str) -> list[str]:
+    return ["unshare", "-rm", "sh", "-c", MOUNTED, "sh", disk, origin]
+
+
+@pytest.fixture
+def history(database_url: str) -> Path:
+    """A history with one record."""
+    store = Store.open(database_url)
+    outcome = Outcome(status=Status.ANSWERED, answer="You are here.")
+    store.keep(Ask(question="Who am I?", params={"model": "m"}), outcome)
+    store.close()
+    return Path(database_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def full_disk(qa: Program, history: Path, tmp_path: Path) -> FullDisk:
+    disk, nothing = tmp_path / "disk", tmp_path / "nothing"
+    disk.mkdir()
+    nothing.mkdir()
+    try:
+        command = [*mounted(str(disk), str(nothing)), "true"]
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system mounts nothing for a test")
+    env = {**qa.env, "DATABASE_URL": f"sqlite:///{disk / history.name}"}
+    return FullDisk(env, str(disk), str(history.parent))
+
+
+@on_sqlite
+@pytest.mark.parametrize("arguments", [["list"], ["show", "last"], ["export"]], ids=" ".join)
+def test_reading_on_a_full_disk_works_with_an_answer_that_waits(
+    full_disk: FullDisk, history: Path, arguments: list[str]
+) -> None:
+    journal = Outbox(history.with_name("history.db.outbox")).open()
+    ask = Ask(question="And you?")
+    journal.begin(ask)
+    journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x" * 10_000))
+    journal.close()
+    done = full_disk(*arguments)
+    assert (done.code, "here." in done.out) == (0, True)
+    assert done.err.count("\n") == 1
+    assert "Make room on the disk" in done.err
+    assert "The outbox keeps 1 question" in done.err
+
+
+@on_sqlite
+def test_writing_on_a_full_disk_says_to_make_room(full_disk: FullDisk) -> None:
+    done = full_disk("tag", "1", "+" + "a" * 9000)
+    assert (done.code, done.out) == (7, "")
+    assert "Make room on the disk" in done.err
+    assert "running" not in done.err
+
+
+@on_sqlite
+@pytest.mark.parametrize("damage", ["no database", "a page of it"])
+def test_a_damaged_file_gets_advice_about_a_file(qa: Program, history: Path, damage: str) -> None:
+    if damage == "no database":
+        history.write_bytes(b"a letter to a friend\n" * 500)
+    else:
+        with history.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * 4096 * 8)
+    done = qa("list")
+    assert (done.code, done.out) == (7, "")
+    assert "The file is damaged, or is no history of qa" in done.err
+    assert "running" not in done.err
+    assert "qa migrate" not in done.err
+
+
+COMMANDS = ("list", "rm 1", "migrate status", "migrate --wait 600", "migrate to head")
+
+
+def make_tables(database_url: str, *statements: str) -> None:
+    engine = sa.create_engine(database_url.replace("postgresql://", "postgresql+psycopg2://"))
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+FOREIGN = {
+    "tables": ["CREATE TABLE responses (id INTEGER)"],
+    "tables and another program's revision": [
+        "CREATE TABLE responses (id INTEGER)",
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('ae1027a6acf')",
+    ],
+    "a revision that is ours by chance": [
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('0001')",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_every_command_refuses_the_database_of_another_program(
+    settings: Settings, home: Path, kind: str
+) -> None:
+    url = str(settings.database_url)
+    (home / "data").mkdir()
+    make_tables(url, *FOREIGN[kind])
+    with pytest.raises(SchemaMismatch, match="is not a history of qa"):
+        Store.open(settings.database)
+    qa = Program({"DATABASE_URL": url})
+    for command in COMMANDS if kind == "tables" else ["migrate"]:
+        done = qa(*command.split(), timeout=60)
+        assert (done.code, done.out, done.err.count("\n")) == (7, "", 1), command
+        assert "qa import --from llm FILE" in done.err
+    make_tables(url, "CREATE TABLE question_answer (id INTEGER)")  # it is not there
+
+
+def test_another_schema_of_a_shared_postgresql_database_is_migrated(
+    postgres_url: str,
+) -> None:
+    make_tables(postgres_url, *FOREIGN["tables"], "CREATE SCHEMA qa")
+    separator = "&" if "?" in postgres_url else "?"
+    qa = Program({"DATABASE_URL": f"{postgres_url}{separator}options=-csearch_path%3Dqa"})
+    assert qa("migrate").code == 0
+    assert qa("list").code == 0
+
+
+def test_a_database_of_which_all_was_taken_down_is_migrated_again(qa: Program) -> None:
+    assert qa("migrate").code == 0
+    assert qa("migrate", "to", "base", "--yes").code == 0
+    assert qa("migrate").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        *(("SQLITE_BUSY", "Another program is writing"), ("SQLITE_FULL", "Make room")),
+        *(("SQLITE_IOERR_READ", "no faults"), ("SQLITE_ERROR", "is a history of qa")),
+    ],
+)
+def test_database_of_an_error_of_sqlite_advises_on_the_file(name: str, advice: str) -> None:
+    error = sqlite3.OperationalError("as SQLite has it")
+    error.sqlite_errorname = name
+    database = Database("sqlite:///history.db")
+    with pytest.raises(DatabaseError) as caught, database.transaction():
+        raise sa.exc.OperationalError(None, None, error)
+    assert advice in caught.value.todo

@@ -1,0 +1,322 @@
+"""Damaged journals: every answer that can be read is in the history or in a file that is named.
+
+The seeds are fixed; `QA_TEST_JOURNALS=5000` makes the first test as long as one likes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qacli.asking import deliver
+from qacli.exchange import Ask, Outcome, Status
+from qacli.journal_reader import parse_journal, with_checksum
+from qacli.outbox import (
+    SET_ASIDE,
+    SUFFIX,
+    Outbox,
+    line_of_ask,
+    line_of_outcome,
+    line_of_settled,
+    line_of_text,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+
+    from qacli.store import Store
+
+JOURNALS = int(os.environ.get("QA_TEST_JOURNALS", "150"))
+AT_ONCE = 250
+"""How many damaged journals are delivered together."""
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BAD_VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 2**63, 10**400, 1e999, float("nan"), 0.5, "", "7", "x" * 40, "nul \0"),
+    *("\ud800", "2026-01-02T03:04:05", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"),
+    *("of-the-future", [], {}, [[1]], {"a": "\0"}, {"\ud800": 1}, [None], ["\0"], {"n": 1e999}),
+    *({"temperature": 99}, {"max_tokens": "many"}, "asking"),
+)
+
+
+def encoded(line: dict[str, Any], *, checksum: bool = True) -> bytes:
+    text = json.dumps(line, default=lambda value: value.isoformat())
+    return (with_checksum(text) if checksum else text).encode() + b"\n"
+
+
+def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, Any]]:
+    """The lines of a journal as one of qa's writers makes it; `names` gets its answers."""
+    lines: list[dict[str, Any]] = []
+    for _ in range(chance.choice([1, 1, 1, 2, 5])):
+        ask = Ask(
+            question=f"Question of {chance.random()}",
+            params={"model": "m", "temperature": 0.5},
+            tags=["t"],
+            follows_id=chance.choice([None, 7]),
+            idempotency_key=chance.choice([None, f"key {chance.random()}"]),
+            uid=f"{chance.getrandbits(128):032x}",
+            created_at=NOW,
+        )
+        if chance.random() < 0.3:
+            item_key = f"item {chance.random()}"
+            ask = replace(ask, batch_id=chance.randint(1, 3), item_key=item_key)
+        name = f"answer-{chance.getrandbits(64):016x}"
+        names.append(name)
+        lines.append(line_of_ask(ask))
+        status = chance.choice([Status.ANSWERED, Status.FAILED, Status.INTERRUPTED])
+        if chance.random() < 0.6:
+            lines += [line_of_text(ask.uid, "Grüße, 🌍: "), line_of_text(ask.uid, name)]
+        if chance.random() < 0.7:
+            answer = f"Grüße, 🌍: {name}"
+            outcome = Outcome(status=status, answer=answer, answered_at=NOW, latency_ms=5)
+            lines.append(line_of_outcome(ask.uid, outcome))
+        if chance.random() < 0.1:
+            other = Ask(question="settled", uid=f"{chance.getrandbits(128):032x}", created_at=NOW)
+            lines += [line_of_ask(other), line_of_settled(other.uid)]
+    return lines
+
+
+def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
+    """Put a value of a wrong type, or a field of a newer version, into one line."""
+    line = chance.choice(lines)
+    inner = next((line[name] for name in ("ask", "outcome") if line.get(name)), line)
+    if not isinstance(inner, dict):  # another bad value is there already
+        inner = line
+    place = chance.choice([line, inner, inner, inner])
+    name = chance.choice([*place, "a_field_of_the_future", "settled", "accepted", "text"])
+    place[name] = chance.choice(BAD_VALUES)
+    if name == "accepted" and place[name] is True:
+        # A question that a server asks again: until then its journal rightly stays.
+        place[name] = "yes"
+
+
+def damaged(chance: random.Random, names: list[str]) -> bytes:
+    """The bytes of a journal with some damage."""
+    lines = lines_of_journal(chance, names)
+    kind = chance.choice(["bits", "bits", "cut", "values", "zeros", "lost line", "whole"])
+    # Journals of older versions have no checksums; a bad value may be written with a good one.
+    checksum = chance.random() < 0.7
+    if kind == "values":
+        for _ in range(chance.choice([1, 1, 3])):
+            with_bad_value(chance, lines)
+    if kind == "lost line":
+        del lines[chance.randrange(len(lines))]
+    data = bytearray(b"".join(encoded(line, checksum=checksum) for line in lines))
+    if kind == "bits":
+        for _ in range(chance.choice([1, 1, 2, 20])):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    if kind == "cut":
+        del data[chance.randrange(len(data)) :]
+    if kind == "zeros":
+        start = chance.randrange(len(data))
+        data[start : start + 64] = bytes(len(data[start : start + 64]))
+    return bytes(data)
+
+
+def readable(data: bytes, names: list[str]) -> set[str]:
+    """The answers that a person can find in a file."""
+    return {name for name in names if name.encode() in data}
+
+
+def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -> None:
+    number = JOURNALS if store.sqlite else min(JOURNALS, 500)
+    set_aside = delivered = 0
+    for first in range(0, number, AT_ONCE):
+        outbox = Outbox(home / f"outbox-{first}")
+        outbox.directory.mkdir()
+        contents: dict[str, tuple[bytes, list[str]]] = {}
+        for seed in range(first, min(first + AT_ONCE, number)):
+            names: list[str] = []
+            data = damaged(random.Random(seed), names)
+            contents[f"{seed:08}"] = data, names
+            (outbox.directory / f"{seed:08}{SUFFIX}").write_bytes(data)
+        reports: list[str] = []
+        outbox.waiting()
+        delivered += deliver(outbox, store, report=reports.append)
+        assert list(outbox.directory.glob(f"*{SUFFIX}")) == []
+        history = "\n".join(record.answer or "" for record in store.walk())
+        for seed_name, (data, names) in contents.items():
+            aside = outbox.directory / f"{seed_name}{SET_ASIDE}"
+            if aside.exists():
+                set_aside += 1
+                assert aside.read_bytes() == data
+                assert sum(str(aside) in report for report in reports) == 1
+                continue
+            lost = {name for name in readable(data, names) if name not in history}
+            assert not lost, f"seed {int(seed_name)}"
+        assert len(reports) == sum(1 for _ in outbox.directory.iterdir())
+    # The dice are good: there were journals of either kind.
+    assert 0 < set_aside < number
+    assert delivered > number / 2
+
+
+ASK = Ask(question="Who am I?", params={"model": "m"}, created_at=NOW)
+OUTCOME = Outcome(status=Status.ANSWERED, answer="You are here.", answered_at=NOW)
+
+
+def changed(line: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
+    return {**line, part: {**line[part], **values}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("follows_id", "7"), ("params", []), ("tags", "a"), ("tags", [1]), ("system", 5)),
+        *(("created_at", "2026-01-02T03:04:05"), ("created_at", "never"), ("created_at", 5)),
+        *(("batch_id", 10**400), ("batch_id", -1), ("question", "nul \0"), ("uid", "u" * 33)),
+        *(("attachments", {}), ("params", {"a": float("inf")}), ("params", {"temperature": 99})),
+        ("a_field_of_the_future", 1),
+    ],
+)
+def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
+    name: str, value: Any
+) -> None:
+    other = Ask(question="Before?", created_at=NOW)
+    lines = [
+        line_of_ask(other),
+        changed(line_of_ask(ASK), "ask", **{name: value}),
+        line_of_outcome(ASK.uid, OUTCOME),
+        line_of_outcome(other.uid, OUTCOME),
+    ]
+    contents = parse_journal(b"".join(map(encoded, lines)), NOW)
+    assert contents.problems
+    assert contents.entries[0].ask == other
+    assert contents.entries[0].outcome() == OUTCOME
+    if name != "uid":
+        assert contents.entries[1].outcome() == OUTCOME
+        assert contents.entries[1].ask.created_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("status", "of-the-future"), ("status", None), ("status", "asking"), ("cost_usd", "1")),
+        *(("latency_ms", 2**63), ("prompt_tokens", True), ("answered_at", "x"), ("model", [])),
+        ("a_field_of_the_future", 1),
+    ],
+)
+def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
+    name: str, value: Any
+) -> None:
+    lines = [
+        line_of_ask(ASK),
+        changed(line_of_outcome(ASK.uid, OUTCOME), "outcome", **{name: value}),
+    ]
+    contents = parse_journal(b"".join(map(encoded, lines)), NOW)
+    assert len(contents.problems) == 1
+    outcome = contents.entries[0].outcome()
+    assert outcome.answer == OUTCOME.answer
+    assert outcome.status is (Status.INTERRUPTED if name == "status" else Status.ANSWERED)
+
+
+def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_text() -> None:
+    data = encoded(line_of_ask(ASK)) + encoded(line_of_text(ASK.uid, "right"))
+    contents = parse_journal(data.replace(b"right", b"sight"), NOW)
+    assert contents.problems == ["line 2 does not fit its checksum"]
+    outcome = contents.entries[0].outcome()
+    assert outcome.answer is None
+    assert outcome.error == (
+        "interrupted: the journal of this answer is damaged, some of it may be missing"
+    )
+
+
+def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
+    lines = [line_of_ask(ASK), line_of_text(ASK.uid, "You"), line_of_outcome(ASK.uid, OUTCOME)]
+    contents = parse_journal(b"".join(encoded(line, checksum=False) for line in lines), NOW)
+    assert contents.problems == []
+    assert contents.entries[0].ask == ASK
+    assert contents.entries[0].outcome() == OUTCOME
+
+
+def test_parse_journal_with_deep_nesting_or_long_numbers_reports_them() -> None:
+    for text in ("[" * 100_000, '{"ask": ' * 50_000, "9" * 10_000):
+        assert len(parse_journal(text.encode() + b"\n", NOW).problems) == 1
+
+
+def journal_of(outbox: Outbox, name: str, *lines: dict[str, Any]) -> Path:
+    outbox.directory.mkdir(parents=True, exist_ok=True)
+    path = outbox.directory / f"{name}{SUFFIX}"
+    path.write_bytes(b"".join(map(encoded, lines)))
+    return path
+
+
+def test_deliver_of_what_is_no_file_costs_only_itself(store: Store, home: Path) -> None:
+    outbox = Outbox(home / "outbox")
+    journal_of(outbox, "9", line_of_ask(ASK), line_of_outcome(ASK.uid, OUTCOME))
+    elsewhere = home / "elsewhere"
+    elsewhere.write_bytes(encoded(line_of_ask(Ask(question="Not ours"))))
+    (outbox.directory / f"1{SUFFIX}").mkdir()
+    (outbox.directory / f"2{SUFFIX}").symlink_to(elsewhere)
+    (outbox.directory / f"3{SUFFIX}").symlink_to(home / "nowhere")
+    os.mkfifo(outbox.directory / f"4{SUFFIX}")
+    assert len(outbox.waiting()) == 1
+    assert outbox.depth()[0] >= 1
+    reports: list[str] = []
+    assert deliver(outbox, store, report=reports.append) == 1
+    assert [record.question for record in store.walk()] == [ASK.question]
+    assert len(reports) == len(outbox.set_aside()) == 4
+    assert deliver(outbox, store, report=reports.append) == 0
+    assert len(reports) == 4
+    assert elsewhere.exists()
+
+
+def test_deliver_without_a_report_leaves_a_damaged_journal_where_it_is(
+    store: Store, home: Path
+) -> None:
+    outbox = Outbox(home / "outbox")
+    line = {**line_of_outcome(ASK.uid, OUTCOME), "future": 1}
+    path = journal_of(outbox, "1", line_of_ask(ASK), line)
+    for _ in range(2):
+        assert deliver(outbox, store) == 1
+        assert path.exists()
+    assert [record.answer for record in store.walk()] == [OUTCOME.answer]
+
+
+def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(
+    store: Store, home: Path
+) -> None:
+    outbox = Outbox(home / "outbox")
+    store.keep(ASK, Outcome(status=Status.INTERRUPTED, answer="You"))
+    journal_of(outbox, "1", line_of_ask(ASK), line_of_outcome(ASK.uid, OUTCOME))
+    reports: list[str] = []
+    deliver(outbox, store, report=reports.append)
+    assert "the history has another answer" in reports[0]
+    assert b"You are here." in outbox.set_aside()[0].read_bytes()
+
+
+@pytest.mark.usefixtures("store")
+def test_commands_with_a_damaged_journal_warn_once_and_name_the_file(
+    qa: Program, settings: Any
+) -> None:
+    outbox = Outbox(settings.outbox_path)
+    journal_of(outbox, "1", line_of_ask(ASK), {**line_of_outcome(ASK.uid, OUTCOME), "future": 1})
+    path = journal_of(outbox, "2")
+    path.write_bytes(b"no journal at all\n")
+    first = qa("ask", "And you?")
+    assert (first.code, first.out) == (0, "Answer to: And you?\n")
+    assert [str(aside) in first.err for aside in outbox.set_aside()] == [True, True]
+    assert first.err.count("\n") == 2
+    assert "is not JSON" in first.err
+    second = qa("list", "-v")
+    assert (second.code, "You are here." in second.out) == (0, True)
+    assert "could not be delivered: line" not in second.err
+    assert all(aside.name in second.err for aside in outbox.set_aside())
+    assert qa("list").err == ""
+
+
+@pytest.mark.usefixtures("store")
+def test_a_quiet_command_leaves_the_warning_to_the_next_one(qa: Program, settings: Any) -> None:
+    outbox = Outbox(settings.outbox_path)
+    path = journal_of(outbox, "1")
+    path.write_bytes(b"no journal at all\n")
+    assert qa("ask", "--quiet", "And you?").err == ""
+    assert path.exists()
+    assert "is not JSON" in qa("list").err

@@ -201,7 +201,7 @@ def _read_dotenv(file: Path) -> Mapping[str, str | None]:
     from dotenv import dotenv_values
 
     try:
-        return dotenv_values(file, interpolate=False)
+        return dotenv_values(file, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise NotConfigured(f"The file {file} cannot be read: {error}.", CORRECT) from error
 
@@ -209,7 +209,7 @@ def _read_dotenv(file: Path) -> Mapping[str, str | None]:
 def _line_in_dotenv(file: Path, env: str) -> int | None:
     from dotenv.parser import parse_stream
 
-    with file.open(encoding="utf-8") as stream:
+    with file.open(encoding="utf-8-sig") as stream:
         lines = [each.original.line for each in parse_stream(stream) if each.key == env]
     return lines[-1] if lines else None
 

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {
         *("errors", "exchange", "models", "prices", "times", "openfiles"),
-        *("settings", "configfile", "config", "callers", "database_url", "turns"),
+        *("settings", "configfile", "config", "callers", "sanitize", "database_url", "turns"),
     },
     {
         *("store", "outbox", "schema"),
@@ -28,9 +28,9 @@ OWNERS = {
     "openai": {"provider"},
     "httpx2": {"provider", "attachments"},
     "jsonschema": {"structure"},
-    "rich": {"cli.render"},
+    "rich": {"cli.render", "cli.markdown", "cli.markdown_stream"},
     "prompt_toolkit": {"cli.prompt"},
-    "markdown_it": {"web.page.markdown", "cli.render"},
+    "markdown_it": {"web.page.markdown", "cli.markdown", "cli.markdown_stream"},
     "nh3": {"web.page.markdown"},
     "xllamacpp": {"local"},
     "keyring": {"keys"},

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.exchange import FIELDS, kind_and_reason
+from qacli.sanitize import escape_json
 from qacli.store.batches import Settled
 
 FORMATS = ("jsonl", "csv", "openai", "parquet")
@@ -60,6 +61,8 @@ class Output:
             self._parquet = _Parquet(path)
             return
         self._file: IO[bytes] = sys.stdout.buffer if path is None else _opened(path)
+        # A terminal gets JSON with escapes; what is no JSON is sanitized by its stream.
+        self._escaped = path is None and form != "csv" and sys.stdout.isatty()
         if form == "csv":
             self._write(_csv_row(["id", *FIELDS[1:]]))
 
@@ -87,7 +90,7 @@ class Output:
         """All of the text, or none of it: a full disk must not leave a part of a line."""
         regular = self.path is not None and self.path.is_file()
         size = os.fstat(self._file.fileno()).st_size if regular else 0
-        data = memoryview(text.encode())
+        data = memoryview((escape_json(text) if self._escaped else text).encode())
         try:
             while data:
                 data = data[self._file.write(data) or 0 :]

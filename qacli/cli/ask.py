@@ -163,7 +163,12 @@ def ask(  # noqa: PLR0913 - one parameter an option
     since = moment(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
     shown = Shown(
-        terminal, raw=raw, as_json=as_json, as_data=structure is not None, tells_reuse=reuse
+        terminal,
+        raw=raw,
+        as_json=as_json,
+        as_data=structure is not None,
+        whole=no_stream,
+        tells_reuse=reuse,
     )
     with ended_by_signals(), ExitStack() as stack:
         # No key is needed, and no engine, before it is sure that there is something to ask.

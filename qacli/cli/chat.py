@@ -152,7 +152,7 @@ def _lines(terminal: Terminal) -> Iterator[str]:
     """
     for number, line in enumerate(terminal.stdin.buffer if terminal.stdin else (), start=1):
         try:
-            yield line.decode().rstrip("\r\n")
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise InvalidRequest(
                 f"Line {number} of the input is not UTF-8 text: byte {error.start + 1} is "

@@ -64,7 +64,7 @@ def export(
     connections = 0 if settings.database.startswith("sqlite") else 1
     store = open_history(settings, terminal, connections=connections)
     if output is ExportFormat.JSONL:
-        terminal.lines(store.lines(only))
+        terminal.lines(map(terminal.json_text, store.lines(only)))
         return
     from qacli.cli.render import print_documents
 
@@ -91,7 +91,7 @@ def import_records(
         moved = moving.take_in(store, moving.of_llm(file))
     else:
         try:
-            with open(0 if file == "-" else file, encoding="utf-8") as lines:  # noqa: PTH123 - or stdin
+            with open(0 if file == "-" else file, encoding="utf-8-sig") as lines:  # noqa: PTH123 - or stdin
                 moved = moving.take_in(store, moving.of_lines(lines))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

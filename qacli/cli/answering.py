@@ -101,11 +101,30 @@ def _hidden(package: str) -> Iterator[None]:
             del loaded[package]
 
 
-def last_record(settings: Settings, terminal: Terminal) -> int | None:
-    """The newest record, for `--continue`."""
-    from qacli.cli.history import open_history
+def followed_record(
+    which: str | None, settings: Settings, terminal: Terminal, *, go_on: bool
+) -> int | None:
+    """The id of the record to follow up; None where there is none.
 
-    return open_history(settings, terminal).last().id
+    Args:
+        which: What `--follow` names: an id, `last`, or -2 for the one before the last.
+        settings: Where the history is.
+        terminal: Told of another record than the last, where that has no answer.
+        go_on: `--continue`: follow up the last record that has an answer.
+
+    Raises:
+        InvalidRequest: It is no record's id.
+        NotFound: There is no such record.
+    """
+    from qacli.cli.choosing import number_of
+    from qacli.cli.history import last_answered, open_history, record_at
+
+    if go_on:
+        return last_answered(open_history(settings, terminal), terminal)
+    if which is None:
+        return None
+    number = number_of(which)
+    return number if number >= 0 else record_at(open_history(settings, terminal), number).id
 
 
 def turns_before(follows_id: int, settings: Settings, terminal: Terminal) -> list[Turn]:

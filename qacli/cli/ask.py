@@ -11,12 +11,13 @@ from qacli.cli.answering import (
     BEAT,
     Shown,
     asking_at,
-    last_record,
+    followed_record,
     run,
     started_endpoint,
     turns_before,
     warn_if_cut,
 )
+from qacli.cli.choosing import Followed
 from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
 from qacli.cli.terminal import Terminal, ended_by_signals
 from qacli.config import Settings, load_settings
@@ -62,11 +63,10 @@ def ask(  # noqa: PLR0913 - one parameter an option
     *,
     model: Model = None,
     go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Follow up the last record.")
+        bool,
+        typer.Option("--continue", "-c", help="Follow up the last record that has an answer."),
     ] = False,
-    follow: Annotated[
-        int | None, typer.Option("--follow", metavar="ID", help="Follow up this record.")
-    ] = None,
+    follow: Followed = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="TAG", help="A tag for the record; may be said several times."),
@@ -173,7 +173,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     with ended_by_signals(), ExitStack() as stack:
         # No key is needed, and no engine, before it is sure that there is something to ask.
         where = endpoint.resolve(settings, named, with_key=False)
-        earlier = last_record(settings, terminal) if go_on else follow
+        earlier = followed_record(follow, settings, terminal, go_on=go_on)
         asked = compose(
             question,
             model=where.model,

@@ -37,7 +37,7 @@ def test_sanitize_character_that_deceives_is_replaced(character: str) -> None:
         "a\tb\nc",
         "👨\u200d👩\u200d👧 ❤\ufe0f 1\ufe0f\u20e3 👍🏽",
         "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
-        "می\u200cخواهم क्\u200dष",
+        "می\u200cخواهم क्\u200dष",  # noqa: RUF001 - Persian and Devanagari
         "naïve 漢字 e\u0301",
     ],
     ids=ascii,

@@ -33,11 +33,11 @@ OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 def hostile(qa: Program, database_url: str, home: Path) -> Program:
     """A history and files with hostile text in every field that takes it."""
     store = Store.open(Settings(database_url=database_url).database)
-    ask = Ask(question=f"Q {EVIL}", system=f"S {EVIL}", params={"model": f"M {EVIL}"})
+    shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
     outcome = Outcome(status=Status.ANSWERED, answer=f"`A` {EVIL} **b**", model=f"M {EVIL}")
-    store.keep(ask, outcome)
+    store.keep(Ask(question=f"Q apple {EVIL}", **shape), outcome)
     failed = Outcome(status=Status.FAILED, error=f"provider-refused: E {EVIL}", model=f"M {EVIL}")
-    store.keep(ask, failed)
+    store.keep(Ask(question=f"Q {EVIL}", **shape), failed)
     store.close()
     lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]
     (home / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -57,7 +57,7 @@ def assert_harmless(seen: Any) -> None:
 
 COMMANDS = [
     "list",
-    "list --search red",
+    "list --search apple",
     "list --format json",
     "list --format jsonl",
     "list --format csv",
@@ -98,7 +98,7 @@ def test_command_with_hostile_records_leaves_the_terminal_alone(
         for line in seen.out.split("\r\n")[:-1]:
             json.loads(line)
     if command == "show 1 --json":
-        assert json.loads(seen.out)["question"] == f"Q {EVIL}"
+        assert json.loads(seen.out)["question"] == f"Q apple {EVIL}"
 
 
 @pytest.mark.parametrize(
@@ -153,5 +153,5 @@ def test_batch_with_hostile_items_on_a_terminal_leaves_it_alone(
 
 
 def test_pipe_with_hostile_records_gets_every_byte(hostile: Program) -> None:
-    assert hostile("show", "1", "--field", "question").out == f"Q {EVIL}\n"
-    assert json.loads(hostile("show", "1", "--json").out)["question"] == f"Q {EVIL}"
+    assert hostile("show", "1", "--field", "question").out == f"Q apple {EVIL}\n"
+    assert json.loads(hostile("show", "1", "--json").out)["question"] == f"Q apple {EVIL}"

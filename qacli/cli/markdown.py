@@ -127,7 +127,7 @@ class Renderer:
         # The cells of a row stand side by side, and are wrapped there.
         ordered = all(token.type != "table_open" for token in block)
         shown = "\n".join(plain_text(line) for line in lines)
-        if is_complete(source, shown, ordered=ordered):
+        if shown.strip() and is_complete(source, shown, ordered=ordered):
             return lines
         return self._wrapped(Text(source), self._console.width)
 
@@ -296,11 +296,13 @@ class Highlighter:
     def highlight(self, lines: Sequence[str]) -> Iterator[Text]:
         """The next lines of the block, coloured as far as a few lines before them tell how."""
         piece: list[str] = []
+        size = 0
         for line in lines:
             piece.append(line.expandtabs(TAB))
-            if sum(map(len, piece)) >= HIGHLIGHTED:
+            size += len(piece[-1]) + 1
+            if size >= HIGHLIGHTED:
                 yield from self._highlighted(piece)
-                piece = []
+                piece, size = [], 0
         if piece:
             yield from self._highlighted(piece)
 
@@ -320,12 +322,18 @@ class Highlighter:
         found = self._syntax.highlight(text).split("\n", allow_blank=True)
         self._off = self._off or process_time() - started > HIGHLIGHT_SECONDS
         texts = list(found)[len(self._before) :][: len(lines)]
-        self._before = [*self._before, *lines]
-        while sum(map(len, self._before)) > HIGHLIGHTED:
-            del self._before[0]
+        self._before = _tail([*self._before, *lines], HIGHLIGHTED)
         for text_of_line in texts:
             text_of_line.style = ""
         return texts if [each.plain for each in texts] == lines else plain
+
+
+def _tail(lines: list[str], size: int) -> list[str]:
+    """The last lines that have at most so many characters together."""
+    start = len(lines)
+    while start and (size := size - len(lines[start - 1]) - 1) >= 0:
+        start -= 1
+    return lines[start:]
 
 
 def is_tight(tokens: Sequence["Token"]) -> bool:

@@ -41,7 +41,7 @@ class ConfigFile:
             NotConfigured: It is not text, not TOML, or may not be read.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return cls(path, "", {})
         except (OSError, UnicodeDecodeError) as error:

@@ -113,7 +113,7 @@ class EnvFile:
         if self.data is None:
             raise NotConfigured(f"The file {self.path} cannot be read: {self.problem}.", CORRECT)
         try:
-            return StringIO(self.data.decode(), newline=None)
+            return StringIO(self.data.decode("utf-8-sig"), newline=None)
         except UnicodeDecodeError as error:
             raise NotConfigured(f"The file {self.path} cannot be read: {error}.", CORRECT) from None
 

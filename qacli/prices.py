@@ -53,7 +53,7 @@ class Prices:
             NotConfigured: The file is not what it should be.
         """
         try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
+            table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
             return cls({name: (float(each[0]), float(each[1])) for name, each in table.items()})
         except FileNotFoundError:
             return cls()

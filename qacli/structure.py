@@ -74,7 +74,7 @@ class Structure:
             return cls.of_fields(given)
         path = (directory or Path()) / given
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             if isinstance(error, UnicodeDecodeError):
                 raise InvalidRequest(f"The schema {given} is not UTF-8 text.", HINT) from None

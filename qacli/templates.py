@@ -169,7 +169,7 @@ def text_of(settings: Settings, name: str) -> str:
     """
     path = path_of(settings, name)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         there = ", ".join(names(settings))
         raise InvalidRequest(

@@ -12,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {
         *("errors", "exchange", "models", "prices", "times", "openfiles"),
-        *("settings", "configfile", "config", "callers", "database_url", "turns", "env_file"),
+        *("settings", "configfile", "config", "callers", "sanitize", "database_url", "turns"),
+        "env_file",
     },
     {
         *("store", "outbox", "journal_reader", "schema"),
@@ -28,9 +29,11 @@ OWNERS = {
     "openai": {"provider"},
     "httpx2": {"provider", "attachments"},
     "jsonschema": {"structure"},
-    "rich": {"cli.render"},
+    "rich": {"cli.render", "cli.markdown", "cli.markdown_stream"},
     "prompt_toolkit": {"cli.prompt"},
-    "markdown_it": {"web.page.markdown", "web.page.links", "cli.render"},
+    "markdown_it": {
+        *("web.page.markdown", "web.page.links", "cli.markdown", "cli.markdown_stream"),
+    },
     "nh3": {"web.page.markdown"},
     "xllamacpp": {"local"},
     "keyring": {"keys"},
@@ -227,7 +230,8 @@ def test_loading_the_commands_loads_nothing_slow() -> None:
     [
         name
         for name in TREES
-        if name.startswith("cli.") and name not in {"cli.render", "cli.prompt"}
+        if name.startswith("cli.")
+        and name not in {"cli.render", "cli.prompt", "cli.markdown", "cli.markdown_stream"}
     ],
 )
 def test_no_command_imports_anything_slow_at_its_top(module: str) -> None:

@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol, Self
 
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.exchange import FIELDS, kind_and_reason
+from qacli.sanitize import escape_json
 from qacli.store.batches import Batches, Settled
 
 FORMATS = ("jsonl", "csv", "openai", "parquet")
@@ -95,10 +96,12 @@ class Output:
         if form == "parquet":
             _require_parquet(path)
         self._parquet: Any = None
-        self._begun = self._created = False
+        self._begun = self._created = self._escaped = False
         self._file: IO[bytes] | None = None
         _refuse_source(path, source)
         if path is None:
+            # A terminal gets JSON with escapes; what is no JSON is sanitized by its stream.
+            self._escaped = form != "csv" and sys.stdout.isatty()
             return
         self._created = not path.exists()
         self._file = _opened(path)
@@ -184,7 +187,8 @@ class Output:
             if self._file is not None:
                 self._write_file(self._file, text)
             elif self._stdout is not None:
-                self._stdout.line(text.removesuffix("\n"))
+                line = text.removesuffix("\n")
+                self._stdout.line(escape_json(line) if self._escaped else line)
         except (BrokenPipeError, SystemExit):
             self.closed = True
 

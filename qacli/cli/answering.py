@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qacli.cli.terminal import Terminal, safe
+from qacli.cli.terminal import Terminal
 from qacli.config import Settings
 from qacli.errors import QaError
 from qacli.exchange import Ask, Turn, document
@@ -101,11 +101,30 @@ def _hidden(package: str) -> Iterator[None]:
             del loaded[package]
 
 
-def last_record(settings: Settings, terminal: Terminal) -> int | None:
-    """The newest record, for `--continue`."""
-    from qacli.cli.history import open_history
+def followed_record(
+    which: str | None, settings: Settings, terminal: Terminal, *, go_on: bool
+) -> int | None:
+    """The id of the record to follow up; None where there is none.
 
-    return open_history(settings, terminal).last().id
+    Args:
+        which: What `--follow` names: an id, `last`, or -2 for the one before the last.
+        settings: Where the history is.
+        terminal: Told of another record than the last, where that has no answer.
+        go_on: `--continue`: follow up the last record that has an answer.
+
+    Raises:
+        InvalidRequest: It is no record's id.
+        NotFound: There is no such record.
+    """
+    from qacli.cli.choosing import number_of
+    from qacli.cli.history import last_answered, open_history, record_at
+
+    if go_on:
+        return last_answered(open_history(settings, terminal), terminal)
+    if which is None:
+        return None
+    number = number_of(which)
+    return number if number >= 0 else record_at(open_history(settings, terminal), number).id
 
 
 def turns_before(follows_id: int, settings: Settings, terminal: Terminal) -> list[Turn]:
@@ -143,6 +162,8 @@ class Shown:
         raw: The text as it is, also on a terminal.
         as_json: The record instead of the text.
         as_data: Nothing until all of it is there: an answer that does not fit is not shown.
+        whole: The text and its line end in one write, so that the answers of several processes
+            (`xargs -P`) stay whole in one pipe.
         notes_record: Say of a whole answer, too, which record keeps it.
         tells_reuse: Say in the record whether its answer was there already.
     """
@@ -151,6 +172,7 @@ class Shown:
     raw: bool
     as_json: bool
     as_data: bool
+    whole: bool = False
     notes_record: bool = True
     tells_reuse: bool = False
 
@@ -158,21 +180,28 @@ class Shown:
         """Print the text, where it may be as it arrives."""
         terminal = self.terminal
         if self.as_json or self.as_data:
-            arrived = "".join(texts)
+            whole = "".join(texts)
             if not self.as_json:
                 from qacli.structure import json_in
 
-                data = json_in(arrived)
-                terminal.write((safe(data) if terminal.interactive else data) + "\n")
+                data = json_in(whole)
+                terminal.write(terminal.json_text(data) + "\n")
         elif terminal.interactive and not self.raw:
             from qacli.cli.render import show_markdown
 
-            show_markdown(_with_pauses(texts))
+            show_markdown(_with_pauses(texts), terminal)
+        elif self.whole:
+            arrived: list[str] = []
+            try:
+                arrived.extend(texts)
+            finally:
+                if answer := "".join(arrived):
+                    terminal.write(answer if answer.endswith("\n") else f"{answer}\n")
         else:
             end = "\n"
             try:
                 for text in texts:
-                    terminal.write(safe(text) if terminal.interactive else text)
+                    terminal.write(text)
                     end = text[-1:] or end
             finally:
                 if end != "\n":

@@ -11,12 +11,13 @@ from qacli.cli.answering import (
     BEAT,
     Shown,
     asking_at,
-    last_record,
+    followed_record,
     run,
     started_endpoint,
     turns_before,
     warn_if_cut,
 )
+from qacli.cli.choosing import Followed
 from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
 from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal, ended_by_signals
@@ -63,11 +64,10 @@ def ask(  # noqa: PLR0913 - one parameter an option
     *,
     model: Model = None,
     go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Follow up the last record.")
+        bool,
+        typer.Option("--continue", "-c", help="Follow up the last record that has an answer."),
     ] = False,
-    follow: Annotated[
-        int | None, typer.Option("--follow", metavar="ID", help="Follow up this record.")
-    ] = None,
+    follow: Followed = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="TAG", help="A tag for the record; may be said several times."),
@@ -164,12 +164,17 @@ def ask(  # noqa: PLR0913 - one parameter an option
     since = moment(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
     shown = Shown(
-        terminal, raw=raw, as_json=as_json, as_data=structure is not None, tells_reuse=reuse
+        terminal,
+        raw=raw,
+        as_json=as_json,
+        as_data=structure is not None,
+        whole=no_stream,
+        tells_reuse=reuse,
     )
     with ended_by_signals(), ExitStack() as stack:
         # No key is needed, and no engine, before it is sure that there is something to ask.
         where = endpoint.resolve(settings, named, with_key=False)
-        earlier = last_record(settings, terminal) if go_on else follow
+        earlier = followed_record(follow, settings, terminal, go_on=go_on)
         asked = compose(
             question,
             model=where.model,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from qacli.cli.choosing import Followed
 from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
 from qacli.cli.settings import load_settings
 from qacli.cli.terminal import Terminal, ended_by_signals
-from qacli.config import Settings
 from qacli.errors import InvalidRequest, KeyRejected, QaError
 
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ def chat(  # noqa: PLR0913 - one parameter an option
     *,
     model: Model = None,
     go_on: Annotated[
-        bool, typer.Option("--continue", "-c", help="Go on from the last record.")
+        bool,
+        typer.Option("--continue", "-c", help="Go on from the last record that has an answer."),
     ] = False,
-    follow: Annotated[
-        int | None, typer.Option("--follow", metavar="ID", help="Go on from this record.")
-    ] = None,
+    follow: Followed = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="TAG", help="A tag for every record; may be said several times."),
@@ -58,6 +57,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     Where standard input is no terminal, each of its lines is a question or a command, answers go
     to stdout alone, and the first error ends it.
     """
+    from qacli.cli.answering import followed_record
     from qacli.cli.chatting import Chat, Question, Shape
 
     terminal = Terminal.of_process()
@@ -69,7 +69,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
         chat.use_model(model)
         # What no question can have is said before anybody types one.
         chat.compose(Question("?"))
-        earlier = _last_answered(settings, terminal) if go_on else follow
+        earlier = followed_record(follow, settings, terminal, go_on=go_on)
         if earlier is not None:
             chat.go_on_from(earlier)
         stdin = terminal.stdin
@@ -78,17 +78,6 @@ def chat(  # noqa: PLR0913 - one parameter an option
         else:
             _read_script(chat)
     return terminal.finish(0)
-
-
-def _last_answered(settings: Settings, terminal: Terminal) -> int | None:
-    """The last record; where it has no answer, what it followed up: there the thread is."""
-    from qacli.cli.history import open_history
-
-    store = open_history(settings, terminal)
-    record = store.last()
-    while record.answer is None and record.follows_id is not None:
-        record = store.get(record.follows_id)
-    return record.id
 
 
 def _talk(chat: "Chat", stdin: TextIO) -> None:
@@ -153,7 +142,7 @@ def _lines(terminal: Terminal) -> Iterator[str]:
     """
     for number, line in enumerate(terminal.stdin.buffer if terminal.stdin else (), start=1):
         try:
-            yield line.decode().rstrip("\r\n")
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise InvalidRequest(
                 f"Line {number} of the input is not UTF-8 text: byte {error.start + 1} is "

@@ -19,6 +19,13 @@ Which = Annotated[
     str, typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it.")
 ]
 
+Followed = Annotated[
+    str | None,
+    typer.Option(
+        "--follow", metavar="ID|last", help="Follow up this record; -2 is the one before the last."
+    ),
+]
+
 NEGATIVE_IDS = {"ignore_unknown_options": True}
 """For a command that takes `Which`: -2 is a record, and no option."""
 

@@ -1,5 +1,6 @@
 """The history as the commands open it: with what waits in the outbox delivered first."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qacli.cli.terminal import Terminal
@@ -63,6 +64,31 @@ def open_batches(settings: Settings, terminal: Terminal, *, connections: int = 0
     from qacli.store.batches import Batches
 
     return Batches(open_history(settings, terminal, connections=connections))
+
+
+def last_answered(store: "Store", terminal: Terminal) -> int:
+    """The id of the record that `--continue` follows up.
+
+    It is the last record, or, where that has no answer, the record that it followed up; where it
+    followed up none, the last answered one. Another than the last is told on stderr.
+
+    Raises:
+        NotFound: There is no record.
+    """
+    from qacli.errors import NotFound
+    from qacli.exchange import Status
+    from qacli.store.filters import Filter
+
+    last = record = store.last()
+    with suppress(NotFound):  # it was removed
+        while record.answer is None and record.follows_id is not None:
+            record = store.get(record.follows_id)
+    if record.answer is None:
+        answered = Filter(status=Status.ANSWERED)
+        record = next(iter(store.page(limit=1, newest_first=True, only=answered)), last)
+    if record.id != last.id:
+        terminal.warn(f"Record {last.id} has no answer; going on from record {record.id}.")
+    return record.id or 0
 
 
 def record_at(store: "Store", number: int) -> "QuestionAnswer":

@@ -66,7 +66,7 @@ def export(
     connections = 0 if settings.database.startswith("sqlite") else 1
     store = open_history(settings, terminal, connections=connections)
     if output is ExportFormat.JSONL:
-        terminal.lines(store.lines(only))
+        terminal.lines(map(terminal.json_text, store.lines(only)))
         return
     from qacli.cli.render import print_documents
 

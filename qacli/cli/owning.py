@@ -13,7 +13,7 @@ from qacli.errors import InvalidRequest, NotFound
 from qacli.exchange import now, refuse_unfit_tag
 from qacli.times import moment
 
-RM = "\b\nExamples:\n  qa rm 12\n  qa rm 12 13 14"
+RM = "\b\nExamples:\n  qa rm 12\n  qa rm 12 13 14\n  qa rm last"
 PRUNE = (
     "\b\nExamples:\n"
     "  qa prune --older-than 90d                 says what would go\n"
@@ -25,24 +25,32 @@ TAG = "\b\nExamples:\n  qa tag 12 +good -draft\n  qa tag last +recipe"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog=RM)(rm)
+    app.command(epilog=RM, context_settings=NEGATIVE_IDS)(rm)
     app.command(epilog=PRUNE)(prune)
     # -draft takes a tag off, and is no option either.
     app.command(epilog=TAG, context_settings=NEGATIVE_IDS)(tag)
 
 
 def rm(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="The records' ids.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID|last...", help="The records' ids; last; or -2, before the last."
+        ),
+    ],
 ) -> None:
     """Remove records, every trace of them from a SQLite file. Their ids are not given again."""
-    from qacli.cli.history import counted, open_history
+    from qacli.cli.history import counted, open_history, record_at
     from qacli.store.records import no_record
     from qacli.store.removing import scrub
 
     terminal = Terminal.of_process()
+    numbers = [number_of(each) for each in ids]
     store = open_history(load_settings(), terminal)
+    # Before anything is removed: then another record is the last.
+    numbers = [each if each >= 0 else record_at(store, each).id or 0 for each in numbers]
     removed, missing = 0, []
-    for record_id in dict.fromkeys(ids):
+    for record_id in dict.fromkeys(numbers):
         try:
             store.remove(record_id)
             removed += 1

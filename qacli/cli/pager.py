@@ -77,7 +77,7 @@ class _Pages(TextIOBase):
             self._pager = subprocess.Popen(  # noqa: S603 - the person's own pager
                 shlex.split(self._command),
                 stdin=subprocess.PIPE,
-                encoding=self._terminal.stdout.encoding,
+                encoding=self._terminal.stdout.encoding or "utf-8",
                 errors="backslashreplace",
                 env=self._env,
             )
@@ -95,7 +95,7 @@ class _Pages(TextIOBase):
 
     def _pass_on(self, text: str) -> None:
         if self._pager is None:
-            self._terminal.write(text)
+            self._terminal.write(text, rendered=True)
             return
         stdin = cast("TextIO", self._pager.stdin)
         try:

@@ -18,6 +18,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 
 from qacli.cli.terminal import Terminal
 from qacli.outbox import make_private
+from qacli.sanitize import unfiltered
 
 MARK = "> "
 CONTINUED = "· "
@@ -51,7 +52,10 @@ class Prompt:
             complete_style=CompleteStyle.READLINE_LIKE,
             history=_history(history),
             enable_suspend=True,
-            output=None if terminal.interactive else create_output(stdout=terminal.stderr),
+            # It writes escape sequences of its own, and shows those that are typed as ^[.
+            output=create_output(
+                stdout=unfiltered(terminal.stdout if terminal.interactive else terminal.stderr)
+            ),
         )
 
     def read(self) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -11,17 +12,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.cli.money import usd
 from qacli.cli.options import Format
-from qacli.cli.terminal import Terminal, safe
+from qacli.cli.terminal import Terminal
 from qacli.exchange import FIELDS, now
+from qacli.sanitize import sanitize, unfiltered
 from qacli.times import ago
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.segment import SegmentLines
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from qacli.models import QuestionAnswer
 
-FRAMES_PER_SECOND = 12
 NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
 NOTHING_FITS = "Nothing fits."
 PREVIEW = 200
@@ -35,7 +35,7 @@ CONTEXT = 20
 
 def one_line(text: str, length: int = PREVIEW) -> str:
     """The start of a text in one line, without the fences around code."""
-    start = " ".join(FENCE.sub("", safe(text[: length * 2])).split())
+    start = " ".join(FENCE.sub("", sanitize(text[: length * 2])).split())
     return start if len(start) <= length else start[: length - 1] + "…"
 
 
@@ -67,7 +67,8 @@ def print_records(
 def print_documents(documents: Iterator[dict[str, Any]], form: str, terminal: Terminal) -> None:
     """Print documents as they come, however many: as `jsonl`, `csv` or `md`."""
     texts = {"csv": _csv_lines, "md": _markdown_texts, "jsonl": _json_lines}[form]
-    terminal.lines(texts(documents))
+    lines = texts(documents)
+    terminal.lines(map(terminal.json_text, lines) if form == "jsonl" else lines)
 
 
 def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
@@ -108,7 +109,8 @@ def _markdown_of(fields: dict[str, Any]) -> str:
 def _print_array(records: Iterator["QuestionAnswer"], terminal: Terminal) -> None:
     before = "["
     for record in records:
-        terminal.write(before + json.dumps(record.document(), ensure_ascii=False))
+        text = json.dumps(record.document(), ensure_ascii=False)
+        terminal.write(before + terminal.json_text(text))
         before = ",\n "
     terminal.line("]" if before != "[" else "[]")
 
@@ -161,10 +163,10 @@ def _with_matches(search: str, terminal: Terminal) -> Callable[[str], None]:
     from qacli.store.filters import terms
 
     words = "|".join(re.escape(term.text) for term in terms(search))
-    console = _console(terminal.stdout)
+    console = console_on(terminal.stdout)
 
     def show(line: str) -> None:
-        text = Text(safe(line))
+        text = Text(sanitize(line))
         if words:
             text.highlight_regex(f"(?i:{words})", "bold")
         console.print(text, soft_wrap=True)
@@ -206,18 +208,18 @@ def show_record(record: "QuestionAnswer", terminal: Terminal) -> None:
         return
     from rich.text import Text
 
-    console = _console(terminal.stdout)
-    console.print(Text(safe(head), style="dim"))
+    console = console_on(terminal.stdout)
+    console.print(Text(sanitize(head), style="dim"))
     if record.system:
-        console.print(Text(f"System: {safe(record.system)}", style="dim"))
+        console.print(Text(f"System: {sanitize(record.system)}", style="dim"))
     console.print()
-    console.print(Text(safe(record.question), style="bold"))
+    console.print(Text(sanitize(record.question), style="bold"))
     if record.answer:
         console.print()
-        console.print(_markdown(console, safe(record.answer)))
+        _print_markdown(console, record.answer)
     if record.error:
         console.print()
-        console.print(Text(safe(record.error), style="red"))
+        console.print(Text(sanitize(record.error), style="red"))
 
 
 def _facts(record: "QuestionAnswer") -> list[str]:
@@ -244,93 +246,72 @@ def _attached(name: str, size: int | None) -> str:
     return name if size is None else f"{name} ({size:,} bytes)"
 
 
-def show_markdown(texts: Iterable[str]) -> None:
-    """Render Markdown while it arrives.
-
-    Blocks that are complete are printed for good; only the last one, which may still change, is
-    drawn anew. So an answer longer than the screen scrolls as any output does.
-    """
-    from time import monotonic
-
+def show_markdown(texts: Iterable[str], terminal: Terminal) -> None:
+    """Render Markdown while it arrives; see `qacli.cli.markdown_stream`."""
     from rich.live import Live
 
-    console = _console()
-    rest, drawn, first = "", 0.0, True
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    from qacli.cli.markdown_stream import MarkdownStream
+
+    console = console_on(terminal.stdout)
+    with Live(
+        console=console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="visible",
+    ) as live:
+        stream = MarkdownStream(console, live)
         try:
             for text in texts:
-                rest += safe(text)
-                if done := _complete_blocks(rest):
-                    block, rest = rest[:done], rest[done:]
-                    live.update(_markdown(console, rest))
-                    console.print(_markdown(console, block, after_another=not first))
-                    first = False
-                elif monotonic() - drawn > 1 / FRAMES_PER_SECOND:
-                    live.update(_markdown(console, rest, after_another=not first), refresh=True)
-                    drawn = monotonic()
+                stream.add(text)
         finally:
-            live.update("", refresh=True)
-            if rest.strip():
-                console.print(_markdown(console, rest, after_another=not first))
+            stream.finish()
 
 
-def _markdown(console: "Console", text: str, *, after_another: bool = False) -> "SegmentLines":
-    """Rendered Markdown with one blank line before it where something stands above, none after."""
-    from rich.markdown import Markdown
-    from rich.segment import Segment, SegmentLines
+def _print_markdown(console: "Console", text: str) -> None:
+    from rich.segment import SegmentLines
 
-    def is_empty(line: list[Segment]) -> bool:
-        # The rim of a code block is not: it has the block's colour.
-        return not any(part.text.strip() or (part.style and part.style.bgcolor) for part in line)
+    from qacli.cli.markdown import Renderer
 
-    lines = console.render_lines(Markdown(text), pad=False)
-    while lines and is_empty(lines[0]):
-        del lines[0]
-    while lines and is_empty(lines[-1]):
-        del lines[-1]
-    return SegmentLines([[], *lines] if after_another else lines, new_lines=True)
+    lines = Renderer(console, fold=False).render(sanitize(text))
+    console.print(SegmentLines(lines, new_lines=True), crop=False, end="")
 
 
 @contextmanager
 def live_lines() -> Iterator[Callable[[list[str]], None]]:
     """Lines on stderr that are drawn anew at each call, and gone at the end."""
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    console = console_on(sys.stderr)
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def show(lines: list[str]) -> None:
             width = console.width - 1
-            texts = (fit(safe(line), width) for line in lines)
+            texts = (fit(sanitize(line), width) for line in lines)
             live.update(Text("\n".join(texts)), refresh=True)
 
         yield show
 
 
-def _complete_blocks(text: str) -> int:
-    """How many characters from the start are blocks that no further text can change."""
-    if "\n\n" not in text:
-        return 0
-    from markdown_it import MarkdownIt
-
-    tops = [
-        token.map[0]
-        for token in MarkdownIt("commonmark").enable("table").parse(text)
-        if token.level == 0 and token.map is not None and token.nesting >= 0
-    ]
-    if len(tops) < 2:  # noqa: PLR2004 - the last one is never complete
-        return 0
-    return sum(len(line) for line in text.splitlines(keepends=True)[: tops[-1]])
-
-
-def _console(file: TextIO | None = None) -> "Console":
+def console_on(file: TextIO) -> "Console":
+    """A console that writes its own escape sequences, and sanitizes all text between them."""
     from rich.console import Console
+    from rich.segment import Segment
     from rich.theme import Theme
 
+    class SanitizingConsole(Console):
+        def render(
+            self, renderable: "RenderableType", options: "ConsoleOptions | None" = None
+        ) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                yield segment if control else Segment(sanitize(text), style)
+
     # Rich puts black behind it, which is a stain on any other background.
-    return Console(highlight=False, file=file, theme=Theme({"markdown.code": "bold cyan"}))
+    theme = Theme({"markdown.code": "bold cyan"})
+    return SanitizingConsole(highlight=False, file=unfiltered(file), theme=theme)
 
 
 def cells_in(text: str) -> int:

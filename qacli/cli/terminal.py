@@ -1,12 +1,12 @@
 """The streams of the process: the answer goes to stdout, everything about it to stderr.
 
-Text that comes from a model, a provider or a file can hold escape sequences that would move the
-cursor or retitle the window. A pipe gets every byte; what goes to a terminal is made safe here.
+A pipe gets every byte, always as UTF-8. What goes to a terminal is sanitized, see
+`qacli.sanitize`: by the stream itself, so that no command can forget it.
 """
 
+import codecs
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,17 @@ from types import FrameType
 from typing import Any, TextIO
 
 from qacli.errors import DatabaseError, InvalidRequest, QaError
+from qacli.sanitize import (
+    escape_json,
+    sanitize_standard_streams,
+    sanitized,
+    unfiltered,
+)
 
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
 
 BUFFER = 64 * 1024
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def safe(text: str) -> str:
-    """The text without characters that control a terminal instead of showing on it."""
-    return CONTROL.sub("\ufffd", text.replace("\r", ""))
 
 
 @dataclass(slots=True)
@@ -47,12 +46,22 @@ class Terminal:
     closed: bool = False
     failure: DatabaseError | None = None
 
+    def __post_init__(self) -> None:
+        self.stdout = sanitized(self.stdout)
+        self.stderr = sanitized(self.stderr)
+
     @classmethod
     def of_process(cls, *, quiet: bool = False, verbose: bool = False) -> "Terminal":
-        """The process's own streams, able to print any text."""
+        """The process's own streams, able to print any text.
+
+        A terminal keeps its encoding, with escapes for what it lacks. A pipe or a file gets UTF-8
+        in every locale (RFC 8259 section 8.1 for JSON).
+        """
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
+                encoding = None if stream.isatty() else "utf-8"
+                stream.reconfigure(encoding=encoding, errors="backslashreplace")
+        sanitize_standard_streams()
         return cls(sys.stdin, sys.stdout, sys.stderr, quiet=quiet, verbose=verbose)
 
     @property
@@ -60,16 +69,21 @@ class Terminal:
         """Whether stdout is a terminal."""
         return self.stdout.isatty()
 
-    def write(self, text: str) -> None:
+    def write(self, text: str, *, rendered: bool = False) -> None:
         """Write to stdout at once; after the reader is gone, or the disk is full, nowhere.
 
         No answer is cut off for that: it is kept whole, and `finish` or `line` say what happened.
+
+        Args:
+            text: Any text.
+            rendered: It is sanitized already, with escape sequences of our own in it.
         """
         if self.closed:
             return
+        stream = unfiltered(self.stdout) if rendered else self.stdout
         try:
-            self.stdout.write(text)
-            self.stdout.flush()
+            stream.write(text)
+            stream.flush()
         except OSError as error:
             self.closed = True
             if not isinstance(error, BrokenPipeError):
@@ -88,7 +102,7 @@ class Terminal:
             SystemExit: The reader is gone, and there is nothing else to finish.
             DatabaseError: It cannot be written.
         """
-        self.write((safe(text) if self.interactive else text) + "\n")
+        self.write(text + "\n")
         if self.failure is not None:
             raise self.failure
         if self.closed:
@@ -116,9 +130,14 @@ class Terminal:
     def json(self, value: object) -> None:
         """Write JSON: indented for a person, in one line for a program."""
         text = json.dumps(value, ensure_ascii=False, indent=2 if self.interactive else None)
-        if self.interactive:
-            text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-        self.line(text)
+        self.line(self.json_text(text))
+
+    def json_text(self, text: str) -> str:
+        """The same JSON, with escapes for what a terminal must not get or cannot show."""
+        if not self.interactive:
+            return text
+        encoding = codecs.lookup(self.stdout.encoding or "utf-8").name
+        return escape_json(text, ascii_only=encoding != "utf-8")
 
     def note(self, text: str) -> None:
         """Tell a person something that a script need not know."""
@@ -157,7 +176,7 @@ class Terminal:
         return self.failure.exit_code
 
     def read(self) -> str:
-        """All of standard input.
+        """All of standard input, without a byte order mark.
 
         Raises:
             InvalidRequest: It is not UTF-8 text.
@@ -166,7 +185,7 @@ class Terminal:
             return ""
         data = self.stdin.buffer.read()
         try:
-            return data.decode()
+            return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise InvalidRequest(
                 f"The input is not UTF-8 text: byte {error.start + 1} is {data[error.start]:#x}.",
@@ -175,7 +194,7 @@ class Terminal:
 
     def _tell(self, text: str) -> None:
         with suppress(OSError):
-            self.stderr.write((safe(text) if self.stderr.isatty() else text) + "\n")
+            self.stderr.write(text + "\n")
             self.stderr.flush()
 
 

@@ -15,11 +15,14 @@ from datetime import datetime
 from http import HTTPStatus
 from json.encoder import encode_basestring as encoded
 from os import urandom
+from textwrap import indent
 from time import gmtime, perf_counter, strftime
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, current_app, g, has_app_context, has_request_context, request
 from werkzeug.wsgi import ClosingIterator
+
+from qacli.sanitize import one_line, sanitized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,7 +183,7 @@ def log_to_stderr(redact: Callable[[str], str]) -> None:
         redact: Takes the secrets out of a text: a traceback may hold any.
     """
     as_text = sys.stderr.isatty()
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(sanitized(sys.stderr))
     handler.setFormatter(TextLines(redact) if as_text else JsonLines(redact))
     # No line names them, and finding them out takes as long as all else about a record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -241,7 +244,7 @@ class TextLines(_Lines):
         if fields is None:
             return start + self._message(record)
         words = [
-            f"{fields['method']} {printable(fields['path'])} {fields['status']}",
+            f"{fields['method']} {fields['path']} {fields['status']}",
             f"{fields['ms']:.0f} ms",
             fields["caller"],
             fields["record_id"] and f"#{fields['record_id']}",
@@ -249,9 +252,12 @@ class TextLines(_Lines):
             fields["remote"],
             fields["request_id"],
         ]
-        return start + "  ".join(str(word) for word in words if word)
+        return start + "  ".join(one_line(str(word)) for word in words if word)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The message in one line: what a client sent cannot begin a line of its own (CWE-117)."""
+        return one_line(super().formatMessage(record))
 
-def printable(text: str) -> str:
-    """The text without what could start a line of its own, or move a terminal's cursor."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - logging's name and type
+        """The traceback, indented: the text of an exception cannot look like a line of the log."""
+        return indent(super().formatException(ei), "  ", lambda _line: True)

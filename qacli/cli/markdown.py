@@ -1,0 +1,400 @@
+"""Render an answer's Markdown for a terminal, and lose nothing of it.
+
+The parser is CommonMark with tables and strikethrough, but HTML, footnotes and reference
+definitions are text, as the model wrote them: a terminal has no other place for them. After all
+rendering, `_render_block` compares letters and digits with the source, and prints the source
+where one is missing. Addresses of links and images are printed, since OSC 8 links can be unseen.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from html.entities import html5
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+from markdown_it import MarkdownIt
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from qacli.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+    from rich.console import Console, ConsoleOptions
+    from rich.syntax import Syntax
+
+Line = list[Segment]
+
+NARROWEST = 8
+"""Cells that are left for a text however deep it is nested."""
+
+DEEPEST = 60
+"""Levels of nesting that are rendered as such; Python's stack allows a few hundred."""
+
+OPENING_FENCE = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,})(.*)")
+ENTITY = re.compile(r"&(?:(#\d{1,7}|#[xX][0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
+KEEPS_BREAKS = re.compile(r"^ {0,3}(?:<[A-Za-z/!?]|\[[^\]\n]+\]:)", re.MULTILINE)
+"""A line of HTML, or a definition: each stays a line of its own."""
+
+TAB = 4
+
+HIGHLIGHTED = 2_000
+"""Characters that are highlighted at once, after as many that come before them."""
+LONGEST_HIGHLIGHTED = 500
+"""Characters of a line; several of Pygments' lexers take quadratic time for a longer one."""
+HIGHLIGHT_SECONDS = 0.2
+"""Of processor time for one piece; a slower lexer is not used again for this block."""
+
+EMPHASIS = {"em": "markdown.em", "strong": "markdown.strong", "s": "markdown.s"}
+
+
+@cache
+def parser() -> MarkdownIt:
+    """The parser, which takes every visible character for text or for the text of an element."""
+    made = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST})
+    # Where entities begin and end is not known any more once they are joined to the text.
+    made.enable(["table", "strikethrough"]).disable(["reference", "text_join"])
+    # Addresses are printed as they were written, and never followed.
+    for name, function in {
+        "validateLink": lambda _url: True,
+        "normalizeLink": lambda url: url,
+        "normalizeLinkText": lambda url: url,
+    }.items():
+        setattr(made, name, function)
+    return made
+
+
+def blocks(text: str) -> list[list["Token"]]:
+    """The tokens of each block that stands in no other."""
+    found: list[list[Token]] = []
+    block: list[Token] = []
+    depth = 0
+    for token in parser().parse(text):
+        block.append(token)
+        depth += token.nesting
+        if depth == 0:
+            found.append(block)
+            block = []
+    return found
+
+
+class Renderer:
+    """Renders Markdown as lines of segments.
+
+    Args:
+        console: For its width, styles and encoding.
+        fold: Break long lines of code at the edge of the screen. Where that is left to the
+            terminal, a line can be copied as one.
+    """
+
+    def __init__(self, console: "Console", *, fold: bool) -> None:
+        self._console = console
+        self._fold = fold
+        encoding = (console.encoding or "utf-8").lower()
+        self._plain = not encoding.startswith("utf")
+
+    def render(self, text: str) -> list[Line]:
+        """The lines of a text, with one empty line between two blocks."""
+        lines: list[Line] = []
+        source = text.split("\n")
+        for block in blocks(text):
+            if lines:
+                lines.append([])
+            start, end = block[0].map or (0, len(source))
+            lines += self._render_block(block, "\n".join(source[start:end]))
+        return lines
+
+    def code_rule(self, info: str) -> list[Line]:
+        """The line above a block of code, with its language, or below it."""
+        bar = "-" if self._plain else "─"
+        width = self._console.width
+        title = " ".join(sanitize(info).split())
+        dim = Style(dim=True)
+        if not title:
+            return [[Segment(bar * min(width, 40), dim)]]
+        if len(title) > width - 8:
+            return self._wrapped(Text(f"{bar * 2} {title}", dim), width)
+        text = Text(f"{bar * 2} {title} ", dim)
+        text.append(bar * max(min(width, 40) - text.cell_len, 2))
+        return self._wrapped(text, width)
+
+    def _render_block(self, block: Sequence["Token"], source: str) -> list[Line]:
+        """The lines of a block; its source where letters or digits of it would be missing."""
+        lines = self._blocks(block, self._console.width, outer=True)
+        # The cells of a row stand side by side, and are wrapped there.
+        ordered = all(token.type != "table_open" for token in block)
+        shown = "\n".join(plain_text(line) for line in lines)
+        if shown.strip() and is_complete(source, shown, ordered=ordered):
+            return lines
+        return self._wrapped(Text(source), self._console.width)
+
+    def _blocks(
+        self, tokens: Sequence["Token"], width: int, *, outer: bool = False, tight: bool = False
+    ) -> list[Line]:
+        lines: list[Line] = []
+        for children in _siblings(tokens):
+            found = self._block(children, max(width, NARROWEST), outer=outer)
+            if lines and not tight:
+                lines.append([])
+            lines += found
+        return lines
+
+    def _block(self, tokens: Sequence["Token"], width: int, *, outer: bool) -> list[Line]:
+        first, inner = tokens[0], tokens[1:-1]
+        match first.type:
+            case "fence" | "code_block":
+                return self._code(first, width, outer=outer)
+            case "table_open":
+                return self._table(inner, width)
+            case "blockquote_open":
+                bar = Segment("| " if self._plain else "▌ ", self._style("markdown.block_quote"))
+                return [[bar, *line] for line in self._blocks(inner, width - 2)]
+            case "bullet_list_open" | "ordered_list_open":
+                return self._list(inner, width)
+            case "hr":
+                text = Text(("-" if self._plain else "─") * width, self._style("markdown.hr"))
+            case "heading_open":
+                text = self._inline(inner[0], f"markdown.{first.tag}")
+            case _:
+                text = self._inline(inner[0])
+        return self._wrapped(text, width)
+
+    def _list(self, tokens: Sequence["Token"], width: int) -> list[Line]:
+        items = list(_siblings(tokens))
+        numbers = [item[0].info for item in items]
+        tight = is_tight(tokens)
+        mark = max((len(number) for number in numbers), default=0) + 2 if any(numbers) else 3
+        lines: list[Line] = []
+        for number, item in zip(numbers, items, strict=True):
+            if lines and not tight:
+                lines.append([])
+            bullet = " * " if self._plain else " • "
+            label = f"{number}".rjust(mark - 1) + " " if number else bullet.rjust(mark)
+            style = self._style("markdown.item.number" if number else "markdown.item.bullet")
+            inner = self._blocks(item[1:-1], width - mark, tight=tight) or [[]]
+            before = Segment(label, style)
+            for line in inner:
+                lines.append([before, *line])
+                before = Segment(" " * mark)
+        return lines
+
+    def _code(self, token: "Token", width: int, *, outer: bool) -> list[Line]:
+        code = token.content.removesuffix("\n").split("\n")
+        lines = self.code_rule(token.info)
+        for text in Highlighter(token.info).highlight(code):
+            lines += self.code_line(text, width, outer=outer)
+        return lines + self.code_rule("")
+
+    def code_line(self, text: Text, width: int | None = None, *, outer: bool = True) -> list[Line]:
+        """A line of code, which begins at the left edge of the screen."""
+        if outer and not self._fold:
+            return [list(text.render(self._console))]
+        return self._wrapped(text, width or self._console.width)
+
+    def _table(self, tokens: Sequence["Token"], width: int) -> list[Line]:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(
+            box=box.ASCII2 if self._plain else box.SIMPLE,
+            pad_edge=False,
+            show_edge=False,
+            style="markdown.table.border",
+        )
+        rows: list[list[Text]] = []
+        for token in tokens:
+            if token.type == "tr_open":
+                rows.append([])
+            elif token.type in {"th_open", "td_open"}:
+                align = str(token.attrs.get("style", "")).removeprefix("text-align:")
+                justify: Any = align if align in {"left", "center", "right"} else "left"
+            elif token.type == "inline":
+                style = "markdown.table.header" if len(rows) == 1 else "none"
+                cell = self._inline(token, style)
+                cell.justify = justify
+                rows[-1].append(cell)
+        for cell in rows[0]:
+            table.add_column(cell, overflow="fold", justify=cell.justify or "left")
+        for row in rows[1:]:
+            table.add_row(*row)
+        return self._lines_of(table, width)
+
+    def _inline(self, token: "Token", style: str = "none") -> Text:
+        """The text of a paragraph, a heading or a cell."""
+        text = Text(style=self._style(style))
+        keeps_breaks = KEEPS_BREAKS.search(token.content) is not None
+        self._append(token.children or (), text, "\n" if keeps_breaks else " ")
+        return text
+
+    def _append(self, tokens: Sequence["Token"], text: Text, softbreak: str) -> None:
+        styles = [Style.null()]
+        links: list[tuple[int, Token]] = []
+        for token in tokens:
+            if token.type == "link_open":
+                links.append((len(text), token))
+                styles.append(styles[-1] + self._style("markdown.link"))
+            elif token.type == "link_close":
+                styles.pop()
+                start, opened = links.pop()
+                self._append_address(text, text.plain[start:], opened, "href")
+            elif token.type == "image":
+                text.append("[image: ", styles[-1])
+                start = len(text)
+                self._append(token.children or (), text, softbreak)
+                self._append_address(text, text.plain[start:], token, "src")
+                text.append("]", styles[-1])
+            elif token.type in {"softbreak", "hardbreak"}:
+                text.append(softbreak if token.type == "softbreak" else "\n")
+            elif token.type == "code_inline":
+                text.append(sanitize(token.content), styles[-1] + self._style("markdown.code"))
+            elif token.tag in EMPHASIS and token.nesting == 1:
+                styles.append(styles[-1] + self._style(EMPHASIS[token.tag]))
+            elif token.tag in EMPHASIS and token.nesting == -1:
+                styles.pop()
+            else:
+                text.append(_content(token), styles[-1])
+
+    def _append_address(self, text: Text, shown: str, token: "Token", name: str) -> None:
+        address, title = str(token.attrs.get(name, "")), token.attrs.get("title")
+        rest = address if address.removeprefix("mailto:") != shown else ""
+        rest += f' "{title}"' if title else ""
+        if rest:
+            text.append(" (" if shown else "(")
+            text.append(sanitize(rest.strip()), self._style("markdown.link_url"))
+            text.append(")")
+
+    def _wrapped(self, text: Text, width: int) -> list[Line]:
+        text.overflow = "fold"
+        text.expand_tabs(TAB)
+        return self._lines_of(text, width)
+
+    def _lines_of(self, renderable: Any, width: int) -> list[Line]:  # noqa: ANN401 - rich's own
+        options: ConsoleOptions = self._console.options.update(width=width, height=None)
+        lines = self._console.render_lines(renderable, options, pad=False)
+        return [_stripped(line) for line in lines]
+
+    def _style(self, name: str) -> Style:
+        return self._console.get_style(name, default="none")
+
+
+class Highlighter:
+    """Colours the lines of one block of code, in linear time.
+
+    Args:
+        info: The info string of the block; its first word is the language.
+    """
+
+    def __init__(self, info: str) -> None:
+        self._language = info.split(maxsplit=1)[0] if info.strip() else ""
+        self._syntax: Syntax | None = None
+        self._before: list[str] = []
+        self._off = not self._language
+
+    def highlight(self, lines: Sequence[str]) -> Iterator[Text]:
+        """The next lines of the block, coloured as far as a few lines before them tell how."""
+        piece: list[str] = []
+        size = 0
+        for line in lines:
+            piece.append(line.expandtabs(TAB))
+            size += len(piece[-1]) + 1
+            if size >= HIGHLIGHTED:
+                yield from self._highlighted(piece)
+                piece, size = [], 0
+        if piece:
+            yield from self._highlighted(piece)
+
+    def _highlighted(self, lines: list[str]) -> list[Text]:
+        plain = [Text(line) for line in lines]
+        # A control character that a lexer splits off must not shift the lines.
+        if self._off or any(len(line) > LONGEST_HIGHLIGHTED for line in lines):
+            self._before = []
+            return plain
+        started = process_time()
+        if self._syntax is None:
+            from rich.syntax import Syntax
+
+            self._syntax = Syntax("", self._language, theme="ansi_dark")
+            self._off = self._syntax.lexer is None
+        text = "\n".join([*self._before, *lines])
+        found = self._syntax.highlight(text).split("\n", allow_blank=True)
+        self._off = self._off or process_time() - started > HIGHLIGHT_SECONDS
+        texts = list(found)[len(self._before) :][: len(lines)]
+        self._before = _tail([*self._before, *lines], HIGHLIGHTED)
+        for text_of_line in texts:
+            text_of_line.style = ""
+        return texts if [each.plain for each in texts] == lines else plain
+
+
+def _tail(lines: list[str], size: int) -> list[str]:
+    """The last lines that have at most so many characters together."""
+    start = len(lines)
+    while start and (size := size - len(lines[start - 1]) - 1) >= 0:
+        start -= 1
+    return lines[start:]
+
+
+def is_tight(tokens: Sequence["Token"]) -> bool:
+    """Whether the items of a list stand without empty lines between them."""
+    level = tokens[0].level + 1 if tokens else 0
+    paragraphs = (each for each in tokens if each.type == "paragraph_open" and each.level == level)
+    return all(paragraph.hidden for paragraph in paragraphs)
+
+
+def is_complete(source: str, shown: str, *, ordered: bool = True) -> bool:
+    """Whether each letter and digit of Markdown is in what is shown, in the same order.
+
+    Entities are not compared. What is shown can have more: the address of a link twice, say.
+
+    Args:
+        source: The Markdown.
+        shown: Its text on the screen.
+        ordered: Compare the order, too, and not only how often each stands there.
+    """
+    text = ENTITY.sub(_without_entity, source)
+    wanted = [each for each in text if each.isalnum()]
+    if not ordered:
+        return Counter(wanted) <= Counter(shown)
+    rest = iter(shown)
+    return all(each in rest for each in wanted)
+
+
+def plain_text(line: Line) -> str:
+    """The text of a line without its styles."""
+    return "".join(segment.text for segment in line)
+
+
+def _without_entity(found: re.Match[str]) -> str:
+    return "" if found[1] or f"{found[2]};" in html5 else found[0]
+
+
+def _content(token: "Token") -> str:
+    """The text of a token; an entity as it was written where its character could not be seen."""
+    text = token.content
+    if token.type == "text_special" and token.info == "entity" and text != "\xa0":
+        return token.markup if text.isspace() or text != sanitize(text) else text
+    return sanitize(text)
+
+
+def _siblings(tokens: Sequence["Token"]) -> Iterator[Sequence["Token"]]:
+    """The tokens of each element of the outermost level."""
+    start = depth = 0
+    for place, token in enumerate(tokens):
+        depth += token.nesting
+        if depth == 0:
+            yield tokens[start : place + 1]
+            start = place + 1
+
+
+def _stripped(line: Line) -> Line:
+    """The line without spaces at its end."""
+    line = list(line)
+    while line:
+        text, style, control = line[-1]
+        if control or text.rstrip(" "):
+            line[-1] = Segment(text if control else text.rstrip(" "), style, control)
+            break
+        del line[-1]
+    return line

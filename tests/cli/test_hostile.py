@@ -1,0 +1,157 @@
+"""What comes from elsewhere does not control the terminal, whichever command prints it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fake_provider import Reply
+
+from qacli.config import Settings
+from qacli.exchange import Ask, Outcome, Status
+from qacli.sanitize import UNSAFE
+from qacli.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+EVIL = "\x1b]0;t\x07\x1b[31mred\x9b2J\x7f\u202egpj\u2066\u200f\u061c\u200b\ufeff\x08"
+OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+"""The escape sequences of the live display and of styles, which tests/cli/conftest.py knows."""
+
+
+@pytest.fixture
+def hostile(qa: Program, database_url: str, home: Path) -> Program:
+    """A history and files with hostile text in every field that takes it."""
+    store = Store.open(Settings(database_url=database_url).database)
+    shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
+    outcome = Outcome(status=Status.ANSWERED, answer=f"`A` {EVIL} **b**", model=f"M {EVIL}")
+    store.keep(Ask(question=f"Q apple {EVIL}", **shape), outcome)
+    failed = Outcome(status=Status.FAILED, error=f"provider-refused: E {EVIL}", model=f"M {EVIL}")
+    store.keep(Ask(question=f"Q {EVIL}", **shape), failed)
+    store.close()
+    lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]
+    (home / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (home / f"evil{EVIL}.txt").write_text(f"F {EVIL}", encoding="utf-8")
+    done = qa("batch", str(home / "items.jsonl"), "--name", "b")
+    assert done.code == 0, done.err
+    return replace(qa, env={**qa.env, "QA_SYSTEM": f"S {EVIL}", "PAGER": "cat"})
+
+
+def assert_harmless(seen: Any) -> None:
+    for text in (seen.out, seen.err):
+        for evil in ("\x1b]", "\x1b[31mred", "\x9b", "\x7f", "\u202e", "\u200b"):
+            assert evil not in text, ascii(text)
+        found = UNSAFE.search(OURS.sub("", text))
+        assert found is None, ascii(text)
+
+
+COMMANDS = [
+    "list",
+    "list --search apple",
+    "list --format json",
+    "list --format jsonl",
+    "list --format csv",
+    "show 1",
+    "show 1 --json",
+    "show 2",
+    "show 1 --thread",
+    "show 1 --field answer",
+    "show 1 --field params",
+    "export",
+    "export --format csv",
+    "export --format md",
+    "stats --by model",
+    "stats --by model --json",
+    "batch list",
+    "batch show b",
+    "batch results b",
+    "batch results b -f csv",
+    "batch results b -f openai",
+    "config",
+    "config --json",
+    "tag 1 +good --json",
+    "template list",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_with_hostile_records_leaves_the_terminal_alone(
+    hostile: Program, terminal: Callable[..., Any], command: str
+) -> None:
+    seen = terminal(hostile, *command.split())
+    assert seen.code == 0, seen.err
+    assert seen.out or command == "template list"
+    assert_harmless(seen)
+    if command.endswith(("json", "--json")):
+        json.loads(seen.out)
+    if command.endswith(("jsonl", "export", "batch results b", "openai")):
+        for line in seen.out.split("\r\n")[:-1]:
+            json.loads(line)
+    if command == "show 1 --json":
+        assert json.loads(seen.out)["question"] == f"Q apple {EVIL}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", f"x{EVIL}"],
+        ["ask", "-m", f"m{EVIL}", "Who?"],
+        ["ask", "-f", f"none{EVIL}", "Who?"],
+        ["ask", "-t", f"none{EVIL}", "Who?"],
+        ["ask", f"--none{EVIL}"],
+        ["ask", "--schema", f"a {EVIL}", "Who?"],
+        [f"none{EVIL}"],
+        ["batch", f"none{EVIL}"],
+        ["batch", "show", f"none{EVIL}"],
+        ["batch", "items.jsonl", "--name", f"n{EVIL}"],
+        ["config", "set", f"none{EVIL}", "1"],
+        ["config", "set", "system", f"S{EVIL}"],
+        ["tag", "1", f"+{EVIL}"],
+        ["import", f"none{EVIL}"],
+        ["help", f"none{EVIL}"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2])[:20],
+)
+def test_command_with_hostile_arguments_leaves_the_terminal_alone(
+    hostile: Program, terminal: Callable[..., Any], arguments: list[str]
+) -> None:
+    assert_harmless(terminal(hostile, *arguments))
+
+
+@pytest.mark.parametrize("options", [[], ["--raw"], ["--json"], ["--no-stream"], ["-v"]])
+@pytest.mark.parametrize("fails", [False, True])
+def test_ask_with_hostile_provider_leaves_the_terminal_alone(
+    qa: Program,
+    provider: FakeProvider,
+    terminal: Callable[..., Any],
+    options: list[str],
+    fails: bool,
+) -> None:
+    bad = Reply(status=400, message=f"E {EVIL}")
+    provider.script(bad if fails else Reply(text=f"A {EVIL}", model=f"M {EVIL}"))
+    seen = terminal(qa, "ask", *options, f"Q {EVIL}")
+    assert seen.code == (5 if fails else 0)
+    assert_harmless(seen)
+
+
+def test_batch_with_hostile_items_on_a_terminal_leaves_it_alone(
+    hostile: Program, terminal: Callable[..., Any], home: Path
+) -> None:
+    seen = terminal(hostile, "batch", str(home / "items.jsonl"), "-f", "csv", "--name", "c")
+    assert seen.code == 0, seen.err
+    assert_harmless(seen)
+
+
+def test_pipe_with_hostile_records_gets_every_byte(hostile: Program) -> None:
+    assert hostile("show", "1", "--field", "question").out == f"Q apple {EVIL}\n"
+    assert json.loads(hostile("show", "1", "--json").out)["question"] == f"Q apple {EVIL}"

@@ -10,7 +10,8 @@ from werkzeug.wrappers import Response
 from qacli.errors import QaError
 from qacli.exchange import Status, now, refuse_unfit_tag
 from qacli.times import ago
-from qacli.web import asks, events, guard, problems, service
+from qacli.web import asks, events, problems, service
+from qacli.web.access import notes
 from qacli.web.page import markdown, streaming
 from qacli.web.page.form import asked, tags_in
 from qacli.web.page.listing import Query, listing, shortened
@@ -59,7 +60,7 @@ def _is_long(question: str) -> bool:
 
 @blueprint.app_context_processor
 def _everywhere() -> dict[str, object]:
-    return {"Status": Status, "is_signed_in": guard.COOKIE in request.cookies}
+    return {"Status": Status, "is_signed_in": notes().is_signed_in}
 
 
 @blueprint.get("/")

@@ -321,6 +321,19 @@ def test_single_token_is_an_administrators(
     assert client.get("/metrics", headers=bearer("t" * 16)).status_code == 200
 
 
+def test_any_route_without_a_token_is_refused_but_for_health_and_signing_in(app: Flask) -> None:
+    client = app.test_client()
+    open_routes = set()
+    for rule, method in routes(app):
+        with client.open(address(app, rule, 1), method=method) as response:
+            if response.status_code != 401:
+                open_routes.add(rule.rule)
+    assert open_routes == {
+        *("/is_up", "/is_ready", "/sign-in", "/sign-out"),
+        "/static/<path:filename>",
+    }
+
+
 def test_server_without_tokens_shows_all_records(
     store: Store, build: Callable[..., Flask], history: History
 ) -> None:

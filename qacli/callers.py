@@ -85,7 +85,8 @@ def check_tokens(tokens: Mapping[str, str]) -> None:
     """
     seen: dict[str, str] = {}
     for name, token in tokens.items():
-        setting = "QA_TOKEN" if name == UNNAMED else f"The token of {name} in QA_TOKENS"
+        of_one = name == UNNAMED
+        setting = "The token of QA_TOKEN" if of_one else f"The token of {name} in QA_TOKENS"
         if len(token) < SHORTEST_TOKEN:
             raise NotConfigured(
                 f"{setting} has {len(token)} characters; a token needs {SHORTEST_TOKEN} or more.",

@@ -58,7 +58,7 @@ def test_tokens_with_admin_mark_administrators() -> None:
 @pytest.mark.parametrize(
     ("tokens", "sentence"),
     [
-        ({"default": "x" * 15}, "QA_TOKEN has 15 characters"),
+        ({"default": "x" * 15}, "The token of QA_TOKEN has 15 characters"),
         ({"alice": "x" * 16, "bob": "short"}, "The token of bob in QA_TOKENS has 5 characters"),
         ({"default": "x" * 16, "bob": "x" * 16}, "in QA_TOKENS is also the token of default."),
     ],

@@ -60,7 +60,7 @@ def ask() -> Response:
     With `Accept: text/event-stream` or `"stream": true` the events are `record` (its id), `delta`
     (a piece of text) and `done` (the whole record) or `error` (a problem). With
     `Prefer: respond-async` the record is there at once, and answered later. The same
-    `Idempotency-Key` and body again is answered with the first record.
+    `Idempotency-Key` and body again from the same caller is answered with the first record.
     """
     asked = AskBody.model_validate_json(body())
     given = AskHeaders.model_validate(dict(request.headers))

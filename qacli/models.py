@@ -84,7 +84,6 @@ class QuestionAnswer(SQLModel, table=True):
     __table_args__ = (
         _one_of(Status, "status"),
         sa.UniqueConstraint("uid"),
-        sa.UniqueConstraint("idempotency_key"),
         sa.UniqueConstraint("batch_id", "item_key"),
         sa.Index(None, "created_at"),
         sa.Index(None, "follows_id"),
@@ -201,3 +200,17 @@ class BatchWorker(SQLModel, table=True):
     host: str = Field(sa_type=sa.Text)
     journal: str = Field(sa_type=sa.Text)
     seen_at: float = Field(sa_type=sa.Double)
+
+
+class BrowserSession(SQLModel, table=True):
+    """A browser that has signed in. See `qacli.web.sessions`.
+
+    `digest` is made of the token and of the id that the browser keeps in its cookie: neither can be
+    told from it.
+    """
+
+    __tablename__ = "browser_session"
+
+    digest: str = Field(sa_column=sa.Column(sa.String(64), primary_key=True))
+    caller: str = Field(sa_type=sa.Text)
+    expires_at: datetime = Field(sa_type=UtcDateTime)

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-BY_HAND = {"ix_question_answer_tags", "ix_question_answer_fingerprint_id"}
+BY_HAND = {
+    *("ix_question_answer_tags", "ix_question_answer_fingerprint_id"),
+    *("uq_question_answer_caller_idempotency_key", "ix_question_answer_caller_id"),
+    "uq_question_answer_idempotency_key_without_caller",
+}
 
 RECORD_TABLE = "question_answer"
 VERSION_TABLE = "alembic_version"

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from qacli.callers import UNNAMED, named_tokens, parse_origins, parse_rates, parse_tokens
+from qacli.callers import (
+    UNNAMED,
+    administrators,
+    named_tokens,
+    parse_origins,
+    parse_rates,
+    parse_tokens,
+)
 from qacli.configfile import default_directory
 from qacli.database_url import hidden, passwords_in, with_driver, without_password
 from qacli.env_file import IgnoredEnvFile
@@ -96,7 +103,8 @@ EXPECTED: dict[Parser, str] = {
     _path: "a path",
     _command: "a command with its arguments",
     _keyring: "true, false or an entry as service/user",
-    parse_tokens: "different tokens, each as name=token, with commas between",
+    parse_tokens: "different tokens of different callers, each as name=token or "
+    "admin:name=token, with commas between",
     parse_origins: "exact origins such as https://app.example.com, with commas between",
     parse_rates: "a rate such as 60/minute, or several with commas between",
     _on_disconnect: "complete or interrupt",
@@ -227,12 +235,16 @@ class Settings:
         default=30,
     )
     token: str | None = _setting(
-        "QA_TOKEN", "What clients of `qa serve` must send as `Authorization: Bearer`.", secret=True
+        "QA_TOKEN",
+        "The token that clients of `qa serve` send as `Authorization: Bearer`, of 16 characters or "
+        "more; its caller is an administrator.",
+        secret=True,
     )
     tokens: str | None = _setting(
         "QA_TOKENS",
-        "Tokens of several clients, `alice=secret1,bob=secret2`; the name is in the log, and on "
-        "the record as `caller`.",
+        "Tokens of several callers, `admin:alice=token1,bob=token2`, of 16 characters or more; "
+        "each caller sees its own records, and an administrator (`admin:`) those of all. The name "
+        "is in the log, and on the record as `caller`.",
         parse_tokens,
         secret=True,
     )
@@ -292,6 +304,11 @@ class Settings:
     def callers(self) -> dict[str, str]:
         """The tokens that clients of the server may send, by the names of those who have them."""
         return ({UNNAMED: self.token} if self.token else {}) | named_tokens(self.tokens)
+
+    @property
+    def administrators(self) -> set[str]:
+        """The names in `callers` that may see and remove the records of all."""
+        return ({UNNAMED} if self.token else set()) | administrators(self.tokens)
 
     @property
     def data_path(self) -> Path:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.callers import listed, named_tokens, parse_origins, parse_rates, parse_tokens
+from qacli.callers import (
+    administrators,
+    check_tokens,
+    listed,
+    named_tokens,
+    parse_origins,
+    parse_rates,
+    parse_tokens,
+)
 from qacli.config import Settings
 from qacli.errors import NotConfigured
 from qacli.web import server
@@ -29,12 +37,62 @@ def test_tokens_have_names() -> None:
     "text",
     [
         *(",", "secret", "alice=", "=secret", "alice=a,alice=b", "alice=same,bob=same"),
+        *("alice=a,admin:alice=b", "admin:=a", "admin:default=a", "admin:admin:a=b", "root:a=b"),
         *("default=a", "two words=a", "line\nend=a", "ä=a", f"{'a' * 65}=a", "alice=a,bob"),
     ],
 )
 def test_tokens_that_could_be_mistaken_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
         parse_tokens(text)
+
+
+def test_tokens_with_admin_mark_administrators() -> None:
+    text = " admin:alice = one , bob=admin:two, admin=three"
+    assert parse_tokens(text) == text
+    assert named_tokens(text) == {"alice": "one", "bob": "admin:two", "admin": "three"}
+    assert administrators(text) == Settings(tokens=text).administrators == {"alice"}
+    assert Settings(token="t", tokens=text).administrators == {"default", "alice"}
+    assert Settings().administrators == set()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ({"default": "x" * 15}, "The token of QA_TOKEN has 15 characters"),
+        ({"alice": "x" * 16, "bob": "short"}, "The token of bob in QA_TOKENS has 5 characters"),
+        ({"default": "x" * 16, "bob": "x" * 16}, "in QA_TOKENS is also the token of default."),
+    ],
+)
+def test_check_tokens_with_an_unfit_one_says_which_and_how_to_make_one(
+    tokens: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(NotConfigured) as caught:
+        check_tokens(tokens)
+    assert sentence in caught.value.what
+    assert "openssl rand -hex 32" in caught.value.todo
+    assert "xxx" not in str(caught.value)
+    check_tokens({"alice": "x" * 16, "bob": "y" * 16})
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"QA_TOKEN": "fifteen-letters"},
+        {"QA_TOKENS": "alice=short"},
+        {"QA_TOKENS": "alice=0123456789abcdef,bob=0123456789abcdef"},
+        {"QA_TOKENS": "alice=0123456789abcdef,alice=fedcba9876543210"},
+        {"QA_TOKEN": "0123456789abcdef", "QA_TOKENS": "alice=0123456789abcdef"},
+    ],
+    ids=lambda tokens: "+".join(tokens.values()),
+)
+def test_serve_with_unfit_tokens_does_not_start(qa: Program, tokens: dict[str, str]) -> None:
+    done = qa("serve", "--port", "0", **tokens)
+    assert (done.code, done.out) == (3, "")
+    assert done.err.count("\n") == 1
+    assert "QA_TOKEN" in done.err
+    for secret in ("fifteen", "short", "0123456789"):
+        assert secret not in done.err
 
 
 @pytest.mark.parametrize(
@@ -70,9 +128,9 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_of_the_tokens_only_the_names_are_shown(qa: Program) -> None:
-    tokens = {"QA_TOKENS": "alice=secret-alice-0123456789,bob=b0b"}
+    tokens = {"QA_TOKENS": "admin:alice=secret-alice-0123456789,bob=b0b"}
     shown = qa("config", "--json", **tokens)
-    assert json.loads(shown.out)["tokens"]["value"] == "alice=***,bob=***"
+    assert json.loads(shown.out)["tokens"]["value"] == "admin:alice=***,bob=***"
     for text in (
         shown.out,
         qa("config", **tokens).out,
@@ -94,7 +152,7 @@ def test_no_token_is_in_a_text_that_was_redacted() -> None:
 
 def test_named_tokens_are_tokens_enough_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
     settings = {"data_dir": tmp_path, "host": "0.0.0.0", "serve_port": 0}  # noqa: S104 - on purpose
-    with server.prepared(Settings(**settings, tokens="alice=secret")) as address:
+    with server.prepared(Settings(**settings, tokens="alice=secret-0123456789")) as address:
         assert address.startswith("http://0.0.0.0:")
     with pytest.raises(NotConfigured), server.prepared(Settings(**settings)):
         pass

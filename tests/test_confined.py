@@ -117,7 +117,7 @@ def test_an_answer_that_is_checked_without_end_is_kept_and_not_asked_for_again(
     assert "takes too long" in problem["detail"]
     assert store.get(1).answer == f'"{"a" * 60}!"'
     assert len(provider.requests) == 1
-    app.extensions[service.KEY].store.close()
+    app.extensions[service.KEY].all_records.close()
 
 
 def test_where_no_process_can_be_started_an_answer_is_unfit(

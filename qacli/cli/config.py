@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.callers import named_tokens
+from qacli.callers import listed
 from qacli.cli import trust
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
@@ -206,7 +206,7 @@ def shown_value(item: "Field[Any]", settings: Settings) -> Any:  # noqa: ANN401 
     elif item.name == "data_dir":
         value = settings.data_path
     elif item.name == "tokens" and value:
-        return ",".join(f"{name}=***" for name in named_tokens(value))
+        return ",".join(f"{part.partition('=')[0].strip()}=***" for part in listed(value))
     elif item.metadata["secret"] and value:
         return f"…{value[-SHOWN_OF_SECRET:]}" if len(value) >= LONG_SECRET else "set"
     if isinstance(value, Path):

@@ -11,7 +11,7 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa serve\n"
     "  qa serve --port 9000 --threads 512\n"
-    "  QA_TOKEN=... qa serve --host 0.0.0.0\n"
+    "  QA_TOKEN=$(openssl rand -hex 32) qa serve --host 0.0.0.0\n"
     "  curl -X POST http://localhost:8000/ask -H 'Content-Type: application/json' \\\n"
     '       -d \'{"question": "Who am I?"}\''
 )
@@ -46,8 +46,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="What clients must send as Authorization: Bearer; QA_TOKEN keeps it out of the "
-            "process list.",
+            help="Token that clients send as Authorization: Bearer, 16 characters or more; "
+            "QA_TOKEN keeps it out of the process list.",
         ),
     ] = None,
     model: Annotated[

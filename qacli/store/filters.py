@@ -73,6 +73,7 @@ class Filter:
         min_cost: US dollars that it cost at least.
         batch_id: The batch that it came from.
         untagged: Only records without any tag.
+        owner: The caller that asked it; `Store` sets it, see `Store.visible_to`.
     """
 
     search: str | None = None
@@ -86,6 +87,7 @@ class Filter:
     min_cost: float | None = None
     batch_id: int | None = None
     untagged: bool = False
+    owner: str | None = None
 
     @property
     def in_index(self) -> bool:
@@ -107,6 +109,7 @@ class Filter:
             (self.follows_id, column.follows_id.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
+            (self.owner, column.caller.__eq__),
         )
         found = [condition(value) for value, condition in plain if value is not None]
         if self.untagged:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, col, delete, select
@@ -54,7 +56,35 @@ DOCUMENT = RAW.where(RECORDS.c.id == sa.bindparam("wanted"))
 
 
 class Store(Database):
-    """The records of one database."""
+    """The records of one database, or those of one caller.
+
+    The owner is applied here, in each method that finds, changes or removes records, so that no
+    command and no route can forget it. To keep a record is not restricted: its `uid` is known only
+    to the process that asks.
+
+    Attributes:
+        owner: The caller whose records are found; None finds all of them.
+    """
+
+    owner: str | None = None
+
+    def visible_to(self, owner: str | None) -> Self:
+        """Return the same store restricted to the records of this caller.
+
+        Args:
+            owner: The caller's name; None restricts nothing.
+        """
+        view = copy(self)  # it shares the connections
+        view.owner = owner
+        return view
+
+    def narrowed(self, only: Filter) -> Filter:
+        """Return the filter restricted to the owner's records."""
+        return only if self.owner is None else replace(only, owner=self.owner)
+
+    def _owned(self) -> tuple[sa.ColumnElement[bool], ...]:
+        """Return the condition of the owner's records, for a query of its own."""
+        return () if self.owner is None else (RECORDS.c.caller == self.owner,)
 
     def insert(self, table: type[SQLModel] | sa.TableClause) -> "postgresql.Insert":
         """An insert that can say what happens on a conflict; both dialects say it alike."""
@@ -98,7 +128,8 @@ class Store(Database):
     def id_of(self, uid: str) -> int | None:
         """The id of the record of a question; None where there is none."""
         with self.transaction() as connection:
-            found = connection.execute(sa.select(RECORDS.c.id).where(RECORDS.c.uid == uid))
+            query = sa.select(RECORDS.c.id).where(RECORDS.c.uid == uid, *self._owned())
+            found = connection.execute(query)
             record_id: int | None = found.scalar_one_or_none()
         return record_id
 
@@ -134,23 +165,30 @@ class Store(Database):
                 )
 
     def get(self, record_id: int) -> QuestionAnswer:
-        """One record.
+        """Return one record.
 
         Raises:
-            NotFound: There is none with that id.
+            NotFound: There is none with that id, or it is another caller's.
         """
-        if 0 < record_id <= MAX_ID:
-            with self.session() as session:
-                record = session.get(QuestionAnswer, record_id)
-            if record is not None:
-                return record
-        raise no_record(record_id)
+        record = self._find(record_id)
+        if record is None:
+            raise no_record(record_id)
+        return record
+
+    def _find(self, record_id: int) -> QuestionAnswer | None:
+        if not 0 < record_id <= MAX_ID:
+            return None
+        with self.session() as session:
+            record = session.get(QuestionAnswer, record_id)
+        if record is not None and self.owner is not None and record.caller != self.owner:
+            return None
+        return record
 
     def document(self, record_id: int) -> dict[str, Any]:
-        """One record as JSON has it: quicker than `get`.
+        """Return one record as JSON has it; faster than `get`.
 
         Raises:
-            NotFound: There is none with that id.
+            NotFound: There is none with that id, or it is another caller's.
         """
         row = None
         if 0 < record_id <= MAX_ID:
@@ -158,26 +196,39 @@ class Store(Database):
                 row = connection.execute(DOCUMENT, {"wanted": record_id}).one_or_none()
         if row is None:
             raise no_record(record_id)
-        return document_of(row)
+        found = document_of(row)
+        if self.owner is not None and found["caller"] != self.owner:
+            raise no_record(record_id)
+        return found
 
     def of_uid(self, uid: str) -> QuestionAnswer | None:
         """The record of the question of that name, if there is one."""
         return self._only(col(QuestionAnswer.uid) == uid)
 
-    def of_key(self, idempotency_key: str) -> QuestionAnswer | None:
-        """The record that was asked with the key, if there is one."""
-        return self._only(col(QuestionAnswer.idempotency_key) == idempotency_key)
+    def of_key(self, idempotency_key: str, caller: str | None) -> QuestionAnswer | None:
+        """Return the record that this caller asked with the key, if there is one.
+
+        Args:
+            idempotency_key: The key; each caller has its own ones.
+            caller: The caller; None has the keys of records without a caller.
+        """
+        # `== None` becomes IS NULL, which the index of such records needs.
+        of_caller = col(QuestionAnswer.caller) == caller
+        return self._only(
+            sa.and_(of_caller, col(QuestionAnswer.idempotency_key) == idempotency_key)
+        )
 
     def free_key(self, uid: str) -> None:
         """Take the idempotency key off a record that ended without an answer."""
         unanswered = RECORDS.c.status.in_([Status.FAILED, Status.INTERRUPTED])
-        freed = sa.update(RECORDS).where(RECORDS.c.uid == uid, unanswered)
+        freed = sa.update(RECORDS).where(RECORDS.c.uid == uid, unanswered, *self._owned())
         with self.transaction(write=True) as connection:
             connection.execute(freed.values(idempotency_key=None))
 
     def _only(self, condition: sa.ColumnElement[bool]) -> QuestionAnswer | None:
         with self.session() as session:
-            return session.exec(select(QuestionAnswer).where(condition)).one_or_none()
+            query = select(QuestionAnswer).where(condition, *self._owned())
+            return session.exec(query).one_or_none()
 
     def same(self, ask: Ask) -> QuestionAnswer | None:
         """The newest answered record of the very same question, if there is one.
@@ -187,7 +238,7 @@ class Store(Database):
         """
         query = (
             select(QuestionAnswer)
-            .where(col(QuestionAnswer.fingerprint) == ask.fingerprint, ANSWERED)
+            .where(col(QuestionAnswer.fingerprint) == ask.fingerprint, ANSWERED, *self._owned())
             .order_by(record_ids.desc())
             .limit(1)
         )
@@ -202,7 +253,7 @@ class Store(Database):
         Raises:
             NotFound: There are not so many yet.
         """
-        query = select(QuestionAnswer).order_by(record_ids.desc())
+        query = select(QuestionAnswer).where(*self._owned()).order_by(record_ids.desc())
         with self.session() as session:
             record = session.exec(query.offset(min(number, MAX_ID) - 1).limit(1)).first()
         if record is None:
@@ -211,15 +262,16 @@ class Store(Database):
         return record
 
     def thread(self, record_id: int) -> list[QuestionAnswer]:
-        """The record and all that it follows up, the oldest first; what was removed ends it.
+        """Return the record and all that it follows up, the oldest first.
+
+        It ends at a record that was removed, or that is another caller's.
 
         Raises:
             NotFound: There is none with that id.
         """
         found = [self.get(record_id)]
         while (earlier := found[-1].follows_id) is not None and len(found) < LONGEST_THREAD:
-            with self.session() as session:
-                record = session.get(QuestionAnswer, earlier)
+            record = self._find(earlier)
             if record is None:
                 break
             found.append(record)
@@ -228,7 +280,8 @@ class Store(Database):
     def said(self, question: str, answer: str) -> list[int]:
         """The newest records of exactly this question and answer, the newest first."""
         columns = (RECORDS.c.id, RECORDS.c.question, RECORDS.c.answer)
-        newest = sa.select(*columns).order_by(RECORDS.c.id.desc()).limit(REMEMBERED).subquery()
+        own = sa.select(*columns).where(*self._owned())
+        newest = own.order_by(RECORDS.c.id.desc()).limit(REMEMBERED).subquery()
         query = (
             sa.select(newest.c.id)
             .where(newest.c.question == question, newest.c.answer == answer)
@@ -261,13 +314,14 @@ class Store(Database):
             query = query.where(max(min(after, MAX_ID), -1) < record_ids)
         if before is not None:
             query = query.where(max(min(before, MAX_ID), -1) > record_ids)
-        query = query.where(*only.conditions(sqlite=self.sqlite))
+        query = query.where(*self.narrowed(only).conditions(sqlite=self.sqlite))
         query = query.order_by(record_ids.desc() if newest_first else record_ids)
         with self.session() as session:
             return list(session.exec(query))
 
     def search(self, only: Filter, limit: int) -> list[QuestionAnswer]:
         """The records that fit a search best, the best first; among the newest that fit at all."""
+        only = self.narrowed(only)
         wanted = [term for term in terms(only.search or "") if term.is_indexed]
         newest: Any = (
             sa.select(record_ids)
@@ -311,19 +365,20 @@ class Store(Database):
         self, only: Filter = EVERYTHING, **stretch: Unpack[Stretch]
     ) -> Iterator[dict[str, Any]]:
         """Records as JSON has them: quicker than `walk`, a page in memory."""
-        for rows in pages(self, only, **stretch):
+        for rows in pages(self, self.narrowed(only), **stretch):
             yield from map(document_of, rows)
 
     def lines(self, only: Filter = EVERYTHING, **stretch: Unpack[Stretch]) -> Iterator[str]:
         """The same as lines of JSON, without their ends: quicker still."""
-        for rows in pages(self, only, **stretch):
+        for rows in pages(self, self.narrowed(only), **stretch):
             yield from lines_of(rows)
 
     def count(self, only: Filter = EVERYTHING) -> int:
         """How many records there are."""
         query = sa.select(sa.func.count()).select_from(RECORDS)
         with self.transaction() as connection:
-            number = connection.scalar(query.where(*only.conditions(sqlite=self.sqlite)))
+            conditions = self.narrowed(only).conditions(sqlite=self.sqlite)
+            number = connection.scalar(query.where(*conditions))
         return number or 0
 
     def tag(self, record_id: int, add: Sequence[str], remove: Sequence[str]) -> list[str]:
@@ -346,11 +401,11 @@ class Store(Database):
         """Remove a record.
 
         Raises:
-            NotFound: There is none with that id.
+            NotFound: There is none with that id, or it is another caller's.
         """
         removed = 0
         if 0 < record_id <= MAX_ID:
-            query = delete(QuestionAnswer).where(record_ids == record_id)
+            query = delete(QuestionAnswer).where(record_ids == record_id, *self._owned())
             with self.session(write=True) as session:
                 removed = session.exec(query).rowcount
         if not removed:

@@ -8,7 +8,8 @@ from qacli.store.records import Store
 
 def remove_all(store: Store, only: Filter) -> int:
     """Remove the records that fit, and every trace of them from the file; returns how many."""
-    chosen = sa.select(RECORDS.c.id).where(*only.conditions(sqlite=store.sqlite))
+    conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
+    chosen = sa.select(RECORDS.c.id).where(*conditions)
     with store.transaction(write=True) as connection:
         removed = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(chosen)))
     if removed.rowcount:

@@ -74,7 +74,7 @@ def stats(store: Store, by: By, only: Filter) -> list[Row]:
             sa.func.avg(latency),
         )
         .select_from(source)
-        .where(*only.conditions(sqlite=store.sqlite))
+        .where(*store.narrowed(only).conditions(sqlite=store.sqlite))
         .group_by(name)
         .order_by(order, name)
     )

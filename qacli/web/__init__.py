@@ -50,7 +50,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
 
         running.watches += tracing.install(app)
     headers.allow(app, settings.cors_origins)
-    guard.install(app, settings)
+    guard.install(app, settings, running.all_records)
     rates.install(app, settings, shared)
     problems.install(app)
     for blueprint in (

@@ -34,7 +34,7 @@ class AskAgain:
         """
         if ask.uid in self._taken:
             return True
-        record = self._service.store.of_uid(ask.uid)
+        record = self._service.all_records.of_uid(ask.uid)
         if record is None or record.status is not Status.ASKING:
             # It has been answered since, was removed, or was never promised anything.
             return True
@@ -47,7 +47,7 @@ class AskAgain:
         except QaError as error:
             outcome = Outcome()
             outcome.end(error)
-            self._service.store.keep(ask, outcome)
+            self._service.all_records.keep(ask, outcome)
         self._taken.add(ask.uid)
         return True
 
@@ -55,6 +55,7 @@ class AskAgain:
         # Whoever waits here has the journal, so that no other process asks the same.
         while True:
             try:
-                return answer_to(self._service, ask).start()
+                # What it follows up was checked when it was accepted.
+                return answer_to(self._service, ask, self._service.all_records).start()
             except Busy:
                 sleep(PAUSE_SECONDS)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Request, current_app, g, has_app_context, has_request_context, request
 from werkzeug.wsgi import ClosingIterator
 
+from qacli.callers import Caller
 from qacli.sanitize import one_line, sanitized
 
 if TYPE_CHECKING:
@@ -48,16 +49,24 @@ class Notes:
     Attributes:
         request_id: Its name in the log, in the response and on the record.
         began: When it came, as `perf_counter` tells the time.
-        caller: The name of the token that it was made with.
+        identity: The caller, once it has been authenticated; None before, and where nothing was
+            checked.
+        is_signed_in: The caller was recognized by the session of a browser.
         record_id: The record that it is about.
         error: The kind of error that it ended in.
     """
 
     request_id: str | None
     began: float
-    caller: str | None = None
+    identity: Caller | None = None
+    is_signed_in: bool = False
     record_id: int | None = None
     error: str | None = None
+
+    @property
+    def caller(self) -> str | None:
+        """The name of the token that the request was made with."""
+        return self.identity.name if self.identity else None
 
     def origin(self) -> dict[str, str | None]:
         """What the record of a question keeps of its request."""

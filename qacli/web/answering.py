@@ -20,6 +20,7 @@ from qacli.asking import Exchange, turns_before
 from qacli.confined import Confined
 from qacli.errors import QaError, UnfitAnswer
 from qacli.exchange import Ask, Part, Turn, document
+from qacli.store import Store
 from qacli.turns import TURNS
 from qacli.web.access import notes
 from qacli.web.service import Service
@@ -27,12 +28,13 @@ from qacli.web.service import Service
 LOG = logging.getLogger("qa.web")
 
 
-def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answer":
-    """What answers a question, with the thread that it follows up and the schema in its params.
+def answer_to(service: Service, ask: Ask, store: Store, *, beat: float | None = None) -> "Answer":
+    """Return what answers a question, with its thread and the schema in its params.
 
     Args:
         service: What is needed to ask.
         ask: The question.
+        store: The history in which the record that it follows up is looked for.
         beat: See `Answer`.
 
     Raises:
@@ -43,7 +45,7 @@ def answer_to(service: Service, ask: Ask, *, beat: float | None = None) -> "Answ
     turns: list[Turn] = []
     if ask.follows_id is not None:
         TURNS.give()
-        turns, _ = turns_before(service.store, ask.follows_id, service.context_tokens)
+        turns, _ = turns_before(store, ask.follows_id, service.context_tokens)
     structure = Confined(shape["json_schema"]["schema"]) if shape else None
     return Answer(service, ask, turns=turns, structure=structure, beat=beat)
 
@@ -146,8 +148,11 @@ class Answer(Readable):
         self._structure = structure
         self._beat = beat
         known = notes()
+        if known.identity is not None:
+            # Else it is asked again for the caller of an earlier request, which it names.
+            asked = replace(asked, caller=known.caller, request_id=known.request_id)
         self._exchange = service.asking.ask(
-            replace(asked, caller=known.caller, request_id=known.request_id),
+            asked,
             reserve=True,
             turns=turns,
             parts=parts,

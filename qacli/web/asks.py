@@ -60,7 +60,7 @@ def ask() -> Response:
     With `Accept: text/event-stream` or `"stream": true` the events are `record` (its id), `delta`
     (a piece of text) and `done` (the whole record) or `error` (a problem). With
     `Prefer: respond-async` the record is there at once, and answered later. The same
-    `Idempotency-Key` and body again is answered with the first record.
+    `Idempotency-Key` and body again from the same caller is answered with the first record.
     """
     asked = AskBody.model_validate_json(body())
     given = AskHeaders.model_validate(dict(request.headers))
@@ -68,7 +68,7 @@ def ask() -> Response:
     composed = _as_headers_say(given, _composed(asked, current))
     streamed = _wants_events() if asked.stream is None else asked.stream
     beat = events.KEEP_ALIVE_SECONDS if streamed else None
-    make = partial(answering.answer_to, current, composed, beat=beat)
+    make = partial(answering.answer_to, current, composed, current.store, beat=beat)
     answer = replay.started(current, composed, make, beat=beat)
     if given.wants_no_wait:
         return _accepted(answer)
@@ -99,7 +99,7 @@ def answer_to(asked: AskBody, *, beat: float | None) -> Answer:
         NotFound: What it follows up is not there.
     """
     current = service.current()
-    return answering.answer_to(current, _composed(asked, current), beat=beat)
+    return answering.answer_to(current, _composed(asked, current), current.store, beat=beat)
 
 
 def _composed(asked: AskBody, current: Service) -> Ask:

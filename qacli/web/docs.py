@@ -25,7 +25,7 @@ def openapi() -> dict[str, Any]:
     """This document, as OpenAPI 3.1."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     if KEY not in app.extensions:
-        app.extensions[KEY] = document(app, secured=bool(app.extensions[guard.KEY]))
+        app.extensions[KEY] = document(app, secured=bool(app.extensions[guard.KEY].tokens))
     made: dict[str, Any] = app.extensions[KEY]
     return made
 

@@ -1,21 +1,29 @@
-"""Who may call: the tokens, and requests that a web page elsewhere makes in a person's browser.
+"""Authenticate each request, and refuse those that a web page elsewhere makes in a browser.
+
+What the caller may see follows from it in one place: `Service.store` is the history as this caller
+sees it, and there is none for a request that has not been authenticated.
 
 Without a token the server trusts whoever can reach it, and a browser can: a page may rebind its
 own name to 127.0.0.1 (so the Host must be one of ours) or post across sites (so a write must not
 come from another origin). A token in the Authorization header needs neither check: no page
-elsewhere has it. The cookie of somebody who has signed in does: a browser sends it by itself.
+elsewhere has it. The cookie of a session needs both: a browser sends it by itself.
 """
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
-from qacli.callers import listed
+from qacli.callers import LOCAL, Caller, listed
 from qacli.config import Settings
 from qacli.errors import Forbidden, Unauthorized
+from qacli.store import Store
 from qacli.web.access import notes
+from qacli.web.sessions import COOKIE, Sessions
+from qacli.web.throttle import FAILURES, FailureLimiter
 
 KEY = "qa-tokens"
 
@@ -26,7 +34,6 @@ TOKENLESS = frozenset({"/sign-in", "/sign-out"})
 TOKENLESS_FOLDER = "/static/"
 """With these, what needs no token: a person must be able to sign in. Host and Origin count."""
 
-COOKIE = "qa_token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -35,23 +42,71 @@ class Tokens:
     """The tokens that are accepted, as digests: equally long, so that comparing tells nothing.
 
     Args:
-        callers: The tokens by the names of those who have them.
+        callers: The tokens by the names of their callers.
+        administrators: Which of them are administrators.
     """
 
-    def __init__(self, callers: dict[str, str]) -> None:
+    def __init__(self, callers: Mapping[str, str], administrators: Collection[str] = ()) -> None:
+        self._callers = {name: Caller(name, name in administrators) for name in callers}
         self._names = [(sha256(token.encode()).digest(), name) for name, token in callers.items()]
 
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def caller(self, given: bytes) -> str | None:
-        """Whose token it is; None where it is nobody's. All are compared, whichever it is."""
+    def caller(self, given: bytes) -> Caller | None:
+        """Return the caller of a token; None for a wrong one. Compares all, whichever it is."""
         digest = sha256(given).digest()
         found = None
         for known, name in self._names:
             if compare_digest(known, digest):
                 found = name
-        return found
+        return None if found is None else self._callers[found]
+
+    def named(self, name: str) -> Caller:
+        """Return the caller of that name."""
+        return self._callers[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What authenticates the requests of one application.
+
+    Attributes:
+        tokens: The tokens that are accepted.
+        sessions: The sessions of browsers.
+        failures: Counts wrong tokens.
+    """
+
+    tokens: Tokens
+    sessions: Sessions
+    failures: FailureLimiter
+
+    def from_token(self, given: bytes) -> Caller:
+        """Return the caller of a token.
+
+        Raises:
+            Unauthorized: It is wrong.
+            RateLimited: It is wrong, and this address has sent too many wrong ones.
+        """
+        caller = self.tokens.caller(given)
+        if caller is None:
+            self.failures.count(request.remote_addr)
+            raise _unauthorized()
+        return caller
+
+    def from_cookie(self) -> Caller:
+        """Return the caller whose browser sends the request.
+
+        A wrong cookie is not counted: its id cannot be guessed, and a browser that sends an old
+        one is sent to sign in.
+
+        Raises:
+            Unauthorized: There is no session, or no more.
+        """
+        name = self.sessions.caller(request.cookies.get(COOKIE, ""))
+        if name is None:
+            raise _unauthorized()
+        return self.tokens.named(name)
 
 
 def is_loopback(host: str) -> bool:
@@ -59,9 +114,20 @@ def is_loopback(host: str) -> bool:
     return host in LOOPBACK or host.startswith("127.")
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Check every request before its route runs."""
-    tokens = app.extensions[KEY] = Tokens(settings.callers)
+def install(app: Flask, settings: Settings, store: Store) -> None:
+    """Check every request before its route runs.
+
+    Args:
+        app: The application.
+        settings: The tokens, and the names by which the server may be called.
+        store: Where the sessions of browsers are kept.
+    """
+    callers = settings.callers
+    guard = app.extensions[KEY] = Guard(
+        Tokens(callers, settings.administrators),
+        Sessions(callers, store),
+        FailureLimiter(max(FAILURES // settings.workers, 1)),
+    )
     hosts = LOOPBACK | {settings.host.lower()}
     hosts |= {name.lower() for name in listed(settings.allowed_hosts)}
     origins = frozenset(listed(settings.cors_origins))
@@ -69,12 +135,15 @@ def install(app: Flask, settings: Settings) -> None:
     def check() -> None:
         if request.path in UNCHECKED or _is_preflight(origins):
             return
-        if tokens:
-            if (given := _bearer()) is not None:
-                notes().caller = _accepted(tokens, given)
-                return
-            if not _is_tokenless():
-                notes().caller = _accepted(tokens, request.cookies.get(COOKIE, "").encode())
+        known = notes()
+        if not guard.tokens:
+            known.identity = LOCAL
+        elif (given := _bearer()) is not None:
+            known.identity = guard.from_token(given)
+            return
+        elif not _is_tokenless():
+            known.identity = guard.from_cookie()
+            known.is_signed_in = True
         if "*" not in hosts:
             _check_host(hosts)
         if request.method not in SAFE_METHODS:
@@ -83,10 +152,24 @@ def install(app: Flask, settings: Settings) -> None:
     app.before_request(check)
 
 
-def is_token(given: str) -> bool:
-    """Whether it is one of the tokens that are accepted."""
-    tokens: Tokens = current_app.extensions[KEY]
-    return tokens.caller(given.encode()) is not None
+def current() -> Guard:
+    """Return what authenticates the requests of the application."""
+    guard: Guard = current_app.extensions[KEY]
+    return guard
+
+
+def require_administrator() -> None:
+    """Refuse a caller that may only use its own records.
+
+    Raises:
+        Forbidden: The caller is not an administrator.
+    """
+    identity = notes().identity
+    if identity is None or not identity.is_admin:
+        raise Forbidden(
+            "Only an administrator may see this.",
+            "Send QA_TOKEN, or a token that QA_TOKENS marks: admin:name=token.",
+        )
 
 
 def _bearer() -> bytes | None:
@@ -98,13 +181,10 @@ def _bearer() -> bytes | None:
     return given.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
 
 
-def _accepted(tokens: Tokens, given: bytes) -> str:
-    caller = tokens.caller(given)
-    if caller is None:
-        raise Unauthorized(
-            "The token is missing or wrong.", "Send it as: Authorization: Bearer <token>."
-        )
-    return caller
+def _unauthorized() -> Unauthorized:
+    return Unauthorized(
+        "The token is missing or wrong.", "Send it as: Authorization: Bearer <token>."
+    )
 
 
 def _is_tokenless() -> bool:

@@ -20,5 +20,5 @@ def is_up() -> dict[str, object]:
 @described({200: Answer("It can keep what is asked.", {JSON: Well})}, errors=(503,), is_open=True)
 def is_ready() -> dict[str, object]:
     """The database answers and its schema is current; else 503 that says which."""
-    service.current().store.check()
+    service.current().all_records.check()
     return {"status": 200, "message": "yes"}

@@ -16,6 +16,7 @@ from flask import Blueprint, Response, current_app, request
 from qacli.config import share_metrics
 from qacli.exchange import Ask, Outcome, Status
 from qacli.outbox import Outbox
+from qacli.web import guard
 from qacli.web.openapi import Answer, described
 
 if TYPE_CHECKING:
@@ -179,7 +180,11 @@ def _gone(shared: Path) -> Iterator[int]:
 @blueprint.get("/metrics")
 @described({HTTPStatus.OK: Answer("The numbers.", {"text/plain": str})})
 def metrics() -> Response:
-    """Numbers for Prometheus, of all processes of this server."""
+    """Numbers for Prometheus, of all processes of this server; for administrators.
+
+    Where tokens are set, it takes one of an administrator.
+    """
+    guard.require_administrator()
     known: Metrics = current_app.extensions[KEY]
     body, content_type = known.told(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)

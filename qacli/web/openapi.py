@@ -282,7 +282,9 @@ def _responses(
                 for media, each in answer.content.items()
             }
         yield str(status), response
-    guarded = {HTTPStatus.FORBIDDEN} | ({HTTPStatus.UNAUTHORIZED} if secured else set())
+    # A wrong token is refused, and too many of them more slowly.
+    of_token = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS} if secured else set()
+    guarded = {HTTPStatus.FORBIDDEN} | of_token
     everywhere = (set() if said.is_open else guarded) | {HTTPStatus.INTERNAL_SERVER_ERROR}
     for status in sorted(everywhere.union(map(HTTPStatus, said.errors))):
         yield (

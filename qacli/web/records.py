@@ -32,7 +32,11 @@ Records = list[Record]  # type: ignore[valid-type]
     errors=(404, 503),
 )
 def get(record_id: int) -> Response:
-    """One record."""
+    """One record.
+
+    The record of another caller is not found, as one that does not exist; an administrator finds
+    all. So it is with every address of a record.
+    """
     response = jsonify(service.current().store.document(record_id))
     # Of what is sent, so that it is right by itself; it takes a hundredth of what reading takes.
     tag = blake2b(response.get_data(), digest_size=12).hexdigest()
@@ -83,6 +87,8 @@ def thread(record_id: int) -> Response:
 )
 def page() -> Response:
     """A page of records as an array; the next page is in the Link header (RFC 8288).
+
+    They are the caller's own records, and for an administrator those of all callers.
 
     With `Accept: application/x-ndjson` there are no pages: all records, a line each, as many as
     there are unless `limit` says otherwise. Where they cannot be read to the end, the last line is

@@ -1,9 +1,10 @@
 """The same question again, by its idempotency key: whoever asks twice is answered once.
 
-The key is unique in the database, so two requests that come together, even at two processes, make
-one record: whoever does not get to make it waits for what the other one gets. A question that has
-its answer gives it again, as often as it is asked for; one that has failed, or was interrupted, is
-asked anew, in a record of its own that takes the key over: who comes again wants an answer.
+Each caller has keys of its own. A key is unique in the database, so two requests that come
+together, even at two processes, make one record: the one that does not make it waits for what the
+other one gets. A question that has its answer gives it again, as often as it is asked for; one
+that has failed, or was interrupted, is asked anew, in a record of its own that takes the key over:
+a client that comes again wants an answer.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -26,6 +27,7 @@ from qacli.store import Store
 from qacli.store.filters import Filter
 from qacli.structure import correction
 from qacli.turns import TURNS
+from qacli.web.access import notes
 from qacli.web.answering import Answer, Readable
 from qacli.web.service import Service
 
@@ -47,6 +49,8 @@ class Replay(Readable):
 
     def __init__(self, service: Service, record: QuestionAnswer, *, beat: float | None) -> None:
         self._service = service
+        # The caller's own records: the answer is read after the request is over.
+        self._store = service.store
         self._record = record
         self._beat = beat
         self._pieces = self._awaited()
@@ -74,12 +78,12 @@ class Replay(Readable):
         self._pieces.close()
 
     def _awaited(self) -> Generator[str, None, None]:
-        if not is_settled(self._record, self._service.store):
+        if not is_settled(self._record, self._store):
             with self._service.place():
                 yield from self._waited()
         else:
             yield ""
-        self._record = latest(self._record, self._service.store)
+        self._record = latest(self._record, self._store)
         if self._record.status is not Status.ANSWERED:
             raise failure_of(self._record)
         yield self._record.answer or ""
@@ -103,10 +107,9 @@ class Replay(Readable):
 
     def _look(self) -> bool:
         """See what has become of it; while the database is away, nothing has."""
-        store = self._service.store
         with suppress(DatabaseError):
-            self._record = store.get(self._record.id or 0)
-            return is_settled(self._record, store)
+            self._record = self._store.get(self._record.id or 0)
+            return is_settled(self._record, self._store)
         return False
 
 
@@ -125,17 +128,17 @@ def started(
         InvalidRequest: The key was used for another question.
         QaError: As `Answer.start`.
     """
-    store, key = service.store, ask.idempotency_key
+    store, key, caller = service.store, ask.idempotency_key, notes().caller
     while key is not None:
         TURNS.give()
-        first = store.of_key(key)
+        first = store.of_key(key, caller)
         if first is None:
             try:
                 return make().start()
             except RecordRefused:
                 # Another request may have been there first, by a moment.
                 TURNS.give()
-                if store.of_key(key) is None:
+                if store.of_key(key, caller) is None:
                     raise
         else:
             _refuse_another(first, ask)

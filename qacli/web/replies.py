@@ -35,7 +35,7 @@ MEANINGS = {
     "tags": "Its tags.",
     "uid": "The question's own name, unique in any database.",
     "attachments": "What was put before the question: `name`, `size` and `sha256` each.",
-    "caller": "The name of the token that asked.",
+    "caller": "The name of the token that asked, which owns the record.",
     "request_id": "The HTTP request that it came in, as the log names it.",
 }
 """What each field of a record means."""

@@ -98,7 +98,8 @@ class AskHeaders(BaseModel):
     idempotency_key: str | None = Field(
         None,
         alias="Idempotency-Key",
-        description="The same key and body again is answered with the first record.",
+        description="The same key and body again, from the same caller, is answered with the "
+        "first record.",
         pattern=r"^[\x20-\x7e]+$",
         max_length=255,
     )

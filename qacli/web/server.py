@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from qacli import endpoint, local
+from qacli.callers import check_tokens
 from qacli.config import Settings
 from qacli.errors import NotConfigured
 from qacli.openfiles import allow_open_files
@@ -54,9 +55,10 @@ def prepared(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
         insecure: Allow an address that others can reach without a token.
 
     Raises:
-        NotConfigured: The port is taken, or there is no token where one is due.
+        NotConfigured: The port is taken, there is no token where one is due, or a token is unfit.
         DatabaseError: The database is away or not migrated.
     """
+    check_tokens(settings.callers)
     if not (guard.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
             f"Whoever reaches {settings.host} could ask at your expense and read the history.",

@@ -13,13 +13,21 @@ from flask import current_app
 from qacli import endpoint
 from qacli.asking import Asking, Watch, deliver
 from qacli.config import Settings
-from qacli.errors import Busy, DatabaseError, InvalidRequest, NotConfigured, ProviderRefused
+from qacli.errors import (
+    Busy,
+    DatabaseError,
+    InvalidRequest,
+    NotConfigured,
+    ProviderRefused,
+    Unauthorized,
+)
 from qacli.exchange import Accepted, Ask, Outcome
 from qacli.outbox import Outbox
 from qacli.prices import Prices
 from qacli.provider import Provider
 from qacli.store import Store
 from qacli.turns import TURNS
+from qacli.web.access import notes
 from qacli.web.inflight import InFlight
 from qacli.web.keeper import Keeper
 
@@ -42,7 +50,8 @@ class Service:
         context_tokens: How much of a thread a follow-up takes along.
         timeout: Seconds for one answer.
         on_disconnect: Whether an answer whose reader has left is completed, or interrupted.
-        store: The history. It is not opened yet: a server outlives a database that is away.
+        all_records: The history, of all callers: for what runs outside of a request, and for no
+            route. It is not opened yet: a server outlives a database that is away.
         asking: The use case.
         watches: Told of each question and its outcome.
         in_flight: The answers that the process waits for before it ends.
@@ -55,14 +64,14 @@ class Service:
         self.on_disconnect = settings.on_disconnect
         self.timeout = settings.timeout
         connections = min(max(CONNECTIONS // settings.workers, 2), MOST_CONNECTIONS)
-        self.store = Store(settings.database, connections=connections)
+        self.all_records = Store(settings.database, connections=connections)
         self.outbox = Outbox(settings.outbox_path)
         self.asking = Asking(
             provider=lambda _ask: self._provider,
             outbox=self.outbox,
-            store=lambda: self.store,
+            store=lambda: self.all_records,
             prices=Prices.load(settings.prices_path),
-            keeper=Keeper(self.outbox, self.store),
+            keeper=Keeper(self.outbox, self.all_records),
             watch=self._watched,
         )
         self.watches: list[Watch] = []
@@ -86,6 +95,18 @@ class Service:
                     each(outcome)
 
         return tell
+
+    @property
+    def store(self) -> Store:
+        """The history as the caller of the current request sees it.
+
+        Raises:
+            Unauthorized: The request has not been authenticated, or there is no request.
+        """
+        identity = notes().identity
+        if identity is None:
+            raise Unauthorized("The request has not been authenticated.", "Send a token.")
+        return self.all_records.visible_to(identity.owner)
 
     @property
     def _provider(self) -> Provider:
@@ -192,7 +213,7 @@ class Service:
             pause = threading.Event()
             while not pause.wait(DELIVERY_SECONDS):
                 try:
-                    deliver(self.outbox, self.store, again, report)
+                    deliver(self.outbox, self.all_records, again, report)
                 except (DatabaseError, OSError):
                     pass  # it is tried again
                 except Exception:

@@ -40,7 +40,7 @@ def call(port: int, method: str, path: str, token: str, body: object = None) -> 
 
 def numbers(port: int) -> dict[str, float]:
     """The numbers by their names, those with labels added up."""
-    status, text = call(port, "GET", "/metrics", "secret-scraper")
+    status, text = call(port, "GET", "/metrics", "secret-of-the-scraper")
     assert status == 200, text
     found: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):
@@ -62,11 +62,13 @@ def test_several_processes_count_and_limit_together(
     provider: FakeProvider,
     wait_for: Callable[..., Any],
 ) -> None:
-    tokens = "alice=secret-alice,bob=secret-bob,scraper=secret-scraper"
+    tokens = "alice=secret-of-the-alice,bob=secret-of-the-bob,admin:scraper=secret-of-the-scraper"
     served = serve(qa, QA_WORKERS="2", QA_TOKENS=tokens, QA_RATE_LIMIT="6/day")
 
     def ask(question: str, caller: str = "alice") -> int:
-        return call(served.port, "POST", "/ask", f"secret-{caller}", {"question": question})[0]
+        return call(served.port, "POST", "/ask", f"secret-of-the-{caller}", {"question": question})[
+            0
+        ]
 
     with ThreadPoolExecutor(10) as pool:
         statuses = Counter(pool.map(ask, [f"Who is {number}?" for number in range(10)]))
@@ -158,3 +160,37 @@ def test_serve_fork_of_a_worker_has_no_thread_beside_it(
     assert served.told_to_stop() == 0
     assert "".join(served.log).count("ended unexpectedly") == 2
     assert "".join(served.log).count("Serving on") == 1
+
+
+def test_session_of_a_browser_is_known_to_all_workers_and_after_a_restart(
+    qa: Program, serve: Callable[..., Any]
+) -> None:
+    token = "secret-of-the-browser"
+    settings = {"QA_WORKERS": "2", "QA_TOKENS": f"alice={token}"}
+
+    def send(port: int, method: str, path: str, cookie: str = "", body: str = "") -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with closing(connection):
+            headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookie}
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            response.read()
+            return response
+
+    def statuses(port: int, cookie: str) -> set[int]:
+        return {send(port, "GET", "/qas", cookie).status for _ in range(20)}
+
+    served = serve(qa, **settings)
+    signed_in = send(served.port, "POST", "/sign-in", body=f"token={token}")
+    assert signed_in.status == 303
+    cookie = signed_in.headers["Set-Cookie"].partition(";")[0]
+    assert token not in cookie
+    assert statuses(served.port, cookie) == {200}
+    assert served.told_to_stop() == 0
+    served = serve(qa, **settings)
+    assert statuses(served.port, cookie) == {200}
+    assert send(served.port, "POST", "/sign-out", cookie).status == 303
+    assert statuses(served.port, cookie) == {401}
+    assert served.told_to_stop() == 0
+    served = serve(qa, **settings)
+    assert statuses(served.port, cookie) == {401}

@@ -29,7 +29,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
         def make(**changes: Any) -> Flask:
             app = create_app(replace(settings, **changes))
             running: service.Service = app.extensions[service.KEY]
-            stack.callback(running.store.close)
+            stack.callback(running.all_records.close)
             return app
 
         yield make

@@ -153,11 +153,11 @@ def test_the_log_has_no_question_and_no_secret(
         client.post("/ask", json={"question": "Who on earth? [[status=401]]"}, headers=headers)
         client.post("/ask?token=the-token", data=b"{on earth", headers=headers)
         client.get("/qas?q=on+earth", headers=headers)
-    client.set_cookie("qa_token", "the-token")
+    client.post("/sign-in", data={"token": "the-token"})
     client.get("/qas")
     written = caplog.text + json.dumps(found := lines())
-    assert len(found) == 9
-    assert [line.get("caller") for line in found] == ["alice"] * 4 + [None] * 4 + ["alice"]
+    assert len(found) == 10
+    assert [line.get("caller") for line in found] == ["alice"] * 4 + [None] * 5 + ["alice"]
     for secret in ("the-toke", KEY, "on earth", "on+earth", "Answer to"):
         assert secret not in written
 

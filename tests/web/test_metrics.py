@@ -81,7 +81,7 @@ def test_they_need_the_token_where_there_is_one(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     assert store
-    client = build(tokens="prometheus=scrape-token").test_client()
+    client = build(tokens="admin:prometheus=scrape-token").test_client()
     problem(client.get("/metrics"), 401, "unauthorized")
     assert numbers(client, headers={"Authorization": "Bearer scrape-token"})
 

@@ -265,6 +265,23 @@ def test_a_server_asks_again_what_was_accepted(
 
 
 @on_sqlite
+def test_accepted_question_asked_again_stays_its_callers_with_its_correction(
+    app: Flask, settings: Settings, store: Store, wait_for: Callable[..., Any]
+) -> None:
+    schema = {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}},
+    }
+    params = {"model": "m", "response_format": schema}
+    accepted = Accepted(question="Who?", params=params, caller="bob")
+    left_by_a_killed_server(settings, store, accepted, reserved=True)
+    deliver(Outbox(settings.outbox_path), store, AskAgain(app.extensions[service.KEY]))
+    # The provider's answer is not JSON, so that it is asked for once more, in another record.
+    wait_for(lambda: [each.status for each in store.walk()] == ["failed", "failed"])
+    assert [each.caller for each in store.walk()] == ["bob", "bob"]
+
+
+@on_sqlite
 def test_what_has_been_answered_or_removed_since_is_not_asked_again(
     app: Flask, settings: Settings, store: Store, provider: FakeProvider
 ) -> None:

@@ -139,12 +139,12 @@ def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
     waits, may_go_on = Event(), Event()
     real, looks = Store.of_key, iter([False])
 
-    def slow(store: Store, key: str) -> QuestionAnswer | None:
+    def slow(store: Store, key: str, caller: str | None) -> QuestionAnswer | None:
         if not next(looks, True):
             return None  # at the first look it is not there yet
         waits.set()
         assert may_go_on.wait(TIMEOUT)
-        return real(store, key)
+        return real(store, key, caller)
 
     monkeypatch.setattr(Store, "of_key", slow)
     with ThreadPoolExecutor(2) as pool:

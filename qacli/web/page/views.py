@@ -11,7 +11,8 @@ from werkzeug.wrappers import Response
 from qacli.errors import QaError
 from qacli.exchange import Status, now, refuse_unfit_tag
 from qacli.times import ago
-from qacli.web import asks, events, guard, problems, service
+from qacli.web import asks, events, problems, service
+from qacli.web.access import notes
 from qacli.web.page import streaming
 from qacli.web.page.form import asked, follows_in, tags_in
 from qacli.web.page.limits import CpuBudget
@@ -77,7 +78,7 @@ def _is_long(question: str) -> bool:
 
 @blueprint.app_context_processor
 def _everywhere() -> dict[str, object]:
-    return {"Status": Status, "is_signed_in": guard.COOKIE in request.cookies}
+    return {"Status": Status, "is_signed_in": notes().is_signed_in}
 
 
 @blueprint.get("/")

@@ -1,0 +1,112 @@
+"""The store restricted to one caller: each of its methods, so that a new one cannot forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from qacli.errors import NotFound
+from qacli.exchange import Ask, Outcome, Status
+from qacli.store import Store
+from qacli.store.database import Database
+from qacli.store.filters import Filter
+from qacli.store.removing import remove_all
+from qacli.store.stats import By, stats
+
+ANSWERED = Outcome(status=Status.ANSWERED, answer="giraffe", model="m")
+QUESTION = Ask(question="zebra", caller="alice", idempotency_key="k", tags=["t"])
+
+FINDING: dict[str, Callable[[Store], Any]] = {
+    "get": lambda store: store.get(1),
+    "document": lambda store: store.document(1),
+    "of_uid": lambda store: store.of_uid(QUESTION.uid),
+    "of_key": lambda store: store.of_key("k", "alice"),
+    "id_of": lambda store: store.id_of(QUESTION.uid),
+    "same": lambda store: store.same(QUESTION),
+    "last": lambda store: store.last(),
+    "thread": lambda store: store.thread(1),
+    "said": lambda store: store.said("zebra", "giraffe"),
+    "page": lambda store: store.page(limit=9),
+    "search": lambda store: store.search(Filter(search="zebra"), 9),
+    "walk": lambda store: store.walk(),
+    "documents": lambda store: store.documents(Filter(search="zebra")),
+    "lines": lambda store: store.lines(),
+    "count": lambda store: store.count(),
+}
+CHANGING: dict[str, Callable[[Store], Any]] = {
+    "tag": lambda store: store.tag(1, ["stolen"], ["t"]),
+    "remove": lambda store: store.remove(1),
+    "free_key": lambda store: store.free_key(FAILED.uid),
+    "remove_all": lambda store: remove_all(store, Filter()),
+}
+FAILED = Ask(question="lion", caller="alice", idempotency_key="failed")
+WITHOUT_OWNER = {"keep", "keep_items", "insert", "session", "visible_to", "narrowed", "owner"}
+"""Those that keep what is asked, by a uid that only its process knows, or that find no record."""
+
+
+@pytest.fixture
+def kept(store: Store) -> Store:
+    """A store with two records of alice."""
+    assert store.keep(QUESTION, ANSWERED) == 1
+    store.keep(FAILED, Outcome(status=Status.FAILED, error="refused: No."))
+    return store
+
+
+def found(call: Callable[[Store], Any], store: Store) -> bool:
+    """Return whether a method of the store finds any record."""
+    with suppress(NotFound):
+        result = call(store)
+        return any(True for _ in result) if isinstance(result, Iterable) else bool(result)
+    return False
+
+
+@pytest.mark.parametrize("name", FINDING)
+def test_method_that_finds_records_with_an_owner_finds_only_its_own(kept: Store, name: str) -> None:
+    for owner, expected in ((None, True), ("alice", True), ("bob", False), ("", False)):
+        assert found(FINDING[name], kept.visible_to(owner)) is expected, owner
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_method_that_changes_records_with_an_owner_changes_only_its_own(
+    kept: Store, name: str
+) -> None:
+    before = list(kept.documents())
+    with suppress(NotFound):
+        CHANGING[name](kept.visible_to("bob"))
+    assert list(kept.documents()) == before
+    CHANGING[name](kept.visible_to("alice"))
+    assert list(kept.documents()) != before
+
+
+def test_every_method_of_the_store_is_in_one_of_the_lists() -> None:
+    public = {name for name in vars(Store) if not name.startswith("_")}
+    assert public == {*FINDING, *CHANGING, *WITHOUT_OWNER} - {"remove_all"}
+    assert public.isdisjoint(name for name in vars(Database) if not name.startswith("_"))
+
+
+def test_stats_with_an_owner_count_only_its_own(kept: Store) -> None:
+    assert stats(kept.visible_to("bob"), By.MODEL, Filter()) == []
+    assert stats(kept.visible_to("alice"), By.MODEL, Filter())[0].records == 1
+
+
+def test_filter_of_another_owner_is_overridden(kept: Store) -> None:
+    assert kept.visible_to("bob").count(Filter(owner="alice")) == 0
+
+
+# PostgreSQL's plan depends on how many rows there are.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_records_of_one_caller_are_found_by_their_index(store: Store) -> None:
+    query = "EXPLAIN QUERY PLAN SELECT * FROM question_answer WHERE caller = ? ORDER BY id LIMIT 9"
+    with store.transaction() as connection:
+        plan = connection.exec_driver_sql(query, ("bob",)).all()
+        by_key = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT * FROM question_answer "
+            "WHERE caller IS NULL AND idempotency_key = ?",
+            ("k",),
+        ).all()
+    assert "ix_question_answer_caller_id" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
+    assert "uq_question_answer" in str(by_key)

@@ -286,6 +286,7 @@ def test_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> Non
         *(line(outcome={"status": "of-the-future"}), b'{"ask": {"question": ""}}\n'),
         b'{"ask": {"question": "q", "a_field_of_the_future": 1}}\n',
     ],
+    ids=range(10),
 )
 def test_a_line_of_another_shape_is_skipped(outbox: Outbox, odd: bytes) -> None:
     left(outbox, odd, line(text="two"))

@@ -21,8 +21,8 @@ from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from qacli.exchange import Ask, Outcome, Status, now
-from qacli.store import Store
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status, now
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
@@ -210,7 +210,7 @@ def remember(database: str) -> None:
             completion_tokens=len(text),
             cost_usd=len(text) * 2e-6,
         )
-        ask = Ask(question=question, params={"model": model}, tags=tags, created_at=asked)
+        ask = Question(question=question, params={"model": model}, tags=tags, created_at=asked)
         store.keep(ask, outcome)
     store.close()
 

@@ -16,11 +16,11 @@ from threading import Thread
 from playwright.sync_api import Browser, sync_playwright
 from werkzeug.serving import make_server
 
-from qacli import schema
-from qacli.config import Settings
-from qacli.exchange import Ask, Outcome, Status, now
-from qacli.store import Store
-from qacli.web import create_app
+from qacli.config.settings import Settings
+from qacli.db import migrate
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status, now
+from qacli.web.app import create_app
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
@@ -88,7 +88,9 @@ def fill(store: Store) -> int:
             completion_tokens=len(answer) // 4 if answer else None,
             cost_usd=len(answer) * 1e-6 if answer else None,
         )
-        ask = Ask(question=question, params={"model": MODEL}, tags=tags, created_at=asked, **more)
+        ask = Question(
+            question=question, params={"model": MODEL}, tags=tags, created_at=asked, **more
+        )
         return store.keep(ask, outcome)
 
     for record in HISTORY:
@@ -106,7 +108,7 @@ def served(directory: Path, provider: FakeProvider, **changes: str) -> Iterator[
     )
     store = Store(settings.database)
     with store.migrating() as connection:
-        schema.upgrade(connection)
+        migrate.upgrade(connection)
     server = make_server("127.0.0.1", 0, create_app(settings), threaded=True)
     thread = Thread(target=server.serve_forever)
     thread.start()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import context
 from sqlmodel import SQLModel
 
-from qacli import models, schema
+from qacli.db import migrate, models
 
 assert models.QuestionAnswer  # noqa: S101 - imported for the table it registers
 
@@ -15,7 +15,7 @@ assert models.QuestionAnswer  # noqa: S101 - imported for the table it registers
 def number(_context: Any, _revision: Any, directives: list[Any]) -> None:  # noqa: ANN401 - alembic's
     """Name a new revision by the next number: their order is the order of their names."""
     for directive in directives:
-        directive.rev_id = f"{int(schema.head()) + 1:04}"
+        directive.rev_id = f"{int(migrate.head_revision()) + 1:04}"
 
 
 def plainly(kind: str, item: Any, context: Any) -> str | bool:  # noqa: ANN401 - alembic's
@@ -34,7 +34,7 @@ def plainly(kind: str, item: Any, context: Any) -> str | bool:  # noqa: ANN401 -
 
 def modelled(_item: object, name: str | None, *_more: object) -> bool:
     """Whether a difference is for autogenerate to see."""
-    return not schema.is_by_hand(name)
+    return not migrate.is_manual(name)
 
 
 OPTIONS: dict[str, Any] = {
@@ -48,7 +48,7 @@ OPTIONS: dict[str, Any] = {
 
 def configured_database() -> str:
     """Return the database of the settings; log that a `.env` is ignored, where one is."""
-    from qacli.config import load_settings
+    from qacli.config.loader import load_settings
 
     settings = load_settings()
     if settings.ignored_env_file is not None:
@@ -69,7 +69,7 @@ def run_on(connection: sa.Connection) -> None:
     context.configure(connection=connection, **OPTIONS)
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.POSTGRES_LOCK)))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(migrate.POSTGRES_LOCK)))
         context.run_migrations()
 
 
@@ -78,7 +78,7 @@ if context.is_offline_mode():
 elif (given := context.config.attributes.get("connection")) is not None:
     run_on(given)
 else:
-    from qacli.store import Store
+    from qacli.db.records import Store
 
     with Store(configured_database()).migrating() as opened:
         run_on(opened)

@@ -13,7 +13,7 @@ def main() -> None:
     # Not where whoever started it has said that Ctrl-C is not for it (`nohup`, `&` in a script).
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
-    from qacli.cli import main as program
+    from qacli.cli.app import main as program
 
     program()
 

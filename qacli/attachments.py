@@ -15,8 +15,8 @@ from hashlib import sha256
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from qacli.domain import ContextPart
 from qacli.errors import InvalidRequest
-from qacli.exchange import Part
 
 TEXT_LIMIT = 1_000_000
 IMAGE_LIMIT = 20_000_000
@@ -38,14 +38,14 @@ class Attachment:
     name: str
     size: int
     sha256: str
-    part: Part
+    part: ContextPart
 
-    def stored(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What the record keeps of it."""
         return {"name": self.name, "size": self.size, "sha256": self.sha256}
 
 
-def read(
+def read_attachment(
     sources: Sequence[str], stdin: IO[bytes] | None, *, seconds: float = FETCH_SECONDS
 ) -> list[Attachment]:
     """Read what is to be put before a question.
@@ -66,8 +66,8 @@ def read(
         if source == INPUT:
             name, data = "standard input", _bytes_of(stdin)
         elif source.partition("://")[0].lower() in {"http", "https"}:
-            name = without_secrets(source)
-            data, charset = _fetched(source, name, seconds)
+            name = redact_url(source)
+            data, charset = _fetch(source, name, seconds)
         else:
             # A name need not be text at all; what is not is shown as such.
             name, data = os.fsencode(source).decode(errors="replace"), _bytes_at(source)
@@ -75,9 +75,11 @@ def read(
     return found
 
 
-def mentioned(stored: Iterable[dict[str, Any]]) -> list[Part]:
+def placeholder_parts(stored: Iterable[dict[str, Any]]) -> list[ContextPart]:
     """What a follow-up can say of the files of an earlier record: that they were there."""
-    return [Part(f"<file name={_quoted(str(file.get('name')))} omitted />") for file in stored]
+    return [
+        ContextPart(f"<file name={_quote(str(file.get('name')))} omitted />") for file in stored
+    ]
 
 
 def _bytes_of(file: IO[bytes] | None) -> bytes:
@@ -91,7 +93,7 @@ def _bytes_at(path: str) -> bytes:
         with open(path, "rb") as file:  # noqa: PTH123 - a Path would make /dev/fd/63 no different
             size = os.fstat(file.fileno()).st_size
             if size > IMAGE_LIMIT:
-                raise _too_large(path, measured(size))
+                raise _too_large_error(path, format_size(size))
             return _bytes_of(file)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
@@ -103,20 +105,20 @@ def _bytes_at(path: str) -> bytes:
 def _attachment(name: str, data: bytes, charset: str | None) -> Attachment:
     size = len(data)
     if size > IMAGE_LIMIT:
-        raise _too_large(name, f"more than {measured(IMAGE_LIMIT)}")
+        raise _too_large_error(name, f"more than {format_size(IMAGE_LIMIT)}")
     kind = _image_type(data)
     if kind is not None:
         url = f"data:{kind};base64,{b64encode(data).decode()}"
-        part = Part(f"<image name={_quoted(name)} />", url)
+        part = ContextPart(f"<image name={_quote(name)} />", url)
     else:
         text = _text(name, data, charset)
         end = "" if text.endswith("\n") else "\n"
-        part = Part(f"<file name={_quoted(name)}>\n{text}{end}</file>")
+        part = ContextPart(f"<file name={_quote(name)}>\n{text}{end}</file>")
     return Attachment(name, size, sha256(data).hexdigest(), part)
 
 
 def _text(name: str, data: bytes, charset: str | None) -> str:
-    size = measured(len(data))
+    size = format_size(len(data))
     try:
         text = data.decode("utf-8-sig" if charset is None else charset)
     except (UnicodeError, LookupError):
@@ -124,12 +126,12 @@ def _text(name: str, data: bytes, charset: str | None) -> str:
     if "\0" in text:
         raise InvalidRequest(
             f"{name} ({size}) is neither UTF-8 text nor a PNG, JPEG, WebP or GIF image.",
-            f"Attach text of at most {measured(TEXT_LIMIT)}, or an image of at most "
-            f"{measured(IMAGE_LIMIT)}.",
+            f"Attach text of at most {format_size(TEXT_LIMIT)}, or an image of at most "
+            f"{format_size(IMAGE_LIMIT)}.",
         )
     if len(data) > TEXT_LIMIT:
         raise InvalidRequest(
-            f"{name} has {size} of text; the limit is {measured(TEXT_LIMIT)}.",
+            f"{name} has {size} of text; the limit is {format_size(TEXT_LIMIT)}.",
             "Attach a part of it.",
         )
     return text
@@ -148,7 +150,7 @@ def _image_type(data: bytes) -> str | None:
     return None
 
 
-def _fetched(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
+def _fetch(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
     """What is at an address, and the encoding that its server names."""
     import asyncio
 
@@ -170,7 +172,7 @@ def _fetched(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
                 data += chunk
                 if len(data) > IMAGE_LIMIT:
                     break
-            return bytes(data), _known(response.charset_encoding)
+            return bytes(data), _detect_type(response.charset_encoding)
 
     try:
         return asyncio.run(fetch())
@@ -185,7 +187,7 @@ def _fetched(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
         ) from None
 
 
-def _known(charset: str | None) -> str | None:
+def _detect_type(charset: str | None) -> str | None:
     """The encoding, where Python knows it and it is another than UTF-8."""
     try:
         found = codecs.lookup(charset or "utf-8")
@@ -194,7 +196,7 @@ def _known(charset: str | None) -> str | None:
     return None if found.name == "utf-8" else found.name
 
 
-def without_secrets(url: str) -> str:
+def redact_url(url: str) -> str:
     """An address without user, password and query."""
     try:
         parts = urlsplit(url)
@@ -204,19 +206,19 @@ def without_secrets(url: str) -> str:
         return url.partition("?")[0].rpartition("@")[2]
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return f'"{html.escape(name)}"'
 
 
-def _too_large(name: str, size: str) -> InvalidRequest:
+def _too_large_error(name: str, size: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{name} has {size}; the limit is {measured(TEXT_LIMIT)} for text and "
-        f"{measured(IMAGE_LIMIT)} for an image.",
+        f"{name} has {size}; the limit is {format_size(TEXT_LIMIT)} for text and "
+        f"{format_size(IMAGE_LIMIT)} for an image.",
         "Attach a part of it.",
     )
 
 
-def measured(size: int) -> str:
+def format_size(size: int) -> str:
     """A number of bytes as people say it."""
     value = float(size)
     for unit in ("bytes", "kB", "MB"):

@@ -15,11 +15,12 @@ from uuid import uuid4
 import pytest
 from fake_provider import FakeProvider
 
-from qacli.config import Settings, setting_fields
-from qacli.env_file import EnvFile, save_record
-from qacli.exchange import Ask
-from qacli.provider import Provider, Reply
-from qacli.store import Store
+from qacli.config.env_file import EnvFile, save_record
+from qacli.config.settings import Settings, setting_fields
+from qacli.db.records import Store
+from qacli.domain import Question
+from qacli.provider.response import ChatResponse
+from qacli.provider.sync import SyncProvider
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -128,21 +129,23 @@ def store(settings: Settings) -> Iterator[Store]:
 
 def migrated(settings: Settings) -> Store:
     """The store, brought to the newest revision as `qa migrate` does it."""
-    from qacli import schema
+    from qacli.db import migrate
 
     store = Store(settings.database)
     with store.migrating() as connection:
-        schema.upgrade(connection)
+        migrate.upgrade(connection)
     store.close()
     return Store.open(settings.database)
 
 
-class Watched(Provider):
+class Watched(SyncProvider):
     """A provider that tells whether the whole answer has arrived, read or not."""
 
-    reply: Reply | None = None
+    reply: ChatResponse | None = None
 
-    def stream(self, ask: Ask, reply: Reply, **options: Any) -> Generator[str, None, None]:
+    def stream(
+        self, ask: Question, reply: ChatResponse, **options: Any
+    ) -> Generator[str, None, None]:
         self.reply = reply
         return super().stream(ask, reply, **options)
 

@@ -11,9 +11,10 @@ from conftest import KEY, Watched
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
-from qacli import endpoint
-from qacli.asking import Asking, Exchange, deliver
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db.models import QuestionAnswer
+from qacli.db.records import Store
+from qacli.domain import Question, Status, now
 from qacli.errors import (
     DatabaseError,
     InvalidRequest,
@@ -23,11 +24,11 @@ from qacli.errors import (
     ProviderUnreachable,
     RecordRefused,
 )
-from qacli.exchange import Ask, Status, now
-from qacli.models import QuestionAnswer
-from qacli.outbox import Outbox
-from qacli.provider import Provider
-from qacli.store import Store
+from qacli.provider import endpoint
+from qacli.provider.sync import SyncProvider
+from qacli.recording.outbox import Outbox
+from qacli.recording.recovery import recover_outbox
+from qacli.services.ask import AskService, AskSession
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
@@ -44,14 +45,14 @@ class House:
     reachable: bool = True
 
     @property
-    def asking(self) -> Asking:
-        return Asking(
+    def asking(self) -> AskService:
+        return AskService(
             provider=lambda _ask: self.provider,
             outbox=self.outbox,
             store=lambda: self.store if self.reachable else self.down,
         )
 
-    def ask(self, question: str = "Who am I?", **options: bool) -> Exchange:
+    def ask(self, question: str = "Who am I?", **options: bool) -> AskSession:
         return self.asking.ask(an_ask(question), **options)
 
     @property
@@ -63,8 +64,8 @@ class House:
         return self.store.page(limit=100)
 
 
-def an_ask(question: str, **fields: Any) -> Ask:
-    return replace(Ask(question=question, params={"model": "m"}), **fields)
+def an_ask(question: str, **fields: Any) -> Question:
+    return replace(Question(question=question, params={"model": "m"}), **fields)
 
 
 @pytest.fixture
@@ -74,12 +75,12 @@ def house(settings: Settings, store: Store, home: Path) -> Iterator[House]:
     nowhere = f"sqlite:///{home / 'file' / 'history.db'}"
     if store.url.startswith("postgresql"):
         nowhere = "postgresql+psycopg2://user:hunter2@127.0.0.1:9/history"
-    provider = Watched(endpoint.resolve(settings), settings)
+    provider = Watched(endpoint.resolve_endpoint(settings), settings)
     yield House(settings, Outbox(settings.outbox_path), store, Store(nowhere), provider)
     provider.close()
 
 
-def read(exchange: Exchange) -> str:
+def read(exchange: AskSession) -> str:
     with exchange:
         return "".join(exchange)
 
@@ -122,7 +123,7 @@ def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProv
     noted = []
 
     def look(_request: Any) -> Faked:
-        noted.extend(entry.ask.question for entry in house.outbox.waiting())
+        noted.extend(entry.ask.question for entry in house.outbox.pending())
         return Faked()
 
     provider.default = look
@@ -135,7 +136,7 @@ def test_each_piece_is_noted_before_it_is_shown(house: House) -> None:
         shown = ""
         for text in exchange:
             shown += text
-            (entry,) = house.outbox.waiting()
+            (entry,) = house.outbox.pending()
             assert (entry.outcome().answer or "").startswith(shown)
 
 
@@ -180,7 +181,7 @@ def test_no_key_is_kept(house: House, home: Path) -> None:
     with pytest.raises(ProviderError):
         read(house.ask("[[leak_key]]"))
     (record,) = house.records
-    assert KEY not in str(record.document())
+    assert KEY not in str(record.to_dict())
     for path in home.rglob("*"):
         if path.is_file() and not path.name.startswith("fake"):
             assert KEY.encode() not in path.read_bytes(), path
@@ -334,7 +335,7 @@ def test_a_reserved_record_is_completed_by_delivery(house: House) -> None:
     assert exchange.undelivered is not None
     assert exchange.record_id == 1
     assert house.store.get(1).status is Status.ASKING
-    assert deliver(house.outbox, house.store) == 1
+    assert recover_outbox(house.outbox, house.store) == 1
     (record,) = house.records
     assert (record.id, record.status) == (1, Status.ANSWERED)
 
@@ -363,15 +364,15 @@ def test_what_ends_while_the_database_is_down_is_delivered_once(
     assert isinstance(exchange.undelivered, DatabaseError)
     assert "hunter2" not in str(exchange.undelivered)
     assert len(house.journals) == 1
-    (entry,) = house.outbox.waiting()
+    (entry,) = house.outbox.pending()
     assert entry.outcome() == exchange.outcome
 
     with pytest.raises(DatabaseError):
-        deliver(house.outbox, house.down)
+        recover_outbox(house.outbox, house.down)
     assert len(house.journals) == 1
 
-    assert deliver(house.outbox, house.store) == 1
-    assert deliver(house.outbox, house.store) == 0
+    assert recover_outbox(house.outbox, house.store) == 1
+    assert recover_outbox(house.outbox, house.store) == 0
     (record,) = house.records
     assert record.uid == exchange.ask.uid
     assert (record.status, record.answer) == (status, answer)
@@ -383,7 +384,7 @@ def test_what_ends_while_the_database_is_down_is_delivered_once(
 def test_a_question_in_flight_is_not_delivered(house: House) -> None:
     with house.ask() as exchange:
         for _ in exchange:
-            assert deliver(house.outbox, house.store) == 0
+            assert recover_outbox(house.outbox, house.store) == 0
             assert house.records == []
     assert len(house.records) == 1
 
@@ -394,7 +395,7 @@ def test_records_are_in_the_order_in_which_they_were_kept(house: House) -> None:
         read(house.ask(str(number)))
     house.reachable = True
     read(house.ask("3"))
-    assert deliver(house.outbox, house.store) == 3
+    assert recover_outbox(house.outbox, house.store) == 3
     assert sorted(record.question for record in house.records) == ["0", "1", "2", "3"]
     assert house.records[0].question == "3"
 
@@ -433,8 +434,8 @@ def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
         api_key=KEY, base_url=provider.base_url, data_dir=home, database_url=postgres_url
     )
     store, outbox = migrated(settings), Outbox(settings.outbox_path)
-    client = Provider(endpoint.resolve(settings), settings)
-    asking = Asking(provider=lambda _ask: client, outbox=outbox, store=lambda: store)
+    client = SyncProvider(endpoint.resolve_endpoint(settings), settings)
+    asking = AskService(provider=lambda _ask: client, outbox=outbox, store=lambda: store)
     with asking.ask(an_ask("Who?")) as exchange:
         for _ in exchange:
             (journal,) = outbox.directory.iterdir()
@@ -464,7 +465,7 @@ def test_an_answer_that_nothing_can_keep_is_an_error(
     disk(10**9)
     assert "\n" not in str(caught.value)
     house.reachable = True
-    assert deliver(house.outbox, house.store) == 1
+    assert recover_outbox(house.outbox, house.store) == 1
     (record,) = house.records
     assert record.status is Status.INTERRUPTED
     assert (record.answer or "").startswith("Answer")
@@ -476,16 +477,16 @@ def test_a_refused_record_stays_readable(house: House) -> None:
     second = house.asking.ask(an_ask("two", idempotency_key="k"))
     assert read(second) == "Answer to: two"
     assert isinstance(second.undelivered, RecordRefused)
-    assert deliver(house.outbox, house.store) == 0
+    assert recover_outbox(house.outbox, house.store) == 0
     assert [record.question for record in house.records] == ["one"]
     (aside,) = house.journals
     lines = [json.loads(line) for line in aside.read_text().splitlines()]
     assert lines[-1]["outcome"]["answer"] == "Answer to: two"
-    assert deliver(house.outbox, house.store) == 0
+    assert recover_outbox(house.outbox, house.store) == 0
 
 
 def test_a_provider_that_cannot_be_had_leaves_nothing(house: House) -> None:
-    def none(_ask: Ask) -> Provider:
+    def none(_ask: Question) -> SyncProvider:
         raise InvalidRequest("There is no such model.")
 
     with pytest.raises(InvalidRequest):
@@ -515,5 +516,5 @@ def test_an_old_note_keeps_when_it_was_asked(house: House) -> None:
     asked = datetime(2020, 1, 1, 12, tzinfo=UTC)
     house.reachable = False
     read(house.asking.ask(an_ask("old", created_at=asked)))
-    deliver(house.outbox, house.store)
+    recover_outbox(house.outbox, house.store)
     assert house.records[0].created_at == asked

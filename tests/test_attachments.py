@@ -12,9 +12,9 @@ import pytest
 
 from qacli import attachments
 from qacli.attachments import IMAGE_LIMIT, TEXT_LIMIT
+from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, Part, Turn
-from qacli.provider.client import body_of
+from qacli.provider.client import build_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,9 +99,9 @@ def site() -> Iterator[Site]:
 def test_a_text_file_goes_along_with_its_name_and_is_kept_by_it(home: Path) -> None:
     data = "\ufeffGrüße\n".encode()
     (home / "a&b.txt").write_bytes(data)
-    [found] = attachments.read(["a&b.txt"], None)
-    assert found.part == Part('<file name="a&amp;b.txt">\nGrüße\n</file>')
-    assert found.stored() == {
+    [found] = attachments.read_attachment(["a&b.txt"], None)
+    assert found.part == ContextPart('<file name="a&amp;b.txt">\nGrüße\n</file>')
+    assert found.to_dict() == {
         "name": "a&b.txt",
         "size": len(data),
         "sha256": sha256(data).hexdigest(),
@@ -111,7 +111,7 @@ def test_a_text_file_goes_along_with_its_name_and_is_kept_by_it(home: Path) -> N
 @pytest.mark.parametrize("kind", IMAGES)
 def test_an_image_is_one_by_its_first_bytes(home: Path, kind: str) -> None:
     (home / "photo.txt").write_bytes(IMAGES[kind])
-    [found] = attachments.read(["photo.txt"], None)
+    [found] = attachments.read_attachment(["photo.txt"], None)
     assert found.part.text == '<image name="photo.txt" />'
     assert (found.part.image_url or "").startswith(f"data:{kind};base64,")
 
@@ -119,7 +119,7 @@ def test_an_image_is_one_by_its_first_bytes(home: Path, kind: str) -> None:
 def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:
     (home / "a.txt").write_text("a")
     (home / "b.txt").write_text("b")
-    found = attachments.read(["b.txt", "-", "a.txt"], io.BytesIO(b"piped"))
+    found = attachments.read_attachment(["b.txt", "-", "a.txt"], io.BytesIO(b"piped"))
     assert [each.name for each in found] == ["b.txt", "standard input", "a.txt"]
 
 
@@ -139,14 +139,14 @@ def test_what_cannot_be_sent_is_refused_with_its_size(
 ) -> None:
     (home / "x").write_bytes(data)
     with pytest.raises(InvalidRequest) as caught:
-        attachments.read(["-" if piped else "x"], io.BytesIO(data))
+        attachments.read_attachment(["-" if piped else "x"], io.BytesIO(data))
     assert said in caught.value.what
     assert "MB" in str(caught.value)
 
 
 def test_a_file_without_end_is_not_read_to_it() -> None:
     with pytest.raises(InvalidRequest, match="more than 20 MB"):
-        attachments.read(["/dev/zero"], None)
+        attachments.read_attachment(["/dev/zero"], None)
 
 
 @pytest.mark.parametrize(
@@ -159,26 +159,26 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
 )
 def test_a_file_that_cannot_be_read_is_named(source: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        attachments.read([source], None)
+        attachments.read_attachment([source], None)
     assert said in caught.value.what
 
 
 def test_standard_input_is_attached_once() -> None:
     with pytest.raises(InvalidRequest, match="once"):
-        attachments.read(["-", "-"], io.BytesIO(b"x"))
+        attachments.read_attachment(["-", "-"], io.BytesIO(b"x"))
 
 
 @pytest.mark.parametrize("path", ["/notes.txt", "/moved"])
 def test_an_address_is_fetched_and_kept_without_its_secrets(site: Site, path: str) -> None:
     url = site.url(f"{path}?token=secret").replace("127", "user:password@127")
-    [found] = attachments.read([url], None)
+    [found] = attachments.read_attachment([url], None)
     assert found.name == site.url(path)
     assert found.part.text == f'<file name="{site.url(path)}">\nfrom afar\n</file>'
     assert (found.size, found.sha256) == (10, sha256(b"from afar\n").hexdigest())
 
 
 def test_a_page_in_another_encoding_is_read_in_it(site: Site) -> None:
-    [found] = attachments.read([site.url("/latin")], None)
+    [found] = attachments.read_attachment([site.url("/latin")], None)
     assert "Grüße" in found.part.text
 
 
@@ -193,7 +193,7 @@ def test_a_page_in_another_encoding_is_read_in_it(site: Site) -> None:
 )
 def test_an_address_that_gives_nothing_usable_is_an_error(site: Site, path: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        attachments.read([site.url(path + "?token=secret")], None)
+        attachments.read_attachment([site.url(path + "?token=secret")], None)
     assert said in caught.value.what
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -202,24 +202,26 @@ def test_an_address_that_gives_nothing_usable_is_an_error(site: Site, path: str,
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://[::1/x", "http:///x"])
 def test_an_address_where_nobody_answers_is_an_error(url: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot be fetched"):
-        attachments.read([url], None)
+        attachments.read_attachment([url], None)
 
 
 def test_an_address_that_dribbles_is_given_up_in_time(site: Site) -> None:
     started = time.monotonic()
     with pytest.raises(InvalidRequest, match=r"within 0\.3 s"):
-        attachments.read([site.url("/slow")], None, seconds=0.3)
+        attachments.read_attachment([site.url("/slow")], None, seconds=0.3)
     assert time.monotonic() - started < 3
 
 
 def test_text_stays_one_text_that_every_endpoint_takes() -> None:
-    body = body_of(Ask(question="Which?"), parts=[Part("one"), Part("two")], official=False)
+    body = build_request(
+        Question(question="Which?"), parts=[ContextPart("one"), ContextPart("two")], official=False
+    )
     assert body["messages"] == [{"role": "user", "content": "one\n\ntwo\n\nWhich?"}]
 
 
 def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
-    turns = [Turn("What is it?", "A cat.", [Part("<image>", "data:image/png;base64,AA==")])]
-    body = body_of(Ask(question="Sure?"), turns, official=False)
+    turns = [Turn("What is it?", "A cat.", [ContextPart("<image>", "data:image/png;base64,AA==")])]
+    body = build_request(Question(question="Sure?"), turns, official=False)
     assert body["messages"] == [
         {
             "role": "user",
@@ -245,4 +247,4 @@ def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
     ],
 )
 def test_a_size_is_said_as_people_do(size: int, said: str) -> None:
-    assert attachments.measured(size) == said
+    assert attachments.format_size(size) == said

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.asking import deliver
+from qacli.db.batches import Batches, WorkerEvicted
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, NotFound
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.store import Store
-from qacli.store.batches import Batches, WorkerEvicted
+from qacli.recording.outbox import Outbox
+from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qacli.config import Settings
+    from qacli.config.settings import Settings
 
 SETTINGS = {"model": "m", "params": {"temperature": 0.5}, "template": None}
 ANSWERED = Outcome(
@@ -51,8 +51,8 @@ def some_items(start: int, end: int) -> list[dict[str, Any]]:
     ]
 
 
-def an_ask(batch_id: int, number: int) -> Ask:
-    return Ask(
+def an_ask(batch_id: int, number: int) -> Question:
+    return Question(
         question=f"Question {number}",
         params={"model": "m"},
         batch_id=batch_id,
@@ -60,9 +60,11 @@ def an_ask(batch_id: int, number: int) -> Ask:
     )
 
 
-def keep(batches: Batches, batch_id: int, *numbers: int, outcome: Outcome = ANSWERED) -> list[Ask]:
+def keep(
+    batches: Batches, batch_id: int, *numbers: int, outcome: Outcome = ANSWERED
+) -> list[Question]:
     asks = [an_ask(batch_id, number) for number in numbers]
-    batches.store.keep_items(batch_id, [(ask, outcome) for ask in asks])
+    batches.store.upsert_items(batch_id, [(ask, outcome) for ask in asks])
     return asks
 
 
@@ -74,7 +76,7 @@ def states(batches: Batches, batch_id: int) -> tuple[int, int, int, int]:
 def claim(batches: Batches, batch_id: int, worker: str, limit: int) -> list[Any]:
     """Claim items as a worker that registers first."""
     if worker not in {each.uid for each, _ in batches.workers(batch_id)}:
-        batches.join(batch_id, worker, "host", f"{worker}.worker")
+        batches.register_worker(batch_id, worker, "host", f"{worker}.worker")
     return batches.claim(batch_id, worker, limit)
 
 
@@ -233,11 +235,11 @@ def test_what_is_kept_again_changes_nothing(batches: Batches) -> None:
     batch_id = begun(batches, 3)
     claim(batches, batch_id, "w", 3)
     pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
-    batches.store.keep_items(batch_id, pairs)
-    before = [record.document() for record in batches.store.walk()]
+    batches.store.upsert_items(batch_id, pairs)
+    before = [record.to_dict() for record in batches.store.iterate()]
     for _ in range(2):
-        batches.store.keep_items(batch_id, pairs)
-    assert [record.document() for record in batches.store.walk()] == before
+        batches.store.upsert_items(batch_id, pairs)
+    assert [record.to_dict() for record in batches.store.iterate()] == before
     assert states(batches, batch_id) == (0, 1, 1, 1)
 
 
@@ -268,7 +270,7 @@ def test_an_answer_stays(batches: Batches, outcome: Outcome) -> None:
 def test_an_item_twice_in_one_group_is_kept_once(batches: Batches) -> None:
     batch_id = begun(batches, 1)
     pairs = [(an_ask(batch_id, 0), FAILED), (an_ask(batch_id, 0), ANSWERED)]
-    batches.store.keep_items(batch_id, pairs)
+    batches.store.upsert_items(batch_id, pairs)
     [record] = batches.store.page(limit=9)
     assert record.status is Status.ANSWERED
     assert states(batches, batch_id) == (0, 0, 1, 0)
@@ -278,9 +280,9 @@ def test_old_news_of_an_item_does_not_take_it_from_who_asks_it_now(batches: Batc
     batch_id = begun(batches, 1)
     claim(batches, batch_id, "first", 1)
     old = [(an_ask(batch_id, 0), INTERRUPTED)]
-    batches.leave("first")
+    batches.unregister_worker("first")
     claim(batches, batch_id, "second", 1)
-    batches.store.keep_items(batch_id, old)
+    batches.store.upsert_items(batch_id, old)
     assert claim(batches, batch_id, "third", 1) == []
 
 
@@ -288,7 +290,7 @@ def test_a_large_group_is_kept(batches: Batches) -> None:
     batch_id = begun(batches, 2500)
     keep(batches, batch_id, *range(2500))
     assert states(batches, batch_id) == (0, 0, 2500, 0)
-    assert len(batches.settled_of(batch_id, [f"k{n}" for n in range(2500)])) == 2500
+    assert len(batches.finished_by_key(batch_id, [f"k{n}" for n in range(2500)])) == 2500
 
 
 def test_what_a_process_left_in_the_outbox_is_delivered_once(
@@ -300,22 +302,22 @@ def test_what_a_process_left_in_the_outbox_is_delivered_once(
     journal = outbox.open()
     pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
     for ask, outcome in pairs:
-        journal.settled(ask, outcome)
+        journal.append_completed(ask, outcome)
     assert outbox.is_held(journal.name)
-    assert deliver(outbox, batches.store) == 0
+    assert recover_outbox(outbox, batches.store) == 0
     journal.close()
     assert not outbox.is_held(journal.name)
-    batches.store.keep_items(batch_id, pairs[:1])
-    assert deliver(outbox, batches.store) == 2
-    assert deliver(outbox, batches.store) == 0
+    batches.store.upsert_items(batch_id, pairs[:1])
+    assert recover_outbox(outbox, batches.store) == 2
+    assert recover_outbox(outbox, batches.store) == 0
     assert states(batches, batch_id) == (0, 1, 1, 1)
     assert len(batches.store.page(limit=9)) == 2
 
 
 def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
     batch_id = begun(batches, 6)
-    batches.join(batch_id, "a", "host", "a.jsonl")
-    batches.join(batch_id, "b", "host", "b.jsonl")
+    batches.register_worker(batch_id, "a", "host", "a.jsonl")
+    batches.register_worker(batch_id, "b", "host", "b.jsonl")
     claim(batches, batch_id, "a", 3)
     claim(batches, batch_id, "b", 2)
     keep(batches, batch_id, 0)
@@ -324,10 +326,10 @@ def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
         ("a", "a.jsonl", False),
         ("b", "b.jsonl", False),
     ]
-    assert batches.leave("a") == 2
+    assert batches.unregister_worker("a") == 2
     assert states(batches, batch_id) == (3, 2, 1, 0)
     assert [worker.uid for worker, _ in batches.workers(batch_id)] == ["b"]
-    assert batches.leave("a") == 0
+    assert batches.unregister_worker("a") == 0
     assert positions(claim(batches, batch_id, "b", 9)) == [1, 2, 5]
 
 
@@ -336,11 +338,11 @@ def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -
 
     batch_id = begun(batches, 1)
     for worker in ("a", "b"):
-        batches.join(batch_id, worker, "elsewhere", f"{worker}.jsonl")
+        batches.register_worker(batch_id, worker, "elsewhere", f"{worker}.jsonl")
     with batches.store.transaction(write=True) as connection:
         connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
-    assert batches.beat("b")
-    assert not batches.beat("unknown")
+    assert batches.heartbeat("b")
+    assert not batches.heartbeat("unknown")
     assert [(worker.uid, late) for worker, late in batches.workers(batch_id)] == [
         ("a", True),
         ("b", False),
@@ -358,13 +360,13 @@ def test_evict_lease_over_gives_claims_back_and_worker_learns_it(batches: Batche
     assert late
     assert batches.evict(found) == 3
     assert batches.evict(found) == 0
-    assert not batches.beat("slept")
+    assert not batches.heartbeat("slept")
     with pytest.raises(WorkerEvicted):
         batches.claim(batch_id, "slept", 1)
     claim(batches, batch_id, "other", 2)
     # Of the three that it had, only one still waits.
     assert batches.rejoin(batch_id, "slept", "host", "slept.worker", [0, 1, 2]) == {2}
-    assert batches.beat("slept")
+    assert batches.heartbeat("slept")
     assert positions(batches.claim(batch_id, "slept", 9)) == [3]
 
 
@@ -372,7 +374,7 @@ def test_evict_worker_that_renewed_since_keeps_its_claims(batches: Batches) -> N
     batch_id = begun(batches, 2)
     claim(batches, batch_id, "a", 2)
     [(found, _)] = batches.workers(batch_id)
-    assert batches.beat("a")
+    assert batches.heartbeat("a")
     assert batches.evict(found) == 0
     assert states(batches, batch_id) == (0, 2, 0, 0)
 
@@ -399,14 +401,14 @@ def test_settled_items_come_in_order_up_to_the_first_that_is_not(batches: Batche
     batch_id = begun(batches, 12)
     keep(batches, batch_id, *range(4), 5, 6, 9)
     keep(batches, batch_id, 4, outcome=FAILED)
-    assert positions(batches.settled(batch_id, 0, 3)) == [0, 1, 2]
-    assert positions(batches.settled(batch_id, 3, 100)) == [3, 4, 5, 6]
-    assert batches.settled(batch_id, 7, 100) == []
-    assert positions(batches.settled(batch_id, 9, 100)) == [9]
-    assert positions(batches.settled_of(batch_id, ["k9", "k8", "k4"])) == [4, 9]
+    assert positions(batches.finished(batch_id, 0, 3)) == [0, 1, 2]
+    assert positions(batches.finished(batch_id, 3, 100)) == [3, 4, 5, 6]
+    assert batches.finished(batch_id, 7, 100) == []
+    assert positions(batches.finished(batch_id, 9, 100)) == [9]
+    assert positions(batches.finished_by_key(batch_id, ["k9", "k8", "k4"])) == [4, 9]
     keep(batches, batch_id, 7, outcome=INTERRUPTED)
-    assert batches.settled(batch_id, 7, 100) == []
-    [item] = batches.settled(batch_id, 4, 1)
+    assert batches.finished(batch_id, 7, 100) == []
+    [item] = batches.finished(batch_id, 4, 1)
     assert (item.key, item.record["item_key"], item.record["status"]) == ("k4", "k4", "failed")
 
 
@@ -417,7 +419,7 @@ def test_all_settled_items_come_in_order_with_any_gaps(batches: Batches) -> None
         keep(batches, batch_id, *there[start : start + 1000])
 
     def pages() -> Iterator[int]:
-        for page in batches.all_settled(batch_id):
+        for page in batches.all_finished(batch_id):
             assert len(page) <= 1000
             yield from positions(page)
 
@@ -427,10 +429,10 @@ def test_all_settled_items_come_in_order_with_any_gaps(batches: Batches) -> None
 def test_a_record_that_was_removed_ends_nothing(batches: Batches) -> None:
     batch_id = begun(batches, 5)
     keep(batches, batch_id, *range(5))
-    removed = next(record for record in batches.store.walk() if record.item_key == "k2")
+    removed = next(record for record in batches.store.iterate() if record.item_key == "k2")
     assert removed.id is not None
     batches.store.remove(removed.id)
-    found = [item.position for page in batches.all_settled(batch_id) for item in page]
+    found = [item.position for page in batches.all_finished(batch_id) for item in page]
     assert found == [0, 1, 3, 4]
 
 

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.callers import (
+from qacli.config.parsers import (
     administrators,
     check_tokens,
-    listed,
     named_tokens,
+    parse_list,
     parse_origins,
     parse_rates,
     parse_tokens,
 )
-from qacli.config import Settings
+from qacli.config.settings import Settings
 from qacli.errors import NotConfigured
-from qacli.web import server
+from qacli.web import run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_tokens_have_names() -> None:
     ],
 )
 def test_tokens_that_could_be_mistaken_are_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
         parse_tokens(text)
 
 
@@ -99,7 +99,10 @@ def test_serve_with_unfit_tokens_does_not_start(qa: Program, tokens: dict[str, s
     "origin", ["https://app.example.com", "http://localhost:3000", "http://[::1]:3000"]
 )
 def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
-    assert listed(parse_origins(f"{origin}, https://b.example")) == [origin, "https://b.example"]
+    assert parse_list(parse_origins(f"{origin}, https://b.example")) == [
+        origin,
+        "https://b.example",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
     ],
 )
 def test_what_is_no_one_origin_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
         parse_origins(text)
 
 
@@ -122,7 +125,7 @@ def test_a_rate_is_a_number_for_a_time(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["60", "0/minute", "-1/minute", "60/fortnight", "1.5/day", "/day"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `EXPECTED` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
         parse_rates(text)
 
 
@@ -152,7 +155,7 @@ def test_no_token_is_in_a_text_that_was_redacted() -> None:
 
 def test_named_tokens_are_tokens_enough_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
     settings = {"data_dir": tmp_path, "host": "0.0.0.0", "serve_port": 0}  # noqa: S104 - on purpose
-    with server.prepared(Settings(**settings, tokens="alice=secret-0123456789")) as address:
+    with run.prepare(Settings(**settings, tokens="alice=secret-0123456789")) as address:
         assert address.startswith("http://0.0.0.0:")
-    with pytest.raises(NotConfigured), server.prepared(Settings(**settings)):
+    with pytest.raises(NotConfigured), run.prepare(Settings(**settings)):
         pass

@@ -5,18 +5,13 @@ from typing import Any
 import pytest
 from conftest import write_env_file
 
-from qacli import endpoint, keys
-from qacli.config import (
-    EXPECTED,
-    Settings,
-    choose_profile,
-    config_file,
-    load_settings,
-    setting_fields,
-)
-from qacli.configfile import ConfigFile
-from qacli.database_url import without_password
+from qacli.config import credentials
+from qacli.config.database_url import without_password
+from qacli.config.file import ConfigFile
+from qacli.config.loader import choose_profile, config_file, load_settings
+from qacli.config.settings import PARSER_EXPECTATIONS, Settings, setting_fields
 from qacli.errors import NotConfigured
+from qacli.provider import endpoint
 
 SECRET = "hunter2-is-no-secret-0123"
 
@@ -104,7 +99,7 @@ def test_a_flag_beats_the_environment_beats_dotenv_beats_the_file_beats_the_defa
     dotenv = "QA_RETRIES=2\nQA_MODEL=dotenv\nQA_SYSTEM=dotenv\n"
     environ = {"QA_MODEL": "environment", "QA_SYSTEM": "environment"}
     given = load(environ, dotenv=dotenv, config=config)
-    given = given.given({"system": "flag", "model": None})
+    given = given.explicit_values({"system": "flag", "model": None})
     assert (given.workers, given.timeout, given.retries) == (1, 1.0, 2)
     assert (given.model, given.system) == ("environment", "flag")
     assert given.sources["system"] == "a flag"
@@ -115,7 +110,7 @@ def test_a_flag_beats_the_environment_beats_dotenv_beats_the_file_beats_the_defa
 
 
 def test_a_flag_of_zero_is_said() -> None:
-    assert load({"QA_RETRIES": "5"}).given({"retries": 0}).retries == 0
+    assert load({"QA_RETRIES": "5"}).explicit_values({"retries": 0}).retries == 0
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -158,7 +153,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
 def test_a_wrong_value_is_refused_with_its_source(name: str, text: str) -> None:
-    expected = EXPECTED[
+    expected = PARSER_EXPECTATIONS[
         next(item.metadata["parse"] for item in setting_fields() if item.name == name)
     ]
     for error, source in (
@@ -588,12 +583,15 @@ def test_no_key_is_lent_to_the_endpoint_of_a_dotenv(source: str) -> None:
 def test_the_key_at_the_top_is_not_for_the_endpoint_of_a_profile(source: str) -> None:
     config = f"{source}\n{WORK}base_url = 'https://a.example'\n"
     given = load({"QA_PROFILE": "work"}, config=config)
-    assert not keys.is_named(given)
+    assert not credentials.is_configured(given)
     assert "not used" in given.sources[source.split(maxsplit=1)[0]]
-    assert keys.is_named(load(config=config))
+    assert credentials.is_configured(load(config=config))
     config += "api_key = 'beside'\n"
-    assert keys.of(load({"QA_PROFILE": "work"}, config=config)) == "beside"
-    assert keys.of(load({"QA_PROFILE": "work", "OPENAI_API_KEY": "e"}, config=config)) == "e"
+    assert credentials.get_api_key(load({"QA_PROFILE": "work"}, config=config)) == "beside"
+    assert (
+        credentials.get_api_key(load({"QA_PROFILE": "work", "OPENAI_API_KEY": "e"}, config=config))
+        == "e"
+    )
 
 
 def test_a_key_in_a_higher_place_counts_however_it_is_named() -> None:
@@ -623,10 +621,13 @@ def test_a_command_that_cannot_be_taken_apart_is_refused(text: str) -> None:
 
 
 def test_each_endpoint_has_an_entry_in_the_keyring_of_its_own() -> None:
-    assert keys.entry(Settings(keyring="true")) == ("qa", "api.openai.com")
+    assert credentials.keyring_entry(Settings(keyring="true")) == ("qa", "api.openai.com")
     url = "https://u:p@A.example:8443/v1"
-    assert keys.entry(Settings(keyring="true", base_url=url)) == ("qa", "a.example:8443")
-    assert keys.entry(Settings(keyring="s/u/v", base_url=url)) == ("s", "u/v")
+    assert credentials.keyring_entry(Settings(keyring="true", base_url=url)) == (
+        "qa",
+        "a.example:8443",
+    )
+    assert credentials.keyring_entry(Settings(keyring="s/u/v", base_url=url)) == ("s", "u/v")
 
 
 def script(home: Path, text: str) -> str:
@@ -640,14 +641,14 @@ def test_a_command_gives_the_key_in_its_first_line(home: Path) -> None:
     command = script(home, f"echo x >> runs; echo '  {SECRET} '; echo more; cat")
     settings = Settings(key_command=command)
     for _ in range(2):
-        found = endpoint.resolve(settings)
+        found = endpoint.resolve_endpoint(settings)
         assert (found.key, found.base_url) == (SECRET, "https://api.openai.com/v1")
     assert Path("runs").read_text() == "x\n"
 
 
 def test_a_command_is_not_run_by_a_shell() -> None:
     settings = Settings(key_command=f"echo $HOME{SECRET};")
-    assert keys.of(settings) == f"$HOME{SECRET};"
+    assert credentials.get_api_key(settings) == f"$HOME{SECRET};"
 
 
 @pytest.mark.parametrize(
@@ -667,7 +668,7 @@ def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
     home: Path, text: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(NotConfigured) as caught:
-        keys.of(Settings(key_command=script(home, text)), seconds=0.5)
+        credentials.get_api_key(Settings(key_command=script(home, text)), seconds=0.5)
     assert f"The key command {home / 'give key'}" in caught.value.what
     assert said in caught.value.what
     assert SECRET not in str(caught.value)
@@ -677,7 +678,7 @@ def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
 
 def test_a_command_that_does_not_exist_is_an_error_that_shows_no_key() -> None:
     with pytest.raises(NotConfigured) as caught:
-        keys.of(Settings(key_command="sk-0123456789abcdef"))
+        credentials.get_api_key(Settings(key_command="sk-0123456789abcdef"))
     assert str(caught.value).startswith("The key command *** cannot be run: No such file")
 
 

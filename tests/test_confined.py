@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli import confined
-from qacli.confined import Confined
+from qacli import json_schema_sandbox
 from qacli.errors import Busy, InvalidRequest, UnfitAnswer
-from qacli.web import create_app, service
+from qacli.json_schema_sandbox import SandboxedSchema
+from qacli.web import state
+from qacli.web.app import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from fake_provider import FakeProvider
 
-    from qacli.config import Settings
-    from qacli.store import Store
+    from qacli.config.settings import Settings
+    from qacli.db.records import Store
 
 DOUBLING: dict[str, Any] = {
     "$ref": "#/$defs/0",
@@ -32,20 +33,24 @@ DOUBLING: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process of the test's own, that has little time."""
-    monkeypatch.setattr(confined, "idle", [])
-    monkeypatch.setattr(confined, "START", "import qacli.confined as c; c.SECONDS = 0.3; c.serve()")
+    monkeypatch.setattr(json_schema_sandbox, "idle", [])
+    monkeypatch.setattr(
+        json_schema_sandbox,
+        "START",
+        "import qacli.json_schema_sandbox as c; c.SECONDS = 0.3; c.serve()",
+    )
     yield
-    for process in confined.idle:
+    for process in json_schema_sandbox.idle:
         process.communicate()
 
 
 def test_an_answer_fits_or_does_not() -> None:
-    schema = Confined({"type": "object", "required": ["age"]})
-    schema.refuse_unusable()
+    schema = SandboxedSchema({"type": "object", "required": ["age"]})
+    schema.validate_schema()
     schema.check('{"age": 5, "name": "\u00e4\u2028"}')
     with pytest.raises(UnfitAnswer, match="'age' is a required property"):
         schema.check("{}")
-    assert len(confined.idle) == 1
+    assert len(json_schema_sandbox.idle) == 1
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_an_answer_fits_or_does_not() -> None:
 )
 def test_what_is_no_schema_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        Confined(schema).refuse_unusable()
+        SandboxedSchema(schema).validate_schema()
 
 
 @pytest.mark.parametrize(
@@ -76,24 +81,24 @@ def test_what_is_no_schema_is_refused(schema: dict[str, Any]) -> None:
     ids=["pattern", "hidden", "doubling"],
 )
 def test_what_would_take_for_ever_is_ended(schema: dict[str, Any]) -> None:
-    endless = Confined(schema)
-    endless.refuse_unusable()
+    endless = SandboxedSchema(schema)
+    endless.validate_schema()
     for _ in range(2):  # with a process that waited, and without one
         with pytest.raises(UnfitAnswer, match="takes too long"):
             endless.check(f'"{"a" * 60}!"')
-    Confined({"pattern": "^a"}).check('"a"')
+    SandboxedSchema({"pattern": "^a"}).check('"a"')
 
 
 def test_a_schema_that_takes_too_long_itself_is_refused() -> None:
     parts = [{"pattern": f"[a-z{n}]" * 50} for n in range(5000)]
     with pytest.raises(InvalidRequest, match="takes too long"):
-        Confined({"allOf": parts}).refuse_unusable()
+        SandboxedSchema({"allOf": parts}).validate_schema()
 
 
 def test_one_that_was_ended_while_it_waited_is_replaced() -> None:
-    schema = Confined({"type": "integer"})
+    schema = SandboxedSchema({"type": "integer"})
     schema.check("5")
-    [process] = confined.idle
+    [process] = json_schema_sandbox.idle
     process.kill()
     process.wait()
     with pytest.raises(UnfitAnswer, match="is not of type"):
@@ -102,7 +107,7 @@ def test_one_that_was_ended_while_it_waited_is_replaced() -> None:
 
 def test_a_number_that_json_has_not_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="not JSON"):
-        Confined({"const": float("inf")}).refuse_unusable()
+        SandboxedSchema({"const": float("inf")}).validate_schema()
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -117,22 +122,22 @@ def test_an_answer_that_is_checked_without_end_is_kept_and_not_asked_for_again(
     assert "takes too long" in problem["detail"]
     assert store.get(1).answer == f'"{"a" * 60}!"'
     assert len(provider.requests) == 1
-    app.extensions[service.KEY].all_records.close()
+    app.extensions[state.EXTENSION_KEY].all_records.close()
 
 
 def test_where_no_process_can_be_started_an_answer_is_unfit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(confined.sys, "executable", "/nowhere")
+    monkeypatch.setattr(json_schema_sandbox.sys, "executable", "/nowhere")
     with pytest.raises(UnfitAnswer, match="cannot be checked"):
-        Confined({}).check("5")
+        SandboxedSchema({}).check("5")
     with pytest.raises(Busy):
-        Confined({}).refuse_unusable()
+        SandboxedSchema({}).validate_schema()
 
 
 def test_process_imports_nothing_from_the_working_directory(home: Path) -> None:
     """A cloned project, in which `qa serve` was started, must not run as a part of it."""
     for name in ("json.py", "pickle.py", "jsonschema.py", "qacli.py"):
         (home / name).write_text(f"open({str(home / 'made')!r}, 'w').close()\n")
-    Confined({"type": "object"}).refuse_unusable()
+    SandboxedSchema({"type": "object"}).validate_schema()
     assert not (home / "made").exists()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from qacli.db.records import Store
 from qacli.errors import DatabaseError
-from qacli.store import Store
 
 
 def test_a_postgresql_that_is_gone_without_a_word_is_given_up(postgres_url: str) -> None:

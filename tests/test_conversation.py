@@ -2,31 +2,32 @@ from pathlib import Path
 
 import pytest
 
-from qacli.asking import Asking, Exchange, deliver
-from qacli.conversation import Conversation
-from qacli.exchange import Ask, Outcome, Part, Status, Turn
-from qacli.outbox import Outbox
-from qacli.provider import Provider
-from qacli.store import Store
+from qacli.db.records import Store
+from qacli.domain import ContextPart, Outcome, Question, Status, Turn
+from qacli.provider.sync import SyncProvider
+from qacli.recording.outbox import Outbox
+from qacli.recording.recovery import recover_outbox
+from qacli.services.ask import AskService, AskSession
+from qacli.services.conversation import Conversation
 
 FILE = {"name": "notes.md", "size": 400, "sha256": "0"}
-TEXT = Part("<file>" + "x" * 400 + "</file>")
-IMAGE = Part('<image name="cat.png" />', "data:image/png;base64," + "A" * 100_000)
-OMITTED = Part('<file name="notes.md" omitted />')
+TEXT = ContextPart("<file>" + "x" * 400 + "</file>")
+IMAGE = ContextPart('<image name="cat.png" />', "data:image/png;base64," + "A" * 100_000)
+OMITTED = ContextPart('<file name="notes.md" omitted />')
 
 
-def never(*_arguments: object) -> Provider | Store:
+def never(*_arguments: object) -> SyncProvider | Store:
     raise AssertionError("nothing is asked here")
 
 
-ASKING = Asking(provider=never, outbox=None, store=never)  # type: ignore[arg-type]
+ASKING = AskService(provider=never, outbox=None, store=never)  # type: ignore[arg-type]
 
 
 def over(
     question: str, answer: str | None, record_id: int | None = None, **fields: object
-) -> Exchange:
+) -> AskSession:
     """An exchange that is over."""
-    exchange = ASKING.ask(Ask(question=question, **fields))  # type: ignore[arg-type]
+    exchange = ASKING.ask(Question(question=question, **fields))  # type: ignore[arg-type]
     exchange.outcome = Outcome(answer=answer)
     exchange.record_id = record_id
     return exchange
@@ -43,35 +44,35 @@ def test_it_begins_with_nothing() -> None:
 
 
 def test_what_was_said_goes_along_and_the_last_record_is_followed() -> None:
-    conversation = Conversation(100).after(over("1", "a", 7), []).after(over("2", "b", 8), [])
+    conversation = Conversation(100).append(over("1", "a", 7), []).append(over("2", "b", 8), [])
     assert turns_of(conversation) == [Turn("1", "a", []), Turn("2", "b", [])]
     assert conversation.follows_id == 8
 
 
 def test_a_question_that_nothing_came_of_changes_nothing() -> None:
-    conversation = Conversation(100).after(over("1", "a", 7), [])
-    assert conversation.after(over("2", None, 8), []) is conversation
+    conversation = Conversation(100).append(over("1", "a", 7), [])
+    assert conversation.append(over("2", None, 8), []) is conversation
 
 
 def test_it_goes_on_from_a_record() -> None:
     turns = [Turn("1", "a"), Turn("2", "b")]
-    conversation = Conversation.going_on(100, 5, turns)
+    conversation = Conversation.resume(100, 5, turns)
     assert conversation.follows_id == 5
     assert turns_of(conversation) == turns
-    assert conversation.after(over("3", "c", 6), []).follows_id == 6
+    assert conversation.append(over("3", "c", 6), []).follows_id == 6
 
 
 def test_the_oldest_turns_are_left_out_where_there_is_no_room() -> None:
     conversation = Conversation(30)
     for number in range(4):
-        conversation = conversation.after(over(f"{number}", "x" * 40), [])
+        conversation = conversation.append(over(f"{number}", "x" * 40), [])
     context = conversation.context()
     assert [turn.question for turn in context.turns] == ["2", "3"]
     assert context.left_out == 2
 
 
 def test_the_last_turn_goes_along_whatever_its_length() -> None:
-    conversation = Conversation(1).after(over("1", "x" * 400), [])
+    conversation = Conversation(1).append(over("1", "x" * 400), [])
     assert [turn.question for turn in turns_of(conversation)] == ["1"]
 
 
@@ -86,25 +87,25 @@ def test_the_last_turn_goes_along_whatever_its_length() -> None:
     ids=["text", "text-without-room", "image", "image-without-room"],
 )
 def test_a_file_goes_along_again_while_there_is_room(
-    budget: int, parts: list[Part], sent: list[Part]
+    budget: int, parts: list[ContextPart], sent: list[ContextPart]
 ) -> None:
-    conversation = Conversation(budget).after(over("1", "a", attachments=[FILE]), parts)
+    conversation = Conversation(budget).append(over("1", "a", attachments=[FILE]), parts)
     context = conversation.context()
     assert [list(turn.parts) for turn in context.turns] == [sent]
     assert context.omitted == ([] if sent == parts else ["notes.md"])
 
 
 def test_a_file_that_has_no_room_costs_no_older_turn() -> None:
-    conversation = Conversation(60).after(over("1", "a"), [])
-    conversation = conversation.after(over("2", "b", attachments=[FILE]), [TEXT])
+    conversation = Conversation(60).append(over("1", "a"), [])
+    conversation = conversation.append(over("2", "b", attachments=[FILE]), [TEXT])
     assert [turn.question for turn in turns_of(conversation)] == ["1", "2"]
 
 
 def test_a_turn_without_a_record_is_followed_by_its_uid() -> None:
-    conversation = Conversation(100).after(over("1", "a", 7), [])
+    conversation = Conversation(100).append(over("1", "a", 7), [])
     assert conversation.follows_uid is None
     undelivered = over("2", "b")
-    conversation = conversation.after(undelivered, [])
+    conversation = conversation.append(undelivered, [])
     assert (conversation.follows_id, conversation.follows_uid) == (None, undelivered.ask.uid)
 
 
@@ -112,13 +113,13 @@ def test_turns_that_waited_for_the_database_are_linked_when_it_has_them(
     store: Store, tmp_path: Path
 ) -> None:
     outbox = Outbox(tmp_path / "outbox")
-    asks = [Ask(question=f"{number}") for number in range(5)]
+    asks = [Question(question=f"{number}") for number in range(5)]
     for ask, follows_uid in zip(asks, [None, *(ask.uid for ask in asks)], strict=False):
         journal = outbox.open()
         journal.begin(ask, follows_uid="unknown" if ask is asks[-1] else follows_uid)
         journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x"))
         journal.close()
-    assert deliver(outbox, store) == 5
+    assert recover_outbox(outbox, store) == 5
     kept = store.page(limit=9)
     assert [record.question for record in kept] == ["0", "1", "2", "3", "4"]
     assert [record.follows_id for record in kept] == [None, *(each.id for each in kept[:3]), None]

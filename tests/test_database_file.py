@@ -12,14 +12,14 @@ import pytest
 import sqlalchemy as sa
 from conftest import Program
 
+from qacli.db.engine import Database
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, SchemaMismatch
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.store import Store
-from qacli.store.database import Database
+from qacli.recording.outbox import Outbox
 
 if TYPE_CHECKING:
-    from qacli.config import Settings
+    from qacli.config.settings import Settings
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -51,7 +51,7 @@ def history(database_url: str) -> Path:
     """A history with one record."""
     store = Store.open(database_url)
     outcome = Outcome(status=Status.ANSWERED, answer="You are here.")
-    store.keep(Ask(question="Who am I?", params={"model": "m"}), outcome)
+    store.upsert(Question(question="Who am I?", params={"model": "m"}), outcome)
     store.close()
     return Path(database_url.removeprefix("sqlite:///"))
 
@@ -76,7 +76,7 @@ def test_reading_on_a_full_disk_works_with_an_answer_that_waits(
     full_disk: FullDisk, history: Path, arguments: list[str]
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
-    ask = Ask(question="And you?")
+    ask = Question(question="And you?")
     journal.begin(ask)
     journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x" * 10_000))
     journal.close()

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import typer
 
-from qacli.cli import EXIT_CODES, app
-from qacli.config import Settings, setting_fields
-from qacli.exchange import FIELDS
-from qacli.web import create_app
+from qacli.cli.app import EXIT_CODES, app
+from qacli.config.settings import Settings, setting_fields
+from qacli.serializers import RECORD_FIELDS
+from qacli.web.app import create_app
 from qacli.web.openapi import path_of
 
 ROOT = Path(__file__).parent.parent
@@ -76,5 +76,5 @@ def test_every_endpoint_is_in_readme(tmp_path: Path) -> None:
 
 def test_every_field_is_in_readme() -> None:
     record = README.partition("## The record")[2]
-    for name in FIELDS:
+    for name in RECORD_FIELDS:
         assert f"`{name}`" in record

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import write_env_file
 
-from qacli import env_file
-from qacli.config import env_file_settings, load_settings, setting_fields
-from qacli.endpoint import resolve
-from qacli.env_file import (
+from qacli.config import env_file
+from qacli.config.env_file import (
     EnvFile,
     Trust,
     all_records,
@@ -23,7 +21,10 @@ from qacli.env_file import (
     save_record,
     trust_of,
 )
+from qacli.config.loader import env_file_settings, load_settings
+from qacli.config.settings import setting_fields
 from qacli.errors import NotConfigured
+from qacli.provider.endpoint import resolve_endpoint
 
 ENVIRON = {"QA_CONFIG": "/nowhere/config.toml"}
 SECRET = "hunter2-is-no-secret-0123"
@@ -174,15 +175,15 @@ def test_notice_is_one_line_with_the_file_and_the_command(home: Path) -> None:
 def test_missing_configuration_names_the_ignored_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qacli.local.installed", lambda: False)
+    monkeypatch.setattr("qacli.provider.local_llama.is_installed", lambda: False)
     Path(".env").write_text("OPENAI_BASE_URL=https://a.example/v1\nQA_MODEL=m\n")
     with pytest.raises(NotConfigured) as caught:
-        resolve(load_settings(ENVIRON))
+        resolve_endpoint(load_settings(ENVIRON))
     assert f"{home / '.env'} sets OPENAI_BASE_URL and QA_MODEL but is ignored" in caught.value.todo
     assert "qa config trust" in caught.value.todo
     Path(".env").write_text("QA_TIMEOUT=3\n")
     with pytest.raises(NotConfigured) as caught:
-        resolve(load_settings(ENVIRON))
+        resolve_endpoint(load_settings(ENVIRON))
     assert "qa config trust" not in caught.value.todo
 
 

@@ -7,10 +7,10 @@ import typer
 from conftest import KEY
 
 from qacli import errors
-from qacli.cli import EXIT_CODES, run
-from qacli.config import Settings
+from qacli.cli.app import EXIT_CODES, run
+from qacli.config.settings import Settings
 from qacli.errors import Busy, ProviderError, QaError
-from qacli.web import create_app
+from qacli.web.app import create_app
 
 WHAT = "It happened, with {braces} and a ß."
 TODO = "Do that."

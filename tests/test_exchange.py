@@ -6,41 +6,34 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from qacli.db.models import QuestionAnswer
+from qacli.domain import Outcome, Question, Status, create_question, now
 from qacli.errors import InvalidRequest
-from qacli.exchange import (
-    FIELDS,
-    MAX_ID,
-    Ask,
-    Outcome,
-    Status,
-    compose,
-    document,
-    now,
-    storable,
-    whole,
-)
-from qacli.models import QuestionAnswer
-from qacli.web.schemas import AskBody
+from qacli.serializers import RECORD_FIELDS, record_to_dict
+from qacli.validation import MAX_ID, parse_count, sanitize_text
+from qacli.web.api.schemas import AskRequest
 
 COLUMNS = {column.name for column in QuestionAnswer.__table__.columns}  # type: ignore[attr-defined]
 
 
 def test_ask_and_outcome_and_the_id_are_the_columns() -> None:
-    ask = {item.name for item in fields(Ask)}
+    ask = {item.name for item in fields(Question)}
     outcome = {item.name for item in fields(Outcome)}
     assert not ask & outcome
     assert ask | outcome | {"id", "fingerprint"} == COLUMNS
 
 
 def test_the_fields_of_a_record_are_its_columns() -> None:
-    assert len(set(FIELDS)) == len(FIELDS)
-    assert {*FIELDS, "fingerprint"} == COLUMNS
-    assert FIELDS[:4] == ("id", "question", "answer", "created_at")
+    assert len(set(RECORD_FIELDS)) == len(RECORD_FIELDS)
+    assert {*RECORD_FIELDS, "fingerprint"} == COLUMNS
+    assert RECORD_FIELDS[:4] == ("id", "question", "answer", "created_at")
 
 
 def test_a_document_has_the_fields_in_their_order() -> None:
-    made = document(Ask(question="Who am I?"), Outcome(status=Status.ANSWERED, answer="You."), 7)
-    assert tuple(made) == FIELDS
+    made = record_to_dict(
+        Question(question="Who am I?"), Outcome(status=Status.ANSWERED, answer="You."), 7
+    )
+    assert tuple(made) == RECORD_FIELDS
     assert (made["id"], made["question"], made["answer"]) == (7, "Who am I?", "You.")
     assert made["status"] == "answered"
     assert type(made["status"]) is str
@@ -48,9 +41,9 @@ def test_a_document_has_the_fields_in_their_order() -> None:
 
 def test_times_in_a_document_have_an_offset() -> None:
     zone = timezone(timedelta(hours=2))
-    ask = Ask(question="q", created_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
+    ask = Question(question="q", created_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
     outcome = Outcome(answered_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone))
-    made = document(ask, outcome, None)
+    made = record_to_dict(ask, outcome, None)
     assert made["created_at"] == "2026-01-02T03:04:05.000006+00:00"
     assert made["answered_at"] == "2026-01-02T03:04:05+02:00"
     assert made["id"] is None
@@ -61,7 +54,7 @@ def test_the_clock_is_in_utc() -> None:
 
 
 def test_every_ask_has_a_uid_of_its_own() -> None:
-    uids = {Ask(question="q").uid for _ in range(100)}
+    uids = {Question(question="q").uid for _ in range(100)}
     assert len(uids) == 100
     assert {len(uid) for uid in uids} == {32}
 
@@ -69,12 +62,12 @@ def test_every_ask_has_a_uid_of_its_own() -> None:
 @pytest.mark.parametrize("question", ["", " ", "\n\t\r ", "\u2003"])
 def test_an_empty_question_is_refused(question: str) -> None:
     with pytest.raises(InvalidRequest, match="empty"):
-        Ask(question=question)
+        Question(question=question)
 
 
 @pytest.mark.parametrize("question", ["  Who?\r\n", "世界 🌍", "\ufeffx", "0", "\x01\x7f"])
 def test_a_question_is_kept_as_it_is(question: str) -> None:
-    assert Ask(question=question).question == question
+    assert Question(question=question).question == question
 
 
 UNSTORABLE = [("ab\0c", "NUL", "position 3"), ("a\ud800", "not UTF-8", "position 2")]
@@ -101,7 +94,7 @@ def test_what_no_database_can_hold_is_refused_before_it_is_asked(
     if name == "model":
         given = {"question": "q", "params": {"model": text}}
     with pytest.raises(InvalidRequest) as caught:
-        Ask(**given)
+        Question(**given)
     assert why in caught.value.what
     assert said in caught.value.what
     assert where in caught.value.what
@@ -113,36 +106,36 @@ def test_what_no_database_can_hold_is_refused_before_it_is_asked(
 )
 def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
     with pytest.raises(InvalidRequest, match="temperature"):
-        compose("q", model="m", system=None, temperature=temperature)
+        create_question("q", model="m", system=None, temperature=temperature)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, 1, 2, 2.0])
 def test_a_temperature_in_range_is_sent(temperature: float) -> None:
-    ask = compose("q", model="m", system=None, temperature=temperature)
+    ask = create_question("q", model="m", system=None, temperature=temperature)
     assert ask.params == {"model": "m", "temperature": temperature}
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, MAX_ID + 1, 10**30])
 def test_a_token_limit_out_of_range_is_refused(max_tokens: int) -> None:
     with pytest.raises(InvalidRequest, match="token limit"):
-        compose("q", model="m", system=None, max_tokens=max_tokens)
+        create_question("q", model="m", system=None, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize("max_tokens", [1, MAX_ID])
 def test_a_token_limit_in_range_is_sent(max_tokens: int) -> None:
-    assert compose("q", model="m", system=None, max_tokens=max_tokens).params == {
+    assert create_question("q", model="m", system=None, max_tokens=max_tokens).params == {
         "model": "m",
         "max_tokens": max_tokens,
     }
 
 
 def test_what_nobody_said_is_not_sent() -> None:
-    ask = compose("q", model="m", system="", tags=("a", "b"))
+    ask = create_question("q", model="m", system="", tags=("a", "b"))
     assert ask.params == {"model": "m"}
     assert ask.system is None
     assert ask.tags == ["a", "b"]
     assert ask.model == "m"
-    assert Ask(question="q").model == ""
+    assert Question(question="q").model == ""
 
 
 @pytest.mark.parametrize(
@@ -160,18 +153,18 @@ def test_what_nobody_said_is_not_sent() -> None:
     ],
 )
 def test_an_answer_is_made_storable(text: str, kept: str) -> None:
-    assert storable(text) == kept
-    storable(text).encode()
+    assert sanitize_text(text) == kept
+    sanitize_text(text).encode()
 
 
 @pytest.mark.parametrize("value", [0, 1, 42, MAX_ID])
 def test_a_count_is_taken(value: int) -> None:
-    assert whole(value) == value
+    assert parse_count(value) == value
 
 
 def test_a_count_with_a_point_is_a_whole_number() -> None:
-    assert whole(3.0) == 3
-    assert type(whole(3.0)) is int
+    assert parse_count(3.0) == 3
+    assert type(parse_count(3.0)) is int
 
 
 @pytest.mark.parametrize(
@@ -182,11 +175,11 @@ def test_a_count_with_a_point_is_a_whole_number() -> None:
     ],
 )
 def test_what_is_no_count_is_none(value: object) -> None:
-    assert whole(value) is None
+    assert parse_count(value) is None
 
 
 def test_a_count_of_any_length_is_no_error() -> None:
-    assert whole(10**400) is None
+    assert parse_count(10**400) is None
 
 
 @pytest.mark.parametrize(
@@ -194,18 +187,18 @@ def test_a_count_of_any_length_is_no_error() -> None:
 )
 def test_what_begins_with_nothing_that_can_be_seen_is_no_tag(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        compose("x", model="m", system=None, tags=["a", text])
+        create_question("x", model="m", system=None, tags=["a", text])
     assert repr(text) in caught.value.what
     # Over HTTP it is the same rule, in another regular language.
     with pytest.raises(ValidationError):
-        AskBody(question="x", tags=[text])
+        AskRequest(question="x", tags=[text])
 
 
 @pytest.mark.parametrize("text", ["a", "+", "a b ", "ß", "-", "\u200bé", "🏷"])
 def test_what_is_a_tag_is_one_at_every_door(text: str) -> None:
-    assert compose("x", model="m", system=None, tags=[text]).tags == [text]
-    assert AskBody(question="x", tags=[text]).tags == [text]
+    assert create_question("x", model="m", system=None, tags=[text]).tags == [text]
+    assert AskRequest(question="x", tags=[text]).tags == [text]
 
 
 def test_a_record_from_elsewhere_keeps_what_is_no_tag() -> None:
-    assert Ask(question="x", tags=[""]).tags == [""]
+    assert Question(question="x", tags=[""]).tags == [""]

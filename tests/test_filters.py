@@ -3,11 +3,12 @@ from datetime import timedelta
 
 import pytest
 
+from qacli.dates import format_age, parse_when
+from qacli.db.filters import Filter
+from qacli.db.records import Store
+from qacli.db.search import parse_terms
+from qacli.domain import Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, Outcome, Status, now
-from qacli.store import Store
-from qacli.store.filters import Filter, terms
-from qacli.times import ago, moment
 
 TEXTS = [
     ("what is c++ and don't panic, naïve café", "C++ is a language; running runners ran"),
@@ -20,11 +21,13 @@ TEXTS = [
 @pytest.fixture
 def filled(store: Store) -> Store:
     for number, (question, answer) in enumerate(TEXTS):
-        ask = Ask(question=question, params={"model": "m"}, tags=[f"t{number}"], system="Be brief.")
+        ask = Question(
+            question=question, params={"model": "m"}, tags=[f"t{number}"], system="Be brief."
+        )
         outcome = Outcome(
             status=Status.ANSWERED, answer=answer, model="m-2026-01-01", cost_usd=number
         )
-        store.keep(ask, outcome)
+        store.upsert(ask, outcome)
     return store
 
 
@@ -58,7 +61,7 @@ def test_the_best_is_first(store: Store) -> None:
         "something about pears and one apple, among many other words",
         "pear",
     ):
-        store.keep(Ask(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
+        store.upsert(Question(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
     assert [record.id for record in store.search(Filter(search="apple"), 5)] == [1, 2]
 
 
@@ -69,20 +72,20 @@ def test_what_nearly_all_records_have_is_not_ranked(
         return [record.id for record in store.search(Filter(search=search), 5)]
 
     for question in ("ice", "ice, and much more that is not cold at all", "snow"):
-        store.keep(Ask(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
+        store.upsert(Question(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
     assert best("ice") == [1, 2]
-    monkeypatch.setattr("qacli.store.records.COMMON", 1)
+    monkeypatch.setattr("qacli.db.records.COMMON_MATCHES", 1)
     # PostgreSQL knows how well a record fits without a look at all others.
     assert best("ice") == ([2, 1] if store.sqlite else [1, 2])
-    monkeypatch.setattr("qacli.store.records.RANKED", 1)
+    monkeypatch.setattr("qacli.db.records.MAX_RANKED", 1)
     assert best("ice") == [2]
     assert best("ice \u96ea") == []
 
 
 def test_a_changed_or_removed_text_is_found_no_more(store: Store) -> None:
-    ask = Ask(question="first")
-    record_id = store.keep(ask, Outcome())
-    store.keep(ask, Outcome(status=Status.ANSWERED, answer="second"))
+    ask = Question(question="first")
+    record_id = store.upsert(ask, Outcome())
+    store.upsert(ask, Outcome(status=Status.ANSWERED, answer="second"))
     assert found(store, "second") == [record_id]
     store.remove(record_id)
     assert found(store, "first") == []
@@ -106,7 +109,7 @@ def test_filters_combine(filled: Store) -> None:
 
 
 def test_the_terms_of_a_search() -> None:
-    assert [term.text for term in terms('what? "an exact  one" (c++) "" \'x\'')] == [
+    assert [term.text for term in parse_terms('what? "an exact  one" (c++) "" \'x\'')] == [
         *("what", "an exact  one", "c++", "x"),
     ]
 
@@ -114,15 +117,15 @@ def test_the_terms_of_a_search() -> None:
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "2026-13-01", "9" * 9 + "d", "-1d"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
-        moment(text, now())
+        parse_when(text, now())
 
 
 def test_moments() -> None:
     clock = now()
-    assert clock - moment("2d", clock) == timedelta(days=2)
-    assert clock - moment("45m", clock) == timedelta(minutes=45)
-    assert moment("2026-11-01T12:30:00+00:00", clock).isoformat() == "2026-11-01T12:30:00+00:00"
-    assert moment("2026-11-01", clock).tzinfo is not None
-    assert ago(clock - timedelta(seconds=5), clock) == "just now"
-    assert ago(clock - timedelta(hours=3), clock) == "3 h ago"
-    assert ago(clock - timedelta(days=3), clock) == "3 d ago"
+    assert clock - parse_when("2d", clock) == timedelta(days=2)
+    assert clock - parse_when("45m", clock) == timedelta(minutes=45)
+    assert parse_when("2026-11-01T12:30:00+00:00", clock).isoformat() == "2026-11-01T12:30:00+00:00"
+    assert parse_when("2026-11-01", clock).tzinfo is not None
+    assert format_age(clock - timedelta(seconds=5), clock) == "just now"
+    assert format_age(clock - timedelta(hours=3), clock) == "3 h ago"
+    assert format_age(clock - timedelta(days=3), clock) == "3 d ago"

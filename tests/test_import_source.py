@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import Program, migrated
 
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db.import_source import Format, open_import_source
+from qacli.db.importers import ImportResult, import_records
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
-from qacli.exchange import Ask, Outcome, Status, now
-from qacli.store import Store
-from qacli.store.import_source import Format, open_import_source
-from qacli.store.moving import Moved, take_in
 
 BOM = b"\xef\xbb\xbf"
 
@@ -36,22 +36,22 @@ def source(home: Path) -> Iterator[Store]:
     )
     params = {"model": "m", "stop": ["\n", '"'], "temperature": 0.5}
     attachment = {"name": "f.txt", "size": 1, "sha256": "0" * 64}
-    first = source.keep(
-        Ask(question="a;b,\tc", params=params, tags=["t"], attachments=[attachment]), answered
+    first = source.upsert(
+        Question(question="a;b,\tc", params=params, tags=["t"], attachments=[attachment]), answered
     )
-    source.keep(Ask(question="x" * 200_000, follows_id=first, system="s"), answered)
-    source.keep(Ask(question="bad"), Outcome(status=Status.FAILED, error="no-answer: No"))
+    source.upsert(Question(question="x" * 200_000, follows_id=first, system="s"), answered)
+    source.upsert(Question(question="bad"), Outcome(status=Status.FAILED, error="no-answer: No"))
     yield source
     source.close()
 
 
 def as_jsonl(source: Store) -> bytes:
-    return "".join(f"{line}\n" for line in source.lines()).encode()
+    return "".join(f"{line}\n" for line in source.json_lines()).encode()
 
 
 def as_csv(source: Store) -> bytes:
     text = io.StringIO(newline="")
-    rows = list(source.documents())
+    rows = list(source.dicts())
     writer = csv.DictWriter(text, rows[0], lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -91,15 +91,15 @@ def test_import_file_of_any_format_has_all_records(
     store: Store, source: Store, home: Path, name: str
 ) -> None:
     make, form = FILES[name]
-    expected = list(source.documents())
+    expected = list(source.dicts())
     file = home / "file"
     file.write_bytes(make(source))
-    for counts in (Moved(added=3), Moved(there=3)):
+    for counts in (ImportResult(added=3), ImportResult(skipped=3)):
         with open_import_source(str(file)) as found:
             assert found.format is form
-            assert take_in(store, found.documents) == counts
+            assert import_records(store, found.documents) == counts
             assert not found.omitted
-    assert list(store.documents()) == expected
+    assert list(store.dicts()) == expected
 
 
 def test_import_csv_with_crlf_line_ends_is_read(store: Store, home: Path) -> None:
@@ -109,8 +109,8 @@ def test_import_csv_with_crlf_line_ends_is_read(store: Store, home: Path) -> Non
         b'one,"1\r\n2",2026-01-01T00:00:00Z,answered,u\r\n'
     )
     with open_import_source(str(file)) as found:
-        assert take_in(store, found.documents).added == 1
-    assert store.last().answer == "1\r\n2"
+        assert import_records(store, found.documents).added == 1
+    assert store.newest().answer == "1\r\n2"
 
 
 def test_import_history_of_another_version_names_columns_it_leaves_out(
@@ -124,7 +124,7 @@ def test_import_history_of_another_version_names_columns_it_leaves_out(
         database.execute("ALTER TABLE question_answer DROP COLUMN caller")
         database.commit()
     with open_import_source(str(file)) as found:
-        assert take_in(store, found.documents).added == 3
+        assert import_records(store, found.documents).added == 3
     assert found.omitted == {"values of mood": 2}
 
 
@@ -154,7 +154,7 @@ def test_import_unknown_or_broken_file_is_refused(
     file = home / "file"
     file.write_bytes(data)
     with pytest.raises(InvalidRequest, match=reason), open_import_source(str(file)) as found:
-        take_in(store, found.documents)
+        import_records(store, found.documents)
     assert store.count() == 0
 
 
@@ -168,7 +168,7 @@ def test_import_sqlite_database_of_another_program_is_refused(home: Path) -> Non
 def test_import_empty_export_adds_nothing(store: Store, home: Path) -> None:
     (home / "empty").touch()
     with open_import_source("empty") as found:
-        assert take_in(store, found.documents) == Moved()
+        assert import_records(store, found.documents) == ImportResult()
 
 
 OLD_LLM = (
@@ -244,7 +244,7 @@ def test_import_file_that_ends_early_counts_the_records_before(
     data = "\n".join(lines).encode()
     file = home / "file"
     file.write_bytes(gzip.compress(data)[:-100] if end == "cut" else data + b"\n\xff")
-    moved = Moved()
+    moved = ImportResult()
     with open_import_source(str(file)) as found, pytest.raises(InvalidRequest):
-        take_in(store, found.documents, moved)
+        import_records(store, found.documents, moved)
     assert moved.added == store.count() > 1000

@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.asking import deliver
-from qacli.exchange import Ask, Outcome, Status
-from qacli.journal_reader import parse_journal, with_checksum
-from qacli.outbox import (
+from qacli.domain import Outcome, Question, Status
+from qacli.recording.journal_reader import parse_journal, with_checksum
+from qacli.recording.outbox import (
     SET_ASIDE,
     SUFFIX,
     Outbox,
-    line_of_ask,
-    line_of_outcome,
-    line_of_settled,
-    line_of_text,
+    completed_entry,
+    outcome_entry,
+    question_entry,
+    text_entry,
 )
+from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Program
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 JOURNALS = int(os.environ.get("QA_TEST_JOURNALS", "150"))
 AT_ONCE = 250
@@ -56,7 +56,7 @@ def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, 
     """The lines of a journal as one of qa's writers makes it; `names` gets its answers."""
     lines: list[dict[str, Any]] = []
     for _ in range(chance.choice([1, 1, 1, 2, 5])):
-        ask = Ask(
+        ask = Question(
             question=f"Question of {chance.random()}",
             params={"model": "m", "temperature": 0.5},
             tags=["t"],
@@ -70,17 +70,19 @@ def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, 
             ask = replace(ask, batch_id=chance.randint(1, 3), item_key=item_key)
         name = f"answer-{chance.getrandbits(64):016x}"
         names.append(name)
-        lines.append(line_of_ask(ask))
+        lines.append(question_entry(ask))
         status = chance.choice([Status.ANSWERED, Status.FAILED, Status.INTERRUPTED])
         if chance.random() < 0.6:
-            lines += [line_of_text(ask.uid, "Grüße, 🌍: "), line_of_text(ask.uid, name)]
+            lines += [text_entry(ask.uid, "Grüße, 🌍: "), text_entry(ask.uid, name)]
         if chance.random() < 0.7:
             answer = f"Grüße, 🌍: {name}"
             outcome = Outcome(status=status, answer=answer, answered_at=NOW, latency_ms=5)
-            lines.append(line_of_outcome(ask.uid, outcome))
+            lines.append(outcome_entry(ask.uid, outcome))
         if chance.random() < 0.1:
-            other = Ask(question="settled", uid=f"{chance.getrandbits(128):032x}", created_at=NOW)
-            lines += [line_of_ask(other), line_of_settled(other.uid)]
+            other = Question(
+                question="settled", uid=f"{chance.getrandbits(128):032x}", created_at=NOW
+            )
+            lines += [question_entry(other), completed_entry(other.uid)]
     return lines
 
 
@@ -139,10 +141,10 @@ def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -
             contents[f"{seed:08}"] = data, names
             (outbox.directory / f"{seed:08}{SUFFIX}").write_bytes(data)
         reports: list[str] = []
-        outbox.waiting()
-        delivered += deliver(outbox, store, report=reports.append)
+        outbox.pending()
+        delivered += recover_outbox(outbox, store, report=reports.append)
         assert list(outbox.directory.glob(f"*{SUFFIX}")) == []
-        history = "\n".join(record.answer or "" for record in store.walk())
+        history = "\n".join(record.answer or "" for record in store.iterate())
         for seed_name, (data, names) in contents.items():
             aside = outbox.directory / f"{seed_name}{SET_ASIDE}"
             if aside.exists():
@@ -158,7 +160,7 @@ def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -
     assert delivered > number / 2
 
 
-ASK = Ask(question="Who am I?", params={"model": "m"}, created_at=NOW)
+ASK = Question(question="Who am I?", params={"model": "m"}, created_at=NOW)
 OUTCOME = Outcome(status=Status.ANSWERED, answer="You are here.", answered_at=NOW)
 
 
@@ -179,12 +181,12 @@ def changed(line: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
 def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
     name: str, value: Any
 ) -> None:
-    other = Ask(question="Before?", created_at=NOW)
+    other = Question(question="Before?", created_at=NOW)
     lines = [
-        line_of_ask(other),
-        changed(line_of_ask(ASK), "ask", **{name: value}),
-        line_of_outcome(ASK.uid, OUTCOME),
-        line_of_outcome(other.uid, OUTCOME),
+        question_entry(other),
+        changed(question_entry(ASK), "ask", **{name: value}),
+        outcome_entry(ASK.uid, OUTCOME),
+        outcome_entry(other.uid, OUTCOME),
     ]
     contents = parse_journal(b"".join(map(encoded, lines)), NOW)
     assert contents.problems
@@ -207,8 +209,8 @@ def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
     name: str, value: Any
 ) -> None:
     lines = [
-        line_of_ask(ASK),
-        changed(line_of_outcome(ASK.uid, OUTCOME), "outcome", **{name: value}),
+        question_entry(ASK),
+        changed(outcome_entry(ASK.uid, OUTCOME), "outcome", **{name: value}),
     ]
     contents = parse_journal(b"".join(map(encoded, lines)), NOW)
     assert len(contents.problems) == 1
@@ -218,7 +220,7 @@ def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
 
 
 def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_text() -> None:
-    data = encoded(line_of_ask(ASK)) + encoded(line_of_text(ASK.uid, "right"))
+    data = encoded(question_entry(ASK)) + encoded(text_entry(ASK.uid, "right"))
     contents = parse_journal(data.replace(b"right", b"sight"), NOW)
     assert contents.problems == ["line 2 does not fit its checksum"]
     outcome = contents.entries[0].outcome()
@@ -229,7 +231,7 @@ def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_t
 
 
 def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
-    lines = [line_of_ask(ASK), line_of_text(ASK.uid, "You"), line_of_outcome(ASK.uid, OUTCOME)]
+    lines = [question_entry(ASK), text_entry(ASK.uid, "You"), outcome_entry(ASK.uid, OUTCOME)]
     contents = parse_journal(b"".join(encoded(line, checksum=False) for line in lines), NOW)
     assert contents.problems == []
     assert contents.entries[0].ask == ASK
@@ -250,20 +252,20 @@ def journal_of(outbox: Outbox, name: str, *lines: dict[str, Any]) -> Path:
 
 def test_deliver_of_what_is_no_file_costs_only_itself(store: Store, home: Path) -> None:
     outbox = Outbox(home / "outbox")
-    journal_of(outbox, "9", line_of_ask(ASK), line_of_outcome(ASK.uid, OUTCOME))
+    journal_of(outbox, "9", question_entry(ASK), outcome_entry(ASK.uid, OUTCOME))
     elsewhere = home / "elsewhere"
-    elsewhere.write_bytes(encoded(line_of_ask(Ask(question="Not ours"))))
+    elsewhere.write_bytes(encoded(question_entry(Question(question="Not ours"))))
     (outbox.directory / f"1{SUFFIX}").mkdir()
     (outbox.directory / f"2{SUFFIX}").symlink_to(elsewhere)
     (outbox.directory / f"3{SUFFIX}").symlink_to(home / "nowhere")
     os.mkfifo(outbox.directory / f"4{SUFFIX}")
-    assert len(outbox.waiting()) == 1
+    assert len(outbox.pending()) == 1
     assert outbox.depth()[0] >= 1
     reports: list[str] = []
-    assert deliver(outbox, store, report=reports.append) == 1
-    assert [record.question for record in store.walk()] == [ASK.question]
+    assert recover_outbox(outbox, store, report=reports.append) == 1
+    assert [record.question for record in store.iterate()] == [ASK.question]
     assert len(reports) == len(outbox.set_aside()) == 4
-    assert deliver(outbox, store, report=reports.append) == 0
+    assert recover_outbox(outbox, store, report=reports.append) == 0
     assert len(reports) == 4
     assert elsewhere.exists()
 
@@ -272,22 +274,22 @@ def test_deliver_without_a_report_leaves_a_damaged_journal_where_it_is(
     store: Store, home: Path
 ) -> None:
     outbox = Outbox(home / "outbox")
-    line = {**line_of_outcome(ASK.uid, OUTCOME), "future": 1}
-    path = journal_of(outbox, "1", line_of_ask(ASK), line)
+    line = {**outcome_entry(ASK.uid, OUTCOME), "future": 1}
+    path = journal_of(outbox, "1", question_entry(ASK), line)
     for _ in range(2):
-        assert deliver(outbox, store) == 1
+        assert recover_outbox(outbox, store) == 1
         assert path.exists()
-    assert [record.answer for record in store.walk()] == [OUTCOME.answer]
+    assert [record.answer for record in store.iterate()] == [OUTCOME.answer]
 
 
 def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(
     store: Store, home: Path
 ) -> None:
     outbox = Outbox(home / "outbox")
-    store.keep(ASK, Outcome(status=Status.INTERRUPTED, answer="You"))
-    journal_of(outbox, "1", line_of_ask(ASK), line_of_outcome(ASK.uid, OUTCOME))
+    store.upsert(ASK, Outcome(status=Status.INTERRUPTED, answer="You"))
+    journal_of(outbox, "1", question_entry(ASK), outcome_entry(ASK.uid, OUTCOME))
     reports: list[str] = []
-    deliver(outbox, store, report=reports.append)
+    recover_outbox(outbox, store, report=reports.append)
     assert "the history has another answer" in reports[0]
     assert b"You are here." in outbox.set_aside()[0].read_bytes()
 
@@ -297,7 +299,7 @@ def test_commands_with_a_damaged_journal_warn_once_and_name_the_file(
     qa: Program, settings: Any
 ) -> None:
     outbox = Outbox(settings.outbox_path)
-    journal_of(outbox, "1", line_of_ask(ASK), {**line_of_outcome(ASK.uid, OUTCOME), "future": 1})
+    journal_of(outbox, "1", question_entry(ASK), {**outcome_entry(ASK.uid, OUTCOME), "future": 1})
     path = journal_of(outbox, "2")
     path.write_bytes(b"no journal at all\n")
     first = qa("ask", "And you?")

@@ -14,10 +14,10 @@ from conftest import KEY
 from fake_provider import FakeProvider
 from llm_versions import make_llm_history
 
+from qacli.db.import_source import Format, open_import_source
+from qacli.db.importers import ImportResult, import_records
+from qacli.db.records import Store
 from qacli.errors import InvalidRequest
-from qacli.store import Store
-from qacli.store.import_source import Format, open_import_source
-from qacli.store.moving import Moved, take_in
 
 pytestmark = pytest.mark.slow
 
@@ -60,10 +60,10 @@ def copy_of(llm_history: MakeHistory, tmp_path: Path) -> MakeHistory:
     return copy
 
 
-def imported(store: Store, path: Path) -> tuple[Moved, Counter[str]]:
+def imported(store: Store, path: Path) -> tuple[ImportResult, Counter[str]]:
     with open_import_source(str(path)) as source:
         assert source.format is Format.LLM
-        return take_in(store, source.documents), source.omitted
+        return import_records(store, source.documents), source.omitted
 
 
 def changed(path: Path, *statements: str) -> None:
@@ -74,7 +74,7 @@ def changed(path: Path, *statements: str) -> None:
 
 
 def documents(store: Store) -> list[dict[str, Any]]:
-    return list(store.documents())
+    return list(store.dicts())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -83,7 +83,7 @@ def test_import_llm_history_arrives_whole_and_once(
 ) -> None:
     path = llm_history(version)
     moved, omitted = imported(store, path)
-    assert moved == Moved(added=9)
+    assert moved == ImportResult(added=9)
     assert omitted["contents of attachments"] == 1
     assert omitted["raw provider responses"] == 9
     records = documents(store)
@@ -120,7 +120,7 @@ def test_import_llm_history_arrives_whole_and_once(
     assert result["answer"] == f"Answer to: {CALL}"
     before = path.read_bytes()
     again, _ = imported(store, path)
-    assert (again.added, again.there) == (0, 9)
+    assert (again.added, again.skipped) == (0, 9)
     assert documents(store) == records
     assert path.read_bytes() == before
 
@@ -138,7 +138,7 @@ def test_import_llm_history_of_both_layouts_has_each_exchange_once(
 ) -> None:
     assert imported(store, llm_history(OLD))[0].added == 9
     moved, _ = imported(store, both_layouts)
-    assert (moved.added, moved.there) == (2, 9)
+    assert (moved.added, moved.skipped) == (2, 9)
     assert imported(store, both_layouts)[0].added == 0
     *_, later, new = documents(store)
     assert (later["question"], later["follows_id"]) == ("later", 9)
@@ -151,7 +151,7 @@ def test_import_llm_history_of_both_layouts_has_each_exchange_once(
         " datetime_utc FROM turns",
     )
     moved, _ = imported(store, both_layouts)
-    assert (moved.added, moved.there) == (0, 11)
+    assert (moved.added, moved.skipped) == (0, 11)
 
 
 def test_import_llm_history_into_used_history_points_follow_ups_to_new_ids(
@@ -166,9 +166,9 @@ def test_import_llm_history_into_used_history_points_follow_ups_to_new_ids(
 @pytest.fixture
 def other_question(store: Store) -> int:
     """The id of a record that the history had before."""
-    from qacli.exchange import Ask, Outcome, Status
+    from qacli.domain import Outcome, Question, Status
 
-    return store.keep(Ask(question="before"), Outcome(status=Status.ANSWERED, answer="x"))
+    return store.upsert(Question(question="before"), Outcome(status=Status.ANSWERED, answer="x"))
 
 
 def test_import_llm_forked_thread_follows_the_message_it_was_forked_from(
@@ -249,7 +249,7 @@ def test_import_llm_database_in_use_is_read_with_its_newest_rows_and_not_changed
             # The other program can write while records are read.
             writer.execute("UPDATE responses SET model = 'other'")
             writer.rollback()
-            moved = take_in(store, [first, *source.documents])
+            moved = import_records(store, [first, *source.documents])
         assert moved.added == 9
         assert documents(store)[0]["question"] == "newest"
         assert path.read_bytes() == before

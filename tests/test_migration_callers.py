@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from qacli import schema
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db import migrate
+from qacli.db.records import Store
 from qacli.errors import RecordRefused
-from qacli.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REVISION = Path(schema.migrations_path() / "versions" / "0006_callers_own_records.py")
+REVISION = Path(migrate.migrations_path() / "versions" / "0006_callers_own_records.py")
 INSERT = (
     "INSERT INTO question_answer (question, answer, created_at, status, params, tags, uid, caller, "
     "idempotency_key) VALUES (:question, :answer, '2026-01-02 03:04:05', 'answered', '{}', '[]', "
@@ -30,7 +30,7 @@ def at_0005(database_url: str) -> Iterator[Store]:
     """A database at revision 0005 with three records, whose newest one has been removed."""
     store = Store(Settings(database_url=database_url).database)
     with store.migrating() as connection:
-        schema.upgrade(connection, "0005")
+        migrate.upgrade(connection, "0005")
         for uid, caller, key in (("a", None, "k1"), ("b", "bob", "k2"), ("c", None, None)):
             insert(connection, uid, caller, key)
         insert(connection, "removed", None, None)
@@ -46,7 +46,7 @@ def insert(connection: sa.Connection, uid: str, caller: str | None, key: str | N
 
 def move(store: Store, revision: str) -> None:
     with store.migrating() as connection:
-        go = schema.upgrade if revision == "0006" else schema.downgrade
+        go = migrate.upgrade if revision == "0006" else migrate.downgrade
         go(connection, revision)
 
 

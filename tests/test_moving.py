@@ -11,14 +11,16 @@ import pytest
 from conftest import Postgres, migrated
 from pydantic_core import to_json
 
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db import export
+from qacli.db.filters import Filter
+from qacli.db.importers import ImportResult, from_jsonl, import_records
+from qacli.db.purge import delete_matching, purge_deleted
+from qacli.db.records import Store
+from qacli.db.stats import By, stats
+from qacli.domain import Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
-from qacli.exchange import FIELDS, Ask, Outcome, Status, now
-from qacli.store import Store, documents
-from qacli.store.filters import Filter
-from qacli.store.moving import Moved, of_lines, take_in
-from qacli.store.removing import remove_all, scrub
-from qacli.store.stats import By, stats
+from qacli.serializers import RECORD_FIELDS
 
 RANDOM_RECORDS = 100
 
@@ -35,12 +37,12 @@ def kept(store: Store, question: str, **fields: object) -> int:
         cost_usd=0.00012345678901234,
     )
     params = {"temperature": 0.5, "model": "m", "a": {"z": 1, "b": [1.0, 1e-7]}}
-    ask = Ask(question=question, params=params)
-    return store.keep(replace(ask, **fields), answer)
+    ask = Question(question=question, params=params)
+    return store.upsert(replace(ask, **fields), answer)
 
 
 def exported(store: Store) -> list[str]:
-    return [json.dumps(each, ensure_ascii=False) for each in store.documents()]
+    return [json.dumps(each, ensure_ascii=False) for each in store.dicts()]
 
 
 def written(found: Iterable[dict[str, Any]]) -> list[str]:
@@ -67,10 +69,10 @@ def test_a_history_moves_to_the_other_kind_of_database_and_back(store: Store, ot
     store.remove(gone)
     kept(store, "four", batch_id=1, item_key="x")
     lines = exported(store)
-    assert take_in(other, of_lines(lines)) == Moved(added=3)
+    assert import_records(other, from_jsonl(lines)) == ImportResult(added=3)
     assert exported(other) == lines
-    assert take_in(other, of_lines(lines)) == Moved(there=3)
-    assert take_in(store, of_lines(exported(other))) == Moved(there=3)
+    assert import_records(other, from_jsonl(lines)) == ImportResult(skipped=3)
+    assert import_records(store, from_jsonl(exported(other))) == ImportResult(skipped=3)
     assert exported(store) == exported(other) == lines
     assert kept(other, "next") == 5
 
@@ -132,7 +134,7 @@ def random_time(chance: random.Random) -> datetime:
     return moment.replace(microsecond=part).astimezone(zone)
 
 
-def random_fields(chance: random.Random, part: type[Ask | Outcome]) -> dict[str, Any]:
+def random_fields(chance: random.Random, part: type[Question | Outcome]) -> dict[str, Any]:
     """Values for all of its fields, whichever there are, by what they hold."""
     make: dict[Any, Callable[[], Any]] = {
         str: lambda: random_text(chance),
@@ -155,12 +157,12 @@ def random_fields(chance: random.Random, part: type[Ask | Outcome]) -> dict[str,
     return values
 
 
-def random_record(chance: random.Random, number: int) -> tuple[Ask, Outcome]:
-    ask = random_fields(chance, Ask)
+def random_record(chance: random.Random, number: int) -> tuple[Question, Outcome]:
+    ask = random_fields(chance, Question)
     ask |= {"uid": f"{number:032x}", "follows_id": chance.choice([None, *range(1, number + 2)])}
     for name in ("item_key", "idempotency_key"):  # they are unique
         ask[name] = ask[name] and f"{number} {ask[name]}"
-    return Ask(**ask), Outcome(**random_fields(chance, Outcome))
+    return Question(**ask), Outcome(**random_fields(chance, Outcome))
 
 
 def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
@@ -168,21 +170,21 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
 ) -> None:
     chance = random.Random(1)
     for number in range(RANDOM_RECORDS):
-        record_id = store.keep(*random_record(chance, number))
+        record_id = store.upsert(*random_record(chance, number))
         if chance.random() < 0.1:
             store.remove(record_id)
     lines = exported(store)
     # What comes straight from the driver is what the record says of itself.
-    assert lines == [json.dumps(each.document(), ensure_ascii=False) for each in store.walk()]
-    assert list(store.lines()) == written(store.documents())
+    assert lines == [json.dumps(each.to_dict(), ensure_ascii=False) for each in store.iterate()]
+    assert list(store.json_lines()) == written(store.dicts())
     documents = [json.loads(line) for line in lines]
-    for name in FIELDS:
+    for name in RECORD_FIELDS:
         assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
     assert {each["status"] for each in documents} == set(Status)
-    assert take_in(other, of_lines(f"{line}\n" for line in lines)).added == len(lines)
+    assert import_records(other, from_jsonl(f"{line}\n" for line in lines)).added == len(lines)
     assert exported(other) == lines
-    assert take_in(other, of_lines(lines)) == Moved(there=len(lines))
-    assert take_in(store, of_lines(exported(other))) == Moved(there=len(lines))
+    assert import_records(other, from_jsonl(lines)) == ImportResult(skipped=len(lines))
+    assert import_records(store, from_jsonl(exported(other))) == ImportResult(skipped=len(lines))
     assert exported(store) == exported(other) == lines
 
 
@@ -200,11 +202,11 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
     ],
 )
 def test_lines_are_the_documents_whichever_part_is_read(
-    store: Store, stretch: documents.Stretch
+    store: Store, stretch: export.IdRange
 ) -> None:
-    ask, outcome = Ask(question="100 %s of it", tags=["t"]), Outcome(status=Status.ANSWERED)
+    ask, outcome = Question(question="100 %s of it", tags=["t"]), Outcome(status=Status.ANSWERED)
     rare = Outcome(status=Status.FAILED, error="No", latency_ms=7, cost_usd=1e-5, model="%b")
-    store.keep_items(
+    store.upsert_items(
         1,
         [
             (replace(ask, uid=f"{n}", item_key=f"{n}"), rare if n % 700 == 9 else outcome)
@@ -212,10 +214,10 @@ def test_lines_are_the_documents_whichever_part_is_read(
         ],
     )
     for only in (Filter(), Filter(search="of it", status="failed", tag="t", since=ask.created_at)):
-        lines = list(store.lines(only, **stretch))
-        assert lines == written(store.documents(only, **stretch))
+        lines = list(store.json_lines(only, **stretch))
+        assert lines == written(store.dicts(only, **stretch))
         assert lines == written(
-            each.document()
+            each.to_dict()
             for each in store.page(
                 only=only,
                 **{name: stretch[name] for name in stretch if name != "limit"},
@@ -229,10 +231,12 @@ def test_lines_are_the_documents_whichever_part_is_read(
 )
 def test_no_text_is_taken_for_what_is_between_the_values(store: Store, text: str) -> None:
     everywhere = {each.name: text for each in fields(Outcome) if each.type == str | None}
-    ask = Ask(question=f"?{text}", system=text, caller=text, params={text: [text]}, tags=[text])
-    store.keep(ask, Outcome(status=Status.ANSWERED, **everywhere))
-    [line], [document] = store.lines(), store.documents()
-    assert json.loads(line) == document == store.last().document()
+    ask = Question(
+        question=f"?{text}", system=text, caller=text, params={text: [text]}, tags=[text]
+    )
+    store.upsert(ask, Outcome(status=Status.ANSWERED, **everywhere))
+    [line], [document] = store.json_lines(), store.dicts()
+    assert json.loads(line) == document == store.newest().to_dict()
     assert document["answer"] == document["error"] == document["model"] == text
 
 
@@ -245,13 +249,13 @@ def test_times_are_in_utc_wherever_the_server_is(postgres: Postgres, postgres_ur
     ]
     moments.append(datetime(1, 1, 2, tzinfo=UTC))
     for moment in moments:
-        ask = Ask(question="When?", created_at=moment)
-        store.keep(ask, Outcome(status=Status.ANSWERED, answered_at=moment))
+        ask = Question(question="When?", created_at=moment)
+        store.upsert(ask, Outcome(status=Status.ANSWERED, answered_at=moment))
     name = postgres_url.partition("?")[0].rpartition("/")[2]
     postgres.psql(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
     postgres.psql(f"ALTER DATABASE {name} SET datestyle = 'German'")
     store.close()
-    for each in (store.documents(), map(json.loads, store.lines())):
+    for each in (store.dicts(), map(json.loads, store.json_lines())):
         read = [(document["created_at"], document["answered_at"]) for document in each]
         assert read == [(moment.isoformat(), moment.isoformat()) for moment in moments]
 
@@ -262,21 +266,21 @@ def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
     first = kept(store, "one")
     kept(store, "two", follows_id=first, idempotency_key="same")
     kept(other, "was here", idempotency_key="same")
-    moved = take_in(other, of_lines(exported(store)))
+    moved = import_records(other, from_jsonl(exported(store)))
     assert (moved.added, moved.renumbered) == (2, 1)
     by_question = {record.question: record for record in other.page(limit=10)}
     assert by_question["was here"].id == 1
     assert by_question["two"].id == 2
     assert by_question["two"].follows_id == by_question["one"].id == 3
     assert by_question["two"].idempotency_key is None
-    assert take_in(other, of_lines(exported(store))).there == 2
+    assert import_records(other, from_jsonl(exported(store))).skipped == 2
 
 
 def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: Store) -> None:
     for number in range(3):
         kept(store, f"question {number}")
     with pytest.raises(InvalidRequest, match="Line 4 is not a record"):
-        take_in(other, of_lines([*(f"{line}\n" for line in exported(store)), "nonsense"]))
+        import_records(other, from_jsonl([*(f"{line}\n" for line in exported(store)), "nonsense"]))
     assert exported(other) == exported(store)
     # And what is asked next gets an id of its own.
     assert kept(other, "one more") == 4
@@ -285,14 +289,14 @@ def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: St
 def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
     params = {"messages": "x" * 10_000}
     kept(store, "long", params=params)
-    for cache in (documents._parsed, documents._rewritten):  # noqa: SLF001 - nothing else tells
+    for cache in (export._parsed, export._rewritten):  # noqa: SLF001 - nothing else tells
         cache.cache_clear()
-    [document] = store.documents()
+    [document] = store.dicts()
     assert document["params"] == params
-    [line] = store.lines()
+    [line] = store.json_lines()
     assert json.loads(line) == document
     only_the_empty_list = 1
-    for cache in (documents._parsed, documents._rewritten):  # noqa: SLF001
+    for cache in (export._parsed, export._rewritten):  # noqa: SLF001
         assert cache.cache_info().currsize == only_the_empty_list
 
 
@@ -310,7 +314,7 @@ def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
 )
 def test_what_is_no_record_is_refused(store: Store, line: str) -> None:
     with pytest.raises(InvalidRequest):
-        take_in(store, of_lines([line]))
+        import_records(store, from_jsonl([line]))
     assert store.count() == 0
 
 
@@ -318,7 +322,7 @@ def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:
     kept(store, "a-very-secret-question")
     tagged = kept(store, "spared", tags=["t"])
     assert store.count(Filter(untagged=True)) == 1
-    assert remove_all(store, Filter(untagged=True)) == 1
+    assert delete_matching(store, Filter(untagged=True)) == 1
     assert [record.id for record in store.page(limit=5)] == [tagged]
     assert "secret" not in on_disk(store)
 
@@ -334,7 +338,7 @@ def test_what_is_removed_is_gone_from_the_file(store: Store) -> None:
             store.remove(record.id or 0)
     if store.sqlite:
         assert "secret" in on_disk(store)
-    scrub(store, shrink=False)
+    purge_deleted(store, shrink=False)
     assert "secret" not in on_disk(store)
     assert len(store.page(limit=100, only=Filter(search="spared7x1"))) == 1
     assert store.page(limit=100, only=Filter(search="secret7x1")) == []
@@ -351,7 +355,7 @@ def on_disk(store: Store) -> str:
 
 def test_tags_are_added_once_and_taken_off(store: Store) -> None:
     record_id = kept(store, "q", tags=["a", "b"])
-    assert store.tag(record_id, ["c", "a", "c"], ["b"]) == ["a", "c"]
+    assert store.change_tags(record_id, ["c", "a", "c"], ["b"]) == ["a", "c"]
     assert store.get(record_id).tags == ["a", "c"]
     assert store.page(limit=5, only=Filter(tag="c"))
     assert not store.page(limit=5, only=Filter(tag="b"))
@@ -360,7 +364,9 @@ def test_tags_are_added_once_and_taken_off(store: Store) -> None:
 def test_numbers_by_day_model_and_tag(store: Store) -> None:
     kept(store, "one", tags=["x", "y"])
     kept(store, "two", tags=["x"])
-    store.keep(Ask(question="bad"), Outcome(status=Status.FAILED, error="provider-refused: no"))
+    store.upsert(
+        Question(question="bad"), Outcome(status=Status.FAILED, error="provider-refused: no")
+    )
     (day,) = stats(store, By.DAY, Filter())
     assert (day.records, day.answered, day.prompt_tokens, day.latency_ms) == (3, 2, 4, 1500)
     assert day.name == f"{now():%Y-%m-%d}"

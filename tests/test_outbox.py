@@ -13,23 +13,23 @@ from typing import Any
 
 import pytest
 
-from qacli.asking import deliver
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import OutboxUnwritable
-from qacli.exchange import Ask, Outcome, Status
-from qacli.journal_reader import with_checksum
-from qacli.outbox import (
+from qacli.recording.journal_reader import with_checksum
+from qacli.recording.outbox import (
     SET_ASIDE,
     STALE_SECONDS,
     SUFFIX,
     UNFINISHED,
     Entry,
     Journal,
-    LeftBehind,
+    OrphanedJournal,
     Outbox,
 )
-from qacli.store import Store
+from qacli.recording.recovery import recover_outbox
 
-ASK = Ask(
+ASK = Question(
     question="Grüße, 🌍\r\n\u2028?",
     system="Be brief.",
     params={"model": "m", "temperature": 0.5},
@@ -64,31 +64,31 @@ def files(outbox: Outbox) -> list[Path]:
 
 def found(outbox: Outbox) -> list[Entry]:
     """What left_behind() gives, with nothing discarded."""
-    return [entry for journal in outbox.left_behind() for entry in journal.entries()]
+    return [entry for journal in outbox.orphaned() for entry in journal.entries()]
 
 
 def test_an_empty_outbox_needs_no_directory(outbox: Outbox) -> None:
-    assert outbox.waiting() == []
-    assert list(outbox.left_behind()) == []
+    assert outbox.pending() == []
+    assert list(outbox.orphaned()) == []
     assert not outbox.directory.exists()
 
 
 def test_a_question_waits_from_the_moment_it_is_noted(outbox: Outbox, journal: Journal) -> None:
-    assert outbox.waiting() == []
+    assert outbox.pending() == []
     journal.begin(ASK)
-    (entry,) = outbox.waiting()
+    (entry,) = outbox.pending()
     assert entry.ask == ASK
     assert entry.outcome().status is Status.INTERRUPTED
     assert entry.outcome().answer is None
     journal.discard()
-    assert outbox.waiting() == []
+    assert outbox.pending() == []
     assert files(outbox) == []
 
 
 def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
     journal.begin(ASK)
     for text in ("Hel", "lo\n", "🌍"):
-        journal.text(ASK.uid, text)
+        journal.append_text(ASK.uid, text)
     journal.close()
     (entry,) = found(outbox)
     outcome = entry.outcome()
@@ -101,7 +101,7 @@ def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
 @pytest.mark.parametrize("sync", [True, False])
 def test_the_outcome_comes_back_as_it_was(outbox: Outbox, journal: Journal, *, sync: bool) -> None:
     journal.begin(ASK, sync=sync)
-    journal.text(ASK.uid, "Hel")
+    journal.append_text(ASK.uid, "Hel")
     journal.finish(ASK.uid, OUTCOME, sync=sync)
     journal.close()
     (entry,) = found(outbox)
@@ -111,11 +111,11 @@ def test_the_outcome_comes_back_as_it_was(outbox: Outbox, journal: Journal, *, s
 
 
 def test_a_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journal) -> None:
-    asks = [Ask(question=str(number)) for number in range(50)]
+    asks = [Question(question=str(number)) for number in range(50)]
     for ask in asks:
         journal.begin(ask, sync=False)
     for ask in reversed(asks):
-        journal.text(ask.uid, f"to {ask.question}")
+        journal.append_text(ask.uid, f"to {ask.question}")
     for ask in asks[::2]:
         journal.finish(ask.uid, replace(OUTCOME, answer=f"all of {ask.question}"), sync=False)
     journal.close()
@@ -132,9 +132,9 @@ def test_what_waits_is_sorted_by_when_it_was_asked(outbox: Outbox) -> None:
     for minutes in (3, 1, 2, 0):
         journal = outbox.open()
         asked = first + timedelta(minutes=minutes)
-        journal.begin(Ask(question=str(minutes), created_at=asked))
+        journal.begin(Question(question=str(minutes), created_at=asked))
         journals.append(journal)
-    assert [entry.ask.question for entry in outbox.waiting()] == ["0", "1", "2", "3"]
+    assert [entry.ask.question for entry in outbox.pending()] == ["0", "1", "2", "3"]
     for journal in journals:
         journal.discard()
 
@@ -154,7 +154,7 @@ def test_the_data_directory_is_private_whoever_makes_it(outbox: Outbox) -> None:
 
 def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
     journal.begin(ASK)
-    journal.text(ASK.uid, "a\nb")
+    journal.append_text(ASK.uid, "a\nb")
     journal.finish(ASK.uid, OUTCOME)
     lines = files(outbox)[0].read_bytes().split(b"\n")
     assert lines.pop() == b""
@@ -168,8 +168,8 @@ def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
 
 def test_a_journal_in_use_is_seen_but_not_touched(outbox: Outbox, journal: Journal) -> None:
     journal.begin(ASK)
-    assert list(outbox.left_behind()) == []
-    assert len(outbox.waiting()) == 1
+    assert list(outbox.orphaned()) == []
+    assert len(outbox.pending()) == 1
     journal.close()
     assert len(found(outbox)) == 1
 
@@ -178,13 +178,13 @@ def test_a_journal_in_use_is_seen_but_not_touched(outbox: Outbox, journal: Journ
 ANSWERS = """
 import sys, time
 from pathlib import Path
-from qacli.exchange import Ask
-from qacli.outbox import Outbox
+from qacli.domain import Question
+from qacli.recording.outbox import Outbox
 journal = Outbox(Path(sys.argv[1])).open()
-ask = Ask(question="Who?", uid=sys.argv[2])
+ask = Question(question="Who?", uid=sys.argv[2])
 journal.begin(ask)
 for text in ("One ", "two "):
-    journal.text(ask.uid, text)
+    journal.append_text(ask.uid, text)
 print("shown", flush=True)
 time.sleep(60)
 """
@@ -204,8 +204,8 @@ def answering(outbox: Outbox) -> Iterator[subprocess.Popen[str]]:
 def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
     outbox: Outbox, answering: subprocess.Popen[str]
 ) -> None:
-    assert list(outbox.left_behind()) == []
-    assert [entry.ask.question for entry in outbox.waiting()] == ["Who?"]
+    assert list(outbox.orphaned()) == []
+    assert [entry.ask.question for entry in outbox.pending()] == ["Who?"]
     answering.send_signal(signal.SIGKILL)
     answering.wait()
     (entry,) = found(outbox)
@@ -217,11 +217,11 @@ def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
 def test_what_a_killed_process_leaves_is_delivered_once(
     outbox: Outbox, answering: subprocess.Popen[str], store: Store
 ) -> None:
-    assert deliver(outbox, store) == 0
+    assert recover_outbox(outbox, store) == 0
     answering.kill()
     answering.wait()
-    assert deliver(outbox, store) == 1
-    assert deliver(outbox, store) == 0
+    assert recover_outbox(outbox, store) == 1
+    assert recover_outbox(outbox, store) == 0
     (record,) = store.page(limit=5)
     assert (record.uid, record.status, record.answer) == ("u" * 32, "interrupted", "One two ")
     assert files(outbox) == []
@@ -231,7 +231,7 @@ def test_a_stopped_process_still_has_its_journal(
     outbox: Outbox, answering: subprocess.Popen[str]
 ) -> None:
     answering.send_signal(signal.SIGSTOP)
-    assert list(outbox.left_behind()) == []
+    assert list(outbox.orphaned()) == []
     answering.send_signal(signal.SIGCONT)
 
 
@@ -239,7 +239,7 @@ def left(outbox: Outbox, *lines: bytes) -> Path:
     """A journal that a process left, with these bytes after its question."""
     journal = outbox.open()
     journal.begin(ASK)
-    journal.text(ASK.uid, "One ")
+    journal.append_text(ASK.uid, "One ")
     journal.close()
     path = next(path for path in files(outbox) if path.suffix == SUFFIX)
     with path.open("ab") as file:
@@ -255,7 +255,7 @@ def line(**fields: Any) -> bytes:
 def test_read_a_text_line_cut_off_in_a_write_gives_what_is_there(outbox: Outbox, cut: int) -> None:
     whole = line(text="näh\n")
     left(outbox, line(text="two "), whole[:cut])
-    (journal,) = outbox.left_behind()
+    (journal,) = outbox.orphaned()
     contents = journal.read()
     assert contents.problems == []
     answer = contents.entries[0].outcome().answer
@@ -276,7 +276,7 @@ def test_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> Non
     left(outbox, garbage, line(text="two"))
     (entry,) = found(outbox)
     assert entry.outcome().answer in {"One two", "One lostt" + "wo"}
-    assert len(outbox.waiting()) == 1
+    assert len(outbox.pending()) == 1
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> Non
 )
 def test_a_line_of_another_shape_is_skipped(outbox: Outbox, odd: bytes) -> None:
     left(outbox, odd, line(text="two"))
-    (journal,) = outbox.left_behind()
+    (journal,) = outbox.orphaned()
     contents = journal.read()
     assert contents.entries[0].ask == ASK
     assert contents.entries[0].outcome().answer == "One two"
@@ -304,8 +304,8 @@ def test_a_line_about_another_question_is_skipped(outbox: Outbox) -> None:
 
 def test_an_empty_journal_is_no_question_and_is_cleared_away(outbox: Outbox, store: Store) -> None:
     outbox.open().close()
-    assert outbox.waiting() == []
-    assert deliver(outbox, store) == 0
+    assert outbox.pending() == []
+    assert recover_outbox(outbox, store) == 0
     assert files(outbox) == []
 
 
@@ -313,11 +313,11 @@ def test_a_journal_delivered_by_another_meanwhile_is_not_delivered(outbox: Outbo
     paths = []
     for _ in range(3):
         journal = outbox.open()
-        journal.begin(Ask(question="q"))
+        journal.begin(Question(question="q"))
         journal.close()
     paths = files(outbox)
     seen = []
-    for number, each in enumerate(outbox.left_behind()):
+    for number, each in enumerate(outbox.orphaned()):
         seen.append(each.path)
         if number == 0:  # the others are gone before their turn
             for path in paths:
@@ -330,10 +330,10 @@ def test_a_journal_delivered_by_another_meanwhile_is_not_delivered(outbox: Outbo
 DELETED_MEANWHILE = """
 import sys
 from pathlib import Path
-from qacli.outbox import Outbox
+from qacli.recording.outbox import Outbox
 path = Path(sys.argv[1])
 sys.addaudithook(lambda event, _: event == "fcntl.flock" and path.unlink(missing_ok=True))
-print(len(list(Outbox(path.parent).left_behind())), path.exists())
+print(len(list(Outbox(path.parent).orphaned())), path.exists())
 """
 
 
@@ -345,16 +345,16 @@ def test_a_journal_deleted_between_open_and_lock_is_not_given(outbox: Outbox) ->
 
 def test_two_cannot_have_a_journal_left_behind(outbox: Outbox) -> None:
     left(outbox)
-    for _ in outbox.left_behind():
-        assert list(outbox.left_behind()) == []
-    assert len(list(outbox.left_behind())) == 1
+    for _ in outbox.orphaned():
+        assert list(outbox.orphaned()) == []
+    assert len(list(outbox.orphaned())) == 1
 
 
 def test_what_the_database_will_never_take_is_set_aside(outbox: Outbox) -> None:
     left(outbox)
-    aside = [journal.set_aside() for journal in outbox.left_behind()]
+    aside = [journal.quarantine() for journal in outbox.orphaned()]
     assert files(outbox) == aside
-    assert outbox.waiting() == []
+    assert outbox.pending() == []
     assert b"Be brief." in aside[0].read_bytes()
 
 
@@ -367,14 +367,14 @@ def test_only_old_unfinished_journals_are_swept(outbox: Outbox) -> None:
         path.touch()
     for path in (old, other):
         os.utime(path, (before, before))
-    assert list(outbox.left_behind()) == []
+    assert list(outbox.orphaned()) == []
     assert files(outbox) == sorted([new, other])
 
 
 def test_an_old_journal_is_not_swept(outbox: Outbox) -> None:
     path = left(outbox)
     os.utime(path, (0, 0))
-    assert len(list(outbox.left_behind())) == 1
+    assert len(list(outbox.orphaned())) == 1
     assert path.exists()
 
 
@@ -390,8 +390,8 @@ def test_a_place_below_a_file_cannot_be_written(home: Path) -> None:
 def test_a_place_below_a_file_has_nothing_waiting(home: Path) -> None:
     (home / "file").touch()
     outbox = Outbox(home / "file" / "outbox")
-    assert outbox.waiting() == []
-    assert list(outbox.left_behind()) == []
+    assert outbox.pending() == []
+    assert list(outbox.orphaned()) == []
 
 
 @pytest.fixture
@@ -414,7 +414,7 @@ def test_a_full_disk_refuses_the_question(
         journal.begin(ASK)
     disk(10**6)
     journal.close()
-    assert outbox.waiting() == []
+    assert outbox.pending() == []
 
 
 def test_a_full_disk_does_not_stop_an_answer_but_is_told_at_its_end(
@@ -422,7 +422,7 @@ def test_a_full_disk_does_not_stop_an_answer_but_is_told_at_its_end(
 ) -> None:
     journal.begin(ASK)
     disk(files(outbox)[0].stat().st_size)
-    journal.text(ASK.uid, "One")
+    journal.append_text(ASK.uid, "One")
     with pytest.raises(OSError, match="File too large"):
         journal.finish(ASK.uid, OUTCOME)
     disk(10**6)
@@ -436,7 +436,7 @@ def test_an_outcome_after_a_line_cut_by_a_full_disk_is_kept(
 ) -> None:
     journal.begin(ASK)
     disk(files(outbox)[0].stat().st_size + 10)
-    journal.text(ASK.uid, "One")
+    journal.append_text(ASK.uid, "One")
     disk(10**6)  # somebody has made room
     journal.finish(ASK.uid, OUTCOME)
     journal.close()
@@ -447,9 +447,9 @@ def test_an_outcome_after_a_line_cut_by_a_full_disk_is_kept(
 DELIVERS = """
 import os, sys
 from pathlib import Path
-from qacli.asking import deliver
-from qacli.outbox import Outbox
-from qacli.store import Store
+from qacli.recording.recovery import recover_outbox
+from qacli.recording.outbox import Outbox
+from qacli.db import Store
 directory, url = Path(sys.argv[1]), sys.argv[2]
 ready, go = os.pipe()
 children = []
@@ -459,7 +459,7 @@ for _ in range(4):
         os.read(ready, 1)
         code = 99
         try:
-            code = deliver(Outbox(directory), Store.open(url))
+            code = recover_outbox(Outbox(directory), Store.open(url))
         finally:
             os._exit(code)
     children.append(child)
@@ -473,7 +473,7 @@ def test_deliverers_at_once_deliver_once(outbox: Outbox, store: Store) -> None:
     for number in range(20):
         journal = outbox.open()
         for part in range(2):
-            ask = Ask(question=f"{number} {part}")
+            ask = Question(question=f"{number} {part}")
             uids.append(ask.uid)
             journal.begin(ask, sync=False)
             journal.finish(ask.uid, OUTCOME, sync=False)
@@ -492,26 +492,26 @@ def test_deliverers_at_once_deliver_once(outbox: Outbox, store: Store) -> None:
 
 
 def test_delivering_again_what_is_there_changes_nothing(outbox: Outbox, store: Store) -> None:
-    record_id = store.keep(ASK, OUTCOME)
+    record_id = store.upsert(ASK, OUTCOME)
     left(outbox)  # as after a kill between the commit and the deletion
-    assert deliver(outbox, store) == 1
+    assert recover_outbox(outbox, store) == 1
     (record,) = store.page(limit=5)
     assert (record.id, record.answer) == (record_id, OUTCOME.answer)
 
 
 def test_one_refused_question_does_not_take_others_with_it(outbox: Outbox, store: Store) -> None:
-    store.keep(ASK, OUTCOME)
+    store.upsert(ASK, OUTCOME)
     journal = outbox.open()
-    refused = Ask(question="same key", idempotency_key=ASK.idempotency_key)
-    for ask in (Ask(question="before"), refused, Ask(question="after")):
+    refused = Question(question="same key", idempotency_key=ASK.idempotency_key)
+    for ask in (Question(question="before"), refused, Question(question="after")):
         journal.begin(ask, sync=False)
         journal.finish(ask.uid, OUTCOME, sync=False)
     journal.close()
     other = outbox.open()
-    other.begin(Ask(question="another journal"))
+    other.begin(Question(question="another journal"))
     other.close()
     reports: list[str] = []
-    deliver(outbox, store, report=reports.append)
+    recover_outbox(outbox, store, report=reports.append)
     asked = [record.question for record in store.page(limit=10)]
     assert {"before", "another journal"} <= set(asked)
     (aside,) = files(outbox)
@@ -526,15 +526,15 @@ def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
 ) -> None:
     for error in ("provider-refused: bad \0", "provider-refused: bad"):
         journal = outbox.open()
-        ask = Ask(question=error.replace("\0", "NUL"))
+        ask = Question(question=error.replace("\0", "NUL"))
         journal.begin(ask)
         journal.finish(ask.uid, Outcome(status=Status.FAILED, error=error))
         journal.close()
-    deliver(outbox, store)
+    recover_outbox(outbox, store)
     assert "provider-refused: bad" in [record.question for record in store.page(limit=5)]
-    assert outbox.waiting() == []
+    assert outbox.pending() == []
 
 
 def test_a_journal_left_behind_knows_only_its_path(tmp_path: Path) -> None:
-    assert LeftBehind(tmp_path / "gone.jsonl").entries() == []
-    LeftBehind(tmp_path / "gone.jsonl").discard()
+    assert OrphanedJournal(tmp_path / "gone.jsonl").entries() == []
+    OrphanedJournal(tmp_path / "gone.jsonl").discard()

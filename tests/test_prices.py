@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qacli.cost import Pricing, estimate_tokens
 from qacli.errors import NotConfigured
-from qacli.prices import Prices, estimated_tokens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,23 +31,23 @@ MILLION = 1_000_000
 def test_a_model_costs_what_its_name_without_a_date_costs(
     model: str | None, cost: float | None
 ) -> None:
-    assert Prices().cost(model, MILLION, MILLION) == cost
+    assert Pricing().cost(model, MILLION, MILLION) == cost
 
 
 def test_what_is_unknown_is_none_and_never_nothing() -> None:
-    assert Prices().cost("gpt-5-mini", None, 4) is None
-    assert Prices().cost("gpt-5-mini", 4, None) is None
-    assert Prices().cost("gpt-5-mini", 0, 0) == 0
+    assert Pricing().cost("gpt-5-mini", None, 4) is None
+    assert Pricing().cost("gpt-5-mini", 4, None) is None
+    assert Pricing().cost("gpt-5-mini", 0, 0) == 0
 
 
 def test_prices_of_ones_own_go_first(tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text('"my-model" = [1, 2.5]\n"gpt-5-mini" = [10.0, 20]\n')
-    prices = Prices.load(file)
+    prices = Pricing.load(file)
     assert prices.cost("my-model", MILLION, MILLION) == 3.5
     assert prices.cost("gpt-5-mini-2025-08-07", MILLION, 0) == 10
     assert prices.cost("gpt-5", MILLION, 0) == 1.25
-    assert Prices.load(tmp_path / "none.toml").cost("my-model", 1, 1) is None
+    assert Pricing.load(tmp_path / "none.toml").cost("my-model", 1, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_prices_that_cannot_be_read_are_said_in_one_sentence(tmp_path: Path, con
     file = tmp_path / "prices.toml"
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(NotConfigured) as caught:
-        Prices.load(file)
+        Pricing.load(file)
     assert str(file) in caught.value.what
     assert "[0.25" in caught.value.todo
 
 
 def test_tokens_are_estimated_by_length() -> None:
-    assert estimated_tokens("") == 1
-    assert estimated_tokens("x" * 4000) == pytest.approx(1000, abs=1)
+    assert estimate_tokens("") == 1
+    assert estimate_tokens("x" * 4000) == pytest.approx(1000, abs=1)

@@ -14,8 +14,8 @@ from conftest import KEY
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
-from qacli.config import OPENAI_BASE_URL, Settings
-from qacli.endpoint import Endpoint
+from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.domain import Question
 from qacli.errors import (
     BrokenAnswer,
     KeyRejected,
@@ -25,9 +25,10 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
-from qacli.exchange import Ask
-from qacli.provider import Provider, Reply, Retry, backoff
-from qacli.provider.client import LONGEST_BACKOFF, body_of
+from qacli.provider.client import MAX_BACKOFF_SECONDS, Retry, backoff, build_request
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.response import ChatResponse
+from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
@@ -39,13 +40,13 @@ class Asker:
     endpoint: Endpoint
     settings: Settings
     retried: list[Retry] = field(default_factory=list)
-    reply: Reply = field(default_factory=Reply)
+    reply: ChatResponse = field(default_factory=ChatResponse)
     seconds: float = 0.0
 
     def __call__(self, question: str = "Who?", *, whole: bool = False, **fields: Any) -> list[str]:
-        provider = Provider(self.endpoint, self.settings, self.retried.append)
-        self.reply = Reply()
-        ask = Ask(question=question, params={"model": "m"}, **fields)
+        provider = SyncProvider(self.endpoint, self.settings, self.retried.append)
+        self.reply = ChatResponse()
+        ask = Question(question=question, params={"model": "m"}, **fields)
         started = time.monotonic()
         try:
             return list(provider.stream(ask, self.reply, whole_answer=whole))
@@ -121,11 +122,11 @@ def test_without_a_key_none_is_sent(asker: Make, *, whole: bool) -> None:
 def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> None:
     provider.default = Faked(text="one two three", delay=0.15)
     made = asker()
-    client = Provider(made.endpoint, made.settings)
+    client = SyncProvider(made.endpoint, made.settings)
     started = time.monotonic()
     times = [
         time.monotonic() - started
-        for _ in client.stream(Ask(question="q", params={"model": "m"}), Reply())
+        for _ in client.stream(Question(question="q", params={"model": "m"}), ChatResponse())
     ]
     client.close()
     assert len(times) == 3
@@ -416,7 +417,7 @@ def test_a_wait_beyond_the_deadline_is_not_begun(asker: Make, header: str) -> No
 def test_the_backoff_grows_to_a_limit_and_is_never_exact() -> None:
     for attempt in range(1, 40):
         delays = [backoff(attempt, None) for _ in range(20)]
-        assert all(0 <= delay <= min(LONGEST_BACKOFF, 0.5 * 2**attempt) for delay in delays)
+        assert all(0 <= delay <= min(MAX_BACKOFF_SECONDS, 0.5 * 2**attempt) for delay in delays)
         assert len(set(delays)) > 1
     assert all(3 <= backoff(1, 3) <= 3.25 for _ in range(20))
     assert backoff(1, 0) == 0
@@ -555,12 +556,12 @@ def test_an_error_in_json_instead_of_a_stream_is_told(asker: Make) -> None:
 
 def test_a_finished_connection_is_not_shut_at_the_old_deadline(asker: Make) -> None:
     made = asker(timeout=0.5)
-    client = Provider(made.endpoint, made.settings)
-    ask = Ask(question="q", params={"model": "m"})
-    assert list(client.stream(ask, Reply()))
+    client = SyncProvider(made.endpoint, made.settings)
+    ask = Question(question="q", params={"model": "m"})
+    assert list(client.stream(ask, ChatResponse()))
     time.sleep(0.3)
-    slow = Ask(question="[[text='a b c' delay=0.1]]", params={"model": "m"})
-    assert "".join(client.stream(slow, Reply())) == "a b c"
+    slow = Question(question="[[text='a b c' delay=0.1]]", params={"model": "m"})
+    assert "".join(client.stream(slow, ChatResponse())) == "a b c"
     client.close()
 
 
@@ -568,9 +569,9 @@ def test_a_stream_that_is_left_early_is_closed(
     provider: FakeProvider, asker: Make, wait_for: Callable[..., Any]
 ) -> None:
     made = asker()
-    client = Provider(made.endpoint, made.settings)
-    ask = Ask(question="[[size=100000 delay=0.05]]", params={"model": "m"})
-    for _ in client.stream(ask, Reply()):
+    client = SyncProvider(made.endpoint, made.settings)
+    ask = Question(question="[[size=100000 delay=0.05]]", params={"model": "m"})
+    for _ in client.stream(ask, ChatResponse()):
         break
     wait_for(lambda: provider.stats.get("client_gone"))
     client.close()
@@ -578,8 +579,10 @@ def test_a_stream_that_is_left_early_is_closed(
 
 def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
     made = asker()
-    client = Provider(made.endpoint, made.settings)
-    stream = client.stream(Ask(question="q [[delay=0.05]]", params={"model": "m"}), Reply())
+    client = SyncProvider(made.endpoint, made.settings)
+    stream = client.stream(
+        Question(question="q [[delay=0.05]]", params={"model": "m"}), ChatResponse()
+    )
     assert next(stream)
     assert isinstance(stream, GeneratorType)
     with ThreadPoolExecutor(1) as pool:
@@ -589,11 +592,11 @@ def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
 
 def test_a_connection_closed_while_idle_is_no_error(provider: FakeProvider, asker: Make) -> None:
     made = asker(retries=1)
-    client = Provider(made.endpoint, made.settings)
+    client = SyncProvider(made.endpoint, made.settings)
     provider.default = Faked(close=True)
     for number in range(3):
-        ask = Ask(question=str(number), params={"model": "m"})
-        assert list(client.stream(ask, Reply()))
+        ask = Question(question=str(number), params={"model": "m"})
+        assert list(client.stream(ask, ChatResponse()))
         time.sleep(0.05)
     client.close()
 
@@ -619,8 +622,8 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
 
 @pytest.mark.parametrize("official", [True, False])
 def test_the_token_limit_has_its_new_name_at_openai_alone(*, official: bool) -> None:
-    ask = Ask(question="q", params={"model": "m", "max_tokens": 5, "temperature": 0.5})
-    arguments = body_of(ask, official=official)
+    ask = Question(question="q", params={"model": "m", "max_tokens": 5, "temperature": 0.5})
+    arguments = build_request(ask, official=official)
     name, other = "max_tokens", "max_completion_tokens"
     if official:
         name, other = other, name
@@ -638,9 +641,9 @@ def test_the_token_limit_is_sent_to_others_under_its_old_name(
     provider: FakeProvider, asker: Make
 ) -> None:
     made = asker()
-    client = Provider(made.endpoint, made.settings)
-    ask = Ask(question="q", params={"model": "m", "max_tokens": 5})
-    assert list(client.stream(ask, Reply()))
+    client = SyncProvider(made.endpoint, made.settings)
+    ask = Question(question="q", params={"model": "m", "max_tokens": 5})
+    assert list(client.stream(ask, ChatResponse()))
     client.close()
     assert provider.requests[0].body["max_tokens"] == 5
 
@@ -650,14 +653,14 @@ def test_fifty_threads_share_a_provider(
     provider: FakeProvider, asker: Make, *, whole: bool
 ) -> None:
     made = asker()
-    client = Provider(made.endpoint, made.settings)
+    client = SyncProvider(made.endpoint, made.settings)
     provider.default = Faked(latency=0.3, delay=0.01)
     go = threading.Barrier(50)
 
     def one(number: int) -> tuple[str, str | None]:
-        reply = Reply()
+        reply = ChatResponse()
         go.wait()
-        ask = Ask(question=f"number {number}", params={"model": f"m{number}"})
+        ask = Question(question=f"number {number}", params={"model": f"m{number}"})
         text = "".join(client.stream(ask, reply, whole_answer=whole))
         return text, reply.model
 
@@ -670,13 +673,13 @@ def test_fifty_threads_share_a_provider(
 
 def test_threads_fail_each_for_itself(asker: Make) -> None:
     made = asker(timeout=1)
-    client = Provider(made.endpoint, made.settings)
+    client = SyncProvider(made.endpoint, made.settings)
 
     def one(number: int) -> str:
         fault = ("", "[[hang]]", "[[stall=1]]", "[[dribble=0.05]]", "[[status=500]]")[number % 5]
-        ask = Ask(question=f"{number} {fault}", params={"model": "m"})
+        ask = Question(question=f"{number} {fault}", params={"model": "m"})
         try:
-            return "".join(client.stream(ask, Reply()))
+            return "".join(client.stream(ask, ChatResponse()))
         except ProviderError as error:
             return type(error).__name__
 

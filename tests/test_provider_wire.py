@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.config import Settings
-from qacli.endpoint import Endpoint
+from qacli.config.settings import Settings
+from qacli.domain import Question
 from qacli.errors import BrokenAnswer, ProviderError, ProviderRefused
-from qacli.exchange import Ask
-from qacli.provider import Provider, Reply
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.response import ChatResponse
+from qacli.provider.sync import SyncProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,16 +78,16 @@ def wire(new_wire: Callable[[], Wire]) -> Wire:
     return new_wire()
 
 
-def provider_at(wire: Wire, connections: int | None) -> Provider:
+def provider_at(wire: Wire, connections: int | None) -> SyncProvider:
     base = f"{wire.address}/v1"
     settings = Settings(api_key=KEY, base_url=base, model="m-1", retries=0, timeout=20)
     endpoint = Endpoint(base_url=base, key=KEY, model="m-1", weights=None)
-    return Provider(endpoint, settings, connections=connections)
+    return SyncProvider(endpoint, settings, connections=connections)
 
 
-def ask(provider: Provider, *, whole: bool) -> str:
-    question = Ask(question="the whole prompt", params={"model": "m-1"})
-    return "".join(provider.stream(question, Reply(), whole_answer=whole))
+def ask(provider: SyncProvider, *, whole: bool) -> str:
+    question = Question(question="the whole prompt", params={"model": "m-1"})
+    return "".join(provider.stream(question, ChatResponse(), whole_answer=whole))
 
 
 clients = pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Program
 
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.store import Store
-from qacli.store.records import EVERYTHING
+from qacli.db.records import EVERYTHING, Store
+from qacli.domain import Outcome, Question, Status
+from qacli.recording.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +42,8 @@ def mounted(path: str) -> list[str]:
 def history(database_url: str) -> Path:
     """A history with one record."""
     store = Store.open(database_url)
-    store.keep(
-        Ask(question="Who am I?", params={"model": "m"}),
+    store.upsert(
+        Question(question="Who am I?", params={"model": "m"}),
         Outcome(status=Status.ANSWERED, answer="You are here."),
     )
     store.close()
@@ -98,7 +97,7 @@ def test_what_waits_for_it_does_not_keep_it_from_being_read(
     read_only: ReadOnly, history: Path, qa: Program
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
-    journal.begin(Ask(question="And you?", params={"model": "m"}))
+    journal.begin(Question(question="And you?", params={"model": "m"}))
     journal.close()
     assert "Who am I?" in read_only("list").out
     # Once it can be written, it is delivered.
@@ -145,7 +144,7 @@ def test_what_somebody_else_writes_is_read(reader: Store, history: Path) -> None
     writer = Store(f"sqlite:///{history}", connections=1)
     for number in range(2, 5):
         # As long as the writer has it open, it is no file that does not change.
-        writer.keep(Ask(question="And you?"), Outcome())
+        writer.upsert(Question(question="And you?"), Outcome())
         assert reader.count(EVERYTHING) == number
     writer.close()
     assert reader.count(EVERYTHING) == 4
@@ -158,7 +157,7 @@ def test_a_connection_that_stays_is_none_to_a_file_that_does_not_change(
     kept = Store(f"sqlite:///{history}", connections=1)
     assert kept.count(EVERYTHING) == 1
     other = Store(f"sqlite:///{history}")
-    other.keep(Ask(question="And you?"), Outcome())
+    other.upsert(Question(question="And you?"), Outcome())
     assert kept.count(EVERYTHING) == 2
     kept.close()
 

@@ -16,10 +16,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
-from qacli import models, schema
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db import migrate, models
+from qacli.db.engine import engine_for
+from qacli.db.records import Store
 from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
-from qacli.store import Store, engine_for
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def empty(url: str) -> Iterator[Store]:
 
 def upgraded(store: Store, revision: str = "head") -> None:
     with store.migrating() as connection:
-        schema.upgrade(connection, revision)
+        migrate.upgrade(connection, revision)
 
 
 def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
@@ -63,13 +64,13 @@ def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
                     {**index, "dialect_options": {k: str(v) for k, v in options.items()}}
                     for index in inspector.get_indexes(table)
                     for options in [index.get("dialect_options", {})]
-                    if not schema.is_by_hand(index["name"])
+                    if not migrate.is_manual(index["name"])
                 ]
             ),
             "foreign keys": inspector.get_foreign_keys(table),
         }
         for table in sorted(inspector.get_table_names())
-        if table != "alembic_version" and not schema.is_by_hand(table)
+        if table != "alembic_version" and not migrate.is_manual(table)
     }
 
 
@@ -77,31 +78,31 @@ def test_up_and_down_to_nothing_and_up_again(empty: Store) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         first = shape(connection)
-        schema.downgrade(connection, "base")
+        migrate.downgrade(connection, "base")
     assert empty.revision() is None
     with empty.migrating() as connection:
         assert shape(connection) == {}
     upgraded(empty)
-    assert empty.revision() == schema.head()
+    assert empty.revision() == migrate.head_revision()
     with empty.migrating() as connection:
         assert shape(connection) == first
 
 
 def test_every_revision_goes_up_and_down(empty: Store) -> None:
-    known = schema.revisions()
+    known = migrate.revisions()
     for revision in known:
         upgraded(empty, revision)
         assert empty.revision() == revision
     for revision in [*known[-2::-1], "base"]:
         with empty.migrating() as connection:
-            schema.downgrade(connection, revision)
+            migrate.downgrade(connection, revision)
         assert empty.revision() == (None if revision == "base" else revision)
 
 
 def test_upgrading_what_is_current_changes_nothing(empty: Store) -> None:
     upgraded(empty)
     upgraded(empty)
-    assert empty.revision() == schema.head()
+    assert empty.revision() == migrate.head_revision()
 
 
 def test_models_and_migrations_agree(empty: Store) -> None:
@@ -112,7 +113,7 @@ def test_models_and_migrations_agree(empty: Store) -> None:
             opts={
                 "compare_type": True,
                 "compare_server_default": True,
-                "include_object": lambda _item, name, *_more: not schema.is_by_hand(name),
+                "include_object": lambda _item, name, *_more: not migrate.is_manual(name),
             },
         )
         assert compare_metadata(context, SQLModel.metadata) == []
@@ -166,20 +167,20 @@ def test_postgresql_columns_have_the_types_of_the_server(postgres_url: str) -> N
 
 
 def test_the_head_is_alembics_head() -> None:
-    scripts = ScriptDirectory(str(schema.migrations_path()))
-    assert scripts.get_heads() == [schema.head()]
-    assert [item.revision for item in scripts.walk_revisions()][::-1] == schema.revisions()
+    scripts = ScriptDirectory(str(migrate.migrations_path()))
+    assert scripts.get_heads() == [migrate.head_revision()]
+    assert [item.revision for item in scripts.walk_revisions()][::-1] == migrate.revisions()
 
 
 def test_the_revisions_are_numbered() -> None:
-    known = schema.revisions()
+    known = migrate.revisions()
     assert known == [f"{number:04}" for number in range(1, len(known) + 1)]
-    for path in (schema.migrations_path() / "versions").glob("[0-9]*_*.py"):
+    for path in (migrate.migrations_path() / "versions").glob("[0-9]*_*.py"):
         assert f'revision = "{path.name.partition("_")[0]}"' in path.read_text()
 
 
 def test_the_current_schema_is_fine() -> None:
-    schema.check(schema.head())
+    migrate.check_schema(migrate.head_revision())
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_the_current_schema_is_fine() -> None:
 )
 def test_another_schema_is_refused(revision: str | None, what: str, todo: str) -> None:
     with pytest.raises(SchemaMismatch) as caught:
-        schema.check(revision)
+        migrate.check_schema(revision)
     assert (caught.value.what, caught.value.todo) == (what, todo)
 
 
@@ -205,18 +206,19 @@ def test_an_old_schema_is_refused(tmp_path: Path) -> None:
     versions.mkdir(parents=True)
     for name in ("0001_one.py", "0002_two.py"):
         (versions / name).touch()
-    copy = Path(shutil.copy(schema.__file__, tmp_path / "schema.py"))
+    (tmp_path / "db").mkdir()
+    copy = Path(shutil.copy(migrate.__file__, tmp_path / "db" / "migrate.py"))
     spec = spec_from_file_location("schema_copy", copy)
     assert spec is not None
     assert spec.loader is not None
     later = module_from_spec(spec)
     spec.loader.exec_module(later)
-    assert later.head() == "0002"
-    assert later.pending("0001") == ["0002"]
-    assert later.pending(None) == ["0001", "0002"]
-    assert later.is_down("0002", "0001")
+    assert later.head_revision() == "0002"
+    assert later.pending_revisions("0001") == ["0002"]
+    assert later.pending_revisions(None) == ["0001", "0002"]
+    assert later.is_downgrade("0002", "0001")
     with pytest.raises(SchemaMismatch) as caught:
-        later.check("0001")
+        later.check_schema("0001")
     assert caught.value.what == "The database is at revision 0001, not 0002."
     assert caught.value.todo == "Run: qa migrate"
 
@@ -232,45 +234,45 @@ def test_a_database_newer_than_qa_is_refused_and_left_alone(empty: Store, url: s
 
 @pytest.mark.parametrize("name", ["1", "01", "0001"])
 def test_a_revision_is_named_with_or_without_zeros(name: str) -> None:
-    assert schema.resolve(name) == "0001"
+    assert migrate.resolve_revision(name) == "0001"
 
 
 def test_head_and_base_are_names() -> None:
-    assert schema.resolve("head") == schema.head()
-    assert schema.resolve("base") == "base"
+    assert migrate.resolve_revision("head") == migrate.head_revision()
+    assert migrate.resolve_revision("base") == "base"
 
 
 @pytest.mark.parametrize("name", ["", "0", "9999", "-1", "+1", "heads", "0001_question_answer"])
 def test_no_such_revision(name: str) -> None:
     with pytest.raises(InvalidRequest, match="no revision"):
-        schema.resolve(name)
+        migrate.resolve_revision(name)
 
 
 def test_the_way_down_is_known() -> None:
-    head = schema.head()
-    assert schema.is_down(head, "base")
-    assert not schema.is_down(None, head)
-    assert not schema.is_down(head, "head")
-    assert not schema.is_down(head, head)
+    head = migrate.head_revision()
+    assert migrate.is_downgrade(head, "base")
+    assert not migrate.is_downgrade(None, head)
+    assert not migrate.is_downgrade(head, "head")
+    assert not migrate.is_downgrade(head, head)
 
 
 def test_the_way_from_an_unknown_revision_is_a_mismatch() -> None:
     with pytest.raises(SchemaMismatch):
-        schema.is_down("9999", "head")
+        migrate.is_downgrade("9999", "head")
 
 
 AT_ONCE = """
 import os, sys
 import alembic.command, alembic.config  # loaded before, so that all come to the database at once
-from qacli import schema, store
-from qacli.exchange import Ask, Outcome
+from qacli.db import Store, migrate
+from qacli.domain import Outcome, Question
 
 def open(url):
-    store.Store.open(url).keep(Ask(question="q"), Outcome())
+    Store.open(url).upsert(Question(question="q"), Outcome())
 
 def upgrade(url):
-    with store.Store(url).migrating() as connection:
-        schema.upgrade(connection)
+    with Store(url).migrating() as connection:
+        migrate.upgrade(connection)
 
 number, work, url = int(sys.argv[1]), {"open": open, "upgrade": upgrade}[sys.argv[2]], sys.argv[3]
 ready, go = os.pipe()
@@ -336,23 +338,23 @@ def test_a_second_upgrade_waits_for_the_first_to_be_committed(empty: Store) -> N
     second = Store(empty.url)
     with ThreadPoolExecutor(1) as pool:
         with empty.migrating() as connection:
-            schema.upgrade(connection)
+            migrate.upgrade(connection)
             waiting = pool.submit(upgraded, second)
             time.sleep(0.5)
             assert not waiting.done()
         waiting.result(30)
-    assert second.revision() == schema.head()
+    assert second.revision() == migrate.head_revision()
     second.close()
 
 
 def test_a_failed_migration_leaves_nothing_behind(empty: Store) -> None:
-    def migrate() -> None:
+    def fail() -> None:
         with empty.migrating() as connection:
-            schema.upgrade(connection)
+            migrate.upgrade(connection)
             connection.execute(sa.text("SELECT * FROM no_such_table"))
 
     with pytest.raises(DatabaseError):
-        migrate()
+        fail()
     assert empty.revision() is None
 
 
@@ -366,12 +368,12 @@ def test_a_failed_migration_leaves_nothing_behind(empty: Store) -> None:
 def test_the_sql_is_printed_without_opening_a_database(
     url: str, typical: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schema.script(url, None, schema.head())
+    migrate.migration_sql(url, None, migrate.head_revision())
     sql = capsys.readouterr().out
     assert "CREATE TABLE question_answer" in sql
-    assert f"'{schema.head()}'" in sql[sql.rindex("version_num=") :]
+    assert f"'{migrate.head_revision()}'" in sql[sql.rindex("version_num=") :]
     assert typical in sql
-    schema.script(url, schema.head(), "base")
+    migrate.migration_sql(url, migrate.head_revision(), "base")
     sql = capsys.readouterr().out
     assert "DROP TABLE question_answer" in sql
     assert "CREATE TABLE question_answer" not in sql
@@ -381,7 +383,7 @@ def test_the_printed_sql_makes_the_same_schema(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed, migrated = home / "printed.db", home / "migrated.db"
-    schema.script(f"sqlite:///{printed}", None, "head")
+    migrate.migration_sql(f"sqlite:///{printed}", None, "head")
     assert not printed.exists()
     with sqlite3.connect(printed) as connection:
         connection.executescript(capsys.readouterr().out)

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import pytest
 from conftest import Postgres, migrated
 
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db.filters import Filter
+from qacli.db.records import Store
+from qacli.db.search import MAX_TERM_LENGTH, MAX_TERMS, parse_terms
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import QaError
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
-from qacli.store.filters import LONGEST_TERM, MOST_TERMS, Filter, terms
 
 SEARCHES = int(os.environ.get("QA_TEST_SEARCHES", "1000"))
 QUESTIONS = 40
@@ -93,7 +94,7 @@ def asked(store: Store, number: int, chance: random.Random) -> dict[int, str]:
     for turn in range(number):
         question = f"{turn} {text(chance, chance.randrange(1, 25))}"
         answer = Outcome(status=Status.ANSWERED, answer=text(chance, 5))
-        kept[store.keep(Ask(question=question), answer)] = question
+        kept[store.upsert(Question(question=question), answer)] = question
     return kept
 
 
@@ -134,12 +135,12 @@ def test_a_question_is_found_by_letters_that_the_locale_does_not_know(postgres: 
 def test_a_word_that_is_too_long_for_an_index_is_found(pooled: Store) -> None:
     words = ["w" * 3000, "é" * 3000, "c++" * 1000, "\U0001f30d" * 3000, "a b " * 3000]
     for word in words:
-        record_id = pooled.keep(Ask(question=f"What is {word}?"), Outcome())
+        record_id = pooled.upsert(Question(question=f"What is {word}?"), Outcome())
         assert found(pooled, word) == {record_id}
         assert found(pooled, f'"{word}"') == {record_id}
 
 
 def test_a_search_has_so_many_terms_of_such_length() -> None:
-    assert len(terms(" ".join(str(number) for number in range(1000)))) == MOST_TERMS
-    assert [len(term.text) for term in terms("x" * 1000)] == [LONGEST_TERM]
-    assert len(terms("same " * 1000)) == 1
+    assert len(parse_terms(" ".join(str(number) for number in range(1000)))) == MAX_TERMS
+    assert [len(term.text) for term in parse_terms("x" * 1000)] == [MAX_TERM_LENGTH]
+    assert len(parse_terms("same " * 1000)) == 1

@@ -7,8 +7,8 @@ import pytest
 from conftest import KEY
 from fake_provider import FakeProvider
 
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 
 HEAVY = {
     *("openai", "sqlmodel", "sqlalchemy", "alembic", "flask", "rich", "pydantic", "httpx2"),
@@ -17,7 +17,7 @@ HEAVY = {
 
 PROGRAM = """
 import json, sys
-from qacli.cli import run
+from qacli.cli.app import run
 try:
     code = run(sys.argv[1:])
 except SystemExit as end:
@@ -59,8 +59,8 @@ def history(home: Path) -> Path:
     """A history with one record, where `qa` looks for it."""
     file = home / "data" / "history.db"
     store = Store.open(f"sqlite:///{file}")
-    store.keep(
-        Ask(question="Who am I?", params={"model": "m"}),
+    store.upsert(
+        Question(question="Who am I?", params={"model": "m"}),
         Outcome(status=Status.ANSWERED, answer="You are **here**."),
     )
     store.close()

@@ -4,17 +4,18 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from qacli import schema
-from qacli.config import Settings
+from qacli.config.settings import Settings
+from qacli.db import migrate
+from qacli.db.importers import ImportedRecord, import_records
+from qacli.db.records import Store
+from qacli.db.search import RECORDS
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import NotFound
-from qacli.exchange import Ask, Outcome, Status, document
-from qacli.store import Store
-from qacli.store.filters import RECORDS
-from qacli.store.moving import Document, take_in
+from qacli.serializers import record_to_dict
 
 
-def an_ask(question: str = "Who am I?", **fields: object) -> Ask:
-    return replace(Ask(question=question, params={"model": "m"}), **fields)
+def an_ask(question: str = "Who am I?", **fields: object) -> Question:
+    return replace(Question(question=question, params={"model": "m"}), **fields)
 
 
 ANSWERED = Outcome(
@@ -41,8 +42,8 @@ def test_what_is_kept_comes_back_unchanged(store: Store) -> None:
         follows_id=7,
         idempotency_key="k",
     )
-    record_id = store.keep(ask, ANSWERED)
-    fields = store.get(record_id).document()
+    record_id = store.upsert(ask, ANSWERED)
+    fields = store.get(record_id).to_dict()
     expected = {**ask_fields(ask), **ask_fields(ANSWERED), "id": record_id}
     assert fields == {
         name: value.isoformat() if isinstance(value, datetime) else value
@@ -50,7 +51,7 @@ def test_what_is_kept_comes_back_unchanged(store: Store) -> None:
     }
 
 
-def ask_fields(item: Ask | Outcome) -> dict[str, object]:
+def ask_fields(item: Question | Outcome) -> dict[str, object]:
     from dataclasses import asdict
 
     return asdict(item)
@@ -58,16 +59,16 @@ def ask_fields(item: Ask | Outcome) -> dict[str, object]:
 
 def test_a_reserved_record_is_completed_under_its_id(store: Store) -> None:
     ask = an_ask()
-    reserved = store.keep(ask, Outcome())
+    reserved = store.upsert(ask, Outcome())
     assert store.get(reserved).status is Status.ASKING
-    assert store.keep(ask, ANSWERED) == reserved
+    assert store.upsert(ask, ANSWERED) == reserved
     assert store.get(reserved).answer == "You are here."
 
 
 def test_the_first_outcome_stays(store: Store) -> None:
     ask = an_ask()
-    first = store.keep(ask, ANSWERED)
-    assert store.keep(ask, Outcome(status=Status.INTERRUPTED)) == first
+    first = store.upsert(ask, ANSWERED)
+    assert store.upsert(ask, Outcome(status=Status.INTERRUPTED)) == first
     assert store.get(first).status is Status.ANSWERED
     assert len(store.page(limit=10)) == 1
 
@@ -76,24 +77,24 @@ def test_completing_uses_up_no_id(store: Store) -> None:
     ids = []
     for _ in range(3):
         ask = an_ask()
-        store.keep(ask, Outcome())
-        ids.append(store.keep(ask, ANSWERED))
+        store.upsert(ask, Outcome())
+        ids.append(store.upsert(ask, ANSWERED))
     assert ids == [1, 2, 3]
 
 
 def test_pages_by_keyset_in_both_directions(store: Store) -> None:
-    ids = [store.keep(an_ask(str(number)), ANSWERED) for number in range(7)]
+    ids = [store.upsert(an_ask(str(number)), ANSWERED) for number in range(7)]
     assert [record.id for record in store.page(limit=3)] == ids[:3]
     assert [record.id for record in store.page(limit=3, after=ids[2])] == ids[3:6]
     assert [record.id for record in store.page(limit=3, newest_first=True)] == ids[:-4:-1]
     assert [record.id for record in store.page(limit=9, before=ids[2])] == ids[:2]
-    assert [record.id for record in store.walk()] == ids
-    assert [record.id for record in store.walk(after=ids[0], limit=2)] == ids[1:3]
+    assert [record.id for record in store.iterate()] == ids
+    assert [record.id for record in store.iterate(after=ids[0], limit=2)] == ids[1:3]
 
 
 @pytest.mark.parametrize("edge", [-(10**30), -1, 0, 2**63 - 1, 2**63, 10**30])
 def test_any_integer_is_an_edge(store: Store, edge: int) -> None:
-    record_id = store.keep(an_ask(), ANSWERED)
+    record_id = store.upsert(an_ask(), ANSWERED)
     assert [item.id for item in store.page(limit=5, after=edge)] == (
         [record_id] if edge < 1 else []
     )
@@ -111,19 +112,19 @@ def test_no_such_record(store: Store, record_id: int) -> None:
 
 
 def test_a_removed_id_is_not_given_again(store: Store) -> None:
-    first = store.keep(an_ask(), ANSWERED)
+    first = store.upsert(an_ask(), ANSWERED)
     store.remove(first)
     with pytest.raises(NotFound):
         store.get(first)
-    assert store.keep(an_ask(), ANSWERED) == first + 1
+    assert store.upsert(an_ask(), ANSWERED) == first + 1
 
 
 def test_last(store: Store) -> None:
     with pytest.raises(NotFound):
-        store.last()
-    store.keep(an_ask("one"), ANSWERED)
-    store.keep(an_ask("two"), ANSWERED)
-    assert store.last().question == "two"
+        store.newest()
+    store.upsert(an_ask("one"), ANSWERED)
+    store.upsert(an_ask("two"), ANSWERED)
+    assert store.newest().question == "two"
 
 
 @pytest.mark.parametrize("kept", ["keep", "keep_items", "take_in"])
@@ -133,18 +134,18 @@ def test_the_very_same_question_is_found_however_it_was_kept(store: Store, kept:
         ask = replace(ask, batch_id=1, item_key="k")
     outcome = replace(ANSWERED, status=Status.FAILED)
     if kept == "keep":
-        store.keep(ask, Outcome())
-        assert store.same(ask) is None
-        store.keep(ask, ANSWERED)
+        store.upsert(ask, Outcome())
+        assert store.find_cached(ask) is None
+        store.upsert(ask, ANSWERED)
     elif kept == "keep_items":
-        store.keep_items(1, [(ask, outcome)])
-        assert store.same(ask) is None
-        store.keep_items(1, [(replace(ask, uid="other"), ANSWERED)])
+        store.upsert_items(1, [(ask, outcome)])
+        assert store.find_cached(ask) is None
+        store.upsert_items(1, [(replace(ask, uid="other"), ANSWERED)])
     else:
-        take_in(store, [Document.model_validate(document(ask, ANSWERED, 7))])
+        import_records(store, [ImportedRecord.model_validate(record_to_dict(ask, ANSWERED, 7))])
     same = an_ask(params={"x": [0.1, {"b": 2}], "top_p": 10**22, "n": 1, "model": "m"})
     for asked in (ask, same, replace(ask, uid="another", tags=["t"], system="")):
-        found = store.same(asked)
+        found = store.find_cached(asked)
         assert found is not None
         assert found.answer == "You are here."
     for changed in (
@@ -155,14 +156,14 @@ def test_the_very_same_question_is_found_however_it_was_kept(store: Store, kept:
         {"follows_id": 1},
         {"attachments": [{"name": "a", "size": 1, "sha256": "0"}]},
     ):
-        assert store.same(replace(ask, **changed)) is None
+        assert store.find_cached(replace(ask, **changed)) is None
 
 
 def test_the_newest_of_the_same_is_found_by_the_index_alone(store: Store) -> None:
     for text in ("old", "new"):
-        newest = store.keep(an_ask(), replace(ANSWERED, answer=text))
-        store.keep(an_ask(), replace(ANSWERED, status=Status.FAILED))
-    found = store.same(an_ask())
+        newest = store.upsert(an_ask(), replace(ANSWERED, answer=text))
+        store.upsert(an_ask(), replace(ANSWERED, status=Status.FAILED))
+    found = store.find_cached(an_ask())
     assert found is not None
     assert (found.id, found.answer) == (newest, "new")
     query = "SELECT id FROM question_answer WHERE fingerprint = 1 AND status = 'answered'"
@@ -178,32 +179,32 @@ def test_the_newest_of_the_same_is_found_by_the_index_alone(store: Store) -> Non
 
 
 def test_two_questions_of_one_fingerprint_are_two(store: Store) -> None:
-    store.keep(an_ask("one"), ANSWERED)
-    twin = an_ask("two").fingerprint
+    store.upsert(an_ask("one"), ANSWERED)
+    twin = an_ask("two").cache_key
     with store.transaction(write=True) as connection:
         connection.execute(sa.update(RECORDS).values(fingerprint=twin))
-    assert store.same(an_ask("two")) is None
+    assert store.find_cached(an_ask("two")) is None
 
 
 def test_what_was_kept_before_there_were_fingerprints_is_found(database_url: str) -> None:
     store = Store(Settings(database_url=database_url).database)
     with store.migrating() as connection:
-        schema.upgrade(connection)
+        migrate.upgrade(connection)
     asks = [
         an_ask(f"Question {n} 🌍", system="s", params={"model": "m", "temperature": 0.1})
         for n in range(1203)
     ]
     for start in range(0, len(asks), 401):
-        store.keep_items(
+        store.upsert_items(
             1, [(replace(a, batch_id=1, item_key=a.uid), ANSWERED) for a in asks[start:]]
         )
     with store.migrating() as connection:
-        schema.downgrade(connection, "0003")
+        migrate.downgrade(connection, "0003")
         assert "fingerprint" not in {
             column["name"] for column in sa.inspect(connection).get_columns("question_answer")
         }
     with store.migrating() as connection:
-        schema.upgrade(connection)
+        migrate.upgrade(connection)
     for ask in (asks[0], asks[500], asks[1202]):
-        assert store.same(ask) is not None
+        assert store.find_cached(ask) is not None
     store.close()

@@ -8,41 +8,41 @@ from typing import Any
 
 import pytest
 
+from qacli.db.engine import Database
+from qacli.db.filters import Filter
+from qacli.db.purge import delete_matching
+from qacli.db.records import Store
+from qacli.db.stats import By, stats
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import NotFound
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
-from qacli.store.database import Database
-from qacli.store.filters import Filter
-from qacli.store.removing import remove_all
-from qacli.store.stats import By, stats
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="giraffe", model="m")
-QUESTION = Ask(question="zebra", caller="alice", idempotency_key="k", tags=["t"])
+QUESTION = Question(question="zebra", caller="alice", idempotency_key="k", tags=["t"])
 
 FINDING: dict[str, Callable[[Store], Any]] = {
     "get": lambda store: store.get(1),
-    "document": lambda store: store.document(1),
-    "of_uid": lambda store: store.of_uid(QUESTION.uid),
-    "of_key": lambda store: store.of_key("k", "alice"),
-    "id_of": lambda store: store.id_of(QUESTION.uid),
-    "same": lambda store: store.same(QUESTION),
-    "last": lambda store: store.last(),
+    "document": lambda store: store.get_dict(1),
+    "of_uid": lambda store: store.by_uid(QUESTION.uid),
+    "of_key": lambda store: store.by_idempotency_key("k", "alice"),
+    "id_of": lambda store: store.id_for_uid(QUESTION.uid),
+    "same": lambda store: store.find_cached(QUESTION),
+    "last": lambda store: store.newest(),
     "thread": lambda store: store.thread(1),
-    "said": lambda store: store.said("zebra", "giraffe"),
+    "said": lambda store: store.find_by_text("zebra", "giraffe"),
     "page": lambda store: store.page(limit=9),
     "search": lambda store: store.search(Filter(search="zebra"), 9),
-    "walk": lambda store: store.walk(),
-    "documents": lambda store: store.documents(Filter(search="zebra")),
-    "lines": lambda store: store.lines(),
+    "walk": lambda store: store.iterate(),
+    "documents": lambda store: store.dicts(Filter(search="zebra")),
+    "lines": lambda store: store.json_lines(),
     "count": lambda store: store.count(),
 }
 CHANGING: dict[str, Callable[[Store], Any]] = {
-    "tag": lambda store: store.tag(1, ["stolen"], ["t"]),
+    "tag": lambda store: store.change_tags(1, ["stolen"], ["t"]),
     "remove": lambda store: store.remove(1),
-    "free_key": lambda store: store.free_key(FAILED.uid),
-    "remove_all": lambda store: remove_all(store, Filter()),
+    "free_key": lambda store: store.release_idempotency_key(FAILED.uid),
+    "remove_all": lambda store: delete_matching(store, Filter()),
 }
-FAILED = Ask(question="lion", caller="alice", idempotency_key="failed")
+FAILED = Question(question="lion", caller="alice", idempotency_key="failed")
 WITHOUT_OWNER = {"keep", "keep_items", "insert", "session", "visible_to", "narrowed", "owner"}
 """Those that keep what is asked, by a uid that only its process knows, or that find no record."""
 
@@ -50,8 +50,8 @@ WITHOUT_OWNER = {"keep", "keep_items", "insert", "session", "visible_to", "narro
 @pytest.fixture
 def kept(store: Store) -> Store:
     """A store with two records of alice."""
-    assert store.keep(QUESTION, ANSWERED) == 1
-    store.keep(FAILED, Outcome(status=Status.FAILED, error="refused: No."))
+    assert store.upsert(QUESTION, ANSWERED) == 1
+    store.upsert(FAILED, Outcome(status=Status.FAILED, error="refused: No."))
     return store
 
 
@@ -73,12 +73,12 @@ def test_method_that_finds_records_with_an_owner_finds_only_its_own(kept: Store,
 def test_method_that_changes_records_with_an_owner_changes_only_its_own(
     kept: Store, name: str
 ) -> None:
-    before = list(kept.documents())
+    before = list(kept.dicts())
     with suppress(NotFound):
         CHANGING[name](kept.visible_to("bob"))
-    assert list(kept.documents()) == before
+    assert list(kept.dicts()) == before
     CHANGING[name](kept.visible_to("alice"))
-    assert list(kept.documents()) != before
+    assert list(kept.dicts()) != before
 
 
 def test_every_method_of_the_store_is_in_one_of_the_lists() -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Watched
 
-from qacli import endpoint
-from qacli.asking import Asking
+from qacli.domain import Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
-from qacli.exchange import Ask, Status
-from qacli.structure import Structure, correction, json_in
+from qacli.json_schema import AnswerSchema, extract_json, repair_prompt
+from qacli.provider import endpoint
+from qacli.services.ask import AskService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fake_provider import FakeProvider
 
-    from qacli.config import Settings
+    from qacli.config.settings import Settings
 
 DOG = {
     "type": "object",
@@ -29,8 +29,8 @@ DOG = {
 
 
 def test_the_short_form_is_a_strict_schema() -> None:
-    assert Structure.of("name, age int").schema == DOG
-    kinds = Structure.of("a,b int , c float,d bool,e str").schema["properties"]
+    assert AnswerSchema.from_document("name, age int").schema == DOG
+    kinds = AnswerSchema.from_document("a,b int , c float,d bool,e str").schema["properties"]
     assert [each["type"] for each in kinds.values()] == [
         *("string", "integer", "number", "boolean", "string")
     ]
@@ -41,11 +41,19 @@ def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
     (home / "dog.json").write_text(text)
     (home / "beside").mkdir()
     (home / "beside" / "dog.json").write_text('{"type": "array"}')
-    assert Structure.of("dog.json") == Structure.of(text) == Structure.of(DOG)
-    assert Structure.of("dog.json", home / "beside").schema == {"type": "array"}
-    assert Structure.of("name").response_format == {
+    assert (
+        AnswerSchema.from_document("dog.json")
+        == AnswerSchema.from_document(text)
+        == AnswerSchema.from_document(DOG)
+    )
+    assert AnswerSchema.from_document("dog.json", home / "beside").schema == {"type": "array"}
+    assert AnswerSchema.from_document("name").response_format == {
         "type": "json_schema",
-        "json_schema": {"name": "answer", "schema": Structure.of("name").schema, "strict": True},
+        "json_schema": {
+            "name": "answer",
+            "schema": AnswerSchema.from_document("name").schema,
+            "strict": True,
+        },
     }
 
 
@@ -70,7 +78,7 @@ def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
 )
 def test_what_is_no_schema_is_refused(given: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Structure.of(given)
+        AnswerSchema.from_document(given)
     assert said in str(caught.value)
 
 
@@ -80,7 +88,7 @@ def test_what_is_no_schema_is_refused(given: str, said: str) -> None:
 def test_a_file_that_is_no_schema_is_refused(home: Path, data: str | bytes, said: str) -> None:
     (home / "x.json").write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(InvalidRequest, match=said):
-        Structure.of("x.json")
+        AnswerSchema.from_document("x.json")
 
 
 def test_references_within_the_schema_hold(home: Path) -> None:
@@ -91,7 +99,7 @@ def test_references_within_the_schema_hold(home: Path) -> None:
         "$defs": {"tree": {"$ref": "https://example.com/tree"}},
     }
     (home / "tree.json").write_text(json.dumps(schema))
-    tree = Structure.of("tree.json")
+    tree = AnswerSchema.from_document("tree.json")
     tree.check('{"left": {"left": {}}, "$ref": "x"}')
     with pytest.raises(UnfitAnswer, match=r"at \$\.left\.left"):
         tree.check('{"left": {"left": 3}}')
@@ -107,8 +115,8 @@ def test_references_within_the_schema_hold(home: Path) -> None:
     ],
 )
 def test_an_answer_that_fits_is_taken(answer: str) -> None:
-    Structure.of("name, age int").check(answer)
-    assert list(json.loads(json_in(answer))) in (["name", "age"], ["age", "name"])
+    AnswerSchema.from_document("name, age int").check(answer)
+    assert list(json.loads(extract_json(answer))) in (["name", "age"], ["age", "name"])
 
 
 @pytest.mark.parametrize(
@@ -127,14 +135,16 @@ def test_an_answer_that_fits_is_taken(answer: str) -> None:
 )
 def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
     with pytest.raises(UnfitAnswer) as caught:
-        Structure.of("name, age int").check(answer)
+        AnswerSchema.from_document("name, age int").check(answer)
     assert said in caught.value.what
-    assert caught.value.what in correction(caught.value)
+    assert caught.value.what in repair_prompt(caught.value)
     assert len(caught.value.what) < 1000
 
 
 def test_what_is_said_of_an_answer_can_be_stored() -> None:
-    structure = Structure.of({"additionalProperties": False, "items": {"type": "integer"}})
+    structure = AnswerSchema.from_document(
+        {"additionalProperties": False, "items": {"type": "integer"}}
+    )
     for answer in ('{"a\\u0000\\ud800\\n": 1}', '["\\u0000\\ud800"]'):
         with pytest.raises(UnfitAnswer) as caught:
             structure.check(answer)
@@ -145,15 +155,15 @@ def test_what_is_said_of_an_answer_can_be_stored() -> None:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Watched]:
-    client = Watched(endpoint.resolve(settings), settings)
+    client = Watched(endpoint.resolve_endpoint(settings), settings)
     yield client
     client.close()
 
 
 @pytest.fixture
-def asking(client: Watched) -> Asking:
+def asking(client: Watched) -> AskService:
     """Asks, and keeps nothing."""
-    return Asking(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
+    return AskService(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
 
 
 # Nothing is kept here, so that one database is as good as two.
@@ -163,14 +173,14 @@ one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 @one_database
 @pytest.mark.parametrize("whole_answer", [False, True])
 def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
-    asking: Asking, *, whole_answer: bool
+    asking: AskService, *, whole_answer: bool
 ) -> None:
-    check = Structure.of("name").check
-    ask = Ask(question="Who?", params={"model": "m"})
+    check = AnswerSchema.from_document("name").check
+    ask = Question(question="Who?", params={"model": "m"})
     exchange = asking.ask(ask, whole_answer=whole_answer, check=check)
     with pytest.raises(UnfitAnswer) as caught, exchange:
         "".join(exchange)
-    assert exchange.unfit is caught.value
+    assert exchange.schema_error is caught.value
     assert exchange.outcome.status is Status.FAILED
     assert exchange.outcome.answer == "Answer to: Who?"
     assert exchange.outcome.answered_at is not None
@@ -179,19 +189,21 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
 
 @one_database
 def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
-    asking: Asking, client: Watched, wait_for: Callable[..., Any]
+    asking: AskService, client: Watched, wait_for: Callable[..., Any]
 ) -> None:
-    ask = Ask(question="Who?", params={"model": "m"})
-    with asking.ask(ask, check=Structure.of("name").check) as exchange:
+    ask = Question(question="Who?", params={"model": "m"})
+    with asking.ask(ask, check=AnswerSchema.from_document("name").check) as exchange:
         next(iter(exchange))
         wait_for(lambda: client.is_complete)
     assert exchange.outcome.status is Status.FAILED
-    assert exchange.unfit is not None
+    assert exchange.schema_error is not None
 
 
 @one_database
-def test_a_follow_up_takes_along_what_went_before(asking: Asking, provider: FakeProvider) -> None:
-    first = asking.ask(Ask(question="Who?", params={"model": "m"}, tags=["t"]))
+def test_a_follow_up_takes_along_what_went_before(
+    asking: AskService, provider: FakeProvider
+) -> None:
+    first = asking.ask(Question(question="Who?", params={"model": "m"}, tags=["t"]))
     with first:
         "".join(first)
     second = first.follow_up("Sure?")
@@ -217,4 +229,4 @@ def test_a_follow_up_takes_along_what_went_before(asking: Asking, provider: Fake
 )
 def test_a_schema_that_fails_when_it_is_used_costs_no_answer(schema: dict[str, Any]) -> None:
     with pytest.raises(UnfitAnswer, match="cannot be used"):
-        Structure(schema).check('{"a": 1}')
+        AnswerSchema(schema).check('{"a": 1}')

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli import templates
-from qacli.config import Settings, load_settings
+from qacli import prompt_templates
+from qacli.config.loader import load_settings
 from qacli.errors import InvalidRequest, NotConfigured
-from qacli.templates import Pattern, Template
+from qacli.prompt_templates import Pattern, PromptTemplate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qacli.config.settings import Settings
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def here(home: Path) -> Settings:
 
 def keep(settings: Settings, name: str, text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
-    templates.path_of(settings, name).write_bytes(data)
+    prompt_templates.template_path(settings, name).write_bytes(data)
 
 
 def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, home: Path) -> None:
@@ -32,13 +34,13 @@ def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, h
         'system = "Be {tone}."\nquestion = "Review:\\n{input}"\nmodel = "m"\n'
         "temperature = 0\nmax_tokens = 5\n[schema]\ntype = 'object'\n",
     )
-    found = templates.load(here, "review")
-    assert templates.path_of(here, "review") == home / "templates" / "review.toml"
+    found = prompt_templates.load_template(here, "review")
+    assert prompt_templates.template_path(here, "review") == home / "templates" / "review.toml"
     assert (found.model, found.temperature, found.max_tokens) == ("m", 0, 5)
     assert found.schema == {"type": "object"}
     assert found.placeholders() == ["input", "tone"]
-    assert found.filled("a {b}\n", {"tone": "brief"}) == ("Review:\na {b}\n", "Be brief.")
-    assert found.document()["placeholders"] == ["input", "tone"]
+    assert found.fill("a {b}\n", {"tone": "brief"}) == ("Review:\na {b}\n", "Be brief.")
+    assert found.to_dict()["placeholders"] == ["input", "tone"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, h
 def test_the_input_goes_where_the_template_wants_it(
     question: str | None, given: str, asked: str
 ) -> None:
-    assert Template(name="t", question=question).filled(given, {}) == (asked, None)
+    assert PromptTemplate(name="t", question=question).fill(given, {}) == (asked, None)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_a_placeholder_without_a_value_is_named(
     question: str, parameters: dict[str, str], said: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Template(name="t", question=question).filled(" \n", parameters)
+        PromptTemplate(name="t", question=question).fill(" \n", parameters)
     assert said in str(caught.value)
 
 
@@ -98,35 +100,37 @@ def test_a_file_that_is_no_template_says_where_it_is_wrong(
 ) -> None:
     keep(here, "broken", text)
     with pytest.raises(NotConfigured) as caught:
-        templates.load(here, "broken")
+        prompt_templates.load_template(here, "broken")
     assert said in str(caught.value)
     assert "broken.toml" in str(caught.value)
 
 
 def test_a_template_that_is_not_there_is_told_with_those_that_are(here: Settings) -> None:
     with pytest.raises(InvalidRequest, match="qa template edit review"):
-        templates.load(here, "review")
+        prompt_templates.load_template(here, "review")
     keep(here, "b", "")
     keep(here, "a", "")
     with pytest.raises(InvalidRequest, match="There are: a, b"):
-        templates.load(here, "review")
+        prompt_templates.load_template(here, "review")
 
 
 @pytest.mark.parametrize("name", ["../config", "a/b", "", ".hidden", "a b", "x" * 101])
 def test_a_name_cannot_lead_elsewhere(here: Settings, name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not a template's name"):
-        templates.path_of(here, name)
+        prompt_templates.template_path(here, name)
 
 
 def test_what_a_new_template_begins_with_is_one(here: Settings) -> None:
-    keep(here, "new", templates.STARTER.format(name="new"))
-    assert templates.load(here, "new") == Template(name="new", question="{input}")
-    commented = templates.path_of(here, "new").read_text().replace("\n# ", "\n")
+    keep(here, "new", prompt_templates.STARTER.format(name="new"))
+    assert prompt_templates.load_template(here, "new") == PromptTemplate(
+        name="new", question="{input}"
+    )
+    commented = prompt_templates.template_path(here, "new").read_text().replace("\n# ", "\n")
     keep(here, "new", commented)
-    assert templates.load(here, "new").schema == "title, severity int, fix"
+    assert prompt_templates.load_template(here, "new").schema == "title, severity int, fix"
 
 
 def test_a_pattern_gives_each_name_once() -> None:
-    pattern = Pattern.of("{a} {{b}} {c} {a}")
+    pattern = Pattern.parse("{a} {{b}} {c} {a}")
     assert pattern.names == ["a", "c"]
-    assert pattern.filled(str.upper) == "A {b} C A"
+    assert pattern.fill(str.upper) == "A {b} C A"

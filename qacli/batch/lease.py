@@ -18,9 +18,9 @@ from functools import cache
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from qacli.db.batches import LEASE_SECONDS
 from qacli.errors import OutboxUnwritable
-from qacli.outbox import make_private, unwritable
-from qacli.store.batches import LEASE_SECONDS
+from qacli.recording.outbox import make_private_directory, outbox_unwritable
 
 SUFFIX = ".worker"
 MARGIN_SECONDS = 10.0
@@ -71,13 +71,13 @@ class WorkerLock:
         self.name = worker + SUFFIX
         self._path = outbox / self.name
         try:
-            make_private(outbox)
+            make_private_directory(outbox)
             self._file = os.open(
                 self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600
             )
             fcntl.flock(self._file, fcntl.LOCK_EX)
         except OSError as error:
-            raise unwritable(outbox, error) from error
+            raise outbox_unwritable(outbox, error) from error
         self.host = _host(outbox, os.fstat(self._file))
 
     def close(self, *, left: bool) -> None:
@@ -146,7 +146,7 @@ def outbox_id(outbox: Path) -> str:
     """
     path = outbox.with_name(outbox.name + ".id")
     try:
-        make_private(outbox)
+        make_private_directory(outbox)
         file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -160,7 +160,7 @@ def outbox_id(outbox: Path) -> str:
         finally:
             os.close(file)
     except OSError as error:
-        raise unwritable(outbox, error) from error
+        raise outbox_unwritable(outbox, error) from error
     return made
 
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from io import TextIOBase
 from typing import TYPE_CHECKING, TextIO, cast
 
-from qacli.cli.terminal import Terminal
-from qacli.config import Settings, environment
+from qacli.cli.console import Console
+from qacli.config.loader import environment
+from qacli.config.settings import Settings
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -29,15 +30,15 @@ class _Pages(TextIOBase):
     """A stdout that is held back until it is longer than the screen, and then goes to the pager.
 
     Args:
-        terminal: Where it goes as long as there is no pager.
+        console: Where it goes as long as there is no pager.
         rows: How many lines the screen has.
         command: The pager.
         env: Its environment.
     """
 
-    def __init__(self, terminal: Terminal, rows: int, command: str, env: dict[str, str]) -> None:
+    def __init__(self, console: Console, rows: int, command: str, env: dict[str, str]) -> None:
         super().__init__()
-        self._terminal = terminal
+        self._console = console
         self._rows = rows
         self._command = command
         self._env = env
@@ -77,13 +78,13 @@ class _Pages(TextIOBase):
             self._pager = subprocess.Popen(  # noqa: S603 - the person's own pager
                 shlex.split(self._command),
                 stdin=subprocess.PIPE,
-                encoding=self._terminal.stdout.encoding or "utf-8",
+                encoding=self._console.stdout.encoding or "utf-8",
                 errors="backslashreplace",
                 env=self._env,
             )
         except (OSError, ValueError, IndexError) as error:
             if self._command != PAGER:
-                self._terminal.note(f"The pager {self._command!r} cannot be started: {error}.")
+                self._console.info(f"The pager {self._command!r} cannot be started: {error}.")
             return
         # Not before: the pager would inherit it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -95,7 +96,7 @@ class _Pages(TextIOBase):
 
     def _pass_on(self, text: str) -> None:
         if self._pager is None:
-            self._terminal.write(text, rendered=True)
+            self._console.write(text, rendered=True)
             return
         stdin = cast("TextIO", self._pager.stdin)
         try:
@@ -106,7 +107,7 @@ class _Pages(TextIOBase):
 
 
 @contextmanager
-def paged(terminal: Terminal, settings: Settings, *, wanted: bool = True) -> Iterator[Terminal]:
+def pager_output(console: Console, settings: Settings, *, wanted: bool = True) -> Iterator[Console]:
     """The terminal to print to; what does not fit on the screen goes through the pager.
 
     Without a terminal, and where no pager is wanted, it is the same terminal.
@@ -116,17 +117,17 @@ def paged(terminal: Terminal, settings: Settings, *, wanted: bool = True) -> Ite
     """
     env = environment(LESS="FRX", LV="-c")
     command = settings.pager or env.get("PAGER", PAGER)
-    if not wanted or not terminal.interactive or command in NONE or env.get("TERM") == "dumb":
-        yield terminal
+    if not wanted or not console.is_terminal or command in NONE or env.get("TERM") == "dumb":
+        yield console
         return
     from shutil import get_terminal_size
 
-    pages = _Pages(terminal, get_terminal_size().lines, command, env)
+    pages = _Pages(console, get_terminal_size().lines, command, env)
     before = signal.getsignal(signal.SIGINT)
     try:
         with suppress(_LeftEarly):
             try:
-                yield replace(terminal, stdout=cast("TextIO", pages))
+                yield replace(console, stdout=cast("TextIO", pages))
             finally:
                 pages.finish()
     finally:

@@ -7,30 +7,30 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
-from qacli.cli.money import usd
-from qacli.cli.terminal import Terminal
+from qacli.cli.console import Console
+from qacli.cli.formatting import usd
 
 if TYPE_CHECKING:
-    from qacli.batch.engine import Engine
-    from qacli.batch.plan import Progress
-    from qacli.store.batches import Summary
+    from qacli.batch.options import Progress
+    from qacli.batch.runner import BatchRunner
+    from qacli.db.batches import Summary
 
 FRAME_SECONDS = 0.25
 LINE_SECONDS = 10.0
 SLOW_SECONDS = 5.0
 
 
-class Display:
+class ProgressDisplay:
     """Shows an engine's progress while it is entered."""
 
-    def __init__(self, terminal: Terminal, engine: "Engine") -> None:
-        self._terminal = terminal
+    def __init__(self, console: Console, engine: "BatchRunner") -> None:
+        self._console = console
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        if not self._terminal.quiet:
-            live = self._terminal.stderr.isatty()
+        if not self._console.quiet:
+            live = self._console.stderr.isatty()
             self._task = asyncio.create_task(self._draw() if live else self._print())
         return self
 
@@ -43,10 +43,12 @@ class Display:
     async def _print(self) -> None:
         while True:
             await asyncio.sleep(LINE_SECONDS)
-            self._terminal.warn(" · ".join([*facts(self._engine), *held_up(self._engine)]))
+            self._console.warning(
+                " · ".join([*facts(self._engine), *slowdown_reason(self._engine)])
+            )
 
     async def _draw(self) -> None:
-        from qacli.cli.render import live_lines
+        from qacli.cli.formatters import live_lines
 
         with live_lines() as show:
             while True:
@@ -55,20 +57,24 @@ class Display:
 
     def _lines(self) -> list[str]:
         progress = self._engine.progress
-        part = progress.settled / max(progress.total, 1)
+        part = progress.finished / max(progress.total, 1)
         width = 40
         bar = "█" * int(part * width) + "░" * (width - int(part * width))
         lines = [f"{bar} {part:6.1%}", " · ".join(facts(self._engine))]
         slowest = min(progress.flights.values(), key=lambda each: each.started, default=None)
         if slowest is not None and (age := monotonic() - slowest.started) > SLOW_SECONDS:
             lines.append(f"slowest: {slowest.key}, {age:.0f} s, attempt {slowest.attempt}")
-        return lines + [*held_up(self._engine)] + [f"error: {error}" for error in progress.errors]
+        return (
+            lines
+            + [*slowdown_reason(self._engine)]
+            + [f"error: {error}" for error in progress.errors]
+        )
 
 
-def facts(engine: "Engine") -> Iterator[str]:
+def facts(engine: "BatchRunner") -> Iterator[str]:
     """The numbers that a person wants to see, most wanted first."""
     progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
-    settled = progress.settled
+    settled = progress.finished
     yield f"{settled:,} of {progress.total:,}"
     waiting = sum(flight.waiting for flight in progress.flights.values())
     yield f"{len(progress.flights) - waiting} in flight"
@@ -85,7 +91,7 @@ def facts(engine: "Engine") -> Iterator[str]:
         yield f"{_duration((progress.total - settled) / pace)} left"
 
 
-def held_up(engine: "Engine") -> Iterator[str]:
+def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
     """Why nothing is asked at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping

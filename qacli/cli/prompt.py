@@ -16,8 +16,8 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from qacli.cli.terminal import Terminal
-from qacli.outbox import make_private
+from qacli.cli.console import Console
+from qacli.recording.outbox import make_private_directory
 from qacli.sanitize import unfiltered
 
 MARK = "> "
@@ -28,7 +28,7 @@ class Prompt:
     """Reads what a person types, one question or command at a time.
 
     Args:
-        terminal: Where; the mark is drawn on stderr where stdout is no terminal.
+        console: Where; the mark is drawn on stderr where stdout is no terminal.
         commands: The commands that Tab completes, each with its text of help.
         takes_path: The command whose argument is a path.
         history: The file that keeps the lines for the next time; None keeps them for this time.
@@ -36,7 +36,7 @@ class Prompt:
 
     def __init__(
         self,
-        terminal: Terminal,
+        console: Console,
         commands: Mapping[str, str],
         *,
         takes_path: str,
@@ -54,7 +54,7 @@ class Prompt:
             enable_suspend=True,
             # It writes escape sequences of its own, and shows those that are typed as ^[.
             output=create_output(
-                stdout=unfiltered(terminal.stdout if terminal.interactive else terminal.stderr)
+                stdout=unfiltered(console.stdout if console.is_terminal else console.stderr)
             ),
         )
 
@@ -107,13 +107,13 @@ class _Commands(Completer):
                     yield Completion(name + " " * takes_more, -len(before), display_meta=text)
 
 
-class _KeptHistory(FileHistory):
+class _PersistentHistory(FileHistory):
     """A file that only its owner can read; one that cannot be written costs no question."""
 
     def store_string(self, string: str) -> None:
         # Not every byte that a terminal sends is text, and any disk can be full.
         with suppress(OSError, UnicodeEncodeError):
-            make_private(Path(os.fsdecode(self.filename)).parent)
+            make_private_directory(Path(os.fsdecode(self.filename)).parent)
             os.close(os.open(self.filename, os.O_CREAT | os.O_WRONLY, 0o600))
             super().store_string(string)
 
@@ -124,4 +124,4 @@ class _KeptHistory(FileHistory):
 
 
 def _history(file: Path | None) -> History:
-    return InMemoryHistory() if file is None else _KeptHistory(str(file))
+    return InMemoryHistory() if file is None else _PersistentHistory(str(file))

@@ -16,14 +16,14 @@ from select import select
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from qacli.cli.history import open_history
-from qacli.cli.terminal import Terminal
-from qacli.config import Settings
+from qacli.cli.console import Console
+from qacli.cli.store import open_store
+from qacli.config.settings import Settings
+from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError
-from qacli.exchange import Ask, Outcome
 
 if TYPE_CHECKING:
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 DELIVERIES = (0.05, 0.5)
 """Seconds before each look for what a parent that is gone has left: its end takes a moment."""
@@ -36,21 +36,21 @@ class Writer:
 
     Args:
         settings: Where the history is.
-        terminal: Told what was delivered from the outbox on the way.
+        console: Told what was delivered from the outbox on the way.
     """
 
-    def __init__(self, settings: Settings, terminal: Terminal) -> None:
+    def __init__(self, settings: Settings, console: Console) -> None:
         self._settings = settings
-        self._terminal = terminal
+        self._console = console
         self._process: socket.socket | None = None
         self._id: int | None = None
         # A fork beside another thread could copy a lock that is held. Threads that Python does not
         # count are those of the local engine, which starts later and shares no lock with the child.
         # On other systems a library may not survive a fork at all.
         if sys.platform == "linux" and threading.active_count() == 1:
-            self._process, self._id = _forked(settings, quiet=terminal.quiet)
+            self._process, self._id = _forked(settings, quiet=console.quiet)
 
-    def keep(self, ask: Ask, outcome: Outcome) -> int:
+    def upsert(self, ask: Question, outcome: Outcome) -> int:
         """Keep a question and what is known of its outcome; returns the record's id.
 
         Raises:
@@ -65,22 +65,22 @@ class Writer:
                 kept, notes, warnings = _receive(process)
                 self._id = number
                 for note in notes.splitlines():
-                    self._terminal.note(note)
+                    self._console.info(note)
                 for warning in warnings:
-                    self._terminal.warn(warning)
+                    self._console.warning(warning)
                 if isinstance(kept, DatabaseError):
                     raise kept
                 return int(kept)
         # There is none, or it has come to grief: the same again changes nothing.
-        return open_history(self._settings, self._terminal).keep(ask, outcome)
+        return open_store(self._settings, self._console).upsert(ask, outcome)
 
-    def id_of(self, uid: str) -> int | None:
+    def id_for_uid(self, uid: str) -> int | None:
         """The id of the record of a question, where it has one.
 
         Raises:
             DatabaseError: The database is away.
         """
-        return open_history(self._settings, self._terminal).id_of(uid)
+        return open_store(self._settings, self._console).id_for_uid(uid)
 
     def close(self) -> None:
         """End the process where there was nothing to keep; none is left to whoever is the first.
@@ -134,15 +134,15 @@ def _write(parent: socket.socket, settings: Settings, *, quiet: bool) -> None:
     """Open the history, keep what the parent sends, and answer with the id or what went wrong."""
     from io import StringIO
 
-    from qacli.asking import deliver
-    from qacli.outbox import Outbox
+    from qacli.recording.outbox import Outbox
+    from qacli.recording.recovery import recover_outbox
 
     notes = StringIO()
-    terminal = Terminal(None, notes, notes, verbose=True)
+    console = Console(None, notes, notes, verbose=True)
     store: Store | None = None
     failure: DatabaseError | None = None
     try:
-        store = open_history(settings, terminal, set_aside=False)
+        store = open_store(settings, console, set_aside=False)
     except DatabaseError as error:
         # While the answer arrives, it may come back: then it is tried again.
         if select([parent], [], [], 0)[0]:
@@ -150,28 +150,28 @@ def _write(parent: socket.socket, settings: Settings, *, quiet: bool) -> None:
     try:
         ask, outcome = _receive(parent)
     except (OSError, EOFError, pickle.UnpicklingError):
-        _deliver_what_is_left(settings, terminal)
+        _deliver_what_is_left(settings, console)
         return
     try:
         if failure is not None:
             raise failure
-        store = store or open_history(settings, terminal, set_aside=False)
-        kept: int | DatabaseError = store.keep(ask, outcome)
+        store = store or open_store(settings, console, set_aside=False)
+        kept: int | DatabaseError = store.upsert(ask, outcome)
     except DatabaseError as error:
         kept = error
     warnings: list[str] = []
     if store is not None and store.writable and not quiet:
         # Only now is it sure that there is a parent that shows them.
         with suppress(DatabaseError):
-            deliver(Outbox(settings.outbox_path), store, report=warnings.append)
+            recover_outbox(Outbox(settings.outbox_path), store, report=warnings.append)
     _send(parent, (kept, notes.getvalue(), [f"qa: {warning}" for warning in warnings]))
 
 
-def _deliver_what_is_left(settings: Settings, terminal: Terminal) -> None:
+def _deliver_what_is_left(settings: Settings, console: Console) -> None:
     for pause in DELIVERIES:
         sleep(pause)
         with suppress(DatabaseError):
-            open_history(settings, terminal, set_aside=False)
+            open_store(settings, console, set_aside=False)
 
 
 def _send(to: socket.socket, message: object) -> None:

@@ -9,28 +9,28 @@ from typing import Any, Self, TypeVar
 import httpx2
 import openai
 
-from qacli.config import OPENAI_BASE_URL, Settings
-from qacli.endpoint import Endpoint
+from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import ProviderError
-from qacli.exchange import Ask, Part, Turn
-from qacli.provider.failures import Failures
+from qacli.provider.debug import format_request
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.redirects import MOST_REDIRECTS, redirect_target
-from qacli.provider.reply import ErrorInAnswer, Reply
-from qacli.provider.requests import shown
+from qacli.provider.response import ChatResponse, ErrorInAnswer
 
-PATH = "/chat/completions"
-EXPECTED = (
+CHAT_PATH = "/chat/completions"
+HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
     RecursionError,  # Python's JSON parser, and what walks through its value: great depth
 )
-LONGEST_BACKOFF = 20.0
-LIST_SECONDS = 15.0
+MAX_BACKOFF_SECONDS = 20.0
+MODEL_LIST_TIMEOUT = 15.0
 """How long a list of models may take."""
 
 Response = TypeVar("Response")
 
-LAST_CHUNK_SECONDS = 2.0
+TRAILING_USAGE_TIMEOUT = 2.0
 """How long an answer that is complete waits for its usage, and for the end of the stream."""
 
 
@@ -73,11 +73,11 @@ class AsyncProvider:
         self.endpoint = endpoint
         self._settings = settings
         self._on_retry = on_retry
-        self._failures = Failures(endpoint, settings)
+        self._errors = ErrorMapper(endpoint, settings)
 
         async def show(request: httpx2.Request) -> None:
             if on_request is not None:
-                on_request(shown(request, endpoint.key))
+                on_request(format_request(request, endpoint.key))
 
         make = openai.DefaultAioHttpClient if connections else openai.DefaultAsyncHttpxClient
         self._client = openai.AsyncOpenAI(
@@ -113,7 +113,7 @@ class AsyncProvider:
             ProviderError: There is no list.
         """
         try:
-            async with asyncio.timeout(LIST_SECONDS):
+            async with asyncio.timeout(MODEL_LIST_TIMEOUT):
                 response = await self._redirected(
                     "/models",
                     lambda url: self._client.get(
@@ -122,9 +122,9 @@ class AsyncProvider:
                 )
                 found = response.json()
         except TimeoutError as error:
-            raise self._failures.silent() from error
-        except EXPECTED as error:
-            raise self._failures.explained(error) from error
+            raise self._errors.idle_timeout() from error
+        except HANDLED_ERRORS as error:
+            raise self._errors.map_error(error) from error
         listed = found.get("data") if isinstance(found, dict) else None
         return [
             model
@@ -134,13 +134,13 @@ class AsyncProvider:
 
     async def ask(  # noqa: PLR0913 - what asking is, by name
         self,
-        ask: Ask,
-        reply: Reply,
+        ask: Question,
+        reply: ChatResponse,
         *,
         on_text: Callable[[str], None],
         whole_answer: bool = False,
         turns: Sequence[Turn] = (),
-        parts: Sequence[Part] = (),
+        parts: Sequence[ContextPart] = (),
     ) -> None:
         """Ask, and ask again where that may help and nothing has arrived yet.
 
@@ -186,14 +186,14 @@ class AsyncProvider:
 
     async def attempt(  # noqa: PLR0913 - what an attempt is, by name
         self,
-        ask: Ask,
-        reply: Reply,
+        ask: Question,
+        reply: ChatResponse,
         deadline: float,
         *,
         on_text: Callable[[str], None] = lambda _text: None,
         whole_answer: bool = True,
         turns: Sequence[Turn] = (),
-        parts: Sequence[Part] = (),
+        parts: Sequence[ContextPart] = (),
     ) -> None:
         """Ask once.
 
@@ -209,29 +209,29 @@ class AsyncProvider:
         Raises:
             ProviderError: There is no usable answer.
         """
-        reply.forget()
-        body = body_of(ask, turns, parts, official=self.endpoint.base_url == OPENAI_BASE_URL)
+        reply.reset()
+        body = build_request(ask, turns, parts, official=self.endpoint.base_url == OPENAI_BASE_URL)
         try:
             async with asyncio.timeout_at(deadline):
                 if whole_answer:
-                    await self._whole(body, reply, on_text)
+                    await self._request_whole(body, reply, on_text)
                 else:
-                    await self._streamed(body, reply, on_text)
+                    await self._request_stream(body, reply, on_text)
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
-            raise (self._failures.late() if late else self._failures.silent()) from error
-        except EXPECTED as error:
+            raise (self._errors.total_timeout() if late else self._errors.idle_timeout()) from error
+        except HANDLED_ERRORS as error:
             if isinstance(error, openai.APIStatusError):
                 reply.headers = error.response.headers
-            raise self._failures.explained(error) from error
-        reply.complete()
+            raise self._errors.map_error(error) from error
+        reply.finish()
 
-    async def _whole(
-        self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
+    async def _request_whole(
+        self, body: dict[str, Any], reply: ChatResponse, on_text: Callable[[str], None]
     ) -> None:
         # Nothing comes before all of it does: the deadline is the only limit.
         response = await self._redirected(
-            PATH,
+            CHAT_PATH,
             lambda url: self._client.post(
                 url,
                 cast_to=httpx2.Response,
@@ -242,15 +242,15 @@ class AsyncProvider:
         await response.aread()
         reply.headers = response.headers
         self._read_json(response, reply, on_text)
-        reply.refuse_blank()
+        reply.require_text()
 
-    async def _streamed(
-        self, body: dict[str, Any], reply: Reply, on_text: Callable[[str], None]
+    async def _request_stream(
+        self, body: dict[str, Any], reply: ChatResponse, on_text: Callable[[str], None]
     ) -> None:
         silence = self._settings.first_token_timeout
         async with asyncio.timeout(silence):
             stream = await self._redirected(
-                PATH,
+                CHAT_PATH,
                 lambda url: self._client.post(
                     url,
                     cast_to=object,
@@ -273,22 +273,25 @@ class AsyncProvider:
                 async with asyncio.timeout(silence):
                     await response.aread()
                 self._read_json(response, reply, on_text)
-                reply.refuse_blank()
+                reply.require_text()
                 return
             if kind == "text/html":
-                raise self._failures.web_page()
-            await self._follow(stream, reply, on_text)
+                raise self._errors.html_response()
+            await self._read_stream(stream, reply, on_text)
         finally:
             await response.aclose()
-        reply.refuse_unfinished()
+        reply.require_complete()
 
-    async def _follow(
-        self, stream: openai.AsyncStream[object], reply: Reply, on_text: Callable[[str], None]
+    async def _read_stream(
+        self,
+        stream: openai.AsyncStream[object],
+        reply: ChatResponse,
+        on_text: Callable[[str], None],
     ) -> None:
         chunks = stream.__aiter__()
         while True:
             finished = reply.finish_reason is not None
-            silence = LAST_CHUNK_SECONDS if finished else self._settings.first_token_timeout
+            silence = TRAILING_USAGE_TIMEOUT if finished else self._settings.first_token_timeout
             try:
                 async with asyncio.timeout(silence):
                     chunk = await anext(chunks)
@@ -298,15 +301,15 @@ class AsyncProvider:
                 if not finished:
                     raise
                 return  # the answer was complete; a connection that breaks then costs nothing
-            if text := reply.read(chunk):
+            if text := reply.feed(chunk):
                 on_text(text)
 
     def _read_json(
-        self, response: httpx2.Response, reply: Reply, on_text: Callable[[str], None]
+        self, response: httpx2.Response, reply: ChatResponse, on_text: Callable[[str], None]
     ) -> None:
         if response.headers.get("content-type", "").startswith("text/html"):
-            raise self._failures.web_page()
-        if text := reply.read(response.json()):
+            raise self._errors.html_response()
+        if text := reply.feed(response.json()):
             on_text(text)
 
     async def _redirected(self, path: str, send: Callable[[str], Awaitable[Response]]) -> Response:
@@ -330,7 +333,7 @@ class AsyncProvider:
                 if target is None:
                     raise
                 if not target.keeps_host:
-                    raise self._failures.redirected(target) from error
+                    raise self._errors.redirected(target) from error
                 url = str(target.url)
         return await send(url)
 
@@ -341,13 +344,13 @@ class AsyncProvider:
 
 def backoff(attempt: int, retry_after: float | None) -> float:
     """Seconds to wait: what the provider asked for, or exponential with full jitter."""
-    jitter = random() * min(LONGEST_BACKOFF, 0.5 * 2**attempt)  # noqa: S311 - not for secrets
+    jitter = random() * min(MAX_BACKOFF_SECONDS, 0.5 * 2**attempt)  # noqa: S311 - not for secrets
     # A little more than was asked for: those who were told the same do not come back at once.
     return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
 
 
-def body_of(
-    ask: Ask, turns: Sequence[Turn] = (), parts: Sequence[Part] = (), *, official: bool
+def build_request(
+    ask: Question, turns: Sequence[Turn] = (), parts: Sequence[ContextPart] = (), *, official: bool
 ) -> dict[str, Any]:
     """The request for a question.
 
@@ -371,7 +374,7 @@ def body_of(
     return body
 
 
-def _content(question: str, parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+def _content(question: str, parts: Sequence[ContextPart]) -> str | list[dict[str, Any]]:
     """A user message's content: one text, which every endpoint takes, unless there are images."""
     if all(part.image_url is None for part in parts):
         return "\n\n".join([*(part.text for part in parts), question])

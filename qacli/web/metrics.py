@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, current_app, request
 
-from qacli.config import share_metrics
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.web import guard
-from qacli.web.openapi import Answer, described
+from qacli.config.loader import share_metrics
+from qacli.domain import Outcome, Question, Status
+from qacli.recording.outbox import Outbox
+from qacli.web import auth
+from qacli.web.openapi import ResponseSpec, describe
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -96,11 +96,11 @@ class Metrics:
         # Looking them up by their labels takes half of the time.
         self._of_kind: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
-    def began(self) -> None:
+    def request_started(self) -> None:
         """A request has come."""
         self._requests_in_flight.inc()
 
-    def ended(self, method: str, route: str, status: int, seconds: float) -> None:
+    def request_finished(self, method: str, route: str, status: int, seconds: float) -> None:
         """Its response has been sent."""
         self._requests_in_flight.dec()
         kind = (method, route, status)
@@ -113,12 +113,12 @@ class Metrics:
         known[0].inc()
         known[1].observe(seconds)
 
-    def asked(self, _ask: Ask) -> Callable[[Outcome], None]:
+    def question_started(self, _ask: Question) -> Callable[[Outcome], None]:
         """A question is asked; what this gives is told the outcome."""
         self._questions_in_flight.inc()
-        return self._answered
+        return self._question_finished
 
-    def _answered(self, outcome: Outcome) -> None:
+    def _question_finished(self, outcome: Outcome) -> None:
         self._questions_in_flight.dec()
         self._questions.labels(outcome.status.value).inc()
         if outcome.status is Status.FAILED:
@@ -129,7 +129,7 @@ class Metrics:
         self._tokens.labels("completion").inc(outcome.completion_tokens or 0)
         self._cost.inc(outcome.cost_usd or 0)
 
-    def told(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         """All of it in the form that is asked for, and the name of that form."""
         from prometheus_client.exposition import choose_encoder
 
@@ -178,13 +178,13 @@ def _gone(shared: Path) -> Iterator[int]:
 
 
 @blueprint.get("/metrics")
-@described({HTTPStatus.OK: Answer("The numbers.", {"text/plain": str})})
+@describe({HTTPStatus.OK: ResponseSpec("The numbers.", {"text/plain": str})})
 def metrics() -> Response:
     """Numbers for Prometheus, of all processes of this server; for administrators.
 
     Where tokens are set, it takes one of an administrator.
     """
-    guard.require_administrator()
+    auth.require_administrator()
     known: Metrics = current_app.extensions[KEY]
-    body, content_type = known.told(request.headers.get("Accept", ""))
+    body, content_type = known.render(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)

@@ -16,9 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from werkzeug.routing import IntegerConverter, Rule
 
 import qacli
-from qacli.exchange import MAX_ID
-from qacli.web import problems
-from qacli.web.replies import Problem
+from qacli.validation import MAX_ID
+from qacli.web import errors as problems
+from qacli.web.api.responses import Problem
 
 JSON = "application/json"
 REFS = "#/components/schemas/{model}"
@@ -51,7 +51,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """One way in which a route answers.
 
     Attributes:
@@ -66,10 +66,10 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
+class OperationSpec:
     """What a route takes and answers; see `described`."""
 
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, ResponseSpec]
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     headers: type[BaseModel] | None
@@ -78,8 +78,8 @@ class Description:
     is_open: bool
 
 
-def described(  # noqa: PLR0913 - what a route has, by name
-    answers: Mapping[int, Answer],
+def describe(  # noqa: PLR0913 - what a route has, by name
+    answers: Mapping[int, ResponseSpec],
     *,
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
@@ -101,7 +101,7 @@ def described(  # noqa: PLR0913 - what a route has, by name
     """
 
     def describe(view: View) -> View:
-        said = Description(
+        said = OperationSpec(
             answers=answers,
             body=body,
             query=query,
@@ -164,7 +164,7 @@ def path_of(rule: Rule) -> str:
     )
 
 
-Route = tuple[Rule, str, Callable[..., Any], Description]
+Route = tuple[Rule, str, Callable[..., Any], OperationSpec]
 Schemas = Mapping[tuple[Any, Literal["validation", "serialization"]], dict[str, Any]]
 
 
@@ -200,7 +200,7 @@ def _schemas(routes: Sequence[Route]) -> tuple[Schemas, dict[str, Any]]:
 def _operation(
     rule: Rule,
     view: Callable[..., Any],
-    said: Description,
+    said: OperationSpec,
     schemas: Schemas,
     *,
     secured: bool,
@@ -269,7 +269,7 @@ def _in_model(model: type[BaseModel], place: str, schemas: Schemas) -> Iterator[
 
 
 def _responses(
-    said: Description, schemas: Schemas, *, secured: bool
+    said: OperationSpec, schemas: Schemas, *, secured: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     media, shape = said.error
     problem = {media: {"schema": schemas[shape, "serialization"]}}

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_urlsafe
 
-from qacli.exchange import now
-from qacli.store import Store
-from qacli.store.sessions import add_session, has_session, remove_session
+from qacli.db.records import Store
+from qacli.db.sessions import add_session, has_session, remove_session
+from qacli.domain import now
 
 COOKIE = "qa_session"
 LIFETIME = timedelta(days=30)

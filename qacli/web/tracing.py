@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 import qacli
-from qacli.exchange import Ask, Outcome, Status
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span, TracerProvider
 
-    from qacli.asking import Watch
+    from qacli.services.ask import Observer
 
 LOG = logging.getLogger("qa.web")
 KEY = "qa-traces"
@@ -26,7 +26,7 @@ ADDRESSES = ("http.target", "http.url", "url.full")
 UNTRACED = "is_up,is_ready,metrics"
 
 
-def install(app: Flask) -> "list[Watch]":
+def init_app(app: Flask) -> "list[Observer]":
     """Trace the application's requests; gives what traces its questions.
 
     Nothing where the packages are not there: a server without traces is better than none.
@@ -77,13 +77,13 @@ def _without_query(span: "Span", _status: str, _headers: object) -> None:
         span.set_attribute("url.query", "")
 
 
-def _watch(provider: "TracerProvider") -> "Watch":
+def _watch(provider: "TracerProvider") -> "Observer":
     from opentelemetry import context
     from opentelemetry.trace import SpanKind, StatusCode
 
     tracer = provider.get_tracer("qacli", qacli.__version__)
 
-    def asked(ask: Ask) -> Callable[[Outcome], None]:
+    def asked(ask: Question) -> Callable[[Outcome], None]:
         # An answer may go on when its request is over: the span is the request's all the same.
         parent, began = context.get_current(), time_ns()
 
@@ -103,7 +103,7 @@ def _watch(provider: "TracerProvider") -> "Watch":
     return asked
 
 
-def _attributes(ask: Ask, outcome: Outcome) -> dict[str, str | int | float | None]:
+def _attributes(ask: Question, outcome: Outcome) -> dict[str, str | int | float | None]:
     """What OpenTelemetry's conventions for generative AI call what we know."""
     return {
         "gen_ai.operation.name": "chat",

@@ -12,22 +12,22 @@ import pytest
 from conftest import KEY
 from fake_provider import Reply as Faked
 
-from qacli.asking import deliver
-from qacli.batch.engine import Engine, take_over
-from qacli.batch.keeper import Keeper
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
-from qacli.batch.output import Output
-from qacli.batch.plan import Plan, Progress
-from qacli.config import Settings
-from qacli.endpoint import Endpoint
+from qacli.batch.options import BatchOptions, Progress
+from qacli.batch.recorder import BatchRecorder
+from qacli.batch.runner import BatchRunner, reclaim_stale
+from qacli.batch.writer import ResultWriter
+from qacli.config.settings import Settings
+from qacli.cost import Pricing
+from qacli.db.batches import Batches
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, KeyRejected
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.prices import Prices
-from qacli.provider import AsyncProvider
-from qacli.store import Store
-from qacli.store.batches import Batches
-from qacli.structure import response_format
+from qacli.json_schema import response_format
+from qacli.provider.client import AsyncProvider
+from qacli.provider.endpoint import Endpoint
+from qacli.recording.outbox import Outbox
+from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,10 +47,10 @@ class Gated(Store):
         self.gate.set()
         self.knocked = threading.Event()
 
-    def keep_items(self, batch_id: int, settled: Sequence[tuple[Ask, Outcome]]) -> None:
+    def upsert_items(self, batch_id: int, settled: Sequence[tuple[Question, Outcome]]) -> None:
         self.knocked.set()
         assert self.gate.wait(30)
-        super().keep_items(batch_id, settled)
+        super().upsert_items(batch_id, settled)
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def begun(batches: Batches, questions: list[str]) -> int:
     return batch_id
 
 
-def an_ask(batch_id: int, number: int) -> Ask:
-    return Ask(question=f"Question {number}", batch_id=batch_id, item_key=f"k{number}")
+def an_ask(batch_id: int, number: int) -> Question:
+    return Question(question=f"Question {number}", batch_id=batch_id, item_key=f"k{number}")
 
 
 async def engine_for(
@@ -86,17 +86,17 @@ async def engine_for(
     batch_id: int,
     progress: Progress | None = None,
     **plan: Any,
-) -> Engine:
+) -> BatchRunner:
     settings = Settings(api_key=KEY, base_url=provider.base_url)
     endpoint = Endpoint(base_url=provider.base_url, key=KEY, model="m")
-    made = Plan(batch_id=batch_id, model="m", **plan)
+    made = BatchOptions(batch_id=batch_id, model="m", **plan)
     async with AsyncProvider(endpoint, settings, connections=made.jobs) as asked:
-        engine = Engine(
+        engine = BatchRunner(
             batches=batches,
             outbox=outbox,
             provider=asked,
             plan=made,
-            prices=Prices(),
+            prices=Pricing(),
             output=None,
             progress=progress or Progress(sum(batches.counts(batch_id).values())),
         )
@@ -104,7 +104,7 @@ async def engine_for(
     return engine
 
 
-def run(*arguments: Any, **plan: Any) -> Engine:
+def run(*arguments: Any, **plan: Any) -> BatchRunner:
     return asyncio.run(asyncio.wait_for(engine_for(*arguments, **plan), 30))
 
 
@@ -146,7 +146,7 @@ def test_an_attempt_may_take_as_long_as_the_plan_says(
     batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
     engine = run(batches, outbox, provider, batch_id, jobs=2, timeout=0.5, retries=0)
     assert (engine.progress.done, engine.progress.failed) == (1, 1)
-    [failed] = [record for record in batches.store.walk() if record.status is Status.FAILED]
+    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
     assert (failed.error or "").startswith("provider-timeout")
 
 
@@ -155,7 +155,7 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
     elsewhere = WorkerLock(outbox.directory, "other")
-    batches.join(batch_id, "other", elsewhere.host, elsewhere.name)
+    batches.register_worker(batch_id, "other", elsewhere.host, elsewhere.name)
     [theirs] = batches.claim(batch_id, "other", 1)
     progress = Progress(2)
 
@@ -166,11 +166,11 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
         await asyncio.sleep(1.5)
         assert not asking.done()
         assert [request.question for request in provider.requests] == ["two"]
-        assert (progress.settled, progress.total) == (1, 2)
-        batches.store.keep_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
+        assert (progress.finished, progress.total) == (1, 2)
+        batches.store.upsert_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
         await asyncio.wait_for(asking, 10)
         # What is shown is how far the batch is, and not this process alone.
-        assert (progress.settled, progress.this_run) == (2, 1)
+        assert (progress.finished, progress.this_run) == (2, 1)
 
     asyncio.run(both())
     elsewhere.close(left=True)
@@ -181,12 +181,12 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
 def test_what_others_have_settled_counts_and_nothing_is_counted_back() -> None:
     progress = Progress(10, done=2, failed=1)
     progress.done += 3
-    progress.hear({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
-    assert (progress.done, progress.failed, progress.settled) == (5, 2, 7)
+    progress.update({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
+    assert (progress.done, progress.failed, progress.finished) == (5, 2, 7)
     assert progress.before == 3
     # The file has grown meanwhile, and what had failed is asked again.
-    progress.hear({"waiting": 1, "claimed": 0, "answered": 11, "failed": 0})
-    assert (progress.total, progress.done, progress.settled) == (12, 11, 12)
+    progress.update({"waiting": 1, "claimed": 0, "answered": 11, "failed": 0})
+    assert (progress.total, progress.done, progress.finished) == (12, 11, 12)
 
 
 def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
@@ -198,21 +198,21 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
     assert isinstance(store, Gated)
 
     async def take_all() -> None:
-        keeper = Keeper(
+        keeper = BatchRecorder(
             batches=batches,
             outbox=outbox,
-            plan=Plan(batch_id=batch_id, model="m"),
+            plan=BatchOptions(batch_id=batch_id, model="m"),
             progress=Progress(count),
             output=None,
         )
-        keeping = asyncio.create_task(keeper.keep())
+        keeping = asyncio.create_task(keeper.save())
         store.gate.clear()
         taken = [
-            asyncio.create_task(keeper.take(an_ask(batch_id, n), ANSWERED)) for n in range(count)
+            asyncio.create_task(keeper.enqueue(an_ask(batch_id, n), ANSWERED)) for n in range(count)
         ]
         await asyncio.to_thread(store.knocked.wait, 10)
         # A kill now would leave exactly what is in the journals.
-        noted = {entry.ask.item_key for entry in outbox.waiting()}
+        noted = {entry.ask.item_key for entry in outbox.pending()}
         store.gate.set()
         await asyncio.gather(*taken)
         keeper.end()
@@ -237,7 +237,7 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
 
         return fail
 
-    monkeypatch.setattr("qacli.batch.keeper.PATIENCE_SECONDS", 2)
+    monkeypatch.setattr("qacli.batch.recorder.MAX_OUTAGE_SECONDS", 2)
     batch_id = begun(batches, ["One?"])
     with monkeypatch.context() as gone:
         gone.setattr(batches.store, "keep_items", away("keep"))
@@ -247,7 +247,7 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
     assert tried["keep"] > 1
     assert tried["leave"] == 1
     # What it had claimed is not lost: the next one delivers it, and asks nothing twice.
-    assert deliver(outbox, batches.store) == 1
+    assert recover_outbox(outbox, batches.store) == 1
     run(batches, outbox, provider, batch_id, jobs=1)
     assert batches.counts(batch_id)["answered"] == 1
     assert len(provider.requests) == 1
@@ -259,24 +259,24 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
     assert isinstance(store, Gated)
 
     def noted() -> set[str | None]:
-        return {entry.ask.item_key for entry in outbox.waiting()}
+        return {entry.ask.item_key for entry in outbox.pending()}
 
     async def take_all() -> None:
-        keeper = Keeper(
+        keeper = BatchRecorder(
             batches=batches,
             outbox=outbox,
-            plan=Plan(batch_id=batch_id, model="m"),
+            plan=BatchOptions(batch_id=batch_id, model="m"),
             progress=Progress(20),
             output=None,
         )
-        keeping = asyncio.create_task(keeper.keep())
+        keeping = asyncio.create_task(keeper.save())
         store.gate.clear()
         for n in range(10):
-            await keeper.take(an_ask(batch_id, n), ANSWERED)
+            await keeper.enqueue(an_ask(batch_id, n), ANSWERED)
         await asyncio.to_thread(store.knocked.wait, 10)
         # These come while the first group is on its way: they are of the next one.
         for n in range(10, 20):
-            await keeper.take(an_ask(batch_id, n), ANSWERED)
+            await keeper.enqueue(an_ask(batch_id, n), ANSWERED)
         store.gate.set()
         while len(noted()) == 20:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -294,13 +294,13 @@ def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
     batches: Batches, outbox: Outbox, home: Path
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
-    batches.store.keep_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
+    batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
 
-    async def write(output: Output) -> None:
-        keeper = Keeper(
+    async def write(output: ResultWriter) -> None:
+        keeper = BatchRecorder(
             batches=batches,
             outbox=outbox,
-            plan=Plan(batch_id=batch_id, model="m", unordered=True),
+            plan=BatchOptions(batch_id=batch_id, model="m", unordered=True),
             progress=Progress(1),
             output=output,
         )
@@ -308,7 +308,7 @@ def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
         await keeper.write_settled(["k1"])
         keeper.close(kept=True)
 
-    with Output(home / "out.jsonl", "jsonl") as output:
+    with ResultWriter(home / "out.jsonl", "jsonl") as output:
         asyncio.run(write(output))
     assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
@@ -326,18 +326,18 @@ def test_take_over_process_that_ended_delivers_and_releases(
 ) -> None:
     batch_id = begun(batches, [f"Question {n}" for n in range(5)])
     journal, lock = outbox.open(), WorkerLock(outbox.directory, "gone")
-    batches.join(batch_id, "gone", lock.host, lock.name)
+    batches.register_worker(batch_id, "gone", lock.host, lock.name)
     batches.claim(batch_id, "gone", 4)
-    journal.settled(an_ask(batch_id, 0), ANSWERED)
-    assert take_over(batches, outbox, batch_id) == 0
+    journal.append_completed(an_ask(batch_id, 0), ANSWERED)
+    assert reclaim_stale(batches, outbox, batch_id) == 0
     journal.close()
     # A journal that was delivered is no sign that the process has ended.
-    assert take_over(batches, outbox, batch_id) == 0
+    assert reclaim_stale(batches, outbox, batch_id) == 0
     lock.close(left=False)
-    assert take_over(batches, outbox, batch_id) == 3
+    assert reclaim_stale(batches, outbox, batch_id) == 3
     assert batches.counts(batch_id) == {"waiting": 4, "claimed": 0, "answered": 1, "failed": 0}
     assert batches.workers(batch_id) == []
-    assert take_over(batches, outbox, batch_id) == 0
+    assert reclaim_stale(batches, outbox, batch_id) == 0
     assert list(outbox.directory.iterdir()) == []
 
 
@@ -347,7 +347,7 @@ def test_take_over_other_data_directory_waits_for_the_lease(
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
     lock = WorkerLock(outbox.directory, "alive")
-    batches.join(batch_id, "alive", lock.host, lock.name)
+    batches.register_worker(batch_id, "alive", lock.host, lock.name)
     batches.claim(batch_id, "alive", 2)
     other = Outbox(home / "copy" / "outbox")
     if copied != "nothing":
@@ -355,9 +355,9 @@ def test_take_over_other_data_directory_waits_for_the_lease(
         copy2(home / "outbox.id", home / "copy" / "outbox.id")
     if copied == "all":
         copy2(outbox.directory / lock.name, other.directory)
-    assert take_over(batches, other, batch_id) == 0
+    assert reclaim_stale(batches, other, batch_id) == 0
     make_silent(batches)
-    assert take_over(batches, other, batch_id) == 2
+    assert reclaim_stale(batches, other, batch_id) == 2
     lock.close(left=True)
 
 
@@ -402,14 +402,14 @@ def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
         [(worker, late)] = batches.workers(batch_id)
         assert late
         batches.evict(worker)
-        batches.join(batch_id, "other", "elsewhere", "other.worker")
+        batches.register_worker(batch_id, "other", "elsewhere", "other.worker")
         taken = batches.claim(batch_id, "other", 2)
         assert [item.position for item in taken] == [0, 1]
         await asyncio.to_thread(wait_for, lambda: len(progress.flights) < 4 or progress.done, 20)
-        batches.store.keep_items(
+        batches.store.upsert_items(
             batch_id, [(an_ask(batch_id, item.position), ANSWERED) for item in taken]
         )
-        batches.leave("other")
+        batches.unregister_worker("other")
         await asyncio.wait_for(asking, 30)
 
     asyncio.run(both())
@@ -417,7 +417,7 @@ def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
     assert Counter(request.question for request in provider.requests) == Counter(
         f"Question {n} {slow}" for n in range(count)
     )
-    by_key = {record.item_key: record.answer for record in batches.store.walk()}
+    by_key = {record.item_key: record.answer for record in batches.store.iterate()}
     assert len(by_key) == count
     assert [key for key, answer in by_key.items() if answer == "A"] == ["k0", "k1"]
     assert list(outbox.directory.iterdir()) == []
@@ -448,7 +448,7 @@ def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
     provider.script(Faked(text="Rex"), Faked(text="", status=503), Faked(text=REX))
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 0)
-    [record] = batches.store.walk()
+    [record] = batches.store.iterate()
     assert (record.question, record.answer, record.error) == ("Invent a dog", REX, None)
     asked, *_, last = (request.body["messages"] for request in provider.requests)
     assert len(provider.requests) == 3
@@ -469,7 +469,7 @@ def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
     )
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 2)
-    records = list(batches.store.walk())
+    records = list(batches.store.iterate())
     assert [record.status for record in records] == ["failed", "failed", "answered"]
     assert [record.answer for record in records] == ["[]", '{"na', REX]
     assert all((record.error or "").startswith("unfit-answer: ") for record in records[:2])
@@ -501,7 +501,7 @@ def test_a_batch_that_is_stopped_in_a_correction_keeps_what_has_come(
             await asking
 
     asyncio.run(asyncio.wait_for(stopped(), 30))
-    [record] = batches.store.walk()
+    [record] = batches.store.iterate()
     assert record.status is Status.INTERRUPTED
     assert record.completion_tokens
     assert batches.counts(batch_id)["waiting"] == 1

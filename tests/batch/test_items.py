@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.batch import items
+from qacli.batch import reader
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def read(path: Path | None, **options: Any) -> list[items.Item]:
-    form = options.pop("form", None) or items.format_of(path, None)
-    return list(items.read(path, form=form, **options))
+def read(path: Path | None, **options: Any) -> list[reader.BatchInput]:
+    form = options.pop("form", None) or reader.format_of(path, None)
+    return list(reader.read_items(path, form=form, **options))
 
 
 def questions(path: Path | None, **options: Any) -> list[str]:
@@ -386,15 +386,15 @@ def test_an_empty_file_has_no_items(write: Callable[..., Path]) -> None:
 
 
 def test_the_format_comes_from_the_name_or_is_said(tmp_path: Path) -> None:
-    assert items.format_of(tmp_path / "a.csv.gz", None) == "csv"
-    assert items.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
-    assert items.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
-    assert items.format_of(None, None) == "txt"
+    assert reader.format_of(tmp_path / "a.csv.gz", None) == "csv"
+    assert reader.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
+    assert reader.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
+    assert reader.format_of(None, None) == "txt"
     with pytest.raises(InvalidRequest) as caught:
-        items.format_of(tmp_path / "a.xlsx", None)
+        reader.format_of(tmp_path / "a.xlsx", None)
     assert "--input" in caught.value.todo
     with pytest.raises(InvalidRequest):
-        items.format_of(tmp_path / "a.txt", "xlsx")
+        reader.format_of(tmp_path / "a.txt", "xlsx")
 
 
 def test_a_file_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
             file.writelines(f"Question {number}, with some more words\n" for number in range(lines))
         tracemalloc.start()
         try:
-            for item in items.read(path, form="txt"):
+            for item in reader.read_items(path, form="txt"):
                 assert item.position < lines
             return tracemalloc.get_traced_memory()[1]
         finally:

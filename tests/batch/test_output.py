@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from qacli.batch.output import Output, format_of
-from qacli.cli.terminal import Terminal
+from qacli.batch.writer import ResultWriter, format_of
+from qacli.cli.console import Console
+from qacli.db.batches import Settled
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, InvalidRequest
-from qacli.exchange import FIELDS, Ask, Outcome, Status, document
-from qacli.store.batches import Settled
+from qacli.serializers import RECORD_FIELDS, record_to_dict
 
 ANSWERED = Outcome(
     status=Status.ANSWERED,
@@ -31,18 +32,18 @@ FAILED = Outcome(status=Status.FAILED, error="provider-refused: The provider ans
 
 
 def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> Settled:
-    ask = Ask(
+    ask = Question(
         question=question,
         params={"model": "m", "stop": ["ß"]},
         tags=["t"],
         batch_id=1,
         item_key=f"k{position}",
     )
-    return Settled(position, f"k{position}", document(ask, outcome, position + 1))
+    return Settled(position, f"k{position}", record_to_dict(ask, outcome, position + 1))
 
 
 def written(path: Path, form: str, *items: Settled) -> str:
-    with Output(path, form, force=True) as output:
+    with ResultWriter(path, form, force=True) as output:
         for item in items:
             output.write([item])
     return path.read_text()
@@ -70,14 +71,14 @@ def test_a_line_is_a_record(tmp_path: Path) -> None:
     items = [settled(0), settled(1, FAILED)]
     lines = written(tmp_path / "a.jsonl", "jsonl", *items).splitlines()
     assert [json.loads(line) for line in lines] == [item.record for item in items]
-    assert list(json.loads(lines[0])) == list(FIELDS)
+    assert list(json.loads(lines[0])) == list(RECORD_FIELDS)
     assert "ß" in lines[0]
 
 
 def test_csv_can_be_read_again(tmp_path: Path) -> None:
     text = written(tmp_path / "a.csv", "csv", settled(0), settled(1, FAILED))
     first, second = csv.DictReader(io.StringIO(text, newline=""))
-    assert list(first) == list(FIELDS)
+    assert list(first) == list(RECORD_FIELDS)
     assert (first["question"], first["answer"]) == ("Q, \n?", 'A "ß"\n')
     assert json.loads(first["params"]) == {"model": "m", "stop": ["ß"]}
     assert json.loads(first["tags"]) == ["t"]
@@ -106,7 +107,7 @@ def test_openai_lines_are_as_its_batch_api_writes_them(tmp_path: Path) -> None:
 
 def test_what_is_written_can_be_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    with Output(path, "jsonl") as output:
+    with ResultWriter(path, "jsonl") as output:
         output.write([settled(0), settled(1)])
         assert path.read_text().count("\n") == 2
 
@@ -123,13 +124,13 @@ def test_a_file_that_was_cut_begins_anew(tmp_path: Path, form: str) -> None:
 
 def test_a_second_writer_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    with Output(path, "jsonl") as output:
+    with ResultWriter(path, "jsonl") as output:
         output.write([settled(0)])
         with pytest.raises(InvalidRequest) as caught:
-            Output(path, "jsonl")
+            ResultWriter(path, "jsonl")
         assert str(path) in caught.value.what
         assert path.read_text().count("\n") == 1
-    with Output(path, "jsonl", force=True):
+    with ResultWriter(path, "jsonl", force=True):
         pass
 
 
@@ -137,16 +138,16 @@ def test_output_existing_file_is_refused_and_left_as_it_is(tmp_path: Path) -> No
     path = tmp_path / "a.jsonl"
     path.write_text("precious\n")
     with pytest.raises(InvalidRequest) as caught:
-        Output(path, "jsonl")
+        ResultWriter(path, "jsonl")
     assert "--force" in caught.value.todo
-    Output(path, "jsonl", force=True).close()
+    ResultWriter(path, "jsonl", force=True).close()
     assert path.read_text() == "precious\n"
-    with Output(path, "jsonl", force=True):
+    with ResultWriter(path, "jsonl", force=True):
         pass
     assert path.read_text() == ""
     # An empty one has nothing to lose.
-    Output(path, "jsonl").close()
-    Output(tmp_path / "new.jsonl", "jsonl").close()
+    ResultWriter(path, "jsonl").close()
+    ResultWriter(tmp_path / "new.jsonl", "jsonl").close()
     assert not (tmp_path / "new.jsonl").exists()
 
 
@@ -157,11 +158,11 @@ def test_output_own_file_is_rewritten_unless_it_was_changed(tmp_path: Path, form
     items = [settled(0), settled(1)]
 
     def again(state: dict[str, Any]) -> str:
-        with Output(path, form, batch_id=1, outputs={str(path): state}) as output:
+        with ResultWriter(path, form, batch_id=1, outputs={str(path): state}) as output:
             output.write(items)
         return path.read_text()
 
-    with Output(path, form) as output:
+    with ResultWriter(path, form) as output:
         open_state = output.state(complete=False)
         output.write(items)
     done_state = output.state(complete=True)
@@ -193,7 +194,7 @@ def test_output_file_of_questions_is_refused_under_every_name(
     (tmp_path / "hard.txt").hardlink_to(source)
     (tmp_path / "symbolic.txt").symlink_to(source)
     with pytest.raises(InvalidRequest) as caught:
-        Output(Path(name), "jsonl", source=source, force=True)
+        ResultWriter(Path(name), "jsonl", source=source, force=True)
     assert name.rpartition("/")[2] in caught.value.what
     assert source.read_text() == "one\n"
 
@@ -201,12 +202,12 @@ def test_output_file_of_questions_is_refused_under_every_name(
 def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
     for path in (tmp_path / "none" / "a.jsonl", tmp_path):
         with pytest.raises(InvalidRequest) as caught:
-            Output(path, "jsonl")
+            ResultWriter(path, "jsonl")
         assert str(path) in caught.value.what
 
 
 def test_a_full_disk_is_an_error_in_one_sentence() -> None:
-    output = Output(Path("/dev/full"), "jsonl")
+    output = ResultWriter(Path("/dev/full"), "jsonl")
     with pytest.raises(DatabaseError) as caught:
         output.write([settled(0)])
     with suppress(OSError):  # what could not be written still cannot
@@ -222,11 +223,10 @@ import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from batch.test_output import settled
-from qacli.batch.output import Output
-from qacli.cli.terminal import Terminal
+from qacli.batch.writer import ResultWriter
 from qacli.errors import DatabaseError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-output = Output(Path("a.jsonl"), "jsonl")
+output = ResultWriter(Path("a.jsonl"), "jsonl")
 output.write([settled(0)])
 size = Path("a.jsonl").stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
@@ -254,7 +254,7 @@ def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(read)
     pipe = os.fdopen(write, "w")
     monkeypatch.setattr("sys.stdout", pipe)
-    with Output(None, "jsonl", stdout=Terminal.of_process()) as output:
+    with ResultWriter(None, "jsonl", stdout=Console.from_process()) as output:
         for _ in range(3):
             output.write([settled(0)])
         assert output.closed
@@ -263,13 +263,13 @@ def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_parquet_needs_a_file_and_its_package(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Output(None, "parquet")
+        ResultWriter(None, "parquet")
     assert "-o" in caught.value.todo
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
     path = tmp_path / "a.parquet"
-    with Output(path, "parquet") as output:
+    with ResultWriter(path, "parquet") as output:
         output.write([settled(0)])
         output.write([settled(1, FAILED)])
     rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.batch.pace import Pace
+from qacli.batch.limiter import AdaptiveLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ class Run:
 
 
 def run(
-    pace: Pace,
+    pace: AdaptiveLimiter,
     clock: Clock,
     provider: TokenBucket | Concurrent,
     *,
@@ -112,15 +112,15 @@ def run(
         while flights and flights[0][0] <= clock.now:
             _, _, said = heapq.heappop(flights)
             provider.ended()
-            pace.ended()
+            pace.on_finished()
             if said.good:
-                pace.accepted(said.headers)
+                pace.on_success(said.headers)
                 done.good.append(clock.now - began)
             else:
-                pace.refuse("too fast", said.retry_after, said.headers)
+                pace.on_throttled("too fast", said.retry_after, said.headers)
                 done.refused.append(clock.now - began)
         while pace.delay() == 0:
-            pace.sent(10)
+            pace.on_sent(10)
             said, number = provider.ask(), number + 1
             takes = latency * chance.uniform(0.8, 1.2) if said.good else 0.02
             heapq.heappush(flights, (clock.now + takes, number, said))
@@ -140,7 +140,7 @@ def test_it_settles_just_below_a_limit_of_requests_a_minute(
     clock = Clock()
     provider = TokenBucket(clock, 600, burst_seconds=burst_seconds, stated=stated)
     seconds = 600
-    done = run(Pace(jobs, clock=clock), clock, provider, seconds=seconds, latency=0.5)
+    done = run(AdaptiveLimiter(jobs, clock=clock), clock, provider, seconds=seconds, latency=0.5)
     assert done.share_refused(0 if jobs == 32 else 60) < 0.05
     # Once what the bucket held at first is used up.
     assert done.rate(120, seconds) >= 0.95 * 10
@@ -149,7 +149,7 @@ def test_it_settles_just_below_a_limit_of_requests_a_minute(
 def test_it_settles_below_a_limit_that_nobody_states() -> None:
     clock = Clock()
     provider = TokenBucket(clock, 600, burst_seconds=1, stated=False, told=False)
-    done = run(Pace(64, clock=clock), clock, provider, seconds=600, latency=0.5)
+    done = run(AdaptiveLimiter(64, clock=clock), clock, provider, seconds=600, latency=0.5)
     assert done.share_refused(60) < 0.05
     assert done.rate(60, 600) >= 0.95 * 10
 
@@ -158,14 +158,16 @@ def test_it_settles_below_a_limit_that_nobody_states() -> None:
 def test_it_settles_just_below_a_limit_of_requests_at_once(most: int) -> None:
     clock = Clock()
     latency = 0.5
-    done = run(Pace(256, clock=clock), clock, Concurrent(most), seconds=300, latency=latency)
+    done = run(
+        AdaptiveLimiter(256, clock=clock), clock, Concurrent(most), seconds=300, latency=latency
+    )
     assert done.share_refused(60) < 0.05
     assert done.rate(60, 300) >= 0.95 * most / latency
 
 
 def test_without_a_limit_all_jobs_are_used() -> None:
     clock = Clock()
-    done = run(Pace(40, clock=clock), clock, Concurrent(1000), seconds=20, latency=0.5)
+    done = run(AdaptiveLimiter(40, clock=clock), clock, Concurrent(1000), seconds=20, latency=0.5)
     assert done.rate(5, 20) >= 0.97 * 40 / 0.5
     assert not done.refused
 
@@ -173,7 +175,7 @@ def test_without_a_limit_all_jobs_are_used() -> None:
 @pytest.mark.parametrize(("rpm", "tpm"), [(600, None), (None, 6000), (600, 60_000)])
 def test_a_limit_that_a_person_sets_is_kept_and_used(rpm: float | None, tpm: float | None) -> None:
     clock = Clock()
-    pace = Pace(256, rpm=rpm, tpm=tpm, clock=clock)
+    pace = AdaptiveLimiter(256, rpm=rpm, tpm=tpm, clock=clock)
     done = run(pace, clock, Concurrent(1000), seconds=120, latency=0.5)
     buckets = Counter(int(at // 10) for at in done.sent)
     assert max(buckets.values()) <= 103
@@ -182,13 +184,13 @@ def test_a_limit_that_a_person_sets_is_kept_and_used(rpm: float | None, tpm: flo
 
 def test_tokens_are_counted_as_used_and_not_as_guessed() -> None:
     clock = Clock()
-    pace = Pace(256, tpm=6000, clock=clock)
+    pace = AdaptiveLimiter(256, tpm=6000, clock=clock)
     sent = 0
     for _ in range(int(60 / STEP)):
         while pace.delay() == 0:
-            pace.sent(1)
-            pace.ended()
-            pace.accepted({}, estimated=1, used=100)
+            pace.on_sent(1)
+            pace.on_finished()
+            pace.on_success({}, estimated=1, used=100)
             sent += 1
         clock.now += STEP
     assert 50 <= sent <= 62
@@ -196,18 +198,18 @@ def test_tokens_are_counted_as_used_and_not_as_guessed() -> None:
 
 def test_retry_after_pauses_everybody_and_says_why() -> None:
     clock = Clock()
-    pace = Pace(8, clock=clock)
-    pace.sent(1)
-    pace.sent(1)
-    pace.ended()
-    pace.refuse("The provider answered 429.", 30, {})
+    pace = AdaptiveLimiter(8, clock=clock)
+    pace.on_sent(1)
+    pace.on_sent(1)
+    pace.on_finished()
+    pace.on_throttled("The provider answered 429.", 30, {})
     assert pace.delay() == 30
     assert pace.paused_until == clock.now + 30
     assert pace.pause_reason == "The provider answered 429."
     # Another answer does not end it, and a shorter pause does not shorten it.
-    pace.ended()
-    pace.accepted({})
-    pace.refuse("again", 1, {})
+    pace.on_finished()
+    pace.on_success({})
+    pace.on_throttled("again", 1, {})
     assert pace.delay() == 30
     clock.now += 29.5
     assert pace.delay() == pytest.approx(0.5)
@@ -217,18 +219,18 @@ def test_retry_after_pauses_everybody_and_says_why() -> None:
 
 def test_a_pause_is_not_followed_by_a_storm() -> None:
     clock = Clock()
-    pace = Pace(200, clock=clock)
+    pace = AdaptiveLimiter(200, clock=clock)
     pace.window = 200.0
     for _ in range(200):
         assert pace.delay() == 0
-        pace.sent(1)
+        pace.on_sent(1)
     for _ in range(200):
-        pace.ended()
-        pace.refuse("overloaded", 5, {})
+        pace.on_finished()
+        pace.on_throttled("overloaded", 5, {})
     at_once = Counter[int]()
     for _ in range(int(8 / STEP)):
         while pace.delay() == 0:
-            pace.sent(1)
+            pace.on_sent(1)
             at_once[int(clock.now / 0.05)] += 1
         clock.now += STEP
     assert at_once
@@ -237,44 +239,44 @@ def test_a_pause_is_not_followed_by_a_storm() -> None:
 
 def test_the_window_stays_between_one_and_the_jobs() -> None:
     clock = Clock()
-    pace = Pace(16, clock=clock)
+    pace = AdaptiveLimiter(16, clock=clock)
     for _ in range(50):
         clock.now += 2
-        pace.refuse("no", None, {})
+        pace.on_throttled("no", None, {})
         assert 1 <= pace.window <= 16
     assert pace.window == 1
     assert pace.delay() is not None
-    pace.sent(1)
+    pace.on_sent(1)
     assert pace.delay() is None
-    pace.ended()
+    pace.on_finished()
     for _ in range(2000):
         clock.now += 0.1
-        pace.accepted({})
+        pace.on_success({})
         assert 1 <= pace.window <= 16
     assert pace.window == 16
 
 
 def test_refusals_of_requests_sent_together_narrow_the_window_once() -> None:
     clock = Clock()
-    pace = Pace(100, clock=clock)
+    pace = AdaptiveLimiter(100, clock=clock)
     pace.window = 100.0
     for _ in range(50):
-        pace.refuse("no", None, {})
+        pace.on_throttled("no", None, {})
     assert 50 < pace.window < 100
 
 
 def test_a_clock_that_stands_still_stops_nothing_but_what_must_wait() -> None:
     clock = Clock()
-    pace = Pace(1000, clock=clock)
+    pace = AdaptiveLimiter(1000, clock=clock)
     for _ in range(500):
         assert pace.delay() == 0
-        pace.sent(1)
-        pace.ended()
-        pace.accepted({})
-    limited = Pace(1000, rpm=600, clock=clock)
+        pace.on_sent(1)
+        pace.on_finished()
+        pace.on_success({})
+    limited = AdaptiveLimiter(1000, rpm=600, clock=clock)
     sent = 0
     while limited.delay() == 0:
-        limited.sent(1)
+        limited.on_sent(1)
         sent += 1
     assert 1 <= sent <= 3
     assert 0 < (limited.delay() or 0) <= 1
@@ -282,13 +284,13 @@ def test_a_clock_that_stands_still_stops_nothing_but_what_must_wait() -> None:
 
 def test_a_long_sleep_is_not_followed_by_all_that_could_have_been_asked() -> None:
     clock = Clock()
-    pace = Pace(1000, rpm=600, tpm=6000, clock=clock)
+    pace = AdaptiveLimiter(1000, rpm=600, tpm=6000, clock=clock)
     provider = TokenBucket(clock, 600, burst_seconds=1, stated=False)
     run(pace, clock, provider, seconds=30, latency=0.5)
     clock.now += 8 * 3600
     sent = 0
     while pace.delay() == 0:
-        pace.sent(1)
+        pace.on_sent(1)
         sent += 1
     assert 1 <= sent <= 5
     assert (pace.rate or 0) <= 10 * 1.2
@@ -296,18 +298,18 @@ def test_a_long_sleep_is_not_followed_by_all_that_could_have_been_asked() -> Non
 
 def test_a_limit_that_is_stated_is_kept_without_trying() -> None:
     clock = Clock()
-    pace = Pace(64, clock=clock)
+    pace = AdaptiveLimiter(64, clock=clock)
     assert pace.rate is None
-    pace.sent(1)
-    pace.ended()
-    pace.accepted({"x-ratelimit-limit-requests": "600"})
+    pace.on_sent(1)
+    pace.on_finished()
+    pace.on_success({"x-ratelimit-limit-requests": "600"})
     assert pace.rate == pytest.approx(10, rel=0.05)
     assert (pace.rate or 0) <= 10
     # It may change while the batch runs, and nonsense changes nothing.
-    pace.accepted({"x-ratelimit-limit-requests": "1200"})
+    pace.on_success({"x-ratelimit-limit-requests": "1200"})
     assert pace.rate == pytest.approx(20, rel=0.05)
     for value in ("", "0", "many", "-1", "nan", "inf"):
-        pace.accepted({"x-ratelimit-limit-requests": value})
+        pace.on_success({"x-ratelimit-limit-requests": value})
         assert pace.rate == pytest.approx(20, rel=0.05)
 
 
@@ -321,24 +323,24 @@ def test_a_limit_for_another_time_than_a_minute_is_found_out_all_the_same() -> N
 
     clock = Clock()
     provider = Daily(clock, 600, burst_seconds=1, stated=False)
-    done = run(Pace(64, clock=clock), clock, provider, seconds=600, latency=0.5)
+    done = run(AdaptiveLimiter(64, clock=clock), clock, provider, seconds=600, latency=0.5)
     assert done.share_refused(60) < 0.05
     assert done.rate(60, 600) >= 0.9 * 10
 
 
 def test_a_limit_of_tokens_that_is_stated_is_kept() -> None:
     clock = Clock()
-    pace = Pace(64, clock=clock)
-    pace.sent(1000)
-    pace.ended()
+    pace = AdaptiveLimiter(64, clock=clock)
+    pace.on_sent(1000)
+    pace.on_finished()
     stated = {"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "59000"}
-    pace.accepted(stated, estimated=1000, used=1000)
+    pace.on_success(stated, estimated=1000, used=1000)
     sent = 0
     for _ in range(int(30 / STEP)):
         while pace.delay() == 0:
-            pace.sent(1000)
-            pace.ended()
-            pace.accepted(stated, estimated=1000, used=1000)
+            pace.on_sent(1000)
+            pace.on_finished()
+            pace.on_success(stated, estimated=1000, used=1000)
             sent += 1
             assert sent <= 35
         clock.now += STEP

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.config import Settings
-from qacli.store import Store
+from qacli.config.settings import Settings
+from qacli.db.records import Store
 
 if TYPE_CHECKING:
     from conftest import Program
@@ -143,7 +143,7 @@ def records(database_url: str) -> Records:
     def read() -> list[dict[str, Any]]:
         store = Store.open(Settings(database_url=database_url).database)
         try:
-            return [record.document() for record in store.walk()]
+            return [record.to_dict() for record in store.iterate()]
         finally:
             store.close()
 

@@ -277,10 +277,10 @@ def test_ctrl_c_before_the_first_word_leaves_a_record(
 
 
 def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold** text.\n\n* one\n* two\n"))
-    seen = terminal(qa, "ask", "x")
+    seen = console(qa, "ask", "x")
     assert seen.code == 0
     assert "Some bold text." in seen.screen
     assert "• one" in seen.screen
@@ -289,10 +289,10 @@ def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
 
 
 def test_a_terminal_gets_the_text_as_it_is_with_raw(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold**\x1b[31m text."))
-    seen = terminal(qa, "ask", "--raw", "x")
+    seen = console(qa, "ask", "--raw", "x")
     assert seen.screen == "# Title\n\nSome **bold**\ufffd[31m text.\n"
 
 
@@ -315,20 +315,20 @@ def assert_harmless(seen: Any) -> None:
     ids=["markdown", "raw", "json"],
 )
 def test_a_model_does_not_control_the_terminal(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any], options: list[str]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any], options: list[str]
 ) -> None:
     provider.script(Reply(text=f"Hello {HOSTILE} world"))
-    seen = terminal(qa, "ask", "--no-save", *options, "x")
+    seen = console(qa, "ask", "--no-save", *options, "x")
     assert seen.code == 0
     assert "world" in seen.out
     assert_harmless(seen)
 
 
 def test_a_provider_does_not_control_the_terminal_by_an_error(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(status=400, message=f"Hello {HOSTILE} world"))
-    seen = terminal(qa, "ask", "--no-save", "x")
+    seen = console(qa, "ask", "--no-save", "x")
     assert seen.code == 5
     assert "world" in seen.err
     assert_harmless(seen)
@@ -344,10 +344,10 @@ def items(count: int) -> str:
 
 @pytest.mark.parametrize("text", [paragraphs(30), items(90)], ids=["paragraphs", "one-list"])
 def test_an_answer_longer_than_the_screen_is_shown_once(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any], text: str
+    qa: Program, provider: FakeProvider, console: Callable[..., Any], text: str
 ) -> None:
     provider.script(Reply(text=text, delay=0.001))
-    seen = terminal(qa, "ask", "--no-save", "x", columns=60, rows=12)
+    seen = console(qa, "ask", "--no-save", "x", columns=60, rows=12)
     assert seen.code == 0
     for number in range(text.count("Paragraph")):
         assert seen.screen.count(f"Paragraph {number} ") == 1, number

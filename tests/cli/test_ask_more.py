@@ -340,10 +340,10 @@ def test_other_failures_are_not_a_matter_of_the_schema(qa: Program, provider: Fa
 
 
 def test_on_a_terminal_a_fitting_answer_is_json_too(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="*no*"), Reply(text='{"name": "*Rex*"}'))
-    seen = terminal(qa, "ask", "--schema", "name", "x")
+    seen = console(qa, "ask", "--schema", "name", "x")
     assert seen.code == 0
     assert seen.screen.strip() == '{"name": "*Rex*"}'
     assert "Asking once more." in seen.err

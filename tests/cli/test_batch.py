@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY, Finished, Program
 
-from qacli.cli import run
-from qacli.exchange import FIELDS
+from qacli.cli.app import run
+from qacli.serializers import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -106,7 +106,7 @@ def test_every_question_is_asked_once_and_written_in_order(
     out = lines_of(done.out)
     assert [line["question"] for line in out] == asked
     assert [line["answer"] for line in out] == [f"Answer to: {question}" for question in asked]
-    assert list(out[0]) == list(FIELDS)
+    assert list(out[0]) == list(RECORD_FIELDS)
     assert sorted(out, key=lambda line: line["id"]) == records()
     assert sorted(request.question for request in provider.requests) == sorted(asked)
     assert "20 answered" in done.err
@@ -440,7 +440,7 @@ def test_results_as_csv_and_parquet(qa: Program, tmp_path: Path, write: Callable
     )
     assert qa("batch", name, "--name", "n", "-o", "out.csv").code == 8
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(), newline="")))
-    assert list(rows[0]) == list(FIELDS)
+    assert list(rows[0]) == list(RECORD_FIELDS)
     assert rows[0]["question"] == 'a,\n"b"'
     assert json.loads(rows[0]["tags"]) == ["t"]
     assert (rows[1]["status"], rows[1]["answer"]) == ("failed", "")
@@ -625,7 +625,7 @@ def test_batch_table_quotes_option_is_part_of_the_batch(
 
 
 def test_batch_results_on_a_terminal_hold_no_escape_sequence(
-    qa: Program, terminal: Callable[..., Seen], write: Callable[..., str]
+    qa: Program, console: Callable[..., Seen], write: Callable[..., str]
 ) -> None:
     qa(
         "batch",
@@ -634,7 +634,7 @@ def test_batch_results_on_a_terminal_hold_no_escape_sequence(
         "n",
     )
     assert "\x1b" in qa("batch", "results", "n", "-f", "csv").out
-    seen = terminal(qa, "batch", "results", "n", "-f", "csv")
+    seen = console(qa, "batch", "results", "n", "-f", "csv")
     assert "\x1b" not in seen.out
     assert "Answer to: one" in seen.out
 
@@ -645,7 +645,7 @@ def test_quiet_says_nothing(qa: Program, write: Callable[..., str]) -> None:
 
 
 def test_a_terminal_shows_how_far_it_is(
-    qa: Program, terminal: Callable[..., Seen], write: Callable[..., str]
+    qa: Program, console: Callable[..., Seen], write: Callable[..., str]
 ) -> None:
     name = write(
         *(f"Question {n}" for n in range(9)),
@@ -653,7 +653,7 @@ def test_a_terminal_shows_how_far_it_is(
         "Slow [[latency=6]]",
         "Again [[status=500 times=2]]",
     )
-    seen = terminal(qa, "batch", name, "--name", "n", "-o", "out.jsonl")
+    seen = console(qa, "batch", name, "--name", "n", "-o", "out.jsonl")
     assert seen.code == 8
     for part in (
         "of 12",
@@ -672,12 +672,12 @@ def test_a_terminal_shows_how_far_it_is(
 
 
 def test_on_a_screen_the_batches_stand_below_each_other_and_a_cancelled_one_says_so(
-    qa: Program, write: Callable[..., str], terminal: Callable[..., Seen]
+    qa: Program, write: Callable[..., str], console: Callable[..., Seen]
 ) -> None:
     for name in ("a", "a-longer-name"):
         qa("batch", write("one"), "--name", name)
     qa("batch", "cancel", "a")
-    lines = terminal(qa, "batch", "list").screen.splitlines()
+    lines = console(qa, "batch", "list").screen.splitlines()
     assert len({line.index("1 answered") for line in lines}) == 1
     assert [line.endswith("(cancelled)") for line in lines] == [True, False]
     assert "cancelled     yes\n" in qa("batch", "show", "a").out

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import FakeProvider, Reply
 
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -394,7 +394,7 @@ def test_it_goes_on_from_a_record(
     store = Store.open(database_url)
     for text in ("One", "Other"):
         outcome = Outcome(status=Status.ANSWERED, answer=f"Answer to: {text}")
-        store.keep(Ask(question=text), outcome)
+        store.upsert(Question(question=text), outcome)
     store.close()
     assert qa("chat", "--follow", "1", input="Two\n/retry").code == 0
     assert qa("chat", "-c", input="Three [[status=500]]\n").code == 6

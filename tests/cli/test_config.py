@@ -305,10 +305,10 @@ def test_help_of_each_command_works(bare: Program) -> None:
 
 
 def test_on_a_screen_no_line_is_broken_and_nothing_is_left_out(
-    bare: Program, terminal: Callable[..., Any]
+    bare: Program, console: Callable[..., Any]
 ) -> None:
-    words = terminal(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()
-    lines = terminal(bare, "config", columns=60, QA_CONTEXT_TOKENS="9000").screen.splitlines()
+    words = console(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()
+    lines = console(bare, "config", columns=60, QA_CONTEXT_TOKENS="9000").screen.splitlines()
     of_tokens = next(n for n, line in enumerate(lines) if line.startswith("context_tokens"))
     assert lines[of_tokens].split() == ["context_tokens", "9000"]
     assert lines[of_tokens + 1].strip() == "the environment variable QA_CONTEXT_TOKENS"

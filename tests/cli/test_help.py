@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qacli import __version__
-from qacli.cli import EXIT_CODES
+from qacli.cli.app import EXIT_CODES
 
 if TYPE_CHECKING:
     from conftest import Program

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import Reply
 
-from qacli.config import Settings
-from qacli.exchange import Ask, Outcome, Status
+from qacli.config.settings import Settings
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.sanitize import UNSAFE
-from qacli.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,9 @@ def hostile(qa: Program, database_url: str, home: Path) -> Program:
     store = Store.open(Settings(database_url=database_url).database)
     shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
     outcome = Outcome(status=Status.ANSWERED, answer=f"`A` {EVIL} **b**", model=f"M {EVIL}")
-    store.keep(Ask(question=f"Q apple {EVIL}", **shape), outcome)
+    store.upsert(Question(question=f"Q apple {EVIL}", **shape), outcome)
     failed = Outcome(status=Status.FAILED, error=f"provider-refused: E {EVIL}", model=f"M {EVIL}")
-    store.keep(Ask(question=f"Q {EVIL}", **shape), failed)
+    store.upsert(Question(question=f"Q {EVIL}", **shape), failed)
     store.close()
     lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]
     (home / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -86,9 +86,9 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_with_hostile_records_leaves_the_terminal_alone(
-    hostile: Program, terminal: Callable[..., Any], command: str
+    hostile: Program, console: Callable[..., Any], command: str
 ) -> None:
-    seen = terminal(hostile, *command.split())
+    seen = console(hostile, *command.split())
     assert seen.code == 0, seen.err
     assert seen.out or command == "template list"
     assert_harmless(seen)
@@ -123,9 +123,9 @@ def test_command_with_hostile_records_leaves_the_terminal_alone(
     ids=lambda arguments: " ".join(arguments[:2])[:20],
 )
 def test_command_with_hostile_arguments_leaves_the_terminal_alone(
-    hostile: Program, terminal: Callable[..., Any], arguments: list[str]
+    hostile: Program, console: Callable[..., Any], arguments: list[str]
 ) -> None:
-    assert_harmless(terminal(hostile, *arguments))
+    assert_harmless(console(hostile, *arguments))
 
 
 @pytest.mark.parametrize("options", [[], ["--raw"], ["--json"], ["--no-stream"], ["-v"]])
@@ -133,21 +133,21 @@ def test_command_with_hostile_arguments_leaves_the_terminal_alone(
 def test_ask_with_hostile_provider_leaves_the_terminal_alone(
     qa: Program,
     provider: FakeProvider,
-    terminal: Callable[..., Any],
+    console: Callable[..., Any],
     options: list[str],
     fails: bool,
 ) -> None:
     bad = Reply(status=400, message=f"E {EVIL}")
     provider.script(bad if fails else Reply(text=f"A {EVIL}", model=f"M {EVIL}"))
-    seen = terminal(qa, "ask", *options, f"Q {EVIL}")
+    seen = console(qa, "ask", *options, f"Q {EVIL}")
     assert seen.code == (5 if fails else 0)
     assert_harmless(seen)
 
 
 def test_batch_with_hostile_items_on_a_terminal_leaves_it_alone(
-    hostile: Program, terminal: Callable[..., Any], home: Path
+    hostile: Program, console: Callable[..., Any], home: Path
 ) -> None:
-    seen = terminal(hostile, "batch", str(home / "items.jsonl"), "-f", "csv", "--name", "c")
+    seen = console(hostile, "batch", str(home / "items.jsonl"), "-f", "csv", "--name", "c")
     assert seen.code == 0, seen.err
     assert_harmless(seen)
 

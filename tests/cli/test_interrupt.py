@@ -32,7 +32,7 @@ if when == "end":
     atexit.register(press)
 if when == "ignored":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    when = "qacli.cli"
+    when = "qacli.cli.app"
 sys.meta_path.insert(0, Import())
 from qacli.__main__ import main
 main()
@@ -54,7 +54,9 @@ def pressed(when: str, qa: Program) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("module", ["qacli.cli", "typer", "qacli.config", "qacli.cli.topics"])
+@pytest.mark.parametrize(
+    "module", ["qacli.cli.app", "typer", "qacli.config.loader", "qacli.cli.commands.help"]
+)
 def test_while_the_program_is_loaded_it_ends_without_a_word(qa: Program, module: str) -> None:
     done = pressed(module, qa)
     assert (done.code, done.out, done.err) == (130, "", "")

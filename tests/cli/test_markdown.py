@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cli.conftest import Screen
-from qacli.cli import render
+from qacli.cli import formatters
+from qacli.cli.console import Console
 from qacli.cli.markdown import Renderer, plain_text
-from qacli.cli.terminal import Terminal
 from qacli.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Tty(io.StringIO):
 
 def shown(text: str, width: int = 60) -> str:
     """The text that a record's answer becomes on a screen, without styles."""
-    console = render.console_on(Tty())
+    console = formatters.console_on(Tty())
     console.width = width
     lines = Renderer(console, fold=False).render(sanitize(text))
     return "\n".join(plain_text(line) for line in lines)
@@ -52,7 +52,7 @@ def streamed(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: in
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
     file = Tty()
-    render.show_markdown(pieces, Terminal(None, file, file))
+    formatters.show_markdown(pieces, Console(None, file, file))
     return file.getvalue()
 
 
@@ -198,8 +198,8 @@ def test_markdown_of_any_answer_shows_every_letter_and_digit() -> None:
 def test_markdown_stream_of_any_answer_prints_every_letter_and_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
     dice = random.Random(12)
     for number in range(max(ANSWERS // 10, 30)):
         answer = any_answer(dice)
@@ -284,8 +284,8 @@ def test_markdown_block_taller_than_the_window_costs_little(
 def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
     file = Tty()
     monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("COLUMNS", "60")
@@ -299,17 +299,17 @@ def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
         yield "```\n\nEnd."
 
     seen: list[str] = []
-    render.show_markdown(pieces(), Terminal(None, file, file))
+    formatters.show_markdown(pieces(), Console(None, file, file))
     assert all(seen[0].count(f"line {number}\n") == 1 for number in range(49))
     assert file.getvalue().count("line 49\n") >= 1
 
 
 def test_markdown_answer_on_a_terminal_keeps_angle_brackets(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     from fake_provider import Reply
 
     provider.script(Reply(text="Use std::vector<int>, then git clone <url>"))
-    seen = terminal(qa, "ask", "x", columns=40, NO_COLOR="1")
+    seen = console(qa, "ask", "x", columns=40, NO_COLOR="1")
     assert seen.screen.split() == ["Use", "std::vector<int>,", "then", "git", "clone", "<url>"]
-    assert terminal(qa, "show", "last").screen.rstrip().endswith("git clone <url>")
+    assert console(qa, "show", "last").screen.rstrip().endswith("git clone <url>")

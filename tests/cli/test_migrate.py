@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 from conftest import Program
 
-from qacli.config import Settings
-from qacli.schema import head, revisions
-from qacli.store import engine_for
+from qacli.config.settings import Settings
+from qacli.db.engine import engine_for
+from qacli.db.migrate import head_revision, revisions
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAD = head()
+HEAD = head_revision()
 NEXT = f"{int(HEAD) + 1:04}"
 AWAY = "postgresql://user@127.0.0.1:1/none"
 

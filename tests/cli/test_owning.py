@@ -8,10 +8,10 @@ import pytest
 from conftest import Postgres, Program
 from fake_provider import FakeProvider
 
-from qacli.config import Settings
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
-from qacli.store.documents import PAGE
+from qacli.config.settings import Settings
+from qacli.db.export import PAGE
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 
 
 def test_a_record_is_tagged_followed_up_searched_and_removed(qa: Program) -> None:
@@ -134,8 +134,8 @@ def test_an_export_opens_no_connection_for_each_page(
 ) -> None:
     store = Store.open(Settings(database_url=database_url).database)
     answered = Outcome(status=Status.ANSWERED, answer="A")
-    items = [(Ask(question="Q", item_key=f"{n}"), answered) for n in range(4 * PAGE)]
-    store.keep_items(1, items)
+    items = [(Question(question="Q", item_key=f"{n}"), answered) for n in range(4 * PAGE)]
+    store.upsert_items(1, items)
     store.close()
     name = urlsplit(database_url).path[1:]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import write_env_file
 
-from qacli.config import Settings
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store import Store
+from qacli.config.settings import Settings
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +27,10 @@ def full(qa: Program, database_url: str) -> Program:
     """A history that is longer than the screen: each record follows up the one before it."""
     store = Store.open(Settings(database_url=database_url).database)
     answered = Outcome(status=Status.ANSWERED, answer="Some **bold** text.")
-    ask = Ask(question="first", params={"model": "m"})
+    ask = Question(question="first", params={"model": "m"})
     for number in range(RECORDS):
-        before = store.keep(ask, answered)
-        ask = Ask(question=f"Question {number}", params={"model": "m"}, follows_id=before)
+        before = store.upsert(ask, answered)
+        ask = Question(question=f"Question {number}", params={"model": "m"}, follows_id=before)
     store.close()
     return replace(qa, env={**qa.env, "PAGER": "false"})
 
@@ -39,14 +39,14 @@ def full(qa: Program, database_url: str) -> Program:
     "arguments", [["list", "-n", "0"], ["show", "last", "--thread"]], ids=" ".join
 )
 def test_what_is_longer_than_the_screen_goes_through_the_pager(
-    full: Program, terminal: Callable[..., Any], arguments: list[str]
+    full: Program, console: Callable[..., Any], arguments: list[str]
 ) -> None:
-    seen = terminal(full, *arguments, QA_PAGER=MARK)
+    seen = console(full, *arguments, QA_PAGER=MARK)
     assert (seen.code, seen.err) == (0, "")
     lines = seen.out.splitlines()
     assert len(lines) > RECORDS
     assert all(line.startswith("through:") for line in lines)
-    by_environment = terminal(full, *arguments, PAGER=MARK)
+    by_environment = console(full, *arguments, PAGER=MARK)
     assert by_environment.out == seen.out
     if "show" in arguments:
         assert "\x1b[1mbold\x1b[0m" in seen.out
@@ -68,9 +68,9 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(
     ids=str,
 )
 def test_there_is_no_pager_where_none_is_needed_or_wanted(
-    full: Program, terminal: Callable[..., Any], arguments: list[str], env: dict[str, str]
+    full: Program, console: Callable[..., Any], arguments: list[str], env: dict[str, str]
 ) -> None:
-    seen = terminal(full, *arguments, **{"QA_PAGER": MARK, **env})
+    seen = console(full, *arguments, **{"QA_PAGER": MARK, **env})
     assert (seen.code, seen.err) == (0, "")
     assert "Question 28" in seen.out
     assert "through:" not in seen.out
@@ -84,9 +84,9 @@ def test_a_pipe_has_no_pager(full: Program) -> None:
 
 @pytest.mark.parametrize("pager", ["no-such-program -x", "unclosed '", " "])
 def test_a_pager_that_cannot_be_started_is_said_and_not_needed(
-    full: Program, terminal: Callable[..., Any], pager: str
+    full: Program, console: Callable[..., Any], pager: str
 ) -> None:
-    seen = terminal(full, "list", "-n", "0", QA_PAGER=pager)
+    seen = console(full, "list", "-n", "0", QA_PAGER=pager)
     assert seen.code == 0
     assert len(seen.out.splitlines()) == RECORDS + 1
     assert seen.err.count("\n") == 1
@@ -94,24 +94,24 @@ def test_a_pager_that_cannot_be_started_is_said_and_not_needed(
 
 
 def test_who_leaves_the_pager_early_has_seen_enough(
-    full: Program, terminal: Callable[..., Any], database_url: str
+    full: Program, console: Callable[..., Any], database_url: str
 ) -> None:
     store = Store.open(Settings(database_url=database_url).database)
     for number in range(400):
-        store.keep(Ask(question=f"{number} " + "x " * 200), Outcome())
+        store.upsert(Question(question=f"{number} " + "x " * 200), Outcome())
     store.close()
     for arguments in (["list", "-n", "0"], ["show", "last", "--thread"]):
-        seen = terminal(full, *arguments, rows=2, columns=400, QA_PAGER="head -1")
+        seen = console(full, *arguments, rows=2, columns=400, QA_PAGER="head -1")
         assert (seen.code, seen.err) == (0, "")
         assert len(seen.out.splitlines()) == 1
 
 
-def test_ctrl_c_belongs_to_the_pager(full: Program, terminal: Callable[..., Any]) -> None:
+def test_ctrl_c_belongs_to_the_pager(full: Program, console: Callable[..., Any]) -> None:
     pager = "sh -c \"trap '' INT; read line; kill -INT 0; cat\""
-    seen = terminal(full, "list", "-n", "0", QA_PAGER=pager)
+    seen = console(full, "list", "-n", "0", QA_PAGER=pager)
     assert (seen.code, seen.err) == (0, "")
     assert len(seen.out.splitlines()) == RECORDS
-    ended = terminal(full, "list", "-n", "0", QA_PAGER="sh -c 'read line; kill -INT 0; cat'")
+    ended = console(full, "list", "-n", "0", QA_PAGER="sh -c 'read line; kill -INT 0; cat'")
     assert (ended.code, ended.err, ended.out) == (0, "", "")
 
 

@@ -112,11 +112,11 @@ def test_an_answer_that_does_not_fit_the_schema_is_not_reused(
 
 @sqlite
 def test_on_a_terminal_reuse_is_told_and_the_answer_rendered(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="It is **bold**."))
     assert qa("ask", "Who?").code == 0
-    seen = terminal(qa, "ask", "--reuse", "Who?")
+    seen = console(qa, "ask", "--reuse", "Who?")
     assert seen.screen.strip() == "It is bold."
     assert "Reused: the answer of record 1" in seen.err
 
@@ -234,9 +234,9 @@ def test_verbose_shows_no_secret_of_an_address(qa: Program, provider: FakeProvid
 
 @sqlite
 def test_each_attempt_is_shown_and_nothing_unless_asked_for(
-    qa: Program, terminal: Callable[..., Any]
+    qa: Program, console: Callable[..., Any]
 ) -> None:
     asked = ("ask", "--retries", "1", "Who? [[status=503 times=1 retry_after=0]]")
     assert qa(*asked, "-v").err.count("POST ") == 2
-    assert "POST " not in terminal(qa, "ask", "Who?").err
+    assert "POST " not in console(qa, "ask", "Who?").err
     assert qa("ask", "-v", "-q", "Who?").err == ""

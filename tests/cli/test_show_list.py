@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.cells import cell_len
 
-from qacli.config import Settings
-from qacli.exchange import FIELDS, Ask, Outcome, Status
-from qacli.store import Store
+from qacli.config.settings import Settings
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
+from qacli.serializers import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,8 @@ def keep(database_url: str) -> Callable[..., None]:
     def keep(*questions: str, answer: str = "Answer") -> None:
         store = Store.open(Settings(database_url=database_url).database)
         for question in questions:
-            ask = Ask(question=question, params={"model": "m"})
-            store.keep(ask, replace(ANSWERED, answer=answer))
+            ask = Question(question=question, params={"model": "m"})
+            store.upsert(ask, replace(ANSWERED, answer=answer))
         store.close()
 
     return keep
@@ -95,16 +96,16 @@ def test_what_a_record_follows_its_files_and_its_tags_are_shown(
 @on_sqlite
 def test_an_image_from_elsewhere_has_no_size_to_show(qa: Program, store: Store) -> None:
     image = {"name": "https://a.example/cat.png", "size": None, "sha256": None}
-    store.keep(Ask(question="What is it?", attachments=[image]), ANSWERED)
+    store.upsert(Question(question="What is it?", attachments=[image]), ANSWERED)
     assert qa("show", "last").out.partition("\n")[0].endswith(f" · {image['name']}")
 
 
 @on_sqlite
 def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("one?")
-    lines = terminal(qa, "stats", columns=36).out.splitlines()
+    lines = console(qa, "stats", columns=36).out.splitlines()
     assert lines[0].split() == ["day", "asked", "answered", "tokens"]
     assert max(map(len, lines)) <= 36
 
@@ -136,10 +137,10 @@ def test_what_cannot_be_shown_is_said_in_two_sentences(
 
 
 @on_sqlite
-def test_an_empty_history_is_not_an_error(qa: Program, terminal: Callable[..., Any]) -> None:
+def test_an_empty_history_is_not_an_error(qa: Program, console: Callable[..., Any]) -> None:
     assert (qa("list").code, qa("list").out) == (0, "")
     assert qa("list", "--json").out == "[]\n"
-    assert "Nothing has been asked yet." in terminal(qa, "list").err
+    assert "Nothing has been asked yet." in console(qa, "list").err
 
 
 @on_sqlite
@@ -152,7 +153,7 @@ def test_every_format_has_all_that_is_in_the_records(
     lines = qa("list", "--format", "jsonl").out.splitlines()
     assert [json.loads(line) for line in lines] == expected
     rows = list(csv.DictReader(io.StringIO(qa("list", "-f", "csv").out, newline="")))
-    assert list(rows[0]) == list(FIELDS)
+    assert list(rows[0]) == list(RECORD_FIELDS)
     assert [row["question"] for row in rows] == [record["question"] for record in expected]
     assert json.loads(rows[0]["params"]) == {"model": "m"}
     table = [line.split("\t") for line in qa("list").out.splitlines()]
@@ -178,10 +179,10 @@ def test_a_list_is_the_newest_or_those_after_or_before(
 @on_sqlite
 @pytest.mark.parametrize("columns", [50, 100])
 def test_a_table_fits_the_terminal_whatever_it_shows(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], columns: int
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40)
-    seen = terminal(qa, "list", columns=columns)
+    seen = console(qa, "list", columns=columns)
     assert (seen.code, seen.err) == (0, "")
     lines = seen.out.splitlines()
     assert len(lines) == 5
@@ -194,10 +195,10 @@ def test_a_table_fits_the_terminal_whatever_it_shows(
 
 @on_sqlite
 def test_what_was_searched_for_stands_out_where_it_is(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200)
-    seen = terminal(qa, "list", "--search", "NEEDLES?")
+    seen = console(qa, "list", "--search", "NEEDLES?")
     assert (seen.code, seen.err) == (0, "")
     assert "…hay hay hay hay \x1b[1mneedles\x1b[0m = 1 hay" in seen.out
     assert "```" not in seen.out
@@ -207,10 +208,10 @@ def test_what_was_searched_for_stands_out_where_it_is(
 @on_sqlite
 @pytest.mark.parametrize("columns", [40, 60, 120])
 def test_numbers_fit_the_terminal(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], columns: int
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("one", "two")
-    lines = terminal(qa, "stats", columns=columns).out.splitlines()
+    lines = console(qa, "stats", columns=columns).out.splitlines()
     assert len(lines) == 2
     assert max(cell_len(line) for line in lines) <= max(columns, 55)
     # The bar is what there may be no room for.
@@ -232,10 +233,10 @@ def test_numbers_fit_the_terminal(
     ids=" ".join,
 )
 def test_a_recorded_answer_does_not_control_the_terminal(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any], arguments: list[str]
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any], arguments: list[str]
 ) -> None:
     keep("x", answer=f"Hello {HOSTILE} world")
-    seen = terminal(qa, *arguments)
+    seen = console(qa, *arguments)
     assert seen.code == 0
     assert "Hello" in seen.out
     for evil in ("\x1b]", "\x07", "\x1b[31m", "\x9b", "\u202e"):
@@ -244,10 +245,10 @@ def test_a_recorded_answer_does_not_control_the_terminal(
 
 @on_sqlite
 def test_a_terminal_shows_a_record_with_markdown(
-    qa: Program, keep: Callable[..., None], terminal: Callable[..., Any]
+    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Who **am** I?", answer="Some **bold** text.")
-    screen = terminal(qa, "show", "last").screen
+    screen = console(qa, "show", "last").screen
     assert "Who **am** I?" in screen
     assert "Some bold text." in screen
 
@@ -277,12 +278,12 @@ def test_a_list_tells_what_is_still_being_asked(
     qa: Program,
     provider: FakeProvider,
     wait_for: Callable[..., Any],
-    terminal: Callable[..., Any],
+    console: Callable[..., Any],
 ) -> None:
     process = qa.start("ask", "Still waiting? [[hang]]")
     try:
         wait_for(lambda: provider.requests)
-        seen = terminal(qa, "list")
+        seen = console(qa, "list")
         assert seen.code == 0
         assert "Still being asked: 1 question." in seen.err
         assert "Still waiting?" in seen.err

@@ -65,17 +65,17 @@ def test_json_in_another_locale_is_utf8(qa: Program, arguments: list[str]) -> No
 
 
 def test_terminal_of_another_locale_shows_text_and_valid_json(
-    qa: Program, provider: FakeProvider, terminal: Callable[..., Any]
+    qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     env = {"PYTHONIOENCODING": "ascii"}
     provider.script(Reply(text="**Grüße** • 世界\n\n```\nx\n```\n\n- 1\n\n> q"))
-    seen = terminal(qa, "ask", "Grüße", **env)
+    seen = console(qa, "ask", "Grüße", **env)
     assert seen.code == 0, seen.err
     assert "Gr\\xfc\\xdfe" in seen.screen
-    shown = terminal(qa, "show", "1", "--json", **env).out
+    shown = console(qa, "show", "1", "--json", **env).out
     assert shown.isascii()
     assert json.loads(shown)["question"] == "Grüße"
-    assert terminal(qa, "list", **env).code == 0
+    assert console(qa, "list", **env).code == 0
 
 
 def writes(qa: Program, *arguments: str) -> list[bytes]:

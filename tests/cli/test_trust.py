@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY, write_env_file
 
-from qacli.store import Store
+from qacli.db.records import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -297,13 +297,13 @@ def test_unwritable_records_are_an_error_with_advice(bare: Program, home: Path) 
 
 
 def test_notice_on_a_terminal_controls_nothing(
-    bare: Program, home: Path, terminal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    bare: Program, home: Path, console: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = home / "\x1b]0;title\x07"
     directory.mkdir()
     (directory / ".env").write_text("QA_MODEL=m\n")
     monkeypatch.chdir(directory)
-    assert "\x1b]0" not in terminal(bare, "list").err
+    assert "\x1b]0" not in console(bare, "list").err
 
 
 def test_misspelled_variable_gets_one_warning(bare: Program, home: Path) -> None:

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.cli.history import open_history
-from qacli.cli.terminal import Terminal
+from qacli.cli.console import Console
+from qacli.cli.store import open_store
 from qacli.cli.writer import Writer
-from qacli.config import load_settings
+from qacli.config.loader import load_settings
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError
-from qacli.exchange import Ask, Outcome, Status
 
 if TYPE_CHECKING:
     from conftest import Program
     from fake_provider import FakeProvider
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no such process")
 
@@ -44,26 +44,26 @@ def writer(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
     monkeypatch.setattr("threading.active_count", lambda: 1)
     assert home
     before = children_of(os.getpid())
-    writer = Writer(load_settings(), Terminal.of_process())
+    writer = Writer(load_settings(), Console.from_process())
     assert len(children_of(os.getpid())) == len(before) + 1
     yield writer
     writer.close()
 
 
 def test_it_keeps_a_record_and_says_which(writer: Writer) -> None:
-    question = Ask(question="Who am I?")
-    kept = writer.keep(question, ANSWERED)
-    assert kept == writer.id_of(question.uid)
+    question = Question(question="Who am I?")
+    kept = writer.upsert(question, ANSWERED)
+    assert kept == writer.id_for_uid(question.uid)
     # Without the process, which was for one; the same again changes nothing.
-    assert writer.keep(question, ANSWERED) == kept
+    assert writer.upsert(question, ANSWERED) == kept
 
 
 def test_one_that_has_come_to_grief_costs_nothing(writer: Writer) -> None:
     for child in children_of(os.getpid()):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    question = Ask(question="Who am I?")
-    assert writer.keep(question, ANSWERED) == writer.id_of(question.uid)
+    question = Question(question="Who am I?")
+    assert writer.upsert(question, ANSWERED) == writer.id_for_uid(question.uid)
 
 
 def test_what_is_wrong_with_the_database_is_said_here(
@@ -72,9 +72,9 @@ def test_what_is_wrong_with_the_database_is_said_here(
     monkeypatch.setattr("threading.active_count", lambda: 1)
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
     assert home
-    writer = Writer(load_settings(), Terminal.of_process())
+    writer = Writer(load_settings(), Console.from_process())
     with pytest.raises(DatabaseError, match="cannot be used") as raised:
-        writer.keep(Ask(question="Who?"), ANSWERED)
+        writer.upsert(Question(question="Who?"), ANSWERED)
     writer.close()
     assert "secret" not in str(raised.value)
     assert raised.value.exit_code == 7
@@ -85,7 +85,7 @@ def test_none_is_left_for_somebody_else_to_look_after(writer: Writer, has_kept: 
     # The first process of a container is often a program that never does.
     (child,) = children_of(os.getpid())
     if has_kept:
-        writer.keep(Ask(question="Who am I?"), ANSWERED)
+        writer.upsert(Question(question="Who am I?"), ANSWERED)
     writer.close()
     assert child not in children_of(os.getpid())
 
@@ -99,16 +99,16 @@ def test_a_database_that_is_back_when_the_answer_is_there_gets_it(
         if not tried.exists():
             tried.touch()
             raise DatabaseError("It is away.")
-        return open_history(*arguments)
+        return open_store(*arguments)
 
     monkeypatch.setattr("threading.active_count", lambda: 1)
-    monkeypatch.setattr("qacli.cli.writer.open_history", away_at_first)
+    monkeypatch.setattr("qacli.cli.writer.open_store", away_at_first)
     before = children_of(os.getpid())
-    writer = Writer(load_settings(), Terminal.of_process())
+    writer = Writer(load_settings(), Console.from_process())
     (child,) = set(children_of(os.getpid())) - set(before)
     wait_for(lambda: tried.exists() and " S " in Path(f"/proc/{child}/stat").read_text())
-    question = Ask(question="Who am I?")
-    assert writer.keep(question, ANSWERED) == writer.id_of(question.uid)
+    question = Question(question="Who am I?")
+    assert writer.upsert(question, ANSWERED) == writer.id_for_uid(question.uid)
     writer.close()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.web import MAX_BODY
+from qacli.web.app import MAX_BODY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the fake provider can be told to do: `Reply`, and the small language that spells it."""
+"""The behaviour of the fake provider: `Reply`, and the small language that describes it."""
 
 from __future__ import annotations
 

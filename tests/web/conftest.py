@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.web import create_app, service
+from qacli.web import state
+from qacli.web.app import create_app
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.config import Settings
-    from qacli.store import Store
+    from qacli.config.settings import Settings
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -28,7 +29,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
 
         def make(**changes: Any) -> Flask:
             app = create_app(replace(settings, **changes))
-            running: service.Service = app.extensions[service.KEY]
+            running: state.AppState = app.extensions[state.EXTENSION_KEY]
             stack.callback(running.all_records.close)
             return app
 

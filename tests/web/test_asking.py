@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import FakeProvider, Reply
 
-from qacli.outbox import Outbox
-from qacli.web import MAX_BODY
+from qacli.recording.outbox import Outbox
+from qacli.web.app import MAX_BODY
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.config import Settings
-    from qacli.store import Store
+    from qacli.config.settings import Settings
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -33,7 +33,7 @@ def test_an_answer_is_a_record(client: FlaskClient, store: Store) -> None:
     assert record["status"] == "answered"
     assert datetime.fromisoformat(record["created_at"]).utcoffset() is not None
     assert client.get(f"/qa/{record['id']}").get_json() == record
-    assert store.get(record["id"]).document() == record
+    assert store.get(record["id"]).to_dict() == record
     assert "世界".encode() in response.data
 
 
@@ -197,7 +197,7 @@ def test_a_key_that_the_provider_repeats_is_shown_nowhere(
     problem(response, 502, "key-rejected")
     assert settings.api_key is not None
     assert settings.api_key not in response.text
-    assert settings.api_key not in str(store.last().document())
+    assert settings.api_key not in str(store.newest().to_dict())
 
 
 @on_sqlite
@@ -254,5 +254,5 @@ def test_nothing_is_asked_while_the_database_is_away(
     assert response.content_type == "application/problem+json"
     assert provider.requests == []
     # Nor is anything left that a later delivery would take for a question that was asked.
-    wait_for(lambda: not Outbox(settings.outbox_path).waiting())
+    wait_for(lambda: not Outbox(settings.outbox_path).pending())
     problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])

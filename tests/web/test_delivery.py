@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.web import service
+from qacli.web import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.exchange import Accepted
+    from qacli.domain import DeferredQuestion
 
 
 def test_a_mistake_does_not_end_the_delivery(
@@ -31,12 +31,12 @@ def test_a_mistake_does_not_end_the_delivery(
             raise KeyError("a mistake")
         return 0
 
-    def again(_ask: Accepted) -> bool:
+    def again(_ask: DeferredQuestion) -> bool:
         return False
 
-    monkeypatch.setattr(service, "deliver", deliver)
-    monkeypatch.setattr(service, "DELIVERY_SECONDS", 0.01)
-    running: service.Service = app.extensions[service.KEY]
+    monkeypatch.setattr(state, "deliver", deliver)
+    monkeypatch.setattr(state, "DELIVERY_SECONDS", 0.01)
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
     running.deliver_forever(again)
     wait_for(lambda: len(tries) > 1)
     assert "could not be delivered" in caplog.text
@@ -49,7 +49,7 @@ def test_what_cannot_be_counted_is_kept_all_the_same(
     def broken(_: object) -> None:
         raise OSError(24, "Too many open files")
 
-    running: service.Service = app.extensions[service.KEY]
-    running.watches.append(broken if at_once else lambda _ask: broken)  # type: ignore[arg-type]
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
+    running.observers.append(broken if at_once else lambda _ask: broken)  # type: ignore[arg-type]
     assert client.post("/ask", json={"question": "Who?"}).get_json()["status"] == "answered"
     assert client.get("/qa/1").get_json()["answer"] == "Answer to: Who?"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
@@ -194,8 +194,8 @@ def test_of_several_tokens_one_must_be_sent_whole(
 def test_a_token_may_be_more_than_ascii(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(tokens="alice=schlüssel").test_client()
-    as_sent = "Bearer schlüssel".encode().decode("latin-1")
-    assert client.get("/qas", headers={"Authorization": as_sent}).status_code == 200
+    wire_question = "Bearer schlüssel".encode().decode("latin-1")
+    assert client.get("/qas", headers={"Authorization": wire_question}).status_code == 200
 
 
 @pytest.mark.parametrize(

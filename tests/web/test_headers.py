@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.web.headers import NO_PAGE, PAGE
+from qacli.web.security_headers import API_CSP, PAGE_CSP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 APP = "https://app.example.com"
 ASK = {"question": "Who am I?"}
@@ -52,10 +52,10 @@ def test_a_page_may_use_what_is_its_own_and_data_nothing(app: Flask) -> None:
         raise RuntimeError
 
     client = app.test_client()
-    assert client.get("/a-page").headers["Content-Security-Policy"] == PAGE
-    assert client.get("/a-bug").headers["Content-Security-Policy"] == NO_PAGE
-    assert client.get("/qas").headers["Content-Security-Policy"] == NO_PAGE
-    assert "unsafe" not in PAGE
+    assert client.get("/a-page").headers["Content-Security-Policy"] == PAGE_CSP
+    assert client.get("/a-bug").headers["Content-Security-Policy"] == API_CSP
+    assert client.get("/qas").headers["Content-Security-Policy"] == API_CSP
+    assert "unsafe" not in PAGE_CSP
 
 
 def test_what_a_route_says_itself_stays(app: Flask) -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.exchange import Ask, Outcome, Status
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -24,7 +24,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def ids(store: Store) -> list[int]:
     """The ids of seven records."""
     return [
-        store.keep(Ask(question=str(number), params={"model": "m"}), ANSWERED)
+        store.upsert(Question(question=str(number), params={"model": "m"}), ANSWERED)
         for number in range(7)
     ]
 
@@ -47,7 +47,7 @@ def test_one_record_is_got_and_removed(
     client: FlaskClient, ids: list[int], store: Store, problem: Problem
 ) -> None:
     address = f"/qa/{ids[2]}"
-    assert client.get(address).get_json() == store.get(ids[2]).document()
+    assert client.get(address).get_json() == store.get(ids[2]).to_dict()
     response = client.delete(address)
     assert (response.status_code, response.data) == (204, b"")
     problem(client.get(address), 404, "not-found")
@@ -102,7 +102,7 @@ def test_the_links_lead_to_every_record_once(
         address = following(response)
         # What comes in meanwhile does not shift the pages that follow.
         if order == "desc" and len(found) == limit:
-            store.keep(Ask(question="new"), ANSWERED)
+            store.upsert(Question(question="new"), ANSWERED)
     assert found == (ids if order == "asc" else ids[::-1])
 
 

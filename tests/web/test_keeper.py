@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from qacli.asking import deliver
+from qacli.db.bulk import upsert_many
+from qacli.db.records import Store
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
-from qacli.exchange import Ask, Outcome, Status
-from qacli.outbox import Outbox, line_of_ask, line_of_settled
-from qacli.store import Store
-from qacli.store.groups import keep_all
-from qacli.web import keeper
-from qacli.web.keeper import Keeper
-from qacli.web.notes import Note, Notes
+from qacli.recording import group_commit
+from qacli.recording.group_commit import GroupCommitRecorder
+from qacli.recording.journal_writer import JournalEntry, JournalWriter
+from qacli.recording.outbox import Outbox, completed_entry, question_entry
+from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from qacli.config import Settings
+    from qacli.config.settings import Settings
 
 MANY = 60
 
@@ -67,10 +67,10 @@ class Watched(Store):
 class House:
     store: Watched
     outbox: Outbox
-    keeper: Keeper
+    keeper: GroupCommitRecorder
 
     def records(self) -> list[dict[str, Any]]:
-        return [record.document() for record in self.store.walk()]
+        return [record.to_dict() for record in self.store.iterate()]
 
     def files(self) -> list[Path]:
         return list(self.outbox.directory.iterdir())
@@ -80,7 +80,7 @@ class House:
 def house(store: Store, settings: Settings) -> Iterator[House]:
     watched = Watched(store.url, connections=2)
     outbox = Outbox(settings.outbox_path)
-    yield House(watched, outbox, Keeper(outbox, watched))
+    yield House(watched, outbox, GroupCommitRecorder(outbox, watched))
     watched.close()
 
 
@@ -94,44 +94,44 @@ def side_by_side(calls: list[Callable[[], Any]]) -> list[Any]:
 
 
 def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[..., Any]) -> None:
-    ask = Ask(question="Who?", tags=["a"])
+    ask = Question(question="Who?", tags=["a"])
     record_id = house.keeper.begin(ask, reserve=True)
     assert [(r["id"], r["status"]) for r in house.records()] == [(record_id, "asking")]
-    house.keeper.text(ask.uid, "I ")
-    house.keeper.text(ask.uid, "am.")
-    [entry] = wait_for(lambda: [e for e in house.outbox.waiting() if len(e.texts) == 2])
+    house.keeper.append_text(ask.uid, "I ")
+    house.keeper.append_text(ask.uid, "am.")
+    [entry] = wait_for(lambda: [e for e in house.outbox.pending() if len(e.texts) == 2])
     assert (entry.ask, entry.outcome().answer) == (ask, "I am.")
-    assert house.keeper.end(ask, answered("I am.")) == (record_id, None)
+    assert house.keeper.finish(ask, answered("I am.")) == (record_id, None)
     [record] = house.records()
     assert (record["id"], record["answer"], record["tags"]) == (record_id, "I am.", ["a"])
     assert (record["status"], record["prompt_tokens"]) == ("answered", 3)
-    wait_for(lambda: house.outbox.waiting() == [])
+    wait_for(lambda: house.outbox.pending() == [])
     # What nothing waits in holds nothing.
     wait_for(lambda: [file.stat().st_size for file in house.files()] == [0])
 
 
 def test_what_is_only_noted_has_no_record_until_its_end(house: House) -> None:
-    ask = Ask(question="Who?")
+    ask = Question(question="Who?")
     assert house.keeper.begin(ask, reserve=False) is None
     assert house.records() == []
-    record_id, failure = house.keeper.end(ask, answered("I."))
+    record_id, failure = house.keeper.finish(ask, answered("I."))
     assert failure is None
     assert [record["id"] for record in house.records()] == [record_id]
 
 
 def test_many_at_once_cost_few_transactions(house: House, wait_for: Callable[..., Any]) -> None:
-    asks = [Ask(question=f"Number {number}") for number in range(MANY)]
+    asks = [Question(question=f"Number {number}") for number in range(MANY)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(MANY) as pool:
         begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
-        wait_for(lambda: len(house.outbox.waiting()) == MANY)
+        wait_for(lambda: len(house.outbox.pending()) == MANY)
         house.store.hold.set()
         ids = [future.result(20) for future in begun]
     assert len(set(ids)) == MANY
     assert house.store.writes < MANY / 4
     outcomes = [answered(f"It is {ask.question}.") for ask in asks]
     ended = side_by_side(
-        [lambda a=a, o=o: house.keeper.end(a, o) for a, o in zip(asks, outcomes, strict=True)]
+        [lambda a=a, o=o: house.keeper.finish(a, o) for a, o in zip(asks, outcomes, strict=True)]
     )
     assert ended == [(record_id, None) for record_id in ids]
     found = {record["id"]: record for record in house.records()}
@@ -144,17 +144,17 @@ def test_many_at_once_cost_few_transactions(house: House, wait_for: Callable[...
 def test_what_the_database_does_not_take_is_no_harm_to_the_others(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
-    asks = [Ask(question=str(n), idempotency_key="k" if n < 2 else None) for n in range(20)]
+    asks = [Question(question=str(n), idempotency_key="k" if n < 2 else None) for n in range(20)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(len(asks)) as pool:
         begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
-        wait_for(lambda: len(house.outbox.waiting()) == len(asks))
+        wait_for(lambda: len(house.outbox.pending()) == len(asks))
         house.store.hold.set()
         errors = [future.exception(20) for future in begun]
     assert [type(error) for error in errors if error is not None] == [RecordRefused]
     assert len(house.records()) == len(asks) - 1
     # The one that was refused is not asked, so nothing waits to say that it was.
-    wait_for(lambda: len(house.outbox.waiting()) == len(asks) - 1)
+    wait_for(lambda: len(house.outbox.pending()) == len(asks) - 1)
 
 
 def test_each_has_an_error_of_its_own(house: House) -> None:
@@ -162,7 +162,7 @@ def test_each_has_an_error_of_its_own(house: House) -> None:
 
     def begin(number: int) -> BaseException:
         with pytest.raises(DatabaseError) as caught:
-            house.keeper.begin(Ask(question=str(number)), reserve=True)
+            house.keeper.begin(Question(question=str(number)), reserve=True)
         return caught.value
 
     errors = side_by_side([lambda n=n: begin(n) for n in range(8)])
@@ -173,24 +173,24 @@ def test_each_has_an_error_of_its_own(house: House) -> None:
 def test_an_answer_that_the_database_misses_is_delivered_by_whoever_comes_next(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
-    ask, other = Ask(question="Who?"), Ask(question="And who else?")
+    ask, other = Question(question="Who?"), Question(question="And who else?")
     record_id = house.keeper.begin(ask, reserve=True)
     house.keeper.begin(other, reserve=True)
     house.store.away = True
-    nothing, failure = house.keeper.end(ask, answered("I."))
+    nothing, failure = house.keeper.finish(ask, answered("I."))
     assert (nothing, type(failure)) == (None, DatabaseError)
     with pytest.raises(DatabaseError):
-        house.keeper.begin(Ask(question="Now?"), reserve=True)
+        house.keeper.begin(Question(question="Now?"), reserve=True)
     house.store.away = False
-    wait_for(lambda: len(house.outbox.waiting()) == 2)
+    wait_for(lambda: len(house.outbox.pending()) == 2)
     # The worker lives on, and still has a question in flight.
-    assert deliver(house.outbox, house.store) == 1
-    assert deliver(house.outbox, house.store) == 0
+    assert recover_outbox(house.outbox, house.store) == 1
+    assert recover_outbox(house.outbox, house.store) == 0
     first, second = house.records()
     assert (first["id"], first["status"], first["answer"]) == (record_id, "answered", "I.")
     assert second["status"] == "asking"
-    assert [entry.ask for entry in house.outbox.waiting()] == [other]
-    house.keeper.end(other, answered("You."))
+    assert [entry.ask for entry in house.outbox.pending()] == [other]
+    house.keeper.finish(other, answered("You."))
 
 
 def test_what_may_have_been_reserved_but_was_not_asked_goes(
@@ -198,36 +198,36 @@ def test_what_may_have_been_reserved_but_was_not_asked_goes(
 ) -> None:
     house.store.breaks = True
     with pytest.raises(DatabaseError, match="It broke"):
-        house.keeper.begin(Ask(question="Lost?"), reserve=True)
+        house.keeper.begin(Question(question="Lost?"), reserve=True)
     wait_for(lambda: house.records() == [])
-    ask = Ask(question="Who?")
+    ask = Question(question="Who?")
     house.keeper.begin(ask, reserve=True)
     assert [record["question"] for record in house.records()] == ["Who?"]
 
 
 def test_what_is_removed_while_it_is_asked_is_kept_as_a_new_record(house: House) -> None:
-    ask = Ask(question="Who?")
+    ask = Question(question="Who?")
     first = house.keeper.begin(ask, reserve=True)
     assert first is not None
     house.store.remove(first)
-    record_id, _ = house.keeper.end(ask, answered("I."))
+    record_id, _ = house.keeper.finish(ask, answered("I."))
     assert [(r["id"], r["answer"]) for r in house.records()] == [(record_id, "I.")]
 
 
 def test_what_is_settled_and_removed_does_not_come_back_from_a_journal(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
-    ask, other = Ask(question="Who?"), Ask(question="And who else?")
+    ask, other = Question(question="Who?"), Question(question="And who else?")
     record_id = house.keeper.begin(ask, reserve=True)
     house.keeper.begin(other, reserve=True)
-    house.keeper.end(ask, answered("I."))
-    wait_for(lambda: [entry.ask for entry in house.outbox.waiting()] == [other])
+    house.keeper.finish(ask, answered("I."))
+    wait_for(lambda: [entry.ask for entry in house.outbox.pending()] == [other])
     assert record_id is not None
     house.store.remove(record_id)
     # What a kill would leave now.
     [journal] = house.files()
     (copy := journal.with_name("copy.jsonl")).write_bytes(journal.read_bytes())
-    assert deliver(house.outbox, house.store) == 1
+    assert recover_outbox(house.outbox, house.store) == 1
     assert not copy.exists()
     assert [record["question"] for record in house.records()] == ["And who else?"]
 
@@ -236,34 +236,34 @@ def test_nothing_is_asked_that_cannot_be_noted(house: House) -> None:
     house.outbox.directory.parent.mkdir(parents=True, exist_ok=True)
     house.outbox.directory.write_text("not a directory")
     with pytest.raises(OutboxUnwritable):
-        house.keeper.begin(Ask(question="Who?"), reserve=True)
+        house.keeper.begin(Question(question="Who?"), reserve=True)
     assert house.records() == []
     house.outbox.directory.unlink()
-    assert house.keeper.begin(Ask(question="And now?"), reserve=True) is not None
+    assert house.keeper.begin(Question(question="And now?"), reserve=True) is not None
 
 
 class Noting:
     """Notes, with the questions that have been noted."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self.notes = Notes(outbox, full=1)
+        self.notes = JournalWriter(outbox, full=1)
         threading.Thread(target=self.notes.run, daemon=True).start()
 
-    def begin(self, question: str) -> Ask:
-        ask, told = Ask(question=question), threading.Event()
+    def begin(self, question: str) -> Question:
+        ask, told = Question(question=question), threading.Event()
         failures: list[OutboxUnwritable | None] = []
 
         def then(error: OutboxUnwritable | None) -> None:
             failures.append(error)
             told.set()
 
-        self.notes.take(Note(ask.uid, line_of_ask(ask), then))
+        self.notes.enqueue(JournalEntry(ask.uid, question_entry(ask), then))
         assert told.wait(10)
         assert failures == [None]
         return ask
 
-    def settle(self, ask: Ask) -> None:
-        self.notes.take(Note(ask.uid, line_of_settled(ask.uid)))
+    def settle(self, ask: Question) -> None:
+        self.notes.enqueue(JournalEntry(ask.uid, completed_entry(ask.uid)))
 
 
 def test_a_full_journal_goes_once_all_in_it_is_settled(
@@ -275,11 +275,11 @@ def test_a_full_journal_goes_once_all_in_it_is_settled(
     assert len(list(outbox.directory.iterdir())) == 3
     noting.settle(first)
     wait_for(lambda: len(list(outbox.directory.iterdir())) == 2)
-    assert [entry.ask for entry in outbox.waiting()] == [second, third]
+    assert [entry.ask for entry in outbox.pending()] == [second, third]
     noting.settle(third)
     noting.settle(second)
-    wait_for(lambda: outbox.waiting() == [])
-    assert list(outbox.left_behind()) == []
+    wait_for(lambda: outbox.pending() == [])
+    assert list(outbox.orphaned()) == []
 
 
 def test_whatever_goes_wrong_with_a_note_nobody_waits_for_ever(home: Path) -> None:
@@ -291,7 +291,7 @@ def test_whatever_goes_wrong_with_a_note_nobody_waits_for_ever(home: Path) -> No
         told.append(error)
         said.set()
 
-    noting.notes.take(Note("u", {"ask": object()}, then))
+    noting.notes.enqueue(JournalEntry("u", {"ask": object()}, then))
     assert said.wait(10)
     assert [type(error) for error in told] == [OutboxUnwritable]
     noting.begin("And now?")
@@ -304,7 +304,7 @@ def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
     for file in outbox.directory.iterdir():
         file.unlink()
     second = noting.begin("2")
-    assert [entry.ask for entry in outbox.waiting()] == [second]
+    assert [entry.ask for entry in outbox.pending()] == [second]
 
 
 def test_a_mistake_about_one_is_no_harm_to_the_others(
@@ -313,14 +313,14 @@ def test_a_mistake_about_one_is_no_harm_to_the_others(
     def keep(store: Store, group: Any) -> dict[str, int]:
         if any(ask.question == "3" for ask, _ in group):
             raise RecursionError
-        return keep_all(store, group)
+        return upsert_many(store, group)
 
-    monkeypatch.setattr(keeper, "keep_all", keep)
-    asks = [Ask(question=str(n)) for n in range(20)]
+    monkeypatch.setattr(group_commit, "keep_all", keep)
+    asks = [Question(question=str(n)) for n in range(20)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(len(asks)) as pool:
         begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
-        wait_for(lambda: len(house.outbox.waiting()) == len(asks))
+        wait_for(lambda: len(house.outbox.pending()) == len(asks))
         house.store.hold.set()
         errors = [future.exception(20) for future in begun]
     assert [type(error) for error in errors if error is not None] == [RecursionError]

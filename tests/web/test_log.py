@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY
 
-from qacli.web.access import JsonLines, TextLines
+from qacli.web.access_log import JsonFormatter, TextFormatter
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     """Gives what was logged since it was last asked, as JSON."""
     caplog.set_level(logging.INFO)
-    formatter = JsonLines(lambda text: text.replace(KEY, "***"))
+    formatter = JsonFormatter(lambda text: text.replace(KEY, "***"))
 
     def read() -> list[dict[str, Any]]:
         records = [record for record in caplog.records if record.name == "qa.web"]
@@ -168,10 +168,10 @@ def test_a_path_cannot_start_a_line_of_its_own(
     caplog.set_level(logging.INFO)
     client.get("/ä%0a12:00:00 INFO  GET /forged%1b[2J")
     [record] = caplog.records
-    as_json = JsonLines(str).format(record)
+    as_json = JsonFormatter(str).format(record)
     assert "\n" not in as_json
     assert json.loads(as_json)["path"] == "/ä\n12:00:00 INFO  GET /forged\x1b[2J"
-    as_text = TextLines(str).format(record)
+    as_text = TextFormatter(str).format(record)
     assert as_text.isprintable()
     assert r"GET /ä\n12:00:00" in as_text
 
@@ -182,7 +182,7 @@ def test_for_a_person_a_line_is_short(
     caplog.set_level(logging.INFO)
     client.delete("/qa/7", headers={"X-Request-Id": "me-4"})
     logging.getLogger("qa.web").warning("It is %s.", "so")
-    request, other = (TextLines(str).format(record) for record in caplog.records)
+    request, other = (TextFormatter(str).format(record) for record in caplog.records)
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d INFO    DELETE /qa/7 404  \d+ ms  #7  not-found  127\.0\.0\.1  me-4",
         request,

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from qacli.web.access import TextLines, log_to_stderr
+from qacli.web.access_log import TextFormatter, log_to_stderr
 
 if TYPE_CHECKING:
     import pytest
@@ -23,7 +23,7 @@ def test_text_lines_message_with_newlines_is_one_line_and_traceback_is_indented(
         fail(evil)
     except ValueError:
         record = logging.LogRecord("qa.web", 30, "", 0, "It is %s.", (evil,), sys.exc_info())
-    first, *rest = TextLines(str).format(record).split("\n")
+    first, *rest = TextFormatter(str).format(record).split("\n")
     assert first.endswith(r"It is a\n12:00:00 INFO    GET /forged\x1b[2J\u202e.")
     assert rest
     assert all(line.startswith("  ") for line in rest)

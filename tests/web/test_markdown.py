@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from qacli.web.page.markdown import LONGEST, Arriving, render
+from qacli.web.ui.markdown import LONGEST, StreamingMarkdown, render
 
 ANSWER = """# Title
 
@@ -132,7 +132,7 @@ def test_headings_stand_below_the_question_and_skip_no_level(
 def _arriving(answer: str, seed: int) -> list[str]:
     """What is shown while an answer arrives in pieces of some size."""
     chance, at = random.Random(seed), 0
-    arriving, settled, shown = Arriving(), "", []
+    arriving, settled, shown = StreamingMarkdown(), "", []
     while at < len(answer):
         size = chance.randint(1, 7)
         arriving.add(answer[at : at + size])
@@ -149,7 +149,7 @@ def test_what_arrived_in_pieces_is_what_it_is_in_one(seed: int) -> None:
 
 
 def test_settled_blocks_leave_and_the_last_one_grows() -> None:
-    arriving = Arriving()
+    arriving = StreamingMarkdown()
     arriving.add("One.\n\nTwo.\n\nThr")
     assert arriving.render() == ("<p>One.</p>\n<p>Two.</p>\n", "<p>Thr</p>\n")
     arriving.add("ee.\n\nFour")
@@ -172,7 +172,7 @@ def test_a_very_long_answer_is_shown_as_it_is_written() -> None:
 
 
 def test_a_very_long_answer_arrives_as_it_is_written_too() -> None:
-    arriving = Arriving()
+    arriving = StreamingMarkdown()
     arriving.add("# x <b>" + " y" * LONGEST)
     done, growing = arriving.render()
     assert done.startswith('<div class="plain"># x &lt;b&gt; y y')

@@ -6,10 +6,10 @@ from time import process_time
 
 import pytest
 
-from qacli.web.page import highlighting
-from qacli.web.page.limits import CpuBudget
-from qacli.web.page.markdown import Arriving, render
-from qacli.web.page.rendered import RenderCache
+from qacli.web.ui import highlighting
+from qacli.web.ui.limits import CpuBudget
+from qacli.web.ui.markdown import StreamingMarkdown, render
+from qacli.web.ui.render_cache import RenderCache
 from tests.web.hostile import answers
 
 COUNT = int(os.environ.get("QA_TEST_MARKDOWN", "60"))
@@ -106,7 +106,7 @@ def test_render_table_with_too_many_cells_keeps_its_lines() -> None:
 @pytest.mark.parametrize("block", ["```python\n{}\n```", "{}", "- {}"])
 def test_arriving_long_block_is_rendered_in_linear_time(block: str) -> None:
     def rendered(lines: int) -> int:
-        arriving, characters, before = Arriving(), 0, ""
+        arriving, characters, before = StreamingMarkdown(), 0, ""
         for line in block.format(("x = 1\n" * 40 + "\x00") * lines).split("\x00"):
             arriving.add(line)
             settled, growing = arriving.render()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -87,13 +87,13 @@ def test_they_need_the_token_where_there_is_one(
 
 
 def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
-    from qacli.exchange import Ask
-    from qacli.web import service
+    from qacli.domain import Question
+    from qacli.web import state
 
-    running: service.Service = app.extensions[service.KEY]
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
     before = of(numbers(client), "qa_outbox_depth")
     journal = running.outbox.open()
-    journal.begin(Ask(question="Waiting"))
+    journal.begin(Question(question="Waiting"))
     found = numbers(client)
     assert of(found, "qa_outbox_depth") == before + 1
     assert of(found, "qa_outbox_bytes") > 100

@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from qacli.exchange import FIELDS
+from qacli.serializers import RECORD_FIELDS
+from qacli.web.api.responses import MEANINGS
 from qacli.web.openapi import HEADERS, path_of
-from qacli.web.replies import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -66,7 +66,7 @@ def test_every_operation_says_what_it_is(said: dict[str, Any]) -> None:
 
 def test_every_field_of_a_record_is_in_it_with_its_meaning(said: dict[str, Any]) -> None:
     record = said["components"]["schemas"]["Record"]
-    assert list(record["properties"]) == record["required"] == list(FIELDS) == list(MEANINGS)
+    assert list(record["properties"]) == record["required"] == list(RECORD_FIELDS) == list(MEANINGS)
     assert all(each["description"] for each in record["properties"].values())
 
 

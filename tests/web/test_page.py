@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.asking import deliver
-from qacli.exchange import Ask, Outcome, Status
-from qacli.web import service
+from qacli.domain import Outcome, Question, Status
+from qacli.recording.recovery import recover_outbox
+from qacli.web import state
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -38,7 +38,9 @@ def keep(store: Store, question: str, answer: str | None = "It is so.", **more: 
     outcome = Outcome(
         status=more.pop("status", Status.ANSWERED), answer=answer, model="test-model", **more
     )
-    return store.keep(Ask(question=question, params={"model": "test-model"}, **asked), outcome)
+    return store.upsert(
+        Question(question=question, params={"model": "test-model"}, **asked), outcome
+    )
 
 
 def text_of(response: TestResponse) -> str:
@@ -312,7 +314,7 @@ def test_no_address_breaks_the_page(client: FlaskClient, store: Store, query: st
 
 @on_sqlite
 def test_whatever_is_in_a_record_is_text(client: FlaskClient, store: Store) -> None:
-    ask = Ask(
+    ask = Question(
         question=f"{EVIL} {'long ' * 100}</h2>{EVIL}",
         params={"model": EVIL},
         system=f"</div>{EVIL}",
@@ -320,7 +322,7 @@ def test_whatever_is_in_a_record_is_text(client: FlaskClient, store: Store) -> N
         attachments=[{"name": EVIL, "size": 1, "sha256": "0"}],
     )
     outcome = Outcome(status=Status.FAILED, answer=f"a {EVIL}", error=EVIL, model=f'"{EVIL}')
-    store.keep(ask, outcome)
+    store.upsert(ask, outcome)
     for address in (
         "/",
         "/page/1",
@@ -381,8 +383,8 @@ def test_a_database_that_goes_away_meanwhile_is_told_and_costs_nothing(
     assert events[-1][1]["kind"] == "database"
     rename("elsewhere", "question_answer")
     assert store.get(1).status is Status.ASKING
-    running: service.Service = app.extensions[service.KEY]
-    assert deliver(running.outbox, store) == 1
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
+    assert recover_outbox(running.outbox, store) == 1
     assert store.get(1).answer == "It has arrived."
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.web.page import signing
+from qacli.web.ui import sign_in
 from web.test_page import BROWSER, keep, on_sqlite, text_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -171,8 +171,8 @@ def test_whoever_signs_in_slowly_keeps_nobody_else_out(
     client = build(token="s3cret-token").test_client()
     bearer = {"Authorization": "Bearer s3cret-token"}
     with ExitStack() as forms_that_never_end:
-        for _ in range(signing.MOST):
-            forms_that_never_end.enter_context(signing.reading)
+        for _ in range(sign_in.MOST):
+            forms_that_never_end.enter_context(sign_in.reading)
         full = client.post("/sign-in", data={"token": "s3cret-token"}, headers=BROWSER)
         assert (full.status_code, full.mimetype) == (503, "text/html")
         assert client.get("/qas", headers=bearer).status_code == 200

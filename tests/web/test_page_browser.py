@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from playwright.sync_api import Browser, ConsoleMessage, Page
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -353,13 +353,13 @@ def test_a_browser_signs_in_and_out(visit: Callable[..., Visit], store: Store) -
 def test_a_question_that_another_asks_appears_when_it_is_done(
     visit: Callable[..., Visit], store: Store
 ) -> None:
-    from qacli.exchange import Ask, Outcome, Status
+    from qacli.domain import Outcome, Question, Status
 
-    ask = Ask(question="Slow?", params={"model": "test-model"})
-    store.keep(ask, Outcome())
+    ask = Question(question="Slow?", params={"model": "test-model"})
+    store.upsert(ask, Outcome())
     page = visit("/page/1").page
     expect(page.locator("article#r1")).to_contain_text("It is being answered.")
-    store.keep(ask, Outcome(status=Status.ANSWERED, answer="At last."))
+    store.upsert(ask, Outcome(status=Status.ANSWERED, answer="At last."))
     expect(page.locator("article#r1 .answer")).to_have_text("At last.")
 
 

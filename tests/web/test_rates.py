@@ -8,8 +8,8 @@ import pytest
 from limits import parse
 from limits.strategies import FixedWindowRateLimiter
 
-from qacli.store.rates import FileStorage
-from qacli.web.rates import Rates
+from qacli.web.rate_limit import RateLimiter
+from qacli.web.rate_limit_storage import FileStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
@@ -85,7 +85,7 @@ def test_unless_it_is_set_there_is_none(store: Store, build: Callable[..., Flask
 
 
 def test_of_several_rates_the_tightest_counts(tmp_path: Path) -> None:
-    rates = Rates("5/day, 2/minute", FileStorage(tmp_path))
+    rates = RateLimiter("5/day, 2/minute", FileStorage(tmp_path))
     assert [rates.count("x").is_over for _ in range(3)] == [False, False, True]
     assert rates.count("x").item == parse("2/minute")
     assert not rates.count("y").is_over

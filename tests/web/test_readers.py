@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from qacli.web import readers
+from qacli.web import socket_timeouts
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_connection_ends_whose_client_takes_nothing(host: str) -> None:
     with socket.create_server((host, 0), family=family_of(host)) as listener:
         port = listener.getsockname()[1]
-        assert readers.limited(port, 0.3)
+        assert socket_timeouts.apply_to_listeners(port, 0.3)
         with socket.socket(family_of(host)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect((host, port))
@@ -32,7 +32,7 @@ def test_a_connection_ends_whose_client_takes_nothing(host: str) -> None:
 def test_no_other_socket_is_touched_and_no_file_kept_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         before = open_files()
-        assert not readers.limited(1, 0.3)
+        assert not socket_timeouts.apply_to_listeners(1, 0.3)
         # Others of this process may close some meanwhile.
         assert open_files() <= before
         assert other.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0

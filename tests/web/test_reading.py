@@ -10,15 +10,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from qacli.exchange import Ask, Outcome, Status
-from qacli.store.groups import LARGEST, keep_all
-from qacli.web import service
+from qacli.db.bulk import MAX_GROUP, upsert_many
+from qacli.domain import Outcome, Question, Status
+from qacli.web import state
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -33,7 +33,7 @@ def ids(store: Store) -> list[int]:
     """The ids of four records, each different from the others."""
     found: list[int] = []
     for number in range(4):
-        ask = Ask(
+        ask = Question(
             question=f"Question {number} about c++" if number else "What about cats?",
             system="Be brief." if number == 1 else None,
             tags=["a", "b"][:number],
@@ -47,15 +47,15 @@ def ids(store: Store) -> list[int]:
             cost_usd=number / 10,
             error="broken-answer: it broke" if number == 3 else None,
         )
-        found.append(store.keep(ask, outcome))
+        found.append(store.upsert(ask, outcome))
     return found
 
 
 def fill(store: Store, number: int) -> None:
     """Many records, in few transactions."""
-    for begin in range(0, number, LARGEST):
-        texts = range(begin, min(begin + LARGEST, number))
-        keep_all(store, [(Ask(question=f"{each}\n\u2028"), Outcome()) for each in texts])
+    for begin in range(0, number, MAX_GROUP):
+        texts = range(begin, min(begin + MAX_GROUP, number))
+        upsert_many(store, [(Question(question=f"{each}\n\u2028"), Outcome()) for each in texts])
 
 
 def got(response: Any) -> list[int]:
@@ -150,7 +150,7 @@ def test_a_version_that_is_known_is_not_sent_again(
         response = client.get(address, headers={"If-None-Match": known})
         assert (response.status_code, response.data) == (304, b"")
         assert response.headers["ETag"] == tag
-    store.tag(ids[0], ["new"], [])
+    store.change_tags(ids[0], ["new"], [])
     response = client.get(address, headers={"If-None-Match": tag})
     assert response.status_code == 200
     assert response.get_json()["tags"] == ["new"]
@@ -165,7 +165,7 @@ def test_the_whole_history_comes_in_lines(client: FlaskClient, store: Store) -> 
     assert response.content_type == "application/x-ndjson"
     records = [json.loads(line) for line in response.text.rstrip("\n").split("\n")]
     assert [record["question"] for record in records] == [f"{n}\n\u2028" for n in range(1203)]
-    assert records[-1] == store.last().document()
+    assert records[-1] == store.newest().to_dict()
     response = client.get("/qas?order=desc&limit=1100&before=1203", headers=LINES)
     ids = [json.loads(line)["id"] for line in response.text.rstrip("\n").split("\n")]
     assert ids == list(range(1202, 102, -1))
@@ -183,14 +183,14 @@ def test_an_empty_history_has_no_lines(client: FlaskClient) -> None:
 def test_lines_need_a_place_and_give_it_back(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
-    store.keep(Ask(question="Who?"), Outcome(status=Status.ANSWERED))
+    store.upsert(Question(question="Who?"), Outcome(status=Status.ANSWERED))
     app = build(threads=1)
-    running: service.Service = app.extensions[service.KEY]
-    with running.place():
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
+    with running.slot():
         problem(app.test_client().get("/qas", headers=LINES), 503, "busy")
     for _ in range(3):
         app.test_client().get("/qas", headers=LINES).close()  # read or not
-    with running.place():
+    with running.slot():
         pass
 
 
@@ -229,7 +229,7 @@ def test_tags_are_added_and_taken_off(
     response = client.patch(address, json={"add_tags": ["ß", "a"], "remove_tags": ["b"]})
     assert response.status_code == 200
     assert response.get_json()["tags"] == ["a", "ß"]
-    assert response.get_json() == store.get(ids[3]).document()
+    assert response.get_json() == store.get(ids[3]).to_dict()
     assert client.patch(address, json={}).get_json()["tags"] == ["a", "ß"]
     problem(client.patch("/qa/99", json={"add_tags": ["a"]}), 404, "not-found")
 
@@ -237,7 +237,7 @@ def test_tags_are_added_and_taken_off(
 @on_sqlite
 def test_what_is_no_tag_can_be_taken_off(client: FlaskClient, store: Store) -> None:
     # As it may have been imported.
-    record_id = store.keep(Ask(question="?", tags=["", " a", "b"]), Outcome())
+    record_id = store.upsert(Question(question="?", tags=["", " a", "b"]), Outcome())
     changed = client.patch(f"/qa/{record_id}", json={"remove_tags": ["", " a"]})
     assert changed.get_json()["tags"] == ["b"]
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.asking import deliver
-from qacli.exchange import Accepted, Ask, Outcome, Status
-from qacli.outbox import Outbox
-from qacli.web import service
-from qacli.web.accepted import AskAgain
+from qacli.domain import DeferredQuestion, Outcome, Question, Status
+from qacli.recording.outbox import Outbox
+from qacli.recording.recovery import recover_outbox
+from qacli.web import state
+from qacli.web.deferred import DeferredResumer
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.config import Settings
-    from qacli.store import Store
+    from qacli.config.settings import Settings
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 
@@ -98,7 +98,7 @@ def test_two_that_come_together_ask_once(app: Flask, provider: FakeProvider, sto
     [record] = store.page(limit=9)
     for response in responses:
         if response.is_json:
-            assert response.get_json() == record.document()
+            assert response.get_json() == record.to_dict()
         else:
             assert response.text.startswith("event: record\n")
             assert f'"id":{record.id},' in response.text.split("event: done\n")[1]
@@ -157,7 +157,7 @@ def test_a_place_is_needed_to_wait_and_given_back(
         wait_for(lambda: provider.requests)
         problem(ask(app.test_client(), question), 503, "busy")
         assert first.result().status_code == 200
-    assert ask(app.test_client(), question).get_json()["id"] == store.last().id
+    assert ask(app.test_client(), question).get_json()["id"] == store.newest().id
     assert ask(app.test_client(), "Next?", None).status_code == 200
 
 
@@ -193,7 +193,7 @@ def test_a_preference_is_read_as_the_rfc_says(
 ) -> None:
     response = client.post("/ask", json={"question": "Who?"}, headers={"Prefer": prefer})
     assert response.status_code == status
-    wait_for(lambda: store.last().status == "answered")
+    wait_for(lambda: store.newest().status == "answered")
 
 
 @on_sqlite
@@ -217,15 +217,17 @@ def test_a_failure_without_anyone_waiting_is_on_record(
 ) -> None:
     for _ in range(2):  # and its place is free again
         client.post("/ask", json={"question": "Who? [[status=500]]"}, headers=ASYNC)
-        wait_for(lambda: store.last().status == "failed")
+        wait_for(lambda: store.newest().status == "failed")
 
 
-def left_by_a_killed_server(settings: Settings, store: Store, *asks: Ask, reserved: bool) -> None:
+def left_by_a_killed_server(
+    settings: Settings, store: Store, *asks: Question, reserved: bool
+) -> None:
     journal = Outbox(settings.outbox_path).open()
     for each in asks:
         journal.begin(each)
         if reserved:
-            store.keep(each, Outcome())
+            store.upsert(each, Outcome())
     journal.close()
 
 
@@ -236,32 +238,34 @@ def test_a_server_asks_again_what_was_accepted(
     provider: FakeProvider,
     wait_for: Callable[..., Any],
 ) -> None:
-    first = store.keep(Ask(question="First?"), Outcome(status=Status.ANSWERED, answer="The first."))
+    first = store.upsert(
+        Question(question="First?"), Outcome(status=Status.ANSWERED, answer="The first.")
+    )
     accepted = [
-        Accepted(question="Who?", params={"model": "m"}),
-        Accepted(question="And then?", params={"model": "m"}, follows_id=first),
-        Accepted(question="After what?", params={"model": "m"}, follows_id=99),
+        DeferredQuestion(question="Who?", params={"model": "m"}),
+        DeferredQuestion(question="And then?", params={"model": "m"}, follows_id=first),
+        DeferredQuestion(question="After what?", params={"model": "m"}, follows_id=99),
     ]
-    other = Ask(question="And you?", params={"model": "m"})
+    other = Question(question="And you?", params={"model": "m"})
     left_by_a_killed_server(settings, store, *accepted, other, reserved=True)
     outbox = Outbox(settings.outbox_path)
     # The terminal delivers what it can, and leaves the rest to a server.
-    assert deliver(outbox, store) == 1
-    assert {each.status for each in store.walk(after=first)} == {"asking", "interrupted"}
-    again = AskAgain(app.extensions[service.KEY])
-    assert deliver(outbox, store, again) == 1
-    wait_for(lambda: not [each for each in store.walk() if each.status == "asking"])
-    found = {each.question: (each.status, each.answer) for each in store.walk(after=first)}
+    assert recover_outbox(outbox, store) == 1
+    assert {each.status for each in store.iterate(after=first)} == {"asking", "interrupted"}
+    again = DeferredResumer(app.extensions[state.EXTENSION_KEY])
+    assert recover_outbox(outbox, store, again) == 1
+    wait_for(lambda: not [each for each in store.iterate() if each.status == "asking"])
+    found = {each.question: (each.status, each.answer) for each in store.iterate(after=first)}
     assert found == {
         "Who?": ("answered", "Answer to: Who?"),
         "And then?": ("answered", "Answer to: And then?"),
         "After what?": ("failed", None),
         "And you?": ("interrupted", None),
     }
-    assert "There is no record 99" in (store.last(2).error or "")
+    assert "There is no record 99" in (store.newest(2).error or "")
     sent = [[each["content"] for each in request.body["messages"]] for request in provider.requests]
     assert sorted(sent) == [["First?", "The first.", "And then?"], ["Who?"]]
-    wait_for(lambda: not outbox.waiting())
+    wait_for(lambda: not outbox.pending())
 
 
 @on_sqlite
@@ -273,24 +277,26 @@ def test_accepted_question_asked_again_stays_its_callers_with_its_correction(
         "json_schema": {"name": "answer", "schema": {"type": "object"}},
     }
     params = {"model": "m", "response_format": schema}
-    accepted = Accepted(question="Who?", params=params, caller="bob")
+    accepted = DeferredQuestion(question="Who?", params=params, caller="bob")
     left_by_a_killed_server(settings, store, accepted, reserved=True)
-    deliver(Outbox(settings.outbox_path), store, AskAgain(app.extensions[service.KEY]))
+    recover_outbox(
+        Outbox(settings.outbox_path), store, DeferredResumer(app.extensions[state.EXTENSION_KEY])
+    )
     # The provider's answer is not JSON, so that it is asked for once more, in another record.
-    wait_for(lambda: [each.status for each in store.walk()] == ["failed", "failed"])
-    assert [each.caller for each in store.walk()] == ["bob", "bob"]
+    wait_for(lambda: [each.status for each in store.iterate()] == ["failed", "failed"])
+    assert [each.caller for each in store.iterate()] == ["bob", "bob"]
 
 
 @on_sqlite
 def test_what_has_been_answered_or_removed_since_is_not_asked_again(
     app: Flask, settings: Settings, store: Store, provider: FakeProvider
 ) -> None:
-    done, gone = Accepted(question="Done?"), Accepted(question="Gone?")
+    done, gone = DeferredQuestion(question="Done?"), DeferredQuestion(question="Gone?")
     left_by_a_killed_server(settings, store, done, gone, reserved=True)
-    store.keep(done, Outcome(status=Status.ANSWERED, answer="Yes."))
-    store.remove(store.last().id or 0)
+    store.upsert(done, Outcome(status=Status.ANSWERED, answer="Yes."))
+    store.remove(store.newest().id or 0)
     outbox = Outbox(settings.outbox_path)
-    assert deliver(outbox, store, AskAgain(app.extensions[service.KEY])) == 0
-    assert outbox.waiting() == []
+    assert recover_outbox(outbox, store, DeferredResumer(app.extensions[state.EXTENSION_KEY])) == 0
+    assert outbox.pending() == []
     assert provider.requests == []
-    assert [each.answer for each in store.walk()] == ["Yes."]
+    assert [each.answer for each in store.iterate()] == ["Yes."]

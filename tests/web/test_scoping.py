@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.callers import Caller
+from qacli.config.parsers import Caller
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import Unauthorized
-from qacli.exchange import Ask, Outcome, Status
-from qacli.web import service
-from qacli.web.access import notes
+from qacli.web import state
+from qacli.web.request_context import current_context
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
     from werkzeug.routing import Rule
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 ALICE, BOB, ROOT = "alice-token-0123456789", "bob-token-0123456789", "root-token-0123456789"
 TOKENS = f"alice={ALICE},bob={BOB},admin:root={ROOT}"
@@ -70,7 +70,7 @@ def history(store: Store) -> History:
     def keep(question: str, caller: str | None, **more: Any) -> int:
         status = more.pop("status", Status.ANSWERED)
         answer = f"giraffe {MARKER}" if status is Status.ANSWERED else None
-        ask = Ask(
+        ask = Question(
             question=f"{question} {MARKER}",
             system=f"system {MARKER}",
             caller=caller,
@@ -78,7 +78,7 @@ def history(store: Store) -> History:
             params={"model": "test-model", "note": MARKER},
             **more,
         )
-        return store.keep(ask, Outcome(status=status, answer=answer, model="test-model"))
+        return store.upsert(ask, Outcome(status=status, answer=answer, model="test-model"))
 
     first = keep("zebra one", "alice", idempotency_key=KEY)
     return History(
@@ -133,7 +133,7 @@ def masked(text: str) -> str:
 
 
 def others(store: Store) -> list[dict[str, Any]]:
-    return [record for record in store.documents() if record["caller"] != "bob"]
+    return [record for record in store.dicts() if record["caller"] != "bob"]
 
 
 @pytest.mark.parametrize("with_cookie", [False, True], ids=["token", "cookie"])
@@ -160,7 +160,7 @@ def test_any_route_with_records_of_another_caller_shows_and_changes_none(
     assert others(store) == before
     sent = json.dumps([request.body for request in provider.requests])
     assert MARKER not in sent
-    own = list(store.visible_to("bob").documents())
+    own = list(store.visible_to("bob").dicts())
     assert own
     assert {record["follows_id"] for record in own}.isdisjoint(history.ids)
 
@@ -235,7 +235,7 @@ def test_link_paging_with_records_of_several_callers_gives_each_own_record_once(
 ) -> None:
     for number in range(20):
         caller = ("alice", "bob", None)[number % 3]
-        store.keep(Ask(question=f"{number}", caller=caller), Outcome())
+        store.upsert(Question(question=f"{number}", caller=caller), Outcome())
     for order in ("asc", "desc"):
         client, path = app.test_client(), f"/qas?limit=2&order={order}"
         found: list[int] = []
@@ -292,8 +292,8 @@ def test_thread_with_an_old_link_to_another_callers_record_ends_there(
     app: Flask, store: Store, history: History, provider: FakeProvider
 ) -> None:
     # Before records had owners, one could follow up any other.
-    linked = Ask(question="Mine", caller="bob", follows_id=history.answered)
-    own = store.keep(linked, Outcome(status=Status.ANSWERED, answer="Yes"))
+    linked = Question(question="Mine", caller="bob", follows_id=history.answered)
+    own = store.upsert(linked, Outcome(status=Status.ANSWERED, answer="Yes"))
     client = app.test_client()
     for path in (f"/qa/{own}", f"/qa/{own}/thread", f"/page/{own}"):
         response = client.get(path, headers=bearer(BOB))
@@ -346,9 +346,9 @@ def test_server_without_tokens_shows_all_records(
 
 def test_store_of_a_request_that_is_not_authenticated_is_refused(app: Flask) -> None:
     with app.test_request_context("/"), pytest.raises(Unauthorized):
-        _ = service.current().store
+        _ = state.get_state().store
     with app.app_context(), pytest.raises(Unauthorized):
-        _ = service.current().store
-    with app.test_request_context("/", environ_base={"qa.notes": notes()}) as context:
+        _ = state.get_state().store
+    with app.test_request_context("/", environ_base={"qa.notes": current_context()}) as context:
         context.request.environ["qa.notes"].identity = Caller("bob", is_admin=False)
-        assert service.current().store.owner == "bob"
+        assert state.get_state().store.owner == "bob"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from qacli.exchange import now
-from qacli.models import BrowserSession
-from qacli.store.sessions import SESSIONS, add_session
+from qacli.db.models import BrowserSession
+from qacli.db.sessions import SESSIONS, add_session
+from qacli.domain import now
 from qacli.web.sessions import COOKIE, LIFETIME, Sessions
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 ALICE, BOB = "alice-token-0123456789", "bob-token-0123456789"
 TOKENS = f"alice={ALICE},bob={BOB}"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.exchange import compose
-from qacli.web import service
-from qacli.web.answering import Answer
+from qacli.domain import create_question
+from qacli.web import state
+from qacli.web.answer import LiveAnswer
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Event = tuple[str, dict[str, Any]]
@@ -56,7 +56,7 @@ def test_an_answer_comes_as_it_arrives(client: FlaskClient, store: Store) -> Non
     assert {name for name, _ in deltas} == {"delta"}
     assert len(deltas) > 1
     assert "".join(data["text"] for _, data in deltas) == "Answer to: Grüße\n\u2028 🌍"
-    assert record == store.get(record["id"]).document()
+    assert record == store.get(record["id"]).to_dict()
     assert record["status"] == "answered"
 
 
@@ -97,9 +97,9 @@ def test_beyond_the_limit_it_is_a_plain_problem_too(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     app = build(threads=1)
-    running: service.Service = app.extensions[service.KEY]
+    running: state.AppState = app.extensions[state.EXTENSION_KEY]
     body = {"question": "x", "stream": True}
-    with running.place():
+    with running.slot():
         problem(app.test_client().post("/ask", json=body), 503, "busy")
     assert store.page(limit=1) == []
     # Each of these gives its place back.
@@ -121,8 +121,8 @@ def test_a_stream_that_nobody_reads_is_answered_all_the_same(
     client: FlaskClient, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     client.post("/ask", json={"question": "Who?", "stream": True}).close()
-    wait_for(lambda: store.last().status == "answered")
-    assert store.last().answer == "Answer to: Who?"
+    wait_for(lambda: store.newest().status == "answered")
+    assert store.newest().answer == "Answer to: Who?"
 
 
 def left_in_the_middle(app: Flask) -> None:
@@ -139,13 +139,13 @@ def test_a_reader_that_leaves_does_not_cost_the_answer(
     app: Flask, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     left_in_the_middle(app)
-    wait_for(lambda: store.last().status == "answered")
-    assert store.last().answer == "Answer to: a b c d [[delay=0.1]]"
+    wait_for(lambda: store.newest().status == "answered")
+    assert store.newest().answer == "Answer to: a b c d [[delay=0.1]]"
 
 
 def test_a_reader_that_leaves_can_end_it(store: Store, build: Callable[..., Flask]) -> None:
     left_in_the_middle(build(on_disconnect="interrupt"))
-    record = store.last()
+    record = store.newest()
     assert record.status == "interrupted"
     assert (record.answer or "").startswith("Answer")
     assert not (record.answer or "").endswith("]]")
@@ -155,8 +155,8 @@ def test_a_reader_that_leaves_can_end_it(store: Store, build: Callable[..., Flas
 def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
     assert store
     with app.app_context():
-        question = compose("Who? [[first_token_delay=0.5]]", model="m", system=None)
-        with closing(Answer(service.current(), question, beat=0.1).start()) as answer:
+        question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
+        with closing(LiveAnswer(state.get_state(), question, beat=0.1).begin()) as answer:
             pieces = list(answer)
     assert pieces[0] == ""
     assert 2 < pieces.count("") < 6
@@ -173,7 +173,7 @@ def test_a_stream_gives_its_place_back_however_it_ends(
     client = app.test_client()
     client.post("/ask", json={"question": "Who?", "stream": True}).close()
     assert streamed(client, "Who?")[-1][0] == "done"
-    wait_for(lambda: {each.status for each in store.walk()} & {"asking"} == set())
+    wait_for(lambda: {each.status for each in store.iterate()} & {"asking"} == set())
 
 
 def test_an_answer_must_fit_its_schema(client: FlaskClient, provider: FakeProvider) -> None:

@@ -13,7 +13,7 @@ from qacli.web.throttle import FAILURES, FailureLimiter, network_of
 if TYPE_CHECKING:
     from flask import Flask
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 TOKEN = "s3cret-token-0123456789"
 BROWSER = {"Accept": "text/html"}

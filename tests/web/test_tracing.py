@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from qacli.config import wants_traces
+from qacli.config.loader import wants_traces
 from qacli.web import tracing
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from conftest import Program
     from flask import Flask
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 # Nothing here differs between the databases.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -132,8 +132,8 @@ def test_the_environment_says_whether_there_are_traces(
 def test_without_the_environment_nothing_of_it_is_loaded(qa: Program) -> None:
     program = (
         "import sys\n"
-        "from qacli.config import load_settings\n"
-        "from qacli.web import create_app\n"
+        "from qacli.config.loader import load_settings\n"
+        "from qacli.web.app import create_app\n"
         "create_app(load_settings())\n"
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))\n"
     )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY
 
-from qacli.confined import Confined
-from qacli.store import Store
-from qacli.structure import Structure
+from qacli.db.records import Store
+from qacli.json_schema import AnswerSchema
+from qacli.json_schema_sandbox import SandboxedSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
 
-    from qacli.models import QuestionAnswer
+    from qacli.db.models import QuestionAnswer
 
 TIMEOUT = 20
 SCHEMA = {"type": "object"}
@@ -137,7 +137,7 @@ def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
 
     first = ask(Idempotency_Key="once").get_json()
     waits, may_go_on = Event(), Event()
-    real, looks = Store.of_key, iter([False])
+    real, looks = Store.by_idempotency_key, iter([False])
 
     def slow(store: Store, key: str, caller: str | None) -> QuestionAnswer | None:
         if not next(looks, True):
@@ -162,8 +162,8 @@ def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
     [
         (Store, "thread", {"follows_id": 1}),
         (Store, "of_key", {"headers": {"Idempotency-Key": "once"}}),
-        (Confined, "refuse_unusable", {"schema": SCHEMA}),
-        (Confined, "check", {"schema": SCHEMA}),
+        (SandboxedSchema, "refuse_unusable", {"schema": SCHEMA}),
+        (SandboxedSchema, "check", {"schema": SCHEMA}),
     ],
     ids=["history", "key", "schema", "answer"],
 )
@@ -178,7 +178,7 @@ def test_who_waits_holds_nobody_up(
         return app.test_client().post("/ask", json={"question": "Who?", **body}, headers=headers)
 
     for check in ("refuse_unusable", "check"):
-        monkeypatch.setattr(Confined, check, lambda *_arguments: None)
+        monkeypatch.setattr(SandboxedSchema, check, lambda *_arguments: None)
     assert ask().status_code == 200
     waits, may_go_on = Event(), Event()
     real = getattr(where, what)
@@ -203,10 +203,10 @@ def test_who_waits_holds_nobody_up(
 def test_no_schema_is_looked_at_in_the_server_itself(
     app: Flask, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, schema: object
 ) -> None:
-    def here(_structure: Structure) -> None:
+    def here(_structure: AnswerSchema) -> None:
         raise AssertionError("it may take a minute, and holds up all threads")
 
-    monkeypatch.setattr(Structure, "__post_init__", here)
+    monkeypatch.setattr(AnswerSchema, "__post_init__", here)
     fits = 'Who? [[text="{\\"name\\": \\"A\\", \\"age\\": 1}"]]'
     response = app.test_client().post("/ask", json={"question": fits, "schema": schema})
     assert response.status_code == 200, response.text

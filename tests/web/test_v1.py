@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 PIXEL = "data:image/png;base64,aGVsbG8="
@@ -58,7 +58,7 @@ def test_an_exchange_is_a_record(client: FlaskClient, store: Store, provider: Fa
     [choice] = completion["choices"]
     assert choice["message"]["content"] == "Answer to: Grüße, 世界 🌍"
     assert choice["finish_reason"] == "stop"
-    record = store.last().document()
+    record = store.newest().to_dict()
     assert completion["record_id"] == record["id"]
     assert completion["id"] == f"chatcmpl-{record['uid']}"
     assert completion["model"] == record["model"] == "m-9-2026-01-01"
@@ -85,7 +85,7 @@ def test_what_is_null_or_says_nothing_is_not_passed_on(
     [request] = provider.requests
     assert request.body["messages"] == [{**user("Who?"), "tool_calls": []}]
     assert not {"tools", "n", "stop", "logprobs", "tool_choice"} & set(request.body)
-    assert store.last().params == {"model": "test-model"}
+    assert store.newest().params == {"model": "test-model"}
 
 
 @on_sqlite
@@ -98,7 +98,7 @@ def test_the_server_s_system_prompt_is_for_whoever_brings_none(
     first, second = provider.requests
     assert first.body["messages"] == [{"role": "system", "content": "Be kind."}, user("Who?")]
     assert second.body["messages"][0] == {"role": "developer", "content": "Be brief."}
-    assert [each.system for each in store.walk()] == ["Be kind.", "Be brief."]
+    assert [each.system for each in store.iterate()] == ["Be kind.", "Be brief."]
 
 
 def test_a_conversation_is_a_thread(
@@ -109,7 +109,7 @@ def test_a_conversation_is_a_thread(
         said.append(user(question))
         message = chat(client, *said).get_json()["choices"][0]["message"]
         said.append(message)  # as it was received: with its nulls
-    records = list(store.walk())
+    records = list(store.iterate())
     assert [record.follows_id for record in records] == [None, records[0].id, records[1].id]
     assert all(record.params == {"model": "test-model"} for record in records)
     assert [each["content"] for each in provider.requests[-1].body["messages"]] == [
@@ -117,24 +117,24 @@ def test_a_conversation_is_a_thread(
     ]
     # One that has lost its beginning on the way is still the same.
     chat(client, *said[2:], user("Four?"))
-    assert store.last().follows_id == records[-1].id
+    assert store.newest().follows_id == records[-1].id
 
 
 def test_a_conversation_from_elsewhere_is_kept_whole(client: FlaskClient, store: Store) -> None:
     said = [user("Hi."), assistant("Hello."), user("Who?")]
     answer = chat(client, *said).get_json()["choices"][0]["message"]["content"]
-    first = store.last()
+    first = store.newest()
     assert (first.question, first.follows_id) == ("Who?", None)
     assert first.params["messages"] == said
     # From here on it is known.
     chat(client, *said, assistant(answer), user("And?"))
-    assert store.last().follows_id == first.id
-    assert "messages" not in store.last().params
+    assert store.newest().follows_id == first.id
+    assert "messages" not in store.newest().params
     # Another one that only ends alike is not.
     other = [user("Ho."), assistant("Hullo."), user("Who?"), assistant(answer), user("So?")]
     chat(client, *other)
-    assert store.last().follows_id is None
-    assert store.last().params["messages"] == other
+    assert store.newest().follows_id is None
+    assert store.newest().params["messages"] == other
 
 
 @on_sqlite
@@ -152,8 +152,8 @@ def test_messages_in_any_order_are_sent_and_kept_as_they_are(
 ) -> None:
     assert chat(client, *messages).status_code == 200
     assert provider.requests[-1].body["messages"] == messages
-    assert store.last().question == "Two?"
-    assert store.last().params["messages"] == messages
+    assert store.newest().question == "Two?"
+    assert store.newest().params["messages"] == messages
 
 
 @on_sqlite
@@ -169,7 +169,7 @@ def test_images_go_along_and_the_record_says_that_they_did(
         ]
     )
     chat(client, seen)
-    record = store.last().document()
+    record = store.newest().to_dict()
     assert record["question"] == "Compare\nwith that."
     assert record["attachments"] == [
         {"name": "image-1.png", "size": 5, "sha256": sha256(b"hello").hexdigest()},
@@ -180,15 +180,15 @@ def test_images_go_along_and_the_record_says_that_they_did(
     answer = record["answer"]
     chat(client, seen, assistant(answer), user("Sure?"))
     chat(client, user("Hm."), assistant("?"), seen, assistant(answer), user("Sure?"))
-    assert [each.follows_id for each in store.walk()] == [None, record["id"], None]
+    assert [each.follows_id for each in store.iterate()] == [None, record["id"], None]
     assert PIXEL in json.dumps(provider.requests[-1].body)
-    assert "aGVsbG8=" not in json.dumps([each.document() for each in store.walk()])
+    assert "aGVsbG8=" not in json.dumps([each.to_dict() for each in store.iterate()])
 
 
 @on_sqlite
 def test_an_image_alone_is_a_question(client: FlaskClient, store: Store) -> None:
     chat(client, user([{"type": "image_url", "image_url": {"url": PIXEL}}]))
-    assert store.last().question == '<image name="image-1.png" />'
+    assert store.newest().question == '<image name="image-1.png" />'
 
 
 @on_sqlite
@@ -203,7 +203,7 @@ def test_a_stream_ends_with_done(client: FlaskClient, store: Store) -> None:
     assert last["choices"][0]["finish_reason"] == "stop"
     assert {each["object"] for each in (first, *middle, last)} == {"chat.completion.chunk"}
     assert all("usage" not in each for each in (first, *middle, last))
-    assert store.last().status == "answered"
+    assert store.newest().status == "answered"
 
 
 @on_sqlite

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
 
-    from qacli.store import Store
+    from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 TOKEN = "t-123"
@@ -48,7 +48,7 @@ def test_it_reads_an_answer(client: openai.OpenAI, store: Store) -> None:
     assert completion.choices[0].finish_reason == "stop"
     assert completion.usage is not None
     assert completion.usage.total_tokens > 0
-    record = store.last()
+    record = store.newest()
     assert (record.question, record.caller) == ("Who am I?", "default")
     assert record.params == {"model": "m-1", "max_completion_tokens": 50}
 
@@ -65,7 +65,7 @@ def test_it_reads_a_stream(client: openai.OpenAI, store: Store) -> None:
     assert "".join(texts) == "Answer to: Who am I?"
     assert len([text for text in texts if text]) > 1
     assert chunks[-1].usage is not None
-    assert store.last().answer == "Answer to: Who am I?"
+    assert store.newest().answer == "Answer to: Who am I?"
 
 
 def test_its_stream_helper_puts_the_answer_together(client: openai.OpenAI) -> None:
@@ -83,7 +83,7 @@ def test_a_conversation_with_its_own_objects_is_a_thread(
     first = client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
     said += [first.choices[0].message, {"role": "user", "content": "Two?"}]
     client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
-    assert [each.follows_id for each in store.walk()] == [None, 1]
+    assert [each.follows_id for each in store.iterate()] == [None, 1]
 
 
 def test_it_lists_the_models(client: openai.OpenAI) -> None:
@@ -161,6 +161,6 @@ def test_a_client_that_leaves_costs_nothing(
     )
     next(iter(stream))
     stream.close()
-    record = wait_for(lambda: next((each for each in store.walk() if each.answer), None))
+    record = wait_for(lambda: next((each for each in store.iterate() if each.answer), None))
     assert record.answer == "Answer to: Who am I? [[delay=0.1]]"  # type: ignore[attr-defined]
     assert record.status == "answered"  # type: ignore[attr-defined]

@@ -1,0 +1,399 @@
+"""The results of a batch, as lines of a file: complete lines only, and the same after a restart.
+
+What is written is read back from the database. A run begins the file anew with all that is
+settled already, so a file that a kill has cut is whole again after the next run. The database
+keeps which files the batch has written and in which state: another file is not replaced.
+"""
+
+import csv
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BufferedWriter, StringIO
+from pathlib import Path
+from stat import S_ISREG
+from typing import IO, Any, Protocol, Self
+
+from qacli.db.batches import Batches, Settled
+from qacli.domain import split_error
+from qacli.errors import DatabaseError, InvalidRequest
+from qacli.sanitize import escape_json
+from qacli.serializers import RECORD_FIELDS
+
+FORMATS = ("jsonl", "csv", "openai", "parquet")
+WHOLE_NUMBERS = (
+    *("id", "latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens"),
+    *("follows_id", "batch_id"),
+)
+
+
+def format_of(path: Path | None, named: str | None) -> str:
+    """The format: as named, or by the file's name, or JSON lines.
+
+    Raises:
+        InvalidRequest: There is none of that name.
+    """
+    if named is not None and named not in FORMATS:
+        raise InvalidRequest(f"There is no --format {named}.", f"There are {', '.join(FORMATS)}.")
+    if named is not None:
+        return named
+    ending = path.suffix.removeprefix(".") if path is not None else ""
+    return ending if ending in FORMATS else "jsonl"
+
+
+class Printer(Protocol):
+    """What prints to standard output."""
+
+    def print(self, text: str) -> None:
+        """Print a line.
+
+        Raises:
+            SystemExit: The reader is gone.
+        """
+
+
+class ResultWriter:
+    """Where results go. Nothing is changed there before `begin` or the first `write`.
+
+    Args:
+        path: The file; None or `-` is standard output.
+        form: One of `FORMATS`.
+        stdout: What prints to standard output.
+        source: The file of questions; None is standard input.
+        batch_id: The batch.
+        outputs: The states of the files that the batch has written, by path; see `state`.
+        force: Replace a file that is not one of these.
+
+    Attributes:
+        name: The file's real path; None where it is no regular file.
+
+    Raises:
+        InvalidRequest: It cannot be written, another process is writing it, it is the file of
+            questions, or it is another file than one that the batch has written.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it may write, by name
+        self,
+        path: Path | None,
+        form: str,
+        *,
+        stdout: Printer | None = None,
+        source: Path | None = None,
+        batch_id: int | None = None,
+        outputs: Mapping[str, Mapping[str, Any]] | None = None,
+        force: bool = False,
+    ) -> None:
+        if path is not None and (str(path) == "-" or _is_stdout(path)):
+            path = None
+        self.name: str | None = None
+        self.closed = False
+        self._form = form
+        self._stdout = stdout
+        self._line: Callable[[str, dict[str, Any]], str]
+        self._line = {"csv": _csv, "openai": _openai}.get(form, _jsonl)
+        if form == "parquet":
+            _require_parquet(path)
+        self._parquet: Any = None
+        self._begun = self._created = self._escaped = False
+        self._file: IO[bytes] | None = None
+        _refuse_source(path, source)
+        if path is None:
+            # A terminal gets JSON with escapes; what is no JSON is sanitized by its stream.
+            self._escaped = form != "csv" and sys.stdout.isatty()
+            return
+        self._created = not path.exists()
+        self._file = _opened(path)
+        if path.is_file():  # and no device or pipe
+            self.name = str(path.resolve())
+            written = (outputs or {}).get(self.name)
+            if not force and not self._is_own(written, batch_id):
+                self._file.close()
+                raise InvalidRequest(
+                    f"{path} exists, and is not what this batch has written there.",
+                    "Name another file, or say --force to replace it.",
+                )
+
+    def _is_own(self, written: Mapping[str, Any] | None, batch_id: int | None) -> bool:
+        """Return whether the file is empty, or the batch wrote it and nothing has changed it."""
+        status = self._status()
+        if status.st_size == 0:
+            return True
+        if written is None or written.get("inode") != status.st_ino:
+            return False
+        if "size" in written:
+            return (written["size"], written["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+        # The run that wrote it was killed: the file begins as one of this batch does.
+        with Path(self.name or "").open("rb") as file:
+            return _begins(file.readline(), self._form, batch_id)
+
+    def state(self, *, complete: bool) -> dict[str, Any]:
+        """What tells whether it is the file that this batch has written.
+
+        Args:
+            complete: Whether nothing more will be written to it.
+        """
+        status = self._status()
+        if not complete:
+            return {"inode": status.st_ino}
+        return {
+            "inode": status.st_ino,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+        }
+
+    def _status(self) -> os.stat_result:
+        if self._file is None:
+            return Path(self.name or "").stat()
+        return os.fstat(self._file.fileno())
+
+    def begin(self) -> None:
+        """Empty the file, for all that is settled already is written again.
+
+        Raises:
+            DatabaseError: It cannot be written.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        if self.name is not None and self._file is not None:
+            self._file.truncate(0)
+        if self._form == "parquet" and self._file is not None:
+            self._parquet = _Parquet(self._file)
+        elif self._form == "csv":
+            with _explained():
+                self._write(_csv_row(["id", *RECORD_FIELDS[1:]]))
+
+    def write(self, settled: Iterable[Settled]) -> None:
+        """Write whole lines, and hand them to the operating system.
+
+        Raises:
+            DatabaseError: The disk is full, say; the database has it all.
+        """
+        self.begin()
+        kept = [(item.key, item.record) for item in settled if item.record is not None]
+        with _explained():
+            if self._parquet is not None:
+                self._parquet.write([record for _, record in kept])
+            elif kept:
+                self._write("".join(self._line(key, record) for key, record in kept))
+
+    def _write(self, text: str) -> None:
+        """All of the text, or none of it: a full disk must not leave a part of a line."""
+        if self.closed:
+            return
+        try:
+            if self._file is not None:
+                self._write_file(self._file, text)
+            elif self._stdout is not None:
+                line = text.removesuffix("\n")
+                self._stdout.print(escape_json(line) if self._escaped else line)
+        except (BrokenPipeError, SystemExit):
+            self.closed = True
+
+    def _write_file(self, file: IO[bytes], text: str) -> None:
+        size = os.fstat(file.fileno()).st_size if self.name is not None else 0
+        data = memoryview(text.encode())
+        try:
+            while data:
+                data = data[file.write(data) or 0 :]
+            file.flush()
+        except OSError:
+            if self.name is not None:
+                os.ftruncate(file.fileno(), size)
+            raise
+
+    def close(self) -> None:
+        """Complete the file; one that was made for this output and never begun is removed."""
+        if self._parquet is not None:
+            self._parquet.close()
+            self._parquet = None
+        if self._file is not None:
+            if self._created and not self._begun and self.name is not None:
+                Path(self.name).unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+@contextmanager
+def kept_output(batches: Batches, batch_id: int, output: ResultWriter) -> Iterator[ResultWriter]:
+    """Begin an output and close it at the end, with the batch told of the file.
+
+    The database knows the file before the first byte is written, so that a run which was killed
+    is not refused the file that it has written.
+    """
+    if output.name is not None:
+        batches.note_output(batch_id, output.name, output.state(complete=False))
+    with output:
+        yield output
+    if output.name is not None:
+        with suppress(DatabaseError, OSError):
+            batches.note_output(batch_id, output.name, output.state(complete=True))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DatabaseError(
+            f"The results cannot be written: {error.strerror}.",
+            "Make room and run it again: the history has them, nothing is asked twice.",
+        ) from error
+
+
+def _is_stdout(path: Path) -> bool:
+    """Return whether it is another name of what standard output is, `/dev/stdout` for example."""
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    return False
+
+
+def _refuse_source(path: Path | None, source: Path | None) -> None:
+    """Refuse an output that is the file of questions, under whatever name.
+
+    Raises:
+        InvalidRequest: It is.
+    """
+    with suppress(OSError):
+        given = os.fstat(sys.stdin.fileno()) if source is None else source.stat()
+        taken = os.fstat(sys.stdout.fileno()) if path is None else path.stat()
+        if os.path.samestat(given, taken) and S_ISREG(given.st_mode):
+            raise InvalidRequest(
+                f"The results would go into the file of questions, {path or source or 'stdin'}.",
+                "Name another file.",
+            )
+
+
+def _begins(line: bytes, form: str, batch_id: int | None) -> bool:
+    """Return whether a file of results of this batch can begin with a line, cut or whole."""
+    if form == "parquet":
+        return line.startswith(b"PAR1")
+    if form == "csv":
+        return _csv_row(["id", *RECORD_FIELDS[1:]]).encode().startswith(line)
+    if not line.endswith(b"\n"):
+        return line.startswith(b'{"id": ')
+    try:
+        record = json.loads(line)
+        if form == "openai":
+            return str(record["id"]).startswith("batch_req_")
+        return bool(record["batch_id"] == batch_id)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        file = path.open("ab", buffering=0)
+        if path.is_file():  # and no device or pipe
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InvalidRequest(
+            f"{path} is being written by another process.", "Give this one a file of its own."
+        ) from None
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written: {error.strerror}.", "Name another file."
+        ) from error
+    return file
+
+
+def _jsonl(_key: str, record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _csv(_key: str, record: dict[str, Any]) -> str:
+    values = record.values()
+    return _csv_row([json.dumps(v) if isinstance(v, list | dict) else v for v in values])
+
+
+def _csv_row(values: list[Any]) -> str:
+    row = StringIO()
+    csv.writer(row, lineterminator="\n").writerow(values)
+    return row.getvalue()
+
+
+def _openai(key: str, record: dict[str, Any]) -> str:
+    """A line as OpenAI's Batch API writes it."""
+    answered = record["status"] == "answered"
+    body = {
+        "id": record["provider_response_id"],
+        "object": "chat.completion",
+        "model": record["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": record["answer"]},
+                "finish_reason": record["finish_reason"],
+            }
+        ],
+        "usage": {
+            "prompt_tokens": record["prompt_tokens"],
+            "completion_tokens": record["completion_tokens"],
+            "total_tokens": (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0),
+        },
+    }
+    kind, message = split_error(record["error"])
+    line = {
+        "id": f"batch_req_{record['uid']}",
+        "custom_id": key,
+        "response": {"status_code": 200, "request_id": record["uid"], "body": body}
+        if answered
+        else None,
+        "error": None if answered else {"code": kind, "message": message},
+    }
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _require_parquet(path: Path | None) -> None:
+    """Refuse what Parquet cannot be written with.
+
+    Raises:
+        InvalidRequest: There is no file, or the package is not installed.
+    """
+    if path is None:
+        raise InvalidRequest("Parquet cannot go to standard output.", "Name a file: -o FILE")
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise InvalidRequest(
+            "Parquet needs a package that is not installed.",
+            "Run: pip install 'qacli[parquet]'",
+        ) from error
+
+
+class _Parquet:
+    """Row groups as they come; the file is readable once the batch ends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        kinds = {name: pa.int64() for name in WHOLE_NUMBERS} | {"cost_usd": pa.float64()}
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in RECORD_FIELDS])
+        self._table = pa.Table
+        self._buffer = BufferedWriter(file)
+        self._writer = parquet.ParquetWriter(pa.PythonFile(self._buffer, mode="w"), self._schema)
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        rows = [
+            {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in record.items()}
+            for record in records
+        ]
+        if rows:
+            self._writer.write_table(self._table.from_pylist(rows, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._buffer.flush()
+        self._buffer.detach()

@@ -1,0 +1,195 @@
+"""The Typer face: reads the command line, calls the use cases, and turns errors into exit codes.
+
+Each command has a file of its own that is quick to import; what a command needs beyond that, it
+imports when it runs, so that `qa --help` does not wait for a database layer.
+"""
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from qacli import __version__
+from qacli.cli.commands import (
+    ask,
+    batch,
+    chat,
+    config,
+    export,
+    migrate,
+    rm,
+    serve,
+    show,
+    stats,
+    template,
+)
+from qacli.cli.commands import help as help_
+from qacli.cli.commands import list as list_
+from qacli.cli.commands.help import EXIT_CODES
+from qacli.cli.console import Console
+from qacli.config.loader import choose_profile
+from qacli.errors import Interrupted, QaError
+
+GC_THRESHOLD = 50_000
+"""So many new objects until Python looks for those that refer to each other and to nothing else."""
+
+ORDER = (
+    *("ask", "chat", "template", "show", "list", "batch", "rm", "prune", "tag", "export"),
+    *("import", "stats", "config", "migrate", "serve", "help"),
+)
+
+EPILOG = (
+    "\b\nExamples:\n"
+    '  qa ask "Who am I?"\n'
+    '  git diff | qa ask "Review this"\n'
+    "  qa show last\n"
+    "  qa list --limit 50\n"
+    "\n\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
+)
+
+
+class OrderedGroup(TyperGroup):
+    """The commands in the order of README: groups do not come last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's context
+        """The names of the commands."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+app = typer.Typer(
+    name="qa",
+    cls=OrderedGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+ask.register(app)
+chat.register(app)
+show.register(app)
+list_.register(app)
+batch.register(app)
+rm.register(app)
+export.register(app)
+stats.register(app)
+template.register(app)
+config.register(app)
+migrate.register(app)
+serve.register(app)
+help_.register(app)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if value:
+        print(f"qa {__version__}")  # noqa: T201 - the terminal is not set up yet
+        raise typer.Exit
+
+
+def _choose_profile(name: str | None) -> str | None:
+    if name is not None:
+        choose_profile(name)
+    return name
+
+
+@app.callback()
+def qa(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_choose_profile,
+            help="The profile of the configuration file to use.",
+        ),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+) -> None:
+    """Ask a language model; keep every question and answer; find them again."""
+
+
+def run(arguments: list[str], app: typer.Typer = app) -> int:
+    """Run the program without ending the process; returns the exit code."""
+    command = typer.main.get_command(app)
+    console = Console.from_process()
+    try:
+        with _default_sigint():
+            code = command.main(arguments, prog_name="qa", standalone_mode=False)
+    except QaError as error:
+        console.error(error)
+        code = error.exit_code
+    except TyperException as error:
+        console.usage_error(error)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = Interrupted.exit_code
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        console.error(
+            QaError(
+                f"Something went wrong that should not have: {type(error).__name__}: {error}.",
+                "Please report it, with what `qa --debug ...` shows.",
+            )
+        )
+        code = QaError.exit_code
+    else:
+        code = code if isinstance(code, int) else 0
+    return console.finish(code)
+
+
+def main() -> NoReturn:
+    """`qa`, as it is installed."""
+    _open_closed_streams()
+    # Most of what a command makes are modules, which live to its end: to look through them again
+    # and again on the way, and once more at the end, would be a fifth of its time.
+    gc.set_threshold(GC_THRESHOLD)
+    code = run(sys.argv[1:])
+    gc.freeze()
+    sys.exit(code)
+
+
+@contextmanager
+def _default_sigint() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, so that a command can keep what has arrived.
+
+    Before and after, see `qacli.__main__`, it ends the process at once.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    # What is ignored stays so.
+    if not callable(before) or before is signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _open_closed_streams() -> None:
+    """Give what was closed by whoever started this (`2>&-`) to nobody.
+
+    Else Python has no such stream, and the next file or socket takes its number.
+    """
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end

@@ -1,0 +1,185 @@
+"""`qa batch`: many questions from a file, each a record like any other."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from qacli.cli.batch_runner import run
+from qacli.cli.console import CLOSED_PIPE, Console
+from qacli.cli.formatting import usd
+from qacli.cli.options import AsJson, Force, Target, TargetFormat
+from qacli.cli.settings import load_settings
+from qacli.cli.store import open_batches
+
+if TYPE_CHECKING:
+    from qacli.db.models import Batch
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa batch questions.txt -o answers.jsonl\n"
+    '  qa batch words.csv --template "Translate to French: {text}" -o french.csv\n'
+    "  zcat questions.jsonl.gz | qa batch - --name nightly --jobs 64 --rpm 600\n"
+    "  qa batch questions.txt --dry-run\n"
+    "  qa batch list; qa batch show nightly; qa batch results nightly"
+)
+
+
+class FileOrCommand(TyperGroup):
+    """`qa batch FILE` is `qa batch run FILE`: what is no subcommand is a file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's context
+        """Put the command in front of a file and its options."""
+        named = {*self.commands, "--help", "-h"}
+        if args and args[0] not in named and not self._is_mistyped(args[0]):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Show the options of a file, too: most who ask for help mean those."""
+        super().format_options(ctx, formatter)
+        records = (each.get_help_record(ctx) for each in self.commands["run"].params)
+        with formatter.section("Options of qa batch FILE"):
+            formatter.write_dl([record for record in records if record and record[0][0] == "-"])
+
+    def _is_mistyped(self, word: str) -> bool:
+        """Whether it is no file, and nearly a command: then that is told, as ever."""
+        from difflib import get_close_matches
+        from pathlib import Path
+
+        return (
+            word.isalpha()
+            and not Path(word).exists()
+            and bool(get_close_matches(word, self.commands))
+        )
+
+
+commands = typer.Typer(
+    cls=FileOrCommand,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    subcommand_metavar="FILE|COMMAND [ARGS]...",
+    epilog=EPILOG,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="batch", help="Ask every question in a file, each once.")
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The batch's name.")]
+commands.command(epilog=EPILOG)(run)
+
+
+@commands.command("list")
+def list_batches(*, as_json: AsJson = False) -> None:
+    """List the batches, oldest first."""
+    console = Console.from_process()
+    batches = open_batches(load_settings(), console)
+    rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
+    if as_json:
+        console.print_json([_described(batch, counts) for batch, counts in rows])
+        return
+    if not rows:
+        console.info("There is no batch yet. Begin one: qa batch questions.txt")
+    # A pipe gets tabs, as with `qa list`; on a screen a name of another length must not move them.
+    width = max((len(batch.name) for batch, _ in rows), default=0) if console.is_terminal else 0
+    gap = "  " if console.is_terminal else "\t"
+    for batch, counts in rows:
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        when = f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}"
+        ended = "" if batch.cancelled_at is None else " (cancelled)"
+        console.print(gap.join((f"{batch.name:{width}}", when, (states or "empty") + ended)))
+
+
+@commands.command()
+def show(name: Name, *, as_json: AsJson = False) -> None:
+    """Show a batch: counts, errors by kind, tokens, cost, pace."""
+    from dataclasses import asdict
+
+    from qacli.serializers import to_jsonable
+
+    console = Console.from_process()
+    batches = open_batches(load_settings(), console)
+    batch = batches.get(name)
+    summary = batches.summary(batch.id or 0)
+    if as_json:
+        described = {key: to_jsonable(value) for key, value in asdict(summary).items()}
+        console.print_json({**_described(batch, summary.states), **described})
+        return
+    seconds = (
+        (summary.last - summary.first).total_seconds() if summary.last and summary.first else 0
+    )
+    lines = [
+        ("batch", batch.name),
+        *([("cancelled", "yes")] if batch.cancelled_at is not None else []),
+        ("settings", ", ".join(f"{k}={v}" for k, v in batch.settings.items() if v)),
+        ("items", f"{sum(summary.states.values())}"),
+        *((state, f"{count}") for state, count in summary.states.items()),
+        *((f"  {kind}", f"{count}") for kind, count in summary.errors.items()),
+        ("tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"),
+        ("cost", "unpriced" if summary.cost_usd is None else usd(summary.cost_usd)),
+        (
+            "pace",
+            f"{summary.states['answered'] / seconds:.1f} answers a second" if seconds else "-",
+        ),
+    ]
+    for label, value in lines:
+        console.print(f"{label:<14}{value}")
+
+
+@commands.command()
+def cancel(name: Name) -> None:
+    """Tell whoever works on a batch to stop.
+
+    The command that asks it goes on with it, when it is run again.
+    """
+    console = Console.from_process()
+    batches = open_batches(load_settings(), console)
+    batches.cancel(batches.get(name).id or 0)
+    console.print(f"{name} is cancelled; a process that works on it stops within seconds.")
+
+
+@commands.command()
+def results(
+    name: Name,
+    *,
+    output: Target = None,
+    output_format: TargetFormat = None,
+    force: Force = False,
+) -> int:
+    """Write what a batch has so far, in the order of its items."""
+    from pathlib import Path
+
+    from qacli.batch.writer import ResultWriter, format_of, kept_output
+
+    console = Console.from_process()
+    batches = open_batches(load_settings(), console)
+    batch = batches.get(name)
+    source = batch.file.get("path")
+    out = ResultWriter(
+        output,
+        format_of(output, output_format),
+        stdout=console,
+        source=None if source is None else Path(source),
+        batch_id=batch.id,
+        outputs=batch.outputs,
+        force=force,
+    )
+    with kept_output(batches, batch.id or 0, out):
+        for page in batches.all_finished(batch.id or 0):
+            out.write(page)
+    return CLOSED_PIPE if out.closed else 0
+
+
+def _described(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "created_at": batch.created_at.isoformat(),
+        "items": batch.items,
+        "settings": batch.settings,
+        "states": counts,
+        "cancelled": batch.cancelled_at is not None,
+    }

@@ -1,0 +1,154 @@
+"""`qa chat`: questions one after the other, each a record that follows up the one before."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.filters import Followed
+from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.settings import load_settings
+from qacli.cli.signals import exit_on_signals
+from qacli.errors import InvalidRequest, KeyRejected, QaError
+
+if TYPE_CHECKING:
+    from qacli.cli.chat_session import ChatSession
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa chat\n"
+    "  qa chat -c\n"
+    '  qa chat --model gpt-5-mini --system "Be brief."\n'
+    "  qa chat < questions.txt\n"
+)
+
+HISTORY = "chat_history"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG)(chat)
+
+
+def chat(  # noqa: PLR0913 - one parameter an option
+    *,
+    model: Model = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--continue", "-c", help="Go on from the last record that has an answer."),
+    ] = False,
+    follow: Followed = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A tag for every record; may be said several times."),
+    ] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    no_save: Annotated[
+        bool, typer.Option("--no-save", help="Keep no records, and no line that is typed.")
+    ] = False,
+    raw: Raw = False,
+) -> int:
+    """Ask question after question, each following up the one before.
+
+    Where standard input is no terminal, each of its lines is a question or a command, answers go
+    to stdout alone, and the first error ends it.
+    """
+    from qacli.cli.ask_runner import followed_record
+    from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
+
+    console = Console.from_process()
+    settings = load_settings()
+    shape = ChatOptions(
+        settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
+    )
+    with (
+        exit_on_signals(),
+        ChatSession(settings, console, shape, save=not no_save, raw=raw) as chat,
+    ):
+        chat.use_model(model)
+        # What no question can have is said before anybody types one.
+        chat.compose(ChatQuestion("?"))
+        earlier = followed_record(follow, settings, console, go_on=go_on)
+        if earlier is not None:
+            chat.resume_from(earlier)
+        stdin = console.stdin
+        if stdin and stdin.isatty() and (console.is_terminal or console.stderr.isatty()):
+            _talk(chat, stdin)
+        else:
+            _read_script(chat)
+    return console.finish(0)
+
+
+def _talk(chat: "ChatSession", stdin: TextIO) -> None:
+    """Until the person leaves.
+
+    Raises:
+        KeyRejected: The key is read once, so that nothing asked here could be answered any more.
+    """
+    from qacli.cli.chat_session import COMMANDS
+    from qacli.cli.prompt import Prompt
+    from qacli.cli.signals import DeferredInterrupt, no_echo
+
+    console = chat.console
+    history = chat.settings.data_path / HISTORY if chat.save else None
+    prompt = Prompt(console, COMMANDS, takes_path="/file", history=history)
+    console.info(f"Asking {chat.model}. /help tells the commands, Ctrl-D leaves.")
+    Thread(target=_load_ahead).start()
+    with DeferredInterrupt() as stop_key:
+        while not (chat.left or console.closed):
+            try:
+                text = prompt.read()
+            except KeyboardInterrupt:
+                if prompt.is_empty:
+                    console.info("To leave, press Ctrl-D or say /exit.")
+                continue
+            except EOFError:
+                return
+            stop_key.reset()
+            try:
+                with no_echo(stdin):
+                    chat.handle_line(text, stop_key.allowed())
+            except KeyboardInterrupt:
+                pass  # what there is to say of it has been said
+            except KeyRejected:
+                raise
+            except QaError as error:
+                console.error(error)
+            if text.strip():
+                console.info("")
+
+
+def _load_ahead() -> None:
+    """Load what an answer needs while the person types the first question."""
+    with suppress(Exception):  # whoever needs it is told
+        pass
+
+
+def _read_script(chat: "ChatSession") -> None:
+    """Each line of standard input; what goes wrong ends it: what follows may build on it."""
+    for text in _lines(chat.console):
+        chat.handle_line(text)
+        if chat.left or chat.console.closed:
+            return
+
+
+def _lines(console: Console) -> Iterator[str]:
+    """The lines of standard input as they come.
+
+    Raises:
+        InvalidRequest: One is not UTF-8 text.
+    """
+    for number, line in enumerate(console.stdin.buffer if console.stdin else (), start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(
+                f"Line {number} of the input is not UTF-8 text: byte {error.start + 1} is "
+                f"{line[error.start]:#x}.",
+                "Convert it to UTF-8 first.",
+            ) from None

@@ -1,0 +1,161 @@
+"""`qa migrate`: the schema of the history."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
+from qacli.config.database_url import without_password
+from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
+
+if TYPE_CHECKING:
+    from qacli.db.records import Store
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa migrate                    to the newest revision\n"
+    "  qa migrate --wait 60          once a database that is still starting answers\n"
+    "  qa migrate status             where it is, and what is pending\n"
+    "  qa migrate to 0001            up or down; base is nothing at all\n"
+    "  qa migrate --sql              print the SQL instead of running it\n"
+    '  qa migrate new -m "Add ..."   a revision from the changed tables'
+)
+
+AsSql = Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")]
+
+commands = typer.Typer(rich_markup_mode=None)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="migrate", epilog=EPILOG)
+
+
+@commands.callback(invoke_without_command=True)
+def migrate(
+    context: typer.Context,
+    *,
+    sql: AsSql = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="To wait for a database that is still starting."
+        ),
+    ] = 0,
+) -> None:
+    """Bring the database's schema to the newest revision."""
+    if context.invoked_subcommand is None:
+        _wait_for_database(wait)
+        _go("head", sql=sql, confirmed=True)
+
+
+@commands.command()
+def status(*, as_json: AsJson = False) -> None:
+    """Show the current revision and what is pending."""
+    from qacli.db import migrate
+
+    console = Console.from_process()
+    store = _store()
+    revision = store.revision() if store.exists() else None
+    pending = migrate.pending_revisions(revision)
+    if as_json:
+        console.print_json(
+            {"current": revision, "head": migrate.head_revision(), "pending": pending}
+        )
+        return
+    console.print(f"database  {without_password(store.url)}")
+    console.print(f"current   {revision or 'base (no schema yet)'}")
+    is_known = revision is None or revision in migrate.revisions()
+    unknown = "unknown: a newer qa made that revision; upgrade this one"
+    console.print(f"pending   {(', '.join(pending) or 'nothing') if is_known else unknown}")
+
+
+@commands.command()
+def to(
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="A revision's number, head, or base.")
+    ],
+    *,
+    sql: AsSql = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go down without being asked.")] = False,
+) -> None:
+    """Go to a revision, up or down. Going down loses what the newer schema held."""
+    _go(revision, sql=sql, confirmed=yes)
+
+
+@commands.command()
+def new(
+    message: Annotated[
+        str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision does.")
+    ],
+) -> None:
+    """Write a new revision from the changed tables, for developers."""
+    from qacli.db import migrate
+
+    if not migrate.in_checkout():
+        raise InvalidRequest(
+            "New revisions are made in the source of qa, and this is an installed copy.",
+            "Run it in a checkout: uv run qa migrate new -m ...",
+        )
+    with _store().migrating() as connection:
+        migrate.upgrade(connection)
+        made = migrate.new_revision(connection, message)
+    Console.from_process().print(str(made))
+
+
+def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
+    from qacli.db import migrate
+
+    console = Console.from_process()
+    target = migrate.resolve_revision(revision)
+    store = _store()
+    current = store.revision() if store.exists() else None
+    if sql:
+        if target != (current or "base"):
+            migrate.migration_sql(store.url, current, target)
+        return
+    down = current is not None and migrate.is_downgrade(current, target)
+    if down and not confirmed:
+        _confirm(f"Going down from {current} to {target} loses what the newer schema held.")
+    with store.migrating() as connection:
+        (migrate.downgrade if down else migrate.upgrade)(connection, target)
+    if target == (current or "base"):
+        console.print(f"Already at {target}.")
+    else:
+        console.print(f"From {current or 'base'} to {target}.")
+
+
+def _wait_for_database(seconds: float) -> None:
+    """Return once the database answers, or the time is up: then the next step says why."""
+    from time import monotonic, sleep
+
+    console, store, end = Console.from_process(), _store(), monotonic() + seconds
+    while monotonic() < end:
+        try:
+            if store.exists():
+                store.revision()
+        except SchemaMismatch:
+            return
+        except DatabaseError as error:
+            console.warning(
+                f"Waiting for the database, {end - monotonic():.0f} s left: {error.what}"
+            )
+            sleep(min(2, max(end - monotonic(), 0)))
+        else:
+            return
+
+
+def _confirm(what: str) -> None:
+    import sys
+
+    if not sys.stdin.isatty():
+        raise InvalidRequest(what, "If you mean it, say --yes.")
+    typer.confirm(f"{what} Go on?", abort=True, err=True)
+
+
+def _store() -> "Store":
+    from qacli.db.records import Store
+
+    return Store(load_settings().database)

@@ -1,0 +1,65 @@
+"""`qa show`: one record."""
+
+from typing import Annotated
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.filters import NEGATIVE_IDS, RecordFilter, parse_record_id
+from qacli.cli.options import AsJson, NoPager
+from qacli.cli.settings import load_settings
+from qacli.errors import InvalidRequest
+from qacli.serializers import RECORD_FIELDS
+
+EPILOG = "\b\nExamples:\n  qa show last\n  qa show 12 --json\n  qa show last --field answer | wc -w"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(show)
+
+
+def show(
+    which: RecordFilter,
+    *,
+    thread: Annotated[
+        bool, typer.Option("--thread", help="All that it follows up, too, the oldest first.")
+    ] = False,
+    field: Annotated[
+        str | None, typer.Option(help="Print this field alone.", metavar="FIELD")
+    ] = None,
+    no_pager: NoPager = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one question and its answer."""
+    from qacli.cli.store import open_store, record_at
+
+    console = Console.from_process()
+    number = parse_record_id(which)
+    if field is not None and field not in RECORD_FIELDS:
+        raise InvalidRequest(
+            f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
+        )
+    settings = load_settings()
+    store = open_store(settings, console)
+    record = record_at(store, number)
+    fields = record.to_dict()
+    if field is not None:
+        value = fields[field]
+        if as_json or not isinstance(value, str):
+            console.print_json(value)
+        else:
+            console.print(value)
+    elif as_json:
+        console.print_json(
+            [each.to_dict() for each in store.thread(record.id or 0)] if thread else fields
+        )
+    else:
+        from qacli.cli.formatters import show_record
+        from qacli.cli.pager import pager_output
+
+        with pager_output(console, settings, wanted=not no_pager) as screen:
+            for place, each in enumerate(store.thread(record.id or 0) if thread else [record]):
+                if place:
+                    screen.print("")
+                show_record(each, screen)

@@ -1,0 +1,110 @@
+"""`qa template`: the named templates of `qa ask -t`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
+from qacli.errors import NotConfigured, QaError
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa template edit review        a new one, or one that is there\n"
+    "  qa ask -t review < diff\n"
+    '  qa ask -t translate -p language=French "Good morning"\n'
+    "  qa template list"
+)
+
+EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
+"""For the shell, as other programs do it: the variable can hold options of the editor, too."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
+
+commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(commands, name="template", epilog=EPILOG)
+
+
+@commands.callback()
+def template() -> None:
+    """Keep templates: a question, a system prompt, a model, a schema."""
+
+
+@commands.command("list")
+def list_templates(*, as_json: AsJson = False) -> None:
+    """List the templates, with what each asks."""
+    from qacli import prompt_templates
+
+    console, settings = Console.from_process(), load_settings()
+    listed: list[dict[str, Any]] = []
+    for name in prompt_templates.template_names(settings):
+        try:
+            listed.append(prompt_templates.load_template(settings, name).to_dict())
+        except QaError as error:
+            listed.append({"name": name, "error": error.what})
+    if as_json:
+        console.print_json(listed)
+        return
+    width = max((len(each["name"]) for each in listed), default=0)
+    for each in listed:
+        said = each.get("error") or each["system"] or each["question"] or ""
+        first = said.strip().partition("\n")[0]
+        console.print(f"{each['name']:{width}}  {first}".rstrip())
+    if not listed:
+        console.info("There is no template yet; qa template edit NAME makes one.")
+
+
+@commands.command()
+def show(name: Name, *, as_json: AsJson = False) -> None:
+    """Show a template as it stands."""
+    from qacli import prompt_templates
+
+    console, settings = Console.from_process(), load_settings()
+    if as_json:
+        console.print_json(prompt_templates.load_template(settings, name).to_dict())
+    else:
+        console.print(prompt_templates.read_text(settings, name).removesuffix("\n"))
+
+
+@commands.command()
+def edit(name: Name) -> None:
+    """Open a template, or a new one, in $VISUAL or $EDITOR."""
+    import subprocess
+
+    from qacli import prompt_templates
+
+    settings = load_settings()
+    path = prompt_templates.template_path(settings, name)
+    if not path.exists():
+        _begin(path, prompt_templates.STARTER.format(name=name))
+    code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the person's own editor
+    if code:
+        raise NotConfigured(
+            f"The editor ended with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."
+        )
+    prompt_templates.load_template(settings, name)
+
+
+@commands.command()
+def path(name: Name) -> None:
+    """Print where a template is, or would be."""
+    from qacli import prompt_templates
+
+    Console.from_process().print(str(prompt_templates.template_path(load_settings(), name)))
+
+
+def _begin(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NotConfigured(
+            f"The template {path} cannot be written: {error.strerror}.",
+            "Set QA_CONFIG to a file in a directory that can be written.",
+        ) from None

@@ -1,0 +1,156 @@
+"""`qa config trust` and `untrust`: which `.env` files count."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.options import AsJson
+from qacli.config.env_file import EnvFile, Trust, absolute, all_records, delete_record, save_record
+from qacli.config.loader import env_file_settings
+from qacli.config.settings import Settings, setting_field
+from qacli.errors import InvalidRequest, NotFound
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa config trust                    show what .env here sets, and ask\n"
+    "  qa config trust ~/project --yes    for scripts: show it and trust it\n"
+    "  qa config trust --list\n"
+    "  qa config untrust"
+)
+
+STATES = {
+    Trust.TRUSTED: "trusted",
+    Trust.CHANGED: "changed since it was trusted",
+    Trust.REFUSED: "not trusted",
+    Trust.UNKNOWN: "changed since it was refused",
+    Trust.MISSING: "missing",
+}
+
+Directory = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="The directory of the .env file; else this one."),
+]
+
+
+def register(commands: typer.Typer) -> None:
+    """Add the commands to `qa config`."""
+    commands.command(epilog=EPILOG)(trust)
+    commands.command()(untrust)
+
+
+def trust(
+    directory: Directory = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without asking.")] = False,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="List the files with a decision, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the .env file of a directory sets, and trust it.
+
+    Until then it is ignored. A file that changes must be trusted again.
+    """
+    console = Console.from_process()
+    if list_all:
+        _list(console, as_json=as_json)
+        return
+    path = _path(directory)
+    file = EnvFile.read(path)
+    if file is None:
+        raise NotFound(f"There is no file {path}.", "Name the directory of a .env file.")
+    settings = env_file_settings(file)
+    shown = _shown(settings)
+    if not as_json:
+        _print(console, file, shown)
+    for sentence in settings.misspelled:
+        console.warning(sentence)
+    if not yes:
+        _confirm(console, file, as_json=as_json)
+    # The bytes that were shown are the ones that are trusted, whatever the file holds by now.
+    record = save_record(file, trusted=True)
+    if as_json:
+        console.print_json(
+            {
+                "path": str(record.path),
+                "sha256": record.digest,
+                "state": Trust.TRUSTED.value,
+                "settings": shown,
+            }
+        )
+    else:
+        console.info(f"{record.path} is trusted until it changes.")
+
+
+def untrust(directory: Directory = None, *, as_json: AsJson = False) -> None:
+    """Ignore the .env file of a directory.
+
+    While the file stays as it is, no notice is printed.
+    """
+    console = Console.from_process()
+    path = _path(directory)
+    file = EnvFile.read(path)
+    location = absolute(path)
+    if file is None or file.data is None:
+        known = delete_record(location)
+        if not known and file is None:
+            raise NotFound(f"There is no file {path}.", "See: qa config trust --list")
+    else:
+        save_record(file, trusted=False)
+    if as_json:
+        state = Trust.MISSING if file is None else Trust.REFUSED
+        console.print_json({"path": str(location), "state": state.value})
+    else:
+        console.info(f"{location} is not trusted.")
+
+
+def _path(directory: Path | None) -> Path:
+    """Return the path of the file; a path that ends in `.env` is the file itself."""
+    if directory is None:
+        return Path(".env")
+    return directory if directory.name == ".env" else directory / ".env"
+
+
+def _shown(settings: Settings) -> dict[str, object]:
+    """Return the variables that are set, with their values as they may be shown."""
+    from qacli.cli.commands.config import shown_value
+
+    items = filter(None, map(setting_field, settings.sources))
+    return {item.metadata["env"]: shown_value(item, settings) for item in items}
+
+
+def _print(console: Console, file: EnvFile, shown: dict[str, object]) -> None:
+    from qacli.cli.commands.config import one_line
+
+    console.print(f"{file.location} sets:")
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        console.print(f"  {name:{width}}  {one_line(value)}")
+    if not shown:
+        console.print("  no setting of qa")
+
+
+def _confirm(console: Console, file: EnvFile, *, as_json: bool) -> None:
+    if as_json or console.stdin is None or not console.stdin.isatty():
+        raise InvalidRequest(
+            f"{file.path} is not trusted yet: a script must confirm it.", "Add --yes to trust it."
+        )
+    typer.confirm("Trust this file?", abort=True, err=True)
+
+
+def _list(console: Console, *, as_json: bool) -> None:
+    rows = [(record, record.state(EnvFile.read(record.path))) for record in all_records()]
+    if as_json:
+        console.print_json(
+            [
+                {"path": str(record.path), "sha256": record.digest, "state": state.value}
+                for record, state in rows
+            ]
+        )
+        return
+    for record, state in rows:
+        console.print(f"{record.path}  {STATES[state]}")
+    if not rows:
+        console.info("No .env file is trusted.")

@@ -1,0 +1,107 @@
+"""Which records a command means: by filters that several commands share, or one by its id."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qacli.dates import parse_when
+from qacli.domain import Status, now
+from qacli.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from qacli.db.filters import Filter
+
+RecordFilter = Annotated[
+    str, typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it.")
+]
+
+Followed = Annotated[
+    str | None,
+    typer.Option(
+        "--follow", metavar="ID|last", help="Follow up this record; -2 is the one before the last."
+    ),
+]
+
+NEGATIVE_IDS = {"ignore_unknown_options": True}
+"""For a command that takes `RecordFilter`: -2 is a record, and no option."""
+
+
+def parse_record_id(which: str) -> int:
+    """The id that a person has named; below 0 it counts from the newest back.
+
+    Raises:
+        InvalidRequest: It is none.
+    """
+    if which == "last":
+        return -1
+    if not re.fullmatch(r"-?[0-9]{1,4000}", which):
+        raise InvalidRequest(
+            f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
+        )
+    return int(which)
+
+
+def filter_from_options(  # noqa: PLR0913 - one parameter an option
+    *,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", "-s", metavar="TEXT", help='Plain words and "phrases".'),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Asked since: 2d, 3h, 2026-11-01.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Asked before; as --since.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by it.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="With this tag.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in the system prompt.")
+    ] = None,
+    follows: Annotated[
+        int | None, typer.Option(metavar="ID", help="Following up this record.")
+    ] = None,
+    min_cost: Annotated[
+        float | None, typer.Option(metavar="USD", help="That cost at least so much.")
+    ] = None,
+) -> "Filter":
+    """The records that fit everything that was said."""
+    from qacli.db.filters import Filter
+
+    clock = now()
+    return Filter(
+        search=search,
+        since=parse_when(since, clock) if since else None,
+        until=parse_when(until, clock) if until else None,
+        model=model,
+        status=status,
+        tag=tag,
+        system=system,
+        follows_id=follows,
+        min_cost=min_cost,
+    )
+
+
+def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `chosen`, and what they choose as its parameter `only`."""
+    options = signature(filter_from_options).parameters
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
+        only = filter_from_options(**{name: given.pop(name) for name in options})
+        command(only=only, **given)
+
+    parameters: list[Parameter] = []
+    for name, each in signature(command).parameters.items():
+        parameters += options.values() if name == "only" else [each]
+    # What Typer reads.
+    with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options

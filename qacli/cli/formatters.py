@@ -1,0 +1,317 @@
+"""What a person sees: tables, a record, an answer's Markdown. The only code that imports rich."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import StringIO
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TextIO
+
+from qacli.cli.cells import cell_width, truncate_cells
+from qacli.cli.console import Console
+from qacli.cli.formatting import usd
+from qacli.cli.options import Format
+from qacli.dates import format_age
+from qacli.domain import now
+from qacli.sanitize import sanitize, unfiltered
+from qacli.serializers import RECORD_FIELDS
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.console import ConsoleOptions, RenderableType
+
+    from qacli.db.models import QuestionAnswer
+
+NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
+NOTHING_FITS = "Nothing fits."
+PREVIEW = 200
+MEASURED = 1000
+"""So many rows decide how wide a table's columns are: the rest is printed as it comes."""
+
+FENCE = re.compile(r"^ *(```|~~~)\S*", re.MULTILINE)
+CONTEXT = 20
+"""Characters that are shown before what a search has found."""
+
+
+def one_line(text: str, length: int = PREVIEW) -> str:
+    """The start of a text in one line, without the fences around code."""
+    start = " ".join(FENCE.sub("", sanitize(text[: length * 2])).split())
+    return start if len(start) <= length else start[: length - 1] + "…"
+
+
+def print_records(
+    records: Iterator["QuestionAnswer"],
+    output: Format,
+    console: Console,
+    search: str | None = None,
+    *,
+    narrowed: bool = False,
+) -> None:
+    """Print records as they come; nothing is held back but one page of a table.
+
+    Args:
+        records: What to print.
+        output: How.
+        console: Where.
+        search: What was searched for: a table shows where it is found.
+        narrowed: Whether there may be records that were not chosen.
+    """
+    if output is Format.TABLE:
+        _print_table(records, console, search, narrowed=narrowed)
+    elif output is Format.JSON:
+        _print_array(records, console)
+    else:
+        print_documents((record.to_dict() for record in records), output.value, console)
+
+
+def print_documents(documents: Iterator[dict[str, Any]], form: str, console: Console) -> None:
+    """Print documents as they come, however many: as `jsonl`, `csv` or `md`."""
+    texts = {"csv": _csv_lines, "md": _markdown_texts, "jsonl": _json_lines}[form]
+    lines = texts(documents)
+    console.print_lines(map(console.json_text, lines) if form == "jsonl" else lines)
+
+
+def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    from pydantic_core import to_json
+
+    return (to_json(fields).decode() for fields in documents)
+
+
+def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    row = StringIO()
+    # With an empty line end it would not quote the line ends in a text.
+    writer = csv.DictWriter(row, RECORD_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for fields in documents:
+        yield row.getvalue()[:-1]
+        row.seek(0)
+        row.truncate()
+        nested = {
+            name: json.dumps(value, ensure_ascii=False)
+            for name, value in fields.items()
+            if isinstance(value, dict | list)
+        }
+        writer.writerow({**fields, **nested})
+    yield row.getvalue()[:-1]
+
+
+def _markdown_texts(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
+    return (_markdown_of(fields) for fields in documents)
+
+
+def _markdown_of(fields: dict[str, Any]) -> str:
+    quoted = "\n".join(f"> {line}" for line in fields["question"].splitlines())
+    facts = f"{fields['created_at']}, {fields['model'] or fields['status']}"
+    body = fields["answer"] or f"*{fields['error']}*"
+    return f"## {fields['id']} ({facts})\n\n{quoted}\n\n{body}\n"
+
+
+def _print_array(records: Iterator["QuestionAnswer"], console: Console) -> None:
+    before = "["
+    for record in records:
+        text = json.dumps(record.to_dict(), ensure_ascii=False)
+        console.write(before + console.json_text(text))
+        before = ",\n "
+    console.print("]" if before != "[" else "[]")
+
+
+def _print_table(
+    records: Iterator["QuestionAnswer"], console: Console, search: str | None, *, narrowed: bool
+) -> None:
+    """Aligned to the width on a terminal; elsewhere a line of tab-separated fields a record."""
+    if not console.is_terminal:
+        for record in records:
+            when, answer = record.created_at.isoformat(timespec="seconds"), record.answer or ""
+            texts = (" ".join(text.split()) for text in (record.question, answer))
+            console.print("\t".join([str(record.id), when, record.status.value, *texts]))
+        return
+    from shutil import get_terminal_size
+
+    clock = now()
+    rows = (
+        (
+            str(record.id),
+            format_age(record.created_at, clock),
+            one_line(_around(record.question, search)),
+            _answer_cell(record, search),
+        )
+        for record in records
+    )
+    first = list(islice(rows, MEASURED))
+    if not first:
+        console.info(NOTHING_FITS if narrowed else NOTHING_YET)
+        return
+    first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
+    columns = get_terminal_size().columns
+    fixed = max(len(row[0]) for row in first), max(len(row[1]) for row in first)
+    left = max(columns - sum(fixed) - 6, 20)
+    # Two fifths for the question, and what no answer needs.
+    spare = left - max(cell_width(row[3]) for row in first)
+    width = min(max(cell_width(row[2]) for row in first), max(left * 2 // 5, spare))
+    show = _with_matches(search, console) if search else console.print
+    for number, when, question, answer in chain(first, rows):
+        # A later id may be longer.
+        rest = left - width - max(len(number) - fixed[0], 0) - max(len(when) - fixed[1], 0)
+        line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {truncate_cells(question, width)}  "
+        show((line + truncate_cells(answer, max(rest, 8))).rstrip())
+
+
+def _with_matches(search: str, console: Console) -> Callable[[str], None]:
+    """Prints lines with what was searched for standing out."""
+    from rich.text import Text
+
+    from qacli.db.search import parse_terms
+
+    words = "|".join(re.escape(term.text) for term in parse_terms(search))
+    rich_console = console_on(console.stdout)
+
+    def show(line: str) -> None:
+        text = Text(sanitize(line))
+        if words:
+            text.highlight_regex(f"(?i:{words})", "bold")
+        rich_console.print(text, soft_wrap=True)
+
+    return show
+
+
+def _answer_cell(record: "QuestionAnswer", search: str | None) -> str:
+    answer = one_line(_around(record.answer or record.error or "", search), PREVIEW * 2)
+    return answer if record.status == "answered" else f"({record.status.value}) {answer}"
+
+
+def _around(text: str, search: str | None) -> str:
+    """The text from a little before the first term of the search that is in it."""
+    if search is None:
+        return text
+    from qacli.db.search import parse_terms
+
+    text = FENCE.sub("", text)
+    folded = text.casefold()
+    places = [folded.find(term.text.casefold()) for term in parse_terms(search)]
+    first = min((place for place in places if place >= 0), default=0)
+    if first < CONTEXT * 2:
+        return text
+    start = first - CONTEXT
+    # From the next word on, if there is one before the match.
+    return f"…{text[text.find(' ', start, first) + 1 or start :]}"
+
+
+def show_record(record: "QuestionAnswer", console: Console) -> None:
+    """Print one record for a person: what was asked, what came back, and how."""
+    head = " · ".join(_facts(record))
+    if not console.is_terminal:
+        parts = [head, record.question]
+        if record.system:
+            parts.insert(1, f"System: {record.system}")
+        parts += [text for text in (record.answer, record.error) if text]
+        console.print("\n\n".join(parts))
+        return
+    from rich.text import Text
+
+    rich_console = console_on(console.stdout)
+    rich_console.print(Text(sanitize(head), style="dim"))
+    if record.system:
+        rich_console.print(Text(f"System: {sanitize(record.system)}", style="dim"))
+    rich_console.print()
+    rich_console.print(Text(sanitize(record.question), style="bold"))
+    if record.answer:
+        rich_console.print()
+        _print_markdown(rich_console, record.answer)
+    if record.error:
+        rich_console.print()
+        rich_console.print(Text(sanitize(record.error), style="red"))
+
+
+def _facts(record: "QuestionAnswer") -> list[str]:
+    """What there is to know about a record besides its texts."""
+    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
+    facts.append(record.status.value)
+    facts.append(record.model or str(record.params.get("model", "")))
+    if record.latency_ms is not None:
+        facts.append(f"{record.latency_ms / 1000:.1f} s")
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
+        facts.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
+    if record.cost_usd is not None:
+        facts.append(usd(record.cost_usd))
+    if record.follows_id is not None:
+        facts.append(f"follows {record.follows_id}")
+    facts += [_attached(each["name"], each.get("size")) for each in record.attachments]
+    if record.tags:
+        facts.append(f"tagged {', '.join(record.tags)}")
+    return [fact for fact in facts if fact]
+
+
+def _attached(name: str, size: int | None) -> str:
+    # An image that the provider has fetched from elsewhere has no size that anybody knows.
+    return name if size is None else f"{name} ({size:,} bytes)"
+
+
+def show_markdown(texts: Iterable[str], console: Console) -> None:
+    """Render Markdown while it arrives; see `qacli.cli.app.markdown_stream`."""
+    from rich.live import Live
+
+    from qacli.cli.markdown_stream import MarkdownStream
+
+    rich_console = console_on(console.stdout)
+    with Live(
+        console=rich_console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        vertical_overflow="visible",
+    ) as live:
+        stream = MarkdownStream(rich_console, live)
+        try:
+            for text in texts:
+                stream.add(text)
+        finally:
+            stream.finish()
+
+
+def _print_markdown(rich_console: "RichConsole", text: str) -> None:
+    from rich.segment import SegmentLines
+
+    from qacli.cli.markdown import Renderer
+
+    lines = Renderer(rich_console, fold=False).render(sanitize(text))
+    rich_console.print(SegmentLines(lines, new_lines=True), crop=False, end="")
+
+
+@contextmanager
+def live_lines() -> Iterator[Callable[[list[str]], None]]:
+    """Lines on stderr that are drawn anew at each call, and gone at the end."""
+    from rich.live import Live
+    from rich.text import Text
+
+    rich_console = console_on(sys.stderr)
+    with Live(console=rich_console, auto_refresh=False, transient=True) as live:
+
+        def show(lines: list[str]) -> None:
+            width = rich_console.width - 1
+            texts = (truncate_cells(sanitize(line), width) for line in lines)
+            live.update(Text("\n".join(texts)), refresh=True)
+
+        yield show
+
+
+def console_on(file: TextIO) -> "RichConsole":
+    """A rich_console that writes its own escape sequences, and sanitizes all text between them."""
+    from rich.console import Console as RichConsole
+    from rich.segment import Segment
+    from rich.theme import Theme
+
+    class SanitizingConsole(RichConsole):
+        def render(
+            self, renderable: "RenderableType", options: "ConsoleOptions | None" = None
+        ) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                text, style, control = segment
+                yield segment if control else Segment(sanitize(text), style)
+
+    # Rich puts black behind it, which is a stain on any other background.
+    theme = Theme({"markdown.code": "bold cyan"})
+    return SanitizingConsole(highlight=False, file=unfiltered(file), theme=theme)

@@ -1,0 +1,1 @@
+"""Settings: their declaration, the sources they come from, and their parsers."""

@@ -1,0 +1,501 @@
+"""The batches: their items, who works on them, and what has come of them.
+
+An item goes from `waiting` to `claimed` to `answered` or `failed`. Claims are made many at a time
+and skip what others hold, so that processes share a batch without waiting for each other. A
+worker's claims are good while it is alive; when it is not, its items wait again.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from qacli.db.export import PAGE, RAW, row_to_dict
+from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
+from qacli.db.records import Store
+from qacli.db.search import RECORDS
+from qacli.domain import ItemState, Status, now
+from qacli.errors import InvalidRequest, NotFound
+
+LEASE_SECONDS = 60.0
+"""A worker that has not been seen for so long, by the database's clock, loses its claims."""
+
+THREADS = 2
+"""How many a process that works on a batch has for the database: to claim, and to keep."""
+
+BATCHES = Batch.__table__  # type: ignore[attr-defined]
+ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+
+
+class WorkerEvicted(Exception):
+    """Another worker has taken this one for dead and given its claims back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item that a worker is to ask."""
+
+    position: int
+    key: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An item that is answered or has failed, as its line of output needs it.
+
+    Attributes:
+        record: Its record; None where somebody has removed it.
+    """
+
+    position: int
+    key: str
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What has come of a batch so far.
+
+    Attributes:
+        states: Items by state.
+        errors: Failed items by the kind of error.
+        records: How many records there are.
+        prompt_tokens: In all, as far as the provider told; as completion_tokens.
+        cost_usd: In all, as far as prices are known; None where none is.
+        first: When the first question was asked.
+        last: When the last answer was complete.
+    """
+
+    states: dict[str, int]
+    errors: dict[str, int]
+    records: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    first: datetime | None
+    last: datetime | None
+
+
+class Batches:
+    """The batches in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def find(self, name: str) -> Batch | None:
+        """The batch of that name, where there is one."""
+        with self.store.session() as session:
+            found: Batch | None = session.execute(
+                sa.select(Batch).where(col(Batch.name) == name)
+            ).scalar()
+        return found
+
+    def load(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        pages: Iterable[Sequence[dict[str, Any]]],
+        source: dict[str, Any],
+    ) -> Batch:
+        """Make a batch or let it grow: all of its items in one transaction, or none.
+
+        Args:
+            name: The batch; made where there is none.
+            settings: What shapes its answers.
+            pages: The items, as `add` takes them.
+            source: What the file was like.
+
+        Raises:
+            InvalidRequest: There is no item, or the batch was begun with others or other settings.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
+            # A process that loads the same batch at the same time waits here.
+            batch = connection.execute(
+                sa.select(BATCHES).where(BATCHES.c.name == name).with_for_update()
+            ).one()
+            values: dict[str, Any] = {"cancelled_at": None}
+            if batch.items is None:
+                # What an older version left of a load that did not come to its end.
+                connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch.id))
+                values["settings"] = settings
+            else:
+                _refuse_changes(name, batch.settings, settings)
+            count = 0
+            for page in pages:
+                self._add(connection, batch.id, page)
+                count += len(page)
+            if not count:
+                raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+            if batch.items is not None and count < batch.items:
+                raise InvalidRequest(
+                    f"The file has {count:,} questions, and the batch was begun with "
+                    f"{batch.items:,}.",
+                    "Give the changed file a batch of its own: --name",
+                )
+            kept = {key: value for key, value in batch.source.items() if key == OUTPUTS}
+            values |= {"items": count, "source": {**source, **kept}}
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
+            if not self.store.sqlite:
+                # Until then PostgreSQL takes it for an item or two, and reads all for a claim.
+                connection.execute(sa.text("ANALYZE batch_item"))
+        return self.get(name)
+
+    def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
+        """Keep what a file of results is like that this batch has written."""
+        ours = BATCHES.c.id == batch_id
+        with self.store.transaction(write=True) as connection:
+            source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
+            outputs = {**(source or {}).get(OUTPUTS, {}), path: state}
+            changed = {**(source or {}), OUTPUTS: outputs}
+            connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
+
+    def begin(self, name: str, settings: dict[str, Any]) -> Batch:
+        """The batch of that name, made where there is none.
+
+        Raises:
+            InvalidRequest: There is one with other settings; says which differ.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
+        batch = self.get(name)
+        _refuse_changes(name, batch.settings, settings)
+        return batch
+
+    def _insert(self, connection: sa.Connection, name: str, settings: dict[str, Any]) -> None:
+        insert = self.store.insert(BATCHES)
+        values = insert.values(name=name, created_at=now(), settings=settings, source={})
+        connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
+
+    def get(self, name: str) -> Batch:
+        """The batch of that name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        batch = self.find(name)
+        if batch is None:
+            raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
+        return batch
+
+    def all(self) -> list[Batch]:
+        """All batches, oldest first."""
+        with self.store.session() as session:
+            return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
+
+    def add(self, batch_id: int, items: Sequence[dict[str, Any]]) -> None:
+        """Add items, `position`, `key` and `payload` each; those that are there already stay.
+
+        Raises:
+            InvalidRequest: Another item has the same place or the same key.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._add(connection, batch_id, items)
+
+    def _add(
+        self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
+    ) -> None:
+        rows = [
+            {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **item}
+            for item in items
+        ]
+        insert = self.store.insert(BatchItem).on_conflict_do_nothing()
+        span = sa.and_(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.position.between(items[0]["position"], items[-1]["position"]),
+        )
+        there = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
+        connection.execute(insert, rows)
+        found = {row.position: row for row in connection.execute(there)}
+        for item in items:
+            row = found.get(item["position"])
+            if row is None:
+                raise InvalidRequest(
+                    f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
+                    "Give each item an id of its own.",
+                )
+            if row.key != item["key"] or row.payload != item["payload"]:
+                raise InvalidRequest(
+                    f"Item {item['position'] + 1} is not what it was when this batch began.",
+                    "Give the changed file a batch of its own: --name",
+                )
+
+    def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
+        """Note that all items are there, and what the file was like."""
+        self._change(batch_id, items=items, source=source, cancelled_at=None)
+
+    def cancel(self, batch_id: int) -> None:
+        """Tell whoever works on the batch to stop asking."""
+        self._change(batch_id, cancelled_at=now())
+
+    def resume(self, batch_id: int, *, retry_failed: bool) -> None:
+        """Take back a cancellation; and let failed items wait again where that is wanted."""
+        self._change(batch_id, cancelled_at=None)
+        if retry_failed:
+            self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
+
+    def is_cancelled(self, batch_id: int) -> bool:
+        """Whether somebody has said that it should stop."""
+        query = sa.select(col(Batch.cancelled_at)).where(col(Batch.id) == batch_id)
+        with self.store.transaction() as connection:
+            return connection.scalar(query) is not None
+
+    def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
+        """Claim items for a worker, the first that wait, and renew its lease.
+
+        Raises:
+            WorkerEvicted: The worker's lease was over and its claims have been given back.
+        """
+        # As a table of its own: PostgreSQL may run a subquery with a limit once for each row.
+        waiting = (
+            sa.select(ITEMS.c.position)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.WAITING)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("waiting")
+        )
+        update = (
+            sa.update(ITEMS)
+            .where(
+                ITEMS.c.batch_id == batch_id,
+                ITEMS.c.position.in_(sa.select(waiting.c.position)),
+            )
+            .values(state=ItemState.CLAIMED, worker=worker)
+            .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
+        )
+        with self.store.transaction(write=True) as connection:
+            # The worker's row before its items, as in `evict`: so neither waits for the other.
+            if not self._renew(connection, worker):
+                raise WorkerEvicted
+            claimed = [Claimed(*row) for row in connection.execute(update)]
+        return sorted(claimed, key=lambda item: item.position)
+
+    def has_unfinished(self, batch_id: int) -> bool:
+        """Whether anybody has anything left to do."""
+        query = sa.select(ITEMS.c.position).where(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
+        )
+        with self.store.transaction() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def counts(self, batch_id: int) -> dict[str, int]:
+        """Items by state."""
+        query = (
+            sa.select(ITEMS.c.state, sa.func.count())
+            .where(ITEMS.c.batch_id == batch_id)
+            .group_by(ITEMS.c.state)
+        )
+        with self.store.transaction() as connection:
+            found = {state.value: count for state, count in connection.execute(query)}
+        return {state.value: found.get(state.value, 0) for state in ItemState}
+
+    def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
+        """The items from a position on that are answered or failed, up to the first that is not."""
+        query = (
+            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+        )
+        with self.store.transaction() as connection:
+            items = list(takewhile(_is_settled, connection.execute(query)))
+            return _with_records(connection, batch_id, items)
+
+    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
+        """Those of these items that are answered or failed, in the order of the items."""
+        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
+        with self.store.transaction() as connection:
+            rows = connection.execute(query.order_by(ITEMS.c.position))
+            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
+
+    def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
+        """All items that are answered or failed, in order, a page at a time."""
+        position = 0
+        while True:
+            with self.store.transaction() as connection:
+                following = connection.scalar(
+                    sa.select(sa.func.min(ITEMS.c.position)).where(
+                        ITEMS.c.batch_id == batch_id,
+                        ITEMS.c.position >= position,
+                        ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
+                    )
+                )
+            if following is None:
+                return
+            page = self.finished(batch_id, following, PAGE)
+            yield [item for item in page if item.record is not None]
+            position = page[-1].position + 1 if page else following + 1
+
+    def summary(self, batch_id: int) -> Summary:
+        """What has come of the batch so far."""
+        ours = RECORDS.c.batch_id == batch_id
+        totals = sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.completion_tokens), 0),
+            sa.func.sum(RECORDS.c.cost_usd),
+            sa.func.min(RECORDS.c.created_at),
+            sa.func.max(RECORDS.c.answered_at),
+        ).where(ours)
+        error = RECORDS.c.error
+        kind = (
+            sa.func.substr(error, 1, sa.func.instr(error, ":") - 1)
+            if self.store.sqlite
+            else sa.func.split_part(error, ":", 1)
+        )
+        kinds = (
+            sa.select(kind, sa.func.count())
+            .where(ours, RECORDS.c.status == Status.FAILED)
+            .group_by(kind)
+            .order_by(sa.func.count().desc())
+        )
+        with self.store.transaction() as connection:
+            records, prompt, completion, cost, first, last = connection.execute(totals).one()
+            errors = {name: count for name, count in connection.execute(kinds)}  # noqa: C416 - rows
+        return Summary(
+            states=self.counts(batch_id),
+            errors=errors,
+            records=records,
+            prompt_tokens=int(prompt),
+            completion_tokens=int(completion),
+            cost_usd=cost,
+            first=first,
+            last=last,
+        )
+
+    def register_worker(self, batch_id: int, worker: str, host: str, journal: str) -> None:
+        """Register a worker of a batch; its lease begins now.
+
+        Args:
+            batch_id: The batch.
+            worker: The worker's id.
+            host: Where its lock file is, see `qacli.batch.lease.WorkerLock`.
+            journal: The lock file's name.
+        """
+        values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
+
+    def rejoin(
+        self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
+    ) -> set[int]:
+        """Register a worker again that was evicted; returns which items it could claim again.
+
+        Args:
+            batch_id: The batch.
+            worker: The worker's id; as host and journal, see `join`.
+            host: Where its lock file is.
+            journal: The lock file's name.
+            positions: The items that it had claimed.
+        """
+        self.register_worker(batch_id, worker, host, journal)
+        waiting = ITEMS.c.state == ItemState.WAITING
+        update = (
+            sa.update(ITEMS)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(positions), waiting)
+            .values(state=ItemState.CLAIMED, worker=worker)
+            .returning(ITEMS.c.position)
+        )
+        with self.store.transaction(write=True) as connection:
+            return set(connection.scalars(update))
+
+    def heartbeat(self, worker: str) -> bool:
+        """Renew a worker's lease; returns whether it still has one."""
+        with self.store.transaction(write=True) as connection:
+            return self._renew(connection, worker)
+
+    def _renew(self, connection: sa.Connection, worker: str) -> bool:
+        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
+        return connection.execute(query.values(seen_at=self._clock())).rowcount > 0
+
+    def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
+        """List the workers of a batch, each with whether its lease is over."""
+        silent = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
+        query = sa.select(BatchWorker, silent).where(col(BatchWorker.batch_id) == batch_id)
+        with self.store.session() as session:
+            return [(worker, bool(late)) for worker, late in session.execute(query)]
+
+    def lock_names(self) -> set[str]:
+        """Return the names of the lock files of all workers, of any batch."""
+        with self.store.transaction() as connection:
+            return set(connection.scalars(sa.select(col(BatchWorker.journal))))
+
+    def evict(self, worker: BatchWorker) -> int:
+        """Give back the claims of a worker that was found dead; returns how many items wait again.
+
+        One that has renewed its lease since it was read keeps them.
+        """
+        unchanged = col(BatchWorker.seen_at) == worker.seen_at
+        row = sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker.uid, unchanged)
+        with self.store.transaction(write=True) as connection:
+            if not connection.execute(row).rowcount:
+                return 0
+            ours = ITEMS.c.batch_id == worker.batch_id
+            return connection.execute(_released(ours, _claims_of(worker.uid))).rowcount
+
+    def unregister_worker(self, worker: str) -> int:
+        """End a worker: what it has claimed and not settled waits again; returns how many."""
+        released = self._release(_claims_of(worker))
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
+        return released
+
+    def _release(self, *which: sa.ColumnElement[bool]) -> int:
+        with self.store.transaction(write=True) as connection:
+            return connection.execute(_released(*which)).rowcount
+
+    def _change(self, batch_id: int, **values: object) -> None:
+        with self.store.transaction(write=True) as connection:
+            connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
+
+    def _clock(self) -> sa.ColumnElement[float]:
+        """The database's own time, in seconds: machines that share a batch share this clock."""
+        if self.store.sqlite:
+            return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
+
+
+def _claims_of(worker: str) -> sa.ColumnElement[bool]:
+    return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
+
+
+def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
+
+
+_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
+
+
+def _is_settled(item: sa.Row[Any]) -> bool:
+    return item.state in {ItemState.ANSWERED, ItemState.FAILED}
+
+
+def _with_records(
+    connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
+) -> list[Settled]:
+    """Items with their records.
+
+    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
+    and would read the whole batch for each page of it.
+    """
+    ours = RECORDS.c.batch_id == batch_id
+    keys = [item.key for item in items]
+    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
+    records = {row.item_key: row_to_dict(row) for row in rows}
+    return [Settled(item.position, item.key, records.get(item.key)) for item in items]
+
+
+def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    if changed:
+        said = "; ".join(f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed)
+        raise InvalidRequest(
+            f"The batch {name!r} was begun with other settings: {said}.",
+            "Run it with the same, or give this one a name of its own: --name",
+        )

@@ -1,0 +1,267 @@
+"""Recognise a file by its content and read its records, for `qa import`.
+
+The file can be an export of qa (JSON Lines or CSV), a SQLite history of qa, or the logs database of
+llm; each also compressed with gzip, and from standard input.
+"""
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from qacli.db.importers import ImportedRecord, from_jsonl, not_a_record
+from qacli.db.llm_logs import is_llm_database, read_llm_logs
+from qacli.db.sqlite_file import HEADER, SqliteFile, open_sqlite
+from qacli.errors import InvalidRequest
+
+GZIP = b"\x1f\x8b"
+HEAD_SIZE = 4096
+"""How many bytes at the beginning of a file identify its format."""
+
+BUFFER_SIZE = 2**17
+PAGE = 500
+LONGEST_CELL = 2**31 - 1
+CSV_COLUMNS = {"question", "created_at", "status", "uid"}
+JSON_FIELDS = ("params", "tags", "attachments")
+TIME_FIELDS = ("created_at", "answered_at")
+DERIVED_COLUMNS = {"fingerprint"}
+"""Columns of a history that are computed from the others."""
+
+TODO = (
+    "Import an export of qa (jsonl or csv), a history.db of qa, or the logs.db of llm "
+    "(find it with: llm logs path)."
+)
+
+
+class Format(StrEnum):
+    """What a file is, by its content."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    QA = "qa"
+    LLM = "llm"
+
+
+NAMES = {
+    Format.JSONL: "a JSON Lines export of qa",
+    Format.CSV: "a CSV export of qa",
+    Format.QA: "a history of qa",
+    Format.LLM: "a logs database of llm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """A file that has been recognised.
+
+    Attributes:
+        format: What it is.
+        documents: Its records, in order; reading them can raise InvalidRequest.
+        omitted: How much of the file a record has no place for, by what it is; complete once all
+            records have been read.
+    """
+
+    format: Format
+    documents: Iterator[ImportedRecord]
+    omitted: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def open_import_source(path: str) -> Iterator[ImportSource]:
+    """Open a file and find out what it is.
+
+    Args:
+        path: The file; `-` is standard input.
+
+    Raises:
+        InvalidRequest: It cannot be read, its format is unknown, or it is damaged.
+    """
+    name = "Standard input" if path == "-" else path
+    with ExitStack() as opened:
+        with _explained(name):
+            source = _open(path, name, opened)
+        yield source
+
+
+def _open(path: str, name: str, opened: ExitStack) -> ImportSource:
+    """Open a file, and return its records; `opened` closes what they are read from."""
+    if path == "-":
+        head, stream = _peek(sys.stdin.buffer)
+    else:
+        # Not through Path: a pipe such as <(command) can be read as well.
+        head, stream = _peek(opened.enter_context(open(path, "rb")))  # noqa: PTH123, SIM115 - as above; the stack closes it
+    packed = head.startswith(GZIP)
+    if packed:
+        head, stream = _peek(gzip.GzipFile(fileobj=stream))
+    if not head.startswith(HEADER):
+        return _read_text(name, head, stream)
+    if not packed and Path(path).is_file():
+        return _read_database(opened.enter_context(open_sqlite(path)))
+    copy = Path(opened.enter_context(TemporaryDirectory(prefix="qa-import-"))) / "copy.db"
+    with copy.open("wb") as file:
+        shutil.copyfileobj(stream, file)
+    return _read_database(opened.enter_context(open_sqlite(str(copy), name)))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of reading a file into one sentence."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{name} is not UTF-8 text: {error}.", "Convert it first.") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InvalidRequest(f"{name} cannot be unpacked: {error}.", "Get it again.") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InvalidRequest(f"{name} cannot be read: {reason}.", "Name an export.") from None
+
+
+def _reading(name: str, documents: Iterator[ImportedRecord]) -> Iterator[ImportedRecord]:
+    """Return the records of a text; one that ends too early is explained where it is read."""
+    with _explained(name):
+        yield from documents
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream whose beginning has been read, and is given once more."""
+
+    def __init__(self, head: bytes, rest: IO[bytes] | gzip.GzipFile) -> None:
+        self._head = head
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - as the base has it
+        data = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        self._head = self._head[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _peek(stream: IO[bytes] | gzip.GzipFile) -> tuple[bytes, IO[bytes]]:
+    """Return the beginning of a stream, and the stream from its beginning."""
+    head = stream.read(HEAD_SIZE)
+    return head, io.BufferedReader(_Rejoined(head, stream), BUFFER_SIZE)
+
+
+def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
+    """Recognise an export, and return its records."""
+    beginning = head.decode("utf-8-sig", "replace").lstrip()
+    header = next(csv.reader(beginning.splitlines()[:1]), [])
+    if CSV_COLUMNS.issubset(header):
+        # The csv module itself reads line ends, which can be within quotes.
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        return ImportSource(Format.CSV, _reading(name, _of_csv(text)))
+    if beginning and not beginning.startswith("{"):
+        raise InvalidRequest(f"The format of {name} is not known.", TODO)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig")
+    return ImportSource(Format.JSONL, _reading(name, from_jsonl(text)))
+
+
+def _read_database(file: SqliteFile) -> ImportSource:
+    """Recognise a SQLite database, and return its records."""
+    omitted: Counter[str] = Counter()
+    if "question_answer" in file.tables:
+        return ImportSource(Format.QA, _of_history(file, omitted), omitted)
+    if is_llm_database(file):
+        return ImportSource(Format.LLM, read_llm_logs(file, omitted), omitted)
+    raise InvalidRequest(f"{file.path} is a SQLite database of another program.", TODO)
+
+
+def _of_csv(lines: IO[str]) -> Iterator[ImportedRecord]:
+    """Return the records of a CSV export.
+
+    CSV cannot tell an empty text from none: an empty cell is a field's default.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        for row in reader:
+            yield _of_cells(row, f"The row that ends at line {reader.line_num}")
+    except csv.Error as error:
+        raise InvalidRequest(
+            f"Line {reader.line_num} is not CSV: {error}.",
+            "The records before it were added; correct it and import again.",
+        ) from None
+
+
+def _of_cells(row: dict[str, Any], where: str) -> ImportedRecord:
+    fields = {
+        name: _json(value) if name in JSON_FIELDS else value
+        for name, value in row.items()
+        if value or _is_required(name)
+    }
+    try:
+        return ImportedRecord.model_validate(fields)
+    except ValidationError as error:
+        raise not_a_record(where, error) from None
+
+
+def _is_required(name: str) -> bool:
+    known = ImportedRecord.model_fields.get(name)
+    return known is not None and known.is_required()
+
+
+def _of_history(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedRecord]:
+    """Return the records of a SQLite history of qa, whatever the version of its schema."""
+    file.check("question_answer")
+    if "batch_item" in file.tables:
+        query = "SELECT count(*) AS number FROM batch_item WHERE state IN ('waiting', 'claimed')"
+        if number := file.rows(query)[0]["number"]:
+            omitted["questions of batches without an answer"] += number
+    last: object = None
+    query = "SELECT * FROM question_answer WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2"
+    while rows := file.rows(query, last, PAGE):
+        for row in rows:
+            known = {name: row[name] for name in row if name in ImportedRecord.model_fields}
+            for name in row.keys() - known.keys() - DERIVED_COLUMNS:
+                if row[name] not in {None, "", "[]", "{}"}:
+                    omitted[f"values of {name}"] += 1
+            for name in TIME_FIELDS:
+                known[name] = _utc(known.get(name))
+            for name in JSON_FIELDS:
+                known[name] = _json(known.get(name)) or _default(name)
+            try:
+                yield ImportedRecord.model_validate(known)
+            except ValidationError as error:
+                raise not_a_record(f"Record {row['id']}", error) from None
+        last = rows[-1]["id"]
+
+
+def _default(name: str) -> object:
+    default = ImportedRecord.model_fields[name].get_default(call_default_factory=True)
+    return None if default is PydanticUndefined else default
+
+
+def _json(text: object) -> object:
+    """Return the value of a JSON text; what is not JSON stays, for the record's own check."""
+    try:
+        return json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def _utc(text: object) -> object:
+    """Return a moment of a SQLite history, which has it in UTC without saying so."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,94 @@
+"""What has been asked, in numbers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from qacli.db.filters import Filter
+from qacli.db.models import Batch
+from qacli.db.records import Store
+from qacli.db.search import RECORDS
+from qacli.domain import Status
+
+
+class By(StrEnum):
+    """What the numbers are told apart by."""
+
+    DAY = "day"
+    MODEL = "model"
+    TAG = "tag"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The numbers of one day, model, tag or batch.
+
+    Attributes:
+        name: Which; a day in UTC.
+        records: How many; answered, those with an answer.
+        prompt_tokens: In all; as completion_tokens.
+        cost_usd: In all, as far as prices are known; None where none is.
+        latency_ms: The mean of the answered ones.
+    """
+
+    name: str
+    records: int
+    answered: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    latency_ms: int | None
+
+
+def stats(store: Store, by: By, only: Filter) -> list[Row]:
+    """The numbers of the records that fit, days in their order, the rest by how many there are."""
+    column = RECORDS.c
+    source: sa.FromClause = RECORDS
+    name: sa.ColumnElement[Any]
+    if by is By.DAY:
+        day = sa.func.date(column.created_at)
+        in_utc = sa.func.to_char(sa.func.timezone("UTC", column.created_at), "YYYY-MM-DD")
+        name = day if store.sqlite else in_utc
+    elif by is By.MODEL:
+        name = sa.func.coalesce(column.model, "(none)")
+    elif by is By.TAG:
+        each = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
+        tags = each(column.tags).table_valued("value", joins_implicitly=True)
+        source, name = RECORDS.join(tags, sa.true()), tags.c.value
+    else:
+        batch = Batch.__table__  # type: ignore[attr-defined]
+        source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
+    answered = sa.case((column.status == Status.ANSWERED, 1), else_=0)
+    latency = sa.case((column.status == Status.ANSWERED, column.latency_ms))
+    order = name if by is By.DAY else sa.func.count().desc()
+    query = (
+        sa.select(
+            name,
+            sa.func.count(),
+            sa.func.sum(answered),
+            sa.func.coalesce(sa.func.sum(column.prompt_tokens), 0),
+            sa.func.coalesce(sa.func.sum(column.completion_tokens), 0),
+            sa.func.sum(column.cost_usd),
+            sa.func.avg(latency),
+        )
+        .select_from(source)
+        .where(*store.narrowed(only).conditions(sqlite=store.sqlite))
+        .group_by(name)
+        .order_by(order, name)
+    )
+    with store.transaction() as connection:
+        return [
+            Row(
+                str(which),
+                records,
+                int(answers),
+                int(prompt),
+                int(completion),
+                cost,
+                None if mean is None else round(mean),
+            )
+            for which, records, answers, prompt, completion, cost, mean in connection.execute(query)
+        ]

@@ -1,0 +1,215 @@
+"""One question on its way, and what became of it: plain data that costs nothing to import.
+
+A request must not wait until the database layer is loaded, so what the outbox writes down and
+the provider fills in is not the table's class. Together with the id, the fields of `Question` and
+`Outcome` are the columns of `question_answer`; a test holds them to that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from qacli.cache_key import cache_key, canonical_json
+from qacli.errors import Interrupted, InvalidRequest, QaError
+from qacli.validation import MAX_ID, is_number_between, validate_tag, validate_text
+
+
+class Status(StrEnum):
+    """What became of a question."""
+
+    ASKING = "asking"
+    ANSWERED = "answered"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class ItemState(StrEnum):
+    """How far an item of a batch is."""
+
+    WAITING = "waiting"
+    CLAIMED = "claimed"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+def now() -> datetime:
+    """The clock: the current time, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question, and all that shapes its answer.
+
+    Attributes:
+        question: What is asked, byte for byte.
+        system: The system prompt.
+        params: The model asked for, temperature, token limit and whatever else goes to the
+            provider beside the messages.
+        follows_id: The record that this one follows up.
+        attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
+        caller: The name of the token that asked over HTTP; None at the terminal.
+        request_id: The HTTP request that it came in, as the log names it.
+        uid: Names the question before the database has given it an id; unique for good.
+
+    Raises:
+        InvalidRequest: The question is empty, or a field cannot be stored or sent.
+    """
+
+    question: str
+    system: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    follows_id: int | None = None
+    batch_id: int | None = None
+    item_key: str | None = None
+    idempotency_key: str | None = None
+    tags: list[str] = field(default_factory=list)
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    caller: str | None = None
+    request_id: str | None = None
+    uid: str = field(default_factory=lambda: uuid4().hex)
+    created_at: datetime = field(default_factory=now)
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise InvalidRequest("The question is empty.", 'Ask something: qa ask "Who am I?"')
+        for name in ("question", "system", "item_key", "idempotency_key"):
+            validate_text(getattr(self, name), f"the {name.replace('_', ' ')}")
+        for name, value in self.params.items():
+            validate_text([name, value], f"the {name.replace('_', ' ')}")
+        validate_text(self.tags, "a tag")
+        validate_text(self.attachments, "an attachment's name")
+        temperature = self.params.get("temperature")
+        if temperature is not None and not is_number_between(temperature, 0, 2):
+            raise InvalidRequest(
+                f"The temperature {temperature} is out of range.", "Give a number from 0 to 2."
+            )
+        max_tokens = self.params.get("max_tokens")
+        if max_tokens is not None and not is_number_between(max_tokens, 1, MAX_ID):
+            raise InvalidRequest(
+                f"The token limit {max_tokens} is out of range.", "Give a whole number above 0."
+            )
+
+    @property
+    def model(self) -> str:
+        """The model asked for; the one that answers may be named otherwise."""
+        return str(self.params.get("model", ""))
+
+    @property
+    def cache_key(self) -> int:
+        """What finds the very same question again; see `canonical`."""
+        return cache_key(self.canonical_json())
+
+    def canonical_json(self) -> str:
+        """The question and all that shapes its answer; see the function of that name."""
+        return canonical_json(
+            self.question, self.system, self.params, self.attachments, self.follows_id
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferredQuestion(Question):
+    """A question whose asker was told that it will be answered, and does not wait for it.
+
+    Where its process ends before there is an answer, the next server asks it again.
+    """
+
+
+def create_question(  # noqa: PLR0913 - what a face has read, by name
+    question: str,
+    *,
+    model: str,
+    system: str | None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    response_format: dict[str, Any] | None = None,
+    tags: Sequence[str] = (),
+    follows_id: int | None = None,
+    attachments: Sequence[dict[str, Any]] = (),
+) -> Question:
+    """The question from what a face has read; None is what nobody said.
+
+    Raises:
+        InvalidRequest: See `Question` and `validate_tag`.
+    """
+    for tag in tags:
+        validate_tag(tag)
+    params = {
+        "model": model,
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "response_format": response_format,
+    }
+    return Question(
+        question=question,
+        system=system or None,
+        params={name: value for name, value in params.items() if value is not None},
+        tags=list(tags),
+        follows_id=follows_id,
+        attachments=list(attachments),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPart:
+    """What is put before a question and is no part of it: a file's text, or an image.
+
+    Attributes:
+        text: A file with its name marked, or the name of the image.
+        image_url: The image, as a `data:` URL.
+    """
+
+    text: str
+    image_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer that a follow-up goes on from, and what stood before it."""
+
+    question: str
+    answer: str
+    parts: Sequence[ContextPart] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a question, as far as is known."""
+
+    status: Status = Status.ASKING
+    answer: str | None = None
+    error: str | None = None
+    answered_at: datetime | None = None
+    latency_ms: int | None = None
+    first_token_ms: int | None = None
+    model: str | None = None
+    provider_response_id: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float | None = None
+
+    def fail(self, error: BaseException | None) -> None:
+        """Settle that there is no answer, and why.
+
+        Args:
+            error: What came in between; None, and whatever is no failure but somebody's wish to
+                stop, is an interruption.
+        """
+        self.status = Status.FAILED
+        if isinstance(error, QaError) and not isinstance(error, Interrupted):
+            self.error = f"{error.kind}: {error.what}"
+        elif isinstance(error, Exception) and not isinstance(error, Interrupted):
+            self.error = f"unexpected: {type(error).__name__}"
+        else:
+            self.status = Status.INTERRUPTED
+            self.error = "interrupted: stopped before the answer was complete"
+
+
+def split_error(error: str | None) -> tuple[str, str]:
+    """What `Outcome.end` has made one text of; both are empty where there is no error."""
+    kind, _, reason = (error or "").partition(": ")
+    return kind, reason

@@ -1,0 +1,127 @@
+"""The provider for threads: they wait, and one thread with an event loop asks for all of them."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from qacli.config.settings import Settings
+from qacli.domain import ContextPart, Question, Turn
+from qacli.provider.client import AsyncProvider, Retry
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.response import ChatResponse
+from qacli.turns import TURNS, Gate
+
+
+class SyncProvider:
+    """A provider, ready to be asked by any number of threads. See `AsyncProvider`."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: Settings,
+        on_retry: Callable[[Retry], None] = lambda _retry: None,
+        on_request: Callable[[str], None] | None = None,
+        *,
+        connections: int | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._provider = AsyncProvider(
+            endpoint, settings, on_retry, on_request, connections=connections
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
+        self._thread.start()
+
+    def stream(  # noqa: PLR0913 - what asking is, by name
+        self,
+        ask: Question,
+        reply: ChatResponse,
+        *,
+        whole_answer: bool = False,
+        turns: Sequence[Turn] = (),
+        parts: Sequence[ContextPart] = (),
+        on_arrival: Callable[[str], None] = lambda _text: None,
+        beat: float | None = None,
+    ) -> Generator[str, None, None]:
+        """Ask, and give the text as it arrives.
+
+        What arrives does not wait for whoever reads it; leaving the iterator early ends the
+        request. A thread that takes turns and wants no beat is woken once: it is given all of it
+        in one piece.
+
+        Args:
+            ask: The question.
+            reply: Filled in on the way, so that a cut answer leaves what had arrived.
+            whole_answer: Ask for the answer in one piece instead of a stream.
+            turns: What the question follows up, the oldest first.
+            parts: What is put before the question.
+            on_arrival: Told each piece at once, from another thread.
+            beat: Seconds of silence after which an empty text is given, again and again, so that
+                whoever reads can see to other things; None waits.
+
+        Raises:
+            ProviderError: There is no usable answer; the leaves of the class say why.
+        """
+        arrived: SimpleQueue[str | None] = SimpleQueue()
+        at_once = beat is None and TURNS.are_taken
+
+        def take(text: str) -> None:
+            on_arrival(text)
+            arrived.put(text)
+
+        asked = asyncio.run_coroutine_threadsafe(
+            self._provider.ask(
+                ask,
+                reply,
+                on_text=on_arrival if at_once else take,
+                whole_answer=whole_answer,
+                turns=turns,
+                parts=parts,
+            ),
+            self._loop,
+        )
+        try:
+            if at_once:
+                gate = Gate()
+                asked.add_done_callback(lambda _asked: gate.open())
+                gate.wait()
+                yield reply.text
+            else:
+                asked.add_done_callback(lambda _asked: arrived.put(None))
+                TURNS.give()
+                while (text := _next(arrived, beat)) is not None:
+                    yield text
+            asked.result()
+        finally:
+            asked.cancel()
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the provider lists. See `AsyncProvider`."""
+        return asyncio.run_coroutine_threadsafe(self._provider.models(), self._loop).result()
+
+    def close(self) -> None:
+        """End what is asked, and close the connections."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._end())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._provider.close()
+
+
+def _next(arrived: "SimpleQueue[str | None]", beat: float | None) -> str | None:
+    try:
+        return arrived.get(timeout=beat)
+    except Empty:
+        return ""

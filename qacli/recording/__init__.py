@@ -1,0 +1,1 @@
+"""Durable recording: the outbox, the recorders that write to it, and recovery."""

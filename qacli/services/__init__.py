@@ -1,0 +1,1 @@
+"""Use cases: ask a question, build its context, reuse a stored answer."""

@@ -1,0 +1,72 @@
+"""The Flask face: the same use cases as the terminal, over HTTP.
+
+`create_app` builds the application from settings; nothing is made at import.
+"""
+
+from pathlib import Path
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from qacli.config.loader import wants_traces
+from qacli.config.settings import Settings
+from qacli.web import (
+    access_log,
+    auth,
+    cors,
+    errors,
+    metrics,
+    rate_limit,
+    security_headers,
+    state,
+    ui,
+)
+from qacli.web.api import ask, docs, health, records
+from qacli.web.inturn import InTurn
+from qacli.web.json_provider import PydanticJSONProvider
+from qacli.web.openai_api import routes as v1
+
+MAX_BODY = 4 * 1024 * 1024
+
+
+def create_app(settings: Settings, shared: Path | None = None) -> Flask:
+    """The application, with a database pool and a provider of its own.
+
+    Args:
+        settings: Where the database and the provider are; the provider's address must be there
+            already, so a local engine is started by whoever calls this.
+        shared: A directory of the server's processes, where there are several: what is counted
+            is counted there.
+    """
+    app = Flask("qacli", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.json = PydanticJSONProvider(app)
+    running = app.extensions[state.EXTENSION_KEY] = state.AppState(settings)
+    counted = app.extensions[metrics.KEY] = metrics.Metrics(running.outbox, shared)
+    running.observers.append(counted.question_started)
+    if wants_traces():
+        from qacli.web import tracing
+
+        running.observers += tracing.init_app(app)
+    cors.init_app(app, settings.cors_origins)
+    auth.init_app(app, settings, running.all_records)
+    rate_limit.init_app(app, settings, shared)
+    errors.init_app(app)
+    for blueprint in (
+        *(health.blueprint, metrics.blueprint, ask.blueprint, records.blueprint),
+        *(docs.blueprint, v1.blueprint),
+    ):
+        app.register_blueprint(blueprint)
+    ui.init_app(app)
+    in_turn = InTurn(app.wsgi_app)
+    whole = access_log.AccessLogMiddleware(
+        security_headers.SecurityHeadersMiddleware(in_turn),
+        counted.request_started,
+        counted.request_finished,
+    )
+    if trusted := settings.proxies:
+        # Not the host: a proxy that does not set it lets a client say any.
+        app.wsgi_app = ProxyFix(whole, x_for=trusted, x_proto=trusted, x_host=0)  # type: ignore[method-assign]
+    else:
+        app.wsgi_app = whole  # type: ignore[method-assign]
+    return app

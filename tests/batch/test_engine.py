@@ -240,8 +240,8 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
     monkeypatch.setattr("qacli.batch.recorder.MAX_OUTAGE_SECONDS", 2)
     batch_id = begun(batches, ["One?"])
     with monkeypatch.context() as gone:
-        gone.setattr(batches.store, "keep_items", away("keep"))
-        gone.setattr(batches, "leave", away("leave"))
+        gone.setattr(batches.store, "upsert_items", away("keep"))
+        gone.setattr(batches, "unregister_worker", away("leave"))
         with pytest.raises(DatabaseError, match="It is away"):
             run(batches, outbox, provider, batch_id, jobs=1)
     assert tried["keep"] > 1

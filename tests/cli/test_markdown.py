@@ -198,8 +198,8 @@ def test_markdown_of_any_answer_shows_every_letter_and_digit() -> None:
 def test_markdown_stream_of_any_answer_prints_every_letter_and_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
     dice = random.Random(12)
     for number in range(max(ANSWERS // 10, 30)):
         answer = any_answer(dice)
@@ -284,8 +284,8 @@ def test_markdown_block_taller_than_the_window_costs_little(
 def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
     file = Tty()
     monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("COLUMNS", "60")

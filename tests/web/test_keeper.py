@@ -315,7 +315,7 @@ def test_a_mistake_about_one_is_no_harm_to_the_others(
             raise RecursionError
         return upsert_many(store, group)
 
-    monkeypatch.setattr(group_commit, "keep_all", keep)
+    monkeypatch.setattr(group_commit, "upsert_many", keep)
     asks = [Question(question=str(n)) for n in range(20)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(len(asks)) as pool:

@@ -32,6 +32,9 @@ from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
+BEAT = 60.0
+"""Seconds of silence that no test waits for; with it the text is given as it arrives."""
+
 
 @dataclass
 class Asker:
@@ -49,7 +52,7 @@ class Asker:
         ask = Question(question=question, params={"model": "m"}, **fields)
         started = time.monotonic()
         try:
-            return list(provider.stream(ask, self.reply, whole_answer=whole))
+            return list(provider.stream(ask, self.reply, whole_answer=whole, beat=BEAT))
         finally:
             self.seconds = time.monotonic() - started
             provider.close()
@@ -126,7 +129,9 @@ def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> Non
     started = time.monotonic()
     times = [
         time.monotonic() - started
-        for _ in client.stream(Question(question="q", params={"model": "m"}), ChatResponse())
+        for _ in client.stream(
+            Question(question="q", params={"model": "m"}), ChatResponse(), beat=BEAT
+        )
     ]
     client.close()
     assert len(times) == 3
@@ -571,7 +576,7 @@ def test_a_stream_that_is_left_early_is_closed(
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     ask = Question(question="[[size=100000 delay=0.05]]", params={"model": "m"})
-    for _ in client.stream(ask, ChatResponse()):
+    for _ in client.stream(ask, ChatResponse(), beat=BEAT):
         break
     wait_for(lambda: provider.stats.get("client_gone"))
     client.close()
@@ -581,7 +586,7 @@ def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     stream = client.stream(
-        Question(question="q [[delay=0.05]]", params={"model": "m"}), ChatResponse()
+        Question(question="q [[delay=0.05]]", params={"model": "m"}), ChatResponse(), beat=BEAT
     )
     assert next(stream)
     assert isinstance(stream, GeneratorType)

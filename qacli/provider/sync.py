@@ -11,7 +11,6 @@ from qacli.domain import ContextPart, Question, Turn
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
-from qacli.turns import TURNS, Gate
 
 
 class SyncProvider:
@@ -47,9 +46,8 @@ class SyncProvider:
     ) -> Generator[str, None, None]:
         """Ask, and give the text as it arrives.
 
-        What arrives does not wait for whoever reads it; leaving the iterator early ends the
-        request. A thread that takes turns and wants no beat is woken once: it is given all of it
-        in one piece.
+        The answer arrives and is recorded however slowly the iterator is read; closing the
+        iterator early ends the request.
 
         Args:
             ask: The question.
@@ -58,14 +56,13 @@ class SyncProvider:
             turns: What the question follows up, the oldest first.
             parts: What is put before the question.
             on_arrival: Told each piece at once, from another thread.
-            beat: Seconds of silence after which an empty text is given, again and again, so that
-                whoever reads can see to other things; None waits.
+            beat: Seconds of silence after which an empty text is given, again and again. None
+                waits once, for the end of the answer, and gives all of it in one piece.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
         arrived: SimpleQueue[str | None] = SimpleQueue()
-        at_once = beat is None and TURNS.are_taken
 
         def take(text: str) -> None:
             on_arrival(text)
@@ -75,7 +72,7 @@ class SyncProvider:
             self._provider.ask(
                 ask,
                 reply,
-                on_text=on_arrival if at_once else take,
+                on_text=on_arrival if beat is None else take,
                 whole_answer=whole_answer,
                 turns=turns,
                 parts=parts,
@@ -83,16 +80,13 @@ class SyncProvider:
             self._loop,
         )
         try:
-            if at_once:
-                gate = Gate()
-                asked.add_done_callback(lambda _asked: gate.open())
-                gate.wait()
+            if beat is None:
+                asked.result()
                 yield reply.text
-            else:
-                asked.add_done_callback(lambda _asked: arrived.put(None))
-                TURNS.give()
-                while (text := _next(arrived, beat)) is not None:
-                    yield text
+                return
+            asked.add_done_callback(lambda _asked: arrived.put(None))
+            while (text := _next(arrived, beat)) is not None:
+                yield text
             asked.result()
         finally:
             asked.cancel()
@@ -120,7 +114,7 @@ class SyncProvider:
         await self._provider.close()
 
 
-def _next(arrived: "SimpleQueue[str | None]", beat: float | None) -> str | None:
+def _next(arrived: "SimpleQueue[str | None]", beat: float) -> str | None:
     try:
         return arrived.get(timeout=beat)
     except Empty:

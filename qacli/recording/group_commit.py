@@ -25,7 +25,6 @@ from qacli.recording.outbox import (
     text_entry,
 )
 from qacli.recording.recorder import lost_answer_error
-from qacli.turns import TURNS, Gate
 
 LOG = logging.getLogger("qa.web")
 
@@ -48,7 +47,7 @@ class WriteRequest:
     outcome: Outcome
     record_id: int | None = None
     error: Exception | None = None
-    _gate: Gate = field(default_factory=Gate)
+    _done: threading.Event = field(default_factory=threading.Event)
 
     @property
     def has_outcome(self) -> bool:
@@ -57,12 +56,12 @@ class WriteRequest:
 
     def wait(self) -> None:
         """Wait until it is done."""
-        self._gate.wait()
+        self._done.wait()
 
     def complete(self, record_id: int | None = None, failure: Exception | None = None) -> None:
         """Let the request go on."""
         self.record_id, self.error = record_id, failure
-        self._gate.open()
+        self._done.set()
 
 
 class GroupCommitRecorder:
@@ -178,7 +177,6 @@ class GroupCommitRecorder:
 
     def _save_to_own_journal(self, job: WriteRequest) -> bool:
         """Leave what the database did not take in a journal of its own, for the next delivery."""
-        TURNS.give()
         try:
             journal = self._outbox.open()
         except OutboxUnwritable:

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -23,7 +22,6 @@ from qacli.json_schema_sandbox import SandboxedSchema
 from qacli.serializers import record_to_dict
 from qacli.services.ask import AskSession
 from qacli.services.context import load_context
-from qacli.turns import TURNS
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
 
@@ -48,16 +46,9 @@ def make_answer(
     shape = ask.params.get("response_format")
     turns: list[Turn] = []
     if ask.follows_id is not None:
-        TURNS.give()
         turns, _ = load_context(store, ask.follows_id, service.context_tokens)
     structure = SandboxedSchema(shape["json_schema"]["schema"]) if shape else None
     return LiveAnswer(service, ask, turns=turns, structure=structure, beat=beat)
-
-
-def _check_answer(structure: SandboxedSchema, answer: str) -> None:
-    """Check an answer out of turn: that may take a second."""
-    TURNS.give()
-    structure.check(answer)
 
 
 class AnswerStream(ABC):
@@ -160,7 +151,7 @@ class LiveAnswer(AnswerStream):
             reserve=True,
             turns=turns,
             parts=parts,
-            check=partial(_check_answer, structure) if structure else None,
+            check=structure.check if structure else None,
             beat=beat,
             wire_question=wire_question,
         )

@@ -22,7 +22,6 @@ from qacli.web import (
     ui,
 )
 from qacli.web.api import ask, docs, health, records
-from qacli.web.inturn import InTurn
 from qacli.web.json_provider import PydanticJSONProvider
 from qacli.web.openai_api import routes as v1
 
@@ -58,9 +57,8 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     ui.init_app(app)
-    in_turn = InTurn(app.wsgi_app)
     whole = access_log.AccessLogMiddleware(
-        security_headers.SecurityHeadersMiddleware(in_turn),
+        security_headers.SecurityHeadersMiddleware(app.wsgi_app),
         counted.request_started,
         counted.request_finished,
     )

@@ -26,7 +26,6 @@ from qacli.errors import (
     UnfitAnswer,
 )
 from qacli.json_schema import repair_prompt
-from qacli.turns import TURNS
 from qacli.web.answer import AnswerStream, LiveAnswer
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
@@ -90,7 +89,6 @@ class ReplayedAnswer(AnswerStream):
 
     def _wait(self) -> Generator[str, None, None]:
         yield ""
-        TURNS.give()
         pause, begun = FIRST_PAUSE, monotonic()
         last = begun
         while not self._refresh():
@@ -133,14 +131,12 @@ def begin_or_replay(
     """
     store, key, caller = service.store, ask.idempotency_key, current_context().caller
     while key is not None:
-        TURNS.give()
         first = store.by_idempotency_key(key, caller)
         if first is None:
             try:
                 return make().begin()
             except RecordRefused:
                 # Another request may have been there first, by a moment.
-                TURNS.give()
                 if store.by_idempotency_key(key, caller) is None:
                     raise
         else:

@@ -28,7 +28,6 @@ from qacli.recording.group_commit import GroupCommitRecorder
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.services.ask import AskService, Observer
-from qacli.turns import TURNS
 from qacli.web.request_context import current_context
 from qacli.web.shutdown import DrainTracker
 
@@ -113,7 +112,6 @@ class AppState:
     def _provider(self) -> SyncProvider:
         if self._cached_provider is not None:
             return self._cached_provider
-        TURNS.give()  # a command that gives the key may take a minute
         began = monotonic()
         with self._making:
             if self._cached_provider is None:

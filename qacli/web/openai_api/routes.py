@@ -10,7 +10,6 @@ from flask import Blueprint, Response, current_app, jsonify
 from pydantic import ValidationError
 
 from qacli.errors import NotFound
-from qacli.turns import TURNS
 from qacli.web import errors as problems
 from qacli.web import sse, state
 from qacli.web.answer import LiveAnswer
@@ -49,7 +48,6 @@ def chat_completions() -> Response:
     error where asking again is in vain.
     """
     data = ask.body()
-    TURNS.give()  # to find what it goes on from takes the history
     asked = parse_chat_request(data, state.get_state())
     beat = sse.KEEP_ALIVE_SECONDS if asked.streamed else None
     answer = LiveAnswer(

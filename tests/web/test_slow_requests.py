@@ -1,4 +1,4 @@
-"""What waits for long holds nobody up: see `qacli.turns`."""
+"""A request that waits (for its body, for a key command) does not delay the others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY
 
-from qacli.db.records import Store
 from qacli.json_schema import AnswerSchema
-from qacli.json_schema_sandbox import SandboxedSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +22,8 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
     from flask import Flask
 
-    from qacli.db.models import QuestionAnswer
+    from qacli.db.records import Store
+
 
 TIMEOUT = 20
 SCHEMA = {"type": "object"}
@@ -34,20 +33,27 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class SlowBody(BytesIO):
-    """A body that comes late."""
+    """A body that arrives late."""
 
     def __init__(self) -> None:
         super().__init__(BODY)
         self.waits, self.may_go_on = Event(), Event()
 
     def read(self, size: int | None = -1) -> bytes:
+        self._wait()
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        self._wait()
+        return super().readinto(buffer)
+
+    def _wait(self) -> None:
         self.waits.set()
         assert self.may_go_on.wait(TIMEOUT)
-        return super().read(size)
 
 
 def post(app: Flask, body: SlowBody, length: int | None, path: str, **headers: str) -> Any:
-    """Send such a body; one without a length as the server passes on what comes in chunks."""
+    """Send such a body; without a length, as the server passes on a chunked one."""
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     known = chunked if length is None else {"CONTENT_LENGTH": str(length)}
     return app.test_client().post(
@@ -63,7 +69,7 @@ def post(app: Flask, body: SlowBody, length: int | None, path: str, **headers: s
 @pytest.mark.parametrize(
     ("path", "status"), [("/ask", 200), ("/v1/chat/completions", 400)], ids=["ask", "v1"]
 )
-def test_a_client_that_sends_slowly_holds_nobody_up(
+def test_ask_slow_body_does_not_delay_other_requests(
     app: Flask, length: int | None, path: str, status: int
 ) -> None:
     body = SlowBody()
@@ -80,7 +86,7 @@ def test_a_client_that_sends_slowly_holds_nobody_up(
 
 @pytest.mark.parametrize("length", [len(BODY), None], ids=["length", "chunks"])
 @pytest.mark.parametrize("path", ["/ask", "/v1/chat/completions"])
-def test_who_may_not_ask_need_not_be_read(
+def test_ask_unauthorized_body_is_not_read(
     build: Callable[..., Flask], length: int | None, path: str
 ) -> None:
     body = SlowBody()
@@ -90,7 +96,7 @@ def test_who_may_not_ask_need_not_be_read(
 
 
 def key_command(script: Path, ends: str) -> str:
-    """A command that says that it has begun, waits until it may end, and says how it ends."""
+    """A command that notes its start, waits until it may end, and then runs `ends`."""
     begun, may_end = script.with_suffix(".begun"), script.with_suffix(".end")
     script.write_text(
         "import pathlib, sys, time\n"
@@ -103,7 +109,7 @@ def key_command(script: Path, ends: str) -> str:
 @pytest.mark.parametrize(
     ("ends", "status"), [(f"print('{KEY}')", 200), ("sys.exit(1)", 503)], ids=["key", "none"]
 )
-def test_a_slow_key_command_holds_nobody_up_and_runs_once_for_all_that_wait(
+def test_ask_slow_key_command_delays_no_other_request_and_runs_once(
     store: Store,
     build: Callable[..., Flask],
     tmp_path: Path,
@@ -129,82 +135,12 @@ def test_a_slow_key_command_holds_nobody_up_and_runs_once_for_all_that_wait(
     assert script.with_suffix(".begun").read_text() == "x"
 
 
-def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ask(**headers: str) -> Any:
-        return app.test_client().post("/ask", json={"question": "Who?"}, headers=headers)
-
-    first = ask(Idempotency_Key="once").get_json()
-    waits, may_go_on = Event(), Event()
-    real, looks = Store.by_idempotency_key, iter([False])
-
-    def slow(store: Store, key: str, caller: str | None) -> QuestionAnswer | None:
-        if not next(looks, True):
-            return None  # at the first look it is not there yet
-        waits.set()
-        assert may_go_on.wait(TIMEOUT)
-        return real(store, key, caller)
-
-    monkeypatch.setattr(Store, "of_key", slow)
-    with ThreadPoolExecutor(2) as pool:
-        slowly = pool.submit(ask, Idempotency_Key="once")
-        assert waits.wait(TIMEOUT)
-        try:
-            assert pool.submit(ask).result(TIMEOUT).status_code == 200
-        finally:
-            may_go_on.set()
-        assert slowly.result(TIMEOUT).get_json() == first
-
-
-@pytest.mark.parametrize(
-    ("where", "what", "asked"),
-    [
-        (Store, "thread", {"follows_id": 1}),
-        (Store, "of_key", {"headers": {"Idempotency-Key": "once"}}),
-        (SandboxedSchema, "refuse_unusable", {"schema": SCHEMA}),
-        (SandboxedSchema, "check", {"schema": SCHEMA}),
-    ],
-    ids=["history", "key", "schema", "answer"],
-)
-def test_who_waits_holds_nobody_up(
-    app: Flask,
-    monkeypatch: pytest.MonkeyPatch,
-    where: type,
-    what: str,
-    asked: dict[str, Any],
-) -> None:
-    def ask(*, headers: dict[str, str] | None = None, **body: Any) -> Any:
-        return app.test_client().post("/ask", json={"question": "Who?", **body}, headers=headers)
-
-    for check in ("refuse_unusable", "check"):
-        monkeypatch.setattr(SandboxedSchema, check, lambda *_arguments: None)
-    assert ask().status_code == 200
-    waits, may_go_on = Event(), Event()
-    real = getattr(where, what)
-
-    def slow(*arguments: Any) -> Any:
-        waits.set()
-        assert may_go_on.wait(TIMEOUT)
-        return real(*arguments)
-
-    monkeypatch.setattr(where, what, slow)
-    with ThreadPoolExecutor(2) as pool:
-        slowly = pool.submit(ask, **asked)
-        assert waits.wait(TIMEOUT)
-        try:
-            assert pool.submit(ask).result(TIMEOUT).status_code == 200
-        finally:
-            may_go_on.set()
-        assert slowly.result(TIMEOUT).status_code == 200
-
-
 @pytest.mark.parametrize("schema", [SCHEMA, "name, age int"], ids=["schema", "fields"])
-def test_no_schema_is_looked_at_in_the_server_itself(
+def test_ask_schema_is_not_checked_in_the_server_process(
     app: Flask, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, schema: object
 ) -> None:
     def here(_structure: AnswerSchema) -> None:
-        raise AssertionError("it may take a minute, and holds up all threads")
+        raise AssertionError("a schema check can take a minute and blocks all threads")
 
     monkeypatch.setattr(AnswerSchema, "__post_init__", here)
     fits = 'Who? [[text="{\\"name\\": \\"A\\", \\"age\\": 1}"]]'

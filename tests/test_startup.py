@@ -22,12 +22,17 @@ try:
     code = run(sys.argv[1:])
 except SystemExit as end:
     code = end.code or 0
-json.dump([code, sorted(sys.modules)], sys.stderr)
+json.dump([code, list(sys.modules)], sys.stderr)
 """
 
 
 def loaded(*arguments: str) -> set[str]:
-    """The modules and packages that a run of `qa` has loaded when it ends."""
+    """Return the modules and packages that a run of `qa` has loaded when it ends."""
+    return {*loaded_in_order(*arguments)}
+
+
+def loaded_in_order(*arguments: str) -> list[str]:
+    """Return the modules that a run of `qa` has loaded, in the order in which they were."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
@@ -38,7 +43,7 @@ def loaded(*arguments: str) -> set[str]:
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0, done.stderr
     assert done.stdout
-    return set(modules)
+    return [str(name) for name in modules]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]], ids=" ".join)
@@ -91,13 +96,26 @@ def test_reading_the_history_loads_the_database_layer_alone(
     assert "sqlalchemy.dialects.postgresql" not in modules
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the database layer is loaded here")
-def test_asking_loads_what_asks_alone(
-    home: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _asks_fake(home: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `qa ask` ask the fake provider."""
     assert home
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    modules = loaded("ask", "--model", "m", "Who am I?")
+
+
+@pytest.mark.usefixtures("_asks_fake")
+def test_ask_without_record_loads_the_provider_alone() -> None:
+    modules = loaded("ask", "--no-save", "--model", "m", "Who am I?")
     assert "openai" in modules
     assert not modules & {"sqlmodel", "sqlalchemy", "aiohttp", "flask", "alembic", "rich"}
+
+
+@pytest.mark.usefixtures("_asks_fake", "history")
+def test_ask_with_record_loads_the_database_layer_after_the_provider() -> None:
+    modules = loaded_in_order("ask", "--model", "m", "Who am I?")
+    last_of_openai = max(n for n, name in enumerate(modules) if name.startswith("openai"))
+    # The request does not wait for the database layer.
+    assert last_of_openai < modules.index("sqlalchemy")
+    assert not {*modules} & {"aiohttp", "flask", "alembic", "rich"}
+    assert "sqlalchemy.dialects.postgresql" not in modules

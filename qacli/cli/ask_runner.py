@@ -17,7 +17,6 @@ from qacli.errors import QaError
 from qacli.serializers import record_to_dict
 
 if TYPE_CHECKING:
-    from qacli.cli.writer import Writer
     from qacli.provider.client import Retry
     from qacli.provider.endpoint import Endpoint
     from qacli.provider.sync import SyncProvider
@@ -42,14 +41,13 @@ def start_endpoint(
     return replace(found, base_url=stack.enter_context(local_llama.local_server(found.weights)))
 
 
-def make_service(  # noqa: PLR0913 - the parts of it, by name
+def make_service(
     endpoint: "Endpoint",
     settings: Settings,
     console: Console,
     stack: ExitStack,
     *,
     save: bool,
-    history: "Writer | None" = None,
 ) -> "AskService":
     """What is needed to ask there, any number of times; the stack closes the connections.
 
@@ -59,8 +57,8 @@ def make_service(  # noqa: PLR0913 - the parts of it, by name
         console: Told what happens on the way.
         stack: Closes the connections at its end.
         save: Whether anything is kept.
-        history: Who keeps it; None opens the history once there is something to keep.
     """
+    from qacli.cli.preload import DATABASE, preload
     from qacli.cli.store import open_store
     from qacli.cost import Pricing
     from qacli.recording.outbox import Outbox
@@ -75,6 +73,9 @@ def make_service(  # noqa: PLR0913 - the parts of it, by name
         spoken = console.verbose and not console.quiet
         made = SyncProvider(endpoint, settings, on_retry, console.info if spoken else None)
         stack.callback(made.close)
+        if save:
+            # The provider's modules are loaded; these load while the request waits for its answer.
+            preload(DATABASE)
         return made
 
     def provider(_ask: Question) -> "SyncProvider":
@@ -86,7 +87,7 @@ def make_service(  # noqa: PLR0913 - the parts of it, by name
     return AskService(
         provider=provider,
         outbox=Outbox(settings.outbox_path) if save else None,
-        store=lambda: history or open_store(settings, console),
+        store=lambda: open_store(settings, console),
         prices=Pricing.load(settings.prices_path),
     )
 

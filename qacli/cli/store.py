@@ -15,17 +15,13 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 
-def open_store(
-    settings: Settings, console: Console, *, connections: int = 0, set_aside: bool = True
-) -> "Store":
+def open_store(settings: Settings, console: Console, *, connections: int = 0) -> "Store":
     """Open the store, and deliver what earlier commands could not.
 
     Args:
         settings: Where it is.
         console: Shows what has been delivered, and what cannot be.
         connections: How many connections to keep; 0 opens one for each use.
-        set_aside: Whether to rename a journal that cannot be read whole, with a warning; it stays
-            where it is for a terminal that shows no warnings.
 
     Raises:
         DatabaseError: It cannot be used; says how much is waiting for it.
@@ -43,7 +39,8 @@ def open_store(
         raise
     # A history that can only be read is read; what waits for it stays in the outbox.
     if store.writable:
-        report = warn_of(console) if set_aside and not console.quiet else None
+        # A journal that cannot be read whole is renamed only where a person sees the warning.
+        report = None if console.quiet else warn_of(console)
         try:
             if delivered := recover_outbox(outbox, store, report=report):
                 console.info(f"Delivered from the outbox: {count_noun(delivered, 'question')}.")

@@ -5,7 +5,9 @@ arrives, the outcome noted, kept in the database, and only then dropped from the
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
+from threading import Thread
 from typing import Protocol
 
 from qacli.domain import Outcome, Question
@@ -100,8 +102,7 @@ class SingleRecorder:
         except OSError:
             in_outbox = False  # the disk is full, say: the database may still take it
         try:
-            store = self._store()
-            record_id = store.upsert(with_follows_id(ask, self._follows_uid, store), outcome)
+            record_id = _interruptible(lambda: self._save(ask, outcome))
         except DatabaseError as failure:
             journal.close()
             if not in_outbox:
@@ -114,6 +115,24 @@ class SingleRecorder:
             raise
         journal.discard()
         return record_id, None
+
+    def _save(self, ask: Question, outcome: Outcome) -> int:
+        store = self._store()
+        return store.upsert(with_follows_id(ask, self._follows_uid, store), outcome)
+
+
+def _interruptible(call: Callable[[], int]) -> int:
+    """Call it in another thread: Ctrl-C does not interrupt SQLite when it waits for a lock."""
+    result: Future[int] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            result.set_exception(error)
+
+    Thread(target=run, name="qa-database", daemon=True).start()
+    return result.result()
 
 
 def with_follows_id(ask: Question, follows_uid: str | None, store: RecordStore) -> Question:

@@ -190,19 +190,12 @@ def ask(  # noqa: PLR0913 - one parameter an option
         check = structure.check if structure else None
         if reuse and _reused(asked, shown, settings, since=since, check=check):
             return console.finish(0)
-        # Whoever has read the history has loaded what keeps a record already.
-        writer = None
-        if not (no_save or reuse or earlier):
-            from qacli.cli.writer import Writer
-
-            writer = Writer(settings, console)
-            stack.callback(writer.close)
         turns = load_context_or_warn(earlier, settings, console) if earlier is not None else []
         parts = [each.part for each in attached]
         if max_cost is not None and where.weights is None:
             _refuse_too_expensive(asked, turns, parts, limit=max_cost, settings=settings)
         found = start_endpoint(settings, named, console, stack)
-        asking = make_service(found, settings, console, stack, save=not no_save, history=writer)
+        asking = make_service(found, settings, console, stack, save=not no_save)
         exchange = asking.ask(
             asked,
             whole_answer=no_stream,

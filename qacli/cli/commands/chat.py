@@ -1,8 +1,6 @@
 """`qa chat`: questions one after the other, each a record that follows up the one before."""
 
 from collections.abc import Iterator
-from contextlib import suppress
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -10,6 +8,7 @@ import typer
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
 from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.errors import InvalidRequest, KeyRejected, QaError
@@ -98,7 +97,8 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
     history = chat.settings.data_path / HISTORY if chat.save else None
     prompt = Prompt(console, COMMANDS, takes_path="/file", history=history)
     console.info(f"Asking {chat.model}. /help tells the commands, Ctrl-D leaves.")
-    Thread(target=_load_ahead).start()
+    # While the person types the first question.
+    preload(PROVIDER, DATABASE)
     with DeferredInterrupt() as stop_key:
         while not (chat.left or console.closed):
             try:
@@ -121,12 +121,6 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 console.error(error)
             if text.strip():
                 console.info("")
-
-
-def _load_ahead() -> None:
-    """Load what an answer needs while the person types the first question."""
-    with suppress(Exception):  # whoever needs it is told
-        pass
 
 
 def _read_script(chat: "ChatSession") -> None:

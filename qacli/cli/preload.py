@@ -1,0 +1,22 @@
+"""Import slow modules in a thread, while the program waits for a person or for a server."""
+
+from contextlib import suppress
+from importlib import import_module
+from threading import Thread
+
+PROVIDER = "qacli.provider.sync"
+DATABASE = "qacli.db.records"
+
+
+def preload(*modules: str) -> None:
+    """Start a thread that imports modules, one after the other.
+
+    An import that fails is left to the code that needs the module: its own import fails too.
+    """
+    Thread(target=_import_all, args=(modules,), name="qa-preload").start()
+
+
+def _import_all(modules: tuple[str, ...]) -> None:
+    with suppress(Exception):
+        for module in modules:
+            import_module(module)

@@ -12,14 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from time import monotonic
 from typing import Any, Self
 
 from qacli.db.records import Store
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import QaError, UnfitAnswer
-from qacli.json_schema_sandbox import SandboxedSchema
+from qacli.json_schema import AnswerSchema
 from qacli.serializers import record_to_dict
 from qacli.services.ask import AskSession
 from qacli.services.context import load_context
@@ -42,7 +41,7 @@ def make_answer(
         beat: See `ResponseSpec`.
 
     Raises:
-        InvalidRequest: What it follows up has no answer.
+        InvalidRequest: Its schema cannot be used, or the record that it follows up has no answer.
         NotFound: What it follows up is not there.
     """
     shape = ask.params.get("response_format")
@@ -50,14 +49,8 @@ def make_answer(
     if ask.follows_id is not None:
         TURNS.give()
         turns, _ = load_context(store, ask.follows_id, service.context_tokens)
-    structure = SandboxedSchema(shape["json_schema"]["schema"]) if shape else None
+    structure = AnswerSchema(shape["json_schema"]["schema"]) if shape else None
     return LiveAnswer(service, ask, turns=turns, structure=structure, beat=beat)
-
-
-def _check_answer(structure: SandboxedSchema, answer: str) -> None:
-    """Check an answer out of turn: that may take a second."""
-    TURNS.give()
-    structure.check(answer)
 
 
 class AnswerStream(ABC):
@@ -144,7 +137,7 @@ class LiveAnswer(AnswerStream):
         *,
         turns: Sequence[Turn] = (),
         parts: Sequence[ContextPart] = (),
-        structure: SandboxedSchema | None = None,
+        structure: AnswerSchema | None = None,
         beat: float | None = None,
         wire_question: Question | None = None,
     ) -> None:
@@ -160,7 +153,7 @@ class LiveAnswer(AnswerStream):
             reserve=True,
             turns=turns,
             parts=parts,
-            check=partial(_check_answer, structure) if structure else None,
+            check=structure.check if structure else None,
             beat=beat,
             wire_question=wire_question,
         )

@@ -14,20 +14,16 @@ import pytest
 from conftest import KEY
 
 from qacli.db.records import Store
-from qacli.json_schema import AnswerSchema
-from qacli.json_schema_sandbox import SandboxedSchema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fake_provider import FakeProvider
     from flask import Flask
 
     from qacli.db.models import QuestionAnswer
 
 TIMEOUT = 20
-SCHEMA = {"type": "object"}
 BODY = json.dumps({"question": "Who?"}).encode()
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -162,10 +158,8 @@ def test_who_looks_for_the_one_that_was_first_holds_nobody_up(
     [
         (Store, "thread", {"follows_id": 1}),
         (Store, "of_key", {"headers": {"Idempotency-Key": "once"}}),
-        (SandboxedSchema, "refuse_unusable", {"schema": SCHEMA}),
-        (SandboxedSchema, "check", {"schema": SCHEMA}),
     ],
-    ids=["history", "key", "schema", "answer"],
+    ids=["history", "key"],
 )
 def test_who_waits_holds_nobody_up(
     app: Flask,
@@ -177,8 +171,6 @@ def test_who_waits_holds_nobody_up(
     def ask(*, headers: dict[str, str] | None = None, **body: Any) -> Any:
         return app.test_client().post("/ask", json={"question": "Who?", **body}, headers=headers)
 
-    for check in ("refuse_unusable", "check"):
-        monkeypatch.setattr(SandboxedSchema, check, lambda *_arguments: None)
     assert ask().status_code == 200
     waits, may_go_on = Event(), Event()
     real = getattr(where, what)
@@ -197,17 +189,3 @@ def test_who_waits_holds_nobody_up(
         finally:
             may_go_on.set()
         assert slowly.result(TIMEOUT).status_code == 200
-
-
-@pytest.mark.parametrize("schema", [SCHEMA, "name, age int"], ids=["schema", "fields"])
-def test_no_schema_is_looked_at_in_the_server_itself(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, schema: object
-) -> None:
-    def here(_structure: AnswerSchema) -> None:
-        raise AssertionError("it may take a minute, and holds up all threads")
-
-    monkeypatch.setattr(AnswerSchema, "__post_init__", here)
-    fits = 'Who? [[text="{\\"name\\": \\"A\\", \\"age\\": 1}"]]'
-    response = app.test_client().post("/ask", json={"question": fits, "schema": schema})
-    assert response.status_code == 200, response.text
-    assert provider.requests[0].body["response_format"]["type"] == "json_schema"

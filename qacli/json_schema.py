@@ -6,20 +6,27 @@ keeps to one. An answer that does not fit is told so once, and what is wrong wit
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from qacli.errors import InvalidRequest, UnfitAnswer
+from qacli.json_schema_limits import MAX_STEPS, SchemaCost, depth_of
 from qacli.validation import sanitize_text
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+    from jsonschema_rs import ValidationError, Validator
 
 TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 HINT = "Give a file, or fields such as 'name, age int, bio'; types are str, int, float and bool."
+MAX_BACKTRACKS = 10_000
+"""Steps back in a pattern with look-around or back-references; others never step back."""
+
+MAX_PATTERN_BYTES = 1_000_000
+"""Memory of one compiled pattern."""
+
 FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 
 
@@ -27,33 +34,45 @@ FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 class AnswerSchema:
     """A JSON schema, checked, and ready to check answers.
 
+    A check ends soon, whatever the schema and the answer are: both may come from an HTTP client.
+    Nothing is fetched for it.
+
     Raises:
-        InvalidRequest: It is no JSON schema, or refers to what is not in it.
+        InvalidRequest: It is not a JSON schema, refers to a schema outside of itself, or takes too
+            long to check.
     """
 
     schema: dict[str, Any]
-    _validator: "Validator" = field(init=False, repr=False)
+    _validator: "Validator" = field(init=False, repr=False, compare=False)
+    _cost: SchemaCost = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        from jsonschema.exceptions import SchemaError
-        from jsonschema.validators import Draft202012Validator, validator_for
-        from referencing import Registry
+        from jsonschema_rs import (
+            FancyRegexOptions,
+            ReferencingError,
+            ValidationError,
+            validator_for,
+        )
 
-        kind = validator_for(self.schema, default=Draft202012Validator)
+        patterns = FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS, size_limit=MAX_PATTERN_BYTES)
         try:
-            # The formats of a schema are those of its parts: whether a pattern is one, say.
-            kind.check_schema(self.schema, format_checker=kind.FORMAT_CHECKER)
-        except SchemaError as error:
+            json.dumps(self.schema, allow_nan=False, ensure_ascii=False).encode()
+            cost = SchemaCost(self.schema)
+            validator = validator_for(
+                self.schema, validate_formats=True, pattern_options=patterns, offline=True
+            )
+        except ValidationError as error:
+            place = f" at {_json_path(error.instance_path)}" if error.instance_path else ""
             raise InvalidRequest(
-                f"The schema is not a JSON schema: {error.message} at {error.json_path}.",
+                f"The schema is not a JSON schema: {_shorten(error.message)}{place}.",
                 "Correct it.",
             ) from None
         except RecursionError:
             raise InvalidRequest("The schema is nested too deeply.", "Make it flatter.") from None
-        self._refuse_far_references()
-        # An empty registry: whatever a schema refers to, nothing is fetched.
-        validator = kind(self.schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+        except (ValueError, ReferencingError) as error:
+            raise InvalidRequest(f"The schema cannot be used: {error}.", "Correct it.") from None
         object.__setattr__(self, "_validator", validator)
+        object.__setattr__(self, "_cost", cost)
 
     @classmethod
     def from_document(cls, given: str | dict[str, Any], directory: Path | None = None) -> Self:
@@ -103,56 +122,52 @@ class AnswerSchema:
         return response_format(self.schema)
 
     def check(self, answer: str) -> None:
-        """See that an answer fits.
+        """Check that an answer fits.
 
         Raises:
-            UnfitAnswer: It is no JSON, or does not fit; says where and why.
+            UnfitAnswer: It is not JSON, or does not fit; its text names the place and the reason.
+                It is fatal where the check would take too long: another answer changes nothing.
         """
-        from jsonschema.exceptions import best_match
-
+        text = extract_json(answer)
         try:
-            value = json.loads(extract_json(answer), parse_constant=_no_constant)
-            error = best_match(self._validator.iter_errors(value))
-        except (ValueError, RecursionError) as unreadable:
-            raise _schema_error(f"it is not JSON ({unreadable})") from None
-        except Exception as fault:  # noqa: BLE001 - a reference to what is no schema, say
-            # Whatever it is, an answer that came must be kept.
-            raise _schema_error(f"the schema cannot be used ({type(fault).__name__})") from None
-        if error is not None:
-            raise _schema_error(f"{_shorten(error.message)} at {_shorten(error.json_path)}")
-
-    def _refuse_far_references(self) -> None:
-        references = dict.fromkeys(_references(self.schema))
-        if not references:
-            return
-        from referencing import Registry
-        from referencing.exceptions import Unresolvable
-        from referencing.jsonschema import DRAFT202012
-
-        whole = DRAFT202012.create_resource(self.schema)
-        name = whole.id() or ""
-        # Once: a schema can have thousands of references.
-        registry: Registry[Any] = Registry().with_resource(name, whole).crawl()
-        resolver = registry.resolver(base_uri=name)
-        for reference in references:
-            try:
-                resolver.lookup(reference)
-            except Unresolvable:
-                raise InvalidRequest(
-                    f"The schema refers to {reference}, which is not in it.",
-                    "Put it into the schema's $defs.",
-                ) from None
+            value = json.loads(text, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise _schema_error(f"it is not JSON ({error})") from None
+        try:
+            if self._cost.visits(depth_of(value)) * len(text) > MAX_STEPS:
+                raise UnfitAnswer(
+                    "The answer does not fit the schema: the check takes too long.",
+                    "Make the schema simpler.",
+                    fatal=True,
+                )
+            first = next(self._validator.iter_errors(value), None)
+        except (ValueError, RecursionError) as unusable:  # a lone surrogate, for example
+            raise _schema_error(f"it cannot be checked ({_shorten(str(unusable))})") from None
+        if first is not None:
+            closest = _closest(first)
+            place = _shorten(_json_path(closest.instance_path))
+            raise _schema_error(f"{_shorten(closest.message)} at {place}")
 
 
-def _references(part: object) -> Iterator[str]:
-    if isinstance(part, list):
-        for each in part:
-            yield from _references(each)
-    elif isinstance(part, dict):
-        for name, value in part.items():
-            if name in {"$ref", "$dynamicRef"} and isinstance(value, str):
-                yield value
-            yield from _references(value)
+def _closest(error: "ValidationError") -> "ValidationError":
+    """Return the error in the one alternative of `anyOf` or `oneOf` that has the right type."""
+    while True:
+        branches: list[list[ValidationError]] = getattr(error.kind, "context", [])
+        of_type = [
+            branch
+            for branch in branches
+            if branch
+            and not any(
+                e.kind.name == "type" and e.instance_path == error.instance_path for e in branch
+            )
+        ]
+        if len(of_type) != 1:
+            return error
+        [[error, *_]] = of_type
+
+
+def _json_path(path: Sequence[str | int]) -> str:
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 
 def response_format(schema: object) -> dict[str, Any]:

@@ -28,7 +28,7 @@ LAYERS = (
 OWNERS = {
     "openai": {"provider"},
     "httpx2": {"provider", "attachments"},
-    "jsonschema": {"structure"},
+    "jsonschema_rs": {"structure"},
     "rich": {"cli.render", "cli.markdown", "cli.markdown_stream"},
     "prompt_toolkit": {"cli.prompt"},
     "markdown_it": {

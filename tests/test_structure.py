@@ -70,7 +70,8 @@ def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
         (".", "Is a directory"),
         ('{"a": ', "The schema is not JSON"),
         ('{"type": NaN}', "The schema is not JSON"),
-        ('{"type": "strin"}', "'strin' is not valid under any of the given schemas at $.type"),
+        ('{"type": "strin"}', '"strin" is not valid under any of the schemas'),
+        ('{"type": "strin"}', "keyword at $.type"),
         ('{"pattern": "("}', "at $.pattern"),
         ('{"$ref": "http://127.0.0.1:1/x"}', "refers to http://127.0.0.1:1/x"),
         ('{"anyOf": [{"$ref": "#/$defs/none"}]}', "refers to #/$defs/none"),
@@ -127,8 +128,8 @@ def test_an_answer_that_fits_is_taken(answer: str) -> None:
         ('{"name": "Rex", "age": NaN}', "NaN is no JSON value"),
         ("[" * 100_000, "it is not JSON"),
         ("1" * 5000, "it is not JSON"),
-        ('{"name": "Rex"}', "'age' is a required property at $."),
-        ('{"name": "Rex", "age": "3"}', "'3' is not of type 'integer' at $.age."),
+        ('{"name": "Rex"}', '"age" is a required property at $.'),
+        ('{"name": "Rex", "age": "3"}', '"3" is not of type "integer" at $.age.'),
         ('{"name": "Rex", "age": 3, "b": 1}', "('b' was unexpected) at $."),
         ('Here:\n```json\n{"name": "Rex", "age": 3}\n```', "it is not JSON"),
     ],
@@ -213,20 +214,3 @@ def test_a_follow_up_takes_along_what_went_before(
     assert second.ask.tags == ["t"]
     messages = provider.requests[-1].body["messages"]
     assert [each["content"] for each in messages] == ["Who?", "Answer to: Who?", "Sure?"]
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"$ref": "#/title", "title": "no schema"},
-        {"properties": {"a": {"$id": "http://x/", "$ref": "#/y"}}, "y": {}},
-        {
-            "$schema": "http://json-schema.org/draft-04/schema#",
-            "patternProperties": {"(": {}},
-        },
-    ],
-    ids=["no schema", "elsewhere", "no pattern"],
-)
-def test_a_schema_that_fails_when_it_is_used_costs_no_answer(schema: dict[str, Any]) -> None:
-    with pytest.raises(UnfitAnswer, match="cannot be used"):
-        AnswerSchema(schema).check('{"a": 1}')

@@ -209,7 +209,8 @@ class Settings:
     rate_limit: str | None = _setting(
         "QA_RATE_LIMIT",
         "How many questions one token, or one address where there is no token, may ask of "
-        "`qa serve`: `60/minute`, or several with commas between.",
+        "`qa serve`: `60/minute`, or several with commas between. Each of several workers takes "
+        "its share of it.",
         parse_rates,
     )
     proxies: int = _setting(

@@ -18,7 +18,7 @@ from typing import Any, Self
 from qacli.db.records import Store
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import QaError, UnfitAnswer
-from qacli.json_schema_sandbox import SandboxedSchema
+from qacli.json_schema import AnswerSchema
 from qacli.serializers import record_to_dict
 from qacli.services.ask import AskSession
 from qacli.services.context import load_context
@@ -40,14 +40,14 @@ def make_answer(
         beat: See `ResponseSpec`.
 
     Raises:
-        InvalidRequest: What it follows up has no answer.
+        InvalidRequest: Its schema cannot be used, or the record that it follows up has no answer.
         NotFound: What it follows up is not there.
     """
     shape = ask.params.get("response_format")
     turns: list[Turn] = []
     if ask.follows_id is not None:
         turns, _ = load_context(store, ask.follows_id, service.context_tokens)
-    structure = SandboxedSchema(shape["json_schema"]["schema"]) if shape else None
+    structure = AnswerSchema(shape["json_schema"]["schema"]) if shape else None
     return LiveAnswer(service, ask, turns=turns, structure=structure, beat=beat)
 
 
@@ -135,7 +135,7 @@ class LiveAnswer(AnswerStream):
         *,
         turns: Sequence[Turn] = (),
         parts: Sequence[ContextPart] = (),
-        structure: SandboxedSchema | None = None,
+        structure: AnswerSchema | None = None,
         beat: float | None = None,
         wire_question: Question | None = None,
     ) -> None:

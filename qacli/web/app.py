@@ -34,8 +34,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     Args:
         settings: Where the database and the provider are; the provider's address must be there
             already, so a local engine is started by whoever calls this.
-        shared: A directory of the server's processes, where there are several: what is counted
-            is counted there.
+        shared: A directory for the metrics of several processes; None where there is one process.
     """
     app = Flask("qacli", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
@@ -49,7 +48,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         running.observers += tracing.init_app(app)
     cors.init_app(app, settings.cors_origins)
     auth.init_app(app, settings, running.all_records)
-    rate_limit.init_app(app, settings, shared)
+    rate_limit.init_app(app, settings)
     errors.init_app(app)
     for blueprint in (
         *(health.blueprint, metrics.blueprint, ask.blueprint, records.blueprint),

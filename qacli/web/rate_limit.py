@@ -1,20 +1,18 @@
-"""How often one client may ask.
+"""Limit how many questions one client may ask, by the `limits` package.
 
-Counted by the `limits` package: in memory where the server is one process, and else in a file
-that all of its processes count in, so that their number does not change what a client may do.
+Each worker process counts in memory and takes its share of the limit: all of them together let a
+client ask at most as often as the setting says.
 """
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage, Storage
+from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from qacli.errors import RateLimited
-from qacli.web.rate_limit_storage import FileStorage
 from qacli.web.request_context import current_context
 
 if TYPE_CHECKING:
@@ -24,19 +22,16 @@ ASKING = frozenset({"/ask", "/v1/chat/completions", "/page/ask"})
 """The routes that cost money."""
 
 
-def init_app(app: Flask, settings: "Settings", shared: Path | None) -> None:
+def init_app(app: Flask, settings: "Settings") -> None:
     """Count the questions of each client, and refuse those beyond its rate.
 
     Args:
-        app: The application; its guard has found out by then who calls.
-        settings: What is allowed.
-        shared: A directory that the server's processes share; None where there is only one.
+        app: The application; its requests are authenticated before they are counted.
+        settings: The rate, and the number of worker processes.
     """
     if settings.rate_limit is None:
         return
-    rates = RateLimiter(
-        settings.rate_limit, MemoryStorage() if shared is None else FileStorage(shared)
-    )
+    rates = RateLimiter(settings.rate_limit, settings.workers)
 
     def check() -> None:
         rule = request.url_rule
@@ -61,13 +56,13 @@ def init_app(app: Flask, settings: "Settings", shared: Path | None) -> None:
 
 
 class RateLimit:
-    """How one client stands with one of the rates.
+    """The state of one client under one rate.
 
     Attributes:
-        item: The rate.
-        is_over: Whether it has asked too often.
-        left: How often it may still ask.
-        seconds: Until it may ask as often as ever.
+        item: The rate, of all workers together.
+        is_over: The client has asked too often.
+        left: Questions that this worker still takes from it.
+        seconds: Seconds until the count starts again.
     """
 
     def __init__(self, item: RateLimitItem, *, is_over: bool, left: int, reset: float) -> None:
@@ -77,7 +72,7 @@ class RateLimit:
         self.seconds = max(round(reset - time.time() + 0.5), 1)
 
     def headers(self) -> dict[str, str]:
-        """As draft-ietf-httpapi-ratelimit-headers has them."""
+        """Return the headers of draft-ietf-httpapi-ratelimit-headers."""
         name = f'"{self.item.amount}-per-{self.item.GRANULARITY.name}"'
         return {
             "RateLimit-Policy": f"{name};q={self.item.amount};w={self.item.get_expiry()}",
@@ -86,27 +81,30 @@ class RateLimit:
 
 
 class RateLimiter:
-    """Rates that hold for each client.
+    """The rates that hold for each client.
 
     Args:
-        text: The setting.
-        storage: Where it is counted.
+        text: The rates as the setting has them, with commas between.
+        workers: Worker processes; each lets a client ask its share of a rate, at least once.
     """
 
-    def __init__(self, text: str, storage: Storage) -> None:
-        self._items = sorted(parse_many(text))
-        self._limiter = FixedWindowRateLimiter(storage)
+    def __init__(self, text: str, workers: int = 1) -> None:
+        items = sorted(parse_many(text))
+        shares = [max(item.amount // workers, 1) for item in items]
+        self._rates = [
+            (item, type(item)(share, item.multiples, item.namespace))
+            for item, share in zip(items, shares, strict=True)
+        ]
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def count(self, client: str) -> RateLimit:
-        """Count one question; gives the rate that is over, or else the one with the least left."""
-        tightest: RateLimit | None = None
-        for item in self._items:
-            is_over = not self._limiter.hit(item, client)
-            stats = self._limiter.get_window_stats(item, client)
+        """Count one question; return the rate that is over, or else the one with the least left."""
+        counted: list[RateLimit] = []
+        for item, share in self._rates:
+            is_over = not self._limiter.hit(share, client)
+            stats = self._limiter.get_window_stats(share, client)
             rate = RateLimit(item, is_over=is_over, left=stats.remaining, reset=stats.reset_time)
             if is_over:
                 return rate
-            if tightest is None or rate.left < tightest.left:
-                tightest = rate
-        assert tightest is not None  # noqa: S101 - the setting has at least one
-        return tightest
+            counted.append(rate)
+        return min(counted, key=lambda rate: rate.left)

@@ -134,7 +134,7 @@ def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
 
 @contextmanager
 def _shared(workers: int) -> Iterator[Path | None]:
-    """A directory in which several worker processes count together."""
+    """Yield a directory for the metrics of several worker processes; None for one process."""
     if workers == 1:
         yield None
         return

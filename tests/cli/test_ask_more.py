@@ -289,7 +289,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     first, second = records()
     assert (first["status"], first["answer"]) == ("failed", '{"name": "Rex"}')
     assert first["error"] == (
-        "unfit-answer: The answer does not fit the schema: 'age' is a required property at $."
+        'unfit-answer: The answer does not fit the schema: "age" is a required property at $.'
     )
     assert (second["status"], second["answer"], second["follows_id"]) == ("answered", REX, 1)
     assert second["tags"] == first["tags"] == ["t"]
@@ -298,7 +298,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     assert asked == '<file name="a.txt">\na\n</file>\n\nInvent a dog'
     assert failed == '{"name": "Rex"}'
     assert correction == second["question"]
-    assert "'age' is a required property" in correction
+    assert '"age" is a required property' in correction
 
 
 def test_an_answer_that_does_not_fit_twice_is_none(
@@ -307,7 +307,7 @@ def test_an_answer_that_does_not_fit_twice_is_none(
     provider.script(Reply(text="Rex is three."), Reply(text="[]"))
     done = qa("ask", "--schema", "name, age int", "Invent a dog")
     assert (done.code, done.out) == (6, "")
-    assert "[] is not of type 'object'" in done.err
+    assert '[] is not of type "object"' in done.err
     assert done.err.count("\n") == 1
     assert [record["status"] for record in records()] == ["failed", "failed"]
     assert len(provider.requests) == 2

@@ -56,7 +56,7 @@ def status_of(port: int, data: bytes) -> int:
         return int(connection.recv(1000).split(b" ", 2)[1])
 
 
-def test_several_processes_count_and_limit_together(
+def test_workers_limit_and_count_questions_together(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -72,11 +72,14 @@ def test_several_processes_count_and_limit_together(
 
     with ThreadPoolExecutor(10) as pool:
         statuses = Counter(pool.map(ask, [f"Who is {number}?" for number in range(10)]))
-    assert statuses == {200: 6, 429: 4}
-    assert len(provider.requests) == 6
+    # Each worker takes half of the limit, and may get more than half of the requests.
+    answered = statuses[200]
+    assert 3 <= answered <= 6
+    assert statuses == {200: answered, 429: 10 - answered}
+    assert len(provider.requests) == answered
     # Whichever process is asked.
     for _ in range(10):
-        assert numbers(served.port)["qa_questions_total"] == 6
+        assert numbers(served.port)["qa_questions_total"] == answered
     requests = numbers(served.port)["qa_http_requests_total"]
 
     # A process that is killed in the middle takes what it had in flight with it, and no count.
@@ -90,9 +93,8 @@ def test_several_processes_count_and_limit_together(
     found = numbers(served.port)
     assert found["qa_questions_in_flight"] == 0
     assert found["qa_http_requests_in_flight"] == 1
-    assert found["qa_questions_total"] == 6
+    assert found["qa_questions_total"] == answered
     assert found["qa_http_requests_total"] > requests
-    assert ask("Still too often?") == 429
 
     # Headers are bounded, in length and in number.
     start = b"GET /is_up HTTP/1.1\r\nHost: localhost\r\n"
@@ -106,7 +108,7 @@ def test_several_processes_count_and_limit_together(
     lines = [json.loads(line) for line in served.log if line.startswith("{")]
     ids = [line["request_id"] for line in lines if "path" in line]
     asked = [line for line in lines if line.get("path") == "/ask"]
-    assert Counter(line["status"] for line in asked) == {200: 6, 429: 5}
+    assert Counter(line["status"] for line in asked) == {200: answered, 429: 10 - answered}
     assert {line["caller"] for line in asked} == {"alice"}
     assert len(set(ids)) == len(ids)
     for secret in (KEY, "secret-", "Who is", "Still too often"):

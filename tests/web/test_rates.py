@@ -1,19 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from limits import parse
-from limits.strategies import FixedWindowRateLimiter
 
 from qacli.web.rate_limit import RateLimiter
-from qacli.web.rate_limit_storage import FileStorage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fake_provider import FakeProvider
     from flask import Flask
 
@@ -84,35 +79,17 @@ def test_unless_it_is_set_there_is_none(store: Store, build: Callable[..., Flask
     assert "RateLimit" not in responses[0].headers
 
 
-def test_of_several_rates_the_tightest_counts(tmp_path: Path) -> None:
-    rates = RateLimiter("5/day, 2/minute", FileStorage(tmp_path))
+def test_count_of_several_rates_returns_the_tightest() -> None:
+    rates = RateLimiter("5/day, 2/minute")
     assert [rates.count("x").is_over for _ in range(3)] == [False, False, True]
     assert rates.count("x").item == parse("2/minute")
     assert not rates.count("y").is_over
 
 
-def test_processes_count_together(tmp_path: Path) -> None:
-    item = parse("50/day")
-    limiters = [FixedWindowRateLimiter(FileStorage(tmp_path)) for _ in range(4)]
-    with ThreadPoolExecutor(8) as pool:
-        hits = list(pool.map(lambda n: limiters[n % 4].hit(item, "x"), range(80)))
-    assert sum(hits) == 50
-    assert {limiter.get_window_stats(item, "x").remaining for limiter in limiters} == {0}
-
-
-def test_a_window_ends(tmp_path: Path) -> None:
-    clock = [1000.0]
-    storage = FileStorage(tmp_path, now=lambda: clock[0])
-    assert [storage.incr("x", 60) for _ in range(3)] == [1, 2, 3]
-    assert (storage.get("x"), storage.get_expiry("x")) == (3, 1060.0)
-    storage.incr("long ago", 10)
-    clock[0] = 1060.0
-    assert storage.get("x") == 0
-    assert storage.incr("x", 60) == 1
-    assert storage.get_expiry("x") == 1120.0
-    storage.clear("x")
-    assert storage.get("x") == 0
-    storage.incr("x", 60)
-    # What has ended was forgotten: there are not ever more of them.
-    assert storage.reset() == 1
-    assert storage.check()
+@pytest.mark.parametrize(("workers", "taken"), [(1, 7), (2, 3), (7, 1), (8, 1)])
+def test_count_in_one_of_several_workers_takes_its_share(workers: int, taken: int) -> None:
+    rates = RateLimiter("7/day", workers)
+    counted = [rates.count("x") for _ in range(8)]
+    assert [rate.is_over for rate in counted] == [False] * taken + [True] * (8 - taken)
+    assert counted[0].left == taken - 1
+    assert counted[0].headers()["RateLimit-Policy"] == '"7-per-day";q=7;w=86400'

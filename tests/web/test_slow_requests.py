@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import KEY
 
-from qacli.json_schema import AnswerSchema
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fake_provider import FakeProvider
     from flask import Flask
 
     from qacli.db.records import Store
 
 
 TIMEOUT = 20
-SCHEMA = {"type": "object"}
 BODY = json.dumps({"question": "Who?"}).encode()
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -133,17 +129,3 @@ def test_ask_slow_key_command_delays_no_other_request_and_runs_once(
             script.with_suffix(".end").touch()
         assert {each.result(TIMEOUT) for each in asked} == {status}
     assert script.with_suffix(".begun").read_text() == "x"
-
-
-@pytest.mark.parametrize("schema", [SCHEMA, "name, age int"], ids=["schema", "fields"])
-def test_ask_schema_is_not_checked_in_the_server_process(
-    app: Flask, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, schema: object
-) -> None:
-    def here(_structure: AnswerSchema) -> None:
-        raise AssertionError("a schema check can take a minute and blocks all threads")
-
-    monkeypatch.setattr(AnswerSchema, "__post_init__", here)
-    fits = 'Who? [[text="{\\"name\\": \\"A\\", \\"age\\": 1}"]]'
-    response = app.test_client().post("/ask", json={"question": fits, "schema": schema})
-    assert response.status_code == 200, response.text
-    assert provider.requests[0].body["response_format"]["type"] == "json_schema"

@@ -1,10 +1,8 @@
 """Threads: what a record follows up and what follows it up, and how many statements that takes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import sqlalchemy as sa
+from statements import counted
 
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
@@ -34,25 +32,6 @@ def add_thread(store: Store, length: int) -> list[int]:
     with store.transaction(write=True) as connection:
         connection.execute(sa.insert(RECORDS), rows)
     return list(range(1, length + 1))
-
-
-@contextmanager
-def counted() -> Iterator[list[str]]:
-    """Collect the queries and the connections of a block: each is a text in the list."""
-    log: list[str] = []
-
-    def on_statement(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith("BEGIN"):
-            log.append(statement)
-
-    def on_connect(*_: object) -> None:
-        log.append("connect")
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", on_statement)
-    sa.event.listen(sa.pool.Pool, "checkout", on_connect)
-    yield log
-    sa.event.remove(sa.Engine, "before_cursor_execute", on_statement)
-    sa.event.remove(sa.pool.Pool, "checkout", on_connect)
 
 
 def test_thread_of_200_records_takes_one_connection_and_one_query(store: Store) -> None:

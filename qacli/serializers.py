@@ -28,6 +28,13 @@ def record_to_dict(ask: Question, outcome: Outcome, record_id: int | None) -> di
     return {name: to_jsonable(values[name]) for name in RECORD_FIELDS}
 
 
+def to_json_line(document: dict[str, Any]) -> str:
+    """Return a record as one line of JSON, without its end."""
+    from pydantic_core import to_json
+
+    return to_json(document).decode()
+
+
 def field_values(part: Question | Outcome) -> dict[str, Any]:
     """Its fields by name; `dataclasses.asdict` would copy every text in them."""
     return {item.name: getattr(part, item.name) for item in fields(part)}

@@ -21,29 +21,32 @@ QUESTION = Question(question="zebra", caller="alice", idempotency_key="k", tags=
 
 FINDING: dict[str, Callable[[Store], Any]] = {
     "get": lambda store: store.get(1),
-    "document": lambda store: store.get_dict(1),
-    "of_uid": lambda store: store.by_uid(QUESTION.uid),
-    "of_key": lambda store: store.by_idempotency_key("k", "alice"),
-    "id_of": lambda store: store.id_for_uid(QUESTION.uid),
-    "same": lambda store: store.find_cached(QUESTION),
-    "last": lambda store: store.newest(),
+    "get_dict": lambda store: store.get_dict(1),
+    "by_uid": lambda store: store.by_uid(QUESTION.uid),
+    "by_idempotency_key": lambda store: store.by_idempotency_key("k", "alice"),
+    "id_for_uid": lambda store: store.id_for_uid(QUESTION.uid),
+    "find_cached": lambda store: store.find_cached(QUESTION),
+    "newest": lambda store: store.newest(),
     "thread": lambda store: store.thread(1),
-    "said": lambda store: store.find_by_text("zebra", "giraffe"),
+    "thread_ids": lambda store: store.thread_ids(1),
+    "followers": lambda store: store.followers(1, 9),
+    "get_many": lambda store: store.get_many([1]),
+    "find_by_text": lambda store: store.find_by_text("zebra", "giraffe"),
     "page": lambda store: store.page(limit=9),
     "search": lambda store: store.search(Filter(search="zebra"), 9),
-    "walk": lambda store: store.iterate(),
-    "documents": lambda store: store.dicts(Filter(search="zebra")),
-    "lines": lambda store: store.json_lines(),
+    "iterate": lambda store: store.iterate(),
+    "dicts": lambda store: store.dicts(Filter(search="zebra")),
+    "json_lines": lambda store: store.json_lines(),
     "count": lambda store: store.count(),
 }
 CHANGING: dict[str, Callable[[Store], Any]] = {
-    "tag": lambda store: store.change_tags(1, ["stolen"], ["t"]),
+    "change_tags": lambda store: store.change_tags(1, ["stolen"], ["t"]),
     "remove": lambda store: store.remove(1),
-    "free_key": lambda store: store.release_idempotency_key(FAILED.uid),
+    "release_idempotency_key": lambda store: store.release_idempotency_key(FAILED.uid),
     "remove_all": lambda store: delete_matching(store, Filter()),
 }
-FAILED = Question(question="lion", caller="alice", idempotency_key="failed")
-WITHOUT_OWNER = {"keep", "keep_items", "insert", "session", "visible_to", "narrowed", "owner"}
+FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
+WITHOUT_OWNER = {"upsert", "upsert_items", "insert", "session", "visible_to", "narrowed", "owner"}
 """Those that keep what is asked, by a uid that only its process knows, or that find no record."""
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.errors import DatabaseError, InvalidRequest, QaError
 from qacli.sanitize import (
@@ -20,6 +20,9 @@ from qacli.sanitize import (
     sanitized,
     unfiltered,
 )
+
+if TYPE_CHECKING:
+    from qacli.db.records import Store
 
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
@@ -34,6 +37,7 @@ class Console:
     Attributes:
         closed: Whether whoever read stdout has stopped doing so, or cannot take any more.
         failure: Why it cannot, where it is not that nobody reads.
+        store: The history, once the command has opened it; see `qacli.cli.store.open_store`.
     """
 
     stdin: TextIO | None
@@ -43,6 +47,7 @@ class Console:
     verbose: bool = False
     closed: bool = False
     failure: DatabaseError | None = None
+    store: "Store | None" = None
 
     def __post_init__(self) -> None:
         self.stdout = sanitized(self.stdout)

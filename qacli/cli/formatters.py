@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from io import StringIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from qacli.cli.cells import cell_width, truncate_cells
 from qacli.cli.console import Console
 from qacli.cli.formatting import usd
-from qacli.cli.options import Format
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.sanitize import sanitize, unfiltered
@@ -42,42 +42,42 @@ def one_line(text: str, length: int = PREVIEW) -> str:
     return start if len(start) <= length else start[: length - 1] + "…"
 
 
-def print_records(
-    records: Iterator["QuestionAnswer"],
-    output: Format,
+def print_table(
+    documents: Iterable[dict[str, Any]],
     console: Console,
     search: str | None = None,
     *,
     narrowed: bool = False,
 ) -> None:
-    """Print records as they come; nothing is held back but one page of a table.
+    """Print records as a table: aligned to the width of a terminal, or separated by tabs.
 
     Args:
-        records: What to print.
-        output: How.
-        console: Where.
-        search: What was searched for: a table shows where it is found.
-        narrowed: Whether there may be records that were not chosen.
+        documents: The records as JSON has them.
+        console: Where to print.
+        search: The words of a search: the texts begin near the first of them.
+        narrowed: Whether a filter is set, so that there may be other records.
     """
-    if output is Format.TABLE:
-        _print_table(records, console, search, narrowed=narrowed)
-    elif output is Format.JSON:
-        _print_array(records, console)
-    else:
-        print_documents((record.to_dict() for record in records), output.value, console)
+    if not console.is_terminal:
+        for document in documents:
+            when = datetime.fromisoformat(document["created_at"]).isoformat(timespec="seconds")
+            texts = (" ".join((document[name] or "").split()) for name in ("question", "answer"))
+            console.print("\t".join([str(document["id"]), when, document["status"], *texts]))
+        return
+    _print_aligned(iter(documents), console, search, narrowed=narrowed)
+
+
+def print_json_array(lines: Iterable[str], console: Console) -> None:
+    """Print JSON texts as one array, as they come."""
+    before = "["
+    for line in lines:
+        console.write(before + console.json_text(line))
+        before = ",\n "
+    console.print("]" if before != "[" else "[]")
 
 
 def print_documents(documents: Iterator[dict[str, Any]], form: str, console: Console) -> None:
-    """Print documents as they come, however many: as `jsonl`, `csv` or `md`."""
-    texts = {"csv": _csv_lines, "md": _markdown_texts, "jsonl": _json_lines}[form]
-    lines = texts(documents)
-    console.print_lines(map(console.json_text, lines) if form == "jsonl" else lines)
-
-
-def _json_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
-    from pydantic_core import to_json
-
-    return (to_json(fields).decode() for fields in documents)
+    """Print records as they come, however many, as `csv` or `md`."""
+    console.print_lines({"csv": _csv_lines, "md": _markdown_texts}[form](documents))
 
 
 def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
@@ -109,36 +109,20 @@ def _markdown_of(fields: dict[str, Any]) -> str:
     return f"## {fields['id']} ({facts})\n\n{quoted}\n\n{body}\n"
 
 
-def _print_array(records: Iterator["QuestionAnswer"], console: Console) -> None:
-    before = "["
-    for record in records:
-        text = json.dumps(record.to_dict(), ensure_ascii=False)
-        console.write(before + console.json_text(text))
-        before = ",\n "
-    console.print("]" if before != "[" else "[]")
-
-
-def _print_table(
-    records: Iterator["QuestionAnswer"], console: Console, search: str | None, *, narrowed: bool
+def _print_aligned(
+    documents: Iterator[dict[str, Any]], console: Console, search: str | None, *, narrowed: bool
 ) -> None:
-    """Aligned to the width on a terminal; elsewhere a line of tab-separated fields a record."""
-    if not console.is_terminal:
-        for record in records:
-            when, answer = record.created_at.isoformat(timespec="seconds"), record.answer or ""
-            texts = (" ".join(text.split()) for text in (record.question, answer))
-            console.print("\t".join([str(record.id), when, record.status.value, *texts]))
-        return
     from shutil import get_terminal_size
 
     clock = now()
     rows = (
         (
-            str(record.id),
-            format_age(record.created_at, clock),
-            one_line(_around(record.question, search)),
-            _answer_cell(record, search),
+            str(document["id"]),
+            format_age(datetime.fromisoformat(document["created_at"]), clock),
+            one_line(_around(document["question"], search)),
+            _answer_cell(document, search),
         )
-        for record in records
+        for document in documents
     )
     first = list(islice(rows, MEASURED))
     if not first:
@@ -177,9 +161,10 @@ def _with_matches(search: str, console: Console) -> Callable[[str], None]:
     return show
 
 
-def _answer_cell(record: "QuestionAnswer", search: str | None) -> str:
-    answer = one_line(_around(record.answer or record.error or "", search), PREVIEW * 2)
-    return answer if record.status == "answered" else f"({record.status.value}) {answer}"
+def _answer_cell(document: dict[str, Any], search: str | None) -> str:
+    text = document["answer"] or document["error"] or ""
+    answer = one_line(_around(text, search), PREVIEW * 2)
+    return answer if document["status"] == "answered" else f"({document['status']}) {answer}"
 
 
 def _around(text: str, search: str | None) -> str:

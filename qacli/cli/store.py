@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 def open_store(settings: Settings, console: Console, *, connections: int = 0) -> "Store":
-    """Open the store, and deliver what earlier commands could not.
+    """Open the history, once for a command, and deliver what earlier commands could not.
 
     Args:
-        settings: Where it is.
-        console: Shows what has been delivered, and what cannot be.
-        connections: How many connections to keep; 0 opens one for each use.
+        settings: The address of the database, and the outbox.
+        console: Shows what has been delivered, and what cannot be; keeps the open history.
+        connections: The number of connections to keep. By default it is one for PostgreSQL, which
+            takes as long to connect as to read a page; SQLite connects for each use.
 
     Raises:
         DatabaseError: It cannot be used; says how much is waiting for it.
@@ -32,7 +33,11 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
 
     outbox = Outbox(settings.outbox_path)
     try:
-        store = Store.open(settings.database, connections=connections)
+        store = console.store or Store.open(
+            settings.database,
+            connections=connections or (0 if settings.database.startswith("sqlite") else 1),
+        )
+        console.store = store
     except DatabaseError as error:
         if waiting := len(outbox.pending()):
             error.todo += f" {count_noun(waiting, 'question')} will be delivered once it works."

@@ -23,6 +23,7 @@ from qacli.db.search import (
     rank,
     sqlite_matches,
 )
+from qacli.db.threads import MAX_THREAD, ancestors, descendants
 from qacli.domain import ItemState, Outcome, Question, Status
 from qacli.errors import DatabaseError, NotFound
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
@@ -38,7 +39,6 @@ ITEM_STATES = {
 
 EVERYTHING = Filter()
 record_ids = col(QuestionAnswer.id)
-LONGEST_THREAD = 1000
 CACHE_DAYS = 1000
 """Among how many of the newest records what was said is looked for: no index is of whole texts."""
 
@@ -256,21 +256,58 @@ class Store(Database):
             raise NotFound(f"{found} yet.", 'Ask something: qa ask "Who am I?"')
         return record
 
-    def thread(self, record_id: int) -> list[QuestionAnswer]:
-        """Return the record and all that it follows up, the oldest first.
+    def thread(self, record_id: int, limit: int = MAX_THREAD) -> list[QuestionAnswer]:
+        """Return the record and all that it follows up, the oldest first, in one query.
 
-        It ends at a record that was removed, or that is another caller's.
+        See `qacli.db.threads.ancestors` for where a thread ends.
+
+        Args:
+            record_id: The record.
+            limit: The number of records at most: the newest ones.
 
         Raises:
-            NotFound: There is none with that id.
+            NotFound: There is no record with that id.
         """
-        found = [self.get(record_id)]
-        while (earlier := found[-1].follows_id) is not None and len(found) < LONGEST_THREAD:
-            record = self._find(earlier)
-            if record is None:
-                break
-            found.append(record)
-        return found[::-1]
+        chain = ancestors(require_id(record_id), self.owner, limit)
+        query = select(QuestionAnswer).join(chain, chain.c.id == record_ids)
+        with self.session() as session:
+            records = list(session.exec(query.order_by(chain.c.depth.desc())))
+        if not records:
+            raise record_not_found(record_id)
+        return records
+
+    def thread_ids(self, record_id: int, limit: int = MAX_THREAD) -> list[int]:
+        """Return the ids of a record and of those that it follows up, the newest first.
+
+        Raises:
+            NotFound: There is no record with that id.
+        """
+        chain = ancestors(require_id(record_id), self.owner, limit)
+        with self.reading() as connection:
+            ids = list(connection.scalars(sa.select(chain.c.id).order_by(chain.c.depth)))
+        if not ids:
+            raise record_not_found(record_id)
+        return ids
+
+    def followers(self, record_id: int, limit: int) -> list[QuestionAnswer]:
+        """Return the records below a record, the oldest first, up to the first branch.
+
+        Args:
+            record_id: The record.
+            limit: The number of records at most.
+        """
+        chain = descendants(record_id, self.owner, limit)
+        query = select(QuestionAnswer).join(chain, chain.c.id == record_ids)
+        with self.session() as session:
+            below = query.where(record_ids != record_id).order_by(chain.c.depth)
+            return list(session.exec(below))
+
+    def get_many(self, ids: Sequence[int]) -> list[QuestionAnswer]:
+        """Return the records with these ids, in this order, without those that do not exist."""
+        query = select(QuestionAnswer).where(record_ids.in_(ids), *self._owned())
+        with self.session() as session:
+            records = {record.id: record for record in session.exec(query)}
+        return [records[number] for number in ids if number in records]
 
     def find_by_text(self, question: str, answer: str) -> list[int]:
         """The newest records of exactly this question and answer, the newest first."""
@@ -420,6 +457,17 @@ class Store(Database):
 def to_row(ask: Question, outcome: Outcome) -> dict[str, Any]:
     """A record's values as the database takes them."""
     return {**record_values(ask, outcome), "fingerprint": ask.cache_key}
+
+
+def require_id(record_id: int) -> int:
+    """Return an id that a record can have.
+
+    Raises:
+        NotFound: No record can have it.
+    """
+    if not 0 < record_id <= MAX_ID:
+        raise record_not_found(record_id)
+    return record_id
 
 
 def record_not_found(*ids: int) -> NotFound:

@@ -5,38 +5,42 @@ from typing import TYPE_CHECKING
 from qacli.attachments import placeholder_parts
 from qacli.cost import estimate_tokens
 from qacli.domain import Turn
-from qacli.errors import (
-    InvalidRequest,
-)
+from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from qacli.db.records import Store
 
+PAGE = 20
+"""The number of turns that are read at once: most budgets have room for fewer."""
+
 
 def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Turn], int]:
-    """What a follow-up of a record goes on from, and how many older turns had no room.
+    """Return the turns that go along with a follow-up, and the number of older ones left out.
+
+    Only the newest records are read, a page at a time, until the budget is spent.
 
     Args:
         store: The history.
-        follows_id: The record.
-        budget: About how many tokens the turns may take together; the oldest are left out first.
+        follows_id: The record that is followed up.
+        budget: The number of tokens, estimated, that the turns may take together.
 
     Raises:
         NotFound: There is no such record.
         InvalidRequest: It has no answer to go on from.
     """
-    thread = store.thread(follows_id)
-    if thread[-1].answer is None:
-        raise InvalidRequest(
-            f"Record {follows_id} has no answer to go on from.", "Follow up another."
-        )
+    ids = store.thread_ids(follows_id)
     turns: list[Turn] = []
     left = budget
-    for record in reversed(thread):
-        left -= estimate_tokens(record.question + (record.answer or ""))
-        if left < 0 and turns:
-            break
-        turns.append(
-            Turn(record.question, record.answer or "", placeholder_parts(record.attachments))
-        )
-    return turns[::-1], len(thread) - len(turns)
+    for start in range(0, len(ids), PAGE):
+        for record in store.get_many(ids[start : start + PAGE]):
+            if record.id == follows_id and record.answer is None:
+                raise InvalidRequest(
+                    f"Record {follows_id} has no answer to go on from.", "Follow up another."
+                )
+            left -= estimate_tokens(record.question + (record.answer or ""))
+            if left < 0 and turns:
+                return turns[::-1], len(ids) - len(turns)
+            turns.append(
+                Turn(record.question, record.answer or "", placeholder_parts(record.attachments))
+            )
+    return turns[::-1], len(ids) - len(turns)

@@ -61,10 +61,7 @@ def export(
     from qacli.cli.store import open_store
 
     console = Console.from_process()
-    settings = load_settings()
-    # All pages by one connection: PostgreSQL takes as long to open one as to read a page.
-    connections = 0 if settings.database.startswith("sqlite") else 1
-    store = open_store(settings, console, connections=connections)
+    store = open_store(load_settings(), console)
     if output is ExportFormat.JSONL:
         console.print_lines(map(console.json_text, store.json_lines(only)))
         return

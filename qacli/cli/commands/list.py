@@ -1,7 +1,8 @@
 """`qa list`: the history, oldest first and newest last, like a log."""
 
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
@@ -9,10 +10,14 @@ from qacli.cli.console import Console
 from qacli.cli.filters import with_filter_options
 from qacli.cli.options import AsJson, Format, NoPager, Verbose
 from qacli.cli.settings import load_settings
+from qacli.serializers import to_json_line
 from qacli.validation import MAX_ID
 
 if TYPE_CHECKING:
+    from qacli.config.settings import Settings
+    from qacli.db.export import IdRange
     from qacli.db.filters import Filter
+    from qacli.db.records import Store
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -61,34 +66,76 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     verbose: Verbose = False,
 ) -> None:
     """List records: the newest, or what a search and filters choose."""
-    from qacli.cli.formatters import one_line, print_records
+    from qacli.cli.formatters import print_documents, print_json_array, print_table
     from qacli.cli.pager import pager_output
-    from qacli.cli.store import count_noun, open_store
+    from qacli.cli.store import open_store
     from qacli.db.filters import Filter
-    from qacli.recording.outbox import Outbox
 
     console = Console.from_process(verbose=verbose)
     settings = load_settings()
     store = open_store(settings, console)
-    if only.search is not None and order in {None, Order.BEST} and after is None and before is None:
-        records = iter(store.search(only, limit or MAX_ID))
-    elif order is Order.OLDEST or (order is None and (after is not None or not limit)):
-        records = store.iterate(after=after, before=before, limit=limit or None, only=only)
+    form = Format.JSON if as_json else output
+    if only.search is not None and order in {None, Order.BEST} and after is before is None:
+        order = Order.BEST
+    elif order is Order.BEST:
+        order = None
+    elif order is None and (after is not None or not limit):
+        order = Order.OLDEST
+    as_lines = form in {Format.JSON, Format.JSONL}
+    id_range: IdRange = {"after": after, "before": before, "limit": limit or None}
+    records = _read(store, only, order, as_lines=as_lines, **id_range)
+    if form is Format.JSON:
+        print_json_array(records, console)
+    elif form is Format.JSONL:
+        console.print_lines(map(console.json_text, records))
+    elif form is Format.CSV:
+        print_documents(records, "csv", console)
     else:
-        page = store.page(
-            limit=limit or MAX_ID, after=after, before=before, newest_first=True, only=only
-        )
-        records = iter(page if order is Order.NEWEST else page[::-1])
-    how = Format.JSON if as_json else output
-    with pager_output(console, settings, wanted=how is Format.TABLE and not no_pager) as screen:
-        print_records(records, how, screen, only.search, narrowed=only != Filter())
+        with pager_output(console, settings, wanted=not no_pager) as screen:
+            print_table(records, screen, only.search, narrowed=only != Filter())
+    _print_outbox(settings, console)
+
+
+def _print_outbox(settings: "Settings", console: Console) -> None:
+    """Print what waits in the outbox, and what was set aside, to stderr."""
+    from qacli.cli.formatters import one_line
+    from qacli.cli.store import count_noun
+    from qacli.recording.outbox import Outbox
+
     outbox = Outbox(settings.outbox_path)
-    if kept_aside := outbox.set_aside():
+    if set_aside := outbox.set_aside():
         console.info(f"Set aside, as parts of them could not be delivered: {outbox.directory}")
-        for path in kept_aside:
+        for path in set_aside:
             console.info(f"  {path.name}")
-    if waiting := outbox.pending():
-        console.info(f"Still being asked: {count_noun(len(waiting), 'question')}.")
-        for entry in waiting:
-            asked = one_line(entry.ask.question)
-            console.info(f"  {entry.ask.created_at.astimezone():%H:%M:%S}  {asked}")
+    if pending := outbox.pending():
+        console.info(f"Still being asked: {count_noun(len(pending), 'question')}.")
+        for entry in pending:
+            question = one_line(entry.ask.question)
+            console.info(f"  {entry.ask.created_at.astimezone():%H:%M:%S}  {question}")
+
+
+def _read(
+    store: "Store",
+    only: "Filter",
+    order: Order | None,
+    *,
+    as_lines: bool,
+    **id_range: "Unpack[IdRange]",
+) -> Iterator[Any]:
+    """Return the records to print: as lines of JSON, or as dicts.
+
+    Args:
+        store: The history.
+        only: The filter.
+        order: The order; None is the newest records, the oldest of them first.
+        as_lines: Whether to return lines of JSON.
+        id_range: The ids, and the number of records.
+    """
+    if order is Order.BEST:
+        documents = (each.to_dict() for each in store.search(only, id_range["limit"] or MAX_ID))
+        return map(to_json_line, documents) if as_lines else documents
+    read: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
+    if order is Order.OLDEST:
+        return read(only, **id_range)
+    newest_first = read(only, **id_range, newest_first=True)
+    return newest_first if order is Order.NEWEST else iter(list(newest_first)[::-1])

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.errors import NotFound
 
 LONGEST = 30
 """Records on one page, above and below; further ones are a link away."""
@@ -31,29 +30,25 @@ class Thread:
 
 
 def thread(store: Store, record_id: int) -> Thread:
-    """The record in its thread.
+    """Return the record in its thread.
 
     Raises:
         NotFound: There is no such record.
     """
-    found = Thread(records=[store.get(record_id)])
-    seen = {record_id}
-    while (above := found.records[0].follows_id) is not None and above not in seen:
-        if len(found.records) >= LONGEST:
-            found.earlier = above
-            break
-        try:
-            found.records.insert(0, store.get(above))
-        except NotFound:
-            found.removed = above
-            break
-        seen.add(above)
-    for _ in range(LONGEST):
-        following = store.page(limit=BRANCHES, only=Filter(follows_id=found.records[-1].id))
-        if len(following) != 1 or following[0].id in seen:
-            found.branches = [record for record in following if record.id not in seen]
-            return found
-        found.records += following
-        seen.add(following[0].id or 0)
-    found.branches = [found.records.pop()]
-    return found
+    records = store.thread(record_id, LONGEST + 1)
+    result = Thread(records=records[-LONGEST:])
+    seen = {record.id for record in result.records}
+    if len(records) > LONGEST:
+        result.earlier = records[0].id
+    elif records[0].follows_id not in seen:
+        result.removed = records[0].follows_id
+    below = store.followers(record_id, LONGEST)
+    result.records += [record for record in below if record.id not in seen]
+    seen |= {record.id for record in below}
+    if len(below) == LONGEST:
+        result.branches = [result.records.pop()]
+    else:
+        last = Filter(follows_id=result.records[-1].id)
+        branches = store.page(limit=BRANCHES, only=last)
+        result.branches = [record for record in branches if record.id not in seen]
+    return result

@@ -1,0 +1,72 @@
+"""Queries along a thread: the records above a record, which it follows up, and those below it."""
+
+import sqlalchemy as sa
+
+from qacli.db.search import RECORDS
+
+MAX_THREAD = 1000
+"""The longest thread that is read, in records."""
+
+
+def ancestors(record_id: int, owner: str | None, limit: int = MAX_THREAD) -> sa.Subquery:
+    """Return `id` and `depth` of a record (depth 1) and of the records above it, each once.
+
+    The thread ends at a record that was removed or belongs to another caller, and where it would
+    go round in a circle.
+
+    Args:
+        record_id: The record.
+        owner: The caller whose records are read; None reads all.
+        limit: The number of records at most.
+    """
+    chain = (
+        sa.select(RECORDS.c.id, RECORDS.c.follows_id, sa.literal(1).label("depth"))
+        .where(RECORDS.c.id == record_id, *_owned(RECORDS, owner))
+        .cte("chain", recursive=True)
+    )
+    older = RECORDS.alias("older")
+    chain = chain.union_all(
+        sa.select(older.c.id, older.c.follows_id, chain.c.depth + 1).where(
+            older.c.id == chain.c.follows_id, chain.c.depth < limit, *_owned(older, owner)
+        )
+    )
+    # In a circle the same records come again, with a larger depth.
+    depth = sa.func.min(chain.c.depth).label("depth")
+    return sa.select(chain.c.id, depth).group_by(chain.c.id).subquery()
+
+
+def descendants(record_id: int, owner: str | None, limit: int) -> sa.Subquery:
+    """Return `id` and `depth` of a record (depth 0) and of those below it, up to the first branch.
+
+    A record below is the only one that follows up the record above it.
+
+    Args:
+        record_id: The record.
+        owner: The caller whose records are read; None reads all.
+        limit: The number of records below at most.
+    """
+    chain = sa.select(
+        sa.cast(record_id, sa.BigInteger).label("id"), sa.literal(0).label("depth")
+    ).cte("chain", recursive=True)
+    newer, sibling = RECORDS.alias("newer"), RECORDS.alias("sibling")
+    has_sibling = sa.exists(
+        sa.select(sibling.c.id).where(
+            sibling.c.follows_id == chain.c.id,
+            sibling.c.id != newer.c.id,
+            *_owned(sibling, owner),
+        )
+    )
+    chain = chain.union_all(
+        sa.select(newer.c.id, chain.c.depth + 1).where(
+            newer.c.follows_id == chain.c.id,
+            chain.c.depth < limit,
+            ~has_sibling,
+            *_owned(newer, owner),
+        )
+    )
+    depth = sa.func.min(chain.c.depth).label("depth")
+    return sa.select(chain.c.id, depth).group_by(chain.c.id).subquery()
+
+
+def _owned(records: sa.FromClause, owner: str | None) -> tuple[sa.ColumnElement[bool], ...]:
+    return () if owner is None else (records.c.caller == owner,)

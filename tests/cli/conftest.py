@@ -131,7 +131,7 @@ def _drain(master: int, into: bytearray) -> None:
 
 
 @pytest.fixture
-def terminal() -> Callable[..., Seen]:
+def console() -> Callable[..., Seen]:
     """Runs `qa` on a terminal; see `on_terminal`."""
     return on_terminal
 

@@ -23,11 +23,14 @@ from qacli.cli.commands import (
     chat,
     config,
     export,
+    import_,
     migrate,
+    prune,
     rm,
     serve,
     show,
     stats,
+    tag,
     template,
 )
 from qacli.cli.commands import help as help_
@@ -72,19 +75,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-ask.register(app)
-chat.register(app)
-show.register(app)
-list_.register(app)
-batch.register(app)
-rm.register(app)
-export.register(app)
-stats.register(app)
-template.register(app)
-config.register(app)
-migrate.register(app)
-serve.register(app)
-help_.register(app)
+for command in (
+    *(ask, chat, template, show, list_, batch, rm, prune, tag, export),
+    *(import_, stats, config, migrate, serve, help_),
+):
+    command.register(app)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.commands import trust
+from qacli.cli.commands import config_trust
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
+from qacli.cli.setting_values import one_line, visible_value
 from qacli.cli.settings import load_settings
 from qacli.config.database_url import without_password
 from qacli.config.loader import chosen_profile, config_file
-from qacli.config.parsers import parse_list
 from qacli.config.settings import (
     PARSER_EXPECTATIONS,
     Settings,
@@ -36,10 +36,6 @@ EPILOG = (
     "  qa config trust                    let the .env file in this directory count"
 )
 
-SHOWN_OF_SECRET = 4
-LONG_SECRET = 16
-"""Of a shorter secret even its last characters would tell too much."""
-
 commands = typer.Typer(rich_markup_mode=None)
 key_commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -49,7 +45,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, as qa conf
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     commands.add_typer(key_commands, name="key", help="The key in the system's keyring.")
-    trust.register(commands)
+    config_trust.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
 
@@ -155,7 +151,7 @@ def _show(*, as_json: bool) -> None:
     settings = load_settings()
     found = {
         item.name: {
-            "value": shown_value(item, settings),
+            "value": visible_value(item, settings),
             "source": _source(item, settings),
             "env": item.metadata["env"],
         }
@@ -186,36 +182,6 @@ def _source(item: "Field[Any]", settings: Settings) -> str | None:
         return source
     note = f"{env} in {ignored.path} is ignored: {ignored.reason}"
     return f"{source or 'the default'}; {note}"
-
-
-def one_line(value: object) -> str:
-    """Return the value in one line: a system prompt may have several."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "-" if value is None else " ".join(str(value).split())
-
-
-def shown_value(item: "Field[Any]", settings: Settings) -> Any:  # noqa: ANN401 - as JSON has it
-    """Return the setting's value as it may be shown: secrets are masked."""
-    from pathlib import Path
-
-    value = getattr(settings, item.name)
-    if item.name == "database_url":
-        value = value or settings.database
-    elif item.name == "data_dir":
-        value = settings.data_path
-    elif item.name == "tokens" and value:
-        return ",".join(f"{part.partition('=')[0].strip()}=***" for part in parse_list(value))
-    elif item.metadata["secret"] and value:
-        return f"…{value[-SHOWN_OF_SECRET:]}" if len(value) >= LONG_SECRET else "set"
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, str):
-        try:
-            return settings.redact(without_password(value) if "://" in value else value)
-        except ValueError:
-            return "set"
-    return value
 
 
 def _field(name: str) -> "Field[Any]":

@@ -7,6 +7,7 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
+from qacli.cli.setting_values import one_line, visible_value
 from qacli.config.env_file import EnvFile, Trust, absolute, all_records, delete_record, save_record
 from qacli.config.loader import env_file_settings
 from qacli.config.settings import Settings, setting_field
@@ -115,15 +116,11 @@ def _path(directory: Path | None) -> Path:
 
 def _shown(settings: Settings) -> dict[str, object]:
     """Return the variables that are set, with their values as they may be shown."""
-    from qacli.cli.commands.config import shown_value
-
     items = filter(None, map(setting_field, settings.sources))
-    return {item.metadata["env"]: shown_value(item, settings) for item in items}
+    return {item.metadata["env"]: visible_value(item, settings) for item in items}
 
 
 def _print(console: Console, file: EnvFile, shown: dict[str, object]) -> None:
-    from qacli.cli.commands.config import one_line
-
     console.print(f"{file.location} sets:")
     width = max(map(len, shown), default=0)
     for name, value in shown.items():

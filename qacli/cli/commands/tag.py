@@ -1,0 +1,51 @@
+"""`qa tag`: add tags to a record, or remove them."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.filters import NEGATIVE_IDS, RecordFilter, parse_record_id
+from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
+from qacli.errors import InvalidRequest
+from qacli.validation import validate_tag
+
+EPILOG = "\b\nExamples:\n  qa tag 12 +good -draft\n  qa tag last +recipe"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    # -draft removes a tag, and is no option either.
+    app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(tag)
+
+
+def tag(
+    which: RecordFilter,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="+TAG|-TAG...", help="Tags to add and to take off.")
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Add tags to a record, or take them off."""
+    from qacli.cli.store import open_store, record_at
+
+    console = Console.from_process()
+    for change in changes:
+        if not re.fullmatch(r"[+-]\S(.*\S)?", change):
+            raise InvalidRequest(
+                f"{change!r} is no change.", "Write +good to add, -draft to take off."
+            )
+        validate_tag(change[1:])
+    number = parse_record_id(which)
+    store = open_store(load_settings(), console)
+    record_id = record_at(store, number).id or 0
+    add = [change[1:] for change in changes if change.startswith("+")]
+    remove = [change[1:] for change in changes if change.startswith("-")]
+    tags = store.change_tags(record_id, add, remove)
+    if as_json:
+        console.print_json({"id": record_id, "tags": tags})
+    else:
+        console.print(f"{record_id}: {', '.join(tags) or '(no tags)'}")

@@ -1,4 +1,4 @@
-"""Records the terminal sessions in README: `uv run --group dev python docs/record.py`.
+"""Record the terminal sessions in README and docs/: `uv run --group dev python docs/record.py`.
 
 `qa` runs in a real terminal, tmux, against the provider of the tests, and what stands on the
 screen becomes `docs/*.svg`. The answers are made up, so that every run shows the same; moments and

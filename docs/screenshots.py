@@ -1,4 +1,4 @@
-"""Makes the pictures of the page in README: `uv run --group dev python docs/screenshots.py`.
+"""Make the pictures of the web page in README: `uv run --group dev python docs/screenshots.py`.
 
 A made-up history is put into a database of its own, and the provider of the tests answers, so that
 every run shows the same. It needs a Chromium; the fonts are whatever the machine has.

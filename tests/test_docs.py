@@ -1,36 +1,109 @@
+import importlib.util
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import Field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-import typer
 
-from qacli.cli.app import EXIT_CODES, app
-from qacli.config.settings import Settings, setting_fields
+from qacli.cli.app import EXIT_CODES
+from qacli.config.settings import setting_fields
 from qacli.serializers import RECORD_FIELDS
-from qacli.web.app import create_app
-from qacli.web.openapi import path_of
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
 ENV_EXAMPLE = (ROOT / ".env.example").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+MAX_README_LINES = 180
+MAX_GLOSSARY_WORDS = 15
 
 
-def table_row(name: str) -> str | None:
-    return next((line for line in README.splitlines() if line.startswith(f"| `{name}`")), None)
+def load_generator() -> ModuleType:
+    """Import docs/generate.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = load_generator()
+COMMANDS = GENERATOR.all_commands()
+
+
+def read_page(name: str) -> str:
+    return (DOCS / name).read_text()
+
+
+def section(text: str, heading: str) -> str:
+    """Return the text under a heading, up to the next heading of the same or a higher level."""
+    level = len(heading) - len(heading.lstrip("#"))
+    _, found, rest = f"\n{text}".partition(f"\n{heading}\n")
+    assert found, f"there is no heading {heading!r}"
+    return re.split(rf"^#{{1,{level}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_row(text: str, name: str) -> str:
+    rows = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    assert len(rows) == 1, f"{name} has {len(rows)} rows"
+    return rows[0]
+
+
+def headings_of(text: str) -> Iterator[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for title in re.findall(r"^#+ (.+)$", prose, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_generate_finds_every_page_current() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert GENERATOR.render_page(text) == text, f"run: python docs/generate.py ({page.name})"
+
+
+def test_generate_check_on_an_outdated_page_fails(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    shutil.copy(DOCS / "generate.py", tmp_path / "docs")
+    page = tmp_path / "docs" / "record.md"
+    outdated = "<!-- generated: record -->\nold\n<!-- end -->\n"
+    page.write_text(outdated)
+    (tmp_path / "README.md").write_text("# Nothing is generated here\n")
+
+    def generate(*arguments: str) -> int:
+        program = [sys.executable, "docs/generate.py", *arguments]
+        return subprocess.run(program, cwd=tmp_path, check=False).returncode
+
+    assert generate("--check") == 1
+    assert page.read_text() == outdated
+    assert generate() == 0
+    assert "| `question` |" in page.read_text()
+    assert generate("--check") == 0
+
+
+def test_generate_with_an_unknown_part_raises() -> None:
+    with pytest.raises(GENERATOR.UnknownPart, match="'nonsense'"):
+        GENERATOR.render_page("<!-- generated: nonsense -->\n<!-- end -->")
 
 
 @pytest.mark.parametrize("item", setting_fields(), ids=lambda item: item.name)
-def test_a_setting_is_in_readme_and_env_example(item: Field[Any]) -> None:
-    env, row = item.metadata["env"], table_row(item.name)
-    assert row is not None
-    assert f"`{env}`" in row
-    assert item.metadata["help"] in row
+def test_setting_is_documented_with_variable_meaning_and_default(item: Field[Any]) -> None:
+    env = item.metadata["env"]
+    row = table_row(section(read_page("configuration.md"), "## Settings"), item.name)
+    assert f"| `{env}` |" in row
+    assert f"| {item.metadata['help']} |" in row
     if item.default is not None:
         default = f"{item.default:g}" if isinstance(item.default, float) else str(item.default)
-        assert f"`{default}`" in row
+        assert row.endswith(f"| `{default}` |")
     assert re.search(rf"^{env}=", ENV_EXAMPLE, re.MULTILINE)
 
 
@@ -42,39 +115,76 @@ def test_env_example_lists_nothing_that_does_not_exist() -> None:
     assert compose <= listed
 
 
-def commands() -> list[tuple[str, object]]:
-    def walk(name: str, command: object) -> list[tuple[str, object]]:
-        children = getattr(command, "commands", {})
-        nested = [pair for child, sub in children.items() for pair in walk(f"{name} {child}", sub)]
-        return [(name, command), *nested]
-
-    return walk("qa", typer.main.get_command(app))
-
-
-@pytest.mark.parametrize("name", [name for name, _ in commands()])
-def test_a_command_and_its_options_are_in_readme(name: str) -> None:
-    assert name in README
-    command = dict(commands())[name]
-    for parameter in command.params:  # type: ignore[attr-defined]
-        if parameter.param_type_name == "option":
-            longest = max(parameter.opts, key=len)
-            assert f"{longest}" in README, longest
+@pytest.mark.parametrize("name", [name for name, _ in COMMANDS])
+def test_command_is_documented_with_each_option_in_its_section(name: str) -> None:
+    text = section(read_page("cli.md"), f"## {name}")
+    assert text.lstrip().startswith(f"```text\nUsage: {name} ")
+    words = set(re.findall(r"(?<![\w-])--?[\w-]+", text))
+    for parameter in dict(COMMANDS)[name].params:
+        if parameter.param_type_name == "option" and not parameter.hidden:
+            assert {*parameter.opts, *parameter.secondary_opts} <= words, parameter.name
 
 
-def test_every_exit_code_is_in_readme() -> None:
-    for code, text in EXIT_CODES.items():
-        assert f"| {code} | {text} |" in README
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+def test_exit_codes_are_in_their_section(page: str) -> None:
+    text = section((ROOT / page).read_text(), "## Exit codes")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
 
 
-def test_every_endpoint_is_in_readme(tmp_path: Path) -> None:
-    web = create_app(Settings(data_dir=tmp_path, base_url="http://localhost:1/v1"))
-    for rule in web.url_map.iter_rules():
-        path = path_of(rule).replace("{filename}", "{file}")
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            assert f"`{method} {path}`" in README
+@pytest.mark.parametrize(
+    ("method", "path"), [(method, path) for method, path, _ in GENERATOR.all_endpoints()]
+)
+def test_endpoint_is_documented_in_the_table(method: str, path: str) -> None:
+    table = read_page("http-api.md").partition("\n## ")[0]
+    row = table_row(table, f"{method} {path}")
+    purpose = row.rstrip("| ").rpartition("|")[2]
+    assert re.search(r"\w", purpose)
 
 
-def test_every_field_is_in_readme() -> None:
-    record = README.partition("## The record")[2]
-    for name in RECORD_FIELDS:
-        assert f"`{name}`" in record
+def test_operations_are_documented_with_each_parameter_and_field() -> None:
+    document = GENERATOR.openapi_document()
+    page = read_page("http-api.md")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            pattern = rf"^### .*`{method.upper()} {re.escape(path)}`.*$"
+            heading = re.search(pattern, page, re.MULTILINE)
+            assert heading, (method, path)
+            text = section(page, heading[0])
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] != "path":
+                    table_row(text, parameter["name"])
+
+
+def test_record_fields_are_documented_in_order_with_a_meaning() -> None:
+    table = read_page("record.md")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*\w[^|]*) \|$", table, re.MULTILINE)
+    assert [name for name, _ in rows] == list(RECORD_FIELDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = unquote(target).partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in set(headings_of(file.read_text())), target
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= MAX_README_LINES
+
+
+def test_readme_links_to_every_page() -> None:
+    pages = {f"docs/{page.name}" for page in DOCS.glob("*.md")}
+    assert pages <= set(re.findall(r"\]\((docs/[^)#]+)", README))
+
+
+def test_glossary_is_short() -> None:
+    rows = re.findall(r"^\| (?!word |---)", read_page("glossary.md"), re.MULTILINE)
+    assert len(rows) <= MAX_GLOSSARY_WORDS

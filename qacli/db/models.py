@@ -80,7 +80,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class QuestionAnswer(SQLModel, table=True):
-    """One question and what became of it. See the table of fields in README.md."""
+    """One question and what became of it. See docs/record.md."""
 
     __tablename__ = "question_answer"
     __table_args__ = (

@@ -82,12 +82,12 @@ def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(qa: Program, 
         assert len(line) <= 80
 
 
-def test_the_commands_stand_in_the_order_of_readme(qa: Program) -> None:
+def test_help_lists_the_commands_in_the_order_of_readme(qa: Program) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    headings = [line for line in readme.splitlines() if line.startswith("### `qa ")]
+    table = readme.partition("## Commands\n")[2].partition("\n## ")[0]
     listed = qa("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in listed.splitlines()] == [
-        *re.findall(r"`qa (\w+)", "".join(headings)),
+        *re.findall(r"^\| \[`qa (\w+)`\]", table, re.MULTILINE),
         "help",
     ]
 
@@ -129,8 +129,8 @@ def test_what_cannot_be_used_is_told_in_one_line_as_every_error_is(
     assert done.err.count("\n") == 1
 
 
-def test_the_configuration_is_explained_as_readme_does(qa: Program) -> None:
+def test_help_configuration_states_precedence_and_defaults(qa: Program) -> None:
     first, *rest = qa("help", "configuration").out.split("\n\n")
-    assert "beats the chosen\nprofile" in first
+    assert "the chosen profile of the configuration file, the top\nof that file" in first
     timeout = next(text for text in rest if text.startswith("timeout "))
     assert timeout.endswith("Default: 600.")

@@ -1,4 +1,4 @@
-"""The compose project, running: what its README section promises over HTTP.
+"""The compose project, running: what docs/deployment.md promises over HTTP.
 
 Run against it with QA_COMPOSE_URL=http://localhost; without that there is nothing to test.
 """

@@ -1,4 +1,4 @@
-"""`qa help TOPIC`: what is longer than an option's line."""
+"""`qa help TOPIC`: explain a subject that needs more than one line."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,35 +20,36 @@ EPILOG = (
 
 EXIT_CODES = {
     0: "done",
-    1: "unexpected: a mistake in qa",
-    2: "usage: an option or the question cannot be used",
+    1: "unexpected error: a mistake in qa",
+    2: "usage error: an option or the question cannot be used",
     3: "configuration: no model, or a key that is missing or rejected",
     4: "not found: no such record",
-    5: "the provider refused the request (4xx)",
-    6: "the provider is away, overloaded or timed out, or its answer is broken",
-    7: "the database cannot be used",
-    8: "part of a batch has no answer",
+    5: "provider refused the request (4xx)",
+    6: "provider unreachable, overloaded or timed out, or its answer is broken",
+    7: "database cannot be used",
+    8: "some items of a batch have no answer",
     130: "interrupted",
-    141: "the reader of the output closed it",
+    141: "the reader of the output has closed it",
 }
 
 PRECEDENCE = """\
-A flag beats the environment, which beats .env in the working directory, which beats the chosen
-profile, which beats the top of the configuration file, which beats the default. A .env file counts
-only after qa config trust has shown it, and again after each change. qa config shows each setting,
-its value and where it came from; qa config path, where the file is."""
+A setting has the value of the first of these sources that names it: a flag, the environment, a
+trusted .env file in the working directory, the chosen profile of the configuration file, the top
+of that file, the default. A .env file is ignored until qa config trust has shown it, and again
+after each change. qa config shows each setting with its value and its source; qa config path
+prints the path of the configuration file."""
 
 SCRIPTING = """\
-stdout is the answer, or the JSON, and nothing else; what else there is to say goes to stderr, and
-only on a terminal unless -v says so. An error is always said, in one line that begins with "qa: ".
+stdout has the answer, or the JSON, and nothing else. Status messages go to stderr, and only on a
+terminal, unless -v is given. Every error is one line on stderr that begins with "qa: ".
 
   answer=$(qa ask "Who am I?") || echo "no answer: $?"
   qa ask --json "Who am I?" | jq -r .id
   qa list --format jsonl --limit 0 | jq -r 'select(.status == "failed") | .question'
   qa batch questions.txt -o answers.jsonl && echo "every question is answered"
 
-Any number of qa may run side by side on one history. What a killed one leaves, the next delivers.
-A question that must not wait for standard input: qa ask "..." < /dev/null"""
+Any number of qa processes can use one history at the same time. If one is killed, the next command
+stores what it left. To ask without waiting for standard input: qa ask "..." < /dev/null"""
 
 
 def register(app: typer.Typer) -> None:

@@ -20,7 +20,8 @@ from uuid import UUID, uuid4
 
 from qacli.db.batches import LEASE_SECONDS
 from qacli.errors import OutboxUnwritable
-from qacli.recording.outbox import make_private_directory, outbox_unwritable
+from qacli.private_files import make_private_directory
+from qacli.recording.outbox import outbox_unwritable
 
 SUFFIX = ".worker"
 MARGIN_SECONDS = 10.0

@@ -17,7 +17,7 @@ from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from qacli.cli.console import Console
-from qacli.recording.outbox import make_private_directory
+from qacli.private_files import make_private_directory
 from qacli.sanitize import unfiltered
 
 MARK = "> "

@@ -17,8 +17,9 @@ from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
-from qacli.config.file import CORRECT, write_private
+from qacli.config.file import CORRECT
 from qacli.errors import NotConfigured
+from qacli.private_files import write_private
 
 LARGEST = 1024 * 1024
 """Bytes that a `.env` file may have; a larger one is never trusted."""

@@ -4,15 +4,14 @@ This module checks only the shape of the file; `qacli.config.loader` checks the 
 needs the standard library; only an edit loads `tomlkit`, which keeps comments and order.
 """
 
-import os
 import tomllib
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qacli.errors import NotConfigured
+from qacli.private_files import write_private
 
 PROFILES = "profiles"
 CORRECT = "Correct it or remove it."
@@ -165,26 +164,6 @@ class ConfigFile:
                 f"The file {self.path} cannot be written: {error.strerror}.",
                 "Make its directory writable, or name another file in QA_CONFIG.",
             ) from error
-
-
-def write_private(target: Path, data: bytes) -> None:
-    """Put the data in the file's place at once and durably, with mode 0600.
-
-    Raises:
-        OSError: It cannot be written; the file is as it was.
-    """
-    new = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123 - made with its mode
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(target)
-    except OSError:
-        with suppress(OSError):
-            new.unlink()
-        raise
 
 
 def _nested(

@@ -32,7 +32,7 @@ from sqlalchemy.exc import (
 from qacli.config.database_url import hide_password, passwords_in, without_password
 from qacli.db import migrate
 from qacli.errors import DatabaseError, RecordRefused
-from qacli.recording.outbox import make_private_directory
+from qacli.private_files import make_private_directory
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5

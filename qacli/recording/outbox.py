@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from qacli.domain import DeferredQuestion, Outcome, Question
 from qacli.errors import OutboxUnwritable
+from qacli.private_files import make_private_directory
 from qacli.recording.journal_reader import Entry, JournalContents, parse_journal, with_checksum
 from qacli.serializers import field_values
 
@@ -354,14 +355,6 @@ def _encode_value(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no place in a journal")
-
-
-def make_private_directory(directory: Path) -> None:
-    """Make a directory, and those above it that are missing, for its owner alone."""
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
-    directory.mkdir(exist_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

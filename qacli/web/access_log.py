@@ -1,15 +1,15 @@
 """The access log: one line per request, as JSON or as text."""
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
-from json.encoder import encode_basestring as encoded
 from os import urandom
 from textwrap import indent
-from time import gmtime, perf_counter, strftime
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
@@ -24,33 +24,25 @@ if TYPE_CHECKING:
     from flask import Request
 
 LOG = logging.getLogger("qa.web")
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 REQUEST_ID_HEADER = "X-Request-Id"
-
-
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-
-
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
 BODILESS_STATUSES = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIFIED.value})
 
-
 UNKNOWN_ROUTE = "other"
-"""The name of every route that does not exist, and of every method that HTTP does not know."""
-
+"""The label of paths without a route, and of methods that HTTP does not have."""
 
 RequestEnded = Callable[[str, str, int, float], None]
-"""Told a request's method, route, status and seconds; names that there are only so many of."""
+"""Called with a method, a route, a status and seconds; a client cannot add methods or routes."""
 
 
 class AccessLogMiddleware:
-    """Takes notes of each request, and logs it once its response has been sent.
+    """Gives each request its context, and logs it once its response has been sent.
 
-    A layer around the whole application and no part of it: that takes less than half of the time,
-    and what goes wrong in the application itself is logged too.
+    It is a WSGI layer around the application, so that errors of the application are logged too.
 
     Args:
         app: The application.
@@ -69,11 +61,11 @@ class AccessLogMiddleware:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> "Iterable[bytes]":
         """Handle a request."""
-        given = environ.get("HTTP_X_REQUEST_ID")
+        header = environ.get("HTTP_X_REQUEST_ID")
         request_id: str = (
-            given if given and VALID_REQUEST_ID.fullmatch(given) else urandom(16).hex()
+            header if header and VALID_REQUEST_ID.fullmatch(header) else urandom(16).hex()
         )
-        known = environ[ENVIRON_KEY] = RequestContext(request_id, perf_counter())
+        context = environ[ENVIRON_KEY] = RequestContext(request_id, perf_counter())
         status, route, is_whole = HTTPStatus.INTERNAL_SERVER_ERROR.value, UNKNOWN_ROUTE, False
         self._began()
 
@@ -91,18 +83,18 @@ class AccessLogMiddleware:
             matched: Request | None = environ.get("werkzeug.request")
             if matched is not None and matched.url_rule is not None:
                 route = matched.url_rule.rule
-                if known.record_id is None and matched.view_args:
-                    known.record_id = matched.view_args.get("record_id")
+                if context.record_id is None and matched.view_args:
+                    context.record_id = matched.view_args.get("record_id")
             headers.append((REQUEST_ID_HEADER, request_id))
             return start_response(line, headers, *exc_info)
 
         def finish() -> None:
-            seconds = perf_counter() - known.started_at
+            seconds = perf_counter() - context.started_at
             method = environ["REQUEST_METHOD"]
             self._ended(
                 method if method in KNOWN_METHODS else UNKNOWN_ROUTE, route, status, seconds
             )
-            _log_request(known, environ, status, seconds)
+            _log_request(context, environ, status, seconds)
 
         try:
             body = self._app(environ, started)
@@ -116,7 +108,7 @@ class AccessLogMiddleware:
 
 
 def _log_request(
-    known: RequestContext, environ: "WSGIEnvironment", status: int, seconds: float
+    context: RequestContext, environ: "WSGIEnvironment", status: int, seconds: float
 ) -> None:
     level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
     if not LOG.isEnabledFor(level):
@@ -124,21 +116,18 @@ def _log_request(
     # As WSGI has it: the bytes of the path, each as one character.
     path = environ["PATH_INFO"].encode("latin-1", "replace").decode(errors="replace")
     method = environ["REQUEST_METHOD"]
-    line = "%s %s %s", (method, path, status)
-    # Made here and not by the logger, which would first look for the line of code it is called in.
-    record = logging.LogRecord(LOG.name, level, "", 0, *line, None)
-    record.request = {
-        "request_id": known.request_id,
+    fields = {
+        "request_id": context.request_id,
         "method": method,
         "path": path,
         "status": status,
         "ms": round(seconds * 1000, 1),
-        "caller": known.caller,
-        "record_id": known.record_id,
+        "caller": context.caller,
+        "record_id": context.record_id,
         "remote": environ.get("REMOTE_ADDR"),
-        "error": known.error,
+        "error": context.error,
     }
-    LOG.handle(record)
+    LOG.log(level, "%s %s %s", method, path, status, extra={"request": fields})
 
 
 def log_to_stderr(redact: Callable[[str], str]) -> None:
@@ -150,8 +139,6 @@ def log_to_stderr(redact: Callable[[str], str]) -> None:
     as_text = sys.stderr.isatty()
     handler = logging.StreamHandler(sanitized(sys.stderr))
     handler.setFormatter(TextFormatter(redact) if as_text else JsonFormatter(redact))
-    # No line names them, and finding them out takes as long as all else about a record.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
@@ -162,19 +149,15 @@ class _RedactingFormatter(logging.Formatter):
         self._redact = redact
 
     def _message(self, record: logging.LogRecord) -> str:
-        """The message of a line that is about no request's end, with its traceback."""
+        """Return the message and the traceback of a record that is not an access log line."""
         return self._redact(super().format(record))
 
 
 class JsonFormatter(_RedactingFormatter):
-    """A line of JSON each; what is not known is not in it."""
-
-    def __init__(self, redact: Callable[[str], str]) -> None:
-        super().__init__(redact)
-        self._second = (0, "")
+    """Formats a record as one line of JSON; fields that are None are left out."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         fields: dict[str, Any] | None = getattr(record, "request", None)
         if fields is None:
             fields = {
@@ -182,28 +165,17 @@ class JsonFormatter(_RedactingFormatter):
                 "logger": record.name,
                 "message": self._message(record),
             }
-        # By hand, in a third of the time: it is done for each request.
-        known = [
-            f'"{name}": {encoded(value) if isinstance(value, str) else value}'
-            for name, value in fields.items()
-            if value is not None
-        ]
-        start = f'{{"time": "{self._time(record)}", "level": "{record.levelname.lower()}", '
-        return start + ", ".join(known) + "}"
-
-    def _time(self, record: logging.LogRecord) -> str:
-        second = int(record.created)
-        known = self._second  # read once: other threads write it
-        if known[0] != second:
-            known = self._second = (second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)))
-        return f"{known[1]}.{int(record.msecs):03}+00:00"
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), **fields}
+        present = {name: value for name, value in line.items() if value is not None}
+        return ENCODER.encode(present)
 
 
 class TextFormatter(_RedactingFormatter):
-    """A line for a person."""
+    """Formats a record as one line for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         start = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname:7} "  # noqa: DTZ006 - a person's clock
         fields = getattr(record, "request", None)
         if fields is None:
@@ -220,9 +192,9 @@ class TextFormatter(_RedactingFormatter):
         return start + "  ".join(one_line(str(word)) for word in words if word)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The message in one line: what a client sent cannot begin a line of its own (CWE-117)."""
+        """Return the message in one line: a client's text cannot start a new one (CWE-117)."""
         return one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - logging's name and type
-        """The traceback, indented: the text of an exception cannot look like a line of the log."""
+        """Return the traceback, indented: the text of an exception cannot look like a log line."""
         return indent(super().formatException(ei), "  ", lambda _line: True)

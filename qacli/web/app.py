@@ -24,6 +24,7 @@ from qacli.web import (
 from qacli.web.api import ask, docs, health, records
 from qacli.web.json_provider import PydanticJSONProvider
 from qacli.web.openai_api import routes as v1
+from qacli.web.openai_api.errors import render_openai_error
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -55,6 +56,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         *(docs.blueprint, v1.blueprint),
     ):
         app.register_blueprint(blueprint)
+    errors.add_renderer(app, {v1.blueprint.name}, "/v1/", render_openai_error)
     ui.init_app(app)
     whole = access_log.AccessLogMiddleware(
         security_headers.SecurityHeadersMiddleware(app.wsgi_app),

@@ -21,18 +21,12 @@ from qacli.config.parsers import LOCAL, Caller, parse_list
 from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.errors import Forbidden, Unauthorized
+from qacli.web.policy import Access, current_policy
 from qacli.web.request_context import current_context
 from qacli.web.sessions import COOKIE, Sessions
 from qacli.web.throttle import FAILURES, FailureLimiter
 
 KEY = "qa-tokens"
-
-PUBLIC_PATHS = frozenset({"/is_up", "/is_ready"})
-"""What anybody may ask for, by any name: whether the server lives tells nothing."""
-
-TOKENLESS = frozenset({"/sign-in", "/sign-out"})
-TOKENLESS_FOLDER = "/static/"
-"""With these, what needs no token: a person must be able to sign in. Host and Origin count."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -133,7 +127,8 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
     origins = frozenset(parse_list(settings.cors_origins))
 
     def check() -> None:
-        if request.path in PUBLIC_PATHS or _is_preflight(origins):
+        access = current_policy().access
+        if access is Access.PUBLIC or _is_preflight(origins):
             return
         known = current_context()
         if not guard.tokens:
@@ -141,7 +136,7 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
         elif (given := _bearer()) is not None:
             known.identity = guard.from_token(given)
             return
-        elif not _is_tokenless():
+        elif access is Access.TOKEN:
             known.identity = guard.from_cookie()
             known.is_signed_in = True
         if "*" not in hosts:
@@ -185,10 +180,6 @@ def _unauthorized() -> Unauthorized:
     return Unauthorized(
         "The token is missing or wrong.", "Send it as: Authorization: Bearer <token>."
     )
-
-
-def _is_tokenless() -> bool:
-    return request.path in TOKENLESS or request.path.startswith(TOKENLESS_FOLDER)
 
 
 def _is_preflight(origins: frozenset[str]) -> bool:

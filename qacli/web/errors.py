@@ -1,6 +1,12 @@
-"""Errors as RFC 9457 problems: every one of them, never a page, never a traceback."""
+"""Errors of requests: built once as a `Problem`, rendered as the route's clients expect.
+
+The default is a problem document (RFC 9457). The routes of `/v1` and of the page have renderers of
+their own; see `add_renderer`.
+"""
 
 import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -9,11 +15,13 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qacli.errors import QaError
+from qacli.web.policy import current_endpoint
 from qacli.web.request_context import current_context
 
 LOG = logging.getLogger("qa.web")
 
 MIME_TYPE = "application/problem+json"
+EXTENSION_KEY = "qa-error-renderers"
 
 HTTP_ADVICE = {
     HTTPStatus.NOT_FOUND: "There is nothing at {path}.",
@@ -23,90 +31,170 @@ HTTP_ADVICE = {
 }
 
 
-def init_app(app: Flask) -> None:
-    """Handle every kind of error that a request can end in."""
-    app.register_error_handler(QaError, from_error)
-    app.register_error_handler(ValidationError, from_validation)
-    app.register_error_handler(HTTPException, from_http)
-    app.register_error_handler(Exception, unexpected_error)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error of a request.
 
-
-def problem(status: int, kind: str, detail: str, **members: Any) -> Response:  # noqa: ANN401 - JSON
-    """A problem document.
-
-    Args:
+    Attributes:
         status: The HTTP status.
         kind: The kind, as `errors.py` names it, or HTTP's own name for the status.
-        detail: What happened and what to do.
-        members: More of what is known, by name; None is left out.
+        detail: The event, and the advice.
+        provider_status: The HTTP status of the provider's response.
+        record_id: The record that keeps the question which failed.
+        request_id: The request, as the log names it.
+        errors: The wrong fields of a request: `field` and `message` each.
+        headers: Headers of the response.
     """
-    known = current_context()
-    known.error = kind
-    members["request_id"] = known.request_id
-    body = {
-        "type": f"urn:qa:{kind}",
-        "title": kind.replace("-", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-        "kind": kind,
-        **{name: value for name, value in members.items() if value is not None},
-    }
-    return Response(current_app.json.dumps(body), status, content_type=MIME_TYPE)
+
+    status: int
+    kind: str
+    detail: str
+    provider_status: int | None = None
+    record_id: int | None = None
+    request_id: str | None = None
+    errors: list[dict[str, str]] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the members of the problem document; None is left out."""
+        members = {
+            "type": f"urn:qa:{self.kind}",
+            "title": self.kind.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "kind": self.kind,
+            "provider_status": self.provider_status,
+            "record_id": self.record_id,
+            "errors": self.errors,
+            "request_id": self.request_id,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
+    def to_json(self) -> str:
+        """Return the problem document."""
+        return current_app.json.dumps(self.to_dict())
 
 
-def problem_for(error: Exception) -> Response:
-    """Whatever it is: one of our own, or a mistake."""
-    return from_error(error) if isinstance(error, QaError) else unexpected_error(error)
+Renderer = Callable[[Problem], Response]
 
 
-def from_error(error: QaError) -> Response:
-    """One of our own."""
-    if error.record_id is not None:
-        current_context().record_id = error.record_id
-    response = problem(
-        error.status,
-        error.kind,
-        str(error),
+def init_app(app: Flask) -> None:
+    """Handle every kind of error that a request can end in."""
+    app.extensions[EXTENSION_KEY] = []
+    app.register_error_handler(Exception, lambda error: render(problem_for(error)))
+
+
+def add_renderer(app: Flask, blueprints: Collection[str], prefix: str, renderer: Renderer) -> None:
+    """Render the errors of some routes in another form.
+
+    Args:
+        app: The application.
+        blueprints: The names of the blueprints of these routes.
+        prefix: The beginning of the paths of these blueprints: for paths without a route.
+        renderer: Makes the response.
+    """
+    app.extensions[EXTENSION_KEY].append((frozenset(blueprints), prefix, renderer))
+
+
+def render(problem: Problem) -> Response:
+    """Return the response of an error, in the form of the current request's route."""
+    endpoint = current_endpoint()
+    for blueprints, prefix, renderer in current_app.extensions[EXTENSION_KEY]:
+        if (
+            request.path.startswith(prefix)
+            if endpoint is None
+            else endpoint.partition(".")[0] in blueprints
+        ):
+            response: Response = renderer(problem)
+            return response
+    return render_problem(problem)
+
+
+def render_problem(problem: Problem) -> Response:
+    """Return the response of an error as a problem document."""
+    return Response(
+        problem.to_json(), problem.status, headers=problem.headers, content_type=MIME_TYPE
+    )
+
+
+def problem_for(error: Exception) -> Problem:
+    """Return the problem of an error, and note its kind and its record for the log."""
+    context = current_context()
+    if isinstance(error, QaError) and error.record_id is not None:
+        context.record_id = error.record_id
+    match error:
+        case QaError():
+            problem = _from_error(error)
+        case ValidationError():
+            problem = _from_validation(error)
+        case HTTPException():
+            problem = _from_http(error)
+        case _:
+            problem = _from_bug(error)
+    context.error = problem.kind
+    return problem
+
+
+def _from_error(error: QaError) -> Problem:
+    headers = {}
+    if retry_after := error.retry_after:
+        headers["Retry-After"] = str(max(round(retry_after), 1))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="qa"'
+    return Problem(
+        status=error.status,
+        kind=error.kind,
+        detail=str(error),
         provider_status=getattr(error, "provider_status", None),
         record_id=error.record_id,
+        request_id=current_context().request_id,
+        headers=headers,
     )
-    if retry_after := error.retry_after:
-        response.headers["Retry-After"] = str(max(round(retry_after), 1))
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="qa"'
-    return response
 
 
-def from_validation(error: ValidationError) -> Response:
-    """Input of the wrong shape: which field, and what is wrong with it."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return problem(400, "bad-request", f"The body is not JSON: {found[0]['msg']}.")
+def _from_validation(error: ValidationError) -> Problem:
+    """Return the problem of input of the wrong shape: the wrong fields, and the reasons."""
+    wrong = error.errors(include_url=False, include_context=False, include_input=False)
+    request_id = current_context().request_id
+    if wrong[0]["type"] == "json_invalid":
+        detail = f"The body is not JSON: {wrong[0]['msg']}."
+        return Problem(status=400, kind="bad-request", detail=detail, request_id=request_id)
     errors = [
         {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-        for item in found
+        for item in wrong
     ]
-    said = "; ".join(f"{item['field'] or 'the body'}: {item['message']}" for item in errors)
-    return problem(422, "invalid-request", f"The request cannot be used: {said}.", errors=errors)
+    reasons = "; ".join(f"{item['field'] or 'the body'}: {item['message']}" for item in errors)
+    return Problem(
+        status=422,
+        kind="invalid-request",
+        detail=f"The request cannot be used: {reasons}.",
+        errors=errors,
+        request_id=request_id,
+    )
 
 
-def from_http(error: HTTPException) -> Response:
-    """What Flask itself refuses: an unknown address, a wrong method, a body too large."""
+def _from_http(error: HTTPException) -> Problem:
+    """Return the problem of an error of Flask: an unknown path, a wrong method, a large body."""
     status = HTTPStatus(error.code or 500)
     advice = HTTP_ADVICE.get(status, error.description or status.description)
-    detail = advice.format(
-        path=request.path, method=request.method, limit=current_app.config["MAX_CONTENT_LENGTH"]
+    return Problem(
+        status=status,
+        kind=status.phrase.lower().replace(" ", "-"),
+        detail=advice.format(
+            path=request.path, method=request.method, limit=current_app.config["MAX_CONTENT_LENGTH"]
+        ),
+        request_id=current_context().request_id,
+        headers={
+            name: value
+            for name, value in error.get_headers()
+            if name.lower() not in {"content-type", "content-length"}
+        },
     )
-    response = problem(status, status.phrase.lower().replace(" ", "-"), detail)
-    for name, value in error.get_headers():
-        if name.lower() not in {"content-type", "content-length"}:
-            response.headers[name] = value
-    return response
 
 
-def unexpected_error(error: Exception) -> Response:
-    """A mistake of ours: the log has the traceback, the client does not."""
-    LOG.error(
-        "unexpected error", exc_info=error, extra={"request_id": current_context().request_id}
-    )
-    return problem(500, QaError.kind, "Something went wrong that should not have. See the log.")
+def _from_bug(error: Exception) -> Problem:
+    """Return the problem of a bug: its traceback is in the log only."""
+    request_id = current_context().request_id
+    LOG.error("unexpected error", exc_info=error, extra={"request_id": request_id})
+    detail = "Something went wrong that should not have. See the log."
+    return Problem(status=500, kind=QaError.kind, detail=detail, request_id=request_id)

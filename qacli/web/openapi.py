@@ -19,6 +19,7 @@ import qacli
 from qacli.validation import MAX_ID
 from qacli.web import errors as problems
 from qacli.web.api.responses import Problem
+from qacli.web.policy import Access, policy_of
 
 JSON = "application/json"
 REFS = "#/components/schemas/{model}"
@@ -75,7 +76,6 @@ class OperationSpec:
     headers: type[BaseModel] | None
     errors: Sequence[int]
     error: tuple[str, Any]
-    is_open: bool
 
 
 def describe(  # noqa: PLR0913 - what a route has, by name
@@ -86,7 +86,6 @@ def describe(  # noqa: PLR0913 - what a route has, by name
     headers: type[BaseModel] | None = None,
     errors: Sequence[int] = (),
     error: tuple[str, Any] = (problems.MIME_TYPE, Problem),
-    is_open: bool = False,
 ) -> Callable[[View], View]:
     """Say what a route takes and answers; its docstring says what it does.
 
@@ -97,7 +96,6 @@ def describe(  # noqa: PLR0913 - what a route has, by name
         headers: The request's headers that it reads, by their names as aliases.
         errors: The statuses of its errors, besides those of the guard and of mistakes.
         error: The media type and the shape of an error.
-        is_open: It is open to all, token or not.
     """
 
     def describe(view: View) -> View:
@@ -108,7 +106,6 @@ def describe(  # noqa: PLR0913 - what a route has, by name
             headers=headers,
             errors=errors,
             error=error,
-            is_open=is_open,
         )
         cast("Any", view).described = said
         return view
@@ -213,7 +210,7 @@ def _operation(
     }
     if more:
         operation["description"] = _paragraphs(more)
-    if secured and not said.is_open:
+    if secured and policy_of(view).access is Access.TOKEN:
         operation["security"] = [{"bearer": []}]
     parameters = [
         *_in_path(rule),
@@ -225,7 +222,8 @@ def _operation(
     if said.body is not None:
         content = {JSON: {"schema": schemas[said.body, "validation"]}}
         operation["requestBody"] = {"required": True, "content": content}
-    operation["responses"] = dict(_responses(said, schemas, secured=secured))
+    is_public = policy_of(view).access is Access.PUBLIC
+    operation["responses"] = dict(_responses(said, schemas, secured=secured, is_public=is_public))
     return operation
 
 
@@ -269,7 +267,7 @@ def _in_model(model: type[BaseModel], place: str, schemas: Schemas) -> Iterator[
 
 
 def _responses(
-    said: OperationSpec, schemas: Schemas, *, secured: bool
+    said: OperationSpec, schemas: Schemas, *, secured: bool, is_public: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     media, shape = said.error
     problem = {media: {"schema": schemas[shape, "serialization"]}}
@@ -285,7 +283,7 @@ def _responses(
     # A wrong token is refused, and too many of them more slowly.
     of_token = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS} if secured else set()
     guarded = {HTTPStatus.FORBIDDEN} | of_token
-    everywhere = (set() if said.is_open else guarded) | {HTTPStatus.INTERNAL_SERVER_ERROR}
+    everywhere = (set() if is_public else guarded) | {HTTPStatus.INTERNAL_SERVER_ERROR}
     for status in sorted(everywhere.union(map(HTTPStatus, said.errors))):
         yield (
             str(int(status)),

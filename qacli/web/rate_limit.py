@@ -13,13 +13,11 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from qacli.errors import RateLimited
+from qacli.web.policy import current_policy
 from qacli.web.request_context import current_context
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
-
-ASKING = frozenset({"/ask", "/v1/chat/completions", "/page/ask"})
-"""The routes that cost money."""
 
 
 def init_app(app: Flask, settings: "Settings") -> None:
@@ -34,8 +32,7 @@ def init_app(app: Flask, settings: "Settings") -> None:
     rates = RateLimiter(settings.rate_limit, settings.workers)
 
     def check() -> None:
-        rule = request.url_rule
-        if request.method != "POST" or rule is None or rule.rule not in ASKING:
+        if request.method != "POST" or request.endpoint is None or not current_policy().is_limited:
             return
         client = current_context().caller or request.remote_addr or ""
         g.rate = rates.count(client)

@@ -66,8 +66,8 @@ def answer_events(answer: AnswerStream) -> Response:
                     yield event("delta", json({"text": text}))
         except Exception as error:  # noqa: BLE001 - the client is told; a mistake is logged
             with in_request():
-                problem = errors.problem_for(error)
-            yield event("error", problem.get_data(as_text=True))
+                problem = errors.problem_for(error).to_json()
+            yield event("error", problem)
         else:
             yield event("done", json(answer.to_dict()))
 

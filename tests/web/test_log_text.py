@@ -37,8 +37,6 @@ def test_log_to_stderr_on_a_terminal_is_sanitized(monkeypatch: pytest.MonkeyPatc
     file = Tty()
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    for name in ("logThreads", "logProcesses", "logMultiprocessing"):
-        monkeypatch.setattr(logging, name, True)
     monkeypatch.setattr(sys, "stderr", file)
     try:
         log_to_stderr(str)

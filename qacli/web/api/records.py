@@ -135,8 +135,8 @@ def _lines(query: ListAllQuery) -> Response:
             except QaError as error:
                 # To break off would look like the end.
                 with in_request():
-                    problem = errors.problem_for(error)
-                yield problem.get_data(as_text=True) + "\n"
+                    problem = errors.problem_for(error).to_json()
+                yield problem + "\n"
 
     streamed = lines()
     next(streamed)

@@ -1,24 +1,18 @@
-"""Errors as OpenAI has them, so that its clients tell a full server from a wrong request.
-
-Every error on its way out is a problem by then (see `qacli.web.errors`), whoever raised it: a
-route, the guard before it, or the search for a route. So they are reworded here, on their way.
-"""
+"""Errors as OpenAI's API has them, so that its clients tell a busy server from a wrong request."""
 
 import json
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, jsonify, request
 from pydantic import ValidationError
 
-from qacli.web import errors
-from qacli.web.openapi import JSON
+from qacli.web.errors import Problem
 
-PATH = "/v1/"
-PASSED_ON = range(400, 500)
-"""The provider's own statuses that a client would have seen without us in between."""
+FORWARDED_STATUSES = range(400, 500)
+"""Statuses of the provider that a client gets as they are, as it would without this server."""
 
-HOPELESS = {"key-rejected", "provider-refused", "not-configured", "schema-mismatch"}
+NOT_RETRYABLE = {"key-rejected", "provider-refused", "not-configured", "schema-mismatch"}
 """Kinds whose status invites a client to ask again, in vain."""
 
 CODES = {
@@ -28,36 +22,34 @@ CODES = {
     ("provider-refused", HTTPStatus.TOO_MANY_REQUESTS): "insufficient_quota",
     ("provider-refused", HTTPStatus.NOT_FOUND): "model_not_found",
 }
-"""OpenAI's own words for a kind with a status, where there are any."""
+"""OpenAI's codes for a kind with a status; for others the code is the kind."""
 
 
-def to_openai_error(response: Response) -> Response:
-    """A problem on its way out, as OpenAI would have said it; anything else as it is."""
-    if request.path.startswith(PATH) and response.mimetype == errors.MIME_TYPE:
-        problem = json.loads(response.get_data())
-        response.status_code = status_of(problem)
-        response.set_data(current_app.json.dumps(openai_error(problem)))
-        response.mimetype = JSON
-        if problem["kind"] in HOPELESS:
-            response.headers["X-Should-Retry"] = "false"
+def render_openai_error(problem: Problem) -> Response:
+    """Return the response of an error, as OpenAI's API has it."""
+    response = jsonify(openai_error(problem))
+    response.status_code = status_of(problem)
+    response.headers.update(problem.headers)
+    if problem.kind in NOT_RETRYABLE:
+        response.headers["X-Should-Retry"] = "false"
     return response
 
 
-def status_of(problem: dict[str, Any]) -> int:
-    """The status by which OpenAI's clients decide what to do."""
-    said = problem.get("provider_status", 0)
-    match problem["kind"]:
+def status_of(problem: Problem) -> int:
+    """Return the status by which OpenAI's clients decide what to do."""
+    provider_status = problem.provider_status or 0
+    match problem.kind:
         case "invalid-request":
             return HTTPStatus.BAD_REQUEST
-        case "provider-refused" if said in PASSED_ON:
-            return int(said)
-        case "provider-unavailable" if said == HTTPStatus.TOO_MANY_REQUESTS:
+        case "provider-refused" if provider_status in FORWARDED_STATUSES:
+            return provider_status
+        case "provider-unavailable" if provider_status == HTTPStatus.TOO_MANY_REQUESTS:
             return HTTPStatus.TOO_MANY_REQUESTS
-    return int(problem["status"])
+    return problem.status
 
 
-def openai_error(problem: dict[str, Any], *, param: str | None = None) -> dict[str, Any]:
-    """The body of an error, from a problem."""
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """Return the body of an error, as OpenAI's API has it."""
     status = HTTPStatus(status_of(problem))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
@@ -65,15 +57,15 @@ def openai_error(problem: dict[str, Any], *, param: str | None = None) -> dict[s
         kind = "server_error"
     else:
         kind = "invalid_request_error"
-    code = CODES.get((problem["kind"], status), problem["kind"].replace("-", "_"))
-    error = {"message": problem["detail"], "type": kind, "param": param, "code": code}
-    if "record_id" in problem:
-        error["record_id"] = problem["record_id"]
+    code = CODES.get((problem.kind, status), problem.kind.replace("-", "_"))
+    error: dict[str, Any] = {"message": problem.detail, "type": kind, "param": None, "code": code}
+    if problem.record_id is not None:
+        error["record_id"] = problem.record_id
     return {"error": error}
 
 
 def from_validation(error: ValidationError) -> tuple[dict[str, Any], int]:
-    """A request of the wrong shape: its first wrong field."""
+    """Return the body and the status for a request of the wrong shape: its first wrong field."""
     wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = _place(wrong["loc"], json.loads(request.get_data()))
     body: dict[str, Any] = {
@@ -86,7 +78,7 @@ def from_validation(error: ValidationError) -> tuple[dict[str, Any], int]:
 
 
 def _place(location: tuple[int | str, ...], body: object) -> str:
-    """Where in the body a location is; pydantic also names there which kind of value it tried."""
+    """Return the path in the body of a location, which names the types that pydantic tried too."""
     path: list[str] = []
     here = body
     for number, part in enumerate(location):
@@ -95,6 +87,6 @@ def _place(location: tuple[int | str, ...], body: object) -> str:
         ):
             here = here[part]  # type: ignore[index]
         elif not isinstance(here, dict) or number < len(location) - 1:
-            continue  # no place but a kind, unless it is the name of what is missing
+            continue  # a type, and no part of the path, unless it names a missing field
         path.append(str(part))
     return ".".join(path)

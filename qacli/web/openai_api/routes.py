@@ -23,7 +23,6 @@ from qacli.web.openapi import ResponseSpec as Described
 from qacli.web.request_context import keep_context
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
-blueprint.after_app_request(errors.to_openai_error)
 blueprint.register_error_handler(ValidationError, errors.from_validation)
 
 PATIENCE = 10.0
@@ -117,7 +116,7 @@ def _chunks(answer: LiveAnswer, asked: ParsedRequest) -> Iterator[str]:
                 yield chunk({"content": text}) if text else sse.KEEP_ALIVE
         except Exception as error:  # noqa: BLE001 - the client is told; a mistake is logged
             with in_request():
-                problem = problems.problem_for(error).get_json(force=True)
+                problem = problems.problem_for(error)
             yield _data(dumps(errors.openai_error(problem)))
             return
         record = answer.to_dict()

@@ -7,11 +7,13 @@ while it arrives, the keyboard and copying. It goes through the same use case an
 
 from flask import Flask
 
+from qacli.web.errors import add_renderer
 from qacli.web.ui import errors, sign_in, views
 
 
 def init_app(app: Flask) -> None:
-    """Add the page, and tell errors to people as pages."""
+    """Add the page, and render errors of its routes as pages."""
     app.register_blueprint(views.blueprint)
     app.register_blueprint(sign_in.blueprint)
-    errors.init_app(app)
+    names = {views.blueprint.name, sign_in.blueprint.name}
+    add_renderer(app, names, "/page/", errors.render_page)

@@ -1,58 +1,41 @@
-"""Errors for people: the problem document of a page's route, told as a page.
-
-The problem is made where every other is, so that a kind of error has one status and one text.
-"""
+"""Errors of the page's routes, as HTML pages for browsers."""
 
 from http import HTTPStatus
 from urllib.parse import quote
 
-from flask import Flask, Response, redirect, render_template, request
+from flask import Response, redirect, render_template, request
 
 from qacli.web import errors
+from qacli.web.errors import Problem
 
-PAGES = ("/page/", "/sign-in", "/sign-out")
 HTML = "text/html"
 
-NAMES = {
-    HTTPStatus.NOT_FOUND: "Nothing here",
-    HTTPStatus.FORBIDDEN: "Not from there",
-    HTTPStatus.METHOD_NOT_ALLOWED: "Not like that",
+TITLES = {
+    HTTPStatus.NOT_FOUND: "Not found",
+    HTTPStatus.FORBIDDEN: "Forbidden",
+    HTTPStatus.METHOD_NOT_ALLOWED: "Method not allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Too long",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "That cannot be asked",
-    HTTPStatus.TOO_MANY_REQUESTS: "Too many at once",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Not right now",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Invalid question",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many requests",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Unavailable",
 }
 
 
-def init_app(app: Flask) -> None:
-    """Turn the problems of the page's routes into pages, for who reads pages."""
-
-    def told(response: Response) -> Response:
-        if response.mimetype != errors.MIME_TYPE or not wants_html():
-            return response
-        if response.status_code == HTTPStatus.UNAUTHORIZED and request.method == "GET":
-            return to_sign_in()
-        problem = response.get_json()
-        response.set_data(
-            render_template(
-                "fault.html",
-                name=NAMES.get(HTTPStatus(response.status_code), "Something went wrong"),
-                problem=problem,
-            )
-        )
-        response.content_type = f"{HTML}; charset=utf-8"
-        return response
-
-    app.after_request(told)
+def render_page(problem: Problem) -> Response:
+    """Return the response of an error: a page for a browser, else a problem document."""
+    if request.accept_mimetypes.best_match([errors.MIME_TYPE, HTML]) != HTML:
+        return errors.render_problem(problem)
+    if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
+        return _to_sign_in()
+    page = render_template(
+        "fault.html",
+        name=TITLES.get(HTTPStatus(problem.status), "Something went wrong"),
+        problem=problem,
+    )
+    return Response(page, problem.status, headers=problem.headers, mimetype=HTML)
 
 
-def wants_html() -> bool:
-    """Whether a page was asked for, by something that shows pages."""
-    ours = request.path == "/" or request.path.startswith(PAGES)
-    return ours and request.accept_mimetypes.best_match([errors.MIME_TYPE, HTML]) == HTML
-
-
-def to_sign_in() -> Response:
-    """To the form for the token, and back afterwards."""
-    wanted = request.full_path.removesuffix("?")
-    return redirect(f"/sign-in?next={quote(wanted, safe='/')}", HTTPStatus.SEE_OTHER)  # type: ignore[return-value]
+def _to_sign_in() -> Response:
+    """Redirect to the form for the token, which leads back."""
+    path = request.full_path.removesuffix("?")
+    return redirect(f"/sign-in?next={quote(path, safe='/')}", HTTPStatus.SEE_OTHER)  # type: ignore[return-value]

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 
 from qacli.errors import Busy, Unauthorized
 from qacli.web import auth
+from qacli.web.policy import Access, policy
 from qacli.web.sessions import COOKIE, LIFETIME
 from qacli.web.ui.forms import SignInForm
 
@@ -30,6 +31,7 @@ reading = threading.BoundedSemaphore(MOST)
 
 
 @blueprint.get("/sign-in")
+@policy(Access.SAME_ORIGIN)
 def form() -> Response | str:
     """The form for the token; where none is needed there is nothing to sign in to."""
     if not auth.current().tokens:
@@ -38,6 +40,7 @@ def form() -> Response | str:
 
 
 @blueprint.post("/sign-in")
+@policy(Access.SAME_ORIGIN, is_limited=False)
 def sign_in() -> Response | tuple[str, int]:
     """Check the token, and begin a session of the browser that sends it."""
     request.max_content_length = LONGEST_FORM
@@ -66,6 +69,7 @@ def sign_in() -> Response | tuple[str, int]:
 
 
 @blueprint.post("/sign-out")
+@policy(Access.SAME_ORIGIN, is_limited=False)
 def sign_out() -> Response:
     """End the session, here and in the browser."""
     _end_session()

@@ -45,7 +45,7 @@ def _lines(answer: LiveAnswer) -> Iterator[str]:
     try:
         yield from _texts(answer)
     except Exception as error:  # noqa: BLE001 - the person is told; a mistake is logged
-        problem = errors.problem_for(error).get_data(as_text=True)
+        problem = errors.problem_for(error).to_json()
         if getattr(error, "record_id", None) is None:
             yield sse.event("error", problem)
             return
@@ -81,7 +81,7 @@ def _end(answer: LiveAnswer) -> str:
     try:
         record = state.get_state().store.get(answer.record_id or 0)
     except QaError as error:
-        return sse.event("error", errors.problem_for(error).get_data(as_text=True))
+        return sse.event("error", errors.problem_for(error).to_json())
     if record.status is Status.ASKING:
         return sse.event("error", json({"detail": " ".join(WAITING)}))
     article = get_template_attribute("record.html", "article")

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 
-from flask import Blueprint, current_app, g, redirect, render_template, request
+from flask import Blueprint, current_app, g, redirect, render_template, request, send_from_directory
 from markupsafe import Markup
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
@@ -14,6 +15,7 @@ from qacli.errors import QaError
 from qacli.validation import validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
+from qacli.web.policy import Access, policy
 from qacli.web.request_context import current_context
 from qacli.web.ui import sse as ui_sse
 from qacli.web.ui.forms import follows_in, parse_ask_form, parse_tags
@@ -22,14 +24,10 @@ from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
 from qacli.web.ui.thread import Thread, thread
 
-blueprint = Blueprint(
-    "page",
-    __name__,
-    template_folder="templates",
-    static_folder="static",
-    static_url_path="/static",
-)
+blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shortened")
+
+STATIC_FOLDER = Path(__file__).with_name("static")
 
 HEADING = 280
 """Characters of a question that is a heading; a longer one is folded below its beginning."""
@@ -83,6 +81,13 @@ def _everywhere() -> dict[str, object]:
     return {"Status": Status, "is_signed_in": current_context().is_signed_in}
 
 
+@blueprint.get("/static/<path:filename>")
+@policy(Access.SAME_ORIGIN)
+def static(filename: str) -> Response:
+    """Return a style sheet, a script or an icon."""
+    return send_from_directory(STATIC_FOLDER, filename)
+
+
 @blueprint.get("/")
 def home() -> tuple[str, int]:
     """Ask, and the history."""
@@ -115,10 +120,7 @@ def ask() -> Response | tuple[str, int]:
 
 def _again(error: QaError | ValidationError) -> tuple[str, int]:
     """The form as it was sent, with what is wrong."""
-    if isinstance(error, QaError):
-        problem = errors.from_error(error).get_json()
-    else:
-        problem = errors.from_validation(error).get_json()
+    problem = errors.problem_for(error)
     around = follows_id = None
     try:
         if (given := follows_in(request.form)) is not None:
@@ -129,12 +131,13 @@ def _again(error: QaError | ValidationError) -> tuple[str, int]:
         question=request.form.get("question", ""),
         around=around,
         current=follows_id,
-        problem=problem["detail"],
-        status=problem["status"],
+        problem=problem.detail,
+        status=problem.status,
     )
 
 
 @blueprint.post("/page/<int:record_id>/delete")
+@policy(is_limited=False)
 def delete(record_id: int) -> Response:
     """Remove a record; what it followed up, and what follows it up, stays."""
     state.get_state().store.remove(record_id)
@@ -142,6 +145,7 @@ def delete(record_id: int) -> Response:
 
 
 @blueprint.post("/page/<int:record_id>/tags")
+@policy(is_limited=False)
 def tag(record_id: int) -> Response:
     """Add tags to a record, or take some off."""
     add, remove = parse_tags(request.form.get("add", "")), request.form.getlist("remove")

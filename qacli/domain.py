@@ -26,6 +26,16 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class By(StrEnum):
+    """The groups that `qa stats` counts."""
+
+    DAY = "day"
+    MODEL = "model"
+    TAG = "tag"
+    BATCH = "batch"
+    ERROR = "error"
+
+
 class ItemState(StrEnum):
     """How far an item of a batch is."""
 
@@ -50,6 +60,7 @@ class Question:
         params: The model asked for, temperature, token limit and whatever else goes to the
             provider beside the messages.
         follows_id: The record that this one follows up.
+        corrects_id: The record whose answer did not fit its schema, where this one asks again.
         attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
         caller: The name of the token that asked over HTTP; None at the terminal.
         request_id: The HTTP request that it came in, as the log names it.
@@ -63,6 +74,7 @@ class Question:
     system: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     follows_id: int | None = None
+    corrects_id: int | None = None
     batch_id: int | None = None
     item_key: str | None = None
     idempotency_key: str | None = None
@@ -177,10 +189,16 @@ class Turn:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of a question, as far as is known."""
+    """The outcome of a question, as far as it is known.
+
+    Attributes:
+        error_kind: The kind of the error, as in `qacli.errors`.
+        error: The message of the error, without secrets.
+    """
 
     status: Status = Status.ASKING
     answer: str | None = None
+    error_kind: str | None = None
     error: str | None = None
     answered_at: datetime | None = None
     latency_ms: int | None = None
@@ -193,23 +211,21 @@ class Outcome:
     cost_usd: float | None = None
 
     def fail(self, error: BaseException | None) -> None:
-        """Settle that there is no answer, and why.
+        """Mark the outcome as failed with an error, or as interrupted.
 
         Args:
-            error: What came in between; None, and whatever is no failure but somebody's wish to
-                stop, is an interruption.
+            error: The error. None, `Interrupted` and what is not an Exception (Ctrl-C) are an
+                interruption.
         """
         self.status = Status.FAILED
         if isinstance(error, QaError) and not isinstance(error, Interrupted):
-            self.error = f"{error.kind}: {error.what}"
+            self.error_kind, self.error = error.kind, error.what
         elif isinstance(error, Exception) and not isinstance(error, Interrupted):
-            self.error = f"unexpected: {type(error).__name__}"
+            self.error_kind, self.error = QaError.kind, type(error).__name__
         else:
-            self.status = Status.INTERRUPTED
-            self.error = "interrupted: stopped before the answer was complete"
+            self.interrupt("stopped before the answer was complete")
 
-
-def split_error(error: str | None) -> tuple[str, str]:
-    """What `Outcome.end` has made one text of; both are empty where there is no error."""
-    kind, _, reason = (error or "").partition(": ")
-    return kind, reason
+    def interrupt(self, reason: str) -> None:
+        """Mark the outcome as interrupted."""
+        self.status = Status.INTERRUPTED
+        self.error_kind, self.error = Interrupted.kind, reason

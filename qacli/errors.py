@@ -26,6 +26,8 @@ QaError                      1  500  a mistake of ours
 Every error is two sentences: what happened, and what to do about it.
 """
 
+from collections.abc import Iterator
+from functools import cache
 from typing import ClassVar
 
 
@@ -230,3 +232,18 @@ class Interrupted(QaError):
     exit_code = 130
     status = 503
     kind = "interrupted"
+
+
+def error_classes() -> Iterator[type[QaError]]:
+    """Return every class of error, the base first."""
+    classes = [QaError]
+    while classes:
+        error = classes.pop()
+        yield error
+        classes += error.__subclasses__()
+
+
+@cache
+def error_kinds() -> frozenset[str]:
+    """Return the kinds of all errors: the values of a record's `error_kind`."""
+    return frozenset(error.kind for error in error_classes())

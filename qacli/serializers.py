@@ -6,17 +6,27 @@ from math import isfinite
 from typing import Any
 
 from qacli.domain import Outcome, Question, Status
+from qacli.errors import error_kinds
 
 EXPONENT_THRESHOLD = 1e16
 """From here on Python writes a number with an exponent."""
 
 
 RECORD_FIELDS = (
-    *("id", "question", "answer", "created_at", "status", "error"),
+    *("id", "question", "answer", "created_at", "status", "error_kind", "error"),
     *("answered_at", "latency_ms", "first_token_ms"),
     *("model", "provider_response_id", "finish_reason", "system", "params"),
     *("prompt_tokens", "completion_tokens", "cost_usd"),
-    *("follows_id", "batch_id", "item_key", "idempotency_key", "tags", "uid", "attachments"),
+    *(
+        "follows_id",
+        "corrects_id",
+        "batch_id",
+        "item_key",
+        "idempotency_key",
+        "tags",
+        "uid",
+        "attachments",
+    ),
     *("caller", "request_id"),
 )
 """The fields of a record, in the order in which every output has them."""
@@ -33,6 +43,25 @@ def to_json_line(document: dict[str, Any]) -> str:
     from pydantic_core import to_json
 
     return to_json(document).decode()
+
+
+def error_text(kind: str | None, error: str | None) -> str:
+    """Return a record's error for a person: `kind: message`; empty where there is none."""
+    return ": ".join(part for part in (kind, error) if part)
+
+
+def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values that a version of qa before `error_kind` wrote, with that field.
+
+    Such a version wrote the kind before the message: `provider-refused: The provider ...`.
+
+    Args:
+        values: Fields of a record, from a journal or an export.
+    """
+    kind, colon, message = str(values.get("error") or "").partition(": ")
+    if "error_kind" in values or not colon or kind not in error_kinds():
+        return values
+    return {**values, "error_kind": kind, "error": message}
 
 
 def field_values(part: Question | Outcome) -> dict[str, Any]:

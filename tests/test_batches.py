@@ -25,8 +25,10 @@ SETTINGS = {"model": "m", "params": {"temperature": 0.5}, "template": None}
 ANSWERED = Outcome(
     status=Status.ANSWERED, answer="A", model="m-1", prompt_tokens=3, completion_tokens=4
 )
-FAILED = Outcome(status=Status.FAILED, error="provider-refused: The provider answered 400: No.")
-INTERRUPTED = Outcome(status=Status.INTERRUPTED, error="interrupted: stopped")
+FAILED = Outcome(
+    status=Status.FAILED, error_kind="provider-refused", error="The provider answered 400: No."
+)
+INTERRUPTED = Outcome(status=Status.INTERRUPTED, error_kind="interrupted", error="stopped")
 
 
 @pytest.fixture
@@ -443,7 +445,9 @@ def test_a_summary_counts_states_errors_tokens_and_cost(batches: Batches) -> Non
     keep(batches, batch_id, 0, 1, outcome=replace(ANSWERED, cost_usd=0.25))
     keep(batches, batch_id, 2)
     keep(batches, batch_id, 3, outcome=FAILED)
-    late = replace(FAILED, error="provider-timeout: The provider did not answer: within 5 s.")
+    late = replace(
+        FAILED, error_kind="provider-timeout", error="The provider did not answer: within 5 s."
+    )
     keep(batches, batch_id, 4, outcome=late)
     keep(batches, begun(batches, 1, "other"), 0)
     found = batches.summary(batch_id)

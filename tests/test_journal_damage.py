@@ -225,9 +225,8 @@ def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_t
     assert contents.problems == ["line 2 does not fit its checksum"]
     outcome = contents.entries[0].outcome()
     assert outcome.answer is None
-    assert outcome.error == (
-        "interrupted: the journal of this answer is damaged, some of it may be missing"
-    )
+    assert outcome.error_kind == "interrupted"
+    assert outcome.error == ("the journal of this answer is damaged, some of it may be missing")
 
 
 def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:

@@ -17,8 +17,8 @@ from qacli.db.filters import Filter
 from qacli.db.importers import ImportResult, from_jsonl, import_records
 from qacli.db.purge import delete_matching, purge_deleted
 from qacli.db.records import Store
-from qacli.db.stats import By, stats
-from qacli.domain import Outcome, Question, Status, now
+from qacli.db.stats import stats
+from qacli.domain import By, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS
 
@@ -365,7 +365,8 @@ def test_numbers_by_day_model_and_tag(store: Store) -> None:
     kept(store, "one", tags=["x", "y"])
     kept(store, "two", tags=["x"])
     store.upsert(
-        Question(question="bad"), Outcome(status=Status.FAILED, error="provider-refused: no")
+        Question(question="bad"),
+        Outcome(status=Status.FAILED, error_kind="provider-refused", error="no"),
     )
     (day,) = stats(store, By.DAY, Filter())
     assert (day.records, day.answered, day.prompt_tokens, day.latency_ms) == (3, 2, 4, 1500)
@@ -377,3 +378,9 @@ def test_numbers_by_day_model_and_tag(store: Store) -> None:
     by_model = {row.name: row.cost_usd for row in stats(store, By.MODEL, Filter())}
     assert by_model["(none)"] is None
     assert stats(store, By.BATCH, Filter()) == []
+    assert [(row.name, row.records) for row in stats(store, By.ERROR, Filter())] == [
+        ("provider-refused", 1)
+    ]
+    only = Filter(error_kind="provider-refused")
+    assert [record.question for record in store.page(limit=5, only=only)] == ["bad"]
+    assert store.count(Filter(error_kind="no")) == 0

@@ -12,8 +12,8 @@ from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.purge import delete_matching
 from qacli.db.records import Store
-from qacli.db.stats import By, stats
-from qacli.domain import Outcome, Question, Status
+from qacli.db.stats import stats
+from qacli.domain import By, Outcome, Question, Status
 from qacli.errors import NotFound
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="giraffe", model="m")

@@ -185,7 +185,10 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
     assert exchange.outcome.status is Status.FAILED
     assert exchange.outcome.answer == "Answer to: Who?"
     assert exchange.outcome.answered_at is not None
-    assert exchange.outcome.error == f"unfit-answer: {caught.value.what}"
+    assert (exchange.outcome.error_kind, exchange.outcome.error) == (
+        "unfit-answer",
+        caught.value.what,
+    )
 
 
 @one_database

@@ -18,7 +18,6 @@ from stat import S_ISREG
 from typing import IO, Any, Protocol, Self
 
 from qacli.db.batches import Batches, Settled
-from qacli.domain import split_error
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.sanitize import escape_json
 from qacli.serializers import RECORD_FIELDS
@@ -26,7 +25,7 @@ from qacli.serializers import RECORD_FIELDS
 FORMATS = ("jsonl", "csv", "openai", "parquet")
 WHOLE_NUMBERS = (
     *("id", "latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens"),
-    *("follows_id", "batch_id"),
+    *("follows_id", "corrects_id", "batch_id"),
 )
 
 
@@ -343,14 +342,13 @@ def _openai(key: str, record: dict[str, Any]) -> str:
             "total_tokens": (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0),
         },
     }
-    kind, message = split_error(record["error"])
     line = {
         "id": f"batch_req_{record['uid']}",
         "custom_id": key,
         "response": {"status_code": 200, "request_id": record["uid"], "body": body}
         if answered
         else None,
-        "error": None if answered else {"code": kind, "message": message},
+        "error": None if answered else {"code": record["error_kind"], "message": record["error"]},
     }
     return json.dumps(line, ensure_ascii=False) + "\n"
 

@@ -260,7 +260,7 @@ def run_session(
     from qacli.json_schema import repair_prompt
 
     console.info(f"{unfit.what} Asking once more.")
-    run_session(exchange.follow_up(repair_prompt(unfit)), shown)
+    run_session(exchange.follow_up(repair_prompt(unfit), corrects=True), shown)
 
 
 def warn_if_truncated(finish_reason: str | None, console: Console) -> None:

@@ -61,6 +61,10 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by it.")
     ] = None,
     status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    error: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="With an error of this kind: provider-refused."),
+    ] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="With this tag.")] = None,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="With this in the system prompt.")
@@ -82,6 +86,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         until=parse_when(until, clock) if until else None,
         model=model,
         status=status,
+        error_kind=error,
         tag=tag,
         system=system,
         follows_id=follows,

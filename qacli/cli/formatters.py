@@ -17,7 +17,7 @@ from qacli.cli.formatting import usd
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.sanitize import sanitize, unfiltered
-from qacli.serializers import RECORD_FIELDS
+from qacli.serializers import RECORD_FIELDS, error_text
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -105,7 +105,7 @@ def _markdown_texts(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
 def _markdown_of(fields: dict[str, Any]) -> str:
     quoted = "\n".join(f"> {line}" for line in fields["question"].splitlines())
     facts = f"{fields['created_at']}, {fields['model'] or fields['status']}"
-    body = fields["answer"] or f"*{fields['error']}*"
+    body = fields["answer"] or f"*{error_text(fields['error_kind'], fields['error'])}*"
     return f"## {fields['id']} ({facts})\n\n{quoted}\n\n{body}\n"
 
 
@@ -162,7 +162,7 @@ def _with_matches(search: str, console: Console) -> Callable[[str], None]:
 
 
 def _answer_cell(document: dict[str, Any], search: str | None) -> str:
-    text = document["answer"] or document["error"] or ""
+    text = document["answer"] or error_text(document["error_kind"], document["error"])
     answer = one_line(_around(text, search), PREVIEW * 2)
     return answer if document["status"] == "answered" else f"({document['status']}) {answer}"
 
@@ -187,11 +187,12 @@ def _around(text: str, search: str | None) -> str:
 def show_record(record: "QuestionAnswer", console: Console) -> None:
     """Print one record for a person: what was asked, what came back, and how."""
     head = " · ".join(_facts(record))
+    error = error_text(record.error_kind, record.error)
     if not console.is_terminal:
         parts = [head, record.question]
         if record.system:
             parts.insert(1, f"System: {record.system}")
-        parts += [text for text in (record.answer, record.error) if text]
+        parts += [text for text in (record.answer, error) if text]
         console.print("\n\n".join(parts))
         return
     from rich.text import Text
@@ -205,9 +206,9 @@ def show_record(record: "QuestionAnswer", console: Console) -> None:
     if record.answer:
         rich_console.print()
         _print_markdown(rich_console, record.answer)
-    if record.error:
+    if error:
         rich_console.print()
-        rich_console.print(Text(sanitize(record.error), style="red"))
+        rich_console.print(Text(sanitize(error), style="red"))
 
 
 def _facts(record: "QuestionAnswer") -> list[str]:
@@ -223,6 +224,8 @@ def _facts(record: "QuestionAnswer") -> list[str]:
         facts.append(usd(record.cost_usd))
     if record.follows_id is not None:
         facts.append(f"follows {record.follows_id}")
+    if record.corrects_id is not None:
+        facts.append(f"corrects {record.corrects_id}")
     facts += [_attached(each["name"], each.get("size")) for each in record.attachments]
     if record.tags:
         facts.append(f"tagged {', '.join(record.tags)}")

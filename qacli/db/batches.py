@@ -343,12 +343,7 @@ class Batches:
             sa.func.min(RECORDS.c.created_at),
             sa.func.max(RECORDS.c.answered_at),
         ).where(ours)
-        error = RECORDS.c.error
-        kind = (
-            sa.func.substr(error, 1, sa.func.instr(error, ":") - 1)
-            if self.store.sqlite
-            else sa.func.split_part(error, ":", 1)
-        )
+        kind = sa.func.coalesce(RECORDS.c.error_kind, "(none)")
         kinds = (
             sa.select(kind, sa.func.count())
             .where(ours, RECORDS.c.status == Status.FAILED)

@@ -31,7 +31,9 @@ class Filter:
         status: As it is in the record.
         tag: One of the record's tags.
         system: A part of the system prompt.
+        error_kind: The kind of its error.
         follows_id: The record that it follows up.
+        corrects_id: The record that it corrects.
         min_cost: US dollars that it cost at least.
         batch_id: The batch that it came from.
         untagged: Only records without any tag.
@@ -45,7 +47,9 @@ class Filter:
     status: str | None = None
     tag: str | None = None
     system: str | None = None
+    error_kind: str | None = None
     follows_id: int | None = None
+    corrects_id: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
     untagged: bool = False
@@ -68,7 +72,9 @@ class Filter:
             (self.status, column.status.__eq__),
             (self.tag, partial(_has_tag, sqlite=sqlite)),
             (self.system, partial(column.system.contains, autoescape=True)),
+            (self.error_kind, column.error_kind.__eq__),
             (self.follows_id, column.follows_id.__eq__),
+            (self.corrects_id, column.corrects_id.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
             (self.owner, column.caller.__eq__),

@@ -1,8 +1,8 @@
 """Add records from elsewhere to a history; `qacli.db.import_source` reads them.
 
 The uid identifies a record, so the same import again adds nothing. A record keeps its id where the
-id is free. Where another record has it, the imported one gets a new id, and `follows_id` of its
-follow-ups is changed to match.
+id is free. Where another record has it, the imported one gets a new id, and `follows_id` and
+`corrects_id` of its follow-ups are changed to match.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qacli.cache_key import cache_key, canonical_json
 from qacli.db.models import QuestionAnswer
@@ -18,6 +18,7 @@ from qacli.db.records import Store
 from qacli.db.search import RECORDS
 from qacli.domain import Status
 from qacli.errors import InvalidRequest
+from qacli.serializers import with_error_kind
 from qacli.validation import MAX_ID, validate_text
 
 CHUNK_SIZE = 1000
@@ -37,6 +38,7 @@ class ImportedRecord(BaseModel):
     answer: str | None = None
     created_at: AwareDatetime
     status: Status
+    error_kind: str | None = None
     error: str | None = None
     answered_at: AwareDatetime | None = None
     latency_ms: Count | None = None
@@ -50,6 +52,7 @@ class ImportedRecord(BaseModel):
     completion_tokens: Count | None = None
     cost_usd: float | None = None
     follows_id: Count | None = None
+    corrects_id: Count | None = None
     batch_id: Count | None = None
     item_key: str | None = None
     idempotency_key: str | None = None
@@ -58,6 +61,11 @@ class ImportedRecord(BaseModel):
     attachments: list[dict[str, Any]] = Field(default_factory=list)
     caller: str | None = None
     request_id: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_version(cls, values: Any) -> Any:  # noqa: ANN401 - any JSON
+        return with_error_kind(values) if isinstance(values, dict) else values
 
     def row(self) -> dict[str, Any]:
         """The values as the database takes them.
@@ -156,9 +164,14 @@ def _add(
         _insert_renumbered(store, connection, row, moved)
     moved.added += len(fresh) + len(crowded)
     for row in (*fresh, *crowded):
-        if (new := moved.new_ids.get(row["follows_id"])) is not None:
+        links = {
+            name: moved.new_ids[row[name]]
+            for name in ("follows_id", "corrects_id")
+            if row[name] in moved.new_ids
+        }
+        if links:
             here = RECORDS.c.uid == row["uid"]
-            changed = {"follows_id": new, "fingerprint": _fingerprint({**row, "follows_id": new})}
+            changed = {**links, "fingerprint": _fingerprint({**row, **links})}
             connection.execute(sa.update(RECORDS).where(here).values(changed))
 
 

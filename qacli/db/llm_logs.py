@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from qacli.attachments import redact_url
 from qacli.db.importers import ImportedRecord
 from qacli.db.sqlite_file import Row, SqliteFile
+from qacli.errors import BrokenAnswer
 from qacli.validation import parse_count, sanitize_text
 
 PAGE = 500
@@ -419,7 +420,8 @@ def _document(exchange: _Exchange, number: int, omitted: Counter[str]) -> Import
         "answer": response or None,
         "created_at": asked_at,
         "status": "answered" if response else "failed",
-        "error": None if response else "broken-answer: The answer is empty.",
+        "error_kind": None if response else BrokenAnswer.kind,
+        "error": None if response else "The answer is empty.",
         "answered_at": asked_at + timedelta(milliseconds=latency or 0) if response else None,
         "latency_ms": latency,
         "model": row.get("resolved_model") or row.get("model"),

@@ -123,6 +123,8 @@ class QuestionAnswer(SQLModel, table=True):
     fingerprint: int | None = Field(default=None, sa_type=sa.BigInteger)
     caller: str | None = Field(default=None, sa_type=sa.Text)
     request_id: str | None = Field(default=None, sa_type=sa.Text)
+    error_kind: str | None = Field(default=None, sa_type=sa.Text)
+    corrects_id: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it; see `qacli.serializers.record_to_dict`."""

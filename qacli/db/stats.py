@@ -1,7 +1,6 @@
-"""What has been asked, in numbers."""
+"""Count questions, tokens, cost and latency by groups."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,28 +9,19 @@ from qacli.db.filters import Filter
 from qacli.db.models import Batch
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
-from qacli.domain import Status
-
-
-class By(StrEnum):
-    """What the numbers are told apart by."""
-
-    DAY = "day"
-    MODEL = "model"
-    TAG = "tag"
-    BATCH = "batch"
+from qacli.domain import By, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The numbers of one day, model, tag or batch.
+    """The numbers of one day, model, tag, batch or kind of error.
 
     Attributes:
-        name: Which; a day in UTC.
-        records: How many; answered, those with an answer.
-        prompt_tokens: In all; as completion_tokens.
-        cost_usd: In all, as far as prices are known; None where none is.
-        latency_ms: The mean of the answered ones.
+        name: The group; a day is in UTC.
+        records: The number of records; `answered` have an answer.
+        prompt_tokens: The sum, as of completion_tokens.
+        cost_usd: The sum of the known costs; None where no cost is known.
+        latency_ms: The mean of the answered records.
     """
 
     name: str
@@ -44,16 +34,20 @@ class Row:
 
 
 def stats(store: Store, by: By, only: Filter) -> list[Row]:
-    """The numbers of the records that fit, days in their order, the rest by how many there are."""
+    """Return the numbers of each group, days in their order, the others by their size."""
     column = RECORDS.c
     source: sa.FromClause = RECORDS
     name: sa.ColumnElement[Any]
+    conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
     if by is By.DAY:
         day = sa.func.date(column.created_at)
         in_utc = sa.func.to_char(sa.func.timezone("UTC", column.created_at), "YYYY-MM-DD")
         name = day if store.sqlite else in_utc
     elif by is By.MODEL:
         name = sa.func.coalesce(column.model, "(none)")
+    elif by is By.ERROR:
+        name = column.error_kind
+        conditions.append(name.is_not(None))
     elif by is By.TAG:
         each = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
         tags = each(column.tags).table_valued("value", joins_implicitly=True)
@@ -75,7 +69,7 @@ def stats(store: Store, by: By, only: Filter) -> list[Row]:
             sa.func.avg(latency),
         )
         .select_from(source)
-        .where(*store.narrowed(only).conditions(sqlite=store.sqlite))
+        .where(*conditions)
         .group_by(name)
         .order_by(order, name)
     )

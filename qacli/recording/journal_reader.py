@@ -18,6 +18,7 @@ from zlib import crc32
 
 from qacli.domain import DeferredQuestion, Outcome, Question, Status
 from qacli.errors import InvalidRequest
+from qacli.serializers import with_error_kind
 from qacli.validation import MAX_ID, sanitize_text
 
 LONGEST_UID = 32
@@ -55,11 +56,9 @@ class Entry:
         reason = "the process ended before the answer was complete"
         if self.damaged:
             reason = "the journal of this answer is damaged, some of it may be missing"
-        return Outcome(
-            status=Status.INTERRUPTED,
-            answer="".join(self.texts) or None,
-            error=f"interrupted: {reason}",
-        )
+        outcome = Outcome(answer="".join(self.texts) or None)
+        outcome.interrupt(reason)
+        return outcome
 
 
 @dataclass(slots=True)
@@ -188,7 +187,7 @@ class _Parser:
             self._finish(entry, values["outcome"])
 
     def _finish(self, entry: Entry, line: dict[str, Any]) -> None:
-        made = _valid(line, OUTCOME_FIELDS, self._report)
+        made = _valid(with_error_kind(line), OUTCOME_FIELDS, self._report)
         if "status" not in line:
             self._report("has no status")
         if "status" not in made or (line.get("answer") is not None and "answer" not in made):
@@ -196,9 +195,10 @@ class _Parser:
                 # The pieces of text, before and after this line, are all that there is.
                 entry.damaged = True
                 return
-            made["status"] = Status.INTERRUPTED
-            made["error"] = "interrupted: the journal of this answer is damaged"
+            made["status"] = Status.ASKING
         outcome = Outcome(**made)
+        if outcome.status is Status.ASKING:
+            outcome.interrupt("the journal of this answer is damaged")
         if entry.finished is not None and entry.finished != outcome:
             self._report("is a second outcome of the same question")
             return
@@ -346,6 +346,7 @@ ASK_FIELDS: dict[str, Callable[[object], object]] = {
     "created_at": _time,
     "params": _json_object,
     "follows_id": _or_none(_count),
+    "corrects_id": _or_none(_count),
     "batch_id": _or_none(_count),
     "tags": _list_of(_clean),
     "attachments": _list_of(_json_object),
@@ -353,7 +354,7 @@ ASK_FIELDS: dict[str, Callable[[object], object]] = {
 OUTCOME_FIELDS: dict[str, Callable[[object], object]] = {
     **{item.name: _or_none(_count) for item in fields(Outcome)},
     **dict.fromkeys(
-        ("answer", "error", "model", "provider_response_id", "finish_reason"),
+        ("answer", "error_kind", "error", "model", "provider_response_id", "finish_reason"),
         _or_none(lambda value: sanitize_text(_string(value))),
     ),
     "status": _status,

@@ -172,12 +172,18 @@ class AskSession:
         )
         return self._chunks
 
-    def follow_up(self, question: str) -> "AskSession":
-        """A question about this answer, to be asked with all that went along with this one."""
+    def follow_up(self, question: str, *, corrects: bool = False) -> "AskSession":
+        """Return a question about this answer, with all that went along with this one.
+
+        Args:
+            question: The question.
+            corrects: Whether it asks for the same answer again, since this one did not fit.
+        """
         ask = replace(
             self.ask,
             question=question,
             follows_id=self.record_id,
+            corrects_id=self.record_id if corrects else None,
             idempotency_key=None,
             uid=uuid4().hex,
             created_at=now(),
@@ -203,7 +209,7 @@ class AskSession:
             or self.outcome.finish_reason == "length"
         ):
             return None
-        return self.follow_up(repair_prompt(self.schema_error))
+        return self.follow_up(repair_prompt(self.schema_error), corrects=True)
 
     def _validated_chunks(
         self, texts: Generator[str, None, None], reply: "ChatResponse"

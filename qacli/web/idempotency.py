@@ -7,7 +7,7 @@ that has failed, or was interrupted, is asked anew, in a record of its own that 
 a client that comes again wants an answer.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic, sleep
@@ -16,7 +16,7 @@ from typing import Any
 from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.domain import Question, Status, now, split_error
+from qacli.domain import Question, Status, now
 from qacli.errors import (
     DatabaseError,
     InvalidRequest,
@@ -24,8 +24,8 @@ from qacli.errors import (
     RecordRefused,
     StillAsking,
     UnfitAnswer,
+    error_classes,
 )
-from qacli.json_schema import repair_prompt
 from qacli.web.answer import AnswerStream, LiveAnswer
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
@@ -165,37 +165,26 @@ def is_final(record: QuestionAnswer, store: Store) -> bool:
 
 def error_from_record(record: QuestionAnswer) -> QaError:
     """The error that a record ended in, as its first request was told it."""
-    kind, what = split_error(record.error)
-    found = {each.kind: each for each in _error_classes(QaError)}.get(kind, QaError)
-    error = found(what or "It has no answer.", "Ask again with the same Idempotency-Key.")
+    classes = {error.kind: error for error in error_classes()}
+    error = classes.get(record.error_kind or "", QaError)(
+        record.error or "It has no answer.", "Ask again with the same Idempotency-Key."
+    )
     error.record_id = record.id
     return error
 
 
-def _error_classes(kind: type[QaError]) -> Iterator[type[QaError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from _error_classes(each)
-
-
 def _is_correctable(record: QuestionAnswer) -> bool:
-    unfit = split_error(record.error)[0] == UnfitAnswer.kind
-    return unfit and record.finish_reason != "length" and not _is_correction(record)
-
-
-def _is_correction(record: QuestionAnswer) -> bool:
-    """Whether it is itself the second try, after which there is none."""
-    return record.follows_id is not None and record.question.endswith(
-        repair_prompt(UnfitAnswer(""))
-    )
+    """Return whether its answer is asked for again: once, and not where it was cut."""
+    unfit = record.error_kind == UnfitAnswer.kind
+    return unfit and record.finish_reason != "length" and record.corrects_id is None
 
 
 def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | None:
     if not _is_correctable(record):
         return None
-    said = repair_prompt(UnfitAnswer(split_error(record.error)[1]))
-    followers = store.page(limit=100, newest_first=True, only=Filter(follows_id=record.id))
-    return next((each for each in followers if each.question == said), None)
+    # The index is of follows_id.
+    only = Filter(follows_id=record.id, corrects_id=record.id)
+    return next(iter(store.page(limit=1, newest_first=True, only=only)), None)
 
 
 def _require_same_question(first: QuestionAnswer, ask: Question) -> None:

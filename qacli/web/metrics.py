@@ -112,7 +112,7 @@ class Metrics:
         self._questions_in_flight.dec()
         self._questions.labels(outcome.status.value).inc()
         if outcome.status is Status.FAILED:
-            self._errors.labels((outcome.error or "").partition(":")[0]).inc()
+            self._errors.labels(outcome.error_kind or "").inc()
         if outcome.latency_ms is not None:
             self._answer_seconds.observe(outcome.latency_ms / 1000)
         self._tokens.labels("prompt").inc(outcome.prompt_tokens or 0)

@@ -93,7 +93,7 @@ def _watch(provider: "TracerProvider") -> "Observer":
                 if value is not None:
                     span.set_attribute(name, value)
             if outcome.status is not Status.ANSWERED:
-                kind = (outcome.error or outcome.status.value).partition(":")[0]
+                kind = outcome.error_kind or outcome.status.value
                 span.set_attribute("error.type", kind)
                 span.set_status(StatusCode.ERROR, kind)
             span.end()

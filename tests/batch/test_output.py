@@ -28,7 +28,11 @@ ANSWERED = Outcome(
     prompt_tokens=3,
     completion_tokens=4,
 )
-FAILED = Outcome(status=Status.FAILED, error="provider-refused: The provider answered 400: No.")
+FAILED = Outcome(
+    status=Status.FAILED,
+    error_kind="provider-refused",
+    error="The provider answered 400: No.",
+)
 
 
 def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> Settled:

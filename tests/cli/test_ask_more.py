@@ -288,10 +288,12 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     assert "Asking once more." in done.err
     first, second = records()
     assert (first["status"], first["answer"]) == ("failed", '{"name": "Rex"}')
+    assert first["error_kind"] == "unfit-answer"
     assert first["error"] == (
-        'unfit-answer: The answer does not fit the schema: "age" is a required property at $.'
+        'The answer does not fit the schema: "age" is a required property at $.'
     )
     assert (second["status"], second["answer"], second["follows_id"]) == ("answered", REX, 1)
+    assert (first["corrects_id"], second["corrects_id"]) == (None, 1)
     assert second["tags"] == first["tags"] == ["t"]
     assert second["attachments"] == first["attachments"]
     asked, failed, correction = contents(provider)

@@ -36,7 +36,9 @@ def hostile(qa: Program, database_url: str, home: Path) -> Program:
     shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
     outcome = Outcome(status=Status.ANSWERED, answer=f"`A` {EVIL} **b**", model=f"M {EVIL}")
     store.upsert(Question(question=f"Q apple {EVIL}", **shape), outcome)
-    failed = Outcome(status=Status.FAILED, error=f"provider-refused: E {EVIL}", model=f"M {EVIL}")
+    failed = Outcome(
+        status=Status.FAILED, error_kind="provider-refused", error=f"E {EVIL}", model=f"M {EVIL}"
+    )
     store.upsert(Question(question=f"Q {EVIL}", **shape), failed)
     store.close()
     lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]

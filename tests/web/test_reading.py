@@ -45,7 +45,8 @@ def ids(store: Store) -> list[int]:
             answer="cats and cats" if number == 1 else f"Answer {number}",
             model=f"m-{number}",
             cost_usd=number / 10,
-            error="broken-answer: it broke" if number == 3 else None,
+            error_kind="broken-answer" if number == 3 else None,
+            error="it broke" if number == 3 else None,
         )
         found.append(store.upsert(ask, outcome))
     return found
@@ -72,6 +73,8 @@ def got(response: Any) -> list[int]:
         ("q=nothing", []),
         ("model=m-2", [2]),
         ("status=failed", [3]),
+        ("error=broken-answer", [3]),
+        ("error=busy", []),
         ("tag=b", [2, 3]),
         ("tag=b&status=answered", [2]),
         ("system=brief", [1]),

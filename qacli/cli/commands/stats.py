@@ -1,4 +1,4 @@
-"""`qa stats`: what has been asked, in numbers."""
+"""`qa stats`: count questions, tokens, cost and latency."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from qacli.cli.filters import with_filter_options
 from qacli.cli.formatting import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
+from qacli.domain import By
 
 if TYPE_CHECKING:
     from qacli.db.filters import Filter
@@ -19,18 +20,16 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa stats                      by day\n"
     "  qa stats --by model --since 30d\n"
-    "  qa stats --by tag --json"
+    "  qa stats --by tag --json\n"
+    "  qa stats --by error --since 1d"
 )
 BLOCK = "█"
-SHORTEST = 10
-"""So wide a name is at least, whatever the screen is."""
+MIN_NAME_WIDTH = 10
+MIN_COLUMNS = 3
+"""The columns of the narrowest table: the name, and the numbers asked and answered."""
 
-FEWEST = 3
-"""So many columns there are at least: the name, and what was asked and answered."""
-
-BAR, LEAST = 30, 5
-"""How long a bar is, and the room below which there is none."""
-BY = ("day", "model", "tag", "batch")
+MAX_BAR, MIN_BAR = 30, 5
+"""The longest bar, and the room below which there are no bars."""
 
 
 def register(app: typer.Typer) -> None:
@@ -40,19 +39,16 @@ def register(app: typer.Typer) -> None:
 
 def stats(
     *,
-    by: Annotated[str, typer.Option(metavar="WHAT", help="day, model, tag or batch.")] = "day",
+    by: Annotated[By, typer.Option(help="The groups to count.")] = By.DAY,
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
     """Count questions, tokens, cost and latency, by day or otherwise."""
     from qacli.cli.store import open_store
-    from qacli.db.stats import By
-    from qacli.db.stats import stats as numbers
+    from qacli.db.stats import stats as count
 
-    if by not in BY:
-        raise typer.BadParameter(f"{by!r} is not one of {', '.join(BY)}.", param_hint="--by")
     console = Console.from_process()
-    rows = numbers(open_store(load_settings(), console), By(by), only)
+    rows = count(open_store(load_settings(), console), by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:
@@ -72,23 +68,26 @@ def _print(rows: "list[Row]", by: str, console: Console) -> None:
         table.append((row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean))
     widths = [max(cell_width(line[column]) for line in table) for column in range(len(table[0]))]
     columns = _columns(console)
-    # On a narrow screen the last columns go: a broken line could not be read at all.
-    while len(widths) > FEWEST and SHORTEST + sum(widths[1:]) + 2 * (len(widths) - 1) > columns:
+    # A narrow terminal shows fewer columns, since a broken line cannot be read.
+    while (
+        len(widths) > MIN_COLUMNS
+        and MIN_NAME_WIDTH + sum(widths[1:]) + 2 * (len(widths) - 1) > columns
+    ):
         widths.pop()
-    # A batch's name, or a tag, can be wider than the screen.
-    most_of_it = columns - sum(widths[1:]) - 2 * len(widths) - LEAST
-    widths[0] = min(widths[0], max(most_of_it, SHORTEST))
+    # The name of a batch, or a tag, can be wider than the terminal.
+    name_room = columns - sum(widths[1:]) - 2 * len(widths) - MIN_BAR
+    widths[0] = min(widths[0], max(name_room, MIN_NAME_WIDTH))
     room = columns - sum(widths) - 2 * len(widths)
     most = max(row.records for row in rows)
-    bars = [""] + [BLOCK * max(round(row.records / most * min(BAR, room)), 1) for row in rows]
+    bars = [""] + [BLOCK * max(round(row.records / most * min(MAX_BAR, room)), 1) for row in rows]
     for line, bar in zip(table, bars, strict=True):
         cells = [truncate_cells(line[0], widths[0])]
         cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=False)]
-        console.print("  ".join([*cells, bar] if room >= LEAST else cells).rstrip())
+        console.print("  ".join([*cells, bar] if room >= MIN_BAR else cells).rstrip())
 
 
 def _columns(console: Console) -> int:
-    """How wide the screen is; a pipe is as wide as need be."""
+    """Return the width of the terminal; a pipe has no limit."""
     from shutil import get_terminal_size
 
     return get_terminal_size().columns if console.is_terminal else 1000

@@ -16,7 +16,8 @@ MEANINGS = {
     "answer": "The text received; partial where it was cut off, null where nothing came.",
     "created_at": "When it was asked, in UTC.",
     "status": "What became of the question.",
-    "error": "The kind and the provider's own message, without secrets.",
+    "error_kind": "The kind of the error, as in a problem.",
+    "error": "The provider's own message, without secrets.",
     "answered_at": "When the answer was complete.",
     "latency_ms": "Milliseconds until the answer was complete.",
     "first_token_ms": "Milliseconds until its first piece came.",  # nosec B105 - the key is the name of a field, not a secret
@@ -29,6 +30,7 @@ MEANINGS = {
     "completion_tokens": "The provider's count; null where unknown.",
     "cost_usd": "US dollars; null where the price is unknown.",
     "follows_id": "The record that this one follows up.",
+    "corrects_id": "The record whose answer did not fit its schema; this one asks for it again.",
     "batch_id": "The batch that it came from.",
     "item_key": "Its key in that batch.",
     "idempotency_key": "The `Idempotency-Key` that it was asked with.",

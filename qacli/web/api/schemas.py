@@ -145,6 +145,7 @@ class ListQuery(BaseModel):
     q: Text | None = Field(None, description="Plain words and quoted phrases that must be there.")
     model: Text | None = Field(None, description="The model that answered.")
     status: Status | None = Field(None, description="What became of the question.")
+    error: Text | None = Field(None, description="The kind of the error: `provider-refused`.")
     tag: Text | None = Field(None, description="One of the record's tags.")
     system: Text | None = Field(None, description="A part of the system prompt.")
     follows: Id | None = Field(None, description="The record that they follow up.")
@@ -176,6 +177,7 @@ class ListQuery(BaseModel):
             until=self.until,
             model=self.model,
             status=self.status,
+            error_kind=self.error,
             tag=self.tag,
             system=self.system,
             follows_id=self.follows,

@@ -187,6 +187,23 @@ class Turn:
     parts: Sequence[ContextPart] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """A request to the provider: a question as it is sent, and everything sent with it.
+
+    Attributes:
+        question: The question; its params hold `messages` where those are sent as they are.
+        turns: The earlier questions and answers of the conversation, the oldest first.
+        parts: Files and images that are put before the question.
+        stream: Ask for the answer as a stream; otherwise as one JSON document.
+    """
+
+    question: Question
+    turns: Sequence[Turn] = ()
+    parts: Sequence[ContextPart] = ()
+    stream: bool = True
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """The outcome of a question, as far as it is known.

@@ -18,7 +18,7 @@ from fake_provider import FakeProvider
 from qacli.config.env_file import EnvFile, save_record
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.records import Store
-from qacli.domain import Question
+from qacli.domain import ChatRequest
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 
@@ -144,10 +144,10 @@ class Watched(SyncProvider):
     reply: ChatResponse | None = None
 
     def stream(
-        self, ask: Question, reply: ChatResponse, **options: Any
+        self, request: ChatRequest, reply: ChatResponse, **options: Any
     ) -> Generator[str, None, None]:
         self.reply = reply
-        return super().stream(ask, reply, **options)
+        return super().stream(request, reply, **options)
 
     @property
     def is_complete(self) -> bool:

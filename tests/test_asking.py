@@ -14,7 +14,7 @@ from fake_provider import Reply as Faked
 from qacli.config.settings import Settings
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.domain import Question, Status, now
+from qacli.domain import ChatRequest, Question, Status, now
 from qacli.errors import (
     DatabaseError,
     InvalidRequest,
@@ -29,6 +29,9 @@ from qacli.provider.sync import SyncProvider
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.services.ask import AskService, AskSession
+
+BEAT = 60.0
+"""Seconds of silence that no test waits for; with it the text is given as it arrives."""
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
@@ -52,8 +55,12 @@ class House:
             store=lambda: self.store if self.reachable else self.down,
         )
 
-    def ask(self, question: str = "Who am I?", **options: bool) -> AskSession:
-        return self.asking.ask(an_ask(question), **options)
+    def ask(
+        self, question: str = "Who am I?", *, whole: bool = False, reserve: bool = False
+    ) -> AskSession:
+        ask = an_ask(question)
+        request = ChatRequest(question=ask, stream=not whole)
+        return self.asking.ask(ask, request, reserve=reserve, beat=BEAT)
 
     @property
     def journals(self) -> list[Path]:
@@ -88,7 +95,7 @@ def read(exchange: AskSession) -> str:
 @ways
 def test_an_answer_is_read_and_kept(house: House, *, whole: bool) -> None:
     before = now()
-    exchange = house.ask(whole_answer=whole)
+    exchange = house.ask(whole=whole)
     assert read(exchange) == "Answer to: Who am I?"
     (record,) = house.records
     assert exchange.record_id == record.id == 1
@@ -153,7 +160,7 @@ def test_the_database_is_not_asked_for_before_the_answer_is_there(house: House) 
 @pytest.mark.parametrize("reserve", [False, True])
 def test_a_failure_is_kept_with_its_reason(house: House, *, reserve: bool, whole: bool) -> None:
     question = "Who? [[status=400 message='Too long.']]"
-    exchange = house.ask(question, reserve=reserve, whole_answer=whole)
+    exchange = house.ask(question, reserve=reserve, whole=whole)
     with pytest.raises(ProviderRefused) as caught:
         read(exchange)
     (record,) = house.records
@@ -297,7 +304,7 @@ def test_a_complete_answer_is_one_whatever_happens_then(house: House) -> None:
 def test_without_an_outbox_nothing_is_kept(house: House) -> None:
     asking = replace(house.asking, outbox=None)
     for question in ("Who?", "Who? [[cut=2]]"):
-        exchange = asking.ask(an_ask(question))
+        exchange = asking.ask(an_ask(question), beat=BEAT)
         try:
             assert read(exchange)
         except ProviderError as error:
@@ -441,7 +448,7 @@ def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
     store, outbox = migrated(settings), Outbox(settings.outbox_path)
     client = SyncProvider(endpoint.resolve_endpoint(settings), settings)
     asking = AskService(provider=lambda _ask: client, outbox=outbox, store=lambda: store)
-    with asking.ask(an_ask("Who?")) as exchange:
+    with asking.ask(an_ask("Who?"), beat=BEAT) as exchange:
         for _ in exchange:
             (journal,) = outbox.directory.iterdir()
             disk(journal.stat().st_size)

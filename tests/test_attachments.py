@@ -12,7 +12,7 @@ import pytest
 
 from qacli import attachments
 from qacli.attachments import IMAGE_LIMIT, TEXT_LIMIT
-from qacli.domain import ContextPart, Question, Turn
+from qacli.domain import ChatRequest, ContextPart, Question, Turn
 from qacli.errors import InvalidRequest
 from qacli.provider.client import build_request
 
@@ -214,14 +214,19 @@ def test_an_address_that_dribbles_is_given_up_in_time(site: Site) -> None:
 
 def test_text_stays_one_text_that_every_endpoint_takes() -> None:
     body = build_request(
-        Question(question="Which?"), parts=[ContextPart("one"), ContextPart("two")], official=False
+        ChatRequest(
+            question=Question(question="Which?"), parts=[ContextPart("one"), ContextPart("two")]
+        ),
+        official=False,
     )
     assert body["messages"] == [{"role": "user", "content": "one\n\ntwo\n\nWhich?"}]
 
 
 def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
     turns = [Turn("What is it?", "A cat.", [ContextPart("<image>", "data:image/png;base64,AA==")])]
-    body = build_request(Question(question="Sure?"), turns, official=False)
+    body = build_request(
+        ChatRequest(question=Question(question="Sure?"), turns=turns), official=False
+    )
     assert body["messages"] == [
         {
             "role": "user",

@@ -15,7 +15,7 @@ from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.domain import Question
+from qacli.domain import ChatRequest, Question
 from qacli.errors import (
     BrokenAnswer,
     KeyRejected,
@@ -52,7 +52,8 @@ class Asker:
         ask = Question(question=question, params={"model": "m"}, **fields)
         started = time.monotonic()
         try:
-            return list(provider.stream(ask, self.reply, whole_answer=whole, beat=BEAT))
+            request = ChatRequest(question=ask, stream=not whole)
+            return list(provider.stream(request, self.reply, beat=BEAT))
         finally:
             self.seconds = time.monotonic() - started
             provider.close()
@@ -130,7 +131,9 @@ def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> Non
     times = [
         time.monotonic() - started
         for _ in client.stream(
-            Question(question="q", params={"model": "m"}), ChatResponse(), beat=BEAT
+            ChatRequest(question=Question(question="q", params={"model": "m"})),
+            ChatResponse(),
+            beat=BEAT,
         )
     ]
     client.close()
@@ -563,10 +566,10 @@ def test_a_finished_connection_is_not_shut_at_the_old_deadline(asker: Make) -> N
     made = asker(timeout=0.5)
     client = SyncProvider(made.endpoint, made.settings)
     ask = Question(question="q", params={"model": "m"})
-    assert list(client.stream(ask, ChatResponse()))
+    assert list(client.stream(ChatRequest(question=ask), ChatResponse()))
     time.sleep(0.3)
     slow = Question(question="[[text='a b c' delay=0.1]]", params={"model": "m"})
-    assert "".join(client.stream(slow, ChatResponse())) == "a b c"
+    assert "".join(client.stream(ChatRequest(question=slow), ChatResponse())) == "a b c"
     client.close()
 
 
@@ -576,7 +579,7 @@ def test_a_stream_that_is_left_early_is_closed(
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     ask = Question(question="[[size=100000 delay=0.05]]", params={"model": "m"})
-    for _ in client.stream(ask, ChatResponse(), beat=BEAT):
+    for _ in client.stream(ChatRequest(question=ask), ChatResponse(), beat=BEAT):
         break
     wait_for(lambda: provider.stats.get("client_gone"))
     client.close()
@@ -586,7 +589,9 @@ def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     stream = client.stream(
-        Question(question="q [[delay=0.05]]", params={"model": "m"}), ChatResponse(), beat=BEAT
+        ChatRequest(question=Question(question="q [[delay=0.05]]", params={"model": "m"})),
+        ChatResponse(),
+        beat=BEAT,
     )
     assert next(stream)
     assert isinstance(stream, GeneratorType)
@@ -601,7 +606,7 @@ def test_a_connection_closed_while_idle_is_no_error(provider: FakeProvider, aske
     provider.default = Faked(close=True)
     for number in range(3):
         ask = Question(question=str(number), params={"model": "m"})
-        assert list(client.stream(ask, ChatResponse()))
+        assert list(client.stream(ChatRequest(question=ask), ChatResponse()))
         time.sleep(0.05)
     client.close()
 
@@ -628,7 +633,7 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
 @pytest.mark.parametrize("official", [True, False])
 def test_the_token_limit_has_its_new_name_at_openai_alone(*, official: bool) -> None:
     ask = Question(question="q", params={"model": "m", "max_tokens": 5, "temperature": 0.5})
-    arguments = build_request(ask, official=official)
+    arguments = build_request(ChatRequest(question=ask), official=official)
     name, other = "max_tokens", "max_completion_tokens"
     if official:
         name, other = other, name
@@ -648,7 +653,7 @@ def test_the_token_limit_is_sent_to_others_under_its_old_name(
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     ask = Question(question="q", params={"model": "m", "max_tokens": 5})
-    assert list(client.stream(ask, ChatResponse()))
+    assert list(client.stream(ChatRequest(question=ask), ChatResponse()))
     client.close()
     assert provider.requests[0].body["max_tokens"] == 5
 
@@ -666,7 +671,7 @@ def test_fifty_threads_share_a_provider(
         reply = ChatResponse()
         go.wait()
         ask = Question(question=f"number {number}", params={"model": f"m{number}"})
-        text = "".join(client.stream(ask, reply, whole_answer=whole))
+        text = "".join(client.stream(ChatRequest(question=ask, stream=not whole), reply))
         return text, reply.model
 
     with ThreadPoolExecutor(50) as pool:
@@ -684,7 +689,7 @@ def test_threads_fail_each_for_itself(asker: Make) -> None:
         fault = ("", "[[hang]]", "[[stall=1]]", "[[dribble=0.05]]", "[[status=500]]")[number % 5]
         ask = Question(question=f"{number} {fault}", params={"model": "m"})
         try:
-            return "".join(client.stream(ask, ChatResponse()))
+            return "".join(client.stream(ChatRequest(question=ask), ChatResponse()))
         except ProviderError as error:
             return type(error).__name__
 

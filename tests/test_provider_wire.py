@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qacli.config.settings import Settings
-from qacli.domain import Question
+from qacli.domain import ChatRequest, Question
 from qacli.errors import BrokenAnswer, ProviderError, ProviderRefused
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
@@ -87,7 +87,9 @@ def provider_at(wire: Wire, connections: int | None) -> SyncProvider:
 
 def ask(provider: SyncProvider, *, whole: bool) -> str:
     question = Question(question="the whole prompt", params={"model": "m-1"})
-    return "".join(provider.stream(question, ChatResponse(), whole_answer=whole))
+    return "".join(
+        provider.stream(ChatRequest(question=question, stream=not whole), ChatResponse())
+    )
 
 
 clients = pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])

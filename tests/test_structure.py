@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Watched
 
-from qacli.domain import Question, Status
+from qacli.domain import ChatRequest, Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
 from qacli.json_schema import AnswerSchema, extract_json, repair_prompt
 from qacli.provider import endpoint
@@ -178,7 +178,9 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
 ) -> None:
     check = AnswerSchema.from_document("name").check
     ask = Question(question="Who?", params={"model": "m"})
-    exchange = asking.ask(ask, whole_answer=whole_answer, check=check)
+    exchange = asking.ask(
+        ask, ChatRequest(question=ask, stream=not whole_answer), check=check, beat=60
+    )
     with pytest.raises(UnfitAnswer) as caught, exchange:
         "".join(exchange)
     assert exchange.schema_error is caught.value
@@ -196,7 +198,7 @@ def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
     asking: AskService, client: Watched, wait_for: Callable[..., Any]
 ) -> None:
     ask = Question(question="Who?", params={"model": "m"})
-    with asking.ask(ask, check=AnswerSchema.from_document("name").check) as exchange:
+    with asking.ask(ask, check=AnswerSchema.from_document("name").check, beat=60) as exchange:
         next(iter(exchange))
         wait_for(lambda: client.is_complete)
     assert exchange.outcome.status is Status.FAILED

@@ -22,7 +22,7 @@ from qacli.batch.recorder import MAX_OUTAGE_SECONDS, BatchRecorder, DatabaseExec
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, Claimed, WorkerEvicted
-from qacli.domain import Question, Status, Turn
+from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
 from qacli.json_schema import repair_prompt, validation_error
 from qacli.provider.client import AsyncProvider, backoff
@@ -372,7 +372,8 @@ class BatchRunner:
             self.pace.on_sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.plan.timeout
-            await self._provider.attempt(ask, reply, deadline, turns=flight.turns)
+            request = ChatRequest(question=ask, turns=flight.turns, stream=False)
+            await self._provider.attempt(request, reply, deadline)
         except ProviderError as error:
             self._failed_in_a_row += 1
             told = error.retry_after is not None

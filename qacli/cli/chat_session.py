@@ -18,7 +18,7 @@ from qacli.cli.ask_runner import (
 )
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
-from qacli.domain import Question, create_question
+from qacli.domain import ChatRequest, Question, create_question
 from qacli.errors import InvalidRequest
 from qacli.services.conversation import Context, Conversation
 
@@ -187,9 +187,8 @@ class ChatSession:
         self._files = []
         self._last, self._before = question, conversation
         self._report_unused_files(context)
-        exchange = self._keeping(conversation).ask(
-            asked, turns=context.turns, parts=parts, beat=REDRAW_SECONDS
-        )
+        request = ChatRequest(question=asked, turns=context.turns, parts=parts)
+        exchange = self._keeping(conversation).ask(asked, request, beat=REDRAW_SECONDS)
         try:
             run_session(exchange, self._shown, arriving=stoppable)
         finally:

@@ -10,7 +10,7 @@ import httpx2
 import openai
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.domain import ContextPart, Question, Turn
+from qacli.domain import ChatRequest, ContextPart
 from qacli.errors import ProviderError
 from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
@@ -132,25 +132,18 @@ class AsyncProvider:
             if isinstance(model, dict) and isinstance(model.get("id"), str)
         ]
 
-    async def ask(  # noqa: PLR0913 - what asking is, by name
-        self,
-        ask: Question,
-        reply: ChatResponse,
-        *,
-        on_text: Callable[[str], None],
-        whole_answer: bool = False,
-        turns: Sequence[Turn] = (),
-        parts: Sequence[ContextPart] = (),
+    async def ask(
+        self, request: ChatRequest, reply: ChatResponse, *, on_text: Callable[[str], None]
     ) -> None:
-        """Ask, and ask again where that may help and nothing has arrived yet.
+        """Send a request, and send it again after an error that may pass.
+
+        A request whose answer has begun to arrive is not sent again.
 
         Args:
-            ask: The question.
-            reply: Filled in on the way, so that a cut answer leaves what had arrived.
-            on_text: Told each piece of text as it arrives.
-            whole_answer: Ask for the answer in one piece instead of a stream.
-            turns: What the question follows up, the oldest first.
-            parts: What is put before the question.
+            request: The request.
+            reply: Filled in while the answer arrives, so that it holds the part that came before
+                an error.
+            on_text: Called with each piece of text as it arrives.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -161,15 +154,7 @@ class AsyncProvider:
         while True:
             attempt += 1
             try:
-                await self.attempt(
-                    ask,
-                    reply,
-                    deadline,
-                    on_text=on_text,
-                    whole_answer=whole_answer,
-                    turns=turns,
-                    parts=parts,
-                )
+                await self.attempt(request, reply, deadline, on_text=on_text)
             except ProviderError as error:
                 delay = backoff(attempt, error.retry_after)
                 if (
@@ -184,39 +169,33 @@ class AsyncProvider:
             else:
                 return
 
-    async def attempt(  # noqa: PLR0913 - what an attempt is, by name
+    async def attempt(
         self,
-        ask: Question,
+        request: ChatRequest,
         reply: ChatResponse,
         deadline: float,
         *,
         on_text: Callable[[str], None] = lambda _text: None,
-        whole_answer: bool = True,
-        turns: Sequence[Turn] = (),
-        parts: Sequence[ContextPart] = (),
     ) -> None:
-        """Ask once.
+        """Send a request once.
 
         Args:
-            ask: The question.
-            reply: Filled in on the way.
-            deadline: When the answer must be complete, as the event loop tells the time.
-            on_text: Told each piece of text as it arrives.
-            whole_answer: Ask for the answer in one piece instead of a stream.
-            turns: What the question follows up, the oldest first.
-            parts: What is put before the question.
+            request: The request.
+            reply: Filled in while the answer arrives.
+            deadline: The time of the event loop's clock by which the answer must be complete.
+            on_text: Called with each piece of text as it arrives.
 
         Raises:
             ProviderError: There is no usable answer.
         """
         reply.reset()
-        body = build_request(ask, turns, parts, official=self.endpoint.base_url == OPENAI_BASE_URL)
+        body = build_request(request, official=self.endpoint.base_url == OPENAI_BASE_URL)
         try:
             async with asyncio.timeout_at(deadline):
-                if whole_answer:
-                    await self._request_whole(body, reply, on_text)
-                else:
+                if request.stream:
                     await self._request_stream(body, reply, on_text)
+                else:
+                    await self._request_whole(body, reply, on_text)
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
             raise (self._errors.total_timeout() if late else self._errors.idle_timeout()) from error
@@ -349,25 +328,22 @@ def backoff(attempt: int, retry_after: float | None) -> float:
     return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
 
 
-def build_request(
-    ask: Question, turns: Sequence[Turn] = (), parts: Sequence[ContextPart] = (), *, official: bool
-) -> dict[str, Any]:
-    """The request for a question.
+def build_request(request: ChatRequest, *, official: bool) -> dict[str, Any]:
+    """Build the JSON body of a request, without `stream`.
 
     Args:
-        ask: The question; where its params hold `messages`, those are sent as they are.
-        turns: What it follows up, the oldest first.
-        parts: What is put before it.
-        official: Whether it goes to OpenAI itself, whose newer models refuse `max_tokens`, the
-            only name for it that others know.
+        request: The request.
+        official: The body goes to OpenAI itself, whose newer models refuse `max_tokens`; other
+            endpoints know no other name for the limit.
     """
+    ask = request.question
     messages: list[dict[str, Any]] = []
     if ask.system:
         messages.append({"role": "system", "content": ask.system})
-    for turn in turns:
+    for turn in request.turns:
         messages.append({"role": "user", "content": _content(turn.question, turn.parts)})
         messages.append({"role": "assistant", "content": turn.answer})
-    messages.append({"role": "user", "content": _content(ask.question, parts)})
+    messages.append({"role": "user", "content": _content(ask.question, request.parts)})
     body: dict[str, Any] = {"messages": messages, **ask.params}
     if official and "max_tokens" in body:
         body["max_completion_tokens"] = body.pop("max_tokens")

@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from qacli.config.settings import Settings
-from qacli.domain import ContextPart, Question, Turn
+from qacli.domain import ChatRequest
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
@@ -33,14 +33,11 @@ class SyncProvider:
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
         self._thread.start()
 
-    def stream(  # noqa: PLR0913 - what asking is, by name
+    def stream(
         self,
-        ask: Question,
+        request: ChatRequest,
         reply: ChatResponse,
         *,
-        whole_answer: bool = False,
-        turns: Sequence[Turn] = (),
-        parts: Sequence[ContextPart] = (),
         on_arrival: Callable[[str], None] = lambda _text: None,
         beat: float | None = None,
     ) -> Generator[str, None, None]:
@@ -50,12 +47,10 @@ class SyncProvider:
         iterator early ends the request.
 
         Args:
-            ask: The question.
-            reply: Filled in on the way, so that a cut answer leaves what had arrived.
-            whole_answer: Ask for the answer in one piece instead of a stream.
-            turns: What the question follows up, the oldest first.
-            parts: What is put before the question.
-            on_arrival: Told each piece at once, from another thread.
+            request: The request.
+            reply: Filled in while the answer arrives, so that it holds the part that came before
+                an error.
+            on_arrival: Called with each piece as it arrives, in another thread.
             beat: Seconds of silence after which an empty text is given, again and again. None
                 waits once, for the end of the answer, and gives all of it in one piece.
 
@@ -69,14 +64,7 @@ class SyncProvider:
             arrived.put(text)
 
         asked = asyncio.run_coroutine_threadsafe(
-            self._provider.ask(
-                ask,
-                reply,
-                on_text=on_arrival if beat is None else take,
-                whole_answer=whole_answer,
-                turns=turns,
-                parts=parts,
-            ),
+            self._provider.ask(request, reply, on_text=on_arrival if beat is None else take),
             self._loop,
         )
         try:

@@ -5,14 +5,14 @@ the outcome noted, kept in the database, and only then dropped from the outbox. 
 in between, the next command finds either the record or the note.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from qacli.cost import Pricing
-from qacli.domain import ContextPart, Outcome, Question, Status, Turn, now
+from qacli.domain import ChatRequest, Outcome, Question, Status, Turn, now
 from qacli.errors import (
     DatabaseError,
     QaError,
@@ -56,42 +56,33 @@ class AskService:
     shared_recorder: Recorder | None = None
     observer: Observer = null_observer
 
-    def ask(  # noqa: PLR0913 - what asking is, by name
+    def ask(
         self,
         ask: Question,
+        request: ChatRequest | None = None,
         *,
         reserve: bool = False,
-        whole_answer: bool = False,
-        turns: Sequence[Turn] = (),
-        parts: Sequence[ContextPart] = (),
         check: Callable[[str], None] | None = None,
         beat: float | None = None,
-        wire_question: Question | None = None,
     ) -> "AskSession":
         """An exchange to be entered and read; see there.
 
         Args:
-            ask: The question.
+            ask: The question, as the record keeps it.
+            request: The request to the provider; None sends the question alone.
             reserve: Keep a record in the state `asking` first, so that it has an id at once; then
                 a database that is down is an error before anything is asked.
-            whole_answer: Ask for the answer in one piece instead of a stream.
-            turns: What it follows up, as `load_context_or_warn` finds it.
-            parts: What is put before it, and is no part of it.
             check: Raises UnfitAnswer for a whole answer that is not what was asked for; the
                 record is a failed one then, with all of the answer.
             beat: Seconds of silence after which the exchange gives an empty text.
-            wire_question: The question as it is sent, where that holds more than the record.
         """
         return AskSession(
             self,
             ask,
+            request or ChatRequest(question=ask),
             reserve=reserve,
-            whole_answer=whole_answer,
-            turns=turns,
-            parts=parts,
             check=check,
             beat=beat,
-            wire_question=wire_question,
         )
 
     def get_recorder(self) -> Recorder | None:
@@ -119,14 +110,11 @@ class AskSession:
         self,
         asking: AskService,
         ask: Question,
+        request: ChatRequest,
         *,
         reserve: bool,
-        whole_answer: bool,
-        turns: Sequence[Turn],
-        parts: Sequence[ContextPart],
         check: Callable[[str], None] | None,
         beat: float | None,
-        wire_question: Question | None,
     ) -> None:
         self.ask = ask
         self.outcome = Outcome()
@@ -135,12 +123,9 @@ class AskSession:
         self.schema_error: UnfitAnswer | None = None
         self._service = asking
         self._reserve = reserve
-        self._whole_answer = whole_answer
-        self._turns = turns
-        self._parts = parts
+        self._request = request
         self._check = check
         self._heartbeat_seconds = beat
-        self._wire_question = wire_question or ask
         self._recorder: Recorder | None = None
         self._response: ChatResponse | None = None
         self._chunks: Generator[str, None, None] | None = None
@@ -160,11 +145,8 @@ class AskSession:
         self._response = ChatResponse()
         self._chunks = self._validated_chunks(
             self._provider.stream(
-                self._wire_question,
+                self._request,
                 self._response,
-                whole_answer=self._whole_answer,
-                turns=self._turns,
-                parts=self._parts,
                 on_arrival=self._record_text,
                 beat=self._heartbeat_seconds,
             ),
@@ -188,12 +170,12 @@ class AskSession:
             uid=uuid4().hex,
             created_at=now(),
         )
-        turn = Turn(self.ask.question, self.outcome.answer or "", self._parts)
+        sent = self._request
+        turn = Turn(self.ask.question, self.outcome.answer or "", sent.parts)
         return self._service.ask(
             ask,
+            ChatRequest(question=ask, turns=[*sent.turns, turn], stream=sent.stream),
             reserve=self._reserve,
-            whole_answer=self._whole_answer,
-            turns=[*self._turns, turn],
             check=self._check,
             beat=self._heartbeat_seconds,
         )

@@ -9,14 +9,14 @@ door all read their answers from an `ResponseSpec`.
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import datetime
 from time import monotonic
 from typing import Any, Self
 
 from qacli.db.records import Store
-from qacli.domain import ContextPart, Question, Turn
+from qacli.domain import ChatRequest, Question, Turn
 from qacli.errors import QaError, UnfitAnswer
 from qacli.json_schema import AnswerSchema
 from qacli.serializers import record_to_dict
@@ -48,7 +48,8 @@ def make_answer(
     if ask.follows_id is not None:
         turns, _ = load_context(store, ask.follows_id, service.context_tokens)
     structure = AnswerSchema(shape["json_schema"]["schema"]) if shape else None
-    return LiveAnswer(service, ask, turns=turns, structure=structure, beat=beat)
+    request = ChatRequest(question=ask, turns=turns)
+    return LiveAnswer(service, ask, request, structure=structure, beat=beat)
 
 
 class AnswerStream(ABC):
@@ -121,23 +122,19 @@ class LiveAnswer(AnswerStream):
     Args:
         service: What is needed to ask.
         asked: The question.
-        turns: What it follows up.
-        parts: What is put before it.
+        request: The request to the provider.
         structure: What the answer must fit.
         beat: Seconds of silence after which an empty text is given; None gives none.
-        wire_question: The question as it goes to the provider, where that holds more than is kept.
     """
 
-    def __init__(  # noqa: PLR0913 - as Asking.ask
+    def __init__(
         self,
         service: AppState,
         asked: Question,
+        request: ChatRequest,
         *,
-        turns: Sequence[Turn] = (),
-        parts: Sequence[ContextPart] = (),
         structure: AnswerSchema | None = None,
         beat: float | None = None,
-        wire_question: Question | None = None,
     ) -> None:
         self._service = service
         self._schema = structure
@@ -148,12 +145,10 @@ class LiveAnswer(AnswerStream):
             asked = replace(asked, caller=known.caller, request_id=known.request_id)
         self._session = service.ask_service.ask(
             asked,
+            request,
             reserve=True,
-            turns=turns,
-            parts=parts,
             check=structure.check if structure else None,
             beat=beat,
-            wire_question=wire_question,
         )
         self._pieces = self._run()
         self._ended = False

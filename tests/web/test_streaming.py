@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.domain import create_question
+from qacli.domain import ChatRequest, create_question
 from qacli.web import state
 from qacli.web.answer import LiveAnswer
 
@@ -156,7 +156,11 @@ def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
     assert store
     with app.app_context():
         question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
-        with closing(LiveAnswer(state.get_state(), question, beat=0.1).begin()) as answer:
+        with closing(
+            LiveAnswer(
+                state.get_state(), question, ChatRequest(question=question), beat=0.1
+            ).begin()
+        ) as answer:
             pieces = list(answer)
     assert pieces[0] == ""
     assert 2 < pieces.count("") < 6

@@ -24,7 +24,7 @@ from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
-from qacli.domain import ContextPart, Question, Turn, create_question, now
+from qacli.domain import ChatRequest, ContextPart, Question, Turn, create_question, now
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -196,14 +196,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
             _refuse_too_expensive(asked, turns, parts, limit=max_cost, settings=settings)
         found = start_endpoint(settings, named, console, stack)
         asking = make_service(found, settings, console, stack, save=not no_save)
-        exchange = asking.ask(
-            asked,
-            whole_answer=no_stream,
-            turns=turns,
-            parts=parts,
-            check=check,
-            beat=REDRAW_SECONDS,
-        )
+        request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
+        exchange = asking.ask(asked, request, check=check, beat=REDRAW_SECONDS)
         run_session(exchange, shown, may_correct=structure is not None)
     return console.finish(0)
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from qacli.attachments import redact_url
 from qacli.db.records import Store
-from qacli.domain import Question
+from qacli.domain import ChatRequest, Question
 from qacli.errors import InvalidRequest
 from qacli.validation import MAX_ID
-from qacli.web.openai_api.schemas import ChatRequest
+from qacli.web.openai_api.schemas import ChatCompletionRequest
 from qacli.web.state import AppState
 
 NOT_FORWARDED = {
@@ -43,13 +43,13 @@ class ParsedRequest:
 
     Attributes:
         ask: As the record keeps it.
-        wire_question: As the provider gets it.
+        request: As the provider gets it.
         streamed: Whether the answer is wanted in chunks.
         with_usage: Whether the last of them is to hold the usage.
     """
 
     ask: Question
-    wire_question: Question
+    request: ChatRequest
     streamed: bool
     with_usage: bool
 
@@ -66,7 +66,7 @@ def parse_chat_request(data: bytes, service: AppState) -> ParsedRequest:
         ValidationError: It is of the wrong shape.
     """
     raw = _json(data)
-    body = ChatRequest.model_validate(raw)
+    body = ChatCompletionRequest.model_validate(raw)
     messages = [
         {name: value for name, value in message.items() if value is not None}
         for message in raw["messages"]
@@ -102,7 +102,7 @@ def parse_chat_request(data: bytes, service: AppState) -> ParsedRequest:
         ask = replace(ask, params={**params, "messages": kept})
     return ParsedRequest(
         ask,
-        replace(ask, params={**params, "messages": messages}),
+        ChatRequest(question=replace(ask, params={**params, "messages": messages})),
         streamed=bool(body.stream),
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
     )

@@ -17,7 +17,13 @@ from qacli.web.api import ask
 from qacli.web.api.responses import Event
 from qacli.web.openai_api import errors
 from qacli.web.openai_api.parse import ParsedRequest, parse_chat_request
-from qacli.web.openai_api.schemas import ChatCompletion, ChatRequest, ErrorResponse, Model, Models
+from qacli.web.openai_api.schemas import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    ErrorResponse,
+    Model,
+    Models,
+)
 from qacli.web.openapi import JSON, describe
 from qacli.web.openapi import ResponseSpec as Described
 from qacli.web.request_context import keep_context
@@ -35,7 +41,7 @@ PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
 @blueprint.post("/chat/completions")
 @describe(
     {200: Described("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event})},
-    body=ChatRequest,
+    body=ChatCompletionRequest,
     errors=(415, *PROVIDER_ERRORS),
     error=ERROR,
 )
@@ -49,9 +55,7 @@ def chat_completions() -> Response:
     data = ask.body()
     asked = parse_chat_request(data, state.get_state())
     beat = sse.KEEP_ALIVE_SECONDS if asked.streamed else None
-    answer = LiveAnswer(
-        state.get_state(), asked.ask, wire_question=asked.wire_question, beat=beat
-    ).begin()
+    answer = LiveAnswer(state.get_state(), asked.ask, asked.request, beat=beat).begin()
     if asked.streamed:
         return sse.response(answer, _chunks(answer, asked))
     record = answer.result()

@@ -125,7 +125,7 @@ SAYS_SOMETHING: dict[str, Any] = {
 """A message that can be the question."""
 
 
-class ChatRequest(BaseModel):
+class ChatCompletionRequest(BaseModel):
     """The body of `POST /v1/chat/completions`; further fields go to the provider as they are."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)

@@ -26,6 +26,15 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class GroupBy(StrEnum):
+    """The column by which statistics are grouped."""
+
+    DAY = "day"
+    MODEL = "model"
+    TAG = "tag"
+    BATCH = "batch"
+
+
 class ItemState(StrEnum):
     """How far an item of a batch is."""
 

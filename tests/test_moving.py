@@ -17,8 +17,8 @@ from qacli.db.filters import Filter
 from qacli.db.importers import ImportResult, from_jsonl, import_records
 from qacli.db.purge import delete_matching, purge_deleted
 from qacli.db.records import Store
-from qacli.db.stats import By, stats
-from qacli.domain import Outcome, Question, Status, now
+from qacli.db.stats import stats
+from qacli.domain import GroupBy, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS
 
@@ -367,13 +367,13 @@ def test_numbers_by_day_model_and_tag(store: Store) -> None:
     store.upsert(
         Question(question="bad"), Outcome(status=Status.FAILED, error="provider-refused: no")
     )
-    (day,) = stats(store, By.DAY, Filter())
+    (day,) = stats(store, GroupBy.DAY, Filter())
     assert (day.records, day.answered, day.prompt_tokens, day.latency_ms) == (3, 2, 4, 1500)
     assert day.name == f"{now():%Y-%m-%d}"
-    assert [(row.name, row.records) for row in stats(store, By.TAG, Filter())] == [
+    assert [(row.name, row.records) for row in stats(store, GroupBy.TAG, Filter())] == [
         ("x", 2),
         ("y", 1),
     ]
-    by_model = {row.name: row.cost_usd for row in stats(store, By.MODEL, Filter())}
+    by_model = {row.name: row.cost_usd for row in stats(store, GroupBy.MODEL, Filter())}
     assert by_model["(none)"] is None
-    assert stats(store, By.BATCH, Filter()) == []
+    assert stats(store, GroupBy.BATCH, Filter()) == []

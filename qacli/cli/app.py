@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from qacli import __version__
+from qacli.cli.command import App, Group
 from qacli.cli.commands import (
     ask,
     batch,
@@ -58,7 +58,7 @@ EPILOG = (
 )
 
 
-class OrderedGroup(TyperGroup):
+class OrderedGroup(Group):
     """The commands in the order of README: groups do not come last."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's context
@@ -66,11 +66,10 @@ class OrderedGroup(TyperGroup):
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
-app = typer.Typer(
+app = App(
     name="qa",
     cls=OrderedGroup,
     no_args_is_help=True,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
@@ -82,9 +81,9 @@ for command in (
     command.register(app)
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+def _print_version(context: typer.Context, value: bool) -> None:  # noqa: FBT001 - Typer calls it so
     if value:
-        print(f"qa {__version__}")  # noqa: T201 - the terminal is not set up yet
+        Console.from_context(context).print(f"qa {__version__}")
         raise typer.Exit
 
 
@@ -106,7 +105,7 @@ def qa(
         typer.Option(
             metavar="NAME",
             callback=_choose_profile,
-            help="The profile of the configuration file to use.",
+            help="Profile of the configuration file to use.",
         ),
     ] = None,
     debug: Annotated[
@@ -116,13 +115,22 @@ def qa(
     """Ask a language model; keep every question and answer; find them again."""
 
 
-def run(arguments: list[str], app: typer.Typer = app) -> int:
-    """Run the program without ending the process; returns the exit code."""
+def run(arguments: list[str], app: typer.Typer = app, console: Console | None = None) -> int:
+    """Run the program without ending the process; return the exit code.
+
+    Args:
+        arguments: The command line, without the name of the program.
+        app: The commands.
+        console: The streams that every command uses; those of the process where None.
+
+    Raises:
+        SystemExit: A signal ended the command, or the reader of stdout has closed it.
+    """
     command = typer.main.get_command(app)
-    console = Console.from_process()
+    console = console or Console.from_process()
     try:
         with _default_sigint():
-            code = command.main(arguments, prog_name="qa", standalone_mode=False)
+            code = command.main(arguments, prog_name="qa", standalone_mode=False, obj=console)
     except QaError as error:
         console.error(error)
         code = error.exit_code

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.errors import DatabaseError, InvalidRequest, QaError
 from qacli.sanitize import (
@@ -20,6 +20,9 @@ from qacli.sanitize import (
     sanitized,
     unfiltered,
 )
+
+if TYPE_CHECKING:
+    import typer
 
 CLOSED_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended: 128 + 13."""
@@ -49,7 +52,7 @@ class Console:
         self.stderr = sanitized(self.stderr)
 
     @classmethod
-    def from_process(cls, *, quiet: bool = False, verbose: bool = False) -> "Console":
+    def from_process(cls) -> "Console":
         """The process's own streams, able to print any text.
 
         A terminal keeps its encoding, with escapes for what it lacks. A pipe or a file gets UTF-8
@@ -60,7 +63,13 @@ class Console:
                 encoding = None if stream.isatty() else "utf-8"
                 stream.reconfigure(encoding=encoding, errors="backslashreplace")
         sanitize_standard_streams()
-        return cls(sys.stdin, sys.stdout, sys.stderr, quiet=quiet, verbose=verbose)
+        return cls(sys.stdin, sys.stdout, sys.stderr)
+
+    @classmethod
+    def from_context(cls, context: "typer.Context") -> "Console":
+        """Return the console that `qacli.cli.app.run` has created for this command."""
+        console: Console = context.obj
+        return console
 
     @property
     def is_terminal(self) -> bool:

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from qacli.db.filters import Filter
 
 RecordFilter = Annotated[
-    str, typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it.")
+    str,
+    typer.Argument(metavar="ID", help="Record id; last for the newest; -2 for the one before it."),
 ]
 
 Followed = Annotated[
     str | None,
-    typer.Option(
-        "--follow", metavar="ID|last", help="Follow up this record; -2 is the one before the last."
-    ),
+    typer.Option("--follow", metavar="ID", help="Follow up this record: an id, last, or -2."),
 ]
 
 NEGATIVE_IDS = {"ignore_unknown_options": True}
@@ -49,30 +48,39 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     *,
     search: Annotated[
         str | None,
-        typer.Option("--search", "-s", metavar="TEXT", help='Plain words and "phrases".'),
+        typer.Option("--search", metavar="TEXT", help='Search for words and "phrases".'),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Asked since: 2d, 3h, 2026-11-01.")
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="Only records asked since a date or age: 2026-11-01, 2d, 3h."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Asked before; as --since.")
+        str | None, typer.Option(metavar="WHEN", help="Only records asked before this date or age.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by it.")
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Filter by model.")
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="With this tag.")] = None,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Filter by status: asking, answered, failed or interrupted.",
+        ),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Filter by tag.")] = None,
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With this in the system prompt.")
+        str | None, typer.Option(metavar="TEXT", help="Filter by text in the system prompt.")
     ] = None,
-    follows: Annotated[
-        int | None, typer.Option(metavar="ID", help="Following up this record.")
+    follow: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
     min_cost: Annotated[
-        float | None, typer.Option(metavar="USD", help="That cost at least so much.")
+        float | None, typer.Option(metavar="USD", help="Minimum cost in US dollars.")
     ] = None,
 ) -> "Filter":
-    """The records that fit everything that was said."""
+    """Return the filter that matches all of the options."""
     from qacli.db.filters import Filter
 
     clock = now()
@@ -84,13 +92,13 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         status=status,
         tag=tag,
         system=system,
-        follows_id=follows,
+        follows_id=follow,
         min_cost=min_cost,
     )
 
 
 def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `chosen`, and what they choose as its parameter `only`."""
+    """Add the options of `filter_from_options` to a command, and pass the filter as `only`."""
     options = signature(filter_from_options).parameters
 
     @wraps(command)

@@ -53,40 +53,43 @@ def register(app: typer.Typer) -> None:
 
 
 def ask(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="QUESTION",
             show_default=False,
-            help="What to ask. Standard input, where it is no terminal, is put after it; "
-            "- is standard input alone.",
+            help="The question. Piped standard input is added after it; - reads only that.",
         ),
     ] = None,
     *,
     model: Model = None,
     go_on: Annotated[
         bool,
-        typer.Option("--continue", "-c", help="Follow up the last record that has an answer."),
+        typer.Option("--continue", "-c", help="Follow up the last answered record."),
     ] = False,
     follow: Followed = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="TAG", help="A tag for the record; may be said several times."),
+        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
     ] = None,
     files: Annotated[
         list[str] | None,
         typer.Option(
             "--file",
             "-f",
-            metavar="PATH|URL|-",
-            help="Put a text file or an image before the question; may be said several times. "
-            "The record keeps its name, size and SHA-256, so a follow-up goes on without it.",
+            metavar="PATH",
+            help="Text file or image to send before the question: a path, URL or -; can be "
+            "repeated. The record keeps only its name, size and SHA-256.",
         ),
     ] = None,
     template: Annotated[
         str | None,
         typer.Option(
-            "--template", "-t", metavar="NAME", help="Question with a template; see qa template."
+            "--template",
+            "-t",
+            metavar="NAME",
+            help="Name of a template for the question; see qa template.",
         ),
     ] = None,
     parameters: Annotated[
@@ -95,14 +98,14 @@ def ask(  # noqa: PLR0913 - one parameter an option
             "--param",
             "-p",
             metavar="NAME=VALUE",
-            help="Fill one of the template's placeholders; may be said several times.",
+            help="Value for a placeholder of the template; can be repeated.",
         ),
     ] = None,
     schema: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|FIELDS",
-            help="Answer with JSON that fits a JSON schema, or fields: 'name, age int, bio'.",
+            metavar="SCHEMA",
+            help="Answer with JSON that fits a JSON schema (a file) or fields: 'name, age int'.",
         ),
     ] = None,
     system: System = None,
@@ -111,7 +114,10 @@ def ask(  # noqa: PLR0913 - one parameter an option
     timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=0.001, max=1e7, help="For the answer, retries and body included."
+            metavar="SECONDS",
+            min=0.001,
+            max=1e7,
+            help="Time limit for the whole answer, with retries.",
         ),
     ] = None,
     retries: Annotated[
@@ -119,26 +125,31 @@ def ask(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             metavar="N",
             min=0,
-            help="How often to ask again where the provider is overloaded or unreachable.",
+            help="Retries if the provider is overloaded or unreachable.",
         ),
     ] = None,
     no_stream: Annotated[
-        bool, typer.Option("--no-stream", help="Question for the answer in one piece.")
+        bool, typer.Option("--no-stream", help="Request the answer in one piece.")
     ] = False,
-    no_save: Annotated[bool, typer.Option("--no-save", help="Keep no record.")] = False,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Do not save a record.")] = False,
     reuse: Annotated[
         bool,
         typer.Option(
-            "--reuse", help="Give the kept answer to the very same question, where there is one."
+            "--reuse", help="Reuse the saved answer to exactly this question, if there is one."
         ),
     ] = False,
     reuse_max_age: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="The same, if it is no older than 7d, or 12h, or a date."),
+        typer.Option(
+            metavar="AGE",
+            help="Reuse only an answer that is not older, for example 7d, 12h or a date.",
+        ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(min=0, metavar="USD", help="Do not ask what is likely to cost more."),
+        typer.Option(
+            min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
+        ),
     ] = None,
     raw: Raw = False,
     as_json: AsJson = False,
@@ -148,14 +159,16 @@ def ask(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             "--verbose",
             "-v",
-            help="Notes on stderr even where it is no terminal, and the request that is sent.",
+            help="Print notes to stderr even if it is not a terminal, and the request.",
         ),
     ] = False,
-) -> int:
+) -> None:
     """Ask a question, print the answer as it arrives, and keep both."""
     from qacli.provider import endpoint
 
-    console = Console.from_process(quiet=quiet, verbose=verbose)
+    console = Console.from_context(context)
+    console.quiet = quiet
+    console.verbose = verbose
     settings = load_settings(console).explicit_values({"timeout": timeout, "retries": retries})
     shape = _template(template, settings)
     attached = _attached(files or [], console)
@@ -189,7 +202,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         )
         check = structure.check if structure else None
         if reuse and _reused(asked, shown, settings, since=since, check=check):
-            return console.finish(0)
+            return
         # Whoever has read the history has loaded what keeps a record already.
         writer = None
         if not (no_save or reuse or earlier):
@@ -212,7 +225,6 @@ def ask(  # noqa: PLR0913 - one parameter an option
             beat=REDRAW_SECONDS,
         )
         run_session(exchange, shown, may_correct=structure is not None)
-    return console.finish(0)
 
 
 def _reused(

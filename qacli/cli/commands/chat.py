@@ -34,35 +34,36 @@ def register(app: typer.Typer) -> None:
 
 
 def chat(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     model: Model = None,
     go_on: Annotated[
         bool,
-        typer.Option("--continue", "-c", help="Go on from the last record that has an answer."),
+        typer.Option("--continue", "-c", help="Follow up the last answered record."),
     ] = False,
     follow: Followed = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="TAG", help="A tag for every record; may be said several times."),
+        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
     ] = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     no_save: Annotated[
-        bool, typer.Option("--no-save", help="Keep no records, and no line that is typed.")
+        bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
     raw: Raw = False,
-) -> int:
+) -> None:
     """Ask question after question, each following up the one before.
 
-    Where standard input is no terminal, each of its lines is a question or a command, answers go
-    to stdout alone, and the first error ends it.
+    If standard input is not a terminal, each of its lines is a question or a command, stdout has
+    only the answers, and the first error ends the chat.
     """
     from qacli.cli.ask_runner import followed_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     shape = ChatOptions(
         settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
     )
@@ -81,7 +82,6 @@ def chat(  # noqa: PLR0913 - one parameter an option
             _talk(chat, stdin)
         else:
             _read_script(chat)
-    return console.finish(0)
 
 
 def _talk(chat: "ChatSession", stdin: TextIO) -> None:
@@ -125,8 +125,9 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
 
 def _load_ahead() -> None:
     """Load what an answer needs while the person types the first question."""
-    with suppress(Exception):  # whoever needs it is told
-        pass
+    with suppress(Exception):  # the question that needs it reports the error
+        import qacli.db.records
+        import qacli.provider.sync  # noqa: F401 - loaded for its side effect
 
 
 def _read_script(chat: "ChatSession") -> None:

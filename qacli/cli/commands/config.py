@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.command import App
 from qacli.cli.commands import config_trust
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
@@ -30,21 +31,21 @@ EPILOG = (
     "  qa config set model gpt-5-mini\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
-    "  qa --profile work config key set   into the keyring, asked unseen\n"
+    "  qa --profile work config key set   save the API key in the keyring\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model\n"
-    "  qa config trust                    let the .env file in this directory count"
+    "  qa config trust                    trust the .env file in this directory"
 )
 
-commands = typer.Typer(rich_markup_mode=None)
-key_commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+commands = App()
+key_commands = App(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, as qa config shows it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Setting, as qa config lists it.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    commands.add_typer(key_commands, name="key", help="The key in the system's keyring.")
+    commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
     config_trust.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
@@ -53,30 +54,32 @@ def register(app: typer.Typer) -> None:
 def config(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show the settings and change them."""
     if context.invoked_subcommand is None:
-        _show(as_json=as_json)
+        _show(Console.from_context(context), as_json=as_json)
 
 
 @commands.command()
-def show(*, as_json: AsJson = False) -> None:
+def show(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show every setting, its value, and where it came from."""
-    _show(as_json=as_json)
+    _show(Console.from_context(context), as_json=as_json)
 
 
 @commands.command()
-def path() -> None:
-    """Print where the configuration file is, whether or not it exists."""
-    Console.from_process().print(str(config_file()))
+def path(context: typer.Context) -> None:
+    """Print the path of the configuration file."""
+    Console.from_context(context).print(str(config_file()))
 
 
 @commands.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
-    name: Name, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.")]
+    context: typer.Context,
+    name: Name,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="New value.")],
 ) -> None:
     """Write a setting into the configuration file.
 
-    At its top, or in the profile that qa --profile or QA_PROFILE chooses. Secrets are refused.
+    With qa --profile or QA_PROFILE, into that profile. Secrets are refused.
     """
-    console = Console.from_process()
+    console = Console.from_context(context)
     item = _field(name)
     _refuse_secret(item, value)
     _write(name, _for_file(item, value), console)
@@ -84,31 +87,32 @@ def set_value(
 
 
 @commands.command()
-def unset(name: Name) -> None:
-    """Take a setting out of the configuration file.
+def unset(context: typer.Context, name: Name) -> None:
+    """Remove a setting from the configuration file.
 
-    From its top, or from the profile that qa --profile or QA_PROFILE chooses.
+    With qa --profile or QA_PROFILE, from that profile.
     """
     from qacli.config.file import ConfigFile
 
-    # The name of no setting is in the way of every other command: here it can be got rid of.
+    console = Console.from_context(context)
+    # An unknown name makes every other command fail; this one removes it.
     if name not in ConfigFile.read(config_file()).table(chosen_profile()):
         _field(name)
-        Console.from_process().info(f"{name} is not set in {_place()}.")
+        console.info(f"{name} is not set in {_place()}.")
         return
-    _write(name, None, Console.from_process())
+    _write(name, None, console)
 
 
 @key_commands.command("set")
-def set_key() -> None:
-    """Put the key into the system's keyring.
+def set_key(context: typer.Context) -> None:
+    """Save the API key in the system keyring.
 
-    It is asked for without showing it, or read from standard input where that is no terminal.
+    It is prompted for and not shown, or read from standard input if that is not a terminal.
     """
     from qacli.config import credentials
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     service, user = credentials.keyring_entry(settings)
     if console.stdin is not None and console.stdin.isatty():
         text = str(typer.prompt(f"Key for {user}", hide_input=True, err=True))
@@ -129,12 +133,12 @@ def set_key() -> None:
 
 
 @key_commands.command("unset")
-def unset_key() -> None:
-    """Take the key out of the system's keyring."""
+def unset_key(context: typer.Context) -> None:
+    """Remove the API key from the system keyring."""
     from qacli.config import credentials
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     name = "/".join(credentials.keyring_entry(settings))
     if credentials.delete_key(settings):
         console.info(f"The keyring no longer has {name}.")
@@ -144,11 +148,10 @@ def unset_key() -> None:
         console.info("If no other key takes its place, also: qa config unset keyring")
 
 
-def _show(*, as_json: bool) -> None:
+def _show(console: Console, *, as_json: bool) -> None:
     from shutil import get_terminal_size
 
-    console = Console.from_process()
-    settings = load_settings()
+    settings = load_settings(console)
     found = {
         item.name: {
             "value": visible_value(item, settings),

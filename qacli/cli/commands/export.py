@@ -33,17 +33,21 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
+    context: typer.Context,
     *,
     only: "Filter",
     output: Annotated[
-        ExportFormat, typer.Option("--format", "-f", help="jsonl can be imported again.")
+        ExportFormat,
+        typer.Option(
+            "--format", metavar="FORMAT", help="jsonl (can be imported again), csv or md."
+        ),
     ] = ExportFormat.JSONL,
 ) -> None:
-    """Write all records to stdout, or some, the oldest first."""
+    """Write records to stdout, oldest first."""
     from qacli.cli.store import open_store
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     # All pages by one connection: PostgreSQL takes as long to open one as to read a page.
     connections = 0 if settings.database.startswith("sqlite") else 1
     store = open_store(settings, console, connections=connections)

@@ -60,9 +60,7 @@ def show_topic(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="TOPIC|COMMAND", help="exit-codes, configuration or scripting; or a command."
-        ),
+        typer.Argument(metavar="TOPIC", help="exit-codes, configuration, scripting, or a command."),
     ] = None,
 ) -> None:
     """Explain exit-codes, configuration, scripting, or a command."""
@@ -71,7 +69,7 @@ def show_topic(
         "configuration": _configuration,
         "scripting": lambda: SCRIPTING,
     }
-    console = Console.from_process()
+    console = Console.from_context(context)
     if not words:
         console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
@@ -84,7 +82,7 @@ def show_topic(
             f"There is no topic and no command {words[0]!r}.",
             f"Topics: {', '.join(topics)}. Commands: qa --help",
         )
-    program.main([*words, "--help"], prog_name="qa", standalone_mode=False)
+    program.main([*words, "--help"], prog_name="qa", standalone_mode=False, obj=console)
 
 
 def _exit_codes() -> str:

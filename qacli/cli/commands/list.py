@@ -24,7 +24,7 @@ EPILOG = (
 
 
 class Order(StrEnum):
-    """Which come first."""
+    """The sort order of a list."""
 
     OLDEST = "oldest"
     NEWEST = "newest"
@@ -37,13 +37,17 @@ def register(app: typer.Typer) -> None:
 
 
 def list_records(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", min=0, help="How many; 0 is all.")
+        int,
+        typer.Option(
+            "--limit", "-n", metavar="N", min=0, help="Maximum number of records; 0 for all."
+        ),
     ] = 20,
     after: Annotated[
         int | None,
-        typer.Option(metavar="ID", help="Only records after this id, from the oldest on."),
+        typer.Option(metavar="ID", help="Only records after this id, oldest first."),
     ] = None,
     before: Annotated[
         int | None, typer.Option(metavar="ID", help="Only records before this id.")
@@ -52,10 +56,16 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     order: Annotated[
         Order | None,
         typer.Option(
-            help="Which are first; else the newest are last, and of a search the best first."
+            metavar="ORDER",
+            help="oldest, newest or best first (default: newest last; searches: best first).",
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
+    output_format: Annotated[
+        Format,
+        typer.Option(
+            "--format", metavar="FORMAT", help="Output format: table, json, jsonl or csv."
+        ),
+    ] = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -67,8 +77,9 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     from qacli.db.filters import Filter
     from qacli.recording.outbox import Outbox
 
-    console = Console.from_process(verbose=verbose)
-    settings = load_settings()
+    console = Console.from_context(context)
+    console.verbose = verbose
+    settings = load_settings(console)
     store = open_store(settings, console)
     if only.search is not None and order in {None, Order.BEST} and after is None and before is None:
         records = iter(store.search(only, limit or MAX_ID))
@@ -79,7 +90,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
             limit=limit or MAX_ID, after=after, before=before, newest_first=True, only=only
         )
         records = iter(page if order is Order.NEWEST else page[::-1])
-    how = Format.JSON if as_json else output
+    how = Format.JSON if as_json else output_format
     with pager_output(console, settings, wanted=how is Format.TABLE and not no_pager) as screen:
         print_records(records, how, screen, only.search, narrowed=only != Filter())
     outbox = Outbox(settings.outbox_path)

@@ -10,6 +10,7 @@ from qacli.cli.filters import with_filter_options
 from qacli.cli.formatting import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
+from qacli.domain import GroupBy
 
 if TYPE_CHECKING:
     from qacli.db.filters import Filter
@@ -30,7 +31,6 @@ FEWEST = 3
 
 BAR, LEAST = 30, 5
 """How long a bar is, and the room below which there is none."""
-BY = ("day", "model", "tag", "batch")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,20 +39,20 @@ def register(app: typer.Typer) -> None:
 
 
 def stats(
+    context: typer.Context,
     *,
-    by: Annotated[str, typer.Option(metavar="WHAT", help="day, model, tag or batch.")] = "day",
+    by: Annotated[
+        GroupBy, typer.Option(metavar="COLUMN", help="Group by day, model, tag or batch.")
+    ] = GroupBy.DAY,
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
     """Count questions, tokens, cost and latency, by day or otherwise."""
     from qacli.cli.store import open_store
-    from qacli.db.stats import By
     from qacli.db.stats import stats as numbers
 
-    if by not in BY:
-        raise typer.BadParameter(f"{by!r} is not one of {', '.join(BY)}.", param_hint="--by")
-    console = Console.from_process()
-    rows = numbers(open_store(load_settings(), console), By(by), only)
+    console = Console.from_context(context)
+    rows = numbers(open_store(load_settings(console), console), by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:

@@ -275,10 +275,10 @@ def _ask(
     Returns the engine, or None where a second signal ended it at once, and the signals.
     """
     import asyncio
-    import signal
 
     from qacli.batch.runner import BatchRunner
     from qacli.cli.progress import ProgressDisplay
+    from qacli.cli.signals import stop_on_signals
     from qacli.provider.client import AsyncProvider
 
     signals: list[int] = []
@@ -287,17 +287,8 @@ def _ask(
     async def main() -> BatchRunner:
         async with AsyncProvider(found, settings, connections=plan.jobs) as provider:
             engine = BatchRunner(provider=provider, **engine_parts)
-            this = asyncio.current_task()
-
-            def on_signal(number: int) -> None:
-                signals.append(number)
-                if len(signals) > 1 and this is not None:
-                    this.cancel()
-                engine.stop(None, f"stopping; {plan.grace:g} s for what is in flight")
-
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, on_signal, number)
+            notice = f"stopping; {plan.grace:g} s for what is in flight"
+            stop_on_signals(lambda: engine.stop(None, notice), signals)
             async with ProgressDisplay(console, engine):
                 await engine.run()
             return engine

@@ -1,4 +1,4 @@
-"""Which records a command means: by filters that several commands share, or one by its id."""
+"""The options and arguments that select records."""
 
 import re
 from collections.abc import Callable
@@ -26,14 +26,14 @@ Followed = Annotated[
 ]
 
 NEGATIVE_IDS = {"ignore_unknown_options": True}
-"""For a command that takes `RecordFilter`: -2 is a record, and no option."""
+"""Context settings of a command with a `RecordFilter`: -2 is an id, not an option."""
 
 
 def parse_record_id(which: str) -> int:
-    """The id that a person has named; below 0 it counts from the newest back.
+    """Return the id as a number; below 0 it counts back from the newest record (-1).
 
     Raises:
-        InvalidRequest: It is none.
+        InvalidRequest: It is not an id.
     """
     if which == "last":
         return -1
@@ -102,14 +102,14 @@ def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
     options = signature(filter_from_options).parameters
 
     @wraps(command)
-    def with_options(**given: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
-        only = filter_from_options(**{name: given.pop(name) for name in options})
-        command(only=only, **given)
+    def with_options(**values: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
+        only = filter_from_options(**{name: values.pop(name) for name in options})
+        command(only=only, **values)
 
     parameters: list[Parameter] = []
-    for name, each in signature(command).parameters.items():
-        parameters += options.values() if name == "only" else [each]
-    # What Typer reads.
+    for name, parameter in signature(command).parameters.items():
+        parameters += options.values() if name == "only" else [parameter]
+    # Typer reads these two.
     with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
     return with_options

@@ -64,7 +64,7 @@ def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
 ) -> None:
     said = (
         "qa: The output cannot be written: No space left on device. "
-        "Make room for it; what was asked is in the history.\n"
+        "Free some space; the question and its answer are in the history.\n"
     )
     commands = (
         ("ask", "Who am I? [[size=50000]] [[delay=0]]"),

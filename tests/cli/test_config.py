@@ -148,7 +148,7 @@ def test_a_profile_is_made_by_setting_something_in_it(bare: Invoke, config: Path
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("retries", "-1", "'-1' is no value for retries: it is not a whole number, 0 or more."),
+        ("retries", "-1", "Invalid value '-1' for retries: it is not a whole number, 0 or more."),
         ("timeout", "soon", "a number of seconds"),
         ("modle", "x", "Did you mean model?"),
         ("model", "", "qa config unset model"),
@@ -184,7 +184,7 @@ def test_a_file_with_a_mistake_can_be_put_right(bare: Invoke, config: Path) -> N
 def test_it_is_said_where_what_was_set_does_not_count(bare: Invoke, config: Path) -> None:
     done = bare("config", "set", "model", "m", QA_MODEL="other")
     assert done.code == 0
-    assert "it comes from the environment variable QA_MODEL" in done.err
+    assert "model is overridden by the environment variable QA_MODEL" in done.err
     config.write_text("profile = 'work'\n[profiles.work]\nmodel = 'w'\n")
     assert "model of profile work" in bare("config", "set", "model", "m").err
     assert bare("--profile", "work", "config", "set", "model", "m").err == ""

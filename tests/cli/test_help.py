@@ -133,6 +133,6 @@ def test_what_cannot_be_used_is_told_in_one_line_as_every_error_is(
 
 def test_the_configuration_is_explained_as_readme_does(invoke: Invoke) -> None:
     first, *rest = invoke("help", "configuration").out.split("\n\n")
-    assert "beats the chosen\nprofile" in first
+    assert "the chosen profile, the top of the configuration file, the default" in first
     timeout = next(text for text in rest if text.startswith("timeout "))
     assert timeout.endswith("Default: 600.")

@@ -1,4 +1,4 @@
-"""`qa ask`: one question, its answer on stdout, both in the history."""
+"""`qa ask`: ask one question and print its answer; both are saved in the history."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -186,7 +186,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         tells_reuse=reuse,
     )
     with exit_on_signals(), ExitStack() as stack:
-        # No key is needed, and no engine, before it is sure that there is something to ask.
+        # A cached answer needs no key and no local engine.
         where = endpoint.resolve_endpoint(settings, named, with_key=False)
         earlier = followed_record(follow, settings, console, go_on=go_on)
         asked = create_question(
@@ -235,7 +235,7 @@ def _reused(
     since: datetime | None,
     check: Callable[[str], None] | None,
 ) -> bool:
-    """Show the answer that is kept for the same question; returns whether there is one."""
+    """Show the saved answer to the same question; return False if there is none."""
     from qacli.cli.store import open_store
     from qacli.services.cache import find_cached_answer
 
@@ -290,7 +290,7 @@ def _template(name: str | None, settings: Settings) -> "PromptTemplate":
 def _structure(
     schema: str | None, template: "PromptTemplate", settings: Settings
 ) -> "AnswerSchema | None":
-    """The schema that was said, or the template's, whose files are beside it."""
+    """Return the schema of --schema or of the template, whose schema file is beside it."""
     from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema
 
@@ -306,30 +306,30 @@ def _structure(
 def _question(
     words: list[str], parameters: list[str], template: "PromptTemplate", console: Console
 ) -> tuple[str, str | None]:
-    """The question, and the template's system prompt.
+    """Return the question and the system prompt of the template.
 
     Raises:
         InvalidRequest: There is no question, or a placeholder without a value.
     """
-    given = read_input(words, console)
+    text = read_input(words, console)
     values: dict[str, str] = {}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if not equals or not template.name:
             raise InvalidRequest(
-                f"-p {parameter} fills no placeholder.", "Say: -t TEMPLATE -p NAME=VALUE"
+                f"-p {parameter} fills no placeholder.", "Use: -t TEMPLATE -p NAME=VALUE"
             )
         values[name] = value
-    question, system = template.fill(given, values)
+    question, system = template.fill(text, values)
     if not (question or words):
         raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
     return question, system
 
 
 def read_input(words: list[str], console: Console) -> str:
-    """The arguments, standard input, or both with a blank line between; nothing where neither."""
+    """Return the arguments, standard input, or both with a blank line between them."""
     if words == ["-"]:
         return console.read_stdin()
-    asked = " ".join(words)
+    question = " ".join(words)
     piped = "" if console.stdin is None or console.stdin.isatty() else console.read_stdin()
-    return f"{asked}\n\n{piped}" if asked and piped.strip() else asked or piped
+    return f"{question}\n\n{piped}" if question and piped.strip() else question or piped

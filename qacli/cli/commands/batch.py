@@ -11,6 +11,7 @@ from qacli.cli.formatting import usd
 from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
 from qacli.cli.store import open_batches
+from qacli.suggestions import similar_name
 
 if TYPE_CHECKING:
     from qacli.db.models import Batch
@@ -26,12 +27,12 @@ EPILOG = (
 
 
 class FileOrCommand(Group):
-    """`qa batch FILE` is `qa batch run FILE`: what is no subcommand is a file."""
+    """`qa batch FILE` is `qa batch run FILE`: a word that is no subcommand is a file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's context
-        """Put the command in front of a file and its options."""
-        named = {*self.commands, "--help", "-h"}
-        if args and args[0] not in named and not self._is_mistyped(args[0]):
+        """Insert `run` before a file and its options."""
+        words = {*self.commands, "--help", "-h"}
+        if args and args[0] not in words and not self._is_mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -42,14 +43,13 @@ class FileOrCommand(Group):
         write_parameters(options, formatter, "Options of qa batch FILE")
 
     def _is_mistyped(self, word: str) -> bool:
-        """Whether it is no file, and nearly a command: then that is told, as ever."""
-        from difflib import get_close_matches
+        """Return whether the word is no file and similar to a command."""
         from pathlib import Path
 
         return (
             word.isalpha()
             and not Path(word).exists()
-            and bool(get_close_matches(word, self.commands))
+            and similar_name(word, self.commands) is not None
         )
 
 
@@ -80,7 +80,7 @@ def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
         console.print_json([_described(batch, counts) for batch, counts in rows])
         return
     if not rows:
-        console.info("There is no batch yet. Begin one: qa batch questions.txt")
+        console.info("There is no batch. Start one: qa batch questions.txt")
     # A pipe gets tabs, as with `qa list`; on a screen a name of another length must not move them.
     width = max((len(batch.name) for batch, _ in rows), default=0) if console.is_terminal else 0
     gap = "  " if console.is_terminal else "\t"
@@ -136,7 +136,7 @@ def cancel(context: typer.Context, name: Name) -> None:
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     batches.cancel(batches.get(name).id or 0)
-    console.print(f"{name} is cancelled; a process that works on it stops within seconds.")
+    console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
 
 
 @commands.command()

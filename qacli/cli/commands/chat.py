@@ -1,4 +1,4 @@
-"""`qa chat`: questions one after the other, each a record that follows up the one before."""
+"""`qa chat`: a conversation; each question is a record that follows up the one before."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -72,7 +72,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
         ChatSession(settings, console, shape, save=not no_save, raw=raw) as chat,
     ):
         chat.use_model(model)
-        # What no question can have is said before anybody types one.
+        # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
         earlier = followed_record(follow, settings, console, go_on=go_on)
         if earlier is not None:
@@ -85,10 +85,10 @@ def chat(  # noqa: PLR0913 - one parameter an option
 
 
 def _talk(chat: "ChatSession", stdin: TextIO) -> None:
-    """Until the person leaves.
+    """Read and answer lines until the user leaves.
 
     Raises:
-        KeyRejected: The key is read once, so that nothing asked here could be answered any more.
+        KeyRejected: The provider rejects the key, which is read only once.
     """
     from qacli.cli.chat_session import COMMANDS
     from qacli.cli.prompt import Prompt
@@ -97,7 +97,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
     console = chat.console
     history = chat.settings.data_path / HISTORY if chat.save else None
     prompt = Prompt(console, COMMANDS, takes_path="/file", history=history)
-    console.info(f"Asking {chat.model}. /help tells the commands, Ctrl-D leaves.")
+    console.info(f"Asking {chat.model}. /help lists the commands, Ctrl-D leaves.")
     Thread(target=_load_ahead).start()
     with DeferredInterrupt() as stop_key:
         while not (chat.left or console.closed):
@@ -105,7 +105,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 text = prompt.read()
             except KeyboardInterrupt:
                 if prompt.is_empty:
-                    console.info("To leave, press Ctrl-D or say /exit.")
+                    console.info("To leave, press Ctrl-D or type /exit.")
                 continue
             except EOFError:
                 return
@@ -114,7 +114,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 with no_echo(stdin):
                     chat.handle_line(text, stop_key.allowed())
             except KeyboardInterrupt:
-                pass  # what there is to say of it has been said
+                pass  # the outcome is reported already
             except KeyRejected:
                 raise
             except QaError as error:
@@ -124,14 +124,14 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
 
 
 def _load_ahead() -> None:
-    """Load what an answer needs while the person types the first question."""
+    """Load the modules that an answer needs while the user types the first question."""
     with suppress(Exception):  # the question that needs it reports the error
         import qacli.db.records
         import qacli.provider.sync  # noqa: F401 - loaded for its side effect
 
 
 def _read_script(chat: "ChatSession") -> None:
-    """Each line of standard input; what goes wrong ends it: what follows may build on it."""
+    """Handle each line of standard input; an error ends it, since later lines may depend on it."""
     for text in _lines(chat.console):
         chat.handle_line(text)
         if chat.left or chat.console.closed:
@@ -139,10 +139,10 @@ def _read_script(chat: "ChatSession") -> None:
 
 
 def _lines(console: Console) -> Iterator[str]:
-    """The lines of standard input as they come.
+    """Yield the lines of standard input as they arrive.
 
     Raises:
-        InvalidRequest: One is not UTF-8 text.
+        InvalidRequest: A line is not UTF-8 text.
     """
     for number, line in enumerate(console.stdin.buffer if console.stdin else (), start=1):
         try:

@@ -1,4 +1,4 @@
-"""`qa config`: every setting, where it came from, and how to change it."""
+"""`qa config`: show and change the settings."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +20,14 @@ from qacli.config.settings import (
     setting_fields,
 )
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from dataclasses import Field
 
 EPILOG = (
     "\b\nExamples:\n"
-    "  qa config                          every setting, and where it came from\n"
+    "  qa config                          every setting with its source\n"
     "  qa config --json | jq .model.value\n"
     "  qa config set model gpt-5-mini\n"
     "  qa config set key_command 'pass show openai'\n"
@@ -83,7 +84,7 @@ def set_value(
     item = _field(name)
     _refuse_secret(item, value)
     _write(name, _for_file(item, value), console)
-    _tell_what_beats(name, console)
+    _warn_if_overridden(name, console)
 
 
 @commands.command()
@@ -122,14 +123,14 @@ def set_key(context: typer.Context) -> None:
         key = credentials.parse_key(text)
     except ValueError:
         raise InvalidRequest(
-            "That cannot be a key: it is empty, or has spaces or other characters in it.",
-            "Give the key alone, in one line.",
+            "Invalid key: it is empty, or has spaces or other characters that no key has.",
+            "Enter only the key, in one line.",
         ) from None
     credentials.save_key(settings, key)
-    console.info(f"Kept in the keyring as {service}/{user}.")
+    console.info(f"Saved in the keyring as {service}/{user}.")
     if settings.keyring is None:
         _write("keyring", True, console)  # noqa: FBT003 - TOML's true
-    _tell_what_beats("keyring", console)
+    _warn_if_overridden("keyring", console)
 
 
 @key_commands.command("unset")
@@ -141,18 +142,18 @@ def unset_key(context: typer.Context) -> None:
     settings = load_settings(console)
     name = "/".join(credentials.keyring_entry(settings))
     if credentials.delete_key(settings):
-        console.info(f"The keyring no longer has {name}.")
+        console.info(f"Removed {name} from the keyring.")
     else:
         console.info(f"The keyring has no {name}.")
     if settings.keyring:
-        console.info("If no other key takes its place, also: qa config unset keyring")
+        console.info("If you do not replace the key, also run: qa config unset keyring")
 
 
 def _show(console: Console, *, as_json: bool) -> None:
     from shutil import get_terminal_size
 
     settings = load_settings(console)
-    found = {
+    values = {
         item.name: {
             "value": visible_value(item, settings),
             "source": _source(item, settings),
@@ -161,24 +162,24 @@ def _show(console: Console, *, as_json: bool) -> None:
         for item in setting_fields()
     }
     if as_json:
-        console.print_json(found)
+        console.print_json(values)
         return
-    shown = {name: one_line(each["value"]) for name, each in found.items()}
-    name_width = max(map(len, shown))
-    value_width = min(max(map(len, shown.values())), 40)
+    texts = {name: one_line(entry["value"]) for name, entry in values.items()}
+    name_width = max(map(len, texts))
+    value_width = min(max(map(len, texts.values())), 40)
     columns = get_terminal_size().columns if console.is_terminal else None
-    for name, value in shown.items():
-        source = found[name]["source"] or "the default"
+    for name, value in texts.items():
+        source = values[name]["source"] or "the default"
         line = f"{name:{name_width}}  {value:{value_width}}  {source}"
         if columns is not None and len(line) > columns:
-            # A screen would break it in the middle of a word, and among the names.
+            # Too long for the screen: put the source on a line of its own.
             console.print(f"{name:{name_width}}  {value}")
             line = f"{'':{name_width}}  {source}"
         console.print(line)
 
 
 def _source(item: "Field[Any]", settings: Settings) -> str | None:
-    """Return where the value came from, and the `.env` that would set it but is ignored."""
+    """Return the source of the value, with a note on an ignored `.env` that sets it."""
     source, ignored = settings.sources.get(item.name), settings.ignored_env_file
     env = item.metadata["env"]
     if ignored is None or env not in ignored.names:
@@ -188,36 +189,32 @@ def _source(item: "Field[Any]", settings: Settings) -> str | None:
 
 
 def _field(name: str) -> "Field[Any]":
-    from difflib import get_close_matches
-
     item = setting_field(name)
     if item is None:
-        names = [each.name for each in setting_fields()]
-        meant = get_close_matches(name, names, 1)
+        names = [field.name for field in setting_fields()]
         raise InvalidRequest(
             f"There is no setting {name!r}.",
-            f"Did you mean {meant[0]}?" if meant else f"The settings are {', '.join(names)}.",
+            did_you_mean(name, names).strip() or f"The settings are {', '.join(names)}.",
         )
     return item
 
 
 def _for_file(item: "Field[Any]", text: str) -> object:
-    """The value as it stands in TOML."""
+    """Return the value for the TOML file."""
     if not text:
         raise InvalidRequest(
-            f"An empty value is none, and {item.name} would keep what it has elsewhere.",
-            f"To take it out: qa config unset {item.name}",
+            "The value is empty.", f"To remove the setting: qa config unset {item.name}"
         )
     try:
         value = parse_setting(item, text)
     except ValueError:
         raise InvalidRequest(
-            f"{text!r} is no value for {item.name}: "
+            f"Invalid value {text!r} for {item.name}: "
             f"it is not {PARSER_EXPECTATIONS[item.metadata['parse']]}.",
             "Nothing was changed.",
         ) from None
     if item.name == "profile":
-        _see_profile(text)
+        _check_profile(text)
     elif item.name == "database_url":
         _ = Settings(database_url=text, sources={"database_url": "the command line"}).database
     elif item.name == "keyring" and "/" not in text:
@@ -227,7 +224,7 @@ def _for_file(item: "Field[Any]", text: str) -> object:
     return value if isinstance(value, int | float) else text
 
 
-def _see_profile(name: str) -> None:
+def _check_profile(name: str) -> None:
     from qacli.config.file import ConfigFile
 
     file = ConfigFile.read(config_file())
@@ -247,20 +244,20 @@ def _refuse_secret(item: "Field[Any]", text: str) -> None:
         bare = without_password(text) if "://" in text else text
     except ValueError:
         bare = text
-    environment = f"put it into the environment as {item.metadata['env']}"
+    environment = f"set the environment variable {item.metadata['env']}"
     if item.name == "api_key":
         todo = (
-            "Put it into the keyring: qa config key set; or say how to get it: qa config set "
-            f"key_command 'pass show openai'; or {environment}."
+            "Save it in the keyring: qa config key set; or set a command that prints it: "
+            f"qa config set key_command 'pass show openai'; or {environment}."
         )
     elif item.metadata["secret"] and (item.name != "database_url" or bare != text):
         todo = f"Instead, {environment}."
     elif Settings().redact(bare) != text:
-        todo = "Give it without the key or the password; qa config key set keeps a key."
+        todo = "Set it without the key or the password; qa config key set saves a key."
     else:
         return
     raise InvalidRequest(
-        f"{item.name} would be a secret in a file, and in your shell's history.", todo
+        f"{item.name} would store a secret in a file and in the shell history.", todo
     )
 
 
@@ -279,8 +276,8 @@ def _write(name: str, value: object, console: Console) -> None:
     console.info(f"{name} is {done} in {_place()}.")
 
 
-def _tell_what_beats(name: str, console: Console) -> None:
-    """Say it where what was just set does not count."""
+def _warn_if_overridden(name: str, console: Console) -> None:
+    """Print a warning if another source overrides the setting."""
     from qacli.config import loader as configuration
 
     try:
@@ -291,4 +288,4 @@ def _tell_what_beats(name: str, console: Console) -> None:
     if not source.endswith(f"in {config_file()}") or (
         chosen_profile() is None and " of profile " in source
     ):
-        console.warning(f"{name} does not count as set there; it comes from {source}.")
+        console.warning(f"{name} is overridden by {source}.")

@@ -1,4 +1,4 @@
-"""`qa help TOPIC`: what is longer than an option's line."""
+"""`qa help TOPIC`: texts that are too long for `--help`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,35 +20,35 @@ EPILOG = (
 
 EXIT_CODES = {
     0: "done",
-    1: "unexpected: a mistake in qa",
-    2: "usage: an option or the question cannot be used",
-    3: "configuration: no model, or a key that is missing or rejected",
+    1: "unexpected error in qa",
+    2: "usage: invalid option or question",
+    3: "configuration: no model, or the key is missing or rejected",
     4: "not found: no such record",
     5: "the provider refused the request (4xx)",
-    6: "the provider is away, overloaded or timed out, or its answer is broken",
-    7: "the database cannot be used",
-    8: "part of a batch has no answer",
+    6: "the provider is down, overloaded or timed out, or its answer is broken",
+    7: "the database is not usable",
+    8: "some items of a batch have no answer",
     130: "interrupted",
-    141: "the reader of the output closed it",
+    141: "the reader of stdout closed it",
 }
 
 PRECEDENCE = """\
-A flag beats the environment, which beats .env in the working directory, which beats the chosen
-profile, which beats the top of the configuration file, which beats the default. A .env file counts
-only after qa config trust has shown it, and again after each change. qa config shows each setting,
-its value and where it came from; qa config path, where the file is."""
+The source with the highest precedence wins: a flag, the environment, .env in the working directory,
+the chosen profile, the top of the configuration file, the default. A .env file is used only after
+qa config trust, and after each change again. qa config shows each setting with its value and its
+source; qa config path prints the path of the configuration file."""
 
 SCRIPTING = """\
-stdout is the answer, or the JSON, and nothing else; what else there is to say goes to stderr, and
-only on a terminal unless -v says so. An error is always said, in one line that begins with "qa: ".
+stdout has only the answer or the JSON. Notes go to stderr, if it is a terminal or with -v. An error
+is always printed there, in one line that begins with "qa: ".
 
   answer=$(qa ask "Who am I?") || echo "no answer: $?"
   qa ask --json "Who am I?" | jq -r .id
   qa list --format jsonl --limit 0 | jq -r 'select(.status == "failed") | .question'
   qa batch questions.txt -o answers.jsonl && echo "every question is answered"
 
-Any number of qa may run side by side on one history. What a killed one leaves, the next delivers.
-A question that must not wait for standard input: qa ask "..." < /dev/null"""
+Any number of qa processes can use one history. After a kill, the next qa command saves what is left
+in the outbox. To ask without waiting for standard input: qa ask "..." < /dev/null"""
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
-"""`qa`, and `python -m qacli`: until the program is loaded, Ctrl-C ends it without a word.
+"""`qa` and `python -m qacli`. Until the program is loaded, Ctrl-C ends it without a message.
 
-So this loads nothing but what that takes.
+So this module imports only what that needs. All signal handlers: see `qacli.cli.signals`.
 """
 
 import os
@@ -10,18 +10,18 @@ from types import FrameType
 
 def main() -> None:
     """`qa`, as it is installed."""
-    # Not where whoever started it has said that Ctrl-C is not for it (`nohup`, `&` in a script).
+    # A SIGINT that is ignored (`nohup`, `&` in a script) stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, exit_at_once)
     from qacli.cli.app import main as program
 
     program()
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Leave at once: an exception could come out in any import, and be taken for another.
+def exit_at_once(number: int, _frame: FrameType | None) -> None:
+    """End the process: an exception could appear in any import and be mistaken for another.
 
-    Nothing has been begun yet, and at the end all is written.
+    Before a command nothing has begun, and after it everything is written.
     """
     os._exit(128 + number)
 

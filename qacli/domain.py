@@ -26,8 +26,8 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-class By(StrEnum):
-    """The groups that `qa stats` counts."""
+class GroupBy(StrEnum):
+    """The column by which statistics are grouped."""
 
     DAY = "day"
     MODEL = "model"

@@ -1,5 +1,6 @@
 """Every test has a home of its own, a real provider on loopback, and both databases."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from uuid import uuid4
 import pytest
 from fake_provider import FakeProvider
 
+from qacli.cli.app import run
+from qacli.cli.console import Console
 from qacli.config.env_file import EnvFile, save_record
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.records import Store
@@ -195,8 +198,62 @@ class Program:
 
 
 @dataclass
+class Invoke:
+    """`qa` in this process: the same calls as a `Program`, without the seconds of its start.
+
+    What needs a process of its own (signals, pipes, a controlling terminal) uses a `Program`.
+
+    Attributes:
+        env: Variables of the environment of each call.
+    """
+
+    env: dict[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self, *arguments: str, input: str | bytes = b"", terminal: bool = False, **env: str
+    ) -> "Finished":
+        """Run a command line.
+
+        Args:
+            arguments: The command line, without `qa`.
+            input: Standard input.
+            terminal: Whether all three streams are terminals.
+            env: Variables of the environment of this call.
+        """
+        data = input.encode() if isinstance(input, str) else input
+        buffers = [_Stream(data), _Stream(), _Stream()]
+        for buffer in buffers:
+            buffer.terminal = terminal
+        stdin, stdout, stderr = (
+            io.TextIOWrapper(buffer, "utf-8", errors="backslashreplace", newline="")
+            for buffer in buffers
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**self.env, **env}.items():
+                patch.setenv(name, value)
+            # --profile is an environment variable for the programs that a command starts.
+            patch.setenv("QA_PROFILE", os.environ.get("QA_PROFILE", ""))
+            for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
+                patch.setattr(sys, name, stream)
+            try:
+                code = run([*arguments], console=Console(stdin, stdout, stderr))
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        stdout.flush()
+        stderr.flush()
+        return Finished(code, *(buffer.getvalue().decode() for buffer in buffers[1:]))
+
+
+class _Stream(io.BytesIO):
+    terminal = False
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@dataclass
 class Finished:
-    """A process that has ended."""
+    """A command that has ended."""
 
     code: int
     out: str
@@ -206,18 +263,26 @@ class Finished:
 @pytest.fixture
 def qa(provider: FakeProvider, database_url: str) -> Program:
     """`qa` with the provider and both databases in turn, PostgreSQL migrated."""
-    program = Program(
-        {
-            "OPENAI_API_KEY": KEY,
-            "OPENAI_BASE_URL": provider.base_url,
-            "QA_MODEL": "test-model",
-            "QA_RETRIES": "0",
-            "DATABASE_URL": database_url,
-        }
-    )
+    return Program(_environment(provider, database_url))
+
+
+@pytest.fixture
+def invoke(provider: FakeProvider, database_url: str) -> Invoke:
+    """`qa` in this process, with the provider and both databases in turn, PostgreSQL migrated."""
+    return Invoke(_environment(provider, database_url))
+
+
+def _environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
+    env = {
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": provider.base_url,
+        "QA_MODEL": "test-model",
+        "QA_RETRIES": "0",
+        "DATABASE_URL": database_url,
+    }
     if not database_url.startswith("sqlite"):
-        assert program("migrate").code == 0
-    return program
+        assert Invoke(env)("migrate").code == 0
+    return env
 
 
 @pytest.fixture

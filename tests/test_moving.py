@@ -18,7 +18,7 @@ from qacli.db.importers import ImportResult, from_jsonl, import_records
 from qacli.db.purge import delete_matching, purge_deleted
 from qacli.db.records import Store
 from qacli.db.stats import stats
-from qacli.domain import By, Outcome, Question, Status, now
+from qacli.domain import GroupBy, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS
 
@@ -368,17 +368,17 @@ def test_numbers_by_day_model_and_tag(store: Store) -> None:
         Question(question="bad"),
         Outcome(status=Status.FAILED, error_kind="provider-refused", error="no"),
     )
-    (day,) = stats(store, By.DAY, Filter())
+    (day,) = stats(store, GroupBy.DAY, Filter())
     assert (day.records, day.answered, day.prompt_tokens, day.latency_ms) == (3, 2, 4, 1500)
     assert day.name == f"{now():%Y-%m-%d}"
-    assert [(row.name, row.records) for row in stats(store, By.TAG, Filter())] == [
+    assert [(row.name, row.records) for row in stats(store, GroupBy.TAG, Filter())] == [
         ("x", 2),
         ("y", 1),
     ]
-    by_model = {row.name: row.cost_usd for row in stats(store, By.MODEL, Filter())}
+    by_model = {row.name: row.cost_usd for row in stats(store, GroupBy.MODEL, Filter())}
     assert by_model["(none)"] is None
-    assert stats(store, By.BATCH, Filter()) == []
-    assert [(row.name, row.records) for row in stats(store, By.ERROR, Filter())] == [
+    assert stats(store, GroupBy.BATCH, Filter()) == []
+    assert [(row.name, row.records) for row in stats(store, GroupBy.ERROR, Filter())] == [
         ("provider-refused", 1)
     ]
     only = Filter(error_kind="provider-refused")

@@ -13,7 +13,7 @@ from qacli.db.filters import Filter
 from qacli.db.purge import delete_matching
 from qacli.db.records import Store
 from qacli.db.stats import stats
-from qacli.domain import By, Outcome, Question, Status
+from qacli.domain import GroupBy, Outcome, Question, Status
 from qacli.errors import NotFound
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="giraffe", model="m")
@@ -91,8 +91,8 @@ def test_every_method_of_the_store_is_in_one_of_the_lists() -> None:
 
 
 def test_stats_with_an_owner_count_only_its_own(kept: Store) -> None:
-    assert stats(kept.visible_to("bob"), By.MODEL, Filter()) == []
-    assert stats(kept.visible_to("alice"), By.MODEL, Filter())[0].records == 1
+    assert stats(kept.visible_to("bob"), GroupBy.MODEL, Filter()) == []
+    assert stats(kept.visible_to("alice"), GroupBy.MODEL, Filter())[0].records == 1
 
 
 def test_filter_of_another_owner_is_overridden(kept: Store) -> None:

@@ -1,22 +1,20 @@
-"""The Typer face: reads the command line, calls the use cases, and turns errors into exit codes.
+"""The Typer application: parses the command line, runs a command, maps errors to exit codes.
 
-Each command has a file of its own that is quick to import; what a command needs beyond that, it
-imports when it runs, so that `qa --help` does not wait for a database layer.
+Each command has a module of its own that is quick to import. It imports heavy modules when it runs,
+so that `qa --help` does not load the database layer.
 """
 
 import gc
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from qacli import __version__
+from qacli.cli.command import App, Group
 from qacli.cli.commands import (
     ask,
     batch,
@@ -37,11 +35,12 @@ from qacli.cli.commands import help as help_
 from qacli.cli.commands import list as list_
 from qacli.cli.commands.help import EXIT_CODES
 from qacli.cli.console import Console
+from qacli.cli.signals import raise_on_interrupt
 from qacli.config.loader import choose_profile
 from qacli.errors import Interrupted, QaError
 
 GC_THRESHOLD = 50_000
-"""So many new objects until Python looks for those that refer to each other and to nothing else."""
+"""New objects before a run of the garbage collector."""
 
 ORDER = (
     *("ask", "chat", "template", "show", "list", "batch", "rm", "prune", "tag", "export"),
@@ -58,19 +57,18 @@ EPILOG = (
 )
 
 
-class OrderedGroup(TyperGroup):
-    """The commands in the order of README: groups do not come last."""
+class OrderedGroup(Group):
+    """A group that lists its commands in the order of README."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's context
-        """The names of the commands."""
+        """Return the names of the commands."""
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
-app = typer.Typer(
+app = App(
     name="qa",
     cls=OrderedGroup,
     no_args_is_help=True,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
@@ -82,9 +80,9 @@ for command in (
     command.register(app)
 
 
-def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+def _print_version(context: typer.Context, value: bool) -> None:  # noqa: FBT001 - Typer calls it so
     if value:
-        print(f"qa {__version__}")  # noqa: T201 - the terminal is not set up yet
+        Console.from_context(context).print(f"qa {__version__}")
         raise typer.Exit
 
 
@@ -106,7 +104,7 @@ def qa(
         typer.Option(
             metavar="NAME",
             callback=_choose_profile,
-            help="The profile of the configuration file to use.",
+            help="Profile of the configuration file to use.",
         ),
     ] = None,
     debug: Annotated[
@@ -116,13 +114,22 @@ def qa(
     """Ask a language model; keep every question and answer; find them again."""
 
 
-def run(arguments: list[str], app: typer.Typer = app) -> int:
-    """Run the program without ending the process; returns the exit code."""
+def run(arguments: list[str], app: typer.Typer = app, console: Console | None = None) -> int:
+    """Run the program without ending the process; return the exit code.
+
+    Args:
+        arguments: The command line, without the name of the program.
+        app: The commands.
+        console: The streams that every command uses; those of the process where None.
+
+    Raises:
+        SystemExit: A signal ended the command, or the reader of stdout has closed it.
+    """
     command = typer.main.get_command(app)
-    console = Console.from_process()
+    console = console or Console.from_process()
     try:
-        with _default_sigint():
-            code = command.main(arguments, prog_name="qa", standalone_mode=False)
+        with raise_on_interrupt():
+            code = command.main(arguments, prog_name="qa", standalone_mode=False, obj=console)
     except QaError as error:
         console.error(error)
         code = error.exit_code
@@ -136,8 +143,8 @@ def run(arguments: list[str], app: typer.Typer = app) -> int:
             raise
         console.error(
             QaError(
-                f"Something went wrong that should not have: {type(error).__name__}: {error}.",
-                "Please report it, with what `qa --debug ...` shows.",
+                f"Unexpected error: {type(error).__name__}: {error}.",
+                "Please report it, with the output of `qa --debug ...`.",
             )
         )
         code = QaError.exit_code
@@ -149,36 +156,18 @@ def run(arguments: list[str], app: typer.Typer = app) -> int:
 def main() -> NoReturn:
     """`qa`, as it is installed."""
     _open_closed_streams()
-    # Most of what a command makes are modules, which live to its end: to look through them again
-    # and again on the way, and once more at the end, would be a fifth of its time.
+    # Most objects of a command are modules, which stay until its end. Collecting garbage among
+    # them again and again, and once more at the end, takes a fifth of its time.
     gc.set_threshold(GC_THRESHOLD)
     code = run(sys.argv[1:])
     gc.freeze()
     sys.exit(code)
 
 
-@contextmanager
-def _default_sigint() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, so that a command can keep what has arrived.
-
-    Before and after, see `qacli.__main__`, it ends the process at once.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    # What is ignored stays so.
-    if not callable(before) or before is signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _open_closed_streams() -> None:
-    """Give what was closed by whoever started this (`2>&-`) to nobody.
+    """Open /dev/null for each standard stream that is closed (`2>&-`).
 
-    Else Python has no such stream, and the next file or socket takes its number.
+    Otherwise Python has no such stream, and the next file or socket takes its number.
     """
     for number in range(3):
         with suppress(OSError):

@@ -34,13 +34,16 @@ OTHER_FILES = 100
 
 
 def run(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The questions; - is standard input.")
+        str, typer.Argument(metavar="FILE", help="File with the questions; - reads standard input.")
     ],
     *,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The batch's name; else from file and settings."),
+        typer.Option(
+            metavar="NAME", help="Name of the batch (default: from the file and the options)."
+        ),
     ] = None,
     output: Target = None,
     output_format: TargetFormat = None,
@@ -48,71 +51,79 @@ def run(  # noqa: PLR0913 - one parameter an option
     input_format: Annotated[
         str | None,
         typer.Option(
-            "--input", metavar="FORMAT", help="txt, csv, tsv or jsonl; else by the file's name."
+            "--input",
+            metavar="FORMAT",
+            help="Format of FILE: txt, csv, tsv or jsonl (default: by its name).",
         ),
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option("--template", "-t", metavar="TEXT", help="The question, with {column} in it."),
+        typer.Option("--question", metavar="TEXT", help="The question, with {column} in it."),
     ] = None,
     column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column that is the question.")
+        str | None, typer.Option(metavar="NAME", help="Column with the question.")
     ] = None,
     quotes: Annotated[
         bool | None,
         typer.Option(
             "--quotes/--no-quotes",
-            help="Whether fields of a table may be quoted; else yes in CSV and no in TSV.",
+            help="Whether fields can be quoted (default: in CSV but not in TSV).",
         ),
     ] = None,
     skip_bad: Annotated[
         bool,
-        typer.Option(
-            "--skip-bad", help="Record as failed the lines that cannot be used, and go on."
-        ),
+        typer.Option("--skip-bad", help="Record invalid lines as failed instead of stopping."),
     ] = False,
     unordered: Annotated[
-        bool, typer.Option("--unordered", help="Write results as they come.")
+        bool,
+        typer.Option("--unordered", help="Write results as they arrive, not in the order of FILE."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask again what has failed.")
+        bool, typer.Option("--retry-failed", help="Ask failed items again.")
     ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="The most in flight.")
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
     ] = DEFAULT_JOBS,
     rpm: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", min=0.001, help="The most requests a minute, per process."),
+        typer.Option(
+            metavar="NUMBER", min=0.001, help="Maximum requests per minute, for each process."
+        ),
     ] = None,
     tpm: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", min=0.001, help="The most tokens a minute, per process."),
+        typer.Option(
+            metavar="NUMBER", min=0.001, help="Maximum tokens per minute, for each process."
+        ),
     ] = None,
     retries: Annotated[
-        int, typer.Option(metavar="N", min=0, help="How often to ask an item again.")
+        int, typer.Option(metavar="N", min=0, help="Retries for each item.")
     ] = RETRIES,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="For one attempt, body included."),
+        typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="Time limit for one attempt."),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(metavar="USD", min=0, help="What it may cost at most, per process."),
+        typer.Option(metavar="USD", min=0, help="Budget in US dollars, for each process."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count and estimate; ask nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Count the questions and estimate the cost, without asking."
+        ),
     ] = False,
     model: Model = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress and no summary.")
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
 ) -> int:
-    """Ask every question of a file, each once.
+    """Ask every question in a file once.
 
-    The same command again asks only what has no answer yet.
+    Running the same command again asks only the questions without an answer.
     """
     from contextlib import ExitStack
 
@@ -126,7 +137,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     from qacli.db.batches import THREADS
     from qacli.recording.outbox import Outbox
 
-    console = Console.from_process(quiet=quiet)
+    console = Console.from_context(context)
+    console.quiet = quiet
     settings = load_settings(console)
     path = None if file == "-" else Path(file)
     source = BatchSource(
@@ -263,10 +275,10 @@ def _ask(
     Returns the engine, or None where a second signal ended it at once, and the signals.
     """
     import asyncio
-    import signal
 
     from qacli.batch.runner import BatchRunner
     from qacli.cli.progress import ProgressDisplay
+    from qacli.cli.signals import stop_on_signals
     from qacli.provider.client import AsyncProvider
 
     signals: list[int] = []
@@ -275,17 +287,8 @@ def _ask(
     async def main() -> BatchRunner:
         async with AsyncProvider(found, settings, connections=plan.jobs) as provider:
             engine = BatchRunner(provider=provider, **engine_parts)
-            this = asyncio.current_task()
-
-            def on_signal(number: int) -> None:
-                signals.append(number)
-                if len(signals) > 1 and this is not None:
-                    this.cancel()
-                engine.stop(None, f"stopping; {plan.grace:g} s for what is in flight")
-
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, on_signal, number)
+            notice = f"stopping; {plan.grace:g} s for what is in flight"
+            stop_on_signals(lambda: engine.stop(None, notice), signals)
             async with ProgressDisplay(console, engine):
                 await engine.run()
             return engine

@@ -2,14 +2,14 @@
 
 
 def cell_width(text: str) -> int:
-    """How wide a text is on the screen."""
+    """Return the width of a text on the screen, in cells."""
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
 def truncate_cells(text: str, width: int) -> str:
-    """The text exactly so wide: cut off, or with spaces after it."""
+    """Return the text cut or padded with spaces to exactly this width."""
     from rich.cells import set_cell_size
 
     return (

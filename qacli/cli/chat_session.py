@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +20,7 @@ from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question, create_question
 from qacli.errors import InvalidRequest
 from qacli.services.conversation import Context, Conversation
+from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
@@ -230,11 +230,10 @@ class ChatSession:
             return
         command = self._commands.get(name)
         if command is None:
-            near = get_close_matches(name, COMMANDS, n=1)
-            meant = f"Did you mean {near[0]}? " if near else ""
             raise InvalidRequest(
                 f"There is no command {name}.",
-                f"{meant}/help tells the commands; // begins a question with a slash.",
+                f"{did_you_mean(name, COMMANDS)}/help tells the commands; "
+                "// begins a question with a slash.",
             )
         with stoppable or nullcontext():
             command(argument)

@@ -1,7 +1,7 @@
-"""The streams of the process: the answer goes to stdout, everything about it to stderr.
+"""The console of a command: the answer goes to stdout, notes and errors go to stderr.
 
-A pipe gets every byte, always as UTF-8. What goes to a terminal is sanitized, see
-`qacli.sanitize`: by the stream itself, so that no command can forget it.
+A pipe gets every byte, always as UTF-8. The stream of a terminal sanitizes all text, see
+`qacli.sanitize`, so that no command can forget it.
 """
 
 import codecs
@@ -22,21 +22,25 @@ from qacli.sanitize import (
 )
 
 if TYPE_CHECKING:
+    import typer
+
     from qacli.db.records import Store
 
 CLOSED_PIPE = 141
-"""What a shell reports for a program that SIGPIPE ended: 128 + 13."""
+"""The exit code that a shell reports after SIGPIPE: 128 + 13."""
 
-BUFFER = 64 * 1024
+BUFFER_CHARACTERS = 64 * 1024
 
 
 @dataclass(slots=True)
 class Console:
-    """stdin, stdout and stderr, and what a person on them expects.
+    """stdin, stdout and stderr of a command. `qacli.cli.app.run` creates one for each run.
 
     Attributes:
-        closed: Whether whoever read stdout has stopped doing so, or cannot take any more.
-        failure: Why it cannot, where it is not that nobody reads.
+        quiet: Print no notes and no warnings.
+        verbose: Print notes even if stderr is not a terminal.
+        closed: stdout takes no more text: its reader has closed it, or writing failed.
+        failure: The error if writing failed; None if the reader has closed stdout.
         store: The history, once the command has opened it; see `qacli.cli.store.open_store`.
     """
 
@@ -54,8 +58,8 @@ class Console:
         self.stderr = sanitized(self.stderr)
 
     @classmethod
-    def from_process(cls, *, quiet: bool = False, verbose: bool = False) -> "Console":
-        """The process's own streams, able to print any text.
+    def from_process(cls) -> "Console":
+        """Return a console with the streams of the process, which can print any text.
 
         A terminal keeps its encoding, with escapes for what it lacks. A pipe or a file gets UTF-8
         in every locale (RFC 8259 section 8.1 for JSON).
@@ -65,7 +69,13 @@ class Console:
                 encoding = None if stream.isatty() else "utf-8"
                 stream.reconfigure(encoding=encoding, errors="backslashreplace")
         sanitize_standard_streams()
-        return cls(sys.stdin, sys.stdout, sys.stderr, quiet=quiet, verbose=verbose)
+        return cls(sys.stdin, sys.stdout, sys.stderr)
+
+    @classmethod
+    def from_context(cls, context: "typer.Context") -> "Console":
+        """Return the console that `qacli.cli.app.run` has created for this command."""
+        console: Console = context.obj
+        return console
 
     @property
     def is_terminal(self) -> bool:
@@ -73,13 +83,13 @@ class Console:
         return self.stdout.isatty()
 
     def write(self, text: str, *, rendered: bool = False) -> None:
-        """Write to stdout at once; after the reader is gone, or the disk is full, nowhere.
+        """Write to stdout and flush. Do nothing if the reader is gone or the disk is full.
 
-        No answer is cut off for that: it is kept whole, and `finish` or `line` say what happened.
+        So the answer is still received and saved whole; `finish` or `print` report the error.
 
         Args:
             text: Any text.
-            rendered: It is sanitized already, with escape sequences of our own in it.
+            rendered: Whether the text is sanitized and has escape sequences of our own.
         """
         if self.closed:
             return
@@ -92,9 +102,9 @@ class Console:
             if not isinstance(error, BrokenPipeError):
                 self.failure = DatabaseError(
                     f"The output cannot be written: {error.strerror}.",
-                    "Make room for it; what was asked is in the history.",
+                    "Free some space; the question and its answer are in the history.",
                 )
-            # What is still buffered must not raise again when the interpreter flushes at its end.
+            # The rest of the buffer must not raise again when the interpreter flushes at its end.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
 
@@ -102,8 +112,8 @@ class Console:
         """Write a line to stdout.
 
         Raises:
-            SystemExit: The reader is gone, and there is nothing else to finish.
-            DatabaseError: It cannot be written.
+            SystemExit: The reader is gone.
+            DatabaseError: Writing failed.
         """
         self.write(text + "\n")
         if self.failure is not None:
@@ -112,18 +122,19 @@ class Console:
             raise SystemExit(CLOSED_PIPE)
 
     def print_lines(self, texts: Iterable[str]) -> None:
-        """Write lines as they come, many at a time where nobody watches.
+        """Write lines as they come; in blocks of `BUFFER_CHARACTERS` if stdout is not a terminal.
 
         Raises:
-            SystemExit: The reader is gone, and there is nothing else to finish.
+            SystemExit: The reader is gone.
+            DatabaseError: Writing failed.
         """
-        most = 0 if self.is_terminal else BUFFER
+        block = 0 if self.is_terminal else BUFFER_CHARACTERS
         waiting: list[str] = []
         size = 0
         for text in texts:
             waiting.append(text)
             size += len(text)
-            if size >= most:
+            if size >= block:
                 self.print("\n".join(waiting))
                 waiting.clear()
                 size = 0
@@ -131,47 +142,47 @@ class Console:
             self.print("\n".join(waiting))
 
     def print_json(self, value: object) -> None:
-        """Write JSON: indented for a person, in one line for a program."""
+        """Write a value as JSON: indented on a terminal, else in one line."""
         text = json.dumps(value, ensure_ascii=False, indent=2 if self.is_terminal else None)
         self.print(self.json_text(text))
 
     def json_text(self, text: str) -> str:
-        """The same JSON, with escapes for what a terminal must not get or cannot show."""
+        """Return JSON with escapes for characters that the terminal must not get or cannot show."""
         if not self.is_terminal:
             return text
         encoding = codecs.lookup(self.stdout.encoding or "utf-8").name
         return escape_json(text, ascii_only=encoding != "utf-8")
 
     def info(self, text: str) -> None:
-        """Tell a person something that a script need not know."""
+        """Print a note to stderr, if it is a terminal or with --verbose."""
         if (self.stderr.isatty() or self.verbose) and not self.quiet:
             self._write_stderr(text)
 
     def warning(self, text: str) -> None:
-        """Tell something that should be known in a log, too."""
+        """Print a warning to stderr, unless --quiet."""
         if not self.quiet:
             self._write_stderr(text)
 
     def error(self, error: QaError) -> None:
-        """Say what happened and what to do."""
+        """Print an error to stderr."""
         self._write_stderr(f"qa: {error}")
 
     def usage_error(self, error: Any) -> None:  # noqa: ANN401 - Typer's usage errors share no public class
-        """Say what cannot be used, and where its help is; no command at all is the help itself."""
-        said = error.format_message()
-        if said.startswith("Usage:"):
-            self._write_stderr(said)
+        """Print a usage error with a hint to --help; without a command, print the help."""
+        message = error.format_message()
+        if message.startswith("Usage:"):
+            self._write_stderr(message)
             return
-        # The types are checked by a library that tells what kind of error its own is.
-        said = said.replace("Value error, ", "")
-        end = "" if said.endswith((".", "?")) else "."
+        # Without pydantic's prefix.
+        message = message.replace("Value error, ", "")
+        end = "" if message.endswith((".", "?")) else "."
         context = getattr(error, "ctx", None)
         self._write_stderr(
-            f"qa: {said}{end} See: {context.command_path if context else 'qa'} --help"
+            f"qa: {message}{end} See: {context.command_path if context else 'qa'} --help"
         )
 
     def finish(self, code: int) -> int:
-        """The exit code of the process, once all is written."""
+        """Flush stdout, report a failure to write, and return the exit code of the process."""
         self.write("")
         if code != 0 or not self.closed:
             return code
@@ -181,7 +192,7 @@ class Console:
         return self.failure.exit_code
 
     def read_stdin(self) -> str:
-        """All of standard input, without a byte order mark.
+        """Return all of standard input, without a byte order mark.
 
         Raises:
             InvalidRequest: It is not UTF-8 text.

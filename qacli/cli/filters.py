@@ -1,4 +1,4 @@
-"""Which records a command means: by filters that several commands share, or one by its id."""
+"""The options and arguments that select records."""
 
 import re
 from collections.abc import Callable
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
     from qacli.db.filters import Filter
 
 RecordFilter = Annotated[
-    str, typer.Argument(metavar="ID|last", help="The record's id; last; or -2, the one before it.")
+    str,
+    typer.Argument(metavar="ID", help="Record id; last for the newest; -2 for the one before it."),
 ]
 
 Followed = Annotated[
     str | None,
-    typer.Option(
-        "--follow", metavar="ID|last", help="Follow up this record; -2 is the one before the last."
-    ),
+    typer.Option("--follow", metavar="ID", help="Follow up this record: an id, last, or -2."),
 ]
 
 NEGATIVE_IDS = {"ignore_unknown_options": True}
-"""For a command that takes `RecordFilter`: -2 is a record, and no option."""
+"""Context settings of a command with a `RecordFilter`: -2 is an id, not an option."""
 
 
 def parse_record_id(which: str) -> int:
-    """The id that a person has named; below 0 it counts from the newest back.
+    """Return the id as a number; below 0 it counts back from the newest record (-1).
 
     Raises:
-        InvalidRequest: It is none.
+        InvalidRequest: It is not an id.
     """
     if which == "last":
         return -1
@@ -49,34 +48,43 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     *,
     search: Annotated[
         str | None,
-        typer.Option("--search", "-s", metavar="TEXT", help='Plain words and "phrases".'),
+        typer.Option("--search", metavar="TEXT", help='Search for words and "phrases".'),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Asked since: 2d, 3h, 2026-11-01.")
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="Only records asked since a date or age: 2026-11-01, 2d, 3h."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Asked before; as --since.")
+        str | None, typer.Option(metavar="WHEN", help="Only records asked before this date or age.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Answered by it.")
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Filter by model.")
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Filter by status: asking, answered, failed or interrupted.",
+        ),
+    ] = None,
     error: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="With an error of this kind: provider-refused."),
+        typer.Option(metavar="KIND", help="Filter by the kind of error: provider-refused."),
     ] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="With this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Filter by tag.")] = None,
     system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With this in the system prompt.")
+        str | None, typer.Option(metavar="TEXT", help="Filter by text in the system prompt.")
     ] = None,
-    follows: Annotated[
-        int | None, typer.Option(metavar="ID", help="Following up this record.")
+    follow: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
     min_cost: Annotated[
-        float | None, typer.Option(metavar="USD", help="That cost at least so much.")
+        float | None, typer.Option(metavar="USD", help="Minimum cost in US dollars.")
     ] = None,
 ) -> "Filter":
-    """The records that fit everything that was said."""
+    """Return the filter that matches all of the options."""
     from qacli.db.filters import Filter
 
     clock = now()
@@ -89,24 +97,24 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         error_kind=error,
         tag=tag,
         system=system,
-        follows_id=follows,
+        follows_id=follow,
         min_cost=min_cost,
     )
 
 
 def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `chosen`, and what they choose as its parameter `only`."""
+    """Add the options of `filter_from_options` to a command, and pass the filter as `only`."""
     options = signature(filter_from_options).parameters
 
     @wraps(command)
-    def with_options(**given: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
-        only = filter_from_options(**{name: given.pop(name) for name in options})
-        command(only=only, **given)
+    def with_options(**values: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
+        only = filter_from_options(**{name: values.pop(name) for name in options})
+        command(only=only, **values)
 
     parameters: list[Parameter] = []
-    for name, each in signature(command).parameters.items():
-        parameters += options.values() if name == "only" else [each]
-    # What Typer reads.
+    for name, parameter in signature(command).parameters.items():
+        parameters += options.values() if name == "only" else [parameter]
+    # Typer reads these two.
     with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
     return with_options

@@ -1,13 +1,13 @@
-"""US dollars as a person reads them: an answer can cost less than a hundredth of a cent."""
+"""US dollars as text. An answer can cost less than a hundredth of a cent."""
 
-SMALLEST = 0.0001
+MIN_VISIBLE_USD = 0.0001
 
 
 def dollars(cost: float) -> str:
-    """The number; what is less than it can show is not shown as nothing."""
-    return f"<{SMALLEST}" if 0 < cost < SMALLEST else f"{cost:.4f}"
+    """Return the number with four digits; a smaller cost is `<0.0001`."""
+    return f"<{MIN_VISIBLE_USD}" if 0 < cost < MIN_VISIBLE_USD else f"{cost:.4f}"
 
 
 def usd(cost: float) -> str:
-    """The number and its unit."""
+    """Return the number with its unit."""
     return f"{dollars(cost)} USD"

@@ -22,43 +22,43 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="The model to ask; local, or local:/path.gguf, is one on this machine.",
+        help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
 ]
 System = Annotated[
-    str | None, typer.Option("--system", "-s", metavar="TEXT", help="A system prompt.")
+    str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
 ]
 Temperature = Annotated[
-    float | None, typer.Option(metavar="NUMBER", help="0 to 2; lower is more predictable.")
+    float | None,
+    typer.Option(metavar="NUMBER", help="Sampling temperature, 0 to 2; lower is more predictable."),
 ]
-MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="The longest answer, in tokens.")]
-Raw = Annotated[bool, typer.Option("--raw", help="The text as it is, also on a terminal.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(metavar="N", help="Maximum length of the answer, in tokens.")
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-NoPager = Annotated[
-    bool, typer.Option("--no-pager", help="Print all of it, however long, and start no pager.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the answer.")]
+NoPager = Annotated[bool, typer.Option("--no-pager", help="Print everything without a pager.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]
 Verbose = Annotated[
     bool,
     typer.Option(
         "--verbose",
         "-v",
-        help="What is still being asked, on stderr even where that is no terminal.",
+        help="Print notes to stderr even if it is not a terminal.",
     ),
 ]
 Target = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where the results go; else stdout."),
+    typer.Option("--output", "-o", metavar="FILE", help="File for the results (default: stdout)."),
 ]
 TargetFormat = Annotated[
     str | None,
     typer.Option(
         "--format",
-        "-f",
         metavar="FORMAT",
-        help="jsonl, csv, openai or parquet; else by the file's name, or jsonl.",
+        help="jsonl, csv, openai or parquet (default: by the file's name, or jsonl).",
     ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace an output file that the batch has not written.")
+    bool, typer.Option("--force", help="Replace an output file that this batch did not write.")
 ]

@@ -1,10 +1,9 @@
-"""Output that is longer than the screen goes through the pager that the person has chosen.
+"""Show output that is longer than the screen in the user's pager.
 
-Nothing is started before it is needed: what fits is printed as ever. The pager has the keyboard
-until it ends, Ctrl-C too; who leaves it early has seen enough, and that is no error.
+The pager is started only when the output does not fit. It has the keyboard until it ends, with
+Ctrl-C; leaving it early is no error. Typer's own Click has no `echo_via_pager`.
 """
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from io import TextIOBase
 from typing import TYPE_CHECKING, TextIO, cast
 
 from qacli.cli.console import Console
+from qacli.cli.signals import ignore_interrupt, restore_interrupt
 from qacli.config.loader import environment
 from qacli.config.settings import Settings
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 PAGER = "less -FRX"
-NONE = {"", "cat"}
+NO_PAGER = {"", "cat"}
 
 
 class _LeftEarly(Exception):
-    """The pager has ended before it had read everything."""
+    """The pager ended before it had read everything."""
 
 
 class _Pages(TextIOBase):
-    """A stdout that is held back until it is longer than the screen, and then goes to the pager.
+    """A stdout that is buffered until it is longer than the screen, and then goes to the pager.
 
     Args:
-        console: Where it goes as long as there is no pager.
-        rows: How many lines the screen has.
+        console: The output without a pager.
+        rows: The number of lines of the screen.
         command: The pager.
         env: Its environment.
     """
@@ -42,29 +42,29 @@ class _Pages(TextIOBase):
         self._rows = rows
         self._command = command
         self._env = env
-        self._held: list[str] | None = []
+        self._buffer: list[str] | None = []
         self._lines = 0
         self._pager: Popen[str] | None = None
 
     def isatty(self) -> bool:
-        """What a pager gets is for a person, as on a terminal."""
+        """Return True: the output of a pager is read by a person."""
         return True
 
     def write(self, text: str) -> int:
-        """Take text: held back, to the pager, or to the terminal where there is no pager."""
-        if self._held is not None:
-            self._held.append(text)
+        """Buffer the text, or write it to the pager or the terminal."""
+        if self._buffer is not None:
+            self._buffer.append(text)
             self._lines += text.count("\n")
             if self._lines >= self._rows:
                 self._start()
-                self._let_go()
+                self._flush_buffer()
         else:
             self._pass_on(text)
         return len(text)
 
     def finish(self) -> None:
-        """Print what is held back, or wait until the person has left the pager."""
-        self._let_go()
+        """Print what is buffered, or wait for the end of the pager."""
+        self._flush_buffer()
         if self._pager is not None:
             with suppress(BrokenPipeError):
                 self._pager.communicate()
@@ -86,13 +86,13 @@ class _Pages(TextIOBase):
             if self._command != PAGER:
                 self._console.info(f"The pager {self._command!r} cannot be started: {error}.")
             return
-        # Not before: the pager would inherit it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not earlier: the pager would inherit it.
+        ignore_interrupt()
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, None
-        if held:
-            self._pass_on("".join(held))
+    def _flush_buffer(self) -> None:
+        texts, self._buffer = self._buffer, None
+        if texts:
+            self._pass_on("".join(texts))
 
     def _pass_on(self, text: str) -> None:
         if self._pager is None:
@@ -108,27 +108,23 @@ class _Pages(TextIOBase):
 
 @contextmanager
 def pager_output(console: Console, settings: Settings, *, wanted: bool = True) -> Iterator[Console]:
-    """The terminal to print to; what does not fit on the screen goes through the pager.
+    """Yield a console whose output goes through the pager if it does not fit on the screen.
 
-    Without a terminal, and where no pager is wanted, it is the same terminal.
+    It is the same console if stdout is not a terminal, or no pager is wanted.
 
     Raises:
-        SystemExit: Whoever read stdout has gone, and there was no pager.
+        SystemExit: The reader of stdout has closed it, and there was no pager.
     """
     env = environment(LESS="FRX", LV="-c")
     command = settings.pager or env.get("PAGER", PAGER)
-    if not wanted or not console.is_terminal or command in NONE or env.get("TERM") == "dumb":
+    if not wanted or not console.is_terminal or command in NO_PAGER or env.get("TERM") == "dumb":
         yield console
         return
     from shutil import get_terminal_size
 
     pages = _Pages(console, get_terminal_size().lines, command, env)
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with suppress(_LeftEarly):
-            try:
-                yield replace(console, stdout=cast("TextIO", pages))
-            finally:
-                pages.finish()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with restore_interrupt(), suppress(_LeftEarly):
+        try:
+            yield replace(console, stdout=cast("TextIO", pages))
+        finally:
+            pages.finish()

@@ -1,4 +1,4 @@
-"""The progress of a batch on stderr: drawn live on a terminal, a line now and then elsewhere."""
+"""The progress of a batch on stderr: live on a terminal, else a line every 10 seconds."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SLOW_SECONDS = 5.0
 
 
 class ProgressDisplay:
-    """Shows an engine's progress while it is entered."""
+    """Show the progress of a batch inside an `async with` block."""
 
     def __init__(self, console: Console, engine: "BatchRunner") -> None:
         self._console = console
@@ -61,7 +61,7 @@ class ProgressDisplay:
         width = 40
         bar = "█" * int(part * width) + "░" * (width - int(part * width))
         lines = [f"{bar} {part:6.1%}", " · ".join(facts(self._engine))]
-        slowest = min(progress.flights.values(), key=lambda each: each.started, default=None)
+        slowest = min(progress.flights.values(), key=lambda flight: flight.started, default=None)
         if slowest is not None and (age := monotonic() - slowest.started) > SLOW_SECONDS:
             lines.append(f"slowest: {slowest.key}, {age:.0f} s, attempt {slowest.attempt}")
         return (
@@ -72,27 +72,26 @@ class ProgressDisplay:
 
 
 def facts(engine: "BatchRunner") -> Iterator[str]:
-    """The numbers that a person wants to see, most wanted first."""
+    """Yield the figures of the progress, the most important first."""
     progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
-    settled = progress.finished
-    yield f"{settled:,} of {progress.total:,}"
+    yield f"{progress.finished:,} of {progress.total:,}"
     waiting = sum(flight.waiting for flight in progress.flights.values())
     yield f"{len(progress.flights) - waiting} in flight"
     if waiting:
         yield f"{waiting} retrying"
     if progress.failed:
         yield f"{progress.failed:,} failed"
-    pace = (settled - progress.before) / elapsed
+    pace = (progress.finished - progress.before) / elapsed
     yield f"{pace:.1f}/s"
     yield f"{progress.tokens / elapsed:.0f} tokens/s"
     if progress.cost is not None:
         yield usd(progress.cost)
-    if pace and settled < progress.total:
-        yield f"{_duration((progress.total - settled) / pace)} left"
+    if pace and progress.finished < progress.total:
+        yield f"{_duration((progress.total - progress.finished) / pace)} left"
 
 
 def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
-    """Why nothing is asked at the moment, and until when."""
+    """Yield the reason why no questions are sent at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping
     elif (left := engine.pace.paused_until - monotonic()) > 1:
@@ -103,7 +102,7 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
 
 
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:
-    """What has come of it, once it has ended."""
+    """Yield the lines of the summary of a batch."""
     states: dict[str, Any] = {state: count for state, count in summary.states.items() if count}
     counted = ", ".join(f"{count:,} {state}" for state, count in states.items())
     took = _duration(monotonic() - progress.started)

@@ -1,6 +1,6 @@
-"""The line in which a person types, with its keys, its completion and its history.
+"""The input line of `qa chat`, with key bindings, completion and history.
 
-The only code that imports prompt_toolkit; only `qa chat` on a terminal loads it.
+The only module that imports prompt_toolkit; only `qa chat` on a terminal loads it.
 """
 
 import os
@@ -25,13 +25,13 @@ CONTINUED = "· "
 
 
 class Prompt:
-    """Reads what a person types, one question or command at a time.
+    """Read one question or command at a time.
 
     Args:
-        console: Where; the mark is drawn on stderr where stdout is no terminal.
-        commands: The commands that Tab completes, each with its text of help.
+        console: The console; the prompt is on stderr if stdout is not a terminal.
+        commands: The commands that Tab completes, each with its help text.
         takes_path: The command whose argument is a path.
-        history: The file that keeps the lines for the next time; None keeps them for this time.
+        history: The file of typed lines; None keeps them only in memory.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Prompt:
             prompt_continuation=CONTINUED,
             key_bindings=_keys(),
             completer=_Commands(commands, takes_path),
-            # It needs no room kept free below the line.
+            # This style reserves no lines below the prompt.
             complete_style=CompleteStyle.READLINE_LIKE,
             history=_history(history),
             enable_suspend=True,
-            # It writes escape sequences of its own, and shows those that are typed as ^[.
+            # prompt_toolkit writes escape sequences, and shows typed ones as ^[.
             output=create_output(
                 stdout=unfiltered(console.stdout if console.is_terminal else console.stderr)
             ),
         )
 
     def read(self) -> str:
-        """What was typed.
+        """Read and return a line.
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
@@ -69,7 +69,7 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was nothing in the line when it was left."""
+        """Whether the line was empty when the user left it."""
         return not self._session.default_buffer.text
 
 
@@ -88,7 +88,7 @@ def _keys() -> KeyBindings:
 
 
 class _Commands(Completer):
-    """The commands, where the line begins with a slash, and paths behind the one that takes one."""
+    """Complete commands after a slash, and paths after the command that takes one."""
 
     def __init__(self, commands: Mapping[str, str], takes_path: str) -> None:
         self._commands = commands
@@ -108,7 +108,7 @@ class _Commands(Completer):
 
 
 class _PersistentHistory(FileHistory):
-    """A file that only its owner can read; one that cannot be written costs no question."""
+    """A history file that only its owner can read. Errors in writing it are ignored."""
 
     def store_string(self, string: str) -> None:
         # Not every byte that a terminal sends is text, and any disk can be full.

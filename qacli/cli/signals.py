@@ -1,19 +1,89 @@
-"""Ctrl-C in a program that goes on after it, and keys that are typed while nobody reads them."""
+"""Every signal handler of the command line, and the terminal's echo.
+
+| when                                  | signal            | effect                              |
+|---------------------------------------|-------------------|-------------------------------------|
+| before `qacli.cli.app` is loaded, and | SIGINT            | `qacli.__main__.exit_at_once`: exit |
+| after a command has ended             |                   | with 130                            |
+| a command                             | SIGINT            | `raise_on_interrupt`: raises        |
+|                                       |                   | KeyboardInterrupt                   |
+| `qa ask`, `qa chat`                   | SIGTERM, SIGHUP   | `exit_on_signals`: raises           |
+|                                       |                   | SystemExit; what arrived is saved   |
+| `qa chat` on a terminal               | SIGINT            | `DeferredInterrupt`: stops only the |
+|                                       |                   | answer                              |
+| `qa batch FILE`                       | SIGINT, SIGTERM   | `stop_on_signals`: the first stops  |
+|                                       |                   | asking, the second ends the batch   |
+| a pager runs                          | SIGINT            | `ignore_interrupt`: belongs to the  |
+|                                       |                   | pager                               |
+
+`qa serve` has handlers of its own, in `qacli.web.supervisor`. A SIGINT that was ignored when the
+program started (`nohup`, `&` in a script) stays ignored by commands.
+"""
 
 import signal
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self, TextIO
 
 
-class DeferredInterrupt:
-    """Ctrl-C as a request to stop what may be stopped, instead of everything.
+@contextmanager
+def raise_on_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, so that a command can save what has arrived."""
+    before = signal.getsignal(signal.SIGINT)
+    # An ignored SIGINT stays ignored.
+    if not callable(before) or before is signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
-    An answer that is being kept, or a module that is being loaded, must not be cut off in the
-    middle by a program that goes on. So inside the `with` block Ctrl-C raises KeyboardInterrupt
-    only where that is allowed, and is remembered until then.
+
+@contextmanager
+def restore_interrupt() -> Iterator[None]:
+    """Restore the present handler of Ctrl-C at the end of the block."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ignore_interrupt() -> None:
+    """Ignore Ctrl-C, until the end of `restore_interrupt`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def stop_on_signals(stop: Callable[[], None], numbers: list[int]) -> None:
+    """Handle SIGINT and SIGTERM in the running event loop.
+
+    Args:
+        stop: Called at each signal. The second signal also cancels the current task.
+        numbers: Gets the number of each signal.
+    """
+    import asyncio
+
+    task = asyncio.current_task()
+
+    def on_signal(number: int) -> None:
+        numbers.append(number)
+        if len(numbers) > 1 and task is not None:
+            task.cancel()
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+
+
+class DeferredInterrupt:
+    """Delay KeyboardInterrupt until a block that allows it.
+
+    Saving an answer or importing a module must not be cut off in a program that goes on. Inside
+    the `with` block Ctrl-C raises KeyboardInterrupt only in `allowed`, and is remembered until
+    then.
     """
 
     def __init__(self) -> None:
@@ -28,12 +98,12 @@ class DeferredInterrupt:
         signal.signal(signal.SIGINT, self._before)
 
     def reset(self) -> None:
-        """What was pressed so far was meant for something that is over."""
+        """Forget a Ctrl-C that was pressed before."""
         self._pressed = False
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt inside this block; at once where the key was pressed before.
+        """Raise KeyboardInterrupt inside this block; at once if Ctrl-C was pressed before.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
@@ -49,14 +119,14 @@ class DeferredInterrupt:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._pressed = True
         if self._allowed:
-            # Once: what tidies up after it is not cut off by the next.
+            # Only once: a second Ctrl-C does not cut off the clean-up.
             self._allowed = False
             raise KeyboardInterrupt
 
 
 @contextmanager
 def no_echo(stdin: TextIO) -> Iterator[None]:
-    """Do not show what is typed meanwhile, in the middle of an answer: whoever reads next does."""
+    """Turn terminal echo off while an answer streams; typed keys stay in the input buffer."""
     before = termios.tcgetattr(stdin)
     silent = [*before]
     silent[3] &= ~termios.ECHO
@@ -70,7 +140,7 @@ def no_echo(stdin: TextIO) -> Iterator[None]:
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a question as Ctrl-C does: what had arrived is kept."""
+    """Raise SystemExit on SIGTERM and SIGHUP, so that what has arrived is saved."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

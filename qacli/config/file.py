@@ -12,6 +12,7 @@ from typing import Any
 
 from qacli.errors import NotConfigured
 from qacli.private_files import write_private
+from qacli.suggestions import did_you_mean
 
 PROFILES = "profiles"
 CORRECT = "Correct it or remove it."
@@ -106,13 +107,9 @@ class ConfigFile:
         return before + 1
 
     def _unknown(self, said: str, keys: tuple[str, ...], known: Collection[str]) -> NotConfigured:
-        from difflib import get_close_matches
-
-        meant = get_close_matches(keys[-1], known, 1)
         return NotConfigured(
             f"Line {self.line(*keys)} of {self.path} sets {said}, which is not a setting.",
-            (f"Did you mean {meant[0]}? " if meant else "")
-            + f"The settings are {', '.join(sorted(known))}.",
+            did_you_mean(keys[-1], known) + f"The settings are {', '.join(sorted(known))}.",
         )
 
     def _no_table(self, keys: tuple[str, ...]) -> NotConfigured:

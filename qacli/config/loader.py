@@ -27,6 +27,7 @@ from qacli.config.settings import (
     setting_fields,
 )
 from qacli.errors import NotConfigured
+from qacli.suggestions import similar_name
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -193,21 +194,18 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
     unknown = [name for name in unknown if name not in settings | OTHER_VARIABLES]
     if not unknown:
         return ()
-    from difflib import get_close_matches
-
     candidates = {
         name.removeprefix("QA_"): name
         for name in {*settings, "QA_CONFIG"}
         if name.startswith("QA_") and not variables.get(name)
     }
     similar = {
-        name: get_close_matches(name.removeprefix("QA_"), candidates, 1, SIMILAR)
-        for name in unknown
+        name: similar_name(name.removeprefix("QA_"), candidates, SIMILAR) for name in unknown
     }
     return tuple(
-        f"{name} in {place} is not a setting of qa. Did you mean {candidates[found[0]]}?"
-        for name, found in similar.items()
-        if found
+        f"{name} in {place} is not a setting of qa. Did you mean {candidates[match]}?"
+        for name, match in similar.items()
+        if match
     )
 
 

@@ -9,7 +9,7 @@ from qacli.db.filters import Filter
 from qacli.db.models import Batch
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
-from qacli.domain import By, Status
+from qacli.domain import GroupBy, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +33,22 @@ class Row:
     latency_ms: int | None
 
 
-def stats(store: Store, by: By, only: Filter) -> list[Row]:
+def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
     """Return the numbers of each group, days in their order, the others by their size."""
     column = RECORDS.c
     source: sa.FromClause = RECORDS
     name: sa.ColumnElement[Any]
     conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
-    if by is By.DAY:
+    if by is GroupBy.DAY:
         day = sa.func.date(column.created_at)
         in_utc = sa.func.to_char(sa.func.timezone("UTC", column.created_at), "YYYY-MM-DD")
         name = day if store.sqlite else in_utc
-    elif by is By.MODEL:
+    elif by is GroupBy.MODEL:
         name = sa.func.coalesce(column.model, "(none)")
-    elif by is By.ERROR:
+    elif by is GroupBy.ERROR:
         name = column.error_kind
         conditions.append(name.is_not(None))
-    elif by is By.TAG:
+    elif by is GroupBy.TAG:
         each = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
         tags = each(column.tags).table_valued("value", joins_implicitly=True)
         source, name = RECORDS.join(tags, sa.true()), tags.c.value
@@ -57,7 +57,7 @@ def stats(store: Store, by: By, only: Filter) -> list[Row]:
         source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
     answered = sa.case((column.status == Status.ANSWERED, 1), else_=0)
     latency = sa.case((column.status == Status.ANSWERED, column.latency_ms))
-    order = name if by is By.DAY else sa.func.count().desc()
+    order = name if by is GroupBy.DAY else sa.func.count().desc()
     query = (
         sa.select(
             name,

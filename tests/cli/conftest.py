@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Invoke
 
 from qacli.config.settings import Settings
 from qacli.db.records import Store
@@ -82,9 +83,14 @@ class Seen:
 
 
 def on_terminal(
-    qa: Program, *arguments: str, columns: int = 80, rows: int = 24, **env: str
+    qa: Program | Invoke, *arguments: str, columns: int = 80, rows: int = 24, **env: str
 ) -> Seen:
     """Run `qa` with stdout and stderr each on a terminal of its own."""
+    if isinstance(qa, Invoke):
+        size = {"COLUMNS": str(columns), "LINES": str(rows)}
+        done = qa(*arguments, terminal=True, **{"TERM": "xterm-256color", **size, **env})
+        out, err = (text.replace("\n", "\r\n") for text in (done.out, done.err))
+        return Seen(done.code, out, err, rows)
     masters, slaves = zip(pty.openpty(), pty.openpty(), strict=True)
     for slave in slaves:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

@@ -12,7 +12,7 @@ from fake_provider import FakeProvider, Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke, Program
 
 Records = Callable[[], list[dict[str, Any]]]
 
@@ -20,8 +20,8 @@ Records = Callable[[], list[dict[str, Any]]]
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def test_a_pipe_gets_the_answer_alone(qa: Program, records: Records) -> None:
-    done = qa("ask", "Who am I?")
+def test_a_pipe_gets_the_answer_alone(invoke: Invoke, records: Records) -> None:
+    done = invoke("ask", "Who am I?")
     assert (done.code, done.out, done.err) == (0, "Answer to: Who am I?\n", "")
     [record] = records()
     assert record["question"] == "Who am I?"
@@ -41,9 +41,9 @@ def test_a_pipe_gets_the_answer_alone(qa: Program, records: Records) -> None:
     ids=["both", "blank-input", "dash", "input", "after-two-dashes"],
 )
 def test_the_question_is_taken_from_the_arguments_and_the_input(
-    qa: Program, provider: FakeProvider, arguments: list[str], given: bytes, question: str
+    invoke: Invoke, provider: FakeProvider, arguments: list[str], given: bytes, question: str
 ) -> None:
-    assert qa("ask", "--no-save", *arguments, input=given).code == 0
+    assert invoke("ask", "--no-save", *arguments, input=given).code == 0
     assert [request.question for request in provider.requests] == [question]
 
 
@@ -66,9 +66,14 @@ def test_the_question_is_taken_from_the_arguments_and_the_input(
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_it_is_asked(
-    qa: Program, provider: FakeProvider, home: Path, arguments: list[str], given: bytes, said: str
+    invoke: Invoke,
+    provider: FakeProvider,
+    home: Path,
+    arguments: list[str],
+    given: bytes,
+    said: str,
 ) -> None:
-    done = qa("ask", *arguments, input=given)
+    done = invoke("ask", *arguments, input=given)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert "Traceback" not in done.err
@@ -78,22 +83,22 @@ def test_what_cannot_be_asked_is_refused_before_it_is_asked(
 
 @pytest.mark.parametrize("text", ["one", "a  b\n\n"])
 def test_the_text_is_printed_as_it_came_and_ends_in_a_line_end(
-    qa: Program, provider: FakeProvider, text: str
+    invoke: Invoke, provider: FakeProvider, text: str
 ) -> None:
     provider.script(Reply(text=text))
-    assert qa("ask", "--no-save", "x").out == (text if text.endswith("\n") else text + "\n")
+    assert invoke("ask", "--no-save", "x").out == (text if text.endswith("\n") else text + "\n")
 
 
-def test_notes_come_when_they_are_asked_for(qa: Program) -> None:
-    done = qa("ask", "-v", "--retries", "1", "Who? [[status=503 retry_after=0 times=1]]")
+def test_notes_come_when_they_are_asked_for(invoke: Invoke) -> None:
+    done = invoke("ask", "-v", "--retries", "1", "Who? [[status=503 retry_after=0 times=1]]")
     assert done.code == 0
     assert "Asking again in" in done.err
     assert "kept as record 1" in done.err
     assert done.out.startswith("Answer to: Who?")
 
 
-def test_json_is_the_record_with_its_main_fields_first(qa: Program, records: Records) -> None:
-    done = qa("ask", "--json", "Who am I?")
+def test_json_is_the_record_with_its_main_fields_first(invoke: Invoke, records: Records) -> None:
+    done = invoke("ask", "--json", "Who am I?")
     assert done.err == ""
     assert done.out.count("\n") == 1
     record = json.loads(done.out)
@@ -102,8 +107,8 @@ def test_json_is_the_record_with_its_main_fields_first(qa: Program, records: Rec
     assert [record] == records()
 
 
-def test_json_tells_of_a_failure_too(qa: Program, records: Records) -> None:
-    done = qa("ask", "--json", "Who am I? [[cut=2]]")
+def test_json_tells_of_a_failure_too(invoke: Invoke, records: Records) -> None:
+    done = invoke("ask", "--json", "Who am I? [[cut=2]]")
     assert done.code == 6
     record = json.loads(done.out)
     assert record["status"] == "failed"
@@ -112,9 +117,9 @@ def test_json_tells_of_a_failure_too(qa: Program, records: Records) -> None:
 
 
 def test_the_options_reach_the_provider_and_the_record(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
-    done = qa(
+    done = invoke(
         *("ask", "Who?", "--model", "m-9", "--system", "Be brief."),
         *("--temperature", "0.5", "--max-tokens", "7", "--no-stream"),
     )
@@ -141,21 +146,23 @@ def test_an_answer_is_streamed_unless_told_otherwise(qa: Program, provider: Fake
     assert provider.requests[0].body["stream"] is True
 
 
-def test_without_saving_nothing_is_written(qa: Program, home: Path) -> None:
-    assert qa("ask", "--no-save", "Who am I?").out == "Answer to: Who am I?\n"
+def test_without_saving_nothing_is_written(invoke: Invoke, home: Path) -> None:
+    assert invoke("ask", "--no-save", "Who am I?").out == "Answer to: Who am I?\n"
     assert not (home / "data").exists()
 
 
-def test_a_cut_answer_is_a_warning_that_quiet_silences(qa: Program, provider: FakeProvider) -> None:
+def test_a_cut_answer_is_a_warning_that_quiet_silences(
+    invoke: Invoke, provider: FakeProvider
+) -> None:
     provider.script(
         Reply(text="Cut", finish_reason="length"), Reply(text="C", finish_reason="length")
     )
-    assert "token limit" in qa("ask", "--no-save", "x").err
-    assert qa("ask", "--no-save", "--quiet", "x").err == ""
+    assert "token limit" in invoke("ask", "--no-save", "x").err
+    assert invoke("ask", "--no-save", "--quiet", "x").err == ""
 
 
-def test_the_time_for_an_answer_is_limited(qa: Program, records: Records) -> None:
-    done = qa("ask", "--timeout", "0.5", "Who? [[hang]]")
+def test_the_time_for_an_answer_is_limited(invoke: Invoke, records: Records) -> None:
+    done = invoke("ask", "--timeout", "0.5", "Who? [[hang]]")
     assert done.code == 6
     assert "within 0.5 s" in done.err
     [record] = records()
@@ -165,10 +172,10 @@ def test_the_time_for_an_answer_is_limited(qa: Program, records: Records) -> Non
 
 
 def test_an_overloaded_provider_is_asked_as_often_as_said(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
     question = "Who? [[status=503 retry_after=0]]"
-    assert qa("ask", "--no-save", "--retries", "2", question).code == 6
+    assert invoke("ask", "--no-save", "--retries", "2", question).code == 6
     assert provider.asked(question) == 3
 
 
@@ -183,9 +190,9 @@ def test_an_overloaded_provider_is_asked_as_often_as_said(
     ],
 )
 def test_a_failure_has_its_exit_code_and_its_record(
-    qa: Program, records: Records, fault: str, code: int, kind: str, partial: str | None
+    invoke: Invoke, records: Records, fault: str, code: int, kind: str, partial: str | None
 ) -> None:
-    done = qa("ask", f"Who? [[{fault}]]")
+    done = invoke("ask", f"Who? [[{fault}]]")
     assert done.code == code
     assert done.out == (f"{partial}\n" if partial else "")
     assert done.err.startswith("qa: ")
@@ -196,30 +203,30 @@ def test_a_failure_has_its_exit_code_and_its_record(
     assert "\n" not in record["error"]
 
 
-def test_a_model_without_a_key_is_not_configured(qa: Program, provider: FakeProvider) -> None:
-    done = qa("ask", "--model", "gpt-x", "Who?", OPENAI_API_KEY="", OPENAI_BASE_URL="")
+def test_a_model_without_a_key_is_not_configured(invoke: Invoke, provider: FakeProvider) -> None:
+    done = invoke("ask", "--model", "gpt-x", "Who?", OPENAI_API_KEY="", OPENAI_BASE_URL="")
     assert (done.code, done.out) == (3, "")
     assert "OPENAI_API_KEY" in done.err
     assert provider.requests == []
 
 
-def test_an_answer_is_printed_although_its_database_is_away(qa: Program) -> None:
+def test_an_answer_is_printed_although_its_database_is_away(invoke: Invoke) -> None:
     away = "postgresql://user:secret-pw@127.0.0.1:1/none"
-    done = qa("ask", "Who?", DATABASE_URL=away)
+    done = invoke("ask", "Who?", DATABASE_URL=away)
     assert (done.code, done.out) == (0, "Answer to: Who?\n")
     assert "safe in the outbox" in done.err
-    listed = qa("list", DATABASE_URL=away)
+    listed = invoke("list", DATABASE_URL=away)
     assert (listed.code, listed.out) == (7, "")
     assert "1 question will be delivered" in listed.err
     assert "secret-pw" not in done.err + listed.err
 
 
 def test_a_key_that_the_provider_repeats_is_shown_nowhere(
-    qa: Program, records: Records, home: Path
+    invoke: Invoke, records: Records, home: Path
 ) -> None:
-    done = qa("ask", "--json", "-v", "Who? [[leak_key]]")
+    done = invoke("ask", "--json", "-v", "Who? [[leak_key]]")
     assert done.code == 3
-    key = qa.env["OPENAI_API_KEY"]
+    key = invoke.env["OPENAI_API_KEY"]
     assert key not in done.out + done.err
     assert "***" in records()[0]["error"]
     for file in (home / "data").rglob("*"):
@@ -277,10 +284,10 @@ def test_ctrl_c_before_the_first_word_leaves_a_record(
 
 
 def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold** text.\n\n* one\n* two\n"))
-    seen = console(qa, "ask", "x")
+    seen = console(invoke, "ask", "x")
     assert seen.code == 0
     assert "Some bold text." in seen.screen
     assert "• one" in seen.screen
@@ -289,10 +296,10 @@ def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
 
 
 def test_a_terminal_gets_the_text_as_it_is_with_raw(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold**\x1b[31m text."))
-    seen = console(qa, "ask", "--raw", "x")
+    seen = console(invoke, "ask", "--raw", "x")
     assert seen.screen == "# Title\n\nSome **bold**\ufffd[31m text.\n"
 
 
@@ -315,20 +322,20 @@ def assert_harmless(seen: Any) -> None:
     ids=["markdown", "raw", "json"],
 )
 def test_a_model_does_not_control_the_terminal(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any], options: list[str]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], options: list[str]
 ) -> None:
     provider.script(Reply(text=f"Hello {HOSTILE} world"))
-    seen = console(qa, "ask", "--no-save", *options, "x")
+    seen = console(invoke, "ask", "--no-save", *options, "x")
     assert seen.code == 0
     assert "world" in seen.out
     assert_harmless(seen)
 
 
 def test_a_provider_does_not_control_the_terminal_by_an_error(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(status=400, message=f"Hello {HOSTILE} world"))
-    seen = console(qa, "ask", "--no-save", "x")
+    seen = console(invoke, "ask", "--no-save", "x")
     assert seen.code == 5
     assert "world" in seen.err
     assert_harmless(seen)
@@ -344,10 +351,10 @@ def items(count: int) -> str:
 
 @pytest.mark.parametrize("text", [paragraphs(30), items(90)], ids=["paragraphs", "one-list"])
 def test_an_answer_longer_than_the_screen_is_shown_once(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any], text: str
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], text: str
 ) -> None:
     provider.script(Reply(text=text, delay=0.001))
-    seen = console(qa, "ask", "--no-save", "x", columns=60, rows=12)
+    seen = console(invoke, "ask", "--no-save", "x", columns=60, rows=12)
     assert seen.code == 0
     for number in range(text.count("Paragraph")):
         assert seen.screen.count(f"Paragraph {number} ") == 1, number

@@ -13,7 +13,7 @@ from fake_provider import FakeProvider, Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke, Program
 
 Records = Callable[[], list[dict[str, Any]]]
 
@@ -64,7 +64,7 @@ def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
 ) -> None:
     said = (
         "qa: The output cannot be written: No space left on device. "
-        "Make room for it; what was asked is in the history.\n"
+        "Free some space; the question and its answer are in the history.\n"
     )
     commands = (
         ("ask", "Who am I? [[size=50000]] [[delay=0]]"),
@@ -83,10 +83,10 @@ def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
 
 
 def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(
-    qa: Program, provider: FakeProvider, records: Records, home: Path
+    invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "notes.md").write_text("Some notes\n")
-    done = qa("ask", "-f", "notes.md", "-f", "-", "What is new?", input="piped")
+    done = invoke("ask", "-f", "notes.md", "-f", "-", "What is new?", input="piped")
     assert done.code == 0
     [sent] = contents(provider)
     assert sent == (
@@ -99,20 +99,20 @@ def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(
         {"name": "notes.md", "size": 11, "sha256": sha256(b"Some notes\n").hexdigest()},
         {"name": "standard input", "size": 5, "sha256": sha256(b"piped").hexdigest()},
     ]
-    assert json.loads(qa("show", "last", "--json").out)["attachments"] == record["attachments"]
+    assert json.loads(invoke("show", "last", "--json").out)["attachments"] == record["attachments"]
 
 
 def test_standard_input_that_is_no_file_still_belongs_to_the_question(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
-    assert qa("ask", "--no-save", "-f", "a.txt", "Compare", input="b").code == 0
+    assert invoke("ask", "--no-save", "-f", "a.txt", "Compare", input="b").code == 0
     assert contents(provider) == ['<file name="a.txt">\na\n</file>\n\nCompare\n\nb']
 
 
-def test_an_image_goes_along_as_one(qa: Program, provider: FakeProvider, home: Path) -> None:
+def test_an_image_goes_along_as_one(invoke: Invoke, provider: FakeProvider, home: Path) -> None:
     (home / "cat.png").write_bytes(PNG)
-    assert qa("ask", "-f", "cat.png", "What is it?").code == 0
+    assert invoke("ask", "-f", "cat.png", "What is it?").code == 0
     [[name, image, question]] = contents(provider)
     assert name == {"type": "text", "text": '<image name="cat.png" />'}
     assert image["image_url"]["url"].startswith("data:image/png;base64,")
@@ -120,11 +120,11 @@ def test_an_image_goes_along_as_one(qa: Program, provider: FakeProvider, home: P
 
 
 def test_a_follow_up_tells_of_the_file_and_does_not_resend_it(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "cat.png").write_bytes(PNG)
-    assert qa("ask", "-f", "cat.png", "What is it?").code == 0
-    assert qa("ask", "-c", "Sure?").code == 0
+    assert invoke("ask", "-f", "cat.png", "What is it?").code == 0
+    assert invoke("ask", "-c", "Sure?").code == 0
     first, _, last = contents(provider)
     assert first == '<file name="cat.png" omitted />\n\nWhat is it?'
     assert last == "Sure?"
@@ -147,7 +147,7 @@ def test_a_follow_up_tells_of_the_file_and_does_not_resend_it(
     ],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_asked(
-    qa: Program,
+    invoke: Invoke,
     provider: FakeProvider,
     template: Callable[[str, str], Path],
     home: Path,
@@ -157,7 +157,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_asked(
     template("greet", 'question = "Greet {name} with: {input}"')
     (home / "a.txt").write_text("a")
     (home / "binary").write_bytes(b"\0\1\2")
-    done = qa("ask", *arguments)
+    done = invoke("ask", *arguments)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert done.err.count("\n") == 1
@@ -165,7 +165,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_asked(
 
 
 def test_a_template_shapes_the_question(
-    qa: Program,
+    invoke: Invoke,
     provider: FakeProvider,
     records: Records,
     template: Callable[[str, str], Path],
@@ -175,7 +175,7 @@ def test_a_template_shapes_the_question(
         'system = "Answer in {lang}."\nquestion = "Review this:\\n\\n{input}"\n'
         'model = "m-7"\ntemperature = 0.5\nmax_tokens = 9\n',
     )
-    done = qa("ask", "-t", "review", "-p", "lang=French", input="+ a = {b}\n")
+    done = invoke("ask", "-t", "review", "-p", "lang=French", input="+ a = {b}\n")
     assert done.code == 0
     [record] = records()
     assert record["question"] == "Review this:\n\n+ a = {b}\n"
@@ -185,12 +185,12 @@ def test_a_template_shapes_the_question(
 
 
 def test_an_option_beats_the_template_and_the_template_the_settings(
-    qa: Program, provider: FakeProvider, template: Callable[[str, str], Path]
+    invoke: Invoke, provider: FakeProvider, template: Callable[[str, str], Path]
 ) -> None:
     template("t", 'system = "T"\nmodel = "t"\ntemperature = 1')
     said = ("--system", "", "--model", "o", "--temperature", "0")
-    assert qa("ask", "--no-save", "-t", "t", "x", QA_SYSTEM="S").code == 0
-    assert qa("ask", "--no-save", "-t", "t", *said, "x", QA_SYSTEM="S").code == 0
+    assert invoke("ask", "--no-save", "-t", "t", "x", QA_SYSTEM="S").code == 0
+    assert invoke("ask", "--no-save", "-t", "t", *said, "x", QA_SYSTEM="S").code == 0
     first, second = (request.body for request in provider.requests)
     assert (first["model"], first["temperature"]) == ("t", 1)
     assert (second["model"], second["temperature"]) == ("o", 0)
@@ -198,62 +198,62 @@ def test_an_option_beats_the_template_and_the_template_the_settings(
 
 
 def test_a_template_that_is_broken_is_a_matter_of_configuration(
-    qa: Program, template: Callable[[str, str], Path]
+    invoke: Invoke, template: Callable[[str, str], Path]
 ) -> None:
     path = template("broken", "question = ")
-    done = qa("ask", "-t", "broken", "x")
+    done = invoke("ask", "-t", "broken", "x")
     assert (done.code, done.out) == (3, "")
     assert str(path) in done.err
 
 
 def test_the_templates_can_be_listed_and_shown(
-    qa: Program, template: Callable[[str, str], Path]
+    invoke: Invoke, template: Callable[[str, str], Path]
 ) -> None:
-    assert qa("template", "list").out == ""
-    assert json.loads(qa("template", "list", "--json").out) == []
+    assert invoke("template", "list").out == ""
+    assert json.loads(invoke("template", "list", "--json").out) == []
     path = template("review", 'system = "Review.\\nBe brief."\nquestion = "{input} {a}"\n')
     template("broken", "x = 1")
-    listed = qa("template", "list")
+    listed = invoke("template", "list")
     assert listed.code == 0
     broken, review = listed.out.splitlines()
     assert "sets x" in broken
     assert review == "review  Review."
-    assert qa("template", "show", "review").out == path.read_text()
-    shown = json.loads(qa("template", "show", "review", "--json").out)
+    assert invoke("template", "show", "review").out == path.read_text()
+    shown = json.loads(invoke("template", "show", "review", "--json").out)
     assert shown["placeholders"] == ["input", "a"]
-    assert shown in json.loads(qa("template", "list", "--json").out)
-    assert qa("template", "path", "review").out == f"{path}\n"
-    assert qa("template", "path", "other").out == f"{path.with_name('other.toml')}\n"
-    assert qa("template", "show", "other").code == 2
+    assert shown in json.loads(invoke("template", "list", "--json").out)
+    assert invoke("template", "path", "review").out == f"{path}\n"
+    assert invoke("template", "path", "other").out == f"{path.with_name('other.toml')}\n"
+    assert invoke("template", "show", "other").code == 2
 
 
-def test_a_template_is_edited_in_the_editor_of_the_person(qa: Program, home: Path) -> None:
+def test_a_template_is_edited_in_the_editor_of_the_person(invoke: Invoke, home: Path) -> None:
     editor = f"{sys.executable} {home / 'editor.py'} --loud"
     (home / "editor.py").write_text(
         "import pathlib, sys\n"
         "path = pathlib.Path(sys.argv[2])\n"
         "path.write_text(path.read_text().replace('\"{input}\"', '\"{input}!\"'))\n"
     )
-    done = qa("template", "edit", "loud", EDITOR="false", VISUAL=editor)
+    done = invoke("template", "edit", "loud", EDITOR="false", VISUAL=editor)
     assert (done.code, done.err) == (0, "")
-    assert qa("ask", "--no-save", "-t", "loud", "Hi").out == "Answer to: Hi!\n"
+    assert invoke("ask", "--no-save", "-t", "loud", "Hi").out == "Answer to: Hi!\n"
 
 
-def test_an_editor_that_fails_or_leaves_no_template_is_told(qa: Program, home: Path) -> None:
+def test_an_editor_that_fails_or_leaves_no_template_is_told(invoke: Invoke, home: Path) -> None:
     (home / "broken.toml").write_text("question = ")
-    done = qa("template", "edit", "x", EDITOR="false", VISUAL="")
+    done = invoke("template", "edit", "x", EDITOR="false", VISUAL="")
     assert done.code == 3
     assert "The editor ended with 1." in done.err
-    done = qa("template", "edit", "x", VISUAL="cp broken.toml")
+    done = invoke("template", "edit", "x", VISUAL="cp broken.toml")
     assert done.code == 3
     assert "is not TOML" in done.err
 
 
 def test_an_answer_with_a_schema_is_the_json_alone(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     provider.script(Reply(text=f"```json\n{REX}\n```"))
-    done = qa("ask", "--schema", "name, age int", "Invent a dog")
+    done = invoke("ask", "--schema", "name, age int", "Invent a dog")
     assert (done.code, done.out, done.err) == (0, REX + "\n", "")
     [request] = provider.requests
     sent = request.body["response_format"]
@@ -266,23 +266,25 @@ def test_an_answer_with_a_schema_is_the_json_alone(
 
 
 def test_a_schema_of_a_template_is_beside_it(
-    qa: Program, provider: FakeProvider, template: Callable[[str, str], Path]
+    invoke: Invoke, provider: FakeProvider, template: Callable[[str, str], Path]
 ) -> None:
     path = template("dog", 'question = "Invent a dog"\nschema = "dog.json"')
     path.with_name("dog.json").write_text('{"required": ["name"]}')
     provider.script(Reply(text=REX))
-    assert qa("ask", "--no-save", "-t", "dog").out == REX + "\n"
+    assert invoke("ask", "--no-save", "-t", "dog").out == REX + "\n"
     assert provider.requests[0].body["response_format"]["json_schema"]["schema"] == {
         "required": ["name"]
     }
 
 
 def test_an_answer_that_does_not_fit_is_asked_for_once_more(
-    qa: Program, provider: FakeProvider, records: Records, home: Path
+    invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
     provider.script(Reply(text='{"name": "Rex"}'), Reply(text=REX))
-    done = qa("ask", "-v", "--schema", "name, age int", "-f", "a.txt", "--tag", "t", "Invent a dog")
+    done = invoke(
+        "ask", "-v", "--schema", "name, age int", "-f", "a.txt", "--tag", "t", "Invent a dog"
+    )
     assert (done.code, done.out) == (0, REX + "\n")
     assert "does not fit the schema" in done.err
     assert "Asking once more." in done.err
@@ -304,10 +306,10 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
 
 
 def test_an_answer_that_does_not_fit_twice_is_none(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     provider.script(Reply(text="Rex is three."), Reply(text="[]"))
-    done = qa("ask", "--schema", "name, age int", "Invent a dog")
+    done = invoke("ask", "--schema", "name, age int", "Invent a dog")
     assert (done.code, done.out) == (6, "")
     assert '[] is not of type "object"' in done.err
     assert done.err.count("\n") == 1
@@ -315,37 +317,39 @@ def test_an_answer_that_does_not_fit_twice_is_none(
     assert len(provider.requests) == 2
 
 
-def test_an_answer_in_json_is_one_record(qa: Program, provider: FakeProvider) -> None:
+def test_an_answer_in_json_is_one_record(invoke: Invoke, provider: FakeProvider) -> None:
     provider.script(Reply(text="no"), Reply(text=REX))
-    record = json.loads(qa("ask", "--json", "--schema", "name, age int", "x").out)
+    record = json.loads(invoke("ask", "--json", "--schema", "name, age int", "x").out)
     assert (record["id"], record["status"], record["answer"]) == (2, "answered", REX)
     provider.script(Reply(text="no"), Reply(text="no"))
-    done = qa("ask", "--json", "--schema", "name, age int", "x")
+    done = invoke("ask", "--json", "--schema", "name, age int", "x")
     assert done.code == 6
     assert json.loads(done.out)["status"] == "failed"
 
 
 def test_what_the_token_limit_has_cut_is_not_asked_for_again(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
     provider.script(Reply(text='{"name": "R', finish_reason="length"))
-    done = qa("ask", "--no-save", "--schema", "name", "x")
+    done = invoke("ask", "--no-save", "--schema", "name", "x")
     assert (done.code, done.out) == (6, "")
     assert "--max-tokens" in done.err
     assert len(provider.requests) == 1
 
 
-def test_other_failures_are_not_a_matter_of_the_schema(qa: Program, provider: FakeProvider) -> None:
-    done = qa("ask", "--no-save", "--schema", "name", "x [[empty]]")
+def test_other_failures_are_not_a_matter_of_the_schema(
+    invoke: Invoke, provider: FakeProvider
+) -> None:
+    done = invoke("ask", "--no-save", "--schema", "name", "x [[empty]]")
     assert (done.code, done.out) == (6, "")
     assert len(provider.requests) == 1
 
 
 def test_on_a_terminal_a_fitting_answer_is_json_too(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="*no*"), Reply(text='{"name": "*Rex*"}'))
-    seen = console(qa, "ask", "--schema", "name", "x")
+    seen = console(invoke, "ask", "--schema", "name", "x")
     assert seen.code == 0
     assert seen.screen.strip() == '{"name": "*Rex*"}'
     assert "Asking once more." in seen.err

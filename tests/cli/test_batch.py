@@ -195,11 +195,11 @@ def test_settings_of_an_object_go_before_those_of_the_batch(
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "said"),
     [
-        ("a.csv", "text\none\n", ["-t", "Say {word}"], "Line 2: there is no column 'word'"),
+        ("a.csv", "text\none\n", ["--question", "Say {word}"], "Line 2: there is no column 'word'"),
         ("a.jsonl", '{"question": "x"}\n{"question"\n', [], "Line 2"),
         ("a.txt", "", [], "no question"),
         ("a.txt", "\n\n", [], "no question"),
-        ("a.txt", "one\n", ["-t", "Say {"], "template"),
+        ("a.txt", "one\n", ["--question", "Say {"], "template"),
         ("a.txt", "caf\xe9\n", [], "UTF-8"),
         ("a.txt", "one\0\n", [], "NUL"),
         ("a.jsonl", '{"id": 1, "question": "x"}\n{"id": "1", "question": "y"}\n', [], "'1'"),
@@ -633,8 +633,8 @@ def test_batch_results_on_a_terminal_hold_no_escape_sequence(
         "--name",
         "n",
     )
-    assert "\x1b" in qa("batch", "results", "n", "-f", "csv").out
-    seen = console(qa, "batch", "results", "n", "-f", "csv")
+    assert "\x1b" in qa("batch", "results", "n", "--format", "csv").out
+    seen = console(qa, "batch", "results", "n", "--format", "csv")
     assert "\x1b" not in seen.out
     assert "Answer to: one" in seen.out
 

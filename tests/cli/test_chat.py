@@ -191,7 +191,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     person.type("half a question" + CTRL_C)
     person.see(PROMPT)
     person.type(CTRL_C)
-    person.see("To leave, press Ctrl-D or say /exit.")
+    person.see("To leave, press Ctrl-D or type /exit.")
     person.say("Go on")
     person.see("Answer to: Go on")
     assert person.leave() == 0

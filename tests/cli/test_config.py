@@ -7,13 +7,12 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import write_env_file
+from conftest import Invoke, Program, write_env_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Program
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -44,11 +43,17 @@ class Keyring(keyring.backend.KeyringBackend):
 
 
 @pytest.fixture
-def bare(qa: Program) -> Program:
+def bare(invoke: Invoke) -> Invoke:
     """`qa` with nothing in the environment but where its files are."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_RETRIES"):
-        qa.env[name] = ""
-    return qa
+        invoke.env[name] = ""
+    return invoke
+
+
+@pytest.fixture
+def bare_process(bare: Invoke) -> Program:
+    """The same as a process."""
+    return Program(bare.env)
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def config(home: Path) -> Path:
 
 
 @pytest.fixture
-def kept(home: Path, bare: Program) -> Callable[[], dict[str, str]]:
+def kept(home: Path, bare: Invoke) -> Callable[[], dict[str, str]]:
     """A keyring in a file, used by `qa`; gives what is in it."""
     directory = home / "backend"
     directory.mkdir()
@@ -71,14 +76,14 @@ def kept(home: Path, bare: Program) -> Callable[[], dict[str, str]]:
     return read
 
 
-def settings(qa: Program, *arguments: str, **env: str) -> dict[str, Any]:
+def settings(qa: Invoke, *arguments: str, **env: str) -> dict[str, Any]:
     done = qa(*arguments, "config", "--json", **env)
     assert (done.code, done.err) == (0, "")
     found: dict[str, Any] = json.loads(done.out)
     return found
 
 
-def test_every_setting_is_shown_with_its_source(bare: Program, config: Path) -> None:
+def test_every_setting_is_shown_with_its_source(bare: Invoke, config: Path) -> None:
     config.write_text("model = 'm'\n[profiles.work]\nretries = 7\n")
     found = settings(bare, "--profile", "work", QA_SYSTEM="Be\nbrief.")
     assert found["model"] == {"value": "m", "source": f"model in {config}", "env": "QA_MODEL"}
@@ -99,7 +104,7 @@ def test_every_setting_is_shown_with_its_source(bare: Program, config: Path) -> 
     )
 
 
-def test_secrets_are_masked(bare: Program, config: Path) -> None:
+def test_secrets_are_masked(bare: Invoke, config: Path) -> None:
     config.write_text(f"key_command = 'echo sk-{SECRET}'\nbase_url = 'https://u:{SECRET}@h/v1'\n")
     env = {
         "QA_TOKEN": "short",
@@ -115,7 +120,7 @@ def test_secrets_are_masked(bare: Program, config: Path) -> None:
     assert SECRET not in bare("config").out
 
 
-def test_a_setting_is_written_and_taken_out_again(bare: Program, config: Path) -> None:
+def test_a_setting_is_written_and_taken_out_again(bare: Invoke, config: Path) -> None:
     assert bare("config", "path").out == f"{config}\n"
     config.write_text("# mine\ntimeout = 3 # short\n")
     assert bare("config", "set", "model", "gpt-5-mini").code == 0
@@ -127,7 +132,7 @@ def test_a_setting_is_written_and_taken_out_again(bare: Program, config: Path) -
     assert bare("config", "unset", "timeout").code == 0
 
 
-def test_a_profile_is_made_by_setting_something_in_it(bare: Program, config: Path) -> None:
+def test_a_profile_is_made_by_setting_something_in_it(bare: Invoke, config: Path) -> None:
     assert bare("--profile", "work", "list").code == 3
     assert bare("--profile", "work", "config", "set", "retries", "3").code == 0
     assert bare("config", "set", "timeout", "30", QA_PROFILE="work").code == 0
@@ -143,7 +148,7 @@ def test_a_profile_is_made_by_setting_something_in_it(bare: Program, config: Pat
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("retries", "-1", "'-1' is no value for retries: it is not a whole number, 0 or more."),
+        ("retries", "-1", "Invalid value '-1' for retries: it is not a whole number, 0 or more."),
         ("timeout", "soon", "a number of seconds"),
         ("modle", "x", "Did you mean model?"),
         ("model", "", "qa config unset model"),
@@ -158,7 +163,7 @@ def test_a_profile_is_made_by_setting_something_in_it(bare: Program, config: Pat
     ],
 )
 def test_what_cannot_be_set_is_a_usage_error_and_changes_nothing(
-    bare: Program, config: Path, name: str, value: str, said: str
+    bare: Invoke, config: Path, name: str, value: str, said: str
 ) -> None:
     done = bare("config", "set", name, value)
     assert (done.code, done.out) == (2, "")
@@ -167,7 +172,7 @@ def test_what_cannot_be_set_is_a_usage_error_and_changes_nothing(
     assert not config.exists()
 
 
-def test_a_file_with_a_mistake_can_be_put_right(bare: Program, config: Path) -> None:
+def test_a_file_with_a_mistake_can_be_put_right(bare: Invoke, config: Path) -> None:
     config.write_text("modell = 'x'\nretries = 'x'\n")
     assert bare("config").code == 3
     assert bare("config", "unset", "modell").code == 0
@@ -176,38 +181,38 @@ def test_a_file_with_a_mistake_can_be_put_right(bare: Program, config: Path) -> 
     assert bare("config").code == 0
 
 
-def test_it_is_said_where_what_was_set_does_not_count(bare: Program, config: Path) -> None:
+def test_it_is_said_where_what_was_set_does_not_count(bare: Invoke, config: Path) -> None:
     done = bare("config", "set", "model", "m", QA_MODEL="other")
     assert done.code == 0
-    assert "it comes from the environment variable QA_MODEL" in done.err
+    assert "model is overridden by the environment variable QA_MODEL" in done.err
     config.write_text("profile = 'work'\n[profiles.work]\nmodel = 'w'\n")
     assert "model of profile work" in bare("config", "set", "model", "m").err
     assert bare("--profile", "work", "config", "set", "model", "m").err == ""
 
 
 def test_a_key_command_is_run_for_a_question_and_for_nothing_else(
-    bare: Program, provider: Any, home: Path
+    bare_process: Program, provider: Any, home: Path
 ) -> None:
     script = home / "give"
     script.write_text(f"#!/bin/sh\necho x >> {home}/runs\necho {provider.api_key}\n")
     script.chmod(0o700)
-    bare.env["OPENAI_BASE_URL"] = provider.base_url
-    assert bare("config", "set", "key_command", str(script)).code == 0
+    bare_process.env["OPENAI_BASE_URL"] = provider.base_url
+    assert bare_process("config", "set", "key_command", str(script)).code == 0
     for arguments in (["list"], ["config"], ["migrate", "status"], ["--help"]):
-        assert bare(*arguments).code == 0
-    assert bare("ask", "a", OPENAI_API_KEY=provider.api_key).code == 0
+        assert bare_process(*arguments).code == 0
+    assert bare_process("ask", "a", OPENAI_API_KEY=provider.api_key).code == 0
     assert not (home / "runs").exists()
-    done = bare("ask", "Who am I?")
+    done = bare_process("ask", "Who am I?")
     assert (done.code, done.out) == (0, "Answer to: Who am I?\n")
     assert (home / "runs").read_text() == "x\n"
     script.write_text(f"#!/bin/sh\necho {SECRET}\nexit 1\n")
-    done = bare("ask", "Who am I?")
+    done = bare_process("ask", "Who am I?")
     assert (done.code, done.out) == (3, "")
     assert f"The key command {script} failed" in done.err
     assert SECRET not in done.err
 
 
-def test_a_dotenv_runs_no_command(bare: Program, home: Path) -> None:
+def test_a_dotenv_runs_no_command(bare: Invoke, home: Path) -> None:
     (home / ".env").write_text(f"QA_KEY_COMMAND=touch {home}/made\n")
     done = bare("config", "trust", "--yes")
     assert (done.code, done.out) == (3, "")
@@ -222,48 +227,50 @@ def test_a_dotenv_runs_no_command(bare: Program, home: Path) -> None:
 
 
 def test_a_key_is_kept_in_the_keyring_for_its_endpoint(
-    bare: Program, provider: Any, config: Path, kept: Callable[[], dict[str, str]]
+    bare_process: Program, provider: Any, config: Path, kept: Callable[[], dict[str, str]]
 ) -> None:
     config.write_text(f"[profiles.fake]\nbase_url = '{provider.base_url}'\n")
     entry = f"qa/{provider.base_url.split('/')[2]}"
-    done = bare("--profile", "fake", "config", "key", "set", input=f"{provider.api_key}\n")
+    done = bare_process("--profile", "fake", "config", "key", "set", input=f"{provider.api_key}\n")
     assert (done.code, done.out, done.err) == (0, "", "")
     assert kept() == {entry: provider.api_key}
     assert config.read_text().endswith("keyring = true\n")
-    assert provider.api_key not in config.read_text() + bare("--profile", "fake", "config").out
-    assert bare("--profile", "fake", "ask", "a").out == "Answer to: a\n"
+    assert (
+        provider.api_key not in config.read_text() + bare_process("--profile", "fake", "config").out
+    )
+    assert bare_process("--profile", "fake", "ask", "a").out == "Answer to: a\n"
     # Another endpoint has another entry: this key is never sent there.
-    done = bare("ask", "a", QA_KEYRING="true", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    done = bare_process("ask", "a", QA_KEYRING="true", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert done.code == 3
     assert "as qa/127.0.0.1:9" in done.err
-    assert bare("--profile", "fake", "config", "key", "unset").code == 0
+    assert bare_process("--profile", "fake", "config", "key", "unset").code == 0
     assert kept() == {}
-    assert bare("--profile", "fake", "config", "key", "unset").code == 0
-    assert bare("--profile", "fake", "ask", "a").code == 3
+    assert bare_process("--profile", "fake", "config", "key", "unset").code == 0
+    assert bare_process("--profile", "fake", "ask", "a").code == 3
 
 
 def test_an_entry_of_another_program_is_used(
-    bare: Program, provider: Any, kept: Callable[[], dict[str, str]]
+    bare_process: Program, provider: Any, kept: Callable[[], dict[str, str]]
 ) -> None:
-    bare.env["OPENAI_BASE_URL"] = provider.base_url
-    assert bare("config", "set", "keyring", "openai/me").code == 0
-    assert bare("config", "key", "set", input=provider.api_key).code == 0
+    bare_process.env["OPENAI_BASE_URL"] = provider.base_url
+    assert bare_process("config", "set", "keyring", "openai/me").code == 0
+    assert bare_process("config", "key", "set", input=provider.api_key).code == 0
     assert kept() == {"openai/me": provider.api_key}
-    assert bare("ask", "a").out == "Answer to: a\n"
+    assert bare_process("ask", "a").out == "Answer to: a\n"
 
 
 @pytest.mark.parametrize("text", ["", "\n", f"my key {SECRET}\n", "sk-ä\n"])
 def test_what_cannot_be_a_key_is_not_kept(
-    bare: Program, config: Path, kept: Callable[[], dict[str, str]], text: str
+    bare_process: Program, config: Path, kept: Callable[[], dict[str, str]], text: str
 ) -> None:
-    done = bare("config", "key", "set", input=text)
+    done = bare_process("config", "key", "set", input=text)
     assert (done.code, done.out) == (2, "")
     assert SECRET not in done.err
     assert kept() == {}
     assert not config.exists()
 
 
-def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Program) -> None:
+def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Invoke) -> None:
     done = bare(
         "config", "key", "set", input=SECRET, PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring"
     )
@@ -273,11 +280,12 @@ def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Program) -> None:
 
 
 def test_a_key_is_asked_for_without_showing_it(
-    bare: Program, kept: Callable[[], dict[str, str]]
+    bare_process: Program, kept: Callable[[], dict[str, str]]
 ) -> None:
     child, master = pty.fork()
     if child == 0:
-        os.execve(bare.command[0], [*bare.command, "config", "key", "set"], bare.environ())  # noqa: S606
+        arguments = [*bare_process.command, "config", "key", "set"]
+        os.execve(arguments[0], arguments, bare_process.environ())  # noqa: S606 - it is ours
     seen = b""
     while b"Key for api.openai.com: " not in seen:
         seen += os.read(master, 1000)
@@ -296,7 +304,7 @@ def test_a_key_is_asked_for_without_showing_it(
     assert kept() == {"qa/api.openai.com": SECRET}
 
 
-def test_help_of_each_command_works(bare: Program) -> None:
+def test_help_of_each_command_works(bare: Invoke) -> None:
     done = bare("config", "--help", COLUMNS="100")
     assert done.code == 0
     assert "qa config set model gpt-5-mini" in done.out
@@ -305,7 +313,7 @@ def test_help_of_each_command_works(bare: Program) -> None:
 
 
 def test_on_a_screen_no_line_is_broken_and_nothing_is_left_out(
-    bare: Program, console: Callable[..., Any]
+    bare: Invoke, console: Callable[..., Any]
 ) -> None:
     words = console(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()
     lines = console(bare, "config", columns=60, QA_CONTEXT_TOKENS="9000").screen.splitlines()

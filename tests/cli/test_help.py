@@ -10,7 +10,7 @@ from qacli import __version__
 from qacli.cli.app import EXIT_CODES
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from conftest import Invoke
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -18,8 +18,8 @@ GROUPS = ["", "batch", "template", "config", "config key", "migrate"]
 COMMANDS = ["ask", "chat", "show", "list", "migrate", "serve"]
 
 
-def test_help_lists_the_commands_and_the_exit_codes(qa: Program) -> None:
-    done = qa("--help")
+def test_help_lists_the_commands_and_the_exit_codes(invoke: Invoke) -> None:
+    done = invoke("--help")
     assert (done.code, done.err) == (0, "")
     for name in COMMANDS:
         assert re.search(rf"^  {name} ", done.out, re.MULTILINE)
@@ -28,15 +28,15 @@ def test_help_lists_the_commands_and_the_exit_codes(qa: Program) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(qa: Program, command: str) -> None:
-    done = qa(command, "--help", COLUMNS="80")
+def test_every_command_has_help_with_an_example(invoke: Invoke, command: str) -> None:
+    done = invoke(command, "--help", COLUMNS="80")
     assert (done.code, done.err) == (0, "")
     _, _, examples = done.out.partition("Examples:\n")
     assert re.search(rf"^ +(.* )?qa {command}\b", examples, re.MULTILINE)
 
 
-def test_the_version_is_printed(qa: Program) -> None:
-    assert qa("--version").out == f"qa {__version__}\n"
+def test_the_version_is_printed(invoke: Invoke) -> None:
+    assert invoke("--version").out == f"qa {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -48,63 +48,65 @@ def test_the_version_is_printed(qa: Program) -> None:
     ],
 )
 def test_a_mistyped_command_of_batch_is_told_from_a_file(
-    qa: Program, words: list[str], said: str
+    invoke: Invoke, words: list[str], said: str
 ) -> None:
-    done = qa("batch", *words)
+    done = invoke("batch", *words)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
 
 
-def test_a_file_may_have_nearly_the_name_of_a_command(qa: Program, home: Path) -> None:
+def test_a_file_may_have_nearly_the_name_of_a_command(invoke: Invoke, home: Path) -> None:
     (home / "lsit").write_text("Who am I?\n")
-    assert qa("batch", "lsit", "--input", "txt", "--dry-run").out.startswith("questions   1\n")
+    assert invoke("batch", "lsit", "--input", "txt", "--dry-run").out.startswith("questions   1\n")
 
 
-def test_a_mistyped_command_gets_a_hint(qa: Program) -> None:
-    done = qa("shwo")
+def test_a_mistyped_command_gets_a_hint(invoke: Invoke) -> None:
+    done = invoke("shwo")
     assert (done.code, done.out) == (2, "")
     assert "'shwo'" in done.err
     assert "'show'" in done.err
 
 
-def test_no_command_at_all_shows_the_help(qa: Program) -> None:
-    done = qa()
+def test_no_command_at_all_shows_the_help(invoke: Invoke) -> None:
+    done = invoke()
     assert done.code in {0, 2}
     assert "Usage: qa" in done.out + done.err
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(qa: Program, group: str) -> None:
-    lines = qa(*group.split(), "--help", COLUMNS="80").out.splitlines()
+def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(
+    invoke: Invoke, group: str
+) -> None:
+    lines = invoke(*group.split(), "--help", COLUMNS="80").out.splitlines()
     assert lines
     for line in lines:
         assert not line.endswith("...") or line.startswith("Usage:")
         assert len(line) <= 80
 
 
-def test_help_lists_the_commands_in_the_order_of_readme(qa: Program) -> None:
+def test_help_lists_the_commands_in_the_order_of_readme(invoke: Invoke) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.partition("## Commands\n")[2].partition("\n## ")[0]
-    listed = qa("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
+    listed = invoke("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in listed.splitlines()] == [
         *re.findall(r"^\| \[`qa (\w+)`\]", table, re.MULTILINE),
         "help",
     ]
 
 
-def test_help_of_batch_has_the_options_of_a_file(qa: Program) -> None:
-    _, _, options = qa("batch", "--help").out.partition("Options of qa batch FILE:")
+def test_help_of_batch_has_the_options_of_a_file(invoke: Invoke) -> None:
+    _, _, options = invoke("batch", "--help").out.partition("Options of qa batch FILE:")
     assert "--jobs" in options
     assert "--dry-run" in options
 
 
 @pytest.mark.parametrize("words", [["list"], ["batch", "run"], ["batch"]])
-def test_help_explains_a_command_too(qa: Program, words: list[str]) -> None:
-    assert qa("help", *words).out == qa(*words, "--help").out != ""
+def test_help_explains_a_command_too(invoke: Invoke, words: list[str]) -> None:
+    assert invoke("help", *words).out == invoke(*words, "--help").out != ""
 
 
-def test_help_knows_no_other_topic(qa: Program) -> None:
-    done = qa("help", "nonsense")
+def test_help_knows_no_other_topic(invoke: Invoke) -> None:
+    done = invoke("help", "nonsense")
     assert (done.code, done.out) == (2, "")
     assert "no command 'nonsense'" in done.err
 
@@ -120,17 +122,17 @@ def test_help_knows_no_other_topic(qa: Program) -> None:
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line_as_every_error_is(
-    qa: Program, words: list[str], said: str
+    invoke: Invoke, words: list[str], said: str
 ) -> None:
-    done = qa(*words)
+    done = invoke(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("qa: ")
     assert said in done.err
     assert done.err.count("\n") == 1
 
 
-def test_help_configuration_states_precedence_and_defaults(qa: Program) -> None:
-    first, *rest = qa("help", "configuration").out.split("\n\n")
+def test_help_configuration_states_precedence_and_defaults(invoke: Invoke) -> None:
+    first, *rest = invoke("help", "configuration").out.split("\n\n")
     assert "the chosen profile of the configuration file, the top\nof that file" in first
     timeout = next(text for text in rest if text.startswith("timeout "))
     assert timeout.endswith("Default: 600.")

@@ -77,8 +77,8 @@ COMMANDS = [
     "batch list",
     "batch show b",
     "batch results b",
-    "batch results b -f csv",
-    "batch results b -f openai",
+    "batch results b --format csv",
+    "batch results b --format openai",
     "config",
     "config --json",
     "tag 1 +good --json",
@@ -149,7 +149,7 @@ def test_ask_with_hostile_provider_leaves_the_terminal_alone(
 def test_batch_with_hostile_items_on_a_terminal_leaves_it_alone(
     hostile: Program, console: Callable[..., Any], home: Path
 ) -> None:
-    seen = console(hostile, "batch", str(home / "items.jsonl"), "-f", "csv", "--name", "c")
+    seen = console(hostile, "batch", str(home / "items.jsonl"), "--format", "csv", "--name", "c")
     assert seen.code == 0, seen.err
     assert_harmless(seen)
 

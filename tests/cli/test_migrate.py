@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 import sqlalchemy as sa
-from conftest import Program
+from conftest import Invoke, Program
 
 from qacli.config.settings import Settings
 from qacli.db.engine import engine_for
@@ -26,9 +26,15 @@ on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=T
 
 
 @pytest.fixture
-def unmigrated(database_url: str) -> Program:
-    """`qa` with a database that nobody has migrated yet."""
-    return Program({"DATABASE_URL": database_url})
+def unmigrated(database_url: str) -> Invoke:
+    """`qa` with a database that has no schema yet."""
+    return Invoke({"DATABASE_URL": database_url})
+
+
+@pytest.fixture
+def unmigrated_process(unmigrated: Invoke) -> Program:
+    """The same as a process."""
+    return Program(unmigrated.env)
 
 
 def tables(database_url: str) -> set[str]:
@@ -47,7 +53,7 @@ def set_revision(database_url: str, revision: str) -> None:
 
 
 def test_the_schema_goes_up_and_down_and_says_where_it_is(
-    unmigrated: Program, database_url: str
+    unmigrated: Invoke, database_url: str
 ) -> None:
     qa = unmigrated
     before = json.loads(qa("migrate", "status", "--json").out)
@@ -68,7 +74,7 @@ def test_the_schema_goes_up_and_down_and_says_where_it_is(
     assert "question_answer" in tables(database_url)
 
 
-def test_sql_is_printed_and_not_run(unmigrated: Program, home: Path) -> None:
+def test_sql_is_printed_and_not_run(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "--sql")
     assert done.code == 0
     assert "CREATE TABLE question_answer" in done.out
@@ -79,7 +85,7 @@ def test_sql_is_printed_and_not_run(unmigrated: Program, home: Path) -> None:
 
 
 @on_postgres
-def test_the_printed_sql_makes_the_schema(unmigrated: Program, database_url: str) -> None:
+def test_the_printed_sql_makes_the_schema(unmigrated: Invoke, database_url: str) -> None:
     script = unmigrated("migrate", "--sql").out
     engine = engine_for(Settings(database_url=database_url).database)
     with engine.connect() as connection:
@@ -89,7 +95,7 @@ def test_the_printed_sql_makes_the_schema(unmigrated: Program, database_url: str
 
 
 @on_sqlite
-def test_an_unknown_revision_is_a_usage_error(unmigrated: Program, home: Path) -> None:
+def test_an_unknown_revision_is_a_usage_error(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "to", "0999")
     assert (done.code, done.out) == (2, "")
     assert "0999" in done.err
@@ -98,7 +104,7 @@ def test_an_unknown_revision_is_a_usage_error(unmigrated: Program, home: Path) -
 
 
 @on_sqlite
-def test_status_is_for_people_too_and_creates_nothing(unmigrated: Program, home: Path) -> None:
+def test_status_is_for_people_too_and_creates_nothing(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "status")
     assert done.code == 0
     assert "base (no schema yet)" in done.out
@@ -106,7 +112,7 @@ def test_status_is_for_people_too_and_creates_nothing(unmigrated: Program, home:
 
 
 @on_postgres
-def test_a_password_is_not_shown(unmigrated: Program) -> None:
+def test_a_password_is_not_shown(unmigrated: Invoke) -> None:
     done = unmigrated("migrate", "status", DATABASE_URL=AWAY.replace("user", "user:secret-pw"))
     assert (done.code, done.out) == (7, "")
     assert "secret-pw" not in done.err
@@ -114,7 +120,7 @@ def test_a_password_is_not_shown(unmigrated: Program) -> None:
 
 
 @on_postgres
-def test_postgresql_is_migrated_only_when_told_to(unmigrated: Program, database_url: str) -> None:
+def test_postgresql_is_migrated_only_when_told_to(unmigrated: Invoke, database_url: str) -> None:
     done = unmigrated("list")
     assert (done.code, done.out) == (7, "")
     assert "qa migrate" in done.err
@@ -122,7 +128,7 @@ def test_postgresql_is_migrated_only_when_told_to(unmigrated: Program, database_
 
 
 @on_postgres
-def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Program) -> None:
+def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Invoke) -> None:
     began = monotonic()
     done = unmigrated("migrate", "--wait", "2", DATABASE_URL=AWAY)
     assert done.code == 7
@@ -131,7 +137,7 @@ def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Program) -> No
 
 
 @on_sqlite
-def test_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> None:
+def test_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> None:
     assert unmigrated("migrate").code == 0
     set_revision(database_url, "0999")
     for arguments in (["list"], ["ask", "x"]):
@@ -144,7 +150,7 @@ def test_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> No
 
 
 @on_sqlite
-def test_migrating_a_newer_schema_is_refused(unmigrated: Program, database_url: str) -> None:
+def test_migrating_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> None:
     assert unmigrated("migrate").code == 0
     set_revision(database_url, "0999")
     for arguments in (["migrate"], ["migrate", "to", "base", "--yes"]):
@@ -153,7 +159,7 @@ def test_migrating_a_newer_schema_is_refused(unmigrated: Program, database_url: 
         assert "0999" in done.err
 
 
-def test_developers_make_a_new_revision(unmigrated: Program, tmp_path: Path) -> None:
+def test_developers_make_a_new_revision(unmigrated_process: Program, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("qacli", "migrations"):
@@ -167,7 +173,7 @@ def test_developers_make_a_new_revision(unmigrated: Program, tmp_path: Path) -> 
         done = subprocess.run(
             [sys.executable, "-m", "qacli", *arguments],
             cwd=checkout,
-            env=unmigrated.environ(PYTHONPATH=str(checkout)),
+            env=unmigrated_process.environ(PYTHONPATH=str(checkout)),
             capture_output=True,
             timeout=60,
             check=False,
@@ -177,7 +183,7 @@ def test_developers_make_a_new_revision(unmigrated: Program, tmp_path: Path) -> 
         return done.stdout
 
     # The last line: alembic prints one of its own before it.
-    made = Path(run("migrate", "new", "-m", "Add a mood").splitlines()[-1])
+    made = Path(run("migrate", "new", "--message", "Add a mood").splitlines()[-1])
     assert made == checkout / "migrations" / "versions" / f"{NEXT}_add_a_mood.py"
     assert "mood" in made.read_text()
     assert run("migrate") == f"From {HEAD} to {NEXT}.\n"
@@ -186,7 +192,9 @@ def test_developers_make_a_new_revision(unmigrated: Program, tmp_path: Path) -> 
 
 
 @on_sqlite
-def test_alembic_itself_works_in_the_checkout(unmigrated: Program, database_url: str) -> None:
+def test_alembic_itself_works_in_the_checkout(
+    unmigrated_process: Program, database_url: str
+) -> None:
     (Path(database_url.removeprefix("sqlite:///")).parent).mkdir()
     for arguments, part in (
         (["upgrade", "head"], ""),
@@ -196,7 +204,7 @@ def test_alembic_itself_works_in_the_checkout(unmigrated: Program, database_url:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("alembic")), *arguments],
             cwd=ROOT,
-            env=unmigrated.environ(PYTHONDONTWRITEBYTECODE="1"),
+            env=unmigrated_process.environ(PYTHONDONTWRITEBYTECODE="1"),
             capture_output=True,
             timeout=60,
             check=False,
@@ -204,5 +212,5 @@ def test_alembic_itself_works_in_the_checkout(unmigrated: Program, database_url:
         )
         assert done.returncode == 0, done.stderr
         assert part in done.stdout
-    assert unmigrated("migrate").out == f"Already at {HEAD}.\n"
+    assert unmigrated_process("migrate").out == f"Already at {HEAD}.\n"
     assert os.path.getsize(database_url.removeprefix("sqlite:///")) > 0  # noqa: PTH202 - it is a name

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Postgres, Program
+from conftest import Invoke, Postgres, Program
 from fake_provider import FakeProvider
 
 from qacli.config.settings import Settings
@@ -14,117 +14,117 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 
 
-def test_a_record_is_tagged_followed_up_searched_and_removed(qa: Program) -> None:
-    assert qa("ask", "one", "--tag", "new").code == 0
-    assert qa("tag", "last", "+good", "-new").out == "1: good\n"
-    assert qa("ask", "-c", "two").code == 0
-    thread = json.loads(qa("show", "last", "--thread", "--json").out)
+def test_a_record_is_tagged_followed_up_searched_and_removed(invoke: Invoke) -> None:
+    assert invoke("ask", "one", "--tag", "new").code == 0
+    assert invoke("tag", "last", "+good", "-new").out == "1: good\n"
+    assert invoke("ask", "-c", "two").code == 0
+    thread = json.loads(invoke("show", "last", "--thread", "--json").out)
     assert [(each["question"], each["follows_id"]) for each in thread] == [
         ("one", None),
         ("two", 1),
     ]
-    found = json.loads(qa("list", "--search", "one?", "--tag", "good", "--json").out)
+    found = json.loads(invoke("list", "--search", "one?", "--tag", "good", "--json").out)
     assert [each["id"] for each in found] == [1]
-    assert qa("tag", "1", "good").code == 2
-    gone = qa("rm", "1", "9")
+    assert invoke("tag", "1", "good").code == 2
+    gone = invoke("rm", "1", "9")
     assert (gone.code, "no record 9" in gone.err) == (4, True)
-    assert qa("show", "1").code == 4
-    assert qa("tag", "-1", "+newest", "--json").out == '{"id": 2, "tags": ["newest"]}\n'
-    assert qa("tag", "-2", "+none").code == 4
-    assert qa("tag", "one", "+none").code == 2
-    assert qa("show", "-1", "--field", "question").out == "two\n"
+    assert invoke("show", "1").code == 4
+    assert invoke("tag", "-1", "+newest", "--json").out == '{"id": 2, "tags": ["newest"]}\n'
+    assert invoke("tag", "-2", "+none").code == 4
+    assert invoke("tag", "one", "+none").code == 2
+    assert invoke("show", "-1", "--field", "question").out == "two\n"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("tag", ["", "  ", " a", "\n"])
 def test_what_is_no_tag_is_refused_at_every_door(
-    qa: Program, provider: FakeProvider, tag: str
+    invoke: Invoke, provider: FakeProvider, tag: str
 ) -> None:
-    assert qa("ask", "one", "--tag", "+").code == 0
+    assert invoke("ask", "one", "--tag", "+").code == 0
     asked = len(provider.requests)
     for arguments in (
         ["ask", "two", "--tag", "a", "--tag", tag],
         ["chat", "--tag", tag],
         ["tag", "1", f"+{tag}"],
     ):
-        refused = qa(*arguments, input="two")
+        refused = invoke(*arguments, input="two")
         assert (refused.code, refused.out) == (2, ""), arguments
-    assert repr(tag) in qa("ask", "two", "--tag", tag).err
+    assert repr(tag) in invoke("ask", "two", "--tag", tag).err
     assert len(provider.requests) == asked
-    assert [each["tags"] for each in json.loads(qa("list", "--json").out)] == [["+"]]
+    assert [each["tags"] for each in json.loads(invoke("list", "--json").out)] == [["+"]]
 
 
-def test_a_follow_up_takes_its_thread_along(qa: Program, provider: FakeProvider) -> None:
-    qa("ask", "one")
-    qa("ask", "--follow", "1", "two", "--system", "Be brief.")
+def test_a_follow_up_takes_its_thread_along(invoke: Invoke, provider: FakeProvider) -> None:
+    invoke("ask", "one")
+    invoke("ask", "--follow", "1", "two", "--system", "Be brief.")
     assert [message["content"] for message in provider.requests[-1].body["messages"]] == [
         *("Be brief.", "one", "Answer to: one", "two"),
     ]
-    short = qa("ask", "--follow", "2", "three", QA_CONTEXT_TOKENS="1")
+    short = invoke("ask", "--follow", "2", "three", QA_CONTEXT_TOKENS="1")
     assert "1 oldest turn" in short.err
     assert len(provider.requests[-1].body["messages"]) == 3
-    assert qa("ask", "--follow", "99", "four").code == 4
+    assert invoke("ask", "--follow", "99", "four").code == 4
 
 
-def test_what_is_pruned_is_said_before_it_is_done(qa: Program) -> None:
-    qa("ask", "one")
-    assert "Would remove: 1 record" in qa("prune", "--older-than", "0m").out
-    assert json.loads(qa("list", "--json").out)
-    assert "Removed: 1 record" in qa("prune", "--older-than", "0m", "--yes").out
-    assert json.loads(qa("list", "--json").out) == []
+def test_what_is_pruned_is_said_before_it_is_done(invoke: Invoke) -> None:
+    invoke("ask", "one")
+    assert "Would remove: 1 record" in invoke("prune", "--older-than", "0m").out
+    assert json.loads(invoke("list", "--json").out)
+    assert "Removed: 1 record" in invoke("prune", "--older-than", "0m", "--yes").out
+    assert json.loads(invoke("list", "--json").out) == []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_nothing_of_what_is_removed_is_left_in_the_file(qa: Program, home: Path) -> None:
+def test_nothing_of_what_is_removed_is_left_in_the_file(invoke: Invoke, home: Path) -> None:
     for question in ("a secretword", "stays", "another secretword"):
-        qa("ask", question)
-    assert qa("rm", "1").code == 0
-    assert qa("prune", "--older-than", "0m", "--yes").code == 0
+        invoke("ask", question)
+    assert invoke("rm", "1").code == 0
+    assert invoke("prune", "--older-than", "0m", "--yes").code == 0
     files = [path for path in (home / "data").rglob("*") if path.is_file()]
     assert "history.db" in {path.name for path in files}
     for path in files:
         assert b"secretword" not in path.read_bytes(), path.name
 
 
-def test_an_export_has_what_the_filters_of_the_list_choose(qa: Program) -> None:
-    qa("ask", "one", "--system", "Be brief.")
-    qa("ask", "-c", "two")
-    qa("ask", "three", "--tag", "t")
+def test_an_export_has_what_the_filters_of_the_list_choose(invoke: Invoke) -> None:
+    invoke("ask", "one", "--system", "Be brief.")
+    invoke("ask", "-c", "two")
+    invoke("ask", "three", "--tag", "t")
     for filters, found in (
         (["--system", "brief"], ["one"]),
-        (["--follows", "1"], ["two"]),
+        (["--follow", "1"], ["two"]),
         (["--tag", "t", "--status", "answered", "--since", "1h"], ["three"]),
         (["--search", "one", "--until", "0m"], ["one"]),
     ):
-        lines = qa("export", *filters).out.splitlines()
+        lines = invoke("export", *filters).out.splitlines()
         assert [json.loads(line)["question"] for line in lines] == found
         assert [
-            each["question"] for each in json.loads(qa("list", *filters, "--json").out)
+            each["question"] for each in json.loads(invoke("list", *filters, "--json").out)
         ] == found
-        (row,) = json.loads(qa("stats", *filters, "--by", "model", "--json").out)
+        (row,) = json.loads(invoke("stats", *filters, "--by", "model", "--json").out)
         assert row["records"] == 1
-    (row,) = json.loads(qa("stats", "--by", "tag", "--tag", "t", "--json").out)
+    (row,) = json.loads(invoke("stats", "--by", "tag", "--tag", "t", "--json").out)
     assert (row["name"], row["records"]) == ("t", 1)
 
 
-def test_an_export_is_imported_once(qa: Program) -> None:
-    qa("ask", "one")
-    export = qa("export").out
-    assert qa("import", "-", input=export).out == "Added: 0 records; 1 were there.\n"
-    qa("rm", "1")
-    assert qa("import", "-", input=export).out == "Added: 1 record; 0 were there.\n"
-    assert qa("export").out == export
-    assert qa("export", "--format", "md").out.startswith("## 1 (")
-    assert qa("export", "--format", "csv").out.startswith("id,question,")
-    assert qa("import", "-", input="nonsense").code == 2
-    missing = qa("import", "nope.jsonl")
+def test_an_export_is_imported_once(invoke: Invoke) -> None:
+    invoke("ask", "one")
+    export = invoke("export").out
+    assert invoke("import", "-", input=export).out == "Added: 0 records; 1 were there.\n"
+    invoke("rm", "1")
+    assert invoke("import", "-", input=export).out == "Added: 1 record; 0 were there.\n"
+    assert invoke("export").out == export
+    assert invoke("export", "--format", "md").out.startswith("## 1 (")
+    assert invoke("export", "--format", "csv").out.startswith("id,question,")
+    assert invoke("import", "-", input="nonsense").code == 2
+    missing = invoke("import", "nope.jsonl")
     assert missing.code == 2
     assert missing.err == (
         "qa: nope.jsonl cannot be read: No such file or directory. Name an export.\n"
     )
-    assert json.loads(qa("stats", "--json").out)[0]["records"] == 1
-    assert "test-model" in qa("stats", "--by", "model").out
-    assert qa("stats", "--by", "nothing").code == 2
+    assert json.loads(invoke("stats", "--json").out)[0]["records"] == 1
+    assert "test-model" in invoke("stats", "--by", "model").out
+    assert invoke("stats", "--by", "nothing").code == 2
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke, Program
     from fake_provider import FakeProvider
 
 ANSWERED = Outcome(
@@ -53,59 +53,59 @@ def ids(lines: str) -> list[int]:
     return [int(line.partition("\t")[0]) for line in lines.splitlines()]
 
 
-def test_what_was_asked_is_shown_and_listed_on_both_databases(qa: Program) -> None:
-    asked = json.loads(qa("ask", "--json", "Grüße, 世界 🌍").out)
-    assert json.loads(qa("show", "last", "--json").out) == asked
-    assert json.loads(qa("list", "--json").out) == [asked]
-    missing = qa("show", "2")
+def test_what_was_asked_is_shown_and_listed_on_both_databases(invoke: Invoke) -> None:
+    asked = json.loads(invoke("ask", "--json", "Grüße, 世界 🌍").out)
+    assert json.loads(invoke("show", "last", "--json").out) == asked
+    assert json.loads(invoke("list", "--json").out) == [asked]
+    missing = invoke("show", "2")
     assert (missing.code, missing.out) == (4, "")
     assert "There is no record 2." in missing.err
 
 
 @on_sqlite
 def test_a_record_is_shown_by_its_id_or_one_field_of_it(
-    qa: Program, keep: Callable[..., None]
+    invoke: Invoke, keep: Callable[..., None]
 ) -> None:
     keep("one?", "two?")
-    shown = qa("show", "1")
+    shown = invoke("show", "1")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.endswith("\n\none?\n\nAnswer\n")
     assert "Record 1 · " in shown.out
     assert "m-2026" in shown.out
-    assert qa("show", "last", "--field", "question").out == "two?\n"
-    assert qa("show", "last", "--field", "latency_ms").out == "1200\n"
-    assert qa("show", "last", "--field", "question", "--json").out == '"two?"\n'
+    assert invoke("show", "last", "--field", "question").out == "two?\n"
+    assert invoke("show", "last", "--field", "latency_ms").out == "1200\n"
+    assert invoke("show", "last", "--field", "question", "--json").out == '"two?"\n'
 
 
 @on_sqlite
 def test_what_a_record_follows_its_files_and_its_tags_are_shown(
-    qa: Program, keep: Callable[..., None], home: Path
+    invoke: Invoke, keep: Callable[..., None], home: Path
 ) -> None:
     keep("one?")
     (home / "notes.md").write_text("notes")
-    asked = qa(
+    asked = invoke(
         "ask", "--follow", "1", "-f", str(home / "notes.md"), "--tag", "a", "--tag", "b", "?"
     )
     assert asked.code == 0
-    head = qa("show", "last").out.partition("\n")[0]
+    head = invoke("show", "last").out.partition("\n")[0]
     assert head.endswith(f" · follows 1 · {home / 'notes.md'} (5 bytes) · tagged a, b")
     for absent in ("follows", "tagged", "USD"):
-        assert absent not in qa("show", "1").out
+        assert absent not in invoke("show", "1").out
 
 
 @on_sqlite
-def test_an_image_from_elsewhere_has_no_size_to_show(qa: Program, store: Store) -> None:
+def test_an_image_from_elsewhere_has_no_size_to_show(invoke: Invoke, store: Store) -> None:
     image = {"name": "https://a.example/cat.png", "size": None, "sha256": None}
     store.upsert(Question(question="What is it?", attachments=[image]), ANSWERED)
-    assert qa("show", "last").out.partition("\n")[0].endswith(f" · {image['name']}")
+    assert invoke("show", "last").out.partition("\n")[0].endswith(f" · {image['name']}")
 
 
 @on_sqlite
 def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("one?")
-    lines = console(qa, "stats", columns=36).out.splitlines()
+    lines = console(invoke, "stats", columns=36).out.splitlines()
     assert lines[0].split() == ["day", "asked", "answered", "tokens"]
     assert max(map(len, lines)) <= 36
 
@@ -128,35 +128,35 @@ def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
     ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else str(value),
 )
 def test_what_cannot_be_shown_is_said_in_two_sentences(
-    qa: Program, arguments: list[str], code: int
+    invoke: Invoke, arguments: list[str], code: int
 ) -> None:
-    done = qa(*arguments)
+    done = invoke(*arguments)
     assert (done.code, done.out) == (code, "")
     assert done.err
     assert "Traceback" not in done.err
 
 
 @on_sqlite
-def test_an_empty_history_is_not_an_error(qa: Program, console: Callable[..., Any]) -> None:
-    assert (qa("list").code, qa("list").out) == (0, "")
-    assert qa("list", "--json").out == "[]\n"
-    assert "Nothing has been asked yet." in console(qa, "list").err
+def test_an_empty_history_is_not_an_error(invoke: Invoke, console: Callable[..., Any]) -> None:
+    assert (invoke("list").code, invoke("list").out) == (0, "")
+    assert invoke("list", "--json").out == "[]\n"
+    assert "Nothing has been asked yet." in console(invoke, "list").err
 
 
 @on_sqlite
 def test_every_format_has_all_that_is_in_the_records(
-    qa: Program, keep: Callable[..., None], records: Callable[[], Any]
+    invoke: Invoke, keep: Callable[..., None], records: Callable[[], Any]
 ) -> None:
     keep('a "quoted", one', "two\nlines\tand a tab", answer="An\nanswer")
     expected = records()
-    assert json.loads(qa("list", "--format", "json").out) == expected
-    lines = qa("list", "--format", "jsonl").out.splitlines()
+    assert json.loads(invoke("list", "--format", "json").out) == expected
+    lines = invoke("list", "--format", "jsonl").out.splitlines()
     assert [json.loads(line) for line in lines] == expected
-    rows = list(csv.DictReader(io.StringIO(qa("list", "-f", "csv").out, newline="")))
+    rows = list(csv.DictReader(io.StringIO(invoke("list", "--format", "csv").out, newline="")))
     assert list(rows[0]) == list(RECORD_FIELDS)
     assert [row["question"] for row in rows] == [record["question"] for record in expected]
     assert json.loads(rows[0]["params"]) == {"model": "m"}
-    table = [line.split("\t") for line in qa("list").out.splitlines()]
+    table = [line.split("\t") for line in invoke("list").out.splitlines()]
     assert [row[0] for row in table] == ["1", "2"]
     assert [row[2:] for row in table] == [
         ["answered", 'a "quoted", one', "An answer"],
@@ -165,24 +165,24 @@ def test_every_format_has_all_that_is_in_the_records(
 
 
 def test_a_list_is_the_newest_or_those_after_or_before(
-    qa: Program, keep: Callable[..., None]
+    invoke: Invoke, keep: Callable[..., None]
 ) -> None:
     keep(*(str(number) for number in range(1, 26)))
-    assert ids(qa("list").out) == list(range(6, 26))
-    assert ids(qa("list", "-n", "2").out) == [24, 25]
-    assert ids(qa("list", "--limit", "0").out) == list(range(1, 26))
-    assert ids(qa("list", "--limit", "3", "--before", "10").out) == [7, 8, 9]
-    assert ids(qa("list", "--limit", "3", "--after", "10").out) == [11, 12, 13]
-    assert ids(qa("list", "-n", "0", "--after", "20", "--before", "23").out) == [21, 22]
+    assert ids(invoke("list").out) == list(range(6, 26))
+    assert ids(invoke("list", "-n", "2").out) == [24, 25]
+    assert ids(invoke("list", "--limit", "0").out) == list(range(1, 26))
+    assert ids(invoke("list", "--limit", "3", "--before", "10").out) == [7, 8, 9]
+    assert ids(invoke("list", "--limit", "3", "--after", "10").out) == [11, 12, 13]
+    assert ids(invoke("list", "-n", "0", "--after", "20", "--before", "23").out) == [21, 22]
 
 
 @on_sqlite
 @pytest.mark.parametrize("columns", [50, 100])
 def test_a_table_fits_the_terminal_whatever_it_shows(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any], columns: int
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40)
-    seen = console(qa, "list", columns=columns)
+    seen = console(invoke, "list", columns=columns)
     assert (seen.code, seen.err) == (0, "")
     lines = seen.out.splitlines()
     assert len(lines) == 5
@@ -195,23 +195,23 @@ def test_a_table_fits_the_terminal_whatever_it_shows(
 
 @on_sqlite
 def test_what_was_searched_for_stands_out_where_it_is(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200)
-    seen = console(qa, "list", "--search", "NEEDLES?")
+    seen = console(invoke, "list", "--search", "NEEDLES?")
     assert (seen.code, seen.err) == (0, "")
     assert "…hay hay hay hay \x1b[1mneedles\x1b[0m = 1 hay" in seen.out
     assert "```" not in seen.out
-    assert "\t" in qa("list", "--search", "needles").out
+    assert "\t" in invoke("list", "--search", "needles").out
 
 
 @on_sqlite
 @pytest.mark.parametrize("columns", [40, 60, 120])
 def test_numbers_fit_the_terminal(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any], columns: int
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("one", "two")
-    lines = console(qa, "stats", columns=columns).out.splitlines()
+    lines = console(invoke, "stats", columns=columns).out.splitlines()
     assert len(lines) == 2
     assert max(cell_len(line) for line in lines) <= max(columns, 55)
     # The bar is what there may be no room for.
@@ -233,10 +233,10 @@ def test_numbers_fit_the_terminal(
     ids=" ".join,
 )
 def test_a_recorded_answer_does_not_control_the_terminal(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any], arguments: list[str]
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], arguments: list[str]
 ) -> None:
     keep("x", answer=f"Hello {HOSTILE} world")
-    seen = console(qa, *arguments)
+    seen = console(invoke, *arguments)
     assert seen.code == 0
     assert "Hello" in seen.out
     for evil in ("\x1b]", "\x07", "\x1b[31m", "\x9b", "\u202e"):
@@ -245,10 +245,10 @@ def test_a_recorded_answer_does_not_control_the_terminal(
 
 @on_sqlite
 def test_a_terminal_shows_a_record_with_markdown(
-    qa: Program, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Who **am** I?", answer="Some **bold** text.")
-    screen = console(qa, "show", "last").screen
+    screen = console(invoke, "show", "last").screen
     assert "Who **am** I?" in screen
     assert "Some bold text." in screen
 

@@ -54,7 +54,7 @@ def test_config_byte_order_mark_in_its_file_is_no_character_of_it(qa: Program, h
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list", "--json"], ["list", "-f", "jsonl"], ["show", "1", "--json"], ["export"]],
+    [["list", "--json"], ["list", "--format", "jsonl"], ["show", "1", "--json"], ["export"]],
     ids=" ".join,
 )
 def test_json_in_another_locale_is_utf8(qa: Program, arguments: list[str]) -> None:

@@ -120,7 +120,7 @@ def test_after_ctrl_c_the_command_that_is_printed_goes_on(
         "word\n" + "".join(f"w{n} [[latency=0.4]]\n" for n in range(60))
     )
     questions = [f"Say 'w{n} [[latency=0.4]]'!" for n in range(60)]
-    options = ("--template", "Say '{word}'!", "--temperature", "0.5", "-o", "out it.jsonl")
+    options = ("--question", "Say '{word}'!", "--temperature", "0.5", "-o", "out it.jsonl")
     process = begin("two words.csv", *options, "-j", "8")
     wait_for(lambda: len(provider.requests) >= 12, 30)
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`qa ask`: one question, its answer on stdout, both in the history."""
+"""`qa ask`: ask one question and print its answer; both are saved in the history."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -53,40 +53,43 @@ def register(app: typer.Typer) -> None:
 
 
 def ask(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="QUESTION",
             show_default=False,
-            help="What to ask. Standard input, where it is no terminal, is put after it; "
-            "- is standard input alone.",
+            help="The question. Piped standard input is added after it; - reads only that.",
         ),
     ] = None,
     *,
     model: Model = None,
     go_on: Annotated[
         bool,
-        typer.Option("--continue", "-c", help="Follow up the last record that has an answer."),
+        typer.Option("--continue", "-c", help="Follow up the last answered record."),
     ] = False,
     follow: Followed = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="TAG", help="A tag for the record; may be said several times."),
+        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
     ] = None,
     files: Annotated[
         list[str] | None,
         typer.Option(
             "--file",
             "-f",
-            metavar="PATH|URL|-",
-            help="Put a text file or an image before the question; may be said several times. "
-            "The record keeps its name, size and SHA-256, so a follow-up goes on without it.",
+            metavar="PATH",
+            help="Text file or image to send before the question: a path, URL or -; can be "
+            "repeated. The record keeps only its name, size and SHA-256.",
         ),
     ] = None,
     template: Annotated[
         str | None,
         typer.Option(
-            "--template", "-t", metavar="NAME", help="Question with a template; see qa template."
+            "--template",
+            "-t",
+            metavar="NAME",
+            help="Name of a template for the question; see qa template.",
         ),
     ] = None,
     parameters: Annotated[
@@ -95,14 +98,14 @@ def ask(  # noqa: PLR0913 - one parameter an option
             "--param",
             "-p",
             metavar="NAME=VALUE",
-            help="Fill one of the template's placeholders; may be said several times.",
+            help="Value for a placeholder of the template; can be repeated.",
         ),
     ] = None,
     schema: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|FIELDS",
-            help="Answer with JSON that fits a JSON schema, or fields: 'name, age int, bio'.",
+            metavar="SCHEMA",
+            help="Answer with JSON that fits a JSON schema (a file) or fields: 'name, age int'.",
         ),
     ] = None,
     system: System = None,
@@ -111,7 +114,10 @@ def ask(  # noqa: PLR0913 - one parameter an option
     timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=0.001, max=1e7, help="For the answer, retries and body included."
+            metavar="SECONDS",
+            min=0.001,
+            max=1e7,
+            help="Time limit for the whole answer, with retries.",
         ),
     ] = None,
     retries: Annotated[
@@ -119,26 +125,31 @@ def ask(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             metavar="N",
             min=0,
-            help="How often to ask again where the provider is overloaded or unreachable.",
+            help="Retries if the provider is overloaded or unreachable.",
         ),
     ] = None,
     no_stream: Annotated[
-        bool, typer.Option("--no-stream", help="Question for the answer in one piece.")
+        bool, typer.Option("--no-stream", help="Request the answer in one piece.")
     ] = False,
-    no_save: Annotated[bool, typer.Option("--no-save", help="Keep no record.")] = False,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Do not save a record.")] = False,
     reuse: Annotated[
         bool,
         typer.Option(
-            "--reuse", help="Give the kept answer to the very same question, where there is one."
+            "--reuse", help="Reuse the saved answer to exactly this question, if there is one."
         ),
     ] = False,
     reuse_max_age: Annotated[
         str | None,
-        typer.Option(metavar="AGE", help="The same, if it is no older than 7d, or 12h, or a date."),
+        typer.Option(
+            metavar="AGE",
+            help="Reuse only an answer that is not older, for example 7d, 12h or a date.",
+        ),
     ] = None,
     max_cost: Annotated[
         float | None,
-        typer.Option(min=0, metavar="USD", help="Do not ask what is likely to cost more."),
+        typer.Option(
+            min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
+        ),
     ] = None,
     raw: Raw = False,
     as_json: AsJson = False,
@@ -148,14 +159,16 @@ def ask(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             "--verbose",
             "-v",
-            help="Notes on stderr even where it is no terminal, and the request that is sent.",
+            help="Print notes to stderr even if it is not a terminal, and the request.",
         ),
     ] = False,
-) -> int:
+) -> None:
     """Ask a question, print the answer as it arrives, and keep both."""
     from qacli.provider import endpoint
 
-    console = Console.from_process(quiet=quiet, verbose=verbose)
+    console = Console.from_context(context)
+    console.quiet = quiet
+    console.verbose = verbose
     settings = load_settings(console).explicit_values({"timeout": timeout, "retries": retries})
     shape = _template(template, settings)
     attached = _attached(files or [], console)
@@ -173,7 +186,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         tells_reuse=reuse,
     )
     with exit_on_signals(), ExitStack() as stack:
-        # No key is needed, and no engine, before it is sure that there is something to ask.
+        # A cached answer needs no key and no local engine.
         where = endpoint.resolve_endpoint(settings, named, with_key=False)
         earlier = followed_record(follow, settings, console, go_on=go_on)
         asked = create_question(
@@ -189,7 +202,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         )
         check = structure.check if structure else None
         if reuse and _reused(asked, shown, settings, since=since, check=check):
-            return console.finish(0)
+            return
         turns = load_context_or_warn(earlier, settings, console) if earlier is not None else []
         parts = [each.part for each in attached]
         if max_cost is not None and where.weights is None:
@@ -199,7 +212,6 @@ def ask(  # noqa: PLR0913 - one parameter an option
         request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
         exchange = asking.ask(asked, request, check=check, beat=REDRAW_SECONDS)
         run_session(exchange, shown, may_correct=structure is not None)
-    return console.finish(0)
 
 
 def _reused(
@@ -210,7 +222,7 @@ def _reused(
     since: datetime | None,
     check: Callable[[str], None] | None,
 ) -> bool:
-    """Show the answer that is kept for the same question; returns whether there is one."""
+    """Show the saved answer to the same question; return False if there is none."""
     from qacli.cli.store import open_store
     from qacli.services.cache import find_cached_answer
 
@@ -265,7 +277,7 @@ def _template(name: str | None, settings: Settings) -> "PromptTemplate":
 def _structure(
     schema: str | None, template: "PromptTemplate", settings: Settings
 ) -> "AnswerSchema | None":
-    """The schema that was said, or the template's, whose files are beside it."""
+    """Return the schema of --schema or of the template, whose schema file is beside it."""
     from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema
 
@@ -281,30 +293,30 @@ def _structure(
 def _question(
     words: list[str], parameters: list[str], template: "PromptTemplate", console: Console
 ) -> tuple[str, str | None]:
-    """The question, and the template's system prompt.
+    """Return the question and the system prompt of the template.
 
     Raises:
         InvalidRequest: There is no question, or a placeholder without a value.
     """
-    given = read_input(words, console)
+    text = read_input(words, console)
     values: dict[str, str] = {}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if not equals or not template.name:
             raise InvalidRequest(
-                f"-p {parameter} fills no placeholder.", "Say: -t TEMPLATE -p NAME=VALUE"
+                f"-p {parameter} fills no placeholder.", "Use: -t TEMPLATE -p NAME=VALUE"
             )
         values[name] = value
-    question, system = template.fill(given, values)
+    question, system = template.fill(text, values)
     if not (question or words):
         raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
     return question, system
 
 
 def read_input(words: list[str], console: Console) -> str:
-    """The arguments, standard input, or both with a blank line between; nothing where neither."""
+    """Return the arguments, standard input, or both with a blank line between them."""
     if words == ["-"]:
         return console.read_stdin()
-    asked = " ".join(words)
+    question = " ".join(words)
     piped = "" if console.stdin is None or console.stdin.isatty() else console.read_stdin()
-    return f"{asked}\n\n{piped}" if asked and piped.strip() else asked or piped
+    return f"{question}\n\n{piped}" if question and piped.strip() else question or piped

@@ -3,14 +3,15 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from qacli.cli.batch_runner import run
+from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.formatting import usd
 from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
 from qacli.cli.store import open_batches
+from qacli.suggestions import similar_name
 
 if TYPE_CHECKING:
     from qacli.db.models import Batch
@@ -18,45 +19,42 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa batch questions.txt -o answers.jsonl\n"
-    '  qa batch words.csv --template "Translate to French: {text}" -o french.csv\n'
+    '  qa batch words.csv --question "Translate to French: {text}" -o french.csv\n'
     "  zcat questions.jsonl.gz | qa batch - --name nightly --jobs 64 --rpm 600\n"
     "  qa batch questions.txt --dry-run\n"
     "  qa batch list; qa batch show nightly; qa batch results nightly"
 )
 
 
-class FileOrCommand(TyperGroup):
-    """`qa batch FILE` is `qa batch run FILE`: what is no subcommand is a file."""
+class FileOrCommand(Group):
+    """`qa batch FILE` is `qa batch run FILE`: a word that is no subcommand is a file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's context
-        """Put the command in front of a file and its options."""
-        named = {*self.commands, "--help", "-h"}
-        if args and args[0] not in named and not self._is_mistyped(args[0]):
+        """Insert `run` before a file and its options."""
+        words = {*self.commands, "--help", "-h"}
+        if args and args[0] not in words and not self._is_mistyped(args[0]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
-        """Show the options of a file, too: most who ask for help mean those."""
+        """Write the options of `qa batch FILE` as well."""
         super().format_options(ctx, formatter)
-        records = (each.get_help_record(ctx) for each in self.commands["run"].params)
-        with formatter.section("Options of qa batch FILE"):
-            formatter.write_dl([record for record in records if record and record[0][0] == "-"])
+        options = (each for each in self.commands["run"].params if each.opts[0].startswith("-"))
+        write_parameters(options, formatter, "Options of qa batch FILE")
 
     def _is_mistyped(self, word: str) -> bool:
-        """Whether it is no file, and nearly a command: then that is told, as ever."""
-        from difflib import get_close_matches
+        """Return whether the word is no file and similar to a command."""
         from pathlib import Path
 
         return (
             word.isalpha()
             and not Path(word).exists()
-            and bool(get_close_matches(word, self.commands))
+            and similar_name(word, self.commands) is not None
         )
 
 
-commands = typer.Typer(
+commands = App(
     cls=FileOrCommand,
-    rich_markup_mode=None,
     no_args_is_help=True,
     subcommand_metavar="FILE|COMMAND [ARGS]...",
     epilog=EPILOG,
@@ -65,24 +63,24 @@ commands = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.add_typer(commands, name="batch", help="Ask every question in a file, each once.")
+    app.add_typer(commands, name="batch", help="Ask every question in a file once.")
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The batch's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
 commands.command(epilog=EPILOG)(run)
 
 
 @commands.command("list")
-def list_batches(*, as_json: AsJson = False) -> None:
+def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the batches, oldest first."""
-    console = Console.from_process()
-    batches = open_batches(load_settings(), console)
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
     if as_json:
         console.print_json([_described(batch, counts) for batch, counts in rows])
         return
     if not rows:
-        console.info("There is no batch yet. Begin one: qa batch questions.txt")
+        console.info("There is no batch. Start one: qa batch questions.txt")
     # A pipe gets tabs, as with `qa list`; on a screen a name of another length must not move them.
     width = max((len(batch.name) for batch, _ in rows), default=0) if console.is_terminal else 0
     gap = "  " if console.is_terminal else "\t"
@@ -94,14 +92,14 @@ def list_batches(*, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def show(name: Name, *, as_json: AsJson = False) -> None:
+def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None:
     """Show a batch: counts, errors by kind, tokens, cost, pace."""
     from dataclasses import asdict
 
     from qacli.serializers import to_jsonable
 
-    console = Console.from_process()
-    batches = open_batches(load_settings(), console)
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
     batch = batches.get(name)
     summary = batches.summary(batch.id or 0)
     if as_json:
@@ -130,32 +128,33 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def cancel(name: Name) -> None:
-    """Tell whoever works on a batch to stop.
+def cancel(context: typer.Context, name: Name) -> None:
+    """Stop all processes that work on a batch.
 
-    The command that asks it goes on with it, when it is run again.
+    Running the same qa batch command again continues it.
     """
-    console = Console.from_process()
-    batches = open_batches(load_settings(), console)
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
     batches.cancel(batches.get(name).id or 0)
-    console.print(f"{name} is cancelled; a process that works on it stops within seconds.")
+    console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
 
 
 @commands.command()
 def results(
+    context: typer.Context,
     name: Name,
     *,
     output: Target = None,
     output_format: TargetFormat = None,
     force: Force = False,
 ) -> int:
-    """Write what a batch has so far, in the order of its items."""
+    """Write the results so far, in the order of the items."""
     from pathlib import Path
 
     from qacli.batch.writer import ResultWriter, format_of, kept_output
 
-    console = Console.from_process()
-    batches = open_batches(load_settings(), console)
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
     batch = batches.get(name)
     source = batch.file.get("path")
     out = ResultWriter(

@@ -1,4 +1,4 @@
-"""`qa chat`: questions one after the other, each a record that follows up the one before."""
+"""`qa chat`: a conversation; each question is a record that follows up the one before."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -33,35 +33,36 @@ def register(app: typer.Typer) -> None:
 
 
 def chat(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     model: Model = None,
     go_on: Annotated[
         bool,
-        typer.Option("--continue", "-c", help="Go on from the last record that has an answer."),
+        typer.Option("--continue", "-c", help="Follow up the last answered record."),
     ] = False,
     follow: Followed = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="TAG", help="A tag for every record; may be said several times."),
+        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
     ] = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     no_save: Annotated[
-        bool, typer.Option("--no-save", help="Keep no records, and no line that is typed.")
+        bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
     raw: Raw = False,
-) -> int:
+) -> None:
     """Ask question after question, each following up the one before.
 
-    Where standard input is no terminal, each of its lines is a question or a command, answers go
-    to stdout alone, and the first error ends it.
+    If standard input is not a terminal, each of its lines is a question or a command, stdout has
+    only the answers, and the first error ends the chat.
     """
     from qacli.cli.ask_runner import followed_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     shape = ChatOptions(
         settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
     )
@@ -70,7 +71,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
         ChatSession(settings, console, shape, save=not no_save, raw=raw) as chat,
     ):
         chat.use_model(model)
-        # What no question can have is said before anybody types one.
+        # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
         earlier = followed_record(follow, settings, console, go_on=go_on)
         if earlier is not None:
@@ -80,14 +81,13 @@ def chat(  # noqa: PLR0913 - one parameter an option
             _talk(chat, stdin)
         else:
             _read_script(chat)
-    return console.finish(0)
 
 
 def _talk(chat: "ChatSession", stdin: TextIO) -> None:
-    """Until the person leaves.
+    """Read and answer lines until the user leaves.
 
     Raises:
-        KeyRejected: The key is read once, so that nothing asked here could be answered any more.
+        KeyRejected: The provider rejects the key, which is read only once.
     """
     from qacli.cli.chat_session import COMMANDS
     from qacli.cli.prompt import Prompt
@@ -96,7 +96,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
     console = chat.console
     history = chat.settings.data_path / HISTORY if chat.save else None
     prompt = Prompt(console, COMMANDS, takes_path="/file", history=history)
-    console.info(f"Asking {chat.model}. /help tells the commands, Ctrl-D leaves.")
+    console.info(f"Asking {chat.model}. /help lists the commands, Ctrl-D leaves.")
     # While the person types the first question.
     preload(PROVIDER, DATABASE)
     with DeferredInterrupt() as stop_key:
@@ -105,7 +105,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 text = prompt.read()
             except KeyboardInterrupt:
                 if prompt.is_empty:
-                    console.info("To leave, press Ctrl-D or say /exit.")
+                    console.info("To leave, press Ctrl-D or type /exit.")
                 continue
             except EOFError:
                 return
@@ -114,7 +114,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 with no_echo(stdin):
                     chat.handle_line(text, stop_key.allowed())
             except KeyboardInterrupt:
-                pass  # what there is to say of it has been said
+                pass  # the outcome is reported already
             except KeyRejected:
                 raise
             except QaError as error:
@@ -124,7 +124,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
 
 
 def _read_script(chat: "ChatSession") -> None:
-    """Each line of standard input; what goes wrong ends it: what follows may build on it."""
+    """Handle each line of standard input; an error ends it, since later lines may depend on it."""
     for text in _lines(chat.console):
         chat.handle_line(text)
         if chat.left or chat.console.closed:
@@ -132,10 +132,10 @@ def _read_script(chat: "ChatSession") -> None:
 
 
 def _lines(console: Console) -> Iterator[str]:
-    """The lines of standard input as they come.
+    """Yield the lines of standard input as they arrive.
 
     Raises:
-        InvalidRequest: One is not UTF-8 text.
+        InvalidRequest: A line is not UTF-8 text.
     """
     for number, line in enumerate(console.stdin.buffer if console.stdin else (), start=1):
         try:

@@ -1,9 +1,10 @@
-"""`qa config`: every setting, where it came from, and how to change it."""
+"""`qa config`: show and change the settings."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.command import App
 from qacli.cli.commands import config_trust
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
@@ -19,32 +20,33 @@ from qacli.config.settings import (
     setting_fields,
 )
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from dataclasses import Field
 
 EPILOG = (
     "\b\nExamples:\n"
-    "  qa config                          every setting, and where it came from\n"
+    "  qa config                          every setting with its source\n"
     "  qa config --json | jq .model.value\n"
     "  qa config set model gpt-5-mini\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
-    "  qa --profile work config key set   into the keyring, asked unseen\n"
+    "  qa --profile work config key set   save the API key in the keyring\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model\n"
-    "  qa config trust                    let the .env file in this directory count"
+    "  qa config trust                    trust the .env file in this directory"
 )
 
-commands = typer.Typer(rich_markup_mode=None)
-key_commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+commands = App()
+key_commands = App(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A setting, as qa config shows it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Setting, as qa config lists it.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    commands.add_typer(key_commands, name="key", help="The key in the system's keyring.")
+    commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
     config_trust.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
@@ -53,62 +55,65 @@ def register(app: typer.Typer) -> None:
 def config(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show the settings and change them."""
     if context.invoked_subcommand is None:
-        _show(as_json=as_json)
+        _show(Console.from_context(context), as_json=as_json)
 
 
 @commands.command()
-def show(*, as_json: AsJson = False) -> None:
+def show(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show every setting, its value, and where it came from."""
-    _show(as_json=as_json)
+    _show(Console.from_context(context), as_json=as_json)
 
 
 @commands.command()
-def path() -> None:
-    """Print where the configuration file is, whether or not it exists."""
-    Console.from_process().print(str(config_file()))
+def path(context: typer.Context) -> None:
+    """Print the path of the configuration file."""
+    Console.from_context(context).print(str(config_file()))
 
 
 @commands.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
-    name: Name, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.")]
+    context: typer.Context,
+    name: Name,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="New value.")],
 ) -> None:
     """Write a setting into the configuration file.
 
-    At its top, or in the profile that qa --profile or QA_PROFILE chooses. Secrets are refused.
+    With qa --profile or QA_PROFILE, into that profile. Secrets are refused.
     """
-    console = Console.from_process()
+    console = Console.from_context(context)
     item = _field(name)
     _refuse_secret(item, value)
     _write(name, _for_file(item, value), console)
-    _tell_what_beats(name, console)
+    _warn_if_overridden(name, console)
 
 
 @commands.command()
-def unset(name: Name) -> None:
-    """Take a setting out of the configuration file.
+def unset(context: typer.Context, name: Name) -> None:
+    """Remove a setting from the configuration file.
 
-    From its top, or from the profile that qa --profile or QA_PROFILE chooses.
+    With qa --profile or QA_PROFILE, from that profile.
     """
     from qacli.config.file import ConfigFile
 
-    # The name of no setting is in the way of every other command: here it can be got rid of.
+    console = Console.from_context(context)
+    # An unknown name makes every other command fail; this one removes it.
     if name not in ConfigFile.read(config_file()).table(chosen_profile()):
         _field(name)
-        Console.from_process().info(f"{name} is not set in {_place()}.")
+        console.info(f"{name} is not set in {_place()}.")
         return
-    _write(name, None, Console.from_process())
+    _write(name, None, console)
 
 
 @key_commands.command("set")
-def set_key() -> None:
-    """Put the key into the system's keyring.
+def set_key(context: typer.Context) -> None:
+    """Save the API key in the system keyring.
 
-    It is asked for without showing it, or read from standard input where that is no terminal.
+    It is prompted for and not shown, or read from standard input if that is not a terminal.
     """
     from qacli.config import credentials
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     service, user = credentials.keyring_entry(settings)
     if console.stdin is not None and console.stdin.isatty():
         text = str(typer.prompt(f"Key for {user}", hide_input=True, err=True))
@@ -118,38 +123,37 @@ def set_key() -> None:
         key = credentials.parse_key(text)
     except ValueError:
         raise InvalidRequest(
-            "That cannot be a key: it is empty, or has spaces or other characters in it.",
-            "Give the key alone, in one line.",
+            "Invalid key: it is empty, or has spaces or other characters that no key has.",
+            "Enter only the key, in one line.",
         ) from None
     credentials.save_key(settings, key)
-    console.info(f"Kept in the keyring as {service}/{user}.")
+    console.info(f"Saved in the keyring as {service}/{user}.")
     if settings.keyring is None:
         _write("keyring", True, console)  # noqa: FBT003 - TOML's true
-    _tell_what_beats("keyring", console)
+    _warn_if_overridden("keyring", console)
 
 
 @key_commands.command("unset")
-def unset_key() -> None:
-    """Take the key out of the system's keyring."""
+def unset_key(context: typer.Context) -> None:
+    """Remove the API key from the system keyring."""
     from qacli.config import credentials
 
-    console = Console.from_process()
-    settings = load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     name = "/".join(credentials.keyring_entry(settings))
     if credentials.delete_key(settings):
-        console.info(f"The keyring no longer has {name}.")
+        console.info(f"Removed {name} from the keyring.")
     else:
         console.info(f"The keyring has no {name}.")
     if settings.keyring:
-        console.info("If no other key takes its place, also: qa config unset keyring")
+        console.info("If you do not replace the key, also run: qa config unset keyring")
 
 
-def _show(*, as_json: bool) -> None:
+def _show(console: Console, *, as_json: bool) -> None:
     from shutil import get_terminal_size
 
-    console = Console.from_process()
-    settings = load_settings()
-    found = {
+    settings = load_settings(console)
+    values = {
         item.name: {
             "value": visible_value(item, settings),
             "source": _source(item, settings),
@@ -158,24 +162,24 @@ def _show(*, as_json: bool) -> None:
         for item in setting_fields()
     }
     if as_json:
-        console.print_json(found)
+        console.print_json(values)
         return
-    shown = {name: one_line(each["value"]) for name, each in found.items()}
-    name_width = max(map(len, shown))
-    value_width = min(max(map(len, shown.values())), 40)
+    texts = {name: one_line(entry["value"]) for name, entry in values.items()}
+    name_width = max(map(len, texts))
+    value_width = min(max(map(len, texts.values())), 40)
     columns = get_terminal_size().columns if console.is_terminal else None
-    for name, value in shown.items():
-        source = found[name]["source"] or "the default"
+    for name, value in texts.items():
+        source = values[name]["source"] or "the default"
         line = f"{name:{name_width}}  {value:{value_width}}  {source}"
         if columns is not None and len(line) > columns:
-            # A screen would break it in the middle of a word, and among the names.
+            # Too long for the screen: put the source on a line of its own.
             console.print(f"{name:{name_width}}  {value}")
             line = f"{'':{name_width}}  {source}"
         console.print(line)
 
 
 def _source(item: "Field[Any]", settings: Settings) -> str | None:
-    """Return where the value came from, and the `.env` that would set it but is ignored."""
+    """Return the source of the value, with a note on an ignored `.env` that sets it."""
     source, ignored = settings.sources.get(item.name), settings.ignored_env_file
     env = item.metadata["env"]
     if ignored is None or env not in ignored.names:
@@ -185,36 +189,32 @@ def _source(item: "Field[Any]", settings: Settings) -> str | None:
 
 
 def _field(name: str) -> "Field[Any]":
-    from difflib import get_close_matches
-
     item = setting_field(name)
     if item is None:
-        names = [each.name for each in setting_fields()]
-        meant = get_close_matches(name, names, 1)
+        names = [field.name for field in setting_fields()]
         raise InvalidRequest(
             f"There is no setting {name!r}.",
-            f"Did you mean {meant[0]}?" if meant else f"The settings are {', '.join(names)}.",
+            did_you_mean(name, names).strip() or f"The settings are {', '.join(names)}.",
         )
     return item
 
 
 def _for_file(item: "Field[Any]", text: str) -> object:
-    """The value as it stands in TOML."""
+    """Return the value for the TOML file."""
     if not text:
         raise InvalidRequest(
-            f"An empty value is none, and {item.name} would keep what it has elsewhere.",
-            f"To take it out: qa config unset {item.name}",
+            "The value is empty.", f"To remove the setting: qa config unset {item.name}"
         )
     try:
         value = parse_setting(item, text)
     except ValueError:
         raise InvalidRequest(
-            f"{text!r} is no value for {item.name}: "
+            f"Invalid value {text!r} for {item.name}: "
             f"it is not {PARSER_EXPECTATIONS[item.metadata['parse']]}.",
             "Nothing was changed.",
         ) from None
     if item.name == "profile":
-        _see_profile(text)
+        _check_profile(text)
     elif item.name == "database_url":
         _ = Settings(database_url=text, sources={"database_url": "the command line"}).database
     elif item.name == "keyring" and "/" not in text:
@@ -224,7 +224,7 @@ def _for_file(item: "Field[Any]", text: str) -> object:
     return value if isinstance(value, int | float) else text
 
 
-def _see_profile(name: str) -> None:
+def _check_profile(name: str) -> None:
     from qacli.config.file import ConfigFile
 
     file = ConfigFile.read(config_file())
@@ -244,20 +244,20 @@ def _refuse_secret(item: "Field[Any]", text: str) -> None:
         bare = without_password(text) if "://" in text else text
     except ValueError:
         bare = text
-    environment = f"put it into the environment as {item.metadata['env']}"
+    environment = f"set the environment variable {item.metadata['env']}"
     if item.name == "api_key":
         todo = (
-            "Put it into the keyring: qa config key set; or say how to get it: qa config set "
-            f"key_command 'pass show openai'; or {environment}."
+            "Save it in the keyring: qa config key set; or set a command that prints it: "
+            f"qa config set key_command 'pass show openai'; or {environment}."
         )
     elif item.metadata["secret"] and (item.name != "database_url" or bare != text):
         todo = f"Instead, {environment}."
     elif Settings().redact(bare) != text:
-        todo = "Give it without the key or the password; qa config key set keeps a key."
+        todo = "Set it without the key or the password; qa config key set saves a key."
     else:
         return
     raise InvalidRequest(
-        f"{item.name} would be a secret in a file, and in your shell's history.", todo
+        f"{item.name} would store a secret in a file and in the shell history.", todo
     )
 
 
@@ -276,8 +276,8 @@ def _write(name: str, value: object, console: Console) -> None:
     console.info(f"{name} is {done} in {_place()}.")
 
 
-def _tell_what_beats(name: str, console: Console) -> None:
-    """Say it where what was just set does not count."""
+def _warn_if_overridden(name: str, console: Console) -> None:
+    """Print a warning if another source overrides the setting."""
     from qacli.config import loader as configuration
 
     try:
@@ -288,4 +288,4 @@ def _tell_what_beats(name: str, console: Console) -> None:
     if not source.endswith(f"in {config_file()}") or (
         chosen_profile() is None and " of profile " in source
     ):
-        console.warning(f"{name} does not count as set there; it comes from {source}.")
+        console.warning(f"{name} is overridden by {source}.")

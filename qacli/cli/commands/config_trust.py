@@ -31,7 +31,7 @@ STATES = {
 
 Directory = Annotated[
     Path | None,
-    typer.Argument(metavar="DIR", help="The directory of the .env file; else this one."),
+    typer.Argument(metavar="DIR", help="Directory of the .env file (default: this one)."),
 ]
 
 
@@ -42,11 +42,12 @@ def register(commands: typer.Typer) -> None:
 
 
 def trust(
+    context: typer.Context,
     directory: Directory = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without asking.")] = False,
     list_all: Annotated[
-        bool, typer.Option("--list", help="List the files with a decision, and change nothing.")
+        bool, typer.Option("--list", help="List trusted and refused files.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +55,7 @@ def trust(
 
     Until then it is ignored. A file that changes must be trusted again.
     """
-    console = Console.from_process()
+    console = Console.from_context(context)
     if list_all:
         _list(console, as_json=as_json)
         return
@@ -85,12 +86,14 @@ def trust(
         console.info(f"{record.path} is trusted until it changes.")
 
 
-def untrust(directory: Directory = None, *, as_json: AsJson = False) -> None:
+def untrust(
+    context: typer.Context, directory: Directory = None, *, as_json: AsJson = False
+) -> None:
     """Ignore the .env file of a directory.
 
     While the file stays as it is, no notice is printed.
     """
-    console = Console.from_process()
+    console = Console.from_context(context)
     path = _path(directory)
     file = EnvFile.read(path)
     location = absolute(path)

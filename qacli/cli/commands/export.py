@@ -33,17 +33,21 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
+    context: typer.Context,
     *,
     only: "Filter",
     output: Annotated[
-        ExportFormat, typer.Option("--format", "-f", help="jsonl can be imported again.")
+        ExportFormat,
+        typer.Option(
+            "--format", metavar="FORMAT", help="jsonl (can be imported again), csv or md."
+        ),
     ] = ExportFormat.JSONL,
 ) -> None:
-    """Write all records to stdout, or some, the oldest first."""
+    """Write records to stdout, oldest first."""
     from qacli.cli.store import open_store
 
-    console = Console.from_process()
-    store = open_store(load_settings(), console)
+    console = Console.from_context(context)
+    store = open_store(load_settings(console), console)
     if output is ExportFormat.JSONL:
         console.print_lines(map(console.json_text, store.json_lines(only)))
         return

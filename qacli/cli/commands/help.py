@@ -1,4 +1,4 @@
-"""`qa help TOPIC`: explain a subject that needs more than one line."""
+"""`qa help TOPIC`: texts that are too long for `--help`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,9 +61,7 @@ def show_topic(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="TOPIC|COMMAND", help="exit-codes, configuration or scripting; or a command."
-        ),
+        typer.Argument(metavar="TOPIC", help="exit-codes, configuration, scripting, or a command."),
     ] = None,
 ) -> None:
     """Explain exit-codes, configuration, scripting, or a command."""
@@ -72,7 +70,7 @@ def show_topic(
         "configuration": _configuration,
         "scripting": lambda: SCRIPTING,
     }
-    console = Console.from_process()
+    console = Console.from_context(context)
     if not words:
         console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
@@ -85,7 +83,7 @@ def show_topic(
             f"There is no topic and no command {words[0]!r}.",
             f"Topics: {', '.join(topics)}. Commands: qa --help",
         )
-    program.main([*words, "--help"], prog_name="qa", standalone_mode=False)
+    program.main([*words, "--help"], prog_name="qa", standalone_mode=False, obj=console)
 
 
 def _exit_codes() -> str:

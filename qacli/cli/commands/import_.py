@@ -35,36 +35,39 @@ def register(app: typer.Typer) -> None:
 
 
 def import_records(
+    context: typer.Context,
     file: Annotated[
         str,
         typer.Argument(
             metavar="FILE",
-            help="An export or a SQLite history of qa, or the logs database of llm; also with gzip."
-            " - is standard input.",
+            help="Export or SQLite history of qa, or logs database of llm, also with gzip; - reads "
+            "standard input.",
         ),
     ],
     *,
     source: Annotated[
         Source | None,
         typer.Option(
-            "--from", help="Refuse a file of another program. By default its content decides."
+            "--from",
+            metavar="PROGRAM",
+            help="Refuse a file of another program: qa or llm (default: detected).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add the records of a file, with ids, links and times. A second import adds nothing."""
+    """Add the records of a file, with ids, links and times. Importing twice adds nothing."""
     from qacli.cli.store import open_store
     from qacli.db.import_source import NAMES, Format, open_import_source
     from qacli.db.importers import ImportResult, import_records
 
-    console = Console.from_process()
+    console = Console.from_context(context)
     with open_import_source(file) as found:
         if source is not None and (source is Source.LLM) is not (found.format is Format.LLM):
             raise InvalidRequest(
                 f"{file} is {NAMES[found.format]}, and --from is {source}.", "Leave out --from."
             )
         console.info(f"{file} is {NAMES[found.format]}.")
-        store = open_store(load_settings(), console)
+        store = open_store(load_settings(console), console)
         moved = ImportResult()
         try:
             import_records(store, found.documents, moved)

@@ -29,7 +29,7 @@ EPILOG = (
 
 
 class Order(StrEnum):
-    """Which come first."""
+    """The sort order of a list."""
 
     OLDEST = "oldest"
     NEWEST = "newest"
@@ -42,13 +42,17 @@ def register(app: typer.Typer) -> None:
 
 
 def list_records(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", metavar="N", min=0, help="How many; 0 is all.")
+        int,
+        typer.Option(
+            "--limit", "-n", metavar="N", min=0, help="Maximum number of records; 0 for all."
+        ),
     ] = 20,
     after: Annotated[
         int | None,
-        typer.Option(metavar="ID", help="Only records after this id, from the oldest on."),
+        typer.Option(metavar="ID", help="Only records after this id, oldest first."),
     ] = None,
     before: Annotated[
         int | None, typer.Option(metavar="ID", help="Only records before this id.")
@@ -57,10 +61,16 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     order: Annotated[
         Order | None,
         typer.Option(
-            help="Which are first; else the newest are last, and of a search the best first."
+            metavar="ORDER",
+            help="oldest, newest or best first (default: newest last; searches: best first).",
         ),
     ] = None,
-    output: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
+    output_format: Annotated[
+        Format,
+        typer.Option(
+            "--format", metavar="FORMAT", help="Output format: table, json, jsonl or csv."
+        ),
+    ] = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -71,10 +81,11 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.store import open_store
     from qacli.db.filters import Filter
 
-    console = Console.from_process(verbose=verbose)
-    settings = load_settings()
+    console = Console.from_context(context)
+    console.verbose = verbose
+    settings = load_settings(console)
     store = open_store(settings, console)
-    form = Format.JSON if as_json else output
+    form = Format.JSON if as_json else output_format
     if only.search is not None and order in {None, Order.BEST} and after is before is None:
         order = Order.BEST
     elif order is Order.BEST:

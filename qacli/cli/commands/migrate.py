@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.command import App
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa migrate                    to the newest revision\n"
-    "  qa migrate --wait 60          once a database that is still starting answers\n"
-    "  qa migrate status             where it is, and what is pending\n"
-    "  qa migrate to 0001            up or down; base is nothing at all\n"
+    "  qa migrate --wait 60          wait for a database that is still starting\n"
+    "  qa migrate status             current revision and pending ones\n"
+    "  qa migrate to 0001            up or down; base removes the schema\n"
     "  qa migrate --sql              print the SQL instead of running it\n"
-    '  qa migrate new -m "Add ..."   a revision from the changed tables'
+    '  qa migrate new --message "Add ..."'
 )
 
 AsSql = Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")]
 
-commands = typer.Typer(rich_markup_mode=None)
+commands = App()
 
 
 def register(app: typer.Typer) -> None:
@@ -40,24 +41,23 @@ def migrate(
     sql: AsSql = False,
     wait: Annotated[
         float,
-        typer.Option(
-            metavar="SECONDS", min=0, help="To wait for a database that is still starting."
-        ),
+        typer.Option(metavar="SECONDS", min=0, help="Wait for a database that is still starting."),
     ] = 0,
 ) -> None:
     """Bring the database's schema to the newest revision."""
     if context.invoked_subcommand is None:
-        _wait_for_database(wait)
-        _go("head", sql=sql, confirmed=True)
+        console = Console.from_context(context)
+        _wait_for_database(console, wait)
+        _go(console, "head", sql=sql, confirmed=True)
 
 
 @commands.command()
-def status(*, as_json: AsJson = False) -> None:
+def status(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Show the current revision and what is pending."""
     from qacli.db import migrate
 
-    console = Console.from_process()
-    store = _store()
+    console = Console.from_context(context)
+    store = _store(console)
     revision = store.revision() if store.exists() else None
     pending = migrate.pending_revisions(revision)
     if as_json:
@@ -74,22 +74,24 @@ def status(*, as_json: AsJson = False) -> None:
 
 @commands.command()
 def to(
+    context: typer.Context,
     revision: Annotated[
-        str, typer.Argument(metavar="REVISION", help="A revision's number, head, or base.")
+        str, typer.Argument(metavar="REVISION", help="Revision number, head or base.")
     ],
     *,
     sql: AsSql = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Go down without being asked.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Downgrade without confirmation.")
+    ] = False,
 ) -> None:
-    """Go to a revision, up or down. Going down loses what the newer schema held."""
-    _go(revision, sql=sql, confirmed=yes)
+    """Upgrade or downgrade to a revision. A downgrade loses the data of newer columns."""
+    _go(Console.from_context(context), revision, sql=sql, confirmed=yes)
 
 
 @commands.command()
 def new(
-    message: Annotated[
-        str, typer.Option("--message", "-m", metavar="TEXT", help="What the revision does.")
-    ],
+    context: typer.Context,
+    message: Annotated[str, typer.Option(metavar="TEXT", help="Description of the revision.")],
 ) -> None:
     """Write a new revision from the changed tables, for developers."""
     from qacli.db import migrate
@@ -97,20 +99,20 @@ def new(
     if not migrate.in_checkout():
         raise InvalidRequest(
             "New revisions are made in the source of qa, and this is an installed copy.",
-            "Run it in a checkout: uv run qa migrate new -m ...",
+            "Run it in a checkout: uv run qa migrate new --message ...",
         )
-    with _store().migrating() as connection:
+    console = Console.from_context(context)
+    with _store(console).migrating() as connection:
         migrate.upgrade(connection)
         made = migrate.new_revision(connection, message)
-    Console.from_process().print(str(made))
+    console.print(str(made))
 
 
-def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
+def _go(console: Console, revision: str, *, sql: bool, confirmed: bool) -> None:
     from qacli.db import migrate
 
-    console = Console.from_process()
     target = migrate.resolve_revision(revision)
-    store = _store()
+    store = _store(console)
     current = store.revision() if store.exists() else None
     if sql:
         if target != (current or "base"):
@@ -118,7 +120,9 @@ def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
         return
     down = current is not None and migrate.is_downgrade(current, target)
     if down and not confirmed:
-        _confirm(f"Going down from {current} to {target} loses what the newer schema held.")
+        _confirm(
+            console, f"Going down from {current} to {target} loses what the newer schema held."
+        )
     with store.migrating() as connection:
         (migrate.downgrade if down else migrate.upgrade)(connection, target)
     if target == (current or "base"):
@@ -127,11 +131,11 @@ def _go(revision: str, *, sql: bool, confirmed: bool) -> None:
         console.print(f"From {current or 'base'} to {target}.")
 
 
-def _wait_for_database(seconds: float) -> None:
+def _wait_for_database(console: Console, seconds: float) -> None:
     """Return once the database answers, or the time is up: then the next step says why."""
     from time import monotonic, sleep
 
-    console, store, end = Console.from_process(), _store(), monotonic() + seconds
+    store, end = _store(console), monotonic() + seconds
     while monotonic() < end:
         try:
             if store.exists():
@@ -147,15 +151,13 @@ def _wait_for_database(seconds: float) -> None:
             return
 
 
-def _confirm(what: str) -> None:
-    import sys
-
-    if not sys.stdin.isatty():
-        raise InvalidRequest(what, "If you mean it, say --yes.")
-    typer.confirm(f"{what} Go on?", abort=True, err=True)
+def _confirm(console: Console, question: str) -> None:
+    if console.stdin is None or not console.stdin.isatty():
+        raise InvalidRequest(question, "Add --yes to confirm.")
+    typer.confirm(f"{question} Go on?", abort=True, err=True)
 
 
-def _store() -> "Store":
+def _store(console: Console) -> "Store":
     from qacli.db.records import Store
 
-    return Store(load_settings().database)
+    return Store(load_settings(console).database)

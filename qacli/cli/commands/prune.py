@@ -24,31 +24,34 @@ def register(app: typer.Typer) -> None:
 
 
 def prune(
+    context: typer.Context,
     *,
     older_than: Annotated[
-        str, typer.Option(metavar="WHEN", help="90d, 12w, or a date: what was asked before.")
+        str, typer.Option(metavar="WHEN", help="Age or date: 90d, 12w, 2026-01-01.")
     ],
     keep_tagged: Annotated[
-        bool, typer.Option("--keep-tagged", help="Spare records that have a tag.")
+        bool, typer.Option("--keep-tagged", help="Keep records that have a tag.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it, and not only say it.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Delete instead of only counting.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old records; without --yes, say how many there are.
+    """Remove old records; without --yes, only count them.
 
-    Every trace of them goes from a SQLite file, and the file becomes smaller.
+    No trace of them stays in a SQLite file, and the file shrinks.
     """
     from qacli.cli.store import count_noun, open_store
     from qacli.db.filters import Filter
     from qacli.db.purge import delete_matching
 
-    console = Console.from_process()
+    console = Console.from_context(context)
     only = Filter(until=parse_when(older_than, now()), untagged=keep_tagged)
-    store = open_store(load_settings(), console)
+    store = open_store(load_settings(console), console)
     number = delete_matching(store, only) if yes else store.count(only)
     if as_json:
         console.print_json({"records": number, "removed": yes})
     elif yes:
         console.print(f"Removed: {count_noun(number, 'record')}.")
     else:
-        console.print(f"Would remove: {count_noun(number, 'record')}. Say --yes to do it.")
+        console.print(f"Would remove: {count_noun(number, 'record')}. Add --yes to remove them.")

@@ -18,21 +18,25 @@ def register(app: typer.Typer) -> None:
 
 
 def rm(
+    context: typer.Context,
     ids: Annotated[
         list[str],
         typer.Argument(
-            metavar="ID|last...", help="The records' ids; last; or -2, before the last."
+            metavar="ID", help="Record ids; last for the newest; -2 for the one before it."
         ),
     ],
 ) -> None:
-    """Remove records, every trace of them from a SQLite file. Their ids are not given again."""
+    """Remove records. Their ids are not used again.
+
+    No trace of them stays in a SQLite file.
+    """
     from qacli.cli.store import count_noun, open_store, record_at
     from qacli.db.purge import purge_deleted
     from qacli.db.records import record_not_found
 
-    console = Console.from_process()
+    console = Console.from_context(context)
     numbers = [parse_record_id(each) for each in ids]
-    store = open_store(load_settings(), console)
+    store = open_store(load_settings(console), console)
     # Before anything is removed: then another record is the last.
     numbers = [each if each >= 0 else record_at(store, each).id or 0 for each in numbers]
     removed, missing = 0, []

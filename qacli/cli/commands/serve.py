@@ -23,44 +23,49 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     *,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Where to listen; else 127.0.0.1.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Address to listen on (default: 127.0.0.1)."),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=65535, help="The port to listen on; else 8000; 0 is any."
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port to listen on (default: 8000); 0 for any free one.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Processes to run; else 1.")
+        int | None, typer.Option(metavar="N", min=1, help="Number of processes (default: 1).")
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Questions each process can have in flight; else 256."
+            metavar="N", min=1, help="Concurrent questions for each process (default: 256)."
         ),
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
             metavar="TEXT",
-            help="Token that clients send as Authorization: Bearer, 16 characters or more; "
+            help="Token that clients send as Authorization: Bearer, 16 characters or more. "
             "QA_TOKEN keeps it out of the process list.",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="The model to ask.")
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Model to ask.")
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Listen beyond this machine without a token all the same."),
+        typer.Option("--insecure", help="Allow other machines to connect without a token."),
     ] = False,
 ) -> None:
-    """Serve the history and the provider over HTTP, and as a page.
+    """Serve the history and the provider over HTTP, with a web page.
 
-    SIGTERM and Ctrl-C finish what is in flight first.
+    On SIGTERM and Ctrl-C it finishes the questions in flight first.
     """
     from qacli.web import run
 
@@ -72,8 +77,8 @@ def serve(  # noqa: PLR0913 - one parameter an option
         "token": token,
         "model": model,
     }
-    console = Console.from_process()
+    console = Console.from_context(context)
     settings = load_settings(console).explicit_values(flags)
     with run.prepare(settings, insecure=insecure) as address:
-        told = f"Serving on {address}. Ctrl-C stops; questions in flight are finished."
-        run.run(settings, address, lambda: console.warning(told))
+        notice = f"Serving on {address}. Ctrl-C stops it; questions in flight are finished."
+        run.run(settings, address, lambda: console.warning(notice))

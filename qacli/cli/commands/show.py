@@ -19,14 +19,16 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(show)
 
 
-def show(
+def show(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
     which: RecordFilter,
     *,
     thread: Annotated[
-        bool, typer.Option("--thread", help="All that it follows up, too, the oldest first.")
+        bool,
+        typer.Option("--thread", help="Show the whole thread up to this record, oldest first."),
     ] = False,
     field: Annotated[
-        str | None, typer.Option(help="Print this field alone.", metavar="FIELD")
+        str | None, typer.Option(help="Print only this field.", metavar="FIELD")
     ] = None,
     no_pager: NoPager = False,
     as_json: AsJson = False,
@@ -34,13 +36,13 @@ def show(
     """Show one question and its answer."""
     from qacli.cli.store import open_store, record_at
 
-    console = Console.from_process()
+    console = Console.from_context(context)
     number = parse_record_id(which)
     if field is not None and field not in RECORD_FIELDS:
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
         )
-    settings = load_settings()
+    settings = load_settings(console)
     store = open_store(settings, console)
     record = record_at(store, number)
     fields = record.to_dict()

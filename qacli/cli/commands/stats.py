@@ -10,7 +10,7 @@ from qacli.cli.filters import with_filter_options
 from qacli.cli.formatting import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.domain import By
+from qacli.domain import GroupBy
 
 if TYPE_CHECKING:
     from qacli.db.filters import Filter
@@ -38,8 +38,11 @@ def register(app: typer.Typer) -> None:
 
 
 def stats(
+    context: typer.Context,
     *,
-    by: Annotated[By, typer.Option(help="The groups to count.")] = By.DAY,
+    by: Annotated[
+        GroupBy, typer.Option(metavar="COLUMN", help="Group by day, model, tag, batch or error.")
+    ] = GroupBy.DAY,
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
@@ -47,8 +50,8 @@ def stats(
     from qacli.cli.store import open_store
     from qacli.db.stats import stats as count
 
-    console = Console.from_process()
-    rows = count(open_store(load_settings(), console), by, only)
+    console = Console.from_context(context)
+    rows = count(open_store(load_settings(console), console), by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:

@@ -22,25 +22,26 @@ def register(app: typer.Typer) -> None:
 
 
 def tag(
+    context: typer.Context,
     which: RecordFilter,
     changes: Annotated[
-        list[str], typer.Argument(metavar="+TAG|-TAG...", help="Tags to add and to take off.")
+        list[str], typer.Argument(metavar="CHANGE", help="+TAG adds a tag, -TAG removes it.")
     ],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Add tags to a record, or take them off."""
+    """Add tags to a record, or remove them."""
     from qacli.cli.store import open_store, record_at
 
-    console = Console.from_process()
+    console = Console.from_context(context)
     for change in changes:
         if not re.fullmatch(r"[+-]\S(.*\S)?", change):
             raise InvalidRequest(
-                f"{change!r} is no change.", "Write +good to add, -draft to take off."
+                f"Invalid change {change!r}.", "Write +good to add a tag, -draft to remove one."
             )
         validate_tag(change[1:])
     number = parse_record_id(which)
-    store = open_store(load_settings(), console)
+    store = open_store(load_settings(console), console)
     record_id = record_at(store, number).id or 0
     add = [change[1:] for change in changes if change.startswith("+")]
     remove = [change[1:] for change in changes if change.startswith("-")]

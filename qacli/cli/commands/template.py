@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qacli.cli.command import App
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
@@ -12,7 +13,7 @@ from qacli.errors import NotConfigured, QaError
 
 EPILOG = (
     "\b\nExamples:\n"
-    "  qa template edit review        a new one, or one that is there\n"
+    "  qa template edit review        create or change a template\n"
     "  qa ask -t review < diff\n"
     '  qa ask -t translate -p language=French "Good morning"\n'
     "  qa template list"
@@ -21,9 +22,9 @@ EPILOG = (
 EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
 """For the shell, as other programs do it: the variable can hold options of the editor, too."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")]
 
-commands = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+commands = App(no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -33,15 +34,16 @@ def register(app: typer.Typer) -> None:
 
 @commands.callback()
 def template() -> None:
-    """Keep templates: a question, a system prompt, a model, a schema."""
+    """Manage templates of questions."""
 
 
 @commands.command("list")
-def list_templates(*, as_json: AsJson = False) -> None:
-    """List the templates, with what each asks."""
+def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List the templates."""
     from qacli import prompt_templates
 
-    console, settings = Console.from_process(), load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     listed: list[dict[str, Any]] = []
     for name in prompt_templates.template_names(settings):
         try:
@@ -61,11 +63,12 @@ def list_templates(*, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def show(name: Name, *, as_json: AsJson = False) -> None:
-    """Show a template as it stands."""
+def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None:
+    """Show a template."""
     from qacli import prompt_templates
 
-    console, settings = Console.from_process(), load_settings()
+    console = Console.from_context(context)
+    settings = load_settings(console)
     if as_json:
         console.print_json(prompt_templates.load_template(settings, name).to_dict())
     else:
@@ -73,13 +76,13 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def edit(name: Name) -> None:
+def edit(context: typer.Context, name: Name) -> None:
     """Open a template, or a new one, in $VISUAL or $EDITOR."""
     import subprocess
 
     from qacli import prompt_templates
 
-    settings = load_settings()
+    settings = load_settings(Console.from_context(context))
     path = prompt_templates.template_path(settings, name)
     if not path.exists():
         _begin(path, prompt_templates.STARTER.format(name=name))
@@ -92,11 +95,12 @@ def edit(name: Name) -> None:
 
 
 @commands.command()
-def path(name: Name) -> None:
-    """Print where a template is, or would be."""
+def path(context: typer.Context, name: Name) -> None:
+    """Print the path of a template's file."""
     from qacli import prompt_templates
 
-    Console.from_process().print(str(prompt_templates.template_path(load_settings(), name)))
+    console = Console.from_context(context)
+    console.print(str(prompt_templates.template_path(load_settings(console), name)))
 
 
 def _begin(path: Path, text: str) -> None:

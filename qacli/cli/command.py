@@ -1,0 +1,124 @@
+"""Typer's classes with plain help texts, and with the options of earlier versions."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from qacli.cli.console import Console
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_FILTERS = {"-s": "--search", "--follows": "--follow"}
+
+RENAMED_OPTIONS = {
+    "list": {**_FILTERS, "-f": "--format"},
+    "export": {**_FILTERS, "-f": "--format"},
+    "stats": _FILTERS,
+    "batch run": {"-t": "--question", "--template": "--question", "-f": "--format"},
+    "batch results": {"-f": "--format"},
+    "migrate new": {"-m": "--message"},
+}
+"""For each command, the spelling in an earlier version and the present one. Each takes a value."""
+
+
+class Command(TyperCommand):
+    """A command without Python types in its help, which also accepts renamed options."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's
+        """Return the words of the usage line."""
+        return ["[OPTIONS]", *map(_usage, _arguments(self.params))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Write the arguments and the options."""
+        write_parameters(self.get_params(ctx), formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's
+        """Parse the command line; a renamed option is replaced, with a notice on stderr."""
+        renamed = RENAMED_OPTIONS.get(ctx.command_path.partition(" ")[2], {})
+        options = [each for each in self.params if isinstance(each, TyperOption)]
+        with_value = {name for each in options if not each.is_flag for name in each.opts}
+        current: list[str] = []
+        tokens = iter(args)
+        for token in tokens:
+            if token == "--":  # noqa: S105 - a word of the command line
+                current += [token, *tokens]
+                break
+            is_long = token.startswith("--")
+            name, value = token.partition("=")[::2] if is_long else (token[:2], token[2:])
+            if new := renamed.get(name):
+                Console.from_context(ctx).warning(f"qa: {name} is deprecated here. Use {new}.")
+            current.append(f"{new}={value}" if new and value else new or token)
+            if token == name and (new or name in with_value):
+                current += [value for value in [next(tokens, None)] if value is not None]
+        return super().parse_args(ctx, current)
+
+
+class Group(TyperGroup):
+    """A group of commands with the same help."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Write the options and the commands."""
+        write_parameters(self.get_params(ctx), formatter)
+        self.format_commands(ctx, formatter)
+
+
+class App(typer.Typer):
+    """A Typer application whose commands are a `Command`, and which is a `Group`."""
+
+    def __init__(self, *, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - Typer's
+        super().__init__(cls=cls, rich_markup_mode=None, **options)
+
+    def command(
+        self,
+        name: str | None = None,
+        **options: Any,  # noqa: ANN401 - Typer's
+    ) -> Callable[[_Function], _Function]:
+        """Register a function as a command."""
+        return super().command(name, cls=Command, **options)
+
+
+def write_parameters(
+    parameters: Iterable[Any],
+    formatter: Any,  # noqa: ANN401 - Typer's own
+    title: str = "Options",
+) -> None:
+    """Write the sections "Arguments" and `title` of a help text, where they are not empty."""
+    parameters = list(parameters)
+    arguments = [(_name(each), each.help or "") for each in _arguments(parameters)]
+    options = [
+        _option_row(each)
+        for each in parameters
+        if isinstance(each, TyperOption) and not each.hidden
+    ]
+    for heading, rows in (("Arguments", arguments), (title, options)):
+        if rows:
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def _arguments(parameters: Iterable[Any]) -> Iterator[TyperArgument]:
+    return (each for each in parameters if isinstance(each, TyperArgument))
+
+
+def _name(argument: TyperArgument) -> str:
+    return argument.metavar or argument.name or ""
+
+
+def _usage(argument: TyperArgument) -> str:
+    name = _name(argument) if argument.required else f"[{_name(argument)}]"
+    return f"{name}..." if argument.nargs == -1 else name
+
+
+def _option_row(option: TyperOption) -> tuple[str, str]:
+    """Return the names with the value's name, and the text with the default value."""
+    names = ", ".join(sorted(option.opts, key=len))
+    if option.secondary_opts:
+        names += " / " + ", ".join(option.secondary_opts)
+    if not option.is_flag:
+        names += f" {option.metavar or (option.name or '').upper()}"
+    text = option.help or ""
+    if not option.is_flag and option.default not in {None, 0} and option.show_default:
+        text += f" Default: {option.default}."
+    return names, text

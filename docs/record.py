@@ -1,8 +1,8 @@
 """Record the terminal sessions in README and docs/: `uv run --group dev python docs/record.py`.
 
-`qa` runs in a real terminal, tmux, against the provider of the tests, and what stands on the
-screen becomes `docs/*.svg`. The answers are made up, so that every run shows the same; moments and
-durations are put in the place of those that the clock gave. It needs tmux, version 3 or newer.
+`qa` runs in a real terminal (tmux 3 or newer) against the provider of the tests, and each screen
+becomes `docs/NAME.svg`. The answers are fixed and the times are replaced, so that every run gives
+the same pictures.
 """
 
 import io
@@ -38,7 +38,7 @@ FIRST = "How do I merge overlapping intervals in Python?"
 SECOND = "And if they arrive one by one?"
 THIRD = "Write a test for it"
 ANSWERS = {
-    FIRST: """Sort them by where they begin; then each either **stretches** the last or starts anew:
+    FIRST: """Sort them by their start. Each one then **extends** the last one or begins a new one:
 
 ```python
 def merge(intervals):
@@ -51,13 +51,13 @@ def merge(intervals):
     return merged
 ```
 
-Sorting costs *O(n log n)*, the pass over it *O(n)*. Intervals that only touch become one; write
-`<` instead of `<=` to keep them apart.
+Sorting costs *O(n log n)*, the loop *O(n)*. Intervals that only touch are merged; write `<`
+instead of `<=` to keep them apart.
 """,
-    SECOND: """Keep what is merged so far sorted, and find the place with `bisect`:
+    SECOND: """Keep the merged intervals sorted, and find the place with `bisect`:
 
-- *O(log n)* to find where the new one belongs,
-- then swallow every neighbour that it overlaps.
+- *O(log n)* to find the place of the new one,
+- then merge it with every neighbour that it overlaps.
 """,
     THIRD: """```python
 def test_merge():
@@ -67,7 +67,7 @@ def test_merge():
 """,
 }
 
-# What was asked before: question, answer, days ago, model, tags.
+# The earlier history: question, answer, days ago, model, tags.
 EARLIER = (
     ("Three days in Lisbon with children?", "Begin in Alfama, early.", 6, MODEL, ["travel"]),
     ("What does HTTP 409 mean?", "A conflict with the state of the resource.", 4, MODEL, []),
@@ -93,7 +93,7 @@ CLOCK = (
     (re.compile(r"\d+\.\d(?=  █)"), "1.8"),
     (re.compile(r"\b(just now|\d+ min ago) *(?=  )"), "just now"),
 )
-"""What differs from run to run, and what stands in its place."""
+"""Texts that differ from run to run, and their replacements."""
 
 THEME = TerminalTheme(
     (24, 26, 32),
@@ -133,7 +133,7 @@ SVG = """\
 </g>
 </svg>
 """
-"""The picture: no font is fetched from anywhere, the reader's own is used."""
+"""The template of a picture. It uses the fonts of the reader's machine and fetches none."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,13 @@ class Session:
     """A shell in a terminal of its own.
 
     Attributes:
-        socket: Of the tmux server, which serves nobody else.
+        socket: The socket of the tmux server; each session has a server of its own.
     """
 
     socket: Path
 
     def tmux(self, *arguments: str, timeout: float = 60) -> str:
-        """Have the server do something; returns what it prints."""
+        """Run a command of tmux and return its output."""
         done = subprocess.run(
             ["tmux", "-S", self.socket, "-f", os.devnull, *arguments],
             check=True,
@@ -158,7 +158,7 @@ class Session:
         return done.stdout
 
     def run(self, *commands: str) -> str:
-        """Type commands on an empty screen, one after the other; returns what it shows then."""
+        """Type commands on an empty screen, one after the other; return the screen."""
         self._type("clear")
         self.tmux("clear-history")
         for command in commands:
@@ -168,18 +168,18 @@ class Session:
     def _type(self, command: str) -> None:
         self.tmux("send-keys", "-l", command)
         self.tmux("send-keys", "Enter")
-        # The shell says so before it shows its prompt; see `shell`.
+        # The shell sends this signal before each prompt; see `shell`.
         self.tmux("wait-for", "prompt")
         self.tmux("run-shell", "sleep 0.3")
 
 
 @contextmanager
 def shell(home: Path, env: dict[str, str]) -> Iterator[Session]:
-    """A shell with this environment and no other, in a terminal of fixed size."""
+    """Start a shell with exactly this environment, in a terminal of fixed size."""
     session = Session(home / "tmux")
     prompt = f"tmux -S {session.socket} wait-for -S prompt"
-    given = {"HOME": str(home), "PS1": PROMPT, "PROMPT_COMMAND": prompt}
-    command = ["env", "-i", *(f"{name}={value}" for name, value in (given | env).items())]
+    basic = {"HOME": str(home), "PS1": PROMPT, "PROMPT_COMMAND": prompt}
+    command = ["env", "-i", *(f"{name}={value}" for name, value in (basic | env).items())]
     command += ["TERM=tmux-256color", "bash", "--noprofile", "--norc"]
     size = ("-x", str(WIDTH), "-y", str(HEIGHT))
     session.tmux("new-session", "-d", *size, "-c", str(home), *command)
@@ -191,34 +191,36 @@ def shell(home: Path, env: dict[str, str]) -> Iterator[Session]:
 
 
 def answer(request: Request) -> Reply:
-    """The answer that was made up for the question."""
+    """Return the fixed answer to the question."""
     return Reply(text=ANSWERS[request.question], model=MODEL, delay=0.005)
 
 
-def remember(database: str) -> None:
-    """Fill the history with what was asked before."""
+def fill(database: str) -> None:
+    """Store the earlier history."""
     store = Store.open(database)
     for question, text, days, model, tags in EARLIER:
-        asked = now() - timedelta(days=days, hours=1)
+        created_at = now() - timedelta(days=days, hours=1)
         outcome = Outcome(
             status=Status.ANSWERED,
             answer=text,
-            answered_at=asked + timedelta(seconds=2),
+            answered_at=created_at + timedelta(seconds=2),
             latency_ms=1800,
             model=model,
             prompt_tokens=len(question),
             completion_tokens=len(text),
             cost_usd=len(text) * 2e-6,
         )
-        ask = Question(question=question, params={"model": model}, tags=tags, created_at=asked)
-        store.keep(ask, outcome)
+        store.upsert(
+            Question(question=question, params={"model": model}, tags=tags, created_at=created_at),
+            outcome,
+        )
     store.close()
 
 
 def draw(screen: str, name: str) -> str:
-    """The screen as a picture, without the prompt that waits at its end."""
-    for pattern, instead in CLOCK:
-        screen = pattern.sub(instead, screen)
+    """Return the screen as an SVG picture, without the last prompt."""
+    for pattern, replacement in CLOCK:
+        screen = pattern.sub(replacement, screen)
     console = Console(
         record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
@@ -236,12 +238,13 @@ def draw(screen: str, name: str) -> str:
 def main() -> None:
     """Record every scene."""
     with (
-        tempfile.TemporaryDirectory(prefix="qa-") as directory,
+        # tmux and the shell may still remove their own files while the directory is removed.
+        tempfile.TemporaryDirectory(prefix="qa-", ignore_cleanup_errors=True) as directory,
         FakeProvider(default=answer) as provider,
     ):
         home = Path(directory)
         database = f"sqlite:///{home / 'history.db'}"
-        remember(database)
+        fill(database)
         env = {
             "OPENAI_API_KEY": "none",
             "OPENAI_BASE_URL": provider.base_url,

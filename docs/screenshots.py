@@ -1,7 +1,7 @@
 """Make the pictures of the web page in README: `uv run --group dev python docs/screenshots.py`.
 
-A made-up history is put into a database of its own, and the provider of the tests answers, so that
-every run shows the same. It needs a Chromium; the fonts are whatever the machine has.
+A fixed history is stored in a database of its own, and the provider of the tests answers, so that
+every run shows the same. It needs a Chromium, and uses the fonts of the machine.
 """
 
 import shutil
@@ -71,16 +71,16 @@ HISTORY: tuple[tuple[float, str, str | None, list[str]], ...] = (
 
 
 def fill(store: Store) -> int:
-    """Put the history into an empty store; returns the id of the record to show."""
-    moment = now()
+    """Store the history in an empty store; return the id of the record to show."""
+    start = now()
 
     def keep(hours: float, question: str, answer: str | None, tags: list[str], **more: int) -> int:
-        asked = moment - timedelta(hours=hours)
+        created_at = start - timedelta(hours=hours)
         outcome = Outcome(
             status=Status.ANSWERED if answer else Status.FAILED,
             answer=answer,
             error=None if answer else "provider-timeout: No answer came within 600 s.",
-            answered_at=asked + timedelta(seconds=2),
+            answered_at=created_at + timedelta(seconds=2),
             latency_ms=1900 + 13 * len(question),
             model=MODEL if answer else None,
             finish_reason="stop" if answer else None,
@@ -89,9 +89,13 @@ def fill(store: Store) -> int:
             cost_usd=len(answer) * 1e-6 if answer else None,
         )
         ask = Question(
-            question=question, params={"model": MODEL}, tags=tags, created_at=asked, **more
+            question=question,
+            params={"model": MODEL},
+            tags=tags,
+            created_at=created_at,
+            **more,
         )
-        return store.keep(ask, outcome)
+        return store.upsert(ask, outcome)
 
     for record in HISTORY:
         keep(*record)
@@ -102,7 +106,7 @@ def fill(store: Store) -> int:
 
 @contextmanager
 def served(directory: Path, provider: FakeProvider, **changes: str) -> Iterator[tuple[str, Store]]:
-    """A server on an empty history; gives its address, and the store."""
+    """Run a server on an empty history; yield its address and the store."""
     settings = Settings(
         api_key="sk-none", base_url=provider.base_url, model=MODEL, data_dir=directory, **changes
     )
@@ -130,18 +134,18 @@ def shoot(browser: Browser, address: str, to: Path, scheme: str) -> None:
 
 def main() -> None:
     """Make both pictures, beside this file."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as directory,
         FakeProvider(default=Reply()) as provider,
         served(Path(directory), provider) as (address, store),
         sync_playwright() as playwright,
     ):
-        shown = fill(store)
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        record_id = fill(store)
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
             to = ROOT / "docs" / f"page-{scheme}.png"
-            shoot(browser, f"{address}/page/{shown}", to, scheme)
+            shoot(browser, f"{address}/page/{record_id}", to, scheme)
         browser.close()
 
 

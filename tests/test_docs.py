@@ -176,6 +176,43 @@ def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
             assert anchor in set(headings_of(file.read_text())), target
 
 
+def options_of(name: str) -> set[str]:
+    """Return the options of a command, and those that stand before every command."""
+    command = "qa batch run" if name == "qa batch" else name
+    parameters = [*dict(COMMANDS)[command].params, *dict(COMMANDS)["qa"].params]
+    names = (option for item in parameters for option in (*item.opts, *item.secondary_opts))
+    return {"--help", *names}
+
+
+def examples(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each call of qa in the code of a page: the command's name, and the rest."""
+    code = re.findall(r"^```\w+$(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    code += re.findall(r"`(qa [^`\n]+)`", text)
+    names = sorted(dict(COMMANDS), key=len, reverse=True)
+    for part in re.split(r"\n|[|;#]|&&", "\n".join(code)):
+        call = re.search(r"(?:^|[$(\s])qa (.*)", part)
+        if call is None:
+            continue
+        line = "qa " + re.sub(
+            r"^(--profile \w+|--debug) ", "", re.sub(r"'.*?'|\".*?\"", "", call[1])
+        )
+        name = next(name for name in names if f"{line} ".startswith(f"{name} "))
+        yield name, line.removeprefix(name)
+
+
+HAND_WRITTEN = [page for page in PAGES if page.name != "cli.md"]
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_options_in_text_and_examples_exist(page: Path) -> None:
+    text = page.read_text()
+    known = {option for name, _ in COMMANDS for option in options_of(name)}
+    assert set(re.findall(r"`(--?[a-z][\w-]*)", text)) <= known | {"--check", "--no-deps"}
+    for name, rest in examples(text):
+        used = set(re.findall(r"(?<=\s)(?:--[a-z][\w-]*|-[a-z]\b)", rest))
+        assert used <= options_of(name), f"{name}{rest}"
+
+
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= MAX_README_LINES
 

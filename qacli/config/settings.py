@@ -1,8 +1,8 @@
 """The settings that there are, and what each means.
 
 Each is declared once, in `Settings`, with its name in the environment, its text for the
-documentation and the parser of its value; the table in docs/configuration.md is generated
-from it, and `.env.example` is checked against it. `qacli.config.loader` reads the values.
+documentation and the parser of its value; the table in README.md and `.env.example` are checked
+against that declaration. Where the values come from is for `qacli.config.loader`.
 """
 
 import re

@@ -98,7 +98,7 @@ def _configuration() -> str:
     parts = [PRECEDENCE]
     for item in setting_fields():
         text = item.metadata["help"].replace("`", "")
-        if item.default not in {None, False}:
+        if item.default is not None:
             default = item.default
             text += (
                 f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."

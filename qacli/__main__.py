@@ -1,6 +1,6 @@
-"""`qa`, and `python -m qacli`: until the program is loaded, Ctrl-C ends it without a word.
+"""The entry point of `qa` and `python -m qacli`; Ctrl-C while it loads ends it silently.
 
-So this loads nothing but what that takes.
+So this module imports only what that needs.
 """
 
 import os
@@ -9,19 +9,19 @@ from types import FrameType
 
 
 def main() -> None:
-    """`qa`, as it is installed."""
-    # Not where whoever started it has said that Ctrl-C is not for it (`nohup`, `&` in a script).
+    """Run the program."""
+    # SIGINT may be ignored on purpose (`nohup`, `&` in a script); leave that as it is.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, _exit)
     from qacli.cli.app import main as program
 
     program()
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Leave at once: an exception could come out in any import, and be taken for another.
+def _exit(number: int, _frame: FrameType | None) -> None:
+    """Exit immediately: an exception inside an import could be caught there.
 
-    Nothing has been begun yet, and at the end all is written.
+    No work has started, so there is nothing to clean up.
     """
     os._exit(128 + number)
 

@@ -8,17 +8,15 @@ from qacli.cli.commands import trust
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.config.database_url import without_password
 from qacli.config.loader import chosen_profile, config_file
 from qacli.config.parsers import parse_list
 from qacli.config.settings import (
-    PARSER_EXPECTATIONS,
     Settings,
-    parse_setting,
     setting_field,
     setting_fields,
 )
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.redaction import without_password
 
 if TYPE_CHECKING:
     from dataclasses import Field
@@ -240,11 +238,11 @@ def _for_file(item: "Field[Any]", text: str) -> object:
             f"To take it out: qa config unset {item.name}",
         )
     try:
-        value = parse_setting(item, text)
+        value = item.metadata["parser"](text)
     except ValueError:
         raise InvalidRequest(
             f"{text!r} is no value for {item.name}: "
-            f"it is not {PARSER_EXPECTATIONS[item.metadata['parse']]}.",
+            f"it is not {item.metadata['parser'].expectation}.",
             "Nothing was changed.",
         ) from None
     if item.name == "profile":

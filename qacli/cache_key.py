@@ -1,4 +1,4 @@
-"""The cache key of a question: equal for requests that would get the same answer."""
+"""The cache key of a question: equal for equal requests."""
 
 import json
 from typing import Any
@@ -13,9 +13,10 @@ def canonical_json(
     attachments: list[dict[str, Any]],
     follows_id: int | None,
 ) -> str:
-    """A question and all that shapes its answer, as one text: the same for the same request.
+    """Return a question and everything that affects its answer as one JSON text.
 
-    From either database: PostgreSQL sorts an object's names and may give 1.0 back as 1.
+    The text does not depend on the database, although PostgreSQL sorts the names in JSON objects
+    and may return 1.0 as 1.
     """
     return _encode_sorted(
         [question, system or None, _normalize_numbers(params), attachments, follows_id],
@@ -23,17 +24,17 @@ def canonical_json(
 
 
 def cache_key(text: str) -> int:
-    """64 bits of a canonical text, as both databases hold them."""
-    # Not at the top: a command that asks nothing need not load it.
+    """Return 64 bits of the SHA-256 of a canonical text, as a signed integer."""
+    # Imported here because few commands need it.
     from hashlib import sha256
 
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
 def _normalize_numbers(value: object) -> object:
-    """A JSON value with whole numbers as such, where they are written with a point."""
+    """Return a JSON value in which floats without a fraction are integers."""
     if isinstance(value, dict):
-        return {name: _normalize_numbers(each) for name, each in value.items()}
+        return {name: _normalize_numbers(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_normalize_numbers(each) for each in value]
+        return [_normalize_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

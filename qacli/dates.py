@@ -1,4 +1,4 @@
-"""Moments as people write and read them."""
+"""Parse and format dates and ages for people."""
 
 import re
 from datetime import datetime, timedelta
@@ -10,27 +10,28 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def parse_when(text: str, now: datetime) -> datetime:
-    """The moment that a person means: `45m`, `3h`, `2d` or `1w` ago, or a date, or date and time.
+    """Parse an age (`45m`, `3h`, `2d`, `1w`), a date, or a date and time (ISO 8601).
 
     Args:
-        text: What the person wrote; without a zone it is local time.
-        now: The current time, aware.
+        text: The date or age; without a time zone it is local time.
+        now: The current time, with a time zone.
 
     Raises:
-        InvalidRequest: It is none of these.
+        InvalidRequest: The text has another form, or the date is out of range.
     """
     try:
-        if found := re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip()):
-            return now - timedelta(**{UNITS[found[2]]: int(found[1])})
+        if match := re.fullmatch(r"(\d{1,6})\s*([mhdw])", text.strip()):
+            return now - timedelta(**{UNITS[match[2]]: int(match[1])})
         return datetime.fromisoformat(text.strip()).astimezone()
     except (ValueError, OverflowError):
         raise InvalidRequest(
-            f"{text!r} is no moment.", "Write it like 2d, 3h, 2026-11-01 or 2026-11-01T12:30."
+            f"Cannot parse {text!r} as a date or age.",
+            "Examples: 2d, 3h, 2026-11-01, 2026-11-01T12:30.",
         ) from None
 
 
 def format_age(when: datetime, now: datetime) -> str:
-    """How long ago, in as few words as a list has room for; a date where it is long."""
+    """Return the age in short form, such as `5 min ago`; from a week on, the local date."""
     seconds = (now - when).total_seconds()
     if seconds < MINUTE:
         return "just now"

@@ -1,29 +1,29 @@
-"""What can go wrong, each with its exit code and its HTTP status; nothing else maps them.
+"""All errors of qa, each with its exit code and HTTP status, which are defined only here.
 
-QaError                      1  500  a mistake of ours
+QaError                      1  500  an unexpected error in qa
 ├── InvalidRequest           2  422  the question or an option cannot be used as given
-├── NotConfigured            3  503  no key, no endpoint, or a setting that makes no sense
+├── NotConfigured            3  503  no key, no endpoint, or an invalid setting
 ├── NotFound                 4  404  no such record
-├── Unauthorized             -  401  a client of the server without the right token
-├── Forbidden                -  403  a request that a web page elsewhere may have made
-├── StillAsking              -  409  the first request with the same idempotency key goes on
-├── RateLimited              -  429  a client that has asked as often as it may for now
-├── Busy                     -  503  the server has as many questions in flight as it may
+├── Unauthorized             -  401  the server's client has no valid token
+├── Forbidden                -  403  the request may come from another web site
+├── StillAsking              -  409  the first request with this idempotency key still runs
+├── RateLimited              -  429  the client has reached its rate limit
+├── Busy                     -  503  the server has reached its limit of concurrent questions
 ├── ProviderError
-│   ├── KeyRejected          3  502  the provider does not accept the key
-│   ├── ProviderRefused      5  502  the provider answered 4xx: asking again will not help
+│   ├── KeyRejected          3  502  the provider rejects the key
+│   ├── ProviderRefused      5  502  the provider answered 4xx: a retry does not help
 │   └── ProviderUnavailable  6  503  the provider is overloaded or failing
-│       ├── ProviderUnreachable  502  no connection, or one that broke
-│       ├── ProviderTimeout      504  no answer within the time allowed
-│       ├── BrokenAnswer         502  an answer came, but not one that can be used
-│       └── UnfitAnswer          502  an answer came whole, and does not fit the schema
+│       ├── ProviderUnreachable  502  no connection, or the connection broke
+│       ├── ProviderTimeout      504  no answer within the timeout
+│       ├── BrokenAnswer         502  the answer is empty, incomplete or not valid
+│       └── UnfitAnswer          502  the answer is complete but does not fit the schema
 ├── DatabaseError            7  503  the database cannot be used
 │   ├── SchemaMismatch               its schema is older or newer than this program
-│   ├── RecordRefused                it will never take this record as it is
-│   └── OutboxUnwritable             the question cannot be noted before it is asked
-└── Interrupted            130  503  stopped by the person, or by a signal
+│   ├── RecordRefused                it cannot store this record; a retry does not help
+│   └── OutboxUnwritable             the question cannot be saved before it is asked
+└── Interrupted            130  503  stopped by the user or by a signal
 
-Every error is two sentences: what happened, and what to do about it.
+Every error has two sentences: what happened, and what the user can do.
 """
 
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ from typing import ClassVar
 
 
 class QaError(Exception):
-    """The base of all: something went wrong that a sentence can explain.
+    """The base class of all errors.
 
     Args:
-        what: One sentence that says what happened.
-        todo: One sentence that says what to do, or nothing where there is nothing to do.
-        retry_after: Seconds after which to ask again, where that is known.
+        what: One sentence: what happened.
+        todo: One sentence: what the user can do; may be empty.
+        retry_after: Seconds to wait before a retry, if known.
     """
 
     exit_code: ClassVar[int] = 1
@@ -53,7 +53,7 @@ class QaError(Exception):
         if retry_after is not None:
             self.retry_after = retry_after
         self.record_id: int | None = None
-        """The record that keeps the question which ended so, where there is one."""
+        """The record of the question that failed with this error, if there is one."""
 
     def __str__(self) -> str:
         return f"{self.what} {self.todo}".strip()
@@ -68,7 +68,7 @@ class InvalidRequest(QaError):
 
 
 class NotConfigured(QaError):
-    """No key, no endpoint, or a setting that makes no sense."""
+    """No key, no endpoint, or an invalid setting."""
 
     exit_code = 3
     status = 503
@@ -91,7 +91,7 @@ class Unauthorized(QaError):
 
 
 class Forbidden(QaError):
-    """The request may come from a web page elsewhere."""
+    """The request may come from another web site."""
 
     status = 403
     kind = "forbidden"
@@ -105,7 +105,7 @@ class StillAsking(QaError):
 
 
 class RateLimited(QaError):
-    """The client has asked as often as it may for now."""
+    """The client has reached its rate limit."""
 
     status = 429
     kind = "rate-limited"
@@ -113,7 +113,7 @@ class RateLimited(QaError):
 
 
 class Busy(QaError):
-    """The server has as many questions in flight as it may."""
+    """The server has reached its limit of concurrent questions."""
 
     status = 503
     kind = "busy"
@@ -121,18 +121,18 @@ class Busy(QaError):
 
 
 class ProviderError(QaError):
-    """What came, or did not come, from the provider; kept with the record.
+    """A failure of the provider; it is stored in the record.
 
     Args:
-        what: One sentence that says what happened, without secrets.
-        todo: One sentence that says what to do.
-        provider_status: The HTTP status that the provider answered with, where it did.
-        retry_after: Seconds after which the provider wants to be asked again, where it said so.
-        retryable: Whether the same request may succeed when it is sent again.
-        fatal: Whether no request can succeed until a person changes something, the key say.
+        what: One sentence: what happened, without secrets.
+        todo: One sentence: what the user can do.
+        provider_status: The HTTP status of the provider's response, if there was one.
+        retry_after: Seconds to wait before a retry, if the provider sent them.
+        retryable: The same request may succeed when it is sent again.
+        fatal: No request can succeed until the user changes something, for example the key.
     """
 
-    def __init__(  # noqa: PLR0913 - what is known of a failure, by name
+    def __init__(  # noqa: PLR0913 - the attributes of a failure, by name
         self,
         what: str,
         todo: str = "",
@@ -149,7 +149,7 @@ class ProviderError(QaError):
 
 
 class KeyRejected(ProviderError):
-    """The provider does not accept the key."""
+    """The provider rejects the key."""
 
     exit_code = 3
     status = 502
@@ -157,7 +157,7 @@ class KeyRejected(ProviderError):
 
 
 class ProviderRefused(ProviderError):
-    """The provider answered 4xx: asking again will not help."""
+    """The provider answered 4xx: a retry does not help."""
 
     exit_code = 5
     status = 502
@@ -173,28 +173,28 @@ class ProviderUnavailable(ProviderError):
 
 
 class ProviderUnreachable(ProviderUnavailable):
-    """No connection to the provider, or one that broke."""
+    """No connection to the provider, or the connection broke."""
 
     status = 502
     kind = "provider-unreachable"
 
 
 class ProviderTimeout(ProviderUnavailable):
-    """No answer within the time allowed."""
+    """No answer within the timeout."""
 
     status = 504
     kind = "provider-timeout"
 
 
 class BrokenAnswer(ProviderUnavailable):
-    """An answer came, but not one that can be used."""
+    """The answer is empty, incomplete or not valid."""
 
     status = 502
     kind = "broken-answer"
 
 
 class UnfitAnswer(ProviderUnavailable):
-    """An answer came whole, and does not fit the schema that was asked for."""
+    """The answer is complete but does not fit the requested schema."""
 
     status = 502
     kind = "unfit-answer"
@@ -215,19 +215,19 @@ class SchemaMismatch(DatabaseError):
 
 
 class RecordRefused(DatabaseError):
-    """The database will never take this record as it is."""
+    """The database cannot store this record; a retry does not help."""
 
     kind = "record-refused"
 
 
 class OutboxUnwritable(DatabaseError):
-    """The question cannot be noted before it is asked."""
+    """The question cannot be saved before it is asked."""
 
     kind = "outbox-unwritable"
 
 
 class Interrupted(QaError):
-    """Stopped by the person, or by a signal."""
+    """Stopped by the user or by a signal."""
 
     exit_code = 130
     status = 503

@@ -1,9 +1,9 @@
-"""Clean text on its way to a terminal.
+"""Remove control characters from text that is written to a terminal.
 
 Text that comes from a model, a provider, a client or a file can hold characters that move the
 cursor, retitle the window, or reverse the order of what is read (CVE-2021-42574, "Trojan Source").
-A pipe or a file gets every byte; everything that is written to a terminal passes `sanitize`.
-`SanitizedStream` is put in place of the process's stdout and stderr, so no command can forget it.
+A pipe or a file gets every byte; all text for a terminal goes through `sanitize`. To make sure of
+that, `SanitizedStream` replaces the process's stdout and stderr.
 """
 
 import codecs
@@ -23,14 +23,14 @@ _INVISIBLE = (
     r"\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
 _SELECTOR = r"\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# Scripts that need joiners (Arabic, Indic, ...), symbols and emoji; not Latin, Greek, Cyrillic.
+# Scripts that use joiners (Arabic, Indic, ...), symbols and emoji; not Latin, Greek, Cyrillic.
 _JOINED = r"\u0600-\u1fff\u2190-\u2bff\u3030-\u303d\u3297\u3299\ufb50-\ufeff\U0001f000-\U0001faff"
-# The flags of England, Scotland and Wales are spelt with tag characters.
+# The flags of England, Scotland and Wales are encoded with tag characters.
 _FLAG = "(?P<flag>\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{3,6}\U000e007f)"
 
 UNSAFE = re.compile(
     rf"{_FLAG}|[{_CONTROLS}{_BIDI}{_INVISIBLE}]"
-    # A joiner between two characters that it cannot join.
+    # A joiner next to a character that it cannot join.
     rf"|[\u200c\u200d](?=[^{_JOINED}])|(?<=[^{_JOINED}])[\u200c\u200d]"
     # A variation selector that follows another, or a character that has no variants.
     rf"|(?<=[{_SELECTOR}])[{_SELECTOR}]|(?<=[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTOR}]"
@@ -52,36 +52,36 @@ def sanitize(text: str, before: str = "") -> str:
     if not _QUICK.search(text):
         return text
     text = before + text.replace("\r", "")
-    return UNSAFE.sub(lambda found: found["flag"] or REPLACEMENT, text)[len(before) :]
+    return UNSAFE.sub(lambda match: match["flag"] or REPLACEMENT, text)[len(before) :]
 
 
 def escape_json(text: str, *, ascii_only: bool = False) -> str:
-    r"""Return JSON text with \uXXXX for what `sanitize` would replace, so it stays the same JSON.
+    r"""Escape what `sanitize` would replace as \uXXXX; the JSON value stays the same.
 
     Args:
         text: One or more JSON texts.
         ascii_only: Escape everything outside ASCII, for a terminal that is not UTF-8.
     """
     if ascii_only:
-        return _NOT_ASCII.sub(_escaped, escape_json(text))
+        return _NOT_ASCII.sub(_escape, escape_json(text))
     if not _QUICK.search(text):
         return text
-    text = text.replace("\r", "")  # in a string of JSON there is none
-    return UNSAFE.sub(lambda found: found["flag"] or _escaped(found), text)
+    text = text.replace("\r", "")  # JSON strings contain no raw carriage return
+    return UNSAFE.sub(lambda match: match["flag"] or _escape(match), text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+def _escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[index : index + 2].hex()}" for index in range(0, len(units), 2))
 
 
 def one_line(text: str) -> str:
-    r"""Return the text with newlines and all that is not printable written as escapes, like \n."""
+    r"""Return the text with newlines and all other unprintable characters as escapes, like \n."""
     if text.isprintable():
         return text
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "backslashreplace").decode()
-        for each in text
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text
     )
 
 
@@ -89,9 +89,9 @@ class SanitizedStream:
     """A text stream on a terminal that sanitizes everything written to it, as text or as bytes.
 
     Attributes:
-        unfiltered: The stream itself, for code that writes escape sequences of its own and has
+        unfiltered: The original stream, for code that writes its own escape sequences and has
             sanitized the text between them.
-        buffer: Takes bytes of UTF-8.
+        buffer: Accepts UTF-8 bytes.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -100,18 +100,18 @@ class SanitizedStream:
         self._last = ""
 
     def write(self, text: str) -> int:
-        """Write sanitized text; returns how many characters were taken."""
+        """Write the sanitized text; return the length of the original."""
         clean = sanitize(text, self._last)
         self._last = clean[-1:] or self._last
         self.unfiltered.write(clean)
         return len(text)
 
-    def writelines(self, lines: Any) -> None:  # noqa: ANN401 - as io.TextIOBase has it
+    def writelines(self, lines: Any) -> None:  # noqa: ANN401 - as in io.TextIOBase
         """Write each text."""
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the stream
         return getattr(self.unfiltered, name)
 
 
@@ -134,18 +134,18 @@ class _SanitizedBytes:
 
 
 def sanitized(stream: TextIO) -> TextIO:
-    """The stream, sanitized where it is a terminal; a pipe or a file is returned as it is."""
+    """Return the stream, wrapped if it is a terminal; a pipe or a file is returned unchanged."""
     if isinstance(stream, SanitizedStream) or not stream.isatty():
         return stream
     return cast("TextIO", SanitizedStream(stream))
 
 
 def unfiltered(stream: TextIO) -> TextIO:
-    """The stream below a `SanitizedStream`, for escape sequences of our own."""
+    """Return the original stream of a `SanitizedStream`; any other stream is returned unchanged."""
     return stream.unfiltered if isinstance(stream, SanitizedStream) else stream
 
 
 def sanitize_standard_streams() -> None:
-    """Sanitize what the process writes to stdout and stderr where they are terminals."""
+    """Sanitize the process's stdout and stderr if they are terminals."""
     sys.stdout = sanitized(sys.stdout)
     sys.stderr = sanitized(sys.stderr)

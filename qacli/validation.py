@@ -1,4 +1,4 @@
-"""Checks of texts, tags and numbers that come from outside."""
+"""Checks of texts, tags and numbers from users, clients and providers."""
 
 import re
 
@@ -15,21 +15,21 @@ The characters are spelled out because `\\s` differs between Python, Rust and Ja
 """
 
 
-def is_number_between(value: object, least: float, most: float) -> bool:
-    """Return whether a JSON value is a number in a closed range; a boolean is not a number."""
+def is_number_between(value: object, minimum: float, maximum: float) -> bool:
+    """Return whether a JSON value is a number in the closed range; a boolean is not a number."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and least <= value <= most  # type: ignore[operator]
+    return number and minimum <= value <= maximum  # type: ignore[operator]
 
 
 def validate_text(text: object, what: str) -> None:
-    """Refuse what PostgreSQL cannot hold, before anything is asked.
+    """Check that every string in the value can be stored in PostgreSQL.
 
     Args:
-        text: A text, or any JSON value with texts in it.
-        what: What it is, for the message.
+        text: A string, or any JSON value that contains strings.
+        what: A description of the value for the error, such as "the question".
 
     Raises:
-        InvalidRequest: It holds U+0000 or half a surrogate pair, which no UTF-8 can hold.
+        InvalidRequest: A string contains U+0000 or a surrogate, which UTF-8 cannot encode.
     """
     if isinstance(text, dict):
         text = [*text, *text.values()]
@@ -41,7 +41,7 @@ def validate_text(text: object, what: str) -> None:
     if "\x00" in text:
         raise InvalidRequest(
             f"There is a NUL character (U+0000) in {what}, at position {text.index(chr(0)) + 1}.",
-            "Remove it: no database text can hold it.",
+            "Remove it: a database cannot store it.",
         )
     try:
         text.encode()
@@ -53,27 +53,28 @@ def validate_text(text: object, what: str) -> None:
 
 
 def validate_tag(text: str) -> None:
-    """Refuse what is no tag, at every door where one is given; a record that has it keeps it.
+    """Check a new tag; tags of existing records are not checked.
 
     Raises:
-        InvalidRequest: It is blank, begins with a space, or cannot be stored.
+        InvalidRequest: The tag is empty, starts with white space or a control character, or cannot
+            be stored.
     """
     if re.match(TAG_PATTERN, text) is None:
         raise InvalidRequest(
-            f"{text!r} is no tag: it begins with nothing that can be seen.",
-            "Begin it with a letter, say.",
+            f"Invalid tag {text!r}: it must start with a visible character.",
+            "For example, start it with a letter.",
         )
     validate_text(text, "a tag")
 
 
 def sanitize_text(text: str) -> str:
-    """An answer's text as any database can hold it: what it cannot hold becomes U+FFFD."""
+    """Replace U+0000 and unpaired surrogates, which PostgreSQL cannot store, with U+FFFD."""
     text = text.replace("\x00", "\ufffd")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parse_count(value: object) -> int | None:
-    """A provider's count, where it is one that the database can hold."""
+    """Return a provider's count as an integer; None if it is not a number from 0 to `MAX_ID`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_ID:
         return None
     return int(value)

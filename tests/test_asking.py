@@ -1,5 +1,6 @@
 import json
 import resource
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -118,12 +119,14 @@ def test_an_answer_is_read_and_kept(house: House, *, whole: bool) -> None:
 
 def test_times_are_measured(house: House, provider: FakeProvider) -> None:
     provider.default = Faked(text="a b c", first_token_delay=0.2, delay=0.1)
+    started = time.monotonic()
     read(house.ask())
+    elapsed_ms = (time.monotonic() - started) * 1000
     (record,) = house.records
     assert record.first_token_ms is not None
     assert record.latency_ms is not None
-    assert 200 <= record.first_token_ms < 1000
-    assert record.first_token_ms + 150 <= record.latency_ms < 2000
+    assert 200 <= record.first_token_ms < record.latency_ms
+    assert 450 <= record.latency_ms <= elapsed_ms + 1
 
 
 def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProvider) -> None:

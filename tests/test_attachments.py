@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qacli import attachments
-from qacli.attachments import IMAGE_LIMIT, TEXT_LIMIT
+from qacli.attachments import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
 from qacli.domain import ChatRequest, ContextPart, Question, Turn
 from qacli.errors import InvalidRequest
 from qacli.provider.client import build_request
@@ -54,7 +54,7 @@ class Page(BaseHTTPRequestHandler):
         elif path == "/latin":
             self._answer("Grüße".encode("latin-1"), content_type="text/plain; charset=iso-8859-1")
         elif path == "/packed":
-            self._answer(gzip.compress(b"a" * (IMAGE_LIMIT + 1)), content_encoding="gzip")
+            self._answer(gzip.compress(b"a" * (MAX_IMAGE_BYTES + 1)), content_encoding="gzip")
         elif path == "/slow":
             self.send_response(200)
             self.send_header("Content-Length", "1000")
@@ -128,8 +128,8 @@ def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:
     [
         (b"\x7fELF\0\0", "(6 bytes) is neither UTF-8 text nor"),
         (b"caf\xe9" * 1000, "(4 kB) is neither UTF-8 text nor"),
-        (b"a" * (TEXT_LIMIT + 1), "has 1.1 MB of text; the limit is 1 MB"),
-        (IMAGES["image/png"] + bytes(IMAGE_LIMIT), "the limit is 1 MB for text and 20 MB"),
+        (b"a" * (MAX_TEXT_BYTES + 1), "has 1.1 MB of text; the limit is 1 MB"),
+        (IMAGES["image/png"] + bytes(MAX_IMAGE_BYTES), "the limit is 1 MB for text and 20 MB"),
     ],
     ids=["binary", "latin-1", "long-text", "large-image"],
 )

@@ -5,15 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.config.parsers import (
-    administrators,
-    check_tokens,
-    named_tokens,
-    parse_list,
-    parse_origins,
-    parse_rates,
-    parse_tokens,
-)
+from qacli.config.callers import administrators, check_tokens, named_tokens, parse_tokens
+from qacli.config.parsers import parse_list, parse_origins, parse_rates
 from qacli.config.settings import Settings
 from qacli.errors import NotConfigured
 from qacli.web import run
@@ -42,7 +35,7 @@ def test_tokens_have_names() -> None:
     ],
 )
 def test_tokens_that_could_be_mistaken_are_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_tokens(text)
 
 
@@ -114,7 +107,7 @@ def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
     ],
 )
 def test_what_is_no_one_origin_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_origins(text)
 
 
@@ -125,7 +118,7 @@ def test_a_rate_is_a_number_for_a_time(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["60", "0/minute", "-1/minute", "60/fortnight", "1.5/day", "/day"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - it says nothing: `HANDLED_ERRORS` does
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_rates(text)
 
 

@@ -158,7 +158,7 @@ def test_variable_that_the_environment_sets_is_not_mentioned() -> None:
 )
 def test_names_are_found_however_they_are_written(text: str) -> None:
     Path(".env").write_text(text, newline="")
-    assert read().names_of(["QA_MODEL", "A.B"]) == ("QA_MODEL",)
+    assert read().names_in(["QA_MODEL", "A.B"]) == ("QA_MODEL",)
 
 
 def test_notice_is_one_line_with_the_file_and_the_command(home: Path) -> None:
@@ -244,7 +244,7 @@ def test_refused_file_is_remembered_until_it_changes() -> None:
 
 
 def test_large_file_is_never_trusted() -> None:
-    Path(".env").write_text("QA_MODEL=m\n" + "#" * env_file.LARGEST)
+    Path(".env").write_text("QA_MODEL=m\n" + "#" * env_file.MAX_FILE_BYTES)
     save_record(read(), trusted=True)
     settings = load_settings(ENVIRON)
     assert settings.model is None

@@ -72,6 +72,9 @@ class Asker:
 
 Make = Callable[..., Asker]
 
+PROMPT_SECONDS = 4.0
+"""Far less than the faults last, and far more than a busy machine adds to a timeout of 0.4 s."""
+
 
 @pytest.fixture
 def asker(provider: FakeProvider) -> Make:
@@ -124,21 +127,15 @@ def test_without_a_key_none_is_sent(asker: Make, *, whole: bool) -> None:
 
 
 def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> None:
-    provider.default = Faked(text="one two three", delay=0.15)
+    provider.default = Faked(text="one two three", stall=2)
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
-    started = time.monotonic()
-    times = [
-        time.monotonic() - started
-        for _ in client.stream(
-            ChatRequest(question=Question(question="q", params={"model": "m"})),
-            ChatResponse(),
-            beat=BEAT,
-        )
-    ]
+    request = ChatRequest(question=Question(question="q", params={"model": "m"}))
+    stream = client.stream(request, ChatResponse())
+    # The rest never comes, so neither text waited for it.
+    assert [next(stream), next(stream)] == ["one", " two"]
+    stream.close()
     client.close()
-    assert len(times) == 3
-    assert times[0] < 0.3 < times[2]
 
 
 @ways
@@ -389,7 +386,7 @@ def test_it_is_asked_again_as_often_as_allowed(
         ("retry_after=0.3", 0.3, 0.6),
         ("retry-after-ms=200", 0.2, 0.45),
         ("retry_after=9 retry-after-ms=200", 0.2, 0.45),
-        ("retry_date=1", 0.9, 2.3),
+        ("retry_date=2", 0.5, 3.3),
         ("retry_after=0", 0, 0.1),
         ("retry-after=-5", 0, 0.1),
     ],
@@ -401,7 +398,7 @@ def test_the_provider_says_how_long_to_wait(
     ask(f"[[status=429 times=1 {wait}]]")
     (retry,) = ask.retried
     assert least <= retry.delay <= most
-    assert retry.delay <= ask.seconds < most + 1
+    assert retry.delay <= ask.seconds < most + PROMPT_SECONDS
 
 
 @pytest.mark.parametrize("header", ["retry-after=soon", "retry-after=''", "retry-after=9999-99-99"])
@@ -419,7 +416,7 @@ def test_a_time_to_wait_that_is_no_number_is_none(asker: Make) -> None:
 def test_a_wait_beyond_the_deadline_is_not_begun(asker: Make, header: str) -> None:
     ask = asker(retries=1, timeout=5)
     ask.fails(ProviderUnavailable, f"[[status=429 {header}]]")
-    assert ask.seconds < 1
+    assert ask.seconds < PROMPT_SECONDS
 
 
 def test_the_backoff_grows_to_a_limit_and_is_never_exact() -> None:
@@ -453,13 +450,13 @@ def test_a_cut_answer_after_an_empty_one_is_still_cut(
 @pytest.mark.parametrize(
     "fault",
     [
-        *("hang", "stall=1", "latency=5", "dribble=0.01", "delay=0.2 size=20000"),
+        *("hang", "stall=1", "latency=5", "dribble=0.01", "delay=0.5 size=20000"),
     ],
 )
 def test_the_deadline_is_strict(asker: Make, fault: str, *, whole: bool) -> None:
     ask = asker(timeout=0.4)
     error = ask.fails(ProviderTimeout, f"Who? [[{fault}]]", whole=whole)
-    assert 0.35 < ask.seconds < 1.2
+    assert 0.35 < ask.seconds < PROMPT_SECONDS
     assert "within 0.4 s" in error.what
     assert "QA_TIMEOUT" in error.todo
 
@@ -471,7 +468,7 @@ def test_an_error_that_does_not_arrive_whole_is_one_of_ours(asker: Make, fault: 
     ask = asker(timeout=0.4)
     with pytest.raises(ProviderError):
         ask(f"[[{fault}]]")
-    assert ask.seconds < 1.2
+    assert ask.seconds < PROMPT_SECONDS
 
 
 @ways
@@ -480,12 +477,12 @@ def test_the_deadline_holds_while_headers_trickle_in(asker: Make, *, whole: bool
         connection.recv(65536)
         for byte in b"HTTP/1.1 200 OK\r\nx-slow: " + b"x" * 40:
             connection.send(bytes((byte,)))
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     with served(trickle) as base_url:
         ask = asker(base_url=base_url, timeout=0.3)
         ask.fails(ProviderTimeout, "q", whole=whole)
-    assert ask.seconds < 1.0
+    assert ask.seconds < PROMPT_SECONDS
 
 
 @contextmanager
@@ -525,12 +522,12 @@ def test_what_had_arrived_at_the_deadline_is_left(asker: Make) -> None:
 def test_retries_do_not_move_the_deadline(
     provider: FakeProvider, asker: Make, *, whole: bool
 ) -> None:
-    ask = asker(timeout=0.6, retries=9)
+    ask = asker(timeout=2, retries=9)
     ask.fails(ProviderTimeout, "[[hang]]", whole=whole)
-    assert ask.seconds < 1.5
+    assert ask.seconds < PROMPT_SECONDS
     provider.reset()
-    ask.fails(ProviderUnavailable, "[[status=503 retry_after=0.25]]", whole=whole)
-    assert ask.seconds < 1.5
+    ask.fails(ProviderUnavailable, "[[status=503 retry_after=0.8]]", whole=whole)
+    assert ask.seconds < PROMPT_SECONDS
     assert len(provider.requests) in {2, 3}
 
 
@@ -538,15 +535,15 @@ def test_retries_do_not_move_the_deadline(
 def test_silence_has_a_limit_of_its_own(asker: Make, fault: str) -> None:
     ask = asker(timeout=10, first_token_timeout=0.4)
     error = ask.fails(ProviderTimeout, f"[[{fault}]]")
-    assert 0.3 < ask.seconds < 1.2
+    assert 0.3 < ask.seconds < PROMPT_SECONDS
     assert "within 0.4 s" in error.what
     assert "QA_FIRST_TOKEN_TIMEOUT" in error.todo
 
 
 def test_a_slow_answer_without_silence_is_within_the_limit(asker: Make) -> None:
-    ask = asker(timeout=10, first_token_timeout=0.5)
-    assert "".join(ask("[[text='a b c d e f' delay=0.2]]")) == "a b c d e f"
-    assert ask.seconds > 1
+    ask = asker(timeout=10, first_token_timeout=1.5)
+    assert "".join(ask("[[text='a b c d e f' delay=0.4]]")) == "a b c d e f"
+    assert ask.seconds > 1.5
 
 
 @pytest.mark.parametrize("fault", ["stall=1", "cut=1", "dribble=0.02"])
@@ -554,7 +551,7 @@ def test_json_instead_of_a_stream_can_fail_as_well(asker: Make, fault: str) -> N
     ask = asker(timeout=0.6)
     with pytest.raises(ProviderError):
         ask(f"[[json {fault}]]")
-    assert ask.seconds < 1.5
+    assert ask.seconds < PROMPT_SECONDS
 
 
 def test_an_error_in_json_instead_of_a_stream_is_told(asker: Make) -> None:

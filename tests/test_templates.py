@@ -67,10 +67,10 @@ def test_the_input_goes_where_the_template_wants_it(
             {},
             "The placeholder {input} of the template 't' has no value. Give a question",
         ),
-        ("{lang}", {}, "The placeholder {lang} of the template 't' has no value. Give it one: -p"),
+        ("{lang}", {}, "The placeholder {lang} of the template 't' has no value. Add: -p"),
         ('{"a": 1}', {}, "write {{ and }}"),
-        ("{lang}", {"long": "x"}, "no placeholder 'long' to give with -p. It has: lang."),
-        ("Hi", {"long": "x"}, "It has none."),
+        ("{lang}", {"long": "x"}, "no placeholder 'long' for -p. Its placeholders are lang."),
+        ("Hi", {"long": "x"}, "It has no placeholders."),
         ("{input}", {"input": "x"}, "no placeholder 'input'"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_placeholder_without_a_value_is_named(
         ("max_tokens = true", "sets max_tokens to True, which is not a whole number"),
         ("temperature = '1'", "which is not a number"),
         ("system = 3", "which is not text"),
-        ("question = 'a {b'", "Write {{ for a brace."),
+        ("question = 'a {b'", "Write {{ for a literal brace."),
         (b"question = '\xff'", "cannot be read"),
     ],
 )
@@ -110,13 +110,13 @@ def test_a_template_that_is_not_there_is_told_with_those_that_are(here: Settings
         prompt_templates.load_template(here, "review")
     keep(here, "b", "")
     keep(here, "a", "")
-    with pytest.raises(InvalidRequest, match="There are: a, b"):
+    with pytest.raises(InvalidRequest, match="The templates are a, b"):
         prompt_templates.load_template(here, "review")
 
 
 @pytest.mark.parametrize("name", ["../config", "a/b", "", ".hidden", "a b", "x" * 101])
 def test_a_name_cannot_lead_elsewhere(here: Settings, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="is not a template's name"):
+    with pytest.raises(InvalidRequest, match="Invalid template name"):
         prompt_templates.template_path(here, name)
 
 

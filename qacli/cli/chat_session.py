@@ -267,7 +267,7 @@ class ChatSession:
                 path = path[1:-1]
             if path.startswith("~"):
                 path = str(Path(path).expanduser())
-            if path == attachments.INPUT:
+            if path == attachments.STDIN:
                 raise InvalidRequest("Standard input is where you type.", "Name a file.")
             self._files += attachments.read_attachment([path], None)
         if not self._files:

@@ -4,9 +4,9 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from qacli.config.database_url import without_password
 from qacli.config.parsers import parse_list
 from qacli.config.settings import Settings
+from qacli.redaction import without_password
 
 VISIBLE_CHARACTERS = 4
 MIN_LONG_SECRET = 16

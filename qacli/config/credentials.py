@@ -1,8 +1,7 @@
-"""The key for the provider, where the settings do not hold it but say how to get it.
+"""Get the provider's key from a command or from the system's keyring.
 
-A command's output or the system's keyring is read when a key is needed and not before, once in a
-process. What a command printed and what a keyring holds is in no message. `keyring` is an extra:
-nothing but this module imports it.
+Either is read when a key is first needed, once in a process. No error contains a command's output
+or a keyring's content. `keyring` is an optional dependency that only this module imports.
 """
 
 import os
@@ -20,22 +19,23 @@ from qacli.config.settings import OPENAI_BASE_URL, Settings
 from qacli.errors import NotConfigured
 
 COMMAND_SECONDS = 60.0
-"""Long enough for a person to unlock what keeps the key."""
+"""Time limit of a key command: enough for a person to unlock a password store."""
 
-MAX_LINE_LENGTH = 65536
+MAX_OUTPUT_BYTES = 65536
+"""Only this much of a key command's output is read."""
 
 Result = TypeVar("Result")
 
 
 def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
-    """The key that the settings lead to; empty where they lead to none.
+    """Return the key from the settings, a command or the keyring; empty if none is configured.
 
     Args:
-        settings: Where the key is, or how to get it.
-        seconds: How long a command may take.
+        settings: The key, or the way to get it.
+        seconds: Time limit of the command.
 
     Raises:
-        NotConfigured: The command or the keyring has none to give.
+        NotConfigured: The command or the keyring provides no usable key.
     """
     if settings.api_key:
         return settings.api_key
@@ -48,15 +48,15 @@ def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
 
 
 def is_configured(settings: Settings) -> bool:
-    """Whether the settings lead to a key, as far as can be said without looking for it."""
+    """Return whether the settings name a source of a key; the source is not read."""
     return bool(settings.api_key or settings.key_command or settings.keyring)
 
 
 def keyring_entry(settings: Settings) -> tuple[str, str]:
-    """The service and the user under which the keyring has the key.
+    """Return the service and the user of the key's entry in the keyring.
 
-    Unless the settings name them, there is an entry for each endpoint: so that no other is ever
-    sent its key.
+    If the settings do not name them, the endpoint's host is the user, so that a key is never sent
+    to another endpoint.
     """
     if settings.keyring and "/" in settings.keyring:
         service, _, user = settings.keyring.partition("/")
@@ -65,10 +65,10 @@ def keyring_entry(settings: Settings) -> tuple[str, str]:
 
 
 def parse_key(text: str) -> str:
-    """The first line of a text as a key.
+    """Return the first line of the text as a key.
 
     Raises:
-        ValueError: No request's header can hold it.
+        ValueError: The line is empty or cannot be sent in a header.
     """
     key = text.partition("\n")[0].strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
@@ -77,10 +77,10 @@ def parse_key(text: str) -> str:
 
 
 def save_key(settings: Settings, key: str) -> None:
-    """Put the key in the keyring.
+    """Store the key in the keyring.
 
     Raises:
-        NotConfigured: There is no keyring, or it does not take it.
+        NotConfigured: There is no keyring, or it refuses the key.
     """
     service, user = keyring_entry(settings)
 
@@ -94,10 +94,10 @@ def save_key(settings: Settings, key: str) -> None:
 
 
 def delete_key(settings: Settings) -> bool:
-    """Take the key out of the keyring; returns whether it was there.
+    """Delete the key from the keyring; return whether it existed.
 
     Raises:
-        NotConfigured: There is no keyring, or it does not give it up.
+        NotConfigured: There is no keyring, or it refuses.
     """
     service, user = keyring_entry(settings)
 
@@ -115,17 +115,17 @@ def delete_key(settings: Settings) -> bool:
 
 @cache
 def _read_keyring(service: str, user: str) -> str:
-    def look_up() -> str | None:
+    def get_password() -> str | None:
         import keyring
 
         return keyring.get_password(service, user)
 
     try:
-        return parse_key(_with_keyring(look_up) or "")
+        return parse_key(_with_keyring(get_password) or "")
     except ValueError:
         raise NotConfigured(
-            f"The keyring has no key that can be used as {service}/{user}.",
-            "Put it there with qa config key set, or unset the setting keyring.",
+            f"The keyring has no usable key for {service}/{user}.",
+            "Store one with qa config key set, or unset the setting keyring.",
         ) from None
 
 
@@ -137,48 +137,48 @@ def _with_keyring(call: Callable[[], Result]) -> Result:
             "The setting keyring needs the package keyring, which is not installed.",
             "Run: pip install 'qacli[keyring]'",
         ) from None
-    except Exception as error:  # noqa: BLE001 - each system's keyring has errors of its own
+    except Exception as error:  # noqa: BLE001 - each system's keyring has its own errors
         raise NotConfigured(
             f"The system's keyring cannot be used: {type(error).__name__}.",
-            "See what python -m keyring diagnose says, or use key_command.",
+            "Run python -m keyring diagnose, or use key_command.",
         ) from None
 
 
 @cache
 def _read_command(command: str, name: str, seconds: float) -> str:
-    """The first line that the command prints; by `name` it is called in messages."""
+    """Return the first line that the command prints; errors call the command `name`."""
     program, *arguments = shlex.split(command)
-    again = "Run it by itself to see why, and correct the setting key_command."
+    advice = "Run it yourself to see the error, and correct the setting key_command."
     try:
         output, code = _run([str(Path(program).expanduser()), *arguments], seconds)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name cannot be one"
+        reason = getattr(error, "strerror", None) or "the name is not valid"
         raise NotConfigured(
             f"The key command {name} cannot be run: {reason}.", "Correct the setting key_command."
         ) from None
     if code is None:
-        raise NotConfigured(f"The key command {name} did not end within {seconds:g} s.", again)
+        raise NotConfigured(f"The key command {name} did not end within {seconds:g} s.", advice)
     if code != 0:
-        raise NotConfigured(f"The key command {name} failed with exit code {code}.", again)
+        raise NotConfigured(f"The key command {name} failed with exit code {code}.", advice)
     try:
         return parse_key(output.decode())
     except ValueError:
         raise NotConfigured(
-            f"The key command {name} printed nothing that can be a key in its first line.", again
+            f"The first line that the key command {name} printed is not a key.", advice
         ) from None
 
 
 def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
-    """What a command prints, as far as it can matter, and its exit code; None is too late.
+    """Return a command's output and its exit code; the code is None after a timeout.
 
-    It gets no standard input: that may be the question. It stays in the terminal's session, where
-    what unlocks a key may ask a person.
+    The command gets no standard input, which may be the question. It stays in the session of the
+    terminal, so that it can ask for a passphrase.
     """
     end = time.monotonic() + seconds
     output = b""
     with (
         # Safe beside threads: without preexec_fn, no Python runs between the fork and the exec.
-        subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
+        subprocess.Popen(  # noqa: S603 - the user's own command, run without a shell
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process,
         selectors.DefaultSelector() as selector,
@@ -187,12 +187,12 @@ def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
         selector.register(process.stdout, selectors.EVENT_READ)
         try:
             while selector.select(max(end - time.monotonic(), 0)):
-                arrived = os.read(process.stdout.fileno(), MAX_LINE_LENGTH)
-                if not arrived:
+                chunk = os.read(process.stdout.fileno(), MAX_OUTPUT_BYTES)
+                if not chunk:
                     return output, process.wait(max(end - time.monotonic(), 0))
                 if time.monotonic() > end:
                     break
-                output = (output + arrived)[:MAX_LINE_LENGTH]
+                output = (output + chunk)[:MAX_OUTPUT_BYTES]
         except subprocess.TimeoutExpired:
             pass
         finally:

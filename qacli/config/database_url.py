@@ -1,34 +1,30 @@
-"""A database's URL: which ones qa can use, and how one is shown without its password."""
+"""The URLs of databases that qa supports: PostgreSQL, and SQLite files."""
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 IN_MEMORY = (":memory:", "file:")
-MASK = "***"
-MIN_SECRET_LENGTH = 4
 POSTGRES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 
 
 def with_driver(url: str) -> str | None:
-    """The URL as SQLAlchemy wants it; None where it is neither PostgreSQL nor a SQLite file."""
+    """Return the URL as SQLAlchemy needs it; None if it is not PostgreSQL or a SQLite file."""
     scheme, _, rest = url.partition("://")
-    if scheme in POSTGRES and _is_readable(rest):
+    if scheme in POSTGRES and _is_valid(rest):
         return f"postgresql+psycopg2://{rest}"
-    # Three slashes and a name: history in memory would be lost with the process.
+    # Three slashes and a name: a history in memory would be lost when the process ends.
     file = rest.partition("?")[0].strip("/")
     if scheme == "sqlite" and rest.startswith("/") and file and not file.startswith(IN_MEMORY):
         return f"sqlite://{rest}"
     return None
 
 
-def with_whole_path(url: str, directory: Path | None) -> str | None:
-    """Return the URL with the whole path of a SQLite file; any other URL as it is.
+def with_absolute_path(url: str, directory: Path | None) -> str | None:
+    """Return the URL with the absolute path of a SQLite file; any other URL is unchanged.
 
     Args:
         url: The database as it is configured.
-        directory: What a relative path is relative to; where it is None, the result is None.
+        directory: The base of a relative path; if it is None, the result for one is None.
     """
     file = url.removeprefix("sqlite:///")
     if file == url or not file or file.startswith(("/", *IN_MEMORY)):
@@ -36,42 +32,8 @@ def with_whole_path(url: str, directory: Path | None) -> str | None:
     return None if directory is None else f"sqlite:///{directory.absolute() / file}"
 
 
-def passwords_in(url: str) -> set[str]:
-    """The password, in every spelling in which it may show up."""
-    try:
-        parts = urlsplit(url)
-        found = [parts.password, *parse_qs(parts.query).get("password", [])]
-    except ValueError:
-        found = []
-    return {
-        spelling for text in found if text for spelling in (text, unquote(text), quote(text, ""))
-    }
-
-
-def hide_password(text: str, secrets: Iterable[str]) -> str:
-    """The text without these, wherever they stand in it; the shortest stand in any word."""
-    # The longest first: one may be a part of another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= MIN_SECRET_LENGTH:
-            text = text.replace(secret, MASK)
-    return text
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown: its password is replaced."""
-    parts = urlsplit(url)
-    if parts.password is None and "password=" not in parts.query:
-        return url
-    query = re.sub(r"(^|&)password=[^&]*", r"\1password=***", parts.query)
-    netloc = parts.netloc
-    if parts.password is not None:
-        user = f"{parts.username}:***@" if parts.username else "***@"
-        netloc = user + netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
-
-
-def _is_readable(rest: str) -> bool:
-    """Whether what follows the scheme can be taken apart; a slash in a password hides it."""
+def _is_valid(rest: str) -> bool:
+    """Return whether the part after the scheme can be parsed; an unescaped slash prevents that."""
     try:
         parts = urlsplit(f"//{rest}")
         return bool(rest) and "#" not in rest and (parts.port or 1) > 0

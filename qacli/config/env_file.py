@@ -1,10 +1,10 @@
-"""The `.env` file of a directory, and the record of which of these files the user trusts.
+"""The `.env` file of a directory, and the records of the `.env` files that the user trusts.
 
-A `.env` file can come with a cloned project, and it can name the endpoint that questions go to.
-So its settings count only after `qa config trust`. As with direnv, trust belongs to the file's
-path and to its content: a file that has changed must be trusted again. The records are in the
-platform's data directory for qa, one file for each `.env`, readable by their owner alone. No
-setting moves them: a setting could come from the file that is being judged.
+A `.env` file can come with a cloned project, and it can set the endpoint that questions are sent
+to. So it is ignored until `qa config trust`. As in direnv, trust is given to a path and a content:
+a file that has changed must be trusted again. The records are in the platform's data directory
+for qa, one file for each `.env`, readable only by their owner. No setting moves them, because a
+setting could come from the untrusted file.
 """
 
 import json
@@ -21,11 +21,11 @@ from qacli.config.file import CORRECT
 from qacli.errors import NotConfigured
 from qacli.private_files import write_private
 
-LARGEST = 1024 * 1024
-"""Bytes that a `.env` file may have; a larger one is never trusted."""
+MAX_FILE_BYTES = 1024 * 1024
+"""A larger `.env` file is never trusted."""
 
-NAMES_SHOWN = 3
-"""Settings that the notice on an ignored file names; of more it gives the number."""
+MAX_NAMES = 3
+"""Variables that the notice of an ignored file lists; the rest are only counted."""
 
 
 class Trust(StrEnum):
@@ -40,12 +40,12 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """A `.env` file, read once: its digest, and what it sets, are of the same bytes.
+    """A `.env` file, read once, so that its digest and its values are of the same bytes.
 
     Attributes:
-        path: The file as the caller named it, for messages.
-        data: Its content; None where it cannot be read or is larger than `MAX_GROUP` bytes.
-        problem: The reason why it cannot be read; empty where it can.
+        path: The path as the caller gave it, for messages.
+        data: The content; None if it cannot be read or is larger than `MAX_FILE_BYTES`.
+        problem: The reason why it cannot be read; empty if it was read.
     """
 
     path: Path
@@ -54,16 +54,16 @@ class EnvFile:
 
     @classmethod
     def read(cls, path: Path) -> "EnvFile | None":
-        """Read the file; return None where there is no such file."""
+        """Read the file; return None if it does not exist."""
         try:
             if not path.is_file():
                 return None
             with path.open("rb") as file:
-                data = file.read(LARGEST + 1)
+                data = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             return cls(path, None, f"{error.strerror}")
-        if len(data) > LARGEST:
-            return cls(path, None, f"it is larger than {LARGEST} bytes")
+        if len(data) > MAX_FILE_BYTES:
+            return cls(path, None, f"it is larger than {MAX_FILE_BYTES} bytes")
         return cls(path, data)
 
     @property
@@ -76,11 +76,11 @@ class EnvFile:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the content in hexadecimal; empty where it cannot be read."""
+        """The SHA-256 of the content in hexadecimal; empty if it cannot be read."""
         return "" if self.data is None else sha256(self.data).hexdigest()
 
     def values(self) -> Mapping[str, str | None]:
-        """Return the variables in the file; nothing in them is replaced or run.
+        """Return the variables in the file; references in the values are not expanded.
 
         Raises:
             NotConfigured: The file cannot be read, or is not UTF-8.
@@ -90,25 +90,25 @@ class EnvFile:
         return dotenv_values(stream=self._stream(), interpolate=False)
 
     def line(self, name: str) -> int | None:
-        """Return the line of the last assignment to the variable; None where there is none."""
+        """Return the line of the last assignment to the variable; None if there is none."""
         from dotenv.parser import parse_stream
 
-        lines = [each.original.line for each in parse_stream(self._stream()) if each.key == name]
+        lines = [item.original.line for item in parse_stream(self._stream()) if item.key == name]
         return lines[-1] if lines else None
 
-    def names_of(self, known: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the names that the file seems to give a value.
+    def names_in(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names that probably have a value in the file.
 
-        A search for lines, in time linear in the file's size and without the parser: this is for
-        a file that is not trusted, in which nothing is believed.
+        This searches for lines, in time linear in the file's size, and does not use the parser,
+        because the file is not trusted.
         """
         if self.data is None:
             return ()
-        listed = b"|".join(re.escape(name.encode()) for name in known)
-        pattern = rb"(?m)^[ \t]*(?:export[ \t]+)?'?(" + listed + rb")'?[ \t]*=[ \t]*([^\s#]\S?)"
-        found = re.findall(pattern, self.data)
-        named = [name.decode() for name, value in found if value not in {b'""', b"''"}]
-        return tuple(dict.fromkeys(named))
+        choices = b"|".join(re.escape(name.encode()) for name in names)
+        pattern = rb"(?m)^[ \t]*(?:export[ \t]+)?'?(" + choices + rb")'?[ \t]*=[ \t]*([^\s#]\S?)"
+        matches = re.findall(pattern, self.data)
+        with_value = [name.decode() for name, value in matches if value not in {b'""', b"''"}]
+        return tuple(dict.fromkeys(with_value))
 
     def _stream(self) -> StringIO:
         if self.data is None:
@@ -138,12 +138,12 @@ class TrustRecord:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredEnvFile:
-    """A `.env` file in the working directory that is not trusted, so that it does not count.
+    """A `.env` file in the working directory that is ignored because it is not trusted.
 
     Attributes:
         path: Its absolute path.
-        names: The variables of qa's settings that it sets, and that the environment does not.
-        trust: The user's decision, as far as there is one.
+        names: The variables of settings that it sets and the environment does not.
+        trust: The state of the user's decision.
     """
 
     path: Path
@@ -152,37 +152,37 @@ class IgnoredEnvFile:
 
     @property
     def reason(self) -> str:
-        """The reason why the file does not count."""
+        """The reason why the file is ignored, to follow "because"."""
         if self.trust is Trust.CHANGED:
             return "it has changed since it was trusted"
         return "it is not trusted"
 
     @property
     def notice(self) -> str:
-        """One line that says that the file is ignored, and how to allow it."""
-        shown = list(self.names[:NAMES_SHOWN])
-        if len(self.names) > NAMES_SHOWN:
-            shown.append(f"{len(self.names) - NAMES_SHOWN} more")
-        sets = f" It sets {_listed(shown)}." if shown else ""
+        """One line: the file is ignored, why, and how to trust it."""
+        names = list(self.names[:MAX_NAMES])
+        if len(self.names) > MAX_NAMES:
+            names.append(f"{len(self.names) - MAX_NAMES} more")
+        sets = f" It sets {_join(names)}." if names else ""
         return (
             f"{self.path} is ignored: {self.reason}.{sets} To see it and trust it: qa config trust"
         )
 
     def advice(self, *names: str) -> str:
-        """Return a sentence for an error that one of these settings would have prevented.
+        """Return a sentence for an error that one of these variables would prevent.
 
-        Empty where the file sets none of them; else it ends with a space.
+        It is empty if the file sets none of them; otherwise it ends with a space.
         """
-        there = [name for name in names if name in self.names]
-        if not there:
+        present = [name for name in names if name in self.names]
+        if not present:
             return ""
         return (
-            f"{self.path} sets {_listed(there)} but is ignored, because {self.reason}; "
+            f"{self.path} sets {_join(present)} but is ignored, because {self.reason}; "
             "qa config trust allows it. "
         )
 
 
-def _listed(words: Sequence[str]) -> str:
+def _join(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
@@ -205,13 +205,13 @@ def find_record(path: Path) -> TrustRecord | None:
 
 
 def trust_of(file: EnvFile) -> Trust:
-    """Return whether the file, as it was read, is trusted."""
+    """Return the state of trust in the file as it was read."""
     record = find_record(file.location)
     return Trust.UNKNOWN if record is None else record.state(file)
 
 
 def save_record(file: EnvFile, *, trusted: bool) -> TrustRecord:
-    """Keep the user's decision on the file as it was read.
+    """Save the user's decision on the file as it was read.
 
     Raises:
         NotConfigured: The data directory cannot be written.
@@ -229,7 +229,7 @@ def save_record(file: EnvFile, *, trusted: bool) -> TrustRecord:
 
 
 def delete_record(path: Path) -> bool:
-    """Forget the decision on the `.env` file at this absolute path; return whether there was one.
+    """Delete the decision on the `.env` file at this path; return whether it existed.
 
     Raises:
         NotConfigured: The data directory cannot be written.
@@ -245,9 +245,12 @@ def delete_record(path: Path) -> bool:
 
 
 def all_records() -> list[TrustRecord]:
-    """Return all decisions, in the order of their paths."""
-    records = map(_read_record, records_directory().glob("*.json"))
-    return sorted((each for each in records if each is not None), key=lambda each: each.path)
+    """Return all decisions, sorted by path."""
+    files = records_directory().glob("*.json")
+    records = [record for file in files if (record := _read_record(file)) is not None]
+    return sorted(
+        (record for record in records if record is not None), key=lambda record: record.path
+    )
 
 
 def _record_path(path: Path) -> Path:
@@ -255,7 +258,7 @@ def _record_path(path: Path) -> Path:
 
 
 def _read_record(path: Path) -> TrustRecord | None:
-    """Return the record in the file; a file that is not a whole record is none."""
+    """Return the record in the file; None if the file is damaged or cannot be read."""
     try:
         values = json.loads(path.read_bytes())
         record = TrustRecord(Path(values["path"]), values["sha256"], values["trusted"] is True)

@@ -1,7 +1,7 @@
-"""The configuration file: TOML with a table for each profile, edited in place.
+"""The configuration file: TOML with a table for each profile; edits keep comments and order.
 
-This module checks only the shape of the file; `qacli.config.loader` checks the values. Reading
-needs the standard library; only an edit loads `tomlkit`, which keeps comments and order.
+This module checks only names and tables; `qacli.config.loader` checks the values. Only an edit
+loads `tomlkit`.
 """
 
 import tomllib
@@ -19,7 +19,7 @@ CORRECT = "Correct it or remove it."
 
 
 def default_directory() -> Path:
-    """Where the configuration file is unless the environment names another place."""
+    """Return the platform's directory for the configuration file."""
     from platformdirs import user_config_path
 
     return user_config_path("qa", appauthor=False)
@@ -27,7 +27,7 @@ def default_directory() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """The file as it was read; one that does not exist is empty."""
+    """The content of the file; a file that does not exist is empty."""
 
     path: Path
     text: str
@@ -38,7 +38,7 @@ class ConfigFile:
         """Read the file.
 
         Raises:
-            NotConfigured: It is not text, not TOML, or may not be read.
+            NotConfigured: The file is not UTF-8, not TOML, or cannot be read.
         """
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -48,71 +48,76 @@ class ConfigFile:
             raise NotConfigured(f"The file {path} cannot be read: {error}.", CORRECT) from error
         try:
             return cls(path, text, tomllib.loads(text))
-        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, great depth
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # RecursionError: deep nesting
             raise NotConfigured(f"The file {path} is not TOML: {error}.", CORRECT) from error
 
     @property
     def profiles(self) -> Mapping[str, Mapping[str, Any]]:
-        """The profiles by name."""
-        found: Mapping[str, Mapping[str, Any]] = self.tables.get(PROFILES, {})
-        return found
+        """The tables of the profiles, by name."""
+        profiles: Mapping[str, Mapping[str, Any]] = self.tables.get(PROFILES, {})
+        return profiles
 
     def table(self, profile: str | None) -> Mapping[str, Any]:
-        """What stands at the top of the file, or in the profile."""
+        """Return the settings of the profile; None is the top of the file."""
         return self.tables if profile is None else self.profiles.get(profile, {})
 
-    def check(self, known: Collection[str], outside_profiles: Collection[str]) -> None:
-        """See that every name in the file is one of a setting.
+    def check(self, names: Collection[str], outside_profiles: Collection[str]) -> None:
+        """Check that every name in the file is the name of a setting.
 
         Args:
-            known: The names of all settings.
-            outside_profiles: Those that no profile can hold.
+            names: The names of all settings.
+            outside_profiles: The settings that a profile cannot set.
 
         Raises:
-            NotConfigured: One is not; it says which, and on which line.
+            NotConfigured: A name is unknown; the error has the name and its line.
         """
         for name in self.tables:
-            if name != PROFILES and name not in known:
-                raise self._unknown(name, (name,), known)
+            if name != PROFILES and name not in names:
+                raise self._unknown_setting(name, (name,), names)
         if not isinstance(self.profiles, dict):
-            raise self._no_table((PROFILES,))
+            raise self._not_a_table((PROFILES,))
         for profile, table in self.profiles.items():
             if not isinstance(table, dict):
-                raise self._no_table((PROFILES, profile))
-            allowed = [name for name in known if name not in outside_profiles]
+                raise self._not_a_table((PROFILES, profile))
+            allowed = [name for name in names if name not in outside_profiles]
             for name in table:
                 if name not in allowed:
-                    raise self._unknown(
+                    raise self._unknown_setting(
                         f"{name} in the profile {profile}", (PROFILES, profile, name), allowed
                     )
 
     def line(self, *keys: str) -> int:
-        """The line on which a value begins: the first that the file up to it cannot do without.
+        """Return the number of the line on which the value begins.
 
-        Nothing here parses TOML a second time: of all beginnings of the file that are TOML
-        themselves, the last without the value ends on the line before.
+        The standard library's parser gives no positions. Of all beginnings of the file that are
+        valid TOML, the longest without the value ends on the line before.
         """
         before = 0
         lines = self.text.splitlines(keepends=True)
         for number in range(1, len(lines) + 1):
             try:
-                found: Any = tomllib.loads("".join(lines[:number]))
+                value: Any = tomllib.loads("".join(lines[:number]))
             except (ValueError, RecursionError):
                 continue
             for key in keys:
-                found = found.get(key) if isinstance(found, dict) else None
-            if found is not None:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
                 break
             before = number
         return before + 1
 
-    def _unknown(self, said: str, keys: tuple[str, ...], known: Collection[str]) -> NotConfigured:
+    def _unknown_setting(
+        self, description: str, keys: tuple[str, ...], names: Collection[str]
+    ) -> NotConfigured:
         return NotConfigured(
-            f"Line {self.line(*keys)} of {self.path} sets {said}, which is not a setting.",
-            did_you_mean(keys[-1], known) + f"The settings are {', '.join(sorted(known))}.",
+            f"Line {self.line(*keys)} of {self.path} sets {description}, which is not a setting.",
+            did_you_mean(keys[-1], names) + f"The settings are {', '.join(sorted(names))}.",
         )
 
-    def _no_table(self, keys: tuple[str, ...]) -> NotConfigured:
+    def _not_a_table(self, keys: tuple[str, ...]) -> NotConfigured:
         return NotConfigured(
             f"Line {self.line(*keys)} of {self.path} sets {'.'.join(keys)} to something that is "
             "not a table.",
@@ -120,36 +125,34 @@ class ConfigFile:
         )
 
     def changed(self, profile: str | None, name: str, value: object) -> str:
-        """The file's text with the setting changed, or without it where the value is None.
+        """Return the file's text with the setting changed; None removes it.
 
         Raises:
-            NotConfigured: The file is written in a way that cannot be edited here.
+            NotConfigured: The file has a structure that cannot be edited automatically.
         """
-        wanted = _nested(self.tables, profile, name, value)
+        expected = _nested(self.tables, profile, name, value)
         try:
             if profile is None:
                 text = _edit_top_level(self.text, name, value)
             else:
                 text = _edit_profile(self.text, profile, name, value)
-            right = tomllib.loads(text) == wanted
-        except Exception as error:  # whatever is wrong in an edit, the file stays as it is
+            is_correct = tomllib.loads(text) == expected
+        except Exception as error:  # any error in an edit leaves the file unchanged
             raise self._not_editable() from error
-        if not right:
+        if not is_correct:
             raise self._not_editable()
         return text
 
     def _not_editable(self) -> NotConfigured:
-        return NotConfigured(
-            f"The file {self.path} is written in a way that qa cannot edit.", "Edit it by hand."
-        )
+        return NotConfigured(f"qa cannot edit the file {self.path}.", "Edit it by hand.")
 
     def write(self, text: str) -> None:
-        """Put the text in the file's place at once, for its owner's eyes alone.
+        """Replace the file atomically; only its owner can read it.
 
         Raises:
-            NotConfigured: The directory cannot be written.
+            NotConfigured: The file cannot be written.
         """
-        # A link, into a collection of dotfiles say, stays one.
+        # Keep a symbolic link, for example into a collection of dotfiles.
         target = self.path.resolve()
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,7 +169,7 @@ class ConfigFile:
 def _nested(
     tables: Mapping[str, Any], profile: str | None, name: str, value: object
 ) -> dict[str, Any]:
-    """The tables as they are to be after a change."""
+    """Return the tables after the change."""
     if profile is None:
         rest = {key: old for key, old in tables.items() if key != name}
         return rest if value is None else {**rest, name: value}
@@ -178,11 +181,11 @@ def _nested(
 def _edit_top_level(text: str, name: str, value: object) -> str:
     import tomlkit
 
-    # Alone what stands above the first table is edited, so that a new setting does not come
-    # between a table and the comment above it.
+    # Edit only the part above the first table, so that a new setting is not put between a table
+    # and the comment above it.
     top, tables = _split_lines(text)
     document = tomlkit.parse(top)
-    _put(document, name, value)
+    _set(document, name, value)
     top = tomlkit.dumps(document)
     return f"{top}\n{tables}" if tables.strip() and not tables.startswith("\n") else top + tables
 
@@ -198,11 +201,11 @@ def _edit_profile(text: str, profile: str, name: str, value: object) -> str:
     if profile not in profiles:
         inline = isinstance(profiles, InlineTable)
         profiles[profile] = tomlkit.inline_table() if inline else tomlkit.table()
-    _put(profiles[profile], name, value)
+    _set(profiles[profile], name, value)
     return tomlkit.dumps(document)
 
 
-def _put(table: Any, name: str, value: object) -> None:  # noqa: ANN401 - one of tomlkit's many tables
+def _set(table: Any, name: str, value: object) -> None:  # noqa: ANN401 - any table of tomlkit
     if value is not None:
         table[name] = value
     else:
@@ -210,7 +213,7 @@ def _put(table: Any, name: str, value: object) -> None:  # noqa: ANN401 - one of
 
 
 def _split_lines(text: str) -> tuple[str, str]:
-    """What stands above the first table, and the rest, with the comment that introduces it."""
+    """Split the file before the first table and the comment directly above it."""
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines):
         if line.lstrip().startswith("[") and _is_toml("".join(lines[:number])):

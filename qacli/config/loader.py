@@ -1,10 +1,10 @@
-"""Where the settings come from.
+"""Load the settings: read every source, resolve precedence, check the values.
 
-A flag beats the environment, which beats `.env` in the working directory, which beats the chosen
-profile of the configuration file, which beats the top of that file, which beats the default. A
-`.env` that the user does not trust (see `qacli.config.env_file`) counts for nothing.
+From the highest precedence: a flag, the environment, `.env` in the working directory, the chosen
+profile of the configuration file, the top of that file, the default. A `.env` file that the user
+does not trust (see `qacli.config.env_file`) is ignored.
 Nothing else in the package reads the environment. A key is never sent to an endpoint that it was
-not meant for: the last two functions see to that.
+not meant for: see the last two functions.
 """
 
 import os
@@ -14,76 +14,50 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
-from qacli.config.database_url import with_whole_path
+from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
-from qacli.config.file import CORRECT, ConfigFile, default_directory
-from qacli.config.settings import (
-    DEFAULT_MODEL,
-    OPENAI_BASE_URL,
-    PARSER_EXPECTATIONS,
-    Settings,
-    parse_setting,
-    setting_field,
-    setting_fields,
-)
+from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
+from qacli.config.settings import Settings, setting_fields
 from qacli.errors import NotConfigured
 from qacli.suggestions import similar_name
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "OPENAI_BASE_URL",
-    "PARSER_EXPECTATIONS",
-    "Settings",
-    "choose_profile",
-    "chosen_profile",
-    "config_file",
-    "env_file_settings",
-    "environment",
-    "load_settings",
-    "parse_setting",
-    "setting_field",
-    "setting_fields",
-    "share_metrics",
-    "wants_traces",
-]
-
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the configuration file is, whether or not it exists."""
-    if named := (os.environ if environ is None else environ).get("QA_CONFIG"):
-        return Path(named).expanduser()
+    """Return the path of the configuration file, which may not exist."""
+    if path := (os.environ if environ is None else environ).get("QA_CONFIG"):
+        return Path(path).expanduser()
     return default_directory() / "config.toml"
 
 
 def choose_profile(name: str) -> None:
-    """Choose the profile for this process, and for those that it starts."""
+    """Choose the profile of this process and of the processes that it starts."""
     os.environ["QA_PROFILE"] = name
 
 
 def chosen_profile() -> str | None:
-    """The profile that this run was started with, whether or not there is one of that name."""
+    """Return the profile that was chosen for this process, which may not exist."""
     return os.environ.get("QA_PROFILE") or None
 
 
-def environment(**otherwise: str) -> dict[str, str]:
-    """The environment for a program that this one starts.
+def environment(**defaults: str) -> dict[str, str]:
+    """Return the environment for a child process.
 
     Args:
-        otherwise: What is to be in it where it has nothing of that name.
+        defaults: Used for variables that are not set.
     """
-    return {**otherwise, **os.environ}
+    return {**defaults, **os.environ}
 
 
 def share_metrics(directory: Path) -> None:
-    """Have this process count in files that others count in too; before the first metric is made.
+    """Have prometheus_client share its counters between processes, in files in the directory.
 
-    The package for Prometheus asks the environment for the directory.
+    Call it before the first metric is created: the package reads the variable once.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
 
 
 def wants_traces() -> bool:
-    """Whether the environment says where traces go, by OpenTelemetry's own names."""
+    """Return whether OpenTelemetry's environment variables name an exporter for traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     if os.environ.get("OTEL_TRACES_EXPORTER", "").lower() == "none":
@@ -94,7 +68,7 @@ def wants_traces() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One of the places that settings come from; the higher the rank, the less it counts."""
+    """One of the sources of settings; the lowest rank has the highest precedence."""
 
     rank: int
     values: Mapping[str, Any]
@@ -102,15 +76,16 @@ class _Layer:
     line: Callable[[str], int | None] = lambda _name: None
 
 
-_ENVIRONMENT, _DOTENV, _PROFILE, _TOP = range(4)
+ENVIRONMENT_RANK, DOTENV_RANK, PROFILE_RANK, TOP_RANK = range(4)
+
 OTHER_VARIABLES = frozenset({"QA_CONFIG", "QA_BIND", "QA_PORT", "QA_COMPOSE_URL"})
-"""Variables that begin with `QA_` and are no settings: the file's place, and docker compose's."""
+"""Variables that begin with `QA_` and are not settings: the file's path, and docker compose's."""
 
-SIMILAR = 0.75
-"""How much of a name must be the same, as `difflib` measures it, for it to be a misspelling."""
+MIN_SIMILARITY = 0.75
+"""The `difflib` ratio from which a name is taken for a misspelling of a setting's name."""
 
-KEYS = ("api_key", "key_command", "keyring")
-"""The settings that a key comes from; of two in one place the first counts."""
+KEY_SETTINGS = ("api_key", "key_command", "keyring")
+"""The settings that provide a key; within one source, the first has precedence."""
 
 
 def load_settings(
@@ -118,15 +93,15 @@ def load_settings(
 ) -> Settings:
     """Read the settings from the environment, `.env` and the configuration file.
 
-    An empty value is the same as none, so that `.env.example` can list every name.
+    Empty values are ignored, so that `.env.example` can list every name.
 
     Args:
-        environ: The environment; the process's own where None.
-        directory: Where `.env` is looked for; the working directory where None.
+        environ: The environment; None is that of the process.
+        directory: The directory of `.env`; None is the working directory.
 
     Raises:
-        NotConfigured: A value has the wrong type, a name is unknown, or a file cannot be read.
-            An untrusted `.env` is not read for values, so that nothing in it is an error.
+        NotConfigured: A value is not acceptable, a name is unknown, or a file cannot be read.
+            The values in an untrusted `.env` file are not read and cannot cause an error.
     """
     environ = os.environ if environ is None else environ
     dotenv = (directory or Path()) / ".env"
@@ -137,27 +112,28 @@ def load_settings(
     ignored = None
     misspelled = _misspelled(environ, "the environment")
     if env_file is not None and trust_of(env_file) is Trust.TRUSTED:
-        layers.insert(_DOTENV, _dotenv(env_file))
+        layers.insert(DOTENV_RANK, _dotenv(env_file))
         misspelled += _misspelled(env_file.values(), str(env_file.path))
     elif env_file is not None:
         ignored = _ignored(env_file, environ)
-    found = {item.name: _find(item, layers) for item in setting_fields()}
-    if (profile := found["profile"]) is not None:
-        name = str(profile[0])
-        _refuse_unknown_profile(name, profile[1], file)
-        layers.insert(-1, _table(file, name))
-        found = {item.name: _find(item, layers) for item in setting_fields()}
-    values = {name: pair[0] for name, pair in found.items() if pair is not None}
-    sources = {name: pair[1].source(name) for name, pair in found.items() if pair is not None}
-    ranks = {name: pair[1].rank for name, pair in found.items() if pair is not None}
-    for name, why in _keys_not_used(values, sources, ranks).items():
+    resolved = _resolve(layers)
+    if "profile" in resolved:
+        value, layer = resolved["profile"]
+        _check_profile(str(value), layer, file)
+        layers.insert(-1, _table(file, str(value)))
+        resolved = _resolve(layers)
+    values = {name: value for name, (value, _) in resolved.items()}
+    sources = {name: layer.source(name) for name, (_, layer) in resolved.items()}
+    ranks = {name: layer.rank for name, (_, layer) in resolved.items()}
+    for name, reason in _unused_keys(values, sources, ranks).items():
         del values[name]
-        sources[name] += f", not used: {why}"
-    _refuse_borrowed_key(values, ranks, dotenv)
+        sources[name] += f", not used: {reason}"
+    _check_key_and_endpoint(values, ranks, dotenv)
     if "database_url" in values:
-        directories = {_DOTENV: dotenv.parent, _PROFILE: file.path.parent, _TOP: file.path.parent}
-        directory = directories.get(ranks["database_url"])
-        values["database_url"] = _whole_database_url(values["database_url"], directory)
+        base = {ENVIRONMENT_RANK: None, DOTENV_RANK: dotenv.parent}.get(
+            ranks["database_url"], file.path.parent
+        )
+        values["database_url"] = _absolute_database_url(values["database_url"], base)
     return Settings(
         **values,
         sources=sources,
@@ -171,11 +147,11 @@ def env_file_settings(file: EnvFile) -> Settings:
     """Return the settings that a `.env` file alone would make, trusted or not.
 
     Raises:
-        NotConfigured: It cannot be read, has a wrong value, or sets what no `.env` may set.
+        NotConfigured: The file cannot be read, has a value that is not acceptable, or sets what a
+            `.env` file must not set.
     """
     layer = _dotenv(file)
-    found = {item.name: _find(item, [layer]) for item in setting_fields()}
-    values = {name: pair[0] for name, pair in found.items() if pair is not None}
+    values = {name: value for name, (value, _) in _resolve([layer]).items()}
     return Settings(
         **values,
         sources={name: layer.source(name) for name in values},
@@ -184,10 +160,10 @@ def env_file_settings(file: EnvFile) -> Settings:
 
 
 def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, ...]:
-    """Return a sentence on each variable whose name is almost that of a setting.
+    """Return a sentence for each variable whose name is similar to that of a setting.
 
-    `QA_` is a common beginning, of variables for quality assurance for example. So a name that
-    is like no setting is not mentioned, nor one that is like a setting which is there as well.
+    Other programs use the prefix `QA_` too, for quality assurance for example. So a name is not
+    mentioned if it is similar to no setting, or only to a setting that has a value.
     """
     unknown = [name for name, value in variables.items() if name.startswith("QA_") and value]
     settings = {item.metadata["env"] for item in setting_fields()}
@@ -200,7 +176,7 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
         if name.startswith("QA_") and not variables.get(name)
     }
     similar = {
-        name: similar_name(name.removeprefix("QA_"), candidates, SIMILAR) for name in unknown
+        name: similar_name(name.removeprefix("QA_"), candidates, MIN_SIMILARITY) for name in unknown
     }
     return tuple(
         f"{name} in {place} is not a setting of qa. Did you mean {candidates[match]}?"
@@ -210,45 +186,45 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
 
 
 def _ignored(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:
-    """Return the file as an ignored one; None where ignoring it changes nothing."""
-    names = file.names_of(item.metadata["env"] for item in setting_fields())
+    """Return the file as an ignored one; None if ignoring it changes nothing."""
+    names = file.names_in(item.metadata["env"] for item in setting_fields())
     names = tuple(name for name in names if not environ.get(name))
     if not names and file.data is not None:
         return None
     return IgnoredEnvFile(file.location, names, trust_of(file))
 
 
-def _whole_database_url(url: str, directory: Path | None) -> str:
+def _absolute_database_url(url: str, directory: Path | None) -> str:
     """Resolve a relative path of a SQLite file against the directory of the file that names it."""
-    if (whole := with_whole_path(url, directory)) is None:
+    if (absolute := with_absolute_path(url, directory)) is None:
         raise NotConfigured(
-            "DATABASE_URL in the environment has a relative path, which would be another history "
-            "in each directory.",
-            "Write the whole path, with four slashes: sqlite:////home/me/history.db",
+            "DATABASE_URL in the environment has a relative path, which would mean a different "
+            "history in each directory.",
+            "Use an absolute path, with four slashes: sqlite:////home/me/history.db",
         )
-    return whole
+    return absolute
 
 
 def _environment(environ: Mapping[str, str]) -> _Layer:
     names = {item.name: item.metadata["env"] for item in setting_fields()}
     values = {name: environ.get(env) for name, env in names.items()}
-    return _Layer(_ENVIRONMENT, values, lambda name: f"the environment variable {names[name]}")
+    return _Layer(ENVIRONMENT_RANK, values, lambda name: f"the environment variable {names[name]}")
 
 
 def _dotenv(file: EnvFile) -> _Layer:
     names = {item.name: item.metadata["env"] for item in setting_fields()}
-    read = file.values()
+    variables = file.values()
     layer = _Layer(
-        _DOTENV,
-        {name: read.get(env) for name, env in names.items()},
+        DOTENV_RANK,
+        {name: variables.get(env) for name, env in names.items()},
         lambda name: f"{names[name]} in {file.path}",
         lambda name: file.line(names[name]),
     )
     for item in setting_fields():
         if layer.values[item.name] and not item.metadata["in_dotenv"]:
             raise NotConfigured(
-                f"{layer.source(item.name)}, line {layer.line(item.name)}, is refused: a project's "
-                ".env must not say where keys come from, or which programs run.",
+                f"{layer.source(item.name)}, line {layer.line(item.name)}, is not allowed: a "
+                ".env file must not choose where keys come from or which programs run.",
                 "Set it in the environment or in the configuration file.",
             )
     return layer
@@ -256,75 +232,81 @@ def _dotenv(file: EnvFile) -> _Layer:
 
 def _table(file: ConfigFile, profile: str | None) -> _Layer:
     of_profile = f" of profile {profile}" if profile is not None else ""
-    path = () if profile is None else ("profiles", profile)
+    path = () if profile is None else (PROFILES, profile)
     return _Layer(
-        _TOP if profile is None else _PROFILE,
+        TOP_RANK if profile is None else PROFILE_RANK,
         file.table(profile),
         lambda name: f"{name}{of_profile} in {file.path}",
         lambda name: file.line(*path, name),
     )
 
 
-def _find(item: Field[Any], layers: list[_Layer]) -> tuple[Any, _Layer] | None:
-    """The setting's value in the first place that has one, and that place."""
-    for layer in layers:
-        value = layer.values.get(item.name)
-        if value is not None and value != "":
-            return _parsed(item, value, layer), layer
-    return None
+def _resolve(layers: list[_Layer]) -> dict[str, tuple[Any, _Layer]]:
+    """Return the value and the source of each setting that has a value, by its name."""
+    resolved = {}
+    for item in setting_fields():
+        for layer in layers:
+            value = layer.values.get(item.name)
+            if value is not None and value != "":
+                resolved[item.name] = (_parse(item, value, layer), layer)
+                break
+    return resolved
 
 
-def _parsed(item: Field[Any], value: object, layer: _Layer) -> object:
+def _parse(item: Field[Any], value: object, layer: _Layer) -> object:
+    parser = item.metadata["parser"]
     try:
-        return parse_setting(item, value)
+        return parser(value)
     except ValueError:
         line = layer.line(item.name)
         source = layer.source(item.name) + (f", line {line}" if line else "")
-        shown = "its value" if item.metadata["secret"] else repr(value)
+        text = "its value" if item.metadata["secret"] else repr(value)
         raise NotConfigured(
-            f"A setting is wrong, {source}: {shown} is not "
-            f"{PARSER_EXPECTATIONS[item.metadata['parse']]}.",
-            CORRECT,
+            f"Invalid setting, {source}: {text} is not {parser.expectation}.", CORRECT
         ) from None
 
 
-def _refuse_unknown_profile(name: str, layer: _Layer, file: ConfigFile) -> None:
-    if name not in file.profiles:
-        line = layer.line("profile")
-        source = f"{layer.source('profile')}, line {line}," if line else "--profile or QA_PROFILE"
-        raise NotConfigured(
-            f"{source} names the profile {name!r}, which {file.path} does not have.",
-            f"The profiles there are {', '.join(file.profiles)}."
-            if file.profiles
-            else f"It has none yet; this makes one: qa --profile {shlex.quote(name)} config set "
-            "model NAME",
-        )
+def _check_profile(name: str, layer: _Layer, file: ConfigFile) -> None:
+    """Raise NotConfigured if the file has no profile of that name."""
+    if name in file.profiles:
+        return
+    line = layer.line("profile")
+    source = f"{layer.source('profile')}, line {line}," if line else "--profile or QA_PROFILE"
+    raise NotConfigured(
+        f"{source} names the profile {name!r}, which {file.path} does not have.",
+        f"Its profiles are {', '.join(file.profiles)}."
+        if file.profiles
+        else f"It has no profiles; create this one: qa --profile {shlex.quote(name)} config set "
+        "model NAME",
+    )
 
 
-def _keys_not_used(
+def _unused_keys(
     values: Mapping[str, Any], sources: Mapping[str, str], ranks: Mapping[str, int]
 ) -> dict[str, str]:
-    """Which of the settings that a key could come from do not count, and why.
+    """Return the settings in `KEY_SETTINGS` that are not used, each with the reason.
 
-    The one in the highest place counts. A profile with an endpoint of its own does not get the
-    key that stands at the top of the file: that one is for the endpoint there.
+    The source with the highest precedence is used. A profile that sets its own endpoint does not
+    get the key at the top of the file, which is for another endpoint.
     """
-    there = [name for name in KEYS if values.get(name)]
-    if not there:
+    names = [name for name in KEY_SETTINGS if values.get(name)]
+    if not names:
         return {}
-    used = min(there, key=ranks.__getitem__)
-    if (ranks[used], ranks.get("base_url")) == (_TOP, _PROFILE):
-        return dict.fromkeys(there, "the profile has an endpoint of its own, and no key")
-    return {name: f"{sources[used]} counts" for name in there if name != used}
+    used = min(names, key=ranks.__getitem__)
+    if (ranks[used], ranks.get("base_url")) == (TOP_RANK, PROFILE_RANK):
+        return dict.fromkeys(names, "the profile has its own endpoint, but no key")
+    return {name: f"overridden by {sources[used]}" for name in names if name != used}
 
 
-def _refuse_borrowed_key(values: Mapping[str, Any], ranks: Mapping[str, int], dotenv: Path) -> None:
-    """A `.env` that came with somebody's project must not send our key to their endpoint."""
-    if ranks.get("base_url") == _DOTENV and any(
-        values.get(name) and ranks[name] != _DOTENV for name in KEYS
+def _check_key_and_endpoint(
+    values: Mapping[str, Any], ranks: Mapping[str, int], dotenv: Path
+) -> None:
+    """Raise NotConfigured if a `.env` file would send a key from elsewhere to its endpoint."""
+    if ranks.get("base_url") == DOTENV_RANK and any(
+        values.get(name) and ranks[name] != DOTENV_RANK for name in KEY_SETTINGS
     ):
         raise NotConfigured(
-            f"OPENAI_BASE_URL comes from {dotenv}, but the key does not, "
-            "and a key is only sent to an endpoint named beside it or by the environment.",
+            f"OPENAI_BASE_URL comes from {dotenv}, but the key does not, and a key is only sent to "
+            "an endpoint from the same file or from the environment.",
             "Set OPENAI_BASE_URL in the environment, or both in the same file.",
         )

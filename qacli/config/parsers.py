@@ -1,112 +1,58 @@
-"""How the settings about clients of the server are written: tokens, origins, rates.
+"""Parsers of the settings' texts, each with a description of the values that it accepts.
 
-Each is a text with commas between; what is not written well is refused when the settings are
-read, and not when the first client calls.
+The values are checked when the settings are loaded, so that a mistake is found before a question
+is asked or a client connects.
 """
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from qacli.errors import NotConfigured
+MAX_SECONDS = 1e7
+"""About four months; a larger number is a typing error."""
 
-DEFAULT_CALLER = "default"
-"""The caller's name on the records asked with the setting `token`, which has none of its own."""
-
-ADMIN = "admin:"
-"""The prefix of an administrator's name in the setting `tokens`."""
-
-SHORTEST_TOKEN = 16
-"""Characters that a token of the server has at least: a shorter one can be guessed."""
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """A client of the server.
+class Parser:
+    """A parser of one kind of setting.
 
     Attributes:
-        name: Its name in the settings; None where the server has no tokens.
-        is_admin: It may see and remove the records of all callers.
+        parse: Converts the text; raises ValueError if it is not acceptable.
+        expectation: The acceptable values, to follow "is not" in an error.
+        takes_boolean: TOML's true and false are acceptable too.
     """
 
-    name: str | None
-    is_admin: bool
+    parse: Callable[[str], Any]
+    expectation: str
+    takes_boolean: bool = False
 
-    @property
-    def owner(self) -> str | None:
-        """The caller whose records alone it may use; None means all records."""
-        return None if self.is_admin else self.name
+    def __call__(self, value: object) -> Any:  # noqa: ANN401 - of whatever type the setting has
+        """Convert a value from a file or from the environment.
 
-
-LOCAL = Caller(None, is_admin=True)
-"""The caller of a server without tokens: the one person on this machine."""
+        Raises:
+            ValueError: The value has the wrong type or is not acceptable.
+        """
+        if isinstance(value, list | dict) or (isinstance(value, bool) and not self.takes_boolean):
+            raise ValueError
+        return self.parse(str(value))
 
 
 def parse_list(text: str | None) -> list[str]:
-    """What stands in a setting with commas between."""
+    """Return the items of a comma-separated list, without spaces around them and empty items."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def named_tokens(text: str | None) -> dict[str, str]:
-    """Return the tokens in `admin:alice=token1,bob=token2` by the names alone."""
-    pairs = (part.partition("=") for part in parse_list(text))
-    return {name.strip().removeprefix(ADMIN): token.strip() for name, _, token in pairs}
-
-
-def administrators(text: str | None) -> set[str]:
-    """Return the names in `admin:alice=token1,bob=token2` that are marked."""
-    names = (part.partition("=")[0].strip() for part in parse_list(text))
-    return {name.removeprefix(ADMIN) for name in names if name.startswith(ADMIN)}
-
-
-def parse_tokens(text: str) -> str:
-    """Check tokens, each with a name.
-
-    Raises:
-        ValueError: A name or a token is missing or there twice, or a name is more than a word.
-    """
-    named = named_tokens(text)
-    unlike = len(named) == len(parse_list(text)) == len(set(named.values()))
-    words = all(re.fullmatch(r"[\w.@-]{1,64}", name, re.ASCII) for name in named)
-    if not (named and unlike and words and all(named.values())) or DEFAULT_CALLER in named:
-        raise ValueError
-    return text
-
-
-def check_tokens(tokens: Mapping[str, str]) -> None:
-    """Check that no token can be guessed, and that each belongs to one caller.
-
-    Args:
-        tokens: The tokens by the names of their callers.
-
-    Raises:
-        NotConfigured: A token is too short, or two callers have the same one.
-    """
-    seen: dict[str, str] = {}
-    for name, token in tokens.items():
-        of_one = name == DEFAULT_CALLER
-        setting = "The token of QA_TOKEN" if of_one else f"The token of {name} in QA_TOKENS"
-        if len(token) < SHORTEST_TOKEN:
-            raise NotConfigured(
-                f"{setting} has {len(token)} characters; a token needs {SHORTEST_TOKEN} or more.",
-                "Make one: openssl rand -hex 32",
-            )
-        if token in seen:
-            raise NotConfigured(
-                f"{setting} is also the token of {seen[token]}.",
-                "Give each caller a token of its own: openssl rand -hex 32",
-            )
-        seen[token] = name
-
-
 def parse_origins(text: str) -> str:
-    """Origins as a browser sends them: nothing that could stand for more than one.
+    """Check a list of origins, each exact and as a browser sends it (RFC 6454).
 
     Raises:
-        ValueError: One of them has a path, a wildcard or anything else that no origin has.
+        ValueError: An entry has a path, a wildcard or anything else that no origin has.
     """
     for origin in parse_list(text):
         parts = urlsplit(origin)
@@ -129,88 +75,43 @@ def parse_rates(text: str) -> str:
     return text
 
 
-def parse_seconds(text: str) -> float:
-    """Parse a time in seconds, above 0 and below 1e7.
-
-    Raises:
-        ValueError: The text is something else.
-    """
+def _parse_seconds(text: str) -> float:
     value = float(text)
-    if not 0 < value < 1e7:  # noqa: PLR2004 - four months; beyond it, a slip of the finger
+    if not 0 < value < MAX_SECONDS:
         raise ValueError
     return value
 
 
-def parse_non_negative(text: str) -> int:
-    """Parse a whole number that is 0 or more.
+def _parse_integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < minimum or (maximum is not None and value > maximum):
+            raise ValueError
+        return value
 
-    Raises:
-        ValueError: The text is something else.
-    """
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
+    return parse
 
 
-def parse_positive(text: str) -> int:
-    """Parse a whole number that is 1 or more.
-
-    Raises:
-        ValueError: The text is something else.
-    """
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def parse_port(text: str) -> int:
-    """Parse a TCP port, 0 to 65535.
-
-    Raises:
-        ValueError: The text is something else.
-    """
-    value = int(text)
-    if not 0 <= value <= 65535:  # noqa: PLR2004 - the range of a TCP port
-        raise ValueError
-    return value
-
-
-def parse_url(text: str) -> str:
-    """Parse an http or https URL; a trailing slash is removed.
-
-    Raises:
-        ValueError: The text is something else.
-    """
+def _parse_url(text: str) -> str:
+    """Check an http or https URL; a trailing slash is removed."""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError
     return text.rstrip("/")
 
 
-def parse_path(text: str) -> Path:
-    """Parse a path; `~` is the home directory."""
+def _parse_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def parse_command(text: str) -> str:
-    """Parse a shell command; it must have a word.
-
-    Raises:
-        ValueError: The text is something else.
-    """
+def _parse_command(text: str) -> str:
     if not shlex.split(text):
         raise ValueError
     return text
 
 
-def parse_keyring(text: str) -> str | None:
-    """Parse `true`, `false` (None) or the name of a keyring entry, `service/user`.
-
-    Raises:
-        ValueError: The text is something else.
-    """
+def _parse_keyring(text: str) -> str | None:
+    """Parse `true`, `false` (None) or the name of a keyring entry, `service/user`."""
     if text.lower() in {"true", "false", "1", "0"}:
         return "true" if text.lower() in {"true", "1"} else None
     service, _, user = text.partition("/")
@@ -219,12 +120,23 @@ def parse_keyring(text: str) -> str | None:
     return text
 
 
-def parse_on_disconnect(text: str) -> str:
-    """Parse `complete` or `interrupt`.
-
-    Raises:
-        ValueError: The text is something else.
-    """
+def _parse_on_disconnect(text: str) -> str:
     if text not in {"complete", "interrupt"}:
         raise ValueError
     return text
+
+
+TEXT = Parser(str, "text")
+SECONDS = Parser(_parse_seconds, "a number of seconds above 0")
+NON_NEGATIVE = Parser(_parse_integer(0), "a whole number, 0 or more")
+POSITIVE = Parser(_parse_integer(1), "a whole number, 1 or more")
+PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
+URL = Parser(_parse_url, "an http:// or https:// address")
+PATH = Parser(_parse_path, "a path")
+COMMAND = Parser(_parse_command, "a command with its arguments")
+KEYRING = Parser(_parse_keyring, "true, false or an entry as service/user", takes_boolean=True)
+ORIGINS = Parser(
+    parse_origins, "exact origins such as https://app.example.com, separated by commas"
+)
+RATES = Parser(parse_rates, "a rate such as 60/minute, or several separated by commas")
+ON_DISCONNECT = Parser(_parse_on_disconnect, "complete or interrupt")

@@ -29,10 +29,10 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from qacli.config.database_url import hide_password, passwords_in, without_password
 from qacli.db import migrate
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.private_files import make_private_directory
+from qacli.redaction import hide_secrets, passwords_in, without_password
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
@@ -342,7 +342,7 @@ def _explained(url: str) -> Iterator[None]:
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        reason = hide_password(reason, passwords_in(url)).rstrip(".?")
+        reason = hide_secrets(reason, passwords_in(url)).rstrip(".?")
         # PostgreSQL's class 54: a value is larger than an index or a column can hold.
         is_too_large = (getattr(cause, "pgcode", None) or "").startswith("54")
         if isinstance(error, DataError | IntegrityError) or is_too_large:

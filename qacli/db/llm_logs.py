@@ -21,10 +21,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qacli.attachments import redact_url
 from qacli.db.importers import ImportedRecord
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import BrokenAnswer
+from qacli.redaction import redact_url
 from qacli.validation import parse_count, sanitize_text
 
 PAGE = 500

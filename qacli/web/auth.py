@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
-from qacli.config.parsers import LOCAL, Caller, parse_list
+from qacli.config.callers import LOCAL, Caller
+from qacli.config.parsers import parse_list
 from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.errors import Forbidden, Unauthorized

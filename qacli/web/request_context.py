@@ -12,7 +12,7 @@ from time import perf_counter
 
 from flask import Flask, current_app, g, has_app_context, has_request_context, request
 
-from qacli.config.parsers import Caller
+from qacli.config.callers import Caller
 
 ENVIRON_KEY = "qa.notes"
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from qacli.config.parsers import check_tokens
+from qacli.config.callers import check_tokens
 from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.errors import NotConfigured

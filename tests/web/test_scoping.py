@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.config.parsers import Caller
+from qacli.config.callers import Caller
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import Unauthorized
 from qacli.web import state

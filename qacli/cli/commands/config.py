@@ -10,16 +10,14 @@ from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.setting_values import one_line, visible_value
 from qacli.cli.settings import load_settings
-from qacli.config.database_url import without_password
 from qacli.config.loader import chosen_profile, config_file
 from qacli.config.settings import (
-    PARSER_EXPECTATIONS,
     Settings,
-    parse_setting,
     setting_field,
     setting_fields,
 )
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.redaction import without_password
 from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -206,11 +204,11 @@ def _for_file(item: "Field[Any]", text: str) -> object:
             "The value is empty.", f"To remove the setting: qa config unset {item.name}"
         )
     try:
-        value = parse_setting(item, text)
+        value = item.metadata["parser"](text)
     except ValueError:
         raise InvalidRequest(
             f"Invalid value {text!r} for {item.name}: "
-            f"it is not {PARSER_EXPECTATIONS[item.metadata['parse']]}.",
+            f"it is not {item.metadata['parser'].expectation}.",
             "Nothing was changed.",
         ) from None
     if item.name == "profile":

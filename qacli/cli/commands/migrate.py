@@ -8,8 +8,8 @@ from qacli.cli.command import App
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.config.database_url import without_password
 from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
+from qacli.redaction import without_password
 
 if TYPE_CHECKING:
     from qacli.db.records import Store

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from qacli.attachments import redact_url
 from qacli.db.records import Store
 from qacli.domain import ChatRequest, Question
 from qacli.errors import InvalidRequest
+from qacli.redaction import redact_url
 from qacli.validation import MAX_ID
 from qacli.web.openai_api.schemas import ChatCompletionRequest
 from qacli.web.state import AppState

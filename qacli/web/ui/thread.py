@@ -1,4 +1,4 @@
-"""A record in its thread: what it follows up, and what follows it up."""
+"""A record in its thread: the records before it and its follow-ups."""
 
 from dataclasses import dataclass, field
 
@@ -7,10 +7,10 @@ from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.errors import NotFound
 
-LONGEST = 30
-"""Records on one page, above and below; further ones are a link away."""
+MAX_RECORDS = 30
+"""Records above the addressed one, and below it; there are links to further ones."""
 
-BRANCHES = 20
+MAX_BRANCHES = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class Thread:
     """The records to show, the oldest first.
 
     Attributes:
-        records: The record itself, what it follows up, and what goes on from it without a branch.
-        earlier: A record further up that is not shown; None where there is none.
-        removed: The first one's follows_id where that record is gone.
-        branches: What follows up the last one, where that is more than one, or too far down.
+        records: The record, those that it follows up, and its follow-ups up to the first branch.
+        earlier: The id of the record before the first one, if the thread is too long to show.
+        removed: The id of the record before the first one, if it was deleted.
+        branches: The follow-ups of the last record, if it has several or the thread is too long.
     """
 
     records: list[QuestionAnswer]
@@ -30,30 +30,30 @@ class Thread:
     branches: list[QuestionAnswer] = field(default_factory=list)
 
 
-def thread(store: Store, record_id: int) -> Thread:
-    """The record in its thread.
+def load_thread(store: Store, record_id: int) -> Thread:
+    """Return a record in its thread.
 
     Raises:
-        NotFound: There is no such record.
+        NotFound: There is no record with this id.
     """
-    found = Thread(records=[store.get(record_id)])
+    thread = Thread(records=[store.get(record_id)])
     seen = {record_id}
-    while (above := found.records[0].follows_id) is not None and above not in seen:
-        if len(found.records) >= LONGEST:
-            found.earlier = above
+    while (above := thread.records[0].follows_id) is not None and above not in seen:
+        if len(thread.records) >= MAX_RECORDS:
+            thread.earlier = above
             break
         try:
-            found.records.insert(0, store.get(above))
+            thread.records.insert(0, store.get(above))
         except NotFound:
-            found.removed = above
+            thread.removed = above
             break
         seen.add(above)
-    for _ in range(LONGEST):
-        following = store.page(limit=BRANCHES, only=Filter(follows_id=found.records[-1].id))
+    for _ in range(MAX_RECORDS):
+        following = store.page(limit=MAX_BRANCHES, only=Filter(follows_id=thread.records[-1].id))
         if len(following) != 1 or following[0].id in seen:
-            found.branches = [record for record in following if record.id not in seen]
-            return found
-        found.records += following
+            thread.branches = [record for record in following if record.id not in seen]
+            return thread
+        thread.records += following
         seen.add(following[0].id or 0)
-    found.branches = [found.records.pop()]
-    return found
+    thread.branches = [thread.records.pop()]
+    return thread

@@ -181,8 +181,8 @@ def make_item(record: QuestionAnswer, query: Query, now: datetime, words: list[s
     return Item(
         id=record.id,
         address=f"/page/{record.id}{query.suffix}{anchor}",
-        question=_mark(question, words),
-        excerpt=_mark(_excerpt(record, question, words), words),
+        question=mark_words(question, words),
+        excerpt=mark_words(_excerpt(record, question, words), words),
         when=record.created_at,
         ago=format_age(record.created_at, now),
         model=record.model or str(record.params.get("model", "")),
@@ -208,7 +208,7 @@ def _excerpt(record: QuestionAnswer, question: str, words: list[str]) -> str:
     return ""
 
 
-def _mark(text: str, words: list[str]) -> Markup:
+def mark_words(text: str, words: list[str]) -> Markup:
     """Return a short text as HTML with the words of the search marked."""
     present = [re.escape(word) for word in words if find_first(text, [word]) is not None]
     if not present:

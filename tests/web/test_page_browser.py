@@ -253,7 +253,7 @@ def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store
     page.keyboard.press("?")
     help_ = page.get_by_role("dialog", name="Keyboard")
     expect(help_).to_be_visible()
-    help_.get_by_label("Single keys are shortcuts").uncheck()
+    help_.get_by_label("Use single keys as shortcuts").uncheck()
     page.keyboard.press("Escape")
     expect(help_).to_be_hidden()
     page.keyboard.press("/")

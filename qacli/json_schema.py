@@ -27,7 +27,8 @@ MAX_BACKTRACKS = 10_000
 MAX_PATTERN_BYTES = 1_000_000
 """Memory of one compiled pattern."""
 
-FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+FENCE = re.compile(r"```[\w-]*\s*")
+"""The first line of a fenced block of code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +190,11 @@ def response_format(schema: object) -> dict[str, Any]:
 
 
 def extract_json(answer: str) -> str:
-    """The JSON of an answer: all of it, or what stands in the one code block that it is."""
-    fenced = FENCE.fullmatch(answer)
-    return (fenced[1] if fenced else answer).strip()
+    """Return the JSON of an answer: the content of a fenced block if that is all there is."""
+    text = answer.strip()
+    first, newline, rest = text.partition("\n")
+    is_fenced = newline and FENCE.fullmatch(first) and rest.endswith("```")
+    return rest.removesuffix("```").strip() if is_fenced else text
 
 
 def validation_error(params: Mapping[str, Any], answer: str) -> UnfitAnswer | None:

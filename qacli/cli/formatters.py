@@ -16,6 +16,7 @@ from qacli.cli.console import Console
 from qacli.cli.formatting import usd
 from qacli.dates import format_age
 from qacli.domain import now
+from qacli.excerpt import find_first, from_position
 from qacli.sanitize import sanitize, unfiltered
 from qacli.serializers import RECORD_FIELDS, error_text
 
@@ -174,14 +175,8 @@ def _around(text: str, search: str | None) -> str:
     from qacli.db.search import parse_terms
 
     text = FENCE.sub("", text)
-    folded = text.casefold()
-    places = [folded.find(term.text.casefold()) for term in parse_terms(search)]
-    first = min((place for place in places if place >= 0), default=0)
-    if first < CONTEXT * 2:
-        return text
-    start = first - CONTEXT
-    # From the next word on, if there is one before the match.
-    return f"…{text[text.find(' ', start, first) + 1 or start :]}"
+    position = find_first(text, [term.text for term in parse_terms(search)]) or 0
+    return text if position < CONTEXT * 2 else from_position(text, position, CONTEXT)
 
 
 def show_record(record: "QuestionAnswer", console: Console) -> None:
@@ -238,7 +233,7 @@ def _attached(name: str, size: int | None) -> str:
 
 
 def show_markdown(texts: Iterable[str], console: Console) -> None:
-    """Render Markdown while it arrives; see `qacli.cli.app.markdown_stream`."""
+    """Render Markdown while it arrives; see `qacli.cli.markdown_stream`."""
     from rich.live import Live
 
     from qacli.cli.markdown_stream import MarkdownStream

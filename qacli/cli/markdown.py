@@ -1,9 +1,10 @@
-"""Render an answer's Markdown for a terminal, and lose nothing of it.
+"""Render the Markdown of an answer for a terminal, without losing any of its text.
 
 The parser is CommonMark with tables and strikethrough, but HTML, footnotes and reference
-definitions are text, as the model wrote them: a terminal has no other place for them. After all
-rendering, `_render_block` compares letters and digits with the source, and prints the source
-where one is missing. Addresses of links and images are printed, since OSC 8 links can be unseen.
+definitions are text, as the model wrote them: a terminal has no other place for them. At the end
+`_render_block` compares letters and digits with the source, and prints the source if one is
+missing. Addresses of links and images are printed, since OSC 8 links are invisible in some
+terminals.
 """
 
 import re
@@ -19,6 +20,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from qacli.markdown_tokens import split_elements
 from qacli.sanitize import sanitize
 
 if TYPE_CHECKING:
@@ -28,66 +30,57 @@ if TYPE_CHECKING:
 
 Line = list[Segment]
 
-NARROWEST = 8
-"""Cells that are left for a text however deep it is nested."""
+MIN_WIDTH = 8
+"""Minimum cells for a text, at any depth."""
 
-DEEPEST = 60
-"""Levels of nesting that are rendered as such; Python's stack allows a few hundred."""
+MAX_DEPTH = 60
+"""Levels of nesting that are rendered; Python's stack allows a few hundred."""
 
 OPENING_FENCE = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,})(.*)")
 ENTITY = re.compile(r"&(?:(#\d{1,7}|#[xX][0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
 KEEPS_BREAKS = re.compile(r"^ {0,3}(?:<[A-Za-z/!?]|\[[^\]\n]+\]:)", re.MULTILINE)
-"""A line of HTML, or a definition: each stays a line of its own."""
+"""Matches a line of HTML or a definition, in a paragraph whose line breaks are kept."""
 
-TAB = 4
+TAB_WIDTH = 4
 
-HIGHLIGHTED = 2_000
-"""Characters that are highlighted at once, after as many that come before them."""
-LONGEST_HIGHLIGHTED = 500
-"""Characters of a line; several of Pygments' lexers take quadratic time for a longer one."""
+HIGHLIGHTED_CHARACTERS = 2_000
+"""Characters that are highlighted at once; as many before them are read again for context."""
+MAX_LINE_CHARACTERS = 500
+"""Of a highlighted line; several of Pygments' lexers take quadratic time for a longer one."""
 HIGHLIGHT_SECONDS = 0.2
-"""Of processor time for one piece; a slower lexer is not used again for this block."""
+"""Processor time for one piece; after a slower piece the rest of the block is not highlighted."""
 
 EMPHASIS = {"em": "markdown.em", "strong": "markdown.strong", "s": "markdown.s"}
 
 
 @cache
 def parser() -> MarkdownIt:
-    """The parser, which takes every visible character for text or for the text of an element."""
-    made = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST})
-    # Where entities begin and end is not known any more once they are joined to the text.
-    made.enable(["table", "strikethrough"]).disable(["reference", "text_join"])
-    # Addresses are printed as they were written, and never followed.
+    """Return the parser; every visible character becomes text or the text of an element."""
+    markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_DEPTH})
+    # `text_join` would lose where entities begin and end.
+    markdown.enable(["table", "strikethrough"]).disable(["reference", "text_join"])
+    # Addresses are printed as they were written, never followed.
     for name, function in {
         "validateLink": lambda _url: True,
         "normalizeLink": lambda url: url,
         "normalizeLinkText": lambda url: url,
     }.items():
-        setattr(made, name, function)
-    return made
+        setattr(markdown, name, function)
+    return markdown
 
 
-def blocks(text: str) -> list[list["Token"]]:
-    """The tokens of each block that stands in no other."""
-    found: list[list[Token]] = []
-    block: list[Token] = []
-    depth = 0
-    for token in parser().parse(text):
-        block.append(token)
-        depth += token.nesting
-        if depth == 0:
-            found.append(block)
-            block = []
-    return found
+def parse_blocks(text: str) -> "list[Sequence[Token]]":
+    """Return the tokens of each outermost block of a text."""
+    return split_elements(parser().parse(text))
 
 
 class Renderer:
     """Renders Markdown as lines of segments.
 
     Args:
-        console: For its width, styles and encoding.
-        fold: Break long lines of code at the edge of the screen. Where that is left to the
-            terminal, a line can be copied as one.
+        console: Provides the width, the styles and the encoding.
+        fold: Break long lines of code at the edge of the screen. If the terminal breaks them,
+            a line can be copied as one.
     """
 
     def __init__(self, console: "Console", *, fold: bool) -> None:
@@ -97,10 +90,10 @@ class Renderer:
         self._plain = not encoding.startswith("utf")
 
     def render(self, text: str) -> list[Line]:
-        """The lines of a text, with one empty line between two blocks."""
+        """Return the lines of a text, with one empty line between two blocks."""
         lines: list[Line] = []
         source = text.split("\n")
-        for block in blocks(text):
+        for block in parse_blocks(text):
             if lines:
                 lines.append([])
             start, end = block[0].map or (0, len(source))
@@ -108,7 +101,7 @@ class Renderer:
         return lines
 
     def code_rule(self, info: str) -> list[Line]:
-        """The line above a block of code, with its language, or below it."""
+        """Return the rule above a block of code, or the one below it (without a language)."""
         bar = "-" if self._plain else "─"
         width = self._console.width
         title = " ".join(sanitize(info).split())
@@ -122,7 +115,7 @@ class Renderer:
         return self._wrapped(text, width)
 
     def _render_block(self, block: Sequence["Token"], source: str) -> list[Line]:
-        """The lines of a block; its source where letters or digits of it would be missing."""
+        """Return the lines of a block, or its source if letters or digits would be missing."""
         lines = self._blocks(block, self._console.width, outer=True)
         # The cells of a row stand side by side, and are wrapped there.
         ordered = all(token.type != "table_open" for token in block)
@@ -135,11 +128,10 @@ class Renderer:
         self, tokens: Sequence["Token"], width: int, *, outer: bool = False, tight: bool = False
     ) -> list[Line]:
         lines: list[Line] = []
-        for children in _siblings(tokens):
-            found = self._block(children, max(width, NARROWEST), outer=outer)
+        for children in split_elements(tokens):
             if lines and not tight:
                 lines.append([])
-            lines += found
+            lines += self._block(children, max(width, MIN_WIDTH), outer=outer)
         return lines
 
     def _block(self, tokens: Sequence["Token"], width: int, *, outer: bool) -> list[Line]:
@@ -163,7 +155,7 @@ class Renderer:
         return self._wrapped(text, width)
 
     def _list(self, tokens: Sequence["Token"], width: int) -> list[Line]:
-        items = list(_siblings(tokens))
+        items = split_elements(tokens)
         numbers = [item[0].info for item in items]
         tight = is_tight(tokens)
         mark = max((len(number) for number in numbers), default=0) + 2 if any(numbers) else 3
@@ -189,7 +181,7 @@ class Renderer:
         return lines + self.code_rule("")
 
     def code_line(self, text: Text, width: int | None = None, *, outer: bool = True) -> list[Line]:
-        """A line of code, which begins at the left edge of the screen."""
+        """Return the lines on the screen for one line of code."""
         if outer and not self._fold:
             return [list(text.render(self._console))]
         return self._wrapped(text, width or self._console.width)
@@ -223,7 +215,7 @@ class Renderer:
         return self._lines_of(table, width)
 
     def _inline(self, token: "Token", style: str = "none") -> Text:
-        """The text of a paragraph, a heading or a cell."""
+        """Return the text of a paragraph, a heading or a cell."""
         text = Text(style=self._style(style))
         keeps_breaks = KEEPS_BREAKS.search(token.content) is not None
         self._append(token.children or (), text, "\n" if keeps_breaks else " ")
@@ -257,31 +249,31 @@ class Renderer:
             else:
                 text.append(_content(token), styles[-1])
 
-    def _append_address(self, text: Text, shown: str, token: "Token", name: str) -> None:
+    def _append_address(self, text: Text, label: str, token: "Token", name: str) -> None:
         address, title = str(token.attrs.get(name, "")), token.attrs.get("title")
-        rest = address if address.removeprefix("mailto:") != shown else ""
+        rest = address if address.removeprefix("mailto:") != label else ""
         rest += f' "{title}"' if title else ""
         if rest:
-            text.append(" (" if shown else "(")
+            text.append(" (" if label else "(")
             text.append(sanitize(rest.strip()), self._style("markdown.link_url"))
             text.append(")")
 
     def _wrapped(self, text: Text, width: int) -> list[Line]:
         text.overflow = "fold"
-        text.expand_tabs(TAB)
+        text.expand_tabs(TAB_WIDTH)
         return self._lines_of(text, width)
 
     def _lines_of(self, renderable: Any, width: int) -> list[Line]:  # noqa: ANN401 - rich's own
         options: ConsoleOptions = self._console.options.update(width=width, height=None)
         lines = self._console.render_lines(renderable, options, pad=False)
-        return [_stripped(line) for line in lines]
+        return [_strip_end(line) for line in lines]
 
     def _style(self, name: str) -> Style:
         return self._console.get_style(name, default="none")
 
 
 class Highlighter:
-    """Colours the lines of one block of code, in linear time.
+    """Highlight the lines of one block of code, in linear time.
 
     Args:
         info: The info string of the block; its first word is the language.
@@ -294,13 +286,13 @@ class Highlighter:
         self._off = not self._language
 
     def highlight(self, lines: Sequence[str]) -> Iterator[Text]:
-        """The next lines of the block, coloured as far as a few lines before them tell how."""
+        """Yield the next lines of the block, highlighted; a few lines before them are context."""
         piece: list[str] = []
         size = 0
         for line in lines:
-            piece.append(line.expandtabs(TAB))
+            piece.append(line.expandtabs(TAB_WIDTH))
             size += len(piece[-1]) + 1
-            if size >= HIGHLIGHTED:
+            if size >= HIGHLIGHTED_CHARACTERS:
                 yield from self._highlighted(piece)
                 piece, size = [], 0
         if piece:
@@ -309,7 +301,7 @@ class Highlighter:
     def _highlighted(self, lines: list[str]) -> list[Text]:
         plain = [Text(line) for line in lines]
         # A control character that a lexer splits off must not shift the lines.
-        if self._off or any(len(line) > LONGEST_HIGHLIGHTED for line in lines):
+        if self._off or any(len(line) > MAX_LINE_CHARACTERS for line in lines):
             self._before = []
             return plain
         started = process_time()
@@ -319,17 +311,17 @@ class Highlighter:
             self._syntax = Syntax("", self._language, theme="ansi_dark")
             self._off = self._syntax.lexer is None
         text = "\n".join([*self._before, *lines])
-        found = self._syntax.highlight(text).split("\n", allow_blank=True)
+        highlighted = self._syntax.highlight(text).split("\n", allow_blank=True)
         self._off = self._off or process_time() - started > HIGHLIGHT_SECONDS
-        texts = list(found)[len(self._before) :][: len(lines)]
-        self._before = _tail([*self._before, *lines], HIGHLIGHTED)
+        texts = list(highlighted)[len(self._before) :][: len(lines)]
+        self._before = _tail([*self._before, *lines], HIGHLIGHTED_CHARACTERS)
         for text_of_line in texts:
             text_of_line.style = ""
-        return texts if [each.plain for each in texts] == lines else plain
+        return texts if [text.plain for text in texts] == lines else plain
 
 
 def _tail(lines: list[str], size: int) -> list[str]:
-    """The last lines that have at most so many characters together."""
+    """Return the last lines that have at most `size` characters together."""
     start = len(lines)
     while start and (size := size - len(lines[start - 1]) - 1) >= 0:
         start -= 1
@@ -337,59 +329,53 @@ def _tail(lines: list[str], size: int) -> list[str]:
 
 
 def is_tight(tokens: Sequence["Token"]) -> bool:
-    """Whether the items of a list stand without empty lines between them."""
+    """Return whether the items of a list have no empty lines between them.
+
+    Args:
+        tokens: The tokens between the start and the end of the list.
+    """
     level = tokens[0].level + 1 if tokens else 0
-    paragraphs = (each for each in tokens if each.type == "paragraph_open" and each.level == level)
-    return all(paragraph.hidden for paragraph in paragraphs)
+    paragraphs = (token for token in tokens if token.type == "paragraph_open")
+    return all(paragraph.hidden for paragraph in paragraphs if paragraph.level == level)
 
 
 def is_complete(source: str, shown: str, *, ordered: bool = True) -> bool:
-    """Whether each letter and digit of Markdown is in what is shown, in the same order.
+    """Return whether each letter and digit of the source is shown, in the same order.
 
-    Entities are not compared. What is shown can have more: the address of a link twice, say.
+    Entities are not compared. The screen may show more, for example an address twice.
 
     Args:
         source: The Markdown.
-        shown: Its text on the screen.
-        ordered: Compare the order, too, and not only how often each stands there.
+        shown: The text on the screen.
+        ordered: Compare the order as well as the counts.
     """
     text = ENTITY.sub(_without_entity, source)
-    wanted = [each for each in text if each.isalnum()]
+    expected = [character for character in text if character.isalnum()]
     if not ordered:
-        return Counter(wanted) <= Counter(shown)
+        return Counter(expected) <= Counter(shown)
     rest = iter(shown)
-    return all(each in rest for each in wanted)
+    return all(character in rest for character in expected)
 
 
 def plain_text(line: Line) -> str:
-    """The text of a line without its styles."""
+    """Return the text of a line without its styles."""
     return "".join(segment.text for segment in line)
 
 
-def _without_entity(found: re.Match[str]) -> str:
-    return "" if found[1] or f"{found[2]};" in html5 else found[0]
+def _without_entity(match: re.Match[str]) -> str:
+    return "" if match[1] or f"{match[2]};" in html5 else match[0]
 
 
 def _content(token: "Token") -> str:
-    """The text of a token; an entity as it was written where its character could not be seen."""
+    """Return the text of a token; the source of an entity whose character is invisible."""
     text = token.content
     if token.type == "text_special" and token.info == "entity" and text != "\xa0":
         return token.markup if text.isspace() or text != sanitize(text) else text
     return sanitize(text)
 
 
-def _siblings(tokens: Sequence["Token"]) -> Iterator[Sequence["Token"]]:
-    """The tokens of each element of the outermost level."""
-    start = depth = 0
-    for place, token in enumerate(tokens):
-        depth += token.nesting
-        if depth == 0:
-            yield tokens[start : place + 1]
-            start = place + 1
-
-
-def _stripped(line: Line) -> Line:
-    """The line without spaces at its end."""
+def _strip_end(line: Line) -> Line:
+    """Return a line without spaces at its end."""
     line = list(line)
     while line:
         text, style, control = line[-1]

@@ -1,9 +1,9 @@
-"""Show Markdown while it arrives.
+"""Show Markdown on a terminal while it arrives.
 
-A block that no further text can change is printed for good, so that the answer scrolls as any
-output does; of the rest, the last lines that fit on the screen are drawn again and again. An open
-block of code is printed line by line. Drawing takes at most a tenth of the time, however long the
-block is, so that an answer costs linear processor time.
+A complete block, which more text cannot change, is printed once and scrolls like any output. Of
+the rest, the last lines that fit on the screen are drawn repeatedly. An open block of code is
+printed line by line. Drawing takes at most a tenth of the time, so that an answer costs linear
+processor time.
 """
 
 import re
@@ -18,27 +18,28 @@ from qacli.cli.markdown import (
     Highlighter,
     Line,
     Renderer,
-    blocks,
     is_tight,
+    parse_blocks,
 )
 from qacli.sanitize import sanitize
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from markdown_it.token import Token
     from rich.console import Console
 
 FRAMES_PER_SECOND = 12
-SHARE = 10
-"""For each second that it took to draw, so many seconds until the next drawing."""
-TWO = 2
+PAUSE_FACTOR = 10
+"""A drawing that took 1 second is followed by a pause of this many seconds."""
 
 
 class MarkdownStream:
-    """Prints Markdown that arrives in pieces.
+    """Print Markdown that arrives in pieces.
 
     Args:
-        console: Where; a terminal.
-        live: Draws what may still change.
+        console: The terminal.
+        live: Draws the text that may still change.
     """
 
     def __init__(self, console: "Console", live: Live) -> None:
@@ -54,32 +55,32 @@ class MarkdownStream:
         self._next = 0.0
 
     def add(self, text: str) -> None:
-        """Take text, and draw where it is time."""
+        """Add text, and draw if the pause since the last drawing is over."""
         self._arrived.append(text)
         if monotonic() >= self._next:
             started = monotonic()
             self.draw()
             cost = monotonic() - started
-            self._next = started + cost + max(1 / FRAMES_PER_SECOND - cost, cost * SHARE)
+            self._next = started + cost + max(1 / FRAMES_PER_SECOND - cost, cost * PAUSE_FACTOR)
 
     def draw(self) -> None:
-        """Print what is settled, and draw the last lines of the rest."""
-        done = self._settled()
+        """Print the complete blocks, and draw the last lines of the rest."""
+        done = self._take_complete()
         lines = self._fence.lines(self._rest, self._draft) if self._fence else []
         if not self._fence and self._rest.strip():
             lines = self._draft.render(self._rest)
             if self._printed and self._gap:
                 lines.insert(0, [])
-        # The cursor stands below them.
-        most = max(self._console.height - 1, 1)
+        # The cursor is on the line below them.
+        rows = max(self._console.height - 1, 1)
         if done:
             self._live.update("")
             self._print(done)
-        self._live.update(SegmentLines(lines[-most:], new_lines=True), refresh=True)
+        self._live.update(SegmentLines(lines[-rows:], new_lines=True), refresh=True)
 
     def finish(self) -> None:
-        """Print all that has not been printed."""
-        done = self._settled()
+        """Print the text that has not been printed yet."""
+        done = self._take_complete()
         if self._fence is not None:
             done += self._fence.lines(self._rest, self._final) if self._rest else []
             done += self._final.code_rule("")
@@ -94,15 +95,15 @@ class MarkdownStream:
         if lines:
             self._console.print(SegmentLines(lines, new_lines=True), crop=False, end="")
 
-    def _settled(self) -> list[Line]:
-        """The lines of what no further text can change; it is taken from the rest."""
+    def _take_complete(self) -> list[Line]:
+        """Take the text that more text cannot change from the rest, and return its lines."""
         self._rest += sanitize("".join(self._arrived), self._rest[-1:])
         self._arrived.clear()
         done: list[Line] = []
         while True:
             if self._fence is not None:
-                found, self._rest, is_open = self._fence.take(self._rest, self._final)
-                done += found
+                lines, self._rest, is_open = self._fence.take(self._rest, self._final)
+                done += lines
                 if is_open:
                     return done
                 self._fence = None
@@ -110,14 +111,14 @@ class MarkdownStream:
                 self._fence, self._rest = opened
                 done += self._separated(self._final.code_rule(self._fence.info))
             else:
-                end, gap = settled(self._rest, self._console.height)
+                end, gap = complete_length(self._rest, self._console.height)
                 if not end:
                     return done
                 done += self._separated(self._final.render(self._rest[:end]))
                 self._rest, self._gap = self._rest[end:], gap
 
     def _separated(self, lines: list[Line]) -> list[Line]:
-        """The lines of a block, after an empty one where one is due."""
+        """Return the lines of a block, with an empty line above them if needed."""
         if self._printed and self._gap:
             lines = [[], *lines]
         self._printed, self._gap = True, True
@@ -125,7 +126,7 @@ class MarkdownStream:
 
 
 class _OpenFence:
-    """A block of code that is not closed yet (CommonMark 0.31, section 4.5)."""
+    """A fenced block of code that is not closed yet (CommonMark 0.31, section 4.5)."""
 
     def __init__(self, indent: int, fence: str, info: str) -> None:
         self.info = info
@@ -135,68 +136,69 @@ class _OpenFence:
 
     @classmethod
     def at_start(cls, text: str) -> "tuple[_OpenFence, str] | None":
-        """The block with which a text begins, and the text behind its first line."""
+        """Return the block that a text begins with, and the text after its first line."""
         start = len(text) - len(text.lstrip("\n"))
         line, newline, rest = text[start:].partition("\n")
-        found = OPENING_FENCE.fullmatch(line)
-        if found is None or not newline:
+        match = OPENING_FENCE.fullmatch(line)
+        if match is None or not newline:
             return None
-        return cls(len(found[1]), found[2], found[3].strip()), rest
+        return cls(len(match[1]), match[2], match[3].strip()), rest
 
     def take(self, text: str, renderer: Renderer) -> tuple[list[Line], str, bool]:
-        """The finished lines of the text, what is left of it, and whether the block is open."""
+        """Return the lines of complete code, the text left over, and whether the block is open."""
         *lines, last = text.split("\n")
         for number, line in enumerate(lines):
             if self._closing.fullmatch(line):
-                found = self._rendered(lines[:number], renderer)
+                code = self._render(lines[:number], renderer)
                 rest = "\n".join([*lines[number + 1 :], last])
-                return found + renderer.code_rule(""), rest, False
-        return self._rendered(lines, renderer), last, True
+                return code + renderer.code_rule(""), rest, False
+        return self._render(lines, renderer), last, True
 
     def lines(self, text: str, renderer: Renderer) -> list[Line]:
-        """The last line of code, which may not be whole; none where it closes the block."""
+        """Return the last, incomplete line of code; no lines if it may close the block."""
         if not text or self._closing.fullmatch(text):
             return []
         from rich.text import Text
 
         return renderer.code_line(Text(self._indent.sub("", text, count=1)))
 
-    def _rendered(self, lines: list[str], renderer: Renderer) -> list[Line]:
+    def _render(self, lines: list[str], renderer: Renderer) -> list[Line]:
         code = [self._indent.sub("", line, count=1) for line in lines]
         texts = self._highlighter.highlight(code)
         return [line for text in texts for line in renderer.code_line(text)]
 
 
-def settled(text: str, rows: int) -> tuple[int, bool]:
-    """How many characters from the start no further text can change, and how they end.
+def complete_length(text: str, rows: int) -> tuple[int, bool]:
+    """Return how many characters at the start are complete: more text cannot change them.
 
-    All but the last block; of a list that is longer than the screen, all but its last item.
+    These are all blocks except the last; of a list that is longer than the screen, all items
+    except the last.
 
     Args:
         text: The text so far.
-        rows: The lines of the screen.
+        rows: The number of lines on the screen.
 
     Returns:
-        The number of characters, and whether an empty line is due before what follows.
+        The number of characters, and whether an empty line is needed before the following text.
     """
-    # A line that is not whole can become anything.
-    whole = text[: text.rfind("\n") + 1]
-    if not whole.strip():
+    # The last line may be incomplete, and can become anything.
+    lines_text = text[: text.rfind("\n") + 1]
+    if not lines_text.strip():
         return 0, True
-    found = blocks(whole)
-    lines = whole.split("\n")
-    last = found[-1] if found else []
+    blocks = parse_blocks(lines_text)
+    lines = lines_text.split("\n")
+    last = blocks[-1] if blocks else []
     start = _start(last)
-    if len(found) >= TWO and start:
+    if len(blocks) > 1 and start:
         return _length(lines, start), True
     if last and last[0].type.endswith("list_open") and len(lines) > rows:
-        items = [each for each in last if each.type == "list_item_open" and each.level == 1]
-        if len(items) >= TWO and (start := _start(items[-1:])):
+        items = [token for token in last if token.type == "list_item_open" and token.level == 1]
+        if len(items) > 1 and (start := _start(items[-1:])):
             return _length(lines, start), not is_tight(last[1:-1])
     return 0, True
 
 
-def _start(tokens: "list[Token]") -> int:
+def _start(tokens: "Sequence[Token]") -> int:
     return tokens[0].map[0] if tokens and tokens[0].map else 0
 
 

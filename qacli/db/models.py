@@ -209,7 +209,7 @@ class BatchWorker(SQLModel, table=True):
 
 
 class BrowserSession(SQLModel, table=True):
-    """A browser that has signed in. See `qacli.web.app.sessions`.
+    """A browser that has signed in. See `qacli.web.sessions`.
 
     `digest` is made of the token and of the id that the browser keeps in its cookie: neither can be
     told from it.

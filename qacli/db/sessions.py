@@ -1,4 +1,4 @@
-"""The sessions of browsers that have signed in. See `qacli.web.app.sessions`."""
+"""Sessions of signed-in browsers in the database. See `qacli.web.sessions`."""
 
 from datetime import datetime
 
@@ -13,10 +13,17 @@ SESSIONS = BrowserSession.__table__  # type: ignore[attr-defined]
 def add_session(
     database: Database, digest: str, caller: str, expires_at: datetime, now: datetime
 ) -> None:
-    """Keep a session, and remove those that have expired.
+    """Store a session, and delete expired ones.
+
+    Args:
+        database: The database of the history.
+        digest: The primary key.
+        caller: The name of the caller.
+        expires_at: The end of the session.
+        now: The current time.
 
     Raises:
-        DatabaseError: The database did not take it.
+        DatabaseError: The session cannot be stored.
     """
     values = {"digest": digest, "caller": caller, "expires_at": expires_at}
     with database.transaction(write=True) as connection:
@@ -25,10 +32,10 @@ def add_session(
 
 
 def has_session(database: Database, digest: str, now: datetime) -> bool:
-    """Return whether the session is there and has not expired.
+    """Return whether a session exists and has not expired.
 
     Raises:
-        DatabaseError: The database does not answer.
+        DatabaseError: The database cannot be used.
     """
     query = sa.select(SESSIONS.c.digest).where(
         SESSIONS.c.digest == digest, SESSIONS.c.expires_at > now
@@ -38,10 +45,10 @@ def has_session(database: Database, digest: str, now: datetime) -> bool:
 
 
 def remove_session(database: Database, digest: str) -> None:
-    """Remove a session, if it is there.
+    """Delete a session, if it exists.
 
     Raises:
-        DatabaseError: The database does not answer.
+        DatabaseError: The database cannot be used.
     """
     with database.transaction(write=True) as connection:
         connection.execute(sa.delete(SESSIONS).where(SESSIONS.c.digest == digest))

@@ -1,12 +1,12 @@
-"""Authenticate each request, and refuse those that a web page elsewhere makes in a browser.
+"""Authenticate each request, and refuse requests that pages of other sites make in a browser.
 
-What the caller may see follows from it in one place: `AppState.store` is the history as this caller
-sees it, and there is none for a request that has not been authenticated.
+`AppState.store` is the history that the authenticated caller may see; it is refused for a request
+that has not been authenticated.
 
-Without a token the server trusts whoever can reach it, and a browser can: a page may rebind its
-own name to 127.0.0.1 (so the Host must be one of ours) or post across sites (so a write must not
-come from another origin). A token in the Authorization header needs neither check: no page
-elsewhere has it. The cookie of a session needs both: a browser sends it by itself.
+Without tokens the server trusts every client that can reach it, and a browser is one: a page may
+rebind its own name to 127.0.0.1 (so the Host header is checked) or post across sites (so a write
+must not come from another origin). A token in the Authorization header needs neither check: pages
+of other sites do not have it. The cookie of a session needs both: browsers send it by themselves.
 """
 
 from collections.abc import Collection, Mapping
@@ -34,11 +34,11 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class TokenAuth:
-    """The tokens that are accepted, as digests: equally long, so that comparing tells nothing.
+    """The accepted tokens, as digests: of equal length, so that comparing them takes equal time.
 
     Args:
         callers: The tokens by the names of their callers.
-        administrators: Which of them are administrators.
+        administrators: The names of the callers that are administrators.
     """
 
     def __init__(self, callers: Mapping[str, str], administrators: Collection[str] = ()) -> None:
@@ -48,26 +48,26 @@ class TokenAuth:
     def __bool__(self) -> bool:
         return bool(self._names)
 
-    def caller(self, given: bytes) -> Caller | None:
-        """Return the caller of a token; None for a wrong one. Compares all, whichever it is."""
-        digest = sha256(given).digest()
-        found = None
-        for known, name in self._names:
-            if compare_digest(known, digest):
-                found = name
-        return None if found is None else self._callers[found]
+    def caller(self, token: bytes) -> Caller | None:
+        """Return the caller of a token; None for a wrong one. All tokens are compared."""
+        digest = sha256(token).digest()
+        caller = None
+        for expected, name in self._names:
+            if compare_digest(expected, digest):
+                caller = self._callers[name]
+        return caller
 
-    def named(self, name: str) -> Caller:
-        """Return the caller of that name."""
+    def by_name(self, name: str) -> Caller:
+        """Return the caller with a name."""
         return self._callers[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What authenticates the requests of one application.
+    """The means to authenticate the requests of one application.
 
     Attributes:
-        tokens: The tokens that are accepted.
+        tokens: The accepted tokens.
         sessions: The sessions of browsers.
         failures: Counts wrong tokens.
     """
@@ -76,36 +76,36 @@ class Guard:
     sessions: Sessions
     failures: FailureLimiter
 
-    def from_token(self, given: bytes) -> Caller:
+    def from_token(self, token: bytes) -> Caller:
         """Return the caller of a token.
 
         Raises:
-            Unauthorized: It is wrong.
-            RateLimited: It is wrong, and this address has sent too many wrong ones.
+            Unauthorized: The token is wrong.
+            RateLimited: The token is wrong, and its sender has sent too many wrong ones.
         """
-        caller = self.tokens.caller(given)
+        caller = self.tokens.caller(token)
         if caller is None:
             self.failures.count(request.remote_addr)
             raise _unauthorized()
         return caller
 
     def from_cookie(self) -> Caller:
-        """Return the caller whose browser sends the request.
+        """Return the caller of the session in the request's cookie.
 
-        A wrong cookie is not counted: its id cannot be guessed, and a browser that sends an old
-        one is sent to sign in.
+        A wrong cookie is not counted as a failure: an id cannot be guessed, and browsers send old
+        cookies.
 
         Raises:
-            Unauthorized: There is no session, or no more.
+            Unauthorized: There is no such session.
         """
         name = self.sessions.caller(request.cookies.get(COOKIE, ""))
         if name is None:
             raise _unauthorized()
-        return self.tokens.named(name)
+        return self.tokens.by_name(name)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to the address."""
+    """Return whether only this machine can reach a server bound to the address."""
     return host in LOOPBACK or host.startswith("127.")
 
 
@@ -114,8 +114,8 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
 
     Args:
         app: The application.
-        settings: The tokens, and the names by which the server may be called.
-        store: Where the sessions of browsers are kept.
+        settings: The tokens, and the allowed names of the server.
+        store: The database with the sessions of browsers.
     """
     callers = settings.callers
     guard = app.extensions[KEY] = Guard(
@@ -131,15 +131,15 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
         access = current_policy().access
         if access is Access.PUBLIC or _is_preflight(origins):
             return
-        known = current_context()
+        context = current_context()
         if not guard.tokens:
-            known.identity = LOCAL
-        elif (given := _bearer()) is not None:
-            known.identity = guard.from_token(given)
+            context.identity = LOCAL
+        elif (token := _bearer_token()) is not None:
+            context.identity = guard.from_token(token)
             return
         elif access is Access.TOKEN:
-            known.identity = guard.from_cookie()
-            known.is_signed_in = True
+            context.identity = guard.from_cookie()
+            context.is_signed_in = True
         if "*" not in hosts:
             _check_host(hosts)
         if request.method not in SAFE_METHODS:
@@ -149,7 +149,7 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
 
 
 def current() -> Guard:
-    """Return what authenticates the requests of the application."""
+    """Return the guard of the current application."""
     guard: Guard = current_app.extensions[KEY]
     return guard
 
@@ -163,18 +163,18 @@ def require_administrator() -> None:
     identity = current_context().identity
     if identity is None or not identity.is_admin:
         raise Forbidden(
-            "Only an administrator may see this.",
+            "Only an administrator can see this.",
             "Send QA_TOKEN, or a token that QA_TOKENS marks: admin:name=token.",
         )
 
 
-def _bearer() -> bytes | None:
-    """The token in the Authorization header, as it was sent; None where there is no such header."""
+def _bearer_token() -> bytes | None:
+    """Return the token in the Authorization header; None without the header, empty if invalid."""
     header = request.headers.get("Authorization")
     if header is None:
         return None
-    scheme, _, given = header.partition(" ")
-    return given.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
+    scheme, _, token = header.partition(" ")
+    return token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
 
 
 def _unauthorized() -> Unauthorized:
@@ -184,7 +184,7 @@ def _unauthorized() -> Unauthorized:
 
 
 def _is_preflight(origins: frozenset[str]) -> bool:
-    """Whether a browser asks if a page may call; it sends no token with that."""
+    """Return whether this is a CORS preflight of an allowed origin; it comes without a token."""
     return (
         request.method == "OPTIONS"
         and "Access-Control-Request-Method" in request.headers
@@ -199,14 +199,14 @@ def _check_host(hosts: frozenset[str]) -> None:
         name = ""
     if name.rstrip(".") not in hosts:
         raise Forbidden(
-            "This server does not go by that name.",
-            "Call it localhost, add the name to QA_ALLOWED_HOSTS, or send a token of QA_TOKENS in "
-            "the Authorization header.",
+            f"Host {name!r} is not allowed.",
+            "Use localhost, add the name to QA_ALLOWED_HOSTS, or send a token of QA_TOKENS in the "
+            "Authorization header.",
         )
 
 
 def _check_origin(origins: frozenset[str]) -> None:
-    """Refuse a write from another site: Sec-Fetch-Site where the browser sends it, else Origin."""
+    """Refuse a write from another site, by Sec-Fetch-Site if it is sent, otherwise by Origin."""
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     if origin in origins:
@@ -217,7 +217,7 @@ def _check_origin(origins: frozenset[str]) -> None:
         allowed = origin is None or origin.partition("://")[2] == request.headers.get("Host")
     if not allowed:
         raise Forbidden(
-            "A page from another site may not ask here.",
+            "Requests from pages of other sites are refused.",
             "Send a token of QA_TOKENS in the Authorization header, or add the page's origin to "
             "QA_CORS_ORIGINS.",
         )

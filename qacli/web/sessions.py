@@ -1,16 +1,16 @@
-"""Sessions of browsers that have signed in: a random id in a cookie, and a row in the database.
+"""Sessions of signed-in browsers: a random id in a cookie, and a row in the database.
 
 The cookie holds the caller's name and a random id of 256 bits, and nothing of the token. The
 database holds an HMAC of that id whose key is the caller's token. This is the simplest design in
 which each of these holds:
 
-- A copied cookie no longer works after signing out: the row is gone, for all workers and all
+- After signing out, a copied cookie does not work: the row is deleted, for all workers and all
   servers on the database, and after a restart.
-- A session ends when its token is changed or taken away: no row has its HMAC then.
-- A copy of the database is of no use for signing in, nor for finding out a token.
-- There is no secret to keep in a file, nor a list of revoked sessions to share and to clean up.
+- A session ends when its token is changed or removed: no row has its HMAC then.
+- A copy of the database cannot be used for signing in, or for finding a token.
+- No secret file is needed, and no shared list of revoked sessions.
 
-It costs one query by primary key for each request that a signed-in browser makes.
+Each request of a signed-in browser makes one query by primary key.
 """
 
 import hmac
@@ -31,31 +31,31 @@ class Sessions:
 
     Args:
         tokens: The tokens by the names of their callers.
-        store: Where the sessions are kept.
+        store: The database with the sessions.
     """
 
     def __init__(self, tokens: Mapping[str, str], store: Store) -> None:
         self._tokens = tokens
         self._store = store
 
-    def begin(self, name: str) -> str:
-        """Begin a session of a caller; returns the cookie's value.
+    def start(self, name: str) -> str:
+        """Start a session of a caller, and return the value of its cookie.
 
         Raises:
-            DatabaseError: It cannot be kept.
+            DatabaseError: The database cannot store it.
         """
         cookie = f"{name}:{token_urlsafe(32)}"
         digest = self._digest(cookie)
-        assert digest is not None  # noqa: S101 - the caller has just sent its token
+        assert digest is not None  # noqa: S101 - the name is that of a caller
         moment = now()
         add_session(self._store, digest, name, moment + LIFETIME, moment)
         return cookie
 
     def caller(self, cookie: str) -> str | None:
-        """Return the name of the caller whose session it is; None where there is none, or no more.
+        """Return the name of the caller of a session; None if there is no such session.
 
         Raises:
-            DatabaseError: It cannot be looked up.
+            DatabaseError: The database cannot be read.
         """
         digest = self._digest(cookie)
         if digest is None or not has_session(self._store, digest, now()):
@@ -63,16 +63,16 @@ class Sessions:
         return cookie.partition(":")[0]
 
     def end(self, cookie: str) -> None:
-        """End a session; one that has ended already is no error.
+        """End a session; does nothing if it has ended already.
 
         Raises:
-            DatabaseError: It cannot be ended.
+            DatabaseError: The database cannot delete it.
         """
         if (digest := self._digest(cookie)) is not None:
             remove_session(self._store, digest)
 
     def _digest(self, cookie: str) -> str | None:
-        """Return the primary key of the session's row; None for a cookie that cannot be ours."""
+        """Return the primary key of the session; None if the cookie is not from this server."""
         name, _, session_id = cookie.partition(":")
         token = self._tokens.get(name)
         if token is None or not session_id:

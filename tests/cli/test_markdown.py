@@ -1,4 +1,4 @@
-"""An answer's Markdown on a terminal: nothing of it disappears, whatever it is."""
+"""Markdown of an answer on a terminal: all of its text is shown."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Tty(io.StringIO):
         return True
 
 
-def shown(text: str, width: int = 60) -> str:
-    """The text that a record's answer becomes on a screen, without styles."""
+def rendered(text: str, width: int = 60) -> str:
+    """Return the text on the screen for an answer, without styles."""
     console = formatters.console_on(Tty())
     console.width = width
     lines = Renderer(console, fold=False).render(sanitize(text))
     return "\n".join(plain_text(line) for line in lines)
 
 
-def streamed(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: int = 24) -> str:
-    """Everything that is written to a terminal while an answer arrives."""
+def stream_output(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: int = 24) -> str:
+    """Return all output to a terminal while an answer arrives."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -57,17 +57,22 @@ def streamed(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: in
 
 
 def visible(source: str) -> list[str]:
-    """The letters and digits of a source that a reader must find on the screen."""
+    """Return the letters and digits of a source that must be on the screen."""
 
-    def rest(found: re.Match[str]) -> str:
-        return found[0] if found[1] and found[1] not in html5 else ""
+    def replacement(match: re.Match[str]) -> str:
+        return match[0] if match[1] and match[1] not in html5 else ""
 
-    return [each for each in ENTITY.sub(rest, source) if each.isalnum()]
+    return [character for character in ENTITY.sub(replacement, source) if character.isalnum()]
 
 
-def is_subsequence(wanted: list[str], text: str) -> bool:
+def is_subsequence(characters: list[str], text: str) -> bool:
     rest = iter(text)
-    return all(each in rest for each in wanted)
+    return all(character in rest for character in characters)
+
+
+def too_few(expected: list[str], screen: str) -> list[str]:
+    """Return the expected characters that are on the screen less often than expected."""
+    return [letter for letter in set(expected) if expected.count(letter) > screen.count(letter)]
 
 
 LEAVES = (
@@ -170,46 +175,50 @@ LEAVES = (
 )
 
 
-def any_answer(dice: random.Random) -> str:
-    if dice.random() < 0.1:
+def random_answer(rng: random.Random) -> str:
+    if rng.random() < 0.1:
         return "".join(
-            chr(dice.choice((dice.randrange(128), dice.randrange(0x3000)))) for _ in range(60)
+            chr(rng.choice((rng.randrange(128), rng.randrange(0x3000)))) for _ in range(60)
         )
-    return "".join(dice.choice((*LEAVES, " ", "\n")) for _ in range(dice.randrange(1, 40)))
+    return "".join(rng.choice((*LEAVES, " ", "\n")) for _ in range(rng.randrange(1, 40)))
 
 
-def test_markdown_of_any_answer_shows_every_letter_and_digit() -> None:
-    dice = random.Random(11)
+def test_renderer_any_answer_shows_every_letter_and_digit() -> None:
+    rng = random.Random(11)
     for number in range(ANSWERS):
-        answer = any_answer(dice)
-        width = dice.choice((80, 40, 24))
-        screen = shown(answer, width)
-        # The cells of a table stand side by side: there each letter is counted.
-        wanted = visible(sanitize(answer))
+        answer = random_answer(rng)
+        width = rng.choice((80, 40, 24))
+        screen = rendered(answer, width)
+        # The cells of a table are side by side: there each letter is counted.
+        expected = visible(sanitize(answer))
         if "|" in answer:
-            missing = [each for each in set(wanted) if wanted.count(each) > screen.count(each)]
+            missing = [
+                letter for letter in set(expected) if expected.count(letter) > screen.count(letter)
+            ]
             assert not missing, (number, answer, screen)
         else:
-            assert is_subsequence(wanted, screen), (number, answer, screen)
+            assert is_subsequence(expected, screen), (number, answer, screen)
         assert sanitize(screen) == screen, (number, answer)
         assert screen.strip() or not sanitize(answer).strip(), (number, answer)
 
 
-def test_markdown_stream_of_any_answer_prints_every_letter_and_digit(
+def test_markdown_stream_any_answer_prints_every_letter_and_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
-    dice = random.Random(12)
+    monkeypatch.setattr("qacli.cli.markdown_stream.PAUSE_FACTOR", 0)
+    rng = random.Random(12)
     for number in range(max(ANSWERS // 10, 30)):
-        answer = any_answer(dice)
-        size = dice.choice((1, 3, 20))
+        answer = random_answer(rng)
+        size = rng.choice((1, 3, 20))
         pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
-        rows = dice.choice((5, 24))
-        out = streamed(pieces, monkeypatch, rows=rows)
+        rows = rng.choice((5, 24))
+        out = stream_output(pieces, monkeypatch, rows=rows)
         screen = Screen(rows).show(out.replace("\n", "\r\n"))
-        wanted = visible(sanitize(answer))
-        missing = [each for each in set(wanted) if wanted.count(each) > screen.count(each)]
+        expected = visible(sanitize(answer))
+        missing = [
+            letter for letter in set(expected) if expected.count(letter) > screen.count(letter)
+        ]
         assert not missing, (number, answer, screen)
         for text in ESCAPE.split(out):
             assert sanitize(text) == text.replace("\r", ""), (number, answer)
@@ -238,23 +247,21 @@ def test_markdown_stream_of_any_answer_prints_every_letter_and_digit(
         (">" * 70 + " deep", ">" * 60 + "\n" + ">" * 10 + " deep"),
     ],
 )
-def test_markdown_without_a_place_on_a_terminal_is_shown_as_written(
-    answer: str, expected: str
-) -> None:
-    assert shown(answer) == expected
+def test_renderer_unsupported_markup_shows_its_source(answer: str, expected: str) -> None:
+    assert rendered(answer) == expected
 
 
-def test_markdown_table_wider_than_the_screen_is_folded() -> None:
+def test_renderer_table_wider_than_the_screen_is_folded() -> None:
     long = "x" * 100
-    screen = shown(f"| a | b |\n|---|---|\n| {long} | {long} |", 40)
+    screen = rendered(f"| a | b |\n|---|---|\n| {long} | {long} |", 40)
     assert screen.count("x") == 200
     assert "…" not in screen
     assert max(map(len, screen.split("\n"))) <= 40
 
 
-def test_markdown_code_begins_at_the_left_edge_and_is_marked_without_colour() -> None:
+def test_renderer_code_starts_at_the_left_edge_between_rules() -> None:
     code = "if x:\n    y = " + "z" * 100
-    lines = shown(f"```python title=a\n{code}\n```").split("\n")
+    lines = rendered(f"```python title=a\n{code}\n```").split("\n")
     assert lines[0].startswith("── python title=a ──")
     assert "\n".join(lines[1:-1]) == code
     assert set(lines[-1]) == {"─"}
@@ -270,22 +277,22 @@ def test_markdown_code_begins_at_the_left_edge_and_is_marked_without_colour() ->
     ],
     ids=["code", "list", "paragraph", "table"],
 )
-def test_markdown_block_taller_than_the_window_costs_little(
+def test_markdown_stream_block_taller_than_the_window_takes_linear_time(
     answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [answer[at : at + 4] for at in range(0, len(answer), 4)]
     started = time.process_time()
-    out = streamed(pieces, monkeypatch)
+    out = stream_output(pieces, monkeypatch)
     # 600 lines of code took 11 s before.
     assert time.process_time() - started < 5
     assert len(out) < 40 * len(answer)
 
 
-def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
+def test_markdown_stream_code_taller_than_the_window_scrolls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.markdown_stream.PAUSE_FACTOR", 0)
     file = Tty()
     monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("COLUMNS", "60")
@@ -304,7 +311,7 @@ def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
     assert file.getvalue().count("line 49\n") >= 1
 
 
-def test_markdown_answer_on_a_terminal_keeps_angle_brackets(
+def test_qa_ask_answer_on_a_terminal_keeps_angle_brackets(
     qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     from fake_provider import Reply

@@ -1,4 +1,4 @@
-"""Answers that are made to be slow to show: from one seed always the same ones."""
+"""Hostile answers that are slow to render; the same ones for the same seed."""
 
 import random
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pygments.lexers import get_all_lexers
 LANGUAGES = sorted(aliases[0] for _, aliases, _, _ in get_all_lexers() if aliases)
 """A name of each of Pygments' lexers."""
 
-LONGEST = 100_000
+MAX_CHARACTERS = 100_000
 
 PUMPS = (
     *("*a_ ", "*a **a ", "a**b", "*a ", "*", "_", "_a__", "~~a", "*a_[b](c`d", "***a*"),
@@ -56,7 +56,7 @@ PUMPS = (
         "#{",
     ),
 )
-"""Each is slow in some parser, or was, when it is repeated."""
+"""Repeated, each of these is slow in some parser, or was."""
 
 OPENERS = (
     *(
@@ -81,18 +81,18 @@ OPENERS = (
 
 
 def answers(count: int, seed: int = 1) -> Iterator[str]:
-    """Yield hostile answers, one after the other of each kind."""
+    """Yield hostile answers, of all kinds in turn."""
     rng = random.Random(seed)
     kinds = (_code, _repeated, _mixed, _amplified, _code, _repeated)
     for number in range(count):
-        text = kinds[number % len(kinds)](rng, number)[: LONGEST - 20]
+        text = kinds[number % len(kinds)](rng, number)[: MAX_CHARACTERS - 20]
         if rng.random() < 0.1:
             text = text.replace("\n", "\r\n")
         yield f"{text}\n\nlast{number}word"
 
 
 def _length(rng: random.Random) -> int:
-    return rng.choice((2_000, 8_000, 20_000, 50_000, LONGEST))
+    return rng.choice((2_000, 8_000, 20_000, 50_000, MAX_CHARACTERS))
 
 
 def _code(rng: random.Random, number: int) -> str:
@@ -121,7 +121,7 @@ def _mixed(rng: random.Random, _number: int) -> str:
 
 
 def _amplified(rng: random.Random, _number: int) -> str:
-    """A text whose HTML is much longer than itself, or deeper."""
+    """Return a text whose HTML is much longer or deeper than itself."""
     size = _length(rng)
     match rng.randrange(6):
         case 0:

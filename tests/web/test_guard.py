@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
         *("127.0.0.1:8000", "[::1]", "[::1]:8000"),
     ],
 )
-def test_it_goes_by_the_names_of_this_machine(client: FlaskClient, host: str) -> None:
+def test_host_of_this_machine_is_allowed(client: FlaskClient, host: str) -> None:
     assert client.get("/qas", headers={"Host": host}).status_code == 200
 
 
@@ -37,7 +37,7 @@ def test_it_goes_by_the_names_of_this_machine(client: FlaskClient, host: str) ->
         *("localhost@evil.example", "evil.example#localhost", "[::2]", "8.8.8.8"),
     ],
 )
-def test_it_goes_by_no_other_name(
+def test_host_of_another_name_is_refused(
     client: FlaskClient, provider: FakeProvider, host: str, problem: Problem
 ) -> None:
     for path in ("/qas", "/qa/1", "/nowhere"):
@@ -49,7 +49,7 @@ def test_it_goes_by_no_other_name(
 @pytest.mark.parametrize(
     ("allowed", "status"), [("a.example, qa.lan", 200), ("*", 200), ("b", 403)]
 )
-def test_other_names_can_be_allowed(
+def test_host_in_allowed_hosts_is_allowed(
     store: Store, build: Callable[..., Flask], allowed: str, status: int
 ) -> None:
     assert store
@@ -58,7 +58,9 @@ def test_other_names_can_be_allowed(
 
 
 @pytest.mark.parametrize("host", [":80", "[", "#localhost"])
-def test_no_name_at_all_is_refused(client: FlaskClient, host: str, problem: Problem) -> None:
+def test_host_missing_or_malformed_is_refused(
+    client: FlaskClient, host: str, problem: Problem
+) -> None:
     problem(client.get("/qas", headers={"Host": host}), 403, "forbidden")
 
 
@@ -79,7 +81,7 @@ def test_no_name_at_all_is_refused(client: FlaskClient, host: str, problem: Prob
     ],
     ids=str,
 )
-def test_a_page_from_elsewhere_cannot_write(
+def test_write_from_another_site_is_refused(
     client: FlaskClient,
     provider: FakeProvider,
     headers: dict[str, str],
@@ -99,9 +101,7 @@ def test_a_page_from_elsewhere_cannot_write(
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_a_malformed_origin_is_refused_and_not_a_crash(
-    client: FlaskClient, problem: Problem
-) -> None:
+def test_write_with_a_malformed_origin_is_refused(client: FlaskClient, problem: Problem) -> None:
     problem(client.post("/ask", json=ASK, headers={"Origin": "http://["}), 403, "forbidden")
 
 
@@ -121,7 +121,7 @@ def test_a_malformed_origin_is_refused_and_not_a_crash(
     ],
     ids=str,
 )
-def test_with_a_token_only_who_has_it_may_call(
+def test_request_without_the_token_is_refused(
     store: Store,
     build: Callable[..., Flask],
     provider: FakeProvider,
@@ -157,7 +157,7 @@ def as_bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_a_token_has_a_name_that_is_on_the_record(
+def test_record_of_a_named_token_has_the_callers_name(
     store: Store, build: Callable[..., Flask]
 ) -> None:
     assert store
@@ -172,7 +172,7 @@ def test_a_token_has_a_name_that_is_on_the_record(
         assert client.get(f"/qa/{record['id']}", headers=as_bearer(token)).get_json() == record
 
 
-def test_without_a_token_the_record_names_nobody(client: FlaskClient) -> None:
+def test_record_without_tokens_has_no_caller(client: FlaskClient) -> None:
     assert client.post("/ask", json=ASK, headers=as_bearer("any")).get_json()["caller"] is None
 
 
@@ -180,7 +180,7 @@ def test_without_a_token_the_record_names_nobody(client: FlaskClient) -> None:
     "token",
     ["alice", "alice=alice-token", "alice-token,bob=bob-token", "alice-tokenbob-token", ","],
 )
-def test_of_several_tokens_one_must_be_sent_whole(
+def test_token_of_several_must_match_completely(
     store: Store, build: Callable[..., Flask], problem: Problem, token: str
 ) -> None:
     assert store
@@ -191,7 +191,7 @@ def test_of_several_tokens_one_must_be_sent_whole(
     problem(client.get("/qas"), 401, "unauthorized")
 
 
-def test_a_token_may_be_more_than_ascii(store: Store, build: Callable[..., Flask]) -> None:
+def test_token_beyond_ascii_is_accepted(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(tokens="alice=schlüssel").test_client()
     wire_question = "Bearer schlüssel".encode().decode("latin-1")
@@ -210,7 +210,7 @@ def test_a_token_may_be_more_than_ascii(store: Store, build: Callable[..., Flask
     ],
     ids=str,
 )
-def test_a_cookie_signs_in_for_our_own_pages_alone(
+def test_cookie_from_another_site_is_refused(
     store: Store, build: Callable[..., Flask], headers: dict[str, str], status: int
 ) -> None:
     assert store
@@ -226,7 +226,7 @@ def test_a_cookie_signs_in_for_our_own_pages_alone(
         assert response.get_json()["caller"] == "bob"
 
 
-def test_a_wrong_token_in_the_header_is_not_made_good_by_a_cookie(
+def test_wrong_bearer_token_with_a_valid_cookie_is_refused(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     assert store
@@ -238,7 +238,7 @@ def test_a_wrong_token_in_the_header_is_not_made_good_by_a_cookie(
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/static/nothing.css", "/static/../qas"])
-def test_what_needs_no_token_still_has_its_host_checked(
+def test_open_paths_still_check_the_host(
     store: Store, build: Callable[..., Flask], path: str
 ) -> None:
     assert store
@@ -251,7 +251,7 @@ def test_what_needs_no_token_still_has_its_host_checked(
 @pytest.mark.parametrize(
     "path", ["/sign-in/", "/sign-in/x", "/static", "/Static/x", "//static/x", "/is_up/", "/metrics"]
 )
-def test_what_only_looks_open_is_not(
+def test_path_similar_to_an_open_one_needs_the_token(
     store: Store, build: Callable[..., Flask], path: str, problem: Problem
 ) -> None:
     assert store
@@ -259,7 +259,7 @@ def test_what_only_looks_open_is_not(
     problem(response, 401, "unauthorized")
 
 
-def test_the_token_is_not_logged(
+def test_token_is_not_logged(
     store: Store, build: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert store
@@ -270,7 +270,7 @@ def test_the_token_is_not_logged(
     assert "s3cret-token" not in caplog.text
 
 
-def test_a_file_on_this_machine_is_not_chosen_by_a_request(
+def test_model_of_a_local_file_in_a_request_is_refused(
     client: FlaskClient, provider: FakeProvider, problem: Problem
 ) -> None:
     for model in ("local", "local:", "local:/etc/passwd"):

@@ -1,4 +1,4 @@
-"""Forms, queries, headers and bodies that no honest client sends: an error of 4xx, never 500."""
+"""Hostile forms, queries, headers and bodies are client errors (4xx), never server errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOSTILE = {
     "semicolons": ";=;q=,;",
     "percent": "%",
 }
-"""By name: what is put into each field."""
+"""The values for each field, by name."""
 
 hostile = pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 
@@ -80,11 +80,11 @@ QUALIFIED = {
     "If-None-Match": ('"', 'W/"'),
     "Range": ("bytes=0-", "bytes=-"),
 }
-"""What a header begins with where the hostile value is only a part of it."""
+"""Prefixes of a header, for hostile values that are only a part of it."""
 
 
 def encoded(fields: dict[str, Any]) -> str:
-    """A form or a query, with bytes that are not UTF-8 where a value has a lone surrogate."""
+    """Encode a form or a query; a lone surrogate becomes bytes that are not UTF-8."""
     return urlencode(fields, doseq=True, errors="surrogatepass")
 
 
@@ -95,30 +95,32 @@ def record_id(client: FlaskClient) -> int:
 
 
 @pytest.fixture
-def tokened(app: Flask, build: Callable[..., Flask]) -> FlaskClient:
-    """A client of an application that wants a token; on the database of `app`."""
+def token_client(app: Flask, build: Callable[..., Flask]) -> FlaskClient:
+    """Return a client of an application with a token, on the database of `app`."""
     assert app
     return build(token="secret-token").test_client()
 
 
 @hostile
 def test_form_field_hostile_value_is_no_server_error(
-    client: FlaskClient, tokened: FlaskClient, record_id: int, value: str
+    client: FlaskClient, token_client: FlaskClient, record_id: int, value: str
 ) -> None:
     for path, names in FORMS.items():
         address = path.format(id=record_id)
         for name in names:
             good = {"question": "Who?", "token": "secret-token"}
-            each = tokened if path.startswith("/sign") else client
+            sender = token_client if path.startswith("/sign") else client
             for fields in ({**good, name: value}, {name: ["a", value]}):
                 for accept in ("text/html", "text/event-stream"):
-                    response = each.post(
+                    response = sender.post(
                         address,
                         data=encoded(fields),
                         content_type="application/x-www-form-urlencoded",
                         headers={"Accept": accept},
                     )
-                    assert response.status_code < 500, (path, name, response.text)
+                    # Read to the end: an unread stream would keep its thread's turn.
+                    text = response.text
+                    assert response.status_code < 500, (path, name, text)
 
 
 @hostile
@@ -132,7 +134,8 @@ def test_query_hostile_value_is_no_server_error(
                 response = client.get(
                     address, query_string=encoded({name: value}), headers={"Accept": accept}
                 )
-                assert response.status_code < 500, (path, name, response.text)
+                text = response.text
+                assert response.status_code < 500, (path, name, text)
 
 
 @on_sqlite
@@ -147,21 +150,22 @@ def test_path_hostile_value_is_no_server_error(client: FlaskClient, value: str) 
 @on_sqlite  # none of them reaches the database
 @hostile
 def test_header_hostile_value_is_no_server_error(
-    client: FlaskClient, tokened: FlaskClient, record_id: int, value: str
+    client: FlaskClient, token_client: FlaskClient, record_id: int, value: str
 ) -> None:
     # Only bytes that a server lets through to the application.
     sent = value.encode("utf-8", "replace").decode("latin-1").replace("\r\n", " ").replace("\0", "")
     for name in HEADERS:
         for start in ("", *QUALIFIED.get(name, ())):
             headers = Headers({**BROWSER, name: start + sent})
-            for each, method, path in (
-                (tokened, "GET", "/"),
+            for sender, method, path in (
+                (token_client, "GET", "/"),
                 (client, "GET", f"/qa/{record_id}"),
                 (client, "GET", "/static/page.css"),
                 (client, "POST", "/ask"),
             ):
-                response = each.open(path, method=method, headers=headers)
-                assert response.status_code < 500, (name, path, response.text)
+                response = sender.open(path, method=method, headers=headers)
+                text = response.text
+                assert response.status_code < 500, (name, path, text)
 
 
 @on_sqlite

@@ -6,7 +6,7 @@ from time import process_time
 
 import pytest
 
-from qacli.web.ui.markdown import LONGEST, StreamingMarkdown, render
+from qacli.web.ui.markdown import MAX_CHARACTERS, StreamingMarkdown, render
 
 ANSWER = """# Title
 
@@ -62,7 +62,7 @@ The end.
         ("see https://a.example now", 'href="https://a.example"'),
     ],
 )
-def test_markdown_becomes_html(answer: str, html: str) -> None:
+def test_render_markdown_returns_html(answer: str, html: str) -> None:
     assert html in render(answer)
 
 
@@ -93,8 +93,8 @@ def test_markdown_becomes_html(answer: str, html: str) -> None:
         "<form action=/page/1/delete method=post><button>",
     ],
 )
-def test_nothing_of_an_answer_is_html(answer: str) -> None:
-    for html in (render(answer), *_arriving(answer, 3)):
+def test_render_html_in_an_answer_is_escaped(answer: str) -> None:
+    for html in (render(answer), *_streamed(answer, 3)):
         tags = re.findall(r"<[^>]*>", html)
         assert not [tag for tag in tags if re.match(r"</?(img|script|style|svg|form|button)", tag)]
         for tag in tags:
@@ -103,11 +103,11 @@ def test_nothing_of_an_answer_is_html(answer: str) -> None:
             assert target is None or target[1].startswith(("https://", "http://", "mailto:")), tag
 
 
-def test_a_link_tells_nobody_where_it_was_followed() -> None:
+def test_render_link_sends_no_referrer() -> None:
     assert 'rel="noopener nofollow noreferrer"' in render("[a](https://a.example)")
 
 
-def test_an_image_is_a_link() -> None:
+def test_render_image_is_a_link() -> None:
     html = render("![a *cat*](https://a.example/cat.png)")
     assert '<a href="https://a.example/cat.png"' in html
     assert "cat" in re.sub(r"<[^>]*>", "", html)
@@ -122,58 +122,58 @@ def test_an_image_is_a_link() -> None:
         ([1, 2, 3, 4, 5, 6], [3, 4, 5, 6, 6, 6]),
     ],
 )
-def test_headings_stand_below_the_question_and_skip_no_level(
+def test_render_headings_start_below_the_question_and_skip_no_level(
     levels: list[int], shown: list[int]
 ) -> None:
     answer = "\n\n".join("#" * level + " x" for level in levels)
     assert [int(n) for n in re.findall(r"<h(\d)>", render(answer))] == shown
 
 
-def _arriving(answer: str, seed: int) -> list[str]:
-    """What is shown while an answer arrives in pieces of some size."""
-    chance, at = random.Random(seed), 0
-    arriving, settled, shown = StreamingMarkdown(), "", []
+def _streamed(answer: str, seed: int) -> list[str]:
+    """Return what the page shows after each piece of an answer."""
+    rng, at = random.Random(seed), 0
+    stream, complete, pages = StreamingMarkdown(), "", []
     while at < len(answer):
-        size = chance.randint(1, 7)
-        arriving.add(answer[at : at + size])
+        size = rng.randint(1, 7)
+        stream.add(answer[at : at + size])
         at += size
-        done, growing = arriving.render()
-        settled += done
-        shown.append(settled + growing)
-    return shown
+        done, growing = stream.render()
+        complete += done
+        pages.append(complete + growing)
+    return pages
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_what_arrived_in_pieces_is_what_it_is_in_one(seed: int) -> None:
-    assert _arriving(ANSWER, seed)[-1] == render(ANSWER)
+def test_streaming_markdown_of_pieces_equals_render(seed: int) -> None:
+    assert _streamed(ANSWER, seed)[-1] == render(ANSWER)
 
 
-def test_settled_blocks_leave_and_the_last_one_grows() -> None:
-    arriving = StreamingMarkdown()
-    arriving.add("One.\n\nTwo.\n\nThr")
-    assert arriving.render() == ("<p>One.</p>\n<p>Two.</p>\n", "<p>Thr</p>\n")
-    arriving.add("ee.\n\nFour")
-    assert arriving.render() == ("<p>Three.</p>\n", "<p>Four</p>\n")
+def test_streaming_markdown_returns_complete_blocks_once() -> None:
+    stream = StreamingMarkdown()
+    stream.add("One.\n\nTwo.\n\nThr")
+    assert stream.render() == ("<p>One.</p>\n<p>Two.</p>\n", "<p>Thr</p>\n")
+    stream.add("ee.\n\nFour")
+    assert stream.render() == ("<p>Three.</p>\n", "<p>Four</p>\n")
 
 
 @pytest.mark.parametrize("piece", ["[", "http://", "x|y\n", "> "])
-def test_a_hostile_answer_is_rendered_soon(piece: str) -> None:
-    answer = piece * (LONGEST // len(piece))
-    began = process_time()
+def test_render_repeated_pattern_takes_limited_time(piece: str) -> None:
+    answer = piece * (MAX_CHARACTERS // len(piece))
+    start = process_time()
     render(answer)
     render(f"```python\n{answer}")
-    # It takes a second or two; where it went wrong it would be minutes.
-    assert process_time() - began < 20
+    # Without limits it takes minutes.
+    assert process_time() - start < 20
 
 
-def test_a_very_long_answer_is_shown_as_it_is_written() -> None:
-    html = render("<b> *x* " * LONGEST)
+def test_render_too_long_answer_is_plain_text() -> None:
+    html = render("<b> *x* " * MAX_CHARACTERS)
     assert html.startswith('<div class="plain">&lt;b&gt; *x* ')
 
 
-def test_a_very_long_answer_arrives_as_it_is_written_too() -> None:
-    arriving = StreamingMarkdown()
-    arriving.add("# x <b>" + " y" * LONGEST)
-    done, growing = arriving.render()
+def test_streaming_markdown_too_long_answer_is_plain_text() -> None:
+    stream = StreamingMarkdown()
+    stream.add("# x <b>" + " y" * MAX_CHARACTERS)
+    done, growing = stream.render()
     assert done.startswith('<div class="plain"># x &lt;b&gt; y y')
     assert growing == ""

@@ -62,23 +62,23 @@ def link(response: TestResponse, relation: str) -> str | None:
 def events_of(response: TestResponse) -> list[tuple[str, Any]]:
     """Server-sent events, without the comments."""
     assert response.mimetype == "text/event-stream"
-    found = re.findall(r"event: (.*)\ndata: (.*)\n\n", response.text)
-    return [(name, json.loads(data)) for name, data in found]
+    events = re.findall(r"event: (.*)\ndata: (.*)\n\n", response.text)
+    return [(name, json.loads(data)) for name, data in events]
 
 
 @on_sqlite
-def test_an_empty_history_is_a_friendly_page(client: FlaskClient) -> None:
+def test_home_without_records_shows_examples(client: FlaskClient) -> None:
     response = client.get("/", headers=BROWSER)
     assert response.status_code == 200
     assert response.mimetype == "text/html"
     assert "Ask your first question." in text_of(response)
-    assert "Your questions will be listed here." in text_of(response)
+    assert "No questions yet." in text_of(response)
     example = html.unescape(re.findall(r'href="(/\?question=[^"]*)"', response.text)[0])
     assert "Why does a bicycle" in client.get(example).text.partition("<textarea")[2]
 
 
 @on_sqlite
-def test_the_page_runs_and_fetches_nothing_of_anybody_else(client: FlaskClient) -> None:
+def test_home_has_no_inline_script_and_loads_only_own_files(client: FlaskClient) -> None:
     response = client.get("/")
     policy = response.headers["Content-Security-Policy"]
     assert "script-src 'self'" in policy
@@ -93,7 +93,9 @@ def test_the_page_runs_and_fetches_nothing_of_anybody_else(client: FlaskClient) 
                 assert "@import" not in static.text
 
 
-def test_a_question_is_asked_with_a_form(client: FlaskClient, store: Store) -> None:
+def test_ask_form_stores_the_question_and_redirects_to_its_record(
+    client: FlaskClient, store: Store
+) -> None:
     form = {"question": "First\r\nsecond", "model": "other", "tags": " a, b,a,", "system": "Short."}
     response = client.post("/page/ask", data=form, headers=BROWSER)
     assert response.status_code == 303
@@ -106,7 +108,7 @@ def test_a_question_is_asked_with_a_form(client: FlaskClient, store: Store) -> N
     assert entries(page) == [1]
 
 
-def test_a_record_is_followed_up_in_its_thread(
+def test_ask_form_with_follows_id_continues_the_thread(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
     first = keep(store, "What is it?", "**It** is a thing.")
@@ -123,12 +125,12 @@ def test_a_record_is_followed_up_in_its_thread(
 
 
 @on_sqlite
-def test_two_follow_ups_of_a_record_are_two_ways_on(client: FlaskClient, store: Store) -> None:
+def test_record_with_two_follow_ups_links_to_both(client: FlaskClient, store: Store) -> None:
     first = keep(store, "Root")
     ways = [keep(store, f"Way {n}", follows_id=first) for n in (1, 2)]
     page = client.get("/page/1")
     assert re.findall(r'<article[^>]*id="r(\d+)"', page.text) == ["1"]
-    assert "It goes on in 2 places" in text_of(page)
+    assert "2 follow-ups" in text_of(page)
     for way in ways:
         assert f'href="/page/{way}#r{way}"' in page.text
         assert re.findall(r'id="r(\d+)"', client.get(f"/page/{way}").text) == ["1", str(way)]
@@ -136,7 +138,7 @@ def test_two_follow_ups_of_a_record_are_two_ways_on(client: FlaskClient, store: 
 
 
 @on_sqlite
-def test_a_long_thread_is_shown_in_parts(client: FlaskClient, store: Store) -> None:
+def test_record_in_a_long_thread_is_shown_in_parts(client: FlaskClient, store: Store) -> None:
     last = keep(store, "Turn 1")
     for n in range(2, 81):
         last = keep(store, f"Turn {n}", follows_id=last)
@@ -148,19 +150,21 @@ def test_a_long_thread_is_shown_in_parts(client: FlaskClient, store: Store) -> N
 
 
 @on_sqlite
-def test_a_thread_outlives_what_was_removed_from_it(client: FlaskClient, store: Store) -> None:
+def test_record_of_a_thread_with_a_deleted_record_is_shown(
+    client: FlaskClient, store: Store
+) -> None:
     first = keep(store, "Root")
     second = keep(store, "Next", follows_id=first)
     response = client.post(f"/page/{first}/delete", headers=BROWSER)
     assert (response.status_code, response.location) == (303, "/?removed=1")
-    assert "Record 1 is removed." in text_of(client.get(response.location))
+    assert "Record 1 was deleted." in text_of(client.get(response.location))
     page = client.get(f"/page/{second}")
-    assert "This followed up record 1, which is removed." in text_of(page)
+    assert "This followed up record 1, which was deleted." in text_of(page)
     assert client.get("/page/1").status_code == 404
 
 
 @on_sqlite
-def test_a_failed_question_has_a_page_and_can_be_asked_again(
+def test_record_that_failed_is_shown_and_can_be_asked_again(
     client: FlaskClient, store: Store
 ) -> None:
     response = client.post("/page/ask", data={"question": "Who? [[status=401 times=1]]"})
@@ -180,7 +184,7 @@ def test_a_failed_question_has_a_page_and_can_be_asked_again(
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("form", "said"),
+    ("form", "message"),
     [
         ({"question": "  \n "}, "The question is empty."),
         ({"question": ""}, "The question is empty."),
@@ -190,20 +194,20 @@ def test_a_failed_question_has_a_page_and_can_be_asked_again(
         ({"question": "Who & why?", "system": "\0"}, "NUL"),
     ],
 )
-def test_what_cannot_be_asked_stays_in_the_form(
-    client: FlaskClient, provider: FakeProvider, form: dict[str, str], said: str
+def test_ask_form_with_an_invalid_field_is_shown_again_with_the_error(
+    client: FlaskClient, provider: FakeProvider, form: dict[str, str], message: str
 ) -> None:
     response = client.post("/page/ask", data={**form, "tags": "one"}, headers=BROWSER)
     assert response.status_code in {404, 422}
     assert response.mimetype == "text/html"
-    assert said in text_of(response)
+    assert message in text_of(response)
     assert html.escape(form["question"].strip()) in response.text
     assert 'name="tags" value="one"' in response.text
     assert provider.requests == []
 
 
 @on_sqlite
-def test_tags_are_added_and_taken_off(client: FlaskClient, store: Store) -> None:
+def test_tags_form_adds_and_removes_tags(client: FlaskClient, store: Store) -> None:
     keep(store, "Who?", tags=["old"])
     response = client.post("/page/1/tags", data={"add": "new, c++ & more"})
     assert (response.status_code, response.location) == (303, "/page/1#r1")
@@ -216,7 +220,7 @@ def test_tags_are_added_and_taken_off(client: FlaskClient, store: Store) -> None
 
 
 @on_sqlite
-def test_a_tag_that_no_database_can_hold_is_refused(client: FlaskClient, store: Store) -> None:
+def test_tags_form_with_an_invalid_tag_is_refused(client: FlaskClient, store: Store) -> None:
     keep(store, "Who?")
     client.post("/page/1/tags", data={"add": " , ,", "remove": ""})
     response = client.post("/page/1/tags", data={"add": "a\0b"}, headers=BROWSER)
@@ -225,7 +229,7 @@ def test_a_tag_that_no_database_can_hold_is_refused(client: FlaskClient, store: 
 
 
 @on_sqlite
-def test_a_long_question_is_asked_and_one_too_long_is_refused(
+def test_ask_form_long_question_is_accepted_and_too_long_one_refused(
     client: FlaskClient, store: Store
 ) -> None:
     long = "[[text=Yes.]] " + "word " * 120_000
@@ -237,7 +241,7 @@ def test_a_long_question_is_asked_and_one_too_long_is_refused(
     assert (response.status_code, response.mimetype) == (413, "text/html")
 
 
-def test_the_history_is_turned_by_key_and_never_counted(
+def test_history_list_pages_by_key_without_counting(
     client: FlaskClient, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     for n in range(65):
@@ -261,13 +265,15 @@ def test_the_history_is_turned_by_key_and_never_counted(
     assert "OFFSET" not in caplog.text.replace("OFFSET ?", "")
 
 
-def test_search_and_filters_choose_and_can_be_taken_off(client: FlaskClient, store: Store) -> None:
+def test_history_list_with_search_and_filters_shows_matching_records(
+    client: FlaskClient, store: Store
+) -> None:
     keep(store, "What is a heron?", "A tall bird that waits.", tags=["birds"])
     keep(store, "Capital of France?", "Paris", tags=["geo"])
     keep(store, "What is a grebe?", None, status=Status.FAILED, error="x: y", tags=["birds"])
-    found = client.get("/?q=TALL")
-    assert entries(found) == [1]
-    assert "A <mark>tall</mark> bird" in found.text
+    page = client.get("/?q=TALL")
+    assert entries(page) == [1]
+    assert "A <mark>tall</mark> bird" in page.text
     assert entries(client.get("/?tag=birds")) == [3, 1]
     both = client.get("/?tag=birds&status=answered&model=test-model&since=1h")
     assert entries(both) == [1]
@@ -276,18 +282,20 @@ def test_search_and_filters_choose_and_can_be_taken_off(client: FlaskClient, sto
     )
     assert 'href="/?status=answered&amp;model=test-model&amp;since=1h"' in both.text
     assert entries(client.get("/?until=1h")) == []
-    assert "Nothing fits." in text_of(client.get("/?q=nothing"))
+    assert "No records match." in text_of(client.get("/?q=nothing"))
     assert entries(client.get("/page/1?tag=geo")) == [2]
 
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("query", "said"), [("status=x", "is no status"), ("since=soon", "as a date or age")]
+    ("query", "message"), [("status=x", "is not a status"), ("since=soon", "as a date or age")]
 )
-def test_a_filter_that_makes_no_sense_says_so(client: FlaskClient, query: str, said: str) -> None:
+def test_history_list_with_an_invalid_filter_shows_the_error(
+    client: FlaskClient, query: str, message: str
+) -> None:
     response = client.get(f"/?{query}&q=kept")
     assert response.status_code == 422
-    assert said in text_of(response)
+    assert message in text_of(response)
     assert 'value="kept"' in response.text
 
 
@@ -307,13 +315,15 @@ def test_a_filter_that_makes_no_sense_says_so(client: FlaskClient, query: str, s
         ),
     ],
 )
-def test_no_address_breaks_the_page(client: FlaskClient, store: Store, query: str) -> None:
+def test_home_with_a_hostile_query_is_no_server_error(
+    client: FlaskClient, store: Store, query: str
+) -> None:
     keep(store, "Who?")
     assert client.get(f"/?{query}").status_code in {200, 422}
 
 
 @on_sqlite
-def test_whatever_is_in_a_record_is_text(client: FlaskClient, store: Store) -> None:
+def test_page_of_a_hostile_record_shows_it_as_text(client: FlaskClient, store: Store) -> None:
     ask = Question(
         question=f"{EVIL} {'long ' * 100}</h2>{EVIL}",
         params={"model": EVIL},
@@ -338,7 +348,9 @@ def test_whatever_is_in_a_record_is_text(client: FlaskClient, store: Store) -> N
 
 
 @on_sqlite
-def test_an_answer_arrives_as_events(client: FlaskClient, store: Store) -> None:
+def test_ask_form_with_accept_event_stream_streams_the_answer(
+    client: FlaskClient, store: Store
+) -> None:
     question = "[[text='One.\n\n**Two** &lt;img&gt;\n\nThree.' delay=0.12]] <b>?"
     response = client.post("/page/ask", data={"question": question}, headers=EVENTS)
     events = events_of(response)
@@ -356,7 +368,9 @@ def test_an_answer_arrives_as_events(client: FlaskClient, store: Store) -> None:
 
 
 @on_sqlite
-def test_a_failed_answer_arrives_as_its_record(client: FlaskClient, store: Store) -> None:
+def test_ask_form_stream_of_a_failed_question_ends_with_its_record(
+    client: FlaskClient, store: Store
+) -> None:
     response = client.post("/page/ask", data={"question": "[[cut=1]]"}, headers=EVENTS)
     events = events_of(response)
     assert [events[0][0], events[-1][0]] == ["record", "done"]
@@ -366,7 +380,7 @@ def test_a_failed_answer_arrives_as_its_record(client: FlaskClient, store: Store
 
 
 @on_sqlite
-def test_a_database_that_goes_away_meanwhile_is_told_and_costs_nothing(
+def test_ask_form_stream_with_the_database_away_ends_with_an_error_and_keeps_the_answer(
     app: Flask, client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
     def rename(before: str, after: str) -> None:
@@ -389,15 +403,17 @@ def test_a_database_that_goes_away_meanwhile_is_told_and_costs_nothing(
 
 
 @on_sqlite
-def test_what_cannot_be_asked_is_no_stream(client: FlaskClient, problem: Problem) -> None:
+def test_ask_form_stream_of_an_invalid_question_is_a_problem(
+    client: FlaskClient, problem: Problem
+) -> None:
     problem(
         client.post("/page/ask", data={"question": " "}, headers=EVENTS), 422, "invalid-request"
     )
 
 
-def test_all_that_the_page_needs_is_inside_the_package() -> None:
+def test_package_contains_templates_and_static_files() -> None:
     import qacli.web
 
-    web = Path(qacli.web.__file__).parent
+    page = Path(qacli.web.__file__).with_name("ui")
     for name in ("templates/page.html", "static/page.css", "static/page.js", "static/icon.svg"):
-        assert (web / name).is_file()
+        assert (page / name).is_file()

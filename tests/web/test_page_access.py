@@ -34,7 +34,7 @@ Problem = Callable[..., dict[str, Any]]
         ("GET", "/page/99999999999999999999", 404, "There is no record"),
     ],
 )
-def test_errors_are_pages_for_people_and_problems_for_programs(
+def test_error_is_a_page_for_browsers_and_a_problem_for_programs(
     client: FlaskClient, problem: Problem, method: str, path: str, status: int, said: str
 ) -> None:
     page = client.open(path, method=method, headers=BROWSER)
@@ -50,15 +50,13 @@ def test_errors_are_pages_for_people_and_problems_for_programs(
 
 
 @on_sqlite
-def test_the_api_answers_a_browser_with_problems_all_the_same(
-    client: FlaskClient, problem: Problem
-) -> None:
+def test_api_error_in_a_browser_is_a_problem(client: FlaskClient, problem: Problem) -> None:
     problem(client.get("/qa/9", headers=BROWSER), 404, "not-found")
     problem(client.get("/nowhere", headers=BROWSER), 404, "not-found")
 
 
 @on_sqlite
-def test_a_database_that_is_away_is_a_page(build: Callable[..., Flask]) -> None:
+def test_error_of_the_database_is_a_page(build: Callable[..., Flask]) -> None:
     client = build(database_url="postgresql://u:p@127.0.0.1:1/none").test_client()
     response = client.get("/", headers=BROWSER)
     assert (response.status_code, response.mimetype) == (503, "text/html")
@@ -70,7 +68,7 @@ def test_a_database_that_is_away_is_a_page(build: Callable[..., Flask]) -> None:
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}]
 )
-def test_a_form_of_another_site_does_nothing(
+def test_form_from_another_site_is_refused(
     client: FlaskClient,
     store: Store,
     provider: FakeProvider,
@@ -86,7 +84,7 @@ def test_a_form_of_another_site_does_nothing(
 
 
 @on_sqlite
-def test_with_a_token_a_browser_signs_in(store: Store, build: Callable[..., Flask]) -> None:
+def test_sign_in_with_the_token_opens_the_page(store: Store, build: Callable[..., Flask]) -> None:
     keep(store, "A secret question")
     client = build(token="s3cret-token").test_client()
     refused = client.get("/page/1?q=x", headers=BROWSER)
@@ -124,7 +122,9 @@ def test_with_a_token_a_browser_signs_in(store: Store, build: Callable[..., Flas
 
 
 @on_sqlite
-def test_who_signed_in_is_on_the_record(store: Store, build: Callable[..., Flask]) -> None:
+def test_record_of_a_signed_in_caller_has_its_name(
+    store: Store, build: Callable[..., Flask]
+) -> None:
     client = build(tokens="ada=s3cret-1,bob=s3cret-2").test_client()
     client.post("/sign-in", data={"token": "s3cret-2"})
     assert client.post("/page/ask", data={"question": "Who?"}).location == "/page/1#r1"
@@ -133,13 +133,13 @@ def test_who_signed_in_is_on_the_record(store: Store, build: Callable[..., Flask
 
 
 @on_sqlite
-def test_without_a_token_there_is_nothing_to_sign_in_to(client: FlaskClient) -> None:
+def test_sign_in_without_tokens_redirects_to_the_page(client: FlaskClient) -> None:
     assert client.get("/sign-in").location == "/"
     assert client.post("/sign-in", data={"token": ""}).status_code == 403
 
 
 @on_sqlite
-def test_over_https_the_cookie_stays_there(store: Store, build: Callable[..., Flask]) -> None:
+def test_sign_in_over_https_sets_a_secure_cookie(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(token="s3cret-token").test_client()
     response = client.post("/sign-in", data={"token": "s3cret-token"}, base_url="https://localhost")
@@ -154,7 +154,7 @@ def test_over_https_the_cookie_stays_there(store: Store, build: Callable[..., Fl
         *("javascript:alert(1)", "/\t/evil.example", "///evil.example", "/\n/evil.example", ""),
     ],
 )
-def test_signing_in_leads_nowhere_else(
+def test_sign_in_redirects_only_to_this_server(
     store: Store, build: Callable[..., Flask], elsewhere: str
 ) -> None:
     assert store
@@ -164,15 +164,15 @@ def test_signing_in_leads_nowhere_else(
 
 
 @on_sqlite
-def test_whoever_signs_in_slowly_keeps_nobody_else_out(
+def test_sign_in_with_all_form_slots_taken_leaves_other_requests_alone(
     build: Callable[..., Flask], store: Store
 ) -> None:
     assert store
     client = build(token="s3cret-token").test_client()
     bearer = {"Authorization": "Bearer s3cret-token"}
     with ExitStack() as forms_that_never_end:
-        for _ in range(sign_in.MOST):
-            forms_that_never_end.enter_context(sign_in.reading)
+        for _ in range(sign_in.MAX_FORMS):
+            forms_that_never_end.enter_context(sign_in.form_slots)
         full = client.post("/sign-in", data={"token": "s3cret-token"}, headers=BROWSER)
         assert (full.status_code, full.mimetype) == (503, "text/html")
         assert client.get("/qas", headers=bearer).status_code == 200

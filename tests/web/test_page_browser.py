@@ -63,21 +63,21 @@ WATCH = """() => {
   });
   new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
 }"""
-"""Notes what a person would have seen on the way: the test may look too late for it."""
+"""Records what the page shows in between, for which the test may look too late."""
 
 
 class Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Say nothing."""
+        """Print no log."""
 
 
 @dataclass
 class Visit:
-    """A browser's visit, and all that went wrong in it."""
+    """A page in a browser, with the errors on it."""
 
     page: Page
     address: str
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     expected: set[str] = field(default_factory=set)
 
     def go(self, path: str) -> Page:
@@ -86,7 +86,7 @@ class Visit:
 
     def note(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.wrong.append(message.text)
+            self.errors.append(message.text)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +99,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def serve(build: Callable[..., Flask], store: Store) -> Iterator[Callable[..., str]]:
-    """Starts a server on the history, and gives its address."""
+    """Start a server on the history, and return its address."""
     assert store
     with ExitStack() as stack:
 
@@ -119,7 +119,7 @@ def serve(build: Callable[..., Flask], store: Store) -> Iterator[Callable[..., s
 
 @pytest.fixture
 def visit(browser: Browser, serve: Callable[..., str]) -> Iterator[Callable[..., Visit]]:
-    """Opens a browser on a new server; nothing may be fetched elsewhere, refused or fail."""
+    """Open a page of a new server; errors and requests to other sites fail the test."""
     with ExitStack() as stack:
 
         def begin(
@@ -129,12 +129,14 @@ def visit(browser: Browser, serve: Callable[..., str]) -> Iterator[Callable[...,
             stack.callback(context.close)
             context.set_default_timeout(15_000)
             visit = Visit(context.new_page(), serve(**(server or {})))
-            visit.page.on("pageerror", lambda error: visit.wrong.append(str(error)))
+            visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
             visit.page.on("console", visit.note)
 
             def check() -> None:
-                wrong = [text for text in visit.wrong if not any(e in text for e in visit.expected)]
-                assert wrong == []
+                errors = [
+                    text for text in visit.errors if not any(e in text for e in visit.expected)
+                ]
+                assert errors == []
 
             stack.callback(check)
             visit.page.on(
@@ -142,7 +144,7 @@ def visit(browser: Browser, serve: Callable[..., str]) -> Iterator[Callable[...,
                 lambda request: (
                     None
                     if request.url.startswith((visit.address, "data:"))
-                    else visit.wrong.append(f"fetched {request.url}")
+                    else visit.errors.append(f"fetched {request.url}")
                 ),
             )
             visit.go(path)
@@ -151,9 +153,7 @@ def visit(browser: Browser, serve: Callable[..., str]) -> Iterator[Callable[...,
         yield begin
 
 
-def test_a_question_is_asked_and_its_answer_watched(
-    visit: Callable[..., Visit], store: Store
-) -> None:
+def test_ask_shows_the_answer_while_it_arrives(visit: Callable[..., Visit], store: Store) -> None:
     keep(store, "An earlier one")
     page = visit().page
     page.keyboard.press("n")
@@ -166,9 +166,9 @@ def test_a_question_is_asked_and_its_answer_watched(
     expect(page.locator("article#r2 .answer")).to_contain_text("and more of them to come")
     expect(page.get_by_role("status")).to_have_text("The answer is complete.")
     seen = page.evaluate("window.seen")
-    assert all(each["stop"] for each in seen if each["busy"])
-    assert any(each["settled"].strip() == "Hello." and each["growing"] for each in seen)
-    assert any(each["bold"] and "to come" not in each["growing"] for each in seen)
+    assert all(look["stop"] for look in seen if look["busy"])
+    assert any(look["settled"].strip() == "Hello." and look["growing"] for look in seen)
+    assert any(look["bold"] and "to come" not in look["growing"] for look in seen)
     assert page.url.endswith("/page/2")
     expect(page.locator("#entries .entry")).to_have_count(2)
     expect(page.locator("#entries [aria-current]")).to_contain_text("[[text='Hello.")
@@ -185,7 +185,7 @@ def test_a_question_is_asked_and_its_answer_watched(
     assert page.url.endswith("/page/2")
 
 
-def test_stopping_keeps_what_had_arrived(
+def test_stop_button_keeps_the_text_that_has_arrived(
     visit: Callable[..., Visit], store: Store, wait_for: Callable[..., Any]
 ) -> None:
     page = visit(server={"on_disconnect": "interrupt"}).page
@@ -198,7 +198,7 @@ def test_stopping_keeps_what_had_arrived(
     assert (store.get(1).answer or "").startswith("One")
 
 
-def test_a_failure_is_told_and_can_be_asked_again(visit: Callable[..., Visit]) -> None:
+def test_ask_that_fails_shows_the_error_and_asks_again(visit: Callable[..., Visit]) -> None:
     page = visit().page
     page.get_by_label("Your question").fill("Who? [[status=401 times=1]]")
     page.get_by_role("button", name="Ask").click()
@@ -207,7 +207,7 @@ def test_a_failure_is_told_and_can_be_asked_again(visit: Callable[..., Visit]) -
     expect(page.locator("article#r2 .answer")).to_contain_text("Answer to: Who?")
 
 
-def test_what_cannot_be_asked_stays_to_be_corrected(
+def test_ask_with_an_invalid_field_keeps_the_form(
     visit: Callable[..., Visit], provider: FakeProvider
 ) -> None:
     visited = visit()
@@ -222,7 +222,7 @@ def test_what_cannot_be_asked_stays_to_be_corrected(
     assert provider.requests == []
 
 
-def test_the_keyboard_reaches_everything(visit: Callable[..., Visit], store: Store) -> None:
+def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store: Store) -> None:
     for n in range(1, 4):
         keep(store, f"Question {n}", f"Answer {n}")
     page = visit().page
@@ -253,7 +253,7 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Visit], store: Sto
     page.keyboard.press("?")
     help_ = page.get_by_role("dialog", name="Keyboard")
     expect(help_).to_be_visible()
-    help_.get_by_label("Single keys are shortcuts").uncheck()
+    help_.get_by_label("Use single keys as shortcuts").uncheck()
     page.keyboard.press("Escape")
     expect(help_).to_be_hidden()
     page.keyboard.press("/")
@@ -264,7 +264,9 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Visit], store: Sto
     assert "/page/2" in page.url
 
 
-def test_an_answer_and_its_code_are_copied(visit: Callable[..., Visit], store: Store) -> None:
+def test_copy_buttons_copy_the_answer_and_its_code(
+    visit: Callable[..., Visit], store: Store
+) -> None:
     answer = "Some **bold** text.\n\n```sh\nls -l\n```\n"
     keep(store, "How?", answer)
     page = visit("/page/1", permissions=["clipboard-read", "clipboard-write"]).page
@@ -277,18 +279,18 @@ def test_an_answer_and_its_code_are_copied(visit: Callable[..., Visit], store: S
     assert page.evaluate("navigator.clipboard.readText()") == "ls -l\n"
 
 
-def test_deleting_asks_first(visit: Callable[..., Visit], store: Store) -> None:
+def test_delete_needs_a_confirmation(visit: Callable[..., Visit], store: Store) -> None:
     keep(store, "Keep")
     keep(store, "Drop")
     page = visit("/page/2").page
     assert not page.get_by_role("button", name="Delete record 2").is_visible()
     page.locator("summary", has_text="Delete").click()
     page.get_by_role("button", name="Delete record 2").click()
-    expect(page.get_by_text("Record 2 is removed.")).to_be_visible()
+    expect(page.get_by_text("Record 2 was deleted.")).to_be_visible()
     expect(page.locator("#entries .entry")).to_have_count(1)
 
 
-def test_everything_works_without_javascript(visit: Callable[..., Visit]) -> None:
+def test_page_without_javascript_does_everything(visit: Callable[..., Visit]) -> None:
     page = visit(java_script_enabled=False).page
     expect(page.locator(".scripted").first).to_be_hidden()
     page.get_by_label("Your question").fill("What is a heron?")
@@ -311,15 +313,15 @@ def test_everything_works_without_javascript(visit: Callable[..., Visit]) -> Non
     page.locator("#entries a").click()
     page.locator("#r2 summary", has_text="Delete").click()
     page.get_by_role("button", name="Delete record 2").click()
-    expect(page.get_by_text("Record 2 is removed.")).to_be_visible()
+    expect(page.get_by_text("Record 2 was deleted.")).to_be_visible()
 
 
-def test_nothing_that_is_asked_or_answered_runs(visit: Callable[..., Visit], store: Store) -> None:
+def test_page_with_hostile_texts_runs_no_script(visit: Callable[..., Visit], store: Store) -> None:
     evil = f"{EVIL} [x](javascript:alert(1)) ![p](https://evil.example/p) <script>alert(1)</script>"
     keep(store, evil, evil, tags=[EVIL])
     visited = visit()
     page = visited.page
-    page.on("dialog", lambda dialog: visited.wrong.append(dialog.message))
+    page.on("dialog", lambda dialog: visited.errors.append(dialog.message))
     page.get_by_label("Your question").fill(f"[[echo]] {evil}")
     page.get_by_text("Options").click()
     page.get_by_label("Model").first.fill(EVIL)
@@ -332,14 +334,14 @@ def test_nothing_that_is_asked_or_answered_runs(visit: Callable[..., Visit], sto
         assert page.locator("a[href^=javascript]").count() == 0
 
 
-def test_a_browser_signs_in_and_out(visit: Callable[..., Visit], store: Store) -> None:
+def test_sign_in_and_sign_out_in_a_browser(visit: Callable[..., Visit], store: Store) -> None:
     keep(store, "Mine")
     visited = visit("/page/1", server={"token": "s3cret-token"})
     visited.expected = {"403"}
     page = visited.page
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("not a token")
+    expect(page.get_by_role("alert")).to_contain_text("token is wrong")
     page.get_by_label("Token").fill("s3cret-token")
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/page/1")
@@ -350,7 +352,7 @@ def test_a_browser_signs_in_and_out(visit: Callable[..., Visit], store: Store) -
     page.wait_for_url("**/sign-in")
 
 
-def test_a_question_that_another_asks_appears_when_it_is_done(
+def test_record_asked_by_another_request_appears_when_complete(
     visit: Callable[..., Visit], store: Store
 ) -> None:
     from qacli.domain import Outcome, Question, Status
@@ -358,13 +360,13 @@ def test_a_question_that_another_asks_appears_when_it_is_done(
     ask = Question(question="Slow?", params={"model": "test-model"})
     store.upsert(ask, Outcome())
     page = visit("/page/1").page
-    expect(page.locator("article#r1")).to_contain_text("It is being answered.")
+    expect(page.locator("article#r1")).to_contain_text("The answer is not complete yet.")
     store.upsert(ask, Outcome(status=Status.ANSWERED, answer="At last."))
     expect(page.locator("article#r1 .answer")).to_have_text("At last.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_screen_reader_finds_nothing_wrong(
+def test_page_has_no_accessibility_violations(
     visit: Callable[..., Visit], store: Store, scheme: str
 ) -> None:
     axe = Axe()
@@ -374,15 +376,15 @@ def test_a_screen_reader_finds_nothing_wrong(
     visited = visit(color_scheme=scheme, server={"on_disconnect": "interrupt"})
     visited.expected = {"404", "422"}
     page = visited.page
-    found: dict[str, Any] = {}
+    violations: dict[str, Any] = {}
 
     def check(name: str) -> None:
         for violation in axe.run(page, options=rules).response["violations"]:
             nodes = [node["html"][:120] for node in violation["nodes"]]
-            found[f"{name}: {violation['id']}"] = nodes
-        # Nothing is wider than the window: text is not cut off, and nobody scrolls sideways.
+            violations[f"{name}: {violation['id']}"] = nodes
+        # Nothing is wider than the window.
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found[f"{name}: too wide"] = []
+            violations[f"{name}: too wide"] = []
 
     check("empty")
     first = keep(store, "Long question? " * 40, RICH, tags=["one", "two"], finish_reason="length")
@@ -424,17 +426,19 @@ def test_a_screen_reader_finds_nothing_wrong(
     check("arriving")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article#r5 .state")).to_contain_text("Interrupted.", timeout=15_000)
-    assert found == {}
+    assert violations == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_form_to_sign_in_is_accessible_too(visit: Callable[..., Visit], scheme: str) -> None:
+def test_sign_in_form_has_no_accessibility_violations(
+    visit: Callable[..., Visit], scheme: str
+) -> None:
     page = visit("/", server={"token": "s3cret-token"}, color_scheme=scheme).page
     assert Axe().run(page).response["violations"] == []
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])
-def test_the_interface_can_be_read_and_tried(
+def test_docs_page_sends_requests_and_is_accessible(
     visit: Callable[..., Visit], scheme: str, width: int
 ) -> None:
     viewport = {"width": width, "height": 720}

@@ -135,7 +135,7 @@ def test_session_is_in_the_database_as_its_model_says(store: Store) -> None:
     assert found is not None
     assert found.caller == "alice"
     sessions = Sessions({"alice": ALICE}, store)
-    cookie = sessions.begin("alice")
+    cookie = sessions.start("alice")
     assert sessions.caller(cookie) == "alice"
     sessions.end(cookie)
     sessions.end(cookie)

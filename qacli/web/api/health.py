@@ -1,4 +1,4 @@
-"""`/is_up` and `/is_ready`."""
+"""Health checks: `/is_up` and `/is_ready`."""
 
 from flask import Blueprint
 
@@ -11,20 +11,20 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/is_up")
-@describe({200: ResponseSpec("It lives.", {JSON: HealthResponse})})
+@describe({200: ResponseSpec("The process runs.", {JSON: HealthResponse})})
 @policy(Access.PUBLIC)
 def is_up() -> dict[str, object]:
-    """The process lives. Touches nothing else."""
+    """Check that the process runs. Nothing else is checked."""
     return {"status": 200, "message": "yes"}
 
 
 @blueprint.get("/is_ready")
 @describe(
-    {200: ResponseSpec("It can keep what is asked.", {JSON: HealthResponse})},
+    {200: ResponseSpec("The server can store records.", {JSON: HealthResponse})},
     errors=(503,),
 )
 @policy(Access.PUBLIC)
 def is_ready() -> dict[str, object]:
-    """The database answers and its schema is current; else 503 that says which."""
+    """Check that the database answers and its schema is current; otherwise 503 with the reason."""
     state.get_state().all_records.check()
     return {"status": 200, "message": "yes"}

@@ -1,8 +1,8 @@
-"""The page at `/`: ask, watch the answer arrive, look through the history.
+"""The page at `/`: ask, watch the answer arrive, search the history.
 
-Rendered on the server and complete without JavaScript; what `static/page.js` adds is the answer
-while it arrives, the keyboard and copying. It goes through the same use case and store as
-`POST /ask`, and its errors are the same problems, told to a person.
+It is rendered on the server and works without JavaScript; `static/page.js` adds the streamed
+answer, the keyboard and copying. It uses the same service and store as `POST /ask`, and its errors
+are the same problem documents, rendered as pages.
 """
 
 from flask import Flask
@@ -12,7 +12,7 @@ from qacli.web.ui import errors, sign_in, views
 
 
 def init_app(app: Flask) -> None:
-    """Add the page, and render errors of its routes as pages."""
+    """Add the page and its error pages to the application."""
     app.register_blueprint(views.blueprint)
     app.register_blueprint(sign_in.blueprint)
     names = {views.blueprint.name, sign_in.blueprint.name}

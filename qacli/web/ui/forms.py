@@ -1,4 +1,4 @@
-"""What the page's forms send, made into what `POST /ask` takes."""
+"""Parse the forms of the page into the request of `POST /ask`."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -10,69 +10,68 @@ from qacli.web.api.schemas import AskRequest, Id
 
 
 class FollowsForm(BaseModel):
-    """The field that names what a question follows up."""
+    """The field with the id of the record that a question follows up."""
 
     follows_id: Id | None = None
 
 
 class SignInForm(BaseModel):
-    """The fields of the sign-in page, from its form or its address."""
+    """The fields of the sign-in page, from its form or its query string."""
 
     token: str = ""
     next: str = "/"
 
     @field_validator("token")
     @classmethod
-    def _stripped(cls, token: str) -> str:
+    def _strip(cls, token: str) -> str:
         return token.strip()
 
     @field_validator("next")
     @classmethod
-    def _local(cls, address: str) -> str:
-        """The address of a page of this server; of anything else the home page."""
+    def _local_address(cls, address: str) -> str:
+        """Return the address if it is on this server, else the address of the home page."""
         try:
             parts = urlsplit(address)
         except ValueError:
             return "/"
-        elsewhere = parts.scheme or parts.netloc or address.startswith("//")
+        is_elsewhere = parts.scheme or parts.netloc or address.startswith("//")
         # A browser reads a backslash as a slash and drops tabs and line ends.
-        usable = address.startswith("/") and address.isprintable() and "\\" not in address
-        return address if usable and not elsewhere else "/"
+        is_path = address.startswith("/") and address.isprintable() and "\\" not in address
+        return address if is_path and not is_elsewhere else "/"
 
 
 def parse_ask_form(form: Mapping[str, str]) -> AskRequest:
-    """The question of a form; an empty field is one that nobody filled in.
+    """Return the request for a form; empty fields are left out.
 
     Raises:
-        InvalidRequest: There is no question.
-        ValidationError: It cannot be asked.
+        InvalidRequest: The question is empty.
+        ValidationError: A field is invalid.
     """
-    given = {name: form.get(name, "").strip() for name in ("model", "system")}
-    # A browser sends every end of a line as two characters; the person meant one.
+    options = {name: form.get(name, "").strip() for name in ("model", "system")}
+    # A browser sends a line break as two characters.
     question = form.get("question", "").replace("\r\n", "\n")
     if not question.strip():
-        raise InvalidRequest("The question is empty.", "Write one.")
+        raise InvalidRequest("The question is empty.", "Write a question.")
     return AskRequest.model_validate(
         {
             "question": question,
             "tags": parse_tags(form.get("tags", "")),
-            # The API takes a number of JSON, a form has only text.
-            "follows_id": follows_in(form),
-            **{name: value.replace("\r\n", "\n") for name, value in given.items() if value},
+            "follows_id": parse_follows_id(form),
+            **{name: value.replace("\r\n", "\n") for name, value in options.items() if value},
         }
     )
 
 
-def follows_in(form: Mapping[str, str]) -> int | None:
-    """The id of the record that a form's question follows up.
+def parse_follows_id(form: Mapping[str, str]) -> int | None:
+    """Return the id of the record that a form's question follows up.
 
     Raises:
-        ValidationError: It is no id.
+        ValidationError: The text is not an id.
     """
-    given = form.get("follows_id", "").strip()
-    return FollowsForm.model_validate({"follows_id": given or None}).follows_id
+    text = form.get("follows_id", "").strip()
+    return FollowsForm.model_validate({"follows_id": text or None}).follows_id
 
 
 def parse_tags(text: str) -> list[str]:
-    """The tags in a field, with commas between; each once."""
+    """Return the tags in a field, which are separated by commas; each once."""
     return [tag for tag in dict.fromkeys(part.strip() for part in text.split(",")) if tag]

@@ -1,10 +1,10 @@
-"""Code in an answer, with what it is made of marked by CSS classes, in limited time.
+"""Highlight code in an answer with CSS classes, in limited processor time.
 
-Many of Pygments' lexers take quadratic time or worse: 8 kB that are labelled `csharp` keep a
-processor busy for 15 seconds, and a match of a regular expression cannot be stopped. So only
-lexers are used that were measured: none of `LEXERS` takes more than a few milliseconds from one
-token to the next, on any of thousands of repeated patterns, and between two tokens the time is
-checked. The languages with curly brackets, whose lexers did not pass, have a small lexer here.
+Many of Pygments' lexers take quadratic time or worse: 8 kB labelled `csharp` take 15 seconds, and
+a match of a regular expression cannot be stopped. So only measured lexers are used: from one token
+to the next, none of `LEXERS` takes more than a few milliseconds on thousands of repeated patterns,
+and the time is checked between two tokens. Some languages whose lexers failed that measurement
+have a small lexer here: those with curly brackets, ini and Dockerfile.
 """
 
 from collections.abc import Iterator
@@ -20,16 +20,15 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String, Tex
 
 from qacli.web.ui.limits import CpuBudget, LimitExceeded
 
-LONGEST_CODE = 20_000
-"""Characters of a block that is highlighted."""
+MAX_CODE_CHARACTERS = 20_000
+"""Of a block that is highlighted."""
 
-LONGEST_HIGHLIGHTED = 200_000
-"""Characters of its HTML: each token may become ten times as long."""
+MAX_HTML_CHARACTERS = 120_000
+"""Of a highlighted block: a token can be ten times as long as HTML."""
 
 CODE_SECONDS = 0.04
 """Processor time for one block."""
 
-CURLY = "curly"
 LEXERS = {
     **dict.fromkeys(("python", "py", "python3"), "python"),
     **dict.fromkeys(("bash", "sh", "shell", "zsh"), "bash"),
@@ -38,12 +37,16 @@ LEXERS = {
     **dict.fromkeys(("go", "golang"), "go"),
     **dict.fromkeys(("rust", "rs"), "rust"),
     **dict.fromkeys(("yaml", "yml"), "yaml"),
-    **dict.fromkeys(("json", "sql", "xml"), ""),
-    **dict.fromkeys(("c", "h", "cpp", "c++", "cc", "hpp", "csharp", "c#", "cs", "java"), CURLY),
-    **dict.fromkeys(("kotlin", "kt", "scala", "swift", "dart", "php", "css", "scss"), CURLY),
+    **dict.fromkeys(("xml", "html", "svg", "xhtml"), "xml"),
+    **dict.fromkeys(("diff", "patch"), "diff"),
+    **dict.fromkeys(("json", "sql", "toml"), ""),
+    **dict.fromkeys(("ini", "cfg", "conf", "properties"), "ini"),
+    **dict.fromkeys(("docker", "dockerfile"), "docker"),
+    **dict.fromkeys(("c", "h", "cpp", "c++", "cc", "hpp", "csharp", "c#", "cs", "java"), "curly"),
+    **dict.fromkeys(("kotlin", "kt", "scala", "swift", "dart", "php", "css", "scss"), "curly"),
 }
 LEXERS |= {name: name for name, lexer in LEXERS.items() if not lexer}
-"""The name of the lexer for each name of a language that a fenced block may have."""
+"""The name of the lexer for each language that a fenced block may name."""
 
 KEYWORDS = """
 abstract alignas alignof as assert async auto await base break case catch class companion const
@@ -63,17 +66,17 @@ int8_t int16_t int32_t int64_t isize long object sbyte short signed size_t str s
 u64 u128 uint uint8 uint16 uint32 uint64 uint8_t uint16_t uint32_t uint64_t ulong unsigned
 ushort usize void wchar_t float32 float64 f32 f64 Int String Bool Boolean Double Float Long rune
 """
-"""Of C, C++, C#, Java, Kotlin, Scala, Swift, Dart and PHP together."""
+"""The keywords and types of C, C++, C#, Java, Kotlin, Scala, Swift, Dart and PHP together."""
 
 
 class CurlyLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
-    """A lexer for languages with curly brackets: comments, strings, numbers, names and keywords.
+    """A lexer for languages with curly brackets.
 
-    Each of its patterns reads a character once, and where it fails it has read only a few.
+    Each of its patterns reads a character at most once; one that fails has read only a few.
     """
 
     name = "Curly"
-    tokens = {  # noqa: RUF012 - as Pygments wants it
+    tokens = {  # noqa: RUF012 - Pygments reads it from the class
         "root": [
             (r"\s+", Text),
             (r"//[^\n]*", Comment.Single),
@@ -98,35 +101,73 @@ class CurlyLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     }
 
 
+class IniLexer(RegexLexer):  # type: ignore[misc]
+    """A lexer for configuration files with sections and `key = value` lines."""
+
+    name = "Ini"
+    tokens = {  # noqa: RUF012
+        "root": [
+            (r"\s+", Text),
+            (r"[#;][^\n]*", Comment.Single),
+            (r"\[[^\]\n]*\]?", Keyword),
+            (r"[^\s=:#;\[][^\n=:]*", Name.Attribute, "value"),
+            (r"[=:][^\n]*", String),
+        ],
+        "value": [(r"[=:][^\n]*", String, "#pop"), (r"\n", Text, "#pop")],
+    }
+
+
+class DockerLexer(RegexLexer):  # type: ignore[misc]
+    """A lexer for a Dockerfile: comments, instructions, strings, flags and variables."""
+
+    name = "Docker"
+    tokens = {  # noqa: RUF012
+        "root": [
+            (r"\s+", Text),
+            (r"#[^\n]*", Comment.Single),
+            (r"(?m)^[A-Za-z]{2,20}\b", Keyword),
+            (r"\b(?:AS|as)\b", Keyword),
+            (r'"(?:[^"\\\n]|\\.)*"?', String),
+            (r"'[^'\n]*'?", String),
+            (r"\$(?:\{[^}\n]{0,200}\}?|\w*)", Name.Variable),
+            (r"[^\s\w]", Operator),
+            (r"\w+", Text),
+        ]
+    }
+
+
+OWN_LEXERS = {"curly": CurlyLexer, "ini": IniLexer, "docker": DockerLexer}
+
+
 def highlight(code: str, language: str, budget: CpuBudget) -> str:
-    """Return code as HTML: highlighted where its language and its length allow that.
+    """Return code as HTML, highlighted if its language is known and the limits allow it.
 
     Args:
         code: The code.
-        language: What a fenced block says that it is, as in "```python"; may be anything.
+        language: The name in the fence, as in "```python"; can be any text.
         budget: The processor time that is left for the answer.
     """
     name = LEXERS.get(language.lower())
-    if name is None or len(code) > LONGEST_CODE:
+    if name is None or len(code) > MAX_CODE_CHARACTERS:
         return escape(code)
-    began = thread_time()
-    lexer = _lexer(name)
-    budget.extend(thread_time() - began)  # to load a lexer takes long, but only once
+    start = thread_time()
+    lexer = load_lexer(name)
+    budget.extend(thread_time() - start)  # loading a lexer takes long, but happens once
     html = StringIO()
     try:
         tokens = _limited(lexer.get_tokens(code), budget.at_most(CODE_SECONDS))
         HtmlFormatter(nowrap=True).format(tokens, html)
     except (LimitExceeded, RecursionError):
         return escape(code)
-    marked = html.getvalue()
-    return marked if len(marked) <= LONGEST_HIGHLIGHTED else escape(code)
+    highlighted = html.getvalue()
+    return highlighted if len(highlighted) <= MAX_HTML_CHARACTERS else escape(code)
 
 
 @cache
-def _lexer(name: str) -> Lexer:
-    """Load a lexer; there are as many as in `LEXERS` at most."""
-    if name == CURLY:
-        return CurlyLexer(stripnl=False, ensurenl=False)
+def load_lexer(name: str) -> Lexer:
+    """Load a lexer of `LEXERS`."""
+    if name in OWN_LEXERS:
+        return OWN_LEXERS[name](stripnl=False, ensurenl=False)
     return get_lexer_by_name(name, stripnl=False, ensurenl=False)
 
 

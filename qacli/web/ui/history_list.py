@@ -1,7 +1,7 @@
-"""The list of records beside the page: a search, filters, and pages by key.
+"""The list of records beside the page: search, filters and keyset paging.
 
-How many records there are is never counted: a page knows whether there is an older and a newer
-one, and is as quick in a million records as in ten.
+The records are never counted: one query tells whether there is an older and a newer page, and it
+takes the same time for ten records as for a million.
 """
 
 import re
@@ -21,24 +21,22 @@ from qacli.db.records import Store
 from qacli.db.search import parse_terms
 from qacli.domain import Status
 from qacli.errors import InvalidRequest
+from qacli.excerpt import ELLIPSIS, find_first, from_position
 from qacli.validation import validate_text
 from qacli.web.api.schemas import Id
 
 _ID: TypeAdapter[int] = TypeAdapter(Id)
 PAGE_SIZE = 30
-EXCERPT = 140
-BEFORE_MATCH = 40
-"""How much of an answer is shown before the word that was searched for."""
-
-MAX_SEARCHED_CHARACTERS = 20_000
-"""How much of a text is looked through for the word to show."""
+EXCERPT_CHARACTERS = 140
+CHARACTERS_BEFORE_MATCH = 40
+"""Characters of a text that are shown before the word that was searched for."""
 
 FILTERS = ("status", "model", "tag", "since", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What the address of a page asks for; what is empty does not matter."""
+    """The search, filters and page in the query string of an address; empty ones do not apply."""
 
     q: str = ""
     status: str = ""
@@ -51,12 +49,12 @@ class Query:
 
     @classmethod
     def from_args(cls, arguments: Mapping[str, str]) -> Self:
-        """The query in an address; what it has besides belongs to others."""
+        """Read the query from the arguments of a request; other arguments are ignored."""
         return cls(**{item.name: arguments.get(item.name, "").strip() for item in fields(cls)})
 
     @property
     def chips(self) -> list[tuple[str, str]]:
-        """The filters in force, each with the address of the list without it."""
+        """The active filters, each with the address of the list without it."""
         return [
             (f"{name}: {value}", replace(self, **{name: ""}, before="", after="").url)
             for name in FILTERS
@@ -64,32 +62,37 @@ class Query:
         ]
 
     @property
+    def words(self) -> list[str]:
+        """The words and phrases of the search."""
+        return [term.text for term in parse_terms(self.q)]
+
+    @property
     def is_narrowed(self) -> bool:
-        """Whether only some of the records are wanted."""
+        """True if a search or a filter is active."""
         return bool(self.q or self.chips)
 
     @property
     def suffix(self) -> str:
-        """The query as an address ends with it."""
-        said = {item.name: value for item in fields(self) if (value := getattr(self, item.name))}
-        return f"?{urlencode(said)}" if said else ""
+        """The query string with its question mark; empty without a query."""
+        values = {item.name: value for item in fields(self) if (value := getattr(self, item.name))}
+        return f"?{urlencode(values)}" if values else ""
 
     @property
     def url(self) -> str:
-        """The list's own address."""
+        """The address of this list."""
         return f"/{self.suffix}"
 
     def filter(self, now: datetime) -> Filter:
-        """Which records.
+        """Return the filter for the database.
 
         Raises:
-            InvalidRequest: A filter cannot be understood.
+            InvalidRequest: A filter is invalid.
         """
         for name in ("q", "model", "tag"):
             validate_text(getattr(self, name), name)
         if self.status and self.status not in set(Status):
             raise InvalidRequest(
-                f"{self.status!r} is no status.", f"There are {', '.join(Status)}."
+                f"{self.status!r} is not a status.", f"Use one of: {', '.join(Status)}."
             )
         return Filter(
             search=self.q or None,
@@ -122,11 +125,11 @@ class Listing:
     """A page of the list.
 
     Attributes:
-        query: What was asked for.
-        items: The newest first.
-        newer: The address of the page with newer records; None where there is none.
-        older: The address of the page with older records.
-        problem: Why there is no list.
+        query: The query that the page answers.
+        items: The records, newest first.
+        newer: The address of the page with newer records; None if there is none.
+        older: The address of the page with older records; None if there is none.
+        problem: The error in the query, if it is invalid; there are no items then.
     """
 
     query: Query
@@ -136,11 +139,12 @@ class Listing:
     problem: str | None = None
 
 
-def listing(store: Store, query: Query, now: datetime) -> Listing:
-    """The page that the query asks for; a filter that cannot be understood is its problem."""
+def load_listing(store: Store, query: Query, now: datetime) -> Listing:
+    """Return the page of the list for a query; an invalid filter becomes its `problem`."""
     try:
         only = query.filter(now)
-        before, after = _id("before", query.before), _id("after", query.after)
+        before = _parse_id("before", query.before)
+        after = _parse_id("after", query.after)
     except InvalidRequest as error:
         return Listing(query=query, items=[], problem=str(error))
     upwards = after is not None and before is None
@@ -156,23 +160,29 @@ def listing(store: Store, query: Query, now: datetime) -> Listing:
         newer = replace(query, after=str(records[0].id), before="").url
     if records and (upwards or more):
         older = replace(query, before=str(records[-1].id), after="").url
-    items = [item(record, query, now) for record in records]
+    words = query.words
+    items = [make_item(record, query, now, words) for record in records]
     return Listing(query=query, items=items, newer=newer, older=older)
 
 
-def item(record: QuestionAnswer, query: Query, now: datetime) -> Item:
-    """A record as the list shows it."""
+def make_item(record: QuestionAnswer, query: Query, now: datetime, words: list[str]) -> Item:
+    """Return a record as an item of the list.
+
+    Args:
+        record: A record from the database.
+        query: The query of the list.
+        now: The current time.
+        words: `query.words`, parsed once for a list.
+    """
     assert record.id is not None  # noqa: S101 - it comes from the database
-    words = [term.text for term in parse_terms(query.q)]
-    pattern = re.compile("|".join(map(re.escape, words)), re.IGNORECASE) if words else None
     question = shorten(record.question)
-    # A record within a thread is shown where it stands in it.
-    place = f"#r{record.id}" if record.follows_id is not None else ""
+    # A record within a thread is shown at its place in the thread.
+    anchor = f"#r{record.id}" if record.follows_id is not None else ""
     return Item(
         id=record.id,
-        address=f"/page/{record.id}{query.suffix}{place}",
-        question=_marked(question, pattern),
-        excerpt=_marked(_excerpt(record, question, words), pattern),
+        address=f"/page/{record.id}{query.suffix}{anchor}",
+        question=mark_words(question, words),
+        excerpt=mark_words(_excerpt(record, question, words), words),
         when=record.created_at,
         ago=format_age(record.created_at, now),
         model=record.model or str(record.params.get("model", "")),
@@ -182,44 +192,35 @@ def item(record: QuestionAnswer, query: Query, now: datetime) -> Item:
     )
 
 
-def shorten(text: str, most: int = EXCERPT) -> str:
-    """The beginning of a text, on one line."""
-    start = " ".join(text[: 4 * most].split())
-    return start if len(start) <= most else f"{start[: most - 1].rstrip()}\u2026"
+def shorten(text: str, length: int = EXCERPT_CHARACTERS) -> str:
+    """Return the beginning of a text on one line, at most `length` characters."""
+    start = " ".join(text[: 4 * length].split())
+    return start if len(start) <= length else f"{start[: length - 1].rstrip()}{ELLIPSIS}"
 
 
-def _excerpt(record: QuestionAnswer, shown: str, words: list[str]) -> str:
-    """Where the first word stands that is not in what is shown of the question anyway."""
-    for word in words:
-        pattern = re.compile(re.escape(word), re.IGNORECASE)
-        if pattern.search(shown):
-            continue
-        for text in (record.question, record.answer or ""):
-            if found := pattern.search(text, 0, MAX_SEARCHED_CHARACTERS):
-                return _around(text, found.start())
+def _excerpt(record: QuestionAnswer, question: str, words: list[str]) -> str:
+    """Return the text around the first word that the shortened question does not show."""
+    missing = [word for word in words if find_first(question, [word]) is None]
+    for text in (record.question, record.answer or ""):
+        if (position := find_first(text, missing)) is not None:
+            end = position + 4 * EXCERPT_CHARACTERS
+            return shorten(from_position(text[:end], position, CHARACTERS_BEFORE_MATCH))
     return ""
 
 
-def _around(text: str, at: int) -> str:
-    """A part of a text with a match in it, from the beginning of a word on."""
-    start = max(at - BEFORE_MATCH, 0)
-    if start:
-        start = text.find(" ", start, at) + 1 or start
-    return ("\u2026" if start else "") + shorten(text[start : start + 4 * EXCERPT])
-
-
-def _marked(text: str, pattern: re.Pattern[str] | None) -> Markup:
-    """The text with what was searched for marked."""
-    if pattern is None:
+def mark_words(text: str, words: list[str]) -> Markup:
+    """Return a short text as HTML with the words of the search marked."""
+    present = [re.escape(word) for word in words if find_first(text, [word]) is not None]
+    if not present:
         return escape(text)
-    parts, at = [], 0
-    for found in pattern.finditer(text):
-        parts += [escape(text[at : found.start()]), Markup("<mark>{}</mark>").format(found[0])]
-        at = found.end()
-    return Markup("").join([*parts, escape(text[at:])])
+    html = []
+    # Every second part is a match.
+    for index, part in enumerate(re.split(f"({'|'.join(present)})", text, flags=re.IGNORECASE)):
+        html.append(Markup("<mark>{}</mark>").format(part) if index % 2 else escape(part))
+    return Markup("").join(html)
 
 
-def _id(name: str, text: str) -> int | None:
+def _parse_id(name: str, text: str) -> int | None:
     try:
         return _ID.validate_python(text) if text else None
     except ValidationError:

@@ -1,4 +1,4 @@
-"""The limits that keep the rendering of one answer, and of one page, short.
+"""Processor time limits for the rendering of one answer and of one page.
 
 Answers come from models and imports, so any of them may be made to be slow: a long run of `[` or
 of `*a_` costs a Markdown parser far more than text of the same length. The parser and the
@@ -8,15 +8,19 @@ highlighter count their steps here, and stop when the time is over.
 from time import thread_time
 
 STEPS_PER_CHECK = 4
-"""To read the clock of a thread costs up to a microsecond, and a step of the parser about ten."""
+"""Reading the clock of a thread takes up to a microsecond, and a step of the parser about ten."""
 
 
 class LimitExceeded(Exception):
-    """The text is too costly to format. It is shown as plain text instead."""
+    """The text is too expensive to format. It is shown as plain text instead."""
 
 
 class CpuBudget:
-    """Seconds of processor time that the current thread may spend."""
+    """Seconds of processor time that the current thread may use.
+
+    Args:
+        seconds: The time, from now on.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._deadline = thread_time() + seconds

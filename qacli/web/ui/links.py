@@ -1,8 +1,8 @@
-"""Links for addresses that stand in the text of an answer, such as https://example.com/a.
+"""Links for bare addresses in the text of an answer, such as https://example.com/a.
 
 The rule of GFM's extended autolinks (https://github.github.com/gfm/#autolinks-extension-) for
-addresses with a scheme; names without one, such as `README.md`, are no links. linkify-it, which
-markdown-it brings for this, takes quadratic time for `http://a.http://a.`; here each address is
+addresses with a scheme; names without one, such as `README.md`, stay text. linkify-it, which
+markdown-it comes with, takes quadratic time for `http://a.http://a.`; here each address is
 matched once, by a pattern of limited length.
 """
 
@@ -10,8 +10,8 @@ import re
 
 from markdown_it.rules_inline import StateInline
 
-LONGEST_LINK = 2_000
-"""Characters. Browsers and servers take about as much, and a longer address is shown as text."""
+MAX_LINK_CHARACTERS = 2_000
+"""Browsers and servers accept about as much. A longer address is shown as text."""
 
 SCHEMES = ("http", "https", "mailto")
 
@@ -21,22 +21,22 @@ NO_PART_CJK = "\u3001\u3002\uff0c\uff01\uff1f\uff1a\uff1b\uff08\uff09\u300c\u300
 NO_PART_QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb"
 
 ADDRESS = re.compile(
-    rf"(?:https?://[^\W_]|mailto:[^\W_])[^{NO_PART}{NO_PART_CJK}{NO_PART_QUOTES}]{{0,{LONGEST_LINK}}}",
+    rf"(?:https?://[^\W_]|mailto:[^\W_])[^{NO_PART}{NO_PART_CJK}{NO_PART_QUOTES}]{{0,{MAX_LINK_CHARACTERS}}}",
     re.IGNORECASE,
 )
 TRAILING = "?!.,:;*_~'"
-"""Belongs to the sentence when it is at the end of an address."""
+"""At the end of an address, these belong to the sentence."""
 
 
 def link_rule(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it
-    """Make a link of an address; an inline rule of markdown-it, called at each position.
+    """Make a link of an address (an inline rule of markdown-it, called at each position).
 
     Args:
         state: The state of the parser. At a colon, what is before it has been read as text.
-        silent: Only move on; make no tokens.
+        silent: Only move the position, without making tokens.
 
     Returns:
-        Whether there was an address.
+        True if there was an address.
     """
     if state.src[state.pos] != ":" or state.linkLevel > 0:
         return False
@@ -44,11 +44,11 @@ def link_rule(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as th
     if scheme is None:
         return False
     start = state.pos - len(scheme)
-    found = ADDRESS.match(state.src, start, state.posMax)
-    if found is None:
+    match = ADDRESS.match(state.src, start, state.posMax)
+    if match is None:
         return False
-    address = _without_trailing(found[0])
-    if len(address) > LONGEST_LINK or len(address) <= len(scheme) + 1:
+    address = _without_trailing(match[0])
+    if len(address) > MAX_LINK_CHARACTERS or len(address) <= len(scheme) + 1:
         return False
     href = state.md.normalizeLink(address)
     if not state.md.validateLink(href):
@@ -64,7 +64,7 @@ def link_rule(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as th
 
 
 def _scheme_before(state: StateInline) -> str | None:
-    """Return the scheme that ends at this position and is no part of a longer word."""
+    """Return the scheme that ends at this position, unless it is a part of a longer word."""
     pending = state.pending[-len("mailto") - 1 :].lower()
     for scheme in SCHEMES:
         if pending.endswith(scheme):
@@ -74,7 +74,7 @@ def _scheme_before(state: StateInline) -> str | None:
 
 
 def _without_trailing(address: str) -> str:
-    """Leave out the punctuation of the sentence, and a bracket that was opened before."""
+    """Return an address without the sentence's punctuation and closing brackets at its end."""
     unopened = address.count(")") - address.count("(")
     while True:
         stripped = address.rstrip(TRAILING)

@@ -1,8 +1,8 @@
-"""Signing in with a token, where the server wants one: a browser gets a session for it.
+"""Sign in with a token: the browser gets the cookie of a session.
 
-The session's cookie is HttpOnly, so that no script can read it; Secure over HTTPS; and
-SameSite=Strict, so that no other site can make a browser use it: a link from elsewhere leads to
-the form, from which the page goes on.
+The cookie is HttpOnly, so that no script can read it; Secure over HTTPS; and SameSite=Strict, so
+that no other site can make a browser use it. After a link from another site, the browser shows the
+form, which then leads to the page.
 """
 
 import threading
@@ -20,46 +20,46 @@ from qacli.web.ui.forms import SignInForm
 blueprint = Blueprint("signing", __name__)
 
 OLD_COOKIE = "qa_token"
-"""The cookie of earlier versions, which held the token itself."""
+"""The cookie of earlier versions, which contained the token."""
 
-MOST = 4
-"""Forms that are read at a time: anybody may send one, slowly, and each holds a thread."""
+MAX_FORMS = 4
+"""Forms that are read at the same time: each one that a client sends slowly holds a thread."""
 
-LONGEST_FORM = 16 * 1024
+MAX_FORM_BYTES = 16 * 1024
 
-reading = threading.BoundedSemaphore(MOST)
+form_slots = threading.BoundedSemaphore(MAX_FORMS)
 
 
 @blueprint.get("/sign-in")
 @policy(Access.SAME_ORIGIN)
 def form() -> Response | str:
-    """The form for the token; where none is needed there is nothing to sign in to."""
+    """Show the form for the token; redirect to the page if the server needs no token."""
     if not auth.current().tokens:
         return redirect("/", HTTPStatus.SEE_OTHER)
-    return render_template("sign_in.html", next=_next(), wrong=False)
+    return render_template("sign_in.html", next=_next(), is_wrong=False)
 
 
 @blueprint.post("/sign-in")
 @policy(Access.SAME_ORIGIN, is_limited=False)
 def sign_in() -> Response | tuple[str, int]:
-    """Check the token, and begin a session of the browser that sends it."""
-    request.max_content_length = LONGEST_FORM
-    if not reading.acquire(blocking=False):
-        raise Busy("Too many are signing in.", "Try again in a moment.")
+    """Check the token, and start a session for the browser."""
+    request.max_content_length = MAX_FORM_BYTES
+    if not form_slots.acquire(blocking=False):
+        raise Busy("Too many sign-ins at the same time.", "Try again in a moment.")
     try:
         token = SignInForm.model_validate(request.form.to_dict()).token
     finally:
-        reading.release()
+        form_slots.release()
     try:
         caller = auth.current().from_token(token.encode(errors="replace"))
     except Unauthorized:
-        page = render_template("sign_in.html", next=_next(), wrong=True)
+        page = render_template("sign_in.html", next=_next(), is_wrong=True)
         return page, HTTPStatus.FORBIDDEN
     _end_session()
     response = redirect(_next(), HTTPStatus.SEE_OTHER)
     response.set_cookie(
         COOKIE,
-        auth.current().sessions.begin(caller.name or ""),
+        auth.current().sessions.start(caller.name or ""),
         max_age=LIFETIME,
         httponly=True,
         samesite="Strict",
@@ -71,7 +71,7 @@ def sign_in() -> Response | tuple[str, int]:
 @blueprint.post("/sign-out")
 @policy(Access.SAME_ORIGIN, is_limited=False)
 def sign_out() -> Response:
-    """End the session, here and in the browser."""
+    """End the session, on the server and in the browser."""
     _end_session()
     response = redirect("/sign-in", HTTPStatus.SEE_OTHER)
     response.delete_cookie(COOKIE, httponly=True, samesite="Strict", secure=request.is_secure)
@@ -90,5 +90,5 @@ def _without_old_cookie(response: Response) -> Response:
 
 
 def _next() -> str:
-    """Where to go from here: a page of this server, whatever the address says."""
+    """Return the address to go to after signing in, always on this server."""
     return SignInForm.model_validate(request.values.to_dict()).next

@@ -15,7 +15,7 @@ from qacli.domain import Status, now
 from qacli.errors import QaError
 from qacli.web import errors, sse, state
 from qacli.web.answer import LiveAnswer
-from qacli.web.ui.history_list import Query, item
+from qacli.web.ui.history_list import Query, make_item
 from qacli.web.ui.markdown import StreamingMarkdown
 
 BEAT = 0.1
@@ -90,6 +90,6 @@ def _end(answer: LiveAnswer) -> str:
         "id": record.id,
         "status": record.status,
         "article": article(record, Status),
-        "item": entry(item(record, Query(), now()), record.id),
+        "item": entry(make_item(record, Query(), now(), []), record.id),
     }
     return sse.event("done", json(done))

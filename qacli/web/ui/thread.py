@@ -1,4 +1,4 @@
-"""A record in its thread: what it follows up, and what follows it up."""
+"""A record in its thread: the records before it and its follow-ups."""
 
 from dataclasses import dataclass, field
 
@@ -6,10 +6,10 @@ from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 
-LONGEST = 30
-"""Records on one page, above and below; further ones are a link away."""
+MAX_RECORDS = 30
+"""Records above the addressed one, and below it; there are links to further ones."""
 
-BRANCHES = 20
+MAX_BRANCHES = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,10 +17,10 @@ class Thread:
     """The records to show, the oldest first.
 
     Attributes:
-        records: The record itself, what it follows up, and what goes on from it without a branch.
-        earlier: A record further up that is not shown; None where there is none.
-        removed: The first one's follows_id where that record is gone.
-        branches: What follows up the last one, where that is more than one, or too far down.
+        records: The record, those that it follows up, and its follow-ups up to the first branch.
+        earlier: The id of the record before the first one, if the thread is too long to show.
+        removed: The id of the record before the first one, if it was deleted.
+        branches: The follow-ups of the last record, if it has several or the thread is too long.
     """
 
     records: list[QuestionAnswer]
@@ -29,26 +29,26 @@ class Thread:
     branches: list[QuestionAnswer] = field(default_factory=list)
 
 
-def thread(store: Store, record_id: int) -> Thread:
-    """Return the record in its thread.
+def load_thread(store: Store, record_id: int) -> Thread:
+    """Return a record in its thread.
 
     Raises:
-        NotFound: There is no such record.
+        NotFound: There is no record with this id.
     """
-    records = store.thread(record_id, LONGEST + 1)
-    result = Thread(records=records[-LONGEST:])
-    seen = {record.id for record in result.records}
-    if len(records) > LONGEST:
-        result.earlier = records[0].id
+    records = store.thread(record_id, MAX_RECORDS + 1)
+    thread = Thread(records=records[-MAX_RECORDS:])
+    seen = {record.id for record in thread.records}
+    if len(records) > MAX_RECORDS:
+        thread.earlier = records[0].id
     elif records[0].follows_id not in seen:
-        result.removed = records[0].follows_id
-    below = store.followers(record_id, LONGEST)
-    result.records += [record for record in below if record.id not in seen]
+        thread.removed = records[0].follows_id
+    below = store.followers(record_id, MAX_RECORDS)
+    thread.records += [record for record in below if record.id not in seen]
     seen |= {record.id for record in below}
-    if len(below) == LONGEST:
-        result.branches = [result.records.pop()]
+    if len(below) == MAX_RECORDS:
+        thread.branches = [thread.records.pop()]
     else:
-        last = Filter(follows_id=result.records[-1].id)
-        branches = store.page(limit=BRANCHES, only=last)
-        result.branches = [record for record in branches if record.id not in seen]
-    return result
+        last = Filter(follows_id=thread.records[-1].id)
+        branches = store.page(limit=MAX_BRANCHES, only=last)
+        thread.branches = [record for record in branches if record.id not in seen]
+    return thread

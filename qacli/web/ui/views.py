@@ -1,4 +1,4 @@
-"""The routes of the page."""
+"""Routes of the page: home, record, ask, delete and tags."""
 
 from datetime import datetime
 from http import HTTPStatus
@@ -18,21 +18,20 @@ from qacli.web.api import ask as ask_api
 from qacli.web.policy import Access, policy
 from qacli.web.request_context import current_context
 from qacli.web.ui import sse as ui_sse
-from qacli.web.ui.forms import follows_in, parse_ask_form, parse_tags
-from qacli.web.ui.history_list import Query, listing, shorten
+from qacli.web.ui.forms import parse_ask_form, parse_follows_id, parse_tags
+from qacli.web.ui.history_list import Query, load_listing, shorten
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
-from qacli.web.ui.thread import Thread, thread
+from qacli.web.ui.thread import Thread, load_thread
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
-blueprint.add_app_template_filter(shorten, "shortened")
+blueprint.add_app_template_filter(shorten, "shorten")
 
 STATIC_FOLDER = Path(__file__).with_name("static")
 
-HEADING = 280
-"""Characters of a question that is a heading; a longer one is folded below its beginning."""
-
-HEADING_LINES = 4
+MAX_HEADING_CHARACTERS = 280
+MAX_HEADING_LINES = 4
+"""A longer question is shown folded, below its beginning."""
 
 EXAMPLES = (
     "Why does a bicycle stay upright? Five sentences.",
@@ -40,21 +39,20 @@ EXAMPLES = (
     "Two days in Lisbon: what to see? As a table.",
 )
 
-
 CACHE = RenderCache()
 
 
 @blueprint.app_template_filter("markdown")
-def _markdown(answer: str, first: bool = False) -> Markup:  # noqa: FBT001, FBT002 - as a template gives it
-    """Render an answer within the time for its page.
+def _markdown(answer: str, is_current: bool = False) -> Markup:  # noqa: FBT001, FBT002 - a template filter
+    """Render an answer within the processor time for its page.
 
     Args:
         answer: The answer.
-        first: It is the one that the page is for; it has time of its own, whatever the others take.
+        is_current: The page is about this record: it has a time of its own.
     """
     if "rendering" not in g:
         g.rendering = CpuBudget(PAGE_SECONDS)
-    return CACHE.render(answer, CpuBudget(PAGE_SECONDS) if first else g.rendering)
+    return CACHE.render(answer, CpuBudget(PAGE_SECONDS) if is_current else g.rendering)
 
 
 @blueprint.app_template_filter("ago")
@@ -64,7 +62,7 @@ def _ago(when: datetime) -> str:
 
 @blueprint.app_template_filter("headline")
 def _headline(question: str) -> str:
-    """What a long question begins with: its first line, in short."""
+    """Return the shortened first line of a long question."""
     lines = question.strip().split("\n", 1)
     first = shorten(lines[0])
     return f"{first} \u2026" if len(lines) > 1 and not first.endswith("\u2026") else first
@@ -72,12 +70,14 @@ def _headline(question: str) -> str:
 
 @blueprint.app_template_test("long")
 def _is_long(question: str) -> bool:
-    """Whether a question is too long for a heading."""
-    return len(question) > HEADING or question.strip().count("\n") >= HEADING_LINES
+    """Return whether a question is too long for a heading."""
+    return (
+        len(question) > MAX_HEADING_CHARACTERS or question.strip().count("\n") >= MAX_HEADING_LINES
+    )
 
 
 @blueprint.app_context_processor
-def _everywhere() -> dict[str, object]:
+def _context() -> dict[str, object]:
     return {"Status": Status, "is_signed_in": current_context().is_signed_in}
 
 
@@ -90,20 +90,20 @@ def static(filename: str) -> Response:
 
 @blueprint.get("/")
 def home() -> tuple[str, int]:
-    """Ask, and the history."""
+    """Show the form and the history."""
     return _page(question=request.args.get("question", ""))
 
 
 @blueprint.get("/page/<int:record_id>")
 def record(record_id: int) -> tuple[str, int]:
-    """A record in its thread, beside the history."""
-    return _page(around=thread(state.get_state().store, record_id), current=record_id)
+    """Show a record in its thread, beside the history."""
+    return _page(thread=load_thread(state.get_state().store, record_id), current=record_id)
 
 
 @blueprint.post("/page/ask")
 def ask() -> Response | tuple[str, int]:
-    """Ask: as events while the answer arrives, or else to the record once it is there."""
-    # As much as any other body: without it the form's own limit is lower.
+    """Ask a question: stream events of the answer, or redirect to the record when it is done."""
+    # The default for forms is lower than the limit for other bodies.
     request.max_form_memory_size = current_app.config["MAX_CONTENT_LENGTH"]
     streamed = request.accept_mimetypes.best_match(["text/html", sse.MIME_TYPE])
     if streamed == sse.MIME_TYPE:
@@ -113,23 +113,23 @@ def ask() -> Response | tuple[str, int]:
         body = parse_ask_form(request.form)
         document = ask_api.create_answer(body, beat=None).begin().result()
     except (QaError, ValidationError) as error:
-        failed = getattr(error, "record_id", None)
-        return _again(error) if failed is None else _to_record(failed)
+        record_id = getattr(error, "record_id", None)
+        return _form_with_error(error) if record_id is None else _to_record(record_id)
     return _to_record(document["id"])
 
 
-def _again(error: QaError | ValidationError) -> tuple[str, int]:
-    """The form as it was sent, with what is wrong."""
+def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:
+    """Return the page with the form as it was sent, and the error."""
     problem = errors.problem_for(error)
-    around = follows_id = None
+    thread = follows_id = None
     try:
-        if (given := follows_in(request.form)) is not None:
-            around, follows_id = thread(state.get_state().store, given), given
+        if (record_id := parse_follows_id(request.form)) is not None:
+            thread, follows_id = load_thread(state.get_state().store, record_id), record_id
     except (QaError, ValidationError):
-        pass  # what it follows up may be the very thing that is not there
+        pass  # the invalid field may be this one
     return _page(
         question=request.form.get("question", ""),
-        around=around,
+        thread=thread,
         current=follows_id,
         problem=problem.detail,
         status=problem.status,
@@ -139,7 +139,7 @@ def _again(error: QaError | ValidationError) -> tuple[str, int]:
 @blueprint.post("/page/<int:record_id>/delete")
 @policy(is_limited=False)
 def delete(record_id: int) -> Response:
-    """Remove a record; what it followed up, and what follows it up, stays."""
+    """Delete a record; the other records of its thread stay."""
     state.get_state().store.remove(record_id)
     return redirect(f"/?removed={record_id}", HTTPStatus.SEE_OTHER)
 
@@ -147,10 +147,10 @@ def delete(record_id: int) -> Response:
 @blueprint.post("/page/<int:record_id>/tags")
 @policy(is_limited=False)
 def tag(record_id: int) -> Response:
-    """Add tags to a record, or take some off."""
+    """Add tags to a record, or remove tags."""
     add, remove = parse_tags(request.form.get("add", "")), request.form.getlist("remove")
-    for each in add:
-        validate_tag(each)
+    for new_tag in add:
+        validate_tag(new_tag)
     state.get_state().store.change_tags(record_id, add, remove)
     return _to_record(record_id)
 
@@ -162,30 +162,30 @@ def _to_record(record_id: int) -> Response:
 def _page(
     *,
     question: str = "",
-    around: Thread | None = None,
+    thread: Thread | None = None,
     current: int | None = None,
     problem: str | None = None,
     status: int = HTTPStatus.OK,
 ) -> tuple[str, int]:
-    """The page.
+    """Render the page.
 
     Args:
-        question: What stands in the form.
-        around: The record and its thread; None asks something new.
-        current: The record's id.
-        problem: Why what was sent could not be asked.
+        question: The text in the form.
+        thread: The record in its thread; None for a new question.
+        current: The id of the record.
+        problem: The error in the form that was sent.
         status: The HTTP status.
     """
-    listed = listing(state.get_state().store, Query.from_args(request.args), now())
-    if listed.problem and status == HTTPStatus.OK:
+    listing = load_listing(state.get_state().store, Query.from_args(request.args), now())
+    if listing.problem and status == HTTPStatus.OK:
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     page = render_template(
         "page.html",
-        listing=listed,
-        thread=around,
+        listing=listing,
+        thread=thread,
         current=current,
         question=question,
-        given=request.form,
+        form=request.form,
         problem=problem,
         removed=request.args.get("removed", type=int),
         examples=EXAMPLES,
@@ -195,7 +195,7 @@ def _page(
 
 
 def _default_model() -> str:
-    """The model that is asked where none is named; empty where there is no provider."""
+    """Return the default model; empty if no provider is configured."""
     try:
         return state.get_state().model(None)
     except QaError:

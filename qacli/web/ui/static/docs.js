@@ -1,4 +1,4 @@
-// Sends what was filled in, and shows what comes back while it comes.
+// Sends the forms of the endpoints, and shows each response while it arrives.
 
 for (const form of document.querySelectorAll("form.try")) {
   form.addEventListener("submit", (event) => {
@@ -25,8 +25,8 @@ function requestOf(form) {
   if (accept) headers.set("Accept", accept.value);
   const body = form.querySelector("textarea")?.value;
   if (body !== undefined) headers.set("Content-Type", "application/json");
-  const asked = query.toString();
-  return [asked ? `${path}?${asked}` : path, { method: form.dataset.method, headers, body }];
+  const search = query.toString();
+  return [search ? `${path}?${search}` : path, { method: form.dataset.method, headers, body }];
 }
 
 async function send(form) {
@@ -57,7 +57,7 @@ async function send(form) {
       }
     }
   } catch (error) {
-    status.textContent = `Nothing came: ${error.message}`;
+    status.textContent = `No response: ${error.message}`;
   } finally {
     button.disabled = false;
   }

@@ -1,5 +1,5 @@
-// What the page does beyond its links and forms: the answer while it arrives, the keyboard,
-// copying. Everything else is the server's, and works without this file.
+// Adds to the links and forms of the page: streamed answers, the keyboard and copying.
+// Everything else is rendered by the server, and works without this file.
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -8,11 +8,11 @@ const form = $("#ask");
 const question = $("#question");
 const thread = $("#thread");
 const side = $("#history");
-let shown = location.pathname;
+let currentPath = location.pathname;
 
 document.documentElement.classList.add("scripted-page");
 
-/** The elements in HTML that this page's own server has rendered and sanitised. */
+/** Parse HTML that the server has rendered and sanitised. */
 function elements(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
@@ -20,19 +20,20 @@ function elements(html) {
 }
 
 function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
-function tell(text) {
-  const news = $("#news");
-  if (news) news.textContent = text;
+/** Announce a text to screen readers. */
+function announce(text) {
+  const status = $("#announcements");
+  if (status) status.textContent = text;
 }
 
 /* ---- asking ------------------------------------------------------------------------------- */
 
-/** The server-sent events of a response, each with its name and its data. */
+/** Yield the name and the data of each server-sent event of a response. */
 async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -49,10 +50,10 @@ async function* eventsOf(response) {
   }
 }
 
-/** A record's place in the thread before it is one. */
+/** The article of a question whose answer is arriving. */
 class Draft {
   constructor(text) {
-    // What is settled is read out once; the block that still changes is not, until it settles.
+    // Screen readers read a complete block once, and an unfinished block not at all.
     this.settled = element("div", { className: "settled" });
     this.settled.setAttribute("aria-live", "polite");
     this.growing = element("div", { className: "growing" });
@@ -79,15 +80,15 @@ class Draft {
   }
 
   done({ id, status, article, item }) {
-    const made = elements(article);
-    const record = $("article", made);
-    enrich(made);
-    this.article.replaceWith(made);
+    const fragment = elements(article);
+    const record = $("article", fragment);
+    enrich(fragment);
+    this.article.replaceWith(fragment);
     const entries = $("#entries");
     if (entries && !document.body.classList.contains("looking")) {
       $$("[aria-current]", entries).forEach((link) => link.removeAttribute("aria-current"));
       entries.prepend(elements(item));
-      $(".none", side)?.remove();
+      $(".empty", side)?.remove();
     }
     if ($(".answer", record)) {
       $("#follows").value = id;
@@ -95,20 +96,20 @@ class Draft {
       $("#send").textContent = "Send";
       question.placeholder = "Follow up";
     }
-    tell(status === "answered" ? "The answer is complete." : `The question has ${status}.`);
+    announce(status === "answered" ? "The answer is complete." : `The question has ${status}.`);
   }
 
-  broken(text) {
+  fail(text) {
     this.article.removeAttribute("aria-busy");
     this.article.classList.remove("arriving");
     this.state.hidden = false;
     this.state.textContent = text;
-    tell(text);
+    announce(text);
   }
 }
 
-/** While an answer arrives there is one button, and it stops it. */
-function busy(controller) {
+/** Show the Stop button while an answer arrives, else the button that sends the form. */
+function setBusy(controller) {
   const [hide, show] = controller ? ["#send", "#stop"] : ["#stop", "#send"];
   const hadFocus = document.activeElement === $(hide);
   $(hide).hidden = true;
@@ -117,14 +118,14 @@ function busy(controller) {
   $("#stop").onclick = controller ? () => controller.abort() : null;
 }
 
-function complain(text) {
+function showProblem(text) {
   const problem = $("#ask-problem");
   problem.textContent = text;
   problem.hidden = !text;
 }
 
-const CUT_OFF = "The connection ended before the answer did. It is kept: reload to see it.";
-const UNREACHED = "The server cannot be reached. Is it running?";
+const CONNECTION_LOST = "The connection was lost. The answer is stored: reload to see it.";
+const UNREACHABLE = "The server cannot be reached. Check that it is running.";
 
 async function ask() {
   const body = new URLSearchParams(new FormData(form));
@@ -132,9 +133,9 @@ async function ask() {
   const controller = new AbortController();
   let draft = null;
   let address = null;
-  complain("");
-  busy(controller);
-  tell("Asking.");
+  showProblem("");
+  setBusy(controller);
+  announce("Asking.");
   try {
     const response = await fetch(form.action, {
       method: "POST",
@@ -145,7 +146,7 @@ async function ask() {
     if (response.status === 401) return location.assign("/sign-in");
     if (!response.ok) {
       const problem = await response.json().catch(() => ({}));
-      return complain(problem.detail ?? `The server answered ${response.status}.`);
+      return showProblem(problem.detail ?? `The server answered ${response.status}.`);
     }
     for await (const { name, data } of eventsOf(response)) {
       if (name === "record") {
@@ -155,20 +156,20 @@ async function ask() {
         $("h1").textContent = `Record ${data.id} and its thread`;
         draft = new Draft(text);
         question.value = "";
-        grow(question);
+        fitHeight(question);
         document.title = `${text.trim().slice(0, 60)} · qa`;
         history.pushState({}, "", address);
-        shown = location.pathname;
+        currentPath = location.pathname;
       } else if (name === "text") draft.text(data);
       else if (name === "done") return draft.done(data);
-      else if (name === "error") return draft.broken(data.detail);
+      else if (name === "error") return draft.fail(data.detail);
     }
-    draft?.broken(CUT_OFF);
+    draft?.fail(CONNECTION_LOST);
   } catch (error) {
-    if (error.name !== "AbortError") draft ? draft.broken(CUT_OFF) : complain(UNREACHED);
-    else if (address) location.assign(address); // its page says what is kept
+    if (error.name !== "AbortError") draft ? draft.fail(CONNECTION_LOST) : showProblem(UNREACHABLE);
+    else if (address) location.assign(address); // its page shows the part that arrived
   } finally {
-    busy(null);
+    setBusy(null);
   }
 }
 
@@ -184,21 +185,21 @@ form?.addEventListener("keydown", (event) => {
   }
 });
 
-// The address changed while the page stayed: going back means to load what was there.
+// The address was changed without loading a page, so going back must load the page.
 addEventListener("popstate", () => {
-  if (location.pathname !== shown) location.reload();
+  if (location.pathname !== currentPath) location.reload();
 });
 
-/** Browsers that size a field by its content do it by themselves. */
-function grow(field) {
+/** Fit the height of a field to its text, in browsers without field-sizing. */
+function fitHeight(field) {
   if (CSS.supports("field-sizing", "content")) return;
   field.style.height = "auto";
   field.style.height = `${Math.min(field.scrollHeight + 2, innerHeight / 2)}px`;
 }
 
-question?.addEventListener("input", () => grow(question));
+question?.addEventListener("input", () => fitHeight(question));
 
-/** A record that another request is still asking: look now and then until it is done. */
+/** Poll a record that another request is asking until it is complete. */
 async function watch(id, pause = 1000) {
   await new Promise((resolve) => setTimeout(resolve, pause));
   const response = await fetch(`/page/${id}`, { headers: { Accept: "text/html" } }).catch(() => null);
@@ -206,10 +207,10 @@ async function watch(id, pause = 1000) {
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const record = page.getElementById(`r${id}`);
     if (record && record.dataset.status !== "asking") {
-      const made = document.importNode(record, true);
-      enrich(made);
-      $(`#r${id}`)?.replaceWith(made);
-      return tell("The answer is complete.");
+      const article = document.importNode(record, true);
+      enrich(article);
+      $(`#r${id}`)?.replaceWith(article);
+      return announce("The answer is complete.");
     }
   }
   watch(id, Math.min(pause * 1.5, 10000));
@@ -221,7 +222,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without https the clipboard is closed; what is selected can be copied all the same.
+    // The clipboard API needs https; copying a selection works without it.
     const field = element("textarea", { value: text, className: "unseen" });
     document.body.append(field);
     field.select();
@@ -230,30 +231,30 @@ async function copy(text) {
   }
 }
 
-async function copied(button, text) {
+async function copyFrom(button, text) {
   await copy(text);
   const label = button.firstChild;
   const before = label.textContent;
   label.textContent = "Copied";
-  tell("Copied.");
+  announce("Copied.");
   setTimeout(() => (label.textContent = before), 1500);
 }
 
-/** Give what the server rendered its buttons and the times of the person's own clock. */
+/** Add the buttons that copy, and the local times, to HTML from the server. */
 function enrich(within) {
   for (const button of $$("[data-copies]", within)) {
-    button.onclick = () => copied(button, document.getElementById(button.dataset.copies).textContent);
+    button.onclick = () => copyFrom(button, document.getElementById(button.dataset.copies).textContent);
   }
   for (const code of $$(".answer pre", within)) {
     const button = element("button", { type: "button", className: "quiet copy-code" }, "Copy");
     button.append(element("span", { className: "unseen" }, " the code"));
-    button.onclick = () => copied(button, code.textContent);
+    button.onclick = () => copyFrom(button, code.textContent);
     code.replaceWith(element("div", { className: "code" }, code.cloneNode(true), button));
   }
   for (const time of $$("time", within)) time.title = new Date(time.dateTime).toLocaleString();
 }
 
-// What opens at the bottom must not open behind the field for the follow-up.
+// Scroll to a panel that would open behind the form.
 addEventListener(
   "toggle",
   ({ target }) => target.open && target.matches(".act") && $(".panel", target).scrollIntoView({ block: "nearest" }),
@@ -264,35 +265,35 @@ addEventListener(
 
 const keysOn = $("#keys-on");
 
-function remembered(value) {
+function storedKeysOn(value) {
   try {
     if (value === undefined) return localStorage.getItem("qa-keys") !== "off";
     localStorage.setItem("qa-keys", value ? "on" : "off");
   } catch {
-    // A browser that keeps nothing: the shortcuts are on.
+    // Without local storage the shortcuts are on.
   }
   return true;
 }
 
 if (keysOn) {
-  keysOn.checked = remembered();
-  keysOn.onchange = () => remembered(keysOn.checked);
+  keysOn.checked = storedKeysOn();
+  keysOn.onchange = () => storedKeysOn(keysOn.checked);
 }
 
-function help() {
+function showHelp() {
   $("#help")?.showModal();
 }
 
-$("#open-help")?.addEventListener("click", help);
+$("#open-help")?.addEventListener("click", showHelp);
 
-function write() {
+function focusQuestion() {
   if (!question) return location.assign("/#question");
   question.focus();
   question.setSelectionRange(question.value.length, question.value.length);
   question.scrollIntoView({ block: "nearest" });
 }
 
-function step(by) {
+function moveFocus(by) {
   const links = $$("#entries a, .turn a", side).filter((link) => link.checkVisibility());
   const focused = links.indexOf(document.activeElement);
   const from = focused >= 0 ? focused : links.findIndex((link) => link.ariaCurrent === "page");
@@ -301,14 +302,14 @@ function step(by) {
   next?.scrollIntoView({ block: "nearest" });
 }
 
-/** The record that is meant: where the focus is, or the page's own, or the last. */
-function record() {
-  const here = document.activeElement.closest("article");
-  return here ?? $("article[aria-current]") ?? $$("article", thread).at(-1);
+/** The record with the focus, else the addressed one, else the last one. */
+function currentRecord() {
+  const focused = document.activeElement.closest("article");
+  return focused ?? $("article[aria-current]") ?? $$("article", thread).at(-1);
 }
 
-function tag() {
-  const details = record() && $(".tagging", record());
+function openTags() {
+  const details = currentRecord() && $(".tagging", currentRecord());
   if (!details) return;
   details.open = true;
   $("input[name=add]", details).focus();
@@ -316,16 +317,16 @@ function tag() {
 
 const KEYS = {
   "/": () => $("#search").select(),
-  n: () => ($("article") ? location.assign("/#question") : write()),
-  f: () => $("article") && write(),
-  j: () => step(1),
-  k: () => step(-1),
-  c: () => record() && $(".copy", record())?.click(),
-  t: tag,
-  "?": help,
+  n: () => ($("article") ? location.assign("/#question") : focusQuestion()),
+  f: () => $("article") && focusQuestion(),
+  j: () => moveFocus(1),
+  k: () => moveFocus(-1),
+  c: () => currentRecord() && $(".copy", currentRecord())?.click(),
+  t: openTags,
+  "?": showHelp,
 };
 
-function leave(target) {
+function closeOrBlur(target) {
   const details = target.closest("details[open]");
   if (details) {
     details.open = false;
@@ -337,7 +338,7 @@ addEventListener("keydown", (event) => {
   if (!side || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const { target } = event;
   if ($("#help").open) return;
-  if (event.key === "Escape") return leave(target);
+  if (event.key === "Escape") return closeOrBlur(target);
   if (target.matches("input, textarea, select") || !keysOn.checked || !KEYS[event.key]) return;
   event.preventDefault();
   KEYS[event.key]();
@@ -346,7 +347,7 @@ addEventListener("keydown", (event) => {
 /* ---- at the start ------------------------------------------------------------------------- */
 
 enrich(document);
-if (location.hash === "#question" && question) write();
+if (location.hash === "#question" && question) focusQuestion();
 $("[aria-current=page]", side ?? document)?.scrollIntoView({ block: "nearest" });
 if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
 for (const waiting of $$("article[data-status=asking]")) watch(waiting.dataset.id);

@@ -36,7 +36,7 @@ def loaded_in_order(*arguments: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         capture_output=True,
-        timeout=30,
+        timeout=120,
         text=True,
         check=True,
     )

@@ -1,11 +1,23 @@
-"""How fast to ask: as fast as the provider allows, found out while asking.
+"""The pace of a batch: as fast as the provider allows, found out while asking.
 
-Three limits together. How many are in flight: additive increase, multiplicative decrease between
-1 and the number of jobs. How many a second: as the person said (`--rpm`, `--tpm`), as the
-provider's `x-ratelimit-*` headers say, or, once it has refused something, as it was seen to
-accept; from then on a little more each second, a little less at each refusal. And a pause for
-everybody when the provider says Retry-After. All times are of a monotonic clock that is passed
-in, so neither a clock that jumps nor a test that does not want to wait is a special case.
+Three limits hold at once:
+
+    request --> [ window ] -----> [ token buckets ] ----> [ pause ] ----> sent
+                 AIMD: requests    requests and tokens     Retry-After
+                 in flight         per second
+                    ^                   ^                     ^
+    success: + 1 (slow start),     x-ratelimit-* headers      |
+             then + a part         success: rate + 1 % / s    |
+    refused: x 0.7 or x 0.95       refused: rate x 0.97       seconds
+
+- The window is additive increase, multiplicative decrease (AIMD, as TCP's congestion control, RFC
+  5681): it doubles each round up to where something was refused (slow start), then grows slowly.
+- A token bucket refills at a steady rate. There is one for `--rpm`, one for tokens (`--tpm`, or as
+  the provider's headers state), and one for the rate that the provider states in its
+  `x-ratelimit-*` headers or, once it has refused a request, was seen to accept.
+- A pause stops the whole batch for the seconds of a `Retry-After` header.
+
+All times are of a monotonic clock that is passed in: tests need not wait.
 """
 
 import math
@@ -14,63 +26,87 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-FIRST_WINDOW = 64.0
-AFTER_PAUSE = 16.0
-"""How many go at once before the provider has said anything of its limits, and after a pause."""
 
-DECREASE = 0.7
-GENTLE_DECREASE = 0.95
-"""What is left of the window when many are refused, and when hardly any are."""
+@dataclass(frozen=True, slots=True)
+class LimiterConstants:
+    """The constants of the algorithm.
 
-MANY = 0.3
-"""What share of requests is many."""
+    Attributes:
+        initial_window: Requests in flight before the provider has stated or refused anything.
+        window_after_pause: Requests in flight at most when a pause ends.
+        decrease_factor: Applied to the window when many requests are refused.
+        gentle_decrease_factor: Applied to the window when few are.
+        many_refused: The part of all requests from which on they are many.
+        increase_per_round: Added to the window in a round of requests, after a refusal.
+        increase_min_part: The least that one success adds to the window, after a refusal.
+        decrease_interval: Seconds in which several refusals count as one.
+        max_distrust: Refusals within a stated limit after which it is ignored.
+        rate_decrease_factor: Applied to the learned rate at a refusal.
+        rate_growth: Added to the learned rate in a second without a refusal, as a part of it.
+        max_growth_seconds: Seconds without a refusal that count at most.
+        observed_seconds: Seconds over which the accepted rate is measured.
+        min_rate: Requests a second that the learned rate does not fall below.
+        burst_seconds: Seconds' worth of tokens that a bucket holds.
+        headroom: The part of a stated limit that is used: clocks differ.
+        window_in_use: The part of the window below which a refusal is about the rate.
+    """
 
-WIDENING = 0.1
-WIDENING_PART = 0.005
-"""By how much the window is widened a round, once something was refused: this, or a part of it."""
+    initial_window: float = 64.0
+    window_after_pause: float = 16.0
+    decrease_factor: float = 0.7
+    gentle_decrease_factor: float = 0.95
+    many_refused: float = 0.3
+    increase_per_round: float = 0.1
+    increase_min_part: float = 0.005
+    decrease_interval: float = 1.0
+    max_distrust: int = 3
+    rate_decrease_factor: float = 0.97
+    rate_growth: float = 0.01
+    max_growth_seconds: float = 10.0
+    observed_seconds: float = 10.0
+    min_rate: float = 1 / 60
+    burst_seconds: float = 0.2
+    headroom: float = 0.98
+    window_in_use: float = 0.8
 
-DISTRUST = 3
-"""So many refusals in spite of a stated limit, and it is not believed any more."""
 
-RATE_AFTER_REFUSAL = 0.97
-RATE_GROWTH = 0.01
-"""Each second without a refusal, as a part of the rate."""
-
-OBSERVED_SECONDS = 10.0
-BURST_SECONDS = 0.2
-"""How much of a second's allowance may be asked at once after a lull."""
-
-HEADROOM = 0.98
-"""How much of a stated limit is used: the provider's clock is not ours."""
+CONSTANTS = LimiterConstants()
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """An allowance that refills at a steady rate; it may go into debt by what is taken at once."""
+    """An allowance that refills at a steady rate; it may be negative for a while."""
 
     rate: float
     now: float
     tokens: float = 0.0
 
     def refill(self, now: float) -> None:
-        """Bring the allowance up to date."""
-        burst = max(self.rate * BURST_SECONDS, 1.0)
+        """Add what has accrued up to this time."""
+        burst = max(self.rate * CONSTANTS.burst_seconds, 1.0)
         self.tokens = min(self.tokens + (now - self.now) * self.rate, burst)
         self.now = now
 
     def wait(self) -> float:
-        """Seconds until something may be taken."""
+        """Return seconds until something may be taken."""
         return 0.0 if self.tokens >= 0 else -self.tokens / self.rate
 
 
 class AdaptiveLimiter:
-    """The pace of one batch in one process; not thread-safe, a loop owns it.
+    """The pace of one batch in one process; not thread-safe, one event loop owns it.
 
     Args:
-        jobs: The most to have in flight.
+        jobs: The most requests in flight.
         rpm: The most requests a minute.
         tpm: The most tokens a minute.
         clock: Seconds, of a clock that never goes back.
+
+    Attributes:
+        window: Requests that may be in flight now.
+        in_flight: Requests that are.
+        paused_until: The time at which a pause ends.
+        pause_reason: The provider's message that caused it.
+        refused: Requests that were refused so far.
     """
 
     def __init__(
@@ -82,159 +118,184 @@ class AdaptiveLimiter:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.jobs = jobs
-        self.window = min(float(jobs), FIRST_WINDOW)
-        self._slow_start_to = float(jobs)
+        self.window = min(float(jobs), CONSTANTS.initial_window)
         self.in_flight = 0
         self.paused_until = 0.0
         self.pause_reason = ""
         self.refused = 0
+        self._slow_start_threshold = float(jobs)
         self._clock = clock
         now = clock()
-        self._said = TokenBucket(rpm / 60, now) if rpm else None
-        self._tokens = TokenBucket(tpm / 60, now) if tpm else None
-        self._tokens_stated = False
-        self._learned: TokenBucket | None = None
+        self._option_bucket = TokenBucket(rpm / 60, now) if rpm else None
+        self._token_bucket = TokenBucket(tpm / 60, now) if tpm else None
+        self._token_limit_is_stated = False
+        self._learned_bucket: TokenBucket | None = None
         self._grown_at = now
-        self._decreased_at = -OBSERVED_SECONDS
+        self._decreased_at = -CONSTANTS.observed_seconds
         self._accepted: deque[tuple[float, int]] = deque()
-        self._stated = False
-        self._distrusted = 0
-        self._refused_since = 0
-        self._accepted_since = 0
+        self._limit_is_stated = False
+        self._distrust = 0
+        self._refused_since_decrease = 0
+        self._accepted_since_decrease = 0
 
     @property
     def rate(self) -> float | None:
         """Requests a second that are allowed now; None is no limit."""
-        rates = [bucket.rate for bucket in (self._said, self._learned) if bucket is not None]
+        buckets = (self._option_bucket, self._learned_bucket)
+        rates = [bucket.rate for bucket in buckets if bucket is not None]
         return min(rates) if rates else None
 
     def delay(self) -> float | None:
-        """Seconds until another request may go; None while as many are in flight as may be."""
+        """Return seconds until another request may be sent; None while the window is full."""
         if self.in_flight >= max(int(self.window), 1):
             return None
         now = self._clock()
-        self._grow(now)
+        self._grow_rate(now)
         waits = [self.paused_until - now]
-        for bucket in (self._said, self._learned, self._tokens):
+        for bucket in (self._option_bucket, self._learned_bucket, self._token_bucket):
             if bucket is not None:
                 bucket.refill(now)
                 waits.append(bucket.wait())
         return max(*waits, 0.0)
 
     def on_sent(self, tokens: int) -> None:
-        """A request goes, with as many tokens as it is estimated to take."""
+        """Count a request that is sent, and the tokens that it is estimated to take."""
         self.in_flight += 1
-        for bucket in (self._said, self._learned):
+        for bucket in (self._option_bucket, self._learned_bucket):
             if bucket is not None:
                 bucket.tokens -= 1
-        if self._tokens is not None:
-            self._tokens.tokens -= tokens
+        if self._token_bucket is not None:
+            self._token_bucket.tokens -= tokens
 
     def on_finished(self) -> None:
-        """A request has ended, however it did."""
+        """Count a request that has ended, with or without an answer."""
         self.in_flight -= 1
 
     def on_success(self, headers: Mapping[str, str], *, estimated: int = 0, used: int = 0) -> None:
-        """The provider answered: widen the window, and learn from what its headers say."""
+        """Widen the window, and learn from the headers of an answer.
+
+        Args:
+            headers: The answer's.
+            estimated: The tokens that `on_sent` counted.
+            used: The tokens that the provider counted; 0 is unknown.
+        """
         now = self._clock()
-        self._accepted_since += 1
-        # Doubled with each round up to where something was refused; then carefully on.
-        careful = self.refused and self.window >= self._slow_start_to
-        step = max(WIDENING / self.window, WIDENING_PART) if careful else 1.0
+        self._accepted_since_decrease += 1
+        # Slow start up to the window at which something was refused; then additive increase.
+        is_additive = self.refused and self.window >= self._slow_start_threshold
+        step = CONSTANTS.increase_per_round / self.window
+        step = max(step, CONSTANTS.increase_min_part) if is_additive else 1.0
         self.window = min(self.window + step, self.jobs)
         second = int(now)
         if self._accepted and self._accepted[-1][0] == second:
             self._accepted[-1] = (second, self._accepted[-1][1] + 1)
         else:
             self._accepted.append((second, 1))
-        while self._accepted and self._accepted[0][0] < now - OBSERVED_SECONDS - 1:
+        while self._accepted and self._accepted[0][0] < now - CONSTANTS.observed_seconds - 1:
             self._accepted.popleft()
-        if self._tokens is not None and used:
-            self._tokens.tokens += estimated - used
+        if self._token_bucket is not None and used:
+            self._token_bucket.tokens += estimated - used
         self._learn(headers, now)
 
     def on_throttled(
         self, reason: str, retry_after: float | None, headers: Mapping[str, str]
     ) -> None:
-        """The provider is overloaded or says that we are too fast."""
+        """Slow down: the provider is overloaded, or requests come too fast for it.
+
+        Args:
+            reason: The provider's message.
+            retry_after: Seconds that it asks to wait.
+            headers: The answer's.
+        """
         now = self._clock()
         self.refused += 1
-        self._refused_since += 1
+        self._refused_since_decrease += 1
         if retry_after is not None:
             self.pause(retry_after, reason)
         self._learn(headers, now)
         # Refusals of requests that were sent together are one event.
-        if now - self._decreased_at < 1.0:
+        if now - self._decreased_at < CONSTANTS.decrease_interval:
             return
         self._decreased_at = now
-        asked = self._refused_since + self._accepted_since
-        many = self._refused_since > asked * MANY
-        gentle = min(self.window - 1, self.window * GENTLE_DECREASE)
-        self._slow_start_to = max(self.window * DECREASE if many else gentle, 1.0)
-        self.window = min(self.window, self._slow_start_to)
-        self._refused_since = self._accepted_since = 0
-        if self._stated:
-            self._distrusted += 1
-            self._stated = self._distrusted < DISTRUST
-        # A few that are refused without a word may have nothing to do with the pace.
-        by_rate = self._learned is not None and self.in_flight < self.window * 0.8
-        if (retry_after is not None or by_rate) and not self._stated:
-            self._slow_down(now)
-
-    def _slow_down(self, now: float) -> None:
-        """Ask no faster than was accepted lately."""
-        seen = self._seen(now)
-        if self._learned is None:
-            if seen is None:
-                return
-            self._learned = TokenBucket(seen, now)
-        rate = min(self._learned.rate, seen or self._learned.rate) * RATE_AFTER_REFUSAL
-        self._learned.rate = max(rate, 1 / 60)
-        self._grown_at = now
+        self._decrease_window()
+        if self._limit_is_stated:
+            self._distrust += 1
+            self._limit_is_stated = self._distrust < CONSTANTS.max_distrust
+        # A few refusals without Retry-After may have nothing to do with the pace.
+        is_about_rate = (
+            self._learned_bucket is not None
+            and self.in_flight < self.window * CONSTANTS.window_in_use
+        )
+        if (retry_after is not None or is_about_rate) and not self._limit_is_stated:
+            self._decrease_rate(now)
 
     def pause(self, seconds: float, reason: str) -> None:
-        """Ask nothing for a while: the whole batch waits, and not only the one that was told."""
+        """Send nothing for a while: the whole batch waits, not only the refused request."""
         until = self._clock() + seconds
         if until > self.paused_until:
             self.paused_until, self.pause_reason = until, reason
         # Not all at once when it is over.
-        self.window = min(self.window, AFTER_PAUSE)
+        self.window = min(self.window, CONSTANTS.window_after_pause)
 
-    def _seen(self, now: float) -> float | None:
-        """Requests a second that were accepted lately."""
+    def _decrease_window(self) -> None:
+        total = self._refused_since_decrease + self._accepted_since_decrease
+        gentle = min(self.window - 1, self.window * CONSTANTS.gentle_decrease_factor)
+        if self._refused_since_decrease > total * CONSTANTS.many_refused:
+            self._slow_start_threshold = max(self.window * CONSTANTS.decrease_factor, 1.0)
+        else:
+            self._slow_start_threshold = max(gentle, 1.0)
+        self.window = min(self.window, self._slow_start_threshold)
+        self._refused_since_decrease = self._accepted_since_decrease = 0
+
+    def _decrease_rate(self, now: float) -> None:
+        """Ask no faster than was accepted lately."""
+        accepted = self._accepted_rate(now)
+        if self._learned_bucket is None:
+            if accepted is None:
+                return
+            self._learned_bucket = TokenBucket(accepted, now)
+        bucket = self._learned_bucket
+        rate = min(bucket.rate, accepted or bucket.rate) * CONSTANTS.rate_decrease_factor
+        bucket.rate = max(rate, CONSTANTS.min_rate)
+        self._grown_at = now
+
+    def _accepted_rate(self, now: float) -> float | None:
+        """Return requests a second that were accepted lately; None where none was."""
         if not self._accepted:
             return None
-        since = max(now - self._accepted[0][0], 1.0)
-        return sum(count for _, count in self._accepted) / since
+        seconds = max(now - self._accepted[0][0], 1.0)
+        return sum(count for _, count in self._accepted) / seconds
 
-    def _grow(self, now: float) -> None:
-        if self._learned is None or self._stated:
+    def _grow_rate(self, now: float) -> None:
+        if self._learned_bucket is None or self._limit_is_stated:
             return
-        passed = now - self._grown_at
-        if passed >= 1.0:
-            self._learned.rate *= (1 + RATE_GROWTH) ** min(passed, 10.0)
+        seconds = now - self._grown_at
+        if seconds >= 1.0:
+            growth = 1 + CONSTANTS.rate_growth
+            self._learned_bucket.rate *= growth ** min(seconds, CONSTANTS.max_growth_seconds)
             self._grown_at = now
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
-        """A provider that states its limit need not be probed."""
-        tokens = _number(headers.get("x-ratelimit-limit-tokens"))
-        if tokens and (self._tokens is None or self._tokens_stated):
-            if self._tokens is None:
-                self._tokens, self._tokens_stated = TokenBucket(tokens / 60, now), True
-            self._tokens.rate = tokens / 60 * HEADROOM
-        limit = _number(headers.get("x-ratelimit-limit-requests"))
-        if not limit or self._distrusted >= DISTRUST:
+        """Use the limits that a provider states, instead of probing for them."""
+        tokens = _parse_number(headers.get("x-ratelimit-limit-tokens"))
+        if tokens and (self._token_bucket is None or self._token_limit_is_stated):
+            if self._token_bucket is None:
+                self._token_bucket = TokenBucket(tokens / 60, now)
+                self._token_limit_is_stated = True
+            self._token_bucket.rate = tokens / 60 * CONSTANTS.headroom
+        limit = _parse_number(headers.get("x-ratelimit-limit-requests"))
+        if not limit or self._distrust >= CONSTANTS.max_distrust:
             return
-        if self._learned is None:
-            self._learned = TokenBucket(limit / 60, now)
-        self._stated = True
-        self._learned.rate = limit / 60 * HEADROOM
-        if _number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
-            self._learned.tokens = min(self._learned.tokens, 0.0)
+        if self._learned_bucket is None:
+            self._learned_bucket = TokenBucket(limit / 60, now)
+        self._limit_is_stated = True
+        self._learned_bucket.rate = limit / 60 * CONSTANTS.headroom
+        if _parse_number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
+            self._learned_bucket.tokens = min(self._learned_bucket.tokens, 0.0)
 
 
-def _number(text: str | None, *, zero: bool = False) -> float | None:
-    """A header's number, where it is one above 0; or 0 where that means something."""
+def _parse_number(text: str | None, *, zero: bool = False) -> float | None:
+    """Return a header's number where it is above 0, or 0 where that is allowed; else None."""
     try:
         number = float(text) if text else math.nan
     except ValueError:

@@ -23,6 +23,7 @@ class BatchOptions:
         max_cost: US dollars not to be passed.
         unordered: Write results as they come, instead of in the order of the items.
         grace: Seconds that items in flight get when the batch is told to stop.
+        max_outage: Seconds for which a database, or a provider, that is away is waited for.
     """
 
     batch_id: int
@@ -37,6 +38,7 @@ class BatchOptions:
     max_cost: float | None = None
     unordered: bool = False
     grace: float = 5.0
+    max_outage: float = 60.0
 
 
 @dataclass(slots=True)

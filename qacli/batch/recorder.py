@@ -1,94 +1,43 @@
-"""Keeps the results of a batch: in a journal at once, in the database in groups, in the output.
+"""The recorder of a batch: the shared one, for an event loop that does not wait for each record.
 
-There are two journals, taken in turn: while the results of one are brought into the database, new
-ones go into the other, and one whose results are all kept is emptied. One thread brings them to
-the database and writes the output.
+It differs from `Recorder` in four ways; docs/adr/0005-group-commit.md says why. Records
+wait a moment to share a transaction; a database that is away is tried again for a while; output is
+written after each transaction; and the event loop is slowed down where records pile up.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from copy import copy
+from typing import Any
 
+from qacli.batch.database import OutageRetry
 from qacli.batch.options import BatchOptions, Progress
-from qacli.batch.writer import ResultWriter
-from qacli.db.batches import Batches, Settled
+from qacli.batch.output import SettledOutput
+from qacli.db.batches import Batches
 from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.recording.outbox import Outbox
+from qacli.recording.recorder import MAX_GROUP, Recorder, WriteRequest
 
-T = TypeVar("T")
-
-GROUP_SIZE = 500
-PAGE = 1000
-GROUP_SECONDS = 0.5
-MAX_OUTAGE_SECONDS = 60.0
-"""How long a database that is away holds the batch up before it ends."""
-
-UNKEPT_SECONDS = 10.0
-"""The same where no journal has the results either: nothing is asked in that time."""
-
-END: tuple[Question, Outcome] = (Question(question="end"), Outcome())
-"""What ends the writing."""
+COMMIT_SECONDS = 0.5
+MAX_WAITING = 4 * MAX_GROUP
+UNSAFE_SECONDS = 10.0
+"""How long to wait for a database that is away when no journal has the results either."""
 
 
-class DatabaseExecutor:
-    """A thread that asks the database, and waits a while for one that is away.
-
-    Args:
-        progress: Told what holds it up.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-database")
-
-    async def call(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
-        """Call something in the thread, when all that came before is done.
-
-        Raises:
-            DatabaseError: It has been away for too long, or does not take what it is given.
-        """
-        until, pause = monotonic() + MAX_OUTAGE_SECONDS, 0.5
-        while True:
-            try:
-                done = await self.once(call, *arguments)
-            except DatabaseError as error:
-                if isinstance(error, RecordRefused) or monotonic() + pause > until:
-                    raise
-                self._progress.held_up = error.what
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10)
-            else:
-                self._progress.held_up = ""
-                return done
-
-    async def once(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - the call's
-        """The same, for what need not be done at any price.
-
-        Raises:
-            DatabaseError: It is away.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
-
-    def close(self) -> None:
-        """End the thread once it is done."""
-        self._thread.shutdown()
-
-
-class BatchRecorder:
-    """Keeps what one process asks of a batch.
+class BatchRecorder(Recorder):
+    """Keep what one process asks of a batch.
 
     Args:
         batches: The database.
-        outbox: Where results wait for it.
-        plan: The batch, and whether results are written in the order of its items.
-        progress: Told what holds it up.
-        output: Where results are written; None nowhere.
-        on_kept: Called with the keys of the items that the database has taken.
-        on_unkept: Called once it is seen that neither the journal nor the database takes a result.
+        outbox: Where the journals are.
+        options: The batch, and how long to wait for a database that is away.
+        progress: Shows what holds the batch up.
+        output: Where results are written.
+        on_saved: Called in the event loop with the keys of the items that the database has taken.
+        on_unsafe: Called in the event loop once neither a journal nor the database takes a result.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of it, by name
@@ -96,180 +45,140 @@ class BatchRecorder:
         *,
         batches: Batches,
         outbox: Outbox,
-        plan: BatchOptions,
+        options: BatchOptions,
         progress: Progress,
-        output: ResultWriter | None,
-        on_kept: Callable[[list[str]], None] = lambda _keys: None,
-        on_unkept: Callable[[DatabaseError], None] = lambda _error: None,
+        output: SettledOutput,
+        on_saved: Callable[[list[str]], None] = lambda _keys: None,
+        on_unsafe: Callable[[DatabaseError], None] = lambda _error: None,
     ) -> None:
-        self._progress = progress
-        self._on_kept = on_kept
-        self._on_unkept = on_unkept
-        # Results that no journal has, by uid: only the database can keep them.
-        self._unwritten: dict[str, tuple[Question, Outcome]] = {}
-        self._batches = batches
-        self._plan = plan
+        super().__init__(outbox, lambda: batches.store, commit_seconds=COMMIT_SECONDS)
+        self._batch_id = options.batch_id
+        self._max_outage = options.max_outage
         self._output = output
-        self._journals = [outbox.open(), outbox.open()]
-        self._database = DatabaseExecutor(progress)
-        self._results: asyncio.Queue[tuple[Question, Outcome]] = asyncio.Queue()
+        self._on_saved = on_saved
+        self._on_unsafe = on_unsafe
+        self._retry = OutageRetry(progress, options.max_outage, max_pause=2.0)
+        self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # who waits for it may be cancelled, it not
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._room = asyncio.Event()
-        self._broken = False
-        self._due = asyncio.Event()
-        self._next = 0
-        self._written = bytearray(progress.total if plan.unordered else 0)
-
-    @property
-    def journal(self) -> str:
-        """The name of a journal that is locked for as long as this process lives."""
-        return self._journals[0].name
-
-    async def enqueue(self, ask: Question, outcome: Outcome) -> None:
-        """Take a result; it survives a kill from the first step on, then waits where many do."""
-        try:
-            self._journals[0].append_completed(ask, outcome)
-        except OSError:  # a full disk: the database may still take it
-            self._unwritten[ask.uid] = ask, outcome
-            self._due.set()
-        # No waiting between the two: what is in a journal is always in the next group.
-        self._results.put_nowait((ask, outcome))
-        if self._results.qsize() >= GROUP_SIZE:
-            self._due.set()
-        while self._results.qsize() > GROUP_SIZE * 4 and not self._broken:
-            self._room.clear()
-            await self._room.wait()
+        self._waiting = 0
+        self._unsafe_uids: set[str] = set()
+        self._has_reported_unsafe = False
 
     @property
     def is_safe(self) -> bool:
-        """Whether every result is in a journal or in the database; else nothing may be asked."""
-        return not self._unwritten
+        """Whether a journal or the database has every result; else nothing may be asked."""
+        return not self._unsafe_uids
 
-    @property
-    def has_reader(self) -> bool:
-        """Whether there is anybody left to write results for."""
-        return self._output is None or not self._output.closed
-
-    def flush(self) -> None:
-        """Keep what there is at once: nothing more will come for a while."""
-        if not self._results.empty():
-            self._due.set()
+    async def enqueue(self, question: Question, outcome: Outcome) -> None:
+        """Keep a result: a journal has it at once; then wait while too many are on their way."""
+        self._loop = asyncio.get_running_loop()
+        self._waiting += 1
+        if not self.save(question, outcome):
+            self._unsafe_uids.add(question.uid)
+        while self._waiting > MAX_WAITING and not self._ended.done():
+            self._room.clear()
+            await self._room.wait()
 
     def end(self) -> None:
-        """Let `keep` end once everything that was taken is kept."""
-        self._results.put_nowait(END)
-        self._due.set()
+        """Let `wait_until_ended` return once everything is kept."""
+        self._start()
+        self._end()
 
-    def close(self, *, kept: bool) -> None:
-        """Close the journals: deleted where all is kept, else left for whoever delivers next."""
-        for journal in self._journals:
-            journal.discard() if kept else journal.close()
-        self._database.close()
-
-    async def save(self) -> None:
-        """Keep results in groups, and write the lines that are due, until the end.
+    async def wait_until_ended(self) -> None:
+        """Wait until `end` was called and everything is kept.
 
         Raises:
-            DatabaseError: The database has been away for too long.
+            DatabaseError: The database has been away for too long, or output cannot be written.
         """
+        self._loop = asyncio.get_running_loop()
+        await asyncio.wrap_future(self._ended)
+
+    def close(self) -> None:
+        """End the thread; leave in the outbox what the database does not have."""
+        self._retry.stop()
+        super().close()
+
+    def _run(self) -> None:
         try:
-            await self._save()
-        finally:
-            # Nobody waits for room that will not come.
-            self._broken = True
-            self._room.set()
+            super()._run()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            self._ended.set_exception(error)
+        else:
+            self._ended.set_result(None)
+        self._call_in_loop(self._room.set)
 
-    async def _save(self) -> None:
-        ended = False
-        while not ended:
-            results = [await self._results.get()]
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GROUP_SECONDS):
-                    await self._due.wait()
-            self._due.clear()
-            while not self._results.empty():
-                results.append(self._results.get_nowait())
-            # All of these are in this journal; what comes from now on goes into the other.
-            self._journals.reverse()
-            if ended := results[-1] is END:
-                results.pop()
-            self._room.set()
-            if results:
-                await self._store(results)
-                self._on_kept([ask.item_key or "" for ask, _ in results])
-                await self.write_settled([ask.item_key for ask, _ in results])
-            self._journals[1].clear()
+    def _commit(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
+        upsert = self._store().upsert_items
+        self._retry.call(upsert, self._batch_id, group, max_seconds=self._max_seconds)
+        return {}
 
-    async def _store(self, results: list[tuple[Question, Outcome]]) -> None:
-        """Bring results into the database.
+    def _max_seconds(self, error: DatabaseError) -> float:
+        """Return how long to wait for the database: less where only it can keep a result."""
+        if self.is_safe:
+            return self._max_outage
+        if not self._has_reported_unsafe:
+            self._has_reported_unsafe = True
+            self._call_in_loop(self._on_unsafe, error)
+        return min(self._max_outage, UNSAFE_SECONDS)
+
+    def _on_commit(self, requests: list[WriteRequest]) -> None:
+        self._call_in_loop(self._settle, requests)
+        keys = [request.question.item_key for request in requests]
+        self._retry.call(self._output.write, keys)
+
+    def _settle(self, requests: list[WriteRequest]) -> None:
+        self._waiting -= len(requests)
+        self._unsafe_uids.difference_update(request.question.uid for request in requests)
+        self._room.set()
+        self._on_saved([request.question.item_key or "" for request in requests])
+
+    def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
+        """Set a refused record aside; anything else ends the run.
 
         Raises:
-            DatabaseError: It has been away for too long; says how many results no journal has.
+            DatabaseError: The database has been away for too long; says how many are lost.
         """
-        keep = (self._batches.store.upsert_items, self._plan.batch_id, results)
-        until, pause, is_full = monotonic() + MAX_OUTAGE_SECONDS, 0.5, False
-        while True:
-            try:
-                await self._database.once(*keep)
-            except RecordRefused:
-                raise
-            except DatabaseError as error:
-                if self._unwritten and not is_full:
-                    is_full, until = True, min(until, monotonic() + UNKEPT_SECONDS)
-                    self._on_unkept(error)
-                if monotonic() + pause > until:
-                    self._write_again()
-                    if not self._unwritten:
-                        raise
-                    raise _unkept(len(self._unwritten), error) from error
-                self._progress.held_up = error.what
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
-            else:
-                self._progress.held_up = ""
-                break
-        for ask, _ in results:
-            self._unwritten.pop(ask.uid, None)
-
-    def _write_again(self) -> None:
-        """Try once more to write to a journal what none has."""
-        with contextlib.suppress(OSError):
-            for uid, result in list(self._unwritten.items()):
-                self._journals[1].append_completed(*result)
-                del self._unwritten[uid]
-
-    async def write_settled(self, keys: list[str | None] | None = None) -> None:
-        """Write the lines that are due by now: of these items, where only they can be new."""
-        await self._database.call(self._write_settled, keys)
-
-    def _write_settled(self, keys: list[str | None] | None) -> None:
-        if self._output is None:
+        if isinstance(error, RecordRefused) and self._save_as_failed(requests, error):
             return
-        batch_id = self._plan.batch_id
-        if not self._plan.unordered:
-            while settled := self._batches.finished(batch_id, self._next, PAGE):
-                self._output.write(settled)
-                self._next = settled[-1].position + 1
-        elif keys is not None:
-            self._write_new(self._batches.finished_by_key(batch_id, keys))
-        else:
-            for page in self._batches.all_finished(batch_id):
-                self._write_new(page)
+        with self._changed:
+            requests = requests + self._queue
+        unsafe = [request for request in requests if not request.is_in_outbox]
+        if unsafe and not self.save_apart(unsafe):
+            cause = error if isinstance(error, DatabaseError) else DatabaseError(str(error))
+            raise lost_answers_error(len(unsafe), cause) from error
+        raise error
 
-    def _write_new(self, settled: list[Settled]) -> None:
-        """Write those that are not written yet."""
-        if self._output is None:
-            return
-        if settled:
-            # Another process may have begun the batch again with a file that has grown.
-            more = settled[-1].position + 1 - len(self._written)
-            self._written.extend(bytes(max(more, 0)))
-        new = [item for item in settled if not self._written[item.position]]
-        self._output.write(new)
-        for item in new:
-            self._written[item.position] = 1
+    def _save_as_failed(self, requests: list[WriteRequest], error: RecordRefused) -> bool:
+        """Keep a record that says why the database refused the other; returns whether it could.
+
+        The refused record is set aside in a journal of its own, for a person to look into.
+        """
+        if not self.save_apart(requests):
+            return False
+        for request in requests:
+            question, outcome = request.question, Outcome()
+            outcome.fail(copy(error))
+            failed = Question(
+                question=question.question,
+                created_at=question.created_at,
+                batch_id=question.batch_id,
+                item_key=question.item_key,
+            )
+            self._commit([(failed, outcome)])
+            request.record_id.set_exception(error)
+        self._on_commit(requests)
+        return True
+
+    def _call_in_loop(self, function: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
+        with suppress(RuntimeError):  # the loop is closed
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _unkept(number: int, error: DatabaseError) -> DatabaseError:
+def lost_answers_error(number: int, error: DatabaseError) -> DatabaseError:
+    """Return the error of answers that are lost to the history."""
     answers = "1 answer" if number == 1 else f"{number:,} answers"
     return DatabaseError(
         f"{answers} could be kept neither in the outbox nor in the database, and asking has "

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
+from qacli.batch.database import DatabaseExecutor
 from qacli.batch.lease import (
     Lease,
     WorkerLock,
@@ -18,7 +19,8 @@ from qacli.batch.lease import (
 )
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import BatchOptions, InFlightItem, Progress
-from qacli.batch.recorder import MAX_OUTAGE_SECONDS, BatchRecorder, DatabaseExecutor
+from qacli.batch.output import SettledOutput
+from qacli.batch.recorder import BatchRecorder
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, Claimed, WorkerEvicted
@@ -74,17 +76,18 @@ class BatchRunner:
         self._outbox = outbox
         self._provider = provider
         self._prices = prices
+        self._output = SettledOutput(batches, plan.batch_id, output, unordered=plan.unordered)
         self._recorder = BatchRecorder(
             batches=batches,
             outbox=outbox,
-            plan=plan,
+            options=plan,
             progress=progress,
-            output=output,
-            on_kept=self._forget,
-            on_unkept=self._stop_unkept,
+            output=self._output,
+            on_saved=self._forget,
+            on_unsafe=self._stop_unsafe,
         )
         # A thread of their own: items must not run out while answers are being kept.
-        self._claims = DatabaseExecutor(progress)
+        self._claims = DatabaseExecutor(progress, plan.max_outage)
         self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
         self._lock = WorkerLock(outbox.directory, self.worker)
         self._held: dict[str, Claimed] = {}
@@ -104,23 +107,23 @@ class BatchRunner:
             ProviderError: Nothing can succeed until a person changes something: the key, say.
             DatabaseError: The database has been away for too long; the outbox has the results.
         """
-        kept = left = False
+        left = False
         try:
-            await self._claims.call(self._batches.register_worker, *self._registration)
-            await self._recorder.write_settled()
+            await self._claims.run(self._batches.register_worker, *self._registration)
+            await self._claims.run(self._output.write)
             await self._ask_all()
             # What another process has settled since.
-            await self._recorder.write_settled()
-            kept = True
+            await self._claims.run(self._output.write)
         finally:
             # Whatever ends it, what is claimed is given back, and what is kept is dropped. Where
             # the database is away, the next worker finds the lock file free.
+            self._claims.stop()
             with contextlib.suppress(DatabaseError):
-                await self._claims.once(self._batches.unregister_worker, self.worker)
+                await self._claims.run(self._batches.unregister_worker, self.worker)
                 left = True
             self._lock.close(left=left)
             self._claims.close()
-            self._recorder.close(kept=kept)
+            self._recorder.close()
 
     @property
     def _registration(self) -> tuple[int, str, str, str]:
@@ -134,7 +137,7 @@ class BatchRunner:
             self._stop.set()
             self._freed.set()
 
-    def _stop_unkept(self, error: DatabaseError) -> None:
+    def _stop_unsafe(self, error: DatabaseError) -> None:
         """Ask nothing more: an answer could not be kept."""
         why = DatabaseError(
             f"Answers could not be kept for a while, and asking has stopped: {error.what}",
@@ -143,7 +146,7 @@ class BatchRunner:
         self.stop(why, "the answers cannot be kept")
 
     async def _ask_all(self) -> None:
-        writer = asyncio.create_task(self._recorder.save())
+        writer = asyncio.create_task(self._recorder.wait_until_ended())
         works = (self._claim_loop(), self._heartbeat(), self._poll())
         helpers = [asyncio.create_task(work) for work in works]
         workers = [asyncio.create_task(self._worker()) for _ in range(self.plan.jobs)]
@@ -176,25 +179,25 @@ class BatchRunner:
     async def _claim_loop(self) -> None:
         """Claim items for the workers, and take over those of processes that have ended."""
         batch_id, looked = self.plan.batch_id, monotonic()
-        await self._claims.call(reclaim_stale, self._batches, self._outbox, batch_id)
+        await self._claims.run(reclaim_stale, self._batches, self._outbox, batch_id)
         while not self._stop.is_set():
-            if not self._recorder.has_reader:
+            if not self._output.has_reader:
                 self.stop(None, READER_GONE)
                 break
             if claimed := await self._claim():
                 for item in claimed:
                     await self._items.put(item)
                 continue
-            if not await self._claims.call(self._batches.has_unfinished, batch_id):
+            if not await self._claims.run(self._batches.has_unfinished, batch_id):
                 await self._refresh_progress()
                 break
             if monotonic() - looked >= POLL_SECONDS:
                 looked = monotonic()
                 await self._refresh_progress()
-                await self._claims.call(reclaim_stale, self._batches, self._outbox, batch_id)
+                await self._claims.run(reclaim_stale, self._batches, self._outbox, batch_id)
             if not self.progress.flights:
                 self._recorder.flush()
-                await self._recorder.write_settled()
+                await self._claims.run(self._output.write)
             await self._pause(CLAIM_PAUSE_SECONDS)
         for _ in range(self.plan.jobs):
             await self._items.put(None)
@@ -206,7 +209,7 @@ class BatchRunner:
         while True:
             try:
                 arguments = (self.plan.batch_id, self.worker, limit)
-                claimed = await self._claims.call(self._batches.claim, *arguments)
+                claimed = await self._claims.run(self._batches.claim, *arguments)
             except WorkerEvicted:
                 await self._renew_lease()
             else:
@@ -220,10 +223,10 @@ class BatchRunner:
         are dropped, and the flights of the others end without a result.
         """
         async with self._renewing:
-            if not await self._claims.call(self._beat_once):
+            if not await self._claims.run(self._beat_once):
                 held = {item.position: item.key for item in self._held.values()}
                 arguments = (*self._registration, list(held))
-                again = await self._claims.call(self._batches.rejoin, *arguments)
+                again = await self._claims.run(self._batches.rejoin, *arguments)
                 lost = {key for position, key in held.items() if position not in again}
                 self._forget(lost)
                 for flight in self.progress.flights.values():
@@ -249,7 +252,7 @@ class BatchRunner:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
                 await self._renew_lease()
-                if await self._claims.call(self._batches.is_cancelled, self.plan.batch_id):
+                if await self._claims.run(self._batches.is_cancelled, self.plan.batch_id):
                     self.stop(None, "cancelled by another process")
 
     async def _poll(self) -> None:
@@ -261,7 +264,7 @@ class BatchRunner:
 
     async def _refresh_progress(self) -> None:
         """Learn how far the batch is: others may ask of it, too."""
-        self.progress.update(await self._claims.call(self._batches.counts, self.plan.batch_id))
+        self.progress.update(await self._claims.run(self._batches.counts, self.plan.batch_id))
 
     async def _worker(self) -> None:
         """One of the jobs: an item at a time, until there are no more."""
@@ -408,7 +411,7 @@ class BatchRunner:
 
     def _is_gone(self, error: ProviderError) -> bool:
         """Whether nothing has been answered for so long that this is not about one item."""
-        long = monotonic() - self._heard_at > MAX_OUTAGE_SECONDS
+        long = monotonic() - self._heard_at > self.plan.max_outage
         return error.retryable and long and self._failed_in_a_row >= SEVERAL
 
     def _too_expensive(self, ask: Question, flight: InFlightItem) -> bool:

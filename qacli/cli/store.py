@@ -42,17 +42,15 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
         if waiting := len(outbox.pending()):
             error.todo += f" {count_noun(waiting, 'question')} will be delivered once it works."
         raise
-    # A history that can only be read is read; what waits for it stays in the outbox.
-    if store.writable:
-        # A journal that cannot be read whole is renamed only where a person sees the warning.
-        report = None if console.quiet else warn_of(console)
-        try:
-            if delivered := recover_outbox(outbox, store, report=report):
-                console.info(f"Delivered from the outbox: {count_noun(delivered, 'question')}.")
-        except DatabaseError as error:
-            # It may still be read, on a full disk for example; a command that writes says why not.
-            kept = count_noun(len(outbox.pending()), "question")
-            console.warning(f"qa: {error} The outbox keeps {kept} until then.")
+    # A journal that cannot be read whole is renamed only where a person sees the warning.
+    report = None if console.quiet else warn_of(console)
+    try:
+        if delivered := recover_outbox(outbox, store, report=report):
+            console.info(f"Delivered from the outbox: {count_noun(delivered, 'question')}.")
+    except DatabaseError as error:
+        # It may still be read, on a full disk for example; a command that writes reports why not.
+        kept = count_noun(len(outbox.pending()), "question")
+        console.warning(f"qa: {error} The outbox keeps {kept} until then.")
     return store
 
 

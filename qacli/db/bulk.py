@@ -9,9 +9,6 @@ from qacli.db.search import RECORDS
 from qacli.domain import Outcome, Question, Status
 from qacli.serializers import field_values
 
-MAX_GROUP = 500
-"""How many go into one transaction: others want to write too."""
-
 UPDATE = sa.update(RECORDS).where(
     RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.ASKING
 )
@@ -26,7 +23,7 @@ FORGET = sa.delete(RECORDS).where(
 def upsert_many(store: Store, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
     """Keep questions and what is known of their outcomes; returns the records' ids by uid.
 
-    As `Store.keep` does, for at most `MAX_GROUP` at once: all or none of them.
+    As `Store.upsert` does; all or none of them.
 
     Raises:
         RecordRefused: The database does not take one of them; it has none of them then.

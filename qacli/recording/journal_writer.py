@@ -1,166 +1,187 @@
-"""The journals that all requests of one worker share, and the thread that owns them.
+"""The journals that all questions of one process share, written by the threads that ask.
 
-There is one that takes new questions, and perhaps older ones that still have some in flight. What
-comes while the thread writes is then written all at once, with one fsync for all of it. A line
-says of each question that is settled that it is; a journal that has none left in flight is
-emptied, or goes where another has taken its place.
+Each thread adds its entry to a queue and takes a lock. The thread that gets the lock writes all
+that is queued, with one fsync for all of it, so a thousand questions at once cost little more
+than one; the others find their entry written. New questions go to one journal. An older one stays
+until each of its questions is completed: an entry in the journal says so. A journal without an
+open question is emptied, or deleted where a newer one has taken its place.
 """
 
 import logging
-from collections.abc import Callable
-from copy import copy
+import threading
+from collections import deque
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from qacli.errors import OutboxUnwritable
 from qacli.recording.outbox import Journal, Outbox, outbox_unwritable
 
 LOG = logging.getLogger("qa.web")
-T = TypeVar("T")
 
 MAX_JOURNAL_BYTES = 1024 * 1024
-"""What a journal may hold: what is settled stays on the disk until it goes."""
+"""The size at which the next question goes to a new journal."""
 
 
 @dataclass(slots=True, eq=False)
 class JournalEntry:
-    """A line for the journal.
+    """Lines for the journal of one question.
 
     Attributes:
         uid: The question's.
-        line: See `qacli.recording.outbox`; an `ask` opens the question, `settled` closes it.
-        then: Called once an `ask` would survive a power cut, or with why it could not be noted.
+        lines: See `qacli.recording.outbox`.
+        opens: Whether the lines are the first of their question.
+        completes: Whether nothing is left to deliver of the question.
+        sync: Whether to wait until the lines would survive a power cut.
+        is_written: Whether the journal has the lines.
+        error: The reason why it has not.
     """
 
     uid: str
-    line: dict[str, Any]
-    on_synced: Callable[[OutboxUnwritable | None], None] | None = None
+    lines: tuple[dict[str, Any], ...]
+    opens: bool = False
+    completes: bool = False
+    sync: bool = False
+    is_written: bool = False
+    error: OutboxUnwritable | None = None
 
 
 class JournalWriter:
-    """Takes notes from any number of threads.
+    """Write the entries of any number of threads.
 
     Args:
         outbox: Where the journals are.
-        full: How many bytes one may hold before the next takes its place.
+        max_bytes: The size at which a new journal is begun.
     """
 
-    def __init__(self, outbox: Outbox, full: int = MAX_JOURNAL_BYTES) -> None:
+    def __init__(self, outbox: Outbox, max_bytes: int = MAX_JOURNAL_BYTES) -> None:
         self._outbox = outbox
-        self._full = full
-        self._queue: SimpleQueue[JournalEntry] = SimpleQueue()
+        self._max_bytes = max_bytes
+        self._queue: deque[JournalEntry] = deque()
+        self._lock = threading.Lock()
         self._current: Journal | None = None
         self._journals: dict[str, Journal] = {}
-        self._in_flight: dict[Journal, int] = {}
+        self._open_questions: dict[Journal, int] = {}
 
-    def enqueue(self, *notes: JournalEntry) -> None:
-        """Take notes; does not wait."""
-        for note in notes:
-            self._queue.put(note)
+    def write(self, entry: JournalEntry) -> None:
+        """Write an entry, with all that other threads have queued.
 
-    def run(self) -> None:
-        """Write what there is to write, for ever."""
-        while True:
-            notes = drain(self._queue)
+        Raises:
+            OutboxUnwritable: It could not be written.
+        """
+        self._queue.append(entry)
+        with self._lock:
+            if not entry.is_written and entry.error is None:
+                self._write_queue()
+        self._write_unsynced()
+        if entry.error is not None:
+            raise entry.error
+
+    def enqueue(self, *entries: JournalEntry) -> None:
+        """Write entries without an fsync; where another thread is writing, it writes these too."""
+        self._queue.extend(entries)
+        self._write_unsynced()
+
+    def close(self) -> None:
+        """Delete the journals without an open question; leave the others for recovery."""
+        with self._lock:
+            for journal, count in self._open_questions.items():
+                journal.close() if count else journal.discard()
+            self._current = None
+            self._journals.clear()
+            self._open_questions.clear()
+
+    def _write_unsynced(self) -> None:
+        """Write what is queued, unless another thread does, or is about to, and waits for it."""
+        while self._queue and self._lock.acquire(blocking=False):
             try:
-                self._write(notes)
-            except Exception as error:
-                LOG.exception("%s notes could not be taken", len(notes))
-                # Nobody may wait for ever.
-                for note in notes:
-                    self._notify(
-                        note, outbox_unwritable(self._outbox.directory, OSError(0, str(error)))
-                    )
+                if any(entry.sync for entry in list(self._queue)):
+                    return
+                self._write_queue()
+            finally:
+                self._lock.release()
 
-    def _write(self, notes: list[JournalEntry]) -> None:
+    def _write_queue(self) -> None:
+        """Write all that is queued; the caller has the lock."""
+        entries = []
+        while self._queue:
+            entries.append(self._queue.popleft())
+        reason = "the write was interrupted"
+        try:
+            self._write_entries(entries)
+        except Exception as error:
+            LOG.exception("%s entries of a journal could not be written", len(entries))
+            reason = str(error)
+        finally:
+            # No thread may wait for ever, or take its entry for written.
+            self._fail([e for e in entries if not e.is_written], OSError(0, reason))
+
+    def _write_entries(self, entries: list[JournalEntry]) -> None:
         self._rotate()
         groups: dict[Journal, list[JournalEntry]] = {}
-        for note in notes:
-            journal = self._journal_of(note)
+        for entry in entries:
+            journal = self._journal_of(entry)
             if journal is not None:
-                groups.setdefault(journal, []).append(note)
+                groups.setdefault(journal, []).append(entry)
         for journal, group in groups.items():
-            if self._in_flight[journal]:
+            # What is completed at once need not be written.
+            if self._open_questions[journal]:
                 self._append(journal, group)
-            elif journal is self._current:
-                journal.clear()
-            else:
-                del self._in_flight[journal]
-                journal.discard()
+            if not self._open_questions[journal]:
+                self._empty(journal)
 
     def _append(self, journal: Journal, group: list[JournalEntry]) -> None:
-        begun = [note for note in group if note.on_synced is not None]
+        lines = [line for entry in group for line in entry.lines]
         try:
-            journal.append(*(note.line for note in group), sync=bool(begun))
+            journal.append(*lines, sync=any(entry.sync for entry in group))
         except OSError as error:
-            for note in begun:
-                self._in_flight[self._journals.pop(note.uid)] -= 1
-                self._notify(note, outbox_unwritable(self._outbox.directory, error))
+            self._fail(group, error)
         else:
-            for note in begun:
-                self._notify(note)
+            for entry in group:
+                entry.is_written = True
 
-    def _journal_of(self, note: JournalEntry) -> Journal | None:
-        """Which journal a note goes to; None where it goes to none."""
-        if "settled" in note.line:
-            journal = self._journals.pop(note.uid, None)
+    def _fail(self, entries: list[JournalEntry], error: OSError) -> None:
+        for entry in entries:
+            entry.error = entry.error or outbox_unwritable(self._outbox.directory, error)
+            if entry.opens and (journal := self._journals.pop(entry.uid, None)) is not None:
+                self._open_questions[journal] -= 1
+
+    def _journal_of(self, entry: JournalEntry) -> Journal | None:
+        """Return the journal that an entry goes to, or None where there is none."""
+        if entry.completes:
+            journal = self._journals.pop(entry.uid, None)
             if journal is not None:
-                self._in_flight[journal] -= 1
+                self._open_questions[journal] -= 1
             return journal
-        if "ask" not in note.line:
-            return self._journals.get(note.uid)
+        if not entry.opens:
+            return self._journals.get(entry.uid)
         try:
             journal = self._current_journal()
         except OutboxUnwritable as error:
-            self._notify(note, error)
+            # A new error for each entry: each caller writes into it which record it is about.
+            entry.error = type(error)(error.what, error.todo)
             return None
-        self._journals[note.uid] = journal
-        self._in_flight[journal] += 1
+        self._journals[entry.uid] = journal
+        self._open_questions[journal] += 1
         return journal
 
     def _current_journal(self) -> Journal:
         if self._current is None:
-            journal = self._outbox.open()
-            try:
-                journal.sync_name()
-            except OSError as error:
-                journal.discard()
-                raise outbox_unwritable(self._outbox.directory, error) from error
-            self._in_flight[journal] = 0
-            self._current = journal
+            self._current = self._outbox.open()
+            self._open_questions[self._current] = 0
         return self._current
 
     def _rotate(self) -> None:
-        """Let the next question go to a new journal; also where somebody has deleted this one."""
+        """Begin a new journal with the next question where this one is full, or was deleted."""
         journal = self._current
-        if journal is None or (journal.exists and journal.size < self._full):
+        if journal is None or (journal.exists and journal.size < self._max_bytes):
             return
         self._current = None
-        if not self._in_flight[journal]:
-            del self._in_flight[journal]
+        if not self._open_questions[journal]:
+            self._empty(journal)
+
+    def _empty(self, journal: Journal) -> None:
+        if journal is self._current:
+            journal.clear()
+        else:
+            del self._open_questions[journal]
             journal.discard()
-
-    @staticmethod
-    def _notify(note: JournalEntry, error: OutboxUnwritable | None = None) -> None:
-        then, note.on_synced = note.on_synced, None
-        if then is not None:
-            # One error for each: whoever catches it writes into it which record it is about.
-            then(copy(error))
-
-
-def drain(queue: SimpleQueue[T], most: int = 10_000, timeout: float | None = None) -> list[T]:
-    """What is in a queue that one thread reads; waits for the first of it.
-
-    Args:
-        queue: The queue.
-        most: How much to take.
-        timeout: Seconds to wait; then there is nothing.
-    """
-    try:
-        found = [queue.get(timeout=timeout)]
-    except Empty:
-        return []
-    while len(found) < most and not queue.empty():
-        found.append(queue.get_nowait())
-    return found

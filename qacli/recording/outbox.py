@@ -49,7 +49,7 @@ class Journal:
         # What came later is delivered later: a follow-up after what it follows up.
         name = f"{time.time_ns():016x}-{uuid4().hex}"
         self._path = directory / (name + SUFFIX)
-        self._line_incomplete = False
+        self._line_incomplete = self._name_is_synced = False
         unfinished = directory / (name + UNFINISHED)
         try:
             make_private_directory(directory)
@@ -75,8 +75,6 @@ class Journal:
         """
         try:
             self.append(question_entry(ask, follows_uid), sync=sync)
-            if sync:
-                self.sync_name()
         except OSError as error:
             raise outbox_unwritable(self._path.parent, error) from error
 
@@ -109,14 +107,9 @@ class Journal:
         self._append(*lines)
         if sync:
             os.fsync(self._file)
-
-    def sync_name(self) -> None:
-        """Wait until the journal itself would be found after a power cut.
-
-        Raises:
-            OSError: It is not to be had.
-        """
-        _sync_directory(self._path.parent)
+            if not self._name_is_synced:
+                _sync_directory(self._path.parent)
+                self._name_is_synced = True
 
     @property
     def exists(self) -> bool:

@@ -1,66 +1,313 @@
-"""Where a question and its outcome are kept on their way: noted in the outbox, then in the history.
+"""The recorder: keeps questions and their outcomes, first in a journal, then in the database.
 
-The order is what keeps the promise: noted before it is asked, each piece of text noted as it
-arrives, the outcome noted, kept in the database, and only then dropped from the outbox.
+The order is what keeps the promise: the question is in the journal before it is sent, each piece
+of text as it arrives, then the outcome; the database gets the record; then the journal drops it.
+
+    begin ---> journal (fsync) ---> [database: record `asking`] ---> send
+    finish --> journal ---> queue ---> database thread: a transaction for all that is queued
+
+One thread writes to the database. What comes while it is busy goes into its next transaction, so
+that the terminal (a group of one), the server and a batch use the same code. See
+docs/adr/0005-group-commit.md.
 """
 
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from threading import Thread
-from typing import Protocol
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from qacli.domain import Outcome, Question
-from qacli.errors import DatabaseError
-from qacli.recording.outbox import Journal, Outbox
+from qacli.domain import Outcome, Question, Status
+from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
+from qacli.recording.journal_writer import JournalEntry, JournalWriter
+from qacli.recording.outbox import (
+    Outbox,
+    completed_entry,
+    outcome_entry,
+    question_entry,
+    text_entry,
+)
+
+if TYPE_CHECKING:
+    from qacli.db.records import Store
+
+LOG = logging.getLogger("qa.web")
+
+MAX_GROUP = 500
+"""How many records go into one transaction: other processes want to write too."""
+
+RETRY_SECONDS = 2.0
+"""Pause between attempts to remove what may have been reserved for a question never sent."""
 
 
-class RecordStore(Protocol):
-    """What keeps a record: `qacli.db.records.Store`, or whoever asks it to."""
+@dataclass(slots=True, eq=False)
+class WriteRequest:
+    """A record on its way to the database.
 
-    def upsert(self, ask: Question, outcome: Outcome) -> int:
-        """Keep a question and what is known of its outcome; returns the record's id.
+    Attributes:
+        question: The question.
+        outcome: Its outcome; still `asking` where the record is to be reserved.
+        is_in_outbox: Whether a journal has all of it.
+        record_id: The record's id once the database has it, or the error.
+    """
 
-        Raises:
-            DatabaseError: The database did not take it.
-        """
+    question: Question
+    outcome: Outcome
+    is_in_outbox: bool = True
+    record_id: "Future[int | None]" = field(default_factory=Future)
 
-    def id_for_uid(self, uid: str) -> int | None:
-        """The id of the record of a question that was kept under this uid, where it is there.
-
-        Raises:
-            DatabaseError: The database is away.
-        """
+    @property
+    def has_outcome(self) -> bool:
+        """Whether there is an outcome."""
+        return self.outcome.status is not Status.ASKING
 
 
-class Recorder(Protocol):
-    """What an exchange tells of its question."""
+class Recorder:
+    """Keep what any number of threads ask.
 
-    def begin(self, ask: Question, *, reserve: bool) -> int | None:
-        """Note what is about to be asked; it may be sent once this returns.
+    Args:
+        outbox: Where the journals are.
+        store: Gives the history; called in the database thread, once there is a record to keep.
+        sync_outcome: Whether an outcome, too, is to survive a power cut before the database has it.
+        commit_seconds: How long a record waits for others to share its transaction.
+        follows_uid: The question that all follow up, where that has no record yet.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        store: "Callable[[], Store]",
+        *,
+        sync_outcome: bool = False,
+        commit_seconds: float = 0.0,
+        follows_uid: str | None = None,
+    ) -> None:
+        self._outbox = outbox
+        self._store = store
+        self._sync_outcome = sync_outcome
+        self._commit_seconds = commit_seconds
+        self._follows_uid = follows_uid
+        self._journal = JournalWriter(outbox)
+        self._queue: list[WriteRequest] = []
+        self._changed = threading.Condition()
+        self._is_urgent = self._is_ending = False
+        self._thread: threading.Thread | None = None
+        self._reserved_uncertain: list[str] = []
+
+    def begin(self, question: Question, *, reserve: bool) -> int | None:
+        """Keep a question that is about to be asked; it may be sent once this returns.
 
         Args:
-            ask: The question.
+            question: The question.
             reserve: Keep a record in the state `asking` too, and return its id.
 
         Raises:
-            OutboxUnwritable: It could not be noted.
-            DatabaseError: It could not be reserved; then it is not noted either.
+            OutboxUnwritable: The journal could not be written.
+            DatabaseError: It could not be reserved; then the journal drops it again.
         """
+        line = question_entry(question, self._follows_uid)
+        try:
+            self._journal.write(JournalEntry(question.uid, (line,), opens=True, sync=True))
+            return self._submit(WriteRequest(question, Outcome())).result() if reserve else None
+        except BaseException:
+            # It will not be asked.
+            self._drop(question.uid)
+            raise
 
     def append_text(self, uid: str, text: str) -> None:
-        """Note a piece of the answer, so that a killed process leaves what had arrived."""
+        """Keep a piece of the answer, so that a killed process leaves what had arrived."""
+        self._journal.enqueue(JournalEntry(uid, (text_entry(uid, text),)))
 
-    def finish(self, ask: Question, outcome: Outcome) -> tuple[int | None, DatabaseError | None]:
+    def finish(
+        self, question: Question, outcome: Outcome
+    ) -> tuple[int | None, DatabaseError | None]:
         """Keep the outcome; returns the record's id, or why only the outbox has it for now.
 
         Raises:
             DatabaseError: Neither the outbox nor the database could take it.
         """
+        lines = (outcome_entry(question.uid, outcome),)
+        entry = JournalEntry(question.uid, lines, sync=self._sync_outcome)
+        request = self._save(entry, WriteRequest(question, outcome))
+        try:
+            return request.record_id.result(), None
+        except DatabaseError as error:
+            if not request.is_in_outbox:
+                raise lost_answer_error(error) from error
+            return None, error
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            if not request.is_in_outbox:
+                unknown = DatabaseError("the database was not waited for.")
+                raise lost_answer_error(unknown) from interrupt
+            raise
+
+    def save(self, question: Question, outcome: Outcome) -> bool:
+        """Keep a question together with its outcome, without waiting for the database.
+
+        Returns whether a journal has them; a full disk leaves that to the database.
+        """
+        lines = (question_entry(question), outcome_entry(question.uid, outcome))
+        entry = JournalEntry(question.uid, lines, opens=True)
+        return self._save(entry, WriteRequest(question, outcome)).is_in_outbox
+
+    def flush(self) -> None:
+        """Write to the database at once: nothing more will come for a while."""
+        with self._changed:
+            self._is_urgent = bool(self._queue)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let the database thread end; leave in the outbox what the database does not have."""
+        self._end()
+        self._journal.close()
+
+    def _end(self) -> None:
+        """Let the database thread end once it has written all that is queued."""
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify()
+
+    def _save(self, entry: JournalEntry, request: WriteRequest) -> WriteRequest:
+        try:
+            self._journal.write(entry)
+        except OutboxUnwritable:  # a full disk: the database may still take it
+            request.is_in_outbox = False
+        else:
+            request.is_in_outbox = entry.is_written
+        self._submit(request)
+        return request
+
+    def _submit(self, request: WriteRequest) -> "Future[int | None]":
+        with self._changed:
+            self._queue.append(request)
+            self._is_urgent = self._is_urgent or not request.is_in_outbox
+            self._changed.notify()
+        self._start()
+        return request.record_id
+
+    def _start(self) -> None:
+        with self._changed:
+            if self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="qa-database", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (requests := self._next_group()) is not None:
+            self._delete_uncertain()
+            if requests:
+                self._write(requests)
+
+    def _next_group(self) -> list[WriteRequest] | None:
+        """Wait for records, at most `MAX_GROUP`; returns None at the end."""
+        with self._changed:
+            retry = RETRY_SECONDS if self._reserved_uncertain else None
+            self._changed.wait_for(lambda: self._queue or self._is_ending, retry)
+            if self._commit_seconds:
+                self._changed.wait_for(self._is_due, self._commit_seconds)
+            self._is_urgent = False
+            group = self._queue[:MAX_GROUP]
+            del self._queue[:MAX_GROUP]
+            return None if self._is_ending and not group else group
+
+    def _is_due(self) -> bool:
+        return self._is_urgent or self._is_ending or len(self._queue) >= MAX_GROUP
+
+    def _write(self, requests: list[WriteRequest]) -> None:
+        try:
+            ids = self._commit([(request.question, request.outcome) for request in requests])
+        except Exception as error:
+            if len(requests) > 1 and not _is_outage(error):
+                # The error is about one record; the database takes the others.
+                for request in requests:
+                    self._write([request])
+                return
+            if not isinstance(error, DatabaseError):
+                LOG.exception("a record could not be kept")
+            self._fail(requests, error)
+        else:
+            self._drop(*(request.question.uid for request in requests if request.has_outcome))
+            for request in requests:
+                request.record_id.set_result(ids.get(request.question.uid))
+            self._on_commit(requests)
+
+    def _commit(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
+        """Write records in one transaction; returns their ids by uid.
+
+        Raises:
+            RecordRefused: The database does not take one of them; it has none of them then.
+            DatabaseError: It is away.
+        """
+        from qacli.db.bulk import upsert_many
+
+        store = self._store()
+        return upsert_many(
+            store,
+            [(with_follows_id(q, self._follows_uid, store), outcome) for q, outcome in group],
+        )
+
+    def _on_commit(self, requests: list[WriteRequest]) -> None:
+        """Called in the database thread with what the database has taken."""
+
+    def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
+        self.save_apart([request for request in requests if request.has_outcome])
+        if _may_be_committed(error):
+            self._reserved_uncertain += [r.question.uid for r in requests if not r.has_outcome]
+        for request in requests:
+            # A new error for each: each caller writes into it which record it is about.
+            request.record_id.set_exception(copy(error))
+
+    def save_apart(self, requests: list[WriteRequest]) -> bool:
+        """Move records to a journal of their own, which any process may deliver from now on.
+
+        Returns whether that could be done; else they stay in the journal that they are in.
+        """
+        if not requests:
+            return True
+        try:
+            journal = self._outbox.open()
+        except OutboxUnwritable:
+            return False
+        lines = []
+        for request in requests:
+            lines.append(question_entry(request.question, self._follows_uid))
+            lines.append(outcome_entry(request.question.uid, request.outcome))
+        try:
+            journal.append(*lines, sync=True)
+        except OSError:
+            journal.discard()
+            return False
+        journal.close()
+        for request in requests:
+            request.is_in_outbox = True
+        self._drop(*(request.question.uid for request in requests))
+        return True
+
+    def _drop(self, *uids: str) -> None:
+        """Note in the journal that nothing is left to deliver of these questions."""
+        entries = (JournalEntry(uid, (completed_entry(uid),), completes=True) for uid in uids)
+        self._journal.enqueue(*entries)
+
+    def _delete_uncertain(self) -> None:
+        """Remove what may have been reserved when the connection broke: it was not asked."""
+        if not self._reserved_uncertain:
+            return
+        from qacli.db.bulk import delete_reserved
+
+        try:
+            delete_reserved(self._store(), self._reserved_uncertain)
+        except DatabaseError:
+            return
+        except Exception:
+            LOG.exception("reserved records of questions that were not asked could not be removed")
+            return
+        self._reserved_uncertain.clear()
 
 
-class SingleRecorder:
-    """Keeps one question of a process that asks one at a time: in a journal of its own.
+class SingleRecorder(Recorder):
+    """Keep one question: the recorder is closed, and its journal deleted, with the outcome.
 
     Args:
         outbox: Where the journal is.
@@ -69,80 +316,48 @@ class SingleRecorder:
     """
 
     def __init__(
-        self, outbox: Outbox, store: Callable[[], RecordStore], follows_uid: str | None = None
+        self, outbox: Outbox, store: "Callable[[], Store]", follows_uid: str | None = None
     ) -> None:
-        self._outbox = outbox
-        self._store = store
-        self._follows_uid = follows_uid
-        self._journal: Journal | None = None
+        super().__init__(outbox, store, sync_outcome=True, follows_uid=follows_uid)
 
-    def begin(self, ask: Question, *, reserve: bool) -> int | None:
-        """See `Recorder`."""
-        journal = self._outbox.open()
+    def begin(self, question: Question, *, reserve: bool) -> int | None:
+        """See `Recorder.begin`."""
         try:
-            journal.begin(ask, follows_uid=self._follows_uid)
-            record_id = self._store().upsert(ask, Outcome()) if reserve else None
+            return super().begin(question, reserve=reserve)
         except BaseException:
-            journal.discard()
+            self.close()
             raise
-        self._journal = journal
-        return record_id
 
-    def append_text(self, uid: str, text: str) -> None:
-        """See `Recorder`."""
-        if self._journal is not None:
-            self._journal.append_text(uid, text)
-
-    def finish(self, ask: Question, outcome: Outcome) -> tuple[int | None, DatabaseError | None]:
-        """See `Recorder`."""
-        journal, in_outbox = self._journal, True
-        assert journal is not None, "begin comes first"  # noqa: S101 - for the type checker
+    def finish(
+        self, question: Question, outcome: Outcome
+    ) -> tuple[int | None, DatabaseError | None]:
+        """See `Recorder.finish`."""
         try:
-            journal.finish(ask.uid, outcome)
-        except OSError:
-            in_outbox = False  # the disk is full, say: the database may still take it
-        try:
-            record_id = _interruptible(lambda: self._save(ask, outcome))
-        except DatabaseError as failure:
-            journal.close()
-            if not in_outbox:
-                raise lost_answer_error(failure) from failure
-            return None, failure
-        except (KeyboardInterrupt, SystemExit) as impatience:
-            if not in_outbox:
-                unknown = DatabaseError("the database was not waited for.")
-                raise lost_answer_error(unknown) from impatience
-            raise
-        journal.discard()
-        return record_id, None
-
-    def _save(self, ask: Question, outcome: Outcome) -> int:
-        store = self._store()
-        return store.upsert(with_follows_id(ask, self._follows_uid, store), outcome)
+            return super().finish(question, outcome)
+        finally:
+            self.close()
 
 
-def _interruptible(call: Callable[[], int]) -> int:
-    """Call it in another thread: Ctrl-C does not interrupt SQLite when it waits for a lock."""
-    result: Future[int] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(call())
-        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
-            result.set_exception(error)
-
-    Thread(target=run, name="qa-database", daemon=True).start()
-    return result.result()
+def with_follows_id(question: Question, follows_uid: str | None, store: "Store") -> Question:
+    """Return the question with the id of the record that it follows up, where its uid is known."""
+    if follows_uid is None:
+        return question
+    return replace(question, follows_id=store.id_for_uid(follows_uid))
 
 
-def with_follows_id(ask: Question, follows_uid: str | None, store: RecordStore) -> Question:
-    """The question with the record that it follows up, where only that one's uid was known."""
-    return ask if follows_uid is None else replace(ask, follows_id=store.id_for_uid(follows_uid))
-
-
-def lost_answer_error(failure: DatabaseError) -> DatabaseError:
-    """The one case in which an answer is lost to the history."""
+def lost_answer_error(error: DatabaseError) -> DatabaseError:
+    """Return the error of the one case in which an answer is lost to the history."""
     return DatabaseError(
-        f"The answer could not be kept: the outbox cannot be written, and {failure}",
+        f"The answer could not be kept: the outbox cannot be written, and {error}",
         "Save what was shown, and make room on the disk.",
     )
+
+
+def _is_outage(error: Exception) -> bool:
+    """Return whether an error is about the database, and not about one of the records."""
+    return isinstance(error, DatabaseError) and not isinstance(error, RecordRefused)
+
+
+def _may_be_committed(error: Exception) -> bool:
+    """Return whether a transaction may have been committed although it failed."""
+    return bool(getattr(error.__cause__, "connection_invalidated", False))

@@ -1,5 +1,11 @@
-"""Recovery: deliver journals that ended processes left in the outbox."""
+"""Recovery: deliver journals that ended processes left in the outbox.
 
+A command does it once, when it opens the history; a server every two seconds; a batch before it
+takes over the claims of a worker that has ended.
+"""
+
+import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +17,9 @@ from qacli.recording.recorder import with_follows_id
 if TYPE_CHECKING:
     from qacli.db.records import Store
 
+LOG = logging.getLogger("qa.web")
+RECOVERY_SECONDS = 2.0
+
 
 def recover_outbox(
     outbox: Outbox,
@@ -18,22 +27,25 @@ def recover_outbox(
     again: Callable[[DeferredQuestion], bool] = lambda _ask: False,
     report: Callable[[str], None] | None = None,
 ) -> int:
-    """Bring what other processes left in the outbox into the history; returns how many.
+    """Bring what other processes left in the outbox into the history; returns how many questions.
 
-    A journal is deleted once the history has all that is in it. One with parts that cannot be
-    read, or that the history does not take, is renamed, and `report` is called with where it is.
+    A history that can only be read is left alone. A journal is deleted once the history has all
+    that is in it. One with parts that cannot be read, or that the history does not take, is
+    renamed, and `report` is called with its new place.
 
     Args:
-        outbox: Where they left it.
+        outbox: Where the journals are.
         store: The history.
-        again: Asks again what was accepted and has no answer, once it is noted anew; says whether
-            it has done so. What it has not stays in the outbox, for a server to ask.
+        again: Asks again a question that was accepted and has no answer, once a new journal has
+            it; returns whether it did. Any other stays in the outbox, for a server to ask.
         report: Called with a sentence for each journal that a person should look at; without it
-            such a journal stays where it is, for a caller that has one.
+            such a journal stays where it is, for a process that can report it.
 
     Raises:
-        DatabaseError: The database is gone; all that it has not got stays in the outbox.
+        DatabaseError: The database is away; what it does not have stays in the outbox.
     """
+    if not store.writable:
+        return 0
     delivered = 0
     for journal in outbox.orphaned():
         try:
@@ -57,8 +69,39 @@ def recover_outbox(
     return delivered
 
 
+def start_recovery(
+    outbox: Outbox,
+    store: "Store",
+    again: Callable[[DeferredQuestion], bool],
+    seconds: float = RECOVERY_SECONDS,
+) -> threading.Event:
+    """Start a thread that calls `recover_outbox` again and again; returns the event that ends it.
+
+    What a person should look at is logged, once for each journal.
+    """
+    reported: set[str] = set()
+    ended = threading.Event()
+
+    def report(text: str) -> None:
+        if text not in reported:
+            reported.add(text)
+            LOG.warning("%s", text)
+
+    def run() -> None:
+        while not ended.wait(seconds):
+            try:
+                recover_outbox(outbox, store, again, report)
+            except (DatabaseError, OSError):
+                pass  # it is tried again
+            except Exception:
+                LOG.exception("what waits in the outbox could not be delivered")
+
+    threading.Thread(target=run, name="qa-recovery", daemon=True).start()
+    return ended
+
+
 def _report_unopenable(outbox: Outbox, report: Callable[[str], None]) -> None:
-    """Report each journal that cannot be opened; what is no file is set aside."""
+    """Report each journal that cannot be opened; one that is no file is set aside."""
     for journal, error in outbox.unopenable():
         if journal.is_file:
             report(_left_in_place(journal, error))
@@ -67,7 +110,7 @@ def _report_unopenable(outbox: Outbox, report: Callable[[str], None]) -> None:
 
 
 def _deliver_entry(entry: Entry, store: "Store") -> str | None:
-    """Keep one question of a journal; returns why the history has not got all of it, or None."""
+    """Keep one question of a journal; returns why the history does not have all of it, or None."""
     outcome = entry.outcome()
     try:
         if entry.ask.batch_id is not None:

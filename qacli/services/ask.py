@@ -19,9 +19,10 @@ from qacli.errors import (
     UnfitAnswer,
 )
 from qacli.recording.outbox import Outbox
-from qacli.recording.recorder import Recorder, RecordStore, SingleRecorder
+from qacli.recording.recorder import Recorder, SingleRecorder
 
 if TYPE_CHECKING:
+    from qacli.db.records import Store
     from qacli.provider.response import ChatResponse
     from qacli.provider.sync import SyncProvider
 
@@ -51,7 +52,7 @@ class AskService:
 
     provider: Callable[[Question], "SyncProvider"]
     outbox: Outbox | None
-    store: Callable[[], RecordStore]
+    store: "Callable[[], Store]"
     prices: Pricing = field(default_factory=Pricing)
     shared_recorder: Recorder | None = None
     observer: Observer = null_observer

@@ -26,6 +26,7 @@ from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.errors import NotConfigured
 from qacli.provider import endpoint, local_llama
+from qacli.recording.recovery import start_recovery
 from qacli.rlimits import raise_nofile_limit
 from qacli.web import access_log, auth, socket_timeouts, state
 from qacli.web.app import create_app
@@ -153,7 +154,7 @@ def _load(settings: Settings, shared: Path | None, port: int, messages: "Connect
     socket_timeouts.set_client_timeouts(port)
     app = create_app(_with_engine(settings), shared)
     running: state.AppState = app.extensions[state.EXTENSION_KEY]
-    running.deliver_forever(DeferredResumer(running))
+    start_recovery(running.outbox, running.all_records, DeferredResumer(running))
     running.in_flight.delay_exit(settings.grace)
     running.warm_up()
     report_ready(settings.host, port, messages)

@@ -13,10 +13,9 @@ from flask import current_app
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
 from qacli.db.records import Store
-from qacli.domain import DeferredQuestion, Outcome, Question
+from qacli.domain import Outcome, Question
 from qacli.errors import (
     Busy,
-    DatabaseError,
     InvalidRequest,
     NotConfigured,
     ProviderRefused,
@@ -24,9 +23,8 @@ from qacli.errors import (
 )
 from qacli.provider import endpoint
 from qacli.provider.sync import SyncProvider
-from qacli.recording.group_commit import GroupCommitRecorder
 from qacli.recording.outbox import Outbox
-from qacli.recording.recovery import recover_outbox
+from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer
 from qacli.web.request_context import current_context
 from qacli.web.shutdown import DrainTracker
@@ -38,8 +36,6 @@ TOTAL_CONNECTIONS = 64
 
 MAX_WORKER_CONNECTIONS = 10
 """Of one worker: reading is quick, and all writing goes through one."""
-
-DELIVERY_SECONDS = 2.0
 
 
 class AppState:
@@ -71,7 +67,7 @@ class AppState:
             outbox=self.outbox,
             store=lambda: self.all_records,
             prices=Pricing.load(settings.prices_path),
-            shared_recorder=GroupCommitRecorder(self.outbox, self.all_records),
+            shared_recorder=Recorder(self.outbox, lambda: self.all_records),
             observer=self._observe,
         )
         self.observers: list[Observer] = []
@@ -193,32 +189,6 @@ class AppState:
                 listed = []
         first = [each for each in listed if each["id"] == default] or [{"id": default}]
         return first + [each for each in listed if each["id"] != default]
-
-    def deliver_forever(self, again: Callable[[DeferredQuestion], bool]) -> None:
-        """Start a thread that delivers what the outbox holds, whenever the database is there.
-
-        Args:
-            again: Asks again what was accepted, and never answered.
-        """
-        reported: set[str] = set()
-
-        def report(text: str) -> None:
-            # What stays where it is comes up again each time.
-            if text not in reported:
-                reported.add(text)
-                LOG.warning("%s", text)
-
-        def loop() -> None:
-            pause = threading.Event()
-            while not pause.wait(DELIVERY_SECONDS):
-                try:
-                    recover_outbox(self.outbox, self.all_records, again, report)
-                except (DatabaseError, OSError):
-                    pass  # it is tried again
-                except Exception:
-                    LOG.exception("what waits in the outbox could not be delivered")
-
-        threading.Thread(target=loop, name="qa-delivery", daemon=True).start()
 
 
 def get_state() -> AppState:

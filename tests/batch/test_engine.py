@@ -5,6 +5,7 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from shutil import copy2
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from fake_provider import Reply as Faked
 
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
 from qacli.batch.options import BatchOptions, Progress
+from qacli.batch.output import SettledOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.runner import BatchRunner, reclaim_stale
 from qacli.batch.writer import ResultWriter
@@ -77,6 +79,16 @@ def begun(batches: Batches, questions: list[str]) -> int:
 
 def an_ask(batch_id: int, number: int) -> Question:
     return Question(question=f"Question {number}", batch_id=batch_id, item_key=f"k{number}")
+
+
+def recorder_of(batches: Batches, outbox: Outbox, batch_id: int, **parts: Any) -> BatchRecorder:
+    return BatchRecorder(
+        batches=batches,
+        outbox=outbox,
+        options=BatchOptions(batch_id=batch_id, model="m", **parts),
+        progress=Progress(0),
+        output=SettledOutput(batches, batch_id, None, unordered=False),
+    )
 
 
 async def engine_for(
@@ -198,26 +210,21 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
     assert isinstance(store, Gated)
 
     async def take_all() -> None:
-        keeper = BatchRecorder(
-            batches=batches,
-            outbox=outbox,
-            plan=BatchOptions(batch_id=batch_id, model="m"),
-            progress=Progress(count),
-            output=None,
-        )
-        keeping = asyncio.create_task(keeper.save())
+        recorder = recorder_of(batches, outbox, batch_id)
+        ended = asyncio.create_task(recorder.wait_until_ended())
         store.gate.clear()
         taken = [
-            asyncio.create_task(keeper.enqueue(an_ask(batch_id, n), ANSWERED)) for n in range(count)
+            asyncio.create_task(recorder.enqueue(an_ask(batch_id, n), ANSWERED))
+            for n in range(count)
         ]
         await asyncio.to_thread(store.knocked.wait, 10)
         # A kill now would leave exactly what is in the journals.
         noted = {entry.ask.item_key for entry in outbox.pending()}
         store.gate.set()
         await asyncio.gather(*taken)
-        keeper.end()
-        await keeping
-        keeper.close(kept=True)
+        recorder.end()
+        await ended
+        recorder.close()
         assert len(noted) == count
 
     asyncio.run(take_all())
@@ -237,13 +244,12 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
 
         return fail
 
-    monkeypatch.setattr("qacli.batch.recorder.MAX_OUTAGE_SECONDS", 2)
     batch_id = begun(batches, ["One?"])
     with monkeypatch.context() as gone:
         gone.setattr(batches.store, "upsert_items", away("keep"))
         gone.setattr(batches, "unregister_worker", away("leave"))
         with pytest.raises(DatabaseError, match="It is away"):
-            run(batches, outbox, provider, batch_id, jobs=1)
+            run(batches, outbox, provider, batch_id, jobs=1, max_outage=2)
     assert tried["keep"] > 1
     assert tried["leave"] == 1
     # What it had claimed is not lost: the next one delivers it, and asks nothing twice.
@@ -251,6 +257,61 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
     run(batches, outbox, provider, batch_id, jobs=1)
     assert batches.counts(batch_id)["answered"] == 1
     assert len(provider.requests) == 1
+
+
+def test_recorder_record_refused_is_set_aside_and_the_others_are_kept(
+    batches: Batches, outbox: Outbox
+) -> None:
+    batch_id = begun(batches, [f"Question {n}" for n in range(5)])
+    # The database takes a key once only: the last of these is refused.
+    keys = {0: "same", 4: "same"}
+    asks = [replace(an_ask(batch_id, n), idempotency_key=keys.get(n)) for n in range(5)]
+
+    async def save_all() -> None:
+        recorder = recorder_of(batches, outbox, batch_id)
+        for ask in asks:
+            await recorder.enqueue(ask, ANSWERED)
+        recorder.end()
+        await recorder.wait_until_ended()
+        recorder.close()
+
+    asyncio.run(save_all())
+    assert batches.counts(batch_id) == {"waiting": 0, "claimed": 0, "answered": 4, "failed": 1}
+    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
+    assert failed.item_key == "k4"
+    assert (failed.error or "").startswith("record-refused: ")
+    # The answer is not lost: a person can read it in the journal.
+    reports: list[str] = []
+    recover_outbox(outbox, batches.store, report=reports.append)
+    assert len(reports) == 1
+    [aside] = outbox.set_aside()
+    assert '"answer": "A"' in aside.read_text()
+    assert batches.counts(batch_id)["answered"] == 4
+
+
+def test_recorder_full_disk_and_database_away_ends_and_says_how_many_are_lost(
+    batches: Batches, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = begun(batches, ["One?"])
+    outbox.directory.write_text("not a directory")
+
+    def away(*_arguments: Any) -> None:
+        raise DatabaseError("It is away.")
+
+    monkeypatch.setattr(batches.store, "upsert_items", away)
+
+    async def save_one() -> None:
+        recorder = recorder_of(batches, outbox, batch_id, max_outage=1)
+        await recorder.enqueue(an_ask(batch_id, 0), ANSWERED)
+        assert not recorder.is_safe
+        recorder.end()
+        try:
+            await recorder.wait_until_ended()
+        finally:
+            recorder.close()
+
+    with pytest.raises(DatabaseError, match="1 answer could be kept neither"):
+        asyncio.run(save_one())
 
 
 def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Outbox) -> None:
@@ -262,54 +323,38 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
         return {entry.ask.item_key for entry in outbox.pending()}
 
     async def take_all() -> None:
-        keeper = BatchRecorder(
-            batches=batches,
-            outbox=outbox,
-            plan=BatchOptions(batch_id=batch_id, model="m"),
-            progress=Progress(20),
-            output=None,
-        )
-        keeping = asyncio.create_task(keeper.save())
+        recorder = recorder_of(batches, outbox, batch_id)
+        ended = asyncio.create_task(recorder.wait_until_ended())
         store.gate.clear()
         for n in range(10):
-            await keeper.enqueue(an_ask(batch_id, n), ANSWERED)
+            await recorder.enqueue(an_ask(batch_id, n), ANSWERED)
         await asyncio.to_thread(store.knocked.wait, 10)
         # These come while the first group is on its way: they are of the next one.
         for n in range(10, 20):
-            await keeper.enqueue(an_ask(batch_id, n), ANSWERED)
+            await recorder.enqueue(an_ask(batch_id, n), ANSWERED)
         store.gate.set()
         while len(noted()) == 20:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         store.gate.clear()
         assert noted() == {f"k{n}" for n in range(10, 20)}
         store.gate.set()
-        keeper.end()
-        await keeping
-        keeper.close(kept=True)
+        recorder.end()
+        await ended
+        recorder.close()
 
     asyncio.run(take_all())
 
 
 def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
-    batches: Batches, outbox: Outbox, home: Path
+    batches: Batches, home: Path
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
     batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
 
-    async def write(output: ResultWriter) -> None:
-        keeper = BatchRecorder(
-            batches=batches,
-            outbox=outbox,
-            plan=BatchOptions(batch_id=batch_id, model="m", unordered=True),
-            progress=Progress(1),
-            output=output,
-        )
-        await keeper.write_settled()
-        await keeper.write_settled(["k1"])
-        keeper.close(kept=True)
-
     with ResultWriter(home / "out.jsonl", "jsonl") as output:
-        asyncio.run(write(output))
+        lines = SettledOutput(batches, batch_id, output, unordered=True)
+        lines.write()
+        lines.write(["k1"])
     assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 

@@ -48,7 +48,7 @@ def test_ask_killed_is_delivered_by_the_next_command(
         return any('"text"' in path.read_text() for path in home.rglob("*.jsonl"))
 
     qa("ask", "First?")
-    process = qa.start("ask", "Who am I? [[size=2]] [[delay=2]]")
+    process = qa.start("ask", "Who am I? [[delay=3]]")
     wait_for(text_is_noted, 30)
     process.kill()
     process.communicate()

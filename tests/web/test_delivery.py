@@ -6,39 +6,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qacli.recording.outbox import OrphanedJournal, Outbox
+from qacli.recording.recovery import start_recovery
 from qacli.web import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.domain import DeferredQuestion
+    from qacli.db.records import Store
 
 
-def test_a_mistake_does_not_end_the_delivery(
-    app: Flask,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    wait_for: Callable[..., Any],
-) -> None:
-    tries: list[None] = []
+class Mistaken(Outbox):
+    """An outbox that cannot be looked into the first time."""
 
-    def deliver(*_: object) -> int:
-        tries.append(None)
-        if len(tries) == 1:
+    tries = 0
+
+    def orphaned(self) -> Iterator[OrphanedJournal]:
+        self.tries += 1
+        if self.tries == 1:
             raise KeyError("a mistake")
-        return 0
+        return super().orphaned()
 
-    def again(_ask: DeferredQuestion) -> bool:
-        return False
 
-    monkeypatch.setattr(state, "recover_outbox", deliver)
-    monkeypatch.setattr(state, "DELIVERY_SECONDS", 0.01)
-    running: state.AppState = app.extensions[state.EXTENSION_KEY]
-    running.deliver_forever(again)
-    wait_for(lambda: len(tries) > 1)
+def test_recovery_thread_after_an_error_goes_on(
+    store: Store, home: Path, caplog: pytest.LogCaptureFixture, wait_for: Callable[..., Any]
+) -> None:
+    outbox = Mistaken(home / "outbox")
+    ended = start_recovery(outbox, store, lambda _ask: False, seconds=0.01)
+    wait_for(lambda: outbox.tries > 1)
+    ended.set()
     assert "could not be delivered" in caplog.text
 
 

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from qacli.db.bulk import upsert_many
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
-from qacli.recording import group_commit
-from qacli.recording.group_commit import GroupCommitRecorder
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
-from qacli.recording.outbox import Outbox, completed_entry, question_entry
+from qacli.recording.outbox import Outbox, completed_entry, question_entry, text_entry
+from qacli.recording.recorder import Recorder
 from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import sqlalchemy as sa
@@ -67,7 +65,7 @@ class Watched(Store):
 class House:
     store: Watched
     outbox: Outbox
-    keeper: GroupCommitRecorder
+    keeper: Recorder
 
     def records(self) -> list[dict[str, Any]]:
         return [record.to_dict() for record in self.store.iterate()]
@@ -80,7 +78,7 @@ class House:
 def house(store: Store, settings: Settings) -> Iterator[House]:
     watched = Watched(store.url, connections=2)
     outbox = Outbox(settings.outbox_path)
-    yield House(watched, outbox, GroupCommitRecorder(outbox, watched))
+    yield House(watched, outbox, Recorder(outbox, lambda: watched))
     watched.close()
 
 
@@ -243,27 +241,19 @@ def test_nothing_is_asked_that_cannot_be_noted(house: House) -> None:
 
 
 class Noting:
-    """Notes, with the questions that have been noted."""
+    """A writer of journals, with the questions that it has written."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self.notes = JournalWriter(outbox, full=1)
-        threading.Thread(target=self.notes.run, daemon=True).start()
+        self.notes = JournalWriter(outbox, max_bytes=1)
 
     def begin(self, question: str) -> Question:
-        ask, told = Question(question=question), threading.Event()
-        failures: list[OutboxUnwritable | None] = []
-
-        def then(error: OutboxUnwritable | None) -> None:
-            failures.append(error)
-            told.set()
-
-        self.notes.enqueue(JournalEntry(ask.uid, question_entry(ask), then))
-        assert told.wait(10)
-        assert failures == [None]
+        ask = Question(question=question)
+        self.notes.write(JournalEntry(ask.uid, (question_entry(ask),), opens=True, sync=True))
         return ask
 
     def settle(self, ask: Question) -> None:
-        self.notes.enqueue(JournalEntry(ask.uid, completed_entry(ask.uid)))
+        line = completed_entry(ask.uid)
+        self.notes.enqueue(JournalEntry(ask.uid, (line,), completes=True))
 
 
 def test_a_full_journal_goes_once_all_in_it_is_settled(
@@ -282,19 +272,24 @@ def test_a_full_journal_goes_once_all_in_it_is_settled(
     assert list(outbox.orphaned()) == []
 
 
-def test_whatever_goes_wrong_with_a_note_nobody_waits_for_ever(home: Path) -> None:
+def test_journal_writer_entry_that_cannot_be_written_fails_and_the_next_is_written(
+    home: Path,
+) -> None:
     noting = Noting(Outbox(home / "outbox"))
-    told: list[OutboxUnwritable | None] = []
-    said = threading.Event()
-
-    def then(error: OutboxUnwritable | None) -> None:
-        told.append(error)
-        said.set()
-
-    noting.notes.enqueue(JournalEntry("u", {"ask": object()}, then))
-    assert said.wait(10)
-    assert [type(error) for error in told] == [OutboxUnwritable]
+    with pytest.raises(OutboxUnwritable):
+        noting.notes.write(JournalEntry("u", ({"ask": object()},), opens=True, sync=True))
     noting.begin("And now?")
+
+
+def test_journal_writer_text_during_an_fsync_is_written_after_it(home: Path) -> None:
+    outbox = Outbox(home / "outbox")
+    noting = Noting(outbox)
+    with ThreadPoolExecutor(8) as pool:
+        asks = list(pool.map(noting.begin, [str(n) for n in range(40)]))
+        for ask in asks:
+            pool.submit(noting.notes.enqueue, JournalEntry(ask.uid, (text_entry(ask.uid, "A"),)))
+    entries = {entry.ask.uid: entry.texts for entry in outbox.pending()}
+    assert entries == {ask.uid: ["A"] for ask in asks}
 
 
 def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
@@ -307,19 +302,23 @@ def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
     assert [entry.ask for entry in outbox.pending()] == [second]
 
 
-def test_a_mistake_about_one_is_no_harm_to_the_others(
-    house: House, wait_for: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def keep(store: Store, group: Any) -> dict[str, int]:
+class Mistaken(Recorder):
+    """A recorder with a mistake about one question."""
+
+    def _commit(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
         if any(ask.question == "3" for ask, _ in group):
             raise RecursionError
-        return upsert_many(store, group)
+        return super()._commit(group)
 
-    monkeypatch.setattr(group_commit, "upsert_many", keep)
+
+def test_recorder_mistake_about_one_record_keeps_the_others(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
+    recorder = Mistaken(house.outbox, lambda: house.store)
     asks = [Question(question=str(n)) for n in range(20)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(len(asks)) as pool:
-        begun = [pool.submit(house.keeper.begin, ask, reserve=True) for ask in asks]
+        begun = [pool.submit(recorder.begin, ask, reserve=True) for ask in asks]
         wait_for(lambda: len(house.outbox.pending()) == len(asks))
         house.store.hold.set()
         errors = [future.exception(20) for future in begun]

@@ -1,0 +1,64 @@
+"""The lines of output that are due: each settled item once, in order or as they come."""
+
+import threading
+
+from qacli.batch.writer import ResultWriter
+from qacli.db.batches import Batches, Settled
+
+PAGE = 1000
+
+
+class SettledOutput:
+    """Write the results of a batch to its output as its items are settled, by any process.
+
+    Args:
+        batches: The database, from which results are read back.
+        batch_id: The batch.
+        writer: Where results are written; None nowhere.
+        unordered: Write results as they come, instead of in the order of the items.
+    """
+
+    def __init__(
+        self, batches: Batches, batch_id: int, writer: ResultWriter | None, *, unordered: bool
+    ) -> None:
+        self._batches = batches
+        self._batch_id = batch_id
+        self._writer = writer
+        self._unordered = unordered
+        self._lock = threading.Lock()
+        self._next_position = 0
+        self._is_written = bytearray()
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether results can still be written: the reader of a pipe may be gone."""
+        return self._writer is None or not self._writer.closed
+
+    def write(self, keys: list[str | None] | None = None) -> None:
+        """Write the lines that are due: of these items, where only they can be new.
+
+        Raises:
+            DatabaseError: The database is away, or the output cannot be written.
+        """
+        if self._writer is None:
+            return
+        with self._lock:
+            if not self._unordered:
+                while items := self._batches.finished(self._batch_id, self._next_position, PAGE):
+                    self._writer.write(items)
+                    self._next_position = items[-1].position + 1
+            elif keys is not None:
+                self._write_new(self._writer, self._batches.finished_by_key(self._batch_id, keys))
+            else:
+                for page in self._batches.all_finished(self._batch_id):
+                    self._write_new(self._writer, page)
+
+    def _write_new(self, writer: ResultWriter, items: list[Settled]) -> None:
+        if items:
+            # The file may have grown: another process may have added items.
+            missing = items[-1].position + 1 - len(self._is_written)
+            self._is_written.extend(bytes(max(missing, 0)))
+        new = [item for item in items if not self._is_written[item.position]]
+        writer.write(new)
+        for item in new:
+            self._is_written[item.position] = 1

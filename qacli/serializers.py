@@ -5,7 +5,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Outcome, Question, Result, Status
 
 EXPONENT_THRESHOLD = 1e16
 """From here on Python writes a number with an exponent."""
@@ -26,6 +26,11 @@ def record_to_dict(ask: Question, outcome: Outcome, record_id: int | None) -> di
     """The record as JSON has it: fields in their order, times in ISO 8601 with offset."""
     values = {**record_values(ask, outcome), "id": record_id}
     return {name: to_jsonable(values[name]) for name in RECORD_FIELDS}
+
+
+def result_to_dict(result: Result) -> dict[str, Any]:
+    """Return the record of a result; see `record_to_dict`."""
+    return record_to_dict(result.question, result.outcome, result.record_id)
 
 
 def field_values(part: Question | Outcome) -> dict[str, Any]:

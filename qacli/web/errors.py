@@ -54,8 +54,8 @@ def problem(status: int, kind: str, detail: str, **members: Any) -> Response:  #
     return Response(current_app.json.dumps(body), status, content_type=MIME_TYPE)
 
 
-def problem_for(error: Exception) -> Response:
-    """Whatever it is: one of our own, or a mistake."""
+def problem_for(error: BaseException) -> Response:
+    """Build the problem of an error of ours, or of an unexpected one."""
     return from_error(error) if isinstance(error, QaError) else unexpected_error(error)
 
 
@@ -104,7 +104,7 @@ def from_http(error: HTTPException) -> Response:
     return response
 
 
-def unexpected_error(error: Exception) -> Response:
+def unexpected_error(error: BaseException) -> Response:
     """A mistake of ours: the log has the traceback, the client does not."""
     LOG.error(
         "unexpected error", exc_info=error, extra={"request_id": current_context().request_id}

@@ -52,7 +52,9 @@ def streamed(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: in
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
     file = Tty()
-    formatters.show_markdown(pieces, Console(None, file, file))
+    with formatters.markdown_stream(Console(None, file, file)) as stream:
+        for piece in pieces:
+            stream.add(piece)
     return file.getvalue()
 
 
@@ -198,8 +200,8 @@ def test_markdown_of_any_answer_shows_every_letter_and_digit() -> None:
 def test_markdown_stream_of_any_answer_prints_every_letter_and_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
     dice = random.Random(12)
     for number in range(max(ANSWERS // 10, 30)):
         answer = any_answer(dice)
@@ -284,8 +286,8 @@ def test_markdown_block_taller_than_the_window_costs_little(
 def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.FRAMES_PER_SECOND", 1e9)
-    monkeypatch.setattr("qacli.cli.app.markdown_stream.SHARE", 0)
+    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.markdown_stream.SHARE", 0)
     file = Tty()
     monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("COLUMNS", "60")
@@ -299,7 +301,9 @@ def test_markdown_code_taller_than_the_window_scrolls_as_it_streams(
         yield "```\n\nEnd."
 
     seen: list[str] = []
-    formatters.show_markdown(pieces(), Console(None, file, file))
+    with formatters.markdown_stream(Console(None, file, file)) as stream:
+        for piece in pieces():
+            stream.add(piece)
     assert all(seen[0].count(f"line {number}\n") == 1 for number in range(49))
     assert file.getvalue().count("line 49\n") >= 1
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from qacli.cache_key import cache_key, canonical_json
-from qacli.errors import Interrupted, InvalidRequest, QaError
+from qacli.errors import DatabaseError, Interrupted, InvalidRequest, QaError, UnfitAnswer
 from qacli.validation import MAX_ID, is_number_between, validate_tag, validate_text
 
 
@@ -246,3 +246,86 @@ class Outcome:
         """Mark the outcome as interrupted."""
         self.status = Status.INTERRUPTED
         self.error_kind, self.error = Interrupted.kind, reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A question after it was asked, with its outcome.
+
+    Attributes:
+        question: The question.
+        outcome: Its outcome.
+        record_id: The id of its record; None where the database has not given it one.
+        undelivered: Why the database has not taken the outcome, which is in the outbox only; None
+            where it has.
+    """
+
+    question: Question
+    outcome: Outcome
+    record_id: int | None
+    undelivered: DatabaseError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A question is written down and is sent next.
+
+    Attributes:
+        question: The question.
+        record_id: The id of its record, where one was reserved.
+    """
+
+    question: Question
+    record_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer's text has arrived; it is not empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing has arrived for a while: a moment to redraw, or to test a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """No more text follows; the outcome is recorded next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repairing:
+    """The answer does not fit its schema and was recorded as failed; it is asked for once more.
+
+    The next event is the `Started` of the second question.
+    """
+
+    error: UnfitAnswer
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event: the answer is complete."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event: there is no usable answer.
+
+    Attributes:
+        error: Why; an exception of the reader, too, where that has thrown it into the stream.
+        result: The outcome; None where the error is not about the question.
+    """
+
+    error: BaseException
+    result: Result | None = None
+
+
+AnswerEvent = Started | Delta | Heartbeat | Received | Repairing | Finished | Failed
+"""What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""

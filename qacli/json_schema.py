@@ -270,6 +270,15 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
 
 
+def is_repairable(error: BaseException, finish_reason: str | None) -> bool:
+    """Return whether an answer that ended in this error may be asked for once more.
+
+    A check that took too long would take as long again, and an answer that was cut at the token
+    limit would be cut again.
+    """
+    return isinstance(error, UnfitAnswer) and not error.fatal and finish_reason != "length"
+
+
 def _schema_error(why: str) -> UnfitAnswer:
     return UnfitAnswer(
         f"The answer does not fit the schema: {why}.",

@@ -5,7 +5,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
 
 EXPONENT_THRESHOLD = 1e16
@@ -62,6 +62,11 @@ def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:
     if "error_kind" in values or not colon or kind not in error_kinds():
         return values
     return {**values, "error_kind": kind, "error": message}
+
+
+def result_to_dict(result: Result) -> dict[str, Any]:
+    """Return the record of a result; see `record_to_dict`."""
+    return record_to_dict(result.question, result.outcome, result.record_id)
 
 
 def field_values(part: Question | Outcome) -> dict[str, Any]:

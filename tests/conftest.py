@@ -4,22 +4,37 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import pytest
 from fake_provider import FakeProvider
 from postgres_server import Postgres, postgres_server
 
+from qacli import domain
 from qacli.cli.app import run
 from qacli.cli.console import Console
 from qacli.config.env_file import EnvFile, save_record
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.records import Store
-from qacli.domain import ChatRequest
+from qacli.domain import (
+    AnswerEvent,
+    ChatRequest,
+    Delta,
+    Failed,
+    Heartbeat,
+    Outcome,
+    Question,
+    Received,
+    Repairing,
+    Result,
+    Started,
+)
+from qacli.errors import DatabaseError
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 
@@ -147,14 +162,80 @@ class Watched(SyncProvider):
     reply: ChatResponse | None = None
 
     def stream(
-        self, request: ChatRequest, reply: ChatResponse, **options: Any
-    ) -> Generator[str, None, None]:
-        self.reply = reply
-        return super().stream(request, reply, **options)
+        self, request: ChatRequest, response: ChatResponse, **options: Any
+    ) -> Generator[Delta | Heartbeat]:
+        self.reply = response
+        return super().stream(request, response, **options)
 
     @property
     def is_complete(self) -> bool:
         return self.reply is not None and self.reply.answered_at is not None
+
+
+class Exchange:
+    """Reads an answer as the terminal does: an exception in the block ends it, and is recorded."""
+
+    result: Result
+
+    def __init__(self, events: Generator[AnswerEvent]) -> None:
+        self.events = events
+        self.is_received = False
+
+    def __enter__(self) -> Self:
+        started = next(self.events)
+        assert isinstance(started, Started)
+        self.result = Result(
+            question=started.question, outcome=Outcome(), record_id=started.record_id
+        )
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        """The text of the first question."""
+        for event in self.events:
+            if isinstance(event, Received):
+                self.is_received = True
+                return
+            if isinstance(event, Delta):
+                yield event.text
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        with closing(self.events):
+            if error is not None:
+                self.end(self.events.throw(error))
+            elif not self.is_received:
+                return
+            for event in self.events:
+                self.end(event)
+
+    def end(self, event: AnswerEvent) -> None:
+        if isinstance(event, domain.Finished | Repairing):
+            self.result = event.result
+        if isinstance(event, Failed):
+            assert event.result is not None
+            self.result = event.result
+        if isinstance(event, Failed | Repairing):
+            raise event.error
+
+    @property
+    def ask(self) -> Question:
+        return self.result.question
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.result.outcome
+
+    @property
+    def record_id(self) -> int | None:
+        return self.result.record_id
+
+    @property
+    def undelivered(self) -> DatabaseError | None:
+        return self.result.undelivered
+
+
+def texts_of(events: Iterable[AnswerEvent]) -> list[str]:
+    """The text of some events."""
+    return [event.text for event in events if isinstance(event, Delta)]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, Watched
+from conftest import KEY, Exchange, Watched
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
@@ -29,10 +29,7 @@ from qacli.provider import endpoint
 from qacli.provider.sync import SyncProvider
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
-from qacli.services.ask import AskService, AskSession
-
-BEAT = 60.0
-"""Seconds of silence that no test waits for; with it the text is given as it arrives."""
+from qacli.services.ask import AskService
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
@@ -58,10 +55,10 @@ class House:
 
     def ask(
         self, question: str = "Who am I?", *, whole: bool = False, reserve: bool = False
-    ) -> AskSession:
+    ) -> Exchange:
         ask = an_ask(question)
         request = ChatRequest(question=ask, stream=not whole)
-        return self.asking.ask(ask, request, reserve=reserve, beat=BEAT)
+        return Exchange(self.asking.stream(ask, request, reserve=reserve))
 
     @property
     def journals(self) -> list[Path]:
@@ -88,7 +85,7 @@ def house(settings: Settings, store: Store, home: Path) -> Iterator[House]:
     provider.close()
 
 
-def read(exchange: AskSession) -> str:
+def read(exchange: Exchange) -> str:
     with exchange:
         return "".join(exchange)
 
@@ -307,7 +304,7 @@ def test_a_complete_answer_is_one_whatever_happens_then(house: House) -> None:
 def test_without_an_outbox_nothing_is_kept(house: House) -> None:
     asking = replace(house.asking, outbox=None)
     for question in ("Who?", "Who? [[cut=2]]"):
-        exchange = asking.ask(an_ask(question), beat=BEAT)
+        exchange = Exchange(asking.stream(an_ask(question)))
         try:
             assert read(exchange)
         except ProviderError as error:
@@ -451,7 +448,7 @@ def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
     store, outbox = migrated(settings), Outbox(settings.outbox_path)
     client = SyncProvider(endpoint.resolve_endpoint(settings), settings)
     asking = AskService(provider=lambda _ask: client, outbox=outbox, store=lambda: store)
-    with asking.ask(an_ask("Who?"), beat=BEAT) as exchange:
+    with Exchange(asking.stream(an_ask("Who?"))) as exchange:
         for _ in exchange:
             (journal,) = outbox.directory.iterdir()
             disk(journal.stat().st_size)
@@ -487,9 +484,9 @@ def test_an_answer_that_nothing_can_keep_is_an_error(
 
 
 def test_a_refused_record_stays_readable(house: House) -> None:
-    first = house.asking.ask(an_ask("one", idempotency_key="k"))
+    first = Exchange(house.asking.stream(an_ask("one", idempotency_key="k")))
     read(first)
-    second = house.asking.ask(an_ask("two", idempotency_key="k"))
+    second = Exchange(house.asking.stream(an_ask("two", idempotency_key="k")))
     assert read(second) == "Answer to: two"
     assert isinstance(second.undelivered, RecordRefused)
     assert recover_outbox(house.outbox, house.store) == 0
@@ -505,7 +502,7 @@ def test_a_provider_that_cannot_be_had_leaves_nothing(house: House) -> None:
         raise InvalidRequest("There is no such model.")
 
     with pytest.raises(InvalidRequest):
-        read(replace(house.asking, provider=none).ask(an_ask("q")))
+        read(Exchange(replace(house.asking, provider=none).stream(an_ask("q"))))
     assert not house.outbox.directory.exists()
 
 
@@ -530,6 +527,6 @@ def test_many_threads_ask_and_keep_at_once(house: House, provider: FakeProvider)
 def test_an_old_note_keeps_when_it_was_asked(house: House) -> None:
     asked = datetime(2020, 1, 1, 12, tzinfo=UTC)
     house.reachable = False
-    read(house.asking.ask(an_ask("old", created_at=asked)))
+    read(Exchange(house.asking.stream(an_ask("old", created_at=asked))))
     recover_outbox(house.outbox, house.store)
     assert house.records[0].created_at == asked

@@ -1,13 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qacli.db.records import Store
-from qacli.domain import ContextPart, Outcome, Question, Status, Turn
-from qacli.provider.sync import SyncProvider
+from qacli.domain import ContextPart, Outcome, Question, Result, Status, Turn
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
-from qacli.services.ask import AskService, AskSession
 from qacli.services.conversation import Conversation
 
 FILE = {"name": "notes.md", "size": 400, "sha256": "0"}
@@ -16,21 +15,13 @@ IMAGE = ContextPart('<image name="cat.png" />', "data:image/png;base64," + "A" *
 OMITTED = ContextPart('<file name="notes.md" omitted />')
 
 
-def never(*_arguments: object) -> SyncProvider | Store:
-    raise AssertionError("nothing is asked here")
-
-
-ASKING = AskService(provider=never, outbox=None, store=never)  # type: ignore[arg-type]
-
-
-def over(
-    question: str, answer: str | None, record_id: int | None = None, **fields: object
-) -> AskSession:
-    """An exchange that is over."""
-    exchange = ASKING.ask(Question(question=question, **fields))  # type: ignore[arg-type]
-    exchange.outcome = Outcome(answer=answer)
-    exchange.record_id = record_id
-    return exchange
+def over(question: str, answer: str | None, record_id: int | None = None, **fields: Any) -> Result:
+    """A question that is over."""
+    return Result(
+        question=Question(question=question, **fields),
+        outcome=Outcome(answer=answer),
+        record_id=record_id,
+    )
 
 
 def turns_of(conversation: Conversation) -> list[Turn]:
@@ -106,7 +97,7 @@ def test_a_turn_without_a_record_is_followed_by_its_uid() -> None:
     assert conversation.follows_uid is None
     undelivered = over("2", "b")
     conversation = conversation.append(undelivered, [])
-    assert (conversation.follows_id, conversation.follows_uid) == (None, undelivered.ask.uid)
+    assert (conversation.follows_id, conversation.follows_uid) == (None, undelivered.question.uid)
 
 
 def test_turns_that_waited_for_the_database_are_linked_when_it_has_them(

@@ -10,7 +10,7 @@ from types import GeneratorType
 from typing import Any
 
 import pytest
-from conftest import KEY
+from conftest import KEY, texts_of
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
@@ -32,9 +32,6 @@ from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
-BEAT = 60.0
-"""Seconds of silence that no test waits for; with it the text is given as it arrives."""
-
 
 @dataclass
 class Asker:
@@ -53,7 +50,7 @@ class Asker:
         started = time.monotonic()
         try:
             request = ChatRequest(question=ask, stream=not whole)
-            return list(provider.stream(request, self.reply, beat=BEAT))
+            return texts_of(provider.stream(request, self.reply))
         finally:
             self.seconds = time.monotonic() - started
             provider.close()
@@ -566,7 +563,7 @@ def test_a_finished_connection_is_not_shut_at_the_old_deadline(asker: Make) -> N
     assert list(client.stream(ChatRequest(question=ask), ChatResponse()))
     time.sleep(0.3)
     slow = Question(question="[[text='a b c' delay=0.1]]", params={"model": "m"})
-    assert "".join(client.stream(ChatRequest(question=slow), ChatResponse())) == "a b c"
+    assert "".join(texts_of(client.stream(ChatRequest(question=slow), ChatResponse()))) == "a b c"
     client.close()
 
 
@@ -576,7 +573,7 @@ def test_a_stream_that_is_left_early_is_closed(
     made = asker()
     client = SyncProvider(made.endpoint, made.settings)
     ask = Question(question="[[size=100000 delay=0.05]]", params={"model": "m"})
-    for _ in client.stream(ChatRequest(question=ask), ChatResponse(), beat=BEAT):
+    for _ in client.stream(ChatRequest(question=ask), ChatResponse()):
         break
     wait_for(lambda: provider.stats.get("client_gone"))
     client.close()
@@ -588,7 +585,6 @@ def test_a_stream_may_be_closed_by_another_thread(asker: Make) -> None:
     stream = client.stream(
         ChatRequest(question=Question(question="q [[delay=0.05]]", params={"model": "m"})),
         ChatResponse(),
-        beat=BEAT,
     )
     assert next(stream)
     assert isinstance(stream, GeneratorType)
@@ -668,7 +664,7 @@ def test_fifty_threads_share_a_provider(
         reply = ChatResponse()
         go.wait()
         ask = Question(question=f"number {number}", params={"model": f"m{number}"})
-        text = "".join(client.stream(ChatRequest(question=ask, stream=not whole), reply))
+        text = "".join(texts_of(client.stream(ChatRequest(question=ask, stream=not whole), reply)))
         return text, reply.model
 
     with ThreadPoolExecutor(50) as pool:
@@ -686,7 +682,7 @@ def test_threads_fail_each_for_itself(asker: Make) -> None:
         fault = ("", "[[hang]]", "[[stall=1]]", "[[dribble=0.05]]", "[[status=500]]")[number % 5]
         ask = Question(question=f"{number} {fault}", params={"model": "m"})
         try:
-            return "".join(client.stream(ChatRequest(question=ask), ChatResponse()))
+            return "".join(texts_of(client.stream(ChatRequest(question=ask), ChatResponse())))
         except ProviderError as error:
             return type(error).__name__
 

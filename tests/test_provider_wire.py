@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import texts_of
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question
@@ -88,7 +89,7 @@ def provider_at(wire: Wire, connections: int | None) -> SyncProvider:
 def ask(provider: SyncProvider, *, whole: bool) -> str:
     question = Question(question="the whole prompt", params={"model": "m-1"})
     return "".join(
-        provider.stream(ChatRequest(question=question, stream=not whole), ChatResponse())
+        texts_of(provider.stream(ChatRequest(question=question, stream=not whole), ChatResponse()))
     )
 
 

@@ -4,13 +4,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Watched
+from conftest import Exchange, Watched
 
-from qacli.domain import ChatRequest, Question, Status
+from qacli.domain import ChatRequest, Heartbeat, Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
 from qacli.json_schema import AnswerSchema, extract_json, repair_prompt
 from qacli.provider import endpoint
-from qacli.services.ask import AskService
+from qacli.services.ask import AskService, follow_up, wait_for_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,12 +178,10 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
 ) -> None:
     check = AnswerSchema.from_document("name").check
     ask = Question(question="Who?", params={"model": "m"})
-    exchange = asking.ask(
-        ask, ChatRequest(question=ask, stream=not whole_answer), check=check, beat=60
-    )
+    request = ChatRequest(question=ask, stream=not whole_answer)
+    exchange = Exchange(asking.stream(ask, request, check=check))
     with pytest.raises(UnfitAnswer) as caught, exchange:
-        "".join(exchange)
-    assert exchange.schema_error is caught.value
+        assert "".join(exchange) == ""
     assert exchange.outcome.status is Status.FAILED
     assert exchange.outcome.answer == "Answer to: Who?"
     assert exchange.outcome.answered_at is not None
@@ -197,25 +195,31 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
 def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
     asking: AskService, client: Watched, wait_for: Callable[..., Any]
 ) -> None:
-    ask = Question(question="Who?", params={"model": "m"})
-    with asking.ask(ask, check=AnswerSchema.from_document("name").check, beat=60) as exchange:
-        next(iter(exchange))
-        wait_for(lambda: client.is_complete)
+    ask = Question(question="Who? [[first_token_delay=0.2]]", params={"model": "m"})
+    check = AnswerSchema.from_document("name").check
+
+    def stopped(exchange: Exchange) -> None:
+        with exchange:
+            assert isinstance(next(exchange.events), Heartbeat)
+            wait_for(lambda: client.is_complete)
+            raise KeyboardInterrupt
+
+    exchange = Exchange(asking.stream(ask, check=check, heartbeat_seconds=0.01))
+    with pytest.raises(KeyboardInterrupt):
+        stopped(exchange)
     assert exchange.outcome.status is Status.FAILED
-    assert exchange.schema_error is not None
+    assert (exchange.outcome.error or "").startswith("unfit-answer: ")
 
 
 @one_database
 def test_a_follow_up_takes_along_what_went_before(
     asking: AskService, provider: FakeProvider
 ) -> None:
-    first = asking.ask(Question(question="Who?", params={"model": "m"}, tags=["t"]))
-    with first:
-        "".join(first)
-    second = first.follow_up("Sure?")
-    with second:
-        "".join(second)
-    assert second.ask.uid != first.ask.uid
-    assert second.ask.tags == ["t"]
+    question = Question(question="Who?", params={"model": "m"}, tags=["t"])
+    first = wait_for_result(asking.stream(question))
+    request = follow_up(first, ChatRequest(question=question), "Sure?")
+    second = wait_for_result(asking.stream(request.question, request))
+    assert second.question.uid != first.question.uid
+    assert second.question.tags == ["t"]
     messages = provider.requests[-1].body["messages"]
     assert [each["content"] for each in messages] == ["Who?", "Answer to: Who?", "Sure?"]

@@ -1,26 +1,38 @@
-"""Asking from a terminal: where the question goes, what it follows up, and the answer shown.
+"""Ask from a terminal: choose the endpoint, load the thread, show the answer.
 
-What `qa ask` does once and `qa chat` for every turn.
+`qa ask` does this once, and `qa chat` for every turn.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from inspect import GEN_CLOSED, getgeneratorstate
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
-from qacli.domain import Question, Turn
-from qacli.errors import QaError
-from qacli.serializers import record_to_dict
+from qacli.domain import (
+    AnswerEvent,
+    Delta,
+    Failed,
+    Finished,
+    Heartbeat,
+    Question,
+    Received,
+    Repairing,
+    Result,
+    Started,
+    Turn,
+)
+from qacli.serializers import result_to_dict
 
 if TYPE_CHECKING:
     from qacli.provider.client import Retry
     from qacli.provider.endpoint import Endpoint
     from qacli.provider.sync import SyncProvider
-    from qacli.services.ask import AskService, AskSession
+    from qacli.services.ask import AskService
 
 
 def start_endpoint(
@@ -153,8 +165,71 @@ def warn_about_dropped_turns(turns: int, console: Console) -> None:
 
 
 REDRAW_SECONDS = 0.2
-"""Seconds of silence after which to draw what has arrived, and to see whether Ctrl-C was pressed:
-a signal that comes just before the wait for the next piece begins does not end that wait."""
+"""Seconds of silence after which to draw the text that has arrived, and to handle Ctrl-C: a
+signal that comes just before the wait for the next piece begins does not end that wait."""
+
+
+class TextWriter(Protocol):
+    """Shows the text of one answer."""
+
+    def add(self, text: str) -> None:
+        """Show a piece of text, or collect it."""
+
+    def redraw(self) -> None:
+        """Draw what has been collected, in a pause."""
+
+
+class _NoText:
+    """Shows nothing: the record is printed at the end."""
+
+    def add(self, text: str) -> None:
+        pass
+
+    def redraw(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class _JsonText(_NoText):
+    """Prints an answer that is JSON; the whole of it comes in one piece, after its check."""
+
+    console: Console
+
+    def add(self, text: str) -> None:
+        from qacli.json_schema import extract_json
+
+        self.console.write(self.console.json_text(extract_json(text)) + "\n")
+
+
+@dataclass(slots=True)
+class _PlainText(_NoText):
+    """Prints the text as it is."""
+
+    console: Console
+    last: str = "\n"
+
+    def add(self, text: str) -> None:
+        self.console.write(text)
+        self.last = text[-1:] or self.last
+
+    def finish(self) -> None:
+        if self.last != "\n":
+            self.console.write("\n")
+
+
+@dataclass(slots=True)
+class _WholeText(_NoText):
+    """Prints the text in one write, at the end."""
+
+    console: Console
+    pieces: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.pieces.append(text)
+
+    def finish(self) -> None:
+        if text := "".join(self.pieces):
+            self.console.write(text if text.endswith("\n") else f"{text}\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +237,13 @@ class AnswerDisplay:
     """How an answer is shown.
 
     Attributes:
-        raw: The text as it is, also on a terminal.
-        as_json: The record instead of the text.
-        as_data: Nothing until all of it is there: an answer that does not fit is not shown.
-        whole: The text and its line end in one write, so that the answers of several processes
-            (`xargs -P`) stay whole in one pipe.
-        notes_record: Say of a whole answer, too, which record keeps it.
-        tells_reuse: Say in the record whether its answer was there already.
+        raw: Print the text without rendering Markdown.
+        as_json: Print the record instead of the text.
+        as_data: Print the answer as JSON.
+        whole: Print the text and its line end in one write, so that the answers of several
+            processes (`xargs -P`) stay whole in one pipe.
+        notes_record: Print the id of the record of a complete answer, too.
+        tells_reuse: Print in the record whether its answer was there already.
     """
 
     console: Console
@@ -179,103 +254,132 @@ class AnswerDisplay:
     notes_record: bool = True
     tells_reuse: bool = False
 
-    def write(self, texts: Iterable[str]) -> None:
-        """Print the text, where it may be as it arrives."""
+    @contextmanager
+    def writer(self) -> Iterator[TextWriter]:
+        """Open what shows the text of one answer; the text is complete when it is closed."""
         console = self.console
-        if self.as_json or self.as_data:
-            whole = "".join(texts)
-            if not self.as_json:
-                from qacli.json_schema import extract_json
-
-                data = extract_json(whole)
-                console.write(console.json_text(data) + "\n")
+        if self.as_json:
+            yield _NoText()
+        elif self.as_data:
+            yield _JsonText(console)
         elif console.is_terminal and not self.raw:
-            from qacli.cli.formatters import show_markdown
+            from qacli.cli.formatters import markdown_stream
 
-            show_markdown(_with_redraws(texts), console)
-        elif self.whole:
-            arrived: list[str] = []
-            try:
-                arrived.extend(texts)
-            finally:
-                if answer := "".join(arrived):
-                    console.write(answer if answer.endswith("\n") else f"{answer}\n")
+            with markdown_stream(console) as stream:
+                yield stream
         else:
-            end = "\n"
+            text: _WholeText | _PlainText = (
+                _WholeText(console) if self.whole else _PlainText(console)
+            )
             try:
-                for text in texts:
-                    console.write(text)
-                    end = text[-1:] or end
+                yield text
             finally:
-                if end != "\n":
-                    console.write("\n")
+                text.finish()
 
-    def record(self, exchange: "AskSession") -> None:
+    def record(self, result: Result) -> None:
         """Print the record, where that is wanted."""
         if self.as_json:
-            record = record_to_dict(exchange.ask, exchange.outcome, exchange.record_id)
+            record = result_to_dict(result)
             self.console.print_json({**record, "reused": False} if self.tells_reuse else record)
 
 
-def _with_redraws(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, and an empty one where they pause: a moment to draw what has arrived."""
-    paused = True
-    for text in texts:
-        if text or not paused:
-            yield text
-        paused = not text
-
-
-def run_session(
-    exchange: "AskSession",
-    shown: AnswerDisplay,
+def show_answer(
+    events: Generator[AnswerEvent],
+    display: AnswerDisplay,
     *,
-    may_correct: bool = False,
     arriving: AbstractContextManager[None] | None = None,
+    on_result: Callable[[Result], None] = lambda _result: None,
 ) -> None:
-    """Ask, show the answer, and say what became of it.
+    """Show an answer while it arrives, and report its outcome.
 
     Args:
-        exchange: What to ask.
-        shown: How to show it.
-        may_correct: Whether to ask once more where the answer does not fit.
-        arriving: Held while the answer arrives, and no longer when it is kept.
-    """
-    console = shown.console
-    try:
-        with exchange, arriving or nullcontext():
-            shown.write(exchange)
-    except (QaError, KeyboardInterrupt, SystemExit) as error:
-        _report_outcome(exchange, console)
-        unfit = exchange.schema_error
-        # What the token limit has cut would be cut again.
-        cut = exchange.outcome.finish_reason == "length"
-        if unfit is None or error is not unfit or cut or not may_correct:
-            shown.record(exchange)
-            raise
-    else:
-        shown.record(exchange)
-        _report_outcome(exchange, console, notes_record=shown.notes_record)
-        return
-    from qacli.json_schema import repair_prompt
+        events: The answer, see `qacli.services.ask.AskService.stream`.
+        display: How to show it.
+        arriving: Entered while the answer arrives, and left before it is recorded.
+        on_result: Called with the result of the last question, also where that has failed.
 
-    console.info(f"{unfit.what} Asking once more.")
-    run_session(exchange.follow_up(repair_prompt(unfit), corrects=True), shown)
+    Raises:
+        QaError: There is no usable answer.
+        KeyboardInterrupt: It was stopped; what had arrived is recorded.
+    """
+    with closing(events), ExitStack() as stack:
+        view = _AnswerView(display, stack, arriving or nullcontext(), on_result)
+        try:
+            for event in events:
+                view.show(event)
+        except BaseException as error:
+            if getgeneratorstate(events) == GEN_CLOSED:
+                raise
+            # Ctrl-C, or a closed pipe: the answer ends with it, and is recorded.
+            view.show(events.throw(error))
+            for event in events:
+                view.show(event)
+
+
+class _AnswerView:
+    """Shows the events of an answer. See `show_answer`.
+
+    Args:
+        display: How to show it.
+        stack: Entered while the text of a question arrives.
+        arriving: Entered into the stack.
+        on_result: Called with the result of the last question.
+    """
+
+    def __init__(
+        self,
+        display: AnswerDisplay,
+        stack: ExitStack,
+        arriving: AbstractContextManager[None],
+        on_result: Callable[[Result], None],
+    ) -> None:
+        self._display = display
+        self._stack = stack
+        self._arriving = arriving
+        self._on_result = on_result
+        self._text: TextWriter = _NoText()
+
+    def show(self, event: AnswerEvent) -> None:
+        """Show an event; raises the error of `Failed`."""
+        match event:
+            case Started():
+                self._stack.enter_context(self._arriving)
+                self._text = self._stack.enter_context(self._display.writer())
+            case Delta(text):
+                self._text.add(text)
+            case Heartbeat():
+                self._text.redraw()
+            case Received():
+                self._stack.close()
+            case Repairing(error, result):
+                _report_outcome(result, self._display.console)
+                self._display.console.info(f"{error.what} Asking once more.")
+            case Finished(result):
+                self._show_end(result, notes_record=self._display.notes_record)
+            case Failed(failure, result):
+                if result is not None:
+                    self._show_end(result, notes_record=True)
+                raise failure
+
+    def _show_end(self, result: Result, *, notes_record: bool) -> None:
+        self._on_result(result)
+        self._display.record(result)
+        _report_outcome(result, self._display.console, notes_record=notes_record)
 
 
 def warn_if_truncated(finish_reason: str | None, console: Console) -> None:
-    """Say that an answer is not whole, where it is not."""
+    """Warn of an answer that was cut at the token limit."""
     if finish_reason == "length":
         console.warning("The answer was cut at the token limit; --max-tokens allows more.")
 
 
-def _report_outcome(exchange: "AskSession", console: Console, *, notes_record: bool = True) -> None:
-    outcome = exchange.outcome
+def _report_outcome(result: Result, console: Console, *, notes_record: bool = True) -> None:
+    outcome = result.outcome
     warn_if_truncated(outcome.finish_reason, console)
-    if exchange.undelivered is not None:
+    if result.undelivered is not None:
         console.warning(
-            f"qa: {exchange.undelivered.what} The question and its answer are safe in the outbox; "
+            f"qa: {result.undelivered.what} The question and its answer are safe in the outbox; "
             "the next qa command that reaches the database delivers them."
         )
-    elif exchange.record_id is not None and notes_record:
-        console.info(f"{outcome.status.capitalize()}, kept as record {exchange.record_id}.")
+    elif result.record_id is not None and notes_record:
+        console.info(f"{outcome.status.capitalize()}, kept as record {result.record_id}.")

@@ -11,20 +11,20 @@ from qacli.cli.ask_runner import (
     AnswerDisplay,
     load_context_or_warn,
     make_service,
-    run_session,
+    show_answer,
     start_endpoint,
     warn_about_dropped_turns,
 )
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
-from qacli.domain import ChatRequest, Question, create_question
+from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
 from qacli.services.conversation import Context, Conversation
 from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
-    from qacli.services.ask import AskService, AskSession
+    from qacli.services.ask import AskService
 
 COMMANDS = {
     "/model": "/model NAME: ask another model; alone: which one it is",
@@ -78,13 +78,13 @@ class ChatSession:
         self.save = save
         self.left = False
         self._shape = shape
-        self._shown = AnswerDisplay(
+        self._display = AnswerDisplay(
             console, raw=raw, as_json=False, as_data=False, notes_record=False
         )
         self._stack = ExitStack()
         self._files: list[Attachment] = []
         self._last: ChatQuestion | None = None
-        self._exchange: AskSession | None = None
+        self._result: Result | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/model": self._model,
             "/system": self._system,
@@ -115,7 +115,7 @@ class ChatSession:
         """
         with ExitStack() as stack:
             self._endpoint = start_endpoint(self.settings, name, self.console, stack)
-            self._asking = make_service(
+            self._service = make_service(
                 self._endpoint, self.settings, self.console, stack, save=self.save
             )
             self._stack.close()
@@ -177,35 +177,38 @@ class ChatSession:
 
     def _ask(
         self,
-        question: ChatQuestion,
+        chat_question: ChatQuestion,
         conversation: Conversation,
         stoppable: AbstractContextManager[None] | None,
     ) -> None:
         context = conversation.context()
-        parts = [file.part for file in question.files]
-        asked = self.compose(question, conversation.follows_id)
+        parts = [file.part for file in chat_question.files]
+        question = self.compose(chat_question, conversation.follows_id)
         self._files = []
-        self._last, self._before = question, conversation
+        self._last, self._before = chat_question, conversation
         self._report_unused_files(context)
-        request = ChatRequest(question=asked, turns=context.turns, parts=parts)
-        exchange = self._keeping(conversation).ask(asked, request, beat=REDRAW_SECONDS)
-        try:
-            run_session(exchange, self._shown, arriving=stoppable)
-        finally:
-            self._exchange = exchange
-            after = conversation.append(exchange, parts)
+        request = ChatRequest(question=question, turns=context.turns, parts=parts)
+        events = self._service_after(conversation).stream(
+            question, request, heartbeat_seconds=REDRAW_SECONDS
+        )
+
+        def on_result(result: Result) -> None:
+            self._result = result
+            after = conversation.append(result, parts)
             if after is not conversation:
                 self._conversation = after
 
-    def _keeping(self, conversation: Conversation) -> "AskService":
-        """Asks and keeps; a turn whose forerunner has no record yet is linked to it later."""
-        asking, follows_uid = self._asking, conversation.follows_uid
-        if asking.outbox is None or follows_uid is None:
-            return asking
+        show_answer(events, self._display, arriving=stoppable, on_result=on_result)
+
+    def _service_after(self, conversation: Conversation) -> "AskService":
+        """Return the service; a turn after one without a record is linked to it later."""
+        service, follows_uid = self._service, conversation.follows_uid
+        if service.outbox is None or follows_uid is None:
+            return service
         from qacli.recording.recorder import SingleRecorder
 
         return replace(
-            asking, shared_recorder=SingleRecorder(asking.outbox, asking.store, follows_uid)
+            service, shared_recorder=SingleRecorder(service.outbox, service.store, follows_uid)
         )
 
     def _report_unused_files(self, context: Context) -> None:
@@ -276,15 +279,15 @@ class ChatSession:
         self.console.warning(f"Before the next question: {', '.join(files)}.")
 
     def _show(self, _argument: str) -> None:
-        exchange = self._exchange
-        if exchange is None:
+        result = self._result
+        if result is None:
             raise InvalidRequest("Nothing has been asked yet.", "Ask something first.")
-        if exchange.record_id is None:
+        if result.record_id is None:
             kept = "waits in the outbox" if self.save else "is kept nowhere (--no-save)"
             self.console.warning(f"The last question {kept}.")
             return
-        number, outcome = exchange.record_id, exchange.outcome
-        follows = exchange.ask.follows_id
+        number, outcome = result.record_id, result.outcome
+        follows = result.question.follows_id
         thread = f"; it follows up record {follows}" if follows is not None else ""
         self.console.warning(
             f"Record {number}: {outcome.status}{thread}. Outside: qa show {number} --thread"

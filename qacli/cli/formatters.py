@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.console import ConsoleOptions, RenderableType
 
+    from qacli.cli.markdown_stream import MarkdownStream
     from qacli.db.models import QuestionAnswer
 
 NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
@@ -232,8 +233,9 @@ def _attached(name: str, size: int | None) -> str:
     return name if size is None else f"{name} ({size:,} bytes)"
 
 
-def show_markdown(texts: Iterable[str], console: Console) -> None:
-    """Render Markdown while it arrives; see `qacli.cli.markdown_stream`."""
+@contextmanager
+def markdown_stream(console: Console) -> "Iterator[MarkdownStream]":
+    """Open a stream of Markdown that is rendered while it arrives, and finished at the end."""
     from rich.live import Live
 
     from qacli.cli.markdown_stream import MarkdownStream
@@ -249,8 +251,7 @@ def show_markdown(texts: Iterable[str], console: Console) -> None:
     ) as live:
         stream = MarkdownStream(rich_console, live)
         try:
-            for text in texts:
-                stream.add(text)
+            yield stream
         finally:
             stream.finish()
 

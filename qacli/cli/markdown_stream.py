@@ -57,7 +57,11 @@ class MarkdownStream:
     def add(self, text: str) -> None:
         """Add text, and draw if the pause since the last drawing is over."""
         self._arrived.append(text)
-        if monotonic() >= self._next:
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw what has arrived since the last drawing, where it is time."""
+        if self._arrived and monotonic() >= self._next:
             started = monotonic()
             self.draw()
             cost = monotonic() - started

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from qacli.config.settings import Settings
-from qacli.domain import ChatRequest
+from qacli.domain import ChatRequest, Delta, Heartbeat
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
@@ -36,48 +36,47 @@ class SyncProvider:
     def stream(
         self,
         request: ChatRequest,
-        reply: ChatResponse,
+        response: ChatResponse,
         *,
         on_arrival: Callable[[str], None] = lambda _text: None,
-        beat: float | None = None,
-    ) -> Generator[str, None, None]:
-        """Ask, and give the text as it arrives.
+        heartbeat_seconds: float | None = None,
+        deltas: bool = True,
+    ) -> Generator[Delta | Heartbeat]:
+        """Ask, and yield the text as it arrives.
 
-        The answer arrives and is recorded however slowly the iterator is read; closing the
-        iterator early ends the request.
+        The answer arrives and is recorded however slowly the generator is read; closing the
+        generator early ends the request.
 
         Args:
             request: The request.
-            reply: Filled in while the answer arrives, so that it holds the part that came before
-                an error.
-            on_arrival: Called with each piece as it arrives, in another thread.
-            beat: Seconds of silence after which an empty text is given, again and again. None
-                waits once, for the end of the answer, and gives all of it in one piece.
+            response: Filled in while the answer arrives, so that it holds the part that came
+                before an error.
+            on_arrival: Called with each piece of text as it arrives, in another thread.
+            heartbeat_seconds: Seconds of silence after which a `Heartbeat` is yielded, again and
+                again, so that the reader can handle signals; None yields none.
+            deltas: Yield the text; otherwise it is only in `response`, and this thread is woken
+                for heartbeats and at the end of the answer.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
-        arrived: SimpleQueue[str | None] = SimpleQueue()
+        arrived: SimpleQueue[Delta | None] = SimpleQueue()
 
-        def take(text: str) -> None:
+        def on_text(text: str) -> None:
             on_arrival(text)
-            arrived.put(text)
+            if deltas:
+                arrived.put(Delta(text))
 
-        asked = asyncio.run_coroutine_threadsafe(
-            self._provider.ask(request, reply, on_text=on_arrival if beat is None else take),
-            self._loop,
+        future = asyncio.run_coroutine_threadsafe(
+            self._provider.ask(request, response, on_text=on_text), self._loop
         )
+        future.add_done_callback(lambda _future: arrived.put(None))
         try:
-            if beat is None:
-                asked.result()
-                yield reply.text
-                return
-            asked.add_done_callback(lambda _asked: arrived.put(None))
-            while (text := _next(arrived, beat)) is not None:
-                yield text
-            asked.result()
+            while (event := _next(arrived, heartbeat_seconds)) is not None:
+                yield event
+            future.result()
         finally:
-            asked.cancel()
+            future.cancel()
 
     def models(self) -> list[dict[str, Any]]:
         """The models that the provider lists. See `AsyncProvider`."""
@@ -102,8 +101,10 @@ class SyncProvider:
         await self._provider.close()
 
 
-def _next(arrived: "SimpleQueue[str | None]", beat: float) -> str | None:
+def _next(
+    arrived: "SimpleQueue[Delta | None]", heartbeat_seconds: float | None
+) -> Delta | Heartbeat | None:
     try:
-        return arrived.get(timeout=beat)
+        return arrived.get(timeout=heartbeat_seconds)
     except Empty:
-        return ""
+        return Heartbeat()

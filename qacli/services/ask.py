@@ -1,53 +1,68 @@
-"""The use case: a question in, a recorded answer out. Joins provider, outbox and store.
+"""The use case: a question in, a recorded answer out. Joins provider, outbox and database.
 
-The order is what keeps the promise: noted in the outbox, asked, each piece noted as it arrives,
-the outcome noted, kept in the database, and only then dropped from the outbox. Whatever happens
-in between, the next command finds either the record or the note.
+The order of the steps keeps what was asked and answered: the question goes into the outbox, it is
+sent, each piece of the answer goes into the outbox as it arrives, then the outcome; the record
+goes into the database, and only then the outbox entry is dropped. Whatever happens in between,
+the next command finds either the record or the outbox entry.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from qacli.cost import Pricing
-from qacli.domain import ChatRequest, Outcome, Question, Status, Turn, now
-from qacli.errors import (
-    DatabaseError,
-    QaError,
-    UnfitAnswer,
+from qacli.domain import (
+    AnswerEvent,
+    ChatRequest,
+    Delta,
+    Failed,
+    Finished,
+    Outcome,
+    Question,
+    Received,
+    Repairing,
+    Result,
+    Started,
+    Status,
+    Turn,
+    now,
 )
+from qacli.errors import DatabaseError, QaError, UnfitAnswer
+from qacli.provider.response import ChatResponse
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder, SingleRecorder
 
 if TYPE_CHECKING:
     from qacli.db.records import Store
-    from qacli.provider.response import ChatResponse
     from qacli.provider.sync import SyncProvider
 
 
+Check = Callable[[str], None]
+"""Raises UnfitAnswer for a complete answer that does not fit its schema."""
+
 Observer = Callable[[Question], Callable[[Outcome], None]]
-"""Told of a question that is asked; what it gives is told the outcome."""
+"""Called when a question is sent; returns a callback for its outcome."""
 
 
-def null_observer(_ask: Question) -> Callable[[Outcome], None]:
-    """Nobody wants to know."""
+def null_observer(_question: Question) -> Callable[[Outcome], None]:
+    """Observe nothing."""
     return lambda _outcome: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskService:
-    """What is needed to ask and keep.
+    """Asks questions and records them.
 
     Attributes:
         provider: Gives a provider for a question's model.
-        outbox: Where questions wait for the database; None asks without keeping anything.
-        store: Opens the history, or gives the open one; called only when an answer is to be kept,
+        outbox: Where questions wait for the database; None asks without recording anything.
+        store: Opens the history, or gives the open one; called only when an outcome is recorded,
             so that a request need not wait until the database layer is loaded.
         prices: For the cost of an answer.
-        keeper: Keeps what any number of threads ask together, in place of a journal for each.
-        watch: Told of each question and its outcome, for metrics and traces.
+        shared_recorder: Records what any number of threads ask, in place of a journal for each.
+        observer: Called with each question and its outcome, for metrics and traces.
     """
 
     provider: Callable[[Question], "SyncProvider"]
@@ -57,196 +72,184 @@ class AskService:
     shared_recorder: Recorder | None = None
     observer: Observer = null_observer
 
-    def ask(
+    def stream(  # noqa: PLR0913 - the question and how to ask it, by name
         self,
-        ask: Question,
+        question: Question,
         request: ChatRequest | None = None,
         *,
         reserve: bool = False,
-        check: Callable[[str], None] | None = None,
-        beat: float | None = None,
-    ) -> "AskSession":
-        """An exchange to be entered and read; see there.
+        check: Check | None = None,
+        heartbeat_seconds: float | None = None,
+        deltas: bool = True,
+    ) -> Generator[AnswerEvent]:
+        """Ask a question, and ask once more where the answer does not fit its schema.
+
+        Yields `Started`, `Delta` and `Heartbeat` in any number, `Received`, and after the outcome
+        is recorded `Finished` or `Failed`; in place of `Failed` may come `Repairing` and the same
+        events of a second question. A reader that closes the generator, or throws an exception
+        into it, ends the request: the part of the answer that has arrived is recorded.
 
         Args:
-            ask: The question, as the record keeps it.
+            question: The question, as it is recorded.
             request: The request to the provider; None sends the question alone.
             reserve: Keep a record in the state `asking` first, so that it has an id at once; then
-                a database that is down is an error before anything is asked.
-            check: Raises UnfitAnswer for a whole answer that is not what was asked for; the
-                record is a failed one then, with all of the answer.
-            beat: Seconds of silence after which the exchange gives an empty text.
+                a database that is down is an error before anything is sent.
+            check: Checks the answer, whose text comes in one `Delta` then, after the check.
+            heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes; None: never.
+            deltas: Yield the text as it arrives; otherwise in one `Delta` at the end.
+
+        Raises:
+            QaError: A question could not be written down, so it was not sent.
+            DatabaseError: The generator was closed, and the outcome could not be recorded.
         """
-        return AskSession(
-            self,
-            ask,
-            request or ChatRequest(question=ask),
+        request = request or ChatRequest(question=question)
+        ask = partial(
+            self._ask,
             reserve=reserve,
             check=check,
-            beat=beat,
+            heartbeat_seconds=heartbeat_seconds,
+            deltas=deltas and check is None,
         )
+        end = yield from ask(question, request)
+        if isinstance(end, Failed) and isinstance(end.error, UnfitAnswer) and end.result:
+            from qacli.json_schema import is_repairable, repair_prompt
 
-    def get_recorder(self) -> Recorder | None:
-        """What keeps the next question."""
+            if is_repairable(end.error, end.result.outcome.finish_reason):
+                yield Repairing(end.error, end.result)
+                second = _repair(end.result, request, repair_prompt(end.error))
+                end = yield from ask(second.question, second)
+        yield end
+
+    def _recorder(self) -> "Recorder | _NullRecorder":
         if self.shared_recorder is not None:
             return self.shared_recorder
-        return None if self.outbox is None else SingleRecorder(self.outbox, self.store)
+        return SingleRecorder(self.outbox, self.store) if self.outbox else _NullRecorder()
 
-
-class AskSession:
-    """One question being asked: enter it, read the answer's text from it, and it is kept.
-
-    However the `with` block ends, the outcome is recorded: the whole answer, or what had arrived
-    and why there is no more.
-
-    Attributes:
-        ask: The question.
-        outcome: What became of it; complete after the block.
-        record_id: The record's id, once the database has given it one.
-        undelivered: Why the database has not got it yet; it waits in the outbox then.
-        unfit: Why the whole answer is not what was asked for, where it was checked.
-    """
-
-    def __init__(  # noqa: PLR0913 - as Asking.ask
+    def _ask(  # noqa: PLR0913 - as `stream`
         self,
-        asking: AskService,
-        ask: Question,
+        question: Question,
         request: ChatRequest,
         *,
         reserve: bool,
-        check: Callable[[str], None] | None,
-        beat: float | None,
-    ) -> None:
-        self.ask = ask
-        self.outcome = Outcome()
-        self.record_id: int | None = None
-        self.undelivered: DatabaseError | None = None
-        self.schema_error: UnfitAnswer | None = None
-        self._service = asking
-        self._reserve = reserve
-        self._request = request
-        self._check = check
-        self._heartbeat_seconds = beat
-        self._recorder: Recorder | None = None
-        self._response: ChatResponse | None = None
-        self._chunks: Generator[str, None, None] | None = None
-
-    def __enter__(self) -> Self:
-        self._provider = self._service.provider(self.ask)
-        keeping = self._service.get_recorder()
-        if keeping is not None:
-            self.record_id = keeping.begin(self.ask, reserve=self._reserve)
-            self._recorder = keeping
-        self._notify_observer = self._service.observer(self.ask)
-        return self
-
-    def __iter__(self) -> Iterator[str]:
-        from qacli.provider.response import ChatResponse
-
-        self._response = ChatResponse()
-        self._chunks = self._validated_chunks(
-            self._provider.stream(
-                self._request,
-                self._response,
-                on_arrival=self._record_text,
-                beat=self._heartbeat_seconds,
-            ),
-            self._response,
-        )
-        return self._chunks
-
-    def follow_up(self, question: str, *, corrects: bool = False) -> "AskSession":
-        """Return a question about this answer, with all that went along with this one.
-
-        Args:
-            question: The question.
-            corrects: Whether it asks for the same answer again, since this one did not fit.
-        """
-        ask = replace(
-            self.ask,
-            question=question,
-            follows_id=self.record_id,
-            corrects_id=self.record_id if corrects else None,
-            idempotency_key=None,
-            uid=uuid4().hex,
-            created_at=now(),
-        )
-        sent = self._request
-        turn = Turn(self.ask.question, self.outcome.answer or "", sent.parts)
-        return self._service.ask(
-            ask,
-            ChatRequest(question=ask, turns=[*sent.turns, turn], stream=sent.stream),
-            reserve=self._reserve,
-            check=self._check,
-            beat=self._heartbeat_seconds,
-        )
-
-    def repair(self) -> "AskSession | None":
-        """What asks once more where the whole answer did not fit; None where that is no help."""
-        from qacli.json_schema import repair_prompt
-
-        # What the token limit has cut would be cut again, and an endless check has no end.
-        if (
-            self.schema_error is None
-            or self.schema_error.fatal
-            or self.outcome.finish_reason == "length"
-        ):
-            return None
-        return self.follow_up(repair_prompt(self.schema_error), corrects=True)
-
-    def _validated_chunks(
-        self, texts: Generator[str, None, None], reply: "ChatResponse"
-    ) -> Generator[str, None, None]:
-        yield from texts
-        self._validate_answer(reply.text)
-        if self.schema_error is not None:
-            raise self.schema_error
-
-    def _validate_answer(self, answer: str) -> None:
-        if self._check is None or self.schema_error is not None:
-            return
+        check: Check | None,
+        heartbeat_seconds: float | None,
+        deltas: bool,
+    ) -> Generator[AnswerEvent, None, Finished | Failed]:
+        """Ask once; returns the last event."""
+        provider = self.provider(question)
+        recorder = self._recorder()
+        record_id = recorder.begin(question, reserve=reserve)
+        report = self.observer(question)
+        response: ChatResponse | None = None
+        error: BaseException | None = None
         try:
-            self._check(answer)
-        except UnfitAnswer as error:
-            self.schema_error = error
+            yield Started(question, record_id)
+            response = ChatResponse()
+            yield from provider.stream(
+                request,
+                response,
+                on_arrival=partial(recorder.append_text, question.uid),
+                heartbeat_seconds=heartbeat_seconds,
+                deltas=deltas,
+            )
+            if check is not None:
+                check(response.text)
+            if not deltas:
+                yield Delta(response.text)
+        except BaseException as raised:  # noqa: BLE001 - recorded, and yielded or raised below
+            error = raised
+        outcome = self._outcome(response, check, error)
+        if not isinstance(error, GeneratorExit):
+            try:
+                yield Received()
+            except BaseException as raised:  # noqa: BLE001 - as above
+                error = raised
+        is_closed = isinstance(error, GeneratorExit)
+        report(outcome)
+        result = Result(question=question, outcome=outcome, record_id=record_id)
+        result, error = _record(recorder, result, error)
+        if error is not None and is_closed:
+            raise error
+        return Finished(result) if error is None else Failed(error, result)
 
-    def _record_text(self, text: str) -> None:
-        if self._recorder is not None:
-            self._recorder.append_text(self.ask.uid, text)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._chunks is not None:
-            self._chunks.close()
-        self._finalize(error)
-        self._notify_observer(self.outcome)
-        if self._recorder is None:
-            return
-        try:
-            record_id, self.undelivered = self._recorder.finish(self.ask, self.outcome)
-        except DatabaseError as failure:
-            raise failure from error
-        except (KeyboardInterrupt, SystemExit):
-            # Whoever does not wait for the database wants to know where the answer is.
-            self.undelivered = DatabaseError("The database has not said yet that it has it.")
-            raise
-        self.record_id = record_id or self.record_id
-        if isinstance(error, QaError):
-            error.record_id = self.record_id
-
-    def _finalize(self, error: BaseException | None) -> None:
-        """Settle the outcome: an answer that is complete is one, whatever happened since."""
-        if self._response is not None:
-            self.outcome = self._response.outcome(self._service.prices)
-        outcome = self.outcome
-        if outcome.status is Status.ANSWERED:
-            # Whoever left before the end of it has not seen it checked.
-            self._validate_answer(outcome.answer or "")
-            if self.schema_error is not None:
-                outcome.fail(self.schema_error)
-        else:
+    def _outcome(
+        self, response: ChatResponse | None, check: Check | None, error: BaseException | None
+    ) -> Outcome:
+        """Return the outcome: a complete answer is one, whatever happened after it."""
+        outcome = Outcome() if response is None else response.outcome(self.prices)
+        if outcome.status is not Status.ANSWERED or isinstance(error, UnfitAnswer):
             outcome.fail(error)
+        elif error is not None and check is not None:
+            # The reader left before the answer was checked.
+            try:
+                check(outcome.answer or "")
+            except UnfitAnswer as unfit:
+                outcome.fail(unfit)
+        return outcome
+
+
+def _record(
+    recorder: "Recorder | _NullRecorder", result: Result, error: BaseException | None
+) -> tuple[Result, BaseException | None]:
+    """Record an outcome; returns the result with its record's id, and the error to report."""
+    try:
+        record_id, undelivered = recorder.finish(result.question, result.outcome)
+    except DatabaseError as failure:
+        failure.__cause__ = error
+        return result, failure
+    except (KeyboardInterrupt, SystemExit) as stop:
+        undelivered = DatabaseError("The database has not confirmed the record yet.")
+        return replace(result, undelivered=undelivered), stop
+    record_id = record_id or result.record_id
+    if isinstance(error, QaError):
+        error.record_id = record_id
+    return replace(result, record_id=record_id, undelivered=undelivered), error
+
+
+class _NullRecorder:
+    """Records nothing; see `qacli.recording.recorder.Recorder`."""
+
+    def begin(self, _question: Question, *, reserve: bool) -> None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def append_text(self, uid: str, text: str) -> None:
+        pass
+
+    def finish(self, _question: Question, _outcome: Outcome) -> tuple[None, None]:
+        return None, None
+
+
+def _repair(result: Result, request: ChatRequest, text: str) -> ChatRequest:
+    """Build the request that asks for the same answer again.
+
+    Args:
+        result: The answer that does not fit its schema.
+        request: The request that was answered: its turns and parts are sent again.
+        text: The new question; all else is as in the first one.
+    """
+    question = replace(
+        result.question,
+        question=text,
+        follows_id=result.record_id,
+        corrects_id=result.record_id,
+        idempotency_key=None,
+        uid=uuid4().hex,
+        created_at=now(),
+    )
+    turn = Turn(result.question.question, result.outcome.answer or "", request.parts)
+    return ChatRequest(question=question, turns=[*request.turns, turn], stream=request.stream)
+
+
+def wait_for_result(events: Iterable[AnswerEvent]) -> Result:
+    """Read all events; return the result of the last one.
+
+    Raises:
+        BaseException: The error of `Failed`.
+    """
+    end: AnswerEvent | None = None
+    for event in events:
+        end = event
+    if isinstance(end, Failed):
+        raise end.error
+    assert isinstance(end, Finished), "the last event"  # noqa: S101 - for the type checker
+    return end.result

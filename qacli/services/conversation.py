@@ -1,24 +1,21 @@
-"""A thread as it goes on: what goes along with the next question, and which record it follows.
+"""A conversation in memory: the turns that are sent with the next question.
 
-The turns are kept as they were said, not read back from the history: so a conversation goes on
-where nothing is saved or the database is away, and a file goes along again while there is room.
+The turns are not read back from the history, so a conversation goes on where nothing is saved or
+the database is down, and a file is sent again as long as there is room for it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qacli.attachments import placeholder_parts
 from qacli.cost import IMAGE_TOKENS, estimate_tokens
-from qacli.domain import ContextPart, Turn
-
-if TYPE_CHECKING:
-    from qacli.services.ask import AskSession
+from qacli.domain import ContextPart, Result, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A turn, as whole as it was, and what its record keeps of its files."""
+    """A turn with its files, and the description of the files that its record has."""
 
     turn: Turn
     record_id: int | None
@@ -32,11 +29,11 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What goes along with a question.
+    """The turns that are sent with a question.
 
     Attributes:
         turns: The newest turns, the oldest of them first.
-        left_out: How many older ones had no room.
+        left_out: The number of older ones that had no room.
         omitted: The names of files in the turns that had no room.
     """
 
@@ -50,61 +47,62 @@ class Conversation:
     """The turns of a thread, in memory.
 
     Attributes:
-        budget: About how many tokens of them go along with a question.
+        budget: The number of tokens, estimated, that are sent with a question.
     """
 
     budget: int
-    _said: tuple[_Entry, ...] = ()
+    _entries: tuple[_Entry, ...] = ()
 
     @classmethod
     def resume(cls, budget: int, follows_id: int, turns: Sequence[Turn]) -> "Conversation":
-        """From a record on.
+        """Build a conversation that goes on from a record.
 
         Args:
             budget: As above.
             follows_id: The record.
-            turns: That record and what it follows up, as `asking.load_context_or_warn` finds them.
+            turns: That record and the ones before it, see `qacli.services.context.load_context`.
         """
-        said = [_Entry(turn, None) for turn in turns[:-1]]
-        return cls(budget, (*said, _Entry(turns[-1], follows_id)))
+        entries = [_Entry(turn, None) for turn in turns[:-1]]
+        return cls(budget, (*entries, _Entry(turns[-1], follows_id)))
 
     @property
     def follows_id(self) -> int | None:
         """The record that the next question follows up."""
-        return self._said[-1].record_id if self._said else None
+        return self._entries[-1].record_id if self._entries else None
 
     @property
     def follows_uid(self) -> str | None:
-        """The question that the next one follows up, where that has no record yet."""
-        return self._said[-1].uid if self._said and self.follows_id is None else None
+        """The uid of the question that the next one follows up, where it has no record yet."""
+        return self._entries[-1].uid if self._entries and self.follows_id is None else None
 
     def context(self) -> Context:
-        """What there is room for: the newest turns, and of their files as many as fit."""
+        """Return the newest turns, and as many of their files as the budget allows."""
         turns: list[Turn] = []
         omitted: list[str] = []
         left = self.budget
-        for said in reversed(self._said):
-            turn = said.turn
-            if said.attachments and _tokens(turn) > left:
-                turn = said.without_files
-                omitted += [str(file["name"]) for file in said.attachments]
+        for entry in reversed(self._entries):
+            turn = entry.turn
+            if entry.attachments and _tokens(turn) > left:
+                turn = entry.without_files
+                omitted += [str(file["name"]) for file in entry.attachments]
             left -= _tokens(turn)
-            # The last one goes along whatever its length: without it there is no conversation.
+            # The last turn is always sent: without it there is no conversation.
             if left < 0 and turns:
                 break
             turns.append(turn)
-        return Context(turns[::-1], len(self._said) - len(turns), omitted)
+        return Context(turns[::-1], len(self._entries) - len(turns), omitted)
 
-    def append(self, exchange: "AskSession", parts: Sequence[ContextPart]) -> "Conversation":
-        """With a question that is over, and what was put before it.
+    def append(self, result: Result, parts: Sequence[ContextPart]) -> "Conversation":
+        """Return the conversation with one more question, and what was put before it.
 
-        One that nothing came of leaves the conversation as it is.
+        A question without any answer leaves the conversation as it is.
         """
-        if exchange.outcome.answer is None:
+        if result.outcome.answer is None:
             return self
-        turn = Turn(exchange.ask.question, exchange.outcome.answer, parts)
-        said = _Entry(turn, exchange.record_id, exchange.ask.uid, exchange.ask.attachments)
-        return replace(self, _said=(*self._said, said))
+        question = result.question
+        turn = Turn(question.question, result.outcome.answer, parts)
+        entry = _Entry(turn, result.record_id, question.uid, question.attachments)
+        return replace(self, _entries=(*self._entries, entry))
 
 
 def _tokens(turn: Turn) -> int:

@@ -1,45 +1,45 @@
 """Questions that were accepted and not answered before their server ended: they are asked again.
 
-Who has been told "accepted" (202) does not ask once more, so the next server does. The journal
-says which they are. What was in flight then may have been sent before, and is asked twice;
-nothing else is.
+A client that got "202 Accepted" does not ask once more, so the next server does. The journal
+holds these questions. One that was in flight when the server ended may have been sent before, and
+is sent twice; nothing else is.
 """
 
 from time import sleep
 
 from qacli.domain import DeferredQuestion, Outcome, Status
 from qacli.errors import Busy, DatabaseError, NotConfigured, QaError
-from qacli.web.answer import LiveAnswer, make_answer
+from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.state import AppState
 
 PAUSE_SECONDS = 0.2
 
 
 class DeferredResumer:
-    """Asks such a question again, in the background, as soon as there is a place for it.
+    """Asks such a question again, in the background, as soon as a slot is free.
 
     Args:
-        service: What is needed to ask.
+        state: The application's state.
     """
 
-    def __init__(self, service: AppState) -> None:
-        self._service = service
-        self._taken: set[str] = set()
+    def __init__(self, state: AppState) -> None:
+        self._state = state
+        self._resumed: set[str] = set()
 
-    def __call__(self, ask: DeferredQuestion) -> bool:
-        """Ask it; returns whether that is settled, so that its old journal is not needed.
+    def __call__(self, question: DeferredQuestion) -> bool:
+        """Ask the question; return whether its old journal is not needed any more.
 
         Raises:
             DatabaseError: The history cannot be read or written now.
         """
-        if ask.uid in self._taken:
+        if question.uid in self._resumed:
             return True
-        record = self._service.all_records.by_uid(ask.uid)
+        record = self._state.all_records.by_uid(question.uid)
         if record is None or record.status is not Status.ASKING:
-            # It has been answered since, was removed, or was never promised anything.
+            # It has been answered or removed since, or was never accepted.
             return True
         try:
-            self._begin(ask).complete_in_background()
+            self._start(question).complete_in_background()
         except NotConfigured:
             return False
         except DatabaseError:
@@ -47,15 +47,15 @@ class DeferredResumer:
         except QaError as error:
             outcome = Outcome()
             outcome.fail(error)
-            self._service.all_records.upsert(ask, outcome)
-        self._taken.add(ask.uid)
+            self._state.all_records.upsert(question, outcome)
+        self._resumed.add(question.uid)
         return True
 
-    def _begin(self, ask: DeferredQuestion) -> LiveAnswer:
-        # Whoever waits here has the journal, so that no other process asks the same.
+    def _start(self, question: DeferredQuestion) -> AnswerStream:
+        # The journal is locked meanwhile, so that no other process asks the same.
         while True:
             try:
-                # What it follows up was checked when it was accepted.
-                return make_answer(self._service, ask, self._service.all_records).begin()
+                # The record that it follows up was checked when it was accepted.
+                return start_answer(self._state, question, self._state.all_records)
             except Busy:
                 sleep(PAUSE_SECONDS)

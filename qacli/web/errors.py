@@ -117,7 +117,7 @@ def render_problem(problem: Problem) -> Response:
     )
 
 
-def problem_for(error: Exception) -> Problem:
+def problem_for(error: BaseException) -> Problem:
     """Return the problem of an error, and note its kind and its record for the log."""
     context = current_context()
     if isinstance(error, QaError) and error.record_id is not None:
@@ -192,7 +192,7 @@ def _from_http(error: HTTPException) -> Problem:
     )
 
 
-def _from_bug(error: Exception) -> Problem:
+def _from_bug(error: BaseException) -> Problem:
     """Return the problem of a bug: its traceback is in the log only."""
     request_id = current_context().request_id
     LOG.error("unexpected error", exc_info=error, extra={"request_id": request_id})

@@ -1,170 +1,191 @@
-"""The same question again, by its idempotency key: whoever asks twice is answered once.
+"""The same question again, by its idempotency key: the client gets the first answer.
 
-Each caller has keys of its own. A key is unique in the database, so two requests that come
-together, even at two processes, make one record: the one that does not make it waits for what the
-other one gets. A question that has its answer gives it again, as often as it is asked for; one
-that has failed, or was interrupted, is asked anew, in a record of its own that takes the key over:
-a client that comes again wants an answer.
+Each caller has its own keys. A key is unique in the database, so two requests at the same time,
+even at two processes, make one record: the second request waits for the answer of the first. A
+question that was answered gives the same answer again, as often as it is sent; one that failed or
+was interrupted is asked again, in a new record that takes over the key.
 """
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import fields
+from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any
 
 from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.domain import Question, Status, now
+from qacli.domain import (
+    AnswerEvent,
+    Delta,
+    Failed,
+    Finished,
+    Heartbeat,
+    Outcome,
+    Question,
+    Result,
+    Started,
+    Status,
+    now,
+)
 from qacli.errors import (
     DatabaseError,
     InvalidRequest,
     QaError,
     RecordRefused,
     StillAsking,
-    UnfitAnswer,
     error_classes,
 )
-from qacli.web.answer import AnswerStream, LiveAnswer
+from qacli.json_schema import is_repairable
+from qacli.web.answer import AnswerStream
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds between two looks at a record that another request, perhaps elsewhere, completes."""
+FIRST_PAUSE, MAX_PAUSE = 0.05, 1.0
+"""Seconds between two reads of a record that another request, of any process, completes."""
 
 CORRECTION_GRACE = timedelta(seconds=5)
-"""How soon after an answer that does not fit the question for another must have a record."""
+"""Grace period in which the repair request for an invalid answer may still appear."""
 
 
 class ReplayedAnswer(AnswerStream):
-    """An answer that an earlier request asked for; read as an `ResponseSpec` is.
+    """An answer that an earlier request asked for: reading it starts nothing and ends nothing."""
 
-    Args:
-        service: Where the history is.
-        record: The record as it is now.
-        beat: Seconds of waiting after which an empty text is given.
-    """
-
-    def __init__(self, service: AppState, record: QuestionAnswer, *, beat: float | None) -> None:
-        self._service = service
+    def __init__(
+        self, state: AppState, record: QuestionAnswer, *, heartbeat_seconds: float | None
+    ) -> None:
         # The caller's own records: the answer is read after the request is over.
-        self._store = service.store
+        events = _replay(state, state.store, record, heartbeat_seconds)
+        super().__init__(events, completes=False)
         self._record = record
-        self._heartbeat_seconds = beat
-        self._pieces = self._run()
-
-    @property
-    def record_id(self) -> int | None:
-        """The record's id."""
-        return self._record.id
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was asked."""
-        return self._record.created_at
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record."""
-        return self._record.to_dict()
 
     def complete_in_background(self) -> None:
-        """Wait no longer: the earlier request goes on by itself."""
+        """Stop waiting: the earlier request goes on by itself."""
         self.close()
 
-    def close(self) -> None:
-        """Whoever read it has left."""
-        self._pieces.close()
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as it was at the start."""
+        return self._record.to_dict()
 
-    def _run(self) -> Generator[str, None, None]:
-        if not is_final(self._record, self._store):
-            with self._service.slot():
-                yield from self._wait()
-        else:
-            yield ""
-        self._record = resolve_correction(self._record, self._store)
-        if self._record.status is not Status.ANSWERED:
-            raise error_from_record(self._record)
-        yield self._record.answer or ""
 
-    def _wait(self) -> Generator[str, None, None]:
-        yield ""
-        pause, begun = FIRST_PAUSE, monotonic()
-        last = begun
-        while not self._refresh():
-            if monotonic() - begun > self._service.timeout:
-                raise StillAsking(
-                    "The first request with this Idempotency-Key has no answer yet.",
-                    "Ask again with the same key later, or read the record.",
-                )
-            sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
-            if (
-                self._heartbeat_seconds is not None
-                and monotonic() - last >= self._heartbeat_seconds
-            ):
-                last = monotonic()
-                yield ""
+def _replay(
+    state: AppState, store: Store, record: QuestionAnswer, heartbeat_seconds: float | None
+) -> Generator[AnswerEvent]:
+    """Yield the events of a record, and wait for its outcome where it has none."""
+    started = Started(_result(record).question, record.id)
+    if is_final(record, store):
+        yield started
+    else:
+        with state.slot():
+            yield started
+            record = yield from _wait(state, store, record, heartbeat_seconds)
+    record = resolve_correction(record, store)
+    result = _result(record)
+    if result.record_id != started.record_id:
+        yield Started(result.question, result.record_id)
+    if result.outcome.status is Status.ANSWERED:
+        yield Delta(result.outcome.answer or "")
+        yield Finished(result)
+    else:
+        yield Failed(error_from_record(record), result)
 
-    def _refresh(self) -> bool:
-        """See what has become of it; while the database is away, nothing has."""
+
+def _wait(
+    state: AppState, store: Store, record: QuestionAnswer, heartbeat_seconds: float | None
+) -> Generator[Heartbeat, None, QuestionAnswer]:
+    """Wait until the earlier request has completed the record; returns it.
+
+    Raises:
+        StillAsking: It has not in the time that an answer may take.
+    """
+    pause, start = FIRST_PAUSE, monotonic()
+    last = start
+    while monotonic() - start <= state.timeout:
+        # While the database is away, the record has not changed.
         with suppress(DatabaseError):
-            self._record = self._store.get(self._record.id or 0)
-            return is_final(self._record, self._store)
-        return False
+            record = store.get(record.id or 0)
+            if is_final(record, store):
+                return record
+        sleep(pause)
+        pause = min(pause * 1.5, MAX_PAUSE)
+        if heartbeat_seconds is not None and monotonic() - last >= heartbeat_seconds:
+            last = monotonic()
+            yield Heartbeat()
+    raise StillAsking(
+        "The first request with this Idempotency-Key has no answer yet.",
+        "Ask again with the same key later, or read the record.",
+    )
+
+
+def _result(record: QuestionAnswer) -> Result:
+    """Return a record as the result of its question."""
+
+    def values(kind: type[Question | Outcome]) -> dict[str, Any]:
+        return {item.name: getattr(record, item.name) for item in fields(kind)}
+
+    return Result(
+        question=Question(**values(Question)),
+        outcome=Outcome(**values(Outcome)),
+        record_id=record.id,
+    )
 
 
 def begin_or_replay(
-    service: AppState, ask: Question, make: Callable[[], LiveAnswer], *, beat: float | None = None
+    state: AppState,
+    question: Question,
+    start: Callable[[], AnswerStream],
+    *,
+    heartbeat_seconds: float | None = None,
 ) -> AnswerStream:
-    """The answer, started; or, where its key has been used, what came of it then.
+    """Start to answer a question, or replay the answer that its key already has.
 
     Args:
-        service: Where the history is.
-        ask: The question.
-        make: Makes the answer to it.
-        beat: As the answer's.
+        state: The application's state.
+        question: The question.
+        start: Starts to answer it.
+        heartbeat_seconds: See `qacli.web.answer.start_request`.
 
     Raises:
         InvalidRequest: The key was used for another question.
-        QaError: As `ResponseSpec.start`.
+        QaError: As `start`.
     """
-    store, key, caller = service.store, ask.idempotency_key, current_context().caller
+    store, key, caller = state.store, question.idempotency_key, current_context().caller
     while key is not None:
         first = store.by_idempotency_key(key, caller)
         if first is None:
             try:
-                return make().begin()
+                return start()
             except RecordRefused:
-                # Another request may have been there first, by a moment.
+                # Another request may have been a moment earlier.
                 if store.by_idempotency_key(key, caller) is None:
                     raise
         else:
-            _require_same_question(first, ask)
-            found = resolve_correction(first, store)
-            if found.status is Status.ANSWERED or not is_final(first, store):
-                return ReplayedAnswer(service, found, beat=beat).begin()
+            _require_same_question(first, question)
+            record = resolve_correction(first, store)
+            if record.status is Status.ANSWERED or not is_final(first, store):
+                return ReplayedAnswer(state, record, heartbeat_seconds=heartbeat_seconds)
             store.release_idempotency_key(first.uid)
-    return make().begin()
+    return start()
 
 
 def resolve_correction(record: QuestionAnswer, store: Store) -> QuestionAnswer:
-    """The record, or the one that corrects it: an answer that did not fit was asked for again."""
+    """Return the record that corrects this one, or the record itself where there is none."""
     return _correction_of(record, store) or record
 
 
 def is_final(record: QuestionAnswer, store: Store) -> bool:
-    """Whether nothing more will become of it."""
-    found = resolve_correction(record, store)
-    if found.status is Status.ASKING:
+    """Return whether the outcome of a record will not change any more."""
+    latest = resolve_correction(record, store)
+    if latest.status is Status.ASKING:
         return False
-    awaits_correction = _is_correctable(found) and found is record
-    ended = found.answered_at
+    awaits_correction = _is_correctable(latest) and latest is record
+    ended = latest.answered_at
     return not (awaits_correction and ended and now() - ended < CORRECTION_GRACE)
 
 
 def error_from_record(record: QuestionAnswer) -> QaError:
-    """The error that a record ended in, as its first request was told it."""
+    """Return the error that the first request for a record ended in."""
     classes = {error.kind: error for error in error_classes()}
     error = classes.get(record.error_kind or "", QaError)(
         record.error or "It has no answer.", "Ask again with the same Idempotency-Key."
@@ -175,8 +196,8 @@ def error_from_record(record: QuestionAnswer) -> QaError:
 
 def _is_correctable(record: QuestionAnswer) -> bool:
     """Return whether its answer is asked for again: once, and not where it was cut."""
-    unfit = record.error_kind == UnfitAnswer.kind
-    return unfit and record.finish_reason != "length" and record.corrects_id is None
+    error = error_from_record(record)
+    return is_repairable(error, record.finish_reason) and record.corrects_id is None
 
 
 def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | None:
@@ -187,8 +208,9 @@ def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | Non
     return next(iter(store.page(limit=1, newest_first=True, only=only)), None)
 
 
-def _require_same_question(first: QuestionAnswer, ask: Question) -> None:
-    if first.canonical_json() != ask.canonical_json() or first.tags != ask.tags:
+def _require_same_question(first: QuestionAnswer, question: Question) -> None:
+    same = first.canonical_json() == question.canonical_json() and first.tags == question.tags
+    if not same:
         raise InvalidRequest(
             f"This Idempotency-Key was used for another question, record {first.id}.",
             "Use a new key for each question.",

@@ -52,7 +52,9 @@ def stream_output(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, row
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
     file = Tty()
-    formatters.show_markdown(pieces, Console(None, file, file))
+    with formatters.markdown_stream(Console(None, file, file)) as stream:
+        for piece in pieces:
+            stream.add(piece)
     return file.getvalue()
 
 
@@ -306,7 +308,9 @@ def test_markdown_stream_code_taller_than_the_window_scrolls(
         yield "```\n\nEnd."
 
     seen: list[str] = []
-    formatters.show_markdown(pieces(), Console(None, file, file))
+    with formatters.markdown_stream(Console(None, file, file)) as stream:
+        for piece in pieces():
+            stream.add(piece)
     assert all(seen[0].count(f"line {number}\n") == 1 for number in range(49))
     assert file.getvalue().count("line 49\n") >= 1
 

@@ -8,10 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import texts_of
 
-from qacli.domain import ChatRequest, create_question
+from qacli.domain import ChatRequest, Heartbeat, create_question
 from qacli.web import state
-from qacli.web.answer import LiveAnswer
+from qacli.web.answer import start_request
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -156,15 +157,14 @@ def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
     assert store
     with app.app_context():
         question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
+        request = ChatRequest(question=question)
         with closing(
-            LiveAnswer(
-                state.get_state(), question, ChatRequest(question=question), beat=0.1
-            ).begin()
+            start_request(state.get_state(), question, request, heartbeat_seconds=0.1)
         ) as answer:
             pieces = list(answer)
-    assert pieces[0] == ""
-    assert 2 < pieces.count("") < 6
-    assert "".join(pieces) == "Answer to: Who? [[first_token_delay=0.5]]"
+    assert isinstance(pieces[0], Heartbeat)
+    assert 1 < sum(isinstance(piece, Heartbeat) for piece in pieces) < 6
+    assert "".join(texts_of(pieces)) == "Answer to: Who? [[first_token_delay=0.5]]"
 
 
 @on_sqlite

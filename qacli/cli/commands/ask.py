@@ -13,7 +13,7 @@ from qacli.cli.ask_runner import (
     followed_record,
     load_context_or_warn,
     make_service,
-    run_session,
+    show_answer,
     start_endpoint,
     warn_if_truncated,
 )
@@ -210,8 +210,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
         found = start_endpoint(settings, named, console, stack)
         asking = make_service(found, settings, console, stack, save=not no_save)
         request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
-        exchange = asking.ask(asked, request, check=check, beat=REDRAW_SECONDS)
-        run_session(exchange, shown, may_correct=structure is not None)
+        events = asking.stream(asked, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
+        show_answer(events, shown)
 
 
 def _reused(
@@ -233,7 +233,8 @@ def _reused(
     if shown.as_json:
         console.print_json({**record.to_dict(), "reused": True})
     else:
-        shown.write([record.answer or ""])
+        with shown.writer() as text:
+            text.add(record.answer or "")
     warn_if_truncated(record.finish_reason, console)
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."

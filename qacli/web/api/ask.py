@@ -10,10 +10,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
-from qacli.serializers import field_values
-from qacli.web import answer as answers
+from qacli.serializers import field_values, result_to_dict
 from qacli.web import idempotency, sse, state
-from qacli.web.answer import AnswerStream, LiveAnswer
+from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.api.responses import Event, Record
 from qacli.web.api.schemas import AskHeaders, AskRequest
 from qacli.web.openapi import JSON, describe
@@ -62,21 +61,21 @@ def ask() -> Response:
     `Prefer: respond-async` the record is there at once, and answered later. The same
     `Idempotency-Key` and body again from the same caller is answered with the first record.
     """
-    asked = AskRequest.model_validate_json(body())
-    given = AskHeaders.model_validate(dict(request.headers))
+    ask_request = AskRequest.model_validate_json(body())
+    headers = AskHeaders.model_validate(dict(request.headers))
     current = state.get_state()
-    composed = _apply_headers(given, _question_from_body(asked, current))
-    streamed = _wants_events() if asked.stream is None else asked.stream
-    beat = sse.KEEP_ALIVE_SECONDS if streamed else None
-    make = partial(answers.make_answer, current, composed, current.store, beat=beat)
-    answer = idempotency.begin_or_replay(current, composed, make, beat=beat)
-    if given.wants_no_wait:
+    question = _apply_headers(headers, _question_from_body(ask_request, current))
+    streamed = _wants_events() if ask_request.stream is None else ask_request.stream
+    heartbeat = sse.KEEP_ALIVE_SECONDS if streamed else None
+    start = partial(start_answer, current, question, current.store, heartbeat_seconds=heartbeat)
+    answer = idempotency.begin_or_replay(current, question, start, heartbeat_seconds=heartbeat)
+    if headers.wants_no_wait:
         return _deferred_response(answer)
-    return sse.answer_events(answer) if streamed else jsonify(answer.result())
+    return sse.answer_events(answer) if streamed else jsonify(result_to_dict(answer.result()))
 
 
 def _deferred_response(answer: AnswerStream) -> Response:
-    """That it will be answered, and where; or the record, where it already has been."""
+    """Return the record, with 202 and its address where it is not answered yet."""
     record = answer.to_dict()
     answer.complete_in_background()
     response = jsonify(record)
@@ -87,21 +86,21 @@ def _deferred_response(answer: AnswerStream) -> Response:
     return response
 
 
-def create_answer(asked: AskRequest, *, beat: float | None) -> LiveAnswer:
-    """What answers a request; nothing is kept or asked yet.
+def start(asked: AskRequest, *, heartbeat_seconds: float | None = None) -> AnswerStream:
+    """Start to answer a request.
 
     Args:
         asked: The request.
-        beat: See `ResponseSpec`.
+        heartbeat_seconds: See `qacli.web.answer.start_request`.
 
     Raises:
         InvalidRequest: It cannot be asked.
-        NotFound: What it follows up is not there.
+        NotFound: There is no record with the id that it follows up.
+        QaError: As `AnswerStream`.
     """
     current = state.get_state()
-    return answers.make_answer(
-        current, _question_from_body(asked, current), current.store, beat=beat
-    )
+    question = _question_from_body(asked, current)
+    return start_answer(current, question, current.store, heartbeat_seconds=heartbeat_seconds)
 
 
 def _question_from_body(asked: AskRequest, current: AppState) -> Question:

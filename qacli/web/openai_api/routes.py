@@ -9,10 +9,11 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify
 from pydantic import ValidationError
 
+from qacli.domain import AnswerEvent, Delta, Failed, Finished, Heartbeat, Outcome
 from qacli.errors import NotFound
 from qacli.web import errors as problems
 from qacli.web import sse, state
-from qacli.web.answer import LiveAnswer
+from qacli.web.answer import AnswerStream, start_request
 from qacli.web.api import ask
 from qacli.web.api.responses import Event
 from qacli.web.openai_api import errors
@@ -31,8 +32,8 @@ from qacli.web.request_context import keep_context
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
 
-PATIENCE = 10.0
-"""Seconds for which a stream is held back, so that an error can still be a status."""
+HOLD_BACK_SECONDS = 10.0
+"""Seconds for which a stream is held back, so that an error can still have an HTTP status."""
 
 ERROR = (JSON, ErrorResponse)
 PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
@@ -54,20 +55,21 @@ def chat_completions() -> Response:
     """
     data = ask.body()
     asked = parse_chat_request(data, state.get_state())
-    beat = sse.KEEP_ALIVE_SECONDS if asked.streamed else None
-    answer = LiveAnswer(state.get_state(), asked.ask, asked.request, beat=beat).begin()
+    heartbeat = sse.KEEP_ALIVE_SECONDS if asked.streamed else None
+    answer = start_request(state.get_state(), asked.ask, asked.request, heartbeat_seconds=heartbeat)
     if asked.streamed:
         return sse.response(answer, _chunks(answer, asked))
-    record = answer.result()
-    said = {"role": "assistant", "content": record["answer"], "refusal": None}
-    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": _finish(record)}
+    result = answer.result()
+    outcome = result.outcome
+    message = {"role": "assistant", "content": outcome.answer, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(outcome)}
     return jsonify(
         {
-            **_frame(asked, answer, "chat.completion"),
-            "model": record["model"] or asked.ask.model,
+            **_frame(asked, "chat.completion"),
+            "model": outcome.model or asked.ask.model,
             "choices": [choice],
-            "usage": _usage(record),
-            "record_id": record["id"],
+            "usage": _usage(outcome),
+            "record_id": result.record_id,
         }
     )
 
@@ -101,11 +103,15 @@ def _models() -> list[dict[str, Any]]:
     ]
 
 
-def _chunks(answer: LiveAnswer, asked: ParsedRequest) -> Iterator[str]:
-    """The answer as chunks; what fails at once fails before the first of them."""
+def _chunks(answer: AnswerStream, asked: ParsedRequest) -> Iterator[str]:
+    """Return the answer as chunks.
+
+    Raises:
+        QaError: The answer failed before its first text arrived.
+    """
     dumps = partial(current_app.json.dumps, separators=(",", ":"))
     in_request = keep_context()
-    frame = {**_frame(asked, answer, "chat.completion.chunk"), "model": asked.ask.model}
+    frame = {**_frame(asked, "chat.completion.chunk"), "model": asked.ask.model}
     if asked.with_usage:
         frame["usage"] = None
 
@@ -113,51 +119,60 @@ def _chunks(answer: LiveAnswer, asked: ParsedRequest) -> Iterator[str]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return _data(dumps({**frame, "choices": [choice]}))
 
-    def lines(texts: Iterator[str]) -> Iterator[str]:
+    def lines(events: Iterator[AnswerEvent]) -> Iterator[str]:
         yield chunk({"role": "assistant", "content": ""})
-        try:
-            for text in texts:
-                yield chunk({"content": text}) if text else sse.KEEP_ALIVE
-        except Exception as error:  # noqa: BLE001 - the client is told; a mistake is logged
-            with in_request():
-                problem = problems.problem_for(error)
-            yield _data(dumps(errors.openai_error(problem)))
-            return
-        record = answer.to_dict()
-        yield chunk({}, _finish(record))
-        if asked.with_usage:
-            yield _data(dumps({**frame, "choices": [], "usage": _usage(record)}))
-        yield _data("[DONE]")
+        for item in events:
+            match item:
+                case Delta(text):
+                    yield chunk({"content": text})
+                case Heartbeat():
+                    yield sse.KEEP_ALIVE
+                case Failed(error):
+                    with in_request():
+                        problem = problems.problem_for(error)
+                    yield _data(dumps(errors.openai_error(problem)))
+                case Finished(result):
+                    yield chunk({}, _finish(result.outcome))
+                    if asked.with_usage:
+                        usage = _usage(result.outcome)
+                        yield _data(dumps({**frame, "choices": [], "usage": usage}))
+                    yield _data("[DONE]")
 
-    return lines(_begun(iter(answer)))
-
-
-def _begun(texts: Iterator[str]) -> Iterator[str]:
-    """The texts, once the first has come, or long enough has been waited for it."""
-    end = monotonic() + PATIENCE
-    for text in texts:
-        if text or monotonic() > end:
-            return chain([text], texts)
-    return texts
+    return lines(_hold_back(iter(answer)))
 
 
-def _frame(asked: ParsedRequest, answer: LiveAnswer, kind: str) -> dict[str, Any]:
-    created = int(answer.created_at.timestamp())
+def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
+    """Return the events once the first text has arrived, or at the latest after a time.
+
+    Raises:
+        QaError: The answer failed before.
+    """
+    end = monotonic() + HOLD_BACK_SECONDS
+    for item in events:
+        if isinstance(item, Failed):
+            raise item.error
+        if isinstance(item, Delta | Finished) or monotonic() > end:
+            return chain([item], events)
+    return events
+
+
+def _frame(asked: ParsedRequest, kind: str) -> dict[str, Any]:
+    created = int(asked.ask.created_at.timestamp())
     return {"id": f"chatcmpl-{asked.ask.uid}", "object": kind, "created": created}
 
 
-def _finish(record: dict[str, Any]) -> str:
-    return str(record["finish_reason"] or "stop")
+def _finish(outcome: Outcome) -> str:
+    return outcome.finish_reason or "stop"
 
 
-def _usage(record: dict[str, Any]) -> dict[str, int] | None:
-    asked, answered = record["prompt_tokens"], record["completion_tokens"]
-    if asked is None or answered is None:
+def _usage(outcome: Outcome) -> dict[str, int] | None:
+    prompt, completion = outcome.prompt_tokens, outcome.completion_tokens
+    if prompt is None or completion is None:
         return None
     return {
-        "prompt_tokens": asked,
-        "completion_tokens": answered,
-        "total_tokens": asked + answered,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
     }
 
 

@@ -1,8 +1,8 @@
 """An answer while it arrives, as events of HTML for `static/page.js`.
 
-`record` says where it is kept; `text` brings the blocks that are settled since the last one, and
-the block that still grows in place of the last; `done` brings the record as its page shows it.
-`error` is the problem, where not even a failed record can be shown.
+`record` has the address of the record; `text` has the blocks that are complete since the last
+one, and the block that still grows, which replaces the one before; `done` has the record as its
+page shows it. `error` is the problem, where there is no record to show.
 """
 
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ from time import monotonic, thread_time
 from flask import Response, current_app, get_template_attribute, stream_with_context
 from markupsafe import Markup
 
-from qacli.domain import Status, now
+from qacli.domain import Delta, Failed, Finished, Heartbeat, Started, Status, now
 from qacli.errors import QaError
 from qacli.web import errors, sse, state
-from qacli.web.answer import LiveAnswer
+from qacli.web.answer import AnswerStream
 from qacli.web.ui.history_list import Query, make_item
 from qacli.web.ui.markdown import StreamingMarkdown
 
-BEAT = 0.1
-"""Seconds between two renderings: text looks fluent at that."""
+HEARTBEAT_SECONDS = 0.1
+"""Seconds between two renderings: at this rate the text looks fluent."""
 
 COST = 10
-"""A rendering that took long is followed by a pause so many times as long."""
+"""Wait at least COST times the last rendering's processor time before rendering again."""
 
-QUIET = 1.0
-"""Seconds of silence after which the connection is tried: whoever has left is soon known."""
+MAX_SILENCE_SECONDS = 1.0
+"""Seconds without an event after which a comment tests whether the client is still connected."""
 
 WAITING = (
     "The answer is complete, but the database is away.",
@@ -33,53 +33,71 @@ WAITING = (
 )
 
 
-def response(answer: LiveAnswer) -> Response:
-    """The events of an answer that has been started."""
+def response(answer: AnswerStream) -> Response:
+    """Send the events of an answer."""
     return sse.response(answer, stream_with_context(_lines(answer)))
 
 
-def _lines(answer: LiveAnswer) -> Iterator[str]:
+def _lines(answer: AnswerStream) -> Iterator[str]:
     json = current_app.json.dumps
-    address = f"/page/{answer.record_id}"
-    yield sse.event("record", json({"id": answer.record_id, "address": address}))
-    try:
-        yield from _texts(answer)
-    except Exception as error:  # noqa: BLE001 - the person is told; a mistake is logged
-        problem = errors.problem_for(error).to_json()
-        if getattr(error, "record_id", None) is None:
-            yield sse.event("error", problem)
-            return
-    yield _end(answer)
+    record_id = answer.started.record_id
+    yield sse.event("record", json({"id": record_id, "address": f"/page/{record_id}"}))
+    text = _ArrivingText()
+    for event in answer:
+        match event:
+            case Started():
+                record_id = event.record_id
+            case Delta(piece):
+                text.add(piece)
+                yield from text.lines()
+            case Heartbeat():
+                yield from text.lines()
+            case Finished():
+                yield _end(record_id)
+            case Failed(error):
+                problem = errors.problem_for(error).to_json()
+                if isinstance(error, QaError) and error.record_id is not None:
+                    yield _end(error.record_id)
+                else:
+                    yield sse.event("error", problem)
 
 
-def _texts(answer: LiveAnswer) -> Iterator[str]:
-    json = current_app.json.dumps
-    arriving = StreamingMarkdown()
-    sent = due = monotonic()
-    changed, shown = False, Markup("")
-    for text in answer:
-        arriving.add(text)
-        changed = changed or bool(text)
+class _ArrivingText:
+    """The text so far, rendered from time to time."""
+
+    def __init__(self) -> None:
+        self._markdown = StreamingMarkdown()
+        self._sent = self._due = monotonic()
+        self._changed = False
+        self._growing = Markup("")
+
+    def add(self, text: str) -> None:
+        self._markdown.add(text)
+        self._changed = True
+
+    def lines(self) -> Iterator[str]:
+        """Yield the next event where it is time for one, or a comment after a time without any."""
         moment = monotonic()
-        if changed and moment >= due:
+        if self._changed and moment >= self._due:
             cost = thread_time()
-            settled, growing = arriving.render()
+            settled, growing = self._markdown.render()
             cost = thread_time() - cost
-            if settled or growing != shown:
-                yield sse.event("text", json({"settled": settled, "growing": growing}))
-                sent, shown = moment, growing
-            changed = False
-            due = moment + max(BEAT, COST * cost)
-        elif moment - sent >= QUIET:
+            self._changed = False
+            self._due = moment + max(HEARTBEAT_SECONDS, COST * cost)
+            if settled or growing != self._growing:
+                self._sent, self._growing = moment, growing
+                data = {"settled": settled, "growing": growing}
+                yield sse.event("text", current_app.json.dumps(data))
+        elif moment - self._sent >= MAX_SILENCE_SECONDS:
+            self._sent = moment
             yield sse.KEEP_ALIVE
-            sent = moment
 
 
-def _end(answer: LiveAnswer) -> str:
-    """The last event: the record as it was kept."""
+def _end(record_id: int | None) -> str:
+    """Return the last event: the record as the history has it."""
     json = current_app.json.dumps
     try:
-        record = state.get_state().store.get(answer.record_id or 0)
+        record = state.get_state().store.get(record_id or 0)
     except QaError as error:
         return sse.event("error", errors.problem_for(error).to_json())
     if record.status is Status.ASKING:

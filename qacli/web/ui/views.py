@@ -108,14 +108,15 @@ def ask() -> Response | tuple[str, int]:
     streamed = request.accept_mimetypes.best_match(["text/html", sse.MIME_TYPE])
     if streamed == sse.MIME_TYPE:
         body = parse_ask_form(request.form)
-        return ui_sse.response(ask_api.create_answer(body, beat=ui_sse.BEAT).begin())
+        answer = ask_api.start(body, heartbeat_seconds=ui_sse.HEARTBEAT_SECONDS)
+        return ui_sse.response(answer)
     try:
         body = parse_ask_form(request.form)
-        document = ask_api.create_answer(body, beat=None).begin().result()
+        result = ask_api.start(body).result()
     except (QaError, ValidationError) as error:
-        record_id = getattr(error, "record_id", None)
-        return _form_with_error(error) if record_id is None else _to_record(record_id)
-    return _to_record(document["id"])
+        failed = getattr(error, "record_id", None)
+        return _form_with_error(error) if failed is None else _to_record(failed)
+    return _to_record(result.record_id or 0)
 
 
 def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:

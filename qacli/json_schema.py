@@ -1,7 +1,7 @@
-"""Answers that are JSON of a shape that was asked for.
+"""JSON schemas of answers: read, checked, and sent to the provider.
 
-The provider is sent a JSON schema, and its answer is validated all the same: not every endpoint
-keeps to one. An answer that does not fit is told so once, and what is wrong with it.
+Every answer is checked against its schema here too, because not every endpoint keeps to one. After
+an answer that does not fit, the model is asked once more, with the reason.
 """
 
 import json
@@ -76,50 +76,50 @@ class AnswerSchema:
         object.__setattr__(self, "_cost", cost)
 
     @classmethod
-    def from_document(cls, given: str | dict[str, Any], directory: Path | None = None) -> Self:
-        """The schema in a file, in JSON, or as the short form says it.
+    def from_document(cls, source: str | dict[str, Any], directory: Path | None = None) -> Self:
+        """Return the schema in a file, in JSON, or in the shorthand.
 
         Args:
-            given: A path, a JSON object, or fields such as `name, age int`.
-            directory: What a path is relative to; the working directory where None.
+            source: A path, a JSON object, or fields such as `name, age int`.
+            directory: The base of a relative path; the working directory where None.
 
         Raises:
-            InvalidRequest: It is none of these.
+            InvalidRequest: It is not one of these.
         """
-        if isinstance(given, dict):
-            return cls(given)
-        if given.lstrip().startswith("{"):
-            return cls(_object(given, "The schema"))
-        if not given.strip():
-            return cls.from_shorthand(given)
-        path = (directory or Path()) / given
+        if isinstance(source, dict):
+            return cls(source)
+        if source.lstrip().startswith("{"):
+            return cls(_object(source, "The schema"))
+        if not source.strip():
+            return cls.from_shorthand(source)
+        path = (directory or Path()) / source
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             if isinstance(error, UnicodeDecodeError):
-                raise InvalidRequest(f"The schema {given} is not UTF-8 text.", HINT) from None
-            return cls.from_shorthand(given)
+                raise InvalidRequest(f"The schema {source} is not UTF-8 text.", HINT) from None
+            return cls.from_shorthand(source)
         except OSError as error:
-            # The names of many fields can be longer than a file's may be.
-            if "," in given:
-                return cls.from_shorthand(given)
+            # A list of many fields can be longer than the name of a file.
+            if "," in source:
+                return cls.from_shorthand(source)
             raise InvalidRequest(
-                f"The schema {given} cannot be read: {error.strerror}.", HINT
+                f"The schema {source} cannot be read: {error.strerror}.", HINT
             ) from None
-        return cls(_object(text, f"The schema {given}"))
+        return cls(_object(text, f"The schema {source}"))
 
     @classmethod
-    def from_shorthand(cls, given: str) -> Self:
-        """The schema as the short form says it, and nothing else: no file is looked for.
+    def from_shorthand(cls, fields: str) -> Self:
+        """Return the schema of a list of fields; no file is opened.
 
         Raises:
             InvalidRequest: It is not a list of fields.
         """
-        return cls(schema_from_shorthand(given))
+        return cls(schema_from_shorthand(fields))
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """It as Chat Completions wants it."""
+        """Return the schema as the `response_format` of Chat Completions."""
         return response_format(self.schema)
 
     def check(self, answer: str) -> None:
@@ -172,7 +172,7 @@ def _json_path(path: Sequence[str | int]) -> str:
 
 
 def response_format(schema: object) -> dict[str, Any]:
-    """A JSON schema as Chat Completions wants it.
+    """Return a JSON schema as the `response_format` of Chat Completions.
 
     Raises:
         InvalidRequest: It is not a JSON object.
@@ -198,9 +198,10 @@ def extract_json(answer: str) -> str:
 
 
 def validation_error(params: Mapping[str, Any], answer: str) -> UnfitAnswer | None:
-    """Why an answer does not fit the schema in a question's params, where there is one.
+    """Return the reason why an answer does not fit the schema in a question's params.
 
-    Not for the request lines of OpenAI's Batch API: they go out and come back as they are.
+    None where it fits, where there is no schema, and for request lines of OpenAI's Batch API, which
+    are sent and written as they are.
     """
     if "response_format" not in params or "messages" in params:
         return None
@@ -210,13 +211,13 @@ def validation_error(params: Mapping[str, Any], answer: str) -> UnfitAnswer | No
     except UnfitAnswer as error:
         return error
     except InvalidRequest:
-        return None  # the provider took it for a schema; such items are refused by now
+        return None  # an item of an older version, whose schema the provider accepted
     return None
 
 
 @lru_cache(maxsize=64)
 def checked_schema(schema: str) -> AnswerSchema:
-    """A schema in JSON, made ready once: many items of a batch have the same.
+    """Return a schema in JSON, prepared once: many items of a batch have the same one.
 
     Raises:
         InvalidRequest: It is no JSON schema.
@@ -225,24 +226,24 @@ def checked_schema(schema: str) -> AnswerSchema:
 
 
 def repair_prompt(error: UnfitAnswer) -> str:
-    """What is asked after an answer that does not fit."""
+    """Return the question that follows an answer which does not fit."""
     return f"{error.what} Answer again, with nothing but JSON that fits the schema."
 
 
-def schema_from_shorthand(given: str) -> dict[str, Any]:
-    """The schema that a list of fields stands for; it is always a good one.
+def schema_from_shorthand(fields: str) -> dict[str, Any]:
+    """Return the schema of a list of fields such as `name, age int`.
 
     Raises:
         InvalidRequest: It is not a list of fields.
     """
     properties: dict[str, dict[str, str]] = {}
-    for text in given.split(","):
+    for text in fields.split(","):
         name, *rest = text.split() or [""]
         kind = rest[0] if rest else "str"
         if not re.fullmatch(r"[^\W\d][\w-]*", name) or len(rest) > 1 or kind not in TYPES:
             raise InvalidRequest(
-                f"The schema {given!r} is neither a file nor a list of fields: "
-                f"{text.strip()!r} is none.",
+                f"The schema {fields!r} is neither a file nor a list of fields: "
+                f"{text.strip()!r} is not a field.",
                 HINT,
             )
         if name in properties:
@@ -267,7 +268,7 @@ def _object(text: str, what: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def is_repairable(error: BaseException, finish_reason: str | None) -> bool:
@@ -287,6 +288,6 @@ def _schema_error(why: str) -> UnfitAnswer:
 
 
 def _shorten(text: str, length: int = 300) -> str:
-    """Such messages quote what is wrong, which can be all of the answer."""
+    """Return a message in one line, cut in the middle: it can quote a whole answer."""
     text = sanitize_text(" ".join(text.split()))
     return text if len(text) <= length else f"{text[: length // 2]} … {text[-length // 2 :]}"

@@ -60,11 +60,11 @@ def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("none.json", "neither a file nor a list of fields: 'none.json' is none"),
+        ("none.json", "neither a file nor a list of fields: 'none.json' is not a field"),
         ("", "neither a file nor"),
-        ("name,,age", "'' is none"),
-        ("name, age integer", "'age integer' is none"),
-        ("1st", "'1st' is none"),
+        ("name,,age", "'' is not a field"),
+        ("name, age integer", "'age integer' is not a field"),
+        ("1st", "'1st' is not a field"),
         ("a, b int, a", "'a' twice"),
         ("x" * 5000 + "!", "cannot be read: File name too long"),
         (".", "Is a directory"),
@@ -125,7 +125,7 @@ def test_an_answer_that_fits_is_taken(answer: str) -> None:
     [
         ("Rex is 3.", "it is not JSON"),
         ("", "it is not JSON"),
-        ('{"name": "Rex", "age": NaN}', "NaN is no JSON value"),
+        ('{"name": "Rex", "age": NaN}', "NaN is not a JSON value"),
         ("[" * 100_000, "it is not JSON"),
         ("1" * 5000, "it is not JSON"),
         ('{"name": "Rex"}', '"age" is a required property at $.'),

@@ -1,8 +1,6 @@
-"""What is known of each request, and its one line in the log.
+"""The context of each request: its id, its caller and its record, for the log and for errors.
 
-The line is written when the response is there, and of a stream when its last byte is: as JSON
-where standard error is no terminal, for a person where it is one. It never holds a body, a query,
-a token or a text of the history.
+It never holds a body, a query, a token or a text of the history.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,20 +12,19 @@ from flask import Flask, current_app, g, has_app_context, has_request_context, r
 
 from qacli.config.callers import Caller
 
-ENVIRON_KEY = "qa.notes"
+ENVIRON_KEY = "qa.request_context"
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request; whoever finds out more adds it.
+    """The context of one request; the parts of the server fill it in.
 
     Attributes:
-        request_id: Its name in the log, in the response and on the record.
-        began: When it came, as `perf_counter` tells the time.
-        identity: The caller, once it has been authenticated; None before, and where nothing was
-            checked.
-        is_signed_in: The caller was recognized by the session of a browser.
-        record_id: The record that it is about.
+        request_id: Its id in the log, in the response and on the record.
+        started_at: Its start, in seconds of `perf_counter`.
+        identity: The caller, once authenticated; None before, and for public routes.
+        is_signed_in: The caller was authenticated by the session of a browser.
+        record_id: The record that the request is about.
         error: The kind of error that it ended in.
     """
 
@@ -44,32 +41,32 @@ class RequestContext:
         return self.identity.name if self.identity else None
 
     def origin(self) -> dict[str, str | None]:
-        """What the record of a question keeps of its request."""
+        """Return the fields of a record that name its request."""
         return {"caller": self.caller, "request_id": self.request_id}
 
 
 def current_context() -> RequestContext:
-    """The notes of the request that is being handled; outside of any they lead nowhere."""
-    found: RequestContext | None = None
+    """Return the current request's context, or an empty one outside a request."""
+    context: RequestContext | None = None
     if has_request_context():
-        found = request.environ.get(ENVIRON_KEY)
+        context = request.environ.get(ENVIRON_KEY)
     elif has_app_context():
-        found = g.get(ENVIRON_KEY)
-    return found or RequestContext(None, perf_counter())
+        context = g.get(ENVIRON_KEY)
+    return context or RequestContext(None, perf_counter())
 
 
 def keep_context() -> Callable[[], AbstractContextManager[None]]:
-    """What a response that is a stream needs of its request, once that is over.
+    """Return a function for a streaming response, which outlives its request.
 
-    Gives what to enter then: inside of it the application and the notes are there again.
+    It makes a context manager, inside of which the application and the context are there again.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    known = current_context()
+    context = current_context()
 
     @contextmanager
     def again() -> Iterator[None]:
         with app.app_context():
-            setattr(g, ENVIRON_KEY, known)
+            setattr(g, ENVIRON_KEY, context)
             yield
 
     return again

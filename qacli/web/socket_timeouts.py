@@ -1,8 +1,7 @@
-"""Clients that are gone without a word, or take nothing of what they are sent.
+"""Drop dead or stalled client connections: TCP_USER_TIMEOUT and keep-alive (tcp(7)).
 
-Each would hold a thread, and perhaps a place: the server waits for them for ever. So the system
-ends such a connection, and an answer goes on then as after any client that has left. Connections
-have the limit from the socket that they come in by.
+Each would hold a thread for ever. The options are set on the listening socket, and connections
+inherit them. docs/adr/client-timeouts.md has the reason for the search in /proc/self/fd.
 """
 
 import socket
@@ -12,46 +11,51 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SECONDS = 60.0
-"""How long a client may take nothing, or give no sign that it is there."""
+TIMEOUT_SECONDS = 60.0
+"""Seconds without an acknowledgement after which a connection ends."""
 
-ASKED_SECONDS = 20
-PAUSE_SECONDS = 0.05
+KEEP_ALIVE_SECONDS = 20
+RETRY_SECONDS = 0.05
 
 
 def set_client_timeouts(port: int) -> None:
-    """Limit all connections that will come in by a port, once this process listens there."""
+    """Set the timeouts of a port's connections, in a thread, once this process listens there."""
     if sys.platform != "linux":
         return
 
     def wait() -> None:
-        while not apply_to_listeners(port, SECONDS):
-            time.sleep(PAUSE_SECONDS)
+        while not apply_to_listeners(port, TIMEOUT_SECONDS):
+            time.sleep(RETRY_SECONDS)
 
-    threading.Thread(target=wait, name="qa-readers", daemon=True).start()
+    threading.Thread(target=wait, name="qa-client-timeouts", daemon=True).start()
 
 
 def apply_to_listeners(port: int, seconds: float) -> bool:
-    """Limit them, where this process listens there already; returns whether it does.
+    """Set the timeouts on the sockets of this process that listen on a port.
 
     Args:
         port: The port.
-        seconds: How long a client may take nothing, or give no sign that it is there.
+        seconds: Seconds without an acknowledgement after which a connection ends.
+
+    Returns:
+        True where there is such a socket.
     """
-    found = False
+    is_listening = False
     for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            # The server does not tell which file its socket is; some are closed by now.
+            # Some are closed by now.
             if not path.readlink().name.startswith("socket:"):
                 continue
-            with socket.fromfd(int(path.name), socket.AF_INET, socket.SOCK_STREAM) as each:
-                listens = each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and each.getsockname()[1:2] == (port,):
+            with socket.fromfd(int(path.name), socket.AF_INET, socket.SOCK_STREAM) as listener:
+                accepts = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if accepts and listener.getsockname()[1:2] == (port,):
                     milliseconds = round(seconds * 1000)
-                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-                    # Where nothing is on its way to it, whether it is there has to be asked.
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ASKED_SECONDS)
-                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ASKED_SECONDS)
-                    found = True
-    return found
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+                    # An idle connection has no data to be acknowledged: probe it.
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_SECONDS)
+                    listener.setsockopt(
+                        socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_SECONDS
+                    )
+                    is_listening = True
+    return is_listening

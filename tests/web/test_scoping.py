@@ -17,7 +17,7 @@ from qacli.config.callers import Caller
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import Unauthorized
 from qacli.web import state
-from qacli.web.request_context import current_context
+from qacli.web.request_context import ENVIRON_KEY, current_context
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -349,6 +349,6 @@ def test_store_of_a_request_that_is_not_authenticated_is_refused(app: Flask) -> 
         _ = state.get_state().store
     with app.app_context(), pytest.raises(Unauthorized):
         _ = state.get_state().store
-    with app.test_request_context("/", environ_base={"qa.notes": current_context()}) as context:
-        context.request.environ["qa.notes"].identity = Caller("bob", is_admin=False)
+    with app.test_request_context("/", environ_base={ENVIRON_KEY: current_context()}) as context:
+        context.request.environ[ENVIRON_KEY].identity = Caller("bob", is_admin=False)
         assert state.get_state().store.owner == "bob"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qacli.attachments import placeholder_parts
-from qacli.cost import IMAGE_TOKENS, estimate_tokens
+from qacli.cost import turn_tokens
 from qacli.domain import ContextPart, Turn
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ class Conversation:
         left = self.budget
         for said in reversed(self._said):
             turn = said.turn
-            if said.attachments and _tokens(turn) > left:
+            if said.attachments and turn_tokens(turn) > left:
                 turn = said.without_files
                 omitted += [str(file["name"]) for file in said.attachments]
-            left -= _tokens(turn)
+            left -= turn_tokens(turn)
             # The last one goes along whatever its length: without it there is no conversation.
             if left < 0 and turns:
                 break
@@ -105,9 +105,3 @@ class Conversation:
         turn = Turn(exchange.ask.question, exchange.outcome.answer, parts)
         said = _Entry(turn, exchange.record_id, exchange.ask.uid, exchange.ask.attachments)
         return replace(self, _said=(*self._said, said))
-
-
-def _tokens(turn: Turn) -> int:
-    texts = [turn.question, turn.answer, *(part.text for part in turn.parts)]
-    images = sum(part.image_url is not None for part in turn.parts)
-    return estimate_tokens("".join(texts)) + images * IMAGE_TOKENS

@@ -83,17 +83,26 @@ class Pricing:
         return self._table.get(head) if tail else None
 
 
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a text is."""
-    return len(text) // CHARACTERS_PER_TOKEN + 1
-
-
 IMAGE_TOKENS = 1000
-"""About what an image counts for; its size says nothing of it."""
-
+"""The estimate for an image, whatever its size."""
 
 TYPICAL_ANSWER_TOKENS = 1000
-"""Tokens of an answer that has no limit."""
+"""The estimate for an answer without a token limit."""
+
+
+def estimate_tokens(*texts: str, images: int = 0) -> int:
+    """Return about how many tokens texts and images take together."""
+    return sum(map(len, texts)) // CHARACTERS_PER_TOKEN + 1 + images * IMAGE_TOKENS
+
+
+def turn_tokens(turn: Turn) -> int:
+    """Return about how many tokens a turn takes, with what was put before its question."""
+    texts = (part.text for part in turn.parts)
+    return estimate_tokens(turn.question, turn.answer, *texts, images=_images(turn.parts))
+
+
+def _images(parts: Sequence[ContextPart]) -> int:
+    return sum(part.image_url is not None for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,48 +118,55 @@ class CostEstimate:
     completion: int
 
     @classmethod
+    def of_prompt(cls, *texts: str, max_tokens: int | None = None) -> "CostEstimate":
+        """Return the estimate for texts; without a token limit the answer is as long as they."""
+        prompt = estimate_tokens(*texts)
+        return cls(prompt, int(max_tokens or prompt))
+
+    @classmethod
     def of(
         cls, ask: Question, turns: Sequence[Turn] = (), parts: Sequence[ContextPart] = ()
     ) -> "CostEstimate":
-        """For a question, what it follows up, and what is put before it.
+        """Return the estimate for a question, what it follows up, and what is put before it.
 
-        With a schema it takes twice as much and more: an answer that does not fit goes back once.
+        With a schema it takes more than twice as much: an answer that does not fit goes back once.
         """
         completion = int(ask.params.get("max_tokens") or TYPICAL_ANSWER_TOKENS)
-        every = [*parts, *(part for turn in turns for part in turn.parts)]
-        texts = [ask.system or "", ask.question, *(part.text for part in every)]
-        texts += [text for turn in turns for text in (turn.question, turn.answer)]
+        texts = [ask.system or "", ask.question, *(part.text for part in parts)]
+        prompt = estimate_tokens(*texts, images=_images(parts)) + sum(map(turn_tokens, turns))
         schema = ask.params.get("response_format")
-        images = sum(part.image_url is not None for part in every)
-        prompt = estimate_tokens("".join(texts)) + images * IMAGE_TOKENS
         if schema is None:
             return cls(prompt, completion)
         prompt += estimate_tokens(json.dumps(schema))
         return cls(2 * prompt + completion, 2 * completion)
 
+    def cost(self, model: str, prices: Pricing) -> float | None:
+        """Return US dollars; None where the price of the model is unknown."""
+        return prices.cost(model, self.prompt, self.completion)
+
 
 def check_budget(
     ask: Question, estimate: CostEstimate, *, limit: float, prices: Pricing, table: Path
 ) -> None:
-    """See that a question is likely to cost no more than a limit.
+    """Refuse a question that is likely to cost more than a limit.
 
     Args:
         ask: The question.
-        estimate: About what it takes.
+        estimate: Its tokens.
         limit: US dollars.
         prices: The prices of models.
-        table: Where the user's own are.
+        table: The file with the user's own prices.
 
     Raises:
-        InvalidRequest: It may cost more, or nobody knows what it costs.
+        InvalidRequest: It may cost more, or the price of its model is unknown.
     """
-    cost = prices.cost(ask.model, estimate.prompt, estimate.completion)
+    cost = estimate.cost(ask.model, prices)
     if cost is None:
         raise InvalidRequest(
             f"The model {ask.model} is unpriced, so --max-cost cannot hold.",
             f"Add its price to {table}, or leave --max-cost out.",
         )
-    if not cost <= limit:  # a limit that is no number is none that holds
+    if not cost <= limit:  # also where the limit is NaN
         raise InvalidRequest(
             f"The answer may cost ${cost:.2g}, more than --max-cost {limit:g}: "
             f"about {estimate.prompt:,} tokens are asked and {estimate.completion:,} answered.",

@@ -1,9 +1,17 @@
-"""A record as data: the list of its fields, and their JSON form."""
+"""A record as data: the only list of its fields, and its forms as dict, JSON, CSV and Markdown.
 
+A field of a record is an attribute of `Question` or `Outcome`, which gives its type, a column of
+`QuestionAnswer`, and a line of `MEANINGS`. Everything else follows from these: exports, imports,
+the journal, Parquet, OpenAPI and the table in README.md.
+"""
+
+import json
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
 from math import isfinite
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
@@ -11,29 +19,63 @@ from qacli.errors import error_kinds
 EXPONENT_THRESHOLD = 1e16
 """From here on Python writes a number with an exponent."""
 
+MEANINGS = {
+    "id": "As in `/qa/{id}`; never given twice.",
+    "question": "What was asked, byte for byte.",
+    "answer": "The text received; partial where it was cut off, null where nothing came.",
+    "created_at": "When it was asked, in UTC.",
+    "status": "`asking`, `answered`, `failed` or `interrupted`.",
+    "error_kind": "The kind of the error, as in a problem.",
+    "error": "The provider's own message, without secrets.",
+    "answered_at": "When the answer was complete.",
+    "latency_ms": "Milliseconds until the answer was complete.",
+    "first_token_ms": "Milliseconds until its first piece came.",  # nosec B105 - the key is the name of a field, not a secret
+    "model": "The model that answered, as the provider names it.",
+    "provider_response_id": "The provider's own name for the answer.",
+    "finish_reason": "How the answer ended, in the provider's words.",
+    "system": "The system prompt.",
+    "params": "The model asked for, and whatever else shaped the answer.",
+    "prompt_tokens": "The provider's count; null where unknown.",
+    "completion_tokens": "The provider's count; null where unknown.",
+    "cost_usd": "US dollars; null where the price is unknown.",
+    "follows_id": "The record that this one follows up.",
+    "corrects_id": "The record whose answer did not fit its schema; this one asks for it again.",
+    "batch_id": "The batch that it came from.",
+    "item_key": "Its key in that batch.",
+    "idempotency_key": "The `Idempotency-Key` that it was asked with.",
+    "tags": "Its tags.",
+    "uid": "The question's own name, unique in any database.",
+    "attachments": "What was put before the question: `name`, `size` and `sha256` each.",
+    "caller": "The name of the token that asked, which owns the record.",
+    "request_id": "The HTTP request that it came in, as the log names it.",
+}
+"""The meaning of each field of a record, in the order in which every output has them."""
 
-RECORD_FIELDS = (
-    *("id", "question", "answer", "created_at", "status", "error_kind", "error"),
-    *("answered_at", "latency_ms", "first_token_ms"),
-    *("model", "provider_response_id", "finish_reason", "system", "params"),
-    *("prompt_tokens", "completion_tokens", "cost_usd"),
-    *(
-        "follows_id",
-        "corrects_id",
-        "batch_id",
-        "item_key",
-        "idempotency_key",
-        "tags",
-        "uid",
-        "attachments",
-    ),
-    *("caller", "request_id"),
-)
-"""The fields of a record, in the order in which every output has them."""
+RECORD_FIELDS = tuple(MEANINGS)
+
+_TYPES = {item.name: item.type for item in (*fields(Question), *fields(Outcome))}
+FIELD_TYPES: dict[str, Any] = {name: _TYPES.get(name, int) for name in RECORD_FIELDS}
+"""The Python type of each field."""
+
+
+def _fields_of(*types: type) -> tuple[str, ...]:
+    """Return the fields of one of these types, also where they can be None."""
+
+    def kinds(annotation: Any) -> set[Any]:  # noqa: ANN401 - an annotation
+        parts = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        return {get_origin(part) or part for part in parts} - {NoneType}
+
+    return tuple(name for name, kind in FIELD_TYPES.items() if kinds(kind) <= {*types})
+
+
+TIME_FIELDS = _fields_of(datetime)
+JSON_FIELDS = _fields_of(dict, list)
+INT_FIELDS = _fields_of(int)
+FLOAT_FIELDS = _fields_of(float)
 
 
 def record_to_dict(ask: Question, outcome: Outcome, record_id: int | None) -> dict[str, Any]:
-    """The record as JSON has it: fields in their order, times in ISO 8601 with offset."""
+    """Return the record as JSON has it: fields in their order, times in ISO 8601 with offset."""
     values = {**record_values(ask, outcome), "id": record_id}
     return {name: to_jsonable(values[name]) for name in RECORD_FIELDS}
 
@@ -43,6 +85,34 @@ def to_json_line(document: dict[str, Any]) -> str:
     from pydantic_core import to_json
 
     return to_json(document).decode()
+
+
+def flat_values(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with JSON texts for its objects and lists, for a cell of a table."""
+    return {
+        name: json.dumps(value, ensure_ascii=False) if name in JSON_FIELDS else value
+        for name, value in document.items()
+    }
+
+
+def to_csv_line(values: Iterable[object]) -> str:
+    """Return values as one row of CSV, with its end; a text in it may have line ends."""
+    import csv
+    from io import StringIO
+
+    row = StringIO()
+    # With an empty line end the writer would not quote the line ends in a text.
+    csv.writer(row, lineterminator="\n").writerow(values)
+    return row.getvalue()
+
+
+def to_markdown(document: dict[str, Any]) -> str:
+    """Return a record as a section of Markdown, with the question as a quotation."""
+    quoted = "\n".join(f"> {line}" for line in document["question"].splitlines())
+    facts = f"{document['created_at']}, {document['model'] or document['status']}"
+    error = error_text(document["error_kind"], document["error"])
+    body = document["answer"] or f"*{error}*"
+    return f"## {document['id']} ({facts})\n\n{quoted}\n\n{body}\n"
 
 
 def error_text(kind: str | None, error: str | None) -> str:
@@ -70,17 +140,17 @@ def result_to_dict(result: Result) -> dict[str, Any]:
 
 
 def field_values(part: Question | Outcome) -> dict[str, Any]:
-    """Its fields by name; `dataclasses.asdict` would copy every text in them."""
+    """Return the fields by name; `dataclasses.asdict` would copy every text in them."""
     return {item.name: getattr(part, item.name) for item in fields(part)}
 
 
 def record_values(ask: Question, outcome: Outcome) -> dict[str, Any]:
-    """All of a record but its id."""
+    """Return all fields of a record but its id."""
     return {**field_values(ask), **field_values(outcome)}
 
 
 def to_jsonable(value: object) -> object:
-    """A field's value as JSON has it, the same from either database: objects sorted by name."""
+    """Return a value as JSON has it, the same from either database: objects sorted by name."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float):
@@ -88,12 +158,12 @@ def to_jsonable(value: object) -> object:
     if isinstance(value, dict):
         return {name: to_jsonable(value[name]) for name in sorted(value)}
     if isinstance(value, list):
-        return [to_jsonable(each) for each in value]
+        return [to_jsonable(item) for item in value]
     return value.value if isinstance(value, Status) else value
 
 
 def _without_exponent(value: float) -> float:
-    """The number as PostgreSQL gives it back from JSON: 1e22 in digits, and no -0."""
+    """Return the number as PostgreSQL gives it back from JSON: 1e22 in digits, and no -0."""
     if isfinite(value) and abs(value) >= EXPONENT_THRESHOLD:
         from decimal import Decimal
 

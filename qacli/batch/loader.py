@@ -13,7 +13,7 @@ from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.reader import BatchInput, read_items
-from qacli.cost import Pricing, estimate_tokens
+from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -175,9 +175,11 @@ class Forecast:
             params = item.payload.get("params", {})
             sent = params.get("messages")
             own_system = item.payload.get("system", system) or ""
-            asked = estimate_tokens(str(sent) if sent else own_system + item.payload["question"])
-            answered = int(params.get("max_tokens") or max_tokens or asked)
-            one = prices.cost(params.get("model", model), asked, answered)
-            questions, prompt, completion = questions + 1, prompt + asked, completion + answered
+            texts = [str(sent)] if sent else [own_system, item.payload["question"]]
+            limit = params.get("max_tokens") or max_tokens
+            estimate = CostEstimate.of_prompt(*texts, max_tokens=limit)
+            one = estimate.cost(params.get("model", model), prices)
+            questions, prompt = questions + 1, prompt + estimate.prompt
+            completion += estimate.completion
             cost, priced = cost + (one or 0.0), priced and one is not None
         return cls(questions, prompt, completion, cost if priced else None)

@@ -22,7 +22,7 @@ from qacli.batch.options import BatchOptions, InFlightItem, Progress
 from qacli.batch.output import SettledOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.writer import ResultWriter
-from qacli.cost import Pricing, estimate_tokens
+from qacli.cost import CostEstimate, Pricing, estimate_tokens
 from qacli.db.batches import Batches, Claimed, WorkerEvicted
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
@@ -429,9 +429,9 @@ class BatchRunner:
 
     def _likely_cost(self, ask: Question) -> float:
         """From the question's length, and the token limit or what answers have cost so far."""
-        prompt = estimate_tokens(ask.question + (ask.system or ""))
-        completion = int(ask.params.get("max_tokens") or prompt)
-        return max(self._prices.cost(ask.model, prompt, completion) or 0.0, self._mean_cost)
+        limit = ask.params.get("max_tokens")
+        estimate = CostEstimate.of_prompt(ask.question, ask.system or "", max_tokens=limit)
+        return max(estimate.cost(ask.model, self._prices) or 0.0, self._mean_cost)
 
     async def _finish(
         self,

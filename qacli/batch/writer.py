@@ -5,14 +5,13 @@ settled already, so a file that a kill has cut is whole again after the next run
 keeps which files the batch has written and in which state: another file is not replaced.
 """
 
-import csv
 import fcntl
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedWriter, StringIO
+from io import BufferedWriter
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Protocol, Self
@@ -20,13 +19,16 @@ from typing import IO, Any, Protocol, Self
 from qacli.db.batches import Batches, Settled
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.sanitize import escape_json
-from qacli.serializers import RECORD_FIELDS
+from qacli.serializers import (
+    FLOAT_FIELDS,
+    INT_FIELDS,
+    RECORD_FIELDS,
+    flat_values,
+    to_csv_line,
+    to_json_line,
+)
 
 FORMATS = ("jsonl", "csv", "openai", "parquet")
-WHOLE_NUMBERS = (
-    *("id", "latency_ms", "first_token_ms", "prompt_tokens", "completion_tokens"),
-    *("follows_id", "corrects_id", "batch_id"),
-)
 
 
 def format_of(path: Path | None, named: str | None) -> str:
@@ -163,7 +165,7 @@ class ResultWriter:
             self._parquet = _Parquet(self._file)
         elif self._form == "csv":
             with _explained():
-                self._write(_csv_row(["id", *RECORD_FIELDS[1:]]))
+                self._write(to_csv_line(RECORD_FIELDS))
 
     def write(self, settled: Iterable[Settled]) -> None:
         """Write whole lines, and hand them to the operating system.
@@ -278,9 +280,9 @@ def _begins(line: bytes, form: str, batch_id: int | None) -> bool:
     if form == "parquet":
         return line.startswith(b"PAR1")
     if form == "csv":
-        return _csv_row(["id", *RECORD_FIELDS[1:]]).encode().startswith(line)
+        return to_csv_line(RECORD_FIELDS).encode().startswith(line)
     if not line.endswith(b"\n"):
-        return line.startswith(b'{"id": ')
+        return line.startswith(b'{"id":')
     try:
         record = json.loads(line)
         if form == "openai":
@@ -308,18 +310,11 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _jsonl(_key: str, record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return to_json_line(record) + "\n"
 
 
 def _csv(_key: str, record: dict[str, Any]) -> str:
-    values = record.values()
-    return _csv_row([json.dumps(v) if isinstance(v, list | dict) else v for v in values])
-
-
-def _csv_row(values: list[Any]) -> str:
-    row = StringIO()
-    csv.writer(row, lineterminator="\n").writerow(values)
-    return row.getvalue()
+    return to_csv_line(flat_values(record).values())
 
 
 def _openai(key: str, record: dict[str, Any]) -> str:
@@ -377,17 +372,14 @@ class _Parquet:
         import pyarrow as pa
         from pyarrow import parquet
 
-        kinds = {name: pa.int64() for name in WHOLE_NUMBERS} | {"cost_usd": pa.float64()}
+        kinds = dict.fromkeys(INT_FIELDS, pa.int64()) | dict.fromkeys(FLOAT_FIELDS, pa.float64())
         self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in RECORD_FIELDS])
         self._table = pa.Table
         self._buffer = BufferedWriter(file)
         self._writer = parquet.ParquetWriter(pa.PythonFile(self._buffer, mode="w"), self._schema)
 
     def write(self, records: list[dict[str, Any]]) -> None:
-        rows = [
-            {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in record.items()}
-            for record in records
-        ]
+        rows = [flat_values(record) for record in records]
         if rows:
             self._writer.write_table(self._table.from_pylist(rows, schema=self._schema))
 

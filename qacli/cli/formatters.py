@@ -1,13 +1,10 @@
 """What a person sees: tables, a record, an answer's Markdown. The only code that imports rich."""
 
-import csv
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from io import StringIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,7 +15,7 @@ from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position
 from qacli.sanitize import sanitize, unfiltered
-from qacli.serializers import RECORD_FIELDS, error_text
+from qacli.serializers import RECORD_FIELDS, error_text, flat_values, to_csv_line, to_markdown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -79,36 +76,12 @@ def print_json_array(lines: Iterable[str], console: Console) -> None:
 
 def print_documents(documents: Iterator[dict[str, Any]], form: str, console: Console) -> None:
     """Print records as they come, however many, as `csv` or `md`."""
-    console.print_lines({"csv": _csv_lines, "md": _markdown_texts}[form](documents))
+    console.print_lines(_csv_lines(documents) if form == "csv" else map(to_markdown, documents))
 
 
 def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
-    row = StringIO()
-    # With an empty line end it would not quote the line ends in a text.
-    writer = csv.DictWriter(row, RECORD_FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for fields in documents:
-        yield row.getvalue()[:-1]
-        row.seek(0)
-        row.truncate()
-        nested = {
-            name: json.dumps(value, ensure_ascii=False)
-            for name, value in fields.items()
-            if isinstance(value, dict | list)
-        }
-        writer.writerow({**fields, **nested})
-    yield row.getvalue()[:-1]
-
-
-def _markdown_texts(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
-    return (_markdown_of(fields) for fields in documents)
-
-
-def _markdown_of(fields: dict[str, Any]) -> str:
-    quoted = "\n".join(f"> {line}" for line in fields["question"].splitlines())
-    facts = f"{fields['created_at']}, {fields['model'] or fields['status']}"
-    body = fields["answer"] or f"*{error_text(fields['error_kind'], fields['error'])}*"
-    return f"## {fields['id']} ({facts})\n\n{quoted}\n\n{body}\n"
+    rows = (flat_values(document).values() for document in documents)
+    return (to_csv_line(row)[:-1] for row in chain([RECORD_FIELDS], rows))
 
 
 def _print_aligned(

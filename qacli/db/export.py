@@ -19,11 +19,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.search import RECORDS
-from qacli.serializers import RECORD_FIELDS, to_jsonable
+from qacli.serializers import (
+    FLOAT_FIELDS,
+    INT_FIELDS,
+    JSON_FIELDS,
+    RECORD_FIELDS,
+    TIME_FIELDS,
+    to_jsonable,
+)
 from qacli.validation import MAX_ID
 
-MOMENTS = ("created_at", "answered_at")
-OBJECTS = ("params", "tags", "attachments")
 WHOLE_SECOND = ".000000"
 MICROSECOND = len("2026-01-02 03:04:05.123456")
 SHORT = 1000
@@ -49,13 +54,13 @@ def _in_sqlite(element: _AsText, compiler: SQLCompiler, **options: Any) -> str: 
 @compiles(_AsText, "postgresql")
 def _in_postgres(element: _AsText, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
     [column] = element.clauses
-    in_utc = " AT TIME ZONE 'UTC'" if column.key in MOMENTS else ""
+    in_utc = " AT TIME ZONE 'UTC'" if column.key in TIME_FIELDS else ""
     return f"CAST({compiler.process(column, **options)}{in_utc} AS TEXT)"
 
 
 def _raw(name: str) -> sa.ColumnElement[Any]:
     column = RECORDS.c[name]
-    if name in MOMENTS or name in OBJECTS:
+    if name in TIME_FIELDS or name in JSON_FIELDS:
         return _AsText(column)
     return sa.type_coerce(column, sa.types.NullType())
 
@@ -123,12 +128,12 @@ def _value(text: str) -> object:
 
 
 def _value_of(name: str) -> Callable[[Any], object]:
-    if name in MOMENTS:
+    if name in TIME_FIELDS:
         return _moment
-    return _value if name in OBJECTS else to_jsonable
+    return _value if name in JSON_FIELDS else to_jsonable
 
 
-CONVERTED = (*MOMENTS, *OBJECTS, "cost_usd")
+CONVERTED = (*TIME_FIELDS, *JSON_FIELDS, *FLOAT_FIELDS)
 _VALUES = tuple((RECORD_FIELDS.index(name), _value_of(name)) for name in CONVERTED)
 
 
@@ -189,13 +194,13 @@ def _objects(column: Iterable[str]) -> Iterator[bytes]:
 
 
 def _written(name: str) -> Callable[[Iterable[Any]], Iterable[bytes]]:
-    if name in MOMENTS:
+    if name in TIME_FIELDS:
         return _moments
-    if name in OBJECTS:
+    if name in JSON_FIELDS:
         return _objects
-    if name == "cost_usd":
+    if name in FLOAT_FIELDS:
         return _numbers
-    return _at_once if isinstance(RECORDS.c[name].type, sa.Integer) else _texts
+    return _at_once if name in INT_FIELDS else _texts
 
 
 _WRITTEN = tuple(map(_written, RECORD_FIELDS))

@@ -24,10 +24,11 @@ from typing import IO, Any
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from qacli.db.importers import ImportedRecord, from_jsonl, not_a_record
+from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord, from_jsonl, not_a_record
 from qacli.db.llm_logs import is_llm_database, read_llm_logs
 from qacli.db.sqlite_file import HEADER, SqliteFile, open_sqlite
 from qacli.errors import InvalidRequest
+from qacli.serializers import JSON_FIELDS, TIME_FIELDS
 
 GZIP = b"\x1f\x8b"
 HEAD_SIZE = 4096
@@ -36,9 +37,6 @@ HEAD_SIZE = 4096
 BUFFER_SIZE = 2**17
 PAGE = 500
 LONGEST_CELL = 2**31 - 1
-CSV_COLUMNS = {"question", "created_at", "status", "uid"}
-JSON_FIELDS = ("params", "tags", "attachments")
-TIME_FIELDS = ("created_at", "answered_at")
 DERIVED_COLUMNS = {"fingerprint"}
 """Columns of a history that are computed from the others."""
 
@@ -165,7 +163,7 @@ def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
     """Recognise an export, and return its records."""
     beginning = head.decode("utf-8-sig", "replace").lstrip()
     header = next(csv.reader(beginning.splitlines()[:1]), [])
-    if CSV_COLUMNS.issubset(header):
+    if REQUIRED_FIELDS.issubset(header):
         # The csv module itself reads line ends, which can be within quotes.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         return ImportSource(Format.CSV, _reading(name, _of_csv(text)))
@@ -206,17 +204,12 @@ def _of_cells(row: dict[str, Any], where: str) -> ImportedRecord:
     fields = {
         name: _json(value) if name in JSON_FIELDS else value
         for name, value in row.items()
-        if value or _is_required(name)
+        if value or name in REQUIRED_FIELDS
     }
     try:
         return ImportedRecord.model_validate(fields)
     except ValidationError as error:
         raise not_a_record(where, error) from None
-
-
-def _is_required(name: str) -> bool:
-    known = ImportedRecord.model_fields.get(name)
-    return known is not None and known.is_required()
 
 
 def _of_history(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedRecord]:

@@ -7,60 +7,70 @@ id is free. Where another record has it, the imported one gets a new id, and `fo
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import sqlalchemy as sa
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from qacli.cache_key import cache_key, canonical_json
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
-from qacli.domain import Status
 from qacli.errors import InvalidRequest
-from qacli.serializers import with_error_kind
+from qacli.serializers import (
+    FIELD_TYPES,
+    INT_FIELDS,
+    JSON_FIELDS,
+    RECORD_FIELDS,
+    TIME_FIELDS,
+    with_error_kind,
+)
 from qacli.validation import MAX_ID, validate_text
 
 CHUNK_SIZE = 1000
 IMPORT_LOCK = {"idempotency_key": None, "batch_id": None, "item_key": None}
 """What a record is left without where another one here has its key, or its place in a batch."""
 
-Count = Annotated[int, Field(ge=0, le=MAX_ID)]
+
+REQUIRED_FIELDS = frozenset({"question", "created_at", "status", "uid"})
 
 
-class ImportedRecord(BaseModel):
+def _import_field(name: str) -> tuple[Any, Any]:
+    """Return the type and the default of a field in an export."""
+    kind = FIELD_TYPES[name]
+    if name == "id":
+        return Annotated[int, Field(gt=0, le=MAX_ID)] | None, None
+    if name == "uid":
+        kind = Annotated[str, Field(min_length=1, max_length=32)]
+    elif name in INT_FIELDS:
+        kind = Annotated[int, Field(ge=0, le=MAX_ID)] | None
+    elif name in TIME_FIELDS:
+        kind = AwareDatetime if name in REQUIRED_FIELDS else AwareDatetime | None
+    if name in REQUIRED_FIELDS:
+        return kind, ...
+    return kind, Field(default_factory=get_origin(kind)) if name in JSON_FIELDS else None
+
+
+if TYPE_CHECKING:
+    _Fields = BaseModel
+else:
+    _Fields = create_model(
+        "_Fields",
+        __config__=ConfigDict(extra="forbid", allow_inf_nan=False),
+        **{name: _import_field(name) for name in RECORD_FIELDS},
+    )
+
+
+class ImportedRecord(_Fields):
     """A record as an export has it."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    id: Annotated[int, Field(gt=0, le=MAX_ID)] | None = None
-    question: str
-    answer: str | None = None
-    created_at: AwareDatetime
-    status: Status
-    error_kind: str | None = None
-    error: str | None = None
-    answered_at: AwareDatetime | None = None
-    latency_ms: Count | None = None
-    first_token_ms: Count | None = None
-    model: str | None = None
-    provider_response_id: str | None = None
-    finish_reason: str | None = None
-    system: str | None = None
-    params: dict[str, Any] = Field(default_factory=dict)
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    cost_usd: float | None = None
-    follows_id: Count | None = None
-    corrects_id: Count | None = None
-    batch_id: Count | None = None
-    item_key: str | None = None
-    idempotency_key: str | None = None
-    tags: list[str] = Field(default_factory=list)
-    uid: str = Field(min_length=1, max_length=32)
-    attachments: list[dict[str, Any]] = Field(default_factory=list)
-    caller: str | None = None
-    request_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from qacli.domain import DeferredQuestion, Outcome, Question, Status
 from qacli.errors import InvalidRequest
-from qacli.serializers import with_error_kind
+from qacli.serializers import INT_FIELDS, with_error_kind
 from qacli.validation import MAX_ID, sanitize_text
 
 LONGEST_UID = 32
@@ -339,24 +339,27 @@ def _or_none(check: Callable[[object], object]) -> Callable[[object], object]:
     return lambda value: None if value is None else check(value)
 
 
+def _text(value: object) -> str:
+    return sanitize_text(_string(value))
+
+
 ASK_FIELDS: dict[str, Callable[[object], object]] = {
-    **{item.name: _or_none(_clean) for item in fields(Question)},
+    **{
+        item.name: _or_none(_count if item.name in INT_FIELDS else _clean)
+        for item in fields(Question)
+    },
     "question": _question,
     "uid": _uid,
     "created_at": _time,
     "params": _json_object,
-    "follows_id": _or_none(_count),
-    "corrects_id": _or_none(_count),
-    "batch_id": _or_none(_count),
     "tags": _list_of(_clean),
     "attachments": _list_of(_json_object),
 }
 OUTCOME_FIELDS: dict[str, Callable[[object], object]] = {
-    **{item.name: _or_none(_count) for item in fields(Outcome)},
-    **dict.fromkeys(
-        ("answer", "error_kind", "error", "model", "provider_response_id", "finish_reason"),
-        _or_none(lambda value: sanitize_text(_string(value))),
-    ),
+    **{
+        item.name: _or_none(_count if item.name in INT_FIELDS else _text)
+        for item in fields(Outcome)
+    },
     "status": _status,
     "answered_at": _or_none(_time),
     "cost_usd": _or_none(_cost),

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from qacli.attachments import placeholder_parts
-from qacli.cost import estimate_tokens
+from qacli.cost import turn_tokens
 from qacli.domain import Turn
 from qacli.errors import InvalidRequest
 
@@ -37,10 +37,10 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
                 raise InvalidRequest(
                     f"Record {follows_id} has no answer to go on from.", "Follow up another."
                 )
-            left -= estimate_tokens(record.question + (record.answer or ""))
+            files = placeholder_parts(record.attachments)
+            turn = Turn(record.question, record.answer or "", files)
+            left -= turn_tokens(turn)
             if left < 0 and turns:
                 return turns[::-1], len(ids) - len(turns)
-            turns.append(
-                Turn(record.question, record.answer or "", placeholder_parts(record.attachments))
-            )
+            turns.append(turn)
     return turns[::-1], len(ids) - len(turns)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qacli.attachments import placeholder_parts
-from qacli.cost import IMAGE_TOKENS, estimate_tokens
+from qacli.cost import turn_tokens
 from qacli.domain import ContextPart, Result, Turn
 
 
@@ -82,10 +82,10 @@ class Conversation:
         left = self.budget
         for entry in reversed(self._entries):
             turn = entry.turn
-            if entry.attachments and _tokens(turn) > left:
+            if entry.attachments and turn_tokens(turn) > left:
                 turn = entry.without_files
                 omitted += [str(file["name"]) for file in entry.attachments]
-            left -= _tokens(turn)
+            left -= turn_tokens(turn)
             # The last turn is always sent: without it there is no conversation.
             if left < 0 and turns:
                 break
@@ -103,9 +103,3 @@ class Conversation:
         turn = Turn(question.question, result.outcome.answer, parts)
         entry = _Entry(turn, result.record_id, question.uid, question.attachments)
         return replace(self, _entries=(*self._entries, entry))
-
-
-def _tokens(turn: Turn) -> int:
-    texts = [turn.question, turn.answer, *(part.text for part in turn.parts)]
-    images = sum(part.image_url is not None for part in turn.parts)
-    return estimate_tokens("".join(texts)) + images * IMAGE_TOKENS

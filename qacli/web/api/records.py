@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic_core import to_json
 
 from qacli.errors import QaError
+from qacli.serializers import to_json_line
 from qacli.web import errors, state
 from qacli.web.api.ask import body
 from qacli.web.api.responses import Record
@@ -146,7 +146,7 @@ def _lines(query: ListAllQuery) -> Response:
 def _chosen(query: ListAllQuery, current: state.AppState) -> Iterator[str]:
     if query.order == "best":
         found = current.store.search(query.only(), query.limit or 1000)
-        return (to_json(each.to_dict()).decode() for each in found)
+        return (to_json_line(each.to_dict()) for each in found)
     return current.store.json_lines(
         query.only(),
         after=query.after,

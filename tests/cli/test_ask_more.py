@@ -243,7 +243,7 @@ def test_an_editor_that_fails_or_leaves_no_template_is_told(invoke: Invoke, home
     (home / "broken.toml").write_text("question = ")
     done = invoke("template", "edit", "x", EDITOR="false", VISUAL="")
     assert done.code == 3
-    assert "The editor ended with 1." in done.err
+    assert "The editor exited with 1." in done.err
     done = invoke("template", "edit", "x", VISUAL="cp broken.toml")
     assert done.code == 3
     assert "is not TOML" in done.err

@@ -49,4 +49,4 @@ def test_bash_completes_commands_and_options(qa: Program) -> None:
         check=False,
         text=True,
     )
-    assert (done.stderr, done.stdout) == ("", "show\n--follows --format\nstatus\n")
+    assert (done.stderr, done.stdout) == ("", "show\n--follow --format\nstatus\n")

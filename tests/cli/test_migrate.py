@@ -165,9 +165,9 @@ def test_developers_make_a_new_revision(unmigrated_process: Program, tmp_path: P
     for name in ("qacli", "migrations"):
         shutil.copytree(ROOT / name, checkout / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", checkout)
-    models = checkout / "qacli" / "models.py"
-    added = "    mood: str | None = Field(default=None, sa_type=sa.Text)\n\n    def document"
-    models.write_text(models.read_text().replace("\n    def document", added, 1))
+    models = checkout / "qacli" / "db" / "models.py"
+    added = "    mood: str | None = Field(default=None, sa_type=sa.Text)\n\n    def to_dict"
+    models.write_text(models.read_text().replace("\n    def to_dict", added, 1))
 
     def run(*arguments: str) -> str:
         done = subprocess.run(

@@ -61,43 +61,46 @@ def import_records(
     from qacli.db.importers import ImportResult, import_records
 
     console = Console.from_context(context)
-    with open_import_source(file) as found:
-        if source is not None and (source is Source.LLM) is not (found.format is Format.LLM):
+    with open_import_source(file) as source_file:
+        if source is not None and (source is Source.LLM) is not (source_file.format is Format.LLM):
             raise InvalidRequest(
-                f"{file} is {NAMES[found.format]}, and --from is {source}.", "Leave out --from."
+                f"{file} is {NAMES[source_file.format]}, and --from is {source}.",
+                "Leave out --from.",
             )
-        console.info(f"{file} is {NAMES[found.format]}.")
+        console.info(f"{file} is {NAMES[source_file.format]}.")
         store = open_store(load_settings(console), console)
-        moved = ImportResult()
+        result = ImportResult()
         try:
-            import_records(store, found.documents, moved)
+            import_records(store, source_file.documents, result)
         except QaError:
             # The pages before the error are in the history.
-            if moved.added:
-                _report(console, found, moved, as_json=as_json)
+            if result.added:
+                _report(console, source_file, result, as_json=as_json)
             raise
-    _report(console, found, moved, as_json=as_json)
+    _report(console, source_file, result, as_json=as_json)
 
 
 def _report(
-    console: Console, found: "ImportSource", moved: "ImportResult", *, as_json: bool
+    console: Console, source_file: "ImportSource", result: "ImportResult", *, as_json: bool
 ) -> None:
-    """Print how much was added, and how much of the file was left out."""
+    """Print the number of added records, and the parts of the file that were left out."""
     from qacli.cli.store import count_noun
 
     if as_json:
-        counts = {"added": moved.added, "there": moved.skipped, "renumbered": moved.renumbered}
+        counts = {"added": result.added, "there": result.skipped, "renumbered": result.renumbered}
         console.print_json(
             {
                 **counts,
-                "format": found.format.value,
-                "left_out": dict(sorted(found.omitted.items())),
+                "format": source_file.format.value,
+                "left_out": dict(sorted(source_file.omitted.items())),
             }
         )
         return
-    console.print(f"Added: {count_noun(moved.added, 'record')}; {moved.skipped} were there.")
-    if moved.renumbered:
-        console.print(f"{count_noun(moved.renumbered, 'record')} got a new id: theirs was taken.")
-    if found.omitted:
-        parts = ", ".join(f"{what} ({number})" for what, number in sorted(found.omitted.items()))
+    console.print(f"Added: {count_noun(result.added, 'record')}; {result.skipped} were there.")
+    if result.renumbered:
+        console.print(f"{count_noun(result.renumbered, 'record')} got a new id: theirs was taken.")
+    if source_file.omitted:
+        parts = ", ".join(
+            f"{what} ({number})" for what, number in sorted(source_file.omitted.items())
+        )
         console.print(f"Left out, since a record has no place for it: {parts}.")

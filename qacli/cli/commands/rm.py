@@ -35,10 +35,10 @@ def rm(
     from qacli.db.records import record_not_found
 
     console = Console.from_context(context)
-    numbers = [parse_record_id(each) for each in ids]
+    numbers = [parse_record_id(value) for value in ids]
     store = open_store(load_settings(console), console)
-    # Before anything is removed: then another record is the last.
-    numbers = [each if each >= 0 else record_at(store, each).id or 0 for each in numbers]
+    # Resolve `last` before any removal, which would make another record the last.
+    numbers = [number if number >= 0 else record_at(store, number).id or 0 for number in numbers]
     removed, missing = 0, []
     for record_id in dict.fromkeys(numbers):
         try:

@@ -25,11 +25,13 @@ EPILOG = (
 )
 BLOCK = "█"
 MIN_NAME_WIDTH = 10
-MIN_COLUMNS = 3
-"""The columns of the narrowest table: the name, and the numbers asked and answered."""
+"""The least width of the first column, also on a narrow screen."""
 
-MAX_BAR, MIN_BAR = 30, 5
-"""The longest bar, and the room below which there are no bars."""
+MIN_COLUMNS = 3
+"""The name and the numbers of questions and answers are always shown."""
+
+MAX_BAR_WIDTH, MIN_BAR_WIDTH = 30, 5
+"""With less room than the second there are no bars."""
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +57,7 @@ def stats(
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:
-        console.info("There is nothing to count.")
+        console.info("There are no records to count.")
     else:
         _print(rows, by, console)
 
@@ -71,26 +73,28 @@ def _print(rows: "list[Row]", by: str, console: Console) -> None:
         table.append((row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean))
     widths = [max(cell_width(line[column]) for line in table) for column in range(len(table[0]))]
     columns = _columns(console)
-    # A narrow terminal shows fewer columns, since a broken line cannot be read.
+    # A narrow screen has no room for the last columns: a broken line is not readable.
     while (
         len(widths) > MIN_COLUMNS
         and MIN_NAME_WIDTH + sum(widths[1:]) + 2 * (len(widths) - 1) > columns
     ):
         widths.pop()
-    # The name of a batch, or a tag, can be wider than the terminal.
-    name_room = columns - sum(widths[1:]) - 2 * len(widths) - MIN_BAR
+    # The name of a batch or a tag can be wider than the screen.
+    name_room = columns - sum(widths[1:]) - 2 * len(widths) - MIN_BAR_WIDTH
     widths[0] = min(widths[0], max(name_room, MIN_NAME_WIDTH))
     room = columns - sum(widths) - 2 * len(widths)
-    most = max(row.records for row in rows)
-    bars = [""] + [BLOCK * max(round(row.records / most * min(MAX_BAR, room)), 1) for row in rows]
+    maximum = max(row.records for row in rows)
+    bars = [""] + [
+        BLOCK * max(round(row.records / maximum * min(MAX_BAR_WIDTH, room)), 1) for row in rows
+    ]
     for line, bar in zip(table, bars, strict=True):
         cells = [truncate_cells(line[0], widths[0])]
         cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=False)]
-        console.print("  ".join([*cells, bar] if room >= MIN_BAR else cells).rstrip())
+        console.print("  ".join([*cells, bar] if room >= MIN_BAR_WIDTH else cells).rstrip())
 
 
 def _columns(console: Console) -> int:
-    """Return the width of the terminal; a pipe has no limit."""
+    """Return the width of the screen; a pipe has no limit."""
     from shutil import get_terminal_size
 
     return get_terminal_size().columns if console.is_terminal else 1000

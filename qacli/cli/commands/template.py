@@ -20,7 +20,7 @@ EPILOG = (
 )
 
 EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
-"""For the shell, as other programs do it: the variable can hold options of the editor, too."""
+"""Shell command, as in other programs: the variable can also hold options of the editor."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")]
 
@@ -44,22 +44,22 @@ def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    listed: list[dict[str, Any]] = []
+    templates: list[dict[str, Any]] = []
     for name in prompt_templates.template_names(settings):
         try:
-            listed.append(prompt_templates.load_template(settings, name).to_dict())
+            templates.append(prompt_templates.load_template(settings, name).to_dict())
         except QaError as error:
-            listed.append({"name": name, "error": error.what})
+            templates.append({"name": name, "error": error.what})
     if as_json:
-        console.print_json(listed)
+        console.print_json(templates)
         return
-    width = max((len(each["name"]) for each in listed), default=0)
-    for each in listed:
-        said = each.get("error") or each["system"] or each["question"] or ""
-        first = said.strip().partition("\n")[0]
+    width = max((len(each["name"]) for each in templates), default=0)
+    for each in templates:
+        text = each.get("error") or each["system"] or each["question"] or ""
+        first = text.strip().partition("\n")[0]
         console.print(f"{each['name']:{width}}  {first}".rstrip())
-    if not listed:
-        console.info("There is no template yet; qa template edit NAME makes one.")
+    if not templates:
+        console.info("There is no template. Create one: qa template edit NAME")
 
 
 @commands.command()
@@ -85,11 +85,11 @@ def edit(context: typer.Context, name: Name) -> None:
     settings = load_settings(Console.from_context(context))
     path = prompt_templates.template_path(settings, name)
     if not path.exists():
-        _begin(path, prompt_templates.STARTER.format(name=name))
-    code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the person's own editor
+        _create(path, prompt_templates.STARTER.format(name=name))
+    code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the user's own editor
     if code:
         raise NotConfigured(
-            f"The editor ended with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."
+            f"The editor exited with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."
         )
     prompt_templates.load_template(settings, name)
 
@@ -103,7 +103,7 @@ def path(context: typer.Context, name: Name) -> None:
     console.print(str(prompt_templates.template_path(load_settings(console), name)))
 
 
-def _begin(path: Path, text: str) -> None:
+def _create(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A `.env` file counts only where the user trusts its path and its content."""
+"""A `.env` file is ignored unless the user trusts its path and its content."""
 
 from __future__ import annotations
 

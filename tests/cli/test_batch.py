@@ -547,7 +547,8 @@ def test_a_reader_that_is_gone_costs_no_traceback(
 def test_many_jobs_under_a_low_limit_of_files(
     qa: Program, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
-    name = write(*(f"Question {n} [[latency=0.2]]" for n in range(400)))
+    # The first answers let the limiter widen its window; the rest wait until it is used.
+    name = write(*(f"Question {n} [[latency={0.2 if n < 250 else 5}]]" for n in range(400)))
 
     def limited(hard: int) -> Callable[[], None]:
         return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -566,7 +567,6 @@ def test_many_jobs_under_a_low_limit_of_files(
         assert process.stdout.count(b"\n") == 400
         assert "400 answered" in err
         assert ("256 open files" in err) == (hard == 256)
-    # It begins slowly: 400 questions are over before all jobs are used.
     assert provider.max_concurrent > 100
 
 

@@ -142,7 +142,7 @@ def test_a_profile_is_made_by_setting_something_in_it(bare: Invoke, config: Path
     error = bare("--profile", "home", "list")
     assert (error.code, error.out) == (3, "")
     assert "'home'" in error.err
-    assert "The profiles there are work." in error.err
+    assert "Its profiles are work." in error.err
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_a_dotenv_runs_no_command(bare: Invoke, home: Path) -> None:
     (home / ".env").write_text(f"QA_KEY_COMMAND=touch {home}/made\n")
     done = bare("config", "trust", "--yes")
     assert (done.code, done.out) == (3, "")
-    assert ".env, line 1, is refused" in done.err
+    assert ".env, line 1, is not allowed" in done.err
     bare("ask", "Who am I?", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert not (home / "made").exists()
     write_env_file(f"QA_KEY_COMMAND=touch {home}/made\n", home)
     done = bare("ask", "Who am I?")
     assert done.code == 3
-    assert ".env, line 1, is refused" in done.err
+    assert ".env, line 1, is not allowed" in done.err
     assert not (home / "made").exists()
 
 
@@ -242,7 +242,7 @@ def test_a_key_is_kept_in_the_keyring_for_its_endpoint(
     # Another endpoint has another entry: this key is never sent there.
     done = bare_process("ask", "a", QA_KEYRING="true", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert done.code == 3
-    assert "as qa/127.0.0.1:9" in done.err
+    assert "for qa/127.0.0.1:9" in done.err
     assert bare_process("--profile", "fake", "config", "key", "unset").code == 0
     assert kept() == {}
     assert bare_process("--profile", "fake", "config", "key", "unset").code == 0

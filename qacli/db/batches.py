@@ -5,21 +5,19 @@ and skip what others hold, so that processes share a batch without waiting for e
 worker's claims are good while it is alive; when it is not, its items wait again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.export import PAGE, RAW, row_to_dict
+from qacli.db.batch_results import ITEMS, BatchResults, Settled, Summary
 from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
-from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.domain import ItemState, Status, now
+from qacli.domain import ItemState, now
 from qacli.errors import InvalidRequest, NotFound
+
+__all__ = ["LEASE_SECONDS", "THREADS", "Batches", "Claimed", "Settled", "Summary", "WorkerEvicted"]
 
 LEASE_SECONDS = 60.0
 """A worker that has not been seen for so long, by the database's clock, loses its claims."""
@@ -28,7 +26,6 @@ THREADS = 2
 """How many a process that works on a batch has for the database: to claim, and to keep."""
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
-ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 
 class WorkerEvicted(Exception):
@@ -44,48 +41,8 @@ class Claimed:
     payload: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """An item that is answered or has failed, as its line of output needs it.
-
-    Attributes:
-        record: Its record; None where somebody has removed it.
-    """
-
-    position: int
-    key: str
-    record: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What has come of a batch so far.
-
-    Attributes:
-        states: Items by state.
-        errors: Failed items by the kind of error.
-        records: How many records there are.
-        prompt_tokens: In all, as far as the provider told; as completion_tokens.
-        cost_usd: In all, as far as prices are known; None where none is.
-        first: When the first question was asked.
-        last: When the last answer was complete.
-    """
-
-    states: dict[str, int]
-    errors: dict[str, int]
-    records: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    first: datetime | None
-    last: datetime | None
-
-
-class Batches:
+class Batches(BatchResults):
     """The batches in a store."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
 
     def find(self, name: str) -> Batch | None:
         """The batch of that name, where there is one."""
@@ -285,90 +242,6 @@ class Batches:
         with self.store.transaction() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
-    def counts(self, batch_id: int) -> dict[str, int]:
-        """Items by state."""
-        query = (
-            sa.select(ITEMS.c.state, sa.func.count())
-            .where(ITEMS.c.batch_id == batch_id)
-            .group_by(ITEMS.c.state)
-        )
-        with self.store.transaction() as connection:
-            found = {state.value: count for state, count in connection.execute(query)}
-        return {state.value: found.get(state.value, 0) for state in ItemState}
-
-    def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
-        """The items from a position on that are answered or failed, up to the first that is not."""
-        query = (
-            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
-            .order_by(ITEMS.c.position)
-            .limit(limit)
-        )
-        with self.store.transaction() as connection:
-            items = list(takewhile(_is_settled, connection.execute(query)))
-            return _with_records(connection, batch_id, items)
-
-    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
-        """Those of these items that are answered or failed, in the order of the items."""
-        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
-        with self.store.transaction() as connection:
-            rows = connection.execute(query.order_by(ITEMS.c.position))
-            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
-
-    def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
-        """All items that are answered or failed, in order, a page at a time."""
-        position = 0
-        while True:
-            with self.store.transaction() as connection:
-                following = connection.scalar(
-                    sa.select(sa.func.min(ITEMS.c.position)).where(
-                        ITEMS.c.batch_id == batch_id,
-                        ITEMS.c.position >= position,
-                        ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
-                    )
-                )
-            if following is None:
-                return
-            page = self.finished(batch_id, following, PAGE)
-            yield [item for item in page if item.record is not None]
-            position = page[-1].position + 1 if page else following + 1
-
-    def summary(self, batch_id: int) -> Summary:
-        """What has come of the batch so far."""
-        ours = RECORDS.c.batch_id == batch_id
-        totals = sa.select(
-            sa.func.count(),
-            sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
-            sa.func.coalesce(sa.func.sum(RECORDS.c.completion_tokens), 0),
-            sa.func.sum(RECORDS.c.cost_usd),
-            sa.func.min(RECORDS.c.created_at),
-            sa.func.max(RECORDS.c.answered_at),
-        ).where(ours)
-        error = RECORDS.c.error
-        kind = (
-            sa.func.substr(error, 1, sa.func.instr(error, ":") - 1)
-            if self.store.sqlite
-            else sa.func.split_part(error, ":", 1)
-        )
-        kinds = (
-            sa.select(kind, sa.func.count())
-            .where(ours, RECORDS.c.status == Status.FAILED)
-            .group_by(kind)
-            .order_by(sa.func.count().desc())
-        )
-        with self.store.transaction() as connection:
-            records, prompt, completion, cost, first, last = connection.execute(totals).one()
-            errors = {name: count for name, count in connection.execute(kinds)}  # noqa: C416 - rows
-        return Summary(
-            states=self.counts(batch_id),
-            errors=errors,
-            records=records,
-            prompt_tokens=int(prompt),
-            completion_tokens=int(completion),
-            cost_usd=cost,
-            first=first,
-            last=last,
-        )
-
     def register_worker(self, batch_id: int, worker: str, host: str, journal: str) -> None:
         """Register a worker of a batch; its lease begins now.
 
@@ -467,28 +340,6 @@ def _claims_of(worker: str) -> sa.ColumnElement[bool]:
 
 def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
     return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
-
-
-_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
-
-
-def _is_settled(item: sa.Row[Any]) -> bool:
-    return item.state in {ItemState.ANSWERED, ItemState.FAILED}
-
-
-def _with_records(
-    connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
-) -> list[Settled]:
-    """Items with their records.
-
-    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
-    and would read the whole batch for each page of it.
-    """
-    ours = RECORDS.c.batch_id == batch_id
-    keys = [item.key for item in items]
-    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
-    records = {row.item_key: row_to_dict(row) for row in rows}
-    return [Settled(item.position, item.key, records.get(item.key)) for item in items]
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

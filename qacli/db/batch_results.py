@@ -22,7 +22,7 @@ class Settled:
     """An item that is answered or has failed, as its line of output needs it.
 
     Attributes:
-        record: Its record; None where somebody has removed it.
+        record: Its record; None where it was removed.
     """
 
     position: int
@@ -32,13 +32,13 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What has come of a batch so far.
+    """The sums of a batch so far.
 
     Attributes:
         states: Items by state.
         errors: Failed items by the kind of error.
         records: How many records there are.
-        prompt_tokens: In all, as far as the provider told; as completion_tokens.
+        prompt_tokens: In all, as far as the provider counted them; as completion_tokens.
         cost_usd: In all, as far as prices are known; None where none is.
         first: When the first question was asked.
         last: When the last answer was complete.
@@ -72,7 +72,7 @@ class BatchResults:
         return {state.value: counts.get(state.value, 0) for state in ItemState}
 
     def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
-        """The items from a position on that are answered or failed, up to the first that is not."""
+        """Return settled items from a position on, up to the first that is not settled."""
         query = (
             _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
             .order_by(ITEMS.c.position)
@@ -83,14 +83,14 @@ class BatchResults:
             return _with_records(connection, batch_id, items)
 
     def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
-        """Those of these items that are answered or failed, in the order of the items."""
+        """Return the items with these keys that are settled, in the order of the items."""
         query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
         with self.store.transaction() as connection:
             rows = connection.execute(query.order_by(ITEMS.c.position))
             return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
 
     def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
-        """All items that are answered or failed, in order, a page at a time."""
+        """Yield all settled items in order, a page at a time."""
         position = 0
         while True:
             with self.store.transaction() as connection:
@@ -108,7 +108,7 @@ class BatchResults:
             position = page[-1].position + 1 if page else following + 1
 
     def summary(self, batch_id: int) -> Summary:
-        """What has come of the batch so far."""
+        """Return the sums of the batch so far."""
         ours = RECORDS.c.batch_id == batch_id
         totals = sa.select(
             sa.func.count(),
@@ -155,7 +155,7 @@ def _is_settled(item: sa.Row[Any]) -> bool:
 def _with_records(
     connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
 ) -> list[Settled]:
-    """Items with their records.
+    """Return items with their records.
 
     Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
     and would read the whole batch for each page of it.

@@ -1,8 +1,8 @@
-"""The batches: their items, who works on them, and what has come of them.
+"""The batches: their items, their workers and their results.
 
 An item goes from `waiting` to `claimed` to `answered` or `failed`. Claims are made many at a time
 and skip what others hold, so that processes share a batch without waiting for each other. A
-worker's claims are good while it is alive; when it is not, its items wait again.
+worker's claims hold while its lease does; after that its items wait again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,16 +20,16 @@ from qacli.errors import InvalidRequest, NotFound
 __all__ = ["LEASE_SECONDS", "THREADS", "Batches", "Claimed", "Settled", "Summary", "WorkerEvicted"]
 
 LEASE_SECONDS = 60.0
-"""A worker that has not been seen for so long, by the database's clock, loses its claims."""
+"""A worker that has not renewed its lease for so long, by the database's clock, has no claims."""
 
 THREADS = 2
-"""How many a process that works on a batch has for the database: to claim, and to keep."""
+"""Threads of a batch process that use the database: one claims items, one keeps results."""
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
 
 
 class WorkerEvicted(Exception):
-    """Another worker has taken this one for dead and given its claims back."""
+    """The worker's lease was over, and another worker has given its claims back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Batches(BatchResults):
     """The batches in a store."""
 
     def find(self, name: str) -> Batch | None:
-        """The batch of that name, where there is one."""
+        """Return the batch of that name, or None."""
         with self.store.session() as session:
             found: Batch | None = session.execute(
                 sa.select(Batch).where(col(Batch.name) == name)
@@ -59,13 +59,13 @@ class Batches(BatchResults):
         pages: Iterable[Sequence[dict[str, Any]]],
         source: dict[str, Any],
     ) -> Batch:
-        """Make a batch or let it grow: all of its items in one transaction, or none.
+        """Create a batch or let it grow: all of its items in one transaction, or none.
 
         Args:
-            name: The batch; made where there is none.
-            settings: What shapes its answers.
+            name: The batch; created where there is none.
+            settings: The options that shape its answers.
             pages: The items, as `add` takes them.
-            source: What the file was like.
+            source: Facts about the file.
 
         Raises:
             InvalidRequest: There is no item, or the batch was begun with others or other settings.
@@ -104,7 +104,7 @@ class Batches(BatchResults):
         return self.get(name)
 
     def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
-        """Keep what a file of results is like that this batch has written."""
+        """Keep the state of a file of results that this batch has written."""
         ours = BATCHES.c.id == batch_id
         with self.store.transaction(write=True) as connection:
             source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
@@ -113,7 +113,7 @@ class Batches(BatchResults):
             connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
 
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
-        """The batch of that name, made where there is none.
+        """Return the batch of that name; create it where there is none.
 
         Raises:
             InvalidRequest: There is one with other settings; says which differ.
@@ -130,7 +130,7 @@ class Batches(BatchResults):
         connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
 
     def get(self, name: str) -> Batch:
-        """The batch of that name.
+        """Return the batch of that name.
 
         Raises:
             NotFound: There is none.
@@ -141,7 +141,7 @@ class Batches(BatchResults):
         return batch
 
     def all(self) -> list[Batch]:
-        """All batches, oldest first."""
+        """Return all batches, oldest first."""
         with self.store.session() as session:
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
 
@@ -183,21 +183,21 @@ class Batches(BatchResults):
                 )
 
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
-        """Note that all items are there, and what the file was like."""
+        """Keep the number of items, and facts about the file they came from."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
 
     def cancel(self, batch_id: int) -> None:
-        """Tell whoever works on the batch to stop asking."""
+        """Let all workers of the batch stop asking."""
         self._change(batch_id, cancelled_at=now())
 
     def resume(self, batch_id: int, *, retry_failed: bool) -> None:
-        """Take back a cancellation; and let failed items wait again where that is wanted."""
+        """Undo a cancellation; and let failed items wait again where `retry_failed` is set."""
         self._change(batch_id, cancelled_at=None)
         if retry_failed:
             self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
 
     def is_cancelled(self, batch_id: int) -> bool:
-        """Whether somebody has said that it should stop."""
+        """Return whether the batch was cancelled."""
         query = sa.select(col(Batch.cancelled_at)).where(col(Batch.id) == batch_id)
         with self.store.transaction() as connection:
             return connection.scalar(query) is not None
@@ -234,7 +234,7 @@ class Batches(BatchResults):
         return sorted(claimed, key=lambda item: item.position)
 
     def has_unfinished(self, batch_id: int) -> bool:
-        """Whether anybody has anything left to do."""
+        """Return whether any item still waits or is claimed."""
         query = sa.select(ITEMS.c.position).where(
             ITEMS.c.batch_id == batch_id,
             ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
@@ -262,7 +262,7 @@ class Batches(BatchResults):
 
         Args:
             batch_id: The batch.
-            worker: The worker's id; as host and journal, see `join`.
+            worker: The worker's id; as host and journal, see `register_worker`.
             host: Where its lock file is.
             journal: The lock file's name.
             positions: The items that it had claimed.
@@ -328,7 +328,7 @@ class Batches(BatchResults):
             connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
 
     def _clock(self) -> sa.ColumnElement[float]:
-        """The database's own time, in seconds: machines that share a batch share this clock."""
+        """Return the database's time, in seconds: machines that share a batch share this clock."""
         if self.store.sqlite:
             return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())

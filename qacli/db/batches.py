@@ -1,38 +1,35 @@
-"""The batches: their items, who works on them, and what has come of them.
+"""The batches: their items, their workers and their results.
 
 An item goes from `waiting` to `claimed` to `answered` or `failed`. Claims are made many at a time
 and skip what others hold, so that processes share a batch without waiting for each other. A
-worker's claims are good while it is alive; when it is not, its items wait again.
+worker's claims hold while its lease does; after that its items wait again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.export import PAGE, RAW, row_to_dict
+from qacli.db.batch_results import ITEMS, BatchResults, Settled, Summary
 from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
-from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.domain import ItemState, Status, now
+from qacli.domain import ItemState, now
 from qacli.errors import InvalidRequest, NotFound
 
+__all__ = ["LEASE_SECONDS", "THREADS", "Batches", "Claimed", "Settled", "Summary", "WorkerEvicted"]
+
 LEASE_SECONDS = 60.0
-"""A worker that has not been seen for so long, by the database's clock, loses its claims."""
+"""A worker that has not renewed its lease for so long, by the database's clock, has no claims."""
 
 THREADS = 2
-"""How many a process that works on a batch has for the database: to claim, and to keep."""
+"""Threads of a batch process that use the database: one claims items, one keeps results."""
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
-ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 
 class WorkerEvicted(Exception):
-    """Another worker has taken this one for dead and given its claims back."""
+    """The worker's lease was over, and another worker has given its claims back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,51 +41,11 @@ class Claimed:
     payload: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """An item that is answered or has failed, as its line of output needs it.
-
-    Attributes:
-        record: Its record; None where somebody has removed it.
-    """
-
-    position: int
-    key: str
-    record: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What has come of a batch so far.
-
-    Attributes:
-        states: Items by state.
-        errors: Failed items by the kind of error.
-        records: How many records there are.
-        prompt_tokens: In all, as far as the provider told; as completion_tokens.
-        cost_usd: In all, as far as prices are known; None where none is.
-        first: When the first question was asked.
-        last: When the last answer was complete.
-    """
-
-    states: dict[str, int]
-    errors: dict[str, int]
-    records: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float | None
-    first: datetime | None
-    last: datetime | None
-
-
-class Batches:
+class Batches(BatchResults):
     """The batches in a store."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
     def find(self, name: str) -> Batch | None:
-        """The batch of that name, where there is one."""
+        """Return the batch of that name, or None."""
         with self.store.session() as session:
             found: Batch | None = session.execute(
                 sa.select(Batch).where(col(Batch.name) == name)
@@ -102,13 +59,13 @@ class Batches:
         pages: Iterable[Sequence[dict[str, Any]]],
         source: dict[str, Any],
     ) -> Batch:
-        """Make a batch or let it grow: all of its items in one transaction, or none.
+        """Create a batch or let it grow: all of its items in one transaction, or none.
 
         Args:
-            name: The batch; made where there is none.
-            settings: What shapes its answers.
+            name: The batch; created where there is none.
+            settings: The options that shape its answers.
             pages: The items, as `add` takes them.
-            source: What the file was like.
+            source: Facts about the file.
 
         Raises:
             InvalidRequest: There is no item, or the batch was begun with others or other settings.
@@ -147,7 +104,7 @@ class Batches:
         return self.get(name)
 
     def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
-        """Keep what a file of results is like that this batch has written."""
+        """Keep the state of a file of results that this batch has written."""
         ours = BATCHES.c.id == batch_id
         with self.store.transaction(write=True) as connection:
             source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
@@ -156,7 +113,7 @@ class Batches:
             connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
 
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
-        """The batch of that name, made where there is none.
+        """Return the batch of that name; create it where there is none.
 
         Raises:
             InvalidRequest: There is one with other settings; says which differ.
@@ -173,7 +130,7 @@ class Batches:
         connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
 
     def get(self, name: str) -> Batch:
-        """The batch of that name.
+        """Return the batch of that name.
 
         Raises:
             NotFound: There is none.
@@ -184,7 +141,7 @@ class Batches:
         return batch
 
     def all(self) -> list[Batch]:
-        """All batches, oldest first."""
+        """Return all batches, oldest first."""
         with self.store.session() as session:
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
 
@@ -226,21 +183,21 @@ class Batches:
                 )
 
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
-        """Note that all items are there, and what the file was like."""
+        """Keep the number of items, and facts about the file they came from."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
 
     def cancel(self, batch_id: int) -> None:
-        """Tell whoever works on the batch to stop asking."""
+        """Let all workers of the batch stop asking."""
         self._change(batch_id, cancelled_at=now())
 
     def resume(self, batch_id: int, *, retry_failed: bool) -> None:
-        """Take back a cancellation; and let failed items wait again where that is wanted."""
+        """Undo a cancellation; and let failed items wait again where `retry_failed` is set."""
         self._change(batch_id, cancelled_at=None)
         if retry_failed:
             self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
 
     def is_cancelled(self, batch_id: int) -> bool:
-        """Whether somebody has said that it should stop."""
+        """Return whether the batch was cancelled."""
         query = sa.select(col(Batch.cancelled_at)).where(col(Batch.id) == batch_id)
         with self.store.transaction() as connection:
             return connection.scalar(query) is not None
@@ -277,92 +234,13 @@ class Batches:
         return sorted(claimed, key=lambda item: item.position)
 
     def has_unfinished(self, batch_id: int) -> bool:
-        """Whether anybody has anything left to do."""
+        """Return whether any item still waits or is claimed."""
         query = sa.select(ITEMS.c.position).where(
             ITEMS.c.batch_id == batch_id,
             ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
         )
         with self.store.transaction() as connection:
             return connection.execute(query.limit(1)).first() is not None
-
-    def counts(self, batch_id: int) -> dict[str, int]:
-        """Items by state."""
-        query = (
-            sa.select(ITEMS.c.state, sa.func.count())
-            .where(ITEMS.c.batch_id == batch_id)
-            .group_by(ITEMS.c.state)
-        )
-        with self.store.transaction() as connection:
-            found = {state.value: count for state, count in connection.execute(query)}
-        return {state.value: found.get(state.value, 0) for state in ItemState}
-
-    def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
-        """The items from a position on that are answered or failed, up to the first that is not."""
-        query = (
-            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
-            .order_by(ITEMS.c.position)
-            .limit(limit)
-        )
-        with self.store.transaction() as connection:
-            items = list(takewhile(_is_settled, connection.execute(query)))
-            return _with_records(connection, batch_id, items)
-
-    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
-        """Those of these items that are answered or failed, in the order of the items."""
-        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
-        with self.store.transaction() as connection:
-            rows = connection.execute(query.order_by(ITEMS.c.position))
-            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
-
-    def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
-        """All items that are answered or failed, in order, a page at a time."""
-        position = 0
-        while True:
-            with self.store.transaction() as connection:
-                following = connection.scalar(
-                    sa.select(sa.func.min(ITEMS.c.position)).where(
-                        ITEMS.c.batch_id == batch_id,
-                        ITEMS.c.position >= position,
-                        ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
-                    )
-                )
-            if following is None:
-                return
-            page = self.finished(batch_id, following, PAGE)
-            yield [item for item in page if item.record is not None]
-            position = page[-1].position + 1 if page else following + 1
-
-    def summary(self, batch_id: int) -> Summary:
-        """What has come of the batch so far."""
-        ours = RECORDS.c.batch_id == batch_id
-        totals = sa.select(
-            sa.func.count(),
-            sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
-            sa.func.coalesce(sa.func.sum(RECORDS.c.completion_tokens), 0),
-            sa.func.sum(RECORDS.c.cost_usd),
-            sa.func.min(RECORDS.c.created_at),
-            sa.func.max(RECORDS.c.answered_at),
-        ).where(ours)
-        kind = sa.func.coalesce(RECORDS.c.error_kind, "(none)")
-        kinds = (
-            sa.select(kind, sa.func.count())
-            .where(ours, RECORDS.c.status == Status.FAILED)
-            .group_by(kind)
-            .order_by(sa.func.count().desc())
-        )
-        with self.store.transaction() as connection:
-            records, prompt, completion, cost, first, last = connection.execute(totals).one()
-            errors = {name: count for name, count in connection.execute(kinds)}  # noqa: C416 - rows
-        return Summary(
-            states=self.counts(batch_id),
-            errors=errors,
-            records=records,
-            prompt_tokens=int(prompt),
-            completion_tokens=int(completion),
-            cost_usd=cost,
-            first=first,
-            last=last,
-        )
 
     def register_worker(self, batch_id: int, worker: str, host: str, journal: str) -> None:
         """Register a worker of a batch; its lease begins now.
@@ -384,7 +262,7 @@ class Batches:
 
         Args:
             batch_id: The batch.
-            worker: The worker's id; as host and journal, see `join`.
+            worker: The worker's id; as host and journal, see `register_worker`.
             host: Where its lock file is.
             journal: The lock file's name.
             positions: The items that it had claimed.
@@ -450,7 +328,7 @@ class Batches:
             connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
 
     def _clock(self) -> sa.ColumnElement[float]:
-        """The database's own time, in seconds: machines that share a batch share this clock."""
+        """Return the database's time, in seconds: machines that share a batch share this clock."""
         if self.store.sqlite:
             return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
@@ -462,28 +340,6 @@ def _claims_of(worker: str) -> sa.ColumnElement[bool]:
 
 def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
     return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
-
-
-_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
-
-
-def _is_settled(item: sa.Row[Any]) -> bool:
-    return item.state in {ItemState.ANSWERED, ItemState.FAILED}
-
-
-def _with_records(
-    connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
-) -> list[Settled]:
-    """Items with their records.
-
-    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
-    and would read the whole batch for each page of it.
-    """
-    ours = RECORDS.c.batch_id == batch_id
-    keys = [item.key for item in items]
-    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
-    records = {row.item_key: row_to_dict(row) for row in rows}
-    return [Settled(item.position, item.key, records.get(item.key)) for item in items]
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

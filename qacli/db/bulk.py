@@ -1,4 +1,4 @@
-"""Records kept many at a time: what a thousand requests wait for costs one transaction."""
+"""Write many records in one transaction."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ FORGET = sa.delete(RECORDS).where(
 
 
 def upsert_many(store: Store, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
-    """Keep questions and what is known of their outcomes; returns the records' ids by uid.
+    """Keep questions with their outcomes so far; returns the records' ids by uid.
 
     As `Store.upsert` does; all or none of them.
 
@@ -44,7 +44,7 @@ def upsert_many(store: Store, group: Sequence[tuple[Question, Outcome]]) -> dict
             connection.execute(UPDATE, ended)
         ids = {row.uid: row.id for row in connection.execute(FIND, {"uids": uids})}
     for ask, outcome in group:
-        # A record that somebody has removed meanwhile, or that was never reserved.
+        # Records that were removed meanwhile, or were never reserved.
         if ask.uid not in ids:
             ids[ask.uid] = store.upsert(ask, outcome)
     return ids

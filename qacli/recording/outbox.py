@@ -1,10 +1,10 @@
-"""What has been asked but is not yet in the database.
+"""The outbox: questions and answers that are not yet in the database.
 
 The outbox is a directory of journals. A journal is an append-only file of JSON lines that one
 process holds open and locked: what is being asked (on the disk before the request leaves), each
 piece of text as it arrives, and the outcome. When the database has it all, the journal is
-deleted. The lock goes with the process, however it ends, so a journal that can be locked is one
-whose process left it behind, and whoever finds it delivers it. Entries carry a uid that is
+deleted. The lock ends with the process, so a journal that can be locked is one whose process has
+ended, and the next process delivers it. Entries carry a uid that is
 unique in the database, so delivering twice changes nothing.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["Entry", "Journal", "OrphanedJournal", "Outbox"]
 
 SUFFIX = ".jsonl"
 SET_ASIDE = ".set-aside"
-"""The end of the name of a journal that holds what the history does not have."""
+"""The suffix of a journal with parts that the history does not have."""
 
 UNFINISHED = ".new"
 STALE_SECONDS = 3600.0
@@ -63,7 +63,7 @@ class Journal:
             raise outbox_unwritable(directory, error) from error
 
     def begin(self, ask: Question, *, follows_uid: str | None = None, sync: bool = True) -> None:
-        """Note what is about to be asked.
+        """Keep a question that is about to be asked.
 
         Args:
             ask: The question; it may be sent once this returns.
@@ -71,7 +71,7 @@ class Journal:
             sync: Whether to wait until it would survive a power cut.
 
         Raises:
-            OutboxUnwritable: It could not be noted.
+            OutboxUnwritable: It could not be written.
         """
         try:
             self.append(question_entry(ask, follows_uid), sync=sync)
@@ -81,7 +81,7 @@ class Journal:
     def append_text(self, uid: str, text: str) -> None:
         """Keep a piece of the answer, so that a killed process leaves what had arrived.
 
-        A full disk does not stop an answer that is already paid for: `finish` will tell.
+        A full disk does not stop an answer that is already paid for: `finish` reports it.
         """
         with suppress(OSError):
             self._append(text_entry(uid, text))
@@ -95,10 +95,10 @@ class Journal:
         self.append(outcome_entry(uid, outcome), sync=sync)
 
     def append(self, *lines: dict[str, Any], sync: bool = False) -> None:
-        """Note many things at once; see the functions that make the lines.
+        """Write lines in one piece; see the functions that make them.
 
         Args:
-            lines: What to note.
+            lines: The lines.
             sync: Whether to wait until it would survive a power cut.
 
         Raises:
@@ -113,12 +113,12 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Whether the file still has its name: nobody would find one that has been deleted."""
+        """Whether the file still has its name: a deleted one could not be recovered."""
         return os.fstat(self._file).st_nlink > 0
 
     @property
     def size(self) -> int:
-        """How many bytes are in it."""
+        """The file's size in bytes."""
         return os.fstat(self._file).st_size
 
     @property
@@ -145,7 +145,7 @@ class Journal:
         os.close(self._file)
 
     def close(self) -> None:
-        """Leave the journal for whoever delivers next."""
+        """Leave the journal for recovery."""
         os.close(self._file)
 
     def _append(self, *lines: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ class Journal:
 
 
 def question_entry(ask: Question, follows_uid: str | None = None) -> dict[str, Any]:
-    """What is about to be asked, and the question that it follows up, see `Entry`."""
+    """Return the line of a question, with the uid of the question it follows up, see `Entry`."""
     line: dict[str, Any] = {"ask": field_values(ask)}
     if follows_uid is not None:
         line["follows_uid"] = follows_uid
@@ -168,17 +168,17 @@ def question_entry(ask: Question, follows_uid: str | None = None) -> dict[str, A
 
 
 def text_entry(uid: str, text: str) -> dict[str, Any]:
-    """A piece of an answer."""
+    """Return the line of a piece of an answer."""
     return {"uid": uid, "text": text}
 
 
 def outcome_entry(uid: str, outcome: Outcome) -> dict[str, Any]:
-    """What became of a question."""
+    """Return the line of a question's outcome."""
     return {"uid": uid, "outcome": field_values(outcome)}
 
 
 def completed_entry(uid: str) -> dict[str, Any]:
-    """That there is nothing left to deliver of a question, where others share its journal."""
+    """Return the line that marks a question as delivered, where others share its journal."""
     return {"uid": uid, "settled": True}
 
 
@@ -189,11 +189,11 @@ class Outbox:
         self.directory = directory
 
     def open(self) -> Journal:
-        """A new journal, held by this process."""
+        """Create a journal, locked by this process."""
         return Journal(self.directory)
 
     def pending(self) -> list[Entry]:
-        """All entries, of this and every other process, oldest first."""
+        """Return all entries, of this and every other process, oldest first."""
         entries: list[Entry] = []
         for path in self._paths():
             with suppress(OSError):
@@ -201,7 +201,7 @@ class Outbox:
         return sorted(entries, key=lambda entry: entry.ask.created_at)
 
     def depth(self) -> tuple[int, int]:
-        """How many journals have something in them, in flight or waiting; and how many bytes."""
+        """Return the number of journals that are not empty, and their bytes in all."""
         sizes = []
         for path in self._paths():
             with suppress(OSError):
@@ -209,7 +209,7 @@ class Outbox:
         return sum(size > 0 for size in sizes), sum(sizes)
 
     def orphaned(self) -> Iterator["OrphanedJournal"]:
-        """The journals that no living process holds, each locked while the caller has it."""
+        """Yield the journals whose process has ended, each locked while the caller has it."""
         for path in self._paths():
             with _locked(path) as held:
                 if held:
@@ -239,7 +239,7 @@ class Outbox:
             return not free and path.exists()
 
     def _paths(self, suffix: str = SUFFIX) -> list[Path]:
-        # An outbox of another user, beside a history that may be read, is none of ours.
+        # Another user's outbox, beside a history that may be read, cannot be listed.
         with suppress(OSError):
             return sorted(path for path in self.directory.iterdir() if path.suffix == suffix)
         return []
@@ -264,7 +264,7 @@ class OrphanedJournal:
         return stat.S_ISREG(self.path.lstat().st_mode)
 
     def read(self) -> JournalContents:
-        """Return what is in it.
+        """Return its contents.
 
         Raises:
             OSError: The disk cannot read it.
@@ -359,7 +359,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def outbox_unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
-    """What a question is refused with that cannot be noted."""
+    """Return the error of a question that no journal can keep."""
     return OutboxUnwritable(
         f"The outbox {directory} cannot be written: {error.strerror}.",
         "Nothing was asked; make room there, or set QA_DATA_DIR or DATABASE_URL to a place that "

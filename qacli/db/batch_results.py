@@ -1,0 +1,162 @@
+"""The results of a batch: its settled items with their records, and what they add up to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+import sqlalchemy as sa
+
+from qacli.db.export import PAGE, RAW, row_to_dict
+from qacli.db.models import BatchItem
+from qacli.db.records import Store
+from qacli.db.search import RECORDS
+from qacli.domain import ItemState, Status
+
+ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An item that is answered or has failed, as its line of output needs it.
+
+    Attributes:
+        record: Its record; None where it was removed.
+    """
+
+    position: int
+    key: str
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The sums of a batch so far.
+
+    Attributes:
+        states: Items by state.
+        errors: Failed items by the kind of error.
+        records: How many records there are.
+        prompt_tokens: In all, as far as the provider counted them; as completion_tokens.
+        cost_usd: In all, as far as prices are known; None where none is.
+        first: When the first question was asked.
+        last: When the last answer was complete.
+    """
+
+    states: dict[str, int]
+    errors: dict[str, int]
+    records: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    first: datetime | None
+    last: datetime | None
+
+
+class BatchResults:
+    """Reads results; see `qacli.db.batches.Batches`, which also changes them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def counts(self, batch_id: int) -> dict[str, int]:
+        """Return the number of items by state."""
+        query = (
+            sa.select(ITEMS.c.state, sa.func.count())
+            .where(ITEMS.c.batch_id == batch_id)
+            .group_by(ITEMS.c.state)
+        )
+        with self.store.transaction() as connection:
+            counts = {state.value: count for state, count in connection.execute(query)}
+        return {state.value: counts.get(state.value, 0) for state in ItemState}
+
+    def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
+        """Return settled items from a position on, up to the first that is not settled."""
+        query = (
+            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
+            .order_by(ITEMS.c.position)
+            .limit(limit)
+        )
+        with self.store.transaction() as connection:
+            items = list(takewhile(_is_settled, connection.execute(query)))
+            return _with_records(connection, batch_id, items)
+
+    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
+        """Return the items with these keys that are settled, in the order of the items."""
+        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
+        with self.store.transaction() as connection:
+            rows = connection.execute(query.order_by(ITEMS.c.position))
+            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
+
+    def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
+        """Yield all settled items in order, a page at a time."""
+        position = 0
+        while True:
+            with self.store.transaction() as connection:
+                following = connection.scalar(
+                    sa.select(sa.func.min(ITEMS.c.position)).where(
+                        ITEMS.c.batch_id == batch_id,
+                        ITEMS.c.position >= position,
+                        ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
+                    )
+                )
+            if following is None:
+                return
+            page = self.finished(batch_id, following, PAGE)
+            yield [item for item in page if item.record is not None]
+            position = page[-1].position + 1 if page else following + 1
+
+    def summary(self, batch_id: int) -> Summary:
+        """Return the sums of the batch so far."""
+        ours = RECORDS.c.batch_id == batch_id
+        totals = sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
+            sa.func.coalesce(sa.func.sum(RECORDS.c.completion_tokens), 0),
+            sa.func.sum(RECORDS.c.cost_usd),
+            sa.func.min(RECORDS.c.created_at),
+            sa.func.max(RECORDS.c.answered_at),
+        ).where(ours)
+        kind = sa.func.coalesce(RECORDS.c.error_kind, "(none)")
+        kinds = (
+            sa.select(kind, sa.func.count())
+            .where(ours, RECORDS.c.status == Status.FAILED)
+            .group_by(kind)
+            .order_by(sa.func.count().desc())
+        )
+        with self.store.transaction() as connection:
+            records, prompt, completion, cost, first, last = connection.execute(totals).one()
+            errors = {name: count for name, count in connection.execute(kinds)}  # noqa: C416 - rows
+        return Summary(
+            states=self.counts(batch_id),
+            errors=errors,
+            records=records,
+            prompt_tokens=int(prompt),
+            completion_tokens=int(completion),
+            cost_usd=cost,
+            first=first,
+            last=last,
+        )
+
+
+_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
+
+
+def _is_settled(item: sa.Row[Any]) -> bool:
+    return item.state in {ItemState.ANSWERED, ItemState.FAILED}
+
+
+def _with_records(
+    connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
+) -> list[Settled]:
+    """Return items with their records.
+
+    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
+    and would read the whole batch for each page of it.
+    """
+    ours = RECORDS.c.batch_id == batch_id
+    keys = [item.key for item in items]
+    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
+    records = {row.item_key: row_to_dict(row) for row in rows}
+    return [Settled(item.position, item.key, records.get(item.key)) for item in items]

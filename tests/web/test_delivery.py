@@ -34,7 +34,7 @@ def test_a_mistake_does_not_end_the_delivery(
     def again(_ask: DeferredQuestion) -> bool:
         return False
 
-    monkeypatch.setattr(state, "deliver", deliver)
+    monkeypatch.setattr(state, "recover_outbox", deliver)
     monkeypatch.setattr(state, "DELIVERY_SECONDS", 0.01)
     running: state.AppState = app.extensions[state.EXTENSION_KEY]
     running.deliver_forever(again)

@@ -25,9 +25,10 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
-from qacli.provider.client import MAX_BACKOFF_SECONDS, Retry, backoff, build_request
+from qacli.provider.client import Retry, build_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
+from qacli.provider.retry import MAX_BACKOFF_SECONDS, backoff
 from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])

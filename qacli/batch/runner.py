@@ -26,9 +26,10 @@ from qacli.cost import CostEstimate, Pricing, estimate_tokens
 from qacli.db.batches import Batches, Claimed, WorkerEvicted
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
-from qacli.json_schema import repair_prompt, validation_error
-from qacli.provider.client import AsyncProvider, backoff
+from qacli.json_schema import is_repairable, repair_prompt, validation_error
+from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
+from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 
@@ -315,14 +316,14 @@ class BatchRunner:
         try:
             while not self._stop.is_set():
                 error = await self._ask_with_repair(ask, reply, flight)
-                if not isinstance(error, ProviderError) or not error.retryable:
-                    break
-                if flight.attempt > self.plan.retries or self._is_gone(error):
+                delay = retry_delay(
+                    error, flight.attempt, self.plan.retries, waits_for_provider=False
+                )
+                if delay is None or self._is_gone(error):
                     break
                 self.progress.retried += 1
                 flight.attempt, flight.waiting = flight.attempt + 1, True
-                # What the provider asked for, the whole batch waits; this item only its own part.
-                await self._pause(backoff(min(flight.attempt, 6), None))
+                await self._pause(delay)
                 flight.waiting = False
         except asyncio.CancelledError:
             if flight.sent and not flight.lost:
@@ -345,9 +346,9 @@ class BatchRunner:
         if error is not None or reply.answered_at is None:
             return error
         unfit = validation_error(ask.params, reply.text)
-        # What the token limit has cut would be cut again.
-        cut = reply.finish_reason == "length"
-        if unfit is None or cut or flight.correction or self._stop.is_set():
+        if unfit is None or flight.correction or self._stop.is_set():
+            return unfit
+        if not is_repairable(unfit, reply.finish_reason):
             return unfit
         self.progress.retried += 1
         flight.turns.append(Turn(ask.question, reply.text))
@@ -409,10 +410,12 @@ class BatchRunner:
         if flight.lost:
             raise asyncio.CancelledError
 
-    def _is_gone(self, error: ProviderError) -> bool:
-        """Whether nothing has been answered for so long that this is not about one item."""
+    def _is_gone(self, error: QaError | None) -> bool:
+        """Return whether no item has been answered for so long that the provider is away."""
+        if not isinstance(error, ProviderError) or not error.retryable:
+            return False
         long = monotonic() - self._heard_at > self.plan.max_outage
-        return error.retryable and long and self._failed_in_a_row >= SEVERAL
+        return long and self._failed_in_a_row >= SEVERAL
 
     def _too_expensive(self, ask: Question, flight: InFlightItem) -> bool:
         """Whether this question could pass the budget; then nothing more is asked."""

@@ -1,9 +1,8 @@
-"""Asking Chat Completions, over the openai package."""
+"""Send Chat Completions requests, with the openai package."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from random import random
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -17,6 +16,7 @@ from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.redirects import MAX_REDIRECTS, redirect_target
 from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.retry import retry_delay
 
 CHAT_PATH = "/chat/completions"
 HANDLED_ERRORS = (
@@ -24,24 +24,23 @@ HANDLED_ERRORS = (
     *(ErrorInAnswer, ProviderError),
     RecursionError,  # Python's JSON parser, and what walks through its value: great depth
 )
-MAX_BACKOFF_SECONDS = 20.0
 MODEL_LIST_TIMEOUT = 15.0
-"""How long a list of models may take."""
+"""Seconds that a list of models may take."""
 
 Response = TypeVar("Response")
 
 TRAILING_USAGE_TIMEOUT = 2.0
-"""How long an answer that is complete waits for its usage, and for the end of the stream."""
+"""Seconds to wait, after a complete answer, for its usage and the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Said before a question is asked again.
+    """A request that failed is sent again.
 
     Attributes:
-        error: Why.
-        delay: Seconds until then.
-        attempt: How often it has been asked so far.
+        error: The error that it ended in.
+        delay: Seconds until it is sent again.
+        attempt: How often it has been sent so far.
     """
 
     error: ProviderError
@@ -50,15 +49,15 @@ class Retry:
 
 
 class AsyncProvider:
-    """A provider, ready to be asked by any number of tasks of one event loop.
+    """A provider that any number of tasks of one event loop can use.
 
     Args:
-        endpoint: Where it is.
+        endpoint: The provider's address and key.
         settings: The time limits and the number of retries.
-        on_retry: Told before a question is asked again.
-        on_request: Told what is sent, as a person may see it, each time.
-        connections: How many to hold at once, for a batch: with a client that takes less of the
-            processor for each request, and more to load.
+        on_retry: Called before a request is sent again.
+        on_request: Called with each request in a readable form without secrets.
+        connections: The most connections at once. With a number, a client is used that takes
+            longer to load and less processor time for a request.
     """
 
     def __init__(
@@ -107,10 +106,10 @@ class AsyncProvider:
         await self._client.close()
 
     async def models(self) -> list[dict[str, Any]]:
-        """The models that the provider lists, as it describes them; each has an `id`.
+        """Return the provider's list of models, as it describes them; each has an `id`.
 
         Raises:
-            ProviderError: There is no list.
+            ProviderError: The list cannot be read.
         """
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
@@ -120,15 +119,15 @@ class AsyncProvider:
                         url, cast_to=httpx2.Response, options=self._options()
                     ),
                 )
-                found = response.json()
+                body = response.json()
         except TimeoutError as error:
             raise self._errors.idle_timeout() from error
         except HANDLED_ERRORS as error:
             raise self._errors.map_error(error) from error
-        listed = found.get("data") if isinstance(found, dict) else None
+        models = body.get("data") if isinstance(body, dict) else None
         return [
             model
-            for model in (listed if isinstance(listed, list) else [])
+            for model in (models if isinstance(models, list) else [])
             if isinstance(model, dict) and isinstance(model.get("id"), str)
         ]
 
@@ -156,13 +155,8 @@ class AsyncProvider:
             try:
                 await self.attempt(request, reply, deadline, on_text=on_text)
             except ProviderError as error:
-                delay = backoff(attempt, error.retry_after)
-                if (
-                    not error.retryable
-                    or reply.texts
-                    or attempt > self._settings.retries
-                    or loop.time() + delay >= deadline
-                ):
+                delay = retry_delay(error, attempt, self._settings.retries)
+                if delay is None or reply.texts or loop.time() + delay >= deadline:
                     raise
                 self._on_retry(Retry(error, delay, attempt))
                 await asyncio.sleep(delay)
@@ -319,13 +313,6 @@ class AsyncProvider:
     def _options(self) -> Any:  # noqa: ANN401 - the package's own type of options is not public
         # The package insists on a key; an endpoint that needs none is not sent one.
         return {} if self.endpoint.key else {"headers": {"Authorization": openai.omit}}
-
-
-def backoff(attempt: int, retry_after: float | None) -> float:
-    """Seconds to wait: what the provider asked for, or exponential with full jitter."""
-    jitter = random() * min(MAX_BACKOFF_SECONDS, 0.5 * 2**attempt)  # noqa: S311 - not for secrets
-    # A little more than was asked for: those who were told the same do not come back at once.
-    return jitter if retry_after is None else retry_after + random() * min(0.25, retry_after)  # noqa: S311
 
 
 def build_request(request: ChatRequest, *, official: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What comes back, read from the API's JSON, which may lack or garble anything."""
+"""Parse the provider's JSON, in which any field may be missing or of the wrong type."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from qacli.validation import parse_count, sanitize_text
 
 
 class ErrorInAnswer(Exception):
-    """The provider's own words, in place of an answer."""
+    """The provider sent an error message in place of an answer."""
 
 
 @dataclass(slots=True)
 class ChatResponse:
-    """What has come back so far; filled in while the answer arrives.
+    """The answer as far as it has arrived; filled in while it arrives.
 
     Attributes:
-        headers: Of the response, or of the refusal.
-        first_token_ms: From the question's start, earlier attempts included; as latency_ms.
-        answered_at: When the answer was complete; None while it is not.
-        spent: Prompt and completion tokens of an answer that was not taken, where they are known.
+        headers: The headers of the response, or of the error response.
+        first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
+        answered_at: The time at which the answer was complete; None while it is not.
+        discarded_usage: Prompt and completion tokens of a discarded answer, where they are known.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -46,33 +46,33 @@ class ChatResponse:
         return "".join(self.texts)
 
     def reset(self) -> None:
-        """Begin again: another attempt has nothing of this one."""
+        """Clear the text and metadata before the next attempt."""
         self.texts.clear()
         self.model = self.response_id = self.finish_reason = None
         self.prompt_tokens = self.completion_tokens = None
 
     def discard(self) -> None:
-        """Take the whole answer for none; what it has used counts all the same."""
+        """Discard a complete answer; the tokens that it used still count."""
         if self.prompt_tokens is not None and self.completion_tokens is not None:
             self.discarded_usage = self.prompt_tokens, self.completion_tokens
         self.prompt_tokens = self.completion_tokens = self.answered_at = self.latency_ms = None
 
     def feed(self, data: object) -> str:
-        """Take in a chunk of a stream, or a whole answer; returns the text that it adds.
+        """Parse a chunk of a stream, or a whole answer; return the text that it adds.
 
         Raises:
-            BrokenAnswer: It is no object at all.
+            BrokenAnswer: It is not a JSON object.
             ErrorInAnswer: It is an error that the provider sent in place of an answer.
         """
         if not isinstance(data, dict):
             raise BrokenAnswer(
                 "The provider's answer is not an API's.",
-                "See that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+                "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
                 retryable=True,
             )
         if error := data.get("error"):
-            said = error.get("message") if isinstance(error, dict) else error
-            raise ErrorInAnswer(str(said))
+            message = error.get("message") if isinstance(error, dict) else error
+            raise ErrorInAnswer(str(message))
         self.model = _text(data.get("model")) or self.model
         self.response_id = _text(data.get("id")) or self.response_id
         usage = data.get("usage")
@@ -95,7 +95,7 @@ class ChatResponse:
         return text
 
     def outcome(self, prices: Pricing) -> Outcome:
-        """What is known of the question's outcome; without an answer its status is still open."""
+        """Return the outcome; its status is `asking` while the answer is not complete."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
         if self.discarded_usage is not None:
             prompt, completion = (
@@ -117,19 +117,19 @@ class ChatResponse:
         )
 
     def elapsed_ms(self) -> int:
-        """Milliseconds since the question's start."""
+        """Return the milliseconds since the start of the first attempt."""
         return round((monotonic() - self.started) * 1000)
 
     def finish(self) -> None:
-        """All of it is there."""
+        """Mark the answer as complete."""
         self.latency_ms = self.elapsed_ms()
         self.answered_at = now()
 
     def require_complete(self) -> None:
-        """See that a stream that has ended is a whole answer.
+        """Check that a stream that has ended was a complete answer.
 
         Raises:
-            BrokenAnswer: It ended without saying why; `refuse_blank` too.
+            BrokenAnswer: It ended without a finish reason, or as `require_text`.
         """
         if self.texts and self.finish_reason is None:
             raise BrokenAnswer(
@@ -140,10 +140,10 @@ class ChatResponse:
         self.require_text()
 
     def require_text(self) -> None:
-        """See that there is an answer at all.
+        """Check that the answer has text.
 
         Raises:
-            BrokenAnswer: There is none; says why as far as the provider did.
+            BrokenAnswer: It has none; the message has the provider's reason.
         """
         if self.text.strip():
             return

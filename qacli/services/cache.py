@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 def find_cached_answer(
     store: "Store",
-    ask: Question,
+    question: Question,
     *,
     since: datetime | None = None,
     check: Callable[[str], None] | None = None,
 ) -> "QuestionAnswer | None":
-    """The newest answer that is kept for the very same question, so that it need not be asked.
+    """Return the newest record with an answer to the same question, so that it is not asked again.
 
     Args:
         store: The history.
-        ask: The question; see `Store.same` for what is the same.
-        since: Only if it was asked then or later.
-        check: Raises UnfitAnswer for an answer that is not what was asked for.
+        question: The question; `Store.find_cached` defines which questions are the same.
+        since: Only a record asked at this time or later.
+        check: Raises UnfitAnswer for an answer that does not fit the schema.
     """
-    found = store.find_cached(ask)
-    if found is None or not found.answer or (since is not None and found.created_at < since):
+    record = store.find_cached(question)
+    if record is None or not record.answer or (since is not None and record.created_at < since):
         return None
     try:
         if check is not None:
-            check(found.answer)
+            check(record.answer)
     except UnfitAnswer:
         return None
-    return found
+    return record

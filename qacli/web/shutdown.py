@@ -1,7 +1,7 @@
-"""The answers that a process has in flight, and that it waits for before it ends.
+"""The answers that a process has in flight, and completes before it ends.
 
-The server waits for the requests of clients that are still there, and for nothing else: an answer
-that is completed for whoever asked and left would be cut off, paid for and all.
+The server itself waits only for requests whose client is still connected; an answer that is
+completed after its client has left would be lost, and the provider bills it.
 """
 
 import threading
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class DrainTracker:
-    """How many answers are in flight."""
+    """Counts the answers in flight."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -18,7 +18,7 @@ class DrainTracker:
 
     @contextmanager
     def track(self) -> Iterator[None]:
-        """One of them."""
+        """Count one answer in this block."""
         with self._changed:
             self._number += 1
         try:
@@ -29,12 +29,12 @@ class DrainTracker:
                 self._changed.notify_all()
 
     def delay_exit(self, grace: float) -> None:
-        """Let the process end only when there are none left, or the time is over.
+        """Let the process end only when no answer is in flight, or after a time.
 
-        Python waits for a thread that is no daemon, once its main thread has ended.
+        Python waits for its non-daemon threads after the main thread has ended.
 
         Args:
-            grace: Seconds to wait at the most.
+            grace: The most seconds to wait.
         """
 
         def wait() -> None:

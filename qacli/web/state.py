@@ -1,4 +1,4 @@
-"""What the routes share: one process's provider, database pool and outbox."""
+"""State that the routes of one process share: provider, database pool and outbox."""
 
 import logging
 import threading
@@ -32,25 +32,25 @@ from qacli.web.shutdown import DrainTracker
 LOG = logging.getLogger("qa.web")
 EXTENSION_KEY = "qa"
 TOTAL_CONNECTIONS = 64
-"""To the database, of all workers together: PostgreSQL takes 100 by default, for everybody."""
+"""Database connections of all workers together; PostgreSQL's default is 100 for all clients."""
 
 MAX_WORKER_CONNECTIONS = 10
-"""Of one worker: reading is quick, and all writing goes through one."""
+"""Database connections of one worker: reads are quick, and all writes share one."""
 
 
 class AppState:
     """One process's provider, database pool and outbox.
 
     Attributes:
-        system: The system prompt of a question that brings none.
-        context_tokens: How much of a thread a follow-up takes along.
+        system: The system prompt of a question that has none.
+        context_tokens: The tokens of a thread that are sent with a follow-up.
         timeout: Seconds for one answer.
-        on_disconnect: Whether an answer whose reader has left is completed, or interrupted.
-        all_records: The history, of all callers: for what runs outside of a request, and for no
-            route. It is not opened yet: a server outlives a database that is away.
-        asking: The use case.
-        watches: Told of each question and its outcome.
-        in_flight: The answers that the process waits for before it ends.
+        on_disconnect: `complete` or `interrupt`: what becomes of an answer whose client has left.
+        all_records: The history of all callers, for code outside of a request; no route uses it.
+            It is not opened yet: a server also starts while the database is down.
+        ask_service: Asks and records.
+        observers: Called with each question and its outcome.
+        in_flight: The answers that the process completes before it ends.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -80,17 +80,17 @@ class AppState:
         self._failed_at = 0.0
 
     def _observe(self, ask: Question) -> Callable[[Outcome], None]:
-        told: list[Callable[[Outcome], None]] = []
-        for watch in self.observers:
+        callbacks: list[Callable[[Outcome], None]] = []
+        for observer in self.observers:
             with _log_exceptions():
-                told.append(watch(ask))
+                callbacks.append(observer(ask))
 
-        def tell(outcome: Outcome) -> None:
-            for each in told:
+        def report(outcome: Outcome) -> None:
+            for callback in callbacks:
                 with _log_exceptions():
-                    each(outcome)
+                    callback(outcome)
 
-        return tell
+        return report
 
     @property
     def store(self) -> Store:
@@ -112,7 +112,7 @@ class AppState:
         with self._making:
             if self._cached_provider is None:
                 if self._provider_error is not None and self._failed_at > began:
-                    # Whoever has waited for it does not try once more, one after the other.
+                    # Requests that waited for this attempt share its error: one attempt for all.
                     raise copy(self._provider_error)
                 try:
                     self._cached_provider = self._make()
@@ -122,13 +122,13 @@ class AppState:
             return self._cached_provider
 
     def _make(self) -> SyncProvider:
-        found = endpoint.resolve_endpoint(self._settings)
-        if not found.base_url:
+        resolved = endpoint.resolve_endpoint(self._settings)
+        if not resolved.base_url:
             raise NotConfigured("The local model is not running.", "See the server's log.")
-        return SyncProvider(found, self._settings, connections=self._limit)
+        return SyncProvider(resolved, self._settings, connections=self._limit)
 
     def warm_up(self) -> None:
-        """Load in the background what asking needs, so that the first question need not wait."""
+        """Make the provider in the background, so that the first question does not wait for it."""
 
         def load() -> None:
             with suppress(NotConfigured):
@@ -138,10 +138,10 @@ class AppState:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """One of the questions in flight; there are always threads left for everything else.
+        """Count one question in flight; threads are always left for all other requests.
 
         Raises:
-            Busy: There are as many as there may be.
+            Busy: As many questions are in flight as the server takes.
         """
         if not self._places.acquire(blocking=False):
             raise Busy(
@@ -154,10 +154,10 @@ class AppState:
             self._places.release()
 
     def model(self, named: str | None) -> str:
-        """The model for a request that names one, or none.
+        """Return the model for a request that names this one, or none.
 
         Raises:
-            InvalidRequest: It is a local file; which ones are opened is not for clients to say.
+            InvalidRequest: It is a local file; clients may not choose which files are opened.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
@@ -174,32 +174,32 @@ class AppState:
         return endpoint.resolve_endpoint(self._settings, with_key=False).model
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that can be asked: the default first, then what the provider lists.
+        """Return the models that can be used: the default first, then the provider's list.
 
         Raises:
-            Busy: See `place`.
-            ProviderError: The provider cannot be asked; one that keeps no list is no error.
+            Busy: See `slot`.
+            ProviderError: The provider cannot be reached; one without a list is no error.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
         with self.slot():
             try:
-                listed = self._provider.models()
+                models = self._provider.models()
             except ProviderRefused:
-                listed = []
-        first = [each for each in listed if each["id"] == default] or [{"id": default}]
-        return first + [each for each in listed if each["id"] != default]
+                models = []
+        first = [model for model in models if model["id"] == default] or [{"id": default}]
+        return first + [model for model in models if model["id"] != default]
 
 
 def get_state() -> AppState:
-    """The service of the application that handles the request."""
-    service: AppState = current_app.extensions[EXTENSION_KEY]
-    return service
+    """Return the state of the application that handles the request."""
+    app_state: AppState = current_app.extensions[EXTENSION_KEY]
+    return app_state
 
 
 @contextmanager
 def _log_exceptions() -> Iterator[None]:
-    """What watches a question must not cost its answer, which is kept after it has been told."""
+    """Log and ignore exceptions raised by observers (metrics, tracing)."""
     try:
         yield
     except Exception:

@@ -1,0 +1,34 @@
+"""When a request is sent again, and after how long."""
+
+from random import random
+
+from qacli.errors import ProviderError, QaError
+
+MAX_BACKOFF_SECONDS = 20.0
+MAX_EXPONENT = 10
+
+
+def retry_delay(
+    error: QaError | None, attempt: int, retries: int, *, waits_for_provider: bool = True
+) -> float | None:
+    """Return the seconds after which to send a request again; None: it is not sent again.
+
+    Args:
+        error: The error that it ended in.
+        attempt: How often it has been sent.
+        retries: How often it may be sent again.
+        waits_for_provider: Wait as long as the provider asked for, where it did; a batch has a
+            limiter that does this for all of its requests.
+    """
+    if not isinstance(error, ProviderError) or not error.retryable or attempt > retries:
+        return None
+    return backoff(attempt, error.retry_after if waits_for_provider else None)
+
+
+def backoff(attempt: int, retry_after: float | None) -> float:
+    """Return the seconds to wait: a little more than `retry_after`, or exponential with jitter."""
+    if retry_after is not None:
+        # Clients that were given the same time should not all return at the same moment.
+        return retry_after + random() * min(0.25, retry_after)  # noqa: S311 - not for secrets
+    longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2 ** min(attempt, MAX_EXPONENT))
+    return random() * longest  # noqa: S311 - not for secrets

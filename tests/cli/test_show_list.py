@@ -259,7 +259,7 @@ def test_a_list_stops_quietly_when_its_reader_does(
     qa: Program, keep: Callable[..., None], output: str
 ) -> None:
     keep(*(f"{number} {'x' * 1000}" for number in range(400)))
-    command = '{ "$0" list -n 0 -f "$1"; echo $? >&2; } | head -c 5'
+    command = '{ "$0" list -n 0 --format "$1"; echo $? >&2; } | head -c 5'
     done = subprocess.run(
         ["sh", "-c", command, *qa.command, output],
         env=qa.environ(),

@@ -472,14 +472,14 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
     questions = [f"Question {n}" for n in range(600)]
     name = write(questions)
     limit = 600_000
-    with provider_process("--size", "20000", "--latency", "0.05", "--log", str(log)) as base_url:
+    with provider_process("--size", "60000", "--latency", "0.05", "--log", str(log)) as base_url:
         process = subprocess.run(
             [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],
             env=qa.environ(OPENAI_BASE_URL=base_url),
             capture_output=True,
             timeout=120,
             check=False,
-            # No file may grow further: neither the database nor a journal.
+            # No file may grow further: the database, a journal, or a new one for what is in flight.
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )
         err = process.stderr.decode()

@@ -30,5 +30,5 @@ def backoff(attempt: int, retry_after: float | None) -> float:
     if retry_after is not None:
         # Clients that were given the same time should not all return at the same moment.
         return retry_after + random() * min(0.25, retry_after)  # noqa: S311 - not for secrets
-    longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2 ** min(attempt, MAX_EXPONENT))
+    longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(attempt, MAX_EXPONENT))
     return random() * longest  # noqa: S311 - not for secrets

@@ -1,7 +1,7 @@
 """Drop dead or stalled client connections: TCP_USER_TIMEOUT and keep-alive (tcp(7)).
 
 Each would hold a thread for ever. The options are set on the listening socket, and connections
-inherit them. docs/adr/client-timeouts.md has the reason for the search in /proc/self/fd.
+inherit them. docs/adr/0010-client-timeouts.md has the reason for the search in /proc/self/fd.
 """
 
 import socket

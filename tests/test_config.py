@@ -669,7 +669,7 @@ def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
 ) -> None:
     with pytest.raises(NotConfigured) as caught:
         credentials.get_api_key(Settings(key_command=script(home, text)), seconds=0.5)
-    assert f"The key command {home / 'give key'}" in caught.value.what
+    assert f"key command {home / 'give key'}" in caught.value.what
     assert said in caught.value.what
     assert SECRET not in str(caught.value)
     assert "argument" not in str(caught.value)

@@ -15,7 +15,7 @@ from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.domain import ChatRequest, Question
+from qacli.domain import ChatRequest, Delta, Question
 from qacli.errors import (
     BrokenAnswer,
     KeyRejected,
@@ -131,7 +131,7 @@ def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> Non
     request = ChatRequest(question=Question(question="q", params={"model": "m"}))
     stream = client.stream(request, ChatResponse())
     # The rest never comes, so neither text waited for it.
-    assert [next(stream), next(stream)] == ["one", " two"]
+    assert [next(stream), next(stream)] == [Delta("one"), Delta(" two")]
     stream.close()
     client.close()
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli import excerpt, sanitize, validation
+from qacli import excerpt, redaction, sanitize, validation
 from qacli.batch import limiter
 from qacli.cli import formatters, markdown
-from qacli.config import database_url
 from qacli.config.settings import Settings
 from qacli.dates import parse_when
 from qacli.db.search import parse_terms
@@ -71,10 +70,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "template": Pattern.parse,
     "schema": schema_from_shorthand,
     "redacted-key": Settings().redact,
-    "redacted-url": database_url.without_password,
+    "redacted-url": redaction.without_password,
     "debug-image": lambda text: debug.IMAGE.sub("", text),
     "retry-after": lambda text: error_mapping.retry_after({"retry-after": text}),
-    "rate-limit": limiter._number,  # noqa: SLF001 - the only reader of these headers
+    "rate-limit": limiter._parse_number,  # noqa: SLF001 - the only reader of these headers
     "date": lambda text: parse_when(text, NOW),
     "query": lambda text: ListQuery.model_validate({"since": text, "tag": text, "q": text}),
     "idempotency-key": lambda text: AskHeaders.model_validate({"Idempotency-Key": text}),

@@ -10,7 +10,7 @@ from qacli.domain import ChatRequest, Heartbeat, Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
 from qacli.json_schema import AnswerSchema, extract_json, repair_prompt
 from qacli.provider import endpoint
-from qacli.services.ask import AskService, follow_up, wait_for_result
+from qacli.services.ask import AskService, build_repair, wait_for_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,18 +208,19 @@ def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
     with pytest.raises(KeyboardInterrupt):
         stopped(exchange)
     assert exchange.outcome.status is Status.FAILED
-    assert (exchange.outcome.error or "").startswith("unfit-answer: ")
+    assert exchange.outcome.error_kind == "unfit-answer"
 
 
 @one_database
-def test_a_follow_up_takes_along_what_went_before(
+def test_repair_request_has_the_turns_of_the_first_one(
     asking: AskService, provider: FakeProvider
 ) -> None:
     question = Question(question="Who?", params={"model": "m"}, tags=["t"])
     first = wait_for_result(asking.stream(question))
-    request = follow_up(first, ChatRequest(question=question), "Sure?")
+    request = build_repair(first, ChatRequest(question=question), "Sure?")
     second = wait_for_result(asking.stream(request.question, request))
     assert second.question.uid != first.question.uid
     assert second.question.tags == ["t"]
+    assert second.question.corrects_id == first.record_id
     messages = provider.requests[-1].body["messages"]
     assert [each["content"] for each in messages] == ["Who?", "Answer to: Who?", "Sure?"]

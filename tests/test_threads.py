@@ -9,8 +9,8 @@ from qacli.db.search import RECORDS
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, NotFound
 from qacli.services.context import load_context
-from qacli.web.ui.thread import LONGEST
-from qacli.web.ui.thread import thread as page_of
+from qacli.web.ui.thread import MAX_RECORDS
+from qacli.web.ui.thread import load_thread as page_of
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="yes", model="m")
 
@@ -67,9 +67,9 @@ def test_page_of_a_long_thread_takes_three_queries(store: Store) -> None:
     ids = add_thread(store, 100)
     with counted() as log:
         shown = page_of(store, ids[49])
-    assert [record.id for record in shown.records] == ids[50 - LONGEST : 50 + LONGEST - 1]
-    assert (shown.earlier, shown.removed) == (ids[49 - LONGEST], None)
-    assert [record.id for record in shown.branches] == [ids[49 + LONGEST]]
+    assert [record.id for record in shown.records] == ids[50 - MAX_RECORDS : 50 + MAX_RECORDS - 1]
+    assert (shown.earlier, shown.removed) == (ids[49 - MAX_RECORDS], None)
+    assert [record.id for record in shown.branches] == [ids[49 + MAX_RECORDS]]
     assert len(log) <= 6
 
 

@@ -116,7 +116,7 @@ class AskService:
 
             if is_repairable(end.error, end.result.outcome.finish_reason):
                 yield Repairing(end.error, end.result)
-                second = _repair(end.result, request, repair_prompt(end.error))
+                second = build_repair(end.result, request, repair_prompt(end.error))
                 end = yield from ask(second.question, second)
         yield end
 
@@ -219,7 +219,7 @@ class _NullRecorder:
         return None, None
 
 
-def _repair(result: Result, request: ChatRequest, text: str) -> ChatRequest:
+def build_repair(result: Result, request: ChatRequest, text: str) -> ChatRequest:
     """Build the request that asks for the same answer again.
 
     Args:

@@ -5,12 +5,13 @@ needs a token, its POST requests count against the rate limit, and its errors ar
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar, cast
 
 from flask import current_app, request
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -73,7 +74,7 @@ def current_endpoint() -> str | None:
     error = request.routing_exception
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         urls = current_app.create_url_adapter(request)
-        if urls is not None:
-            endpoint, _ = urls.match(method=next(iter(error.valid_methods)))
-            return str(endpoint)
+        with suppress(NotFound):  # a number in the path that is too long to be read
+            if urls is not None:
+                return str(urls.match(method=next(iter(error.valid_methods)))[0])
     return request.endpoint

@@ -10,8 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from qacli.db.bulk import MAX_GROUP, upsert_many
+from qacli.db.bulk import upsert_many
 from qacli.domain import Outcome, Question, Status
+from qacli.recording.recorder import MAX_GROUP
 from qacli.web import state
 
 if TYPE_CHECKING:

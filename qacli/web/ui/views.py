@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 from qacli.dates import format_age
 from qacli.domain import Status, now
 from qacli.errors import QaError
+from qacli.serializers import error_text
 from qacli.validation import validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
@@ -78,7 +79,11 @@ def _is_long(question: str) -> bool:
 
 @blueprint.app_context_processor
 def _context() -> dict[str, object]:
-    return {"Status": Status, "is_signed_in": current_context().is_signed_in}
+    return {
+        "Status": Status,
+        "error_text": error_text,
+        "is_signed_in": current_context().is_signed_in,
+    }
 
 
 @blueprint.get("/static/<path:filename>")

@@ -100,7 +100,10 @@ class AnswerStream:
 
     def _complete(self) -> None:
         try:
-            self.result()
+            # There may be no event left: the client left while it was sent the last one.
+            for event in self._events:
+                if isinstance(event, Failed):
+                    raise event.error
         except QaError as error:
             LOG.warning("record %s: %s", error.record_id or self.started.record_id, error)
         except Exception:

@@ -163,9 +163,8 @@ def test_header_hostile_value_is_no_server_error(
                 (client, "GET", "/static/page.css"),
                 (client, "POST", "/ask"),
             ):
-                response = sender.open(path, method=method, headers=headers)
-                text = response.text
-                assert response.status_code < 500, (name, path, text)
+                with sender.open(path, method=method, headers=headers) as response:
+                    assert response.status_code < 500, (name, path, response.text)
 
 
 @on_sqlite

@@ -27,6 +27,7 @@ from qacli.web.ui.thread import Thread, load_thread
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shorten")
+blueprint.add_app_template_global(error_text, "error_text")
 
 STATIC_FOLDER = Path(__file__).with_name("static")
 
@@ -81,7 +82,6 @@ def _is_long(question: str) -> bool:
 def _context() -> dict[str, object]:
     return {
         "Status": Status,
-        "error_text": error_text,
         "is_signed_in": current_context().is_signed_in,
     }
 

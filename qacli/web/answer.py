@@ -103,7 +103,7 @@ class AnswerStream:
             # There may be no event left: the client left while it was sent the last one.
             for event in self._events:
                 if isinstance(event, Failed):
-                    raise event.error
+                    raise event.error  # noqa: TRY301 - logged like any other failure
         except QaError as error:
             LOG.warning("record %s: %s", error.record_id or self.started.record_id, error)
         except Exception:

@@ -130,7 +130,7 @@ class DeferredQuestion(Question):
     """
 
 
-def create_question(  # noqa: PLR0913 - what a face has read, by name
+def create_question(  # noqa: PLR0913 - the input, by name
     question: str,
     *,
     model: str,
@@ -142,7 +142,7 @@ def create_question(  # noqa: PLR0913 - what a face has read, by name
     follows_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
 ) -> Question:
-    """The question from what a face has read; None is what nobody said.
+    """Build a question from the input of a command or a request; None means not given.
 
     Raises:
         InvalidRequest: See `Question` and `validate_tag`.

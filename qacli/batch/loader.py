@@ -130,7 +130,7 @@ class BatchSource:
                 what the batch was begun with. The database is as it was before.
         """
         state = self.state()
-        # Before the transaction: nobody else can write to SQLite while that is open.
+        # Before the transaction: no other process can write to SQLite while that is open.
         for _ in self.items():
             pass
         return batches.load(name, settings, self._pages(tell), state)

@@ -98,7 +98,7 @@ class Progress:
 
     @property
     def finished(self) -> int:
-        """How many items are answered or have failed, whoever asked them."""
+        """The number of items that are answered or have failed, in all processes."""
         return min(self.done + self.failed, self.total)
 
     def update(self, states: dict[str, int]) -> None:

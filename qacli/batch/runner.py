@@ -38,10 +38,10 @@ PROGRESS_SECONDS = 4.0
 POLL_SECONDS = 1.0
 CLAIM_PAUSE_SECONDS = 0.1
 TOO_FAST = {429, 529}
-"""What a provider answers that is asked more than it will take; 503 with Retry-After is as well."""
+"""The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
 SEVERAL = 5
-READER_GONE = "whoever read the results has stopped"
+READER_GONE = "the reader of the results has closed them"
 
 
 class BatchRunner:

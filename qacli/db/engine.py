@@ -1,13 +1,13 @@
-"""How the databases are opened: engines, transactions, and the schema they must have.
+"""Open the databases: engines, transactions, and the check of the schema.
 
 Transactions are short and never span a provider call. SQLite is in WAL mode, so readers never
 wait; its writers take turns (inside a process by a lock, between processes by BEGIN IMMEDIATE
 and a long busy timeout). A SQLite history is created and brought up to date when it is opened,
-by one process at a time; a PostgreSQL one only by `qa migrate`, since somebody may own it who
-wants to know.
+by one process at a time; a PostgreSQL one only by `qa migrate`, since its administrator may want
+to decide when.
 
-A SQLite history on a read-only disk, or in a directory of somebody else's, can be read all the
-same, by a command that opens it for as long as it reads.
+A SQLite history on a read-only disk, or in a directory of another user, can be read too, by a
+command that opens it for as long as it reads.
 """
 
 import fcntl
@@ -266,10 +266,10 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
 
 
 def _renew_idle(engine: sa.Engine) -> None:
-    """Replace connections that broke while nobody used them, after a restart of the database, say.
+    """Replace connections that broke while idle, for example when the database restarted.
 
-    One that has just been used is not asked each time: that would cost as much as what is asked
-    of it. Should it break in that moment, its user is told, and all others get new ones.
+    A connection that was just used is not tested: a test costs as much as a query. If it breaks
+    in that moment, its user gets the error, and all others get new connections.
     """
 
     def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's
@@ -292,9 +292,9 @@ def _connecting_to_sqlite(
 ) -> Any | None:  # noqa: ANN401 - the driver's
     """Open a history that cannot be opened in the usual way: a read-only one, or on a full disk.
 
-    SQLite reads by files beside it, `-wal` and `-shm`, which it makes in the directory and whoever
-    closes it last removes. Where it cannot make them, and nobody has made them, nobody has it
-    open. Whoever opens it later makes them: so this is for connections that last a moment.
+    SQLite needs two files beside the history, `-wal` and `-shm`: the first process to open it
+    makes them, the last to close it removes them. Where they are missing and cannot be made, no
+    process has the history open. A process may open it later: keep these connections short.
     """
     file = Path(arguments[0])
     open_elsewhere = file.with_name(file.name + "-wal").exists()

@@ -147,10 +147,10 @@ def row_to_dict(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def rows_to_json_lines(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """The documents of rows of `RAW` as JSON, a line each without its end.
+    """Return rows of `RAW` as lines of JSON, without line ends.
 
-    Byte for byte what pydantic makes of `row_to_dict`, in half of the time. What is the same in
-    all of them, as most of what nobody has set, is written once.
+    The bytes are those that pydantic makes of `row_to_dict`, in half of the time: a column with
+    the same value in all rows, as most unset columns have, is encoded once.
     """
     fields, columns = [], []
     for name, written, column in zip(

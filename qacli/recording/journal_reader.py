@@ -2,8 +2,8 @@
 
 A journal may hold anything: a power cut leaves blocks of zeros, a disk flips bits, a newer version
 of qa writes fields that this one does not know. Each value is checked here, so that a bad one costs
-only itself, and each problem is reported, so that the file is never deleted with something in it
-that nobody has read. `qacli.recording.outbox` has the format.
+only itself, and each problem is reported, so that a file is never deleted while it holds something
+unread. `qacli.recording.outbox` has the format.
 """
 
 import codecs

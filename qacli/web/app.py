@@ -30,12 +30,12 @@ MAX_BODY = 4 * 1024 * 1024
 
 
 def create_app(settings: Settings, shared: Path | None = None) -> Flask:
-    """The application, with a database pool and a provider of its own.
+    """Build the application, with its own database pool and provider.
 
     Args:
-        settings: Where the database and the provider are; the provider's address must be there
-            already, so a local engine is started by whoever calls this.
-        shared: A directory for the metrics of several processes; None where there is one process.
+        settings: The settings. The provider's address must be known already: the caller starts a
+            local engine before.
+        shared: The directory for the metrics of several processes; None for one process.
     """
     app = Flask("qacli", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY

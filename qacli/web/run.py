@@ -68,9 +68,10 @@ def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
     check_tokens(settings.callers)
     if not (auth.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
-            f"Whoever reaches {settings.host} could ask at your expense and read the history.",
+            f"Refusing to listen on {settings.host} without a token: any client that reaches it "
+            "could ask at your expense and read the history.",
             settings.advice_on_ignored("QA_TOKEN", "QA_TOKENS")
-            + "Set QA_TOKEN, or say --insecure if the network is yours alone.",
+            + "Set QA_TOKEN, or use --insecure if the network is yours alone.",
         )
     # With connections that stay, as they will be: one that can only be read will not do.
     Store.open(settings.database, connections=1).close()

@@ -120,11 +120,11 @@ def page() -> Response:
 
 
 def _lines(query: ListAllQuery) -> Response:
-    """Records as they are read, one page of them in memory: no history is too long."""
+    """Stream records as lines while they are read, with one page of them in memory."""
     current, in_request = state.get_state(), keep_context()
 
     def lines() -> Iterator[str]:
-        # Whoever reads slowly holds a thread, as a question in flight does.
+        # A slow client holds a thread, as a question in flight does.
         with current.slot():
             found = _chosen(query, current)
             first = next(found, None)
@@ -133,7 +133,7 @@ def _lines(query: ListAllQuery) -> Response:
                 for line in chain([first] if first else [], found):
                     yield line + "\n"
             except QaError as error:
-                # To break off would look like the end.
+                # A broken stream would look like the end of the history.
                 with in_request():
                     problem = errors.problem_for(error).to_json()
                 yield problem + "\n"

@@ -44,7 +44,10 @@ def postgres_server() -> Iterator[Postgres]:
         yield server
         server.cleanup()
     finally:
-        watchdog.communicate(timeout=STOP_SECONDS * 3)
+        remove_server(Path(directory))
+        # A forked process may hold the pipe open: the end of the watchdog's input is not waited for.
+        watchdog.kill()
+        watchdog.communicate()
 
 
 def _start(directory: str) -> Any:

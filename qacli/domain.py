@@ -211,6 +211,12 @@ class Outcome:
     Attributes:
         error_kind: The kind of the error, as in `qacli.errors`.
         error: The message of the error, without secrets.
+        cached_tokens: The part of `prompt_tokens` that the provider took from its cache.
+        reasoning_tokens: The part of `completion_tokens` that is reasoning.
+        reasoning: The model's reasoning, which is no part of the answer.
+        details: Everything else in the provider's response, by the provider's own names.
+        endpoint: The host, with its port where that is not the usual one; `local` for the local
+            model.
     """
 
     status: Status = Status.ASKING
@@ -226,6 +232,11 @@ class Outcome:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    reasoning: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    endpoint: str | None = None
 
     def fail(self, error: BaseException | None) -> None:
         """Mark the outcome as failed with an error, or as interrupted.

@@ -37,6 +37,8 @@ MEANINGS = {
     "params": "The model asked for, and whatever else shaped the answer.",
     "prompt_tokens": "The provider's count; null where unknown.",
     "completion_tokens": "The provider's count; null where unknown.",
+    "cached_tokens": "The part of `prompt_tokens` that came from the provider's cache.",
+    "reasoning_tokens": "The part of `completion_tokens` that is reasoning.",
     "cost_usd": "US dollars; null where the price is unknown.",
     "follows_id": "The record that this one follows up.",
     "corrects_id": "The record whose answer did not fit its schema; this one asks for it again.",
@@ -48,6 +50,9 @@ MEANINGS = {
     "attachments": "What was put before the question: `name`, `size` and `sha256` each.",
     "caller": "The name of the token that asked, which owns the record.",
     "request_id": "The HTTP request that it came in, as the log names it.",
+    "reasoning": "The model's reasoning; it is no part of the answer.",
+    "details": "Everything else in the provider's response, by its own names.",
+    "endpoint": "The provider's host; `local` for the local model.",
 }
 """The meaning of each field of a record, in the order in which every output has them."""
 

@@ -59,7 +59,7 @@ def test_types_of_the_columns_are_those_of_the_fields() -> None:
         if name != "id":
             assert QuestionAnswer.model_fields[name].annotation == kind, name
     assert TIME_FIELDS == ("created_at", "answered_at")
-    assert JSON_FIELDS == ("params", "tags", "attachments")
+    assert JSON_FIELDS == ("params", "tags", "attachments", "details")
     assert FLOAT_FIELDS == ("cost_usd",)
     assert {"id", "latency_ms", "follows_id", "corrects_id"} <= {*INT_FIELDS}
 

@@ -125,6 +125,14 @@ class QuestionAnswer(SQLModel, table=True):
     request_id: str | None = Field(default=None, sa_type=sa.Text)
     error_kind: str | None = Field(default=None, sa_type=sa.Text)
     corrects_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cached_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    reasoning_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    reasoning: str | None = Field(default=None, sa_type=sa.Text)
+    details: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_column=sa.Column(Json, nullable=False, server_default=sa.text("'{}'")),
+    )
+    endpoint: str | None = Field(default=None, sa_type=sa.Text)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON has it; see `qacli.serializers.record_to_dict`."""

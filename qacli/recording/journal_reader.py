@@ -368,4 +368,5 @@ OUTCOME_FIELDS: dict[str, Callable[[object], object]] = {
     "status": _status,
     "answered_at": _or_none(_time),
     "cost_usd": _or_none(_cost),
+    "details": _json_object,
 }

@@ -38,6 +38,28 @@ UNREADABLE = (
 """What a file of prices raises that is not as it should be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one answer, as the provider counts them; None where it does not.
+
+    Attributes:
+        cached_tokens: The part of `prompt_tokens` that the provider took from its cache.
+        reasoning_tokens: The part of `completion_tokens` that is reasoning.
+        cost_usd: The provider's own price for the answer, in US dollars.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+
+    @property
+    def total(self) -> int:
+        """Return all tokens; unknown counts are 0."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
+
 class Pricing:
     """The prices of models.
 
@@ -66,15 +88,23 @@ class Pricing:
                 'Write them like: "my-model" = [0.25, 2.00]',
             ) from error
 
-    def cost(self, model: str | None, prompt: int | None, completion: int | None) -> float | None:
-        """US dollars for so many tokens; None where the price or the usage is unknown.
+    def cost(self, model: str | None, usage: Usage) -> float | None:
+        """Return US dollars for an answer; None where the price or the usage is unknown.
 
-        A model's dated versions (`gpt-5-mini-2025-08-07`) cost what it costs.
+        The provider's own price has precedence. A model's dated versions
+        (`gpt-5-mini-2025-08-07`) cost the same as the model.
         """
+        if usage.cost_usd is not None:
+            return usage.cost_usd
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
         price = self._price(model or "")
         if price is None or prompt is None or completion is None:
             return None
         return (prompt * price[0] + completion * price[1]) / PER_MILLION
+
+    def has_price(self, model: str) -> bool:
+        """Return whether the price of the model is known."""
+        return self._price(model) is not None
 
     def _price(self, model: str) -> tuple[float, float] | None:
         if model in self._table:
@@ -142,7 +172,7 @@ class CostEstimate:
 
     def cost(self, model: str, prices: Pricing) -> float | None:
         """Return US dollars; None where the price of the model is unknown."""
-        return prices.cost(model, self.prompt, self.completion)
+        return prices.cost(model, Usage(self.prompt, self.completion))
 
 
 def check_budget(

@@ -13,7 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 from qacli.cache_key import cache_key, canonical_json
-from qacli.errors import DatabaseError, Interrupted, InvalidRequest, QaError, UnfitAnswer
+from qacli.errors import (
+    DatabaseError,
+    Interrupted,
+    InvalidRequest,
+    ProviderError,
+    QaError,
+    UnfitAnswer,
+)
 from qacli.validation import MAX_ID, is_number_between, validate_tag, validate_text
 
 
@@ -248,6 +255,8 @@ class Outcome:
         self.status = Status.FAILED
         if isinstance(error, QaError) and not isinstance(error, Interrupted):
             self.error_kind, self.error = error.kind, error.what
+            if isinstance(error, ProviderError) and error.details:
+                self.details = {**self.details, "error": error.details}
         elif isinstance(error, Exception) and not isinstance(error, Interrupted):
             self.error_kind, self.error = QaError.kind, type(error).__name__
         else:
@@ -298,6 +307,13 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of the model's reasoning has arrived; it is not empty, and no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Nothing has arrived for a while: a moment to redraw, or to test a connection."""
 
@@ -338,5 +354,7 @@ class Failed:
     result: Result | None = None
 
 
-AnswerEvent = Started | Delta | Heartbeat | Received | Repairing | Finished | Failed
+AnswerEvent = (
+    Started | Delta | ReasoningDelta | Heartbeat | Received | Repairing | Finished | Failed
+)
 """What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""

@@ -130,6 +130,7 @@ class ProviderError(QaError):
         retry_after: Seconds to wait before a retry, if the provider sent them.
         retryable: The same request may succeed when it is sent again.
         fatal: No request can succeed until the user changes something, for example the key.
+        details: The `status`, `code`, `type` and `param` of the provider's error, where known.
     """
 
     def __init__(  # noqa: PLR0913 - the attributes of a failure, by name
@@ -141,11 +142,13 @@ class ProviderError(QaError):
         retry_after: float | None = None,
         retryable: bool = False,
         fatal: bool = False,
+        details: dict[str, str | int] | None = None,
     ) -> None:
         super().__init__(what, todo, retry_after=retry_after)
         self.provider_status = provider_status
         self.retryable = retryable
         self.fatal = fatal
+        self.details = details or {}
 
 
 class KeyRejected(ProviderError):

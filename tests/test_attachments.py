@@ -14,7 +14,7 @@ from qacli import attachments
 from qacli.attachments import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
 from qacli.domain import ChatRequest, ContextPart, Question, Turn
 from qacli.errors import InvalidRequest
-from qacli.provider.client import build_request
+from qacli.provider.chat_completions import ChatCompletions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,7 +213,7 @@ def test_an_address_that_dribbles_is_given_up_in_time(site: Site) -> None:
 
 
 def test_text_stays_one_text_that_every_endpoint_takes() -> None:
-    body = build_request(
+    body = ChatCompletions().build_body(
         ChatRequest(
             question=Question(question="Which?"), parts=[ContextPart("one"), ContextPart("two")]
         ),
@@ -224,7 +224,7 @@ def test_text_stays_one_text_that_every_endpoint_takes() -> None:
 
 def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
     turns = [Turn("What is it?", "A cat.", [ContextPart("<image>", "data:image/png;base64,AA==")])]
-    body = build_request(
+    body = ChatCompletions().build_body(
         ChatRequest(question=Question(question="Sure?"), turns=turns), official=False
     )
     assert body["messages"] == [

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.cost import Pricing, estimate_tokens
+from qacli.cost import Pricing, Usage, estimate_tokens
 from qacli.errors import NotConfigured
 
 if TYPE_CHECKING:
@@ -31,23 +31,23 @@ MILLION = 1_000_000
 def test_a_model_costs_what_its_name_without_a_date_costs(
     model: str | None, cost: float | None
 ) -> None:
-    assert Pricing().cost(model, MILLION, MILLION) == cost
+    assert Pricing().cost(model, Usage(MILLION, MILLION)) == cost
 
 
 def test_what_is_unknown_is_none_and_never_nothing() -> None:
-    assert Pricing().cost("gpt-5-mini", None, 4) is None
-    assert Pricing().cost("gpt-5-mini", 4, None) is None
-    assert Pricing().cost("gpt-5-mini", 0, 0) == 0
+    assert Pricing().cost("gpt-5-mini", Usage(None, 4)) is None
+    assert Pricing().cost("gpt-5-mini", Usage(4, None)) is None
+    assert Pricing().cost("gpt-5-mini", Usage(0, 0)) == 0
 
 
 def test_prices_of_ones_own_go_first(tmp_path: Path) -> None:
     file = tmp_path / "prices.toml"
     file.write_text('"my-model" = [1, 2.5]\n"gpt-5-mini" = [10.0, 20]\n')
     prices = Pricing.load(file)
-    assert prices.cost("my-model", MILLION, MILLION) == 3.5
-    assert prices.cost("gpt-5-mini-2025-08-07", MILLION, 0) == 10
-    assert prices.cost("gpt-5", MILLION, 0) == 1.25
-    assert Pricing.load(tmp_path / "none.toml").cost("my-model", 1, 1) is None
+    assert prices.cost("my-model", Usage(MILLION, MILLION)) == 3.5
+    assert prices.cost("gpt-5-mini-2025-08-07", Usage(MILLION, 0)) == 10
+    assert prices.cost("gpt-5", Usage(MILLION, 0)) == 1.25
+    assert Pricing.load(tmp_path / "none.toml").cost("my-model", Usage(1, 1)) is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.cost import Usage
 from qacli.domain import ChatRequest, Delta, Question
 from qacli.errors import (
     BrokenAnswer,
@@ -25,7 +26,8 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
-from qacli.provider.client import Retry, build_request
+from qacli.provider.chat_completions import ChatCompletions
+from qacli.provider.client import Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import MAX_BACKOFF_SECONDS, backoff
@@ -96,7 +98,7 @@ def test_an_answer_and_what_is_known_of_it(asker: Make, *, whole: bool) -> None:
     assert reply.model == "m-2026-01-01"
     assert (reply.response_id or "").startswith("chatcmpl-")
     assert reply.finish_reason == "stop"
-    assert (reply.prompt_tokens, reply.completion_tokens) == (3, 5)
+    assert reply.usage == Usage(3, 5)
 
 
 @ways
@@ -140,7 +142,7 @@ def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> Non
 def test_usage_that_is_not_said_is_not_known(asker: Make, *, whole: bool) -> None:
     ask = asker()
     ask("Who? [[usage=0]]", whole=whole)
-    assert (ask.reply.prompt_tokens, ask.reply.completion_tokens) == (None, None)
+    assert ask.reply.usage is None
 
 
 @ways
@@ -165,7 +167,8 @@ def test_an_answer_that_reached_its_limit_is_one(asker: Make, *, whole: bool) ->
 def test_json_where_a_stream_was_asked_is_an_answer(asker: Make) -> None:
     ask = asker()
     assert ask("[[json text=Hello]]") == ["Hello"]
-    assert ask.reply.completion_tokens == 1
+    assert ask.reply.usage is not None
+    assert ask.reply.usage.completion_tokens == 1
     assert ask.reply.finish_reason == "stop"
 
 
@@ -430,7 +433,8 @@ def test_an_earlier_attempt_lends_nothing_to_the_next(provider: FakeProvider, as
     ask = asker(retries=1)
     provider.script("status=500 retry-after-ms=1", "text=Hello")
     assert ask() == ["Hello"]
-    assert ask.reply.completion_tokens == 1
+    assert ask.reply.usage is not None
+    assert ask.reply.usage.completion_tokens == 1
 
 
 @pytest.mark.parametrize("fault", ["cut=2", "end=2"])
@@ -621,13 +625,13 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
     with served(answer) as base_url:
         ask = asker(base_url=base_url)
         assert ask(whole=True) == ["Hello"]
-    assert ask.reply.prompt_tokens == (3 if usage == "3.0" else None)
+    assert ask.reply.usage == (Usage(3, 3) if usage == "3.0" else None)
 
 
 @pytest.mark.parametrize("official", [True, False])
 def test_the_token_limit_has_its_new_name_at_openai_alone(*, official: bool) -> None:
     ask = Question(question="q", params={"model": "m", "max_tokens": 5, "temperature": 0.5})
-    arguments = build_request(ChatRequest(question=ask), official=official)
+    arguments = ChatCompletions().build_body(ChatRequest(question=ask), official=official)
     name, other = "max_tokens", "max_completion_tokens"
     if official:
         name, other = other, name

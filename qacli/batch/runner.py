@@ -389,7 +389,7 @@ class BatchRunner:
                 self.progress.errors.append(error.what)
             return error
         else:
-            used = (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
+            used = reply.used_tokens
             self._heard_at, self._failed_in_a_row = monotonic(), 0
             self.pace.on_success(reply.headers, estimated=tokens, used=used)
             return None

@@ -83,7 +83,8 @@ def make_service(
             from qacli.provider.sync import SyncProvider
 
         spoken = console.verbose and not console.quiet
-        made = SyncProvider(endpoint, settings, on_retry, console.info if spoken else None)
+        on_request = console.info if spoken else None
+        made = SyncProvider(endpoint, settings, on_retry, on_request, console.info)
         stack.callback(made.close)
         if save:
             # The provider's modules are loaded; these load while the request waits for its answer.

@@ -207,7 +207,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             unordered=unordered,
         )
         so_far = batches.summary(plan.batch_id)
-        if max_cost is not None and prices.cost(plan.model, 1, 1) is None:
+        if max_cost is not None and not prices.has_price(plan.model):
             raise InvalidRequest(
                 f"The model {plan.model} has no price, so --max-cost cannot hold.",
                 f"Add it to {settings.prices_path}.",

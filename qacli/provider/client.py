@@ -1,24 +1,40 @@
-"""Send Chat Completions requests, with the openai package."""
+"""Ask a provider, with the openai package's client; retry and adapt a request where it helps."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import openai
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.domain import ChatRequest, ContextPart
+from qacli.domain import ChatRequest
 from qacli.errors import ProviderError
+from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.error_body import WEB_PAGE, parse_error
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.redirects import MAX_REDIRECTS, redirect_target
-from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.refused_features import MEANINGS, Feature, RefusedFeatures, refused_feature
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.retry import retry_delay
+from qacli.provider.sse import EventParser, ServerSentEvent
+from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.provider.transport import (
+    StatusError,
+    follow_redirects,
+    limited_bytes,
+    raise_for_status,
+    request_options,
+)
 
-CHAT_PATH = "/chat/completions"
+if TYPE_CHECKING:
+    from qacli.provider.api import Api
+
+END_OF_STREAM = "[DONE]"
 HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
@@ -26,8 +42,6 @@ HANDLED_ERRORS = (
 )
 MODEL_LIST_TIMEOUT = 15.0
 """Seconds that a list of models may take."""
-
-Response = TypeVar("Response")
 
 TRAILING_USAGE_TIMEOUT = 2.0
 """Seconds to wait, after a complete answer, for its usage and the end of the stream."""
@@ -56,22 +70,27 @@ class AsyncProvider:
         settings: The time limits and the number of retries.
         on_retry: Called before a request is sent again.
         on_request: Called with each request in a readable form without secrets.
+        on_notice: Called with a sentence about a feature that the endpoint refuses.
         connections: The most connections at once. With a number, a client is used that takes
             longer to load and less processor time for a request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the callbacks, by name
         self,
         endpoint: Endpoint,
         settings: Settings,
         on_retry: Callable[[Retry], None] = lambda _retry: None,
         on_request: Callable[[str], None] | None = None,
+        on_notice: Callable[[str], None] = lambda _notice: None,
         *,
         connections: int | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._api: Api = ChatCompletions()
         self._settings = settings
         self._on_retry = on_retry
+        self._on_notice = on_notice
+        self._refused = RefusedFeatures(settings.data_path)
         self._errors = ErrorMapper(endpoint, settings)
 
         async def show(request: httpx2.Request) -> None:
@@ -91,7 +110,10 @@ class AsyncProvider:
                 ),
                 # A redirect is followed here, and only on the same host.
                 follow_redirects=False,
-                event_hooks={"request": [show] if on_request is not None else []},
+                event_hooks={
+                    "request": [show] if on_request is not None else [],
+                    "response": [raise_for_status],
+                },
             ),
         )
 
@@ -113,18 +135,18 @@ class AsyncProvider:
         """
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
-                response = await self._redirected(
-                    "/models",
-                    lambda url: self._client.get(
-                        url, cast_to=httpx2.Response, options=self._options()
-                    ),
-                )
-                body = response.json()
+                response = await self._send("/models", None)
+                try:
+                    content = b"".join([chunk async for chunk in limited_bytes(response)])
+                finally:
+                    await response.aclose()
+                body = json.loads(content)
         except TimeoutError as error:
             raise self._errors.idle_timeout() from error
         except HANDLED_ERRORS as error:
             raise self._errors.map_error(error) from error
-        models = body.get("data") if isinstance(body, dict) else None
+        # Together and others send the list alone, Ollama and Cohere name it `models`.
+        models = body.get("data") or body.get("models") if isinstance(body, dict) else body
         return [
             model
             for model in (models if isinstance(models, list) else [])
@@ -132,7 +154,11 @@ class AsyncProvider:
         ]
 
     async def ask(
-        self, request: ChatRequest, reply: ChatResponse, *, on_text: Callable[[str], None]
+        self,
+        request: ChatRequest,
+        response: ChatResponse,
+        *,
+        on_event: Callable[[TextEvent], None],
     ) -> None:
         """Send a request, and send it again after an error that may pass.
 
@@ -140,9 +166,9 @@ class AsyncProvider:
 
         Args:
             request: The request.
-            reply: Filled in while the answer arrives, so that it holds the part that came before
-                an error.
-            on_text: Called with each piece of text as it arrives.
+            response: Filled in while the answer arrives, so that it holds the part that came
+                before an error.
+            on_event: Called with each piece of text and reasoning as it arrives.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -153,10 +179,10 @@ class AsyncProvider:
         while True:
             attempt += 1
             try:
-                await self.attempt(request, reply, deadline, on_text=on_text)
+                await self.attempt(request, response, deadline, on_event=on_event)
             except ProviderError as error:
                 delay = retry_delay(error, attempt, self._settings.retries)
-                if delay is None or reply.texts or loop.time() + delay >= deadline:
+                if delay is None or response.has_begun or loop.time() + delay >= deadline:
                     raise
                 self._on_retry(Retry(error, delay, attempt))
                 await asyncio.sleep(delay)
@@ -166,184 +192,155 @@ class AsyncProvider:
     async def attempt(
         self,
         request: ChatRequest,
-        reply: ChatResponse,
+        response: ChatResponse,
         deadline: float,
         *,
-        on_text: Callable[[str], None] = lambda _text: None,
+        on_event: Callable[[TextEvent], None] = lambda _event: None,
     ) -> None:
-        """Send a request once.
+        """Send a request once; once more for each feature that the endpoint refuses.
 
         Args:
             request: The request.
-            reply: Filled in while the answer arrives.
+            response: Filled in while the answer arrives.
             deadline: The time of the event loop's clock by which the answer must be complete.
-            on_text: Called with each piece of text as it arrives.
+            on_event: Called with each piece of text and reasoning as it arrives.
 
         Raises:
             ProviderError: There is no usable answer.
         """
-        reply.reset()
-        body = build_request(request, official=self.endpoint.base_url == OPENAI_BASE_URL)
+        response.reset()
+        response.endpoint = self.endpoint.name
+        response.think_tags = ThinkTagSplitter()
         try:
             async with asyncio.timeout_at(deadline):
-                if request.stream:
-                    await self._request_stream(body, reply, on_text)
-                else:
-                    await self._request_whole(body, reply, on_text)
+                await self._adapt(request, response, on_event)
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
             raise (self._errors.total_timeout() if late else self._errors.idle_timeout()) from error
         except HANDLED_ERRORS as error:
-            if isinstance(error, openai.APIStatusError):
-                reply.headers = error.response.headers
+            if isinstance(error, StatusError):
+                response.headers = error.headers
             raise self._errors.map_error(error) from error
-        reply.finish()
+        response.finish()
 
-    async def _request_whole(
-        self, body: dict[str, Any], reply: ChatResponse, on_text: Callable[[str], None]
-    ) -> None:
-        # Nothing comes before all of it does: the deadline is the only limit.
-        response = await self._redirected(
-            CHAT_PATH,
-            lambda url: self._client.post(
-                url,
-                cast_to=httpx2.Response,
-                body={**body, "stream": False},
-                options=self._options(),
-            ),
-        )
-        await response.aread()
-        reply.headers = response.headers
-        self._read_json(response, reply, on_text)
-        reply.require_text()
-
-    async def _request_stream(
-        self, body: dict[str, Any], reply: ChatResponse, on_text: Callable[[str], None]
-    ) -> None:
-        silence = self._settings.first_token_timeout
-        async with asyncio.timeout(silence):
-            stream = await self._redirected(
-                CHAT_PATH,
-                lambda url: self._client.post(
-                    url,
-                    cast_to=object,
-                    body={
-                        **body,
-                        "stream": True,
-                        "stream_options": {"include_usage": True},
-                    },
-                    options=self._options(),
-                    stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                ),
-            )
-        response = stream.response
-        reply.headers = response.headers
-        try:
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind == "application/json":
-                # The endpoint does not stream; its answer is as good in one piece.
-                async with asyncio.timeout(silence):
-                    await response.aread()
-                self._read_json(response, reply, on_text)
-                reply.require_text()
-                return
-            if kind == "text/html":
-                raise self._errors.html_response()
-            await self._read_stream(stream, reply, on_text)
-        finally:
-            await response.aclose()
-        reply.require_complete()
-
-    async def _read_stream(
+    async def _adapt(
         self,
-        stream: openai.AsyncStream[object],
-        reply: ChatResponse,
-        on_text: Callable[[str], None],
+        request: ChatRequest,
+        response: ChatResponse,
+        on_event: Callable[[TextEvent], None],
     ) -> None:
-        chunks = stream.__aiter__()
+        """Send a request without the features that are refused; remember new refusals."""
+        model = request.question.model
+        before = self._refused.get(self.endpoint.base_url, model)
+        refused = before
         while True:
-            finished = reply.finish_reason is not None
-            silence = TRAILING_USAGE_TIMEOUT if finished else self._settings.first_token_timeout
+            body = self._api.build_body(
+                request, refused, official=self.endpoint.base_url == OPENAI_BASE_URL
+            )
             try:
-                async with asyncio.timeout(silence):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
-                if not finished:
+                await self._exchange(body, response, on_event)
+            except StatusError as error:
+                feature = refused_feature(error.status, parse_error(error.body), body)
+                if feature is None or feature in refused:
                     raise
-                return  # the answer was complete; a connection that breaks then costs nothing
-            if text := reply.feed(chunk):
-                on_text(text)
+                refused |= {feature}
+            else:
+                break
+        if new := refused - before:
+            self._refused.add(self.endpoint.base_url, model, new)
+            for feature in sorted(new):
+                self._on_notice(f"{model} at {self.endpoint.name} {MEANINGS[Feature(feature)]}.")
 
-    def _read_json(
-        self, response: httpx2.Response, reply: ChatResponse, on_text: Callable[[str], None]
+    async def _exchange(
+        self,
+        body: dict[str, Any],
+        response: ChatResponse,
+        on_event: Callable[[TextEvent], None],
     ) -> None:
-        if response.headers.get("content-type", "").startswith("text/html"):
-            raise self._errors.html_response()
-        if text := reply.feed(response.json()):
-            on_text(text)
+        """Send a request and read its answer, streamed or in one piece, whichever comes."""
+        # An answer in one piece comes when it is complete: the deadline is its only limit.
+        silence = self._settings.first_token_timeout if body.get("stream") else None
+        async with asyncio.timeout(silence):
+            http = await self._send(self._api.path, body)
+        response.headers = http.headers
+        try:
+            await self._read(http, response, on_event, silence)
+        finally:
+            await http.aclose()
+        for event in response.close():
+            on_event(event)
+        response.require_text()
 
-    async def _redirected(self, path: str, send: Callable[[str], Awaitable[Response]]) -> Response:
-        """Send a request, and send the same again where it is redirected on the same host.
-
-        Args:
-            path: The path below the base URL.
-            send: Sends the request to that path, or to a whole URL.
-
-        Raises:
-            ProviderRefused: The redirect leads to another host, which gets neither the question
-                nor the key.
-            APIStatusError: Any other answer without success.
-        """
-        url = path
-        for _ in range(MAX_REDIRECTS):
+    async def _read(
+        self,
+        http: httpx2.Response,
+        response: ChatResponse,
+        on_event: Callable[[TextEvent], None],
+        silence: float | None,
+    ) -> None:
+        chunks = limited_bytes(http).__aiter__()
+        parser: EventParser | None = None
+        document: list[bytes] = []
+        while not response.is_done:
+            is_complete = response.finish_reason is not None
             try:
-                return await send(url)
-            except openai.APIStatusError as error:
-                target = redirect_target(error.response)
-                if target is None:
+                async with asyncio.timeout(TRAILING_USAGE_TIMEOUT if is_complete else silence):
+                    chunk = await anext(chunks, None)
+            except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
+                if not is_complete:
                     raise
-                if not target.keeps_host:
-                    raise self._errors.redirected(target) from error
-                url = str(target.url)
-        return await send(url)
+                break  # the answer was complete; a connection that breaks then costs nothing
+            if chunk is None:
+                break
+            if parser is None:
+                document.append(chunk)
+                start = b"".join(document).lstrip(b"\xef\xbb\xbf \t\r\n")
+                if not start or start[:1] in {b"{", b"[", b"<"}:
+                    continue  # one document, whatever its content type
+                parser, chunk = EventParser(), b"".join(document)
+            self._read_events(parser.feed(chunk), response, on_event)
+        if parser is None:
+            for event in self._api.read_document(self._parse(b"".join(document)), response):
+                on_event(event)
+            return
+        if not response.is_done:
+            with suppress(ValueError):  # the last event was cut
+                self._read_events(parser.close(), response, on_event)
+        response.require_complete()
 
-    def _options(self) -> Any:  # noqa: ANN401 - the package's own type of options is not public
-        # The package insists on a key; an endpoint that needs none is not sent one.
-        return {} if self.endpoint.key else {"headers": {"Authorization": openai.omit}}
+    def _read_events(
+        self,
+        events: Iterable[ServerSentEvent],
+        response: ChatResponse,
+        on_event: Callable[[TextEvent], None],
+    ) -> None:
+        for event in events:
+            if event.data.strip() == END_OF_STREAM:
+                response.is_done = True
+                return
+            for text in self._api.read_event(event.type, json.loads(event.data), response):
+                on_event(text)
 
+    def _parse(self, content: bytes) -> object:
+        text = content.decode("utf-8-sig", "replace")
+        if WEB_PAGE.match(text):
+            raise self._errors.html_response()
+        return json.loads(text)
 
-def build_request(request: ChatRequest, *, official: bool) -> dict[str, Any]:
-    """Build the JSON body of a request, without `stream`.
+    async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
+        """Send a request, a POST where there is a body, and return the open response."""
+        options = request_options(self.endpoint.key)
 
-    Args:
-        request: The request.
-        official: The body goes to OpenAI itself, whose newer models refuse `max_tokens`; other
-            endpoints know no other name for the limit.
-    """
-    ask = request.question
-    messages: list[dict[str, Any]] = []
-    if ask.system:
-        messages.append({"role": "system", "content": ask.system})
-    for turn in request.turns:
-        messages.append({"role": "user", "content": _content(turn.question, turn.parts)})
-        messages.append({"role": "assistant", "content": turn.answer})
-    messages.append({"role": "user", "content": _content(ask.question, request.parts)})
-    body: dict[str, Any] = {"messages": messages, **ask.params}
-    if official and "max_tokens" in body:
-        body["max_completion_tokens"] = body.pop("max_tokens")
-    return body
+        async def send(url: str) -> httpx2.Response:
+            stream = openai.AsyncStream[object]
+            if body is None:
+                opened = await self._client.get(
+                    url, cast_to=object, options=options, stream=True, stream_cls=stream
+                )
+            else:
+                opened = await self._client.post(
+                    url, cast_to=object, body=body, options=options, stream=True, stream_cls=stream
+                )
+            return opened.response
 
-
-def _content(question: str, parts: Sequence[ContextPart]) -> str | list[dict[str, Any]]:
-    """A user message's content: one text, which every endpoint takes, unless there are images."""
-    if all(part.image_url is None for part in parts):
-        return "\n\n".join([*(part.text for part in parts), question])
-    content: list[dict[str, Any]] = []
-    for part in parts:
-        content.append({"type": "text", "text": part.text})
-        if part.image_url is not None:
-            content.append({"type": "image_url", "image_url": {"url": part.image_url}})
-    return [*content, {"type": "text", "text": question}]
+        return await follow_redirects(path, send, self._errors.redirected)

@@ -6,6 +6,7 @@ model on this machine is used, if it is installed.
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qacli.config import credentials
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
@@ -30,6 +31,14 @@ class Endpoint:
     key: str
     model: str
     weights: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The host, with the port where the URL has one; `local` for the local engine."""
+        if self.weights is not None:
+            return LOCAL
+        parts = urlsplit(self.base_url)
+        return parts.netloc.rpartition("@")[2] or LOCAL
 
 
 def resolve_endpoint(

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
 import httpx2
 import openai
@@ -20,14 +21,27 @@ from qacli.errors import (
     ProviderUnreachable,
 )
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
+from qacli.provider.transport import StatusError
 from qacli.validation import sanitize_text
 
 RETRYABLE_STATUS = {408, 409, 429}
 """Besides 5xx, the statuses that the openai package retries; other 4xx are final."""
 
 MAX_MESSAGE_LENGTH = 500
+
+QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
+"""The codes and types of an error that only a payment ends."""
+
+OPTIONS = frozenset(
+    {
+        *("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity"),
+        *("frequency_penalty", "presence_penalty"),
+    }
+)
+"""The parameters that are sent only where the user has asked for them by name."""
 
 
 class ErrorMapper:
@@ -41,11 +55,11 @@ class ErrorMapper:
         """Return the error for an exception that was raised during a request."""
         match error:
             case ErrorInAnswer():
-                mapped: ProviderError = self._map_stream_error(error)
+                mapped: ProviderError = self._map_stream_error(error.error)
             case ProviderError():
                 mapped = error
-            case openai.APIStatusError():
-                mapped = self._map_status(error)
+            case StatusError():
+                mapped = self._map_status(error.status, parse_error(error.body), error.headers)
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
                 mapped = self._map_connection_error(error)
@@ -65,7 +79,7 @@ class ErrorMapper:
                     retryable=True,
                 )
             case _:
-                mapped = self._map_stream_error(error)
+                mapped = self._map_stream_error(ErrorBody(str(error) or type(error).__name__))
         return mapped
 
     def total_timeout(self) -> ProviderTimeout:
@@ -96,12 +110,15 @@ class ErrorMapper:
             fatal=True,
         )
 
-    def _map_stream_error(self, error: Exception) -> ProviderUnavailable:
-        """Map an error object in place of an answer, or in a stream that began with status 200."""
+    def _map_stream_error(self, error: ErrorBody) -> ProviderError:
+        """Map an error in place of an answer, or in a stream that began with status 200."""
+        if error.status is not None:
+            return self._map_status(error.status, error, {})
         return ProviderUnavailable(
-            f"The provider stopped with an error: {self._clean_message(error)}.",
+            f"The provider stopped with an error: {self._clean(error.message)}.",
             "Ask again.",
             retryable=True,
+            details={**error.details()},
         )
 
     def _map_connection_error(self, error: Exception) -> ProviderUnreachable:
@@ -110,61 +127,74 @@ class ErrorMapper:
             cause = cause.__cause__
         return ProviderUnreachable(
             f"The connection to {self._endpoint.base_url} failed: "
-            f"{self._clean_message(cause or error)}.",
+            f"{self._clean(str(cause or error)) or type(cause or error).__name__}.",
             "Check the URL and the network, then ask again.",
             retryable=True,
         )
 
-    def _map_status(self, error: openai.APIStatusError) -> ProviderError:
-        status = error.status_code
-        what = f"The provider answered {status}: {self._clean_message(error)}."
-        if status == 401:  # noqa: PLR2004 - a status of HTTP, as below
+    def _map_status(
+        self, status: int, error: ErrorBody, headers: Mapping[str, str]
+    ) -> ProviderError:
+        what = f"The provider answered {status}: {self._clean(error.message)}."
+        details: dict[str, str | int] = {"status": status, **error.details()}
+        if status == HTTPStatus.UNAUTHORIZED:
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")
                 + "Set OPENAI_API_KEY to a valid key for this endpoint.",
-                provider_status=401,
+                provider_status=status,
                 fatal=True,
+                details=details,
             )
-        if "insufficient_quota" in {error.code, error.type}:
+        if status == HTTPStatus.PAYMENT_REQUIRED or QUOTA & {error.code, error.type}:
             return ProviderRefused(
                 what,
                 "Add credit to the account, or use another key.",
                 provider_status=status,
                 fatal=True,
+                details=details,
             )
-        if status in RETRYABLE_STATUS or status >= 500:  # noqa: PLR2004
+        if status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return ProviderUnavailable(
                 what,
                 "Ask again later.",
                 provider_status=status,
-                retry_after=retry_after(error.response.headers),
+                retry_after=retry_after(headers),
                 retryable=True,
+                details=details,
             )
-        todo = "Change the question or the options."
-        if status == 404:  # noqa: PLR2004
-            todo = (
+        return ProviderRefused(
+            what,
+            self._advice_on_refusal(status, error),
+            provider_status=status,
+            fatal=status == HTTPStatus.FORBIDDEN,
+            details=details,
+        )
+
+    def _advice_on_refusal(self, status: int, error: ErrorBody) -> str:
+        if status == HTTPStatus.NOT_FOUND:
+            return (
                 f"Check that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
                 "or choose another with --model or QA_MODEL."
             )
-        return ProviderRefused(what, todo, provider_status=status, fatal=status == 403)  # noqa: PLR2004
+        if error.code == "context_length_exceeded":
+            return "Shorten the question, its files or the conversation, or choose another --model."
+        option = refused_option(error)
+        if option is not None:
+            return f"Leave out --{option.replace('_', '-')}, or choose another --model."
+        return "Change the question or the options."
 
-    def _clean_message(self, error: BaseException) -> str:
-        """Return the provider's message in one line, without secrets."""
-        body = getattr(error, "body", None)
-        try:
-            text = str(body.get("message") or body) if isinstance(body, dict) else ""
-        except RecursionError:
-            text = "an error that is nested too deeply to show"
-        text = text or (body if isinstance(body, str) else "") or str(error)
-        if re.match(r"\s*<(!doctype|html|head|\?xml)", text, re.IGNORECASE):
-            title = re.search(r"<title>([^<]*)", text, re.IGNORECASE)
-            suffix = f" titled {title[1].strip()!r}" if title else ""
-            return f"a web page{suffix} instead of an API response"
+    def _clean(self, text: str) -> str:
+        """Return a message in one line, without secrets."""
         text = self._settings.redact(text, self._endpoint.key)
         text = " ".join(sanitize_text(text).split()).rstrip(".")
-        short = text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
-        return short or type(error).__name__
+        return text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
+
+
+def refused_option(error: ErrorBody) -> str | None:
+    """Return the option of the user that an error is about; None if it is about none of them."""
+    names = [error.param] if error.param else re.findall(r"[\w]+", error.message)
+    return next((name for name in names if name in OPTIONS), None)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

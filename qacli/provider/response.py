@@ -1,19 +1,35 @@
-"""Parse the provider's JSON, in which any field may be missing or of the wrong type."""
+"""The answer of a provider as far as it has arrived, in whichever API it came."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from time import monotonic
 from typing import Any
 
-from qacli.cost import Pricing
-from qacli.domain import Outcome, Status, now
+from qacli.cost import Pricing, Usage
+from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
-from qacli.validation import parse_count, sanitize_text
+from qacli.provider.error_body import ErrorBody
+from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.validation import sanitize_text
+
+MAX_DETAIL_DEPTH = 20
+"""Levels of objects and lists in `details`; deeper values are left out."""
+
+TextEvent = Delta | ReasoningDelta
 
 
 class ErrorInAnswer(Exception):
-    """The provider sent an error message in place of an answer."""
+    """The provider sent an error in place of an answer, with status 200.
+
+    Args:
+        error: The error as the provider describes it.
+    """
+
+    def __init__(self, error: ErrorBody) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 @dataclass(slots=True)
@@ -21,87 +37,120 @@ class ChatResponse:
     """The answer as far as it has arrived; filled in while it arrives.
 
     Attributes:
+        texts: The pieces of the answer.
+        reasoning_texts: The pieces of the model's reasoning, which is no part of the answer.
+        details: Everything else that the provider sent, by its own names.
+        usage: The tokens of this attempt; None while they are unknown.
+        earlier_usages: The tokens of attempts whose answers were discarded.
+        is_done: The provider has marked the end of the answer.
         headers: The headers of the response, or of the error response.
+        endpoint: The name of the endpoint; see `Endpoint.name`.
+        think_tags: Separates `<think>` from the answer; None leaves it in the text.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
-        discarded_usage: Prompt and completion tokens of a discarded answer, where they are known.
     """
 
     texts: list[str] = field(default_factory=list)
+    reasoning_texts: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     response_id: str | None = None
     finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    usage: Usage | None = None
+    earlier_usages: list[Usage] = field(default_factory=list)
+    is_done: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    endpoint: str | None = None
+    think_tags: ThinkTagSplitter | None = None
     first_token_ms: int | None = None
     latency_ms: int | None = None
     answered_at: datetime | None = None
     started: float = field(default_factory=monotonic)
-    discarded_usage: tuple[int, int] | None = None
 
     @property
     def text(self) -> str:
         """The answer as far as it has arrived."""
         return "".join(self.texts)
 
+    @property
+    def has_begun(self) -> bool:
+        """Some text or reasoning has arrived."""
+        return bool(self.texts or self.reasoning_texts)
+
+    @property
+    def used_tokens(self) -> int:
+        """The tokens of this attempt; 0 while they are unknown."""
+        return 0 if self.usage is None else self.usage.total
+
     def reset(self) -> None:
-        """Clear the text and metadata before the next attempt."""
+        """Clear everything before the next attempt; the tokens that were used still count."""
+        self.discard()
         self.texts.clear()
+        self.reasoning_texts.clear()
+        self.details = {}
         self.model = self.response_id = self.finish_reason = None
-        self.prompt_tokens = self.completion_tokens = None
+        self.is_done = False
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""
-        if self.prompt_tokens is not None and self.completion_tokens is not None:
-            self.discarded_usage = self.prompt_tokens, self.completion_tokens
-        self.prompt_tokens = self.completion_tokens = self.answered_at = self.latency_ms = None
+        if self.usage is not None:
+            self.earlier_usages.append(self.usage)
+        self.usage = self.answered_at = self.latency_ms = None
 
-    def feed(self, data: object) -> str:
-        """Parse a chunk of a stream, or a whole answer; return the text that it adds.
+    def add_content(self, text: object) -> list[TextEvent]:
+        """Add a piece of the answer, from which `<think>` is separated; return its events."""
+        if not isinstance(text, str) or not text:
+            return []
+        if self.think_tags is None:
+            return self.add_text(text)
+        reasoning, answer = self.think_tags.feed(text)
+        return [*self.add_reasoning(reasoning), *self.add_text(answer)]
 
-        Raises:
-            BrokenAnswer: It is not a JSON object.
-            ErrorInAnswer: It is an error that the provider sent in place of an answer.
+    def add_text(self, text: object) -> list[TextEvent]:
+        """Add a piece of the answer; return its event, or none for an empty one."""
+        if not isinstance(text, str) or not text:
+            return []
+        text = sanitize_text(text)
+        self.texts.append(text)
+        self._note_first_token()
+        return [Delta(text)]
+
+    def add_reasoning(self, text: object) -> list[TextEvent]:
+        """Add a piece of reasoning; return its event, or none for an empty one."""
+        if not isinstance(text, str) or not text:
+            return []
+        text = sanitize_text(text)
+        self.reasoning_texts.append(text)
+        self._note_first_token()
+        return [ReasoningDelta(text)]
+
+    def add_detail(self, name: str, value: object, *, join: bool = False) -> None:
+        """Add a field that has no place of its own, in place of an earlier value of it.
+
+        Args:
+            name: The field.
+            value: Any JSON; an empty value adds nothing.
+            join: Join a list to the earlier one: it comes in pieces.
         """
-        if not isinstance(data, dict):
-            raise BrokenAnswer(
-                "The provider's answer is not an API's.",
-                "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-                retryable=True,
-            )
-        if error := data.get("error"):
-            message = error.get("message") if isinstance(error, dict) else error
-            raise ErrorInAnswer(str(message))
-        self.model = _text(data.get("model")) or self.model
-        self.response_id = _text(data.get("id")) or self.response_id
-        usage = data.get("usage")
-        if isinstance(usage, dict):
-            self.prompt_tokens = parse_count(usage.get("prompt_tokens"))
-            self.completion_tokens = parse_count(usage.get("completion_tokens"))
-        choices = data.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        if not isinstance(choice, dict):
-            return ""
-        self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
-        part: Any = choice.get("delta") or choice.get("message")
-        if not isinstance(part, dict):
-            return ""
-        text = _text(part.get("content")) or _text(part.get("refusal")) or ""
-        if text:
-            self.texts.append(text)
-            if self.first_token_ms is None:
-                self.first_token_ms = self.elapsed_ms()
-        return text
+        value = sanitize_json(value)
+        if value is None or value in ("", [], {}):
+            return
+        before = self.details.get(name)
+        if join and isinstance(before, list) and isinstance(value, list):
+            value = [*before, *value]
+        self.details[sanitize_text(name)] = value
+
+    def close(self) -> list[TextEvent]:
+        """Return the events of what was held back; the provider sends no more."""
+        if self.think_tags is None:
+            return []
+        reasoning, answer = self.think_tags.close()
+        return [*self.add_reasoning(reasoning), *self.add_text(answer)]
 
     def outcome(self, prices: Pricing) -> Outcome:
         """Return the outcome; its status is `asking` while the answer is not complete."""
-        prompt, completion = self.prompt_tokens, self.completion_tokens
-        if self.discarded_usage is not None:
-            prompt, completion = (
-                self.discarded_usage[0] + (prompt or 0),
-                self.discarded_usage[1] + (completion or 0),
-            )
+        usages = [*self.earlier_usages, *([self.usage] if self.usage else [])]
+        costs = [cost for usage in usages if (cost := prices.cost(self.model, usage)) is not None]
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
             answer=self.text or None,
@@ -111,9 +160,14 @@ class ChatResponse:
             model=self.model,
             provider_response_id=self.response_id,
             finish_reason=self.finish_reason,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cost_usd=prices.cost(self.model, prompt, completion),
+            prompt_tokens=_sum(usage.prompt_tokens for usage in usages),
+            completion_tokens=_sum(usage.completion_tokens for usage in usages),
+            cached_tokens=_sum(usage.cached_tokens for usage in usages),
+            reasoning_tokens=_sum(usage.reasoning_tokens for usage in usages),
+            cost_usd=sum(costs) if costs and len(costs) == len(usages) else None,
+            reasoning="".join(self.reasoning_texts).strip() or None,
+            details=self.details,
+            endpoint=self.endpoint,
         )
 
     def elapsed_ms(self) -> int:
@@ -129,36 +183,86 @@ class ChatResponse:
         """Check that a stream that has ended was a complete answer.
 
         Raises:
-            BrokenAnswer: It ended without a finish reason, or as `require_text`.
+            BrokenAnswer: It ended without a finish reason and without its end mark.
         """
-        if self.texts and self.finish_reason is None:
+        if self.has_begun and self.finish_reason is None and not self.is_done:
             raise BrokenAnswer(
                 "The answer was cut off: the provider closed the stream in the middle.",
                 "Ask again; what had arrived is kept.",
                 retryable=True,
             )
-        self.require_text()
 
     def require_text(self) -> None:
         """Check that the answer has text.
 
         Raises:
-            BrokenAnswer: It has none; the message has the provider's reason.
+            BrokenAnswer: It has none; the message has the provider's reason. Only a response
+                without any sign of an answer is worth another request.
         """
         if self.text.strip():
             return
-        if self.finish_reason == "length":
+        if self.finish_reason in {"length", "max_output_tokens"}:
+            used = "reasoning used all of it" if self.reasoning_texts else "nothing was written"
             raise BrokenAnswer(
-                "The token limit was reached before the first word of the answer.",
-                "Allow more with --max-tokens.",
+                f"The token limit was reached before the first word of the answer: {used}.",
+                "Allow more with --max-tokens, or less reasoning with --reasoning-effort.",
             )
         if self.finish_reason == "content_filter":
             raise BrokenAnswer(
                 "The provider's content filter withheld the answer.",
                 "Put the question differently.",
             )
-        raise BrokenAnswer("The provider's answer is empty.", "Ask again.", retryable=True)
+        if calls := self.details.get("tool_calls"):
+            raise BrokenAnswer(
+                f"The model called a tool instead of answering: {_tool_names(calls)}.",
+                "Ask for an answer in text, or choose another --model.",
+            )
+        if "images" in self.details or "audio" in self.details:
+            raise BrokenAnswer(
+                "The answer has no text, only images or audio.",
+                "See `details` of the record: qa show ID --format json.",
+            )
+        if self.reasoning_texts:
+            raise BrokenAnswer(
+                "The answer is empty: the model sent nothing but reasoning.",
+                "Ask again, or allow more tokens with --max-tokens.",
+            )
+        # A complete answer that was paid for is not asked for again.
+        is_paid = self.finish_reason is not None and bool(
+            self.usage and self.usage.completion_tokens
+        )
+        raise BrokenAnswer("The provider's answer is empty.", "Ask again.", retryable=not is_paid)
+
+    def _note_first_token(self) -> None:
+        if self.first_token_ms is None:
+            self.first_token_ms = self.elapsed_ms()
 
 
-def _text(value: object) -> str | None:
-    return sanitize_text(value) if isinstance(value, str) else None
+def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JSON value that both databases can store; what they cannot becomes None."""
+    if isinstance(value, str):
+        return sanitize_text(value)
+    if isinstance(value, dict | list) and depth >= MAX_DETAIL_DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {
+            sanitize_text(str(name)): sanitize_json(item, depth + 1) for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [sanitize_json(item, depth + 1) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _sum(counts: "Any") -> int | None:  # noqa: ANN401 - an iterable of numbers and None
+    values = [count for count in counts if count is not None]
+    return sum(values) if values else None
+
+
+def _tool_names(calls: object) -> str:
+    items = calls if isinstance(calls, list) else [calls]
+    names = []
+    for item in items:
+        function = item.get("function", item) if isinstance(item, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        names.append(name if isinstance(name, str) and name else "?")
+    return ", ".join(names)

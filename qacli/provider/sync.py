@@ -10,24 +10,25 @@ from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Delta, Heartbeat
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.response import ChatResponse
+from qacli.provider.response import ChatResponse, TextEvent
 
 
 class SyncProvider:
     """A provider, ready to be asked by any number of threads. See `AsyncProvider`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the callbacks, by name
         self,
         endpoint: Endpoint,
         settings: Settings,
         on_retry: Callable[[Retry], None] = lambda _retry: None,
         on_request: Callable[[str], None] | None = None,
+        on_notice: Callable[[str], None] = lambda _notice: None,
         *,
         connections: int | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._provider = AsyncProvider(
-            endpoint, settings, on_retry, on_request, connections=connections
+            endpoint, settings, on_retry, on_request, on_notice, connections=connections
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
@@ -41,8 +42,8 @@ class SyncProvider:
         on_arrival: Callable[[str], None] = lambda _text: None,
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
-    ) -> Generator[Delta | Heartbeat]:
-        """Ask, and yield the text as it arrives.
+    ) -> Generator[TextEvent | Heartbeat]:
+        """Ask, and yield the text and the reasoning as they arrive.
 
         The answer arrives and is recorded however slowly the generator is read; closing the
         generator early ends the request.
@@ -51,24 +52,25 @@ class SyncProvider:
             request: The request.
             response: Filled in while the answer arrives, so that it holds the part that came
                 before an error.
-            on_arrival: Called with each piece of text as it arrives, in another thread.
+            on_arrival: Called with each piece of the answer as it arrives, in another thread.
             heartbeat_seconds: Seconds of silence after which a `Heartbeat` is yielded, again and
                 again, so that the reader can handle signals; None yields none.
-            deltas: Yield the text; otherwise it is only in `response`, and this thread is woken
-                for heartbeats and at the end of the answer.
+            deltas: Yield text and reasoning; otherwise they are only in `response`, and this
+                thread is woken for heartbeats and at the end of the answer.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
-        arrived: SimpleQueue[Delta | None] = SimpleQueue()
+        arrived: SimpleQueue[TextEvent | None] = SimpleQueue()
 
-        def on_text(text: str) -> None:
-            on_arrival(text)
+        def on_event(event: TextEvent) -> None:
+            if isinstance(event, Delta):
+                on_arrival(event.text)
             if deltas:
-                arrived.put(Delta(text))
+                arrived.put(event)
 
         future = asyncio.run_coroutine_threadsafe(
-            self._provider.ask(request, response, on_text=on_text), self._loop
+            self._provider.ask(request, response, on_event=on_event), self._loop
         )
         future.add_done_callback(lambda _future: arrived.put(None))
         try:
@@ -102,8 +104,8 @@ class SyncProvider:
 
 
 def _next(
-    arrived: "SimpleQueue[Delta | None]", heartbeat_seconds: float | None
-) -> Delta | Heartbeat | None:
+    arrived: "SimpleQueue[TextEvent | None]", heartbeat_seconds: float | None
+) -> TextEvent | Heartbeat | None:
     try:
         return arrived.get(timeout=heartbeat_seconds)
     except Empty:

@@ -1,0 +1,76 @@
+"""Parse a stream of server-sent events, as the WHATWG's HTML standard defines it (9.2.6)."""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """An event with data.
+
+    Attributes:
+        type: The value of the field `event`; `message` where there is none.
+        data: The values of the fields `data`, joined by line ends.
+    """
+
+    type: str
+    data: str
+
+
+class EventParser:
+    """Parses the bytes of a stream; one event may come in many pieces, one piece has many events.
+
+    Comments, events without data, and the fields `id` and `retry` have no effect.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pieces: list[str] = []
+        self._is_start = True
+        self._ends_with_cr = False
+        self._type = ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        """Yield the events that these bytes complete."""
+        yield from self._read_text(self._decoder.decode(chunk))
+
+    def close(self) -> Iterator[ServerSentEvent]:
+        """Yield the event that the end of the stream completes.
+
+        The standard drops it. Some endpoints send no empty line after their last event.
+        """
+        yield from self._read_text(self._decoder.decode(b"", final=True) + "\n\n")
+
+    def _read_text(self, text: str) -> Iterator[ServerSentEvent]:
+        if self._is_start and text:
+            text, self._is_start = text.removeprefix(BYTE_ORDER_MARK), False
+        if self._ends_with_cr and text:
+            # A line end of two characters that came in two pieces.
+            text, self._ends_with_cr = text.removeprefix("\n"), False
+        self._ends_with_cr = text.endswith("\r") or (self._ends_with_cr and not text)
+        *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        for line in lines:
+            event = self._read_line("".join([*self._pieces, line]))
+            self._pieces.clear()
+            if event is not None:
+                yield event
+        if rest:
+            self._pieces.append(rest)
+
+    def _read_line(self, line: str) -> ServerSentEvent | None:
+        if not line:
+            event = ServerSentEvent(self._type or "message", "\n".join(self._data))
+            has_data = bool(self._data)
+            self._type, self._data = "", []
+            return event if has_data else None
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+        elif name == "event":
+            self._type = value
+        return None

@@ -1,0 +1,112 @@
+"""Send requests with the openai package's client, and read responses of a limited size.
+
+The package reads the whole body of an error, and of an answer that is not streamed, whatever its
+size. Here every body is read in pieces, decompressed, up to a limit.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from qacli.errors import BrokenAnswer
+from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""The largest answer that is read, decompressed."""
+
+MAX_ERROR_BYTES = 256 * 1024
+"""The part of an error response that is read, decompressed."""
+
+
+class StatusError(openai.OpenAIError):
+    """A response without success.
+
+    Attributes:
+        status: Its HTTP status.
+        headers: Its headers.
+        body: Its JSON, or its text.
+        redirect: The target, if it is a redirect.
+    """
+
+    def __init__(self, response: httpx2.Response, body: object) -> None:
+        super().__init__(f"status {response.status_code}")
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.body = body
+        self.redirect = redirect_target(response)
+
+
+async def raise_for_status(response: httpx2.Response) -> None:
+    """Raise a `StatusError` for a response without success: a hook of the HTTP client."""
+    if response.is_success:
+        return
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk[: MAX_ERROR_BYTES - len(content)]
+        if len(content) >= MAX_ERROR_BYTES:
+            break
+    text = content.decode(response.charset_encoding or "utf-8", "replace")
+    raise StatusError(response, parse_json_or_text(text))
+
+
+def parse_json_or_text(text: str) -> object:
+    """Return a text as JSON, or as it is where it is none that can be read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+async def limited_bytes(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Yield the pieces of a response's body.
+
+    Raises:
+        BrokenAnswer: It is larger than `MAX_RESPONSE_BYTES`.
+    """
+    size = 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_RESPONSE_BYTES:
+            raise BrokenAnswer(
+                f"The provider's answer is larger than {MAX_RESPONSE_BYTES // 1024**2} MiB.",
+                "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+            )
+        yield chunk
+
+
+async def follow_redirects(
+    path: str,
+    send: Callable[[str], Awaitable[httpx2.Response]],
+    refuse: Callable[[Redirect], Exception],
+) -> httpx2.Response:
+    """Send a request, and send the same again where it is redirected on the same host.
+
+    Args:
+        path: The path below the base URL.
+        send: Sends the request to that path, or to a whole URL.
+        refuse: Returns the error for a redirect to another host, which gets neither the question
+            nor the key.
+
+    Raises:
+        StatusError: Any other answer without success.
+    """
+    url = path
+    for _ in range(MAX_REDIRECTS):
+        try:
+            return await send(url)
+        except StatusError as error:
+            if error.redirect is None:
+                raise
+            if not error.redirect.keeps_host:
+                raise refuse(error.redirect) from error
+            url = str(error.redirect.url)
+    return await send(url)
+
+
+def request_options(key: str) -> Any:  # noqa: ANN401 - the package's type of options is private
+    """Return the options of a request; an endpoint that needs no key is not sent one."""
+    # The package insists on a key.
+    return {} if key else {"headers": {"Authorization": openai.omit}}

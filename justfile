@@ -8,7 +8,7 @@ default:
 setup:
     uv sync --group dev --extra local
 
-# Run the tests, or some of them: just test tests/test_docs.py
+# Run the tests, or some of them: just test tests/integration/test_docs.py
 test *arguments:
     uv run --group dev pytest {{arguments}}
 

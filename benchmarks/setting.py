@@ -191,9 +191,9 @@ class Provider:
 
 @contextmanager
 def provider(bench: Bench, *options: str) -> Iterator[Provider]:
-    """A provider with these options; see `python tests/fake_provider --help`."""
+    """A provider with these options; see `python tests/support/fake_provider --help`."""
     command: Command = (
-        *(sys.executable, ROOT / "tests" / "fake_provider", "--api-key", KEY),
+        *(sys.executable, ROOT / "tests" / "support" / "fake_provider", "--api-key", KEY),
         *("--max-seconds", str(bench.size(600, 7200)), *options),
     )
     log = bench.place("provider") / "log"

@@ -25,7 +25,7 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status, now
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
 from fake_provider import FakeProvider, Reply  # noqa: E402 - found by the line above
 from fake_provider.behaviour import Request  # noqa: E402

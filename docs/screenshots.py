@@ -23,7 +23,7 @@ from qacli.domain import Outcome, Question, Status, now
 from qacli.web.app import create_app
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
 from fake_provider import FakeProvider, Reply  # noqa: E402 - found by the line above
 

@@ -38,10 +38,12 @@ from qacli.errors import DatabaseError
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 
+pytest_plugins = ["flask_fixtures"]
+
 KEY = "sk-test-0123456789abcdef"
 
 MARKED_FILES = {
-    "browser": {"test_page_browser.py"},
+    "browser": {"test_browser.py"},
     "slow": {
         *("test_durability.py", "test_openapi.py", "test_serve_crowd.py", "test_serve_load.py"),
         *("test_local_model.py", "test_workers.py"),
@@ -56,7 +58,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the markers of folders and files on their tests."""
     for item in items:
-        if item.path.parent.name == "e2e":
+        if item.path.parent.name == "e2e" and item.path.name != "test_browser.py":
             item.add_marker("e2e")
         for marker, names in MARKED_FILES.items():
             if item.path.name in names:

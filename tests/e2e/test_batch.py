@@ -28,7 +28,7 @@ Records = Callable[..., list[dict[str, Any]]]
 Write = Callable[[list[str]], str]
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "fake_provider"
+FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "support" / "fake_provider"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ Records = Callable[..., list[dict[str, Any]]]
 KILLED = 60
 AT_ONCE = 8
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "fake_provider"
+FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "support" / "fake_provider"
 
 
 @contextmanager

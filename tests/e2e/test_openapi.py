@@ -49,7 +49,8 @@ def test_schemathesis_finds_nothing(
             *("--generation-allow-x00", "false"),
         ],
         env=qa.environ(
-            SCHEMATHESIS_HOOKS="schemathesis_hooks", PYTHONPATH=str(Path(__file__).parent)
+            SCHEMATHESIS_HOOKS="schemathesis_hooks",
+            PYTHONPATH=str(Path(__file__).parents[1] / "support"),
         ),
         cwd=home,
         capture_output=True,

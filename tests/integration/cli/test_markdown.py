@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cli.conftest import Screen
+from integration.cli.conftest import Screen
 from qacli.cli import formatters
 from qacli.cli.console import Console
 from qacli.cli.markdown import Renderer, plain_text

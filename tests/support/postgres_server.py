@@ -45,7 +45,7 @@ def postgres_server() -> Iterator[Postgres]:
         server.cleanup()
     finally:
         remove_server(Path(directory))
-        # A forked process may hold the pipe open, so the watchdog would wait for ever.
+        # A forked process may hold the pipe open: do not wait for the end of the input.
         watchdog.kill()
         watchdog.communicate()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Connect = Callable[..., "Client"]
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture
@@ -233,7 +233,14 @@ def test_stop_and_start_on_the_same_port(provider: FakeProvider, connect: Connec
 
 def test_as_a_process(tmp_path: Path, connect: Connect) -> None:
     log = tmp_path / "log"
-    command = [sys.executable, str(HERE / "fake_provider"), "--log", str(log), "--latency", "0.1"]
+    command = [
+        sys.executable,
+        str(SUPPORT / "fake_provider"),
+        "--log",
+        str(log),
+        "--latency",
+        "0.1",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 EVIL = "\x1b]0;t\x07\x1b[31mred\x9b2J\x7f\u202egpj\u2066\u200f\u061c\u200b\ufeff\x08"
 OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-"""The escape sequences of the live display and of styles, which tests/cli/conftest.py knows."""
+"""The escape sequences of the live display and of styles, which conftest.py knows."""
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from time import thread_time
 
 import pytest
 from flask import Flask, g
+from hostile_markdown import OPENERS, PUMPS, answers
 from pygments.lexer import Lexer
 
 from qacli.web.ui import highlighting
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.markdown import StreamingMarkdown, render
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
-from tests.web.hostile import OPENERS, PUMPS, answers
 
 COUNT = int(os.environ.get("QA_TEST_MARKDOWN", "60"))
 SECONDS = 0.2 if COUNT >= 1_000 else 1.0

@@ -85,7 +85,7 @@ def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(
 
 
 def test_help_lists_the_commands_in_the_order_of_readme(invoke: Invoke) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
     table = readme.partition("## Commands\n")[2].partition("\n## ")[0]
     listed = invoke("--help").out.partition("Commands:\n")[2].partition("\n\n")[0]
     assert [line.split()[0] for line in listed.splitlines()] == [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.web.ui.test_views import BROWSER, keep, on_sqlite, text_of
 from qacli.web.ui import sign_in
-from web.test_page import BROWSER, keep, on_sqlite, text_of
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider

@@ -16,7 +16,7 @@ from qacli.config.settings import Settings
 from qacli.db.engine import engine_for
 from qacli.db.migrate import head_revision, revisions
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HEAD = head_revision()
 NEXT = f"{int(HEAD) + 1:04}"
 AWAY = "postgresql://user@127.0.0.1:1/none"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from integration.web.ui.test_views import EVIL, keep
 from playwright.sync_api import expect, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
-
-from web.test_page import EVIL, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from werkzeug.datastructures import Headers
 
-from web.test_page import BROWSER, on_sqlite
+from integration.web.ui.test_views import BROWSER, on_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Runs the fake provider as a process: `python tests/fake_provider --port 0 --latency 0.5`.
+"""Runs the fake provider as a process: `python tests/support/fake_provider --port 0 --latency 0.5`.
 
 The first line of output is the base URL, the last one, after SIGTERM or SIGINT, what was counted.
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Records = Callable[[], list[dict[str, Any]]]
 
-# What differs between the databases is tested on both in tests/e2e and tests/test_batches.py.
+# What differs between the databases is tested on both in tests/e2e and integration/db.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

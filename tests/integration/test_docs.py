@@ -16,7 +16,7 @@ from qacli.cli.app import EXIT_CODES
 from qacli.config.settings import setting_fields
 from qacli.serializers import RECORD_FIELDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 README = (ROOT / "README.md").read_text()

@@ -226,7 +226,7 @@ def test_lines_stay_whole_when_a_disk_that_was_full_has_room_again(tmp_path: Pat
 import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from batch.test_output import settled
+from integration.batch.test_writer import settled
 from qacli.batch.writer import ResultWriter
 from qacli.errors import DatabaseError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

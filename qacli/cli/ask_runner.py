@@ -19,7 +19,6 @@ from qacli.domain import (
     Failed,
     Finished,
     Heartbeat,
-    Question,
     Received,
     Repairing,
     Result,
@@ -38,19 +37,20 @@ if TYPE_CHECKING:
 def start_endpoint(
     settings: Settings, model: str | None, console: Console, stack: ExitStack
 ) -> "Endpoint":
-    """The endpoint, with the local engine started where it is the one."""
+    """Return the endpoint to ask, with the local engine started if it is the endpoint."""
     from dataclasses import replace
 
     from qacli.provider import endpoint, local_llama
 
-    found = endpoint.resolve_endpoint(settings, model)
-    if found.weights is None:
-        return found
+    resolved = endpoint.resolve_endpoint(settings, model)
+    if resolved.weights is None:
+        return resolved
     console.warning(
-        f"Answering with {found.model} on this machine: it is small and often wrong. For a better "
-        "model set OPENAI_API_KEY, or QA_LOCAL_MODEL to a larger GGUF file."
+        f"Answering with {resolved.model} on this machine: it is small and often wrong. For a "
+        "better model set OPENAI_API_KEY, or QA_LOCAL_MODEL to a larger GGUF file."
     )
-    return replace(found, base_url=stack.enter_context(local_llama.local_server(found.weights)))
+    base_url = stack.enter_context(local_llama.local_server(resolved.weights))
+    return replace(resolved, base_url=base_url)
 
 
 def make_service(
@@ -61,14 +61,14 @@ def make_service(
     *,
     save: bool,
 ) -> "AskService":
-    """What is needed to ask there, any number of times; the stack closes the connections.
+    """Build the service that asks this endpoint any number of questions.
 
     Args:
-        endpoint: Where to ask.
-        settings: The time limits, and where the history is.
-        console: Told what happens on the way.
+        endpoint: The endpoint to ask.
+        settings: The time limits, and the place of the history.
+        console: Prints retries and, with `--verbose`, the requests.
         stack: Closes the connections at its end.
-        save: Whether anything is kept.
+        save: Record the questions and answers.
     """
     from qacli.cli.preload import DATABASE, preload
     from qacli.cli.store import open_store
@@ -77,28 +77,24 @@ def make_service(
     from qacli.services.ask import AskService
 
     @cache
-    def connected() -> "SyncProvider":
+    def connect() -> "SyncProvider":
         # One question needs one HTTP client; openai loads a second where it finds it.
         with _hide_module("aiohttp"):
             from qacli.provider.sync import SyncProvider
 
-        spoken = console.verbose and not console.quiet
-        on_request = console.info if spoken else None
-        made = SyncProvider(endpoint, settings, on_retry, on_request, console.info)
-        stack.callback(made.close)
+        trace = console.info if console.verbose and not console.quiet else None
+        provider = SyncProvider(endpoint, settings, on_retry, trace, console.info)
+        stack.callback(provider.close)
         if save:
             # The provider's modules are loaded; these load while the request waits for its answer.
             preload(DATABASE)
-        return made
-
-    def provider(_ask: Question) -> "SyncProvider":
-        return connected()
+        return provider
 
     def on_retry(retry: "Retry") -> None:
         console.info(f"{retry.error.what} Asking again in {retry.delay:.1f} seconds.")
 
     return AskService(
-        provider=provider,
+        provider=lambda _question: connect(),
         outbox=Outbox(settings.outbox_path) if save else None,
         store=lambda: open_store(settings, console),
         prices=Pricing.load(settings.prices_path),
@@ -118,44 +114,44 @@ def _hide_module(package: str) -> Iterator[None]:
 
 
 def followed_record(
-    which: str | None, settings: Settings, console: Console, *, go_on: bool
+    follow: str | None, settings: Settings, console: Console, *, last: bool
 ) -> int | None:
-    """The id of the record to follow up; None where there is none.
+    """Return the id of the record to follow up; None without `--follow` and `--continue`.
 
     Args:
-        which: What `--follow` names: an id, `last`, or -2 for the one before the last.
-        settings: Where the history is.
-        console: Told of another record than the last, where that has no answer.
-        go_on: `--continue`: follow up the last record that has an answer.
+        follow: The value of `--follow`: an id, `last`, or -2 for the record before the last.
+        settings: The place of the history.
+        console: Prints the id of the record if it is not the last one.
+        last: `--continue`: follow up the last record that has an answer.
 
     Raises:
-        InvalidRequest: It is no record's id.
+        InvalidRequest: The value is not a record's id.
         NotFound: There is no such record.
     """
     from qacli.cli.filters import parse_record_id
     from qacli.cli.store import last_answered, open_store, record_at
 
-    if go_on:
+    if last:
         return last_answered(open_store(settings, console), console)
-    if which is None:
+    if follow is None:
         return None
-    number = parse_record_id(which)
+    number = parse_record_id(follow)
     return number if number >= 0 else record_at(open_store(settings, console), number).id
 
 
 def load_context_or_warn(follows_id: int, settings: Settings, console: Console) -> list[Turn]:
-    """What the question follows up, as far as there is room for it."""
+    """Return the earlier turns of the thread that fit the token budget; warn of the others."""
     from qacli.cli.store import open_store
     from qacli.services.context import load_context
 
     store = open_store(settings, console)
-    turns, left_out = load_context(store, follows_id, settings.context_tokens)
-    warn_about_dropped_turns(left_out, console)
+    turns, dropped = load_context(store, follows_id, settings.context_tokens)
+    warn_about_dropped_turns(dropped, console)
     return turns
 
 
 def warn_about_dropped_turns(turns: int, console: Console) -> None:
-    """Say that a question goes without the oldest turns of its thread, where it does."""
+    """Warn that this many of the oldest turns of the thread are not sent; nothing for 0."""
     from qacli.cli.store import count_noun
 
     if turns:
@@ -167,21 +163,21 @@ def warn_about_dropped_turns(turns: int, console: Console) -> None:
 
 REDRAW_SECONDS = 0.2
 """Seconds of silence after which to draw the text that has arrived, and to handle Ctrl-C: a
-signal that comes just before the wait for the next piece begins does not end that wait."""
+signal that comes just before the wait for the next piece does not interrupt that wait."""
 
 
 class TextWriter(Protocol):
     """Shows the text of one answer."""
 
     def add(self, text: str) -> None:
-        """Show a piece of text, or collect it."""
+        """Show a piece of text, or store it until later."""
 
     def redraw(self) -> None:
-        """Draw what has been collected, in a pause."""
+        """Draw the stored text; called in a pause of the stream."""
 
 
 class _NoText:
-    """Shows nothing: the record is printed at the end."""
+    """Show no text: the record is printed at the end."""
 
     def add(self, text: str) -> None:
         pass
@@ -192,7 +188,7 @@ class _NoText:
 
 @dataclass(frozen=True, slots=True)
 class _JsonText(_NoText):
-    """Prints an answer that is JSON; the whole of it comes in one piece, after its check."""
+    """Print an answer that is JSON; it comes in one piece, after it has been checked."""
 
     console: Console
 
@@ -204,7 +200,7 @@ class _JsonText(_NoText):
 
 @dataclass(slots=True)
 class _PlainText(_NoText):
-    """Prints the text as it is."""
+    """Print the text as it is."""
 
     console: Console
     last: str = "\n"
@@ -219,8 +215,8 @@ class _PlainText(_NoText):
 
 
 @dataclass(slots=True)
-class _WholeText(_NoText):
-    """Prints the text in one write, at the end."""
+class _BufferedText(_NoText):
+    """Print the text in one write, at the end."""
 
     console: Console
     pieces: list[str] = field(default_factory=list)
@@ -235,29 +231,29 @@ class _WholeText(_NoText):
 
 @dataclass(frozen=True, slots=True)
 class AnswerDisplay:
-    """How an answer is shown.
+    """The options for showing an answer.
 
     Attributes:
         raw: Print the text without rendering Markdown.
         as_json: Print the record instead of the text.
         as_data: Print the answer as JSON.
-        whole: Print the text and its line end in one write, so that the answers of several
-            processes (`xargs -P`) stay whole in one pipe.
-        notes_record: Print the id of the record of a complete answer, too.
-        tells_reuse: Print in the record whether its answer was there already.
+        buffered: Print the text and its line end in one write, so that the answers of several
+            processes (`xargs -P`) do not mix in one pipe.
+        prints_id: Print the id of the record also when the answer is complete.
+        with_reused: Add the field `reused` to the printed record.
     """
 
     console: Console
     raw: bool
     as_json: bool
     as_data: bool
-    whole: bool = False
-    notes_record: bool = True
-    tells_reuse: bool = False
+    buffered: bool = False
+    prints_id: bool = True
+    with_reused: bool = False
 
     @contextmanager
     def writer(self) -> Iterator[TextWriter]:
-        """Open what shows the text of one answer; the text is complete when it is closed."""
+        """Open the writer for the text of one answer; closing it completes the text."""
         console = self.console
         if self.as_json:
             yield _NoText()
@@ -269,8 +265,8 @@ class AnswerDisplay:
             with markdown_stream(console) as stream:
                 yield stream
         else:
-            text: _WholeText | _PlainText = (
-                _WholeText(console) if self.whole else _PlainText(console)
+            text: _BufferedText | _PlainText = (
+                _BufferedText(console) if self.buffered else _PlainText(console)
             )
             try:
                 yield text
@@ -278,52 +274,52 @@ class AnswerDisplay:
                 text.finish()
 
     def record(self, result: Result) -> None:
-        """Print the record, where that is wanted."""
+        """Print the record if the options ask for it."""
         if self.as_json:
             record = result_to_dict(result)
-            self.console.print_json({**record, "reused": False} if self.tells_reuse else record)
+            self.console.print_json({**record, "reused": False} if self.with_reused else record)
 
 
 def show_answer(
     events: Generator[AnswerEvent],
     display: AnswerDisplay,
     *,
-    arriving: AbstractContextManager[None] | None = None,
+    while_streaming: AbstractContextManager[None] | None = None,
     on_result: Callable[[Result], None] = lambda _result: None,
 ) -> None:
     """Show an answer while it arrives, and report its outcome.
 
     Args:
-        events: The answer, see `qacli.services.ask.AskService.stream`.
-        display: How to show it.
-        arriving: Entered while the answer arrives, and left before it is recorded.
-        on_result: Called with the result of the last question, also where that has failed.
+        events: The events of `qacli.services.ask.AskService.stream`.
+        display: The options for showing the answer.
+        while_streaming: Entered while the answer arrives, and left before it is recorded.
+        on_result: Called with the result of the last question, also if it has failed.
 
     Raises:
         QaError: There is no usable answer.
-        KeyboardInterrupt: It was stopped; what had arrived is recorded.
+        KeyboardInterrupt: The user stopped it; the text that had arrived is recorded.
     """
     with closing(events), ExitStack() as stack:
-        view = _AnswerView(display, stack, arriving or nullcontext(), on_result)
+        view = _AnswerView(display, stack, while_streaming or nullcontext(), on_result)
         try:
             for event in events:
                 view.show(event)
         except BaseException as error:
             if getgeneratorstate(events) == GEN_CLOSED:
                 raise
-            # Ctrl-C, or a closed pipe: the answer ends with it, and is recorded.
+            # Ctrl-C, or a closed pipe: end the answer and record it.
             view.show(events.throw(error))
             for event in events:
                 view.show(event)
 
 
 class _AnswerView:
-    """Shows the events of an answer. See `show_answer`.
+    """Show the events of an answer. See `show_answer`.
 
     Args:
-        display: How to show it.
-        stack: Entered while the text of a question arrives.
-        arriving: Entered into the stack.
+        display: The options for showing it.
+        stack: Closed when the text of the answer is complete.
+        while_streaming: Entered into the stack when the question starts.
         on_result: Called with the result of the last question.
     """
 
@@ -331,20 +327,24 @@ class _AnswerView:
         self,
         display: AnswerDisplay,
         stack: ExitStack,
-        arriving: AbstractContextManager[None],
+        while_streaming: AbstractContextManager[None],
         on_result: Callable[[Result], None],
     ) -> None:
         self._display = display
         self._stack = stack
-        self._arriving = arriving
+        self._while_streaming = while_streaming
         self._on_result = on_result
         self._text: TextWriter = _NoText()
 
     def show(self, event: AnswerEvent) -> None:
-        """Show an event; raises the error of `Failed`."""
+        """Show an event.
+
+        Raises:
+            Exception: The error of a `Failed` event.
+        """
         match event:
             case Started():
-                self._stack.enter_context(self._arriving)
+                self._stack.enter_context(self._while_streaming)
                 self._text = self._stack.enter_context(self._display.writer())
             case Delta(text):
                 self._text.add(text)
@@ -356,25 +356,25 @@ class _AnswerView:
                 _report_outcome(result, self._display.console)
                 self._display.console.info(f"{error.what} Asking once more.")
             case Finished(result):
-                self._show_end(result, notes_record=self._display.notes_record)
+                self._show_end(result, prints_id=self._display.prints_id)
             case Failed(failure, result):
                 if result is not None:
-                    self._show_end(result, notes_record=True)
+                    self._show_end(result, prints_id=True)
                 raise failure
 
-    def _show_end(self, result: Result, *, notes_record: bool) -> None:
+    def _show_end(self, result: Result, *, prints_id: bool) -> None:
         self._on_result(result)
         self._display.record(result)
-        _report_outcome(result, self._display.console, notes_record=notes_record)
+        _report_outcome(result, self._display.console, prints_id=prints_id)
 
 
 def warn_if_truncated(finish_reason: str | None, console: Console) -> None:
-    """Warn of an answer that was cut at the token limit."""
+    """Warn if the answer was cut at the token limit."""
     if finish_reason == "length":
         console.warning("The answer was cut at the token limit; --max-tokens allows more.")
 
 
-def _report_outcome(result: Result, console: Console, *, notes_record: bool = True) -> None:
+def _report_outcome(result: Result, console: Console, *, prints_id: bool = True) -> None:
     outcome = result.outcome
     warn_if_truncated(outcome.finish_reason, console)
     if result.undelivered is not None:
@@ -382,5 +382,5 @@ def _report_outcome(result: Result, console: Console, *, notes_record: bool = Tr
             f"qa: {result.undelivered.what} The question and its answer are safe in the outbox; "
             "the next qa command that reaches the database delivers them."
         )
-    elif result.record_id is not None and notes_record:
+    elif result.record_id is not None and prints_id:
         console.info(f"{outcome.status.capitalize()}, kept as record {result.record_id}.")

@@ -79,7 +79,7 @@ class ChatSession:
         self.left = False
         self._shape = shape
         self._display = AnswerDisplay(
-            console, raw=raw, as_json=False, as_data=False, notes_record=False
+            console, raw=raw, as_json=False, as_data=False, prints_id=False
         )
         self._stack = ExitStack()
         self._files: list[Attachment] = []
@@ -198,7 +198,7 @@ class ChatSession:
             if after is not conversation:
                 self._conversation = after
 
-        show_answer(events, self._display, arriving=stoppable, on_result=on_result)
+        show_answer(events, self._display, while_streaming=stoppable, on_result=on_result)
 
     def _service_after(self, conversation: Conversation) -> "AskService":
         """Return the service; a turn after one without a record is linked to it later."""

@@ -1,7 +1,7 @@
-"""A question that an HTTP client asks, and that is answered or recorded when the client leaves.
+"""The answer to a question from an HTTP client, completed or recorded if the client disconnects.
 
-A client reads the answer as it arrives, waits for all of it, or comes back for it later; and it
-may disconnect at any time. `POST /ask`, the page and the OpenAI-compatible API all read their
+A client reads the answer while it arrives, waits for all of it, or fetches it later; it may
+disconnect at any time. `POST /ask`, the page and the OpenAI-compatible API all read their
 answers from an `AnswerStream`.
 """
 
@@ -37,14 +37,14 @@ LOG = logging.getLogger("qa.web")
 
 
 class AnswerStream:
-    """An answer whose question has been recorded: read its events, and close it in any case.
+    """The events of an answer whose question has been recorded; always close it.
 
     Attributes:
         started: The first event.
 
     Args:
         events: All events.
-        completes: Complete the answer in the background where it is closed before its end;
+        completes: Complete the answer in the background if it is closed before its end;
             otherwise it is recorded as interrupted.
     """
 
@@ -52,7 +52,7 @@ class AnswerStream:
         """Take the first event, which comes once the question is recorded.
 
         Raises:
-            Busy: As many questions are in flight as the server takes.
+            Busy: The server has as many questions in flight as it accepts.
             DatabaseError: The question cannot be recorded, so it is not sent.
             NotConfigured: There is no provider to ask.
         """
@@ -66,11 +66,11 @@ class AnswerStream:
     def __iter__(self) -> Iterator[AnswerEvent]:
         """Yield the events after the first; an exception comes as `Failed`."""
         try:
-            # Not `yield from`, which would close the events together with this iterator: the
-            # answer of a client that has left is completed from them.
+            # Not `yield from`, which would close the events together with this iterator: they
+            # are still needed to complete the answer of a client that disconnected.
             for event in self._events:  # noqa: UP028
                 yield event
-        except Exception as error:  # noqa: BLE001 - every reader reports it as any other failure
+        except Exception as error:  # noqa: BLE001 - every reader reports it like any other failure
             yield Failed(error)
 
     def result(self) -> Result:
@@ -82,7 +82,7 @@ class AnswerStream:
         return wait_for_result(self._events)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as it was at the start."""
+        """Return the record as it was when the question was recorded."""
         return record_to_dict(self.started.question, Outcome(), self.started.record_id)
 
     def complete_in_background(self) -> None:
@@ -90,7 +90,7 @@ class AnswerStream:
         threading.Thread(target=self._complete, name="qa-answer", daemon=False).start()
 
     def close(self) -> None:
-        """End the reading; after the last event this changes nothing."""
+        """Stop reading; after the last event this does nothing."""
         if getgeneratorstate(self._events) == GEN_CLOSED:
             return
         if self._completes:
@@ -100,7 +100,7 @@ class AnswerStream:
 
     def _complete(self) -> None:
         try:
-            # There may be no event left: the client left while it was sent the last one.
+            # There may be no event left, if the client disconnected during the last one.
             for event in self._events:
                 if isinstance(event, Failed):
                     raise event.error  # noqa: TRY301 - logged like any other failure
@@ -118,7 +118,7 @@ def start_answer(
     Args:
         state: The application's state.
         question: The question.
-        store: The history in which the record that the question follows up is looked for.
+        store: The history with the record that the question follows up.
         heartbeat_seconds: See `start_request`.
 
     Raises:
@@ -154,15 +154,15 @@ def start_request(
         question: The question, as it is recorded.
         request: The request to the provider.
         schema: The schema that the answer must fit.
-        heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes. None is for a
-            client that waits for the whole answer: its thread is woken once, at the end.
+        heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes. None for a
+            client that waits for the whole answer: its thread wakes up once, at the end.
 
     Raises:
         QaError: As `AnswerStream`.
     """
     context = current_context()
     if context.identity is not None:
-        # Without a request a question is resumed: it names the caller of an earlier request.
+        # A resumed question has no request here; it keeps the caller of its original request.
         question = replace(question, caller=context.caller, request_id=context.request_id)
     events = state.ask_service.stream(
         question,
@@ -177,7 +177,7 @@ def start_request(
 
 
 def _in_slot(state: AppState, events: Generator[AnswerEvent]) -> Generator[AnswerEvent]:
-    """Yield the events; until the last one, the question counts as one in flight."""
+    """Yield the events; until the last one, the question counts as in flight."""
     with state.slot(), state.in_flight.track(), closing(events):
         for event in events:
             if isinstance(event, Finished | Failed):

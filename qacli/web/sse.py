@@ -1,4 +1,4 @@
-"""Server-sent events (the WHATWG HTML standard's): an answer as it arrives."""
+"""Send an answer as server-sent events (WHATWG HTML standard) while it arrives."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,43 +14,43 @@ from qacli.web.request_context import keep_context
 
 MIME_TYPE = "text/event-stream"
 KEEP_ALIVE = ": still here\n\n"
-"""A comment, so that proxies keep the connection and the server notices a client that has left."""
+"""A comment: proxies keep the connection, and the server notices a client that disconnected."""
 
 KEEP_ALIVE_SECONDS = 5.0
 
 LINE_ENDS = str.maketrans({"\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\u2029"})
-"""Characters that end no line in the standard, but in many clients."""
+"""Escapes for characters that end a line in many clients, though not in the standard."""
 
 
 def response(answer: AnswerStream, lines: Iterator[str]) -> Response:
-    """Build the response of a stream of events that reads an answer.
+    """Return the streaming response for an answer.
 
     Args:
-        answer: Closed at the end of the response, even where no line of it was read.
-        lines: The events.
+        answer: Closed at the end of the response, even if no line was read.
+        lines: The text of the events.
     """
     streamed = Response(lines, content_type=MIME_TYPE)
     streamed.headers["Cache-Control"] = "no-store"
-    streamed.headers["X-Accel-Buffering"] = "no"  # nginx would collect it
+    streamed.headers["X-Accel-Buffering"] = "no"  # or nginx buffers it
     streamed.call_on_close(answer.close)
     return streamed
 
 
 def event(name: str, data: str) -> str:
-    """One event; its data is JSON, which has no line ends of its own."""
+    """Return the text of one event; `data` is JSON without line breaks."""
     return f"event: {name}\ndata: {data.translate(LINE_ENDS)}\n\n"
 
 
 def answer_events(answer: AnswerStream) -> Response:
     """Send an answer as `record`, `delta` and `done` or `error` events.
 
-    A second `record` event comes where an answer did not fit its schema and is asked for again;
-    nothing of the first was sent then.
+    A second `record` event comes if an answer did not fit its schema and the question is asked
+    again; no text of the first answer was sent in that case.
     """
     json = partial(current_app.json.dumps, separators=(",", ":"))
     in_request = keep_context()
 
-    def line(item: AnswerEvent) -> str | None:
+    def to_text(item: AnswerEvent) -> str | None:
         match item:
             case Started(question, record_id):
                 created_at = question.created_at.isoformat()
@@ -67,4 +67,4 @@ def answer_events(answer: AnswerStream) -> Response:
             case _:
                 return None
 
-    return response(answer, filter(None, map(line, chain([answer.started], answer))))
+    return response(answer, filter(None, map(to_text, chain([answer.started], answer))))

@@ -182,13 +182,13 @@ def ask(  # noqa: PLR0913 - one parameter an option
         raw=raw,
         as_json=as_json,
         as_data=structure is not None,
-        whole=no_stream,
-        tells_reuse=reuse,
+        buffered=no_stream,
+        with_reused=reuse,
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
         where = endpoint.resolve_endpoint(settings, named, with_key=False)
-        earlier = followed_record(follow, settings, console, go_on=go_on)
+        earlier = followed_record(follow, settings, console, last=go_on)
         asked = create_question(
             question,
             model=where.model,

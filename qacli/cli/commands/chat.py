@@ -73,7 +73,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
         chat.use_model(model)
         # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
-        earlier = followed_record(follow, settings, console, go_on=go_on)
+        earlier = followed_record(follow, settings, console, last=go_on)
         if earlier is not None:
             chat.resume_from(earlier)
         stdin = console.stdin

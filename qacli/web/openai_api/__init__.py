@@ -1,5 +1,5 @@
-"""The OpenAI-compatible door: an existing program asks here, and its history is kept.
+"""The OpenAI-compatible API: existing programs ask through it, and their questions are recorded.
 
-`POST /v1/chat/completions` and `GET /v1/models` answer as OpenAI's do, errors included, so that a
-client's own logic for retries works. What is asked is a record like any other.
+`POST /v1/chat/completions` and `GET /v1/models` respond like OpenAI's API, errors included, so
+that the retry logic of its clients works. A question from here is a record like any other.
 """

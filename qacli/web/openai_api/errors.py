@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API has them, so that its clients tell a busy server from a wrong request."""
+"""Render errors in the format of OpenAI's API, so that its clients know which ones to retry."""
 
 import json
 from http import HTTPStatus
@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from qacli.web.errors import Problem
 
 FORWARDED_STATUSES = range(400, 500)
-"""Statuses of the provider that a client gets as they are, as it would without this server."""
+"""Statuses of the provider that are passed on unchanged."""
 
 NOT_RETRYABLE = {"key-rejected", "provider-refused", "not-configured", "schema-mismatch"}
-"""Kinds whose status invites a client to ask again, in vain."""
+"""Kinds of errors that clients would retry because of their status, but should not."""
 
 CODES = {
     ("unauthorized", HTTPStatus.UNAUTHORIZED): "invalid_api_key",
@@ -22,11 +22,11 @@ CODES = {
     ("provider-refused", HTTPStatus.TOO_MANY_REQUESTS): "insufficient_quota",
     ("provider-refused", HTTPStatus.NOT_FOUND): "model_not_found",
 }
-"""OpenAI's codes for a kind with a status; for others the code is the kind."""
+"""OpenAI's code for a kind and a status; for other pairs the code is the kind."""
 
 
 def render_openai_error(problem: Problem) -> Response:
-    """Return the response of an error, as OpenAI's API has it."""
+    """Return the response for an error, in the format of OpenAI's API."""
     response = jsonify(openai_error(problem))
     response.status_code = status_of(problem)
     response.headers.update(problem.headers)
@@ -36,7 +36,7 @@ def render_openai_error(problem: Problem) -> Response:
 
 
 def status_of(problem: Problem) -> int:
-    """Return the status by which OpenAI's clients decide what to do."""
+    """Return the HTTP status; OpenAI's clients decide by it whether to retry."""
     provider_status = problem.provider_status or 0
     match problem.kind:
         case "invalid-request":
@@ -49,7 +49,7 @@ def status_of(problem: Problem) -> int:
 
 
 def openai_error(problem: Problem) -> dict[str, Any]:
-    """Return the body of an error, as OpenAI's API has it."""
+    """Return the body for an error, in the format of OpenAI's API."""
     status = HTTPStatus(status_of(problem))
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
@@ -65,28 +65,28 @@ def openai_error(problem: Problem) -> dict[str, Any]:
 
 
 def from_validation(error: ValidationError) -> tuple[dict[str, Any], int]:
-    """Return the body and the status for a request of the wrong shape: its first wrong field."""
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = _place(wrong["loc"], json.loads(request.get_data()))
+    """Return the body and the status for an invalid request; it names the first invalid field."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    param = _body_path(first["loc"], json.loads(request.get_data()))
     body: dict[str, Any] = {
-        "message": f"{param or 'The body'} cannot be used: {wrong['msg'].rstrip('.')}.",
+        "message": f"{param or 'The body'} cannot be used: {first['msg'].rstrip('.')}.",
         "type": "invalid_request_error",
         "param": param or None,
-        "code": wrong["type"] if wrong["type"] == "unsupported_parameter" else "invalid_value",
+        "code": first["type"] if first["type"] == "unsupported_parameter" else "invalid_value",
     }
     return {"error": body}, HTTPStatus.BAD_REQUEST
 
 
-def _place(location: tuple[int | str, ...], body: object) -> str:
-    """Return the path in the body of a location, which names the types that pydantic tried too."""
+def _body_path(location: tuple[int | str, ...], body: object) -> str:
+    """Return pydantic's location as a path in the body, without the types that it also names."""
     path: list[str] = []
-    here = body
+    value = body
     for number, part in enumerate(location):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
         ):
-            here = here[part]  # type: ignore[index]
-        elif not isinstance(here, dict) or number < len(location) - 1:
-            continue  # a type, and no part of the path, unless it names a missing field
+            value = value[part]  # type: ignore[index]
+        elif not isinstance(value, dict) or number < len(location) - 1:
+            continue  # a type, not a part of the path; the last part may be a missing field
         path.append(str(part))
     return ".".join(path)

@@ -1,8 +1,8 @@
-"""A Chat Completions request as a question with all that goes along, and as its record keeps it.
+"""Parse a Chat Completions request into a question to record and a request to the provider.
 
-The provider is sent the messages as they came. The record keeps the last one of the user as its
-question; what was said before it is the record that it follows up, where that is in the history,
-and else stands in its params.
+The provider gets the messages unchanged. The record's question is the last message of the user.
+The messages before it become the record that it follows up, if the history has that
+conversation; otherwise they are stored in the record's params.
 """
 
 import html
@@ -27,54 +27,54 @@ NOT_FORWARDED = {
     *("tools", "tool_choice", "functions", "function_call"),
     *("audio", "modalities", "logprobs", "top_logprobs"),
 }
-"""What is said to the provider otherwise, or can only have the value that it has unsaid."""
+"""Fields that are not forwarded: set elsewhere, or only accepted with their default value."""
 
 SYSTEM = {"system", "developer"}
 
 MAX_DEPTH = 100
-"""Levels of a body: what is kept of it is walked through again and again."""
+"""Levels of nesting in a body; several recursive functions walk through it."""
 
 Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A request that has been read.
+    """A parsed request.
 
     Attributes:
-        ask: As the record keeps it.
-        request: As the provider gets it.
-        streamed: Whether the answer is wanted in chunks.
-        with_usage: Whether the last of them is to hold the usage.
+        question: The question as it is recorded.
+        request: The request to the provider.
+        streamed: The client wants the answer in chunks.
+        with_usage: The client wants the usage in the last chunk.
     """
 
-    ask: Question
+    question: Question
     request: ChatRequest
     streamed: bool
     with_usage: bool
 
 
-def parse_chat_request(data: bytes, service: AppState) -> ParsedRequest:
-    """Read a request.
+def parse_chat_request(data: bytes, app_state: AppState) -> ParsedRequest:
+    """Parse a request.
 
     Args:
-        data: Its body.
-        service: What the server asks with, and the history.
+        data: The body of the request.
+        app_state: The default model and system prompt, and the history.
 
     Raises:
-        InvalidRequest: It cannot be asked.
-        ValidationError: It is of the wrong shape.
+        InvalidRequest: The body is not JSON, or has no question.
+        ValidationError: A field is invalid.
     """
-    raw = _json(data)
+    raw = _parse_json(data)
     body = ChatCompletionRequest.model_validate(raw)
     messages = [
         {name: value for name, value in message.items() if value is not None}
         for message in raw["messages"]
     ]
-    last = _question_at(messages)
-    system = "\n\n".join(_text(each) for each in messages if each["role"] in SYSTEM)
-    if not system and service.system:
-        system = service.system
+    last = _question_index(messages)
+    system = "\n\n".join(_text(message) for message in messages if message["role"] in SYSTEM)
+    if not system and app_state.system:
+        system = app_state.system
         messages.insert(0, {"role": "system", "content": system})
         last += 1
     params = {
@@ -82,41 +82,41 @@ def parse_chat_request(data: bytes, service: AppState) -> ParsedRequest:
         for name, value in raw.items()
         if name not in NOT_FORWARDED and value is not None
     }
-    params["model"] = service.model(body.model)
+    params["model"] = app_state.model(body.model)
     follows_id = None
-    kept = strip_images(messages)
-    earlier = [each for each in messages[:last] if each["role"] not in SYSTEM]
+    recordable = strip_images(messages)
+    earlier = [message for message in messages[:last] if message["role"] not in SYSTEM]
     if earlier:
-        follows_id = previous_record(service.store, earlier, kept)
+        follows_id = previous_record(app_state.store, earlier, recordable)
     attachments = list(_attachments(messages[last]))
-    # An image alone is a question, too.
-    shown = "\n".join(f"<image name={json.dumps(each['name'])} />" for each in attachments)
-    ask = Question(
-        question=_text(messages[last]) if _text(messages[last]).strip() else shown,
+    # A message with an image and no text is a question, too.
+    placeholders = "\n".join(f"<image name={json.dumps(item['name'])} />" for item in attachments)
+    question = Question(
+        question=_text(messages[last]) if _text(messages[last]).strip() else placeholders,
         system=system or None,
         params=params,
         follows_id=follows_id,
         attachments=attachments,
     )
     if (earlier and follows_id is None) or last < len(messages) - 1:
-        ask = replace(ask, params={**params, "messages": kept})
+        question = replace(question, params={**params, "messages": recordable})
     return ParsedRequest(
-        ask,
-        ChatRequest(question=replace(ask, params={**params, "messages": messages})),
+        question,
+        ChatRequest(question=replace(question, params={**params, "messages": messages})),
         streamed=bool(body.stream),
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
 
 
 def previous_record(
-    store: Store, earlier: Sequence[Message], kept: Sequence[Message]
+    store: Store, earlier: Sequence[Message], recordable: Sequence[Message]
 ) -> int | None:
-    """The record that a conversation goes on from, where all of it is in the history.
+    """Return the id of the record that a conversation continues; None if it is not recorded.
 
     Args:
         store: The history.
-        earlier: What was said before the question, without what the system said.
-        kept: All messages, as a record would keep them.
+        earlier: The messages before the question, without system messages.
+        recordable: All messages in the form in which they are recorded.
     """
     roles = [message["role"] for message in earlier]
     if roles != ["user", "assistant"] * (len(earlier) // 2):
@@ -131,28 +131,28 @@ def previous_record(
         shared = min(len(recorded), len(turns))
         if recorded[-shared:] != turns[-shared:]:
             continue
-        # A thread that is shorter began in the middle: its first record says with what.
+        # A shorter thread began in the middle: the params of its first record have the start.
         before = thread[0].params.get("messages", [])
-        if len(recorded) >= len(turns) or (before and before == list(kept[: len(before)])):
+        if len(recorded) >= len(turns) or (before and before == list(recordable[: len(before)])):
             return record_id
     return None
 
 
 def strip_images(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as a record keeps them: of an image that it was there."""
+    """Return the messages as they are recorded: each image is replaced by a placeholder."""
     return [
-        {**message, "content": [_kept(part) for part in message["content"]]}
+        {**message, "content": [_strip_image(part) for part in message["content"]]}
         if isinstance(message.get("content"), list)
         else dict(message)
         for message in messages
     ]
 
 
-def _kept(part: Message) -> dict[str, Any]:
+def _strip_image(part: Message) -> dict[str, Any]:
     if part["type"] != "image_url" or not part["image_url"]["url"].startswith("data:"):
         return dict(part)
-    stored = _attachment(part["image_url"]["url"], 1)
-    name = html.escape(f"{stored['sha256'][:12]}.{stored['name'].rpartition('.')[2]}")
+    image = _attachment(part["image_url"]["url"], 1)
+    name = html.escape(f"{image['sha256'][:12]}.{image['name'].rpartition('.')[2]}")
     return {"type": "text", "text": f'<image name="{name}" omitted />'}
 
 
@@ -168,7 +168,7 @@ def _images(message: Message) -> list[str]:
 
 
 def _attachment(url: str, number: int) -> dict[str, Any]:
-    """What a record keeps of an image; of one elsewhere, which the provider fetches, its name."""
+    """Return the recorded facts about an image; only its URL if the provider fetches it."""
     if not url.startswith("data:"):
         return {"name": redact_url(url), "size": None, "sha256": None}
     head, _, data = url.partition(",")
@@ -181,37 +181,37 @@ def _attachment(url: str, number: int) -> dict[str, Any]:
     }
 
 
-def _question_at(messages: Sequence[Message]) -> int:
-    """Where the question is: the last message of the user that says anything."""
-    for number in range(len(messages) - 1, -1, -1):
-        message = messages[number]
+def _question_index(messages: Sequence[Message]) -> int:
+    """Return the index of the question: the last message of the user that is not empty."""
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
         if message["role"] == "user" and (_text(message).strip() or any(_images(message))):
-            return number
+            return index
     raise InvalidRequest(
-        "There is no message of the user that says anything.",
+        "There is no message of the user with a text or an image.",
         'Send {"role": "user", "content": "..."}.',
     )
 
 
 def _text(message: Message) -> str:
-    """A message's text, its parts in lines of their own."""
+    """Return the text of a message; its parts are joined by line breaks."""
     content = message.get("content", "")
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
-def _json(data: bytes) -> Any:  # noqa: ANN401 - JSON
-    """What the body says; of numbers only those that JSON has."""
+def _parse_json(data: bytes) -> Any:  # noqa: ANN401 - JSON
+    """Parse the body strictly: no NaN or infinity, and whole numbers as int."""
 
     def number(text: str) -> float:
         value = float(text)
         if not math.isfinite(value):
-            raise ValueError(f"{text} is no number")
+            raise ValueError(f"{text} is not a number")
         # 5.0 is a whole number in JSON, too.
         return int(value) if value.is_integer() and abs(value) <= MAX_ID else value
 
-    too_deep = InvalidRequest("The body is nested too deeply.", "Make it flatter.")
+    too_deep = InvalidRequest("The body is nested too deeply.", f"Use at most {MAX_DEPTH} levels.")
     try:
         body = json.loads(data, parse_float=number, parse_constant=number)
     except RecursionError:

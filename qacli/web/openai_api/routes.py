@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` and `/v1/models`."""
+"""Routes of the OpenAI-compatible API: `/v1/chat/completions` and `/v1/models`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -25,15 +25,14 @@ from qacli.web.openai_api.schemas import (
     Model,
     Models,
 )
-from qacli.web.openapi import JSON, describe
-from qacli.web.openapi import ResponseSpec as Described
+from qacli.web.openapi import JSON, ResponseSpec, describe
 from qacli.web.request_context import keep_context
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
 
 HOLD_BACK_SECONDS = 10.0
-"""Seconds for which a stream is held back, so that an error can still have an HTTP status."""
+"""Maximum seconds to delay the response of a stream, so that an early error gets its status."""
 
 ERROR = (JSON, ErrorResponse)
 PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
@@ -41,32 +40,32 @@ PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
 
 @blueprint.post("/chat/completions")
 @describe(
-    {200: Described("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event})},
+    {200: ResponseSpec("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event})},
     body=ChatCompletionRequest,
     errors=(415, *PROVIDER_ERRORS),
     error=ERROR,
 )
 def chat_completions() -> Response:
-    """Ask as OpenAI's clients do; the answer is theirs, and the record is kept.
+    """Ask a question in the format of OpenAI's API; it is recorded.
 
-    What shapes the answer is passed on to the provider, known here or not. With `"stream": true`
-    the answer comes in chunks, the last of them `[DONE]`. `X-Should-Retry: false` comes with an
-    error where asking again is in vain.
+    Fields that this server does not know are passed on to the provider. With `"stream": true`
+    the answer comes in chunks; the last one is `[DONE]`. An error has the header
+    `X-Should-Retry: false` if asking again cannot help.
     """
-    data = ask.body()
-    asked = parse_chat_request(data, state.get_state())
-    heartbeat = sse.KEEP_ALIVE_SECONDS if asked.streamed else None
-    answer = start_request(state.get_state(), asked.ask, asked.request, heartbeat_seconds=heartbeat)
-    if asked.streamed:
-        return sse.response(answer, _chunks(answer, asked))
+    app_state = state.get_state()
+    parsed = parse_chat_request(ask.body(), app_state)
+    heartbeat = sse.KEEP_ALIVE_SECONDS if parsed.streamed else None
+    answer = start_request(app_state, parsed.question, parsed.request, heartbeat_seconds=heartbeat)
+    if parsed.streamed:
+        return sse.response(answer, _chunks(answer, parsed))
     result = answer.result()
     outcome = result.outcome
     message = {"role": "assistant", "content": outcome.answer, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(outcome)}
     return jsonify(
         {
-            **_frame(asked, "chat.completion"),
-            "model": outcome.model or asked.ask.model,
+            **_frame(parsed, "chat.completion"),
+            "model": outcome.model or parsed.question.model,
             "choices": [choice],
             "usage": _usage(outcome),
             "record_id": result.record_id,
@@ -75,44 +74,46 @@ def chat_completions() -> Response:
 
 
 @blueprint.get("/models")
-@describe({200: Described("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
+@describe({200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
 def models() -> dict[str, Any]:
-    """The models that can be asked: the server's own first, then the provider's."""
+    """List the models: the server's default first, then the provider's."""
     return {"object": "list", "data": _models()}
 
 
 @blueprint.get("/models/<path:model>")
-@describe({200: Described("The model.", {JSON: Model})}, errors=(404, 502, 503, 504), error=ERROR)
+@describe(
+    {200: ResponseSpec("The model.", {JSON: Model})}, errors=(404, 502, 503, 504), error=ERROR
+)
 def model(model: str) -> dict[str, Any]:
-    """One of the models that can be asked."""
-    for each in _models():
-        if each["id"] == model:
-            return each
+    """Return one of the models."""
+    for item in _models():
+        if item["id"] == model:
+            return item
     raise NotFound(f"There is no model {model}.", "See GET /v1/models.")
 
 
 def _models() -> list[dict[str, Any]]:
     return [
         {
-            "id": found["id"],
+            "id": item["id"],
             "object": "model",
-            "created": found["created"] if isinstance(found.get("created"), int) else 0,
-            "owned_by": owner if isinstance(owner := found.get("owned_by"), str) else "provider",
+            "created": item["created"] if isinstance(item.get("created"), int) else 0,
+            "owned_by": owner if isinstance(owner := item.get("owned_by"), str) else "provider",
         }
-        for found in state.get_state().models()
+        for item in state.get_state().models()
     ]
 
 
-def _chunks(answer: AnswerStream, asked: ParsedRequest) -> Iterator[str]:
-    """Return the answer as chunks.
+def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
+    """Return the chunks of the answer as server-sent events.
 
     Raises:
         QaError: The answer failed before its first text arrived.
     """
     dumps = partial(current_app.json.dumps, separators=(",", ":"))
     in_request = keep_context()
-    frame = {**_frame(asked, "chat.completion.chunk"), "model": asked.ask.model}
-    if asked.with_usage:
+    frame = {**_frame(parsed, "chat.completion.chunk"), "model": parsed.question.model}
+    if parsed.with_usage:
         frame["usage"] = None
 
     def chunk(delta: dict[str, str], finish: str | None = None) -> str:
@@ -133,7 +134,7 @@ def _chunks(answer: AnswerStream, asked: ParsedRequest) -> Iterator[str]:
                     yield _data(dumps(errors.openai_error(problem)))
                 case Finished(result):
                     yield chunk({}, _finish(result.outcome))
-                    if asked.with_usage:
+                    if parsed.with_usage:
                         usage = _usage(result.outcome)
                         yield _data(dumps({**frame, "choices": [], "usage": usage}))
                     yield _data("[DONE]")
@@ -142,10 +143,10 @@ def _chunks(answer: AnswerStream, asked: ParsedRequest) -> Iterator[str]:
 
 
 def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
-    """Return the events once the first text has arrived, or at the latest after a time.
+    """Wait for the first text, at most `HOLD_BACK_SECONDS`, then return the events.
 
     Raises:
-        QaError: The answer failed before.
+        QaError: The answer failed before that.
     """
     end = monotonic() + HOLD_BACK_SECONDS
     for item in events:
@@ -156,9 +157,9 @@ def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
     return events
 
 
-def _frame(asked: ParsedRequest, kind: str) -> dict[str, Any]:
-    created = int(asked.ask.created_at.timestamp())
-    return {"id": f"chatcmpl-{asked.ask.uid}", "object": kind, "created": created}
+def _frame(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
+    created = int(parsed.question.created_at.timestamp())
+    return {"id": f"chatcmpl-{parsed.question.uid}", "object": kind, "created": created}
 
 
 def _finish(outcome: Outcome) -> str:

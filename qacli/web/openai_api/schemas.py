@@ -1,7 +1,8 @@
-"""What OpenAI's clients may send to `/v1`, and what they are sent.
+"""The schemas of requests and responses of `/v1`.
 
-What shapes an answer goes to the provider as it came, known here or not, and into the record. What
-would make it something else than one text is refused: half of it would be lost without a word.
+Fields that shape an answer go to the provider unchanged, also unknown ones, and into the record.
+Fields that would make the answer anything else than one text are refused, because a part of the
+answer would be lost silently.
 """
 
 import json
@@ -16,19 +17,19 @@ from qacli.validation import MAX_ID
 UNSUPPORTED = "unsupported_parameter"
 NO = (False,)
 BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)"
-"""At least one byte."""
+"""A pattern for at least one byte in Base64 (RFC 4648)."""
 
 
 def _only(*values: object) -> Any:  # noqa: ANN401 - an annotation
-    """A field that can have no other values: with any other the answer would be no single text."""
+    """Return the type of a field that accepts these values only."""
     allowed = {json.dumps(value) for value in values}
 
     def check(value: object) -> object:
         if json.dumps(value) not in allowed:
             raise PydanticCustomError(
                 UNSUPPORTED,
-                "This server asks for one text and keeps it; here it takes only {allowed}.",
-                {"allowed": " or ".join(json.dumps(each) for each in values)},
+                "This server asks for one text and records it; only {allowed} is accepted here.",
+                {"allowed": " or ".join(json.dumps(item) for item in values)},
             )
         return value
 
@@ -45,13 +46,13 @@ class TextPart(BaseModel):
 
 
 class ImageUrl(BaseModel):
-    """Where an image is."""
+    """The URL of an image."""
 
     model_config = ConfigDict(strict=True)
 
     url: str = Field(
         pattern=f"^(https?://|data:image/[a-z0-9.+-]+;base64,{BASE64}$)",
-        description="A `data:` URL, or an address.",
+        description="A `data:` URL with the image, or the URL of a file on the web.",
     )
     detail: str | None = None
 
@@ -83,7 +84,7 @@ Content = Annotated[
 class Message(BaseModel):
     """One message of a conversation."""
 
-    # An assistant's own message comes back with whatever it was received with.
+    # Clients send an assistant's message back with all the fields that it came with.
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -94,14 +95,14 @@ class Message(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """How an answer is streamed."""
+    """Options for a streamed answer."""
 
     model_config = ConfigDict(strict=True)
 
-    include_usage: bool | None = Field(None, description="Send the usage in a last chunk.")
+    include_usage: bool | None = Field(None, description="Send the token usage in the last chunk.")
 
 
-SAYS_SOMETHING: dict[str, Any] = {
+QUESTION_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["role", "content"],
     "properties": {
@@ -122,22 +123,22 @@ SAYS_SOMETHING: dict[str, Any] = {
         },
     },
 }
-"""A message that can be the question."""
+"""The JSON schema of a message that can be the question."""
 
 
 class ChatCompletionRequest(BaseModel):
-    """The body of `POST /v1/chat/completions`; further fields go to the provider as they are."""
+    """The body of `POST /v1/chat/completions`; other fields go to the provider unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     messages: list[Message] = Field(
         min_length=1,
-        description="The last one of the user that says anything is the question.",
-        json_schema_extra={"contains": SAYS_SOMETHING},
+        description="The last message of the user that is not empty is the question.",
+        json_schema_extra={"contains": QUESTION_SCHEMA},
         examples=[[{"role": "user", "content": "Who am I?"}]],
     )
     model: str | None = Field(None, min_length=1, description="The model to ask.")
-    stream: bool | None = Field(None, description="The answer in chunks, as it arrives.")
+    stream: bool | None = Field(None, description="Send the answer in chunks while it arrives.")
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -158,7 +159,7 @@ class ChatCompletionRequest(BaseModel):
 
 
 class AssistantMessage(BaseModel):
-    """What the model said."""
+    """The message with the answer."""
 
     role: Literal["assistant"]
     content: str
@@ -175,7 +176,7 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
-    """The provider's count of tokens."""
+    """The numbers of tokens, as counted by the provider."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -183,7 +184,7 @@ class Usage(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """An answer, as OpenAI has it."""
+    """An answer, in OpenAI's format."""
 
     id: str
     object: Literal["chat.completion"]
@@ -191,11 +192,11 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice] = Field(min_length=1, max_length=1)
     usage: Usage | None
-    record_id: int = Field(description="The record, as in `/qa/{id}`.")
+    record_id: int = Field(description="The id of the record, as in `/qa/{id}`.")
 
 
 class Model(BaseModel):
-    """A model that can be asked."""
+    """A model."""
 
     id: str
     object: Literal["model"]
@@ -204,23 +205,23 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models that can be asked."""
+    """A list of models."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class ErrorBody(BaseModel):
-    """What went wrong."""
+    """The error."""
 
     message: str
     type: str
     param: str | None
     code: str | None
-    record_id: int = Field(0, description="The record that keeps the question which failed.")
+    record_id: int = Field(0, description="The id of the record with the failed question.")
 
 
 class ErrorResponse(BaseModel):
-    """An error, as OpenAI has it."""
+    """An error, in OpenAI's format."""
 
     error: ErrorBody

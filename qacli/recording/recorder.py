@@ -240,12 +240,9 @@ class Recorder:
             RecordRefused: The database does not take one of them; it has none of them then.
             DatabaseError: It is away.
         """
-        from qacli.db.bulk import upsert_many
-
         store = self._store()
-        return upsert_many(
-            store,
-            [(with_follows_id(q, self._follows_uid, store), outcome) for q, outcome in group],
+        return store.upsert_many(
+            [(with_follows_id(q, self._follows_uid, store), outcome) for q, outcome in group]
         )
 
     def _on_commit(self, requests: list[WriteRequest]) -> None:
@@ -294,10 +291,8 @@ class Recorder:
         """Remove what may have been reserved when the connection broke: it was not asked."""
         if not self._reserved_uncertain:
             return
-        from qacli.db.bulk import delete_reserved
-
         try:
-            delete_reserved(self._store(), self._reserved_uncertain)
+            self._store().delete_reserved(self._reserved_uncertain)
         except DatabaseError:
             return
         except Exception:

@@ -158,7 +158,9 @@ def test_an_attempt_may_take_as_long_as_the_plan_says(
     batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
     engine = run(batches, outbox, provider, batch_id, jobs=2, timeout=0.5, retries=0)
     assert (engine.progress.done, engine.progress.failed) == (1, 1)
-    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
+    [failed] = [
+        record for record in batches.store.page(limit=1000) if record.status is Status.FAILED
+    ]
     assert failed.error_kind == "provider-timeout"
 
 
@@ -277,7 +279,9 @@ def test_recorder_record_refused_is_set_aside_and_the_others_are_kept(
 
     asyncio.run(save_all())
     assert batches.counts(batch_id) == {"waiting": 0, "claimed": 0, "answered": 4, "failed": 1}
-    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
+    [failed] = [
+        record for record in batches.store.page(limit=1000) if record.status is Status.FAILED
+    ]
     assert failed.item_key == "k4"
     assert failed.error_kind == "record-refused"
     # The answer is not lost: a person can read it in the journal.
@@ -462,7 +466,7 @@ def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
     assert Counter(request.question for request in provider.requests) == Counter(
         f"Question {n} {slow}" for n in range(count)
     )
-    by_key = {record.item_key: record.answer for record in batches.store.iterate()}
+    by_key = {record.item_key: record.answer for record in batches.store.page(limit=1000)}
     assert len(by_key) == count
     assert [key for key, answer in by_key.items() if answer == "A"] == ["k0", "k1"]
     assert list(outbox.directory.iterdir()) == []
@@ -493,7 +497,7 @@ def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
     provider.script(Faked(text="Rex"), Faked(text="", status=503), Faked(text=REX))
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 0)
-    [record] = batches.store.iterate()
+    [record] = batches.store.page(limit=1000)
     assert (record.question, record.answer, record.error) == ("Invent a dog", REX, None)
     asked, *_, last = (request.body["messages"] for request in provider.requests)
     assert len(provider.requests) == 3
@@ -514,7 +518,7 @@ def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
     )
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 2)
-    records = list(batches.store.iterate())
+    records = batches.store.page(limit=1000)
     assert [record.status for record in records] == ["failed", "failed", "answered"]
     assert [record.answer for record in records] == ["[]", '{"na', REX]
     assert all(record.error_kind == "unfit-answer" for record in records[:2])
@@ -546,7 +550,7 @@ def test_a_batch_that_is_stopped_in_a_correction_keeps_what_has_come(
             await asking
 
     asyncio.run(asyncio.wait_for(stopped(), 30))
-    [record] = batches.store.iterate()
+    [record] = batches.store.page(limit=1000)
     assert record.status is Status.INTERRUPTED
     assert record.completion_tokens
     assert batches.counts(batch_id)["waiting"] == 1

@@ -68,7 +68,7 @@ class House:
     keeper: Recorder
 
     def records(self) -> list[dict[str, Any]]:
-        return [record.to_dict() for record in self.store.iterate()]
+        return [record.to_dict() for record in self.store.page(limit=1000)]
 
     def files(self) -> list[Path]:
         return list(self.outbox.directory.iterdir())

@@ -190,11 +190,11 @@ def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
     ]
     contents = parse_journal(b"".join(map(encoded, lines)), NOW)
     assert contents.problems
-    assert contents.entries[0].ask == other
+    assert contents.entries[0].question == other
     assert contents.entries[0].outcome() == OUTCOME
     if name != "uid":
         assert contents.entries[1].outcome() == OUTCOME
-        assert contents.entries[1].ask.created_at == NOW
+        assert contents.entries[1].question.created_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
     lines = [question_entry(ASK), text_entry(ASK.uid, "You"), outcome_entry(ASK.uid, OUTCOME)]
     contents = parse_journal(b"".join(encoded(line, checksum=False) for line in lines), NOW)
     assert contents.problems == []
-    assert contents.entries[0].ask == ASK
+    assert contents.entries[0].question == ASK
     assert contents.entries[0].outcome() == OUTCOME
 
 

@@ -28,7 +28,7 @@ from qacli.errors import DatabaseError, KeyRejected
 from qacli.json_schema import response_format
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
-from qacli.recording.outbox import Outbox
+from qacli.recording.outbox import Outbox, outcome_entry, question_entry
 from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
         ]
         await asyncio.to_thread(store.knocked.wait, 10)
         # A kill now would leave exactly what is in the journals.
-        noted = {entry.ask.item_key for entry in outbox.pending()}
+        noted = {entry.question.item_key for entry in outbox.pending()}
         store.gate.set()
         await asyncio.gather(*taken)
         recorder.end()
@@ -324,7 +324,7 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
     assert isinstance(store, Gated)
 
     def noted() -> set[str | None]:
-        return {entry.ask.item_key for entry in outbox.pending()}
+        return {entry.question.item_key for entry in outbox.pending()}
 
     async def take_all() -> None:
         recorder = recorder_of(batches, outbox, batch_id)
@@ -377,7 +377,8 @@ def test_take_over_process_that_ended_delivers_and_releases(
     journal, lock = outbox.open(), WorkerLock(outbox.directory, "gone")
     batches.register_worker(batch_id, "gone", lock.host, lock.name)
     batches.claim(batch_id, "gone", 4)
-    journal.append_completed(an_ask(batch_id, 0), ANSWERED)
+    ask = an_ask(batch_id, 0)
+    journal.append(question_entry(ask), outcome_entry(ask.uid, ANSWERED))
     assert reclaim_stale(batches, outbox, batch_id) == 0
     journal.close()
     # A journal that was delivered is no sign that the process has ended.

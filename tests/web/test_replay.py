@@ -13,6 +13,7 @@ from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.web import state
 from qacli.web.deferred import DeferredResumer
+from tests.journals import write_question
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -225,7 +226,7 @@ def left_by_a_killed_server(
 ) -> None:
     journal = Outbox(settings.outbox_path).open()
     for each in asks:
-        journal.begin(each)
+        write_question(journal, each)
         if reserved:
             store.upsert(each, Outcome())
     journal.close()

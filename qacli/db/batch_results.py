@@ -1,4 +1,4 @@
-"""The results of a batch: its settled items with their records, and what they add up to."""
+"""Read the results of a batch: its settled items with their records, and their totals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An item that is answered or has failed, as its line of output needs it.
+    """An item that is answered or has failed, with the values that its output needs.
 
     Attributes:
-        record: Its record; None where it was removed.
+        record: The item's record as JSON has it; None if it was deleted.
     """
 
     position: int
@@ -32,16 +32,16 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The sums of a batch so far.
+    """The totals of a batch so far.
 
     Attributes:
-        states: Items by state.
-        errors: Failed items by the kind of error.
-        records: How many records there are.
-        prompt_tokens: In all, as far as the provider counted them; as completion_tokens.
-        cost_usd: In all, as far as prices are known; None where none is.
-        first: When the first question was asked.
-        last: When the last answer was complete.
+        states: The number of items in each state.
+        errors: The number of failed records of each kind of error.
+        records: The number of records.
+        prompt_tokens: The sum of the counts that the provider reported; as completion_tokens.
+        cost_usd: The sum of the known costs; None if no cost is known.
+        first: The time of the first question.
+        last: The time at which the last answer was complete.
     """
 
     states: dict[str, int]
@@ -55,7 +55,7 @@ class Summary:
 
 
 class BatchResults:
-    """Reads results; see `qacli.db.batches.Batches`, which also changes them."""
+    """Queries of batch results; `qacli.db.batches.Batches` adds the changes."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -72,7 +72,7 @@ class BatchResults:
         return {state.value: counts.get(state.value, 0) for state in ItemState}
 
     def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
-        """Return settled items from a position on, up to the first that is not settled."""
+        """Return the settled items from position `start` up to the first that is not settled."""
         query = (
             _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
             .order_by(ITEMS.c.position)
@@ -90,26 +90,26 @@ class BatchResults:
             return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
 
     def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
-        """Yield all settled items in order, a page at a time."""
+        """Yield all settled items that have a record, in order, a page at a time."""
         position = 0
         while True:
             with self.store.transaction() as connection:
-                following = connection.scalar(
+                next_position = connection.scalar(
                     sa.select(sa.func.min(ITEMS.c.position)).where(
                         ITEMS.c.batch_id == batch_id,
                         ITEMS.c.position >= position,
                         ITEMS.c.state.in_([ItemState.ANSWERED, ItemState.FAILED]),
                     )
                 )
-            if following is None:
+            if next_position is None:
                 return
-            page = self.finished(batch_id, following, PAGE)
+            page = self.finished(batch_id, next_position, PAGE)
             yield [item for item in page if item.record is not None]
-            position = page[-1].position + 1 if page else following + 1
+            position = page[-1].position + 1 if page else next_position + 1
 
     def summary(self, batch_id: int) -> Summary:
-        """Return the sums of the batch so far."""
-        ours = RECORDS.c.batch_id == batch_id
+        """Return the totals of the batch so far."""
+        in_batch = RECORDS.c.batch_id == batch_id
         totals = sa.select(
             sa.func.count(),
             sa.func.coalesce(sa.func.sum(RECORDS.c.prompt_tokens), 0),
@@ -117,11 +117,11 @@ class BatchResults:
             sa.func.sum(RECORDS.c.cost_usd),
             sa.func.min(RECORDS.c.created_at),
             sa.func.max(RECORDS.c.answered_at),
-        ).where(ours)
+        ).where(in_batch)
         kind = sa.func.coalesce(RECORDS.c.error_kind, "(none)")
         kinds = (
             sa.select(kind, sa.func.count())
-            .where(ours, RECORDS.c.status == Status.FAILED)
+            .where(in_batch, RECORDS.c.status == Status.FAILED)
             .group_by(kind)
             .order_by(sa.func.count().desc())
         )
@@ -150,13 +150,13 @@ def _is_settled(item: sa.Row[Any]) -> bool:
 def _with_records(
     connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
 ) -> list[Settled]:
-    """Return items with their records.
+    """Return the items with their records.
 
-    Two queries and no join: PostgreSQL knows nothing yet about tables that have just been filled,
-    and would read the whole batch for each page of it.
+    Two queries and no join: PostgreSQL has no statistics yet for tables that were just filled, and
+    would read the whole batch for each page.
     """
-    ours = RECORDS.c.batch_id == batch_id
+    in_batch = RECORDS.c.batch_id == batch_id
     keys = [item.key for item in items]
-    rows = connection.execute(RAW.where(ours, RECORDS.c.item_key.in_(keys)))
+    rows = connection.execute(RAW.where(in_batch, RECORDS.c.item_key.in_(keys)))
     records = {row.item_key: row_to_dict(row) for row in rows}
     return [Settled(item.position, item.key, records.get(item.key)) for item in items]

@@ -1,8 +1,8 @@
-"""The batches: their items, their workers and their results.
+"""Create and change batches: their items and their workers.
 
-An item goes from `waiting` to `claimed` to `answered` or `failed`. Claims are made many at a time
-and skip what others hold, so that processes share a batch without waiting for each other. A
-worker's claims hold while its lease does; after that its items wait again.
+An item goes from `waiting` to `claimed` to `answered` or `failed`. A worker claims many items at a
+time and skips rows that other transactions have locked, so that processes share a batch without
+waiting for each other. Claims are valid as long as the worker's lease; then the items wait again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,21 +20,21 @@ from qacli.errors import InvalidRequest, NotFound
 __all__ = ["LEASE_SECONDS", "THREADS", "Batches", "Claimed", "Settled", "Summary", "WorkerEvicted"]
 
 LEASE_SECONDS = 60.0
-"""A worker that has not renewed its lease for so long, by the database's clock, has no claims."""
+"""Time, by the database's clock, after which a worker that has not renewed its lease loses it."""
 
 THREADS = 2
-"""Threads of a batch process that use the database: one claims items, one keeps results."""
+"""Threads of a batch process that use the database: one claims items, one stores results."""
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
 
 
 class WorkerEvicted(Exception):
-    """The worker's lease was over, and another worker has given its claims back."""
+    """The worker's lease has expired, and another worker has released its claims."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An item that a worker is to ask."""
+    """An item that a worker has claimed."""
 
     position: int
     key: str
@@ -46,11 +46,10 @@ class Batches(BatchResults):
 
     def find(self, name: str) -> Batch | None:
         """Return the batch of that name, or None."""
+        query = sa.select(Batch).where(col(Batch.name) == name)
         with self.store.session() as session:
-            found: Batch | None = session.execute(
-                sa.select(Batch).where(col(Batch.name) == name)
-            ).scalar()
-        return found
+            batch: Batch | None = session.execute(query).scalar()
+        return batch
 
     def load(
         self,
@@ -59,16 +58,16 @@ class Batches(BatchResults):
         pages: Iterable[Sequence[dict[str, Any]]],
         source: dict[str, Any],
     ) -> Batch:
-        """Create a batch or let it grow: all of its items in one transaction, or none.
+        """Create a batch, or add items to it: all in one transaction, or none.
 
         Args:
-            name: The batch; created where there is none.
+            name: The batch's name; it is created if it does not exist.
             settings: The options that shape its answers.
-            pages: The items, as `add` takes them.
-            source: Facts about the file.
+            pages: The items, each with `position`, `key` and `payload`.
+            source: The state of the file; see `qacli.batch.loader.BatchSource.state`.
 
         Raises:
-            InvalidRequest: There is no item, or the batch was begun with others or other settings.
+            InvalidRequest: There are no items, or the batch was begun with other items or settings.
         """
         with self.store.transaction(write=True) as connection:
             self._insert(connection, name, settings)
@@ -78,7 +77,7 @@ class Batches(BatchResults):
             ).one()
             values: dict[str, Any] = {"cancelled_at": None}
             if batch.items is None:
-                # What an older version left of a load that did not come to its end.
+                # An older version of qa was stopped while it loaded the items.
                 connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch.id))
                 values["settings"] = settings
             else:
@@ -95,28 +94,28 @@ class Batches(BatchResults):
                     f"{batch.items:,}.",
                     "Give the changed file a batch of its own: --name",
                 )
-            kept = {key: value for key, value in batch.source.items() if key == OUTPUTS}
-            values |= {"items": count, "source": {**source, **kept}}
+            outputs = {key: value for key, value in batch.source.items() if key == OUTPUTS}
+            values |= {"items": count, "source": {**source, **outputs}}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
             if not self.store.sqlite:
-                # Until then PostgreSQL takes it for an item or two, and reads all for a claim.
+                # Without statistics PostgreSQL expects a few rows, and reads all for each claim.
                 connection.execute(sa.text("ANALYZE batch_item"))
         return self.get(name)
 
     def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
-        """Keep the state of a file of results that this batch has written."""
-        ours = BATCHES.c.id == batch_id
+        """Store the state of an output file that this batch has written."""
+        own = BATCHES.c.id == batch_id
         with self.store.transaction(write=True) as connection:
-            source = connection.scalar(sa.select(BATCHES.c.source).where(ours).with_for_update())
+            source = connection.scalar(sa.select(BATCHES.c.source).where(own).with_for_update())
             outputs = {**(source or {}).get(OUTPUTS, {}), path: state}
-            changed = {**(source or {}), OUTPUTS: outputs}
-            connection.execute(sa.update(BATCHES).where(ours).values(source=changed))
+            source = {**(source or {}), OUTPUTS: outputs}
+            connection.execute(sa.update(BATCHES).where(own).values(source=source))
 
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
-        """Return the batch of that name; create it where there is none.
+        """Return the batch of that name; create it if it does not exist.
 
         Raises:
-            InvalidRequest: There is one with other settings; says which differ.
+            InvalidRequest: The batch has other settings; the message names them.
         """
         with self.store.transaction(write=True) as connection:
             self._insert(connection, name, settings)
@@ -133,7 +132,7 @@ class Batches(BatchResults):
         """Return the batch of that name.
 
         Raises:
-            NotFound: There is none.
+            NotFound: There is no batch of that name.
         """
         batch = self.find(name)
         if batch is None:
@@ -146,10 +145,10 @@ class Batches(BatchResults):
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
 
     def add(self, batch_id: int, items: Sequence[dict[str, Any]]) -> None:
-        """Add items, `position`, `key` and `payload` each; those that are there already stay.
+        """Add items, each with `position`, `key` and `payload`; existing ones are not changed.
 
         Raises:
-            InvalidRequest: Another item has the same place or the same key.
+            InvalidRequest: A different item has the same position or the same key.
         """
         with self.store.transaction(write=True) as connection:
             self._add(connection, batch_id, items)
@@ -166,32 +165,32 @@ class Batches(BatchResults):
             ITEMS.c.batch_id == batch_id,
             ITEMS.c.position.between(items[0]["position"], items[-1]["position"]),
         )
-        there = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
+        query = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(span)
         connection.execute(insert, rows)
-        found = {row.position: row for row in connection.execute(there)}
+        stored = {row.position: row for row in connection.execute(query)}
         for item in items:
-            row = found.get(item["position"])
+            row = stored.get(item["position"])
             if row is None:
                 raise InvalidRequest(
-                    f"The key {item['key']!r} is there twice (item {item['position'] + 1}).",
+                    f"The key {item['key']!r} occurs twice (item {item['position'] + 1}).",
                     "Give each item an id of its own.",
                 )
             if row.key != item["key"] or row.payload != item["payload"]:
                 raise InvalidRequest(
-                    f"Item {item['position'] + 1} is not what it was when this batch began.",
+                    f"Item {item['position'] + 1} has changed since this batch was begun.",
                     "Give the changed file a batch of its own: --name",
                 )
 
     def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
-        """Keep the number of items, and facts about the file they came from."""
+        """Store the number of items and the state of the file that they came from."""
         self._change(batch_id, items=items, source=source, cancelled_at=None)
 
     def cancel(self, batch_id: int) -> None:
-        """Let all workers of the batch stop asking."""
+        """Make all workers of the batch stop."""
         self._change(batch_id, cancelled_at=now())
 
     def resume(self, batch_id: int, *, retry_failed: bool) -> None:
-        """Undo a cancellation; and let failed items wait again where `retry_failed` is set."""
+        """Undo a cancellation; with `retry_failed`, failed items wait again."""
         self._change(batch_id, cancelled_at=None)
         if retry_failed:
             self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
@@ -203,12 +202,12 @@ class Batches(BatchResults):
             return connection.scalar(query) is not None
 
     def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
-        """Claim items for a worker, the first that wait, and renew its lease.
+        """Claim the first waiting items for a worker, and renew its lease.
 
         Raises:
-            WorkerEvicted: The worker's lease was over and its claims have been given back.
+            WorkerEvicted: The worker's lease has expired, and its claims have been released.
         """
-        # As a table of its own: PostgreSQL may run a subquery with a limit once for each row.
+        # A common table expression: PostgreSQL may run a limited subquery once for each row.
         waiting = (
             sa.select(ITEMS.c.position)
             .where(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.WAITING)
@@ -227,14 +226,14 @@ class Batches(BatchResults):
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )
         with self.store.transaction(write=True) as connection:
-            # The worker's row before its items, as in `evict`: so neither waits for the other.
+            # The worker's row before its items, as in `evict`: another order could deadlock.
             if not self._renew(connection, worker):
                 raise WorkerEvicted
             claimed = [Claimed(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
     def has_unfinished(self, batch_id: int) -> bool:
-        """Return whether any item still waits or is claimed."""
+        """Return whether any item is waiting or claimed."""
         query = sa.select(ITEMS.c.position).where(
             ITEMS.c.batch_id == batch_id,
             ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
@@ -248,7 +247,7 @@ class Batches(BatchResults):
         Args:
             batch_id: The batch.
             worker: The worker's id.
-            host: Where its lock file is, see `qacli.batch.lease.WorkerLock`.
+            host: `qacli.batch.lease.WorkerLock.host` of its lock file.
             journal: The lock file's name.
         """
         values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
@@ -258,14 +257,14 @@ class Batches(BatchResults):
     def rejoin(
         self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
     ) -> set[int]:
-        """Register a worker again that was evicted; returns which items it could claim again.
+        """Register an evicted worker again; return the positions that it could claim again.
 
         Args:
             batch_id: The batch.
-            worker: The worker's id; as host and journal, see `register_worker`.
-            host: Where its lock file is.
-            journal: The lock file's name.
-            positions: The items that it had claimed.
+            worker: See `register_worker`.
+            host: See `register_worker`.
+            journal: See `register_worker`.
+            positions: The positions of the items that it had claimed.
         """
         self.register_worker(batch_id, worker, host, journal)
         waiting = ITEMS.c.state == ItemState.WAITING
@@ -279,7 +278,7 @@ class Batches(BatchResults):
             return set(connection.scalars(update))
 
     def heartbeat(self, worker: str) -> bool:
-        """Renew a worker's lease; returns whether it still has one."""
+        """Renew a worker's lease; return False if the worker was evicted."""
         with self.store.transaction(write=True) as connection:
             return self._renew(connection, worker)
 
@@ -288,11 +287,11 @@ class Batches(BatchResults):
         return connection.execute(query.values(seen_at=self._clock())).rowcount > 0
 
     def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
-        """List the workers of a batch, each with whether its lease is over."""
-        silent = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
-        query = sa.select(BatchWorker, silent).where(col(BatchWorker.batch_id) == batch_id)
+        """Return the workers of a batch, each with a flag: True if its lease has expired."""
+        has_expired = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
+        query = sa.select(BatchWorker, has_expired).where(col(BatchWorker.batch_id) == batch_id)
         with self.store.session() as session:
-            return [(worker, bool(late)) for worker, late in session.execute(query)]
+            return [(worker, bool(expired)) for worker, expired in session.execute(query)]
 
     def lock_names(self) -> set[str]:
         """Return the names of the lock files of all workers, of any batch."""
@@ -300,35 +299,35 @@ class Batches(BatchResults):
             return set(connection.scalars(sa.select(col(BatchWorker.journal))))
 
     def evict(self, worker: BatchWorker) -> int:
-        """Give back the claims of a worker that was found dead; returns how many items wait again.
+        """Release the claims of a dead worker; return the number of items released.
 
-        One that has renewed its lease since it was read keeps them.
+        A worker that has renewed its lease since it was read keeps its claims.
         """
         unchanged = col(BatchWorker.seen_at) == worker.seen_at
         row = sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker.uid, unchanged)
         with self.store.transaction(write=True) as connection:
             if not connection.execute(row).rowcount:
                 return 0
-            ours = ITEMS.c.batch_id == worker.batch_id
-            return connection.execute(_released(ours, _claims_of(worker.uid))).rowcount
+            in_batch = ITEMS.c.batch_id == worker.batch_id
+            return connection.execute(_release_items(in_batch, _claims_of(worker.uid))).rowcount
 
     def unregister_worker(self, worker: str) -> int:
-        """End a worker: what it has claimed and not settled waits again; returns how many."""
+        """Delete a worker and release its claims; return the number of items released."""
         released = self._release(_claims_of(worker))
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
         return released
 
-    def _release(self, *which: sa.ColumnElement[bool]) -> int:
+    def _release(self, *conditions: sa.ColumnElement[bool]) -> int:
         with self.store.transaction(write=True) as connection:
-            return connection.execute(_released(*which)).rowcount
+            return connection.execute(_release_items(*conditions)).rowcount
 
     def _change(self, batch_id: int, **values: object) -> None:
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
 
     def _clock(self) -> sa.ColumnElement[float]:
-        """Return the database's time, in seconds: machines that share a batch share this clock."""
+        """Return the database's time in seconds, the same for all machines that share a batch."""
         if self.store.sqlite:
             return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
@@ -338,15 +337,17 @@ def _claims_of(worker: str) -> sa.ColumnElement[bool]:
     return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
 
 
-def _released(*which: sa.ColumnElement[bool]) -> sa.Update:
-    return sa.update(ITEMS).where(*which).values(state=ItemState.WAITING, worker=None)
+def _release_items(*conditions: sa.ColumnElement[bool]) -> sa.Update:
+    return sa.update(ITEMS).where(*conditions).values(state=ItemState.WAITING, worker=None)
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if changed:
-        said = "; ".join(f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed)
+        changes = "; ".join(
+            f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed
+        )
         raise InvalidRequest(
-            f"The batch {name!r} was begun with other settings: {said}.",
-            "Run it with the same, or give this one a name of its own: --name",
+            f"The batch {name!r} was begun with other settings: {changes}.",
+            "Run it with the same settings, or give this batch a name of its own: --name",
         )

@@ -1,13 +1,13 @@
 """Open the databases: engines, transactions, and the check of the schema.
 
 Transactions are short and never span a provider call. SQLite is in WAL mode, so readers never
-wait; its writers take turns (inside a process by a lock, between processes by BEGIN IMMEDIATE
-and a long busy timeout). A SQLite history is created and brought up to date when it is opened,
-by one process at a time; a PostgreSQL one only by `qa migrate`, since its administrator may want
-to decide when.
+wait; writers wait for each other (inside a process by a lock, between processes by BEGIN IMMEDIATE
+and a long busy timeout). A SQLite history is created and migrated when it is opened, by one process
+at a time; a PostgreSQL one only by `qa migrate`, because its administrator may want to choose the
+time.
 
-A SQLite history on a read-only disk, or in a directory of another user, can be read too, by a
-command that opens it for as long as it reads.
+A SQLite history on a read-only disk, or in a directory of another user, can be read by a command
+that opens it only while it reads.
 """
 
 import fcntl
@@ -36,32 +36,33 @@ from qacli.redaction import hide_secrets, passwords_in, without_password
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
-SILENT_SECONDS = 20
-"""How long the other end of a connection may not even say that it has heard."""
+TCP_TIMEOUT_SECONDS = 20
+"""TCP_USER_TIMEOUT for PostgreSQL: the time without an acknowledgement that ends a connection."""
 
 IDLE_SECONDS = 1.0
-"""How long a connection may have been idle before it is asked whether it still works."""
-
+"""The idle time after which a connection is tested before it is used."""
 
 NO_ROOM_FOR_INDEX = ("SQLITE_IOERR_SHM", "SQLITE_FULL")
 ADVICE_ON_SERVER = (
-    "See that it is running, that DATABASE_URL is right, and that qa migrate was run."
+    "Check that it is running, that DATABASE_URL is right, and that qa migrate was run."
 )
-OTHER_FILE = "See that the file is a history of qa, or set QA_DATA_DIR or DATABASE_URL to another."
+OTHER_FILE = (
+    "Check that the file is a history of qa, or set QA_DATA_DIR or DATABASE_URL to another."
+)
 ADVICE_ON_FILE = (
     (
         ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"),
-        "Make room on the disk that the file is on.",
+        "Free some space on the disk of the file.",
     ),
     (
         ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "The file is damaged, or is no history of qa: restore it from a backup, or name another.",
+        "The file is damaged, or not a history of qa: restore it from a backup, or name another.",
     ),
     (
         ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
         (
-            "See that the file, any -wal and -shm beside it, and the directory are yours to "
-            "write, or set QA_DATA_DIR or DATABASE_URL to another."
+            "Check that you may write the file, any -wal and -shm beside it, and the directory; "
+            "or set QA_DATA_DIR or DATABASE_URL to another."
         ),
     ),
     (
@@ -70,18 +71,18 @@ ADVICE_ON_FILE = (
     ),
     (
         ("SQLITE_IOERR",),
-        "See that the disk that the file is on has room and no faults.",
+        "Check that the disk of the file has free space and no faults.",
     ),
 )
-"""What to do about errors of SQLite, by the beginning of their names; the first one counts."""
+"""Advice on errors of SQLite, by the beginning of their names; the first match is used."""
 
 
 class Database:
     """One database, SQLite or PostgreSQL.
 
     Args:
-        url: The database, with its driver, as `Settings.database` gives it.
-        connections: How many connections to keep for threads; 0 opens one for each use.
+        url: The database with its driver; see `Settings.database`.
+        connections: The size of the connection pool; 0 opens a connection for each use.
     """
 
     def __init__(self, url: str, *, connections: int = 0) -> None:
@@ -89,11 +90,11 @@ class Database:
         self._engine = engine_for(url, connections=connections)
         self.sqlite = self._engine.dialect.name == "sqlite"
         # One SQLite writer at a time in this process: a lock is fair, SQLite's own waiting is not.
-        self._turn = threading.Lock() if self.sqlite else nullcontext()
+        self._write_lock = threading.Lock() if self.sqlite else nullcontext()
 
     @classmethod
     def open(cls, url: str, *, connections: int = 0) -> Self:
-        """The database, with its schema as this program needs it.
+        """Open a database; a SQLite file is created or migrated if necessary.
 
         Raises:
             SchemaMismatch: A PostgreSQL database is not migrated, or any is newer than qa.
@@ -107,31 +108,31 @@ class Database:
         return database
 
     def check(self) -> None:
-        """Whether the database answers and its schema is current.
+        """Check that the database can be used and that its schema is current.
 
         Raises:
-            SchemaMismatch: The schema is another.
-            DatabaseError: It does not answer.
+            SchemaMismatch: The schema is not current.
+            DatabaseError: The database cannot be used.
         """
         migrate.check_schema(self.revision())
 
     def revision(self) -> str | None:
-        """The schema's revision; None where there is no schema yet."""
+        """Return the schema's revision; None if there is no schema yet."""
         with self.transaction() as connection:
             return migrate.current_revision(connection)
 
     def exists(self) -> bool:
-        """Whether there is anything to open: a SQLite file may not have been made yet.
+        """Return False if the database is a SQLite file that does not exist yet.
 
         Raises:
-            DatabaseError: Its directory may not even be looked into.
+            DatabaseError: The file's directory cannot be read.
         """
-        with _explained(self.url):
+        with _explain_errors(self.url):
             return not self.sqlite or self._file.exists()
 
     @property
     def writable(self) -> bool:
-        """Whether it may be written, as far as can be seen: SQLite's files are like any others."""
+        """Whether it may be written; for SQLite, by the permissions of file and directory."""
         if not (self.sqlite and self.exists()):
             return True
         return all(os.access(path, os.W_OK) for path in (self._file, self._file.parent))
@@ -142,12 +143,11 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[sa.Connection]:
-        """A connection to change the schema with; one process at a time has it.
+        """Open a transaction that changes the schema, in one process at a time.
 
-        What is done with it is committed at the end, all or nothing. A SQLite file is created
-        where there is none.
+        A SQLite file is created if it does not exist.
         """
-        with self._turn_at_schema(), self.transaction(write=True) as connection:
+        with self._schema_lock(), self.transaction(write=True) as connection:
             yield connection
 
     def close(self) -> None:
@@ -156,39 +156,39 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        """A connection in a transaction that is committed at the end.
+        """Open a transaction that is committed at the end.
 
         Raises:
-            DatabaseError: Whatever the database has against it, in one sentence.
+            DatabaseError: The database cannot be used.
         """
         with (
-            _explained(self.url),
-            self._turn if write else nullcontext(),
+            _explain_errors(self.url),
+            self._write_lock if write else nullcontext(),
             self._engine.connect() as connection,
             connection.begin(),
         ):
             if self.sqlite:
-                # Its driver has been told to begin nothing by itself.
+                # The driver begins no transaction itself, see `_sqlite_connected`.
                 connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection for a single statement that reads: in SQLite that needs no transaction.
+        """Open a connection for a single SELECT, which needs no transaction in SQLite.
 
         Raises:
-            DatabaseError: Whatever the database has against it, in one sentence.
+            DatabaseError: The database cannot be used.
         """
-        with _explained(self.url), self._engine.connect() as connection:
+        with _explain_errors(self.url), self._engine.connect() as connection:
             yield connection
 
     def outside_transaction(self, *statements: str) -> None:
-        """Run what cannot run inside a transaction.
+        """Run statements that cannot run inside a transaction.
 
         Raises:
-            DatabaseError: Whatever the database has against it.
+            DatabaseError: The database cannot be used.
         """
-        with _explained(self.url), self._turn:
+        with _explain_errors(self.url), self._write_lock:
             connection = self._engine.raw_connection()
             try:
                 for statement in statements:
@@ -202,26 +202,26 @@ class Database:
             migrate.check_schema(revision)
         if revision != migrate.head_revision():
             with self.migrating() as connection:
-                # Another process may have done it while this one waited.
+                # Another process may have migrated it while this one waited.
                 if migrate.current_revision(connection) != migrate.head_revision():
                     migrate.upgrade(connection)
 
     @contextmanager
-    def _turn_at_schema(self) -> Iterator[None]:
-        """Only one process at a time creates or changes a SQLite file; alembic locks PostgreSQL."""
+    def _schema_lock(self) -> Iterator[None]:
+        """Lock the schema of a SQLite file against other processes; Alembic locks PostgreSQL."""
         if not self.sqlite:
             yield
             return
         file = self._file
-        with _explained(self.url):
+        with _explain_errors(self.url):
             make_private_directory(file.parent)
             lock = os.open(file.with_name(file.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with _explained(self.url):
-                # Questions are private: the file is its owner's alone.
+            with _explain_errors(self.url):
+                # Questions are private: only the owner may read the file.
                 os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-                # Not possible inside a transaction; kept in the file from then on.
+                # Not possible inside a transaction; the file keeps this mode.
                 connection = self._engine.raw_connection()
                 connection.cursor().execute("PRAGMA journal_mode=WAL")
                 connection.close()
@@ -231,7 +231,7 @@ class Database:
 
 
 def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
-    """An engine with the timeouts and transactions that qa relies on; it opens nothing yet."""
+    """Return an engine with the timeouts and transactions that qa needs; nothing is opened yet."""
     options: dict[str, Any] = {"poolclass": sa.pool.NullPool}
     if connections:
         options = {
@@ -251,13 +251,13 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
     connect_args = {
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "qa",
-        # A machine that is gone says nothing: all that is asked would wait for it.
+        # A machine that is switched off sends nothing: without these a query waits for hours.
         "keepalives_idle": CONNECT_SECONDS,
         "keepalives_interval": CONNECT_SECONDS,
         "keepalives_count": 3,
-        "tcp_user_timeout": SILENT_SECONDS * 1000,
+        "tcp_user_timeout": TCP_TIMEOUT_SECONDS * 1000,
     }
-    # Updates of many rows go in one message and not one each.
+    # Updates of many rows go in one message, not in one for each row.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
     if connections:
@@ -269,7 +269,7 @@ def _renew_idle(engine: sa.Engine) -> None:
     """Replace connections that broke while idle, for example when the database restarted.
 
     A connection that was just used is not tested: a test costs as much as a query. If it breaks
-    in that moment, its user gets the error, and all others get new connections.
+    in that moment, one query fails, and all later ones get new connections.
     """
 
     def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's
@@ -293,7 +293,7 @@ def _connecting_to_sqlite(
     """Open a history that cannot be opened in the usual way: a read-only one, or on a full disk.
 
     SQLite needs two files beside the history, `-wal` and `-shm`: the first process to open it
-    makes them, the last to close it removes them. Where they are missing and cannot be made, no
+    creates them, the last to close it removes them. If they are missing and cannot be created, no
     process has the history open. A process may open it later: keep these connections short.
     """
     file = Path(arguments[0])
@@ -308,9 +308,9 @@ def _connecting_to_sqlite(
 def _connected_on_full_disk(
     dialect: sa.Dialect, arguments: Sequence[str], options: dict[str, Any]
 ) -> Any | None:  # noqa: ANN401 - the driver's
-    """Connect without the `-shm` file where the disk has no room for it; None where it has.
+    """Connect without the `-shm` file if the disk is full; return None if it is not.
 
-    A connection that has the file for itself alone keeps that index in memory instead:
+    In exclusive locking mode SQLite keeps that index in memory:
     https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory
     """
     connection: Any = dialect.connect(*arguments, **options)
@@ -326,49 +326,49 @@ def _connected_on_full_disk(
 
 
 def _sqlite_connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
-    # The driver would begin transactions by its own rules; `Database.transaction` does.
+    # No transactions by the driver's rules: `Database.transaction` begins them.
     connection.isolation_level = None
-    # An outbox entry is dropped once its record is committed: the commit must survive a power cut.
+    # A journal entry is deleted once its record is committed: the commit must survive a power cut.
     connection.execute("PRAGMA synchronous=FULL")
-    # What is removed is overwritten.
+    # Overwrite deleted records with zeros.
     connection.execute("PRAGMA secure_delete=ON")
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what the driver raises into one sentence without a password."""
+def _explain_errors(url: str) -> Iterator[None]:
+    """Turn errors of the driver into one sentence without a password."""
     try:
         yield
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         reason = hide_secrets(reason, passwords_in(url)).rstrip(".?")
-        # PostgreSQL's class 54: a value is larger than an index or a column can hold.
+        # PostgreSQL's error class 54: a value is too large for an index or a column.
         is_too_large = (getattr(cause, "pgcode", None) or "").startswith("54")
         if isinstance(error, DataError | IntegrityError) or is_too_large:
-            raise _refused(url, reason) from error
+            raise _record_refused(url, reason) from error
         raise DatabaseError(
             f"The database {without_password(url)} cannot be used: {reason}.",
             _advice_on_file(cause) if url.startswith("sqlite") else ADVICE_ON_SERVER,
         ) from error
     except (ValueError, OverflowError) as error:
-        # What a driver refuses before it asks the database.
-        raise _refused(url, error) from error
+        # The driver refuses a value before it contacts the database.
+        raise _record_refused(url, error) from error
     except OSError as error:
         raise DatabaseError(
             f"The database {without_password(url)} cannot be opened: {error.strerror}.",
-            "Set QA_DATA_DIR or DATABASE_URL to a place that can be written.",
+            "Set QA_DATA_DIR or DATABASE_URL to a directory that can be written.",
         ) from error
 
 
 def _advice_on_file(cause: object) -> str:
-    """Return what to do about an error of SQLite, by its name in https://sqlite.org/rescode.html."""
+    """Return advice on an error of SQLite, by its name in https://sqlite.org/rescode.html."""
     name = getattr(cause, "sqlite_errorname", "")
     return next((text for names, text in ADVICE_ON_FILE if name.startswith(names)), OTHER_FILE)
 
 
-def _refused(url: str, reason: object) -> RecordRefused:
+def _record_refused(url: str, reason: object) -> RecordRefused:
     return RecordRefused(
-        f"The database {without_password(url)} does not take the record: {reason}.",
+        f"The database {without_password(url)} does not accept the record: {reason}.",
         "This is a mistake in qa: please report it.",
     )

@@ -1,8 +1,8 @@
-"""Records as JSON has them, straight from what the driver gives.
+"""Convert rows of the driver to records as JSON has them, without Python's types between.
 
-That is nearly JSON already: the way over Python's types and back takes three times as long, and an
-export of a million records is made of nothing else. So PostgreSQL gives as text what SQLite has as
-text; and a page of records becomes lines column by column, since there a loop is C's.
+The conversion to Python's types and back takes three times as long, which is most of the time of a
+large export. So PostgreSQL casts to text the columns that SQLite stores as text, and a page of
+records is converted to lines column by column, in loops that run in C.
 """
 
 import json
@@ -29,18 +29,17 @@ from qacli.serializers import (
 )
 from qacli.validation import MAX_ID
 
-WHOLE_SECOND = ".000000"
-MICROSECOND = len("2026-01-02 03:04:05.123456")
-SHORT = 1000
-"""Characters of a text that is worth remembering: a long one, a whole conversation say, is hardly
-ever there twice, and a thousand of them are the memory of a machine."""
+ZERO_MICROSECONDS = ".000000"
+TIME_LENGTH = len("2026-01-02 03:04:05.123456")
+MAX_CACHED_LENGTH = 1000
+"""Characters; a longer JSON text, such as a whole conversation, is hardly ever repeated."""
 
 PAGE = 1000
-"""How many records are in memory at once."""
+"""Records in memory at once."""
 
 
 class _AsText(FunctionElement[Any]):
-    """A moment in UTC, or JSON, as text: as it is in SQLite."""
+    """A time in UTC, or JSON, as the text that SQLite stores."""
 
     inherit_cache = True
     type = sa.types.NullType()
@@ -66,17 +65,17 @@ def _raw(name: str) -> sa.ColumnElement[Any]:
 
 
 RAW = sa.select(*map(_raw, RECORD_FIELDS))
-"""The fields as the driver gives them; `row_to_dict` and `rows_to_json_lines` take its rows."""
+"""The fields as the driver returns them, for `row_to_dict` and `rows_to_json_lines`."""
 
 
 class IdRange(TypedDict, total=False):
-    """A part of the records, by their ids.
+    """A range of records by their ids.
 
     Attributes:
         after: Only ids above this one.
         before: Only ids below this one.
-        limit: How many at the most.
-        newest_first: From the newest id down, instead of from the oldest up.
+        limit: The number of records at most.
+        newest_first: Sort from the newest to the oldest.
     """
 
     after: int | None
@@ -86,16 +85,16 @@ class IdRange(TypedDict, total=False):
 
 
 def pages(
-    database: Database, only: Filter, **stretch: Unpack[IdRange]
+    database: Database, only: Filter, **id_range: Unpack[IdRange]
 ) -> Iterator[Sequence[sa.Row[Any]]]:
-    """The rows of `RAW`, a page at a time, each read in a transaction of its own."""
-    newest_first = stretch.get("newest_first", False)
-    low, high, left = stretch.get("after"), stretch.get("before"), stretch.get("limit")
-    left = MAX_ID if left is None else left
+    """Yield the rows of `RAW`, a page at a time, each page in a transaction of its own."""
+    newest_first = id_range.get("newest_first", False)
+    low, high, limit = id_range.get("after"), id_range.get("before"), id_range.get("limit")
+    remaining = MAX_ID if limit is None else limit
     query = RAW.where(*only.conditions(sqlite=database.sqlite))
     query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
-    while left > 0:
-        page = query.limit(min(left, PAGE))
+    while remaining > 0:
+        page = query.limit(min(remaining, PAGE))
         if low is not None:
             page = page.where(RECORDS.c.id > low)
         if high is not None:
@@ -105,102 +104,108 @@ def pages(
         yield rows
         if len(rows) < PAGE:
             return
-        left -= len(rows)
+        remaining -= len(rows)
         low, high = (low, rows[-1].id) if newest_first else (rows[-1].id, high)
 
 
-def _moment(text: str) -> str:
-    """As `datetime.isoformat` has it: SQLite keeps zeros at its end, PostgreSQL none."""
-    text = text.removesuffix(WHOLE_SECOND)
+def _iso_time(text: str) -> str:
+    """Return a time as `datetime.isoformat` does; only SQLite has zeros at the end of a text."""
+    text = text.removesuffix(ZERO_MICROSECONDS)
     if "." in text:
-        text = text.ljust(MICROSECOND, "0")
+        text = text.ljust(TIME_LENGTH, "0")
     return f"{text[:10]}T{text[11:]}+00:00"
 
 
 @lru_cache(maxsize=1024)
-def _parsed(text: str) -> Any:  # noqa: ANN401 - JSON
+def _parse_cached(text: str) -> Any:  # noqa: ANN401 - JSON
     return to_jsonable(json.loads(text))
 
 
-def _value(text: str) -> object:
-    # Most records have the same parameters, and no tags; no two documents share an object.
-    return _parsed(text).copy() if len(text) <= SHORT else _parsed.__wrapped__(text)
+def _parse(text: str) -> object:
+    # Most records have the same params, and no tags. Each record gets a copy.
+    if len(text) <= MAX_CACHED_LENGTH:
+        return _parse_cached(text).copy()
+    return _parse_cached.__wrapped__(text)
 
 
-def _value_of(name: str) -> Callable[[Any], object]:
+def _converter(name: str) -> Callable[[Any], object]:
     if name in TIME_FIELDS:
-        return _moment
-    return _value if name in JSON_FIELDS else to_jsonable
+        return _iso_time
+    return _parse if name in JSON_FIELDS else to_jsonable
 
 
-CONVERTED = (*TIME_FIELDS, *JSON_FIELDS, *FLOAT_FIELDS)
-_VALUES = tuple((RECORD_FIELDS.index(name), _value_of(name)) for name in CONVERTED)
+_CONVERTERS = tuple(
+    (RECORD_FIELDS.index(name), _converter(name))
+    for name in (*TIME_FIELDS, *JSON_FIELDS, *FLOAT_FIELDS)
+)
 
 
 def row_to_dict(row: Sequence[Any]) -> dict[str, Any]:
-    """The document of a row of `RAW`."""
+    """Return a row of `RAW` as a record in JSON."""
     values = list(row)
-    for place, value in _VALUES:
-        if values[place] is not None:
-            values[place] = value(values[place])
+    for index, convert in _CONVERTERS:
+        if values[index] is not None:
+            values[index] = convert(values[index])
     return dict(zip(RECORD_FIELDS, values, strict=True))
 
 
 def rows_to_json_lines(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
     """Return rows of `RAW` as lines of JSON, without line ends.
 
-    The bytes are those that pydantic makes of `row_to_dict`, in half of the time: a column with
-    the same value in all rows, as most unset columns have, is encoded once.
+    The result is the same as pydantic's for `row_to_dict`, in half of the time: a column with the
+    same value in all rows, such as an unused one, is encoded once.
     """
     fields, columns = [], []
-    for name, written, column in zip(
-        RECORD_FIELDS, _WRITTEN, zip(*rows, strict=True), strict=False
+    for name, encode, column in zip(
+        RECORD_FIELDS, _ENCODERS, zip(*rows, strict=True), strict=False
     ):
         if name != "id" and column.count(column[0]) == len(column):
-            [value] = written(column[:1])
+            [value] = encode(column[:1])
             fields.append(b'"%b":%b' % (name.encode(), value.replace(b"%", b"%%")))
         else:
             fields.append(b'"%b":%%b' % name.encode())
-            columns.append(written(column))
+            columns.append(encode(column))
     line = b"{%b}" % b",".join(fields)
     return ((line % values).decode() for values in zip(*columns, strict=True))
 
 
-def _texts(column: Iterable[str | None]) -> Iterator[bytes]:
+def _encode_texts(column: Iterable[str | None]) -> Iterator[bytes]:
     return map(to_json, column)
 
 
-def _at_once(column: Iterable[object]) -> list[bytes]:
-    """Of values that have no comma in them."""
+def _encode_column(column: Iterable[object]) -> list[bytes]:
+    """Encode a column in one call; its values must not contain a comma."""
     return to_json(list(column))[1:-1].split(b",")
 
 
-def _moments(column: Iterable[str | None]) -> list[bytes]:
-    return _at_once(text and _moment(text) for text in column)
+def _encode_times(column: Iterable[str | None]) -> list[bytes]:
+    return _encode_column(text and _iso_time(text) for text in column)
 
 
-def _numbers(column: Iterable[float | None]) -> list[bytes]:
-    return _at_once(map(to_jsonable, column))
+def _encode_floats(column: Iterable[float | None]) -> list[bytes]:
+    return _encode_column(map(to_jsonable, column))
 
 
 @lru_cache(maxsize=1024)
-def _rewritten(text: str) -> bytes:
+def _encode_cached(text: str) -> bytes:
     return to_json(to_jsonable(json.loads(text)))
 
 
-def _objects(column: Iterable[str]) -> Iterator[bytes]:
-    whole = _rewritten.__wrapped__
-    return (_rewritten(text) if len(text) <= SHORT else whole(text) for text in column)
+def _encode_json(column: Iterable[str]) -> Iterator[bytes]:
+    encode = _encode_cached.__wrapped__
+    return (
+        _encode_cached(text) if len(text) <= MAX_CACHED_LENGTH else encode(text) for text in column
+    )
 
 
-def _written(name: str) -> Callable[[Iterable[Any]], Iterable[bytes]]:
+def _encoder(name: str) -> Callable[[Iterable[Any]], Iterable[bytes]]:
     if name in TIME_FIELDS:
-        return _moments
+        return _encode_times
     if name in JSON_FIELDS:
-        return _objects
+        return _encode_json
     if name in FLOAT_FIELDS:
-        return _numbers
-    return _at_once if name in INT_FIELDS else _texts
+        return _encode_floats
+    return _encode_column if name in INT_FIELDS else _encode_texts
 
 
-_WRITTEN = tuple(map(_written, RECORD_FIELDS))
+_ENCODERS = tuple(map(_encoder, RECORD_FIELDS))

@@ -1,9 +1,9 @@
-"""Which records: search in plain words, and filters that combine.
+"""Select records: a search in plain words, and filters that combine.
 
-Any text is a search. Its words, and its "quoted phrases", are looked up in the full-text index of
-the database, stems included. What such an index cannot see (`c++`, an emoji, a part of a text
-that has no spaces between words, as Chinese) is looked for in the texts themselves. So is a letter
-that is newer than the index: that one's tables decide what a word is, and they differ.
+Any text is a search. Its words and its "quoted phrases" are looked up in the full-text index of the
+database, stems included. A term that is not in such an index (`c++`, an emoji, a part of a text
+without spaces between words, such as Chinese) is searched in the texts themselves; so is a letter
+that is newer than the Unicode tables of the index.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which records; what is None does not matter.
+    """A selection of records; a value of None selects nothing in particular.
 
     Attributes:
-        search: Plain words and "quoted phrases"; all of them must be there.
-        since: Asked then or later.
-        until: Asked before then.
-        model: The model that answered, or its name without a date.
-        status: As it is in the record.
+        search: Plain words and "quoted phrases"; a record must contain all of them.
+        since: Asked at this time or later.
+        until: Asked before this time.
+        model: The model that answered, with or without its date.
+        status: The record's status.
         tag: One of the record's tags.
         system: A part of the system prompt.
-        error_kind: The kind of its error.
-        follows_id: The record that it follows up.
-        corrects_id: The record that it corrects.
-        min_cost: US dollars that it cost at least.
-        batch_id: The batch that it came from.
-        untagged: Only records without any tag.
-        owner: The caller that asked it; `Store` sets it, see `Store.visible_to`.
+        error_kind: The kind of the error.
+        follows_id: The record that the record follows up.
+        corrects_id: The record that the record corrects.
+        min_cost: Minimum cost in US dollars.
+        batch_id: The record's batch.
+        untagged: Only records without tags.
+        owner: The caller that asked; set by `Store`, see `RecordQueries.visible_to`.
     """
 
     search: str | None = None
@@ -57,13 +57,13 @@ class Filter:
 
     @property
     def in_index(self) -> bool:
-        """Whether it is a search that the index answers by itself, and nothing else."""
-        wanted = parse_terms(self.search or "")
-        alone = Filter(search=self.search) == self
-        return alone and bool(wanted) and all(t.is_indexed and not t.is_literal for t in wanted)
+        """Whether it is only a search, and one that the index answers without reading a text."""
+        terms = parse_terms(self.search or "")
+        is_only_search = Filter(search=self.search) == self
+        return is_only_search and bool(terms) and not any(term.is_literal for term in terms)
 
     def conditions(self, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
-        """What a record must fulfil."""
+        """Return the conditions that a record must meet."""
         column = RECORDS.c
         plain: tuple[tuple[object, Callable[[Any], Any]], ...] = (
             (self.since, column.created_at.__ge__),
@@ -79,12 +79,12 @@ class Filter:
             (self.batch_id, column.batch_id.__eq__),
             (self.owner, column.caller.__eq__),
         )
-        found = [condition(value) for value, condition in plain if value is not None]
+        conditions = [condition(value) for value, condition in plain if value is not None]
         if self.untagged:
-            found.append(sa.cast(column.tags, sa.Text) == "[]")
-        return found + (
-            search_condition(self.search, sqlite=sqlite) if self.search is not None else []
-        )
+            conditions.append(sa.cast(column.tags, sa.Text) == "[]")
+        if self.search is not None:
+            conditions += search_condition(self.search, sqlite=sqlite)
+        return conditions
 
 
 def _answered_by(model: str) -> sa.ColumnElement[bool]:
@@ -94,9 +94,9 @@ def _answered_by(model: str) -> sa.ColumnElement[bool]:
 
 def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     if sqlite:
-        each = sa.func.json_each(RECORDS.c.tags).table_valued("value")
-        return sa.exists(sa.select(each.c.value).where(each.c.value == tag))
+        tags = sa.func.json_each(RECORDS.c.tags).table_valued("value")
+        return sa.exists(sa.select(tags.c.value).where(tags.c.value == tag))
     from sqlalchemy.dialects.postgresql import JSONB
 
-    tagged: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
-    return tagged
+    has_tag: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
+    return has_tag

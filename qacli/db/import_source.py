@@ -32,22 +32,22 @@ from qacli.serializers import JSON_FIELDS, TIME_FIELDS
 
 GZIP = b"\x1f\x8b"
 HEAD_SIZE = 4096
-"""How many bytes at the beginning of a file identify its format."""
+"""The number of bytes at the beginning of a file that identify its format."""
 
 BUFFER_SIZE = 2**17
 PAGE = 500
-LONGEST_CELL = 2**31 - 1
+MAX_CELL_LENGTH = 2**31 - 1
 DERIVED_COLUMNS = {"fingerprint"}
 """Columns of a history that are computed from the others."""
 
-TODO = (
+ADVICE = (
     "Import an export of qa (jsonl or csv), a history.db of qa, or the logs.db of llm "
     "(find it with: llm logs path)."
 )
 
 
 class Format(StrEnum):
-    """What a file is, by its content."""
+    """The format of a file, by its content."""
 
     JSONL = "jsonl"
     CSV = "csv"
@@ -55,7 +55,7 @@ class Format(StrEnum):
     LLM = "llm"
 
 
-NAMES = {
+FORMAT_NAMES = {
     Format.JSONL: "a JSON Lines export of qa",
     Format.CSV: "a CSV export of qa",
     Format.QA: "a history of qa",
@@ -68,10 +68,10 @@ class ImportSource:
     """A file that has been recognised.
 
     Attributes:
-        format: What it is.
+        format: The file's format.
         documents: Its records, in order; reading them can raise InvalidRequest.
-        omitted: How much of the file a record has no place for, by what it is; complete once all
-            records have been read.
+        omitted: The number of values that a record has no field for, by their description;
+            complete once all records have been read.
     """
 
     format: Format
@@ -81,7 +81,7 @@ class ImportSource:
 
 @contextmanager
 def open_import_source(path: str) -> Iterator[ImportSource]:
-    """Open a file and find out what it is.
+    """Open a file and recognise its format.
 
     Args:
         path: The file; `-` is standard input.
@@ -90,34 +90,34 @@ def open_import_source(path: str) -> Iterator[ImportSource]:
         InvalidRequest: It cannot be read, its format is unknown, or it is damaged.
     """
     name = "Standard input" if path == "-" else path
-    with ExitStack() as opened:
-        with _explained(name):
-            source = _open(path, name, opened)
+    with ExitStack() as stack:
+        with _explain_errors(name):
+            source = _open(path, name, stack)
         yield source
 
 
-def _open(path: str, name: str, opened: ExitStack) -> ImportSource:
-    """Open a file, and return its records; `opened` closes what they are read from."""
+def _open(path: str, name: str, stack: ExitStack) -> ImportSource:
+    """Open a file and return its records; `stack` closes the files that they are read from."""
     if path == "-":
         head, stream = _peek(sys.stdin.buffer)
     else:
         # Not through Path: a pipe such as <(command) can be read as well.
-        head, stream = _peek(opened.enter_context(open(path, "rb")))  # noqa: PTH123, SIM115 - as above; the stack closes it
-    packed = head.startswith(GZIP)
-    if packed:
+        head, stream = _peek(stack.enter_context(open(path, "rb")))  # noqa: PTH123, SIM115 - as above; the stack closes it
+    is_compressed = head.startswith(GZIP)
+    if is_compressed:
         head, stream = _peek(gzip.GzipFile(fileobj=stream))
     if not head.startswith(HEADER):
         return _read_text(name, head, stream)
-    if not packed and Path(path).is_file():
-        return _read_database(opened.enter_context(open_sqlite(path)))
-    copy = Path(opened.enter_context(TemporaryDirectory(prefix="qa-import-"))) / "copy.db"
+    if not is_compressed and Path(path).is_file():
+        return _read_database(stack.enter_context(open_sqlite(path)))
+    copy = Path(stack.enter_context(TemporaryDirectory(prefix="qa-import-"))) / "copy.db"
     with copy.open("wb") as file:
         shutil.copyfileobj(stream, file)
-    return _read_database(opened.enter_context(open_sqlite(str(copy), name)))
+    return _read_database(stack.enter_context(open_sqlite(str(copy), name)))
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explain_errors(name: str) -> Iterator[None]:
     """Turn the errors of reading a file into one sentence."""
     try:
         yield
@@ -131,13 +131,13 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _reading(name: str, documents: Iterator[ImportedRecord]) -> Iterator[ImportedRecord]:
-    """Return the records of a text; one that ends too early is explained where it is read."""
-    with _explained(name):
+    """Yield the records of a text, and explain errors of reading it."""
+    with _explain_errors(name):
         yield from documents
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream whose beginning has been read, and is given once more."""
+    """A stream whose beginning was read already, from its beginning."""
 
     def __init__(self, head: bytes, rest: IO[bytes] | gzip.GzipFile) -> None:
         self._head = head
@@ -168,7 +168,7 @@ def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         return ImportSource(Format.CSV, _reading(name, _of_csv(text)))
     if beginning and not beginning.startswith("{"):
-        raise InvalidRequest(f"The format of {name} is not known.", TODO)
+        raise InvalidRequest(f"The format of {name} is not known.", ADVICE)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig")
     return ImportSource(Format.JSONL, _reading(name, from_jsonl(text)))
 
@@ -180,15 +180,15 @@ def _read_database(file: SqliteFile) -> ImportSource:
         return ImportSource(Format.QA, _of_history(file, omitted), omitted)
     if is_llm_database(file):
         return ImportSource(Format.LLM, read_llm_logs(file, omitted), omitted)
-    raise InvalidRequest(f"{file.path} is a SQLite database of another program.", TODO)
+    raise InvalidRequest(f"{file.path} is a SQLite database of another program.", ADVICE)
 
 
 def _of_csv(lines: IO[str]) -> Iterator[ImportedRecord]:
-    """Return the records of a CSV export.
+    """Yield the records of a CSV export.
 
-    CSV cannot tell an empty text from none: an empty cell is a field's default.
+    CSV has no difference between an empty text and null: an empty cell is the field's default.
     """
-    csv.field_size_limit(LONGEST_CELL)
+    csv.field_size_limit(MAX_CELL_LENGTH)
     reader = csv.DictReader(lines, strict=True)
     try:
         for row in reader:
@@ -213,29 +213,29 @@ def _of_cells(row: dict[str, Any], where: str) -> ImportedRecord:
 
 
 def _of_history(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedRecord]:
-    """Return the records of a SQLite history of qa, whatever the version of its schema."""
+    """Yield the records of a SQLite history of qa with a schema of any version."""
     file.check("question_answer")
     if "batch_item" in file.tables:
         query = "SELECT count(*) AS number FROM batch_item WHERE state IN ('waiting', 'claimed')"
         if number := file.rows(query)[0]["number"]:
             omitted["questions of batches without an answer"] += number
-    last: object = None
+    last_id: object = None
     query = "SELECT * FROM question_answer WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2"
-    while rows := file.rows(query, last, PAGE):
+    while rows := file.rows(query, last_id, PAGE):
         for row in rows:
-            known = {name: row[name] for name in row if name in ImportedRecord.model_fields}
-            for name in row.keys() - known.keys() - DERIVED_COLUMNS:
+            values = {name: row[name] for name in row if name in ImportedRecord.model_fields}
+            for name in row.keys() - values.keys() - DERIVED_COLUMNS:
                 if row[name] not in {None, "", "[]", "{}"}:
                     omitted[f"values of {name}"] += 1
             for name in TIME_FIELDS:
-                known[name] = _utc(known.get(name))
+                values[name] = _utc(values.get(name))
             for name in JSON_FIELDS:
-                known[name] = _json(known.get(name)) or _default(name)
+                values[name] = _json(values.get(name)) or _default(name)
             try:
-                yield ImportedRecord.model_validate(known)
+                yield ImportedRecord.model_validate(values)
             except ValidationError as error:
                 raise not_a_record(f"Record {row['id']}", error) from None
-        last = rows[-1]["id"]
+        last_id = rows[-1]["id"]
 
 
 def _default(name: str) -> object:
@@ -244,7 +244,7 @@ def _default(name: str) -> object:
 
 
 def _json(text: object) -> object:
-    """Return the value of a JSON text; what is not JSON stays, for the record's own check."""
+    """Return the value of a JSON text; any other value is returned as it is, and checked later."""
     try:
         return json.loads(text) if isinstance(text, str) else text
     except (ValueError, RecursionError):
@@ -252,9 +252,9 @@ def _json(text: object) -> object:
 
 
 def _utc(text: object) -> object:
-    """Return a moment of a SQLite history, which has it in UTC without saying so."""
+    """Parse a time of a SQLite history, which is in UTC and has no offset."""
     try:
-        moment = datetime.fromisoformat(str(text))
+        time = datetime.fromisoformat(str(text))
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""Add records from elsewhere to a history; `qacli.db.import_source` reads them.
+"""Add imported records to a history; `qacli.db.import_source` reads them from a file.
 
-The uid identifies a record, so the same import again adds nothing. A record keeps its id where the
-id is free. Where another record has it, the imported one gets a new id, and `follows_id` and
-`corrects_id` of its follow-ups are changed to match.
+The uid identifies a record, so repeating an import adds nothing. A record keeps its id if no other
+record has it. Otherwise it gets a new id, and `follows_id` and `corrects_id` of the records that
+refer to it are changed to match.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,9 +36,8 @@ from qacli.serializers import (
 from qacli.validation import MAX_ID, validate_text
 
 CHUNK_SIZE = 1000
-IMPORT_LOCK = {"idempotency_key": None, "batch_id": None, "item_key": None}
-"""What a record is left without where another one here has its key, or its place in a batch."""
-
+NO_UNIQUE_KEYS = {"idempotency_key": None, "batch_id": None, "item_key": None}
+"""Values for a record whose idempotency key or batch item belongs to another record."""
 
 REQUIRED_FIELDS = frozenset({"question", "created_at", "status", "uid"})
 
@@ -70,7 +69,7 @@ else:
 
 
 class ImportedRecord(_Fields):
-    """A record as an export has it."""
+    """A record as it is in an export."""
 
     @model_validator(mode="before")
     @classmethod
@@ -78,10 +77,10 @@ class ImportedRecord(_Fields):
         return with_error_kind(values) if isinstance(values, dict) else values
 
     def row(self) -> dict[str, Any]:
-        """The values as the database takes them.
+        """Return the values as the database takes them.
 
         Raises:
-            InvalidRequest: One of them is a text that no database can hold.
+            InvalidRequest: A text cannot be stored.
         """
         values = dict(self)
         validate_text(values, "a field")
@@ -94,9 +93,9 @@ class ImportResult:
 
     Attributes:
         added: Records that were added.
-        there: Records that the history had already.
+        skipped: Records that the history already had.
         renumbered: Added records that got another id.
-        new_ids: The ids of records in this history that have another id in the import, by that id.
+        new_ids: The id in the history by the id in the import, where they differ.
     """
 
     added: int = 0
@@ -106,32 +105,32 @@ class ImportResult:
 
 
 def import_records(
-    store: Store, documents: Iterable[ImportedRecord], moved: ImportResult | None = None
+    store: Store, documents: Iterable[ImportedRecord], result: ImportResult | None = None
 ) -> ImportResult:
-    """Add records, a thousand to a transaction.
+    """Add records, `CHUNK_SIZE` in each transaction.
 
     Args:
         store: The history.
-        documents: The records; one that follows up another comes after it.
-        moved: Where to count; after an error it has the counts of what was added until then.
+        documents: The records; a follow-up comes after the record that it follows up.
+        result: The counts to add to; after an error it has the counts up to the error.
 
     Raises:
-        InvalidRequest: A record cannot be read or stored. Those before it have been added.
+        InvalidRequest: A record cannot be read or stored. The records before it have been added.
     """
-    moved = ImportResult() if moved is None else moved
-    for page in _pages(each.row() for each in documents):
+    result = ImportResult() if result is None else result
+    for page in _pages(document.row() for document in documents):
         with store.transaction(write=True) as connection:
-            _add(store, connection, page, moved)
-            # With each page: what is asked after an import that has failed needs an id, too.
-            _count_on_from_the_last_id(store, connection)
-    return moved
+            _add(store, connection, page, result)
+            # With each page: a question that is asked after a failed import needs a new id, too.
+            _advance_sequence(store, connection)
+    return result
 
 
 def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The rows, many at a time; those before one that cannot be used come all the same.
+    """Yield the rows, many at a time; on an error, first the rows before it.
 
     Raises:
-        InvalidRequest: What is wrong with that one.
+        InvalidRequest: A row cannot be used.
     """
     page: list[dict[str, Any]] = []
     try:
@@ -147,42 +146,42 @@ def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _add(
-    store: Store, connection: sa.Connection, page: list[dict[str, Any]], moved: ImportResult
+    store: Store, connection: sa.Connection, page: list[dict[str, Any]], result: ImportResult
 ) -> None:
     uids = [row["uid"] for row in page]
-    same = sa.select(RECORDS.c.uid, RECORDS.c.id).where(RECORDS.c.uid.in_(uids))
-    there = {uid: record_id for uid, record_id in connection.execute(same)}  # noqa: C416 - rows
-    wanted = [row["id"] for row in page if row["id"] is not None]
-    taken = set(connection.scalars(sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(wanted))))
-    fresh: list[dict[str, Any]] = []
-    crowded: list[dict[str, Any]] = []
+    same_uid = sa.select(RECORDS.c.uid, RECORDS.c.id).where(RECORDS.c.uid.in_(uids))
+    existing = {uid: record_id for uid, record_id in connection.execute(same_uid)}  # noqa: C416 - rows
+    ids = [row["id"] for row in page if row["id"] is not None]
+    used_ids = set(connection.scalars(sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(ids))))
+    with_own_id: list[dict[str, Any]] = []
+    without_id: list[dict[str, Any]] = []
     for row in page:
-        if row["uid"] in there:
-            moved.skipped += 1
-            _note_new_id(moved, row["id"], there[row["uid"]])
-        elif row["id"] is None or row["id"] in taken:
-            crowded.append(row)
+        if row["uid"] in existing:
+            result.skipped += 1
+            _note_new_id(result, row["id"], existing[row["uid"]])
+        elif row["id"] is None or row["id"] in used_ids:
+            without_id.append(row)
         else:
-            taken.add(row["id"])
-            fresh.append(row)
-        there.setdefault(row["uid"], row["id"])
-    # First those that keep their ids, so that no new id is one of theirs.
-    _insert(store, connection, fresh)
-    if crowded:
-        _count_on_from_the_last_id(store, connection)
-    for row in crowded:
-        _insert_renumbered(store, connection, row, moved)
-    moved.added += len(fresh) + len(crowded)
-    for row in (*fresh, *crowded):
+            used_ids.add(row["id"])
+            with_own_id.append(row)
+        existing.setdefault(row["uid"], row["id"])
+    # First the records that keep their ids, so that no new id is the same as one of these.
+    _insert(store, connection, with_own_id)
+    if without_id:
+        _advance_sequence(store, connection)
+    for row in without_id:
+        _insert_renumbered(store, connection, row, result)
+    result.added += len(with_own_id) + len(without_id)
+    for row in (*with_own_id, *without_id):
         links = {
-            name: moved.new_ids[row[name]]
+            name: result.new_ids[row[name]]
             for name in ("follows_id", "corrects_id")
-            if row[name] in moved.new_ids
+            if row[name] in result.new_ids
         }
         if links:
-            here = RECORDS.c.uid == row["uid"]
-            changed = {**links, "fingerprint": _fingerprint({**row, **links})}
-            connection.execute(sa.update(RECORDS).where(here).values(changed))
+            values = {**links, "fingerprint": _fingerprint({**row, **links})}
+            update = sa.update(RECORDS).where(RECORDS.c.uid == row["uid"])
+            connection.execute(update.values(values))
 
 
 def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
@@ -191,44 +190,44 @@ def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]])
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing()
     connection.execute(insert, rows)
     uids = [row["uid"] for row in rows]
-    kept = set(connection.scalars(sa.select(RECORDS.c.uid).where(RECORDS.c.uid.in_(uids))))
+    stored = set(connection.scalars(sa.select(RECORDS.c.uid).where(RECORDS.c.uid.in_(uids))))
     for row in rows:
-        if row["uid"] not in kept:
-            connection.execute(insert, {**row, **IMPORT_LOCK})
+        if row["uid"] not in stored:
+            connection.execute(insert, {**row, **NO_UNIQUE_KEYS})
 
 
 def _insert_renumbered(
-    store: Store, connection: sa.Connection, row: dict[str, Any], moved: ImportResult
+    store: Store, connection: sa.Connection, row: dict[str, Any], result: ImportResult
 ) -> None:
-    without = {name: value for name, value in row.items() if name != "id"}
+    values = {name: value for name, value in row.items() if name != "id"}
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing().returning(RECORDS.c.id)
-    new = connection.scalar(insert, without) or connection.scalar(
-        insert, {**without, **IMPORT_LOCK}
+    new_id = connection.scalar(insert, values) or connection.scalar(
+        insert, {**values, **NO_UNIQUE_KEYS}
     )
-    if row["id"] is not None and new is not None:
-        moved.renumbered += 1
-        _note_new_id(moved, row["id"], new)
+    if row["id"] is not None and new_id is not None:
+        result.renumbered += 1
+        _note_new_id(result, row["id"], new_id)
 
 
-def _count_on_from_the_last_id(store: Store, connection: sa.Connection) -> None:
-    """SQLite does it by itself; PostgreSQL does not look at ids that it has not given."""
+def _advance_sequence(store: Store, connection: sa.Connection) -> None:
+    """Make PostgreSQL generate ids above the largest one; SQLite does so itself."""
     if not store.sqlite:
-        newest = "SELECT setval(pg_get_serial_sequence('question_answer', 'id'), max(id)) "
-        connection.execute(sa.text(newest + "FROM question_answer HAVING max(id) IS NOT NULL"))
+        statement = "SELECT setval(pg_get_serial_sequence('question_answer', 'id'), max(id)) "
+        connection.execute(sa.text(statement + "FROM question_answer HAVING max(id) IS NOT NULL"))
 
 
 def _fingerprint(row: dict[str, Any]) -> int:
-    shaping = ("question", "system", "params", "attachments", "follows_id")
-    return cache_key(canonical_json(*(row[name] for name in shaping)))
+    names = ("question", "system", "params", "attachments", "follows_id")
+    return cache_key(canonical_json(*(row[name] for name in names)))
 
 
-def _note_new_id(moved: ImportResult, old: int | None, new: int) -> None:
-    if old is not None and old != new:
-        moved.new_ids[old] = new
+def _note_new_id(result: ImportResult, old_id: int | None, new_id: int) -> None:
+    if old_id is not None and old_id != new_id:
+        result.new_ids[old_id] = new_id
 
 
 def from_jsonl(lines: Iterable[str]) -> Iterator[ImportedRecord]:
-    """Return the records of a JSON Lines export.
+    """Yield the records of a JSON Lines export.
 
     Raises:
         InvalidRequest: A line is not a record; the message has its number and the reason.

@@ -1,4 +1,4 @@
-"""The tables. No queries here."""
+"""The classes of the tables, without queries."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,23 +19,23 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
-# SQLite counts ids up by itself only in a column that is exactly INTEGER.
+# SQLite generates ids only for a column whose type is exactly INTEGER.
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 ANSWERED = sa.text("status = 'answered'")
-"""Which records the index of fingerprints holds; a query must say it in the same words.
+"""The condition of the index of fingerprints; a query must use exactly this expression.
 
-The index is in the migrations alone: to say here which records it holds would load PostgreSQL's
-dialect wherever this is loaded, a tenth of all that `qa show` takes.
+Only the migrations define the index: to declare its condition here would load PostgreSQL's dialect
+with this module, which is a tenth of the time of `qa show`.
 """
 
 
 def _named(names: type[StrEnum]) -> sa.Enum:
-    """A column that holds one of the names, as text."""
+    """Return the type of a column that stores one of the names as text."""
     return sa.Enum(
         names,
         native_enum=False,
         length=16,
-        values_callable=lambda each: [name.value for name in each],
+        values_callable=lambda enum: [name.value for name in enum],
     )
 
 
@@ -45,13 +45,13 @@ def _one_of(names: type[StrEnum], column: str) -> sa.CheckConstraint:
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """JSON; in PostgreSQL `jsonb`, and its dialect is loaded only where it is in use."""
+    """JSON, in PostgreSQL as `jsonb`; its dialect is loaded only if it is in use."""
 
     impl = sa.JSON
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        """The type that the database has for it."""
+        """Return the type for this dialect."""
         if dialect.name != "postgresql":
             return super().load_dialect_impl(dialect)
         from sqlalchemy.dialects.postgresql import JSONB
@@ -60,27 +60,27 @@ class Json(sa.types.TypeDecorator[Any]):
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """A moment: aware and in UTC in Python, whatever the database makes of it."""
+    """A time, always aware and in UTC in Python."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """To the database: SQLite has no zones, so it gets UTC without one."""
+        """Convert to UTC, for SQLite without the zone, which it does not have."""
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """From the database."""
+        """Return the database's value as an aware time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
 class QuestionAnswer(SQLModel, table=True):
-    """One question and what became of it. See docs/record.md."""
+    """A record: one question and its outcome. See docs/record.md."""
 
     __tablename__ = "question_answer"
     __table_args__ = (
@@ -89,7 +89,7 @@ class QuestionAnswer(SQLModel, table=True):
         sa.UniqueConstraint("batch_id", "item_key"),
         sa.Index(None, "created_at"),
         sa.Index(None, "follows_id"),
-        # An id that was deleted is never given to another record.
+        # The id of a deleted record is never used again.
         {"sqlite_autoincrement": True},
     )
 
@@ -135,11 +135,11 @@ class QuestionAnswer(SQLModel, table=True):
     endpoint: str | None = Field(default=None, sa_type=sa.Text)
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON has it; see `qacli.serializers.record_to_dict`."""
+        """Return the record as JSON has it; see `qacli.serializers.record_to_dict`."""
         return {name: to_jsonable(getattr(self, name)) for name in RECORD_FIELDS}
 
     def canonical_json(self) -> str:
-        """The question and all that shapes its answer; see `qacli.cache_key.canonical_json`."""
+        """Return all that shapes the answer as text; see `qacli.cache_key.canonical_json`."""
         return canonical_json(
             self.question, self.system, self.params, self.attachments, self.follows_id
         )
@@ -151,9 +151,9 @@ OUTPUTS = "outputs"
 class Batch(SQLModel, table=True):
     """Many questions asked together, under a name.
 
-    `settings` is what shapes the answers and may not change between two runs; `items` is how many
-    there are, once all of them are in `batch_item`; `source` is the file as it was then, and under
-    `outputs` the files of results that this batch has written, by path.
+    `settings` are the options that shape the answers, and may not change between two runs. `items`
+    is the number of items, once all of them are in `batch_item`. `source` is the state of the file
+    of questions at that time, and under `outputs` the state of each file of results, by path.
     """
 
     __tablename__ = "batch"
@@ -175,14 +175,14 @@ class Batch(SQLModel, table=True):
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
         """The files of results, by path; see `qacli.batch.writer.ResultWriter`."""
-        found: dict[str, dict[str, Any]] = self.source.get(OUTPUTS, {})
-        return found
+        outputs: dict[str, dict[str, Any]] = self.source.get(OUTPUTS, {})
+        return outputs
 
 
 class BatchItem(SQLModel, table=True):
     """One question of a batch, before and after it is asked.
 
-    `worker` is who has claimed it. Its record, once there is one, has the same batch and key.
+    `worker` is the id of the worker that has claimed it. Its record has the same batch and key.
     """
 
     __tablename__ = "batch_item"
@@ -203,8 +203,8 @@ class BatchItem(SQLModel, table=True):
 class BatchWorker(SQLModel, table=True):
     """A process that works on a batch.
 
-    `seen_at` is when it last renewed its lease, by the database's clock. `host` and `journal` name
-    the lock file that can prove earlier that the process has ended, see `qacli.batch.lease`.
+    `seen_at` is the time of its last renewal of the lease, by the database's clock. `host` and
+    `journal` name the lock file that can prove that the process has ended; see `qacli.batch.lease`.
     """
 
     __tablename__ = "batch_worker"
@@ -219,8 +219,8 @@ class BatchWorker(SQLModel, table=True):
 class BrowserSession(SQLModel, table=True):
     """A browser that has signed in. See `qacli.web.sessions`.
 
-    `digest` is made of the token and of the id that the browser keeps in its cookie: neither can be
-    told from it.
+    `digest` is a hash of the token and of the id in the browser's cookie; neither can be computed
+    from it.
     """
 
     __tablename__ = "browser_session"

@@ -1,4 +1,4 @@
-"""Records that are removed, and every trace of them in a SQLite file."""
+"""Delete records, and every trace of them in a SQLite file."""
 
 import sqlalchemy as sa
 
@@ -8,25 +8,25 @@ from qacli.db.search import RECORDS
 
 
 def delete_matching(store: Store, only: Filter) -> int:
-    """Remove the records that fit, and every trace of them from the file; returns how many."""
+    """Delete the matching records, and every trace of them in the file; return their number."""
     conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
-    chosen = sa.select(RECORDS.c.id).where(*conditions)
+    ids = sa.select(RECORDS.c.id).where(*conditions)
     with store.transaction(write=True) as connection:
-        removed = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(chosen)))
-    if removed.rowcount:
+        number = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(ids))).rowcount
+    if number:
         purge_deleted(store)
-    return removed.rowcount
+    return number
 
 
 def purge_deleted(store: Store, *, shrink: bool = True) -> None:
-    """Leave nothing of what was removed in the file: in the index, the pages or the log.
+    """Remove every trace of deleted records from a SQLite file: its index, pages and log.
 
-    What is removed is overwritten at once, but for its words in the index: they go when that is
-    made anew. PostgreSQL reuses the space by itself; its owner decides about more.
+    SQLite overwrites a deleted record at once, except its words in the full-text index, which stay
+    until the index is rebuilt. PostgreSQL reuses the space itself.
 
     Args:
         store: The history.
-        shrink: Whether the file becomes smaller, too. That takes several times as long.
+        shrink: Make the file smaller, too. This takes several times as long.
     """
     if not store.sqlite:
         return

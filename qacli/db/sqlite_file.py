@@ -1,7 +1,7 @@
 """Read SQLite files that belong to other programs, without changing them.
 
-The other program may have the file open and may write to it. So each query reads in a transaction
-of its own and takes all of its rows at once: no lock is held while the rows are stored elsewhere.
+The other program may have the file open and may write to it. So each query is a transaction of its
+own and reads all of its rows at once: no lock is held while the rows are stored elsewhere.
 """
 
 import json
@@ -26,10 +26,10 @@ Row = dict[str, Any]
 
 
 class SqliteFile:
-    """An open SQLite file; made by `open_sqlite`.
+    """An open SQLite file; created by `open_sqlite`.
 
     Attributes:
-        path: The path as the user has given it.
+        path: The path as the user wrote it.
         tables: The names of its tables.
     """
 
@@ -47,24 +47,23 @@ class SqliteFile:
 
         Args:
             query: A SELECT with `?` for each value.
-            values: What stands for each `?`; a list is given as a JSON array, for `json_each(?)`.
+            values: The value of each `?`; a list is passed as a JSON array, for `json_each(?)`.
 
         Raises:
             InvalidRequest: The rows cannot be read.
         """
-        given = [json.dumps(each) if isinstance(each, list) else each for each in values]
+        parameters = [json.dumps(item) if isinstance(item, list) else item for item in values]
         try:
-            return [dict(row) for row in self._connection.execute(query, given)]
+            return [dict(row) for row in self._connection.execute(query, parameters)]
         except sqlite3.Error as error:
             raise damaged(self.path, error) from None
 
     def row(self, query: str, *values: object) -> Row | None:
         """Return the first row of a query, or None."""
-        found = self.rows(query, *values)
-        return found[0] if found else None
+        return next(iter(self.rows(query, *values)), None)
 
     def check(self, *tables: str) -> None:
-        """Check the structure of these tables and of their indexes, where the file has them.
+        """Check the structure of these tables, if the file has them, and of their indexes.
 
         Raises:
             InvalidRequest: A table is damaged.
@@ -95,21 +94,21 @@ def open_sqlite(path: str, name: str = "") -> Iterator[SqliteFile]:
         name: Its name in errors; by default the path.
 
     Raises:
-        InvalidRequest: The file is no SQLite database, is damaged, is locked for too long, or has
-            changed in a way that makes the rows unreliable.
+        InvalidRequest: The file is not a SQLite database, is damaged, is locked for too long, or
+            has changed in a way that makes the rows unreliable.
         OSError: The file cannot be read.
     """
     file, name = Path(path).absolute(), name or path
     with file.open("rb") as header:
-        first = header.read(HEADER_SIZE)
-    if not first.startswith(HEADER) or len(first) < HEADER_SIZE:
+        data = header.read(HEADER_SIZE)
+    if not data.startswith(HEADER) or len(data) < HEADER_SIZE:
         raise InvalidRequest(f"{name} is not a SQLite database.", "Check the path.")
-    # Without a log beside it, a database in WAL mode is open nowhere. To open it as usual would
-    # leave two files beside it, which its owner may not be able to write; see
+    # If a database in WAL mode has no log beside it, no process has it open. Opening it normally
+    # would leave two files beside it that its owner may not be able to write; see
     # https://www.sqlite.org/wal.html#read_only_databases.
-    unopened = first[WRITE_VERSION] == WAL and not file.with_name(f"{file.name}-wal").exists()
+    is_unused = data[WRITE_VERSION] == WAL and not file.with_name(f"{file.name}-wal").exists()
     before = file.stat()
-    uri = f"{file.as_uri()}?{'immutable=1' if unopened else 'mode=ro'}"
+    uri = f"{file.as_uri()}?{'immutable=1' if is_unused else 'mode=ro'}"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     except sqlite3.Error as error:
@@ -117,7 +116,7 @@ def open_sqlite(path: str, name: str = "") -> Iterator[SqliteFile]:
     with closing(connection):
         yield SqliteFile(name, connection)
     after = file.stat()
-    if unopened and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+    if is_unused and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise InvalidRequest(
             f"Another program has written to {name} during the import.",
             "Import it again: nothing is added twice.",

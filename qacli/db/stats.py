@@ -34,7 +34,7 @@ class Row:
 
 
 def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
-    """Return the numbers of each group, days in their order, the others by their size."""
+    """Return the numbers of each group: days in order of time, other groups by size."""
     column = RECORDS.c
     source: sa.FromClause = RECORDS
     name: sa.ColumnElement[Any]
@@ -49,8 +49,8 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
         name = column.error_kind
         conditions.append(name.is_not(None))
     elif by is GroupBy.TAG:
-        each = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
-        tags = each(column.tags).table_valued("value", joins_implicitly=True)
+        elements = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
+        tags = elements(column.tags).table_valued("value", joins_implicitly=True)
         source, name = RECORDS.join(tags, sa.true()), tags.c.value
     else:
         batch = Batch.__table__  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
     with store.transaction() as connection:
         return [
             Row(
-                str(which),
+                str(group),
                 records,
                 int(answers),
                 int(prompt),
@@ -84,5 +84,5 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
                 cost,
                 None if mean is None else round(mean),
             )
-            for which, records, answers, prompt, completion, cost, mean in connection.execute(query)
+            for group, records, answers, prompt, completion, cost, mean in connection.execute(query)
         ]

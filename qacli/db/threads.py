@@ -11,8 +11,8 @@ MAX_THREAD = 1000
 def ancestors(record_id: int, owner: str | None, limit: int = MAX_THREAD) -> sa.Subquery:
     """Return `id` and `depth` of a record (depth 1) and of the records above it, each once.
 
-    The thread ends at a record that was removed or belongs to another caller, and where it would
-    go round in a circle.
+    The thread ends at a record that was deleted or belongs to another caller, or that is already
+    in it (a circle).
 
     Args:
         record_id: The record.
@@ -30,7 +30,7 @@ def ancestors(record_id: int, owner: str | None, limit: int = MAX_THREAD) -> sa.
             older.c.id == chain.c.follows_id, chain.c.depth < limit, *_owned(older, owner)
         )
     )
-    # In a circle the same records come again, with a larger depth.
+    # In a circle the same records appear again, with a larger depth.
     depth = sa.func.min(chain.c.depth).label("depth")
     return sa.select(chain.c.id, depth).group_by(chain.c.id).subquery()
 

@@ -1,10 +1,10 @@
-"""The journals that all questions of one process share, written by the threads that ask.
+"""Write the journals that all questions of one process share, from any number of threads.
 
-Each thread adds its entry to a queue and takes a lock. The thread that gets the lock writes all
-that is queued, with one fsync for all of it, so a thousand questions at once cost little more
-than one; the others find their entry written. New questions go to one journal. An older one stays
-until each of its questions is completed: an entry in the journal says so. A journal without an
-open question is emptied, or deleted where a newer one has taken its place.
+Each thread adds its entry to a queue and takes a lock. The thread that gets the lock writes the
+whole queue with one fsync, so that a thousand questions at once cost little more than one; the
+other threads find their entries written. New questions go to the current journal. An older journal
+stays open until it has a completed entry for each of its questions. A journal without an open
+question is emptied if it is the current one, and deleted otherwise.
 """
 
 import logging
@@ -27,13 +27,13 @@ class JournalEntry:
     """Lines for the journal of one question.
 
     Attributes:
-        uid: The question's.
-        lines: See `qacli.recording.outbox`.
-        opens: Whether the lines are the first of their question.
-        completes: Whether nothing is left to deliver of the question.
-        sync: Whether to wait until the lines would survive a power cut.
-        is_written: Whether the journal has the lines.
-        error: The reason why it has not.
+        uid: The question's uid.
+        lines: The lines; see `qacli.recording.outbox`.
+        opens: The lines are the first of their question.
+        completes: The database has the question: nothing is left to deliver.
+        sync: Wait until the lines would survive a power cut.
+        is_written: The journal has the lines.
+        error: The reason why the lines could not be written.
     """
 
     uid: str
@@ -46,10 +46,10 @@ class JournalEntry:
 
 
 class JournalWriter:
-    """Write the entries of any number of threads.
+    """A writer of journal entries for any number of threads.
 
     Args:
-        outbox: Where the journals are.
+        outbox: The directory of the journals.
         max_bytes: The size at which a new journal is begun.
     """
 
@@ -63,10 +63,10 @@ class JournalWriter:
         self._open_questions: dict[Journal, int] = {}
 
     def write(self, entry: JournalEntry) -> None:
-        """Write an entry, with all that other threads have queued.
+        """Write an entry, together with the entries that other threads have queued.
 
         Raises:
-            OutboxUnwritable: It could not be written.
+            OutboxUnwritable: The entry could not be written.
         """
         self._queue.append(entry)
         with self._lock:
@@ -77,7 +77,7 @@ class JournalWriter:
             raise entry.error
 
     def enqueue(self, *entries: JournalEntry) -> None:
-        """Write entries without an fsync; where another thread is writing, it writes these too."""
+        """Write entries without an fsync; a thread that is already writing writes these too."""
         self._queue.extend(entries)
         self._write_unsynced()
 
@@ -91,7 +91,7 @@ class JournalWriter:
             self._open_questions.clear()
 
     def _write_unsynced(self) -> None:
-        """Write what is queued, unless another thread does, or is about to, and waits for it."""
+        """Write the queue, unless another thread is writing it or waits to sync an entry of it."""
         while self._queue and self._lock.acquire(blocking=False):
             try:
                 if any(entry.sync for entry in list(self._queue)):
@@ -101,7 +101,7 @@ class JournalWriter:
                 self._lock.release()
 
     def _write_queue(self) -> None:
-        """Write all that is queued; the caller has the lock."""
+        """Write the whole queue; the caller holds the lock."""
         entries = []
         while self._queue:
             entries.append(self._queue.popleft())
@@ -112,7 +112,7 @@ class JournalWriter:
             LOG.exception("%s entries of a journal could not be written", len(entries))
             reason = str(error)
         finally:
-            # No thread may wait for ever, or take its entry for written.
+            # Each entry must be written or have an error, or its thread would not know the result.
             self._fail([e for e in entries if not e.is_written], OSError(0, reason))
 
     def _write_entries(self, entries: list[JournalEntry]) -> None:
@@ -123,7 +123,7 @@ class JournalWriter:
             if journal is not None:
                 groups.setdefault(journal, []).append(entry)
         for journal, group in groups.items():
-            # What is completed at once need not be written.
+            # If all questions of the journal are completed, it is emptied instead.
             if self._open_questions[journal]:
                 self._append(journal, group)
             if not self._open_questions[journal]:
@@ -146,7 +146,7 @@ class JournalWriter:
                 self._open_questions[journal] -= 1
 
     def _journal_of(self, entry: JournalEntry) -> Journal | None:
-        """Return the journal that an entry goes to, or None where there is none."""
+        """Return the journal of an entry; None if it has none, or a new one cannot be opened."""
         if entry.completes:
             journal = self._journals.pop(entry.uid, None)
             if journal is not None:
@@ -157,7 +157,7 @@ class JournalWriter:
         try:
             journal = self._current_journal()
         except OutboxUnwritable as error:
-            # A new error for each entry: each caller writes into it which record it is about.
+            # A new error for each entry: each caller adds its record to it.
             entry.error = type(error)(error.what, error.todo)
             return None
         self._journals[entry.uid] = journal
@@ -171,7 +171,7 @@ class JournalWriter:
         return self._current
 
     def _rotate(self) -> None:
-        """Begin a new journal with the next question where this one is full, or was deleted."""
+        """Make the next question begin a new journal if this one is full or was deleted."""
         journal = self._current
         if journal is None or (journal.exists and journal.size < self._max_bytes):
             return

@@ -1,11 +1,11 @@
 """The outbox: questions and answers that are not yet in the database.
 
 The outbox is a directory of journals. A journal is an append-only file of JSON lines that one
-process holds open and locked: what is being asked (on the disk before the request leaves), each
-piece of text as it arrives, and the outcome. When the database has it all, the journal is
-deleted. The lock ends with the process, so a journal that can be locked is one whose process has
-ended, and the next process delivers it. Entries carry a uid that is
-unique in the database, so delivering twice changes nothing.
+process holds open and locked: the question (on the disk before the request is sent), each piece of
+text as it arrives, and the outcome. When the database has all of it, the journal is deleted. The
+lock ends with the process: the process of a journal that can be locked has ended, and the next
+process delivers it. Each question has a uid that is unique in the database, so delivering a journal
+twice changes nothing.
 """
 
 import errno
@@ -35,18 +35,21 @@ SET_ASIDE = ".set-aside"
 """The suffix of a journal with parts that the history does not have."""
 
 UNFINISHED = ".new"
+"""The suffix of a journal that is not locked yet."""
+
 STALE_SECONDS = 3600.0
+"""The age at which an unfinished journal is deleted."""
 
 
 class Journal:
     """An open journal, locked by this process until it is closed or discarded.
 
     Raises:
-        OutboxUnwritable: The file cannot be created or written; nothing may be asked then.
+        OutboxUnwritable: The file cannot be created, so that no question may be asked.
     """
 
     def __init__(self, directory: Path) -> None:
-        # What came later is delivered later: a follow-up after what it follows up.
+        # Journals are delivered in the order of their names: a follow-up after its predecessor.
         name = f"{time.time_ns():016x}-{uuid4().hex}"
         self._path = directory / (name + SUFFIX)
         self._line_incomplete = self._name_is_synced = False
@@ -56,55 +59,30 @@ class Journal:
             self._file = os.open(
                 unfinished, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600
             )
-            # Locked before it has the name that others look for.
+            # Locked before it has a name that other processes look for.
             fcntl.flock(self._file, fcntl.LOCK_EX)
             unfinished.rename(self._path)
         except OSError as error:
             raise outbox_unwritable(directory, error) from error
 
-    def begin(self, ask: Question, *, follows_uid: str | None = None, sync: bool = True) -> None:
-        """Keep a question that is about to be asked.
-
-        Args:
-            ask: The question; it may be sent once this returns.
-            follows_uid: The question that it follows up, where that has no record yet.
-            sync: Whether to wait until it would survive a power cut.
-
-        Raises:
-            OutboxUnwritable: It could not be written.
-        """
-        try:
-            self.append(question_entry(ask, follows_uid), sync=sync)
-        except OSError as error:
-            raise outbox_unwritable(self._path.parent, error) from error
-
-    def append_text(self, uid: str, text: str) -> None:
-        """Keep a piece of the answer, so that a killed process leaves what had arrived.
-
-        A full disk does not stop an answer that is already paid for: `finish` reports it.
-        """
-        with suppress(OSError):
-            self._append(text_entry(uid, text))
-
-    def finish(self, uid: str, outcome: Outcome, *, sync: bool = True) -> None:
-        """Keep the outcome.
-
-        Raises:
-            OSError: The disk is full, say; then only the database can keep it.
-        """
-        self.append(outcome_entry(uid, outcome), sync=sync)
-
     def append(self, *lines: dict[str, Any], sync: bool = False) -> None:
-        """Write lines in one piece; see the functions that make them.
+        """Write lines, each with its checksum.
 
         Args:
-            lines: The lines.
-            sync: Whether to wait until it would survive a power cut.
+            lines: Results of `question_entry` and the other functions.
+            sync: Wait until the lines would survive a power cut.
 
         Raises:
-            OSError: The disk is full, say.
+            OSError: The lines cannot be written, for example because the disk is full.
         """
-        self._append(*lines)
+        # The line after one that a full disk has cut off must begin on a line of its own.
+        start = b"\n" if self._line_incomplete else b""
+        texts = (json.dumps(line, ensure_ascii=False, default=_encode_value) for line in lines)
+        data = start + "".join(with_checksum(text) + "\n" for text in texts).encode()
+        view, self._line_incomplete = memoryview(data), True
+        while view:
+            view = view[os.write(self._file, view) :]
+        self._line_incomplete = False
         if sync:
             os.fsync(self._file)
             if not self._name_is_synced:
@@ -113,7 +91,7 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Whether the file still has its name: a deleted one could not be recovered."""
+        """Whether the file still has a name; a deleted one could not be recovered."""
         return os.fstat(self._file).st_nlink > 0
 
     @property
@@ -121,26 +99,13 @@ class Journal:
         """The file's size in bytes."""
         return os.fstat(self._file).st_size
 
-    @property
-    def name(self) -> str:
-        """The file's name in its outbox."""
-        return self._path.name
-
-    def append_completed(self, ask: Question, outcome: Outcome) -> None:
-        """Keep a question together with its outcome, until the next power cut.
-
-        Raises:
-            OSError: The disk is full, say; then only the database can keep it.
-        """
-        self._append(question_entry(ask), outcome_entry(ask.uid, outcome))
-
     def clear(self) -> None:
-        """Empty the journal: the database has all that is in it."""
+        """Empty the journal, because the database has all of it."""
         os.ftruncate(self._file, 0)
         self._line_incomplete = False
 
     def discard(self) -> None:
-        """Delete the journal: the database has all that is in it."""
+        """Delete the journal, because the database has all of it."""
         self._path.unlink(missing_ok=True)
         os.close(self._file)
 
@@ -148,23 +113,13 @@ class Journal:
         """Leave the journal for recovery."""
         os.close(self._file)
 
-    def _append(self, *lines: dict[str, Any]) -> None:
-        # A line that a full disk has cut must not take the next one with it.
-        start = b"\n" if self._line_incomplete else b""
-        texts = (json.dumps(line, ensure_ascii=False, default=_encode_value) for line in lines)
-        data = start + "".join(with_checksum(text) + "\n" for text in texts).encode()
-        view, self._line_incomplete = memoryview(data), True
-        while view:
-            view = view[os.write(self._file, view) :]
-        self._line_incomplete = False
 
-
-def question_entry(ask: Question, follows_uid: str | None = None) -> dict[str, Any]:
-    """Return the line of a question, with the uid of the question it follows up, see `Entry`."""
-    line: dict[str, Any] = {"ask": field_values(ask)}
+def question_entry(question: Question, follows_uid: str | None = None) -> dict[str, Any]:
+    """Return the line of a question; for `follows_uid` see `Entry`."""
+    line: dict[str, Any] = {"ask": field_values(question)}
     if follows_uid is not None:
         line["follows_uid"] = follows_uid
-    return {**line, "accepted": True} if isinstance(ask, DeferredQuestion) else line
+    return {**line, "accepted": True} if isinstance(question, DeferredQuestion) else line
 
 
 def text_entry(uid: str, text: str) -> dict[str, Any]:
@@ -178,7 +133,7 @@ def outcome_entry(uid: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def completed_entry(uid: str) -> dict[str, Any]:
-    """Return the line that marks a question as delivered, where others share its journal."""
+    """Return the line that marks a question as delivered, in a journal with other questions."""
     return {"uid": uid, "settled": True}
 
 
@@ -193,15 +148,15 @@ class Outbox:
         return Journal(self.directory)
 
     def pending(self) -> list[Entry]:
-        """Return all entries, of this and every other process, oldest first."""
+        """Return the questions of this and all other processes, the oldest first."""
         entries: list[Entry] = []
         for path in self._paths():
             with suppress(OSError):
                 entries += _read(path).entries
-        return sorted(entries, key=lambda entry: entry.ask.created_at)
+        return sorted(entries, key=lambda entry: entry.question.created_at)
 
     def depth(self) -> tuple[int, int]:
-        """Return the number of journals that are not empty, and their bytes in all."""
+        """Return the number of journals that are not empty, and their total size in bytes."""
         sizes = []
         for path in self._paths():
             with suppress(OSError):
@@ -209,15 +164,15 @@ class Outbox:
         return sum(size > 0 for size in sizes), sum(sizes)
 
     def orphaned(self) -> Iterator["OrphanedJournal"]:
-        """Yield the journals whose process has ended, each locked while the caller has it."""
+        """Yield the journals whose process has ended, each of them locked until the next."""
         for path in self._paths():
-            with _locked(path) as held:
-                if held:
+            with _locked(path) as is_locked:
+                if is_locked:
                     yield OrphanedJournal(path)
-        self._sweep()
+        self._delete_stale()
 
     def unopenable(self) -> Iterator[tuple["OrphanedJournal", OSError]]:
-        """Return each journal that cannot be opened, and why, if it belongs to this user."""
+        """Yield each journal of this user that cannot be opened, with the error."""
         for path in self._paths():
             try:
                 os.close(_open(path))
@@ -229,23 +184,17 @@ class Outbox:
                         yield OrphanedJournal(path), error
 
     def set_aside(self) -> list[Path]:
-        """Return the journals that were set aside, see `OrphanedJournal.set_aside`."""
+        """Return the journals that were set aside; see `OrphanedJournal.quarantine`."""
         return self._paths(SET_ASIDE)
 
-    def is_held(self, name: str) -> bool:
-        """Whether a living process holds the journal of that name."""
-        path = self.directory / name
-        with _locked(path) as free:
-            return not free and path.exists()
-
     def _paths(self, suffix: str = SUFFIX) -> list[Path]:
-        # Another user's outbox, beside a history that may be read, cannot be listed.
+        # The outbox of another user, whose history may be read, cannot be listed.
         with suppress(OSError):
             return sorted(path for path in self.directory.iterdir() if path.suffix == suffix)
         return []
 
-    def _sweep(self) -> None:
-        """Remove journals whose process ended before it could even name them."""
+    def _delete_stale(self) -> None:
+        """Delete journals whose process ended before it could lock and rename them."""
         with suppress(OSError):
             for path in self.directory.iterdir():
                 if path.suffix == UNFINISHED and time.time() - path.stat().st_mtime > STALE_SECONDS:
@@ -254,13 +203,13 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedJournal:
-    """A journal whose process is gone; valid inside the loop that yields it."""
+    """A journal whose process has ended; valid inside the loop that yields it."""
 
     path: Path
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file: a directory, a link or a pipe of that name is no journal."""
+        """Whether it is a regular file, and not a directory, a link or a pipe."""
         return stat.S_ISREG(self.path.lstat().st_mode)
 
     def read(self) -> JournalContents:
@@ -271,12 +220,8 @@ class OrphanedJournal:
         """
         return _read(self.path)
 
-    def entries(self) -> list[Entry]:
-        """Return the questions in it; see `read`."""
-        return self.read().entries
-
     def discard(self) -> None:
-        """Delete it: the database has all that is in it.
+        """Delete it, because the database has all of it.
 
         Raises:
             OSError: The directory cannot be written.
@@ -284,13 +229,13 @@ class OrphanedJournal:
         self.path.unlink(missing_ok=True)
 
     def quarantine(self) -> Path:
-        """Rename it: the history does not have all that is in it, and a person may want it.
+        """Rename it, because the history does not have all of it; return its new path.
 
         Raises:
             OSError: The directory cannot be written.
         """
         path, number = self.path.with_suffix(SET_ASIDE), 1
-        # A link that leads nowhere is there, too.
+        # A broken symbolic link exists, too.
         while os.path.lexists(path):
             number += 1
             path = self.path.with_suffix(f".{number}{SET_ASIDE}")
@@ -299,7 +244,7 @@ class OrphanedJournal:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Whether the journal could be locked, and is still there."""
+    """Lock a journal; the value is True if it could be locked and still exists."""
     try:
         file = _open(path)
     except OSError:
@@ -318,20 +263,20 @@ def _locked(path: Path) -> Iterator[bool]:
 
 
 def _open(path: Path) -> int:
-    """Open a journal to read it; never a link, and never something that would block.
+    """Open a journal to read it; a link or a pipe, which could block, is refused.
 
     Raises:
-        OSError: It cannot be opened, or is no file.
+        OSError: It cannot be opened, or is not a regular file.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "it is no file")
+        raise OSError(errno.EINVAL, "it is not a file")
     return file
 
 
 def _read(path: Path) -> JournalContents:
-    """Return what is in a journal; nothing where it is gone.
+    """Return the contents of a journal; a journal that was deleted is empty.
 
     Raises:
         OSError: It cannot be read.
@@ -347,7 +292,7 @@ def _read(path: Path) -> JournalContents:
 def _encode_value(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in a journal")
+    raise TypeError(f"a journal cannot store a value of the type {type(value).__name__}")
 
 
 def _sync_directory(directory: Path) -> None:
@@ -359,9 +304,9 @@ def _sync_directory(directory: Path) -> None:
 
 
 def outbox_unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
-    """Return the error of a question that no journal can keep."""
+    """Return the error for a question that cannot be written to a journal."""
     return OutboxUnwritable(
         f"The outbox {directory} cannot be written: {error.strerror}.",
-        "Nothing was asked; make room there, or set QA_DATA_DIR or DATABASE_URL to a place that "
-        "can be written.",
+        "Nothing was asked; free some space there, or set QA_DATA_DIR or DATABASE_URL to a "
+        "directory that can be written.",
     )

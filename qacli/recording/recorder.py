@@ -1,13 +1,13 @@
-"""The recorder: keeps questions and their outcomes, first in a journal, then in the database.
+"""Record questions and their outcomes, first in a journal, then in the database.
 
-The order is what keeps the promise: the question is in the journal before it is sent, each piece
-of text as it arrives, then the outcome; the database gets the record; then the journal drops it.
+The order makes them durable: the journal has the question before it is sent, each piece of text as
+it arrives, and then the outcome; the database gets the record; then the journal entry is deleted.
 
     begin ---> journal (fsync) ---> [database: record `asking`] ---> send
     finish --> journal ---> queue ---> database thread: a transaction for all that is queued
 
-One thread writes to the database. What comes while it is busy goes into its next transaction, so
-that the terminal (a group of one), the server and a batch use the same code. See
+One thread writes to the database. Records that arrive while it is busy go into its next
+transaction, so that the terminal (a group of one), the server and a batch use the same code. See
 docs/adr/0005-group-commit.md.
 """
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("qa.web")
 
 MAX_GROUP = 500
-"""How many records go into one transaction: other processes want to write too."""
+"""Records in one transaction; a limit, because other processes wait to write."""
 
 RETRY_SECONDS = 2.0
-"""Pause between attempts to remove what may have been reserved for a question never sent."""
+"""Pause between attempts to delete records that may be reserved for questions never sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,8 +48,8 @@ class WriteRequest:
 
     Attributes:
         question: The question.
-        outcome: Its outcome; still `asking` where the record is to be reserved.
-        is_in_outbox: Whether a journal has all of it.
+        outcome: Its outcome; `asking` if the record is only reserved.
+        is_in_outbox: A journal has the question and the outcome.
         record_id: The record's id once the database has it, or the error.
     """
 
@@ -65,14 +65,14 @@ class WriteRequest:
 
 
 class Recorder:
-    """Keep what any number of threads ask.
+    """Recorder of the questions of any number of threads.
 
     Args:
-        outbox: Where the journals are.
-        store: Gives the history; called in the database thread, once there is a record to keep.
-        sync_outcome: Whether an outcome, too, is to survive a power cut before the database has it.
-        commit_seconds: How long a record waits for others to share its transaction.
-        follows_uid: The question that all follow up, where that has no record yet.
+        outbox: The directory of the journals.
+        store: Returns the history; called in the database thread for the first record.
+        sync_outcome: Outcomes, too, survive a power cut before the database has them.
+        commit_seconds: The time that a record waits for others to share its transaction.
+        follows_uid: The uid of the question that all follow up, if that has no record yet.
     """
 
     def __init__(
@@ -97,36 +97,39 @@ class Recorder:
         self._reserved_uncertain: list[str] = []
 
     def begin(self, question: Question, *, reserve: bool) -> int | None:
-        """Keep a question that is about to be asked; it may be sent once this returns.
+        """Write a question to a journal; it may be sent once this returns.
 
         Args:
             question: The question.
-            reserve: Keep a record in the state `asking` too, and return its id.
+            reserve: Also store a record in the state `asking`, and return its id.
 
         Raises:
             OutboxUnwritable: The journal could not be written.
-            DatabaseError: It could not be reserved; then the journal drops it again.
+            DatabaseError: The record could not be stored; its journal entry is deleted.
         """
         line = question_entry(question, self._follows_uid)
         try:
             self._journal.write(JournalEntry(question.uid, (line,), opens=True, sync=True))
             return self._submit(WriteRequest(question, Outcome())).result() if reserve else None
         except BaseException:
-            # It will not be asked.
+            # The question will not be sent.
             self._drop(question.uid)
             raise
 
     def append_text(self, uid: str, text: str) -> None:
-        """Keep a piece of the answer, so that a killed process leaves what had arrived."""
+        """Write a piece of the answer to the journal, for the case that the process is killed.
+
+        A journal that cannot be written does not stop the answer: `finish` reports the error.
+        """
         self._journal.enqueue(JournalEntry(uid, (text_entry(uid, text),)))
 
     def finish(
         self, question: Question, outcome: Outcome
     ) -> tuple[int | None, DatabaseError | None]:
-        """Keep the outcome; returns the record's id, or why only the outbox has it for now.
+        """Record the outcome; return the record's id, or the error if only the outbox has it.
 
         Raises:
-            DatabaseError: Neither the outbox nor the database could take it.
+            DatabaseError: Neither the outbox nor the database could store it.
         """
         lines = (outcome_entry(question.uid, outcome),)
         entry = JournalEntry(question.uid, lines, sync=self._sync_outcome)
@@ -139,32 +142,33 @@ class Recorder:
             return None, error
         except (KeyboardInterrupt, SystemExit) as interrupt:
             if not request.is_in_outbox:
-                unknown = DatabaseError("the database was not waited for.")
+                unknown = DatabaseError("the wait for the database was interrupted.")
                 raise lost_answer_error(unknown) from interrupt
             raise
 
     def save(self, question: Question, outcome: Outcome) -> bool:
-        """Keep a question together with its outcome, without waiting for the database.
+        """Record a question together with its outcome, without waiting for the database.
 
-        Returns whether a journal has them; a full disk leaves that to the database.
+        Returns False if no journal has them, for example because the disk is full; then only the
+        database can store them.
         """
         lines = (question_entry(question), outcome_entry(question.uid, outcome))
         entry = JournalEntry(question.uid, lines, opens=True)
         return self._save(entry, WriteRequest(question, outcome)).is_in_outbox
 
     def flush(self) -> None:
-        """Write to the database at once: nothing more will come for a while."""
+        """Write the queue to the database at once."""
         with self._changed:
             self._is_urgent = bool(self._queue)
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the database thread end; leave in the outbox what the database does not have."""
+        """End the database thread; the outbox keeps what the database does not have."""
         self._end()
         self._journal.close()
 
     def _end(self) -> None:
-        """Let the database thread end once it has written all that is queued."""
+        """Make the database thread end once it has written the queue."""
         with self._changed:
             self._is_ending = True
             self._changed.notify()
@@ -172,7 +176,7 @@ class Recorder:
     def _save(self, entry: JournalEntry, request: WriteRequest) -> WriteRequest:
         try:
             self._journal.write(entry)
-        except OutboxUnwritable:  # a full disk: the database may still take it
+        except OutboxUnwritable:  # a full disk: the database may still store it
             request.is_in_outbox = False
         else:
             request.is_in_outbox = entry.is_written
@@ -201,7 +205,7 @@ class Recorder:
                 self._write(requests)
 
     def _next_group(self) -> list[WriteRequest] | None:
-        """Wait for records, at most `MAX_GROUP`; returns None at the end."""
+        """Wait for records and return at most `MAX_GROUP`; None means that the thread ends."""
         with self._changed:
             retry = RETRY_SECONDS if self._reserved_uncertain else None
             self._changed.wait_for(lambda: self._queue or self._is_ending, retry)
@@ -220,12 +224,12 @@ class Recorder:
             ids = self._commit([(request.question, request.outcome) for request in requests])
         except Exception as error:
             if len(requests) > 1 and not _is_outage(error):
-                # The error is about one record; the database takes the others.
+                # The error is about one record; the others can be stored.
                 for request in requests:
                     self._write([request])
                 return
             if not isinstance(error, DatabaseError):
-                LOG.exception("a record could not be kept")
+                LOG.exception("a record could not be stored")
             self._fail(requests, error)
         else:
             self._drop(*(request.question.uid for request in requests if request.has_outcome))
@@ -234,35 +238,32 @@ class Recorder:
             self._on_commit(requests)
 
     def _commit(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
-        """Write records in one transaction; returns their ids by uid.
+        """Write records in one transaction; return their ids by uid.
 
         Raises:
-            RecordRefused: The database does not take one of them; it has none of them then.
-            DatabaseError: It is away.
+            RecordRefused: The database does not accept one of them, and has stored none of them.
+            DatabaseError: The database cannot be used.
         """
-        from qacli.db.bulk import upsert_many
-
         store = self._store()
-        return upsert_many(
-            store,
-            [(with_follows_id(q, self._follows_uid, store), outcome) for q, outcome in group],
+        return store.upsert_many(
+            [(with_follows_id(q, self._follows_uid, store), outcome) for q, outcome in group]
         )
 
     def _on_commit(self, requests: list[WriteRequest]) -> None:
-        """Called in the database thread with what the database has taken."""
+        """Called in the database thread with the requests that were committed."""
 
     def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
         self.save_apart([request for request in requests if request.has_outcome])
         if _may_be_committed(error):
             self._reserved_uncertain += [r.question.uid for r in requests if not r.has_outcome]
         for request in requests:
-            # A new error for each: each caller writes into it which record it is about.
+            # A new error for each: each caller adds its record to it.
             request.record_id.set_exception(copy(error))
 
     def save_apart(self, requests: list[WriteRequest]) -> bool:
-        """Move records to a journal of their own, which any process may deliver from now on.
+        """Move records to a new journal, which any process may deliver.
 
-        Returns whether that could be done; else they stay in the journal that they are in.
+        Returns False if that journal cannot be written; the records stay in their journal then.
         """
         if not requests:
             return True
@@ -286,33 +287,31 @@ class Recorder:
         return True
 
     def _drop(self, *uids: str) -> None:
-        """Note in the journal that nothing is left to deliver of these questions."""
+        """Mark these questions in the journal as delivered."""
         entries = (JournalEntry(uid, (completed_entry(uid),), completes=True) for uid in uids)
         self._journal.enqueue(*entries)
 
     def _delete_uncertain(self) -> None:
-        """Remove what may have been reserved when the connection broke: it was not asked."""
+        """Delete records that may be reserved, after a connection broke, for unsent questions."""
         if not self._reserved_uncertain:
             return
-        from qacli.db.bulk import delete_reserved
-
         try:
-            delete_reserved(self._store(), self._reserved_uncertain)
+            self._store().delete_reserved(self._reserved_uncertain)
         except DatabaseError:
             return
         except Exception:
-            LOG.exception("reserved records of questions that were not asked could not be removed")
+            LOG.exception("reserved records of questions that were not asked could not be deleted")
             return
         self._reserved_uncertain.clear()
 
 
 class SingleRecorder(Recorder):
-    """Keep one question: the recorder is closed, and its journal deleted, with the outcome.
+    """Recorder of one question; it closes, and deletes its journal, with the outcome.
 
     Args:
-        outbox: Where the journal is.
-        store: Gives the history; called only when a record is to be kept.
-        follows_uid: The question that it follows up, where that has no record yet.
+        outbox: The directory of the journal.
+        store: Returns the history; called when there is a record to store.
+        follows_uid: The uid of the question that it follows up, if that has no record yet.
     """
 
     def __init__(
@@ -339,17 +338,17 @@ class SingleRecorder(Recorder):
 
 
 def with_follows_id(question: Question, follows_uid: str | None, store: "Store") -> Question:
-    """Return the question with the id of the record that it follows up, where its uid is known."""
+    """Return the question with `follows_id` of the record with this uid, if there is one."""
     if follows_uid is None:
         return question
     return replace(question, follows_id=store.id_for_uid(follows_uid))
 
 
 def lost_answer_error(error: DatabaseError) -> DatabaseError:
-    """Return the error of the one case in which an answer is lost to the history."""
+    """Return the error for an answer that neither the outbox nor the database could store."""
     return DatabaseError(
-        f"The answer could not be kept: the outbox cannot be written, and {error}",
-        "Save what was shown, and make room on the disk.",
+        f"The answer could not be stored: the outbox cannot be written, and {error}",
+        "Copy the answer from the screen, and free some space on the disk.",
     )
 
 

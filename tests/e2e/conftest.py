@@ -133,7 +133,7 @@ def records() -> Records:
     def read(database_url: str) -> list[dict[str, Any]]:
         store = Store.open(Settings(database_url=database_url).database)
         try:
-            return [record.to_dict() for record in store.iterate()]
+            return [record.to_dict() for record in store.page(limit=1000)]
         finally:
             store.close()
 

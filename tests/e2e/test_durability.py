@@ -210,7 +210,7 @@ def test_a_full_disk_loses_no_answer(qa: Program) -> None:
     assert len(done.stdout) == 400001
     assert b"Traceback" not in done.stderr
     assert done.returncode == 7
-    assert b"could not be kept" in done.stderr
+    assert b"could not be stored" in done.stderr
     # What had arrived until then is there once there is room again.
     last = json.loads(qa("show", "last", "--json").out)
     assert last["question"] == question

@@ -13,7 +13,7 @@ from qacli.db.export import row_to_dict, rows_to_json_lines
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.models import QuestionAnswer
 from qacli.domain import Outcome, Question
-from qacli.recording.journal_reader import ASK_FIELDS, OUTCOME_FIELDS
+from qacli.recording.journal_reader import OUTCOME_FIELDS, QUESTION_FIELDS
 from qacli.serializers import (
     FIELD_TYPES,
     FLOAT_FIELDS,
@@ -45,7 +45,7 @@ def test_every_form_of_a_record_has_the_same_fields_in_the_same_order() -> None:
 
 def test_columns_and_journal_have_the_same_fields() -> None:
     assert {*RECORD_FIELDS, "fingerprint"} == set(QuestionAnswer.model_fields)
-    assert {"id", *ASK_FIELDS, *OUTCOME_FIELDS} == {*RECORD_FIELDS}
+    assert {"id", *QUESTION_FIELDS, *OUTCOME_FIELDS} == {*RECORD_FIELDS}
     assert {item.name for item in (*fields(Question), *fields(Outcome))} == {*RECORD_FIELDS} - {
         "id"
     }

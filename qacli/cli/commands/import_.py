@@ -57,17 +57,17 @@ def import_records(
 ) -> None:
     """Add the records of a file, with ids, links and times. Importing twice adds nothing."""
     from qacli.cli.store import open_store
-    from qacli.db.import_source import NAMES, Format, open_import_source
+    from qacli.db.import_source import FORMAT_NAMES, Format, open_import_source
     from qacli.db.importers import ImportResult, import_records
 
     console = Console.from_context(context)
     with open_import_source(file) as source_file:
         if source is not None and (source is Source.LLM) is not (source_file.format is Format.LLM):
             raise InvalidRequest(
-                f"{file} is {NAMES[source_file.format]}, and --from is {source}.",
+                f"{file} is {FORMAT_NAMES[source_file.format]}, and --from is {source}.",
                 "Leave out --from.",
             )
-        console.info(f"{file} is {NAMES[source_file.format]}.")
+        console.info(f"{file} is {FORMAT_NAMES[source_file.format]}.")
         store = open_store(load_settings(console), console)
         result = ImportResult()
         try:

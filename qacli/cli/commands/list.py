@@ -121,8 +121,8 @@ def _print_outbox(settings: "Settings", console: Console) -> None:
     if pending := outbox.pending():
         console.info(f"Still being asked: {count_noun(len(pending), 'question')}.")
         for entry in pending:
-            question = one_line(entry.ask.question)
-            console.info(f"  {entry.ask.created_at.astimezone():%H:%M:%S}  {question}")
+            question = one_line(entry.question.question)
+            console.info(f"  {entry.question.created_at.astimezone():%H:%M:%S}  {question}")
 
 
 def _read(

@@ -32,7 +32,7 @@ def rm(
     """
     from qacli.cli.store import count_noun, open_store, record_at
     from qacli.db.purge import purge_deleted
-    from qacli.db.records import record_not_found
+    from qacli.db.record_queries import record_not_found
 
     console = Console.from_context(context)
     numbers = [parse_record_id(value) for value in ids]

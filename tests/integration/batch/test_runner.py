@@ -28,7 +28,7 @@ from qacli.errors import DatabaseError, KeyRejected
 from qacli.json_schema import response_format
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
-from qacli.recording.outbox import Outbox
+from qacli.recording.outbox import Outbox, outcome_entry, question_entry
 from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def test_an_attempt_may_take_as_long_as_the_plan_says(
     batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
     engine = run(batches, outbox, provider, batch_id, jobs=2, timeout=0.5, retries=0)
     assert (engine.progress.done, engine.progress.failed) == (1, 1)
-    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
+    [failed] = [
+        record for record in batches.store.page(limit=1000) if record.status is Status.FAILED
+    ]
     assert failed.error_kind == "provider-timeout"
 
 
@@ -219,7 +221,7 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
         ]
         await asyncio.to_thread(store.knocked.wait, 10)
         # A kill now would leave exactly what is in the journals.
-        noted = {entry.ask.item_key for entry in outbox.pending()}
+        noted = {entry.question.item_key for entry in outbox.pending()}
         store.gate.set()
         await asyncio.gather(*taken)
         recorder.end()
@@ -277,7 +279,9 @@ def test_recorder_record_refused_is_set_aside_and_the_others_are_kept(
 
     asyncio.run(save_all())
     assert batches.counts(batch_id) == {"waiting": 0, "claimed": 0, "answered": 4, "failed": 1}
-    [failed] = [record for record in batches.store.iterate() if record.status is Status.FAILED]
+    [failed] = [
+        record for record in batches.store.page(limit=1000) if record.status is Status.FAILED
+    ]
     assert failed.item_key == "k4"
     assert failed.error_kind == "record-refused"
     # The answer is not lost: a person can read it in the journal.
@@ -320,7 +324,7 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
     assert isinstance(store, Gated)
 
     def noted() -> set[str | None]:
-        return {entry.ask.item_key for entry in outbox.pending()}
+        return {entry.question.item_key for entry in outbox.pending()}
 
     async def take_all() -> None:
         recorder = recorder_of(batches, outbox, batch_id)
@@ -373,7 +377,8 @@ def test_take_over_process_that_ended_delivers_and_releases(
     journal, lock = outbox.open(), WorkerLock(outbox.directory, "gone")
     batches.register_worker(batch_id, "gone", lock.host, lock.name)
     batches.claim(batch_id, "gone", 4)
-    journal.append_completed(an_ask(batch_id, 0), ANSWERED)
+    ask = an_ask(batch_id, 0)
+    journal.append(question_entry(ask), outcome_entry(ask.uid, ANSWERED))
     assert reclaim_stale(batches, outbox, batch_id) == 0
     journal.close()
     # A journal that was delivered is no sign that the process has ended.
@@ -462,7 +467,7 @@ def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
     assert Counter(request.question for request in provider.requests) == Counter(
         f"Question {n} {slow}" for n in range(count)
     )
-    by_key = {record.item_key: record.answer for record in batches.store.iterate()}
+    by_key = {record.item_key: record.answer for record in batches.store.page(limit=1000)}
     assert len(by_key) == count
     assert [key for key, answer in by_key.items() if answer == "A"] == ["k0", "k1"]
     assert list(outbox.directory.iterdir()) == []
@@ -493,7 +498,7 @@ def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
     provider.script(Faked(text="Rex"), Faked(text="", status=503), Faked(text=REX))
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 0)
-    [record] = batches.store.iterate()
+    [record] = batches.store.page(limit=1000)
     assert (record.question, record.answer, record.error) == ("Invent a dog", REX, None)
     asked, *_, last = (request.body["messages"] for request in provider.requests)
     assert len(provider.requests) == 3
@@ -514,7 +519,7 @@ def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
     )
     engine = run(batches, outbox, provider, batch_id, jobs=1)
     assert (engine.progress.done, engine.progress.failed) == (1, 2)
-    records = list(batches.store.iterate())
+    records = batches.store.page(limit=1000)
     assert [record.status for record in records] == ["failed", "failed", "answered"]
     assert [record.answer for record in records] == ["[]", '{"na', REX]
     assert all(record.error_kind == "unfit-answer" for record in records[:2])
@@ -546,7 +551,7 @@ def test_a_batch_that_is_stopped_in_a_correction_keeps_what_has_come(
             await asking
 
     asyncio.run(asyncio.wait_for(stopped(), 30))
-    [record] = batches.store.iterate()
+    [record] = batches.store.page(limit=1000)
     assert record.status is Status.INTERRUPTED
     assert record.completion_tokens
     assert batches.counts(batch_id)["waiting"] == 1

@@ -149,7 +149,7 @@ def records(database_url: str) -> Records:
     def read() -> list[dict[str, Any]]:
         store = Store.open(Settings(database_url=database_url).database)
         try:
-            return [record.to_dict() for record in store.iterate()]
+            return [record.to_dict() for record in store.page(limit=1000)]
         finally:
             store.close()
 

@@ -70,7 +70,7 @@ def test_journal_keeps_both_fields() -> None:
     lines = [question_entry(question), outcome_entry(question.uid, outcome)]
     data = b"".join(json.dumps(line, default=datetime.isoformat).encode() + b"\n" for line in lines)
     [entry] = parse_journal(data, NOW).entries
-    assert (entry.ask, entry.outcome()) == (question, outcome)
+    assert (entry.question, entry.outcome()) == (question, outcome)
 
 
 def as_csv(record: dict[str, Any]) -> str:

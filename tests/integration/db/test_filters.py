@@ -74,10 +74,10 @@ def test_what_nearly_all_records_have_is_not_ranked(
     for question in ("ice", "ice, and much more that is not cold at all", "snow"):
         store.upsert(Question(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
     assert best("ice") == [1, 2]
-    monkeypatch.setattr("qacli.db.records.COMMON_MATCHES", 1)
+    monkeypatch.setattr("qacli.db.record_queries.COMMON_MATCHES", 1)
     # PostgreSQL knows how well a record fits without a look at all others.
     assert best("ice") == ([2, 1] if store.sqlite else [1, 2])
-    monkeypatch.setattr("qacli.db.records.MAX_RANKED", 1)
+    monkeypatch.setattr("qacli.db.record_queries.MAX_RANKED", 1)
     assert best("ice") == [2]
     assert best("ice \u96ea") == []
 

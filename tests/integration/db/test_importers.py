@@ -175,7 +175,9 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
             store.remove(record_id)
     lines = exported(store)
     # What comes straight from the driver is what the record says of itself.
-    assert lines == [json.dumps(each.to_dict(), ensure_ascii=False) for each in store.iterate()]
+    assert lines == [
+        json.dumps(each.to_dict(), ensure_ascii=False) for each in store.page(limit=1000)
+    ]
     assert list(store.json_lines()) == written(store.dicts())
     documents = [json.loads(line) for line in lines]
     for name in RECORD_FIELDS:
@@ -290,14 +292,14 @@ def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: St
 def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
     params = {"messages": "x" * 10_000}
     kept(store, "long", params=params)
-    for cache in (export._parsed, export._rewritten):  # noqa: SLF001 - nothing else tells
+    for cache in (export._parse_cached, export._encode_cached):  # noqa: SLF001 - nothing else tells
         cache.cache_clear()
     [document] = store.dicts()
     assert document["params"] == params
     [line] = store.json_lines()
     assert json.loads(line) == document
     only_the_empty_list_and_object = 2
-    for cache in (export._parsed, export._rewritten):  # noqa: SLF001
+    for cache in (export._parse_cached, export._encode_cached):  # noqa: SLF001
         assert cache.cache_info().currsize == only_the_empty_list_and_object
 
 

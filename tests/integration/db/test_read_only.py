@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import Program
 
-from qacli.db.records import EVERYTHING, Store
+from qacli.db.record_queries import EVERYTHING
+from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 from qacli.recording.outbox import Outbox
 

@@ -68,7 +68,7 @@ class House:
     keeper: Recorder
 
     def records(self) -> list[dict[str, Any]]:
-        return [record.to_dict() for record in self.store.iterate()]
+        return [record.to_dict() for record in self.store.page(limit=1000)]
 
     def files(self) -> list[Path]:
         return list(self.outbox.directory.iterdir())
@@ -98,7 +98,7 @@ def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[.
     house.keeper.append_text(ask.uid, "I ")
     house.keeper.append_text(ask.uid, "am.")
     [entry] = wait_for(lambda: [e for e in house.outbox.pending() if len(e.texts) == 2])
-    assert (entry.ask, entry.outcome().answer) == (ask, "I am.")
+    assert (entry.question, entry.outcome().answer) == (ask, "I am.")
     assert house.keeper.finish(ask, answered("I am.")) == (record_id, None)
     [record] = house.records()
     assert (record["id"], record["answer"], record["tags"]) == (record_id, "I am.", ["a"])
@@ -187,7 +187,7 @@ def test_an_answer_that_the_database_misses_is_delivered_by_whoever_comes_next(
     first, second = house.records()
     assert (first["id"], first["status"], first["answer"]) == (record_id, "answered", "I.")
     assert second["status"] == "asking"
-    assert [entry.ask for entry in house.outbox.pending()] == [other]
+    assert [entry.question for entry in house.outbox.pending()] == [other]
     house.keeper.finish(other, answered("You."))
 
 
@@ -219,7 +219,7 @@ def test_what_is_settled_and_removed_does_not_come_back_from_a_journal(
     record_id = house.keeper.begin(ask, reserve=True)
     house.keeper.begin(other, reserve=True)
     house.keeper.finish(ask, answered("I."))
-    wait_for(lambda: [entry.ask for entry in house.outbox.pending()] == [other])
+    wait_for(lambda: [entry.question for entry in house.outbox.pending()] == [other])
     assert record_id is not None
     house.store.remove(record_id)
     # What a kill would leave now.
@@ -265,7 +265,7 @@ def test_a_full_journal_goes_once_all_in_it_is_settled(
     assert len(list(outbox.directory.iterdir())) == 3
     noting.settle(first)
     wait_for(lambda: len(list(outbox.directory.iterdir())) == 2)
-    assert [entry.ask for entry in outbox.pending()] == [second, third]
+    assert [entry.question for entry in outbox.pending()] == [second, third]
     noting.settle(third)
     noting.settle(second)
     wait_for(lambda: outbox.pending() == [])
@@ -288,7 +288,7 @@ def test_journal_writer_text_during_an_fsync_is_written_after_it(home: Path) -> 
         asks = list(pool.map(noting.begin, [str(n) for n in range(40)]))
         for ask in asks:
             pool.submit(noting.notes.enqueue, JournalEntry(ask.uid, (text_entry(ask.uid, "A"),)))
-    entries = {entry.ask.uid: entry.texts for entry in outbox.pending()}
+    entries = {entry.question.uid: entry.texts for entry in outbox.pending()}
     assert entries == {ask.uid: ["A"] for ask in asks}
 
 
@@ -299,7 +299,7 @@ def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
     for file in outbox.directory.iterdir():
         file.unlink()
     second = noting.begin("2")
-    assert [entry.ask for entry in outbox.pending()] == [second]
+    assert [entry.question for entry in outbox.pending()] == [second]
 
 
 class Mistaken(Recorder):

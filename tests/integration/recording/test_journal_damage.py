@@ -144,7 +144,7 @@ def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -
         outbox.pending()
         delivered += recover_outbox(outbox, store, report=reports.append)
         assert list(outbox.directory.glob(f"*{SUFFIX}")) == []
-        history = "\n".join(record.answer or "" for record in store.iterate())
+        history = "\n".join(record.answer or "" for record in store.page(limit=1000))
         for seed_name, (data, names) in contents.items():
             aside = outbox.directory / f"{seed_name}{SET_ASIDE}"
             if aside.exists():
@@ -190,11 +190,11 @@ def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
     ]
     contents = parse_journal(b"".join(map(encoded, lines)), NOW)
     assert contents.problems
-    assert contents.entries[0].ask == other
+    assert contents.entries[0].question == other
     assert contents.entries[0].outcome() == OUTCOME
     if name != "uid":
         assert contents.entries[1].outcome() == OUTCOME
-        assert contents.entries[1].ask.created_at == NOW
+        assert contents.entries[1].question.created_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
     lines = [question_entry(ASK), text_entry(ASK.uid, "You"), outcome_entry(ASK.uid, OUTCOME)]
     contents = parse_journal(b"".join(encoded(line, checksum=False) for line in lines), NOW)
     assert contents.problems == []
-    assert contents.entries[0].ask == ASK
+    assert contents.entries[0].question == ASK
     assert contents.entries[0].outcome() == OUTCOME
 
 
@@ -262,7 +262,7 @@ def test_deliver_of_what_is_no_file_costs_only_itself(store: Store, home: Path) 
     assert outbox.depth()[0] >= 1
     reports: list[str] = []
     assert recover_outbox(outbox, store, report=reports.append) == 1
-    assert [record.question for record in store.iterate()] == [ASK.question]
+    assert [record.question for record in store.page(limit=1000)] == [ASK.question]
     assert len(reports) == len(outbox.set_aside()) == 4
     assert recover_outbox(outbox, store, report=reports.append) == 0
     assert len(reports) == 4
@@ -278,7 +278,7 @@ def test_deliver_without_a_report_leaves_a_damaged_journal_where_it_is(
     for _ in range(2):
         assert recover_outbox(outbox, store) == 1
         assert path.exists()
-    assert [record.answer for record in store.iterate()] == [OUTCOME.answer]
+    assert [record.answer for record in store.page(limit=1000)] == [OUTCOME.answer]
 
 
 def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(

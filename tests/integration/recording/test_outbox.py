@@ -17,6 +17,7 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import OutboxUnwritable
 from qacli.recording.journal_reader import with_checksum
+from qacli.recording.journal_writer import JournalEntry, JournalWriter
 from qacli.recording.outbox import (
     SET_ASIDE,
     STALE_SECONDS,
@@ -26,8 +27,12 @@ from qacli.recording.outbox import (
     Journal,
     OrphanedJournal,
     Outbox,
+    outcome_entry,
+    question_entry,
+    text_entry,
 )
 from qacli.recording.recovery import recover_outbox
+from tests.journals import write_outcome, write_question, write_text
 
 ASK = Question(
     question="Grüße, 🌍\r\n\u2028?",
@@ -64,7 +69,7 @@ def files(outbox: Outbox) -> list[Path]:
 
 def found(outbox: Outbox) -> list[Entry]:
     """What left_behind() gives, with nothing discarded."""
-    return [entry for journal in outbox.orphaned() for entry in journal.entries()]
+    return [entry for journal in outbox.orphaned() for entry in journal.read().entries]
 
 
 def test_an_empty_outbox_needs_no_directory(outbox: Outbox) -> None:
@@ -75,9 +80,9 @@ def test_an_empty_outbox_needs_no_directory(outbox: Outbox) -> None:
 
 def test_a_question_waits_from_the_moment_it_is_noted(outbox: Outbox, journal: Journal) -> None:
     assert outbox.pending() == []
-    journal.begin(ASK)
+    write_question(journal, ASK)
     (entry,) = outbox.pending()
-    assert entry.ask == ASK
+    assert entry.question == ASK
     assert entry.outcome().status is Status.INTERRUPTED
     assert entry.outcome().answer is None
     journal.discard()
@@ -86,9 +91,9 @@ def test_a_question_waits_from_the_moment_it_is_noted(outbox: Outbox, journal: J
 
 
 def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
-    journal.begin(ASK)
+    write_question(journal, ASK)
     for text in ("Hel", "lo\n", "🌍"):
-        journal.append_text(ASK.uid, text)
+        write_text(journal, ASK.uid, text)
     journal.close()
     (entry,) = found(outbox)
     outcome = entry.outcome()
@@ -99,12 +104,12 @@ def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
 
 @pytest.mark.parametrize("sync", [True, False])
 def test_the_outcome_comes_back_as_it_was(outbox: Outbox, journal: Journal, *, sync: bool) -> None:
-    journal.begin(ASK, sync=sync)
-    journal.append_text(ASK.uid, "Hel")
-    journal.finish(ASK.uid, OUTCOME, sync=sync)
+    write_question(journal, ASK, sync=sync)
+    write_text(journal, ASK.uid, "Hel")
+    write_outcome(journal, ASK.uid, OUTCOME, sync=sync)
     journal.close()
     (entry,) = found(outbox)
-    assert entry.ask == ASK
+    assert entry.question == ASK
     assert entry.outcome() == OUTCOME
     assert type(entry.outcome().status) is Status
 
@@ -112,14 +117,16 @@ def test_the_outcome_comes_back_as_it_was(outbox: Outbox, journal: Journal, *, s
 def test_a_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journal) -> None:
     asks = [Question(question=str(number)) for number in range(50)]
     for ask in asks:
-        journal.begin(ask, sync=False)
+        write_question(journal, ask, sync=False)
     for ask in reversed(asks):
-        journal.append_text(ask.uid, f"to {ask.question}")
+        write_text(journal, ask.uid, f"to {ask.question}")
     for ask in asks[::2]:
-        journal.finish(ask.uid, replace(OUTCOME, answer=f"all of {ask.question}"), sync=False)
+        write_outcome(
+            journal, ask.uid, replace(OUTCOME, answer=f"all of {ask.question}"), sync=False
+        )
     journal.close()
     entries = found(outbox)
-    assert [entry.ask for entry in entries] == asks
+    assert [entry.question for entry in entries] == asks
     for number, entry in enumerate(entries):
         expected = "to" if number % 2 else "all of"
         assert entry.outcome().answer == f"{expected} {number}"
@@ -131,15 +138,15 @@ def test_what_waits_is_sorted_by_when_it_was_asked(outbox: Outbox) -> None:
     for minutes in (3, 1, 2, 0):
         journal = outbox.open()
         asked = first + timedelta(minutes=minutes)
-        journal.begin(Question(question=str(minutes), created_at=asked))
+        write_question(journal, Question(question=str(minutes), created_at=asked))
         journals.append(journal)
-    assert [entry.ask.question for entry in outbox.pending()] == ["0", "1", "2", "3"]
+    assert [entry.question.question for entry in outbox.pending()] == ["0", "1", "2", "3"]
     for journal in journals:
         journal.discard()
 
 
 def test_questions_are_private(outbox: Outbox, journal: Journal) -> None:
-    journal.begin(ASK)
+    write_question(journal, ASK)
     (file,) = files(outbox)
     assert file.stat().st_mode & 0o777 == 0o600
     assert outbox.directory.stat().st_mode & 0o777 == 0o700
@@ -152,9 +159,9 @@ def test_the_data_directory_is_private_whoever_makes_it(outbox: Outbox) -> None:
 
 
 def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
-    journal.begin(ASK)
-    journal.append_text(ASK.uid, "a\nb")
-    journal.finish(ASK.uid, OUTCOME)
+    write_question(journal, ASK)
+    write_text(journal, ASK.uid, "a\nb")
+    write_outcome(journal, ASK.uid, OUTCOME)
     lines = files(outbox)[0].read_bytes().split(b"\n")
     assert lines.pop() == b""
     assert [set(json.loads(line)) for line in lines] == [
@@ -166,7 +173,7 @@ def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
 
 
 def test_a_journal_in_use_is_seen_but_not_touched(outbox: Outbox, journal: Journal) -> None:
-    journal.begin(ASK)
+    write_question(journal, ASK)
     assert list(outbox.orphaned()) == []
     assert len(outbox.pending()) == 1
     journal.close()
@@ -178,12 +185,12 @@ ANSWERS = """
 import sys, time
 from pathlib import Path
 from qacli.domain import Question
-from qacli.recording.outbox import Outbox
+from qacli.recording.outbox import Outbox, question_entry, text_entry
 journal = Outbox(Path(sys.argv[1])).open()
 ask = Question(question="Who?", uid=sys.argv[2])
-journal.begin(ask)
+journal.append(question_entry(ask), sync=True)
 for text in ("One ", "two "):
-    journal.append_text(ask.uid, text)
+    journal.append(text_entry(ask.uid, text))
 print("shown", flush=True)
 time.sleep(60)
 """
@@ -204,11 +211,11 @@ def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
     outbox: Outbox, answering: subprocess.Popen[str]
 ) -> None:
     assert list(outbox.orphaned()) == []
-    assert [entry.ask.question for entry in outbox.pending()] == ["Who?"]
+    assert [entry.question.question for entry in outbox.pending()] == ["Who?"]
     answering.send_signal(signal.SIGKILL)
     answering.wait()
     (entry,) = found(outbox)
-    assert entry.ask.uid == "u" * 32
+    assert entry.question.uid == "u" * 32
     assert entry.outcome().status is Status.INTERRUPTED
     assert entry.outcome().answer == "One two "
 
@@ -237,8 +244,8 @@ def test_a_stopped_process_still_has_its_journal(
 def left(outbox: Outbox, *lines: bytes) -> Path:
     """A journal that a process left, with these bytes after its question."""
     journal = outbox.open()
-    journal.begin(ASK)
-    journal.append_text(ASK.uid, "One ")
+    write_question(journal, ASK)
+    write_text(journal, ASK.uid, "One ")
     journal.close()
     path = next(path for path in files(outbox) if path.suffix == SUFFIX)
     with path.open("ab") as file:
@@ -291,7 +298,7 @@ def test_a_line_of_another_shape_is_skipped(outbox: Outbox, odd: bytes) -> None:
     left(outbox, odd, line(text="two"))
     (journal,) = outbox.orphaned()
     contents = journal.read()
-    assert contents.entries[0].ask == ASK
+    assert contents.entries[0].question == ASK
     assert contents.entries[0].outcome().answer == "One two"
     assert contents.problems
 
@@ -312,7 +319,7 @@ def test_a_journal_delivered_by_another_meanwhile_is_not_delivered(outbox: Outbo
     paths = []
     for _ in range(3):
         journal = outbox.open()
-        journal.begin(Question(question="q"))
+        write_question(journal, Question(question="q"))
         journal.close()
     paths = files(outbox)
     seen = []
@@ -405,40 +412,41 @@ def disk() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_refuses_the_question(
-    outbox: Outbox, journal: Journal, disk: Callable[[int], None]
-) -> None:
+def test_a_full_disk_refuses_the_question(outbox: Outbox, disk: Callable[[int], None]) -> None:
+    writer = JournalWriter(outbox)
     disk(20)
     with pytest.raises(OutboxUnwritable, match="Nothing was asked"):
-        journal.begin(ASK)
+        writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
     disk(10**6)
-    journal.close()
+    writer.close()
     assert outbox.pending() == []
 
 
 def test_a_full_disk_does_not_stop_an_answer_but_is_told_at_its_end(
-    outbox: Outbox, journal: Journal, disk: Callable[[int], None]
+    outbox: Outbox, disk: Callable[[int], None]
 ) -> None:
-    journal.begin(ASK)
+    writer = JournalWriter(outbox)
+    writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
     disk(files(outbox)[0].stat().st_size)
-    journal.append_text(ASK.uid, "One")
-    with pytest.raises(OSError, match="File too large"):
-        journal.finish(ASK.uid, OUTCOME)
+    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, "One"),)))
+    with pytest.raises(OutboxUnwritable, match="File too large"):
+        writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
     disk(10**6)
-    journal.close()
+    writer.close()
     (entry,) = found(outbox)
     assert entry.outcome().status is Status.INTERRUPTED
 
 
 def test_an_outcome_after_a_line_cut_by_a_full_disk_is_kept(
-    outbox: Outbox, journal: Journal, disk: Callable[[int], None]
+    outbox: Outbox, disk: Callable[[int], None]
 ) -> None:
-    journal.begin(ASK)
+    writer = JournalWriter(outbox)
+    writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
     disk(files(outbox)[0].stat().st_size + 10)
-    journal.append_text(ASK.uid, "One")
-    disk(10**6)  # somebody has made room
-    journal.finish(ASK.uid, OUTCOME)
-    journal.close()
+    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, "One"),)))
+    disk(10**6)  # the disk has room again
+    writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
+    writer.close()
     (entry,) = found(outbox)
     assert entry.outcome() == OUTCOME
 
@@ -474,8 +482,8 @@ def test_deliverers_at_once_deliver_once(outbox: Outbox, store: Store) -> None:
         for part in range(2):
             ask = Question(question=f"{number} {part}")
             uids.append(ask.uid)
-            journal.begin(ask, sync=False)
-            journal.finish(ask.uid, OUTCOME, sync=False)
+            write_question(journal, ask, sync=False)
+            write_outcome(journal, ask.uid, OUTCOME, sync=False)
         journal.close()
     done = subprocess.run(
         [sys.executable, "-c", DELIVERS, str(outbox.directory), store.url],
@@ -503,11 +511,11 @@ def test_one_refused_question_does_not_take_others_with_it(outbox: Outbox, store
     journal = outbox.open()
     refused = Question(question="same key", idempotency_key=ASK.idempotency_key)
     for ask in (Question(question="before"), refused, Question(question="after")):
-        journal.begin(ask, sync=False)
-        journal.finish(ask.uid, OUTCOME, sync=False)
+        write_question(journal, ask, sync=False)
+        write_outcome(journal, ask.uid, OUTCOME, sync=False)
     journal.close()
     other = outbox.open()
-    other.begin(Question(question="another journal"))
+    write_question(other, Question(question="another journal"))
     other.close()
     reports: list[str] = []
     recover_outbox(outbox, store, report=reports.append)
@@ -526,8 +534,8 @@ def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
     for error in ("provider-refused: bad \0", "provider-refused: bad"):
         journal = outbox.open()
         ask = Question(question=error.replace("\0", "NUL"))
-        journal.begin(ask)
-        journal.finish(ask.uid, Outcome(status=Status.FAILED, error=error))
+        write_question(journal, ask)
+        write_outcome(journal, ask.uid, Outcome(status=Status.FAILED, error=error))
         journal.close()
     recover_outbox(outbox, store)
     assert "provider-refused: bad" in [record.question for record in store.page(limit=5)]
@@ -535,5 +543,5 @@ def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
 
 
 def test_a_journal_left_behind_knows_only_its_path(tmp_path: Path) -> None:
-    assert OrphanedJournal(tmp_path / "gone.jsonl").entries() == []
+    assert OrphanedJournal(tmp_path / "gone.jsonl").read().entries == []
     OrphanedJournal(tmp_path / "gone.jsonl").discard()

@@ -130,7 +130,7 @@ def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProv
     noted = []
 
     def look(_request: Any) -> Faked:
-        noted.extend(entry.ask.question for entry in house.outbox.pending())
+        noted.extend(entry.question.question for entry in house.outbox.pending())
         return Faked()
 
     provider.default = look
@@ -472,7 +472,7 @@ def test_an_answer_that_nothing_can_keep_is_an_error(
             for _ in exchange:
                 disk(house.journals[0].stat().st_size)
 
-    with pytest.raises(DatabaseError, match="could not be kept") as caught:
+    with pytest.raises(DatabaseError, match="could not be stored") as caught:
         asked()
     disk(10**9)
     assert "\n" not in str(caught.value)

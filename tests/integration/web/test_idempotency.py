@@ -13,6 +13,7 @@ from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.web import state
 from qacli.web.deferred import DeferredResumer
+from tests.journals import write_question
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -225,7 +226,7 @@ def left_by_a_killed_server(
 ) -> None:
     journal = Outbox(settings.outbox_path).open()
     for each in asks:
-        journal.begin(each)
+        write_question(journal, each)
         if reserved:
             store.upsert(each, Outcome())
     journal.close()
@@ -251,11 +252,16 @@ def test_a_server_asks_again_what_was_accepted(
     outbox = Outbox(settings.outbox_path)
     # The terminal delivers what it can, and leaves the rest to a server.
     assert recover_outbox(outbox, store) == 1
-    assert {each.status for each in store.iterate(after=first)} == {"asking", "interrupted"}
+    assert {each.status for each in store.page(limit=1000, after=first)} == {
+        "asking",
+        "interrupted",
+    }
     again = DeferredResumer(app.extensions[state.EXTENSION_KEY])
     assert recover_outbox(outbox, store, again) == 1
-    wait_for(lambda: not [each for each in store.iterate() if each.status == "asking"])
-    found = {each.question: (each.status, each.answer) for each in store.iterate(after=first)}
+    wait_for(lambda: not [each for each in store.page(limit=1000) if each.status == "asking"])
+    found = {
+        each.question: (each.status, each.answer) for each in store.page(limit=1000, after=first)
+    }
     assert found == {
         "Who?": ("answered", "Answer to: Who?"),
         "And then?": ("answered", "Answer to: And then?"),
@@ -283,8 +289,8 @@ def test_accepted_question_asked_again_stays_its_callers_with_its_correction(
         Outbox(settings.outbox_path), store, DeferredResumer(app.extensions[state.EXTENSION_KEY])
     )
     # The provider's answer is not JSON, so that it is asked for once more, in another record.
-    wait_for(lambda: [each.status for each in store.iterate()] == ["failed", "failed"])
-    assert [each.caller for each in store.iterate()] == ["bob", "bob"]
+    wait_for(lambda: [each.status for each in store.page(limit=1000)] == ["failed", "failed"])
+    assert [each.caller for each in store.page(limit=1000)] == ["bob", "bob"]
 
 
 @on_sqlite
@@ -299,4 +305,4 @@ def test_what_has_been_answered_or_removed_since_is_not_asked_again(
     assert recover_outbox(outbox, store, DeferredResumer(app.extensions[state.EXTENSION_KEY])) == 0
     assert outbox.pending() == []
     assert provider.requests == []
-    assert [each.answer for each in store.iterate()] == ["Yes."]
+    assert [each.answer for each in store.page(limit=1000)] == ["Yes."]

@@ -89,11 +89,12 @@ def test_they_need_the_token_where_there_is_one(
 def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
     from qacli.domain import Question
     from qacli.web import state
+    from tests.journals import write_question
 
     running: state.AppState = app.extensions[state.EXTENSION_KEY]
     before = of(numbers(client), "qa_outbox_depth")
     journal = running.outbox.open()
-    journal.begin(Question(question="Waiting"))
+    write_question(journal, Question(question="Waiting"))
     found = numbers(client)
     assert of(found, "qa_outbox_depth") == before + 1
     assert of(found, "qa_outbox_bytes") > 100

@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from qacli.db.bulk import upsert_many
 from qacli.domain import Outcome, Question, Status
 from qacli.recording.recorder import MAX_GROUP
 from qacli.web import state
@@ -57,7 +56,7 @@ def fill(store: Store, number: int) -> None:
     """Many records, in few transactions."""
     for begin in range(0, number, MAX_GROUP):
         texts = range(begin, min(begin + MAX_GROUP, number))
-        upsert_many(store, [(Question(question=f"{each}\n\u2028"), Outcome()) for each in texts])
+        store.upsert_many([(Question(question=f"{each}\n\u2028"), Outcome()) for each in texts])
 
 
 def got(response: Any) -> list[int]:

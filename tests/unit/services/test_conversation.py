@@ -8,6 +8,7 @@ from qacli.domain import ContextPart, Outcome, Question, Result, Status, Turn
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.services.conversation import Conversation
+from tests.journals import write_outcome, write_question
 
 FILE = {"name": "notes.md", "size": 400, "sha256": "0"}
 TEXT = ContextPart("<file>" + "x" * 400 + "</file>")
@@ -107,8 +108,8 @@ def test_turns_that_waited_for_the_database_are_linked_when_it_has_them(
     asks = [Question(question=f"{number}") for number in range(5)]
     for ask, follows_uid in zip(asks, [None, *(ask.uid for ask in asks)], strict=False):
         journal = outbox.open()
-        journal.begin(ask, follows_uid="unknown" if ask is asks[-1] else follows_uid)
-        journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x"))
+        write_question(journal, ask, follows_uid="unknown" if ask is asks[-1] else follows_uid)
+        write_outcome(journal, ask.uid, Outcome(status=Status.ANSWERED, answer="x"))
         journal.close()
     assert recover_outbox(outbox, store) == 5
     kept = store.page(limit=9)

@@ -83,7 +83,7 @@ def test_a_conversation_with_its_own_objects_is_a_thread(
     first = client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
     said += [first.choices[0].message, {"role": "user", "content": "Two?"}]
     client.chat.completions.create(model="m-1", messages=said)  # type: ignore[call-overload]
-    assert [each.follows_id for each in store.iterate()] == [None, 1]
+    assert [each.follows_id for each in store.page(limit=1000)] == [None, 1]
 
 
 def test_it_lists_the_models(client: openai.OpenAI) -> None:
@@ -161,6 +161,6 @@ def test_a_client_that_leaves_costs_nothing(
     )
     next(iter(stream))
     stream.close()
-    record = wait_for(lambda: next((each for each in store.iterate() if each.answer), None))
+    record = wait_for(lambda: next((each for each in store.page(limit=1000) if each.answer), None))
     assert record.answer == "Answer to: Who am I? [[delay=0.1]]"  # type: ignore[attr-defined]
     assert record.status == "answered"  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ def test_the_server_s_system_prompt_is_for_whoever_brings_none(
     first, second = provider.requests
     assert first.body["messages"] == [{"role": "system", "content": "Be kind."}, user("Who?")]
     assert second.body["messages"][0] == {"role": "developer", "content": "Be brief."}
-    assert [each.system for each in store.iterate()] == ["Be kind.", "Be brief."]
+    assert [each.system for each in store.page(limit=1000)] == ["Be kind.", "Be brief."]
 
 
 def test_a_conversation_is_a_thread(
@@ -109,7 +109,7 @@ def test_a_conversation_is_a_thread(
         said.append(user(question))
         message = chat(client, *said).get_json()["choices"][0]["message"]
         said.append(message)  # as it was received: with its nulls
-    records = list(store.iterate())
+    records = store.page(limit=1000)
     assert [record.follows_id for record in records] == [None, records[0].id, records[1].id]
     assert all(record.params == {"model": "test-model"} for record in records)
     assert [each["content"] for each in provider.requests[-1].body["messages"]] == [
@@ -180,9 +180,9 @@ def test_images_go_along_and_the_record_says_that_they_did(
     answer = record["answer"]
     chat(client, seen, assistant(answer), user("Sure?"))
     chat(client, user("Hm."), assistant("?"), seen, assistant(answer), user("Sure?"))
-    assert [each.follows_id for each in store.iterate()] == [None, record["id"], None]
+    assert [each.follows_id for each in store.page(limit=1000)] == [None, record["id"], None]
     assert PIXEL in json.dumps(provider.requests[-1].body)
-    assert "aGVsbG8=" not in json.dumps([each.to_dict() for each in store.iterate()])
+    assert "aGVsbG8=" not in json.dumps([each.to_dict() for each in store.page(limit=1000)])
 
 
 @on_sqlite

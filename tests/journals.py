@@ -1,0 +1,21 @@
+"""Write entries to a journal of the outbox as a process does that answers a question."""
+
+from qacli.domain import Outcome, Question
+from qacli.recording.outbox import Journal, outcome_entry, question_entry, text_entry
+
+
+def write_question(
+    journal: Journal, question: Question, *, follows_uid: str | None = None, sync: bool = True
+) -> None:
+    """Write a question."""
+    journal.append(question_entry(question, follows_uid), sync=sync)
+
+
+def write_text(journal: Journal, uid: str, text: str) -> None:
+    """Write a piece of the answer."""
+    journal.append(text_entry(uid, text))
+
+
+def write_outcome(journal: Journal, uid: str, outcome: Outcome, *, sync: bool = True) -> None:
+    """Write the outcome."""
+    journal.append(outcome_entry(uid, outcome), sync=sync)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import ExitStack, closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import texts_of
+from wire_server import EVENTS, JSON, WireServer
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question
@@ -27,59 +26,20 @@ WHOLE = json.dumps({"id": "c1", "model": "m-1", "choices": [CHOICE]}).encode()
 CHUNK = {"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}
 STREAM = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps({"id": "c1", "choices": [CHUNK]}).encode()
 MODELS = b'{"data": [{"id": "m-1"}]}'
-JSON, EVENTS = "application/json", "text/event-stream"
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Wire:
-    """A provider on loopback that sends what it is given, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                length = int(self.headers.get("content-length", 0))
-                sent = {name.lower(): value for name, value in self.headers.items()}
-                wire.requests.append((self.command, self.path, sent, self.rfile.read(length)))
-                status, headers, body = wire.answers.get(self.path, (404, {}, b"{}"))
-                self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture
-def new_wire() -> Iterator[Callable[[], Wire]]:
+def new_wire() -> Iterator[Callable[[], WireServer]]:
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Wire()))
+        yield lambda: stack.enter_context(closing(WireServer()))
 
 
 @pytest.fixture
-def wire(new_wire: Callable[[], Wire]) -> Wire:
+def wire(new_wire: Callable[[], WireServer]) -> WireServer:
     return new_wire()
 
 
-def provider_at(wire: Wire, connections: int | None) -> SyncProvider:
+def provider_at(wire: WireServer, connections: int | None) -> SyncProvider:
     base = f"{wire.address}/v1"
     settings = Settings(api_key=KEY, base_url=base, model="m-1", retries=0, timeout=20)
     endpoint = Endpoint(base_url=base, key=KEY, model="m-1", weights=None)
@@ -102,7 +62,7 @@ ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
-    wire: Wire, status: int, connections: int | None, *, whole: bool, absolute: bool
+    wire: WireServer, status: int, connections: int | None, *, whole: bool, absolute: bool
 ) -> None:
     start = wire.address if absolute else ""
     for path, body in (("/chat/completions", WHOLE if whole else STREAM), ("/models", MODELS)):
@@ -122,8 +82,8 @@ def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
 @ways
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
-    wire: Wire,
-    new_wire: Callable[[], Wire],
+    wire: WireServer,
+    new_wire: Callable[[], WireServer],
     status: int,
     connections: int | None,
     *,
@@ -143,7 +103,7 @@ def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
     assert other.requests == []
 
 
-def test_provider_redirect_in_a_circle_ends(wire: Wire) -> None:
+def test_provider_redirect_in_a_circle_ends(wire: WireServer) -> None:
     location = {"location": "/v1/chat/completions"}
     wire.answers["/v1/chat/completions"] = (308, location, b"")
     with closing(provider_at(wire, None)) as provider, pytest.raises(ProviderRefused):
@@ -165,7 +125,7 @@ DEEP = {
 @pytest.mark.parametrize("place", ["{}", '{{"error": {}}}', '{{"error": {{"message": {}}}}}'])
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_provider_json_of_great_depth_is_a_provider_failure(
-    wire: Wire, status: int, place: str, value: str, connections: int | None, *, whole: bool
+    wire: WireServer, status: int, place: str, value: str, connections: int | None, *, whole: bool
 ) -> None:
     body = place.format(value).encode()
     for kind, sent in ((JSON, body), (EVENTS, b"data: %b\n\n" % body)):
@@ -183,7 +143,7 @@ def test_provider_json_of_great_depth_is_a_provider_failure(
                     provider.models()
 
 
-def test_provider_models_with_deep_members_are_listed(wire: Wire) -> None:
+def test_provider_models_with_deep_members_are_listed(wire: WireServer) -> None:
     models: dict[str, Any] = {"data": [{"id": "m-1", "created": 1}]}
     body = json.dumps(models).replace("1}", f'1, "owned_by": {"[" * 200}{"]" * 200}}}')
     wire.answers["/v1/models"] = (200, {"content-type": JSON}, body.encode())

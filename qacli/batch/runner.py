@@ -98,7 +98,7 @@ class BatchRunner:
 
         Raises:
             ProviderError: No question can succeed until a setting, such as the key, is changed.
-            DatabaseError: The database has been away for too long; the outbox has the results.
+            DatabaseError: The database could not be reached in time; the outbox has the results.
         """
         try:
             await self._claims.register()

@@ -87,7 +87,7 @@ class Batches(BatchResults):
                 self._add(connection, batch.id, page)
                 count += len(page)
             if not count:
-                raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+                raise InvalidRequest("There is no question in the file.", "Write one in each line.")
             if batch.items is not None and count < batch.items:
                 raise InvalidRequest(
                     f"The file has {count:,} questions, and the batch was begun with "

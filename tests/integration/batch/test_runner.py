@@ -13,11 +13,12 @@ import pytest
 from conftest import KEY
 from fake_provider import Reply as Faked
 
+from qacli.batch.claims import reclaim_stale
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
 from qacli.batch.options import BatchOptions, Progress
 from qacli.batch.output import SettledOutput
 from qacli.batch.recorder import BatchRecorder
-from qacli.batch.runner import BatchRunner, reclaim_stale
+from qacli.batch.runner import BatchRunner
 from qacli.batch.writer import ResultWriter
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
@@ -314,7 +315,7 @@ def test_recorder_full_disk_and_database_away_ends_and_says_how_many_are_lost(
         finally:
             recorder.close()
 
-    with pytest.raises(DatabaseError, match="1 answer could be kept neither"):
+    with pytest.raises(DatabaseError, match="1 answer could be stored neither"):
         asyncio.run(save_one())
 
 

@@ -270,7 +270,7 @@ def test_what_failed_stays_until_it_is_asked_again(
     again = invoke("batch", name, "--name", "n", "--retry-failed")
     assert again.code == 8
     # The command that is told to go on with has it already.
-    assert "Ask what has failed again" in again.err
+    assert "Ask the failed questions again" in again.err
     assert "--retry-failed" not in again.err
     assert [line["status"] for line in lines_of(again.out)] == ["answered", "answered", "failed"]
     assert len(provider.requests) == 5

@@ -102,7 +102,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     elif form is Format.CSV:
         print_documents(records, "csv", console)
     else:
-        with pager_output(console, settings, wanted=not no_pager) as screen:
+        with pager_output(console, settings, enabled=not no_pager) as screen:
             print_table(records, screen, only.search, narrowed=only != Filter())
     _print_outbox(settings, console)
 

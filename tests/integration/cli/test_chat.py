@@ -351,7 +351,7 @@ def test_commands_shape_what_is_asked(
     for said in (
         "Asking m-2.\nSystem prompt: Be brief.\nRecord 1: answered. ",
         "Before the next question: a b.txt (4 bytes).",
-        "There is no system prompt.\nA new thread begins.\nAsking m-2.\nRecord 4: answered. ",
+        "There is no system prompt.\nStarted a new thread.\nAsking m-2.\nRecord 4: answered. ",
         "/retry: ask",
     ):
         assert said in done.err
@@ -375,9 +375,9 @@ def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
         ("/show", "Nothing has been asked yet."),
         ("/file", "No file is waiting."),
         ("/file none.txt", "none.txt cannot be read"),
-        ("/file -", "Standard input is where you type."),
+        ("/file -", "Standard input is the chat itself."),
         ("/model local:/none.gguf", "/none.gguf"),
-        ("/usr/bin/qa is what?", "// begins a question with a slash"),
+        ("/usr/bin/qa is what?", "// starts a question with a slash"),
         ("   ", ""),
     ]:
         person.say(command)
@@ -440,7 +440,7 @@ def test_without_saving_the_thread_is_kept_in_memory_alone(
     done = invoke("chat", "--no-save", input="One\nTwo\n/show\n")
     assert done.code == 0
     assert messages(provider) == ["One", "Answer to: One", "Two"]
-    assert "is kept nowhere (--no-save)" in done.err
+    assert "is not saved (--no-save)" in done.err
     assert not (home / "data").exists()
 
 

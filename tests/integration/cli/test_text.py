@@ -130,7 +130,7 @@ def test_ask_continue_after_a_failure_goes_on_from_the_last_answer(
     # It followed up record 3: the thread is there.
     done = invoke("ask", "-c", "Four")
     assert done.code == 0, done.err
-    assert "Record 4 has no answer; going on from record 3.\n" in done.err
+    assert "Record 4 has no answer; following up record 3.\n" in done.err
     assert [record["follows_id"] for record in records()] == [None, None, 1, 3, 3]
 
 

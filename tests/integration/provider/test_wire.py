@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, closing
+import time
+import tracemalloc
+import zlib
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import texts_of
-from wire_server import EVENTS, JSON, WireServer
+from wire_server import EVENTS, JSON, WireServer, raw_server
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question
-from qacli.errors import BrokenAnswer, ProviderError, ProviderRefused
+from qacli.errors import (
+    BrokenAnswer,
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
 KEY = "sk-test-0123456789abcdef"
@@ -39,11 +49,15 @@ def wire(new_wire: Callable[[], WireServer]) -> WireServer:
     return new_wire()
 
 
-def provider_at(wire: WireServer, connections: int | None) -> SyncProvider:
-    base = f"{wire.address}/v1"
-    settings = Settings(api_key=KEY, base_url=base, model="m-1", retries=0, timeout=20)
-    endpoint = Endpoint(base_url=base, key=KEY, model="m-1", weights=None)
+def provider_for(base_url: str, connections: int | None, **limits: float) -> SyncProvider:
+    options: dict[str, Any] = {"retries": 0, "timeout": 20, **limits}
+    settings = Settings(api_key=KEY, base_url=base_url, model="m-1", **options)
+    endpoint = Endpoint(base_url=base_url, key=KEY, model="m-1", weights=None)
     return SyncProvider(endpoint, settings, connections=connections)
+
+
+def provider_at(wire: WireServer, connections: int | None) -> SyncProvider:
+    return provider_for(f"{wire.address}/v1", connections)
 
 
 def ask(provider: SyncProvider, *, whole: bool) -> str:
@@ -149,3 +163,94 @@ def test_provider_models_with_deep_members_are_listed(wire: WireServer) -> None:
     wire.answers["/v1/models"] = (200, {"content-type": JSON}, body.encode())
     with closing(provider_at(wire, None)) as provider:
         assert [each["id"] for each in provider.models()] == ["m-1"]
+
+
+def gzip_bomb(mebibytes: int) -> bytes:
+    """Return a gzip stream that is a thousand times larger when it is decompressed."""
+    packer = zlib.compressobj(9, wbits=31)
+    piece = b" " * 2**20
+    return b"".join([*(packer.compress(piece) for _ in range(mebibytes)), packer.flush()])
+
+
+@clients
+@pytest.mark.parametrize("status", [200, 400])
+def test_provider_gzip_bomb_is_an_error_at_little_memory(
+    wire: WireServer, connections: int | None, status: int
+) -> None:
+    headers = {"content-type": JSON, "content-encoding": "gzip"}
+    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(500))
+    tracemalloc.start()
+    with closing(provider_at(wire, connections)) as provider, pytest.raises(ProviderError) as error:
+        ask(provider, whole=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * 2**20
+    assert ("larger than 64 MiB" in error.value.what) == (status == 200)
+    assert not error.value.retryable
+
+
+@clients
+def test_provider_endless_stream_ends_at_the_limit_of_size(connections: int | None) -> None:
+    piece = b"data: " + json.dumps({"choices": [{"delta": {}}], "pad": "x" * 2**16}).encode()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                connection.sendall(piece + b"\n\n")
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections)) as provider,
+        pytest.raises(BrokenAnswer, match="larger than 64 MiB"),
+    ):
+        ask(provider, whole=False)
+
+
+@clients
+def test_provider_stream_of_single_bytes_ends_at_the_time_limit(connections: int | None) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                connection.sendall(b":\n")
+                time.sleep(0.05)
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections, timeout=1)) as provider,
+        pytest.raises(ProviderTimeout, match="within 1 s"),
+    ):
+        ask(provider, whole=False)
+
+
+@clients
+def test_provider_comments_are_a_sign_of_life(connections: int | None) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b": keep-alive\n\n")
+            time.sleep(0.1)
+        connection.sendall(STREAM)
+        connection.close()
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections, first_token_timeout=1)) as provider,
+    ):
+        assert ask(provider, whole=False) == "hello"
+
+
+def test_provider_retry_after_a_year_is_not_waited_for(wire: WireServer) -> None:
+    headers = {"retry-after": str(365 * 24 * 3600)}
+    wire.answers["/v1/chat/completions"] = (429, headers, b"{}")
+    base_url = f"{wire.address}/v1"
+    with (
+        closing(provider_for(base_url, None, retries=3)) as provider,
+        pytest.raises(ProviderUnavailable),
+    ):
+        ask(provider, whole=False)
+    assert len(wire.requests) == 1

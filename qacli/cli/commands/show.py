@@ -54,14 +54,14 @@ def show(  # noqa: PLR0913 - one parameter an option
             console.print(value)
     elif as_json:
         console.print_json(
-            [each.to_dict() for each in store.thread(record.id or 0)] if thread else fields
+            [item.to_dict() for item in store.thread(record.id or 0)] if thread else fields
         )
     else:
         from qacli.cli.formatters import show_record
         from qacli.cli.pager import pager_output
 
         with pager_output(console, settings, enabled=not no_pager) as screen:
-            for place, each in enumerate(store.thread(record.id or 0) if thread else [record]):
-                if place:
+            for index, item in enumerate(store.thread(record.id or 0) if thread else [record]):
+                if index:
                     screen.print("")
-                show_record(each, screen)
+                show_record(item, screen)

@@ -201,7 +201,7 @@ def test_import_command_reports_what_was_added_and_left_out(
     assert done.code == 0
     assert done.out.splitlines() == [
         "Added: 2 records; 0 were there.",
-        "Left out, since a record has no place for it: raw provider responses (1).",
+        "Left out, because a record has no field for it: raw provider responses (1).",
     ]
     again = invoke("import", "-", "--from", "llm", "--json", input=llm_database.read_bytes())
     counts = {"added": 0, "there": 2, "renumbered": 0}

@@ -67,14 +67,12 @@ def outbox(home: Path) -> Outbox:
 
 
 def begun(batches: Batches, questions: list[str]) -> int:
-    batch_id = batches.begin("n", {}).id
-    assert batch_id is not None
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": question}}
         for n, question in enumerate(questions)
     ]
-    batches.add(batch_id, items)
-    batches.loaded(batch_id, len(items), {})
+    batch_id = batches.load("n", {}, [items], {}).id
+    assert batch_id is not None
     return batch_id
 
 
@@ -480,15 +478,13 @@ REX = '{"name": "Rex"}'
 
 def with_schema(batches: Batches, texts: list[str], **params: Any) -> int:
     """A batch whose questions want JSON, asked as the provider is told to answer."""
-    batch_id = batches.begin("n", {}).id
-    assert batch_id is not None
     payload = {"params": {"response_format": response_format(FITS), **params}}
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": text, **payload}}
         for n, text in enumerate(texts)
     ]
-    batches.add(batch_id, items)
-    batches.loaded(batch_id, len(items), {})
+    batch_id = batches.load("n", {}, [items], {}).id
+    assert batch_id is not None
     return batch_id
 
 

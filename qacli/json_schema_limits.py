@@ -23,10 +23,10 @@ MAX_STEPS = 100_000_000
 """Steps for a whole answer: at most about a second."""
 
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-SAME_VALUE_LISTS = ("allOf", "anyOf", "oneOf")
-SAME_VALUE = ("not", "if", "then", "else")
-SAME_VALUE_MAPS = ("dependentSchemas", "dependencies")
-EVERY_CHILD = (
+SUBSCHEMA_LIST_KEYWORDS = ("allOf", "anyOf", "oneOf")
+SUBSCHEMA_KEYWORDS = ("not", "if", "then", "else")
+SUBSCHEMA_MAP_KEYWORDS = ("dependentSchemas", "dependencies")
+CHILD_SCHEMA_KEYWORDS = (
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
     *("additionalItems", "unevaluatedItems", "contains", "items"),
 )
@@ -127,16 +127,16 @@ class SchemaCost:
             alternatives += node["items"]
         child = max((self._count(part, depth - 1) for part in alternatives), default=0)
         child += sum(self._count(p, depth - 1) for p in _values(node.get("patternProperties")))
-        child += sum(self._count(node.get(name), depth - 1) for name in EVERY_CHILD)
+        child += sum(self._count(node.get(name), depth - 1) for name in CHILD_SCHEMA_KEYWORDS)
         return own + same + child
 
     def _same_value(self, node: dict[str, Any]) -> Iterator[object]:
         for keyword in REFERENCES:
             if isinstance(reference := node.get(keyword), str):
                 yield self._target(reference)
-        for keyword in (*SAME_VALUE_LISTS, *SAME_VALUE_MAPS):
+        for keyword in (*SUBSCHEMA_LIST_KEYWORDS, *SUBSCHEMA_MAP_KEYWORDS):
             yield from _values(node.get(keyword))
-        for keyword in SAME_VALUE:
+        for keyword in SUBSCHEMA_KEYWORDS:
             if keyword in node:
                 yield node[keyword]
 

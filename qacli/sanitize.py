@@ -24,18 +24,22 @@ _INVISIBLE = (
 )
 _SELECTOR = r"\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
 # Scripts that use joiners (Arabic, Indic, ...), symbols and emoji; not Latin, Greek, Cyrillic.
-_JOINED = r"\u0600-\u1fff\u2190-\u2bff\u3030-\u303d\u3297\u3299\ufb50-\ufeff\U0001f000-\U0001faff"
+_JOINER_SCRIPTS = (
+    r"\u0600-\u1fff\u2190-\u2bff\u3030-\u303d\u3297\u3299\ufb50-\ufeff\U0001f000-\U0001faff"
+)
 # The flags of England, Scotland and Wales are encoded with tag characters.
 _FLAG = "(?P<flag>\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{3,6}\U000e007f)"
 
 UNSAFE = re.compile(
     rf"{_FLAG}|[{_CONTROLS}{_BIDI}{_INVISIBLE}]"
     # A joiner next to a character that it cannot join.
-    rf"|[\u200c\u200d](?=[^{_JOINED}])|(?<=[^{_JOINED}])[\u200c\u200d]"
+    rf"|[\u200c\u200d](?=[^{_JOINER_SCRIPTS}])|(?<=[^{_JOINER_SCRIPTS}])[\u200c\u200d]"
     # A variation selector that follows another, or a character that has no variants.
     rf"|(?<=[{_SELECTOR}])[{_SELECTOR}]|(?<=[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTOR}]"
 )
-_QUICK = re.compile(r"[^\t\n\x20-\x7e\xa0-\xac\xae-\u02ff\u0370-\u05ff\u2010-\u2027\u3400-\u9fff]")
+_MAYBE_UNSAFE = re.compile(
+    r"[^\t\n\x20-\x7e\xa0-\xac\xae-\u02ff\u0370-\u05ff\u2010-\u2027\u3400-\u9fff]"
+)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -49,7 +53,7 @@ def sanitize(text: str, before: str = "") -> str:
         text: Any text.
         before: The last character that was written before this text.
     """
-    if not _QUICK.search(text):
+    if not _MAYBE_UNSAFE.search(text):
         return text
     text = before + text.replace("\r", "")
     return UNSAFE.sub(lambda match: match["flag"] or REPLACEMENT, text)[len(before) :]
@@ -64,7 +68,7 @@ def escape_json(text: str, *, ascii_only: bool = False) -> str:
     """
     if ascii_only:
         return _NOT_ASCII.sub(_escape, escape_json(text))
-    if not _QUICK.search(text):
+    if not _MAYBE_UNSAFE.search(text):
         return text
     text = text.replace("\r", "")  # JSON strings contain no raw carriage return
     return UNSAFE.sub(lambda match: match["flag"] or _escape(match), text)

@@ -2,7 +2,7 @@
 
 A field of a record is an attribute of `Question` or `Outcome`, which gives its type, a column of
 `QuestionAnswer`, and a line of `MEANINGS`. Everything else follows from these: exports, imports,
-the journal, Parquet, OpenAPI and the table in README.md.
+the journal, Parquet, OpenAPI and the table in docs/record.md.
 """
 
 import json
@@ -126,7 +126,7 @@ def error_text(kind: str | None, error: str | None) -> str:
 
 
 def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with `error_kind`, also if they are from a version without that field.
+    """Return the values with `error_kind`, which older versions wrote at the start of `error`.
 
     Such a version wrote the kind before the message: `provider-refused: The provider ...`.
 

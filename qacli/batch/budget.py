@@ -1,6 +1,6 @@
 """The budget of a batch: stop before its answers could cost more."""
 
-from qacli.batch.options import InFlightItem, Progress
+from qacli.batch.options import ActiveItem, Progress
 from qacli.cost import CostEstimate, Pricing
 from qacli.domain import Question
 
@@ -11,7 +11,7 @@ class Budget:
     Args:
         max_cost: US dollars; None is no limit.
         prices: The prices of the models.
-        progress: Has the cost so far and the items in flight; `add` updates it.
+        progress: Has the cost so far and the active items; `add` updates it.
     """
 
     def __init__(self, max_cost: float | None, prices: Pricing, progress: Progress) -> None:
@@ -21,15 +21,15 @@ class Budget:
         self._priced = progress.done if progress.cost is not None else 0
         self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
 
-    def reserve(self, question: Question, flight: InFlightItem) -> bool:
+    def reserve(self, question: Question, active: ActiveItem) -> bool:
         """Reserve the likely cost of a question; return False if it could exceed the budget."""
         if self._max_cost is None:
             return True
-        flight.cost = flight.paid + self._likely_cost(question)
-        in_flight = sum(other.cost for other in self._progress.flights.values())
+        active.cost = active.paid + self._likely_cost(question)
+        in_flight = sum(other.cost for other in self._progress.active_items.values())
         if (self._progress.cost or 0.0) + in_flight <= self._max_cost:
             return True
-        flight.cost = 0.0
+        active.cost = 0.0
         return False
 
     def _likely_cost(self, question: Question) -> float:

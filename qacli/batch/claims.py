@@ -17,7 +17,7 @@ from qacli.batch.lease import (
     remove_stale_locks,
     uptime,
 )
-from qacli.db.batches import Batches, Claimed, WorkerEvicted
+from qacli.db.batches import Batches, ClaimedItem, WorkerEvicted
 from qacli.errors import DatabaseError
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
@@ -54,7 +54,7 @@ class WorkerClaims:
         self._worker = uuid4().hex
         self._lock = WorkerLock(outbox.directory, self._worker)
         self._registration = (batch_id, self._worker, self._lock.host, self._lock.name)
-        self._items: dict[str, Claimed] = {}
+        self._items: dict[str, ClaimedItem] = {}
         self._lease = Lease()
         self._renewing = asyncio.Lock()
 
@@ -63,7 +63,7 @@ class WorkerClaims:
         """Whether no other worker can have taken the claims by now."""
         return self._lease.is_valid
 
-    def has(self, item: Claimed) -> bool:
+    def has(self, item: ClaimedItem) -> bool:
         """Return whether this very claim is still the worker's."""
         return self._items.get(item.key) is item
 
@@ -90,7 +90,7 @@ class WorkerClaims:
         finally:
             self._lock.close(left=is_unregistered)
 
-    async def claim(self, limit: int) -> list[Claimed]:
+    async def claim(self, limit: int) -> list[ClaimedItem]:
         """Claim up to `limit` waiting items."""
         while True:
             try:
@@ -113,7 +113,7 @@ class WorkerClaims:
                 return
             keys = {item.position: item.key for item in self._items.values()}
             arguments = (*self._registration, list(keys))
-            reclaimed = await self._database.run(self._batches.rejoin, *arguments)
+            reclaimed = await self._database.run(self._batches.register_again, *arguments)
             lost = {key for position, key in keys.items() if position not in reclaimed}
             self.drop(lost)
             self._on_lost(lost)

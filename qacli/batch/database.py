@@ -53,12 +53,12 @@ class OutageRetry:
                 raise
             except DatabaseError as error:
                 limit = max_seconds(error) if max_seconds is not None else self._max_seconds
-                self._progress.held_up = error.what
+                self._progress.database_wait_reason = error.what
                 if monotonic() + pause > started + limit or self._stopped.wait(pause):
                     raise
                 pause = min(pause * 2, self._max_pause)
             else:
-                self._progress.held_up = None
+                self._progress.database_wait_reason = None
                 return result
 
     def stop(self) -> None:

@@ -31,7 +31,7 @@ class BatchSource:
 
     Attributes:
         path: The file; None is standard input.
-        spool: A copy of a stream that can be read only once; see `spooled`.
+        spool: A copy of a stream that can be read only once; see `with_temporary_copy`.
     """
 
     path: Path | None
@@ -58,7 +58,7 @@ class BatchSource:
             spool=self.spool,
         )
 
-    def spooled(self, stack: ExitStack) -> "BatchSource":
+    def with_temporary_copy(self, stack: ExitStack) -> "BatchSource":
         """Return a source that can be read twice, so that all of it is checked before it is loaded.
 
         Args:
@@ -93,7 +93,7 @@ class BatchSource:
             "mtime_ns": status.st_mtime_ns,
         }
 
-    def name_with(self, shaping: dict[str, Any]) -> str:
+    def default_batch_name(self, answer_settings: dict[str, Any]) -> str:
         """Return the name of the batch that asks this file with these options.
 
         Raises:
@@ -103,7 +103,7 @@ class BatchSource:
             raise InvalidRequest(
                 "A batch from standard input needs a name.", "Give it one: --name NAME"
             )
-        key = json.dumps([str(self.path.absolute()), shaping], sort_keys=True, default=str)
+        key = json.dumps([str(self.path.absolute()), answer_settings], sort_keys=True, default=str)
         return f"{self.path.name.partition('.')[0]}-{sha256(key.encode()).hexdigest()[:8]}"
 
     def is_loaded(self, batch: "Batch | None") -> bool:

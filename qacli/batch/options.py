@@ -1,4 +1,4 @@
-"""The options of a run of a batch, and its progress."""
+"""The options of a batch run, its progress, and the reasons why it stops."""
 
 from asyncio import Task
 from collections import deque
@@ -76,7 +76,7 @@ class BatchOptions:
 
 
 @dataclass(slots=True)
-class InFlightItem:
+class ActiveItem:
     """An item that is being asked.
 
     Attributes:
@@ -121,12 +121,12 @@ class Progress:
         tokens: Tokens of the answers of this process.
         cost: US dollars so far; None if no cost is known.
         started: The time by `time.monotonic`.
-        this_run: The number of items that this process has settled.
-        flights: The items in flight.
+        finished_in_this_run: The number of items that this process has finished.
+        active_items: The items that are being asked.
         errors: The last different errors of the provider.
         stopping: The reason why no more questions are sent, for a person; None while they are.
-        held_up: The reason why the database is waited for; None while it is not.
-        before: The number of items that were settled when this run began.
+        database_wait_reason: The reason why the batch waits for the database; None otherwise.
+        finished_before_run: The number of items that were finished when this run began.
     """
 
     total: int
@@ -136,15 +136,15 @@ class Progress:
     tokens: int = 0
     cost: float | None = None
     started: float = field(default_factory=monotonic)
-    this_run: int = 0
-    flights: dict[int, InFlightItem] = field(default_factory=dict)
+    finished_in_this_run: int = 0
+    active_items: dict[int, ActiveItem] = field(default_factory=dict)
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     stopping: str | None = None
-    held_up: str | None = None
-    before: int = field(init=False)
+    database_wait_reason: str | None = None
+    finished_before_run: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = self.finished
+        self.finished_before_run = self.finished
 
     @property
     def finished(self) -> int:

@@ -3,12 +3,12 @@
 import threading
 
 from qacli.batch.writer import ResultWriter
-from qacli.db.batches import Batches, Settled
+from qacli.db.batches import Batches, FinishedItem
 
 PAGE = 1000
 
 
-class SettledOutput:
+class ResultOutput:
     """Write the results of a batch to its output as its items are settled, by any process.
 
     Args:
@@ -56,7 +56,7 @@ class SettledOutput:
                 for page in self._batches.all_finished(self._batch_id):
                     self._write_new(self._writer, page)
 
-    def _write_new(self, writer: ResultWriter, items: list[Settled]) -> None:
+    def _write_new(self, writer: ResultWriter, items: list[FinishedItem]) -> None:
         if items:
             # Another process may have added items to the batch.
             missing = items[-1].position + 1 - len(self._is_written)

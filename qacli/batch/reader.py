@@ -124,7 +124,7 @@ def read_items(  # noqa: PLR0913 - how a file is read, by name
     Raises:
         InvalidRequest: A line cannot be used; the message has its number and the reason.
     """
-    question = _template_pattern(template, column)
+    question = _question_builder(template, column)
     with open_input(path, spool) as file:
         rows = _rows(file, form, quotes_of(form, quotes))
         for position, (number, raw, row) in enumerate(rows):
@@ -195,10 +195,14 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _template_pattern(
+def _question_builder(
     template: str | None, column: str | None
 ) -> Callable[[Mapping[str, Any]], str | None]:
-    """Return a function that returns the question of a row, or None."""
+    """Return a function that builds the question of a row.
+
+    It uses the template or the column, otherwise `question`, `prompt` or `text`. It returns None
+    for a row without a value there.
+    """
     if template is None:
         names = (column,) if column else ("question", "prompt", "text")
         return lambda row: next((str(row[name]) for name in names if row.get(name)), None)

@@ -14,7 +14,7 @@ from typing import Any
 
 from qacli.batch.database import OutageRetry
 from qacli.batch.options import BatchOptions, Progress
-from qacli.batch.output import SettledOutput
+from qacli.batch.output import ResultOutput
 from qacli.db.batches import Batches
 from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, RecordRefused
@@ -30,7 +30,7 @@ UNSAFE_SECONDS = 10.0
 
 
 class BatchRecorder(Recorder):
-    """Recorder of one process of a batch.
+    """Records the questions that this process asks for a batch, with their outcomes.
 
     Args:
         batches: The database.
@@ -50,7 +50,7 @@ class BatchRecorder(Recorder):
         outbox: Outbox,
         options: BatchOptions,
         progress: Progress,
-        output: SettledOutput,
+        output: ResultOutput,
         on_saved: Callable[[list[str]], None] = lambda _keys: None,
         on_unsafe: Callable[[DatabaseError], None] = lambda _error: None,
     ) -> None:
@@ -150,7 +150,7 @@ class BatchRecorder(Recorder):
         with self._changed:
             requests = requests + self._queue
         unsafe = [request for request in requests if not request.is_in_outbox]
-        if unsafe and not self.save_apart(unsafe):
+        if unsafe and not self.move_to_new_journal(unsafe):
             cause = error if isinstance(error, DatabaseError) else DatabaseError(str(error))
             raise lost_answers_error(len(unsafe), cause) from error
         raise error
@@ -161,7 +161,7 @@ class BatchRecorder(Recorder):
         The refused record is moved to a journal of its own, for a person to read. Returns False if
         that journal cannot be written.
         """
-        if not self.save_apart(requests):
+        if not self.move_to_new_journal(requests):
             return False
         for request in requests:
             question, outcome = request.question, Outcome()

@@ -10,12 +10,12 @@ from qacli.batch.budget import Budget
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import BatchOptions, InFlightItem, Progress, StopReason
-from qacli.batch.output import SettledOutput
+from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
+from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
-from qacli.db.batches import Batches, Claimed
+from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
 from qacli.json_schema import is_repairable, repair_prompt, validation_error
@@ -42,7 +42,7 @@ class BatchRunner:
         batches: The database.
         outbox: The directory of the journals.
         provider: The provider of the answers.
-        plan: The options of the batch.
+        options: The options of the batch.
         prices: The prices, for the cost of each answer.
         output: The writer of the results; None writes none.
         progress: Updated during the run.
@@ -58,39 +58,43 @@ class BatchRunner:
         batches: Batches,
         outbox: Outbox,
         provider: AsyncProvider,
-        plan: BatchOptions,
+        options: BatchOptions,
         prices: Pricing,
         output: ResultWriter | None,
         progress: Progress,
     ) -> None:
-        self.plan = plan
+        self.options = options
         self.progress = progress
-        self.pace = AdaptiveLimiter(plan.jobs, rpm=plan.rpm, tpm=plan.tpm)
+        self.limiter = AdaptiveLimiter(options.jobs, rpm=options.rpm, tpm=options.tpm)
         self.stop_reason: StopReason | None = None
         self.stopped: QaError | None = None
         self._batches = batches
         self._provider = provider
         self._prices = prices
-        self._output = SettledOutput(batches, plan.batch_id, output, unordered=plan.unordered)
+        self._output = ResultOutput(batches, options.batch_id, output, unordered=options.unordered)
         # A thread of its own: claims must not wait while the recorder writes to the database.
-        self._database = DatabaseExecutor(progress, plan.max_outage)
+        self._database = DatabaseExecutor(progress, options.max_outage)
         self._claims = WorkerClaims(
-            batches, outbox, plan.batch_id, database=self._database, on_lost=self._end_lost
+            batches,
+            outbox,
+            options.batch_id,
+            database=self._database,
+            on_lost=self._cancel_lost_items,
         )
         self._recorder = BatchRecorder(
             batches=batches,
             outbox=outbox,
-            options=plan,
+            options=options,
             progress=progress,
             output=self._output,
             on_saved=self._claims.drop,
             on_unsafe=self._stop_unsafe,
         )
-        self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
+        self._items: asyncio.Queue[ClaimedItem | None] = asyncio.Queue(options.jobs)
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._budget = Budget(plan.max_cost, prices, progress)
+        self._budget = Budget(options.max_cost, prices, progress)
         self._answered_at, self._consecutive_failures = monotonic(), 0
 
     async def run(self) -> None:
@@ -114,7 +118,7 @@ class BatchRunner:
             self._recorder.close()
 
     def stop(self, reason: StopReason, message: str, error: QaError | None = None) -> None:
-        """Send no more questions; those in flight get `BatchOptions.grace` seconds."""
+        """Send no more questions; active items get `BatchOptions.grace` seconds."""
         if not self._stop.is_set():
             self.stop_reason = reason
             self.stopped = error
@@ -134,7 +138,7 @@ class BatchRunner:
         recorder = asyncio.create_task(self._recorder.wait_until_ended())
         coroutines = (self._claim_loop(), self._heartbeat(), self._poll())
         helpers = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        workers = [asyncio.create_task(self._worker()) for _ in range(self.plan.jobs)]
+        workers = [asyncio.create_task(self._worker()) for _ in range(self.options.jobs)]
         try:
             await self._wait_for(workers, [recorder, *helpers])
         finally:
@@ -156,7 +160,7 @@ class BatchRunner:
                 for task in done:
                     task.result()
                 if stop in done:
-                    await asyncio.wait(workers, timeout=self.plan.grace)
+                    await asyncio.wait(workers, timeout=self.options.grace)
                     return
         finally:
             stop.cancel()
@@ -171,32 +175,32 @@ class BatchRunner:
                 break
             # About a second's worth of items: other processes cannot ask what is claimed here.
             elapsed = max(monotonic() - self.progress.started, 1.0)
-            limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
+            limit = max(self.options.jobs, int(self.progress.finished_in_this_run / elapsed))
             if items := await self._claims.claim(limit):
                 for item in items:
                     await self._items.put(item)
                 continue
-            if not await self._database.run(self._batches.has_unfinished, self.plan.batch_id):
+            if not await self._database.run(self._batches.has_unfinished, self.options.batch_id):
                 await self._refresh_progress()
                 break
             if monotonic() - polled_at >= POLL_SECONDS:
                 polled_at = monotonic()
                 await self._refresh_progress()
                 await self._claims.reclaim_stale()
-            if not self.progress.flights:
+            if not self.progress.active_items:
                 self._recorder.flush()
                 await self._database.run(self._output.write)
             await self._pause(CLAIM_PAUSE_SECONDS)
-        for _ in range(self.plan.jobs):
+        for _ in range(self.options.jobs):
             await self._items.put(None)
 
-    def _end_lost(self, keys: set[str]) -> None:
-        """Cancel the flights of items that another worker has taken over."""
-        for flight in self.progress.flights.values():
-            if flight.key in keys and not flight.lost:
-                flight.lost = True
-                if flight.task not in {None, asyncio.current_task()}:
-                    flight.cancelled = flight.task.cancel()
+    def _cancel_lost_items(self, keys: set[str]) -> None:
+        """Cancel the active items that another worker has claimed in the meantime."""
+        for active in self.progress.active_items.values():
+            if active.key in keys and not active.lost:
+                active.lost = True
+                if active.task not in {None, asyncio.current_task()}:
+                    active.cancelled = active.task.cancel()
 
     async def _heartbeat(self) -> None:
         """Renew the lease regularly, and stop if another process has cancelled the batch."""
@@ -204,7 +208,7 @@ class BatchRunner:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
                 await self._claims.renew()
-                if await self._database.run(self._batches.is_cancelled, self.plan.batch_id):
+                if await self._database.run(self._batches.is_cancelled, self.options.batch_id):
                     self.stop(StopReason.CANCELLED, "cancelled by another process")
 
     async def _poll(self) -> None:
@@ -216,7 +220,7 @@ class BatchRunner:
 
     async def _refresh_progress(self) -> None:
         """Update the progress with the results of all processes."""
-        self.progress.update(await self._database.run(self._batches.counts, self.plan.batch_id))
+        self.progress.update(await self._database.run(self._batches.counts, self.options.batch_id))
 
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
@@ -224,47 +228,47 @@ class BatchRunner:
             if self._stop.is_set() or not self._claims.has(item):
                 continue  # the claim is released at the end, or was lost
             try:
-                question = self.plan.question(item.key, item.payload)
+                question = self.options.question(item.key, item.payload)
             except InvalidRequest as error:
                 question = Question(
                     question=item.payload["question"],
-                    batch_id=self.plan.batch_id,
+                    batch_id=self.options.batch_id,
                     item_key=item.key,
                 )
                 await self._finish(question, ChatResponse(), error)
                 continue
             task = asyncio.current_task()
-            flight = InFlightItem(item.key, monotonic(), task)
-            self.progress.flights[id(item)] = flight
+            active = ActiveItem(item.key, monotonic(), task)
+            self.progress.active_items[id(item)] = active
             try:
-                await self._ask(question, flight)
+                await self._ask(question, active)
             except asyncio.CancelledError:
-                if not flight.lost or task is None:
+                if not active.lost or task is None:
                     raise
-                # Remove the cancellation by `_end_lost`; any other one ends the worker.
-                if (task.uncancel() if flight.cancelled else task.cancelling()) > 0:
+                # Remove the cancellation by `_cancel_lost_items`; any other one ends the worker.
+                if (task.uncancel() if active.cancelled else task.cancelling()) > 0:
                     raise
             finally:
-                del self.progress.flights[id(item)]
+                del self.progress.active_items[id(item)]
 
-    async def _ask(self, question: Question, flight: InFlightItem) -> None:
+    async def _ask(self, question: Question, active: ActiveItem) -> None:
         """Ask one item, with retries, and record its outcome."""
         response = ChatResponse()
         error: QaError | None = None
         try:
             while not self._stop.is_set():
-                error = await self._ask_with_repair(question, response, flight)
+                error = await self._ask_with_repair(question, response, active)
                 delay = retry_delay(
-                    error, flight.attempt, self.plan.retries, waits_for_provider=False
+                    error, active.attempt, self.options.retries, waits_for_provider=False
                 )
                 if delay is None or self._is_outage(error):
                     break
                 self.progress.retried += 1
-                flight.attempt, flight.waiting = flight.attempt + 1, True
+                active.attempt, active.waiting = active.attempt + 1, True
                 await self._pause(delay)
-                flight.waiting = False
+                active.waiting = False
         except asyncio.CancelledError:
-            if flight.sent and not flight.lost:
+            if active.sent and not active.lost:
                 await self._finish(question, response, None)
             raise
         if isinstance(error, ProviderError) and (error.fatal or self._is_outage(error)):
@@ -272,92 +276,96 @@ class BatchRunner:
             await self._finish(question, response, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
             await self._finish(question, response, None)
-        elif response.answered_at is not None or error is not None or flight.correction is not None:
+        elif response.answered_at is not None or error is not None or active.correction is not None:
             await self._finish(question, response, error)
 
     async def _ask_with_repair(
-        self, question: Question, response: ChatResponse, flight: InFlightItem
+        self, question: Question, response: ChatResponse, active: ActiveItem
     ) -> QaError | None:
         """Ask once, and once more if the answer does not fit its schema; return the error."""
         sent = question
-        if flight.correction is not None:
-            sent = replace(question, question=flight.correction)
-        error = await self._ask_once(sent, response, flight)
+        if active.correction is not None:
+            sent = replace(question, question=active.correction)
+        error = await self._ask_once(sent, response, active)
         if error is not None or response.answered_at is None:
             return error
         schema_error = validation_error(question.params, response.text)
-        if schema_error is None or flight.correction is not None or self._stop.is_set():
+        if schema_error is None or active.correction is not None or self._stop.is_set():
             return schema_error
         if not is_repairable(schema_error, response.finish_reason):
             return schema_error
         self.progress.retried += 1
-        flight.turns.append(Turn(question.question, response.text))
-        flight.correction = repair_prompt(schema_error)
-        flight.paid = response.outcome(self._prices).cost_usd or 0.0
+        active.turns.append(Turn(question.question, response.text))
+        active.correction = repair_prompt(schema_error)
+        active.paid = response.outcome(self._prices).cost_usd or 0.0
         response.discard()
-        return await self._ask_with_repair(question, response, flight)
+        return await self._ask_with_repair(question, response, active)
 
     async def _ask_once(
-        self, question: Question, response: ChatResponse, flight: InFlightItem
+        self, question: Question, response: ChatResponse, active: ActiveItem
     ) -> QaError | None:
         """Send a question once the limiter allows it; return the error if there is no answer."""
         tokens = estimate_tokens(question.question) + int(question.params.get("max_tokens") or 0)
         async with self._send_lock:
-            while not self._stop.is_set() and (delay := self.pace.delay()) != 0:
+            while not self._stop.is_set() and (delay := self.limiter.delay()) != 0:
                 if delay is None:
                     self._window_changed.clear()
                     await self._window_changed.wait()
                 else:
                     await self._pause(min(delay, POLL_SECONDS))
-            await self._wait_until_safe(flight)
+            await self._wait_until_safe(active)
             if self._stop.is_set():
                 return None
-            if not self._budget.reserve(question, flight):
-                limit = f"{self.plan.max_cost:g} US dollars"
+            if not self._budget.reserve(question, active):
+                limit = f"{self.options.max_cost:g} US dollars"
                 message = f"the budget of {limit} would be passed; give a larger one"
                 self.stop(StopReason.BUDGET, message)
                 return None
-            flight.sent = True
-            self.pace.on_sent(tokens)
+            active.sent = True
+            self.limiter.on_sent(tokens)
         try:
-            deadline = asyncio.get_running_loop().time() + self.plan.timeout
-            request = ChatRequest(question=question, turns=flight.turns, stream=False)
+            deadline = asyncio.get_running_loop().time() + self.options.timeout
+            request = ChatRequest(question=question, turns=active.turns, stream=False)
             await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
             self._consecutive_failures += 1
             is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
             if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
-                self.pace.on_throttled(error.what, error.retry_after, response.headers)
+                self.limiter.on_throttled(error.what, error.retry_after, response.headers)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)
             return error
         else:
             used = response.used_tokens
             self._answered_at, self._consecutive_failures = monotonic(), 0
-            self.pace.on_success(response.headers, estimated=tokens, used=used)
+            self.limiter.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:
-            self.pace.on_finished()
+            self.limiter.on_finished()
             self._window_changed.set()
 
-    async def _wait_until_safe(self, flight: InFlightItem) -> None:
+    async def _wait_until_safe(self, active: ActiveItem) -> None:
         """Wait until all results are stored and this worker's claims are valid.
 
         Raises:
-            CancelledError: The flight's own claim was lost.
+            CancelledError: Another worker has claimed the item.
         """
         while not self._recorder.is_safe and not self._stop.is_set():
             await self._pause(CLAIM_PAUSE_SECONDS)
         while not self._claims.are_valid and not self._stop.is_set():
             await self._claims.renew()
-        if flight.lost:
+        if active.lost:
             raise asyncio.CancelledError
 
     def _is_outage(self, error: QaError | None) -> bool:
-        """Return whether the provider has answered no item for `BatchOptions.max_outage`."""
+        """Return True if the provider seems to be down.
+
+        It has answered nothing for `BatchOptions.max_outage` seconds, and at least `MIN_FAILURES`
+        requests in a row have failed.
+        """
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
-        is_long = monotonic() - self._answered_at > self.plan.max_outage
+        is_long = monotonic() - self._answered_at > self.options.max_outage
         return is_long and self._consecutive_failures >= MIN_FAILURES
 
     async def _finish(
@@ -373,7 +381,7 @@ class BatchRunner:
             outcome.fail(error)
             outcome.status = status or outcome.status
         progress = self.progress
-        progress.this_run += 1
+        progress.finished_in_this_run += 1
         if outcome.status is Status.ANSWERED:
             progress.done += 1
         elif outcome.status is Status.FAILED:

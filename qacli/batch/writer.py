@@ -16,7 +16,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Protocol, Self
 
-from qacli.db.batches import Batches, Settled
+from qacli.db.batches import Batches, FinishedItem
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.sanitize import escape_json
 from qacli.serializers import (
@@ -168,7 +168,7 @@ class ResultWriter:
             with _explain_errors():
                 self._write(to_csv_line(RECORD_FIELDS))
 
-    def write(self, settled: Iterable[Settled]) -> None:
+    def write(self, settled: Iterable[FinishedItem]) -> None:
         """Write items as complete lines, and flush them to the operating system.
 
         Raises:
@@ -227,19 +227,21 @@ class ResultWriter:
 
 
 @contextmanager
-def kept_output(batches: Batches, batch_id: int, output: ResultWriter) -> Iterator[ResultWriter]:
+def recorded_output(
+    batches: Batches, batch_id: int, output: ResultWriter
+) -> Iterator[ResultWriter]:
     """Begin an output, close it at the end, and store its state in the batch.
 
     The state is stored before the first byte is written, so that the run after a kill can replace
     the file.
     """
     if output.name is not None:
-        batches.note_output(batch_id, output.name, output.state(complete=False))
+        batches.save_output_state(batch_id, output.name, output.state(complete=False))
     with output:
         yield output
     if output.name is not None:
         with suppress(DatabaseError, OSError):
-            batches.note_output(batch_id, output.name, output.state(complete=True))
+            batches.save_output_state(batch_id, output.name, output.state(complete=True))
 
 
 @contextmanager

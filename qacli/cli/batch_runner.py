@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.console import CLOSED_PIPE, Console
-from qacli.cli.formatting import usd
+from qacli.cli.money import usd
 from qacli.cli.options import Force, MaxTokens, Model, System, Target, TargetFormat, Temperature
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, Settings
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from qacli.db.batches import Batches
     from qacli.provider.endpoint import Endpoint
 
-PART_FAILED = 8
+EXIT_SOME_ITEMS_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
 GC_THRESHOLD = 5_000
 """New objects after which Python's garbage collector runs."""
 
-OTHER_FILES = 100
+RESERVED_FILE_DESCRIPTORS = 100
 """Maximum open files besides the connections to the provider."""
 
 
@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from qacli.batch import reader
     from qacli.batch.loader import BatchSource, Forecast
     from qacli.batch.options import BatchOptions, Progress
-    from qacli.batch.writer import ResultWriter, format_of, kept_output
+    from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
@@ -163,7 +163,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     with ExitStack() as stack:
         endpoint = start_endpoint(settings, model, console, stack)
         params = {"temperature": temperature, "max_tokens": max_tokens}
-        shaping: dict[str, Any] = {
+        answer_settings: dict[str, Any] = {
             "model": endpoint.model,
             "system": settings.system if system is None else system or None,
             "params": {key: value for key, value in params.items() if value is not None},
@@ -174,10 +174,10 @@ def run(  # noqa: PLR0913 - one parameter an option
         )
         result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
-        batch_settings = {**shaping, "template": template, "column": column}
+        batch_settings = {**answer_settings, "template": template, "column": column}
         if quotes is not None and quotes != reader.quotes_of(source.form, None):
             batch_settings["quotes"] = quotes
-        batch_name = name or source.name_with(batch_settings)
+        batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
         writer = ResultWriter(
             output,
@@ -193,11 +193,13 @@ def run(  # noqa: PLR0913 - one parameter an option
         if source.is_loaded(existing):
             batch = batches.begin(batch_name, batch_settings)
         else:
-            batch = source.spooled(stack).load(batches, batch_name, batch_settings, console.info)
+            batch = source.with_temporary_copy(stack).load(
+                batches, batch_name, batch_settings, console.info
+            )
         batches.resume(batch.id or 0, retry_failed=retry_failed)
-        plan = BatchOptions(
+        options = BatchOptions(
             batch_id=batch.id or 0,
-            **shaping,
+            **answer_settings,
             jobs=_limit_jobs(jobs, console),
             retries=retries,
             timeout=timeout or settings.timeout,
@@ -206,13 +208,13 @@ def run(  # noqa: PLR0913 - one parameter an option
             max_cost=max_cost,
             unordered=unordered,
         )
-        summary = batches.summary(plan.batch_id)
-        if max_cost is not None and not prices.has_price(plan.model):
+        summary = batches.summary(options.batch_id)
+        if max_cost is not None and not prices.has_price(options.model):
             raise InvalidRequest(
-                f"The model {plan.model} has no price, so --max-cost cannot be used.",
+                f"The model {options.model} has no price, so --max-cost cannot be used.",
                 f"Add it to {settings.prices_path}.",
             )
-        stack.enter_context(kept_output(batches, batch.id or 0, writer))
+        stack.enter_context(recorded_output(batches, batch.id or 0, writer))
         progress = Progress(
             batch.items or 0,
             done=summary.states["answered"],
@@ -222,7 +224,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),
-            "plan": plan,
+            "options": options,
             "prices": prices,
             "output": writer,
             "progress": progress,
@@ -259,12 +261,14 @@ def _limit_jobs(jobs: int, console: Console) -> int:
     """Return the number of jobs that the limit of open files allows, after raising that limit."""
     from qacli.rlimits import raise_nofile_limit
 
-    needed = jobs + OTHER_FILES
+    needed = jobs + RESERVED_FILE_DESCRIPTORS
     allowed = raise_nofile_limit(needed)
     if allowed == needed:
         return jobs
-    console.warning(f"Only {allowed - OTHER_FILES} jobs: this system allows {allowed} open files.")
-    return max(allowed - OTHER_FILES, 1)
+    console.warning(
+        f"Only {allowed - RESERVED_FILE_DESCRIPTORS} jobs: this system allows {allowed} open files."
+    )
+    return max(allowed - RESERVED_FILE_DESCRIPTORS, 1)
 
 
 def _ask(
@@ -283,12 +287,12 @@ def _ask(
     from qacli.provider.client import AsyncProvider
 
     signals: list[int] = []
-    plan = parts["plan"]
+    options = parts["options"]
 
     async def main() -> BatchRunner:
-        async with AsyncProvider(endpoint, settings, connections=plan.jobs) as provider:
+        async with AsyncProvider(endpoint, settings, connections=options.jobs) as provider:
             runner = BatchRunner(provider=provider, **parts)
-            message = f"stopping; {plan.grace:g} s for the questions in flight"
+            message = f"stopping; {options.grace:g} s for the questions that are being asked"
             stop_on_signals(lambda: runner.stop(StopReason.SIGNAL, message), signals)
             async with ProgressDisplay(console, runner):
                 await runner.run()
@@ -321,18 +325,18 @@ def _report(  # noqa: PLR0913 - the parts of the report, by name
     if runner is None:
         console.warning(f"Stopped at once; nothing is lost. Go on with: {command}")
         return 128 + signals[0]
-    for line in summary_of(name, batches.summary(runner.plan.batch_id), progress):
+    for line in summary_of(name, batches.summary(runner.options.batch_id), progress):
         console.warning(line)
     if signals:
         console.warning(f"Stopped. Go on with: {command}")
         return 128 + signals[0]
     if runner.stopped is not None:
         raise runner.stopped
-    counts = batches.counts(runner.plan.batch_id)
+    counts = batches.counts(runner.options.batch_id)
     if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
     if runner.stop_reason is not None:
         console.warning(f"Stopped: {progress.stopping}. Go on with: {command}")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")
-    return 0 if counts["answered"] == sum(counts.values()) else PART_FAILED
+    return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED

@@ -10,7 +10,7 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
-def truncate_cells(text: str, width: int) -> str:
+def fit_to_width(text: str, width: int) -> str:
     """Return the text cut or padded with spaces to exactly this width."""
     from rich.cells import set_cell_size
 
@@ -26,5 +26,5 @@ def align(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     rows = list(rows)
     widths = [max(map(cell_width, column)) for column in zip(*rows, strict=True)][:-1]
     for row in rows:
-        cells = [truncate_cells(cell, width) for cell, width in zip(row, widths, strict=False)]
+        cells = [fit_to_width(cell, width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[-1]]).rstrip()

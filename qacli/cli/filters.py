@@ -25,7 +25,7 @@ NEGATIVE_IDS = {"ignore_unknown_options": True}
 
 
 def parse_record_id(text: str) -> int:
-    """Return the id as a number; below 0 it counts back from the newest record (-1).
+    """Return the id as a number; a negative number counts from the end: -1 is the newest.
 
     Raises:
         InvalidRequest: The text is not an id.

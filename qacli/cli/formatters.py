@@ -8,9 +8,9 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qacli.cli.cells import cell_width, truncate_cells
+from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
-from qacli.cli.formatting import usd
+from qacli.cli.money import usd
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position
@@ -115,8 +115,8 @@ def _print_aligned(
         # A later id may be longer than those that were measured.
         answer_width = room - width
         answer_width -= max(len(number) - fixed[0], 0) + max(len(when) - fixed[1], 0)
-        line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {truncate_cells(question, width)}  "
-        show((line + truncate_cells(answer, max(answer_width, 8))).rstrip())
+        line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {fit_to_width(question, width)}  "
+        show((line + fit_to_width(answer, max(answer_width, 8))).rstrip())
 
 
 def _bold_matches(search: str, console: Console) -> Callable[[str], None]:
@@ -252,7 +252,7 @@ def live_lines() -> Iterator[Callable[[list[str]], None]]:
 
         def show(lines: list[str]) -> None:
             width = rich_console.width - 1
-            texts = (truncate_cells(sanitize(line), width) for line in lines)
+            texts = (fit_to_width(sanitize(line), width) for line in lines)
             live.update(Text("\n".join(texts)), refresh=True)
 
         yield show

@@ -38,7 +38,7 @@ MAX_DEPTH = 60
 
 OPENING_FENCE = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,})(.*)")
 ENTITY = re.compile(r"&(?:(#\d{1,7}|#[xX][0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
-KEEPS_BREAKS = re.compile(r"^ {0,3}(?:<[A-Za-z/!?]|\[[^\]\n]+\]:)", re.MULTILINE)
+HTML_OR_DEFINITION_LINE = re.compile(r"^ {0,3}(?:<[A-Za-z/!?]|\[[^\]\n]+\]:)", re.MULTILINE)
 """Matches a line of HTML or a definition, in a paragraph whose line breaks are kept."""
 
 TAB_WIDTH = 4
@@ -217,7 +217,7 @@ class Renderer:
     def _inline(self, token: "Token", style: str = "none") -> Text:
         """Return the text of a paragraph, a heading or a cell."""
         text = Text(style=self._style(style))
-        keeps_breaks = KEEPS_BREAKS.search(token.content) is not None
+        keeps_breaks = HTML_OR_DEFINITION_LINE.search(token.content) is not None
         self._append(token.children or (), text, "\n" if keeps_breaks else " ")
         return text
 

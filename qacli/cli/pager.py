@@ -22,7 +22,7 @@ PAGER = "less -FRX"
 NO_PAGER = {"", "cat"}
 
 
-class _LeftEarly(Exception):
+class PagerClosed(Exception):
     """The pager ended before it had read all the output."""
 
 
@@ -103,7 +103,7 @@ class _Pages(TextIOBase):
             stdin.write(text)
             stdin.flush()
         except BrokenPipeError:
-            raise _LeftEarly from None
+            raise PagerClosed from None
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def pager_output(
     from shutil import get_terminal_size
 
     pages = _Pages(console, get_terminal_size().lines, command, env)
-    with restore_interrupt(), suppress(_LeftEarly):
+    with restore_interrupt(), suppress(PagerClosed):
         try:
             yield replace(console, stdout=cast("TextIO", pages))
         finally:

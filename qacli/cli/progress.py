@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from qacli.cli.console import Console
-from qacli.cli.formatting import usd
+from qacli.cli.money import usd
 
 if TYPE_CHECKING:
     from qacli.batch.options import Progress
@@ -61,7 +61,9 @@ class ProgressDisplay:
         width = 40
         bar = "█" * int(part * width) + "░" * (width - int(part * width))
         lines = [f"{bar} {part:6.1%}", " · ".join(facts(self._engine))]
-        slowest = min(progress.flights.values(), key=lambda flight: flight.started, default=None)
+        slowest = min(
+            progress.active_items.values(), key=lambda active: active.started, default=None
+        )
         if slowest is not None and (age := monotonic() - slowest.started) > SLOW_SECONDS:
             lines.append(f"slowest: {slowest.key}, {age:.0f} s, attempt {slowest.attempt}")
         return (
@@ -75,30 +77,30 @@ def facts(engine: "BatchRunner") -> Iterator[str]:
     """Yield the figures of the progress, the most important first."""
     progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
     yield f"{progress.finished:,} of {progress.total:,}"
-    waiting = sum(flight.waiting for flight in progress.flights.values())
-    yield f"{len(progress.flights) - waiting} in flight"
+    waiting = sum(active.waiting for active in progress.active_items.values())
+    yield f"{len(progress.active_items) - waiting} in flight"
     if waiting:
         yield f"{waiting} retrying"
     if progress.failed:
         yield f"{progress.failed:,} failed"
-    pace = (progress.finished - progress.before) / elapsed
-    yield f"{pace:.1f}/s"
+    items_per_second = (progress.finished - progress.finished_before_run) / elapsed
+    yield f"{items_per_second:.1f}/s"
     yield f"{progress.tokens / elapsed:.0f} tokens/s"
     if progress.cost is not None:
         yield usd(progress.cost)
-    if pace and progress.finished < progress.total:
-        yield f"{_duration((progress.total - progress.finished) / pace)} left"
+    if items_per_second and progress.finished < progress.total:
+        yield f"{_duration((progress.total - progress.finished) / items_per_second)} left"
 
 
 def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
     """Yield the reason why no questions are sent at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping
-    elif (seconds := engine.pace.paused_until - monotonic()) > 1:
+    elif (seconds := engine.limiter.paused_until - monotonic()) > 1:
         until = datetime.now().astimezone() + timedelta(seconds=seconds)
-        yield f"paused until {until:%H:%M:%S}: {engine.pace.pause_reason}"
-    elif engine.progress.held_up:
-        yield f"held up: {engine.progress.held_up}"
+        yield f"paused until {until:%H:%M:%S}: {engine.limiter.pause_reason}"
+    elif engine.progress.database_wait_reason:
+        yield f"held up: {engine.progress.database_wait_reason}"
 
 
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:
@@ -106,7 +108,7 @@ def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[
     states: dict[str, Any] = {state: count for state, count in summary.states.items() if count}
     counts = ", ".join(f"{count:,} {state}" for state, count in states.items())
     duration = _duration(monotonic() - progress.started)
-    yield f"{name}: {counts or 'nothing'}; {progress.this_run:,} asked in {duration}."
+    yield f"{name}: {counts or 'nothing'}; {progress.finished_in_this_run:,} asked in {duration}."
     for kind, count in summary.errors.items():
         yield f"  {kind}: {count:,}"
     if summary.cost_usd is not None:

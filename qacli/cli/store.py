@@ -43,7 +43,7 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
             error.todo += f" {count_noun(pending, 'question')} will be delivered once it works."
         raise
     # A damaged journal is set aside only if the user sees the warning.
-    report = None if console.quiet else warn_of(console)
+    report = None if console.quiet else outbox_warner(console)
     try:
         if delivered := recover_outbox(outbox, store, report=report):
             console.info(f"Delivered from the outbox: {count_noun(delivered, 'question')}.")
@@ -54,7 +54,7 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
     return store
 
 
-def warn_of(console: Console) -> "Callable[[str], None]":
+def outbox_warner(console: Console) -> "Callable[[str], None]":
     """Return a function that prints a warning about the outbox."""
     return lambda text: console.warning(f"qa: {text}")
 

@@ -97,7 +97,7 @@ class EnvFile:
         return lines[-1] if lines else None
 
     def names_in(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the names that probably have a value in the file.
+        """Return the names for which a line of the file seems to have a value.
 
         This searches for lines, in time linear in the file's size, and does not use the parser,
         because the file is not trusted.

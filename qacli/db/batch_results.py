@@ -18,7 +18,7 @@ ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class FinishedItem:
     """An item that is answered or has failed, with the values that its output needs.
 
     Attributes:
@@ -71,7 +71,7 @@ class BatchResults:
             counts = {state.value: count for state, count in connection.execute(query)}
         return {state.value: counts.get(state.value, 0) for state in ItemState}
 
-    def finished(self, batch_id: int, start: int, limit: int) -> list[Settled]:
+    def finished(self, batch_id: int, start: int, limit: int) -> list[FinishedItem]:
         """Return the settled items from position `start` up to the first that is not settled."""
         query = (
             _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
@@ -82,14 +82,14 @@ class BatchResults:
             items = list(takewhile(_is_settled, connection.execute(query)))
             return _with_records(connection, batch_id, items)
 
-    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[Settled]:
+    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[FinishedItem]:
         """Return the items with these keys that are settled, in the order of the items."""
         query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
         with self.store.transaction() as connection:
             rows = connection.execute(query.order_by(ITEMS.c.position))
             return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
 
-    def all_finished(self, batch_id: int) -> Iterator[list[Settled]]:
+    def all_finished(self, batch_id: int) -> Iterator[list[FinishedItem]]:
         """Yield all settled items that have a record, in order, a page at a time."""
         position = 0
         while True:
@@ -149,7 +149,7 @@ def _is_settled(item: sa.Row[Any]) -> bool:
 
 def _with_records(
     connection: sa.Connection, batch_id: int, items: Sequence[sa.Row[Any]]
-) -> list[Settled]:
+) -> list[FinishedItem]:
     """Return the items with their records.
 
     Two queries and no join: PostgreSQL has no statistics yet for tables that were just filled, and
@@ -159,4 +159,4 @@ def _with_records(
     keys = [item.key for item in items]
     rows = connection.execute(RAW.where(in_batch, RECORDS.c.item_key.in_(keys)))
     records = {row.item_key: row_to_dict(row) for row in rows}
-    return [Settled(item.position, item.key, records.get(item.key)) for item in items]
+    return [FinishedItem(item.position, item.key, records.get(item.key)) for item in items]

@@ -12,12 +12,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.batch_results import ITEMS, BatchResults, Settled, Summary
+from qacli.db.batch_results import ITEMS, BatchResults, FinishedItem, Summary
 from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
 from qacli.domain import ItemState, now
 from qacli.errors import InvalidRequest, NotFound
 
-__all__ = ["LEASE_SECONDS", "THREADS", "Batches", "Claimed", "Settled", "Summary", "WorkerEvicted"]
+__all__ = [
+    "LEASE_SECONDS",
+    "THREADS",
+    "Batches",
+    "ClaimedItem",
+    "FinishedItem",
+    "Summary",
+    "WorkerEvicted",
+]
 
 LEASE_SECONDS = 60.0
 """Time, by the database's clock, after which a worker that has not renewed its lease loses it."""
@@ -33,7 +41,7 @@ class WorkerEvicted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedItem:
     """An item that a worker has claimed."""
 
     position: int
@@ -102,7 +110,7 @@ class Batches(BatchResults):
                 connection.execute(sa.text("ANALYZE batch_item"))
         return self.get(name)
 
-    def note_output(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
+    def save_output_state(self, batch_id: int, path: str, state: dict[str, Any]) -> None:
         """Store the state of an output file that this batch has written."""
         own = BATCHES.c.id == batch_id
         with self.store.transaction(write=True) as connection:
@@ -193,7 +201,7 @@ class Batches(BatchResults):
         with self.store.transaction() as connection:
             return connection.scalar(query) is not None
 
-    def claim(self, batch_id: int, worker: str, limit: int) -> list[Claimed]:
+    def claim(self, batch_id: int, worker: str, limit: int) -> list[ClaimedItem]:
         """Claim the first waiting items for a worker, and renew its lease.
 
         Raises:
@@ -221,7 +229,7 @@ class Batches(BatchResults):
             # The worker's row before its items, as in `evict`: another order could deadlock.
             if not self._renew(connection, worker):
                 raise WorkerEvicted
-            claimed = [Claimed(*row) for row in connection.execute(update)]
+            claimed = [ClaimedItem(*row) for row in connection.execute(update)]
         return sorted(claimed, key=lambda item: item.position)
 
     def has_unfinished(self, batch_id: int) -> bool:
@@ -246,7 +254,7 @@ class Batches(BatchResults):
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
 
-    def rejoin(
+    def register_again(
         self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
     ) -> set[int]:
         """Register an evicted worker again; return the positions that it could claim again.

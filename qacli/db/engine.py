@@ -46,7 +46,7 @@ NO_ROOM_FOR_INDEX = ("SQLITE_IOERR_SHM", "SQLITE_FULL")
 ADVICE_ON_SERVER = (
     "Check that it is running, that DATABASE_URL is right, and that qa migrate was run."
 )
-OTHER_FILE = (
+DEFAULT_FILE_ADVICE = (
     "Check that the file is a history of qa, or set QA_DATA_DIR or DATABASE_URL to another."
 )
 ADVICE_ON_FILE = (
@@ -364,7 +364,9 @@ def _explain_errors(url: str) -> Iterator[None]:
 def _advice_on_file(cause: object) -> str:
     """Return advice on an error of SQLite, by its name in https://sqlite.org/rescode.html."""
     name = getattr(cause, "sqlite_errorname", "")
-    return next((text for names, text in ADVICE_ON_FILE if name.startswith(names)), OTHER_FILE)
+    return next(
+        (text for names, text in ADVICE_ON_FILE if name.startswith(names)), DEFAULT_FILE_ADVICE
+    )
 
 
 def _record_refused(url: str, reason: object) -> RecordRefused:

@@ -136,7 +136,7 @@ def _reading(name: str, documents: Iterator[ImportedRecord]) -> Iterator[Importe
         yield from documents
 
 
-class _Rejoined(io.RawIOBase):
+class _PrependedStream(io.RawIOBase):
     """A stream whose beginning was read already, from its beginning."""
 
     def __init__(self, head: bytes, rest: IO[bytes] | gzip.GzipFile) -> None:
@@ -156,7 +156,7 @@ class _Rejoined(io.RawIOBase):
 def _peek(stream: IO[bytes] | gzip.GzipFile) -> tuple[bytes, IO[bytes]]:
     """Return the beginning of a stream, and the stream from its beginning."""
     head = stream.read(HEAD_SIZE)
-    return head, io.BufferedReader(_Rejoined(head, stream), BUFFER_SIZE)
+    return head, io.BufferedReader(_PrependedStream(head, stream), BUFFER_SIZE)
 
 
 def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:

@@ -43,7 +43,7 @@ REQUIRED_FIELDS = frozenset({"question", "created_at", "status", "uid"})
 
 
 def _import_field(name: str) -> tuple[Any, Any]:
-    """Return the type and the default of a field in an export."""
+    """Return the type and the default of a field of `ImportedRecord`."""
     kind = FIELD_TYPES[name]
     if name == "id":
         return Annotated[int, Field(gt=0, le=MAX_ID)] | None, None

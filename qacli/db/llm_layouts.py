@@ -162,18 +162,18 @@ class NewLayout:
 
     def remember(self, exchange: Exchange, number: int) -> None:
         """Store the exchange's last message, for the exchanges that follow it up."""
-        if tip := exchange.row.get("tip_message_hash"):
-            self._ends.setdefault(tip, []).append((exchange.conversation, number))
+        if last_message := exchange.row.get("tip_message_hash"):
+            self._ends.setdefault(last_message, []).append((exchange.conversation, number))
 
     def _exchange(self, row: Row) -> Exchange:
-        start, tip = row["parent_message_hash"], row["tip_message_hash"]
+        start, last_message = row["parent_message_hash"], row["tip_message_hash"]
         inputs: list[Row] = []
         outputs: list[Row] = []
         for message in self._chain(start):
             if message["role"] not in {"user", "tool"}:
                 break
             inputs.insert(0, message)
-        for message in self._chain(tip):
+        for message in self._chain(last_message):
             if message["hash"] == start:
                 break
             outputs.insert(0, message)
@@ -184,30 +184,30 @@ class NewLayout:
             row,
             row["thread_id"],
             prompt=_blocks(map(_parts_text, prompt)),
-            system=self._system_prompt(start, tip),
+            system=self._system_prompt(start, last_message),
             response=_parts_text(response),
             reasoning=any(part["type"] == "reasoning" and part["text"] for part in response),
             attachments=self._attachments(list(dict.fromkeys(attachments))),
         )
 
-    def _chain(self, tip: str | None) -> Iterator[Row]:
+    def _chain(self, last_message: str | None) -> Iterator[Row]:
         """Yield the messages from this one back to the first.
 
         Raises:
             LookupError: A message is missing, or the chain is a circle.
         """
         seen = set()
-        while tip is not None:
+        while last_message is not None:
             query = "SELECT hash, parent_hash, role FROM messages WHERE hash = ?"
-            message = self._messages.get(tip) or self._file.row(query, tip)
-            if message is None or tip in seen:
-                raise LookupError(tip)
-            self._messages[tip] = message
-            seen.add(tip)
+            message = self._messages.get(last_message) or self._file.row(query, last_message)
+            if message is None or last_message in seen:
+                raise LookupError(last_message)
+            self._messages[last_message] = message
+            seen.add(last_message)
             yield message
-            tip = message["parent_hash"]
+            last_message = message["parent_hash"]
 
-    def _system_prompt(self, start: str | None, tip: str | None) -> str | None:
+    def _system_prompt(self, start: str | None, last_message: str | None) -> str | None:
         """Return the text of the exchange's system message, or None."""
         system = None
         for message in self._chain(start):
@@ -218,8 +218,8 @@ class NewLayout:
                 system = message["hash"]
                 break
         # For the next exchange of the thread, so that the search is short in a long thread.
-        if tip is not None:
-            self._system[tip] = system
+        if last_message is not None:
+            self._system[last_message] = system
         return system and (_parts_text(self._parts(system)) or None)
 
     def _parts(self, message: str) -> list[Row]:

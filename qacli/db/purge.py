@@ -9,7 +9,7 @@ from qacli.db.search import RECORDS
 
 def delete_matching(store: Store, only: Filter) -> int:
     """Delete the matching records, and every trace of them in the file; return their number."""
-    conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
+    conditions = store.with_owner(only).conditions(sqlite=store.sqlite)
     ids = sa.select(RECORDS.c.id).where(*conditions)
     with store.transaction(write=True) as connection:
         number = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(ids))).rowcount

@@ -59,7 +59,7 @@ class RecordQueries(Database):
         view.owner = owner
         return view
 
-    def narrowed(self, only: Filter) -> Filter:
+    def with_owner(self, only: Filter) -> Filter:
         """Return the filter restricted to the owner's records."""
         return only if self.owner is None else replace(only, owner=self.owner)
 
@@ -248,7 +248,7 @@ class RecordQueries(Database):
             query = query.where(max(min(after, MAX_ID), -1) < RECORD_ID)
         if before is not None:
             query = query.where(max(min(before, MAX_ID), -1) > RECORD_ID)
-        query = query.where(*self.narrowed(only).conditions(sqlite=self.sqlite))
+        query = query.where(*self.with_owner(only).conditions(sqlite=self.sqlite))
         query = query.order_by(RECORD_ID.desc() if newest_first else RECORD_ID)
         with self.session() as session:
             return list(session.exec(query))
@@ -258,7 +258,7 @@ class RecordQueries(Database):
 
         Only the newest `MAX_RANKED` matches are ranked.
         """
-        only = self.narrowed(only)
+        only = self.with_owner(only)
         terms = [term for term in parse_terms(only.search or "") if term.is_indexed]
         newest: Any = (
             sa.select(RECORD_ID)
@@ -285,17 +285,17 @@ class RecordQueries(Database):
         self, only: Filter = EVERYTHING, **id_range: Unpack[IdRange]
     ) -> Iterator[dict[str, Any]]:
         """Yield records as JSON has them, with one page of records in memory."""
-        for rows in pages(self, self.narrowed(only), **id_range):
+        for rows in pages(self, self.with_owner(only), **id_range):
             yield from map(row_to_dict, rows)
 
     def json_lines(self, only: Filter = EVERYTHING, **id_range: Unpack[IdRange]) -> Iterator[str]:
         """Yield records as lines of JSON without line ends; faster than `dicts`."""
-        for rows in pages(self, self.narrowed(only), **id_range):
+        for rows in pages(self, self.with_owner(only), **id_range):
             yield from rows_to_json_lines(rows)
 
     def count(self, only: Filter = EVERYTHING) -> int:
         """Return the number of records."""
-        conditions = self.narrowed(only).conditions(sqlite=self.sqlite)
+        conditions = self.with_owner(only).conditions(sqlite=self.sqlite)
         query = sa.select(sa.func.count()).select_from(RECORDS).where(*conditions)
         with self.transaction() as connection:
             return connection.scalar(query) or 0

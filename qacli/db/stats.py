@@ -38,7 +38,7 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
     column = RECORDS.c
     source: sa.FromClause = RECORDS
     name: sa.ColumnElement[Any]
-    conditions = store.narrowed(only).conditions(sqlite=store.sqlite)
+    conditions = store.with_owner(only).conditions(sqlite=store.sqlite)
     if by is GroupBy.DAY:
         day = sa.func.date(column.created_at)
         in_utc = sa.func.to_char(sa.func.timezone("UTC", column.created_at), "YYYY-MM-DD")

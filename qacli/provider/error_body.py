@@ -1,4 +1,4 @@
-"""Read an error in the forms in which endpoints write it.
+"""Parse the error in a response; each provider writes errors in its own format.
 
 `{"error": {...}}` is OpenAI's; the same in a list is Gemini's; `{"detail": ...}` with a text or a
 list of `{"loc": [...], "msg": ...}` is FastAPI's; others write a `message`, a text or a web page.

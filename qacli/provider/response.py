@@ -1,4 +1,4 @@
-"""The answer of a provider as far as it has arrived, in whichever API it came."""
+"""The part of a provider's answer that has arrived so far, in one form for every API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ OPENING = "<think>"
 CLOSING = "</think>"
 
 
-class _Place(Enum):
+class _State(Enum):
     START = auto()
     REASONING = auto()
     ANSWER_START = auto()
@@ -21,43 +21,43 @@ class ThinkTagSplitter:
     Only a tag before everything else begins reasoning; a tag in the middle of an answer is text.
     """
 
-    _place: _Place = _Place.START
-    _held: str = field(default="")
+    _state: _State = _State.START
+    _pending: str = field(default="")
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the answer that this piece adds; either may be empty.
 
-        The beginning of a tag is held back until the next piece shows what it is.
+        The beginning of a tag is pending back until the next piece shows what it is.
         """
         reasoning = ""
-        if self._place is _Place.ANSWER:
+        if self._state is _State.ANSWER:
             return "", text
-        text, self._held = self._held + text, ""
-        if self._place is _Place.START:
+        text, self._pending = self._pending + text, ""
+        if self._state is _State.START:
             stripped = text.lstrip()
             if OPENING.startswith(stripped[: len(OPENING)]) and len(stripped) < len(OPENING):
-                self._held = text
+                self._pending = text
                 return "", ""
             if not stripped.startswith(OPENING):
-                self._place = _Place.ANSWER
+                self._state = _State.ANSWER
                 return "", text
-            self._place, text = _Place.REASONING, stripped.removeprefix(OPENING)
-        if self._place is _Place.REASONING:
+            self._state, text = _State.REASONING, stripped.removeprefix(OPENING)
+        if self._state is _State.REASONING:
             reasoning, tag, text = text.partition(CLOSING)
             if not tag:
-                kept = _partial_tag_length(reasoning)
-                self._held = reasoning[len(reasoning) - kept :]
-                return reasoning[: len(reasoning) - kept], ""
-            self._place = _Place.ANSWER_START
+                length = _partial_tag_length(reasoning)
+                self._pending = reasoning[len(reasoning) - length :]
+                return reasoning[: len(reasoning) - length], ""
+            self._state = _State.ANSWER_START
         text = text.lstrip()
         if text:
-            self._place = _Place.ANSWER
+            self._state = _State.ANSWER
         return reasoning, text
 
     def close(self) -> tuple[str, str]:
-        """Return the reasoning and the answer that were held back."""
-        held, self._held = self._held, ""
-        return (held, "") if self._place is _Place.REASONING else ("", held)
+        """Return the reasoning and the answer that were pending back."""
+        pending, self._pending = self._pending, ""
+        return (pending, "") if self._state is _State.REASONING else ("", pending)
 
 
 def _partial_tag_length(text: str) -> int:

@@ -253,14 +253,14 @@ class Recorder:
         """Called in the database thread with the requests that were committed."""
 
     def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
-        self.save_apart([request for request in requests if request.has_outcome])
+        self.move_to_new_journal([request for request in requests if request.has_outcome])
         if _may_be_committed(error):
             self._reserved_uncertain += [r.question.uid for r in requests if not r.has_outcome]
         for request in requests:
             # A new error for each: each caller adds its record to it.
             request.record_id.set_exception(copy(error))
 
-    def save_apart(self, requests: list[WriteRequest]) -> bool:
+    def move_to_new_journal(self, requests: list[WriteRequest]) -> bool:
         """Move records to a new journal, which any process may deliver.
 
         Returns False if that journal cannot be written; the records stay in their journal then.

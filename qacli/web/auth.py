@@ -23,10 +23,10 @@ from qacli.config.parsers import parse_list
 from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.errors import Forbidden, Unauthorized
-from qacli.web.policy import Access, current_policy
 from qacli.web.request_context import current_context
+from qacli.web.route_policy import Access, current_policy
 from qacli.web.sessions import COOKIE, Sessions
-from qacli.web.throttle import FAILURES, FailureLimiter
+from qacli.web.wrong_token_limit import FAILURES, FailureLimiter
 
 EXTENSION_KEY = "qa-tokens"
 
@@ -156,7 +156,7 @@ def current() -> Guard:
 
 
 def require_administrator() -> None:
-    """Refuse a caller that may only use its own records.
+    """Raise `Forbidden` if the caller is not an administrator.
 
     Raises:
         Forbidden: The caller is not an administrator.

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qacli.errors import QaError
-from qacli.web.policy import current_endpoint
 from qacli.web.request_context import current_context
+from qacli.web.route_policy import current_endpoint
 
 LOG = logging.getLogger("qa.web")
 

@@ -19,7 +19,7 @@ import qacli
 from qacli.validation import MAX_ID
 from qacli.web import errors as problems
 from qacli.web.api.responses import Problem
-from qacli.web.policy import Access, policy_of
+from qacli.web.route_policy import Access, policy_of
 
 JSON = "application/json"
 REFS = "#/components/schemas/{model}"

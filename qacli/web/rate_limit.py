@@ -13,8 +13,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from qacli.errors import RateLimited
-from qacli.web.policy import current_policy
 from qacli.web.request_context import current_context
+from qacli.web.route_policy import current_policy
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings

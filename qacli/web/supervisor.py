@@ -109,7 +109,7 @@ class Wakeup:
         self._is_set = False
 
     def set(self) -> None:
-        """End the wait, or the next one."""
+        """Wake the main loop; if it does not wait now, its next wait ends at once."""
         if not self._is_set:
             self._is_set = True
             self._supervisor.messages.send_bytes(WAKE)

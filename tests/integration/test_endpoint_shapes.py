@@ -14,7 +14,7 @@ import pytest
 from conftest import KEY, Invoke, migrated
 from wire_server import EVENTS, JSON, Answer, WireRequest, WireServer
 
-from qacli.cli.batch_runner import PART_FAILED
+from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
 from qacli.config.settings import Settings
 from qacli.web import state
 from qacli.web.app import create_app
@@ -387,7 +387,7 @@ def test_shape_of_a_failure_is_one_clear_error(
     ask = Ask(env, home)
     code, _out, err = way(ask)
     if way is Ask.batch:
-        assert code in {failure.exit_code, PART_FAILED}, err
+        assert code in {failure.exit_code, EXIT_SOME_ITEMS_FAILED}, err
     elif way in COMMANDS:
         assert code == failure.exit_code, err
         assert failure.text in err

@@ -56,7 +56,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "answer-as-html": render,
     "answer-is-complete": lambda text: markdown.is_complete(text, text[:-1]),
     "answer-fence": markdown.OPENING_FENCE.fullmatch,
-    "answer-lines": markdown.KEEPS_BREAKS.search,
+    "answer-lines": markdown.HTML_OR_DEFINITION_LINE.search,
     "answer-in-a-table": formatters.one_line,
     "sanitize": sanitize.sanitize,
     "sanitize-text": validation.sanitize_text,

@@ -8,7 +8,7 @@ from qacli.cli.batch_runner import run
 from qacli.cli.cells import align
 from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
-from qacli.cli.formatting import usd
+from qacli.cli.money import usd
 from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
 from qacli.cli.store import open_batches
@@ -148,7 +148,7 @@ def results(
     """Write the results so far, in the order of the items."""
     from pathlib import Path
 
-    from qacli.batch.writer import ResultWriter, format_of, kept_output
+    from qacli.batch.writer import ResultWriter, format_of, recorded_output
 
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
@@ -163,7 +163,7 @@ def results(
         outputs=batch.outputs,
         force=force,
     )
-    with kept_output(batches, batch.id or 0, out):
+    with recorded_output(batches, batch.id or 0, out):
         for page in batches.all_finished(batch.id or 0):
             out.write(page)
     return CLOSED_PIPE if out.closed else 0

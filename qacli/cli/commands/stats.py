@@ -7,7 +7,7 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.filters import with_filter_options
-from qacli.cli.formatting import dollars
+from qacli.cli.money import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.domain import GroupBy
@@ -63,7 +63,7 @@ def stats(
 
 
 def _print(rows: "list[Row]", by: str, console: Console) -> None:
-    from qacli.cli.cells import cell_width, truncate_cells
+    from qacli.cli.cells import cell_width, fit_to_width
 
     table = [(by, "asked", "answered", "tokens", "USD", "mean s")]
     for row in rows:
@@ -88,7 +88,7 @@ def _print(rows: "list[Row]", by: str, console: Console) -> None:
         BLOCK * max(round(row.records / maximum * min(MAX_BAR_WIDTH, room)), 1) for row in rows
     ]
     for line, bar in zip(table, bars, strict=True):
-        cells = [truncate_cells(line[0], widths[0])]
+        cells = [fit_to_width(line[0], widths[0])]
         cells += [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=False)]
         console.print("  ".join([*cells, bar] if room >= MIN_BAR_WIDTH else cells).rstrip())
 

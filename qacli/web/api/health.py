@@ -5,7 +5,7 @@ from flask import Blueprint
 from qacli.web import state
 from qacli.web.api.responses import HealthResponse
 from qacli.web.openapi import JSON, ResponseSpec, describe
-from qacli.web.policy import Access, policy
+from qacli.web.route_policy import Access, policy
 
 blueprint = Blueprint("health", __name__)
 

@@ -197,6 +197,6 @@ class ListQuery(BaseModel):
 
 
 class ListAllQuery(ListQuery):
-    """The query of `GET /qas` for all records as lines of JSON."""
+    """The query of `GET /qas` for JSON lines: without `limit` it returns all records."""
 
     limit: int | None = Field(None, ge=1, le=MAX_ID)  # type: ignore[assignment]

@@ -139,7 +139,7 @@ def previous_record(
 
 
 def strip_images(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the messages as they are recorded: each image is replaced by a placeholder."""
+    """Return the messages for the record, with a placeholder for each `data:` image."""
     return [
         {**message, "content": [_strip_image(part) for part in message["content"]]}
         if isinstance(message.get("content"), list)

@@ -44,7 +44,7 @@ QUESTION_LEVEL = 2
 """The level of the question's heading. Headings of the answer are below it."""
 MAX_LEVEL = 6
 
-GROWTH = 16
+RERENDER_DIVISOR = 16
 """An unfinished long block is rendered again when it has grown by one part in this many."""
 MIN_LONG_CHARACTERS = 2_000
 """An unfinished block that is shorter is rendered again at each call."""
@@ -113,7 +113,7 @@ class StreamingMarkdown:
         if self._length > MAX_CHARACTERS:
             return self._plain_rest()
         waiting = self._length - self._rendered
-        if waiting * GROWTH < len(self._rest) and len(self._rest) > MIN_LONG_CHARACTERS:
+        if waiting * RERENDER_DIVISOR < len(self._rest) and len(self._rest) > MIN_LONG_CHARACTERS:
             return Markup(""), self._growing
         self._rendered = self._length
         self._rest += "".join(self._pieces)

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from qacli.errors import Busy, Unauthorized
 from qacli.web import auth
-from qacli.web.policy import Access, policy
+from qacli.web.route_policy import Access, policy
 from qacli.web.sessions import COOKIE, LIFETIME
 from qacli.web.ui.forms import SignInForm
 

@@ -16,8 +16,8 @@ from qacli.serializers import error_text
 from qacli.validation import validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
-from qacli.web.policy import Access, policy
 from qacli.web.request_context import current_context
+from qacli.web.route_policy import Access, policy
 from qacli.web.ui import sse as ui_sse
 from qacli.web.ui.forms import parse_ask_form, parse_follows_id, parse_tags
 from qacli.web.ui.history_list import Query, load_listing, shorten

@@ -16,7 +16,7 @@ from fake_provider import Reply as Faked
 from qacli.batch.claims import reclaim_stale
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
 from qacli.batch.options import BatchOptions, Progress
-from qacli.batch.output import SettledOutput
+from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.runner import BatchRunner
 from qacli.batch.writer import ResultWriter
@@ -86,7 +86,7 @@ def recorder_of(batches: Batches, outbox: Outbox, batch_id: int, **parts: Any) -
         outbox=outbox,
         options=BatchOptions(batch_id=batch_id, model="m", **parts),
         progress=Progress(0),
-        output=SettledOutput(batches, batch_id, None, unordered=False),
+        output=ResultOutput(batches, batch_id, None, unordered=False),
     )
 
 
@@ -106,7 +106,7 @@ async def engine_for(
             batches=batches,
             outbox=outbox,
             provider=asked,
-            plan=made,
+            options=made,
             prices=Pricing(),
             output=None,
             progress=progress or Progress(sum(batches.counts(batch_id).values())),
@@ -183,7 +183,7 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
         batches.store.upsert_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
         await asyncio.wait_for(asking, 10)
         # What is shown is how far the batch is, and not this process alone.
-        assert (progress.finished, progress.this_run) == (2, 1)
+        assert (progress.finished, progress.finished_in_this_run) == (2, 1)
 
     asyncio.run(both())
     elsewhere.close(left=True)
@@ -355,7 +355,7 @@ def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
     batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
 
     with ResultWriter(home / "out.jsonl", "jsonl") as output:
-        lines = SettledOutput(batches, batch_id, output, unordered=True)
+        lines = ResultOutput(batches, batch_id, output, unordered=True)
         lines.write()
         lines.write(["k1"])
     assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
@@ -454,7 +454,9 @@ def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
         batches.register_worker(batch_id, "other", "elsewhere", "other.worker")
         taken = batches.claim(batch_id, "other", 2)
         assert [item.position for item in taken] == [0, 1]
-        await asyncio.to_thread(wait_for, lambda: len(progress.flights) < 4 or progress.done, 20)
+        await asyncio.to_thread(
+            wait_for, lambda: len(progress.active_items) < 4 or progress.done, 20
+        )
         batches.store.upsert_items(
             batch_id, [(an_ask(batch_id, item.position), ANSWERED) for item in taken]
         )

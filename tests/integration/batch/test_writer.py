@@ -14,7 +14,7 @@ import pytest
 
 from qacli.batch.writer import ResultWriter, format_of
 from qacli.cli.console import Console
-from qacli.db.batches import Settled
+from qacli.db.batches import FinishedItem
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.serializers import RECORD_FIELDS, record_to_dict
@@ -35,7 +35,7 @@ FAILED = Outcome(
 )
 
 
-def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> Settled:
+def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> FinishedItem:
     ask = Question(
         question=question,
         params={"model": "m", "stop": ["ß"]},
@@ -43,10 +43,10 @@ def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?"
         batch_id=1,
         item_key=f"k{position}",
     )
-    return Settled(position, f"k{position}", record_to_dict(ask, outcome, position + 1))
+    return FinishedItem(position, f"k{position}", record_to_dict(ask, outcome, position + 1))
 
 
-def written(path: Path, form: str, *items: Settled) -> str:
+def written(path: Path, form: str, *items: FinishedItem) -> str:
     with ResultWriter(path, form, force=True) as output:
         for item in items:
             output.write([item])

@@ -368,7 +368,7 @@ def test_evict_lease_over_gives_claims_back_and_worker_learns_it(batches: Batche
         batches.claim(batch_id, "slept", 1)
     claim(batches, batch_id, "other", 2)
     # Of the three that it had, only one still waits.
-    assert batches.rejoin(batch_id, "slept", "host", "slept.worker", [0, 1, 2]) == {2}
+    assert batches.register_again(batch_id, "slept", "host", "slept.worker", [0, 1, 2]) == {2}
     assert batches.heartbeat("slept")
     assert positions(batches.claim(batch_id, "slept", 9)) == [3]
 

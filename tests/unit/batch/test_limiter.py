@@ -106,11 +106,11 @@ def run(
 ) -> Run:
     """Ask as the engine does: whoever is next waits for its turn; a refusal is quick."""
     done, chance = Run(), random.Random(7)
-    flights: list[tuple[float, int, Said]] = []
+    active_items: list[tuple[float, int, Said]] = []
     began, number = clock.now, 0
     while clock.now < began + seconds:
-        while flights and flights[0][0] <= clock.now:
-            _, _, said = heapq.heappop(flights)
+        while active_items and active_items[0][0] <= clock.now:
+            _, _, said = heapq.heappop(active_items)
             provider.ended()
             pace.on_finished()
             if said.good:
@@ -123,7 +123,7 @@ def run(
             pace.on_sent(10)
             said, number = provider.ask(), number + 1
             takes = latency * chance.uniform(0.8, 1.2) if said.good else 0.02
-            heapq.heappush(flights, (clock.now + takes, number, said))
+            heapq.heappush(active_items, (clock.now + takes, number, said))
             done.sent.append(clock.now - began)
         clock.now += STEP
     return done

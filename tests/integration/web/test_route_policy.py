@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qacli.web.errors import MIME_TYPE
-from qacli.web.policy import DEFAULT, Access, policy_of
+from qacli.web.route_policy import DEFAULT, Access, policy_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -24,7 +24,7 @@ TOKEN = {"Authorization": "Bearer secret-of-the-test"}
 TOKENS = {"token": "secret-of-the-test"}
 
 
-def test_policy_of_each_route_is_the_default_or_listed_here(app: Flask) -> None:
+def test_route_policy_of_each_route_is_the_default_or_listed_here(app: Flask) -> None:
     routes = {
         rule.endpoint: (
             policy_of(app.view_functions[rule.endpoint]),

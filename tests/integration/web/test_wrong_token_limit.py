@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qacli.errors import RateLimited
-from qacli.web.throttle import FAILURES, FailureLimiter, network_of
+from qacli.web.wrong_token_limit import FAILURES, FailureLimiter, network_of
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -42,27 +42,15 @@ pytest_plugins = ["flask_fixtures"]
 
 KEY = "sk-test-0123456789abcdef"
 
-MARKED_FILES = {
-    "browser": {"test_browser.py"},
-    "slow": {
-        *("test_durability.py", "test_openapi.py", "test_serve_crowd.py", "test_serve_load.py"),
-        *("test_local_model.py", "test_workers.py"),
-    },
-}
-"""The markers of whole files; `e2e` is on all tests below tests/e2e."""
-
 # The programs that tests start should not compile the dependencies again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the markers of folders and files on their tests."""
+    """Mark the tests in tests/e2e."""
     for item in items:
-        if item.path.parent.name == "e2e" and item.path.name != "test_browser.py":
-            item.add_marker("e2e")
-        for marker, names in MARKED_FILES.items():
-            if item.path.name in names:
-                item.add_marker(marker)
+        if item.path.parent.name == "e2e":
+            item.add_marker("browser" if item.path.name == "test_browser.py" else "e2e")
 
 
 @pytest.fixture(autouse=True)

@@ -212,8 +212,13 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
 
 
 @on_sqlite
-def test_whenever_it_is_killed_only_what_was_in_flight_is_asked_twice(
+@pytest.mark.parametrize(
+    ("kills", "count"), [(4, 600), pytest.param(10, 1500, marks=pytest.mark.slow)]
+)
+def test_batch_killed_at_any_time_asks_again_only_what_was_in_flight(
     qa: Program,
+    kills: int,
+    count: int,
     begin: Callable[..., subprocess.Popen[bytes]],
     database_url: str,
     records: Records,
@@ -221,16 +226,16 @@ def test_whenever_it_is_killed_only_what_was_in_flight_is_asked_twice(
     log: Path,
     tmp_path: Path,
 ) -> None:
-    chance, kills, jobs = random.Random(2026), 10, 8
-    questions = [f"Question {n}" for n in range(1500)]
+    chance, jobs = random.Random(2026), 8
+    questions = [f"Question {n}" for n in range(count)]
     name, out = write(questions), tmp_path / "out.jsonl"
     begun = 0
     with provider_process("--latency", "0.05", "--log", str(log)) as base_url:
         for _ in range(kills):
             process = begin(name, "-j", str(jobs), "-o", str(out), OPENAI_BASE_URL=base_url)
-            before = sum(reached(log).values())
+            before = log.stat().st_size
             # From the moment that it asks: most of a process's life is spent on its start.
-            while sum(reached(log).values()) == before and process.poll() is None:
+            while log.stat().st_size == before and process.poll() is None:
                 sleep(0.01)
             sleep(chance.uniform(0, 0.9))
             process.kill()
@@ -257,7 +262,7 @@ def test_two_processes_share_a_batch_and_ask_nothing_twice(
     log: Path,
     tmp_path: Path,
 ) -> None:
-    questions = [f"Question {n}" for n in range(600)]
+    questions = [f"Question {n}" for n in range(400)]
     name = write(questions)
     with provider_process("--latency", "0.15", "--log", str(log)) as base_url:
         both = [
@@ -269,8 +274,8 @@ def test_two_processes_share_a_batch_and_ask_nothing_twice(
     all_answered_once(records(database_url), questions)
     # Each did a part of it, and each wrote all of it.
     shares = [int(re.findall(r"; ([\d,]+) asked in", end)[0].replace(",", "")) for end in ends]
-    assert sum(shares) == 600
-    assert min(shares) >= 100
+    assert sum(shares) == len(questions)
+    assert min(shares) >= len(questions) / 6
     for number in (1, 2):
         out = lines_of(tmp_path / f"out{number}.jsonl")
         assert [line["question"] for line in out] == questions

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Records = Callable[..., list[dict[str, Any]]]
 
-KILLED = 60
 AT_ONCE = 8
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 FAKE_PROVIDER = Path(__file__).resolve().parents[1] / "support" / "fake_provider"
@@ -44,11 +43,12 @@ def provider_process(*arguments: str) -> Iterator[str]:
 
 
 @on_sqlite
-def test_whenever_it_is_killed_every_question_that_left_is_on_record_once(
-    qa: Program, database_url: str, log: Path, records: Records
+@pytest.mark.parametrize("count", [28, pytest.param(60, marks=pytest.mark.slow)])
+def test_ask_killed_at_any_time_has_one_record_of_each_question_that_left(
+    qa: Program, database_url: str, log: Path, records: Records, count: int
 ) -> None:
     chance = random.Random(2026)
-    questions = [f"Question {number}" for number in range(KILLED)]
+    questions = [f"Question {number}" for number in range(count)]
 
     def ask_and_kill(question: str, life: float | None) -> int:
         process = qa.start(
@@ -104,10 +104,10 @@ def ask_all(qa: Program, questions: list[str], at_once: int) -> list[Any]:
         return list(pool.map(lambda question: qa("ask", question), questions))
 
 
-def test_forty_questions_side_by_side_are_forty_records(
-    qa: Program, database_url: str, records: Records, provider: FakeProvider
+@pytest.mark.parametrize("count", [16, pytest.param(40, marks=pytest.mark.slow)])
+def test_ask_in_many_processes_at_once_makes_one_record_each(
+    qa: Program, database_url: str, records: Records, provider: FakeProvider, count: int
 ) -> None:
-    count = 40 if database_url.startswith("sqlite") else 16
     questions = [f"Question {number} [[latency=0.3]]" for number in range(count)]
     for question, done in zip(questions, ask_all(qa, questions, 16), strict=True):
         assert (done.code, done.out, done.err) == (0, f"Answer to: {question}\n", "")

@@ -22,13 +22,14 @@ TOKEN = "token-0123456789abcdef"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("examples", [2, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("token", "phases"),
     [("", "examples,coverage,fuzzing,stateful"), (TOKEN, "fuzzing,stateful")],
     ids=["open", "token"],
 )
-def test_schemathesis_finds_nothing(
-    qa: Program, serve: Callable[..., Served], home: Path, token: str, phases: str
+def test_openapi_requests_of_schemathesis_find_no_fault(
+    qa: Program, serve: Callable[..., Served], home: Path, token: str, phases: str, examples: int
 ) -> None:
     served = serve(qa, QA_TOKEN=token)
     address = f"http://127.0.0.1:{served.port}"
@@ -44,7 +45,7 @@ def test_schemathesis_finds_nothing(
             *(Path(sys.executable).with_name("schemathesis"), "--config-file", config),
             *("run", document, "--url", address, "--checks", "all", "--phases", phases),
             *unchecked,
-            *("--generation-deterministic", "--max-examples", "6", "--no-color"),
+            *("--generation-deterministic", "--max-examples", str(examples), "--no-color"),
             # No text with U+0000 can be kept, and a schema has no words for that.
             *("--generation-allow-x00", "false"),
         ],

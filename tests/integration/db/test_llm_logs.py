@@ -19,8 +19,6 @@ from qacli.db.importers import ImportResult, import_records
 from qacli.db.records import Store
 from qacli.errors import InvalidRequest
 
-pytestmark = pytest.mark.slow
-
 OLD, NEW = "0.31", "0.36"
 VERSIONS = ("0.26", OLD, "0.32", NEW)
 CALL = """multiply [[times=1 tool=multiply arguments='{"a": 6, "b": 7}']]"""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qacli.batch.writer import ResultWriter
-from qacli.db.batches import Settled
+from qacli.db.batches import FinishedItem
 from qacli.db.export import row_to_dict, rows_to_json_lines
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.models import QuestionAnswer
@@ -68,7 +68,7 @@ def test_types_of_the_columns_are_those_of_the_fields() -> None:
 def test_results_of_a_batch_are_the_lines_of_an_export(tmp_path: Path, form: str) -> None:
     file = tmp_path / f"results.{form}"
     with ResultWriter(file, form) as writer:
-        writer.write([Settled(0, "k", DOCUMENT)])
+        writer.write([FinishedItem(0, "k", DOCUMENT)])
     if form == "parquet":
         table = pytest.importorskip("pyarrow.parquet").read_table(file)
         assert tuple(table.column_names) == RECORD_FIELDS

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.batch_runner import run
-from qacli.cli.cells import align
 from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
@@ -74,6 +73,8 @@ commands.command(epilog=EPILOG)(run)
 @commands.command("list")
 def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the batches, oldest first."""
+    from qacli.cli.cells import align
+
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]

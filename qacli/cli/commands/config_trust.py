@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from qacli.cli.cells import align
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.setting_values import one_line, visible_value
@@ -125,6 +124,8 @@ def _visible_values(settings: Settings) -> dict[str, object]:
 
 
 def _print(console: Console, file: EnvFile, values: dict[str, object]) -> None:
+    from qacli.cli.cells import align
+
     console.print(f"{file.location} sets:")
     for line in align((name, one_line(value)) for name, value in values.items()):
         console.print(f"  {line}")

@@ -53,7 +53,7 @@ def migrate(
 
 @commands.command()
 def status(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show the current revision of the schema and those that are not applied yet."""
+    """Show the revision of the schema and those still to apply."""
     from qacli.db import migrate
 
     console = Console.from_context(context)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from qacli.cli.cells import align
 from qacli.cli.command import App
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
@@ -42,6 +41,7 @@ def template() -> None:
 def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the templates."""
     from qacli import prompt_templates
+    from qacli.cli.cells import align
 
     console = Console.from_context(context)
     settings = load_settings(console)

@@ -196,7 +196,7 @@ def test_what_others_have_settled_counts_and_nothing_is_counted_back() -> None:
     progress.done += 3
     progress.update({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
     assert (progress.done, progress.failed, progress.finished) == (5, 2, 7)
-    assert progress.before == 3
+    assert progress.finished_before_run == 3
     # The file has grown meanwhile, and what had failed is asked again.
     progress.update({"waiting": 1, "claimed": 0, "answered": 11, "failed": 0})
     assert (progress.total, progress.done, progress.finished) == (12, 11, 12)

@@ -283,6 +283,7 @@ class Settings:
         """Mask the secrets of these settings, the given secrets and everything like a key."""
         url = self.database_url
         database = {url, *passwords_in(url)} if url else set()
+        database |= passwords_in(self.base_url or "")
         own = {self.api_key, self.tokens, *self.callers.values()}
         return hide_key_shapes(hide_secrets(text, {*own, *database, *secrets}))
 

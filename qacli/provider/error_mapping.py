@@ -25,6 +25,7 @@ from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
+from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
 
 RETRYABLE_STATUS = {408, 409, 429}
@@ -121,15 +122,36 @@ class ErrorMapper:
             details={**error.details()},
         )
 
-    def _map_connection_error(self, error: Exception) -> ProviderUnreachable:
+    def _map_connection_error(self, error: Exception) -> ProviderError:
         cause: BaseException | None = error
         while cause is not None and cause.__cause__ is not None:
             cause = cause.__cause__
+        text = self._clean(str(cause or error)) or type(cause or error).__name__
+        variable = self._endpoint.route.variable
+        through = f" through the proxy of {variable}" if variable else ""
+        if str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value) in text and variable:
+            return self._proxy_login()
+        is_untrusted = "CERTIFICATE_VERIFY_FAILED" in text
+        advice = "Check the URL and the network, then ask again."
+        if is_untrusted:
+            advice = (
+                "If its certificate is from a private authority, name its file in SSL_CERT_FILE."
+            )
+        elif variable:
+            advice = f"Check {variable} and the network, then ask again."
         return ProviderUnreachable(
-            f"The connection to {self._endpoint.base_url} failed: "
-            f"{self._clean(str(cause or error)) or type(cause or error).__name__}.",
-            "Check the URL and the network, then ask again.",
-            retryable=True,
+            f"The connection to {redact_url(self._endpoint.base_url)}{through} failed: {text}.",
+            advice,
+            retryable=not is_untrusted,
+        )
+
+    def _proxy_login(self) -> KeyRejected:
+        """Return the error for a proxy that wants a user and a password, or others (407)."""
+        variable = self._endpoint.route.variable
+        return KeyRejected(
+            f"The proxy of {variable} takes no request without a valid user and password.",
+            f"Set {variable} to http://user:password@host:port.",
+            fatal=True,
         )
 
     def _map_status(
@@ -137,6 +159,8 @@ class ErrorMapper:
     ) -> ProviderError:
         what = f"The provider answered {status}: {self._clean(error.message)}."
         details: dict[str, str | int] = {"status": status, **error.details()}
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
+            return self._proxy_login()
         if status == HTTPStatus.UNAUTHORIZED:
             return KeyRejected(
                 what,
@@ -174,8 +198,8 @@ class ErrorMapper:
     def _advice_on_refusal(self, status: int, error: ErrorBody) -> str:
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"Check that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
-                "or choose another with --model or QA_MODEL."
+                f"Check that {redact_url(self._endpoint.base_url)} serves the model "
+                f"{self._endpoint.model}, or choose another with --model or QA_MODEL."
             )
         if error.code == "context_length_exceeded":
             return "Shorten the question, its files or the conversation, or choose another --model."
@@ -186,7 +210,7 @@ class ErrorMapper:
 
     def _clean(self, text: str) -> str:
         """Return a message in one line, without secrets."""
-        text = self._settings.redact(text, self._endpoint.key)
+        text = self._settings.redact(text, *self._endpoint.secrets)
         text = " ".join(sanitize_text(text).split()).rstrip(".")
         return text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
 

@@ -118,7 +118,7 @@ def set_key(context: typer.Context) -> None:
     else:
         text = console.read_stdin()
     try:
-        key = credentials.parse_key(text)
+        key = credentials.parse_line(text)
     except ValueError:
         raise InvalidRequest(
             "Invalid key: it is empty, or has spaces or other characters that no key has.",

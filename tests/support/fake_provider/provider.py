@@ -47,6 +47,7 @@ class FakeProvider:
     seed: int = 0
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
+    other_reply: Behaviour = _GOOD  # for all other paths; default: 404
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
     log: Path | None = None  # gets each question as a line of JSON, before any reply
     port: int = 0  # 0: any free one
@@ -168,7 +169,8 @@ class FakeProvider:
 
     def _answer(self, received: Received) -> Plan:
         """Decide about a request, after recording that it came."""
-        chat = (received.method, received.path) == ("POST", "/v1/chat/completions")
+        path = received.path.partition("?")[0]
+        chat = (received.method, path) == ("POST", "/v1/chat/completions")
         body = _object(received.content)
         question = _question(body)
         with self._lock:
@@ -266,8 +268,10 @@ class FakeProvider:
         found["/v1/models"] = {"object": "list", "data": list(found.values())}
         if request.method == "GET" and request.path in found:
             return resolve(self.models_reply, request), found[request.path]
+        if self.other_reply != _GOOD:
+            return resolve(self.other_reply, request), None
         message = f"Invalid URL ({request.method} {request.path})"
-        return Reply(status=404, message=message), None
+        return Reply(status=404, message=message, code="unknown_url"), None
 
 
 def _object(content: bytes) -> Json:

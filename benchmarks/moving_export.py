@@ -11,14 +11,10 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.measure import Row, Unusable, paired, refuse_own_peak
 from benchmarks.setting import Bench, Home, postgres, psql
+from qacli.serializers import RECORD_FIELDS
 
-COLUMNS = (
-    "id, question, answer, created_at, status, error, answered_at, latency_ms, first_token_ms, "
-    "model, provider_response_id, finish_reason, system, params, prompt_tokens, "
-    "completion_tokens, cost_usd, follows_id, batch_id, item_key, idempotency_key, tags, uid, "
-    "attachments, caller, request_id"
-)
-QUERY = f"SELECT {COLUMNS} FROM question_answer ORDER BY id"  # noqa: S608 - as written above
+QUERY = f"SELECT {', '.join(RECORD_FIELDS)} FROM question_answer ORDER BY id"  # noqa: S608 - names of fields
+"""All fields of a record, so that the databases copy the same columns as `qa export`."""
 
 
 def run(bench: Bench) -> Iterator[Row]:

@@ -1,7 +1,7 @@
-"""JSON schemas of answers: read, checked, and sent to the provider.
+"""Read JSON schemas of answers, and check answers against them.
 
-Every answer is checked against its schema here too, because not every endpoint keeps to one. After
-an answer that does not fit, the model is asked once more, with the reason.
+Every answer is checked here too, because not every endpoint enforces a schema. After an answer that
+does not fit, the model is asked once more, with the reason.
 """
 
 import json
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 HINT = "Give a file, or fields such as 'name, age int, bio'; types are str, int, float and bool."
 MAX_BACKTRACKS = 10_000
-"""Steps back in a pattern with look-around or back-references; others never step back."""
+"""Backtracking steps of a pattern with look-around or back-references; others never backtrack."""
 
 MAX_PATTERN_BYTES = 1_000_000
-"""Memory of one compiled pattern."""
+"""The memory of one compiled pattern."""
 
 FENCE = re.compile(r"```[\w-]*\s*")
 """The first line of a fenced block of code."""
@@ -33,10 +33,10 @@ FENCE = re.compile(r"```[\w-]*\s*")
 
 @dataclass(frozen=True, slots=True)
 class AnswerSchema:
-    """A JSON schema, checked, and ready to check answers.
+    """A valid JSON schema that can check answers.
 
-    A check ends soon, whatever the schema and the answer are: both may come from an HTTP client.
-    Nothing is fetched for it.
+    The time of a check is limited for every schema and answer, because both may come from an HTTP
+    client. No other document is fetched.
 
     Raises:
         InvalidRequest: It is not a JSON schema, refers to a schema outside of itself, or takes too
@@ -77,14 +77,14 @@ class AnswerSchema:
 
     @classmethod
     def from_document(cls, source: str | dict[str, Any], directory: Path | None = None) -> Self:
-        """Return the schema in a file, in JSON, or in the shorthand.
+        """Return the schema from a file, from JSON, or from the shorthand.
 
         Args:
             source: A path, a JSON object, or fields such as `name, age int`.
-            directory: The base of a relative path; the working directory where None.
+            directory: The base of a relative path; None is the working directory.
 
         Raises:
-            InvalidRequest: It is not one of these.
+            InvalidRequest: The source is none of these, or not a usable schema.
         """
         if isinstance(source, dict):
             return cls(source)
@@ -123,11 +123,12 @@ class AnswerSchema:
         return response_format(self.schema)
 
     def check(self, answer: str) -> None:
-        """Check that an answer fits.
+        """Check that an answer fits the schema.
 
         Raises:
-            UnfitAnswer: It is not JSON, or does not fit; its text names the place and the reason.
-                It is fatal where the check would take too long: another answer changes nothing.
+            UnfitAnswer: The answer is not JSON or does not fit; the message has the place and the
+                reason. The error is fatal if the check takes too long, because another answer would
+                take as long.
         """
         text = extract_json(answer)
         try:
@@ -141,11 +142,11 @@ class AnswerSchema:
                     "Make the schema simpler.",
                     fatal=True,
                 )
-            first = next(self._validator.iter_errors(value), None)
+            violation = next(self._validator.iter_errors(value), None)
         except (ValueError, RecursionError) as unusable:  # a lone surrogate, for example
             raise _schema_error(f"it cannot be checked ({_shorten(str(unusable))})") from None
-        if first is not None:
-            closest = _closest(first)
+        if violation is not None:
+            closest = _closest(violation)
             place = _shorten(_json_path(closest.instance_path))
             raise _schema_error(f"{_shorten(closest.message)} at {place}")
 
@@ -198,10 +199,10 @@ def extract_json(answer: str) -> str:
 
 
 def validation_error(params: Mapping[str, Any], answer: str) -> UnfitAnswer | None:
-    """Return the reason why an answer does not fit the schema in a question's params.
+    """Return the reason why an answer does not fit the schema in a question's params, or None.
 
-    None where it fits, where there is no schema, and for request lines of OpenAI's Batch API, which
-    are sent and written as they are.
+    It is also None without a schema, and for request lines of OpenAI's Batch API, whose answers are
+    written unchanged.
     """
     if "response_format" not in params or "messages" in params:
         return None
@@ -217,16 +218,16 @@ def validation_error(params: Mapping[str, Any], answer: str) -> UnfitAnswer | No
 
 @lru_cache(maxsize=64)
 def checked_schema(schema: str) -> AnswerSchema:
-    """Return a schema in JSON, prepared once: many items of a batch have the same one.
+    """Return a schema from JSON; cached, because many items of a batch have the same schema.
 
     Raises:
-        InvalidRequest: It is no JSON schema.
+        InvalidRequest: The text is not a usable JSON schema.
     """
     return AnswerSchema(_object(schema, "The schema"))
 
 
 def repair_prompt(error: UnfitAnswer) -> str:
-    """Return the question that follows an answer which does not fit."""
+    """Return the question that asks for another answer after one that does not fit."""
     return f"{error.what} Answer again, with nothing but JSON that fits the schema."
 
 
@@ -257,13 +258,13 @@ def schema_from_shorthand(fields: str) -> dict[str, Any]:
     }
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _object(text: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{what} is not JSON: {error}.", HINT) from None
+        raise InvalidRequest(f"{name} is not JSON: {error}.", HINT) from None
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{what} is not a JSON object.", HINT)
+        raise InvalidRequest(f"{name} is not a JSON object.", HINT)
     return value
 
 
@@ -272,22 +273,22 @@ def _no_constant(name: str) -> None:
 
 
 def is_repairable(error: BaseException, finish_reason: str | None) -> bool:
-    """Return whether an answer that ended in this error may be asked for once more.
+    """Return whether the model should be asked once more after this error.
 
-    A check that took too long would take as long again, and an answer that was cut at the token
-    limit would be cut again.
+    It should not after a check that took too long, or after an answer that was cut off at the token
+    limit: the next answer would have the same problem.
     """
     return isinstance(error, UnfitAnswer) and not error.fatal and finish_reason != "length"
 
 
-def _schema_error(why: str) -> UnfitAnswer:
+def _schema_error(reason: str) -> UnfitAnswer:
     return UnfitAnswer(
-        f"The answer does not fit the schema: {why}.",
+        f"The answer does not fit the schema: {reason}.",
         "Ask again, ask a more capable model, or loosen the schema.",
     )
 
 
 def _shorten(text: str, length: int = 300) -> str:
-    """Return a message in one line, cut in the middle: it can quote a whole answer."""
+    """Return a message in one line, shortened in the middle: it can quote a whole answer."""
     text = sanitize_text(" ".join(text.split()))
     return text if len(text) <= length else f"{text[: length // 2]} … {text[-length // 2 :]}"

@@ -1,7 +1,7 @@
-"""Bounds on the work that a JSON schema causes, so that a check by it ends soon.
+"""Limit the steps that a JSON schema needs to check an answer.
 
 The validator follows references without a limit: two `$ref`s to a schema with two `$ref`s, and so
-on, double the work with each step. So the steps are counted before an answer is checked.
+on, double the work with each level. So the steps are counted before an answer is checked.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from qacli.errors import InvalidRequest
 
 MAX_PATTERNS = 200
-"""Patterns in one schema: to prepare one takes up to 2 ms."""
+"""Patterns in one schema; compiling one takes up to 2 ms."""
 
 MAX_PARTS = 20_000
 """JSON objects in one schema; OpenAI takes 5,000 properties."""
@@ -30,7 +30,7 @@ EVERY_CHILD = (
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
     *("additionalItems", "unevaluatedItems", "contains", "items"),
 )
-"""Keywords whose one schema applies to the children of a value."""
+"""Keywords with one schema that applies to each child of a value."""
 
 
 class SchemaCost:
@@ -71,7 +71,7 @@ class SchemaCost:
         """Return the steps for one path of nested values: a value, one of its children, and so on.
 
         Args:
-            depth: Levels of the answer below its top.
+            depth: The number of levels below the top of the answer; see `depth_of`.
         """
         return self._count(self._root, depth)
 
@@ -111,7 +111,7 @@ class SchemaCost:
         if (visits := self._visits[key]) is None:
             raise InvalidRequest(
                 "The schema refers to itself without an end.",
-                "Let a reference to the schema around it stand in properties or items.",
+                "Put a reference to an enclosing schema into properties or items.",
             )
         return visits
 
@@ -120,8 +120,8 @@ class SchemaCost:
         own = 1 + sum(len(v) if isinstance(v, dict | list | str) else 1 for v in node.values())
         same = sum(self._count(part, depth) for part in self._same_value(node))
         if "unevaluatedProperties" in node or "unevaluatedItems" in node:
-            same *= 2  # they look at the schemas beside them once more
-        # A child has one name and one place, so that one of these schemas applies to it.
+            same *= 2  # these keywords evaluate the schemas beside them once more
+        # A child has one name or one position, so that only one of these schemas applies to it.
         alternatives = [*_values(node.get("properties")), *_values(node.get("prefixItems"))]
         if isinstance(node.get("items"), list):
             alternatives += node["items"]
@@ -157,12 +157,12 @@ def _values(part: object) -> list[Any]:
 
 def _objects(part: object) -> Iterator[dict[str, Any]]:
     """Yield every object in a JSON value."""
-    waiting = [part]
-    while waiting:
-        value = waiting.pop()
+    stack = [part]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
             yield value
-        waiting += _values(value)
+        stack += _values(value)
 
 
 def _not_in_schema(reference: str) -> InvalidRequest:

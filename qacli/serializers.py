@@ -17,24 +17,24 @@ from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
 
 EXPONENT_THRESHOLD = 1e16
-"""From here on Python writes a number with an exponent."""
+"""The smallest number that Python writes with an exponent."""
 
 MEANINGS = {
-    "id": "As in `/qa/{id}`; never given twice.",
-    "question": "What was asked, byte for byte.",
+    "id": "The number in `/qa/{id}`; never used twice.",
+    "question": "The text of the question, byte for byte.",
     "answer": "The text received; partial where it was cut off, null where nothing came.",
-    "created_at": "When it was asked, in UTC.",
+    "created_at": "The time of the question, in UTC.",
     "status": "`asking`, `answered`, `failed` or `interrupted`.",
     "error_kind": "The kind of the error, as in a problem.",
     "error": "The provider's own message, without secrets.",
-    "answered_at": "When the answer was complete.",
+    "answered_at": "The time at which the answer was complete.",
     "latency_ms": "Milliseconds until the answer was complete.",
-    "first_token_ms": "Milliseconds until its first piece came.",  # nosec B105 - the key is the name of a field, not a secret
+    "first_token_ms": "Milliseconds until the first piece of the answer.",  # nosec B105 - the key is the name of a field, not a secret
     "model": "The model that answered, as the provider names it.",
     "provider_response_id": "The provider's own name for the answer.",
     "finish_reason": "How the answer ended, in the provider's words.",
     "system": "The system prompt.",
-    "params": "The model asked for, and whatever else shaped the answer.",
+    "params": "The requested model and the other parameters of the request.",
     "prompt_tokens": "The provider's count; null where unknown.",
     "completion_tokens": "The provider's count; null where unknown.",
     "cached_tokens": "The part of `prompt_tokens` that came from the provider's cache.",
@@ -46,8 +46,8 @@ MEANINGS = {
     "item_key": "Its key in that batch.",
     "idempotency_key": "The `Idempotency-Key` that it was asked with.",
     "tags": "Its tags.",
-    "uid": "The question's own name, unique in any database.",
-    "attachments": "What was put before the question: `name`, `size` and `sha256` each.",
+    "uid": "The question's own id, unique in every database.",
+    "attachments": "The files before the question, each with `name`, `size` and `sha256`.",
     "caller": "The name of the token that asked, which owns the record.",
     "request_id": "The HTTP request that it came in, as the log names it.",
     "reasoning": "The model's reasoning; it is no part of the answer.",
@@ -79,9 +79,9 @@ INT_FIELDS = _fields_of(int)
 FLOAT_FIELDS = _fields_of(float)
 
 
-def record_to_dict(ask: Question, outcome: Outcome, record_id: int | None) -> dict[str, Any]:
+def record_to_dict(question: Question, outcome: Outcome, record_id: int | None) -> dict[str, Any]:
     """Return the record as JSON has it: fields in their order, times in ISO 8601 with offset."""
-    values = {**record_values(ask, outcome), "id": record_id}
+    values = {**record_values(question, outcome), "id": record_id}
     return {name: to_jsonable(values[name]) for name in RECORD_FIELDS}
 
 
@@ -121,12 +121,12 @@ def to_markdown(document: dict[str, Any]) -> str:
 
 
 def error_text(kind: str | None, error: str | None) -> str:
-    """Return a record's error for a person: `kind: message`; empty where there is none."""
+    """Return a record's error for a person, `kind: message`; empty if there is no error."""
     return ": ".join(part for part in (kind, error) if part)
 
 
 def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values that a version of qa before `error_kind` wrote, with that field.
+    """Return the values with `error_kind`, also if they are from a version without that field.
 
     Such a version wrote the kind before the message: `provider-refused: The provider ...`.
 
@@ -145,13 +145,13 @@ def result_to_dict(result: Result) -> dict[str, Any]:
 
 
 def field_values(part: Question | Outcome) -> dict[str, Any]:
-    """Return the fields by name; `dataclasses.asdict` would copy every text in them."""
+    """Return the fields by name, without the deep copy of `dataclasses.asdict`."""
     return {item.name: getattr(part, item.name) for item in fields(part)}
 
 
-def record_values(ask: Question, outcome: Outcome) -> dict[str, Any]:
+def record_values(question: Question, outcome: Outcome) -> dict[str, Any]:
     """Return all fields of a record but its id."""
-    return {**field_values(ask), **field_values(outcome)}
+    return {**field_values(question), **field_values(outcome)}
 
 
 def to_jsonable(value: object) -> object:

@@ -21,12 +21,12 @@ def is_number_between(value: object, minimum: float, maximum: float) -> bool:
     return number and minimum <= value <= maximum  # type: ignore[operator]
 
 
-def validate_text(text: object, what: str) -> None:
+def validate_text(text: object, name: str) -> None:
     """Check that every string in the value can be stored in PostgreSQL.
 
     Args:
         text: A string, or any JSON value that contains strings.
-        what: A description of the value for the error, such as "the question".
+        name: The value's name in the error, such as "the question".
 
     Raises:
         InvalidRequest: A string contains U+0000 or a surrogate, which UTF-8 cannot encode.
@@ -35,19 +35,19 @@ def validate_text(text: object, what: str) -> None:
         text = [*text, *text.values()]
     if isinstance(text, list):
         for part in text:
-            validate_text(part, what)
+            validate_text(part, name)
     if not isinstance(text, str):
         return
     if "\x00" in text:
         raise InvalidRequest(
-            f"There is a NUL character (U+0000) in {what}, at position {text.index(chr(0)) + 1}.",
+            f"There is a NUL character (U+0000) in {name}, at position {text.index(chr(0)) + 1}.",
             "Remove it: a database cannot store it.",
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(
-            f"There is a byte that is not UTF-8 text in {what}, at position {error.start + 1}.",
+            f"There is a byte that is not UTF-8 text in {name}, at position {error.start + 1}.",
             "Convert it to UTF-8 first.",
         ) from None
 

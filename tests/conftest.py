@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import pytest
+from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date
 from fake_provider import FakeProvider
 from postgres_server import Postgres, postgres_server
 
@@ -104,24 +104,51 @@ def provider(_provider: FakeProvider) -> FakeProvider:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for this run; with pytest-xdist, for this worker."""
-    with postgres_server() as server:
+    with postgres_server(durable=False) as server:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_databases(postgres: Postgres) -> PostgresDatabases:
+    """The databases of that server."""
+    return PostgresDatabases(postgres)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+    """A migrated SQLite file without records."""
+    return SqliteTemplate(tmp_path_factory.mktemp("template") / "history.db")
+
+
 @pytest.fixture
-def postgres_url(postgres: Postgres) -> str:
+def postgres_url(postgres_databases: PostgresDatabases) -> str:
     """An empty PostgreSQL database of the test's own."""
-    name = f"qa_{uuid4().hex}"
-    postgres.psql(f"CREATE DATABASE {name}")
-    return postgres.get_uri(name)
+    return postgres_databases.server.get_uri(postgres_databases.create())
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """A migrated PostgreSQL database without records."""
+    with postgres_databases.migrated() as name:
+        yield postgres_databases.server.get_uri(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, home: Path) -> str:
-    """An empty database: the test runs once on each kind."""
+    """A database of the test's own: the test runs once on each kind.
+
+    It is empty. With the fixture `store` it is migrated, and with `qa` or `invoke` a PostgreSQL one
+    is: commands create and migrate a SQLite file by themselves.
+    """
+    fixtures = set(request.fixturenames)
     if request.param == "sqlite":
-        return f"sqlite:///{home / 'data' / 'history.db'}"
-    url: str = request.getfixturevalue("postgres_url")
+        file = home / "data" / "history.db"
+        if "store" in fixtures:
+            template: SqliteTemplate = request.getfixturevalue("sqlite_template")
+            template.copy_to(file)
+        return f"sqlite:///{file}"
+    is_migrated = fixtures & {"store", "qa", "invoke"}
+    url: str = request.getfixturevalue("migrated_postgres_url" if is_migrated else "postgres_url")
     return url
 
 
@@ -142,19 +169,14 @@ def settings(home: Path, provider: FakeProvider, database_url: str) -> Settings:
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
     """The store of `settings`, with its schema."""
-    store = migrated(settings)
+    store = Store.open(settings.database)
     yield store
     store.close()
 
 
 def migrated(settings: Settings) -> Store:
-    """The store, brought to the newest revision as `qa migrate` does it."""
-    from qacli.db import migrate
-
-    store = Store(settings.database)
-    with store.migrating() as connection:
-        migrate.upgrade(connection)
-    store.close()
+    """Migrate the database of the settings, and open it."""
+    bring_up_to_date(settings.database)
     return Store.open(settings.database)
 
 
@@ -356,16 +378,13 @@ def invoke(provider: FakeProvider, database_url: str) -> Invoke:
 
 
 def _environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
-    env = {
+    return {
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": provider.base_url,
         "QA_MODEL": "test-model",
         "QA_RETRIES": "0",
         "DATABASE_URL": database_url,
     }
-    if not database_url.startswith("sqlite"):
-        assert Invoke(env)("migrate").code == 0
-    return env
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Many questions through the same provider into the same history.
+"""Batches: many questions from a file, asked concurrently.
 
-The database is the checkpoint: items and their state are rows, so that the same command again
-asks only what has no good answer, and several processes can share one batch.
+The database is the checkpoint: items and their states are rows, so that the same command can be run
+again to ask only the items without an answer, and several processes can share a batch.
 """

@@ -1,4 +1,4 @@
-"""The database as a batch uses it: in a thread, and with patience while it is away."""
+"""Call the database from an event loop, with retries while it cannot be reached."""
 
 import asyncio
 import threading
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class OutageRetry:
-    """Call the database again while it is away.
+    """Retries of calls to a database that cannot be reached.
 
     Args:
-        progress: Shows the reason while a call waits.
-        max_seconds: How long to try.
+        progress: Gets the reason while a call waits.
+        max_seconds: Seconds to try at most.
         max_pause: Seconds between two attempts at most.
     """
 
@@ -34,18 +34,18 @@ class OutageRetry:
         *arguments: Any,  # noqa: ANN401 - the function's
         max_seconds: Callable[[DatabaseError], float] | None = None,
     ) -> T:
-        """Call a function, again and again while the database is away.
+        """Call a function until the database can be reached.
 
         Args:
             function: The function.
             arguments: Its arguments.
-            max_seconds: Called with each error; returns how long to try from the first call on.
+            max_seconds: Called with each error; returns the seconds to try since the first call.
 
         Raises:
-            RecordRefused: The database does not take a record; that does not change.
-            DatabaseError: It has been away for too long, or `stop` was called.
+            RecordRefused: The database does not accept a record, which no retry changes.
+            DatabaseError: The time is over, or `stop` was called.
         """
-        began, pause = monotonic(), 0.5
+        started, pause = monotonic(), 0.5
         while True:
             try:
                 result = function(*arguments)
@@ -54,31 +54,31 @@ class OutageRetry:
             except DatabaseError as error:
                 limit = max_seconds(error) if max_seconds is not None else self._max_seconds
                 self._progress.held_up = error.what
-                if monotonic() + pause > began + limit or self._stopped.wait(pause):
+                if monotonic() + pause > started + limit or self._stopped.wait(pause):
                     raise
                 pause = min(pause * 2, self._max_pause)
             else:
-                self._progress.held_up = ""
+                self._progress.held_up = None
                 return result
 
     def stop(self) -> None:
-        """Try each call once only from now on; one that waits fails at once."""
+        """Try each call only once from now on; a call that waits fails at once."""
         self._stopped.set()
 
 
 class DatabaseExecutor(OutageRetry):
-    """A thread that calls the database for an event loop."""
+    """A thread that makes the calls to the database for an event loop."""
 
     def __init__(self, progress: Progress, max_seconds: float) -> None:
         super().__init__(progress, max_seconds)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="qa-claims")
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 - its own
-        """Call a function in the thread, after all that came before; see `call`."""
+        """Call a function in the thread, after all earlier calls; see `call`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.call, function, *arguments)
 
     def close(self) -> None:
-        """End the thread once the call that it is in has ended."""
+        """End the thread after its current call."""
         self.stop()
         self._thread.shutdown(cancel_futures=True)

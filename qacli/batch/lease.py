@@ -1,10 +1,10 @@
 """Decide when another worker of a batch has ended, and for how long this one may send.
 
-Each worker renews a lease in the database and holds a lock file in its outbox. Its claims are
-taken over when the lease is over by the database's clock, or earlier when the lock file proves
-that the process has ended: the same outbox, the same boot of the same kernel, the same file by
-device and inode, and the lock is free. Names prove nothing: two containers of one image share the
-host name, every path, and even a copied data directory. A lock file that is missing proves
+Each worker renews a lease in the database and holds a lock on a file in its outbox. Other workers
+take over its claims when the lease has expired by the database's clock, or earlier if the lock file
+proves that the process has ended: it is in the same outbox, of the same boot of the same kernel, is
+the same file by device and inode, and is not locked. Names prove nothing: two containers of one
+image share the host name, every path, and even a copied data directory. A missing lock file proves
 nothing either: it may be on another machine.
 """
 
@@ -25,36 +25,37 @@ from qacli.recording.outbox import outbox_unwritable
 
 SUFFIX = ".worker"
 MARGIN_SECONDS = 10.0
-"""By how much earlier a worker stops sending than another may take its claims."""
+"""A worker stops sending this long before its lease expires."""
 
 STALE_SECONDS = 3600.0
+"""The age from which a lock file of an unknown worker is removed."""
 
 
 def uptime() -> float:
-    """Return seconds of a clock that never goes back and also counts while the machine sleeps."""
+    """Return the seconds of a monotonic clock that also counts while the machine sleeps."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class Lease:
-    """The time until which this worker may rely on its claims; it begins as already over."""
+    """The time during which the claims of this worker are valid; none before the first `renew`."""
 
     def __init__(self) -> None:
-        self._valid_until = -1.0
+        self._valid_until: float | None = None
 
     def renew(self, sent_at: float) -> None:
-        """Prolong the lease from the time, by `uptime`, at which the renewal was sent."""
+        """Extend the lease, from the time by `uptime` at which the renewal was sent."""
         self._valid_until = sent_at + LEASE_SECONDS - MARGIN_SECONDS
 
     @property
     def is_valid(self) -> bool:
-        """Whether no other worker can have taken the claims by now."""
-        return uptime() < self._valid_until
+        """Whether no other worker can have taken over the claims by now."""
+        return self._valid_until is not None and uptime() < self._valid_until
 
 
 class WorkerLock:
-    """A file that is locked for as long as this process lives.
+    """A file that this process locks until it ends.
 
     Args:
         outbox: The directory of the outbox.
@@ -62,7 +63,7 @@ class WorkerLock:
 
     Attributes:
         name: The file's name in the outbox.
-        host: Where the file is: outbox, boot, device and inode.
+        host: The place of the file: ids of outbox and boot, device and inode.
 
     Raises:
         OutboxUnwritable: The file cannot be created.
@@ -82,7 +83,7 @@ class WorkerLock:
         self.host = _host(outbox, os.fstat(self._file))
 
     def close(self, *, left: bool) -> None:
-        """Release the lock; the file is removed where the worker has left the batch."""
+        """Release the lock; the file is removed if the worker has `left` the batch."""
         if left:
             self._path.unlink(missing_ok=True)
         os.close(self._file)
@@ -115,22 +116,22 @@ def is_proven_dead(outbox: Path, host: str, name: str) -> bool:
 
 
 def remove_lock(outbox: Path, name: str) -> None:
-    """Remove the lock file of a worker whose claims have been given back."""
+    """Remove the lock file of a worker whose claims have been released."""
     if name.endswith(SUFFIX):
         with suppress(OSError):
             (outbox / name).unlink(missing_ok=True)
 
 
-def remove_stale_locks(outbox: Path, known: Container[str]) -> None:
-    """Remove old lock files of processes that have ended and that the database does not know.
+def remove_stale_locks(outbox: Path, registered: Container[str]) -> None:
+    """Remove old lock files of ended processes that are not registered in the database.
 
     Args:
         outbox: The directory of the outbox.
-        known: The names of the lock files of all workers in the database.
+        registered: The names of the lock files of all workers in the database.
     """
     with suppress(OSError):
         for path in outbox.iterdir():
-            if path.suffix != SUFFIX or path.name in known:
+            if path.suffix != SUFFIX or path.name in registered:
                 continue
             if time.time() - path.stat().st_mtime < STALE_SECONDS:
                 continue
@@ -140,10 +141,10 @@ def remove_stale_locks(outbox: Path, known: Container[str]) -> None:
 
 
 def outbox_id(outbox: Path) -> str:
-    """Return the random id of an outbox, kept in a file beside it; made on first use.
+    """Return the random id of an outbox, from a file beside it that is created on first use.
 
     Raises:
-        OutboxUnwritable: It can be neither read nor made.
+        OutboxUnwritable: The file can be neither read nor created.
     """
     path = outbox.with_name(outbox.name + ".id")
     try:
@@ -151,23 +152,23 @@ def outbox_id(outbox: Path) -> str:
         file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            kept = os.read(file, 64).decode("ascii", "replace").strip()
+            text = os.read(file, 64).decode("ascii", "replace").strip()
             with suppress(ValueError):
-                return UUID(kept).hex
-            made = uuid4().hex
+                return UUID(text).hex
+            new_id = uuid4().hex
             os.ftruncate(file, 0)
-            os.pwrite(file, made.encode(), 0)
+            os.pwrite(file, new_id.encode(), 0)
             os.fsync(file)
         finally:
             os.close(file)
     except OSError as error:
         raise outbox_unwritable(outbox, error) from error
-    return made
+    return new_id
 
 
 @cache
 def boot_id() -> str:
-    """Return what names this boot of this kernel; a random id where the system has no such name."""
+    """Return the id of this boot of the kernel; a random id if the system has none."""
     if sys.platform == "darwin":
         import subprocess
 

@@ -1,4 +1,4 @@
-"""The pace of a batch: as fast as the provider allows, found out while asking.
+"""Limit the requests of a batch to the rate that the provider accepts, learned from its responses.
 
 Three limits hold at once:
 
@@ -11,13 +11,13 @@ Three limits hold at once:
     refused: x 0.7 or x 0.95       refused: rate x 0.97       seconds
 
 - The window is additive increase, multiplicative decrease (AIMD, as TCP's congestion control, RFC
-  5681): it doubles each round up to where something was refused (slow start), then grows slowly.
-- A token bucket refills at a steady rate. There is one for `--rpm`, one for tokens (`--tpm`, or as
-  the provider's headers state), and one for the rate that the provider states in its
-  `x-ratelimit-*` headers or, once it has refused a request, was seen to accept.
+  5681): it doubles each round until a request is refused (slow start), then grows slowly.
+- A token bucket refills at a steady rate. There is one for `--rpm`; one for tokens (`--tpm`, or the
+  rate in the provider's headers); and one for the rate that the provider states in its
+  `x-ratelimit-*` headers or, after it has refused a request, the rate that it has accepted.
 - A pause stops the whole batch for the seconds of a `Retry-After` header.
 
-All times are of a monotonic clock that is passed in: tests need not wait.
+All times are of a monotonic clock that is passed in, so that tests need not wait.
 """
 
 import math
@@ -36,19 +36,19 @@ class LimiterConstants:
         window_after_pause: Requests in flight at most when a pause ends.
         decrease_factor: Applied to the window when many requests are refused.
         gentle_decrease_factor: Applied to the window when few are.
-        many_refused: The part of all requests from which on they are many.
+        many_refused: Requests are many if they are more than this part of all requests.
         increase_per_round: Added to the window in a round of requests, after a refusal.
         increase_min_part: The least that one success adds to the window, after a refusal.
         decrease_interval: Seconds in which several refusals count as one.
         max_distrust: Refusals within a stated limit after which it is ignored.
         rate_decrease_factor: Applied to the learned rate at a refusal.
         rate_growth: Added to the learned rate in a second without a refusal, as a part of it.
-        max_growth_seconds: Seconds without a refusal that count at most.
+        max_growth_seconds: Maximum seconds without a refusal that are counted for the growth.
         observed_seconds: Seconds over which the accepted rate is measured.
         min_rate: Requests a second that the learned rate does not fall below.
         burst_seconds: Seconds' worth of tokens that a bucket holds.
         headroom: The part of a stated limit that is used: clocks differ.
-        window_in_use: The part of the window below which a refusal is about the rate.
+        window_in_use: If less than this part of the window is used, a refusal is about the rate.
     """
 
     initial_window: float = 64.0
@@ -82,30 +82,30 @@ class TokenBucket:
     tokens: float = 0.0
 
     def refill(self, now: float) -> None:
-        """Add what has accrued up to this time."""
+        """Add the tokens for the time since the last refill."""
         burst = max(self.rate * CONSTANTS.burst_seconds, 1.0)
         self.tokens = min(self.tokens + (now - self.now) * self.rate, burst)
         self.now = now
 
     def wait(self) -> float:
-        """Return seconds until something may be taken."""
+        """Return the seconds until a token may be taken."""
         return 0.0 if self.tokens >= 0 else -self.tokens / self.rate
 
 
 class AdaptiveLimiter:
-    """The pace of one batch in one process; not thread-safe, one event loop owns it.
+    """The limiter of one batch in one process; not thread-safe, used by one event loop.
 
     Args:
-        jobs: The most requests in flight.
-        rpm: The most requests a minute.
-        tpm: The most tokens a minute.
-        clock: Seconds, of a clock that never goes back.
+        jobs: Maximum concurrent requests.
+        rpm: Maximum requests per minute.
+        tpm: Maximum tokens per minute.
+        clock: Returns the seconds of a monotonic clock.
 
     Attributes:
-        window: Requests that may be in flight now.
-        in_flight: Requests that are.
+        window: Maximum requests in flight at the moment.
+        in_flight: Requests in flight.
         paused_until: The time at which a pause ends.
-        pause_reason: The provider's message that caused it.
+        pause_reason: The provider's message that caused the pause.
         refused: Requests that were refused so far.
     """
 
@@ -140,13 +140,13 @@ class AdaptiveLimiter:
 
     @property
     def rate(self) -> float | None:
-        """Requests a second that are allowed now; None is no limit."""
+        """Requests per second that are allowed at the moment; None is no limit."""
         buckets = (self._option_bucket, self._learned_bucket)
         rates = [bucket.rate for bucket in buckets if bucket is not None]
         return min(rates) if rates else None
 
     def delay(self) -> float | None:
-        """Return seconds until another request may be sent; None while the window is full."""
+        """Return the seconds until a request may be sent; None while the window is full."""
         if self.in_flight >= max(int(self.window), 1):
             return None
         now = self._clock()
@@ -159,7 +159,7 @@ class AdaptiveLimiter:
         return max(*waits, 0.0)
 
     def on_sent(self, tokens: int) -> None:
-        """Count a request that is sent, and the tokens that it is estimated to take."""
+        """Count a request that is sent, and its estimated tokens."""
         self.in_flight += 1
         for bucket in (self._option_bucket, self._learned_bucket):
             if bucket is not None:
@@ -175,13 +175,13 @@ class AdaptiveLimiter:
         """Widen the window, and learn from the headers of an answer.
 
         Args:
-            headers: The answer's.
+            headers: The headers of the answer.
             estimated: The tokens that `on_sent` counted.
             used: The tokens that the provider counted; 0 is unknown.
         """
         now = self._clock()
         self._accepted_since_decrease += 1
-        # Slow start up to the window at which something was refused; then additive increase.
+        # Slow start up to the window of the last refusal; then additive increase.
         is_additive = self.refused and self.window >= self._slow_start_threshold
         step = CONSTANTS.increase_per_round / self.window
         step = max(step, CONSTANTS.increase_min_part) if is_additive else 1.0
@@ -200,12 +200,12 @@ class AdaptiveLimiter:
     def on_throttled(
         self, reason: str, retry_after: float | None, headers: Mapping[str, str]
     ) -> None:
-        """Slow down: the provider is overloaded, or requests come too fast for it.
+        """Slow down, because the provider is overloaded or limits the rate.
 
         Args:
             reason: The provider's message.
-            retry_after: Seconds that it asks to wait.
-            headers: The answer's.
+            retry_after: The seconds of its Retry-After header.
+            headers: The headers of the response.
         """
         now = self._clock()
         self.refused += 1
@@ -213,7 +213,7 @@ class AdaptiveLimiter:
         if retry_after is not None:
             self.pause(retry_after, reason)
         self._learn(headers, now)
-        # Refusals of requests that were sent together are one event.
+        # Refusals of requests that were sent together count once.
         if now - self._decreased_at < CONSTANTS.decrease_interval:
             return
         self._decreased_at = now
@@ -221,7 +221,7 @@ class AdaptiveLimiter:
         if self._limit_is_stated:
             self._distrust += 1
             self._limit_is_stated = self._distrust < CONSTANTS.max_distrust
-        # A few refusals without Retry-After may have nothing to do with the pace.
+        # A few refusals without Retry-After may have another cause than the rate.
         is_about_rate = (
             self._learned_bucket is not None
             and self.in_flight < self.window * CONSTANTS.window_in_use
@@ -230,11 +230,11 @@ class AdaptiveLimiter:
             self._decrease_rate(now)
 
     def pause(self, seconds: float, reason: str) -> None:
-        """Send nothing for a while: the whole batch waits, not only the refused request."""
+        """Send nothing for these seconds: the whole batch waits, not only the refused request."""
         until = self._clock() + seconds
         if until > self.paused_until:
             self.paused_until, self.pause_reason = until, reason
-        # Not all at once when it is over.
+        # Do not send all waiting requests at once after the pause.
         self.window = min(self.window, CONSTANTS.window_after_pause)
 
     def _decrease_window(self) -> None:
@@ -248,7 +248,7 @@ class AdaptiveLimiter:
         self._refused_since_decrease = self._accepted_since_decrease = 0
 
     def _decrease_rate(self, now: float) -> None:
-        """Ask no faster than was accepted lately."""
+        """Set the rate below the rate that was accepted lately."""
         accepted = self._accepted_rate(now)
         if self._learned_bucket is None:
             if accepted is None:
@@ -260,7 +260,7 @@ class AdaptiveLimiter:
         self._grown_at = now
 
     def _accepted_rate(self, now: float) -> float | None:
-        """Return requests a second that were accepted lately; None where none was."""
+        """Return the requests per second that were accepted lately; None if none were."""
         if not self._accepted:
             return None
         seconds = max(now - self._accepted[0][0], 1.0)
@@ -276,7 +276,7 @@ class AdaptiveLimiter:
             self._grown_at = now
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
-        """Use the limits that a provider states, instead of probing for them."""
+        """Use the limits in the provider's headers."""
         tokens = _parse_number(headers.get("x-ratelimit-limit-tokens"))
         if tokens and (self._token_bucket is None or self._token_limit_is_stated):
             if self._token_bucket is None:
@@ -295,7 +295,7 @@ class AdaptiveLimiter:
 
 
 def _parse_number(text: str | None, *, zero: bool = False) -> float | None:
-    """Return a header's number where it is above 0, or 0 where that is allowed; else None."""
+    """Return a header's number if it is above 0, or 0 with `zero`; otherwise None."""
     try:
         number = float(text) if text else math.nan
     except ValueError:

@@ -1,4 +1,4 @@
-"""A batch's file on its way into the database: named, looked through, loaded, or only estimated."""
+"""Load the file of a batch into the database, or only estimate its cost."""
 
 import json
 import sys
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from qacli.db.batches import Batches
     from qacli.db.models import Batch
 
-LOAD_CHUNK = 1000
-PROGRESS_EVERY = 100_000
+CHUNK_SIZE = 1000
+PROGRESS_ITEMS = 100_000
+"""The number of items after which the progress is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSource:
-    """Where a batch's questions come from, and how they are to be read; see `items.read`.
+    """The file of a batch, and the options to read it; see `qacli.batch.reader.read_items`.
 
     Attributes:
         path: The file; None is standard input.
-        spool: A copy of what can be read only once, see `spooled`.
+        spool: A copy of a stream that can be read only once; see `spooled`.
     """
 
     path: Path | None
@@ -42,10 +43,10 @@ class BatchSource:
     spool: IO[bytes] | None = None
 
     def items(self) -> Iterator[BatchInput]:
-        """The questions.
+        """Yield the items of the file.
 
         Raises:
-            InvalidRequest: A line cannot be used; says which and why.
+            InvalidRequest: A line cannot be used; the message has its number and the reason.
         """
         return read_items(
             self.path,
@@ -58,21 +59,21 @@ class BatchSource:
         )
 
     def spooled(self, stack: ExitStack) -> "BatchSource":
-        """Return a source that can be read twice: to be checked whole before any of it is kept.
+        """Return a source that can be read twice, so that all of it is checked before it is loaded.
 
         Args:
-            stack: What removes the copy at its end.
+            stack: Removes the copy at its end.
 
         Raises:
-            DatabaseError: There is no room for the copy.
+            DatabaseError: The disk has no room for the copy.
         """
         if self.path is not None and (self.path.is_file() or not self.path.exists()):
             return self
         try:
             spool = TemporaryFile(prefix="qa-batch-")  # noqa: SIM115 - the stack closes it
             stack.enter_context(spool)
-            with sys.stdin.buffer if self.path is None else self.path.open("rb") as given:
-                copyfileobj(given, spool)
+            with sys.stdin.buffer if self.path is None else self.path.open("rb") as file:
+                copyfileobj(file, spool)
             spool.flush()
         except OSError as error:
             raise DatabaseError(
@@ -82,7 +83,7 @@ class BatchSource:
         return replace(self, spool=spool)
 
     def state(self) -> dict[str, Any]:
-        """What tells that a file is still the same; nothing where it is no regular one."""
+        """Return path, size and time of a regular file, to recognise it; empty for other inputs."""
         if self.path is None or not self.path.is_file():
             return {}
         status = self.path.stat()
@@ -93,20 +94,20 @@ class BatchSource:
         }
 
     def name_with(self, shaping: dict[str, Any]) -> str:
-        """The name of the batch that asks this file in this way.
+        """Return the name of the batch that asks this file with these options.
 
         Raises:
-            InvalidRequest: Standard input has none.
+            InvalidRequest: The source is standard input, which has no name.
         """
         if self.path is None:
             raise InvalidRequest(
-                "Standard input has no name to go on from.", "Give one: --name NAME"
+                "A batch from standard input needs a name.", "Give it one: --name NAME"
             )
-        told = json.dumps([str(self.path.absolute()), shaping], sort_keys=True, default=str)
-        return f"{self.path.name.partition('.')[0]}-{sha256(told.encode()).hexdigest()[:8]}"
+        key = json.dumps([str(self.path.absolute()), shaping], sort_keys=True, default=str)
+        return f"{self.path.name.partition('.')[0]}-{sha256(key.encode()).hexdigest()[:8]}"
 
     def is_loaded(self, batch: "Batch | None") -> bool:
-        """Return whether the batch has all items of this very file."""
+        """Return whether the batch has all items of this file, which has not changed since."""
         state = self.state()
         return bool(batch is not None and batch.items is not None and state and batch.file == state)
 
@@ -115,43 +116,44 @@ class BatchSource:
         batches: "Batches",
         name: str,
         settings: dict[str, Any],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> "Batch":
-        """Check all items, then bring them into the database in one transaction, all or none.
+        """Check all items, then load all of them in one transaction.
 
         Args:
             batches: The database.
-            name: The batch; made where there is none.
-            settings: What shapes its answers.
-            tell: Called with how far it is.
+            name: The batch's name; it is created if it does not exist.
+            settings: The options that shape its answers.
+            report: Called with a sentence on the progress.
 
         Raises:
-            InvalidRequest: A line cannot be used, there is no question, or what is there is not
-                what the batch was begun with. The database is as it was before.
+            InvalidRequest: A line cannot be used, there is no question, or the batch was begun with
+                other items or settings. The database is not changed.
         """
         state = self.state()
-        # Before the transaction: no other process can write to SQLite while that is open.
+        # Not inside the transaction: while it is open, no other process can write to SQLite.
         for _ in self.items():
             pass
-        return batches.load(name, settings, self._pages(tell), state)
+        return batches.load(name, settings, self._pages(report), state)
 
-    def _pages(self, tell: Callable[[str], None]) -> Iterator[list[dict[str, Any]]]:
+    def _pages(self, report: Callable[[str], None]) -> Iterator[list[dict[str, Any]]]:
         count, items = 0, self.items()
-        while page := list(islice(items, LOAD_CHUNK)):
+        while page := list(islice(items, CHUNK_SIZE)):
             yield [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page]
             count += len(page)
-            if count % PROGRESS_EVERY == 0:
-                tell(f"{count:,} questions read.")
+            if count % PROGRESS_ITEMS == 0:
+                report(f"{count:,} questions read.")
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """About what a batch takes.
+    """An estimate for a whole batch.
 
     Attributes:
-        prompt: Tokens that are sent.
+        questions: The number of questions.
+        prompt: Tokens of the questions.
         completion: Tokens of the answers.
-        cost: US dollars; None where a model has no price.
+        cost: US dollars; None if a model has no price.
     """
 
     questions: int
@@ -169,17 +171,17 @@ class Forecast:
         max_tokens: int | None,
         prices: Pricing,
     ) -> "Forecast":
-        """For items, with what the batch sets where an item does not."""
-        questions, prompt, completion, cost, priced = 0, 0, 0, 0.0, True
+        """Return the estimate for items; the other arguments are the defaults of the batch."""
+        questions, prompt, completion, cost, is_priced = 0, 0, 0, 0.0, True
         for item in items:
             params = item.payload.get("params", {})
-            sent = params.get("messages")
-            own_system = item.payload.get("system", system) or ""
-            texts = [str(sent)] if sent else [own_system, item.payload["question"]]
+            messages = params.get("messages")
+            item_system = item.payload.get("system", system) or ""
+            texts = [str(messages)] if messages else [item_system, item.payload["question"]]
             limit = params.get("max_tokens") or max_tokens
             estimate = CostEstimate.of_prompt(*texts, max_tokens=limit)
-            one = estimate.cost(params.get("model", model), prices)
+            item_cost = estimate.cost(params.get("model", model), prices)
             questions, prompt = questions + 1, prompt + estimate.prompt
             completion += estimate.completion
-            cost, priced = cost + (one or 0.0), priced and one is not None
-        return cls(questions, prompt, completion, cost if priced else None)
+            cost, is_priced = cost + (item_cost or 0.0), is_priced and item_cost is not None
+        return cls(questions, prompt, completion, cost if is_priced else None)

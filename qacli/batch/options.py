@@ -1,29 +1,42 @@
-"""What a run of a batch is to do, and how far it is."""
+"""The options of a run of a batch, and its progress."""
 
 from asyncio import Task
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from qacli.domain import Turn
+from qacli.domain import Question, Turn
+from qacli.errors import InvalidRequest
+
+
+class StopReason(Enum):
+    """The reason why a run of a batch stops before its end."""
+
+    SIGNAL = auto()
+    CANCELLED = auto()
+    OUTPUT_CLOSED = auto()
+    BUDGET = auto()
+    ERROR = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """How a batch is to be asked.
+    """The options of a run of a batch.
 
     Attributes:
         batch_id: The batch.
-        model: For items that name none; as system and params.
-        jobs: The most to have in flight.
-        retries: How often to ask an item again.
-        timeout: Seconds for one attempt, body included.
-        rpm: The most requests a minute; None is no limit of ours; as tpm, for tokens.
-        max_cost: US dollars not to be passed.
-        unordered: Write results as they come, instead of in the order of the items.
-        grace: Seconds that items in flight get when the batch is told to stop.
-        max_outage: Seconds for which a database, or a provider, that is away is waited for.
+        model: The model for items without their own; as system and params.
+        jobs: Maximum concurrent requests.
+        retries: Maximum retries for each item.
+        timeout: Seconds for one attempt, including the body.
+        rpm: Maximum requests per minute; None is no limit.
+        tpm: Maximum tokens per minute; None is no limit.
+        max_cost: Budget in US dollars; None is no limit.
+        unordered: Write results as they arrive, not in the order of the items.
+        grace: Seconds that items in flight get when the batch is stopped.
+        max_outage: Seconds to wait for a database or a provider that cannot be reached.
     """
 
     batch_id: int
@@ -40,20 +53,46 @@ class BatchOptions:
     grace: float = 5.0
     max_outage: float = 60.0
 
+    def question(self, key: str, payload: dict[str, Any]) -> Question:
+        """Return the question of an item; its own settings override those of the batch.
+
+        Args:
+            key: The item's key.
+            payload: The item's payload; see `qacli.batch.reader.BatchInput.stored`.
+
+        Raises:
+            InvalidRequest: The item cannot be asked.
+        """
+        if "error" in payload:
+            raise InvalidRequest(payload["error"])
+        return Question(
+            question=payload["question"],
+            system=payload.get("system", self.system),
+            params={"model": self.model, **self.params, **payload.get("params", {})},
+            tags=payload.get("tags", []),
+            batch_id=self.batch_id,
+            item_key=key,
+        )
+
 
 @dataclass(slots=True)
 class InFlightItem:
     """An item that is being asked.
 
     Attributes:
-        task: What asks it.
-        lost: Whether another worker has taken the item over, so that this flight has to end.
-        cancelled: Whether the task was cancelled for that.
-        sent: Whether it has left this machine.
-        cost: What it is likely to cost, in US dollars.
-        correction: What asks for an answer that fits, after one that did not.
-        turns: The question and that answer; they go along.
-        paid: What that answer has cost.
+        key: The item's key.
+        started: The time by `time.monotonic`.
+        task: The task that asks it.
+        lost: Another worker has taken the item over, so that this task must end.
+        cancelled: The task was cancelled for that reason.
+        attempt: The number of the attempt, from 1.
+        waiting: It waits before the next attempt.
+        sent: The request was sent.
+        cost: The likely cost in US dollars.
+        correction: The request to correct an answer that did not fit its schema; None if there was
+            no such answer.
+        turns: The question and that answer, which are sent along.
+        paid: The cost of that answer in US dollars.
     """
 
     key: str
@@ -65,18 +104,29 @@ class InFlightItem:
     waiting: bool = False
     sent: bool = False
     cost: float = 0.0
-    correction: str = ""
+    correction: str | None = None
     turns: list[Turn] = field(default_factory=list)
     paid: float = 0.0
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a display shows; the engine keeps it up to date.
+    """The progress of a batch; `BatchRunner` updates it and the display reads it.
 
     Attributes:
-        before: How many items were settled when this run began.
-        this_run: How many this process has settled.
+        total: The number of items.
+        done: Answered items, by all processes.
+        failed: Failed items, by all processes.
+        retried: Retries and corrections of this process.
+        tokens: Tokens of the answers of this process.
+        cost: US dollars so far; None if no cost is known.
+        started: The time by `time.monotonic`.
+        this_run: The number of items that this process has settled.
+        flights: The items in flight.
+        errors: The last different errors of the provider.
+        stopping: The reason why no more questions are sent, for a person; None while they are.
+        held_up: The reason why the database is waited for; None while it is not.
+        before: The number of items that were settled when this run began.
     """
 
     total: int
@@ -89,8 +139,8 @@ class Progress:
     this_run: int = 0
     flights: dict[int, InFlightItem] = field(default_factory=dict)
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
-    stopping: str = ""
-    held_up: str = ""
+    stopping: str | None = None
+    held_up: str | None = None
     before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,9 +152,9 @@ class Progress:
         return min(self.done + self.failed, self.total)
 
     def update(self, states: dict[str, int]) -> None:
-        """Take in what the database has: other processes may work on the batch, too.
+        """Update the counts from the database, for the results of other processes.
 
-        What this one has just settled may not be in it yet, so nothing is counted back.
+        The counts never decrease: results of this process may not be in the database yet.
         """
         self.total = max(self.total, sum(states.values()))
         self.done = max(self.done, states["answered"])

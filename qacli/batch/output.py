@@ -1,4 +1,4 @@
-"""The lines of output that are due: each settled item once, in order or as they come."""
+"""Write each settled item to the output once, in order or as the results arrive."""
 
 import threading
 
@@ -12,10 +12,10 @@ class SettledOutput:
     """Write the results of a batch to its output as its items are settled, by any process.
 
     Args:
-        batches: The database, from which results are read back.
+        batches: The database, from which the results are read.
         batch_id: The batch.
-        writer: Where results are written; None nowhere.
-        unordered: Write results as they come, instead of in the order of the items.
+        writer: The writer of the results; None writes none.
+        unordered: Write results as they arrive, not in the order of the items.
     """
 
     def __init__(
@@ -31,14 +31,17 @@ class SettledOutput:
 
     @property
     def has_reader(self) -> bool:
-        """Whether results can still be written: the reader of a pipe may be gone."""
+        """Whether results can still be written: the reader of a pipe may have closed it."""
         return self._writer is None or not self._writer.closed
 
     def write(self, keys: list[str | None] | None = None) -> None:
-        """Write the lines that are due: of these items, where only they can be new.
+        """Write the settled items that have not been written yet.
+
+        Args:
+            keys: The only items that can be new; None if any item can be.
 
         Raises:
-            DatabaseError: The database is away, or the output cannot be written.
+            DatabaseError: The database cannot be used, or the output cannot be written.
         """
         if self._writer is None:
             return
@@ -55,7 +58,7 @@ class SettledOutput:
 
     def _write_new(self, writer: ResultWriter, items: list[Settled]) -> None:
         if items:
-            # The file may have grown: another process may have added items.
+            # Another process may have added items to the batch.
             missing = items[-1].position + 1 - len(self._is_written)
             self._is_written.extend(bytes(max(missing, 0)))
         new = [item for item in items if not self._is_written[item.position]]

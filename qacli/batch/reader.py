@@ -1,7 +1,7 @@
-"""What is in a batch's file: questions, read one at a time.
+"""Read the items of a batch's file, one at a time.
 
-Text (a question a line), CSV and TSV (a column, or a template over the columns), JSON lines (our
-own objects, or the request lines of OpenAI's Batch API), each also compressed with gzip.
+The formats are text (a question in each line), CSV and TSV (a column, or a template with columns)
+and JSON Lines (objects of qa, or request lines of OpenAI's Batch API), each also with gzip.
 """
 
 import gzip
@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from qacli.batch.options import BatchOptions
 from qacli.batch.tables import Row, table_rows
-from qacli.domain import Question
 from qacli.errors import InvalidRequest
 from qacli.json_schema import checked_schema, response_format
 from qacli.prompt_templates import Pattern
@@ -26,7 +26,7 @@ from qacli.validation import sanitize_text, validate_tag, validate_text
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
 OPENAI_URL = "/v1/chat/completions"
-NAMED = ("system", "model", "temperature", "max_tokens", "schema", "tags")
+ITEM_SETTINGS = ("system", "model", "temperature", "max_tokens", "schema", "tags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class BatchInput:
     """One question of a batch.
 
     Attributes:
-        position: Its place in the file, from 0.
-        key: Its name in the batch: the file's own, or from position and content.
-        payload: `question`, and what it sets of its own: `system`, `params`, `tags`.
-        error: Why it cannot be asked; its payload holds the line as it stands then.
+        position: The position in the file, from 0.
+        key: The item's id in the file, or one made of its position and content.
+        payload: `question`, and the item's own settings: `system`, `params`, `tags`.
+        error: The reason why it cannot be asked; its payload has the line then.
     """
 
     position: int
@@ -46,55 +46,41 @@ class BatchInput:
     error: str | None = None
 
     def stored(self) -> dict[str, Any]:
-        """The payload as the database keeps it; an item that cannot be asked says why."""
+        """Return the payload as the database stores it, with the reason if it cannot be asked."""
         return self.payload if self.error is None else {**self.payload, "error": self.error}
 
-    def ask(
-        self, batch_id: int, *, model: str, system: str | None, params: dict[str, Any]
-    ) -> Question:
-        """The question, with what the batch sets where the item does not."""
-        merged = {"model": model, **params, **self.payload.get("params", {})}
-        return Question(
-            question=self.payload["question"],
-            system=self.payload.get("system", system),
-            params=merged,
-            tags=self.payload.get("tags", []),
-            batch_id=batch_id,
-            item_key=self.key,
-        )
 
-
-def format_of(path: Path | None, named: str | None) -> str:
-    """The format: as named, or by the file's name, or a question a line.
+def format_of(path: Path | None, option: str | None) -> str:
+    """Return the format of the option `--input` or of the file's name; by default text.
 
     Raises:
-        InvalidRequest: The name's ending is none that is known.
+        InvalidRequest: The option or the file's suffix is unknown.
     """
-    if named is not None:
-        if named not in FORMATS:
+    if option is not None:
+        if option not in FORMATS:
             raise InvalidRequest(
-                f"There is no --input {named}.", f"There are {', '.join(FORMATS)}."
+                f"There is no --input {option}.", f"There are {', '.join(FORMATS)}."
             )
-        return named
+        return option
     if path is None:
         return "txt"
-    ending = Path(path.stem if path.suffix == ".gz" else path.name).suffix.removeprefix(".")
-    ending = {"ndjson": "jsonl", "text": "txt", "": "txt"}.get(ending, ending)
-    if ending not in FORMATS:
+    suffix = Path(path.stem if path.suffix == ".gz" else path.name).suffix.removeprefix(".")
+    suffix = {"ndjson": "jsonl", "text": "txt", "": "txt"}.get(suffix, suffix)
+    if suffix not in FORMATS:
         raise InvalidRequest(
-            f"The format of {path} is not known by its name.",
-            f"Say which it is: --input {'|'.join(FORMATS)}",
+            f"The format of {path} cannot be recognised by its name.",
+            f"Name it: --input {'|'.join(FORMATS)}",
         )
-    return ending
+    return suffix
 
 
 @contextmanager
 def open_input(path: Path | None, spool: IO[bytes] | None = None) -> Iterator[IO[str]]:
-    """Open the file as text, unpacked where it is compressed.
+    """Open a file as text, decompressed if it is compressed.
 
     Args:
         path: The file; None is standard input.
-        spool: What is read in its place, from its start.
+        spool: A copy to read instead, from its beginning.
 
     Raises:
         InvalidRequest: It cannot be opened.
@@ -124,19 +110,19 @@ def read_items(  # noqa: PLR0913 - how a file is read, by name
     quotes: bool | None = None,
     spool: IO[bytes] | None = None,
 ) -> Iterator[BatchInput]:
-    """The items of a file, in order, one in memory at a time.
+    """Yield the items of a file, in order, with one of them in memory.
 
     Args:
         path: The file; None is standard input.
         form: One of `FORMATS`.
-        template: The question, with `{column}` where a row's own text belongs.
-        column: The column that holds the question, where there is no template.
-        skip_bad: Give an item that cannot be asked with its error, instead of ending there.
-        quotes: Whether a field of a table may stand in quotes; None is yes for CSV, no for TSV.
-        spool: What is read in place of the file, see `opened`.
+        template: The question, with `{column}` in place of a row's value.
+        column: The column with the question, if there is no template.
+        skip_bad: Yield an item that cannot be asked with its error, instead of raising it.
+        quotes: Whether fields of a table can be quoted; None is true for CSV, false for TSV.
+        spool: A copy to read instead; see `open_input`.
 
     Raises:
-        InvalidRequest: A line cannot be used; says which and why.
+        InvalidRequest: A line cannot be used; the message has its number and the reason.
     """
     question = _template_pattern(template, column)
     with open_input(path, spool) as file:
@@ -147,25 +133,25 @@ def read_items(  # noqa: PLR0913 - how a file is read, by name
                     raise row
                 item = _item(position, row, question, own=form == "jsonl")
             except InvalidRequest as error:
-                what = f"Line {number}: {error.what}"
+                message = f"Line {number}: {error.what}"
                 if not skip_bad:
                     raise InvalidRequest(
-                        what, error.todo or "Correct it or say --skip-bad."
+                        message, error.todo or "Correct it, or use --skip-bad."
                     ) from None
                 item = BatchInput(
                     position,
                     _item_key(position, raw),
                     {"question": sanitize_text(raw) or "(empty)"},
-                    what,
+                    message,
                 )
             yield item
 
 
 def quotes_of(form: str, quotes: bool | None) -> bool:  # noqa: FBT001 - the option
-    """Return whether a field may stand in quotes.
+    """Return whether fields can be quoted.
 
     Raises:
-        InvalidRequest: It was said of a file that is no table.
+        InvalidRequest: The option was used for a file that is not a table.
     """
     if quotes is not None and form not in {"csv", "tsv"}:
         raise InvalidRequest(
@@ -175,7 +161,7 @@ def quotes_of(form: str, quotes: bool | None) -> bool:  # noqa: FBT001 - the opt
 
 
 def _rows(file: IO[str], form: str, quotes: bool) -> Iterator[Row]:  # noqa: FBT001 - as `quotes_of`
-    """Read line number, the line as it stands, and its fields, or why it has none."""
+    """Yield the number, the text and the fields of each line, or an error instead of the fields."""
     try:
         if form in {"csv", "tsv"}:
             yield from table_rows(file, "\t" if form == "tsv" else ",", quotes=quotes)
@@ -191,7 +177,7 @@ def _rows(file: IO[str], form: str, quotes: bool) -> Iterator[Row]:  # noqa: FBT
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequest(
-            f"The file cannot be read: {error}.", "See that it is whole."
+            f"The file cannot be read: {error}.", "Check that it is complete."
         ) from None
 
 
@@ -212,7 +198,7 @@ def _no_constant(name: str) -> None:
 def _template_pattern(
     template: str | None, column: str | None
 ) -> Callable[[Mapping[str, Any]], str | None]:
-    """How a row's question is made."""
+    """Return a function that returns the question of a row, or None."""
     if template is None:
         names = (column,) if column else ("question", "prompt", "text")
         return lambda row: next((str(row[name]) for name in names if row.get(name)), None)
@@ -228,8 +214,8 @@ def _template_pattern(
                 raise InvalidRequest(
                     f"there is no column {name!r}; there are {', '.join(map(repr, row))}."
                 )
-            found = row[name]
-            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            cell = row[name]
+            return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
 
         return pattern.fill(value)
 
@@ -249,38 +235,38 @@ def _item(
         text = question(row)
         if not text or not text.strip():
             raise InvalidRequest("there is no question in it.")
-        # A column of a table is text: a car's model is none to ask.
+        # The columns of a table are not settings: a column "model" may be about cars.
         payload = {"question": text, **(_own_settings(row) if own else {})}
-        given = row.get("id")
-        key = str(given) if given not in (None, "") else _item_key(position, json.dumps(payload))
+        own_id = row.get("id")
+        key = str(own_id) if own_id not in (None, "") else _item_key(position, json.dumps(payload))
     validate_text(key, "its id")
-    # What cannot be asked is refused now, and not after an hour of asking.
-    BatchInput(position, key, payload).ask(0, model="m", system=None, params={})
+    # Refuse an invalid question now, and not after an hour of asking.
+    BatchOptions(batch_id=0, model="m").question(key, payload)
     return BatchInput(position, key, payload)
 
 
 def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What an object sets for itself."""
-    found = {name: row[name] for name in NAMED if row.get(name) not in (None, "")}
+    """Return the settings of an object for its own question: `system`, `params` and `tags`."""
+    values = {name: row[name] for name in ITEM_SETTINGS if row.get(name) not in (None, "")}
     params: dict[str, Any] = {}
     try:
-        if "model" in found:
-            params["model"] = str(found["model"])
-        if "temperature" in found:
-            params["temperature"] = float(found["temperature"])
-        if "max_tokens" in found:
-            params["max_tokens"] = int(found["max_tokens"])
+        if "model" in values:
+            params["model"] = str(values["model"])
+        if "temperature" in values:
+            params["temperature"] = float(values["temperature"])
+        if "max_tokens" in values:
+            params["max_tokens"] = int(values["max_tokens"])
     except (TypeError, ValueError, OverflowError):
         raise InvalidRequest("temperature or max_tokens is not a number.") from None
-    if "schema" in found:
-        params["response_format"] = response_format(found["schema"])
-        # What no answer can be checked by is refused before anything is asked.
+    if "schema" in values:
+        params["response_format"] = response_format(values["schema"])
+        # Refuse an unusable schema before any question is sent.
         checked_schema(json.dumps(params["response_format"]["json_schema"]["schema"]))
     settings: dict[str, Any] = {"params": params} if params else {}
-    if "system" in found:
-        settings["system"] = str(found["system"])
-    if "tags" in found:
-        tags = found["tags"]
+    if "system" in values:
+        settings["system"] = str(values["system"])
+    if "tags" in values:
+        tags = values["tags"]
         settings["tags"] = [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
         for tag in settings["tags"]:
             validate_tag(tag)
@@ -288,7 +274,7 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _openai(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A request line of OpenAI's Batch API: its body goes to the provider as it is."""
+    """Return the payload of a request line of OpenAI's Batch API, whose body is sent unchanged."""
     body = row["body"]
     if row.get("url", OPENAI_URL) != OPENAI_URL or row.get("method", "POST") != "POST":
         raise InvalidRequest(f"only POST {OPENAI_URL} can be asked.")
@@ -296,7 +282,7 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("its body has no messages.")
     if body.get("stream"):
         raise InvalidRequest("its body asks for a stream.")
-    # What the batch sets is not sent, so it is not what the record should say.
+    # The system prompt of the batch is not sent, so the record must not have it.
     system = next(
         (
             message.get("content")
@@ -306,11 +292,12 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any]:
         None,
     )
     system = system if isinstance(system, str) else None
-    return {"question": _last_words(body["messages"]), "system": system, "params": dict(body)}
+    question = _last_user_text(body["messages"])
+    return {"question": question, "system": system, "params": dict(body)}
 
 
-def _last_words(messages: Iterable[object]) -> str:
-    """The last user message's text."""
+def _last_user_text(messages: Iterable[object]) -> str:
+    """Return the text of the last user message."""
     for message in reversed(list(messages)):
         if isinstance(message, dict) and message.get("role") == "user":
             content = message.get("content")

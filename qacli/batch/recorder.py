@@ -1,8 +1,8 @@
-"""The recorder of a batch: the shared one, for an event loop that does not wait for each record.
+"""Record the outcomes of a batch, from an event loop that does not wait for each record.
 
-It differs from `Recorder` in four ways; docs/adr/0005-group-commit.md says why. Records
-wait a moment to share a transaction; a database that is away is tried again for a while; output is
-written after each transaction; and the event loop is slowed down where records pile up.
+`BatchRecorder` differs from `Recorder` in four ways; docs/adr/0005-group-commit.md has the reasons.
+Records wait a moment to share a transaction; a transaction is retried while the database cannot be
+reached; output is written after each transaction; and `enqueue` waits while the queue is full.
 """
 
 import asyncio
@@ -23,21 +23,24 @@ from qacli.recording.recorder import MAX_GROUP, Recorder, WriteRequest
 
 COMMIT_SECONDS = 0.5
 MAX_WAITING = 4 * MAX_GROUP
+"""Records in the queue from which on `enqueue` waits."""
+
 UNSAFE_SECONDS = 10.0
-"""How long to wait for a database that is away when no journal has the results either."""
+"""Seconds to wait for a database that cannot be reached if no journal has the results either."""
 
 
 class BatchRecorder(Recorder):
-    """Keep what one process asks of a batch.
+    """Recorder of one process of a batch.
 
     Args:
         batches: The database.
-        outbox: Where the journals are.
-        options: The batch, and how long to wait for a database that is away.
-        progress: Shows what holds the batch up.
-        output: Where results are written.
-        on_saved: Called in the event loop with the keys of the items that the database has taken.
-        on_unsafe: Called in the event loop once neither a journal nor the database takes a result.
+        outbox: The directory of the journals.
+        options: The batch, and the time to wait for the database.
+        progress: Gets the reason while the database is waited for.
+        output: Called after each transaction to write the results.
+        on_saved: Called in the event loop with the keys of the items that the database has stored.
+        on_unsafe: Called in the event loop, once, if neither a journal nor the database can store
+            a result.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of it, by name
@@ -59,7 +62,7 @@ class BatchRecorder(Recorder):
         self._on_unsafe = on_unsafe
         self._retry = OutageRetry(progress, options.max_outage, max_pause=2.0)
         self._ended: Future[None] = Future()
-        self._ended.set_running_or_notify_cancel()  # who waits for it may be cancelled, it not
+        self._ended.set_running_or_notify_cancel()  # a cancelled waiter must not cancel it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room = asyncio.Event()
         self._waiting = 0
@@ -68,11 +71,11 @@ class BatchRecorder(Recorder):
 
     @property
     def is_safe(self) -> bool:
-        """Whether a journal or the database has every result; else nothing may be asked."""
+        """Whether a journal or the database has every result; if not, nothing may be sent."""
         return not self._unsafe_uids
 
     async def enqueue(self, question: Question, outcome: Outcome) -> None:
-        """Keep a result: a journal has it at once; then wait while too many are on their way."""
+        """Write a result to a journal and queue it; then wait while the queue is full."""
         self._loop = asyncio.get_running_loop()
         self._waiting += 1
         if not self.save(question, outcome):
@@ -82,28 +85,29 @@ class BatchRecorder(Recorder):
             await self._room.wait()
 
     def end(self) -> None:
-        """Let `wait_until_ended` return once everything is kept."""
+        """Make `wait_until_ended` return once everything is stored."""
         self._start()
         self._end()
 
     async def wait_until_ended(self) -> None:
-        """Wait until `end` was called and everything is kept.
+        """Wait until `end` was called and everything is stored.
 
         Raises:
-            DatabaseError: The database has been away for too long, or output cannot be written.
+            DatabaseError: The database could not be reached in time, or the output cannot be
+                written.
         """
         self._loop = asyncio.get_running_loop()
         await asyncio.wrap_future(self._ended)
 
     def close(self) -> None:
-        """End the thread; leave in the outbox what the database does not have."""
+        """End the thread; the outbox keeps what the database does not have."""
         self._retry.stop()
         super().close()
 
     def _run(self) -> None:
         try:
             super()._run()
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised by wait_until_ended
             self._ended.set_exception(error)
         else:
             self._ended.set_result(None)
@@ -115,7 +119,7 @@ class BatchRecorder(Recorder):
         return {}
 
     def _max_seconds(self, error: DatabaseError) -> float:
-        """Return how long to wait for the database: less where only it can keep a result."""
+        """Return the seconds to wait for the database: fewer if only it can store a result."""
         if self.is_safe:
             return self._max_outage
         if not self._has_reported_unsafe:
@@ -135,10 +139,11 @@ class BatchRecorder(Recorder):
         self._on_saved([request.question.item_key or "" for request in requests])
 
     def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
-        """Set a refused record aside; anything else ends the run.
+        """Set a refused record aside; any other error ends the run.
 
         Raises:
-            DatabaseError: The database has been away for too long; says how many are lost.
+            DatabaseError: The database could not be reached in time; the message has the number of
+                lost answers, if any.
         """
         if isinstance(error, RecordRefused) and self._save_as_failed(requests, error):
             return
@@ -151,9 +156,10 @@ class BatchRecorder(Recorder):
         raise error
 
     def _save_as_failed(self, requests: list[WriteRequest], error: RecordRefused) -> bool:
-        """Keep a record that says why the database refused the other; returns whether it could.
+        """Store a failed record with the reason why the database refused the other one.
 
-        The refused record is set aside in a journal of its own, for a person to look into.
+        The refused record is moved to a journal of its own, for a person to read. Returns False if
+        that journal cannot be written.
         """
         if not self.save_apart(requests):
             return False
@@ -178,10 +184,10 @@ class BatchRecorder(Recorder):
 
 
 def lost_answers_error(number: int, error: DatabaseError) -> DatabaseError:
-    """Return the error of answers that are lost to the history."""
+    """Return the error for answers that neither the outbox nor the database could store."""
     answers = "1 answer" if number == 1 else f"{number:,} answers"
     return DatabaseError(
-        f"{answers} could be kept neither in the outbox nor in the database, and asking has "
+        f"{answers} could be stored neither in the outbox nor in the database, and asking has "
         f"stopped: {error.what}",
         "Make room on the disk and run the same command again: it asks only those again.",
     )

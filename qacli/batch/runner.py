@@ -1,29 +1,21 @@
-"""Asks the items of a batch, as many side by side as the pace allows, in one event loop."""
+"""Ask the items of a batch concurrently, in one event loop, as fast as the limiter allows."""
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
 from dataclasses import replace
 from time import monotonic
 from typing import Any
-from uuid import uuid4
 
+from qacli.batch.budget import Budget
+from qacli.batch.claims import WorkerClaims
 from qacli.batch.database import DatabaseExecutor
-from qacli.batch.lease import (
-    Lease,
-    WorkerLock,
-    is_proven_dead,
-    remove_lock,
-    remove_stale_locks,
-    uptime,
-)
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import BatchOptions, InFlightItem, Progress
+from qacli.batch.options import BatchOptions, InFlightItem, Progress, StopReason
 from qacli.batch.output import SettledOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.writer import ResultWriter
-from qacli.cost import CostEstimate, Pricing, estimate_tokens
-from qacli.db.batches import Batches, Claimed, WorkerEvicted
+from qacli.cost import Pricing, estimate_tokens
+from qacli.db.batches import Batches, Claimed
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
 from qacli.json_schema import is_repairable, repair_prompt, validation_error
@@ -31,17 +23,16 @@ from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
-from qacli.recording.recovery import recover_outbox
 
 HEARTBEAT_SECONDS = 10.0
 PROGRESS_SECONDS = 4.0
 POLL_SECONDS = 1.0
 CLAIM_PAUSE_SECONDS = 0.1
-TOO_FAST = {429, 529}
+RATE_LIMIT_STATUSES = {429, 529}
 """The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
-SEVERAL = 5
-READER_GONE = "the reader of the results has closed them"
+MIN_FAILURES = 5
+"""Consecutive failures without which an outage is not assumed."""
 
 
 class BatchRunner:
@@ -49,12 +40,16 @@ class BatchRunner:
 
     Args:
         batches: The database.
-        outbox: Where results wait for it.
-        provider: Whom to ask.
-        plan: What and how.
-        prices: For the cost of each answer.
-        output: Where results are written; None nowhere.
-        progress: Kept up to date.
+        outbox: The directory of the journals.
+        provider: The provider of the answers.
+        plan: The options of the batch.
+        prices: The prices, for the cost of each answer.
+        output: The writer of the results; None writes none.
+        progress: Updated during the run.
+
+    Attributes:
+        stop_reason: The reason why the run has stopped early; None if it has not.
+        stopped: The error that has stopped the run; None if no error has.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run, by name
@@ -71,104 +66,93 @@ class BatchRunner:
         self.plan = plan
         self.progress = progress
         self.pace = AdaptiveLimiter(plan.jobs, rpm=plan.rpm, tpm=plan.tpm)
-        self.worker = uuid4().hex
+        self.stop_reason: StopReason | None = None
         self.stopped: QaError | None = None
         self._batches = batches
-        self._outbox = outbox
         self._provider = provider
         self._prices = prices
         self._output = SettledOutput(batches, plan.batch_id, output, unordered=plan.unordered)
+        # A thread of its own: claims must not wait while the recorder writes to the database.
+        self._database = DatabaseExecutor(progress, plan.max_outage)
+        self._claims = WorkerClaims(
+            batches, outbox, plan.batch_id, database=self._database, on_lost=self._end_lost
+        )
         self._recorder = BatchRecorder(
             batches=batches,
             outbox=outbox,
             options=plan,
             progress=progress,
             output=self._output,
-            on_saved=self._forget,
+            on_saved=self._claims.drop,
             on_unsafe=self._stop_unsafe,
         )
-        # A thread of their own: items must not run out while answers are being kept.
-        self._claims = DatabaseExecutor(progress, plan.max_outage)
         self._items: asyncio.Queue[Claimed | None] = asyncio.Queue(plan.jobs)
-        self._lock = WorkerLock(outbox.directory, self.worker)
-        self._held: dict[str, Claimed] = {}
-        self._lease = Lease()
-        self._renewing = asyncio.Lock()
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
+        self._send_lock = asyncio.Lock()
+        self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._priced = progress.done if progress.cost is not None else 0
-        self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
-        self._heard_at, self._failed_in_a_row = monotonic(), 0
+        self._budget = Budget(plan.max_cost, prices, progress)
+        self._answered_at, self._consecutive_failures = monotonic(), 0
 
     async def run(self) -> None:
-        """Ask until every item is settled, by this process or another, or until told to stop.
+        """Ask until every item is settled, by this process or another, or until `stop` is called.
 
         Raises:
-            ProviderError: Nothing can succeed until a person changes something: the key, say.
-            DatabaseError: The database has been away for too long; the outbox has the results.
+            ProviderError: No question can succeed until a setting, such as the key, is changed.
+            DatabaseError: The database could not be reached in time; the outbox has the results.
         """
-        left = False
         try:
-            await self._claims.run(self._batches.register_worker, *self._registration)
-            await self._claims.run(self._output.write)
+            await self._claims.register()
+            await self._database.run(self._output.write)
             await self._ask_all()
-            # What another process has settled since.
-            await self._claims.run(self._output.write)
+            # The items that another process has settled since.
+            await self._database.run(self._output.write)
         finally:
-            # Whatever ends it, what is claimed is given back, and what is kept is dropped. Where
-            # the database is away, the next worker finds the lock file free.
-            self._claims.stop()
-            with contextlib.suppress(DatabaseError):
-                await self._claims.run(self._batches.unregister_worker, self.worker)
-                left = True
-            self._lock.close(left=left)
-            self._claims.close()
+            # Try the database once more only, and release the claims in every case.
+            self._database.stop()
+            await self._claims.unregister()
+            self._database.close()
             self._recorder.close()
 
-    @property
-    def _registration(self) -> tuple[int, str, str, str]:
-        return (self.plan.batch_id, self.worker, self._lock.host, self._lock.name)
-
-    def stop(self, why: QaError | None, what: str) -> None:
-        """Ask nothing new; what is in flight gets the plan's grace."""
+    def stop(self, reason: StopReason, message: str, error: QaError | None = None) -> None:
+        """Send no more questions; those in flight get `BatchOptions.grace` seconds."""
         if not self._stop.is_set():
-            self.stopped = why
-            self.progress.stopping = what
+            self.stop_reason = reason
+            self.stopped = error
+            self.progress.stopping = message
             self._stop.set()
-            self._freed.set()
+            self._window_changed.set()
 
-    def _stop_unsafe(self, error: DatabaseError) -> None:
-        """Ask nothing more: an answer could not be kept."""
-        why = DatabaseError(
-            f"Answers could not be kept for a while, and asking has stopped: {error.what}",
+    def _stop_unsafe(self, cause: DatabaseError) -> None:
+        """Stop, because an answer could not be stored."""
+        error = DatabaseError(
+            f"Answers could not be stored for a while, and asking has stopped: {cause.what}",
             "Make room on the disk and run the same command again; nothing is lost.",
         )
-        self.stop(why, "the answers cannot be kept")
+        self.stop(StopReason.ERROR, "the answers cannot be stored", error)
 
     async def _ask_all(self) -> None:
-        writer = asyncio.create_task(self._recorder.wait_until_ended())
-        works = (self._claim_loop(), self._heartbeat(), self._poll())
-        helpers = [asyncio.create_task(work) for work in works]
+        recorder = asyncio.create_task(self._recorder.wait_until_ended())
+        coroutines = (self._claim_loop(), self._heartbeat(), self._poll())
+        helpers = [asyncio.create_task(coroutine) for coroutine in coroutines]
         workers = [asyncio.create_task(self._worker()) for _ in range(self.plan.jobs)]
         try:
-            await self._until_done(workers, [writer, *helpers])
+            await self._wait_for(workers, [recorder, *helpers])
         finally:
             for task in (*workers, *helpers):
                 task.cancel()
             await asyncio.gather(*workers, *helpers, return_exceptions=True)
             self._recorder.end()
-            await writer
+            await recorder
 
-    async def _until_done(
+    async def _wait_for(
         self, workers: list[asyncio.Task[None]], others: list[asyncio.Task[None]]
     ) -> None:
-        """Until the workers have no more to do, or the grace after a stop is over."""
+        """Wait until the workers have ended, or the grace period after a stop is over."""
         stop = asyncio.create_task(self._stop.wait())
         try:
-            left: set[asyncio.Task[Any]] = {stop, *workers, *others}
-            while left & set(workers):
-                done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            pending: set[asyncio.Task[Any]] = {stop, *workers, *others}
+            while pending & set(workers):
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
                 if stop in done:
@@ -178,148 +162,102 @@ class BatchRunner:
             stop.cancel()
 
     async def _claim_loop(self) -> None:
-        """Claim items for the workers, and take over those of processes that have ended."""
-        batch_id, looked = self.plan.batch_id, monotonic()
-        await self._claims.run(reclaim_stale, self._batches, self._outbox, batch_id)
+        """Claim items for the workers, and take over the items of dead processes."""
+        polled_at = monotonic()
+        await self._claims.reclaim_stale()
         while not self._stop.is_set():
             if not self._output.has_reader:
-                self.stop(None, READER_GONE)
+                self.stop(StopReason.OUTPUT_CLOSED, "the reader of the results has closed them")
                 break
-            if claimed := await self._claim():
-                for item in claimed:
+            # About a second's worth of items: other processes cannot ask what is claimed here.
+            elapsed = max(monotonic() - self.progress.started, 1.0)
+            limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
+            if items := await self._claims.claim(limit):
+                for item in items:
                     await self._items.put(item)
                 continue
-            if not await self._claims.run(self._batches.has_unfinished, batch_id):
+            if not await self._database.run(self._batches.has_unfinished, self.plan.batch_id):
                 await self._refresh_progress()
                 break
-            if monotonic() - looked >= POLL_SECONDS:
-                looked = monotonic()
+            if monotonic() - polled_at >= POLL_SECONDS:
+                polled_at = monotonic()
                 await self._refresh_progress()
-                await self._claims.run(reclaim_stale, self._batches, self._outbox, batch_id)
+                await self._claims.reclaim_stale()
             if not self.progress.flights:
                 self._recorder.flush()
-                await self._claims.run(self._output.write)
+                await self._database.run(self._output.write)
             await self._pause(CLAIM_PAUSE_SECONDS)
         for _ in range(self.plan.jobs):
             await self._items.put(None)
 
-    async def _claim(self) -> list[Claimed]:
-        """Claim about a second's worth of items: what is claimed here, no other process asks."""
-        elapsed = max(monotonic() - self.progress.started, 1.0)
-        limit = max(self.plan.jobs, int(self.progress.this_run / elapsed))
-        while True:
-            try:
-                arguments = (self.plan.batch_id, self.worker, limit)
-                claimed = await self._claims.run(self._batches.claim, *arguments)
-            except WorkerEvicted:
-                await self._renew_lease()
-            else:
-                self._held.update((item.key, item) for item in claimed)
-                return claimed
-
-    async def _renew_lease(self) -> None:
-        """Renew this worker's lease; where it was evicted, claim again what still waits.
-
-        The items that another worker has taken over meanwhile are given up: those not yet sent
-        are dropped, and the flights of the others end without a result.
-        """
-        async with self._renewing:
-            if not await self._claims.run(self._beat_once):
-                held = {item.position: item.key for item in self._held.values()}
-                arguments = (*self._registration, list(held))
-                again = await self._claims.run(self._batches.rejoin, *arguments)
-                lost = {key for position, key in held.items() if position not in again}
-                self._forget(lost)
-                for flight in self.progress.flights.values():
-                    if flight.key in lost and not flight.lost:
-                        flight.lost = True
-                        if flight.task not in {None, asyncio.current_task()}:
-                            flight.cancelled = flight.task.cancel()
-
-    def _forget(self, keys: Iterable[str]) -> None:
-        """Note that items are no longer this worker's: they are kept, or were given up."""
-        for key in keys:
-            self._held.pop(key, None)
-
-    def _beat_once(self) -> bool:
-        sent_at = uptime()
-        if alive := self._batches.heartbeat(self.worker):
-            self._lease.renew(sent_at)
-        return alive
+    def _end_lost(self, keys: set[str]) -> None:
+        """Cancel the flights of items that another worker has taken over."""
+        for flight in self.progress.flights.values():
+            if flight.key in keys and not flight.lost:
+                flight.lost = True
+                if flight.task not in {None, asyncio.current_task()}:
+                    flight.cancelled = flight.task.cancel()
 
     async def _heartbeat(self) -> None:
-        """Renew the lease again and again, and learn whether the batch was cancelled."""
+        """Renew the lease regularly, and stop if another process has cancelled the batch."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             with contextlib.suppress(DatabaseError):
-                await self._renew_lease()
-                if await self._claims.run(self._batches.is_cancelled, self.plan.batch_id):
-                    self.stop(None, "cancelled by another process")
+                await self._claims.renew()
+                if await self._database.run(self._batches.is_cancelled, self.plan.batch_id):
+                    self.stop(StopReason.CANCELLED, "cancelled by another process")
 
     async def _poll(self) -> None:
-        """Keep the progress that of the whole batch."""
+        """Refresh the progress regularly."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             with contextlib.suppress(DatabaseError):
                 await self._refresh_progress()
 
     async def _refresh_progress(self) -> None:
-        """Learn how far the batch is: others may ask of it, too."""
-        self.progress.update(await self._claims.run(self._batches.counts, self.plan.batch_id))
+        """Update the progress with the results of all processes."""
+        self.progress.update(await self._database.run(self._batches.counts, self.plan.batch_id))
 
     async def _worker(self) -> None:
-        """One of the jobs: an item at a time, until there are no more."""
+        """Ask one item after the other, until there are no more."""
         while (item := await self._items.get()) is not None:
-            if self._stop.is_set() or self._held.get(item.key) is not item:
-                continue  # claimed, but not asked: it is given back at the end, or was already
+            if self._stop.is_set() or not self._claims.has(item):
+                continue  # the claim is released at the end, or was lost
             try:
-                ask = self._ask_of(item)
+                question = self.plan.question(item.key, item.payload)
             except InvalidRequest as error:
-                ask = Question(
+                question = Question(
                     question=item.payload["question"],
                     batch_id=self.plan.batch_id,
                     item_key=item.key,
                 )
-                await self._finish(ask, ChatResponse(), error)
+                await self._finish(question, ChatResponse(), error)
                 continue
             task = asyncio.current_task()
             flight = InFlightItem(item.key, monotonic(), task)
             self.progress.flights[id(item)] = flight
             try:
-                await self._ask(ask, flight)
+                await self._ask(question, flight)
             except asyncio.CancelledError:
                 if not flight.lost or task is None:
                     raise
-                # What remains is a request to end that has nothing to do with the lost claim.
+                # Remove the cancellation by `_end_lost`; any other one ends the worker.
                 if (task.uncancel() if flight.cancelled else task.cancelling()) > 0:
                     raise
             finally:
                 del self.progress.flights[id(item)]
 
-    def _ask_of(self, item: Claimed) -> Question:
-        payload, plan = item.payload, self.plan
-        if "error" in payload:
-            raise InvalidRequest(payload["error"])
-        return Question(
-            question=payload["question"],
-            system=payload.get("system", plan.system),
-            params={"model": plan.model, **plan.params, **payload.get("params", {})},
-            tags=payload.get("tags", []),
-            batch_id=plan.batch_id,
-            item_key=item.key,
-        )
-
-    async def _ask(self, ask: Question, flight: InFlightItem) -> None:
-        """Ask one item until it is answered, or will not be."""
-        reply = ChatResponse()
+    async def _ask(self, question: Question, flight: InFlightItem) -> None:
+        """Ask one item, with retries, and record its outcome."""
+        response = ChatResponse()
         error: QaError | None = None
         try:
             while not self._stop.is_set():
-                error = await self._ask_with_repair(ask, reply, flight)
+                error = await self._ask_with_repair(question, response, flight)
                 delay = retry_delay(
                     error, flight.attempt, self.plan.retries, waits_for_provider=False
                 )
-                if delay is None or self._is_gone(error):
+                if delay is None or self._is_outage(error):
                     break
                 self.progress.retried += 1
                 flight.attempt, flight.waiting = flight.attempt + 1, True
@@ -327,124 +265,110 @@ class BatchRunner:
                 flight.waiting = False
         except asyncio.CancelledError:
             if flight.sent and not flight.lost:
-                await self._finish(ask, reply, None)
+                await self._finish(question, response, None)
             raise
-        if isinstance(error, ProviderError) and (error.fatal or self._is_gone(error)):
-            self.stop(error, error.what)
-            await self._finish(ask, reply, error, status=Status.INTERRUPTED)
+        if isinstance(error, ProviderError) and (error.fatal or self._is_outage(error)):
+            self.stop(StopReason.ERROR, error.what, error)
+            await self._finish(question, response, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
-            await self._finish(ask, reply, None)
-        elif reply.answered_at is not None or error is not None or flight.correction:
-            await self._finish(ask, reply, error)
+            await self._finish(question, response, None)
+        elif response.answered_at is not None or error is not None or flight.correction is not None:
+            await self._finish(question, response, error)
 
     async def _ask_with_repair(
-        self, ask: Question, reply: ChatResponse, flight: InFlightItem
+        self, question: Question, response: ChatResponse, flight: InFlightItem
     ) -> QaError | None:
-        """Ask once, and once more where the answer does not fit; returns why there is none."""
-        asked = replace(ask, question=flight.correction) if flight.correction else ask
-        error = await self._ask_once(asked, reply, flight)
-        if error is not None or reply.answered_at is None:
+        """Ask once, and once more if the answer does not fit its schema; return the error."""
+        sent = question
+        if flight.correction is not None:
+            sent = replace(question, question=flight.correction)
+        error = await self._ask_once(sent, response, flight)
+        if error is not None or response.answered_at is None:
             return error
-        unfit = validation_error(ask.params, reply.text)
-        if unfit is None or flight.correction or self._stop.is_set():
-            return unfit
-        if not is_repairable(unfit, reply.finish_reason):
-            return unfit
+        schema_error = validation_error(question.params, response.text)
+        if schema_error is None or flight.correction is not None or self._stop.is_set():
+            return schema_error
+        if not is_repairable(schema_error, response.finish_reason):
+            return schema_error
         self.progress.retried += 1
-        flight.turns.append(Turn(ask.question, reply.text))
-        flight.correction = repair_prompt(unfit)
-        flight.paid = reply.outcome(self._prices).cost_usd or 0.0
-        reply.discard()
-        return await self._ask_with_repair(ask, reply, flight)
+        flight.turns.append(Turn(question.question, response.text))
+        flight.correction = repair_prompt(schema_error)
+        flight.paid = response.outcome(self._prices).cost_usd or 0.0
+        response.discard()
+        return await self._ask_with_repair(question, response, flight)
 
     async def _ask_once(
-        self, ask: Question, reply: ChatResponse, flight: InFlightItem
+        self, question: Question, response: ChatResponse, flight: InFlightItem
     ) -> QaError | None:
-        """Ask once, when it is its turn; returns why there is no answer."""
-        tokens = estimate_tokens(ask.question) + int(ask.params.get("max_tokens") or 0)
-        async with self._turn:
+        """Send a question once the limiter allows it; return the error if there is no answer."""
+        tokens = estimate_tokens(question.question) + int(question.params.get("max_tokens") or 0)
+        async with self._send_lock:
             while not self._stop.is_set() and (delay := self.pace.delay()) != 0:
                 if delay is None:
-                    self._freed.clear()
-                    await self._freed.wait()
+                    self._window_changed.clear()
+                    await self._window_changed.wait()
                 else:
                     await self._pause(min(delay, POLL_SECONDS))
-            await self._until_safe(flight)
-            if self._stop.is_set() or self._too_expensive(ask, flight):
+            await self._wait_until_safe(flight)
+            if self._stop.is_set():
+                return None
+            if not self._budget.reserve(question, flight):
+                limit = f"{self.plan.max_cost:g} US dollars"
+                message = f"the budget of {limit} would be passed; give a larger one"
+                self.stop(StopReason.BUDGET, message)
                 return None
             flight.sent = True
             self.pace.on_sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.plan.timeout
-            request = ChatRequest(question=ask, turns=flight.turns, stream=False)
-            await self._provider.attempt(request, reply, deadline)
+            request = ChatRequest(question=question, turns=flight.turns, stream=False)
+            await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
-            self._failed_in_a_row += 1
-            told = error.retry_after is not None
-            if error.provider_status in TOO_FAST or (
-                told and isinstance(error, ProviderUnavailable)
-            ):
-                self.pace.on_throttled(error.what, error.retry_after, reply.headers)
+            self._consecutive_failures += 1
+            is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
+            if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
+                self.pace.on_throttled(error.what, error.retry_after, response.headers)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)
             return error
         else:
-            used = reply.used_tokens
-            self._heard_at, self._failed_in_a_row = monotonic(), 0
-            self.pace.on_success(reply.headers, estimated=tokens, used=used)
+            used = response.used_tokens
+            self._answered_at, self._consecutive_failures = monotonic(), 0
+            self.pace.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:
             self.pace.on_finished()
-            self._freed.set()
+            self._window_changed.set()
 
-    async def _until_safe(self, flight: InFlightItem) -> None:
-        """Wait until all results are kept somewhere and this worker's claims are known to hold.
+    async def _wait_until_safe(self, flight: InFlightItem) -> None:
+        """Wait until all results are stored and this worker's claims are valid.
 
         Raises:
             CancelledError: The flight's own claim was lost.
         """
         while not self._recorder.is_safe and not self._stop.is_set():
             await self._pause(CLAIM_PAUSE_SECONDS)
-        while not self._lease.is_valid and not self._stop.is_set():
-            await self._renew_lease()
+        while not self._claims.are_valid and not self._stop.is_set():
+            await self._claims.renew()
         if flight.lost:
             raise asyncio.CancelledError
 
-    def _is_gone(self, error: QaError | None) -> bool:
-        """Return whether no item has been answered for so long that the provider is away."""
+    def _is_outage(self, error: QaError | None) -> bool:
+        """Return whether the provider has answered no item for `BatchOptions.max_outage`."""
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
-        long = monotonic() - self._heard_at > self.plan.max_outage
-        return long and self._failed_in_a_row >= SEVERAL
-
-    def _too_expensive(self, ask: Question, flight: InFlightItem) -> bool:
-        """Whether this question could pass the budget; then nothing more is asked."""
-        limit = self.plan.max_cost
-        if limit is None:
-            return False
-        flight.cost = flight.paid + self._likely_cost(ask)
-        in_flight = sum(each.cost for each in self.progress.flights.values())
-        if (self.progress.cost or 0.0) + in_flight <= limit:
-            return False
-        flight.cost = 0.0
-        self.stop(None, f"the budget of {limit:g} US dollars would be passed; give a larger one")
-        return True
-
-    def _likely_cost(self, ask: Question) -> float:
-        """From the question's length, and the token limit or what answers have cost so far."""
-        limit = ask.params.get("max_tokens")
-        estimate = CostEstimate.of_prompt(ask.question, ask.system or "", max_tokens=limit)
-        return max(estimate.cost(ask.model, self._prices) or 0.0, self._mean_cost)
+        is_long = monotonic() - self._answered_at > self.plan.max_outage
+        return is_long and self._consecutive_failures >= MIN_FAILURES
 
     async def _finish(
         self,
-        ask: Question,
-        reply: ChatResponse,
+        question: Question,
+        response: ChatResponse,
         error: QaError | None,
         status: Status | None = None,
     ) -> None:
-        """Note what has become of an item, and hand it to the writer."""
-        outcome = reply.outcome(self._prices)
+        """Count the outcome of an item and record it."""
+        outcome = response.outcome(self._prices)
         if outcome.status is not Status.ANSWERED or error is not None:
             outcome.fail(error)
             outcome.status = status or outcome.status
@@ -455,31 +379,11 @@ class BatchRunner:
         elif outcome.status is Status.FAILED:
             progress.failed += 1
         progress.tokens += (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
-        if outcome.cost_usd is not None:
-            progress.cost = (progress.cost or 0.0) + outcome.cost_usd
-            self._priced += 1
-            self._mean_cost += (outcome.cost_usd - self._mean_cost) / self._priced
-        await self._recorder.enqueue(ask, outcome)
+        self._budget.add(outcome.cost_usd)
+        await self._recorder.enqueue(question, outcome)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than until told to stop."""
+        """Wait for this time, or until `stop` is called."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
-
-
-def reclaim_stale(batches: Batches, outbox: Outbox, batch_id: int) -> int:
-    """Give back what dead workers had claimed, with their results delivered first.
-
-    Returns how many items wait again. A worker is dead when its lock file proves it, or when its
-    lease is over by the database's clock; see `qacli.batch.lease`.
-    """
-    released = 0
-    for worker, silent in batches.workers(batch_id):
-        if silent or is_proven_dead(outbox.directory, worker.host, worker.journal):
-            recover_outbox(outbox, batches.store)
-            released += batches.evict(worker)
-            if not silent:
-                remove_lock(outbox.directory, worker.journal)
-    remove_stale_locks(outbox.directory, batches.lock_names())
-    return released

@@ -1,9 +1,8 @@
-"""The rows of a CSV or TSV file, read strictly: a row is either used as it stands or refused.
+"""Read the rows of a CSV or TSV file strictly: an incorrect row is refused, never changed.
 
-Python's reader takes a quote in the middle of a field for text and an unclosed one for a field
-that goes on to the end of the file, and fills or cuts rows of another length than the header. Each
-of these turns rows into other questions without a word, so quotes and lengths are checked here.
-See RFC 4180, section 2.
+Python's reader treats a quote in the middle of a field as text, and an unclosed one as a field that
+ends with the file; it fills or cuts rows whose length differs from the header's. Each of these
+would silently change questions, so quotes and lengths are checked here. See RFC 4180, section 2.
 """
 
 import csv
@@ -14,26 +13,26 @@ from typing import Any, TypeAlias
 from qacli.errors import InvalidRequest
 
 Row: TypeAlias = tuple[int, str, Mapping[str, Any] | InvalidRequest]
-"""Line number, from 1; the row as it stands; its fields by column, or why it cannot be used."""
+"""Line number, from 1; the row as text; its fields by column, or the error if it is invalid."""
 
-NAMES_SHOWN = 10
-TODO = (
-    'Close the quote, or write "" for a quote inside a quoted field; where quotes are plain text, '
-    "say --no-quotes."
+MAX_LISTED_NAMES = 10
+ADVICE = (
+    'Close the quote, or write "" for a quote inside a quoted field; if quotes are plain text, '
+    "use --no-quotes."
 )
 
 
 def table_rows(lines: Iterable[str], delimiter: str, *, quotes: bool) -> Iterator[Row]:
-    """Read the rows of a table; its first row names the columns, blank ones are left out.
+    """Yield the rows of a table below its first, which has the columns' names; skip blank rows.
 
     Args:
         lines: The file's lines, with their ends.
-        delimiter: What stands between two fields.
-        quotes: Whether a field may stand in quotes; else a quote is a character like any other.
+        delimiter: The character between two fields.
+        quotes: Whether fields can be quoted; if not, a quote is a normal character.
 
     Raises:
-        InvalidRequest: A quote is not closed or not where one may be; says on which line. What is
-            a row and what is not cannot be known then.
+        InvalidRequest: A quote is not closed or not allowed at its place; the message has the line.
+            No rows can be recognised after it.
     """
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(
@@ -55,65 +54,67 @@ def table_rows(lines: Iterable[str], delimiter: str, *, quotes: bool) -> Iterato
                 row = dict(zip(names, fields, strict=True))
                 yield number, json.dumps(row, ensure_ascii=False), row
             else:
-                yield number, delimiter.join(fields), _other_length(fields, names)
+                yield number, delimiter.join(fields), _length_error(fields, names)
     except csv.Error as error:
-        raise InvalidRequest(f"Line {first}: the row cannot be read: {error}.", TODO) from None
+        raise InvalidRequest(f"Line {first}: the row cannot be read: {error}.", ADVICE) from None
 
 
-def _other_length(fields: list[str], names: list[str]) -> InvalidRequest:
-    shown = ", ".join(map(repr, names[:NAMES_SHOWN]))
-    more = ", ..." if len(names) > NAMES_SHOWN else ""
+def _length_error(fields: list[str], names: list[str]) -> InvalidRequest:
+    header = ", ".join(map(repr, names[:MAX_LISTED_NAMES]))
+    header += ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return InvalidRequest(
-        f"the row has {len(fields)} columns, and the header has {len(names)}: {shown}{more}."
+        f"the row has {len(fields)} columns, and the header has {len(names)}: {header}."
     )
 
 
 def _checked_quotes(lines: Iterable[str], delimiter: str) -> Iterator[str]:
-    """Pass lines on while each quote opens a field, closes one, or is doubled inside one."""
-    opened = 0
+    """Yield the lines while each quote opens a field, closes one, or is doubled inside one."""
+    open_line: int | None = None
     for number, line in enumerate(lines, 1):
         if '"' in line:
-            opened = _scan(line, delimiter, number, opened)
+            open_line = _check_line(line, delimiter, number, open_line)
         yield line
-    if opened:
-        raise InvalidRequest(f"Line {opened}: a quote opens a field and is never closed.", TODO)
+    if open_line is not None:
+        raise InvalidRequest(
+            f"Line {open_line}: a quote opens a field and is never closed.", ADVICE
+        )
 
 
-def _scan(line: str, delimiter: str, number: int, opened: int) -> int:
+def _check_line(line: str, delimiter: str, number: int, open_line: int | None) -> int | None:
     """Check the quotes of a line.
 
     Args:
         line: The line.
-        delimiter: What stands between two fields.
-        number: Its number.
-        opened: The line of the quote that is open at its start; 0 is none.
+        delimiter: The character between two fields.
+        number: The line's number.
+        open_line: The line of the quote that is open at the beginning of this line, or None.
 
     Returns:
-        The line of the quote that is open at its end; 0 is none.
+        The line of the quote that is open at the end of this line, or None.
     """
-    *befores, rest = line.split('"')
-    inside = opened > 0
-    for place, before in enumerate(befores):
-        if inside:
-            inside = False
-        elif place and not before:
-            # The second of two quotes: the field goes on.
-            inside = True
+    *texts, rest = line.split('"')
+    is_open = open_line is not None
+    for index, text in enumerate(texts):
+        if is_open:
+            is_open = False
+        elif index and not text:
+            # The second of two quotes: the field continues.
+            is_open = True
         else:
-            if place and not before.startswith(delimiter):
-                raise _text_after(number, opened)
-            if before and not before.endswith(delimiter):
-                raise InvalidRequest(f"Line {number}: a quote is in the middle of a field.", TODO)
-            inside, opened = True, number
-    if inside:
-        return opened
+            if index and not text.startswith(delimiter):
+                raise _text_after_quote(number, open_line)
+            if text and not text.endswith(delimiter):
+                raise InvalidRequest(f"Line {number}: a quote is in the middle of a field.", ADVICE)
+            is_open, open_line = True, number
+    if is_open:
+        return open_line
     if rest.rstrip("\r\n") and not rest.startswith(delimiter):
-        raise _text_after(number, opened)
-    return 0
+        raise _text_after_quote(number, open_line)
+    return None
 
 
-def _text_after(number: int, opened: int) -> InvalidRequest:
-    since = "" if opened == number else f" that is open since line {opened}"
+def _text_after_quote(number: int, open_line: int | None) -> InvalidRequest:
+    since = "" if open_line == number else f" that is open since line {open_line}"
     return InvalidRequest(
-        f"Line {number}: text follows the quote that closes a field{since}.", TODO
+        f"Line {number}: text follows the quote that closes a field{since}.", ADVICE
     )

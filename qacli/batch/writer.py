@@ -1,8 +1,8 @@
-"""The results of a batch, as lines of a file: complete lines only, and the same after a restart.
+"""Write the results of a batch to a file, in complete lines.
 
-What is written is read back from the database. A run begins the file anew with all that is
-settled already, so a file that a kill has cut is whole again after the next run. The database
-keeps which files the batch has written and in which state: another file is not replaced.
+The results are read from the database. Each run writes the file from its beginning, with all items
+that are settled already, so that a file that was cut off by a kill is complete after the next run.
+The database has the state of each file that the batch has written: another file is not replaced.
 """
 
 import fcntl
@@ -31,49 +31,50 @@ from qacli.serializers import (
 FORMATS = ("jsonl", "csv", "openai", "parquet")
 
 
-def format_of(path: Path | None, named: str | None) -> str:
-    """The format: as named, or by the file's name, or JSON lines.
+def format_of(path: Path | None, option: str | None) -> str:
+    """Return the format of the option `--format` or of the file's name; by default JSON Lines.
 
     Raises:
-        InvalidRequest: There is none of that name.
+        InvalidRequest: The option is unknown.
     """
-    if named is not None and named not in FORMATS:
-        raise InvalidRequest(f"There is no --format {named}.", f"There are {', '.join(FORMATS)}.")
-    if named is not None:
-        return named
-    ending = path.suffix.removeprefix(".") if path is not None else ""
-    return ending if ending in FORMATS else "jsonl"
+    if option is not None and option not in FORMATS:
+        raise InvalidRequest(f"There is no --format {option}.", f"There are {', '.join(FORMATS)}.")
+    if option is not None:
+        return option
+    suffix = path.suffix.removeprefix(".") if path is not None else ""
+    return suffix if suffix in FORMATS else "jsonl"
 
 
 class Printer(Protocol):
-    """What prints to standard output."""
+    """A printer to standard output, such as `qacli.cli.console.Console`."""
 
     def print(self, text: str) -> None:
         """Print a line.
 
         Raises:
-            SystemExit: The reader is gone.
+            SystemExit: The reader has closed standard output.
         """
 
 
 class ResultWriter:
-    """Where results go. Nothing is changed there before `begin` or the first `write`.
+    """A writer of results. The file is not changed before `begin` or the first `write`.
 
     Args:
         path: The file; None or `-` is standard output.
         form: One of `FORMATS`.
-        stdout: What prints to standard output.
+        stdout: The printer to standard output.
         source: The file of questions; None is standard input.
         batch_id: The batch.
         outputs: The states of the files that the batch has written, by path; see `state`.
-        force: Replace a file that is not one of these.
+        force: Replace a file that the batch has not written.
 
     Attributes:
-        name: The file's real path; None where it is no regular file.
+        name: The file's real path; None if it is not a regular file.
+        closed: The reader of a pipe has closed it.
 
     Raises:
-        InvalidRequest: It cannot be written, another process is writing it, it is the file of
-            questions, or it is another file than one that the batch has written.
+        InvalidRequest: The file cannot be written, another process is writing it, it is the file of
+            questions, or the batch has not written it.
     """
 
     def __init__(  # noqa: PLR0913 - what it may write, by name
@@ -102,39 +103,39 @@ class ResultWriter:
         self._file: IO[bytes] | None = None
         _refuse_source(path, source)
         if path is None:
-            # A terminal gets JSON with escapes; what is no JSON is sanitized by its stream.
+            # JSON is escaped for a terminal; the terminal's stream sanitizes other formats.
             self._escaped = form != "csv" and sys.stdout.isatty()
             return
         self._created = not path.exists()
-        self._file = _opened(path)
-        if path.is_file():  # and no device or pipe
+        self._file = _open_and_lock(path)
+        if path.is_file():  # not a device or pipe
             self.name = str(path.resolve())
-            written = (outputs or {}).get(self.name)
-            if not force and not self._is_own(written, batch_id):
+            state = (outputs or {}).get(self.name)
+            if not force and not self._is_own(state, batch_id):
                 self._file.close()
                 raise InvalidRequest(
-                    f"{path} exists, and is not what this batch has written there.",
-                    "Name another file, or say --force to replace it.",
+                    f"{path} exists, and its content is not from this batch.",
+                    "Name another file, or use --force to replace it.",
                 )
 
-    def _is_own(self, written: Mapping[str, Any] | None, batch_id: int | None) -> bool:
-        """Return whether the file is empty, or the batch wrote it and nothing has changed it."""
+    def _is_own(self, state: Mapping[str, Any] | None, batch_id: int | None) -> bool:
+        """Return whether the file is empty, or unchanged since this batch has written it."""
         status = self._status()
         if status.st_size == 0:
             return True
-        if written is None or written.get("inode") != status.st_ino:
+        if state is None or state.get("inode") != status.st_ino:
             return False
-        if "size" in written:
-            return (written["size"], written["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
-        # The run that wrote it was killed: the file begins as one of this batch does.
+        if "size" in state:
+            return (state["size"], state["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+        # The run that wrote it was killed: only its first line can be checked.
         with Path(self.name or "").open("rb") as file:
-            return _begins(file.readline(), self._form, batch_id)
+            return _is_first_line(file.readline(), self._form, batch_id)
 
     def state(self, *, complete: bool) -> dict[str, Any]:
-        """What tells whether it is the file that this batch has written.
+        """Return the values by which a later run recognises the file.
 
         Args:
-            complete: Whether nothing more will be written to it.
+            complete: Nothing more will be written to it.
         """
         status = self._status()
         if not complete:
@@ -151,10 +152,10 @@ class ResultWriter:
         return os.fstat(self._file.fileno())
 
     def begin(self) -> None:
-        """Empty the file, for all that is settled already is written again.
+        """Empty the file and write its header.
 
         Raises:
-            DatabaseError: It cannot be written.
+            DatabaseError: The file cannot be written.
         """
         if self._begun:
             return
@@ -164,25 +165,25 @@ class ResultWriter:
         if self._form == "parquet" and self._file is not None:
             self._parquet = _Parquet(self._file)
         elif self._form == "csv":
-            with _explained():
+            with _explain_errors():
                 self._write(to_csv_line(RECORD_FIELDS))
 
     def write(self, settled: Iterable[Settled]) -> None:
-        """Write whole lines, and hand them to the operating system.
+        """Write items as complete lines, and flush them to the operating system.
 
         Raises:
-            DatabaseError: The disk is full, say; the database has it all.
+            DatabaseError: The file cannot be written; the database has all results.
         """
         self.begin()
-        kept = [(item.key, item.record) for item in settled if item.record is not None]
-        with _explained():
+        records = [(item.key, item.record) for item in settled if item.record is not None]
+        with _explain_errors():
             if self._parquet is not None:
-                self._parquet.write([record for _, record in kept])
-            elif kept:
-                self._write("".join(self._line(key, record) for key, record in kept))
+                self._parquet.write([record for _, record in records])
+            elif records:
+                self._write("".join(self._line(key, record) for key, record in records))
 
     def _write(self, text: str) -> None:
-        """All of the text, or none of it: a full disk must not leave a part of a line."""
+        """Write all of the text or, on a full disk, none of it, so that no line is cut off."""
         if self.closed:
             return
         try:
@@ -207,7 +208,7 @@ class ResultWriter:
             raise
 
     def close(self) -> None:
-        """Complete the file; one that was made for this output and never begun is removed."""
+        """Complete the file; delete it if it was created for this output and not begun."""
         if self._parquet is not None:
             self._parquet.close()
             self._parquet = None
@@ -227,10 +228,10 @@ class ResultWriter:
 
 @contextmanager
 def kept_output(batches: Batches, batch_id: int, output: ResultWriter) -> Iterator[ResultWriter]:
-    """Begin an output and close it at the end, with the batch told of the file.
+    """Begin an output, close it at the end, and store its state in the batch.
 
-    The database knows the file before the first byte is written, so that a run which was killed
-    is not refused the file that it has written.
+    The state is stored before the first byte is written, so that the run after a kill can replace
+    the file.
     """
     if output.name is not None:
         batches.note_output(batch_id, output.name, output.state(complete=False))
@@ -242,41 +243,43 @@ def kept_output(batches: Batches, batch_id: int, output: ResultWriter) -> Iterat
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
+    """Turn errors of writing into one sentence."""
     try:
         yield
     except OSError as error:
         raise DatabaseError(
             f"The results cannot be written: {error.strerror}.",
-            "Make room and run it again: the history has them, nothing is asked twice.",
+            "Make room on the disk and run it again: the history has the results, and no question "
+            "is asked twice.",
         ) from error
 
 
 def _is_stdout(path: Path) -> bool:
-    """Return whether it is another name of what standard output is, `/dev/stdout` for example."""
+    """Return whether the path is another name of standard output, for example `/dev/stdout`."""
     with suppress(OSError):
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     return False
 
 
 def _refuse_source(path: Path | None, source: Path | None) -> None:
-    """Refuse an output that is the file of questions, under whatever name.
+    """Check that the output is not the file of questions, under any name.
 
     Raises:
-        InvalidRequest: It is.
+        InvalidRequest: It is the file of questions.
     """
     with suppress(OSError):
-        given = os.fstat(sys.stdin.fileno()) if source is None else source.stat()
-        taken = os.fstat(sys.stdout.fileno()) if path is None else path.stat()
-        if os.path.samestat(given, taken) and S_ISREG(given.st_mode):
+        questions = os.fstat(sys.stdin.fileno()) if source is None else source.stat()
+        results = os.fstat(sys.stdout.fileno()) if path is None else path.stat()
+        if os.path.samestat(questions, results) and S_ISREG(questions.st_mode):
             raise InvalidRequest(
                 f"The results would go into the file of questions, {path or source or 'stdin'}.",
                 "Name another file.",
             )
 
 
-def _begins(line: bytes, form: str, batch_id: int | None) -> bool:
-    """Return whether a file of results of this batch can begin with a line, cut or whole."""
+def _is_first_line(line: bytes, form: str, batch_id: int | None) -> bool:
+    """Return whether this line, or a part of it, can be the first of the batch's results."""
     if form == "parquet":
         return line.startswith(b"PAR1")
     if form == "csv":
@@ -292,15 +295,15 @@ def _begins(line: bytes, form: str, batch_id: int | None) -> bool:
         return False
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_and_lock(path: Path) -> IO[bytes]:
     try:
         file = path.open("ab", buffering=0)
-        if path.is_file():  # and no device or pipe
+        if path.is_file():  # not a device or pipe
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise InvalidRequest(
-            f"{path} is being written by another process.", "Give this one a file of its own."
+            f"{path} is being written by another process.", "Name another file."
         ) from None
     except OSError as error:
         raise InvalidRequest(
@@ -318,8 +321,8 @@ def _csv(_key: str, record: dict[str, Any]) -> str:
 
 
 def _openai(key: str, record: dict[str, Any]) -> str:
-    """A line as OpenAI's Batch API writes it."""
-    answered = record["status"] == "answered"
+    """Return a line in the format of OpenAI's Batch API."""
+    is_answered = record["status"] == "answered"
     body = {
         "id": record["provider_response_id"],
         "object": "chat.completion",
@@ -341,18 +344,20 @@ def _openai(key: str, record: dict[str, Any]) -> str:
         "id": f"batch_req_{record['uid']}",
         "custom_id": key,
         "response": {"status_code": 200, "request_id": record["uid"], "body": body}
-        if answered
+        if is_answered
         else None,
-        "error": None if answered else {"code": record["error_kind"], "message": record["error"]},
+        "error": None
+        if is_answered
+        else {"code": record["error_kind"], "message": record["error"]},
     }
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _require_parquet(path: Path | None) -> None:
-    """Refuse what Parquet cannot be written with.
+    """Check that Parquet can be written.
 
     Raises:
-        InvalidRequest: There is no file, or the package is not installed.
+        InvalidRequest: The output is not a file, or the package is not installed.
     """
     if path is None:
         raise InvalidRequest("Parquet cannot go to standard output.", "Name a file: -o FILE")
@@ -366,7 +371,7 @@ def _require_parquet(path: Path | None) -> None:
 
 
 class _Parquet:
-    """Row groups as they come; the file is readable once the batch ends."""
+    """Writer of a Parquet file, which is readable once the batch has ended."""
 
     def __init__(self, file: IO[bytes]) -> None:
         import pyarrow as pa

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 PART_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
-COLLECT_AFTER = 5_000
-"""So many new objects until Python looks for those that refer to each other and to nothing else."""
+GC_THRESHOLD = 5_000
+"""New objects after which Python's garbage collector runs."""
 
 OTHER_FILES = 100
-"""How many are open besides the connections to the provider, and with room to spare."""
+"""Maximum open files besides the connections to the provider."""
 
 
 def run(  # noqa: PLR0913 - one parameter an option
@@ -159,46 +159,46 @@ def run(  # noqa: PLR0913 - one parameter an option
             max_tokens=max_tokens,
             prices=prices,
         )
-        return _tell_forecast(forecast, console)
+        return _print_forecast(forecast, console)
     with ExitStack() as stack:
-        found = start_endpoint(settings, model, console, stack)
+        endpoint = start_endpoint(settings, model, console, stack)
         params = {"temperature": temperature, "max_tokens": max_tokens}
         shaping: dict[str, Any] = {
-            "model": found.model,
+            "model": endpoint.model,
             "system": settings.system if system is None else system or None,
             "params": {key: value for key, value in params.items() if value is not None},
         }
-        # What no question can have is said before anything is begun.
+        # Refuse invalid options before anything is begun.
         create_question(
-            "?", model=found.model, system=None, temperature=temperature, max_tokens=max_tokens
+            "?", model=endpoint.model, system=None, temperature=temperature, max_tokens=max_tokens
         )
         result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
-        told = {**shaping, "template": template, "column": column}
+        batch_settings = {**shaping, "template": template, "column": column}
         if quotes is not None and quotes != reader.quotes_of(source.form, None):
-            told["quotes"] = quotes
-        named = name or source.name_with(told)
-        earlier = batches.find(named)
-        out = ResultWriter(
+            batch_settings["quotes"] = quotes
+        batch_name = name or source.name_with(batch_settings)
+        existing = batches.find(batch_name)
+        writer = ResultWriter(
             output,
             result_form,
             stdout=console,
             source=path,
-            batch_id=None if earlier is None else earlier.id,
-            outputs=None if earlier is None else earlier.outputs,
+            batch_id=None if existing is None else existing.id,
+            outputs=None if existing is None else existing.outputs,
             force=force,
         )
-        stack.callback(out.close)
-        told["input"] = source.form
-        if source.is_loaded(earlier):
-            batch = batches.begin(named, told)
+        stack.callback(writer.close)
+        batch_settings["input"] = source.form
+        if source.is_loaded(existing):
+            batch = batches.begin(batch_name, batch_settings)
         else:
-            batch = source.spooled(stack).load(batches, named, told, console.info)
+            batch = source.spooled(stack).load(batches, batch_name, batch_settings, console.info)
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         plan = BatchOptions(
             batch_id=batch.id or 0,
             **shaping,
-            jobs=_affordable(jobs, console),
+            jobs=_limit_jobs(jobs, console),
             retries=retries,
             timeout=timeout or settings.timeout,
             rpm=rpm,
@@ -206,43 +206,43 @@ def run(  # noqa: PLR0913 - one parameter an option
             max_cost=max_cost,
             unordered=unordered,
         )
-        so_far = batches.summary(plan.batch_id)
+        summary = batches.summary(plan.batch_id)
         if max_cost is not None and not prices.has_price(plan.model):
             raise InvalidRequest(
-                f"The model {plan.model} has no price, so --max-cost cannot hold.",
+                f"The model {plan.model} has no price, so --max-cost cannot be used.",
                 f"Add it to {settings.prices_path}.",
             )
-        stack.enter_context(kept_output(batches, batch.id or 0, out))
+        stack.enter_context(kept_output(batches, batch.id or 0, writer))
         progress = Progress(
             batch.items or 0,
-            done=so_far.states["answered"],
-            failed=so_far.states["failed"],
-            cost=so_far.cost_usd,
+            done=summary.states["answered"],
+            failed=summary.states["failed"],
+            cost=summary.cost_usd,
         )
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),
             "plan": plan,
             "prices": prices,
-            "output": out,
+            "output": writer,
             "progress": progress,
         }
-        engine, signals = _ask(parts, found, settings, console)
-        again = shlex.join(["qa", *sys.argv[1:]])
-        return _tell(
-            engine,
+        runner, signals = _ask(parts, endpoint, settings, console)
+        command = shlex.join(["qa", *sys.argv[1:]])
+        return _report(
+            runner,
             signals,
             batches=batches,
             name=batch.name,
             progress=progress,
-            again=again,
-            retry=again if retry_failed else f"{again} --retry-failed",
+            command=command,
+            retry=command if retry_failed else f"{command} --retry-failed",
             console=console,
         )
 
 
-def _tell_forecast(forecast: "Forecast", console: Console) -> int:
-    """`--dry-run`: what it would take."""
+def _print_forecast(forecast: "Forecast", console: Console) -> int:
+    """Print the estimate of `--dry-run`."""
     from qacli.cost import DATE_SUFFIX
 
     console.print(f"questions   {forecast.questions:,}")
@@ -255,83 +255,84 @@ def _tell_forecast(forecast: "Forecast", console: Console) -> int:
     return 0
 
 
-def _affordable(jobs: int, console: Console) -> int:
-    """As many jobs as files may be open, after asking for more of them."""
+def _limit_jobs(jobs: int, console: Console) -> int:
+    """Return the number of jobs that the limit of open files allows, after raising that limit."""
     from qacli.rlimits import raise_nofile_limit
 
-    wanted = jobs + OTHER_FILES
-    allowed = raise_nofile_limit(wanted)
-    if allowed == wanted:
+    needed = jobs + OTHER_FILES
+    allowed = raise_nofile_limit(needed)
+    if allowed == needed:
         return jobs
     console.warning(f"Only {allowed - OTHER_FILES} jobs: this system allows {allowed} open files.")
     return max(allowed - OTHER_FILES, 1)
 
 
 def _ask(
-    engine_parts: dict[str, Any], found: "Endpoint", settings: Settings, console: Console
+    parts: dict[str, Any], endpoint: "Endpoint", settings: Settings, console: Console
 ) -> tuple["BatchRunner | None", list[int]]:
-    """Run the engine in an event loop of its own, with its progress shown.
+    """Run the batch in an event loop of its own, with a display of its progress.
 
-    Returns the engine, or None where a second signal ended it at once, and the signals.
+    Returns the runner, or None if a second signal ended it at once, and the signals.
     """
     import asyncio
 
+    from qacli.batch.options import StopReason
     from qacli.batch.runner import BatchRunner
     from qacli.cli.progress import ProgressDisplay
     from qacli.cli.signals import stop_on_signals
     from qacli.provider.client import AsyncProvider
 
     signals: list[int] = []
-    plan = engine_parts["plan"]
+    plan = parts["plan"]
 
     async def main() -> BatchRunner:
-        async with AsyncProvider(found, settings, connections=plan.jobs) as provider:
-            engine = BatchRunner(provider=provider, **engine_parts)
-            notice = f"stopping; {plan.grace:g} s for what is in flight"
-            stop_on_signals(lambda: engine.stop(None, notice), signals)
-            async with ProgressDisplay(console, engine):
-                await engine.run()
-            return engine
+        async with AsyncProvider(endpoint, settings, connections=plan.jobs) as provider:
+            runner = BatchRunner(provider=provider, **parts)
+            message = f"stopping; {plan.grace:g} s for the questions in flight"
+            stop_on_signals(lambda: runner.stop(StopReason.SIGNAL, message), signals)
+            async with ProgressDisplay(console, runner):
+                await runner.run()
+            return runner
 
-    # A run may be long: what it leaves behind is looked for, but not among the modules, which stay.
+    # Collect garbage in a long run, but do not examine the loaded modules each time.
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
+    gc.set_threshold(GC_THRESHOLD)
     try:
         return asyncio.run(main()), signals
     except asyncio.CancelledError:
         return None, signals
 
 
-def _tell(  # noqa: PLR0913 - what there is to tell
-    engine: "BatchRunner | None",
+def _report(  # noqa: PLR0913 - the parts of the report, by name
+    runner: "BatchRunner | None",
     signals: list[int],
     *,
     batches: "Batches",
     name: str,
     progress: "Progress",
-    again: str,
+    command: str,
     retry: str,
     console: Console,
 ) -> int:
-    """Say what came of the batch and how to go on; returns the exit code."""
-    from qacli.batch.runner import READER_GONE
+    """Print the result of the batch and the command to continue it; return the exit code."""
+    from qacli.batch.options import StopReason
     from qacli.cli.progress import summary_of
 
-    if engine is None:
-        console.warning(f"Stopped at once; nothing is lost. Go on with: {again}")
+    if runner is None:
+        console.warning(f"Stopped at once; nothing is lost. Go on with: {command}")
         return 128 + signals[0]
-    for line in summary_of(name, batches.summary(engine.plan.batch_id), progress):
+    for line in summary_of(name, batches.summary(runner.plan.batch_id), progress):
         console.warning(line)
     if signals:
-        console.warning(f"Stopped. Go on with: {again}")
+        console.warning(f"Stopped. Go on with: {command}")
         return 128 + signals[0]
-    if engine.stopped is not None:
-        raise engine.stopped
-    counts = batches.counts(engine.plan.batch_id)
-    if progress.stopping == READER_GONE:
+    if runner.stopped is not None:
+        raise runner.stopped
+    counts = batches.counts(runner.plan.batch_id)
+    if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
-    if progress.stopping:
-        console.warning(f"Stopped: {progress.stopping}. Go on with: {again}")
+    if runner.stop_reason is not None:
+        console.warning(f"Stopped: {progress.stopping}. Go on with: {command}")
     elif counts["failed"]:
-        console.warning(f"Ask what has failed again with: {retry}")
+        console.warning(f"Ask the failed questions again with: {retry}")
     return 0 if counts["answered"] == sum(counts.values()) else PART_FAILED

@@ -1,4 +1,6 @@
-"""The width of text in terminal cells."""
+"""Measure, cut and align text in terminal cells."""
+
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def cell_width(text: str) -> int:
@@ -17,3 +19,12 @@ def truncate_cells(text: str, width: int) -> str:
         if cell_width(text) <= width
         else set_cell_size(text, width - 1) + "…"
     )
+
+
+def align(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield each row as a line: two spaces between columns, and all but the last one padded."""
+    rows = list(rows)
+    widths = [max(map(cell_width, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [truncate_cells(cell, width) for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, row[-1]]).rstrip()

@@ -1,4 +1,4 @@
-"""What a chat does with what is said in it: questions that follow each other, and commands."""
+"""A chat session: handle lines of input, which are questions or commands."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from qacli.services.ask import AskService
 
 COMMANDS = {
-    "/model": "/model NAME: ask another model; alone: which one it is",
-    "/system": '/system TEXT: another system prompt, "" is none; alone: what it is',
-    "/new": "/new: begin a new thread",
-    "/file": "/file PATH: put a text file or an image before the next question",
-    "/retry": "/retry: ask the last question again, in place of it",
-    "/show": "/show: which record the last question is",
-    "/help": "/help: this list",
-    "/exit": "/exit: leave; so does Ctrl-D",
+    "/model": "/model NAME: ask another model; without NAME: show the model",
+    "/system": '/system TEXT: set the system prompt, "" removes it; without TEXT: show it',
+    "/new": "/new: start a new thread",
+    "/file": "/file PATH: send a text file or an image before the next question",
+    "/retry": "/retry: ask the last question again, in its place in the thread",
+    "/show": "/show: show the id of the last question's record",
+    "/help": "/help: show this list",
+    "/exit": "/exit: leave the chat, like Ctrl-D",
 }
 HELP = (
     *COMMANDS.values(),
-    "// at the start of a question is a / that begins no command.",
+    "//: start a question with a slash.",
     "Alt-Enter, or Esc and Enter: a new line. Tab: completion. Up: earlier lines.",
-    "Ctrl-C while an answer arrives: stop it; what has arrived is kept.",
+    "Ctrl-C while an answer arrives: stop it; the text so far is saved.",
 )
 
 
 @dataclass(slots=True)
 class ChatOptions:
-    """What shapes every answer."""
+    """The options of every question."""
 
     system: str | None
     temperature: float | None
@@ -56,28 +56,28 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChatQuestion:
-    """A question, and the files that go before it."""
+    """A question, and the files that are sent before it."""
 
     text: str
     files: "Sequence[Attachment]" = ()
 
 
 class ChatSession:
-    """A conversation on a terminal or from a script: takes questions and commands.
+    """A conversation on a terminal or from a script.
 
     Attributes:
-        save: Whether anything is kept.
-        left: Whether the person wants to leave.
+        save: The questions and answers are recorded.
+        ended: The user has entered `/exit`.
     """
 
     def __init__(
-        self, settings: Settings, console: Console, shape: ChatOptions, *, save: bool, raw: bool
+        self, settings: Settings, console: Console, options: ChatOptions, *, save: bool, raw: bool
     ) -> None:
         self.settings = settings
         self.console = console
         self.save = save
-        self.left = False
-        self._shape = shape
+        self.ended = False
+        self._options = options
         self._display = AnswerDisplay(
             console, raw=raw, as_json=False, as_data=False, prints_id=False
         )
@@ -104,14 +104,14 @@ class ChatSession:
 
     @property
     def model(self) -> str:
-        """The model that is asked."""
+        """The model to ask."""
         return self._endpoint.model
 
     def use_model(self, name: str | None) -> None:
-        """Ask this model from now on; None is the one of the settings.
+        """Ask this model from now on; None is the model of the settings.
 
         Raises:
-            NotConfigured: There is no such model; the one so far stays.
+            NotConfigured: The model cannot be used; the model does not change.
         """
         with ExitStack() as stack:
             self._endpoint = start_endpoint(self.settings, name, self.console, stack)
@@ -122,57 +122,57 @@ class ChatSession:
             self._stack = stack.pop_all()
 
     def resume_from(self, record_id: int) -> None:
-        """Begin with a record and what it follows up.
+        """Continue the thread of a record.
 
         Raises:
             NotFound: There is no such record.
-            InvalidRequest: It has no answer to go on from.
+            InvalidRequest: It has no answer.
         """
         turns = load_context_or_warn(record_id, self.settings, self.console)
         self._begin(Conversation.resume(self.settings.context_tokens, record_id, turns))
 
     def handle_line(self, text: str, stoppable: AbstractContextManager[None] | None = None) -> None:
-        """Do what a line says: ask a question, or follow a command.
+        """Ask the question in a line, or run its command; an empty line does nothing.
 
         Args:
-            text: The line; an empty one says nothing.
-            stoppable: Held while something may be cut off by Ctrl-C.
+            text: The line.
+            stoppable: Entered while Ctrl-C may stop the answer or the command.
 
         Raises:
-            QaError: It cannot be done, or there is no answer.
-            KeyboardInterrupt: It was stopped.
+            QaError: The command failed, or there is no answer.
+            KeyboardInterrupt: The user pressed Ctrl-C.
         """
         if not text.strip():
             return
         if text.startswith("//"):
             self._ask(ChatQuestion(text[1:], self._files), self._conversation, stoppable)
         elif text.startswith("/"):
-            self._follow_command(text, stoppable)
+            self._run_command(text, stoppable)
         else:
             self._ask(ChatQuestion(text, self._files), self._conversation, stoppable)
 
     def compose(self, question: ChatQuestion, follows_id: int | None = None) -> Question:
-        """A question as it would be asked now.
+        """Return the question with the present options.
 
         Raises:
-            InvalidRequest: It cannot be asked.
+            InvalidRequest: The question or an option is invalid.
         """
         return create_question(
             question.text,
             model=self.model,
-            system=self._shape.system,
-            temperature=self._shape.temperature,
-            max_tokens=self._shape.max_tokens,
-            tags=self._shape.tags,
+            system=self._options.system,
+            temperature=self._options.temperature,
+            max_tokens=self._options.max_tokens,
+            tags=self._options.tags,
             follows_id=follows_id,
             attachments=[file.to_dict() for file in question.files],
         )
 
     def _begin(self, conversation: Conversation) -> None:
-        """Go on from here; what was asked before can no longer be asked again."""
+        """Continue with this conversation; `/retry` cannot repeat a question from before it."""
         self._conversation = self._before = conversation
         self._last = None
-        self._left_out = 0
+        self._dropped_turns = 0
         self._omitted: set[str] = set()
 
     def _ask(
@@ -212,20 +212,20 @@ class ChatSession:
         )
 
     def _report_unused_files(self, context: Context) -> None:
-        """Each time there is more of it."""
-        if context.left_out > self._left_out:
+        """Warn of turns and files that had no room, each time there are more of them."""
+        if context.left_out > self._dropped_turns:
             warn_about_dropped_turns(context.left_out, self.console)
         if new := set(context.omitted) - self._omitted:
             self.console.warning(
-                f"There was no room any more for {', '.join(sorted(new))}; /file puts it before "
-                "the next question again, QA_CONTEXT_TOKENS allows more."
+                f"There was no room for {', '.join(sorted(new))}. To send it again: /file PATH. "
+                "QA_CONTEXT_TOKENS allows more."
             )
-        self._left_out = context.left_out
+        self._dropped_turns = context.left_out
         self._omitted = set(context.omitted)
 
-    def _follow_command(self, text: str, stoppable: AbstractContextManager[None] | None) -> None:
-        name, *rest = text.split(maxsplit=1)
-        argument = rest[0].strip() if rest else ""
+    def _run_command(self, text: str, stoppable: AbstractContextManager[None] | None) -> None:
+        name = text.split(maxsplit=1)[0]
+        argument = text.removeprefix(name).strip()
         if name == "/retry":
             if self._last is None:
                 raise InvalidRequest("Nothing has been asked yet.", "Ask something first.")
@@ -235,8 +235,8 @@ class ChatSession:
         if command is None:
             raise InvalidRequest(
                 f"There is no command {name}.",
-                f"{did_you_mean(name, COMMANDS)}/help tells the commands; "
-                "// begins a question with a slash.",
+                f"{did_you_mean(name, COMMANDS)}/help lists the commands; "
+                "// starts a question with a slash.",
             )
         with stoppable or nullcontext():
             command(argument)
@@ -248,19 +248,19 @@ class ChatSession:
 
     def _system(self, text: str) -> None:
         if text:
-            before = self._shape.system
-            self._shape.system = "" if text in {'""', "''"} else text
+            before = self._options.system
+            self._options.system = "" if text in {'""', "''"} else text
             try:
                 self.compose(ChatQuestion("?"))
             except InvalidRequest:
-                self._shape.system = before
+                self._options.system = before
                 raise
-        system = self._shape.system
+        system = self._options.system
         self.console.warning(f"System prompt: {system}" if system else "There is no system prompt.")
 
     def _new(self, _argument: str) -> None:
         self._begin(Conversation(self.settings.context_tokens))
-        self.console.warning("A new thread begins.")
+        self.console.warning("Started a new thread.")
 
     def _file(self, path: str) -> None:
         from qacli import attachments
@@ -271,7 +271,7 @@ class ChatSession:
             if path.startswith("~"):
                 path = str(Path(path).expanduser())
             if path == attachments.STDIN:
-                raise InvalidRequest("Standard input is where you type.", "Name a file.")
+                raise InvalidRequest("Standard input is the chat itself.", "Name a file.")
             self._files += attachments.read_attachment([path], None)
         if not self._files:
             raise InvalidRequest("No file is waiting.", "Name one: /file PATH")
@@ -283,14 +283,14 @@ class ChatSession:
         if result is None:
             raise InvalidRequest("Nothing has been asked yet.", "Ask something first.")
         if result.record_id is None:
-            kept = "waits in the outbox" if self.save else "is kept nowhere (--no-save)"
-            self.console.warning(f"The last question {kept}.")
+            place = "waits in the outbox" if self.save else "is not saved (--no-save)"
+            self.console.warning(f"The last question {place}.")
             return
         number, outcome = result.record_id, result.outcome
         follows = result.question.follows_id
         thread = f"; it follows up record {follows}" if follows is not None else ""
         self.console.warning(
-            f"Record {number}: {outcome.status}{thread}. Outside: qa show {number} --thread"
+            f"Record {number}: {outcome.status}{thread}. In a shell: qa show {number} --thread"
         )
 
     def _help(self, _argument: str) -> None:
@@ -298,4 +298,4 @@ class ChatSession:
             self.console.warning(line)
 
     def _exit(self, _argument: str) -> None:
-        self.left = True
+        self.ended = True

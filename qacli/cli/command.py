@@ -37,8 +37,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's
         """Parse the command line; a renamed option is replaced, with a notice on stderr."""
         renamed = RENAMED_OPTIONS.get(ctx.command_path.partition(" ")[2], {})
-        options = [each for each in self.params if isinstance(each, TyperOption)]
-        with_value = {name for each in options if not each.is_flag for name in each.opts}
+        options = [item for item in self.params if isinstance(item, TyperOption)]
+        with_value = {name for item in options if not item.is_flag for name in item.opts}
         current: list[str] = []
         tokens = iter(args)
         for token in tokens:
@@ -65,7 +65,7 @@ class Group(TyperGroup):
 
 
 class App(typer.Typer):
-    """A Typer application whose commands are a `Command`, and which is a `Group`."""
+    """A Typer application that creates `Group` and `Command` objects."""
 
     def __init__(self, *, cls: type[Group] = Group, **options: Any) -> None:  # noqa: ANN401 - Typer's
         super().__init__(cls=cls, rich_markup_mode=None, **options)
@@ -86,11 +86,11 @@ def write_parameters(
 ) -> None:
     """Write the sections "Arguments" and `title` of a help text, where they are not empty."""
     parameters = list(parameters)
-    arguments = [(_name(each), each.help or "") for each in _arguments(parameters)]
+    arguments = [(_name(item), item.help or "") for item in _arguments(parameters)]
     options = [
-        _option_row(each)
-        for each in parameters
-        if isinstance(each, TyperOption) and not each.hidden
+        _option_row(item)
+        for item in parameters
+        if isinstance(item, TyperOption) and not item.hidden
     ]
     for heading, rows in (("Arguments", arguments), (title, options)):
         if rows:
@@ -99,7 +99,7 @@ def write_parameters(
 
 
 def _arguments(parameters: Iterable[Any]) -> Iterator[TyperArgument]:
-    return (each for each in parameters if isinstance(each, TyperArgument))
+    return (item for item in parameters if isinstance(item, TyperArgument))
 
 
 def _name(argument: TyperArgument) -> str:

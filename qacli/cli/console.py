@@ -39,7 +39,7 @@ class Console:
     Attributes:
         quiet: Print no notes and no warnings.
         verbose: Print notes even if stderr is not a terminal.
-        closed: stdout takes no more text: its reader has closed it, or writing failed.
+        closed: stdout accepts no more text: its reader has closed it, or writing failed.
         failure: The error if writing failed; None if the reader has closed stdout.
         store: The history, once the command has opened it; see `qacli.cli.store.open_store`.
     """
@@ -79,17 +79,17 @@ class Console:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether stdout is a terminal."""
+        """True if stdout is a terminal."""
         return self.stdout.isatty()
 
     def write(self, text: str, *, rendered: bool = False) -> None:
         """Write to stdout and flush. Do nothing if the reader is gone or the disk is full.
 
-        So the answer is still received and saved whole; `finish` or `print` report the error.
+        Then the answer is still received and saved; `finish` or `print` reports the error.
 
         Args:
             text: Any text.
-            rendered: Whether the text is sanitized and has escape sequences of our own.
+            rendered: The text is sanitized already, and has qa's own escape sequences.
         """
         if self.closed:
             return
@@ -104,7 +104,7 @@ class Console:
                     f"The output cannot be written: {error.strerror}.",
                     "Free some space; the question and its answer are in the history.",
                 )
-            # The rest of the buffer must not raise again when the interpreter flushes at its end.
+            # The interpreter flushes the buffer at its end, which must not raise again.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
 
@@ -122,24 +122,24 @@ class Console:
             raise SystemExit(CLOSED_PIPE)
 
     def print_lines(self, texts: Iterable[str]) -> None:
-        """Write lines as they come; in blocks of `BUFFER_CHARACTERS` if stdout is not a terminal.
+        """Write lines one by one; in blocks of `BUFFER_CHARACTERS` if stdout is not a terminal.
 
         Raises:
             SystemExit: The reader is gone.
             DatabaseError: Writing failed.
         """
         block = 0 if self.is_terminal else BUFFER_CHARACTERS
-        waiting: list[str] = []
+        buffer: list[str] = []
         size = 0
         for text in texts:
-            waiting.append(text)
+            buffer.append(text)
             size += len(text)
             if size >= block:
-                self.print("\n".join(waiting))
-                waiting.clear()
+                self.print("\n".join(buffer))
+                buffer.clear()
                 size = 0
-        if waiting:
-            self.print("\n".join(waiting))
+        if buffer:
+            self.print("\n".join(buffer))
 
     def print_json(self, value: object) -> None:
         """Write a value as JSON: indented on a terminal, else in one line."""

@@ -15,33 +15,28 @@ from qacli.errors import InvalidRequest
 if TYPE_CHECKING:
     from qacli.db.filters import Filter
 
-RecordFilter = Annotated[
+RecordId = Annotated[
     str,
     typer.Argument(metavar="ID", help="Record id; last for the newest; -2 for the one before it."),
 ]
 
-Followed = Annotated[
-    str | None,
-    typer.Option("--follow", metavar="ID", help="Follow up this record: an id, last, or -2."),
-]
-
 NEGATIVE_IDS = {"ignore_unknown_options": True}
-"""Context settings of a command with a `RecordFilter`: -2 is an id, not an option."""
+"""Context settings of a command with a `RecordId`: -2 is an id, not an option."""
 
 
-def parse_record_id(which: str) -> int:
+def parse_record_id(text: str) -> int:
     """Return the id as a number; below 0 it counts back from the newest record (-1).
 
     Raises:
-        InvalidRequest: It is not an id.
+        InvalidRequest: The text is not an id.
     """
-    if which == "last":
+    if text == "last":
         return -1
-    if not re.fullmatch(r"-?[0-9]{1,4000}", which):
+    if not re.fullmatch(r"-?[0-9]{1,4000}", text):
         raise InvalidRequest(
-            f"{which!r} is not a record's id.", "Give a number as qa list shows it, or last."
+            f"{text!r} is not a record's id.", "Give a number as qa list shows it, or last."
         )
-    return int(which)
+    return int(text)
 
 
 def filter_from_options(  # noqa: PLR0913 - one parameter an option

@@ -1,4 +1,4 @@
-"""What a person sees: tables, a record, an answer's Markdown. The only code that imports rich."""
+"""Format output for a person with rich: tables, a record, Markdown, live lines."""
 
 import re
 import sys
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer
 
 NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
-NOTHING_FITS = "Nothing fits."
-PREVIEW = 200
-MEASURED = 1000
-"""So many rows decide how wide a table's columns are: the rest is printed as it comes."""
+NOTHING_FITS = "No record matches."
+PREVIEW_CHARACTERS = 200
+MEASURED_ROWS = 1000
+"""The first rows, which decide the widths of a table's columns; later rows stream."""
 
 FENCE = re.compile(r"^ *(```|~~~)\S*", re.MULTILINE)
-CONTEXT = 20
-"""Characters that are shown before what a search has found."""
+CHARACTERS_BEFORE_MATCH = 20
+"""Characters of a text that are shown before the word that was searched for."""
 
 
-def one_line(text: str, length: int = PREVIEW) -> str:
-    """The start of a text in one line, without the fences around code."""
+def one_line(text: str, length: int = PREVIEW_CHARACTERS) -> str:
+    """Return the start of a text in one line, without the fences around code."""
     start = " ".join(FENCE.sub("", sanitize(text[: length * 2])).split())
     return start if len(start) <= length else start[: length - 1] + "…"
 
@@ -51,10 +51,10 @@ def print_table(
     """Print records as a table: aligned to the width of a terminal, or separated by tabs.
 
     Args:
-        documents: The records as JSON has them.
-        console: Where to print.
-        search: The words of a search: the texts begin near the first of them.
-        narrowed: Whether a filter is set, so that there may be other records.
+        documents: The records as dicts, see `qacli.serializers.record_to_dict`.
+        console: The output.
+        search: The words of a search; each text begins near its first match.
+        narrowed: A search or a filter is set, so there may be other records.
     """
     if not console.is_terminal:
         for document in documents:
@@ -66,16 +66,16 @@ def print_table(
 
 
 def print_json_array(lines: Iterable[str], console: Console) -> None:
-    """Print JSON texts as one array, as they come."""
-    before = "["
+    """Print JSON texts as one array, one by one."""
+    start = "["
     for line in lines:
-        console.write(before + console.json_text(line))
-        before = ",\n "
-    console.print("]" if before != "[" else "[]")
+        console.write(start + console.json_text(line))
+        start = ",\n "
+    console.print("]" if start != "[" else "[]")
 
 
 def print_documents(documents: Iterator[dict[str, Any]], form: str, console: Console) -> None:
-    """Print records as they come, however many, as `csv` or `md`."""
+    """Print any number of records, one by one, as `csv` or `md`."""
     console.print_lines(_csv_lines(documents) if form == "csv" else map(to_markdown, documents))
 
 
@@ -99,27 +99,28 @@ def _print_aligned(
         )
         for document in documents
     )
-    first = list(islice(rows, MEASURED))
+    first = list(islice(rows, MEASURED_ROWS))
     if not first:
         console.info(NOTHING_FITS if narrowed else NOTHING_YET)
         return
     first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
     columns = get_terminal_size().columns
     fixed = max(len(row[0]) for row in first), max(len(row[1]) for row in first)
-    left = max(columns - sum(fixed) - 6, 20)
-    # Two fifths for the question, and what no answer needs.
-    spare = left - max(cell_width(row[3]) for row in first)
-    width = min(max(cell_width(row[2]) for row in first), max(left * 2 // 5, spare))
-    show = _with_matches(search, console) if search else console.print
+    room = max(columns - sum(fixed) - 6, 20)
+    # Two fifths for the question, and the width that no answer needs.
+    spare = room - max(cell_width(row[3]) for row in first)
+    width = min(max(cell_width(row[2]) for row in first), max(room * 2 // 5, spare))
+    show = _bold_matches(search, console) if search else console.print
     for number, when, question, answer in chain(first, rows):
-        # A later id may be longer.
-        rest = left - width - max(len(number) - fixed[0], 0) - max(len(when) - fixed[1], 0)
+        # A later id may be longer than those that were measured.
+        answer_width = room - width
+        answer_width -= max(len(number) - fixed[0], 0) + max(len(when) - fixed[1], 0)
         line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {truncate_cells(question, width)}  "
-        show((line + truncate_cells(answer, max(rest, 8))).rstrip())
+        show((line + truncate_cells(answer, max(answer_width, 8))).rstrip())
 
 
-def _with_matches(search: str, console: Console) -> Callable[[str], None]:
-    """Prints lines with what was searched for standing out."""
+def _bold_matches(search: str, console: Console) -> Callable[[str], None]:
+    """Return a function that prints a line with the words of the search in bold."""
     from rich.text import Text
 
     from qacli.db.search import parse_terms
@@ -138,23 +139,25 @@ def _with_matches(search: str, console: Console) -> Callable[[str], None]:
 
 def _answer_cell(document: dict[str, Any], search: str | None) -> str:
     text = document["answer"] or error_text(document["error_kind"], document["error"])
-    answer = one_line(_around(text, search), PREVIEW * 2)
+    answer = one_line(_around(text, search), PREVIEW_CHARACTERS * 2)
     return answer if document["status"] == "answered" else f"({document['status']}) {answer}"
 
 
 def _around(text: str, search: str | None) -> str:
-    """The text from a little before the first term of the search that is in it."""
+    """Return the text from shortly before its first match; the whole text without a match."""
     if search is None:
         return text
     from qacli.db.search import parse_terms
 
     text = FENCE.sub("", text)
     position = find_first(text, [term.text for term in parse_terms(search)]) or 0
-    return text if position < CONTEXT * 2 else from_position(text, position, CONTEXT)
+    if position < CHARACTERS_BEFORE_MATCH * 2:
+        return text
+    return from_position(text, position, CHARACTERS_BEFORE_MATCH)
 
 
 def show_record(record: "QuestionAnswer", console: Console) -> None:
-    """Print one record for a person: what was asked, what came back, and how."""
+    """Print one record for a person: its facts, the question, the answer and the error."""
     head = " · ".join(_facts(record))
     error = error_text(record.error_kind, record.error)
     if not console.is_terminal:
@@ -181,7 +184,7 @@ def show_record(record: "QuestionAnswer", console: Console) -> None:
 
 
 def _facts(record: "QuestionAnswer") -> list[str]:
-    """What there is to know about a record besides its texts."""
+    """Return the facts about a record besides its texts; each is a short phrase."""
     facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
     facts.append(record.status.value)
     facts.append(record.model or str(record.params.get("model", "")))
@@ -195,20 +198,20 @@ def _facts(record: "QuestionAnswer") -> list[str]:
         facts.append(f"follows {record.follows_id}")
     if record.corrects_id is not None:
         facts.append(f"corrects {record.corrects_id}")
-    facts += [_attached(each["name"], each.get("size")) for each in record.attachments]
+    facts += [_file_fact(file["name"], file.get("size")) for file in record.attachments]
     if record.tags:
         facts.append(f"tagged {', '.join(record.tags)}")
     return [fact for fact in facts if fact]
 
 
-def _attached(name: str, size: int | None) -> str:
-    # An image that the provider has fetched from elsewhere has no size that anybody knows.
+def _file_fact(name: str, size: int | None) -> str:
+    # The size of an image that the provider fetched from a URL is unknown.
     return name if size is None else f"{name} ({size:,} bytes)"
 
 
 @contextmanager
 def markdown_stream(console: Console) -> "Iterator[MarkdownStream]":
-    """Open a stream of Markdown that is rendered while it arrives, and finished at the end."""
+    """Open a stream that renders Markdown while it arrives, and finish it at the end."""
     from rich.live import Live
 
     from qacli.cli.markdown_stream import MarkdownStream
@@ -240,7 +243,7 @@ def _print_markdown(rich_console: "RichConsole", text: str) -> None:
 
 @contextmanager
 def live_lines() -> Iterator[Callable[[list[str]], None]]:
-    """Lines on stderr that are drawn anew at each call, and gone at the end."""
+    """Yield a function that replaces some lines on stderr; they are removed at the end."""
     from rich.live import Live
     from rich.text import Text
 
@@ -256,7 +259,7 @@ def live_lines() -> Iterator[Callable[[list[str]], None]]:
 
 
 def console_on(file: TextIO) -> "RichConsole":
-    """A rich_console that writes its own escape sequences, and sanitizes all text between them."""
+    """Return a rich console that sanitizes all text, but not its own escape sequences."""
     from rich.console import Console as RichConsole
     from rich.segment import Segment
     from rich.theme import Theme
@@ -269,6 +272,6 @@ def console_on(file: TextIO) -> "RichConsole":
                 text, style, control = segment
                 yield segment if control else Segment(sanitize(text), style)
 
-    # Rich puts black behind it, which is a stain on any other background.
+    # Without rich's black background for code, which looks wrong on other backgrounds.
     theme = Theme({"markdown.code": "bold cyan"})
     return SanitizingConsole(highlight=False, file=unfiltered(file), theme=theme)

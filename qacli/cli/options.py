@@ -8,7 +8,7 @@ import typer
 
 
 class Format(StrEnum):
-    """How records are printed."""
+    """The output format of a list of records."""
 
     TABLE = "table"
     JSON = "json"
@@ -24,6 +24,16 @@ Model = Annotated[
         metavar="NAME",
         help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
+]
+Continue = Annotated[
+    bool, typer.Option("--continue", "-c", help="Follow up the last answered record.")
+]
+Follow = Annotated[
+    str | None,
+    typer.Option("--follow", metavar="ID", help="Follow up this record: an id, last, or -2."),
+]
+Tags = Annotated[
+    list[str] | None, typer.Option(metavar="TAG", help="Tag for the record; can be repeated.")
 ]
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")

@@ -23,7 +23,7 @@ NO_PAGER = {"", "cat"}
 
 
 class _LeftEarly(Exception):
-    """The pager ended before it had read everything."""
+    """The pager ended before it had read all the output."""
 
 
 class _Pages(TextIOBase):
@@ -59,7 +59,7 @@ class _Pages(TextIOBase):
                 self._start()
                 self._flush_buffer()
         else:
-            self._pass_on(text)
+            self._write_on(text)
         return len(text)
 
     def finish(self) -> None:
@@ -75,7 +75,7 @@ class _Pages(TextIOBase):
 
         try:
             # Safe beside threads: without preexec_fn, no Python runs between fork and exec.
-            self._pager = subprocess.Popen(  # noqa: S603 - the person's own pager
+            self._pager = subprocess.Popen(  # noqa: S603 - the user's own pager
                 shlex.split(self._command),
                 stdin=subprocess.PIPE,
                 encoding=self._console.stdout.encoding or "utf-8",
@@ -86,15 +86,15 @@ class _Pages(TextIOBase):
             if self._command != PAGER:
                 self._console.info(f"The pager {self._command!r} cannot be started: {error}.")
             return
-        # Not earlier: the pager would inherit it.
+        # Not before the start of the pager, which would inherit the setting.
         ignore_interrupt()
 
     def _flush_buffer(self) -> None:
         texts, self._buffer = self._buffer, None
         if texts:
-            self._pass_on("".join(texts))
+            self._write_on("".join(texts))
 
-    def _pass_on(self, text: str) -> None:
+    def _write_on(self, text: str) -> None:
         if self._pager is None:
             self._console.write(text, rendered=True)
             return
@@ -107,17 +107,19 @@ class _Pages(TextIOBase):
 
 
 @contextmanager
-def pager_output(console: Console, settings: Settings, *, wanted: bool = True) -> Iterator[Console]:
+def pager_output(
+    console: Console, settings: Settings, *, enabled: bool = True
+) -> Iterator[Console]:
     """Yield a console whose output goes through the pager if it does not fit on the screen.
 
-    It is the same console if stdout is not a terminal, or no pager is wanted.
+    It is the same console if stdout is not a terminal, or the pager is not enabled.
 
     Raises:
         SystemExit: The reader of stdout has closed it, and there was no pager.
     """
     env = environment(LESS="FRX", LV="-c")
     command = settings.pager or env.get("PAGER", PAGER)
-    if not wanted or not console.is_terminal or command in NO_PAGER or env.get("TERM") == "dumb":
+    if not enabled or not console.is_terminal or command in NO_PAGER or env.get("TERM") == "dumb":
         yield console
         return
     from shutil import get_terminal_size

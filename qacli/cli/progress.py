@@ -94,8 +94,8 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
     """Yield the reason why no questions are sent at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping
-    elif (left := engine.pace.paused_until - monotonic()) > 1:
-        until = datetime.now().astimezone() + timedelta(seconds=left)
+    elif (seconds := engine.pace.paused_until - monotonic()) > 1:
+        until = datetime.now().astimezone() + timedelta(seconds=seconds)
         yield f"paused until {until:%H:%M:%S}: {engine.pace.pause_reason}"
     elif engine.progress.held_up:
         yield f"held up: {engine.progress.held_up}"
@@ -104,9 +104,9 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:
     """Yield the lines of the summary of a batch."""
     states: dict[str, Any] = {state: count for state, count in summary.states.items() if count}
-    counted = ", ".join(f"{count:,} {state}" for state, count in states.items())
-    took = _duration(monotonic() - progress.started)
-    yield f"{name}: {counted or 'nothing'}; {progress.this_run:,} asked in {took}."
+    counts = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    duration = _duration(monotonic() - progress.started)
+    yield f"{name}: {counts or 'nothing'}; {progress.this_run:,} asked in {duration}."
     for kind, count in summary.errors.items():
         yield f"  {kind}: {count:,}"
     if summary.cost_usd is not None:
@@ -114,8 +114,8 @@ def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[
 
 
 def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"  # noqa: PLR2004
-    hours, rest = divmod(whole, 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
+    rounded = round(seconds)
+    if rounded < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"  # noqa: PLR2004
+    minutes, hours = rounded // 60 % 60, rounded // 3600
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rounded % 60} s"

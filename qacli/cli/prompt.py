@@ -69,7 +69,7 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the line was empty when the user left it."""
+        """True if the line was empty when the user left it."""
         return not self._session.default_buffer.text
 
 
@@ -111,7 +111,7 @@ class _PersistentHistory(FileHistory):
     """A history file that only its owner can read. Errors in writing it are ignored."""
 
     def store_string(self, string: str) -> None:
-        # Not every byte that a terminal sends is text, and any disk can be full.
+        # A terminal can send bytes that are not UTF-8, and the disk can be full.
         with suppress(OSError, UnicodeEncodeError):
             make_private_directory(Path(os.fsdecode(self.filename)).parent)
             os.close(os.open(self.filename, os.O_CREAT | os.O_WRONLY, 0o600))

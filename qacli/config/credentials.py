@@ -96,7 +96,7 @@ def save_key(settings: Settings, key: str) -> None:
     """Store the key in the keyring.
 
     Raises:
-        NotConfigured: There is no keyring, or it refuses the key.
+        NotConfigured: There is no keyring, or it does not accept the key.
     """
     service, user = keyring_entry(settings)
 
@@ -113,7 +113,7 @@ def delete_key(settings: Settings) -> bool:
     """Delete the key from the keyring; return whether it existed.
 
     Raises:
-        NotConfigured: There is no keyring, or it refuses.
+        NotConfigured: There is no keyring, or it does not delete the key.
     """
     service, user = keyring_entry(settings)
 

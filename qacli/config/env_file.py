@@ -248,9 +248,7 @@ def all_records() -> list[TrustRecord]:
     """Return all decisions, sorted by path."""
     files = records_directory().glob("*.json")
     records = [record for file in files if (record := _read_record(file)) is not None]
-    return sorted(
-        (record for record in records if record is not None), key=lambda record: record.path
-    )
+    return sorted(records, key=lambda record: record.path)
 
 
 def _record_path(path: Path) -> Path:

@@ -48,10 +48,7 @@ class ConfigFile:
             raise NotConfigured(f"The file {path} cannot be read: {error}.", CORRECT) from error
         try:
             return cls(path, text, tomllib.loads(text))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # RecursionError: deep nesting
+        except (ValueError, RecursionError) as error:  # RecursionError: deep nesting
             raise NotConfigured(f"The file {path} is not TOML: {error}.", CORRECT) from error
 
     @property

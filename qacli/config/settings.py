@@ -47,7 +47,7 @@ def _setting(  # noqa: PLR0913 - the declaration of a setting, by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings, resolved. Created by `load_settings`; tests create it directly."""
+    """The values of all settings, created by `load_settings` or by a test."""
 
     api_key: str | None = _setting(
         "OPENAI_API_KEY", "The provider's API key. Never written to a file or a log.", secret=True

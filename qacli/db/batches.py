@@ -87,7 +87,7 @@ class Batches(BatchResults):
                 self._add(connection, batch.id, page)
                 count += len(page)
             if not count:
-                raise InvalidRequest("There is no question in the file.", "Give it one a line.")
+                raise InvalidRequest("There is no question in the file.", "Write one in each line.")
             if batch.items is not None and count < batch.items:
                 raise InvalidRequest(
                     f"The file has {count:,} questions, and the batch was begun with "
@@ -144,18 +144,14 @@ class Batches(BatchResults):
         with self.store.session() as session:
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
 
-    def add(self, batch_id: int, items: Sequence[dict[str, Any]]) -> None:
-        """Add items, each with `position`, `key` and `payload`; existing ones are not changed.
+    def _add(
+        self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
+    ) -> None:
+        """Add items; existing ones are not changed.
 
         Raises:
             InvalidRequest: A different item has the same position or the same key.
         """
-        with self.store.transaction(write=True) as connection:
-            self._add(connection, batch_id, items)
-
-    def _add(
-        self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
-    ) -> None:
         rows = [
             {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **item}
             for item in items
@@ -180,10 +176,6 @@ class Batches(BatchResults):
                     f"Item {item['position'] + 1} has changed since this batch was begun.",
                     "Give the changed file a batch of its own: --name",
                 )
-
-    def loaded(self, batch_id: int, items: int, source: dict[str, Any]) -> None:
-        """Store the number of items and the state of the file that they came from."""
-        self._change(batch_id, items=items, source=source, cancelled_at=None)
 
     def cancel(self, batch_id: int) -> None:
         """Make all workers of the batch stop."""

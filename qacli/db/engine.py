@@ -52,7 +52,7 @@ OTHER_FILE = (
 ADVICE_ON_FILE = (
     (
         ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE"),
-        "Free some space on the disk of the file.",
+        "Make room on the disk of the file.",
     ),
     (
         ("SQLITE_CORRUPT", "SQLITE_NOTADB"),

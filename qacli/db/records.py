@@ -80,7 +80,7 @@ class Store(RecordQueries):
                 record_id: int | None = connection.execute(statement).scalar_one_or_none()
                 if record_id is not None:
                     return record_id
-        raise DatabaseError("The database did not keep the record.")
+        raise DatabaseError("The database did not store the record.")
 
     def upsert_many(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
         """Store questions with their outcomes so far; return the records' ids by uid.

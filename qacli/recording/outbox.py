@@ -307,6 +307,6 @@ def outbox_unwritable(directory: Path, error: OSError) -> OutboxUnwritable:
     """Return the error for a question that cannot be written to a journal."""
     return OutboxUnwritable(
         f"The outbox {directory} cannot be written: {error.strerror}.",
-        "Nothing was asked; free some space there, or set QA_DATA_DIR or DATABASE_URL to a "
+        "Nothing was asked; make room there, or set QA_DATA_DIR or DATABASE_URL to a "
         "directory that can be written.",
     )

@@ -348,7 +348,7 @@ def lost_answer_error(error: DatabaseError) -> DatabaseError:
     """Return the error for an answer that neither the outbox nor the database could store."""
     return DatabaseError(
         f"The answer could not be stored: the outbox cannot be written, and {error}",
-        "Copy the answer from the screen, and free some space on the disk.",
+        "Copy the answer from the screen, and make room on the disk.",
     )
 
 

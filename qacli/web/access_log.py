@@ -35,27 +35,27 @@ BODILESS_STATUSES = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIF
 UNKNOWN_ROUTE = "other"
 """The label of paths without a route, and of methods that HTTP does not have."""
 
-RequestEnded = Callable[[str, str, int, float], None]
+OnResponse = Callable[[str, str, int, float], None]
 """Called with a method, a route, a status and seconds; a client cannot add methods or routes."""
 
 
 class AccessLogMiddleware:
-    """Gives each request its context, and logs it once its response has been sent.
+    """Create the context of each request, and log it once its response has been sent.
 
     It is a WSGI layer around the application, so that errors of the application are logged too.
 
     Args:
         app: The application.
-        began: Called when a request comes.
-        ended: Called when its response has been sent.
+        on_request: Called when a request arrives.
+        on_response: Called when its response has been sent.
     """
 
     def __init__(
-        self, app: "WSGIApplication", began: Callable[[], None], ended: RequestEnded
+        self, app: "WSGIApplication", on_request: Callable[[], None], on_response: OnResponse
     ) -> None:
         self._app = app
-        self._began = began
-        self._ended = ended
+        self._on_request = on_request
+        self._on_response = on_response
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -66,42 +66,42 @@ class AccessLogMiddleware:
             header if header and VALID_REQUEST_ID.fullmatch(header) else urandom(16).hex()
         )
         context = environ[ENVIRON_KEY] = RequestContext(request_id, perf_counter())
-        status, route, is_whole = HTTPStatus.INTERNAL_SERVER_ERROR.value, UNKNOWN_ROUTE, False
-        self._began()
+        status, route, is_sized = HTTPStatus.INTERNAL_SERVER_ERROR.value, UNKNOWN_ROUTE, False
+        self._on_request()
 
-        def started(
+        def start(
             line: str,
             headers: list[tuple[str, str]],
-            *exc_info: Any,  # noqa: ANN401 - as WSGI has it
+            *exc_info: Any,  # noqa: ANN401 - WSGI's type
         ) -> Callable[[bytes], object]:
-            nonlocal status, route, is_whole
+            nonlocal status, route, is_sized
             status = int(line[:3])
-            is_whole = status in BODILESS_STATUSES or any(
+            is_sized = status in BODILESS_STATUSES or any(
                 name == "Content-Length" for name, _ in headers
             )
-            # Now: Flask forgets it before the response is sent.
-            matched: Request | None = environ.get("werkzeug.request")
-            if matched is not None and matched.url_rule is not None:
-                route = matched.url_rule.rule
-                if context.record_id is None and matched.view_args:
-                    context.record_id = matched.view_args.get("record_id")
+            # Read the route now: Flask drops the request before the response is sent.
+            request: Request | None = environ.get("werkzeug.request")
+            if request is not None and request.url_rule is not None:
+                route = request.url_rule.rule
+                if context.record_id is None and request.view_args:
+                    context.record_id = request.view_args.get("record_id")
             headers.append((REQUEST_ID_HEADER, request_id))
             return start_response(line, headers, *exc_info)
 
         def finish() -> None:
             seconds = perf_counter() - context.started_at
             method = environ["REQUEST_METHOD"]
-            self._ended(
+            self._on_response(
                 method if method in KNOWN_METHODS else UNKNOWN_ROUTE, route, status, seconds
             )
             _log_request(context, environ, status, seconds)
 
         try:
-            body = self._app(environ, started)
+            body = self._app(environ, start)
         except BaseException:
             finish()
             raise
-        if not is_whole:
+        if not is_sized:
             return ClosingIterator(body, finish)
         finish()
         return body
@@ -113,7 +113,7 @@ def _log_request(
     level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
     if not LOG.isEnabledFor(level):
         return
-    # As WSGI has it: the bytes of the path, each as one character.
+    # WSGI has the bytes of the path, each as one character (PEP 3333).
     path = environ["PATH_INFO"].encode("latin-1", "replace").decode(errors="replace")
     method = environ["REQUEST_METHOD"]
     fields = {
@@ -134,7 +134,7 @@ def log_to_stderr(redact: Callable[[str], str]) -> None:
     """Send all logs to standard error.
 
     Args:
-        redact: Takes the secrets out of a text: a traceback may hold any.
+        redact: Removes the secrets from a text, for example from a traceback.
     """
     as_text = sys.stderr.isatty()
     handler = logging.StreamHandler(sanitized(sys.stderr))
@@ -154,7 +154,7 @@ class _RedactingFormatter(logging.Formatter):
 
 
 class JsonFormatter(_RedactingFormatter):
-    """Formats a record as one line of JSON; fields that are None are left out."""
+    """Format a record as one line of JSON; fields that are None are left out."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -172,11 +172,11 @@ class JsonFormatter(_RedactingFormatter):
 
 
 class TextFormatter(_RedactingFormatter):
-    """Formats a record as one line for a terminal."""
+    """Format a record as one line for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        start = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname:7} "  # noqa: DTZ006 - a person's clock
+        start = f"{datetime.fromtimestamp(record.created):%H:%M:%S} {record.levelname:7} "  # noqa: DTZ006 - local time, for a person
         fields = getattr(record, "request", None)
         if fields is None:
             return start + self._message(record)

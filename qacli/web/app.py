@@ -1,6 +1,6 @@
-"""The Flask face: the same use cases as the terminal, over HTTP.
+"""The Flask application: ask questions and read the history over HTTP.
 
-`create_app` builds the application from settings; nothing is made at import.
+`create_app` builds it from settings; importing this module creates nothing.
 """
 
 from pathlib import Path
@@ -33,22 +33,22 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     """Build the application, with its own database pool and provider.
 
     Args:
-        settings: The settings. The provider's address must be known already: the caller starts a
-            local engine before.
+        settings: The settings; the caller has started a local engine and set its address.
         shared: The directory for the metrics of several processes; None for one process.
     """
     app = Flask("qacli", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json = PydanticJSONProvider(app)
-    running = app.extensions[state.EXTENSION_KEY] = state.AppState(settings)
-    counted = app.extensions[metrics.KEY] = metrics.Metrics(running.outbox, shared)
-    running.observers.append(counted.question_started)
+    app_state = app.extensions[state.EXTENSION_KEY] = state.AppState(settings)
+    app_metrics = metrics.Metrics(app_state.outbox, shared)
+    app.extensions[metrics.EXTENSION_KEY] = app_metrics
+    app_state.observers.append(app_metrics.question_started)
     if wants_traces():
         from qacli.web import tracing
 
-        running.observers += tracing.init_app(app)
+        app_state.observers += tracing.init_app(app)
     cors.init_app(app, settings.cors_origins)
-    auth.init_app(app, settings, running.all_records)
+    auth.init_app(app, settings, app_state.all_records)
     rate_limit.init_app(app, settings)
     errors.init_app(app)
     for blueprint in (
@@ -58,14 +58,14 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         app.register_blueprint(blueprint)
     errors.add_renderer(app, {v1.blueprint.name}, "/v1/", render_openai_error)
     ui.init_app(app)
-    whole = access_log.AccessLogMiddleware(
+    wsgi_app = access_log.AccessLogMiddleware(
         security_headers.SecurityHeadersMiddleware(app.wsgi_app),
-        counted.request_started,
-        counted.request_finished,
+        app_metrics.request_started,
+        app_metrics.request_finished,
     )
     if trusted := settings.proxies:
-        # Not the host: a proxy that does not set it lets a client say any.
-        app.wsgi_app = ProxyFix(whole, x_for=trusted, x_proto=trusted, x_host=0)  # type: ignore[method-assign]
+        # Not X-Forwarded-Host: if the proxy does not set it, a client can send any.
+        app.wsgi_app = ProxyFix(wsgi_app, x_for=trusted, x_proto=trusted, x_host=0)  # type: ignore[method-assign]
     else:
-        app.wsgi_app = whole  # type: ignore[method-assign]
+        app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     return app

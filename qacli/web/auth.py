@@ -1,12 +1,13 @@
-"""Authenticate each request, and refuse requests that pages of other sites make in a browser.
+"""Authenticate each request, and refuse requests from pages of other sites.
 
-`AppState.store` is the history that the authenticated caller may see; it is refused for a request
-that has not been authenticated.
+`AppState.store` is the history that the authenticated caller may see; it raises Unauthorized for
+a request that has not been authenticated.
 
-Without tokens the server trusts every client that can reach it, and a browser is one: a page may
-rebind its own name to 127.0.0.1 (so the Host header is checked) or post across sites (so a write
-must not come from another origin). A token in the Authorization header needs neither check: pages
-of other sites do not have it. The cookie of a session needs both: browsers send it by themselves.
+Without tokens the server trusts every client that can reach it, also a browser with a page of
+another site: the page may rebind its own name to 127.0.0.1 (so the Host header is checked) or post
+across sites (so a write must not come from another origin). A request with a token in the
+Authorization header needs neither check, because pages of other sites do not have the token. A
+request with a session cookie needs both, because browsers send cookies automatically.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,14 +28,14 @@ from qacli.web.request_context import current_context
 from qacli.web.sessions import COOKIE, Sessions
 from qacli.web.throttle import FAILURES, FailureLimiter
 
-KEY = "qa-tokens"
+EXTENSION_KEY = "qa-tokens"
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class TokenAuth:
-    """The accepted tokens, as digests: of equal length, so that comparing them takes equal time.
+    """The accepted tokens, as digests of equal length, so that each comparison takes equal time.
 
     Args:
         callers: The tokens by the names of their callers.
@@ -81,7 +82,7 @@ class Guard:
 
         Raises:
             Unauthorized: The token is wrong.
-            RateLimited: The token is wrong, and its sender has sent too many wrong ones.
+            RateLimited: The token is wrong, and its address has sent too many wrong ones.
         """
         caller = self.tokens.caller(token)
         if caller is None:
@@ -105,7 +106,7 @@ class Guard:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach a server bound to the address."""
+    """Return True if only this machine can reach a server bound to the address."""
     return host in LOOPBACK or host.startswith("127.")
 
 
@@ -118,7 +119,7 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
         store: The database with the sessions of browsers.
     """
     callers = settings.callers
-    guard = app.extensions[KEY] = Guard(
+    guard = app.extensions[EXTENSION_KEY] = Guard(
         TokenAuth(callers, settings.administrators),
         Sessions(callers, store),
         FailureLimiter(max(FAILURES // settings.workers, 1)),
@@ -150,7 +151,7 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
 
 def current() -> Guard:
     """Return the guard of the current application."""
-    guard: Guard = current_app.extensions[KEY]
+    guard: Guard = current_app.extensions[EXTENSION_KEY]
     return guard
 
 
@@ -184,7 +185,7 @@ def _unauthorized() -> Unauthorized:
 
 
 def _is_preflight(origins: frozenset[str]) -> bool:
-    """Return whether this is a CORS preflight of an allowed origin; it comes without a token."""
+    """Return True for a CORS preflight of an allowed origin; it has no token."""
     return (
         request.method == "OPTIONS"
         and "Access-Control-Request-Method" in request.headers

@@ -18,7 +18,7 @@ PREFLIGHT_SECONDS = 600
 
 
 def init_app(app: "Flask", cors_origins: str | None) -> None:
-    """Let pages of these origins call, and read what they get; none unless it is set."""
+    """Allow pages of these origins to call the API and read its responses; none by default."""
     origins = parse_list(cors_origins)
     if not origins:
         return
@@ -26,11 +26,11 @@ def init_app(app: "Flask", cors_origins: str | None) -> None:
 
     CORS(
         app,
-        # Compiled, since of a text with brackets in it, as IPv6 has, it would make a pattern.
+        # Compiled: flask-cors would read an IPv6 origin, which has brackets, as a pattern.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in origins],
         expose_headers=list(EXPOSED_HEADERS),
         max_age=PREFLIGHT_SECONDS,
-        # A page elsewhere sends its token in a header: the cookie is for our own pages.
+        # Pages of other origins send a token in a header; the cookie is for qa's own pages.
         supports_credentials=False,
         always_send=False,
         intercept_exceptions=False,
@@ -38,7 +38,7 @@ def init_app(app: "Flask", cors_origins: str | None) -> None:
     )
 
     def vary(response: "Response") -> "Response":
-        # Also where there was no Origin: a cache must not give that response to a page.
+        # Also without an Origin header: a cache must not return that response to a page.
         response.vary.add("Origin")
         return response
 

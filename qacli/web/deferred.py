@@ -1,8 +1,7 @@
-"""Questions that were accepted and not answered before their server ended: they are asked again.
+"""Ask deferred questions again that an earlier server process accepted but did not answer.
 
-A client that got "202 Accepted" does not ask once more, so the next server does. The journal
-holds these questions. One that was in flight when the server ended may have been sent before, and
-is sent twice; nothing else is.
+A client that got "202 Accepted" does not ask again, so the next server does. The journal has
+these questions. Only a question that was in flight when the server ended may be sent twice.
 """
 
 from time import sleep
@@ -16,7 +15,7 @@ PAUSE_SECONDS = 0.2
 
 
 class DeferredResumer:
-    """Asks such a question again, in the background, as soon as a slot is free.
+    """Ask a deferred question again, in the background, as soon as a slot is free.
 
     Args:
         state: The application's state.
@@ -27,16 +26,16 @@ class DeferredResumer:
         self._resumed: set[str] = set()
 
     def __call__(self, question: DeferredQuestion) -> bool:
-        """Ask the question; return whether its old journal is not needed any more.
+        """Ask the question; return True if its old journal is no longer needed.
 
         Raises:
-            DatabaseError: The history cannot be read or written now.
+            DatabaseError: The history cannot be read or written.
         """
         if question.uid in self._resumed:
             return True
         record = self._state.all_records.by_uid(question.uid)
         if record is None or record.status is not Status.ASKING:
-            # It has been answered or removed since, or was never accepted.
+            # It has been answered or deleted, or was never accepted.
             return True
         try:
             self._start(question).complete_in_background()
@@ -52,10 +51,10 @@ class DeferredResumer:
         return True
 
     def _start(self, question: DeferredQuestion) -> AnswerStream:
-        # The journal is locked meanwhile, so that no other process asks the same.
+        # The journal stays locked, so that no other process asks the same question.
         while True:
             try:
-                # The record that it follows up was checked when it was accepted.
+                # The right to follow up that record was checked when the question was accepted.
                 return start_answer(self._state, question, self._state.all_records)
             except Busy:
                 sleep(PAUSE_SECONDS)

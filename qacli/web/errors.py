@@ -40,9 +40,9 @@ class Problem:
         kind: The kind, as `errors.py` names it, or HTTP's own name for the status.
         detail: The event, and the advice.
         provider_status: The HTTP status of the provider's response.
-        record_id: The record that keeps the question which failed.
-        request_id: The request, as the log names it.
-        errors: The wrong fields of a request: `field` and `message` each.
+        record_id: The id of the record with the failed question.
+        request_id: The id of the request in the log.
+        errors: The invalid fields of a request: `field` and `message` each.
         headers: Headers of the response.
     """
 
@@ -79,7 +79,7 @@ Renderer = Callable[[Problem], Response]
 
 
 def init_app(app: Flask) -> None:
-    """Handle every kind of error that a request can end in."""
+    """Handle all errors of requests."""
     app.extensions[EXTENSION_KEY] = []
     app.register_error_handler(Exception, lambda error: render(problem_for(error)))
 
@@ -91,7 +91,7 @@ def add_renderer(app: Flask, blueprints: Collection[str], prefix: str, renderer:
         app: The application.
         blueprints: The names of the blueprints of these routes.
         prefix: The beginning of the paths of these blueprints: for paths without a route.
-        renderer: Makes the response.
+        renderer: Returns the response.
     """
     app.extensions[EXTENSION_KEY].append((frozenset(blueprints), prefix, renderer))
 
@@ -118,7 +118,7 @@ def render_problem(problem: Problem) -> Response:
 
 
 def problem_for(error: BaseException) -> Problem:
-    """Return the problem of an error, and note its kind and its record for the log."""
+    """Return the problem for an error; set its kind and record in the context, for the log."""
     context = current_context()
     if isinstance(error, QaError) and error.record_id is not None:
         context.record_id = error.record_id
@@ -153,15 +153,15 @@ def _from_error(error: QaError) -> Problem:
 
 
 def _from_validation(error: ValidationError) -> Problem:
-    """Return the problem of input of the wrong shape: the wrong fields, and the reasons."""
-    wrong = error.errors(include_url=False, include_context=False, include_input=False)
+    """Return the problem for invalid input, with the fields and the reasons."""
+    details = error.errors(include_url=False, include_context=False, include_input=False)
     request_id = current_context().request_id
-    if wrong[0]["type"] == "json_invalid":
-        detail = f"The body is not JSON: {wrong[0]['msg']}."
+    if details[0]["type"] == "json_invalid":
+        detail = f"The body is not JSON: {details[0]['msg']}."
         return Problem(status=400, kind="bad-request", detail=detail, request_id=request_id)
     errors = [
         {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-        for item in wrong
+        for item in details
     ]
     reasons = "; ".join(f"{item['field'] or 'the body'}: {item['message']}" for item in errors)
     return Problem(
@@ -174,7 +174,7 @@ def _from_validation(error: ValidationError) -> Problem:
 
 
 def _from_http(error: HTTPException) -> Problem:
-    """Return the problem of an error of Flask: an unknown path, a wrong method, a large body."""
+    """Return the problem for an error of Flask: an unknown path, a wrong method, a large body."""
     status = HTTPStatus(error.code or 500)
     advice = HTTP_ADVICE.get(status, error.description or status.description)
     return Problem(
@@ -193,8 +193,8 @@ def _from_http(error: HTTPException) -> Problem:
 
 
 def _from_bug(error: BaseException) -> Problem:
-    """Return the problem of a bug: its traceback is in the log only."""
+    """Return the problem for a bug; only the log has its traceback."""
     request_id = current_context().request_id
     LOG.error("unexpected error", exc_info=error, extra={"request_id": request_id})
-    detail = "Something went wrong that should not have. See the log."
+    detail = "Unexpected error in the server. Its traceback is in the server's log."
     return Problem(status=500, kind=QaError.kind, detail=detail, request_id=request_id)

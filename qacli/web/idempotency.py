@@ -1,9 +1,9 @@
-"""The same question again, by its idempotency key: the client gets the first answer.
+"""Return the first answer to a question that is sent again with its idempotency key.
 
-Each caller has its own keys. A key is unique in the database, so two requests at the same time,
-even at two processes, make one record: the second request waits for the answer of the first. A
-question that was answered gives the same answer again, as often as it is sent; one that failed or
-was interrupted is asked again, in a new record that takes over the key.
+Each caller has its own keys. A key is unique in the database, so two concurrent requests, even to
+two processes, make one record: the second request waits for the answer of the first. An answered
+question returns the same answer each time it is sent; a failed or interrupted question is asked
+again, in a new record that takes over the key.
 """
 
 from collections.abc import Callable, Generator
@@ -50,29 +50,29 @@ CORRECTION_GRACE = timedelta(seconds=5)
 
 
 class ReplayedAnswer(AnswerStream):
-    """An answer that an earlier request asked for: reading it starts nothing and ends nothing."""
+    """The answer of an earlier request; reading or closing it does not change that request."""
 
     def __init__(
         self, state: AppState, record: QuestionAnswer, *, heartbeat_seconds: float | None
     ) -> None:
-        # The caller's own records: the answer is read after the request is over.
+        # Take the caller's store now: the answer is read after the request context has ended.
         events = _replay(state, state.store, record, heartbeat_seconds)
         super().__init__(events, completes=False)
         self._record = record
 
     def complete_in_background(self) -> None:
-        """Stop waiting: the earlier request goes on by itself."""
+        """Stop waiting; the earlier request completes the answer."""
         self.close()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as it was at the start."""
+        """Return the record as it was when this request came."""
         return self._record.to_dict()
 
 
 def _replay(
     state: AppState, store: Store, record: QuestionAnswer, heartbeat_seconds: float | None
 ) -> Generator[AnswerEvent]:
-    """Yield the events of a record, and wait for its outcome where it has none."""
+    """Yield the events of a record; wait for its outcome if it has none yet."""
     started = Started(_result(record).question, record.id)
     if is_final(record, store):
         yield started
@@ -94,15 +94,15 @@ def _replay(
 def _wait(
     state: AppState, store: Store, record: QuestionAnswer, heartbeat_seconds: float | None
 ) -> Generator[Heartbeat, None, QuestionAnswer]:
-    """Wait until the earlier request has completed the record; returns it.
+    """Wait until the earlier request has completed the record, and return the record.
 
     Raises:
-        StillAsking: It has not in the time that an answer may take.
+        StillAsking: It is not complete within the time limit for an answer.
     """
     pause, start = FIRST_PAUSE, monotonic()
     last = start
     while monotonic() - start <= state.timeout:
-        # While the database is away, the record has not changed.
+        # If the database cannot be reached, try again after the pause.
         with suppress(DatabaseError):
             record = store.get(record.id or 0)
             if is_final(record, store):
@@ -157,7 +157,7 @@ def begin_or_replay(
             try:
                 return start()
             except RecordRefused:
-                # Another request may have been a moment earlier.
+                # Another request may have taken the key since the check above.
                 if store.by_idempotency_key(key, caller) is None:
                     raise
         else:
@@ -170,12 +170,12 @@ def begin_or_replay(
 
 
 def resolve_correction(record: QuestionAnswer, store: Store) -> QuestionAnswer:
-    """Return the record that corrects this one, or the record itself where there is none."""
+    """Return the record that corrects this one, or this record if there is none."""
     return _correction_of(record, store) or record
 
 
 def is_final(record: QuestionAnswer, store: Store) -> bool:
-    """Return whether the outcome of a record will not change any more."""
+    """Return True if the outcome of a record is final."""
     latest = resolve_correction(record, store)
     if latest.status is Status.ASKING:
         return False
@@ -195,7 +195,7 @@ def error_from_record(record: QuestionAnswer) -> QaError:
 
 
 def _is_correctable(record: QuestionAnswer) -> bool:
-    """Return whether its answer is asked for again: once, and not where it was cut."""
+    """Return True if the question is asked once more: the answer is unfit, but was not cut."""
     error = error_from_record(record)
     return is_repairable(error, record.finish_reason) and record.corrects_id is None
 
@@ -203,7 +203,7 @@ def _is_correctable(record: QuestionAnswer) -> bool:
 def _correction_of(record: QuestionAnswer, store: Store) -> QuestionAnswer | None:
     if not _is_correctable(record):
         return None
-    # The index is of follows_id.
+    # follows_id as well, because it has an index.
     only = Filter(follows_id=record.id, corrects_id=record.id)
     return next(iter(store.page(limit=1, newest_first=True, only=only)), None)
 

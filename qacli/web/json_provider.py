@@ -1,4 +1,4 @@
-"""JSON for responses, in a third of the time that Python's own takes."""
+"""JSON for responses by pydantic, in a third of the time of Python's `json` module."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from pydantic_core import to_json
 
 
 class PydanticJSONProvider(DefaultJSONProvider):
-    """Flask's JSON, written by pydantic: without spaces, in UTF-8, in the order that is given."""
+    """Flask's JSON provider with pydantic's encoder: no spaces, UTF-8, keys in their order."""
 
     sort_keys = False
     ensure_ascii = False
 
-    def response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - as Flask has it
-        """A response of it."""
+    def response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401 - Flask's types
+        """Return a response with a value as JSON; see `flask.jsonify`."""
         body = to_json(self._prepare_response_obj(args, kwargs)) + b"\n"
         return Response(body, mimetype=self.mimetype)

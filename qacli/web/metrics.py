@@ -1,8 +1,8 @@
-"""`/metrics`, for Prometheus: requests, answers, and what they cost.
+"""`/metrics` for Prometheus: requests, answers, tokens and cost.
 
-Where the server runs as several processes each counts in files of its own in a directory that they
-share, so whichever is asked tells the numbers of all. No label holds what a client can make up: a
-route is its rule, an unknown method is `other`.
+If the server has several processes, each counts in files of its own in a shared directory, so
+every process can return the numbers of all. Clients cannot create labels: a route is its rule,
+an unknown method is `other`.
 """
 
 import os
@@ -23,88 +23,88 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-KEY = "qa-metrics"
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+EXTENSION_KEY = "qa-metrics"
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 blueprint = Blueprint("metrics", __name__)
 
 
 class Metrics:
-    """The numbers of one process, or of its share in those of several.
+    """The metrics of one process.
 
     Args:
-        outbox: Whose depth is told.
-        shared: A directory that the server's processes share; None where there is only one.
+        outbox: The outbox, whose size is one of the metrics.
+        shared: The directory that the server's processes share; None for one process.
     """
 
     def __init__(self, outbox: Outbox, shared: Path | None = None) -> None:
         if shared is not None:
-            share_metrics(shared)  # the package looks at it once, when it is loaded
+            share_metrics(shared)  # prometheus_client reads this only when it is imported
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self._shared = shared
         self._outbox = outbox
         registry = self._registry = CollectorRegistry()
-        registry.register(_Depth(outbox))
+        registry.register(_OutboxCollector(outbox))
         self._requests = Counter(
             "qa_http_requests",
-            "Requests that were answered.",
+            "Requests with a response.",
             ["method", "route", "status"],
             registry=registry,
         )
         self._seconds = Histogram(
             "qa_http_request_seconds",
-            "From a request until its response was sent.",
+            "Seconds from a request until its response was sent.",
             ["method", "route"],
-            buckets=SECONDS,
+            buckets=SECONDS_BUCKETS,
             registry=registry,
         )
         self._requests_in_flight = Gauge(
             "qa_http_requests_in_flight",
-            "Requests that are being answered.",
+            "Requests without a response yet.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self._questions_in_flight = Gauge(
             "qa_questions_in_flight",
-            "Questions that a provider is answering.",
+            "Questions that the provider is answering.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self._questions = Counter(
-            "qa_questions", "Questions that were asked, by outcome.", ["status"], registry=registry
+            "qa_questions", "Questions by status.", ["status"], registry=registry
         )
         self._errors = Counter(
             "qa_provider_errors",
-            "Questions without an answer, by the kind of error.",
+            "Failed questions by the kind of error.",
             ["kind"],
             registry=registry,
         )
         self._answer_seconds = Histogram(
             "qa_answer_seconds",
-            "From a question until its whole answer.",
-            buckets=SECONDS,
+            "Seconds from a question until its complete answer.",
+            buckets=SECONDS_BUCKETS,
             registry=registry,
         )
         self._tokens = Counter(
-            "qa_tokens", "Tokens, by the provider's count.", ["kind"], registry=registry
+            "qa_tokens", "Tokens, as counted by the provider.", ["kind"], registry=registry
         )
         self._cost = Counter(
-            "qa_cost_usd", "What answers cost, where the price is known.", registry=registry
+            "qa_cost_usd", "Cost of answers with a known price, in US dollars.", registry=registry
         )
 
     def request_started(self) -> None:
-        """A request has come."""
+        """Count a request that arrives."""
         self._requests_in_flight.inc()
 
     def request_finished(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Its response has been sent."""
+        """Count a request whose response has been sent."""
         self._requests_in_flight.dec()
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def question_started(self, _ask: Question) -> Callable[[Outcome], None]:
-        """A question is asked; what this gives is told the outcome."""
+    def question_started(self, _question: Question) -> Callable[[Outcome], None]:
+        """Count a question in flight; return the function to call with its outcome."""
         self._questions_in_flight.inc()
         return self._question_finished
 
@@ -120,27 +120,27 @@ class Metrics:
         self._cost.inc(outcome.cost_usd or 0)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """All of it in the form that is asked for, and the name of that form."""
+        """Encode the metrics for an Accept header; return the body and its content type."""
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)
-        return encode(self._of_all()), content_type
+        return encode(self._all_processes()), content_type
 
-    def _of_all(self) -> "CollectorRegistry":
+    def _all_processes(self) -> "CollectorRegistry":
         if self._shared is None:
             return self._registry
         from prometheus_client import CollectorRegistry, multiprocess
 
-        for pid in _gone(self._shared):
+        for pid in _dead_processes(self._shared):
             multiprocess.mark_process_dead(pid, str(self._shared))  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, str(self._shared))  # type: ignore[no-untyped-call]
-        registry.register(_Depth(self._outbox))
+        registry.register(_OutboxCollector(self._outbox))
         return registry
 
 
-class _Depth:
-    """The outbox, looked at when the numbers are wanted."""
+class _OutboxCollector:
+    """The metrics of the outbox, which are read when Prometheus asks for them."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -150,13 +150,13 @@ class _Depth:
 
         journals, size = self._outbox.depth()
         yield GaugeMetricFamily(
-            "qa_outbox_depth", "Journals with what is being asked, or not yet stored.", journals
+            "qa_outbox_depth", "Journals with questions in flight or not yet stored.", journals
         )
-        yield GaugeMetricFamily("qa_outbox_bytes", "What is in them, in bytes.", size)
+        yield GaugeMetricFamily("qa_outbox_bytes", "Size of these journals in bytes.", size)
 
 
-def _gone(shared: Path) -> Iterator[int]:
-    """The processes that were in the middle of something when they ended."""
+def _dead_processes(shared: Path) -> Iterator[int]:
+    """Yield the ids of processes that ended and left gauges of what they had in flight."""
     for path in shared.glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
         try:
@@ -168,13 +168,13 @@ def _gone(shared: Path) -> Iterator[int]:
 
 
 @blueprint.get("/metrics")
-@describe({HTTPStatus.OK: ResponseSpec("The numbers.", {"text/plain": str})})
+@describe({HTTPStatus.OK: ResponseSpec("The metrics.", {"text/plain": str})})
 def metrics() -> Response:
-    """Numbers for Prometheus, of all processes of this server; for administrators.
+    """Return the metrics of all processes of this server for Prometheus.
 
-    Where tokens are set, it takes one of an administrator.
+    If the server has tokens, the request needs the token of an administrator.
     """
     auth.require_administrator()
-    known: Metrics = current_app.extensions[KEY]
-    body, content_type = known.render(request.headers.get("Accept", ""))
+    app_metrics: Metrics = current_app.extensions[EXTENSION_KEY]
+    body, content_type = app_metrics.render(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)

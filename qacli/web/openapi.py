@@ -1,8 +1,8 @@
-"""The OpenAPI 3.1 document: each route says beside itself what it takes and what it answers.
+"""Build the OpenAPI 3.1 document from the routes, which are described with `describe`.
 
-The schemas are pydantic's own, of the models that validate, so what is left to do here is to put
-them into the document's frame. A test compares the routes with the document, and schemathesis
-compares the document with what the server does.
+pydantic makes the schemas from the models that validate requests; this module adds paths,
+parameters and responses. A test compares the routes with the document, and schemathesis compares
+the document with the running server.
 """
 
 import re
@@ -27,38 +27,38 @@ UNDESCRIBED = {"HEAD", "OPTIONS"}
 
 HEADERS = {
     "ETag": "The version of the record, for `If-None-Match`.",
-    "Link": "The next page, as RFC 8288 has it.",
-    "Location": "Where the record is.",
-    "Preference-Applied": "The preference that was honoured.",
-    "RateLimit": "What is left of the rate, and when it is whole again.",
-    "RateLimit-Policy": "The rate that this client may ask at.",
-    "Retry-After": "Seconds after which to ask again.",
-    "WWW-Authenticate": "That a bearer token is wanted.",
-    "X-Request-Id": "The request, as the log names it; on every response.",
+    "Link": "The next page (RFC 8288).",
+    "Location": "The address of the record.",
+    "Preference-Applied": "The preference of the request that is applied.",
+    "RateLimit": "The questions that are left, and the seconds until the count starts again.",
+    "RateLimit-Policy": "The rate limit of this client.",
+    "Retry-After": "Seconds to wait before a retry.",
+    "WWW-Authenticate": "The request needs a bearer token.",
+    "X-Request-Id": "The id of the request in the log; on every response.",
 }
-"""What each header of a response means."""
+"""The meaning of each header of a response."""
 
 PARAMETERS = {"record_id": "id"}
-"""What a part of an address is called in the document, where the code calls it otherwise."""
+"""The name in the document of each path parameter that has another name in the code."""
 
 HEADERS_OF = {
     HTTPStatus.UNAUTHORIZED: ["WWW-Authenticate"],
     HTTPStatus.TOO_MANY_REQUESTS: ["Retry-After", "RateLimit", "RateLimit-Policy"],
     HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After"],
 }
-"""The headers that an error may bring along."""
+"""The headers that an error with this status may have."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseSpec:
-    """One way in which a route answers.
+    """A response of a route.
 
     Attributes:
-        text: When, or what it is.
-        content: The type of the body for each media type; nothing where there is no body.
-        headers: The headers that come along, of those in HEADERS.
+        text: The description.
+        content: The type of the body for each media type; empty if there is no body.
+        headers: The names of its headers, which are keys of HEADERS.
     """
 
     text: str
@@ -68,7 +68,7 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationSpec:
-    """What a route takes and answers; see `described`."""
+    """The description of a route; see `describe`."""
 
     answers: Mapping[int, ResponseSpec]
     body: type[BaseModel] | None
@@ -78,7 +78,7 @@ class OperationSpec:
     error: tuple[str, Any]
 
 
-def describe(  # noqa: PLR0913 - what a route has, by name
+def describe(  # noqa: PLR0913 - the parts of a description, by name
     answers: Mapping[int, ResponseSpec],
     *,
     body: type[BaseModel] | None = None,
@@ -87,19 +87,19 @@ def describe(  # noqa: PLR0913 - what a route has, by name
     errors: Sequence[int] = (),
     error: tuple[str, Any] = (problems.MIME_TYPE, Problem),
 ) -> Callable[[View], View]:
-    """Say what a route takes and answers; its docstring says what it does.
+    """Return a decorator that describes a route; its summary comes from the docstring.
 
     Args:
-        answers: By status.
-        body: The JSON that it takes.
-        query: Its query.
-        headers: The request's headers that it reads, by their names as aliases.
-        errors: The statuses of its errors, besides those of the guard and of mistakes.
-        error: The media type and the shape of an error.
+        answers: The responses by status.
+        body: The model of the JSON body.
+        query: The model of the query string.
+        headers: The model of the request headers, with the header names as aliases.
+        errors: The statuses of its errors, without 401, 403, 429 and 500, which are added.
+        error: The media type and the model of an error.
     """
 
-    def describe(view: View) -> View:
-        said = OperationSpec(
+    def set_spec(view: View) -> View:
+        cast("Any", view).operation = OperationSpec(
             answers=answers,
             body=body,
             query=query,
@@ -107,26 +107,25 @@ def describe(  # noqa: PLR0913 - what a route has, by name
             errors=errors,
             error=error,
         )
-        cast("Any", view).described = said
         return view
 
-    return describe
+    return set_spec
 
 
 def document(app: Flask, *, secured: bool) -> dict[str, Any]:
-    """The document of an application.
+    """Return the document of an application.
 
     Args:
-        app: With all its routes.
-        secured: Whether the server wants a token.
+        app: The application with all its routes.
+        secured: The server has tokens, so most routes need one.
     """
     routes = list(_routes(app))
     schemas, components = _schemas(routes)
     paths: dict[str, dict[str, Any]] = {}
     names: set[str] = set()
-    for rule, method, view, said in routes:
-        operation = _operation(rule, view, said, schemas, secured=secured)
-        # Two addresses of one view are two operations.
+    for rule, method, view, spec in routes:
+        operation = _operation(rule, view, spec, schemas, secured=secured)
+        # Two paths of one view are two operations.
         while operation["operationId"] in names:
             operation["operationId"] += "_too"
         names.add(operation["operationId"])
@@ -153,7 +152,7 @@ def document(app: Flask, *, secured: bool) -> dict[str, Any]:
 
 
 def path_of(rule: Rule) -> str:
-    """A route's address as OpenAPI writes it."""
+    """Return the path of a route in OpenAPI's notation: `/qa/{id}`."""
     return re.sub(
         r"<(?:[^:<>]+:)?([^<>]+)>",
         lambda part: f"{{{PARAMETERS.get(part[1], part[1])}}}",
@@ -168,68 +167,70 @@ Schemas = Mapping[tuple[Any, Literal["validation", "serialization"]], dict[str, 
 def _routes(app: Flask) -> Iterator[Route]:
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
-        said = getattr(view, "described", None)
-        if said is not None:
+        spec = getattr(view, "operation", None)
+        if spec is not None:
             for method in sorted((rule.methods or set()) - UNDESCRIBED):
-                yield rule, method, view, said
+                yield rule, method, view, spec
 
 
 def _schemas(routes: Sequence[Route]) -> tuple[Schemas, dict[str, Any]]:
-    """The schema of each type that is named, and what they share."""
-    taken: dict[Any, None] = {}
-    sent: dict[Any, None] = {}
-    for *_, said in routes:
-        taken |= dict.fromkeys(filter(None, (said.body, said.query, said.headers)))
-        sent[said.error[1]] = None
-        for answer in said.answers.values():
-            sent |= dict.fromkeys(answer.content.values())
+    """Return the schema of each type in the descriptions, and the schemas that they share."""
+    inputs: dict[Any, None] = {}
+    outputs: dict[Any, None] = {}
+    for *_, spec in routes:
+        inputs |= dict.fromkeys(filter(None, (spec.body, spec.query, spec.headers)))
+        outputs[spec.error[1]] = None
+        for answer in spec.answers.values():
+            outputs |= dict.fromkeys(answer.content.values())
     adapters: list[Any] = [
-        *((shape, "validation", TypeAdapter(shape)) for shape in taken),
-        *((shape, "serialization", TypeAdapter(shape)) for shape in sent),
+        *((shape, "validation", TypeAdapter(shape)) for shape in inputs),
+        *((shape, "serialization", TypeAdapter(shape)) for shape in outputs),
     ]
     schemas, shared = TypeAdapter.json_schemas(adapters, ref_template=REFS)
-    # The models of queries and headers are taken apart into parameters.
-    apart = {model.__name__ for *_, said in routes for model in (said.query, said.headers) if model}
+    # Models of queries and headers are not components: their fields become parameters.
+    flattened = {
+        model.__name__ for *_, spec in routes for model in (spec.query, spec.headers) if model
+    }
     components = shared.get("$defs", {})
-    return schemas, {name: each for name, each in components.items() if name not in apart}
+    return schemas, {name: item for name, item in components.items() if name not in flattened}
 
 
 def _operation(
     rule: Rule,
     view: Callable[..., Any],
-    said: OperationSpec,
+    spec: OperationSpec,
     schemas: Schemas,
     *,
     secured: bool,
 ) -> dict[str, Any]:
-    summary, _, more = (view.__doc__ or "").strip().partition("\n\n")
+    summary, _, details = (view.__doc__ or "").strip().partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": " ".join(summary.split()).rstrip("."),
         "tags": [rule.endpoint.partition(".")[0]],
     }
-    if more:
-        operation["description"] = _paragraphs(more)
+    if details:
+        operation["description"] = _paragraphs(details)
     if secured and policy_of(view).access is Access.TOKEN:
         operation["security"] = [{"bearer": []}]
     parameters = [
         *_in_path(rule),
-        *(_in_model(said.query, "query", schemas) if said.query else ()),
-        *(_in_model(said.headers, "header", schemas) if said.headers else ()),
+        *(_in_model(spec.query, "query", schemas) if spec.query else ()),
+        *(_in_model(spec.headers, "header", schemas) if spec.headers else ()),
     ]
     if parameters:
         operation["parameters"] = parameters
-    if said.body is not None:
-        content = {JSON: {"schema": schemas[said.body, "validation"]}}
+    if spec.body is not None:
+        content = {JSON: {"schema": schemas[spec.body, "validation"]}}
         operation["requestBody"] = {"required": True, "content": content}
     is_public = policy_of(view).access is Access.PUBLIC
-    operation["responses"] = dict(_responses(said, schemas, secured=secured, is_public=is_public))
+    operation["responses"] = dict(_responses(spec, schemas, secured=secured, is_public=is_public))
     return operation
 
 
 def _in_path(rule: Rule) -> Iterator[dict[str, Any]]:
     for name in sorted(rule.arguments):
-        if isinstance(rule._converters[name], IntegerConverter):  # noqa: SLF001 - there is no other way
+        if isinstance(rule._converters[name], IntegerConverter):  # noqa: SLF001 - werkzeug has no public attribute for it
             schema: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_ID}
         else:
             schema = {"type": "string", "minLength": 1}
@@ -242,49 +243,49 @@ def _in_path(rule: Rule) -> Iterator[dict[str, Any]]:
 
 
 def _in_model(model: type[BaseModel], place: str, schemas: Schemas) -> Iterator[dict[str, Any]]:
-    """The fields of a query, or of headers, as parameters."""
+    """Yield the fields of a query, or of headers, as parameters."""
     ref = schemas[model, "validation"]
     adapter: TypeAdapter[Any] = TypeAdapter(model)
     shape = adapter.json_schema(ref_template=REFS) if "$ref" in ref else ref
     required = shape.get("required", ())
     for name, schema in shape["properties"].items():
-        said = {key: each for key, each in schema.items() if key not in {"title", "description"}}
-        # What is left out is null in Python; no client can send it.
-        choices = [each for each in said.pop("anyOf", ()) if each != {"type": "null"}]
-        if said.get("default", ...) is None:
-            del said["default"]
+        value = {key: item for key, item in schema.items() if key not in {"title", "description"}}
+        # A missing parameter is None in Python; a client cannot send null.
+        choices = [item for item in value.pop("anyOf", ()) if item != {"type": "null"}]
+        if value.get("default", ...) is None:
+            del value["default"]
         if len(choices) == 1:
-            said = {**choices[0], **said}
+            value = {**choices[0], **value}
         elif choices:
-            said["anyOf"] = choices
+            value["anyOf"] = choices
         yield {
             "name": name,
             "in": place,
             "required": name in required,
             **({"description": schema["description"]} if "description" in schema else {}),
-            "schema": said,
+            "schema": value,
         }
 
 
 def _responses(
-    said: OperationSpec, schemas: Schemas, *, secured: bool, is_public: bool
+    spec: OperationSpec, schemas: Schemas, *, secured: bool, is_public: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    media, shape = said.error
+    media, shape = spec.error
     problem = {media: {"schema": schemas[shape, "serialization"]}}
-    for status, answer in sorted(said.answers.items()):
+    for status, answer in sorted(spec.answers.items()):
         response: dict[str, Any] = {"description": answer.text}
         response["headers"] = _headers(answer.headers)
         if answer.content:
             response["content"] = {
-                media: {"schema": schemas[each, "serialization"]}
-                for media, each in answer.content.items()
+                media: {"schema": schemas[shape, "serialization"]}
+                for media, shape in answer.content.items()
             }
         yield str(status), response
-    # A wrong token is refused, and too many of them more slowly.
+    # 401 for a wrong token, 429 for too many of them.
     of_token = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS} if secured else set()
     guarded = {HTTPStatus.FORBIDDEN} | of_token
     everywhere = (set() if is_public else guarded) | {HTTPStatus.INTERNAL_SERVER_ERROR}
-    for status in sorted(everywhere.union(map(HTTPStatus, said.errors))):
+    for status in sorted(everywhere.union(map(HTTPStatus, spec.errors))):
         yield (
             str(int(status)),
             {
@@ -300,6 +301,6 @@ def _headers(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _paragraphs(docstring: str) -> str:
-    """A docstring's text after its first line, a line for each paragraph."""
+    """Return the text of a docstring after its first line, one line for each paragraph."""
     paragraphs = docstring.partition("Args:")[0].partition("Raises:")[0].split("\n\n")
-    return "\n\n".join(" ".join(each.split()) for each in paragraphs).strip()
+    return "\n\n".join(" ".join(part.split()) for part in paragraphs).strip()

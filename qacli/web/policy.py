@@ -1,7 +1,7 @@
-"""The rules that a route is under: its callers, its limit, and the form of its errors.
+"""The policy of a route: its access checks, and its share in the rate limit.
 
-Each route states beside itself what differs from the default, which is the strict one: a route
-needs a token, its POST requests count against the rate limit, and its errors are problems.
+The default is strict: a route needs a token, and its POST requests count. A route with another
+policy has the decorator `policy`.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ View = TypeVar("View", bound=Callable[..., Any])
 class Access(Enum):
     """The checks before a route."""
 
-    TOKEN = "token"  # noqa: S105 - a name, and no secret
-    """A token or a session, where the server has tokens; the Host and the origin otherwise."""
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
+    """A token or a session if the server has tokens; otherwise the Host and the origin."""
 
     SAME_ORIGIN = "same-origin"
-    """The Host and the origin only: a person must be able to sign in."""
+    """Only the Host and the origin, for pages that must work before signing in."""
 
     PUBLIC = "public"
-    """No checks, under any name."""
+    """No checks, and any Host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ def current_policy() -> Policy:
 
 
 def current_endpoint() -> str | None:
-    """Return the endpoint at the request's path, also where it does not take the method."""
+    """Return the endpoint at the request's path, also if it does not accept the method."""
     error = request.routing_exception
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         urls = current_app.create_url_adapter(request)
-        with suppress(NotFound):  # a number in the path that is too long to be read
+        with suppress(NotFound):  # a number in the path is too long
             if urls is not None:
                 return str(urls.match(method=next(iter(error.valid_methods)))[0])
     return request.endpoint

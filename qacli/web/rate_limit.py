@@ -1,7 +1,7 @@
-"""Limit how many questions one client may ask, by the `limits` package.
+"""Limit the rate of questions of each client, with the `limits` package.
 
-Each worker process counts in memory and takes its share of the limit: all of them together let a
-client ask at most as often as the setting says.
+Each worker process counts in memory and allows its share of the limit, so all of them together
+allow at most the limit in the setting.
 """
 
 import time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def init_app(app: Flask, settings: "Settings") -> None:
-    """Count the questions of each client, and refuse those beyond its rate.
+    """Count the questions of each client, and refuse those above its rate.
 
     Args:
         app: The application; its requests are authenticated before they are counted.
@@ -43,13 +43,13 @@ def init_app(app: Flask, settings: "Settings") -> None:
                 retry_after=g.rate.seconds,
             )
 
-    def tell(response: Response) -> Response:
+    def add_headers(response: Response) -> Response:
         if (rate := g.get("rate")) is not None:
             response.headers.update(rate.headers())
         return response
 
     app.before_request(check)
-    app.after_request(tell)
+    app.after_request(add_headers)
 
 
 class RateLimit:
@@ -58,14 +58,14 @@ class RateLimit:
     Attributes:
         item: The rate, of all workers together.
         is_over: The client has asked too often.
-        left: Questions that this worker still takes from it.
+        remaining: Questions that this worker still accepts from the client.
         seconds: Seconds until the count starts again.
     """
 
-    def __init__(self, item: RateLimitItem, *, is_over: bool, left: int, reset: float) -> None:
+    def __init__(self, item: RateLimitItem, *, is_over: bool, remaining: int, reset: float) -> None:
         self.item = item
         self.is_over = is_over
-        self.left = left
+        self.remaining = remaining
         self.seconds = max(round(reset - time.time() + 0.5), 1)
 
     def headers(self) -> dict[str, str]:
@@ -73,16 +73,16 @@ class RateLimit:
         name = f'"{self.item.amount}-per-{self.item.GRANULARITY.name}"'
         return {
             "RateLimit-Policy": f"{name};q={self.item.amount};w={self.item.get_expiry()}",
-            "RateLimit": f"{name};r={self.left};t={self.seconds}",
+            "RateLimit": f"{name};r={self.remaining};t={self.seconds}",
         }
 
 
 class RateLimiter:
-    """The rates that hold for each client.
+    """Count the questions of each client under all rates.
 
     Args:
-        text: The rates as the setting has them, with commas between.
-        workers: Worker processes; each lets a client ask its share of a rate, at least once.
+        text: The rates of the setting, separated by commas.
+        workers: The number of worker processes; each allows its share of a rate, at least 1.
     """
 
     def __init__(self, text: str, workers: int = 1) -> None:
@@ -95,13 +95,15 @@ class RateLimiter:
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def count(self, client: str) -> RateLimit:
-        """Count one question; return the rate that is over, or else the one with the least left."""
-        counted: list[RateLimit] = []
+        """Count a question; return the exceeded rate, or the one with the fewest remaining."""
+        rates: list[RateLimit] = []
         for item, share in self._rates:
             is_over = not self._limiter.hit(share, client)
             stats = self._limiter.get_window_stats(share, client)
-            rate = RateLimit(item, is_over=is_over, left=stats.remaining, reset=stats.reset_time)
+            rate = RateLimit(
+                item, is_over=is_over, remaining=stats.remaining, reset=stats.reset_time
+            )
             if is_over:
                 return rate
-            counted.append(rate)
-        return min(counted, key=lambda rate: rate.left)
+            rates.append(rate)
+        return min(rates, key=lambda rate: rate.remaining)

@@ -17,15 +17,15 @@ ENVIRON_KEY = "qa.request_context"
 
 @dataclass(slots=True)
 class RequestContext:
-    """The context of one request; the parts of the server fill it in.
+    """The context of one request; several modules of the server set its fields.
 
     Attributes:
-        request_id: Its id in the log, in the response and on the record.
-        started_at: Its start, in seconds of `perf_counter`.
+        request_id: The id in the log, in the response and on the record.
+        started_at: The start, in seconds of `perf_counter`.
         identity: The caller, once authenticated; None before, and for public routes.
         is_signed_in: The caller was authenticated by the session of a browser.
-        record_id: The record that the request is about.
-        error: The kind of error that it ended in.
+        record_id: The id of the record that the request reads or writes.
+        error: The kind of the error of the response.
     """
 
     request_id: str | None
@@ -37,7 +37,7 @@ class RequestContext:
 
     @property
     def caller(self) -> str | None:
-        """The name of the token that the request was made with."""
+        """The name of the request's token."""
         return self.identity.name if self.identity else None
 
     def origin(self) -> dict[str, str | None]:
@@ -56,17 +56,17 @@ def current_context() -> RequestContext:
 
 
 def keep_context() -> Callable[[], AbstractContextManager[None]]:
-    """Return a function for a streaming response, which outlives its request.
+    """Return a context manager factory for a streaming response, which outlives its request.
 
-    It makes a context manager, inside of which the application and the context are there again.
+    Inside the context manager the application and the request's context are current again.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     context = current_context()
 
     @contextmanager
-    def again() -> Iterator[None]:
+    def restore() -> Iterator[None]:
         with app.app_context():
             setattr(g, ENVIRON_KEY, context)
             yield
 
-    return again
+    return restore

@@ -1,8 +1,8 @@
-"""The server process: checks before it starts, then granian with worker processes of threads.
+"""Run the server: check that it can start, then run granian with worker processes of threads.
 
-A question waits seconds on the provider, so a worker has hundreds of threads that wait, some
-more than it takes questions, so that everything else is answered meanwhile. On SIGTERM and
-SIGINT new connections are refused and what is in flight is finished and recorded.
+A question waits seconds for the provider, so a worker has hundreds of threads, and some more than
+the questions that it accepts, for all other requests. On SIGTERM and SIGINT new connections are
+refused, and the questions in flight are finished and recorded.
 """
 
 import logging
@@ -41,29 +41,29 @@ SPARE_THREADS = 16
 """Threads of a worker for everything that is not a question in flight."""
 
 OPEN_FILES = 65536
-"""A question in flight holds two: the client's connection and the provider's."""
+"""A question in flight needs two: the client's connection and the provider's."""
 
 BACKLOG = 2048
 HEADER_SECONDS = 10
 SWITCH_SECONDS = 0.05
-"""Seconds for which a thread keeps the interpreter while others want it: with the default of 5 ms
-hundreds of requests that run at once spend much of their time on switching."""
+"""The interpreter's switch interval: with the default of 5 ms, hundreds of concurrent requests
+spend much of their time on switching threads."""
 
 MAX_HEADERS = 64 * 1024
-"""Bytes of a request's line and headers; beyond them it is refused with 431."""
+"""Bytes of a request's first line and headers; a larger request gets 431."""
 
 
 @contextmanager
 def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
-    """See that the server can start, and hold its port until it has; gives its address.
+    """Check that the server can start, reserve its port, and yield its URL.
 
     Args:
-        settings: What to serve, and where.
-        insecure: Allow an address that others can reach without a token.
+        settings: The address, the tokens and the database.
+        insecure: Allow an address that other machines can reach without a token.
 
     Raises:
-        NotConfigured: The port is taken, there is no token where one is due, or a token is unfit.
-        DatabaseError: The database is away or not migrated.
+        NotConfigured: The port is in use, a token is needed, or a token is invalid.
+        DatabaseError: The database cannot be reached or is not migrated.
     """
     check_tokens(settings.callers)
     if not (auth.is_loopback(settings.host) or settings.callers or insecure):
@@ -73,13 +73,13 @@ def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
             settings.advice_on_ignored("QA_TOKEN", "QA_TOKENS")
             + "Set QA_TOKEN, or use --insecure if the network is yours alone.",
         )
-    # With connections that stay, as they will be: one that can only be read will not do.
+    # Pooled connections, as in the workers; a read-only database is refused.
     Store.open(settings.database, connections=1).close()
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            # Without SO_REUSEPORT: the server binds with it, so two would share the port unseen.
+            # Without SO_REUSEPORT, which the server uses: two servers could share the port.
             probe.bind((settings.host, settings.serve_port))
         except OSError as error:
             raise NotConfigured(
@@ -91,13 +91,13 @@ def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
     yield f"http://{name}:{port}"
 
 
-def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
-    """Serve at the address until a signal ends it.
+def run(settings: Settings, address: str, on_ready: Callable[[], None]) -> None:
+    """Serve at the address until a signal ends the server.
 
     Args:
-        settings: As `prepared`.
-        address: What that gave.
-        tell: Called once it can be reached: a local model takes seconds to load.
+        settings: The settings that were checked by `prepare`.
+        address: The URL from `prepare`.
+        on_ready: Called once the server can be reached; a local model takes seconds to load.
     """
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
@@ -109,7 +109,7 @@ def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
     raise_nofile_limit(OPEN_FILES)
     port = urlsplit(address).port or 0
     server = Supervisor(
-        tell,
+        on_ready,
         address=settings.host,
         port=port,
         interface=Interfaces.WSGI,
@@ -125,17 +125,17 @@ def run(settings: Settings, address: str, tell: Callable[[], None]) -> None:
         workers_kill_timeout=settings.grace,
         respawn_failed_workers=True,
         log_access=False,
-        # It would warn that there are more threads than cores: to wait is what they are for.
+        # granian would warn that there are more threads than cores; most of these wait.
         log_level=LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},
     )
-    with _shared(settings.workers) as shared:
+    with _metrics_directory(settings.workers) as shared:
         loader = partial(_load, settings, shared, port, server.messages)
         server.serve(target_loader=loader, wrap_loader=False)
 
 
 @contextmanager
-def _shared(workers: int) -> Iterator[Path | None]:
+def _metrics_directory(workers: int) -> Iterator[Path | None]:
     """Yield a directory for the metrics of several worker processes; None for one process."""
     if workers == 1:
         yield None
@@ -145,7 +145,7 @@ def _shared(workers: int) -> Iterator[Path | None]:
 
 
 def _load(settings: Settings, shared: Path | None, port: int, messages: "Connection") -> "Flask":
-    """The application of one worker process."""
+    """Return the application of one worker process."""
     from qacli.web.supervisor import accept_signals, report_ready
 
     accept_signals()
@@ -154,31 +154,31 @@ def _load(settings: Settings, shared: Path | None, port: int, messages: "Connect
     _end_with_parent(settings.grace)
     socket_timeouts.set_client_timeouts(port)
     app = create_app(_with_engine(settings), shared)
-    running: state.AppState = app.extensions[state.EXTENSION_KEY]
-    start_recovery(running.outbox, running.all_records, DeferredResumer(running))
-    running.in_flight.delay_exit(settings.grace)
-    running.warm_up()
+    app_state: state.AppState = app.extensions[state.EXTENSION_KEY]
+    start_recovery(app_state.outbox, app_state.all_records, DeferredResumer(app_state))
+    app_state.in_flight.delay_exit(settings.grace)
+    app_state.warm_up()
     report_ready(settings.host, port, messages)
     return app
 
 
 def _with_engine(settings: Settings) -> Settings:
-    """The settings, with the local engine as the provider where it is the one."""
+    """Return the settings with the local engine, started, as the provider if they name it."""
     try:
-        found = endpoint.resolve_endpoint(settings)
-        if found.weights is None:
+        resolved = endpoint.resolve_endpoint(settings)
+        if resolved.weights is None:
             return settings
-        engine = local_llama.local_server(found.weights)
+        engine = local_llama.local_server(resolved.weights)
         address = engine.__enter__()
     except NotConfigured as error:
-        # The history can be read all the same; `POST /ask` says what is missing.
+        # The history can still be read; `POST /ask` returns this error.
         logging.getLogger("qa.web").warning("%s", error)
         return settings
     _engines.append(engine)
     return replace(
         settings,
         base_url=address,
-        model=found.model,
+        model=resolved.model,
         api_key=None,
         key_command=None,
         keyring=None,
@@ -186,11 +186,11 @@ def _with_engine(settings: Settings) -> Settings:
 
 
 _engines: list[object] = []
-"""What must live as long as the worker does."""
+"""Keeps the local engine alive as long as the worker."""
 
 
 def _end_with_parent(grace: float) -> None:
-    """A main process that is killed must not leave workers: they finish, but not for ever."""
+    """End this worker when the main process has ended, at the latest after `grace` seconds."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Headers of every response: what a browser may do with it, and whose pages may read it."""
+"""Add security headers to every response: content types, frames and Content-Security-Policy."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ PAGE_CSP = (
 
 
 class SecurityHeadersMiddleware:
-    """Adds them to every response, errors included; what a route has set itself stays.
+    """Add the headers to every response, also to errors; headers that a route sets are kept.
 
     Args:
         app: The application.
@@ -38,18 +38,18 @@ class SecurityHeadersMiddleware:
     ) -> "Iterable[bytes]":
         """Handle a request."""
 
-        def started(
-            line: str,
+        def start(
+            status: str,
             headers: list[tuple[str, str]],
-            *exc_info: Any,  # noqa: ANN401 - as WSGI has it
+            *exc_info: Any,  # noqa: ANN401 - WSGI's type
         ) -> Callable[[bytes], object]:
-            there = {name.lower(): value for name, value in headers}
+            present = {name.lower(): value for name, value in headers}
             headers += COMMON_HEADERS
-            if "content-security-policy" not in there:
-                is_page = there.get("content-type", "").startswith("text/html")
+            if "content-security-policy" not in present:
+                is_page = present.get("content-type", "").startswith("text/html")
                 headers.append(("Content-Security-Policy", PAGE_CSP if is_page else API_CSP))
-            if "cache-control" not in there:
+            if "cache-control" not in present:
                 headers.append(("Cache-Control", "no-store"))
-            return start_response(line, headers, *exc_info)
+            return start_response(status, headers, *exc_info)
 
-        return self._app(environ, started)
+        return self._app(environ, start)

@@ -1,7 +1,7 @@
-"""The answers that a process has in flight, and completes before it ends.
+"""Let a process complete its answers in flight before it ends.
 
-The server itself waits only for requests whose client is still connected; an answer that is
-completed after its client has left would be lost, and the provider bills it.
+granian waits only for requests whose client is still connected. Without this module an answer
+whose client has disconnected would be lost, though the provider bills it.
 """
 
 import threading
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class DrainTracker:
-    """Counts the answers in flight."""
+    """Count the answers in flight."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -29,12 +29,12 @@ class DrainTracker:
                 self._changed.notify_all()
 
     def delay_exit(self, grace: float) -> None:
-        """Let the process end only when no answer is in flight, or after a time.
+        """Delay the end of the process until no answer is in flight, for a limited time.
 
         Python waits for its non-daemon threads after the main thread has ended.
 
         Args:
-            grace: The most seconds to wait.
+            grace: The maximum number of seconds to wait.
         """
 
         def wait() -> None:

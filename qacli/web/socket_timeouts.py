@@ -1,7 +1,7 @@
 """Drop dead or stalled client connections: TCP_USER_TIMEOUT and keep-alive (tcp(7)).
 
-Each would hold a thread for ever. The options are set on the listening socket, and connections
-inherit them. docs/adr/0010-client-timeouts.md has the reason for the search in /proc/self/fd.
+Such a connection would occupy a thread forever. The options are set on the listening socket, and
+connections inherit them. docs/adr/0010-client-timeouts.md explains the search in /proc/self/fd.
 """
 
 import socket
@@ -38,12 +38,12 @@ def apply_to_listeners(port: int, seconds: float) -> bool:
         seconds: Seconds without an acknowledgement after which a connection ends.
 
     Returns:
-        True where there is such a socket.
+        True if there is such a socket.
     """
     is_listening = False
     for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            # Some are closed by now.
+            # A descriptor may have been closed since the listing.
             if not path.readlink().name.startswith("socket:"):
                 continue
             with socket.fromfd(int(path.name), socket.AF_INET, socket.SOCK_STREAM) as listener:
@@ -51,7 +51,7 @@ def apply_to_listeners(port: int, seconds: float) -> bool:
                 if accepts and listener.getsockname()[1:2] == (port,):
                     milliseconds = round(seconds * 1000)
                     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-                    # An idle connection has no data to be acknowledged: probe it.
+                    # An idle connection has no data to acknowledge, so send probes.
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_SECONDS)
                     listener.setsockopt(

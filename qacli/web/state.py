@@ -45,10 +45,10 @@ class AppState:
         system: The system prompt of a question that has none.
         context_tokens: The tokens of a thread that are sent with a follow-up.
         timeout: Seconds for one answer.
-        on_disconnect: `complete` or `interrupt`: what becomes of an answer whose client has left.
+        on_disconnect: `complete` or `interrupt` an answer whose client has disconnected.
         all_records: The history of all callers, for code outside of a request; no route uses it.
             It is not opened yet: a server also starts while the database is down.
-        ask_service: Asks and records.
+        ask_service: Asks questions and records them.
         observers: Called with each question and its outcome.
         in_flight: The answers that the process completes before it ends.
     """
@@ -63,7 +63,7 @@ class AppState:
         self.all_records = Store(settings.database, connections=connections)
         self.outbox = Outbox(settings.outbox_path)
         self.ask_service = AskService(
-            provider=lambda _ask: self._provider,
+            provider=lambda _question: self._provider,
             outbox=self.outbox,
             store=lambda: self.all_records,
             prices=Pricing.load(settings.prices_path),
@@ -72,18 +72,18 @@ class AppState:
         )
         self.observers: list[Observer] = []
         self.in_flight = DrainTracker()
-        self._places = threading.BoundedSemaphore(settings.threads)
+        self._slots = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
-        self._making = threading.Lock()
+        self._provider_lock = threading.Lock()
         self._cached_provider: SyncProvider | None = None
         self._provider_error: NotConfigured | None = None
         self._failed_at = 0.0
 
-    def _observe(self, ask: Question) -> Callable[[Outcome], None]:
+    def _observe(self, question: Question) -> Callable[[Outcome], None]:
         callbacks: list[Callable[[Outcome], None]] = []
         for observer in self.observers:
             with _log_exceptions():
-                callbacks.append(observer(ask))
+                callbacks.append(observer(question))
 
         def report(outcome: Outcome) -> None:
             for callback in callbacks:
@@ -108,20 +108,20 @@ class AppState:
     def _provider(self) -> SyncProvider:
         if self._cached_provider is not None:
             return self._cached_provider
-        began = monotonic()
-        with self._making:
+        started_at = monotonic()
+        with self._provider_lock:
             if self._cached_provider is None:
-                if self._provider_error is not None and self._failed_at > began:
-                    # Requests that waited for this attempt share its error: one attempt for all.
+                if self._provider_error is not None and self._failed_at > started_at:
+                    # Requests that waited for this attempt share its error.
                     raise copy(self._provider_error)
                 try:
-                    self._cached_provider = self._make()
+                    self._cached_provider = self._make_provider()
                 except NotConfigured as error:
                     self._provider_error, self._failed_at = copy(error), monotonic()
                     raise
             return self._cached_provider
 
-    def _make(self) -> SyncProvider:
+    def _make_provider(self) -> SyncProvider:
         resolved = endpoint.resolve_endpoint(self._settings)
         if not resolved.base_url:
             raise NotConfigured("The local model is not running.", "See the server's log.")
@@ -138,12 +138,12 @@ class AppState:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Count one question in flight; threads are always left for all other requests.
+        """Count one question in flight; the spare threads stay free for all other requests.
 
         Raises:
-            Busy: As many questions are in flight as the server takes.
+            Busy: The server has as many questions in flight as it accepts.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise Busy(
                 f"{self._limit} questions are being answered, as many as this server takes.",
                 "Ask again in a moment.",
@@ -151,24 +151,24 @@ class AppState:
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
-    def model(self, named: str | None) -> str:
-        """Return the model for a request that names this one, or none.
+    def model(self, name: str | None) -> str:
+        """Return the model to ask: this one if a request may choose it, or the default for None.
 
         Raises:
             InvalidRequest: It is a local file; clients may not choose which files are opened.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
-        if named is None or named == default:
+        if name is None or name == default:
             return default
-        if named.partition(":")[0] == endpoint.LOCAL:
+        if name.partition(":")[0] == endpoint.LOCAL:
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",
                 "Start the server with it: qa serve --model local:/path.gguf",
             )
-        return named
+        return name
 
     def _default_model(self) -> str:
         return endpoint.resolve_endpoint(self._settings, with_key=False).model
@@ -178,7 +178,7 @@ class AppState:
 
         Raises:
             Busy: See `slot`.
-            ProviderError: The provider cannot be reached; one without a list is no error.
+            ProviderError: The provider cannot be reached; a provider without a list is accepted.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()

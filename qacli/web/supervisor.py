@@ -1,10 +1,9 @@
-"""The main process of `qa serve`: it starts the worker processes, and a new one where one dies.
+"""The main process of `qa serve`: start the worker processes, and replace those that end.
 
-Workers are forked, which takes half the time of a new interpreter. A fork copies every lock as it
-is: one that another thread holds at that moment, the import lock for example, stays locked in the
-worker for ever. So the main process has no second thread, at its start and later. granian's own
-main process has one thread for each worker, to wait for its end; here the main thread waits for
-all of them at once.
+Workers are forked, which takes half the time of a new interpreter. A fork copies the state of
+every lock: if another thread holds one, the import lock for example, it stays locked forever in
+the worker. So the main process never has a second thread. granian's own main process has one
+thread for each worker, to wait for its end; here the main thread waits for all of them at once.
 """
 
 import logging
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("qa.web")
 
 PROBE_SECONDS, CONNECT_SECONDS = 0.05, 1.0
-"""How often a worker tries whether it can be reached, and for how long."""
+"""The pause between two attempts to connect to this worker, and the limit for each attempt."""
 
 READY, WAKE = b"ready", b"wake"
 """The messages to the main loop: a worker can be reached; the main process got a signal."""
@@ -75,10 +74,10 @@ class Supervisor(MPServer):
 
 
 def _start(worker: "WorkerProcess") -> None:
-    """Start the process of a worker; in place of granian's method, which starts a thread too.
+    """Start the process of a worker; replaces granian's method, which also starts a thread.
 
-    The main process's handler for SIGTERM comes along and would lose a signal that the worker gets
-    while it starts: the signal stays pending until `accept_signals`.
+    The worker inherits the handler for SIGTERM, which would lose a signal during its start.
+    So SIGTERM is blocked, and stays pending until `accept_signals`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -90,8 +89,8 @@ def _start(worker: "WorkerProcess") -> None:
 def accept_signals() -> None:
     """Let SIGTERM end this worker, which has just started, and ignore Ctrl-C.
 
-    Ctrl-C reaches all processes of the terminal: the main process alone acts on it, and ends the
-    workers.
+    Ctrl-C reaches all processes of the terminal; only the main process handles it, and it ends
+    the workers.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -99,10 +98,10 @@ def accept_signals() -> None:
 
 
 class Wakeup:
-    """The event that granian's main loop waits for, in place of a `threading.Event`.
+    """The event that granian's main loop waits for; replaces a `threading.Event`.
 
-    A signal handler sets it in the thread that waits for it: the lock of a `threading.Event` could
-    be held by that thread, which would then wait for itself.
+    A signal handler sets it in the same thread that waits for it. With a `threading.Event` that
+    thread could already hold the event's lock, and would wait for itself.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:
@@ -120,17 +119,17 @@ class Wakeup:
         self._is_set = False
 
     def wait(self) -> None:
-        """Wait until it is set, or the main process has to end.
+        """Wait until the event is set, or the main process must end.
 
-        granian clears the event after it has looked for a signal: one that comes in between is
-        known from `interrupt_signal` alone.
+        granian clears the event after it has checked for a signal; a signal between these two
+        steps shows only in `interrupt_signal`.
         """
         while not (self._is_set or self._supervisor.interrupt_signal):
             self._supervisor.receive()
 
 
 def report_ready(host: str, port: int, messages: Connection) -> None:
-    """Send `READY` to the main process, from a thread of this worker, once it can be reached.
+    """Send `READY` to the main process, from a thread, once this worker accepts connections.
 
     Args:
         host: The address that the worker listens on.

@@ -1,8 +1,8 @@
-"""Limit how often one address may send a wrong token.
+"""Limit the rate of wrong tokens from one address.
 
-Only wrong tokens are counted and refused: a right one from the same address is always accepted,
-so that one client of many behind an address cannot lock out the others. Each worker process
-counts for itself, with its share of the limit, and remembers a limited number of addresses.
+Only wrong tokens are counted and refused: a correct token from the same address is always
+accepted, so one client behind a shared address cannot lock out the others. Each worker process
+counts its own requests, with its share of the limit, for a limited number of addresses.
 """
 
 import threading
@@ -14,12 +14,12 @@ from time import monotonic
 from qacli.errors import RateLimited
 
 FAILURES = 20
-"""Wrong tokens that one address may send in a window, before it is refused with 429."""
+"""Wrong tokens that one address may send in a window; later ones get 429 instead of 401."""
 
 WINDOW_SECONDS = 60.0
 
 CAPACITY = 10_000
-"""Addresses that are remembered; beyond them the oldest is forgotten."""
+"""Maximum number of addresses that are counted; the oldest entry makes room for a new one."""
 
 IPV6_PREFIX_BITS = 64
 """An IPv6 network of this size belongs to one customer (RFC 6177), so it counts as one address."""
@@ -29,10 +29,10 @@ class FailureLimiter:
     """Count the wrong tokens of each address.
 
     Args:
-        limit: Wrong tokens in a window that are answered as such.
+        limit: Wrong tokens in a window that get 401; later ones get 429.
         window: Seconds, from the first wrong token on.
-        capacity: Addresses that are remembered.
-        clock: Gives the time in seconds.
+        capacity: Maximum number of addresses that are counted.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class FailureLimiter:
 
 
 def network_of(address: str) -> str:
-    """Return the address as it is counted: an IPv4 address, or an IPv6 network."""
+    """Return the key that an address counts under: an IPv4 address, or an IPv6 network."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: a span for each request, and one for what the provider did in it.
+"""Traces for OpenTelemetry: a span for each request, and one for each question to the provider.
 
-Loaded only where OpenTelemetry's own environment variables say where traces go; needs the extra
-`otel`. A span names models, tokens and kinds of errors, and never holds a question or an answer.
+This module is loaded only if OpenTelemetry's environment variables name a destination; it needs
+the extra `otel`. A span has models, tokens and kinds of errors, never a question or an answer.
 """
 
 import logging
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
     from qacli.services.ask import Observer
 
 LOG = logging.getLogger("qa.web")
-KEY = "qa-traces"
-ADDRESSES = ("http.target", "http.url", "url.full")
+EXTENSION_KEY = "qa-traces"
+URL_ATTRIBUTES = ("http.target", "http.url", "url.full")
 UNTRACED = "is_up,is_ready,metrics"
 
 
 def init_app(app: Flask) -> "list[Observer]":
-    """Trace the application's requests; gives what traces its questions.
+    """Trace the application's requests, and return the observers that trace its questions.
 
-    Nothing where the packages are not there: a server without traces is better than none.
+    If the packages are not installed, the server runs without traces: log a warning and return
+    an empty list.
     """
     try:
         from opentelemetry.instrumentation.flask import FlaskInstrumentor
 
-        provider = app.extensions[KEY] = _provider()
+        provider = app.extensions[EXTENSION_KEY] = _provider()
     except ImportError as error:
         LOG.warning("There are no traces: %s. Install them: pip install 'qacli[otel]'", error)
         return []
@@ -42,12 +43,12 @@ def init_app(app: Flask) -> "list[Observer]":
         app,
         tracer_provider=provider,
         excluded_urls=UNTRACED,
-        # Not the hook for the request: what it changes is written once more after it.
-        response_hook=_without_query,
+        # The request hook is too early: these attributes are set again after it.
+        response_hook=_remove_query,
     )
-    # Python's own hook for the end does not run in a process that multiprocessing has made.
+    # atexit does not run in a process of multiprocessing.
     multiprocessing.util.Finalize(provider, provider.shutdown, exitpriority=1)
-    return [_watch(provider)]
+    return [_make_observer(provider)]
 
 
 def _provider() -> "TracerProvider":
@@ -60,16 +61,16 @@ def _provider() -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    ours = Resource({"service.name": "qa", "service.version": qacli.__version__})
-    resource = get_aggregated_resources([OTELResourceDetector()], initial_resource=ours)
+    service = Resource({"service.name": "qa", "service.version": qacli.__version__})
+    resource = get_aggregated_resources([OTELResourceDetector()], initial_resource=service)
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
 
-def _without_query(span: "Span", _status: str, _headers: object) -> None:
-    """A query may search for anything: it stays here."""
-    for name in ADDRESSES:
+def _remove_query(span: "Span", _status: str, _headers: object) -> None:
+    """Remove the query string, which may hold private search words, from a span."""
+    for name in URL_ATTRIBUTES:
         address = (span.attributes or {}).get(name)
         if isinstance(address, str):
             span.set_attribute(name, address.partition("?")[0])
@@ -77,19 +78,21 @@ def _without_query(span: "Span", _status: str, _headers: object) -> None:
         span.set_attribute("url.query", "")
 
 
-def _watch(provider: "TracerProvider") -> "Observer":
+def _make_observer(provider: "TracerProvider") -> "Observer":
     from opentelemetry import context
     from opentelemetry.trace import SpanKind, StatusCode
 
     tracer = provider.get_tracer("qacli", qacli.__version__)
 
-    def asked(ask: Question) -> Callable[[Outcome], None]:
-        # An answer may go on when its request is over: the span is the request's all the same.
-        parent, began = context.get_current(), time_ns()
+    def start_question(question: Question) -> Callable[[Outcome], None]:
+        # The answer may end after its request; its span is still a child of the request's span.
+        parent, started_at = context.get_current(), time_ns()
 
-        def answered(outcome: Outcome) -> None:
-            span = tracer.start_span(f"chat {ask.model}", parent, SpanKind.CLIENT, start_time=began)
-            for name, value in _attributes(ask, outcome).items():
+        def end_question(outcome: Outcome) -> None:
+            span = tracer.start_span(
+                f"chat {question.model}", parent, SpanKind.CLIENT, start_time=started_at
+            )
+            for name, value in _attributes(question, outcome).items():
                 if value is not None:
                     span.set_attribute(name, value)
             if outcome.status is not Status.ANSWERED:
@@ -98,23 +101,23 @@ def _watch(provider: "TracerProvider") -> "Observer":
                 span.set_status(StatusCode.ERROR, kind)
             span.end()
 
-        return answered
+        return end_question
 
-    return asked
+    return start_question
 
 
-def _attributes(ask: Question, outcome: Outcome) -> dict[str, str | int | float | None]:
-    """What OpenTelemetry's conventions for generative AI call what we know."""
+def _attributes(question: Question, outcome: Outcome) -> dict[str, str | int | float | None]:
+    """Return the attributes of a span, named by OpenTelemetry's conventions for generative AI."""
     return {
         "gen_ai.operation.name": "chat",
-        "gen_ai.request.model": ask.model,
-        "gen_ai.request.temperature": ask.params.get("temperature"),
-        "gen_ai.request.max_tokens": ask.params.get("max_tokens"),
+        "gen_ai.request.model": question.model,
+        "gen_ai.request.temperature": question.params.get("temperature"),
+        "gen_ai.request.max_tokens": question.params.get("max_tokens"),
         "gen_ai.response.model": outcome.model,
         "gen_ai.response.id": outcome.provider_response_id,
         "gen_ai.usage.input_tokens": outcome.prompt_tokens,
         "gen_ai.usage.output_tokens": outcome.completion_tokens,
         "qa.first_token_ms": outcome.first_token_ms,
         "qa.cost_usd": outcome.cost_usd,
-        "qa.request_id": ask.request_id,
+        "qa.request_id": question.request_id,
     }

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 STOP_SECONDS = 10
+FASTER = ("fsync", "full_page_writes", "synchronous_commit")
+"""Settings that protect the data when the machine fails; a test's server may go without."""
 
 
 class Postgres(Protocol):
@@ -30,8 +32,11 @@ class Postgres(Protocol):
 
 
 @contextmanager
-def postgres_server() -> Iterator[Postgres]:
+def postgres_server(*, durable: bool = True) -> Iterator[Postgres]:
     """Run a PostgreSQL server inside the context.
+
+    Args:
+        durable: Wait for the disk at each commit. Without it the server is faster.
 
     Its directory is not below pytest's own, which the user that it runs as may not enter.
     """
@@ -41,6 +46,9 @@ def postgres_server() -> Iterator[Postgres]:
     )
     try:
         server = _start(directory)
+        if not durable:
+            server.psql("".join(f"ALTER SYSTEM SET {name} = off;\n" for name in FASTER))
+            server.psql("SELECT pg_reload_conf()")
         yield server
         server.cleanup()
     finally:

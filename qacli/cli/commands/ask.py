@@ -18,8 +18,18 @@ from qacli.cli.ask_runner import (
     warn_if_truncated,
 )
 from qacli.cli.console import Console
-from qacli.cli.filters import Followed
-from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
+from qacli.cli.options import (
+    AsJson,
+    Continue,
+    Follow,
+    MaxTokens,
+    Model,
+    Quiet,
+    Raw,
+    System,
+    Tags,
+    Temperature,
+)
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
@@ -64,15 +74,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
     ] = None,
     *,
     model: Model = None,
-    go_on: Annotated[
-        bool,
-        typer.Option("--continue", "-c", help="Follow up the last answered record."),
-    ] = False,
-    follow: Followed = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
-    ] = None,
+    last: Continue = False,
+    follow: Follow = None,
+    tag: Tags = None,
     files: Annotated[
         list[str] | None,
         typer.Option(
@@ -170,53 +174,57 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console.quiet = quiet
     console.verbose = verbose
     settings = load_settings(console).explicit_values({"timeout": timeout, "retries": retries})
-    shape = _template(template, settings)
-    attached = _attached(files or [], console)
-    question, prompt = _question(words or [], parameters or [], shape, console)
-    structure = _structure(schema, shape, settings)
-    named = model or shape.model
+    prompt_template = _load_template(template, settings)
+    attachments = _read_attachments(files or [], console)
+    text, template_system = _fill_template(prompt_template, words or [], parameters or [], console)
+    answer_schema = _answer_schema(schema, prompt_template, settings)
+    model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
-    shown = AnswerDisplay(
+    display = AnswerDisplay(
         console,
         raw=raw,
         as_json=as_json,
-        as_data=structure is not None,
+        as_data=answer_schema is not None,
         buffered=no_stream,
         with_reused=reuse,
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        where = endpoint.resolve_endpoint(settings, named, with_key=False)
-        earlier = followed_record(follow, settings, console, last=go_on)
-        asked = create_question(
-            question,
-            model=where.model,
-            system=next((each for each in (system, prompt) if each is not None), settings.system),
-            temperature=shape.temperature if temperature is None else temperature,
-            max_tokens=shape.max_tokens if max_tokens is None else max_tokens,
-            response_format=structure.response_format if structure else None,
+        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
+        follows_id = followed_record(follow, settings, console, last=last)
+        if system is None:
+            system = settings.system if template_system is None else template_system
+        question = create_question(
+            text,
+            model=resolved.model,
+            system=system,
+            temperature=prompt_template.temperature if temperature is None else temperature,
+            max_tokens=prompt_template.max_tokens if max_tokens is None else max_tokens,
+            response_format=answer_schema.response_format if answer_schema else None,
             tags=tag or (),
-            follows_id=earlier,
-            attachments=[each.to_dict() for each in attached],
+            follows_id=follows_id,
+            attachments=[attachment.to_dict() for attachment in attachments],
         )
-        check = structure.check if structure else None
-        if reuse and _reused(asked, shown, settings, since=since, check=check):
+        check = answer_schema.check if answer_schema else None
+        if reuse and _show_cached_answer(question, display, settings, since=since, check=check):
             return
-        turns = load_context_or_warn(earlier, settings, console) if earlier is not None else []
-        parts = [each.part for each in attached]
-        if max_cost is not None and where.weights is None:
-            _refuse_too_expensive(asked, turns, parts, limit=max_cost, settings=settings)
-        found = start_endpoint(settings, named, console, stack)
-        asking = make_service(found, settings, console, stack, save=not no_save)
-        request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
-        events = asking.stream(asked, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
-        show_answer(events, shown)
+        turns = []
+        if follows_id is not None:
+            turns = load_context_or_warn(follows_id, settings, console)
+        parts = [attachment.part for attachment in attachments]
+        if max_cost is not None and resolved.weights is None:
+            _check_cost(question, turns, parts, limit=max_cost, settings=settings)
+        started = start_endpoint(settings, model, console, stack)
+        service = make_service(started, settings, console, stack, save=not no_save)
+        request = ChatRequest(question=question, turns=turns, parts=parts, stream=not no_stream)
+        events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
+        show_answer(events, display)
 
 
-def _reused(
-    asked: Question,
-    shown: AnswerDisplay,
+def _show_cached_answer(
+    question: Question,
+    display: AnswerDisplay,
     settings: Settings,
     *,
     since: datetime | None,
@@ -226,14 +234,14 @@ def _reused(
     from qacli.cli.store import open_store
     from qacli.services.cache import find_cached_answer
 
-    console = shown.console
-    record = find_cached_answer(open_store(settings, console), asked, since=since, check=check)
+    console = display.console
+    record = find_cached_answer(open_store(settings, console), question, since=since, check=check)
     if record is None:
         return False
-    if shown.as_json:
+    if display.as_json:
         console.print_json({**record.to_dict(), "reused": True})
     else:
-        with shown.writer() as text:
+        with display.writer() as text:
             text.add(record.answer or "")
     warn_if_truncated(record.finish_reason, console)
     console.info(
@@ -242,8 +250,8 @@ def _reused(
     return True
 
 
-def _refuse_too_expensive(
-    asked: Question,
+def _check_cost(
+    question: Question,
     turns: Sequence[Turn],
     parts: Sequence[ContextPart],
     *,
@@ -253,11 +261,11 @@ def _refuse_too_expensive(
     from qacli.cost import CostEstimate, Pricing, check_budget
 
     table = settings.prices_path
-    estimate = CostEstimate.of(asked, turns, parts)
-    check_budget(asked, estimate, limit=limit, prices=Pricing.load(table), table=table)
+    estimate = CostEstimate.of(question, turns, parts)
+    check_budget(question, estimate, limit=limit, prices=Pricing.load(table), table=table)
 
 
-def _attached(files: list[str], console: Console) -> "list[Attachment]":
+def _read_attachments(files: list[str], console: Console) -> "list[Attachment]":
     if not files:
         return []
     from qacli import attachments
@@ -265,17 +273,15 @@ def _attached(files: list[str], console: Console) -> "list[Attachment]":
     return attachments.read_attachment(files, console.stdin.buffer if console.stdin else None)
 
 
-def _template(name: str | None, settings: Settings) -> "PromptTemplate":
+def _load_template(name: str | None, settings: Settings) -> "PromptTemplate":
     from qacli import prompt_templates
 
-    return (
-        prompt_templates.PromptTemplate()
-        if name is None
-        else prompt_templates.load_template(settings, name)
-    )
+    if name is None:
+        return prompt_templates.PromptTemplate()
+    return prompt_templates.load_template(settings, name)
 
 
-def _structure(
+def _answer_schema(
     schema: str | None, template: "PromptTemplate", settings: Settings
 ) -> "AnswerSchema | None":
     """Return the schema of --schema or of the template, whose schema file is beside it."""
@@ -291,13 +297,13 @@ def _structure(
     return None
 
 
-def _question(
-    words: list[str], parameters: list[str], template: "PromptTemplate", console: Console
+def _fill_template(
+    template: "PromptTemplate", words: list[str], parameters: list[str], console: Console
 ) -> tuple[str, str | None]:
-    """Return the question and the system prompt of the template.
+    """Return the question and the system prompt, with the values of the template's placeholders.
 
     Raises:
-        InvalidRequest: There is no question, or a placeholder without a value.
+        InvalidRequest: There is no question, or a placeholder has no value.
     """
     text = read_input(words, console)
     values: dict[str, str] = {}

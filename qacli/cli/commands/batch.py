@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.batch_runner import run
+from qacli.cli.cells import align
 from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.formatting import usd
@@ -27,7 +28,7 @@ EPILOG = (
 
 
 class FileOrCommand(Group):
-    """`qa batch FILE` is `qa batch run FILE`: a word that is no subcommand is a file."""
+    """A group that reads `qa batch FILE` as `qa batch run FILE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's context
         """Insert `run` before a file and its options."""
@@ -39,11 +40,11 @@ class FileOrCommand(Group):
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
         """Write the options of `qa batch FILE` as well."""
         super().format_options(ctx, formatter)
-        options = (each for each in self.commands["run"].params if each.opts[0].startswith("-"))
+        options = (item for item in self.commands["run"].params if item.opts[0].startswith("-"))
         write_parameters(options, formatter, "Options of qa batch FILE")
 
     def _is_mistyped(self, word: str) -> bool:
-        """Return whether the word is no file and similar to a command."""
+        """Return True if the word is similar to a command and not the name of a file."""
         from pathlib import Path
 
         return (
@@ -77,18 +78,14 @@ def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
     if as_json:
-        console.print_json([_described(batch, counts) for batch, counts in rows])
+        console.print_json([_to_dict(batch, counts) for batch, counts in rows])
         return
     if not rows:
         console.info("There is no batch. Start one: qa batch questions.txt")
-    # A pipe gets tabs, as with `qa list`; on a screen a name of another length must not move them.
-    width = max((len(batch.name) for batch, _ in rows), default=0) if console.is_terminal else 0
-    gap = "  " if console.is_terminal else "\t"
-    for batch, counts in rows:
-        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        when = f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}"
-        ended = "" if batch.cancelled_at is None else " (cancelled)"
-        console.print(gap.join((f"{batch.name:{width}}", when, (states or "empty") + ended)))
+    cells = [_row(batch, counts) for batch, counts in rows]
+    # A pipe gets tabs, as with `qa list`.
+    for line in align(cells) if console.is_terminal else map("\t".join, cells):
+        console.print(line)
 
 
 @commands.command()
@@ -103,8 +100,8 @@ def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None
     batch = batches.get(name)
     summary = batches.summary(batch.id or 0)
     if as_json:
-        described = {key: to_jsonable(value) for key, value in asdict(summary).items()}
-        console.print_json({**_described(batch, summary.states), **described})
+        values = {key: to_jsonable(value) for key, value in asdict(summary).items()}
+        console.print_json({**_to_dict(batch, summary.states), **values})
         return
     seconds = (
         (summary.last - summary.first).total_seconds() if summary.last and summary.first else 0
@@ -172,7 +169,14 @@ def results(
     return CLOSED_PIPE if out.closed else 0
 
 
-def _described(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:
+def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
+    """Return the name, the time and the states of a batch, for a list."""
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "empty"
+    cancelled = "" if batch.cancelled_at is None else " (cancelled)"
+    return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled
+
+
+def _to_dict(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:
     return {
         "id": batch.id,
         "name": batch.name,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import Followed
-from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.options import Continue, Follow, MaxTokens, Model, Raw, System, Tags, Temperature
 from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -36,15 +35,9 @@ def chat(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     *,
     model: Model = None,
-    go_on: Annotated[
-        bool,
-        typer.Option("--continue", "-c", help="Follow up the last answered record."),
-    ] = False,
-    follow: Followed = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TAG", help="Tag for the record; can be repeated."),
-    ] = None,
+    last: Continue = False,
+    follow: Follow = None,
+    tag: Tags = None,
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
@@ -63,27 +56,27 @@ def chat(  # noqa: PLR0913 - one parameter an option
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    shape = ChatOptions(
+    options = ChatOptions(
         settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
     )
     with (
         exit_on_signals(),
-        ChatSession(settings, console, shape, save=not no_save, raw=raw) as chat,
+        ChatSession(settings, console, options, save=not no_save, raw=raw) as chat,
     ):
         chat.use_model(model)
         # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
-        earlier = followed_record(follow, settings, console, last=go_on)
-        if earlier is not None:
-            chat.resume_from(earlier)
+        follows_id = followed_record(follow, settings, console, last=last)
+        if follows_id is not None:
+            chat.resume_from(follows_id)
         stdin = console.stdin
         if stdin and stdin.isatty() and (console.is_terminal or console.stderr.isatty()):
-            _talk(chat, stdin)
+            _run_on_terminal(chat, stdin)
         else:
-            _read_script(chat)
+            _run_script(chat)
 
 
-def _talk(chat: "ChatSession", stdin: TextIO) -> None:
+def _run_on_terminal(chat: "ChatSession", stdin: TextIO) -> None:
     """Read and answer lines until the user leaves.
 
     Raises:
@@ -100,7 +93,7 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
     # While the person types the first question.
     preload(PROVIDER, DATABASE)
     with DeferredInterrupt() as stop_key:
-        while not (chat.left or console.closed):
+        while not (chat.ended or console.closed):
             try:
                 text = prompt.read()
             except KeyboardInterrupt:
@@ -123,11 +116,11 @@ def _talk(chat: "ChatSession", stdin: TextIO) -> None:
                 console.info("")
 
 
-def _read_script(chat: "ChatSession") -> None:
+def _run_script(chat: "ChatSession") -> None:
     """Handle each line of standard input; an error ends it, since later lines may depend on it."""
     for text in _lines(chat.console):
         chat.handle_line(text)
-        if chat.left or chat.console.closed:
+        if chat.ended or chat.console.closed:
             return
 
 

@@ -1,10 +1,11 @@
-"""`qa config trust` and `untrust`: which `.env` files count."""
+"""`qa config trust` and `untrust`: choose the `.env` files that qa reads."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from qacli.cli.cells import align
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.setting_values import one_line, visible_value
@@ -64,14 +65,14 @@ def trust(
     if file is None:
         raise NotFound(f"There is no file {path}.", "Name the directory of a .env file.")
     settings = env_file_settings(file)
-    shown = _shown(settings)
+    values = _visible_values(settings)
     if not as_json:
-        _print(console, file, shown)
+        _print(console, file, values)
     for sentence in settings.misspelled:
         console.warning(sentence)
     if not yes:
         _confirm(console, file, as_json=as_json)
-    # The bytes that were shown are the ones that are trusted, whatever the file holds by now.
+    # Trust the bytes that were shown, even if the file has changed since.
     record = save_record(file, trusted=True)
     if as_json:
         console.print_json(
@@ -79,7 +80,7 @@ def trust(
                 "path": str(record.path),
                 "sha256": record.digest,
                 "state": Trust.TRUSTED.value,
-                "settings": shown,
+                "settings": values,
             }
         )
     else:
@@ -98,8 +99,8 @@ def untrust(
     file = EnvFile.read(path)
     location = absolute(path)
     if file is None or file.data is None:
-        known = delete_record(location)
-        if not known and file is None:
+        deleted = delete_record(location)
+        if not deleted and file is None:
             raise NotFound(f"There is no file {path}.", "See: qa config trust --list")
     else:
         save_record(file, trusted=False)
@@ -117,18 +118,17 @@ def _path(directory: Path | None) -> Path:
     return directory if directory.name == ".env" else directory / ".env"
 
 
-def _shown(settings: Settings) -> dict[str, object]:
-    """Return the variables that are set, with their values as they may be shown."""
+def _visible_values(settings: Settings) -> dict[str, object]:
+    """Return the variables that are set, and their values with secrets masked."""
     items = filter(None, map(setting_field, settings.sources))
     return {item.metadata["env"]: visible_value(item, settings) for item in items}
 
 
-def _print(console: Console, file: EnvFile, shown: dict[str, object]) -> None:
+def _print(console: Console, file: EnvFile, values: dict[str, object]) -> None:
     console.print(f"{file.location} sets:")
-    width = max(map(len, shown), default=0)
-    for name, value in shown.items():
-        console.print(f"  {name:{width}}  {one_line(value)}")
-    if not shown:
+    for line in align((name, one_line(value)) for name, value in values.items()):
+        console.print(f"  {line}")
+    if not values:
         console.print("  no setting of qa")
 
 

@@ -101,6 +101,6 @@ def _report(
         console.print(f"{count_noun(result.renumbered, 'record')} got a new id: theirs was taken.")
     if source_file.omitted:
         parts = ", ".join(
-            f"{what} ({number})" for what, number in sorted(source_file.omitted.items())
+            f"{name} ({number})" for name, number in sorted(source_file.omitted.items())
         )
-        console.print(f"Left out, since a record has no place for it: {parts}.")
+        console.print(f"Left out, because a record has no field for it: {parts}.")

@@ -94,7 +94,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         order = Order.OLDEST
     as_lines = form in {Format.JSON, Format.JSONL}
     id_range: IdRange = {"after": after, "before": before, "limit": limit or None}
-    records = _read(store, only, order, as_lines=as_lines, **id_range)
+    records = _load(store, only, order, as_lines=as_lines, **id_range)
     if form is Format.JSON:
         print_json_array(records, console)
     elif form is Format.JSONL:
@@ -102,13 +102,13 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     elif form is Format.CSV:
         print_documents(records, "csv", console)
     else:
-        with pager_output(console, settings, wanted=not no_pager) as screen:
+        with pager_output(console, settings, enabled=not no_pager) as screen:
             print_table(records, screen, only.search, narrowed=only != Filter())
     _print_outbox(settings, console)
 
 
 def _print_outbox(settings: "Settings", console: Console) -> None:
-    """Print what waits in the outbox, and what was set aside, to stderr."""
+    """Print the questions in the outbox, and the damaged journals, to stderr."""
     from qacli.cli.formatters import one_line
     from qacli.cli.store import count_noun
     from qacli.recording.outbox import Outbox
@@ -125,7 +125,7 @@ def _print_outbox(settings: "Settings", console: Console) -> None:
             console.info(f"  {entry.question.created_at.astimezone():%H:%M:%S}  {question}")
 
 
-def _read(
+def _load(
     store: "Store",
     only: "Filter",
     order: Order | None,
@@ -139,14 +139,14 @@ def _read(
         store: The history.
         only: The filter.
         order: The order; None is the newest records, the oldest of them first.
-        as_lines: Whether to return lines of JSON.
-        id_range: The ids, and the number of records.
+        as_lines: Return lines of JSON.
+        id_range: The range of ids, and the maximum number of records.
     """
     if order is Order.BEST:
-        documents = (each.to_dict() for each in store.search(only, id_range["limit"] or MAX_ID))
+        documents = (record.to_dict() for record in store.search(only, id_range["limit"] or MAX_ID))
         return map(to_json_line, documents) if as_lines else documents
-    read: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
+    load: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
     if order is Order.OLDEST:
-        return read(only, **id_range)
-    newest_first = read(only, **id_range, newest_first=True)
+        return load(only, **id_range)
+    newest_first = load(only, **id_range, newest_first=True)
     return newest_first if order is Order.NEWEST else iter(list(newest_first)[::-1])

@@ -48,7 +48,7 @@ def migrate(
     if context.invoked_subcommand is None:
         console = Console.from_context(context)
         _wait_for_database(console, wait)
-        _go(console, "head", sql=sql, confirmed=True)
+        _migrate_to(console, "head", sql=sql, confirmed=True)
 
 
 @commands.command()
@@ -85,7 +85,7 @@ def to(
     ] = False,
 ) -> None:
     """Upgrade or downgrade to a revision. A downgrade loses the data of newer columns."""
-    _go(Console.from_context(context), revision, sql=sql, confirmed=yes)
+    _migrate_to(Console.from_context(context), revision, sql=sql, confirmed=yes)
 
 
 @commands.command()
@@ -104,11 +104,11 @@ def new(
     console = Console.from_context(context)
     with _store(console).migrating() as connection:
         migrate.upgrade(connection)
-        made = migrate.new_revision(connection, message)
-    console.print(str(made))
+        path = migrate.new_revision(connection, message)
+    console.print(str(path))
 
 
-def _go(console: Console, revision: str, *, sql: bool, confirmed: bool) -> None:
+def _migrate_to(console: Console, revision: str, *, sql: bool, confirmed: bool) -> None:
     from qacli.db import migrate
 
     target = migrate.resolve_revision(revision)
@@ -121,7 +121,7 @@ def _go(console: Console, revision: str, *, sql: bool, confirmed: bool) -> None:
     down = current is not None and migrate.is_downgrade(current, target)
     if down and not confirmed:
         _confirm(
-            console, f"Going down from {current} to {target} loses what the newer schema held."
+            console, f"A downgrade from {current} to {target} loses the data of newer columns."
         )
     with store.migrating() as connection:
         (migrate.downgrade if down else migrate.upgrade)(connection, target)
@@ -132,7 +132,7 @@ def _go(console: Console, revision: str, *, sql: bool, confirmed: bool) -> None:
 
 
 def _wait_for_database(console: Console, seconds: float) -> None:
-    """Return once the database answers, or the time is up: then the next step says why."""
+    """Return once the database answers, or the time is over; then the next step fails."""
     from time import monotonic, sleep
 
     store, end = _store(console), monotonic() + seconds

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import NEGATIVE_IDS, RecordFilter, parse_record_id
+from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
 from qacli.cli.options import AsJson, NoPager
 from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def show(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
-    which: RecordFilter,
+    record_id: RecordId,
     *,
     thread: Annotated[
         bool,
@@ -37,7 +37,7 @@ def show(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.store import open_store, record_at
 
     console = Console.from_context(context)
-    number = parse_record_id(which)
+    number = parse_record_id(record_id)
     if field is not None and field not in RECORD_FIELDS:
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
@@ -54,14 +54,14 @@ def show(  # noqa: PLR0913 - one parameter an option
             console.print(value)
     elif as_json:
         console.print_json(
-            [each.to_dict() for each in store.thread(record.id or 0)] if thread else fields
+            [item.to_dict() for item in store.thread(record.id or 0)] if thread else fields
         )
     else:
         from qacli.cli.formatters import show_record
         from qacli.cli.pager import pager_output
 
-        with pager_output(console, settings, wanted=not no_pager) as screen:
-            for place, each in enumerate(store.thread(record.id or 0) if thread else [record]):
-                if place:
+        with pager_output(console, settings, enabled=not no_pager) as screen:
+            for index, item in enumerate(store.thread(record.id or 0) if thread else [record]):
+                if index:
                     screen.print("")
-                show_record(each, screen)
+                show_record(item, screen)

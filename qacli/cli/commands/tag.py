@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import NEGATIVE_IDS, RecordFilter, parse_record_id
+from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def tag(
     context: typer.Context,
-    which: RecordFilter,
+    record_id: RecordId,
     changes: Annotated[
         list[str], typer.Argument(metavar="CHANGE", help="+TAG adds a tag, -TAG removes it.")
     ],
@@ -40,13 +40,13 @@ def tag(
                 f"Invalid change {change!r}.", "Write +good to add a tag, -draft to remove one."
             )
         validate_tag(change[1:])
-    number = parse_record_id(which)
+    number = parse_record_id(record_id)
     store = open_store(load_settings(console), console)
-    record_id = record_at(store, number).id or 0
+    number = record_at(store, number).id or 0
     add = [change[1:] for change in changes if change.startswith("+")]
     remove = [change[1:] for change in changes if change.startswith("-")]
-    tags = store.change_tags(record_id, add, remove)
+    tags = store.change_tags(number, add, remove)
     if as_json:
-        console.print_json({"id": record_id, "tags": tags})
+        console.print_json({"id": number, "tags": tags})
     else:
-        console.print(f"{record_id}: {', '.join(tags) or '(no tags)'}")
+        console.print(f"{number}: {', '.join(tags) or '(no tags)'}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qacli.cli.cells import align
 from qacli.cli.command import App
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
@@ -53,11 +54,12 @@ def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
     if as_json:
         console.print_json(templates)
         return
-    width = max((len(each["name"]) for each in templates), default=0)
-    for each in templates:
-        text = each.get("error") or each["system"] or each["question"] or ""
-        first = text.strip().partition("\n")[0]
-        console.print(f"{each['name']:{width}}  {first}".rstrip())
+    texts = (item.get("error") or item["system"] or item["question"] or "" for item in templates)
+    names = (item["name"] for item in templates)
+    for line in align(
+        (name, text.strip().partition("\n")[0]) for name, text in zip(names, texts, strict=True)
+    ):
+        console.print(line)
     if not templates:
         console.info("There is no template. Create one: qa template edit NAME")
 

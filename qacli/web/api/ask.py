@@ -1,4 +1,4 @@
-"""`POST /ask`."""
+"""The route that asks a question: `POST /ask`."""
 
 from dataclasses import replace
 from functools import partial
@@ -15,23 +15,23 @@ from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.api.responses import Event, Record
 from qacli.web.api.schemas import AskHeaders, AskRequest
-from qacli.web.openapi import JSON, describe
-from qacli.web.openapi import ResponseSpec as Answered
+from qacli.web.openapi import JSON, ResponseSpec, describe
 from qacli.web.state import AppState
 
 blueprint = Blueprint("asks", __name__)
 
 
 def body() -> bytes:
-    """The body, whole or refused: one without a declared length would be cut off at the limit.
+    """Return the body of the request.
 
     Raises:
-        RequestEntityTooLarge: It is larger than a request may be.
+        RequestEntityTooLarge: It is larger than the limit.
         UnsupportedMediaType: It is not sent as JSON.
     """
     if not request.is_json:
         raise UnsupportedMediaType
     limit = current_app.config["MAX_CONTENT_LENGTH"]
+    # One byte more: Flask would silently cut a body without a Content-Length at the limit.
     request.max_content_length = limit + 1
     data = request.get_data()
     if len(data) > limit:
@@ -42,9 +42,9 @@ def body() -> bytes:
 @blueprint.post("/ask")
 @describe(
     {
-        200: Answered("The record, or events.", {JSON: Record, sse.MIME_TYPE: Event}),
-        202: Answered(
-            "It will be answered, as `Prefer: respond-async` asks for.",
+        200: ResponseSpec("The record, or events.", {JSON: Record, sse.MIME_TYPE: Event}),
+        202: ResponseSpec(
+            "The question is accepted and answered later (`Prefer: respond-async`).",
             {JSON: Record},
             ["Location", "Preference-Applied"],
         ),
@@ -54,28 +54,28 @@ def body() -> bytes:
     errors=(400, 404, 409, 413, 415, 422, 429, 502, 503, 504),
 )
 def ask() -> Response:
-    """Ask a question; answers with its record, or with events while the answer arrives.
+    """Ask a question; return its record, or events while the answer arrives.
 
     With `Accept: text/event-stream` or `"stream": true` the events are `record` (its id), `delta`
     (a piece of text) and `done` (the whole record) or `error` (a problem). With
-    `Prefer: respond-async` the record is there at once, and answered later. The same
-    `Idempotency-Key` and body again from the same caller is answered with the first record.
+    `Prefer: respond-async` the record is returned at once, and answered later. A second request
+    of the same caller with the same `Idempotency-Key` and body returns the first record.
     """
     ask_request = AskRequest.model_validate_json(body())
     headers = AskHeaders.model_validate(dict(request.headers))
-    current = state.get_state()
-    question = _apply_headers(headers, _question_from_body(ask_request, current))
+    app_state = state.get_state()
+    question = _apply_headers(headers, _question_from_body(ask_request, app_state))
     streamed = _wants_events() if ask_request.stream is None else ask_request.stream
     heartbeat = sse.KEEP_ALIVE_SECONDS if streamed else None
-    start = partial(start_answer, current, question, current.store, heartbeat_seconds=heartbeat)
-    answer = idempotency.begin_or_replay(current, question, start, heartbeat_seconds=heartbeat)
+    start = partial(start_answer, app_state, question, app_state.store, heartbeat_seconds=heartbeat)
+    answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
     if headers.wants_no_wait:
         return _deferred_response(answer)
     return sse.answer_events(answer) if streamed else jsonify(result_to_dict(answer.result()))
 
 
 def _deferred_response(answer: AnswerStream) -> Response:
-    """Return the record, with 202 and its address where it is not answered yet."""
+    """Return the record; with 202 and its address if it is not answered yet."""
     record = answer.to_dict()
     answer.complete_in_background()
     response = jsonify(record)
@@ -86,46 +86,46 @@ def _deferred_response(answer: AnswerStream) -> Response:
     return response
 
 
-def start(asked: AskRequest, *, heartbeat_seconds: float | None = None) -> AnswerStream:
+def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) -> AnswerStream:
     """Start to answer a request.
 
     Args:
-        asked: The request.
+        ask_request: The request.
         heartbeat_seconds: See `qacli.web.answer.start_request`.
 
     Raises:
-        InvalidRequest: It cannot be asked.
+        InvalidRequest: The question cannot be asked.
         NotFound: There is no record with the id that it follows up.
         QaError: As `AnswerStream`.
     """
-    current = state.get_state()
-    question = _question_from_body(asked, current)
-    return start_answer(current, question, current.store, heartbeat_seconds=heartbeat_seconds)
+    app_state = state.get_state()
+    question = _question_from_body(ask_request, app_state)
+    return start_answer(app_state, question, app_state.store, heartbeat_seconds=heartbeat_seconds)
 
 
-def _question_from_body(asked: AskRequest, current: AppState) -> Question:
+def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Question:
     return create_question(
-        asked.question,
-        model=current.model(asked.model),
-        system=current.system if asked.system is None else asked.system,
-        temperature=asked.temperature,
-        max_tokens=asked.max_tokens,
-        response_format=_response_format(asked.answer_schema),
-        tags=asked.tags,
-        follows_id=asked.follows_id,
+        ask_request.question,
+        model=app_state.model(ask_request.model),
+        system=app_state.system if ask_request.system is None else ask_request.system,
+        temperature=ask_request.temperature,
+        max_tokens=ask_request.max_tokens,
+        response_format=_response_format(ask_request.answer_schema),
+        tags=ask_request.tags,
+        follows_id=ask_request.follows_id,
     )
 
 
-def _apply_headers(given: AskHeaders, asked: Question) -> Question:
-    keyed = replace(asked, idempotency_key=given.idempotency_key)
-    return DeferredQuestion(**field_values(keyed)) if given.wants_no_wait else keyed
+def _apply_headers(headers: AskHeaders, question: Question) -> Question:
+    question = replace(question, idempotency_key=headers.idempotency_key)
+    return DeferredQuestion(**field_values(question)) if headers.wants_no_wait else question
 
 
-def _response_format(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
-    if given is None:
+def _response_format(schema: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if schema is None:
         return None
     # A text is never a path: clients cannot choose the files that are opened.
-    return response_format(schema_from_shorthand(given) if isinstance(given, str) else given)
+    return response_format(schema_from_shorthand(schema) if isinstance(schema, str) else schema)
 
 
 def _wants_events() -> bool:

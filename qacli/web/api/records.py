@@ -1,6 +1,7 @@
-"""`/qa/{id}` and `/qas`."""
+"""Routes that read, change and delete records: `/qa/{id}` and `/qas`."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import chain
 from typing import Any
@@ -27,22 +28,22 @@ Records = list[Record]  # type: ignore[valid-type]
 @describe(
     {
         200: ResponseSpec("The record.", {JSON: Record}, ["ETag"]),
-        304: ResponseSpec("It is the version that `If-None-Match` names.", headers=["ETag"]),
+        304: ResponseSpec("The record is the version in `If-None-Match`.", headers=["ETag"]),
     },
     errors=(404, 503),
 )
 def get(record_id: int) -> Response:
-    """One record.
+    """Return one record.
 
-    The record of another caller is not found, as one that does not exist; an administrator finds
-    all. So it is with every address of a record.
+    A record of another caller gives 404, like an id that does not exist; an administrator can
+    read all records. The same holds for every route with an id.
     """
     response = jsonify(state.get_state().store.get_dict(record_id))
-    # Of what is sent, so that it is right by itself; it takes a hundredth of what reading takes.
-    tag = blake2b(response.get_data(), digest_size=12).hexdigest()
-    response.headers["ETag"] = f'"{tag}"'
+    # A hash of the body: it needs no version column, and takes a hundredth of the reading time.
+    etag = blake2b(response.get_data(), digest_size=12).hexdigest()
+    response.headers["ETag"] = f'"{etag}"'
     response.headers["Cache-Control"] = "private, no-cache"
-    if "If-None-Match" in request.headers and request.if_none_match.contains_weak(tag):
+    if "If-None-Match" in request.headers and request.if_none_match.contains_weak(etag):
         response.status_code = 304
         response.set_data(b"")
         del response.headers["Content-Type"]
@@ -50,9 +51,9 @@ def get(record_id: int) -> Response:
 
 
 @blueprint.delete("/qa/<int:record_id>")
-@describe({204: ResponseSpec("It is gone.")}, errors=(404, 503))
+@describe({204: ResponseSpec("The record is deleted.")}, errors=(404, 503))
 def delete(record_id: int) -> tuple[str, int]:
-    """Remove a record."""
+    """Delete a record."""
     state.get_state().store.remove(record_id)
     return "", 204
 
@@ -64,7 +65,7 @@ def delete(record_id: int) -> tuple[str, int]:
     errors=(400, 404, 413, 415, 422, 503),
 )
 def tag(record_id: int) -> dict[str, Any]:
-    """Add tags to a record, and take others off."""
+    """Add tags to a record, and remove tags."""
     change = TagsRequest.model_validate_json(body())
     store = state.get_state().store
     store.change_tags(record_id, change.add_tags, change.remove_tags)
@@ -72,10 +73,10 @@ def tag(record_id: int) -> dict[str, Any]:
 
 
 @blueprint.get("/qa/<int:record_id>/thread")
-@describe({200: ResponseSpec("The records, the oldest first.", {JSON: Records})}, errors=(404, 503))
+@describe({200: ResponseSpec("The records, oldest first.", {JSON: Records})}, errors=(404, 503))
 def thread(record_id: int) -> Response:
-    """A record and all that it follows up, the oldest first."""
-    return jsonify([each.to_dict() for each in state.get_state().store.thread(record_id)])
+    """Return a record and all records that it follows up, oldest first."""
+    return jsonify([record.to_dict() for record in state.get_state().store.thread(record_id)])
 
 
 @blueprint.get("/qas")
@@ -86,21 +87,20 @@ def thread(record_id: int) -> Response:
     errors=(422, 503),
 )
 def page() -> Response:
-    """A page of records as an array; the next page is in the Link header (RFC 8288).
+    """Return a page of records as an array; the Link header has the next page (RFC 8288).
 
-    They are the caller's own records, and for an administrator those of all callers.
+    They are the caller's own records; an administrator gets the records of all callers.
 
-    With `Accept: application/x-ndjson` there are no pages: all records, a line each, as many as
-    there are unless `limit` says otherwise. Where they cannot be read to the end, the last line is
-    a problem.
+    With `Accept: application/x-ndjson` there are no pages: all records come as lines of JSON, at
+    most `limit` if it is set. If reading fails on the way, the last line is a problem document.
     """
     if request.accept_mimetypes.best_match([JSON, LINES]) == LINES:
         return _lines(ListAllQuery.model_validate(request.args.to_dict()))
     query = ListQuery.model_validate(request.args.to_dict())
     store = state.get_state().store
     if query.order == "best":
-        # The rank of a match is no key that a next page could begin at.
-        return jsonify([each.to_dict() for each in store.search(query.only(), query.limit)])
+        # A rank is not a key that a next page could begin at.
+        return jsonify([record.to_dict() for record in store.search(query.only(), query.limit)])
     newest_first = query.order == "desc"
     records = list(
         store.dicts(
@@ -114,23 +114,26 @@ def page() -> Response:
     response = jsonify(records[: query.limit])
     if len(records) > query.limit:
         edge = {"before" if newest_first else "after": records[query.limit - 1]["id"]}
-        asked = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        response.headers["Link"] = f'<{request.path}?{urlencode({**asked, **edge})}>; rel="next"'
+        args = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        response.headers["Link"] = f'<{request.path}?{urlencode({**args, **edge})}>; rel="next"'
     return response
 
 
 def _lines(query: ListAllQuery) -> Response:
     """Stream records as lines while they are read, with one page of them in memory."""
-    current, in_request = state.get_state(), keep_context()
+    app_state, in_request = state.get_state(), keep_context()
+    with ExitStack() as stack:
+        # A slow client occupies a thread, like a question in flight.
+        stack.enter_context(app_state.slot())
+        records = _json_lines(query, app_state)
+        # Read the first record now: an error can still have its own status.
+        first = [record for record in [next(records, None)] if record is not None]
+        slot = stack.pop_all()
 
     def lines() -> Iterator[str]:
-        # A slow client holds a thread, as a question in flight does.
-        with current.slot():
-            found = _chosen(query, current)
-            first = next(found, None)
-            yield ""  # what fails at once fails before the response begins
+        with slot:
             try:
-                for line in chain([first] if first else [], found):
+                for line in chain(first, records):
                     yield line + "\n"
             except QaError as error:
                 # A broken stream would look like the end of the history.
@@ -138,16 +141,17 @@ def _lines(query: ListAllQuery) -> Response:
                     problem = errors.problem_for(error).to_json()
                 yield problem + "\n"
 
-    streamed = lines()
-    next(streamed)
-    return Response(streamed, content_type=LINES)
+    response = Response(lines(), content_type=LINES)
+    response.call_on_close(slot.close)  # also if the client left before the first line
+    return response
 
 
-def _chosen(query: ListAllQuery, current: state.AppState) -> Iterator[str]:
+def _json_lines(query: ListAllQuery, app_state: state.AppState) -> Iterator[str]:
+    """Return the records that a query selects, each as a line of JSON."""
     if query.order == "best":
-        found = current.store.search(query.only(), query.limit or 1000)
-        return (to_json_line(each.to_dict()) for each in found)
-    return current.store.json_lines(
+        records = app_state.store.search(query.only(), query.limit or 1000)
+        return (to_json_line(record.to_dict()) for record in records)
+    return app_state.store.json_lines(
         query.only(),
         after=query.after,
         before=query.before,

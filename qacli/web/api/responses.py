@@ -15,7 +15,7 @@ RECORD: dict[str, Any] = {
 }
 Record: type[BaseModel] = create_model(
     "Record",
-    __doc__="A question and what became of it.",
+    __doc__="A question, its status and its answer.",
     __config__=ConfigDict(extra="forbid"),
     **RECORD,
 )
@@ -24,28 +24,28 @@ Record: type[BaseModel] = create_model(
 class WrongField(BaseModel):
     """An error in one field of a request."""
 
-    field: str = Field(description="Which field, with dots between names; empty is the whole.")
-    message: str = Field(description="What is wrong with it.")
+    field: str = Field(description="The field, with dots between names; empty for the whole body.")
+    message: str = Field(description="The reason.")
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error: a problem document (RFC 9457)."""
 
     type: str = Field(description="`urn:qa:` and the kind.", examples=["urn:qa:not-found"])
     title: str = Field(description="The kind in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What happened, and what to do about it.")
-    kind: str = Field(description="What a program may decide by.", examples=["not-found"])
-    provider_status: int = Field(0, description="The status that the provider answered with.")
-    record_id: int = Field(0, description="The record that keeps the question which failed.")
-    errors: list[WrongField] = Field([], description="Each wrong field of a request.")
+    detail: str = Field(description="The event, and the advice.")
+    kind: str = Field(description="The kind, for programs.", examples=["not-found"])
+    provider_status: int = Field(0, description="The HTTP status of the provider's response.")
+    record_id: int = Field(0, description="The id of the record with the failed question.")
+    errors: list[WrongField] = Field([], description="The invalid fields of a request.")
 
 
 class Event(BaseModel):
     """A server-sent event."""
 
-    event: str = Field("message", description="Its name.")
-    data: str = Field(description="JSON.")
+    event: str = Field("message", description="The name of the event.")
+    data: str = Field(description="The content, as JSON.")
 
 
 class HealthResponse(BaseModel):

@@ -1,4 +1,4 @@
-"""What clients may send, validated by the types."""
+"""The schemas of requests; pydantic validates requests with them."""
 
 import re
 from datetime import UTC, datetime
@@ -24,8 +24,8 @@ from qacli.errors import InvalidRequest
 from qacli.validation import MAX_ID, TAG_PATTERN, validate_text
 
 
-def _storable(text: str) -> str:
-    """What no database can hold, none can look for either."""
+def _check_text(text: str) -> str:
+    """Refuse text that no database can store or search for; see `validate_text`."""
     try:
         validate_text(text, "it")
     except InvalidRequest as error:
@@ -33,39 +33,39 @@ def _storable(text: str) -> str:
     return text
 
 
-def _moment(text: object) -> object:
-    """`2d` ago as such; a plus sign that a query has turned into a space as it was meant."""
-    given = str(text)
-    if re.fullmatch(r"\d+\s*[mhdw]", given):
+def _parse_moment(value: object) -> object:
+    """Parse an age such as `2d`; restore the plus sign of an offset, a space in a query string."""
+    text = str(value)
+    if re.fullmatch(r"\d+\s*[mhdw]", text):
         try:
-            return parse_when(given, now())
+            return parse_when(text, now())
         except InvalidRequest as error:
             raise ValueError(error.what) from None
-    if re.fullmatch(r"[-+\d.e]+", given) and given.count("-") < 2:  # noqa: PLR2004 - as a date has
-        raise ValueError("a number is no moment")  # pydantic would take it for seconds since 1970
-    return re.sub(r" (\d\d:?\d\d)$", r"+\1", given)
+    if re.fullmatch(r"[-+\d.e]+", text) and text.count("-") < 2:  # noqa: PLR2004 - a date has two
+        raise ValueError("a number is not a date")  # pydantic would read seconds since 1970
+    return re.sub(r" (\d\d:?\d\d)$", r"+\1", text)
 
 
 def _in_utc(when: datetime) -> datetime:
     try:
         return when.astimezone(UTC)
     except OverflowError:
-        raise ValueError("no calendar has it") from None
+        raise ValueError("the date is out of range") from None
 
 
-def _whole(value: object) -> object:
-    """5.0 is a whole number in JSON, too."""
+def _parse_whole_number(value: object) -> object:
+    """Return a float such as 5.0, which is a whole number in JSON, as an int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
-Text = Annotated[str, AfterValidator(_storable)]
-Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
+Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_parse_whole_number)]
+Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_parse_whole_number)]
+Text = Annotated[str, AfterValidator(_check_text)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_check_text)]
 MOMENTS = {"anyOf": [{"format": "date-time"}, {"pattern": r"^\d{1,4}[mhdw]$"}], "type": "string"}
 Moment = Annotated[
     AwareDatetime,
-    BeforeValidator(_moment),
+    BeforeValidator(_parse_moment),
     AfterValidator(_in_utc),
     WithJsonSchema(MOMENTS),
 ]
@@ -77,49 +77,53 @@ class AskRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     question: str = Field(
-        description="What to ask.", min_length=1, pattern=r"\S", examples=["Who am I?"]
+        description="The question.", min_length=1, pattern=r"\S", examples=["Who am I?"]
     )
     model: str | None = Field(None, description="The model to ask.", min_length=1)
     system: str | None = Field(None, description="The system prompt.")
     temperature: float | None = Field(None, ge=0, le=2)
-    max_tokens: Count | None = Field(None, description="The longest answer.")
-    follows_id: Id | None = Field(None, description="The record that this one follows up.")
+    max_tokens: Count | None = Field(
+        None, description="The maximum length of the answer, in tokens."
+    )
+    follows_id: Id | None = Field(
+        None, description="The id of the record that this question follows up."
+    )
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
     answer_schema: dict[str, Any] | str | None = Field(
         None,
         alias="schema",
         description="A JSON schema that the answer must fit, or fields: `name, age int, bio`.",
     )
-    stream: bool | None = Field(None, description="The answer as server-sent events.")
+    stream: bool | None = Field(None, description="Send the answer as server-sent events.")
 
 
 class AskHeaders(BaseModel):
-    """The headers of `POST /ask` that shape the answer."""
+    """The headers of `POST /ask` that change the response."""
 
     idempotency_key: str | None = Field(
         None,
         alias="Idempotency-Key",
-        description="The same key and body again, from the same caller, is answered with the "
+        description="A second request of the same caller with the same key and body returns the "
         "first record.",
         pattern=r"^[\x20-\x7e]+$",
         max_length=255,
     )
     prefer: str | None = Field(
-        None, alias="Prefer", description="`respond-async`: accept it now, answer it later."
+        None, alias="Prefer", description="`respond-async`: return at once, answer later."
     )
 
     @field_validator("idempotency_key", mode="before")
     @classmethod
-    def _unquoted(cls, value: object) -> object:
-        """The key as the draft writes it, `"key"`, or as most clients do, without quotes."""
+    def _unquote(cls, value: object) -> object:
+        """Accept the key in quotes (draft-ietf-httpapi-idempotency-key-header) or without."""
         quoted = re.fullmatch(r'\s*"((?:[^"\\]|\\["\\])*)"\s*', str(value))
         return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
 
     @property
     def wants_no_wait(self) -> bool:
-        """Whether the client will come back for the answer (RFC 7240)."""
+        """True if the client fetches the answer later (RFC 7240)."""
         preferences = parse_list_header(self.prefer or "")
-        return "respond-async" in {each.partition(";")[0].strip().lower() for each in preferences}
+        return "respond-async" in {item.partition(";")[0].strip().lower() for item in preferences}
 
 
 class TagsRequest(BaseModel):
@@ -128,9 +132,9 @@ class TagsRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     add_tags: list[Tag] = Field(default_factory=list, max_length=100, description="Tags to add.")
-    # Any: a record that was imported may have what is no tag here.
+    # Any text: the tags of an imported record may not be valid tags here.
     remove_tags: list[Text] = Field(
-        default_factory=list, max_length=100, description="Tags to take off."
+        default_factory=list, max_length=100, description="Tags to remove."
     )
 
 
@@ -139,38 +143,44 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(100, ge=1, le=1000, description="How many records at the most.")
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of records.")
     after: Id | None = Field(None, description="Only records with a larger id.")
     before: Id | None = Field(None, description="Only records with a smaller id.")
-    q: Text | None = Field(None, description="Plain words and quoted phrases that must be there.")
+    q: Text | None = Field(None, description="Words and quoted phrases to search for.")
     model: Text | None = Field(None, description="The model that answered.")
-    status: Status | None = Field(None, description="What became of the question.")
-    error: Text | None = Field(None, description="The kind of the error: `provider-refused`.")
+    status: Status | None = Field(None, description="The status of the record.")
+    error: Text | None = Field(
+        None, description="The kind of the error, for example `provider-refused`."
+    )
     tag: Text | None = Field(None, description="One of the record's tags.")
     system: Text | None = Field(None, description="A part of the system prompt.")
-    follows: Id | None = Field(None, description="The record that they follow up.")
-    batch: Id | None = Field(None, description="The batch that they came from.")
+    follows: Id | None = Field(None, description="Only follow-ups of the record with this id.")
+    batch: Id | None = Field(None, description="Only records of the batch with this id.")
     min_cost: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="US dollars that they cost at least."
+        None, ge=0, allow_inf_nan=False, description="The minimum cost in US dollars."
     )
-    since: Moment | None = Field(None, description="Asked then or later; or `2d`, `3h` ago.")
-    until: Moment | None = Field(None, description="Asked before then; or `2d`, `3h` ago.")
+    since: Moment | None = Field(
+        None, description="Asked at this time or later: a date, or an age such as `2d` or `3h`."
+    )
+    until: Moment | None = Field(
+        None, description="Asked before this time: a date, or an age such as `2d` or `3h`."
+    )
     order: Literal["asc", "desc", "best"] = Field(
-        "asc", description="Oldest first, newest first, or what fits `q` best first, in one page."
+        "asc", description="Oldest first, newest first, or best match of `q` first, in one page."
     )
 
     @field_validator("order")
     @classmethod
-    def _has_what_it_needs(cls, order: str, known: ValidationInfo) -> str:
+    def _check_best(cls, order: str, info: ValidationInfo) -> str:
         if order == "best":
-            if known.data.get("q") is None:
-                raise ValueError("the best of a search needs q")
-            if known.data.get("after") is not None or known.data.get("before") is not None:
-                raise ValueError("the best of a search is one page: after and before have no part")
+            if info.data.get("q") is None:
+                raise ValueError("order=best needs q")
+            if info.data.get("after") is not None or info.data.get("before") is not None:
+                raise ValueError("order=best has a single page, without after and before")
         return order
 
     def only(self) -> Filter:
-        """The records that it chooses."""
+        """Return the filter for the records that the query selects."""
         return Filter(
             search=self.q,
             since=self.since,
@@ -187,6 +197,6 @@ class ListQuery(BaseModel):
 
 
 class ListAllQuery(ListQuery):
-    """The query of `GET /qas` where all of it is wanted, a line each."""
+    """The query of `GET /qas` for all records as lines of JSON."""
 
     limit: int | None = Field(None, ge=1, le=MAX_ID)  # type: ignore[assignment]

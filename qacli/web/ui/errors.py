@@ -28,7 +28,7 @@ def render_page(problem: Problem) -> Response:
     if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
         return _to_sign_in()
     page = render_template(
-        "fault.html",
+        "error.html",
         name=TITLES.get(HTTPStatus(problem.status), "Something went wrong"),
         problem=problem,
     )

@@ -13,11 +13,12 @@ import pytest
 from conftest import KEY
 from fake_provider import Reply as Faked
 
+from qacli.batch.claims import reclaim_stale
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
 from qacli.batch.options import BatchOptions, Progress
 from qacli.batch.output import SettledOutput
 from qacli.batch.recorder import BatchRecorder
-from qacli.batch.runner import BatchRunner, reclaim_stale
+from qacli.batch.runner import BatchRunner
 from qacli.batch.writer import ResultWriter
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
@@ -66,14 +67,12 @@ def outbox(home: Path) -> Outbox:
 
 
 def begun(batches: Batches, questions: list[str]) -> int:
-    batch_id = batches.begin("n", {}).id
-    assert batch_id is not None
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": question}}
         for n, question in enumerate(questions)
     ]
-    batches.add(batch_id, items)
-    batches.loaded(batch_id, len(items), {})
+    batch_id = batches.load("n", {}, [items], {}).id
+    assert batch_id is not None
     return batch_id
 
 
@@ -314,7 +313,7 @@ def test_recorder_full_disk_and_database_away_ends_and_says_how_many_are_lost(
         finally:
             recorder.close()
 
-    with pytest.raises(DatabaseError, match="1 answer could be kept neither"):
+    with pytest.raises(DatabaseError, match="1 answer could be stored neither"):
         asyncio.run(save_one())
 
 
@@ -479,15 +478,13 @@ REX = '{"name": "Rex"}'
 
 def with_schema(batches: Batches, texts: list[str], **params: Any) -> int:
     """A batch whose questions want JSON, asked as the provider is told to answer."""
-    batch_id = batches.begin("n", {}).id
-    assert batch_id is not None
     payload = {"params": {"response_format": response_format(FITS), **params}}
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": text, **payload}}
         for n, text in enumerate(texts)
     ]
-    batches.add(batch_id, items)
-    batches.loaded(batch_id, len(items), {})
+    batch_id = batches.load("n", {}, [items], {}).id
+    assert batch_id is not None
     return batch_id
 
 

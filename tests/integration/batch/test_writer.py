@@ -217,7 +217,7 @@ def test_a_full_disk_is_an_error_in_one_sentence() -> None:
     with suppress(OSError):  # what could not be written still cannot
         output.__exit__(None, None, None)
     assert "cannot be written" in caught.value.what
-    assert "nothing is asked twice" in caught.value.todo
+    assert "no question is asked twice" in caught.value.todo
 
 
 def test_lines_stay_whole_when_a_disk_that_was_full_has_room_again(tmp_path: Path) -> None:

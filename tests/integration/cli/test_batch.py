@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import KEY, Finished, Program
+from conftest import KEY, Finished, Invoke, Program
 
 from qacli.cli.app import run
 from qacli.serializers import RECORD_FIELDS
@@ -87,8 +87,8 @@ def keys_of(text: str) -> list[str]:
     return [line["item_key"] for line in lines_of(text)]
 
 
-def show(qa: Program, name: str) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(qa("batch", "show", name, "--json").out)
+def show(invoke: Invoke, name: str) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(invoke("batch", "show", name, "--json").out)
     return shown
 
 
@@ -98,10 +98,10 @@ def no_trace(done: Finished) -> None:
 
 
 def test_every_question_is_asked_once_and_written_in_order(
-    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     asked = [f"Question {n} [[latency={0.2 if n % 3 == 0 else 0}]]" for n in range(20)]
-    done = qa("batch", write(*asked))
+    done = invoke("batch", write(*asked))
     assert (done.code, done.out.count("\n")) == (0, 20)
     out = lines_of(done.out)
     assert [line["question"] for line in out] == asked
@@ -111,38 +111,38 @@ def test_every_question_is_asked_once_and_written_in_order(
     assert sorted(request.question for request in provider.requests) == sorted(asked)
     assert "20 answered" in done.err
     # Again: nothing is left to ask, and the same comes out.
-    again = qa("batch", "questions.txt")
+    again = invoke("batch", "questions.txt")
     assert (again.code, again.out) == (0, done.out)
     assert len(provider.requests) == 20
     # A record of a batch is one like any other.
-    assert len(json.loads(qa("list", "--json").out)) == 20
+    assert len(json.loads(invoke("list", "--json").out)) == 20
 
 
-def test_unordered_results_are_the_same_lines(qa: Program, write: Callable[..., str]) -> None:
+def test_unordered_results_are_the_same_lines(invoke: Invoke, write: Callable[..., str]) -> None:
     name = write(*(f"Question {n} [[latency={0.6 if n == 0 else 0}]]" for n in range(8)))
-    done = qa("batch", name, "--unordered")
+    done = invoke("batch", name, "--unordered")
     assert done.code == 0
     questions = [line["question"] for line in lines_of(done.out)]
     assert questions[-1].startswith("Question 0 ")
-    again = qa("batch", name)
+    again = invoke("batch", name)
     assert sorted(again.out.splitlines()) == sorted(done.out.splitlines())
 
 
 def test_standard_input_needs_a_name_to_go_on_from(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
-    nameless = qa("batch", "-", input="one\ntwo\n")
+    nameless = invoke("batch", "-", input="one\ntwo\n")
     assert (nameless.code, provider.requests) == (2, [])
     assert "--name" in nameless.err
     packed = gzip.compress(b'{"question": "one"}\n{"question": "two"}\n')
-    done = qa("batch", "-", "--name", "n", "--input", "jsonl", input=packed)
+    done = invoke("batch", "-", "--name", "n", "--input", "jsonl", input=packed)
     assert (done.code, len(records())) == (0, 2)
-    assert qa("batch", "-", "--name", "n", "--input", "jsonl", input=packed).code == 0
+    assert invoke("batch", "-", "--name", "n", "--input", "jsonl", input=packed).code == 0
     assert len(provider.requests) == 2
 
 
 def test_openai_lines_go_in_and_come_out(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     def line(custom_id: str, question: str) -> str:
         messages = [{"role": "system", "content": "S"}, {"role": "user", "content": question}]
@@ -151,7 +151,7 @@ def test_openai_lines_go_in_and_come_out(
         return json.dumps({**head, "body": body})
 
     name = write(line("a", "one"), line("b", "two [[status=400 message=No.]]"), name="in.jsonl")
-    done = qa("batch", name, "--format", "openai", "--system", "unused")
+    done = invoke("batch", name, "--format", "openai", "--system", "unused")
     assert done.code == 8
     body = next(each.body for each in provider.requests if each.question == "one")
     assert body["messages"] == [
@@ -168,15 +168,15 @@ def test_openai_lines_go_in_and_come_out(
     assert (bad["custom_id"], bad["response"]) == ("b", None)
     assert "No." in bad["error"]["message"]
     # The record tells what was sent, and that was not the batch's own system prompt.
-    assert json.loads(qa("show", "last", "--json").out)["system"] != "unused"
+    assert json.loads(invoke("show", "last", "--json").out)["system"] != "unused"
 
 
 def test_settings_of_an_object_go_before_those_of_the_batch(
-    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     own = {"id": "own", "question": "one", "system": "Mine.", "model": "m-9", "tags": ["t"]}
     name = write(json.dumps({**own, "temperature": 0.1, "max_tokens": 5}), '"two"', name="a.jsonl")
-    done = qa(
+    done = invoke(
         *("batch", name, "--system", "Yours.", "--model", "m-1"),
         *("--temperature", "1", "--max-tokens", "9"),
     )
@@ -214,7 +214,7 @@ def test_settings_of_an_object_go_before_those_of_the_batch(
     ],
 )
 def test_what_cannot_be_asked_is_said_before_anything_is_asked(
-    qa: Program,
+    invoke: Invoke,
     provider: FakeProvider,
     tmp_path: Path,
     name: str,
@@ -223,7 +223,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_asked(
     said: str,
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
-    done = qa("batch", name, *arguments)
+    done = invoke("batch", name, *arguments)
     no_trace(done)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
@@ -231,23 +231,23 @@ def test_what_cannot_be_asked_is_said_before_anything_is_asked(
 
 
 def test_a_file_that_cannot_be_used_leaves_no_batch_behind(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("text,lang", "Haus,German", name="words.csv")
-    assert qa("batch", "none.txt").code == 2
-    assert qa("batch", name, "--name", "words", "--column", "word").code == 2
-    assert json.loads(qa("batch", "list", "--json").out) == []
+    assert invoke("batch", "none.txt").code == 2
+    assert invoke("batch", name, "--name", "words", "--column", "word").code == 2
+    assert json.loads(invoke("batch", "list", "--json").out) == []
     # So the corrected command is the first one under this name.
-    done = qa("batch", name, "--name", "words", "--column", "text")
+    done = invoke("batch", name, "--name", "words", "--column", "text")
     assert done.code == 0, done.err
     assert [request.question for request in provider.requests] == ["Haus"]
 
 
 def test_bad_lines_are_recorded_as_failed_and_the_rest_is_asked(
-    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write('{"question": "one"}', '{"oops', '{"question": "two"}', name="a.jsonl")
-    done = qa("batch", name, "--skip-bad")
+    done = invoke("batch", name, "--skip-bad")
     assert done.code == 8
     assert [line["status"] for line in lines_of(done.out)] == ["answered", "failed", "answered"]
     assert sorted(request.question for request in provider.requests) == ["one", "two"]
@@ -257,32 +257,32 @@ def test_bad_lines_are_recorded_as_failed_and_the_rest_is_asked(
 
 
 def test_what_failed_stays_until_it_is_asked_again(
-    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write("one", "two [[status=400 times=1]]", "three [[status=422]]")
-    done = qa("batch", name, "--name", "n")
+    done = invoke("batch", name, "--name", "n")
     assert done.code == 8
     assert "--retry-failed" in done.err
     assert [line["status"] for line in lines_of(done.out)] == ["answered", "failed", "failed"]
     before = {record["question"]: record["id"] for record in records()}
-    assert qa("batch", name, "--name", "n").code == 8
+    assert invoke("batch", name, "--name", "n").code == 8
     assert len(provider.requests) == 3
-    again = qa("batch", name, "--name", "n", "--retry-failed")
+    again = invoke("batch", name, "--name", "n", "--retry-failed")
     assert again.code == 8
     # The command that is told to go on with has it already.
-    assert "Ask what has failed again" in again.err
+    assert "Ask the failed questions again" in again.err
     assert "--retry-failed" not in again.err
     assert [line["status"] for line in lines_of(again.out)] == ["answered", "answered", "failed"]
     assert len(provider.requests) == 5
     assert {record["question"]: record["id"] for record in records()} == before
-    shown = show(qa, "n")
+    shown = show(invoke, "n")
     assert shown["states"] == {"waiting": 0, "claimed": 0, "answered": 2, "failed": 1}
     assert shown["errors"] == {"provider-refused": 1}
     assert shown["records"] == 3
 
 
 def test_only_what_may_help_is_asked_again(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     faults = {
         "status=429 retry_after=0 times=1": 2,
@@ -299,7 +299,7 @@ def test_only_what_may_help_is_asked_again(
         "status=500": 3,
     }
     name = write(*(f"Question [[{fault}]]" for fault in faults))
-    done = qa("batch", name, "--retries", "2", "--timeout", "1", "--jobs", "20")
+    done = invoke("batch", name, "--retries", "2", "--timeout", "1", "--jobs", "20")
     assert done.code == 8
     asked = {fault: provider.asked(f"Question [[{fault}]]") for fault in faults}
     assert asked == faults
@@ -308,35 +308,35 @@ def test_only_what_may_help_is_asked_again(
 
 
 def test_other_settings_under_the_same_name_are_refused_with_the_difference(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("one", "two")
-    assert qa("batch", name, "--name", "n", "--temperature", "0.5").code == 0
-    other = qa("batch", name, "--name", "n", "--temperature", "0.7", "--model", "m-2")
+    assert invoke("batch", name, "--name", "n", "--temperature", "0.5").code == 0
+    other = invoke("batch", name, "--name", "n", "--temperature", "0.7", "--model", "m-2")
     assert other.code == 2
     for part in ("0.5", "0.7", "test-model", "m-2"):
         assert part in other.err
     # What does not shape the answers may change.
-    fast = qa("batch", name, "--name", "n", "--temperature", "0.5", "-j", "2", "--rpm", "9000")
+    fast = invoke("batch", name, "--name", "n", "--temperature", "0.5", "-j", "2", "--rpm", "9000")
     assert fast.code == 0
     assert len(provider.requests) == 2
     # Without a name, other settings are another batch.
-    assert qa("batch", name).code == 0
-    assert qa("batch", name, "--model", "m-2").code == 0
+    assert invoke("batch", name).code == 0
+    assert invoke("batch", name, "--model", "m-2").code == 0
     assert len(provider.requests) == 6
 
 
 def test_a_file_may_grow_but_what_was_in_it_may_not_change(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
-    assert qa("batch", write("one", "two")).code == 0
-    grown = qa("batch", write("one", "two", "three"))
+    assert invoke("batch", write("one", "two")).code == 0
+    grown = invoke("batch", write("one", "two", "three"))
     assert (grown.code, len(lines_of(grown.out)), len(provider.requests)) == (0, 3, 3)
-    changed = qa("batch", write("one", "2", "three"))
+    changed = invoke("batch", write("one", "2", "three"))
     assert changed.code == 2
     assert "Item 2" in changed.err
     for order in ([], ["--unordered"]):
-        shorter = qa("batch", write("one", "two"), *order)
+        shorter = invoke("batch", write("one", "two"), *order)
         no_trace(shorter)
         # Either it is refused, or all that is in the file has its answer.
         assert shorter.code in {0, 2}
@@ -344,10 +344,10 @@ def test_a_file_may_grow_but_what_was_in_it_may_not_change(
 
 
 def test_a_dry_run_counts_and_asks_nothing(
-    qa: Program, provider: FakeProvider, home: Path, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, home: Path, write: Callable[..., str]
 ) -> None:
     name = write(*["x" * 4000] * 100)
-    done = qa("batch", name, "--dry-run", "--model", "gpt-5-mini", "--max-tokens", "1000")
+    done = invoke("batch", name, "--dry-run", "--model", "gpt-5-mini", "--max-tokens", "1000")
     assert done.code == 0
     numbers = [line.split() for line in done.out.replace(",", "").splitlines()]
     assert numbers[0] == ["questions", "100"]
@@ -357,9 +357,9 @@ def test_a_dry_run_counts_and_asks_nothing(
     assert float(numbers[2][2]) == pytest.approx(0.225, rel=0.1)
     assert provider.requests == []
     assert not (home / "data" / "history.db").exists()
-    assert "unpriced" in qa("batch", name, "--dry-run").out
+    assert "unpriced" in invoke("batch", name, "--dry-run").out
     # A system prompt goes with every question, and is paid for each time.
-    long = qa("batch", name, "--dry-run", "--system", "y" * 40_000)
+    long = invoke("batch", name, "--dry-run", "--system", "y" * 40_000)
     assert int(long.out.replace(",", "").split()[4]) > 1_000_000
 
 
@@ -369,98 +369,100 @@ def priced(tmp_path: Path) -> None:
 
 
 def test_a_budget_is_not_passed(
-    qa: Program, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
     name = write(*(f"{n:03}" for n in range(60)))
-    done = qa("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
-    spent = show(qa, "n")["cost_usd"]
+    done = invoke("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
+    spent = show(invoke, "n")["cost_usd"]
     assert 0.015 <= spent <= 0.0205
     assert done.code == 8, done.err
     assert "budget" in done.err
     assert len(provider.requests) == round(spent / 0.001)
     # The budget is the batch's: the same again asks nothing more, a larger one goes on.
-    qa("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
-    assert show(qa, "n")["cost_usd"] <= 0.0205
-    assert qa("batch", name, "--name", "n", "--max-cost", "1").code == 0
-    assert show(qa, "n")["cost_usd"] == pytest.approx(0.06)
+    invoke("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
+    assert show(invoke, "n")["cost_usd"] <= 0.0205
+    assert invoke("batch", name, "--name", "n", "--max-cost", "1").code == 0
+    assert show(invoke, "n")["cost_usd"] == pytest.approx(0.06)
 
 
 def test_a_budget_holds_for_the_first_questions_too(
-    qa: Program, tmp_path: Path, write: Callable[..., str]
+    invoke: Invoke, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
     name = write(*(f"{n:03} [[latency=0.3]]" for n in range(60)))
-    qa("batch", name, "--name", "n", "--max-cost", "0.01", "--max-tokens", "9")
-    assert (show(qa, "n")["cost_usd"] or 0) <= 0.01
+    invoke("batch", name, "--name", "n", "--max-cost", "0.01", "--max-tokens", "9")
+    assert (show(invoke, "n")["cost_usd"] or 0) <= 0.01
 
 
 def test_a_budget_for_a_model_without_a_price_is_refused(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
-    done = qa("batch", write("one"), "--max-cost", "1")
+    done = invoke("batch", write("one"), "--max-cost", "1")
     assert done.code in {2, 3}
     assert "price" in done.err
     assert provider.requests == []
 
 
 def test_a_rejected_key_stops_everything_with_one_message(
-    qa: Program, provider: FakeProvider, records: Records, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write(*(f"Question {n}" for n in range(500)))
-    done = qa("batch", name, "--name", "n", OPENAI_API_KEY="sk-wrong-0123456789abcdef")
+    done = invoke("batch", name, "--name", "n", OPENAI_API_KEY="sk-wrong-0123456789abcdef")
     assert done.code == 3
     assert done.err.count("Incorrect API key") == 1
     assert "sk-wrong-0123456789abcdef" not in done.err
     assert len(provider.requests) <= 64
-    assert show(qa, "n")["states"]["failed"] == 0
+    assert show(invoke, "n")["states"]["failed"] == 0
     assert {record["status"] for record in records()} <= {"interrupted"}
-    assert qa("batch", name, "--name", "n", "-q").code == 0
+    assert invoke("batch", name, "--name", "n", "-q").code == 0
     assert len(records()) == 500
     assert {record["status"] for record in records()} == {"answered"}
 
 
 @pytest.mark.parametrize(("fault", "said"), [("quota", "quota"), ("status=403", "403")])
 def test_an_account_that_may_not_ask_stops_everything_too(
-    qa: Program, provider: FakeProvider, write: Callable[..., str], fault: str, said: str
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str], fault: str, said: str
 ) -> None:
     provider.default = fault
     name = write(*(f"Question {n}" for n in range(300)))
-    done = qa("batch", name, "--name", "n")
+    done = invoke("batch", name, "--name", "n")
     assert done.code == 5
     assert done.err.count("qa: ") == 1
     assert said in done.err
     assert len(provider.requests) <= 64
-    assert show(qa, "n")["states"]["failed"] == 0
+    assert show(invoke, "n")["states"]["failed"] == 0
 
 
-def test_results_as_csv_and_parquet(qa: Program, tmp_path: Path, write: Callable[..., str]) -> None:
+def test_results_as_csv_and_parquet(
+    invoke: Invoke, tmp_path: Path, write: Callable[..., str]
+) -> None:
     name = write(
         '{"question": "a,\\n\\"b\\"", "tags": ["t"]}', '"two [[status=400]]"', name="a.jsonl"
     )
-    assert qa("batch", name, "--name", "n", "-o", "out.csv").code == 8
+    assert invoke("batch", name, "--name", "n", "-o", "out.csv").code == 8
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(), newline="")))
     assert list(rows[0]) == list(RECORD_FIELDS)
     assert rows[0]["question"] == 'a,\n"b"'
     assert json.loads(rows[0]["tags"]) == ["t"]
     assert (rows[1]["status"], rows[1]["answer"]) == ("failed", "")
-    printed = qa("batch", "results", "n", "--format", "csv")
+    printed = invoke("batch", "results", "n", "--format", "csv")
     assert printed.out == (tmp_path / "out.csv").read_text()
     pytest.importorskip("pyarrow")
     from pyarrow import parquet  # type: ignore[import-not-found]
 
-    assert qa("batch", "results", "n", "-o", "out.parquet").code == 0
+    assert invoke("batch", "results", "n", "-o", "out.parquet").code == 0
     table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert [row["status"] for row in table] == ["answered", "failed"]
 
 
 def test_parquet_without_its_package_says_what_to_install(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     try:
         import pyarrow as pa  # noqa: F401
     except ImportError:
-        done = qa("batch", write("one"), "-o", "out.parquet")
+        done = invoke("batch", write("one"), "-o", "out.parquet")
         assert done.code == 2
         assert "qacli[parquet]" in done.err
         assert provider.requests == []
@@ -469,54 +471,56 @@ def test_parquet_without_its_package_says_what_to_install(
 
 
 def test_batches_are_listed_and_shown(
-    qa: Program, tmp_path: Path, write: Callable[..., str]
+    invoke: Invoke, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
-    assert json.loads(qa("batch", "list", "--json").out) == []
+    assert json.loads(invoke("batch", "list", "--json").out) == []
     name = write("one", "two [[status=400]]")
-    qa("batch", name, "--name", "first")
-    qa("batch", name, "--name", "second", "--model", "m-2")
-    listed = json.loads(qa("batch", "list", "--json").out)
+    invoke("batch", name, "--name", "first")
+    invoke("batch", name, "--name", "second", "--model", "m-2")
+    listed = json.loads(invoke("batch", "list", "--json").out)
     assert [batch["name"] for batch in listed] == ["first", "second"]
     assert listed[0]["states"] == {"waiting": 0, "claimed": 0, "answered": 1, "failed": 1}
-    assert [line.split("\t")[0] for line in qa("batch", "list").out.splitlines()] == [
+    assert [line.split("\t")[0] for line in invoke("batch", "list").out.splitlines()] == [
         "first",
         "second",
     ]
-    shown = show(qa, "first")
+    shown = show(invoke, "first")
     assert (shown["items"], shown["prompt_tokens"], shown["completion_tokens"]) == (2, 1, 3)
     assert shown["cost_usd"] == pytest.approx(0.001)
     assert shown["settings"]["model"] == "test-model"
-    text = qa("batch", "show", "first").out
+    text = invoke("batch", "show", "first").out
     assert "provider-refused" in text
     assert "0.0010 USD" in text
-    assert show(qa, "second")["cost_usd"] is None
+    assert show(invoke, "second")["cost_usd"] is None
     for command in ("show", "cancel", "results"):
-        missing = qa("batch", command, "none")
+        missing = invoke("batch", command, "none")
         assert (missing.code, missing.out) == (4, "")
         assert "'none'" in missing.err
 
 
 def test_a_file_with_the_name_of_a_command_is_run(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
-    assert qa("batch", "run", write("one", name="list")).code == 0
-    assert qa("batch", "--jobs", "2", write("two", name="b.txt")).code == 0
+    assert invoke("batch", "run", write("one", name="list")).code == 0
+    assert invoke("batch", "--jobs", "2", write("two", name="b.txt")).code == 0
     assert [request.question for request in provider.requests] == ["one", "two"]
 
 
-def test_a_removed_record_does_not_end_the_output(qa: Program, write: Callable[..., str]) -> None:
+def test_a_removed_record_does_not_end_the_output(
+    invoke: Invoke, write: Callable[..., str]
+) -> None:
     name = write(*(f"Question {n}" for n in range(6)))
-    keys = keys_of(qa("batch", name, "--name", "n", "-j", "1").out)
+    keys = keys_of(invoke("batch", name, "--name", "n", "-j", "1").out)
     import sqlite3
 
     with sqlite3.connect(Path("data") / "history.db") as connection:
         connection.execute("DELETE FROM question_answer WHERE item_key = ?", (keys[2],))
     connection.close()
-    again = qa("batch", name, "--name", "n")
+    again = invoke("batch", name, "--name", "n")
     # It is asked again, or it is left out; but what is behind it comes.
     assert set(keys_of(again.out)) >= {*keys[:2], *keys[3:]}
-    assert set(keys_of(qa("batch", "results", "n").out)) >= {*keys[:2], *keys[3:]}
+    assert set(keys_of(invoke("batch", "results", "n").out)) >= {*keys[:2], *keys[3:]}
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev/stdout"])
@@ -571,81 +575,83 @@ def test_many_jobs_under_a_low_limit_of_files(
 
 
 def test_batch_output_other_file_is_replaced_only_by_force(
-    qa: Program, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     name, out = write("one", "two"), tmp_path / "out.jsonl"
     out.write_text("precious\n")
-    refused = qa("batch", name, "--name", "n", "-o", "out.jsonl")
+    refused = invoke("batch", name, "--name", "n", "-o", "out.jsonl")
     assert (refused.code, provider.requests) == (2, [])
     assert "--force" in refused.err
-    into_itself = qa("batch", name, "--name", "n", "-o", name, "--force")
+    into_itself = invoke("batch", name, "--name", "n", "-o", name, "--force")
     assert (into_itself.code, provider.requests) == (2, [])
     assert (tmp_path / name).read_text() == "one\ntwo\n"
-    keyless = qa("batch", name, "-o", "out.jsonl", "--force", OPENAI_BASE_URL="", OPENAI_API_KEY="")
+    keyless = invoke(
+        "batch", name, "-o", "out.jsonl", "--force", OPENAI_BASE_URL="", OPENAI_API_KEY=""
+    )
     assert keyless.code == 3
     assert out.read_text() == "precious\n"
-    assert json.loads(qa("batch", "list", "--json").out) == []
-    assert qa("batch", name, "--name", "n", "-o", "out.jsonl", "--force").code == 0
+    assert json.loads(invoke("batch", "list", "--json").out) == []
+    assert invoke("batch", name, "--name", "n", "-o", "out.jsonl", "--force").code == 0
     # From then on it is this batch's own, for both commands, until something else changes it.
     for command in (["batch", name, "--name", "n"], ["batch", "results", "n"]):
-        assert qa(*command, "-o", "out.jsonl").code == 0
+        assert invoke(*command, "-o", "out.jsonl").code == 0
         assert len(lines_of(out.read_text())) == 2
     out.write_text("mine\n")
     for command in (["batch", name, "--name", "n"], ["batch", "results", "n"]):
-        assert qa(*command, "-o", "out.jsonl").code == 2
+        assert invoke(*command, "-o", "out.jsonl").code == 2
         assert out.read_text() == "mine\n"
-    assert qa("batch", "results", "n", "-o", name, "--force").code == 2
-    assert len(lines_of(qa("batch", "results", "n", "-o", "-").out)) == 2
+    assert invoke("batch", "results", "n", "-o", name, "--force").code == 2
+    assert len(lines_of(invoke("batch", "results", "n", "-o", "-").out)) == 2
 
 
 def test_batch_standard_input_refused_half_way_leaves_nothing(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
     good = [json.dumps({"id": str(n), "question": f"Question {n}"}) for n in range(1500)]
     command = ("batch", "-", "--name", "n", "--input", "jsonl", "-q")
     for last in ('{"oops', json.dumps({"id": "1", "question": "x"})):
-        refused = qa(*command, input="\n".join([*good, last]))
+        refused = invoke(*command, input="\n".join([*good, last]))
         assert refused.code == 2
-        assert json.loads(qa("batch", "list", "--json").out) == []
-    done = qa(*command, input=json.dumps({"question": "Only this"}))
+        assert json.loads(invoke("batch", "list", "--json").out) == []
+    done = invoke(*command, input=json.dumps({"question": "Only this"}))
     assert done.code == 0, done.err
     assert [request.question for request in provider.requests] == ["Only this"]
 
 
 def test_batch_table_quotes_option_is_part_of_the_batch(
-    qa: Program, provider: FakeProvider, write: Callable[..., str]
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("n\tquestion", '1\t"one"', name="a.tsv")
-    assert qa("batch", name).code == 0
-    assert qa("batch", name, "--quotes").code == 0
+    assert invoke("batch", name).code == 0
+    assert invoke("batch", name, "--quotes").code == 0
     assert sorted(request.question for request in provider.requests) == ['"one"', "one"]
-    assert qa("batch", name, "--name", "n", "--no-quotes").code == 0
-    assert qa("batch", name, "--name", "n", "--quotes").code == 2
-    assert qa("batch", write("one"), "--quotes").code == 2
+    assert invoke("batch", name, "--name", "n", "--no-quotes").code == 0
+    assert invoke("batch", name, "--name", "n", "--quotes").code == 2
+    assert invoke("batch", write("one"), "--quotes").code == 2
 
 
 def test_batch_results_on_a_terminal_hold_no_escape_sequence(
-    qa: Program, console: Callable[..., Seen], write: Callable[..., str]
+    invoke: Invoke, console: Callable[..., Seen], write: Callable[..., str]
 ) -> None:
-    qa(
+    invoke(
         "batch",
         write('{"id": "a\\u001b]0;x\\u0007", "question": "one"}', name="a.jsonl"),
         "--name",
         "n",
     )
-    assert "\x1b" in qa("batch", "results", "n", "--format", "csv").out
-    seen = console(qa, "batch", "results", "n", "--format", "csv")
+    assert "\x1b" in invoke("batch", "results", "n", "--format", "csv").out
+    seen = console(invoke, "batch", "results", "n", "--format", "csv")
     assert "\x1b" not in seen.out
     assert "Answer to: one" in seen.out
 
 
-def test_quiet_says_nothing(qa: Program, write: Callable[..., str]) -> None:
-    done = qa("batch", write("one"), "-q")
+def test_quiet_says_nothing(invoke: Invoke, write: Callable[..., str]) -> None:
+    done = invoke("batch", write("one"), "-q")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
 
 
 def test_a_terminal_shows_how_far_it_is(
-    qa: Program, console: Callable[..., Seen], write: Callable[..., str]
+    invoke: Invoke, console: Callable[..., Seen], write: Callable[..., str]
 ) -> None:
     name = write(
         *(f"Question {n}" for n in range(9)),
@@ -653,7 +659,7 @@ def test_a_terminal_shows_how_far_it_is(
         "Slow [[latency=6]]",
         "Again [[status=500 times=2]]",
     )
-    seen = console(qa, "batch", name, "--name", "n", "-o", "out.jsonl")
+    seen = console(invoke, "batch", name, "--name", "n", "-o", "out.jsonl")
     assert seen.code == 8
     for part in (
         "of 12",
@@ -672,24 +678,24 @@ def test_a_terminal_shows_how_far_it_is(
 
 
 def test_on_a_screen_the_batches_stand_below_each_other_and_a_cancelled_one_says_so(
-    qa: Program, write: Callable[..., str], console: Callable[..., Seen]
+    invoke: Invoke, write: Callable[..., str], console: Callable[..., Seen]
 ) -> None:
     for name in ("a", "a-longer-name"):
-        qa("batch", write("one"), "--name", name)
-    qa("batch", "cancel", "a")
-    lines = console(qa, "batch", "list").screen.splitlines()
+        invoke("batch", write("one"), "--name", name)
+    invoke("batch", "cancel", "a")
+    lines = console(invoke, "batch", "list").screen.splitlines()
     assert len({line.index("1 answered") for line in lines}) == 1
     assert [line.endswith("(cancelled)") for line in lines] == [True, False]
-    assert "cancelled     yes\n" in qa("batch", "show", "a").out
-    assert "cancelled" not in qa("batch", "show", "a-longer-name").out
+    assert "cancelled     yes\n" in invoke("batch", "show", "a").out
+    assert "cancelled" not in invoke("batch", "show", "a-longer-name").out
 
 
 def test_a_cost_of_less_than_a_hundredth_of_a_cent_is_not_told_as_none(
-    qa: Program, write: Callable[..., str], home: Path
+    invoke: Invoke, write: Callable[..., str], home: Path
 ) -> None:
     (home / "prices.toml").write_text('"test-model" = [0.01, 0.01]\n')
     name = write("one")
-    assert "<0.0001 USD" in qa("batch", name, "--dry-run").out
-    assert "<0.0001 USD" in qa("batch", name, "--name", "n").err
-    assert "<0.0001 USD" in qa("batch", "show", "n").out
-    assert "<0.0001" in qa("stats").out
+    assert "<0.0001 USD" in invoke("batch", name, "--dry-run").out
+    assert "<0.0001 USD" in invoke("batch", name, "--name", "n").err
+    assert "<0.0001 USD" in invoke("batch", "show", "n").out
+    assert "<0.0001" in invoke("stats").out

@@ -25,7 +25,7 @@ from qacli.domain import Outcome, Question, Status
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke, Program
 
 Records = Callable[[], list[dict[str, Any]]]
 
@@ -310,9 +310,9 @@ def test_the_prompt_is_not_in_an_output_that_is_no_terminal(
 
 
 def test_a_script_is_a_line_a_question_and_answers_on_stdout(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
-    done = qa("chat", input="One\n\n  \nTwo\r\nThree")
+    done = invoke("chat", input="One\n\n  \nTwo\r\nThree")
     assert (done.code, done.err) == (0, "")
     assert done.out == "Answer to: One\nAnswer to: Two\nAnswer to: Three\n"
     assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
@@ -320,23 +320,23 @@ def test_a_script_is_a_line_a_question_and_answers_on_stdout(
 
 
 def test_a_script_ends_at_its_first_error(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
-    done = qa("chat", input="One\nTwo [[cut=2]]\nThree\n")
+    done = invoke("chat", input="One\nTwo [[cut=2]]\nThree\n")
     assert (done.code, done.out) == (6, "Answer to: One\nAnswer to:\n")
     assert done.err.startswith("qa: ")
     assert done.err.count("\n") == 1
     assert len(provider.requests) == len(records()) == 2
-    done = qa("chat", input=b"One\ncaf\xe9\nThree")
+    done = invoke("chat", input=b"One\ncaf\xe9\nThree")
     assert (done.code, done.out) == (2, "Answer to: One\n")
     assert "Line 2 of the input is not UTF-8 text: byte 4 is 0xe9." in done.err
-    done = qa("chat", input="/shwo\n")
+    done = invoke("chat", input="/shwo\n")
     assert (done.code, done.out) == (2, "")
     assert "There is no command /shwo. Did you mean /show?" in done.err
 
 
 def test_commands_shape_what_is_asked(
-    qa: Program, provider: FakeProvider, records: Records, home: Path
+    invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "a b.txt").write_text("text")
     script = (
@@ -344,14 +344,14 @@ def test_commands_shape_what_is_asked(
         '/file "a b.txt"\nTwo\n/system ""\nThree\n'
         "/new\n/model\n//etc is what?\n/show\n/help\n/exit\nnever asked\n"
     )
-    done = qa("chat", input=script)
+    done = invoke("chat", input=script)
     assert done.code == 0
     assert done.out.count("Answer to: ") == 4
     assert done.out.endswith("Answer to: Three\nAnswer to: /etc is what?\n")
     for said in (
         "Asking m-2.\nSystem prompt: Be brief.\nRecord 1: answered. ",
         "Before the next question: a b.txt (4 bytes).",
-        "There is no system prompt.\nA new thread begins.\nAsking m-2.\nRecord 4: answered. ",
+        "There is no system prompt.\nStarted a new thread.\nAsking m-2.\nRecord 4: answered. ",
         "/retry: ask",
     ):
         assert said in done.err
@@ -375,9 +375,9 @@ def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
         ("/show", "Nothing has been asked yet."),
         ("/file", "No file is waiting."),
         ("/file none.txt", "none.txt cannot be read"),
-        ("/file -", "Standard input is where you type."),
+        ("/file -", "Standard input is the chat itself."),
         ("/model local:/none.gguf", "/none.gguf"),
-        ("/usr/bin/qa is what?", "// begins a question with a slash"),
+        ("/usr/bin/qa is what?", "// starts a question with a slash"),
         ("   ", ""),
     ]:
         person.say(command)
@@ -389,16 +389,16 @@ def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
 
 
 def test_it_goes_on_from_a_record(
-    qa: Program, provider: FakeProvider, records: Records, database_url: str
+    invoke: Invoke, provider: FakeProvider, records: Records, database_url: str
 ) -> None:
     store = Store.open(database_url)
     for text in ("One", "Other"):
         outcome = Outcome(status=Status.ANSWERED, answer=f"Answer to: {text}")
         store.upsert(Question(question=text), outcome)
     store.close()
-    assert qa("chat", "--follow", "1", input="Two\n/retry").code == 0
-    assert qa("chat", "-c", input="Three [[status=500]]\n").code == 6
-    assert qa("chat", "-c", input="Three\n").code == 0
+    assert invoke("chat", "--follow", "1", input="Two\n/retry").code == 0
+    assert invoke("chat", "-c", input="Three [[status=500]]\n").code == 6
+    assert invoke("chat", "-c", input="Three\n").code == 0
     assert [record["follows_id"] for record in records()] == [None, None, 1, 1, 4, 4]
     assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
 
@@ -414,19 +414,19 @@ def test_it_goes_on_from_a_record(
     ],
 )
 def test_what_cannot_begin_is_said_before_anything_is_asked(
-    qa: Program, provider: FakeProvider, arguments: list[str], code: int, said: str
+    invoke: Invoke, provider: FakeProvider, arguments: list[str], code: int, said: str
 ) -> None:
-    done = qa("chat", *arguments, input="One")
+    done = invoke("chat", *arguments, input="One")
     assert (done.code, done.out) == (code, "")
     assert said in done.err
     assert provider.requests == []
 
 
 def test_a_long_thread_loses_its_oldest_turns_and_says_so(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     texts = [f"{number} {'word ' * 20}" for number in range(4)]
-    done = qa("chat", input="\n".join(texts), QA_CONTEXT_TOKENS="100")
+    done = invoke("chat", input="\n".join(texts), QA_CONTEXT_TOKENS="100")
     assert done.code == 0
     assert done.err.count("had no room; QA_CONTEXT_TOKENS allows more.") == 2
     assert "The 2 oldest turns of the thread had no room" in done.err
@@ -435,28 +435,28 @@ def test_a_long_thread_loses_its_oldest_turns_and_says_so(
 
 
 def test_without_saving_the_thread_is_kept_in_memory_alone(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
-    done = qa("chat", "--no-save", input="One\nTwo\n/show\n")
+    done = invoke("chat", "--no-save", input="One\nTwo\n/show\n")
     assert done.code == 0
     assert messages(provider) == ["One", "Answer to: One", "Two"]
-    assert "is kept nowhere (--no-save)" in done.err
+    assert "is not saved (--no-save)" in done.err
     assert not (home / "data").exists()
 
 
 def test_a_database_that_is_away_costs_nothing(
-    qa: Program, provider: FakeProvider, records: Records, home: Path
+    invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "data").mkdir()
     (home / "data" / "history.db").write_text("This is no database. " * 100)
-    done = qa("chat", input="One\nTwo\n/show\nThree\n")
+    done = invoke("chat", input="One\nTwo\n/show\nThree\n")
     assert done.code == 0
     assert done.out == "Answer to: One\nAnswer to: Two\nAnswer to: Three\n"
     assert done.err.count("safe in the outbox") == 3
     assert "The last question waits in the outbox." in done.err
     assert messages(provider) == ["One", "Answer to: One", "Two", "Answer to: Two", "Three"]
     (home / "data" / "history.db").unlink()
-    assert json.loads(qa("list", "--json").out)
+    assert json.loads(invoke("list", "--json").out)
     kept = records()
     assert [record["question"] for record in kept] == ["One", "Two", "Three"]
     assert [record["follows_id"] for record in kept] == [None, 1, 2]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from conftest import Invoke, Program
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     ("shell", "part"),
     [("bash", "complete -o default"), ("zsh", "#compdef qa"), ("fish", "complete --command qa")],
 )
-def test_there_is_a_completion_script_for_each_shell(qa: Program, shell: str, part: str) -> None:
-    done = qa(_QA_COMPLETE=f"source_{shell}")
+def test_there_is_a_completion_script_for_each_shell(invoke: Invoke, shell: str, part: str) -> None:
+    done = invoke(_QA_COMPLETE=f"source_{shell}")
     assert (done.code, done.err) == (0, "")
     assert part in done.out
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke
     from fake_provider import FakeProvider
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -30,7 +30,7 @@ OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @pytest.fixture
-def hostile(qa: Program, database_url: str, home: Path) -> Program:
+def hostile(invoke: Invoke, database_url: str, home: Path) -> Invoke:
     """A history and files with hostile text in every field that takes it."""
     store = Store.open(Settings(database_url=database_url).database)
     shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
@@ -44,9 +44,9 @@ def hostile(qa: Program, database_url: str, home: Path) -> Program:
     lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]
     (home / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (home / f"evil{EVIL}.txt").write_text(f"F {EVIL}", encoding="utf-8")
-    done = qa("batch", str(home / "items.jsonl"), "--name", "b")
+    done = invoke("batch", str(home / "items.jsonl"), "--name", "b")
     assert done.code == 0, done.err
-    return replace(qa, env={**qa.env, "QA_SYSTEM": f"S {EVIL}", "PAGER": "cat"})
+    return replace(invoke, env={**invoke.env, "QA_SYSTEM": f"S {EVIL}", "PAGER": "cat"})
 
 
 def assert_harmless(seen: Any) -> None:
@@ -88,7 +88,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_with_hostile_records_leaves_the_terminal_alone(
-    hostile: Program, console: Callable[..., Any], command: str
+    hostile: Invoke, console: Callable[..., Any], command: str
 ) -> None:
     seen = console(hostile, *command.split())
     assert seen.code == 0, seen.err
@@ -125,7 +125,7 @@ def test_command_with_hostile_records_leaves_the_terminal_alone(
     ids=lambda arguments: " ".join(arguments[:2])[:20],
 )
 def test_command_with_hostile_arguments_leaves_the_terminal_alone(
-    hostile: Program, console: Callable[..., Any], arguments: list[str]
+    hostile: Invoke, console: Callable[..., Any], arguments: list[str]
 ) -> None:
     assert_harmless(console(hostile, *arguments))
 
@@ -133,7 +133,7 @@ def test_command_with_hostile_arguments_leaves_the_terminal_alone(
 @pytest.mark.parametrize("options", [[], ["--raw"], ["--json"], ["--no-stream"], ["-v"]])
 @pytest.mark.parametrize("fails", [False, True])
 def test_ask_with_hostile_provider_leaves_the_terminal_alone(
-    qa: Program,
+    invoke: Invoke,
     provider: FakeProvider,
     console: Callable[..., Any],
     options: list[str],
@@ -141,19 +141,19 @@ def test_ask_with_hostile_provider_leaves_the_terminal_alone(
 ) -> None:
     bad = Reply(status=400, message=f"E {EVIL}")
     provider.script(bad if fails else Reply(text=f"A {EVIL}", model=f"M {EVIL}"))
-    seen = console(qa, "ask", *options, f"Q {EVIL}")
+    seen = console(invoke, "ask", *options, f"Q {EVIL}")
     assert seen.code == (5 if fails else 0)
     assert_harmless(seen)
 
 
 def test_batch_with_hostile_items_on_a_terminal_leaves_it_alone(
-    hostile: Program, console: Callable[..., Any], home: Path
+    hostile: Invoke, console: Callable[..., Any], home: Path
 ) -> None:
     seen = console(hostile, "batch", str(home / "items.jsonl"), "--format", "csv", "--name", "c")
     assert seen.code == 0, seen.err
     assert_harmless(seen)
 
 
-def test_pipe_with_hostile_records_gets_every_byte(hostile: Program) -> None:
+def test_pipe_with_hostile_records_gets_every_byte(hostile: Invoke) -> None:
     assert hostile("show", "1", "--field", "question").out == f"Q apple {EVIL}\n"
     assert json.loads(hostile("show", "1", "--json").out)["question"] == f"Q apple {EVIL}"

@@ -21,7 +21,7 @@ from qacli.sanitize import sanitize
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from conftest import FakeProvider, Program
+    from conftest import FakeProvider, Invoke
 
 ANSWERS = int(os.environ.get("QA_TEST_ANSWERS", "300"))
 
@@ -316,11 +316,11 @@ def test_markdown_stream_code_taller_than_the_window_scrolls(
 
 
 def test_qa_ask_answer_on_a_terminal_keeps_angle_brackets(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     from fake_provider import Reply
 
     provider.script(Reply(text="Use std::vector<int>, then git clone <url>"))
-    seen = console(qa, "ask", "x", columns=40, NO_COLOR="1")
+    seen = console(invoke, "ask", "x", columns=40, NO_COLOR="1")
     assert seen.screen.split() == ["Use", "std::vector<int>,", "then", "git", "clone", "<url>"]
-    assert console(qa, "show", "last").screen.rstrip().endswith("git clone <url>")
+    assert console(invoke, "show", "last").screen.rstrip().endswith("git clone <url>")

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import KEY
+from conftest import KEY, Invoke
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
 
 Records = Callable[[], list[dict[str, Any]]]
 
@@ -22,32 +21,32 @@ sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def test_the_same_question_is_not_asked_again(
-    qa: Program, provider: FakeProvider, records: Records
+    invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     asked = ("ask", "--reuse", "--temperature", "1.0", "--system", "Be brief.", "Who am I?")
-    first = qa(*asked, "-v")
-    again = qa(*asked)
-    told = qa(*asked, "-v", "--tag", "x", "--temperature", "1")
+    first = invoke(*asked, "-v")
+    again = invoke(*asked)
+    told = invoke(*asked, "-v", "--tag", "x", "--temperature", "1")
     assert [done.out for done in (first, again, told)] == ["Answer to: Who am I?\n"] * 3
     assert "kept as record 1" in first.err
     assert again.err == ""
     assert told.err == "Reused: the answer of record 1, asked just now.\n"
     assert len(provider.requests) == len(records()) == 1
-    assert qa(*asked[:1], *asked[2:]).code == 0  # without --reuse
+    assert invoke(*asked[:1], *asked[2:]).code == 0  # without --reuse
     assert len(provider.requests) == 2
-    assert json.loads(qa(*asked, "--json").out) == {**records()[1], "reused": True}
+    assert json.loads(invoke(*asked, "--json").out) == {**records()[1], "reused": True}
 
 
 @sqlite
-def test_json_tells_what_was_asked_too(qa: Program) -> None:
-    assert "reused" not in json.loads(qa("ask", "--json", "Who?").out)
-    assert json.loads(qa("ask", "--json", "--reuse", "Why?").out)["reused"] is False
+def test_json_tells_what_was_asked_too(invoke: Invoke) -> None:
+    assert "reused" not in json.loads(invoke("ask", "--json", "Who?").out)
+    assert json.loads(invoke("ask", "--json", "--reuse", "Why?").out)["reused"] is False
 
 
 @sqlite
-def test_another_question_is_asked(qa: Program, provider: FakeProvider, home: Path) -> None:
+def test_another_question_is_asked(invoke: Invoke, provider: FakeProvider, home: Path) -> None:
     (home / "a.txt").write_text("a")
-    assert qa("ask", "Who am I?").code == 0
+    assert invoke("ask", "Who am I?").code == 0
     others = (
         ["-m", "other"],
         ["-s", "Be brief."],
@@ -59,34 +58,34 @@ def test_another_question_is_asked(qa: Program, provider: FakeProvider, home: Pa
     )
     for number, other in enumerate(others, start=2):
         provider.script(Reply(text=REX))
-        done = qa("ask", "--reuse", *other, "Who am I?")
+        done = invoke("ask", "--reuse", *other, "Who am I?")
         assert (done.code, done.out) == (0, REX + "\n"), other
         assert len(provider.requests) == number, other
 
 
 @sqlite
 def test_files_and_threads_are_the_same_by_what_is_in_them(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
     asked = ("ask", "--reuse-max-age", "7d", "-f", "a.txt", "--follow", "1", "And?")
-    assert qa("ask", "Who am I?").code == 0
-    assert qa(*asked).code == qa(*asked).code == 0
+    assert invoke("ask", "Who am I?").code == 0
+    assert invoke(*asked).code == invoke(*asked).code == 0
     assert len(provider.requests) == 2
     (home / "a.txt").write_text("b")
-    assert qa(*asked).code == 0
+    assert invoke(*asked).code == 0
     assert len(provider.requests) == 3
 
 
 @sqlite
 def test_what_has_failed_is_asked_again_and_the_newest_answer_counts(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
-    assert qa("ask", "Who? [[status=500 times=1]]").code == 6
+    assert invoke("ask", "Who? [[status=500 times=1]]").code == 6
     for text in ("first", "second"):
         provider.script(Reply(text=text, finish_reason="length"))
-        assert qa("ask", "Who? [[status=500 times=1]]").code == 0
-    done = qa("ask", "--reuse", "Who? [[status=500 times=1]]")
+        assert invoke("ask", "Who? [[status=500 times=1]]").code == 0
+    done = invoke("ask", "--reuse", "Who? [[status=500 times=1]]")
     assert done.out == "second\n"
     assert "cut at the token limit" in done.err
     assert len(provider.requests) == 3
@@ -94,66 +93,66 @@ def test_what_has_failed_is_asked_again_and_the_newest_answer_counts(
 
 @sqlite
 def test_an_answer_that_does_not_fit_the_schema_is_not_reused(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     asked = ("ask", "--schema", "name", "--reuse", "Invent a dog")
     provider.script(Reply(text=f"```json\n{REX}\n```"))
-    assert qa(*asked).out == qa(*asked).out == REX + "\n"
+    assert invoke(*asked).out == invoke(*asked).out == REX + "\n"
     assert len(provider.requests) == 1
-    [record] = json.loads(qa("list", "--json").out)
+    [record] = json.loads(invoke("list", "--json").out)
     # As an import from elsewhere may bring it: answered, and not what was asked for.
     odd = {**record, "id": 9, "uid": "odd", "answer": "none"}
     (home / "odd.jsonl").write_text(json.dumps(odd))
-    assert qa("import", "odd.jsonl").code == 0
+    assert invoke("import", "odd.jsonl").code == 0
     provider.script(Reply(text=REX))
-    assert qa(*asked).code == 0
+    assert invoke(*asked).code == 0
     assert len(provider.requests) == 2
 
 
 @sqlite
 def test_on_a_terminal_reuse_is_told_and_the_answer_rendered(
-    qa: Program, provider: FakeProvider, console: Callable[..., Any]
+    invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="It is **bold**."))
-    assert qa("ask", "Who?").code == 0
-    seen = console(qa, "ask", "--reuse", "Who?")
+    assert invoke("ask", "Who?").code == 0
+    seen = console(invoke, "ask", "--reuse", "Who?")
     assert seen.screen.strip() == "It is bold."
     assert "Reused: the answer of record 1" in seen.err
 
 
 @sqlite
-def test_neither_a_key_nor_a_provider_is_needed_to_reuse(qa: Program, home: Path) -> None:
-    assert qa("ask", "Who?").code == 0
+def test_neither_a_key_nor_a_provider_is_needed_to_reuse(invoke: Invoke, home: Path) -> None:
+    assert invoke("ask", "Who?").code == 0
     command = f"touch {home / 'looked'}"
-    done = qa("ask", "--reuse", "Who?", OPENAI_API_KEY="", QA_KEY_COMMAND=command)
+    done = invoke("ask", "--reuse", "Who?", OPENAI_API_KEY="", QA_KEY_COMMAND=command)
     assert (done.code, done.out) == (0, "Answer to: Who?\n")
     assert not (home / "looked").exists()
 
 
 def test_where_the_database_is_away_nothing_is_asked_instead(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "file").touch()
-    done = qa("ask", "--reuse", "Who?", DATABASE_URL=f"sqlite:///{home / 'file' / 'x.db'}")
+    done = invoke("ask", "--reuse", "Who?", DATABASE_URL=f"sqlite:///{home / 'file' / 'x.db'}")
     assert (done.code, done.out) == (7, "")
     assert provider.requests == []
 
 
 def test_a_moved_history_is_reused_with_its_threads(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
-    assert qa("ask", "Who am I?").code == 0
-    assert qa("ask", "--follow", "1", "And?").code == 0
-    (home / "all.jsonl").write_text(qa("export").out)
+    assert invoke("ask", "Who am I?").code == 0
+    assert invoke("ask", "--follow", "1", "And?").code == 0
+    (home / "all.jsonl").write_text(invoke("export").out)
     elsewhere = {"DATABASE_URL": f"sqlite:///{home / 'elsewhere.db'}"}
-    assert qa("ask", "Something else", **elsewhere).code == 0
-    assert qa("import", "all.jsonl", **elsewhere).code == 0
+    assert invoke("ask", "Something else", **elsewhere).code == 0
+    assert invoke("import", "all.jsonl", **elsewhere).code == 0
     asked = len(provider.requests)
     # Record 1 was taken, so that "Who am I?" has another number there.
-    [moved] = json.loads(qa("list", "--json", "--search", '"Who am I?"', **elsewhere).out)
+    [moved] = json.loads(invoke("list", "--json", "--search", '"Who am I?"', **elsewhere).out)
     assert moved["id"] != 1
     follow = ("ask", "--reuse", "--json", "--follow", str(moved["id"]), "And?")
-    assert json.loads(qa(*follow, **elsewhere).out)["reused"] is True
+    assert json.loads(invoke(*follow, **elsewhere).out)["reused"] is True
     assert len(provider.requests) == asked
 
 
@@ -172,10 +171,10 @@ def test_a_moved_history_is_reused_with_its_threads(
     ],
 )
 def test_what_may_cost_too_much_is_not_asked(
-    qa: Program, provider: FakeProvider, home: Path, arguments: list[str], said: str
+    invoke: Invoke, provider: FakeProvider, home: Path, arguments: list[str], said: str
 ) -> None:
     (home / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
-    done = qa("ask", "-m", "gpt-5-mini", *arguments, "Who?")
+    done = invoke("ask", "-m", "gpt-5-mini", *arguments, "Who?")
     assert (done.code, done.out) == (2, "")
     assert said in " ".join(done.err.split())
     assert provider.requests == []
@@ -183,29 +182,29 @@ def test_what_may_cost_too_much_is_not_asked(
 
 @sqlite
 def test_what_is_cheap_enough_is_asked_and_what_is_reused_costs_nothing(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
     asked = ("ask", "-m", "gpt-5-mini", "Who?")
-    assert qa(*asked, "--max-cost", "0.003").code == 0
-    assert qa(*asked, "--max-cost", "0", "--reuse").code == 0
-    assert qa(*asked, "--max-cost", "0.0001", "--max-tokens", "40").code == 0
+    assert invoke(*asked, "--max-cost", "0.003").code == 0
+    assert invoke(*asked, "--max-cost", "0", "--reuse").code == 0
+    assert invoke(*asked, "--max-cost", "0.0001", "--max-tokens", "40").code == 0
     assert len(provider.requests) == 2
 
 
 @sqlite
-def test_earlier_turns_cost_too(qa: Program) -> None:
-    assert qa("ask", "-m", "gpt-5-mini", "x" * 8000).code == 0
-    done = qa("ask", "-m", "gpt-5-mini", "--max-cost", "0.002", "-c", "And?")
+def test_earlier_turns_cost_too(invoke: Invoke) -> None:
+    assert invoke("ask", "-m", "gpt-5-mini", "x" * 8000).code == 0
+    done = invoke("ask", "-m", "gpt-5-mini", "--max-cost", "0.002", "-c", "And?")
     assert done.code == 2
     assert "about 4,0" in done.err
 
 
 @sqlite
 def test_verbose_shows_the_request_without_secrets(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(3000))
-    done = qa("ask", "-v", "-f", "cat.png", f"Is my key {KEY}? ß")
+    done = invoke("ask", "-v", "-f", "cat.png", f"Is my key {KEY}? ß")
     assert done.code == 0
     head, _, rest = done.err.partition("\n\n")
     assert head.splitlines()[0] == f"POST {provider.base_url}/chat/completions"
@@ -222,9 +221,9 @@ def test_verbose_shows_the_request_without_secrets(
 
 
 @sqlite
-def test_verbose_shows_no_secret_of_an_address(qa: Program, provider: FakeProvider) -> None:
+def test_verbose_shows_no_secret_of_an_address(invoke: Invoke, provider: FakeProvider) -> None:
     address = provider.base_url.replace("://", "://me:hunter2@") + "?code=hunter3"
-    done = qa("ask", "-v", "Who?", OPENAI_BASE_URL=address)
+    done = invoke("ask", "-v", "Who?", OPENAI_BASE_URL=address)
     first = done.err.splitlines()[0]
     assert first.startswith("POST http://***@127.0.0.1:")
     assert first.endswith("?code=***")
@@ -234,9 +233,9 @@ def test_verbose_shows_no_secret_of_an_address(qa: Program, provider: FakeProvid
 
 @sqlite
 def test_each_attempt_is_shown_and_nothing_unless_asked_for(
-    qa: Program, console: Callable[..., Any]
+    invoke: Invoke, console: Callable[..., Any]
 ) -> None:
     asked = ("ask", "--retries", "1", "Who? [[status=503 times=1 retry_after=0]]")
-    assert qa(*asked, "-v").err.count("POST ") == 2
-    assert "POST " not in console(qa, "ask", "Who?").err
-    assert qa("ask", "-v", "-q", "Who?").err == ""
+    assert invoke(*asked, "-v").err.count("POST ") == 2
+    assert "POST " not in console(invoke, "ask", "Who?").err
+    assert invoke("ask", "-v", "-q", "Who?").err == ""

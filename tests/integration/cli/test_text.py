@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke, Program
     from fake_provider import FakeProvider
 
     from .conftest import Records
@@ -31,25 +31,29 @@ def questions(provider: FakeProvider) -> list[str]:
 
 
 def test_ask_byte_order_mark_in_input_is_no_character_of_it(
-    qa: Program, provider: FakeProvider, home: Path
+    invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "f.txt").write_bytes(BOM + b"in a file")
-    assert qa("ask", "-f", str(home / "f.txt"), "-", input=BOM + b"One").code == 0
-    assert qa("chat", input=BOM + b"/system Brief\nTwo\n").code == 0
+    assert invoke("ask", "-f", str(home / "f.txt"), "-", input=BOM + b"One").code == 0
+    assert invoke("chat", input=BOM + b"/system Brief\nTwo\n").code == 0
     sent = json.dumps([request.body for request in provider.requests], ensure_ascii=False)
     assert questions(provider)[-1] == "Two"
     assert "\ufeff" not in sent
     assert "in a file" in sent
 
 
-def test_config_byte_order_mark_in_its_file_is_no_character_of_it(qa: Program, home: Path) -> None:
+def test_config_byte_order_mark_in_its_file_is_no_character_of_it(
+    invoke: Invoke, home: Path
+) -> None:
     file = home / "bom.toml"
     file.write_bytes(BOM + b'system = "Brief"\n')
-    done = qa("config", "--json", QA_CONFIG=str(file))
+    done = invoke("config", "--json", QA_CONFIG=str(file))
     assert done.code == 0, done.err
     assert json.loads(done.out)["system"]["value"] == "Brief"
-    assert qa("config", "set", "system", "Long", QA_CONFIG=str(file)).code == 0
-    assert json.loads(qa("config", "--json", QA_CONFIG=str(file)).out)["system"]["value"] == "Long"
+    assert invoke("config", "set", "system", "Long", QA_CONFIG=str(file)).code == 0
+    assert (
+        json.loads(invoke("config", "--json", QA_CONFIG=str(file)).out)["system"]["value"] == "Long"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,45 +112,47 @@ def test_ask_whole_answer_is_one_write(
 
 
 def test_ask_whole_answer_that_is_cut_off_is_printed_as_far_as_it_came(
-    qa: Program, provider: FakeProvider
+    invoke: Invoke, provider: FakeProvider
 ) -> None:
     provider.script(Reply(text="One two three", cut=2))
-    done = qa("ask", "--no-stream", "x")
+    done = invoke("ask", "--no-stream", "x")
     assert done.code != 0
     assert done.out in {"", "One two\n", "One \n"} or done.out.endswith("\n")
 
 
 def test_ask_continue_after_a_failure_goes_on_from_the_last_answer(
-    qa: Program, records: Records
+    invoke: Invoke, records: Records
 ) -> None:
     for question in ("One", "Other [[status=500]]", "Two"):
-        qa("ask", "-c" if question == "Two" else "--quiet", question)
-    done = qa("ask", "-c", "Three [[status=500]]")
+        invoke("ask", "-c" if question == "Two" else "--quiet", question)
+    done = invoke("ask", "-c", "Three [[status=500]]")
     assert done.code == 6
     # It followed up record 3: the thread is there.
-    done = qa("ask", "-c", "Four")
+    done = invoke("ask", "-c", "Four")
     assert done.code == 0, done.err
-    assert "Record 4 has no answer; going on from record 3.\n" in done.err
+    assert "Record 4 has no answer; following up record 3.\n" in done.err
     assert [record["follows_id"] for record in records()] == [None, None, 1, 3, 3]
 
 
-def test_ask_continue_without_any_answer_is_refused(qa: Program) -> None:
-    qa("ask", "One [[status=500]]")
-    done = qa("ask", "-c", "Two")
+def test_ask_continue_without_any_answer_is_refused(invoke: Invoke) -> None:
+    invoke("ask", "One [[status=500]]")
+    done = invoke("ask", "-c", "Two")
     assert done.code == 2
     assert "Record 1 has no answer to go on from." in done.err
 
 
-def test_ids_last_and_negative_are_records_for_every_command(qa: Program, records: Records) -> None:
+def test_ids_last_and_negative_are_records_for_every_command(
+    invoke: Invoke, records: Records
+) -> None:
     for question in ("One", "Two", "Three"):
-        qa("ask", question)
-    assert qa("ask", "--follow", "last", "Four").code == 0
-    assert qa("ask", "--follow", "-2", "Five").code == 0
-    assert qa("ask", "--follow=-5", "Six").code == 0
-    assert qa("chat", "--follow", "-2", input="Seven\n").code == 0
+        invoke("ask", question)
+    assert invoke("ask", "--follow", "last", "Four").code == 0
+    assert invoke("ask", "--follow", "-2", "Five").code == 0
+    assert invoke("ask", "--follow=-5", "Six").code == 0
+    assert invoke("chat", "--follow", "-2", input="Seven\n").code == 0
     assert [record["follows_id"] for record in records()] == [None, None, None, 3, 3, 1, 5]
-    assert qa("tag", "-2", "+good").code == 0
-    assert qa("rm", "last", "-2", "1").code == 0
+    assert invoke("tag", "-2", "+good").code == 0
+    assert invoke("rm", "last", "-2", "1").code == 0
     assert [record["id"] for record in records()] == [2, 3, 4, 5]
     for arguments in (
         ["ask", "--follow", "x", "Q"],
@@ -154,10 +160,10 @@ def test_ids_last_and_negative_are_records_for_every_command(qa: Program, record
         ["show", "x"],
         ["tag", "x", "+a"],
     ):
-        done = qa(*arguments)
+        done = invoke(*arguments)
         assert (done.code, "'x' is not a record's id." in done.err) == (2, True)
-    assert qa("rm", "-9").code == 4
-    assert qa("ask", "--follow", "-9", "Q").code == 4
+    assert invoke("rm", "-9").code == 4
+    assert invoke("ask", "--follow", "-9", "Q").code == 4
 
 
 def test_ask_question_with_surrogates_in_another_locale_does_not_crash(qa: Program) -> None:

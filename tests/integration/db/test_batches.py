@@ -39,12 +39,13 @@ def batches(store: Store) -> Batches:
 
 def begun(batches: Batches, items: int, name: str = "n") -> int:
     """A batch of so many items; returns its id."""
-    batch_id = batches.begin(name, SETTINGS).id
-    assert batch_id is not None
-    for start in range(0, items, 1000):
-        batches.add(batch_id, some_items(start, min(start + 1000, items)))
-    batches.loaded(batch_id, items, {"size": 1})
-    return batch_id
+    pages = [some_items(start, min(start + 1000, items)) for start in range(0, items, 1000)]
+    if pages:
+        batch = batches.load(name, SETTINGS, pages, {"size": 1})
+    else:
+        batch = batches.begin(name, SETTINGS)
+    assert batch.id is not None
+    return batch.id
 
 
 def some_items(start: int, end: int) -> list[dict[str, Any]]:
@@ -117,8 +118,8 @@ def test_changed_settings_are_refused_with_what_differs(batches: Batches) -> Non
 def test_items_are_added_once(batches: Batches) -> None:
     batch_id = begun(batches, 5)
     keep(batches, batch_id, 0, 1)
-    batches.add(batch_id, some_items(0, 5))
-    batches.add(batch_id, some_items(3, 8))
+    batches.load("n", SETTINGS, [some_items(0, 5)], {})
+    batches.load("n", SETTINGS, [some_items(3, 8)], {})
     assert states(batches, batch_id) == (6, 0, 2, 0)
 
 
@@ -138,21 +139,21 @@ def test_an_item_that_has_changed_is_refused_and_nothing_of_it_stays(
     items = some_items(0, 4)
     items[1] |= changed
     with pytest.raises(InvalidRequest) as caught:
-        batches.add(batch_id, items)
+        batches.load("n", SETTINGS, [items], {})
     assert "tem 2" in caught.value.what
     assert states(batches, batch_id) == (2, 0, 0, 0)
 
 
 @pytest.mark.parametrize("place", [2, 1500])
 def test_a_key_that_is_there_twice_is_refused(batches: Batches, place: int) -> None:
-    batch_id = begun(batches, 2)
+    begun(batches, 2)
     twice = [{"position": place, "key": "k1", "payload": {"question": "x"}}]
     with pytest.raises(InvalidRequest) as caught:
-        batches.add(batch_id, twice)
+        batches.load("n", SETTINGS, [twice], {})
     assert "'k1'" in caught.value.what
     assert str(place + 1) in caught.value.what
     # In another batch it is another item.
-    batches.add(begun(batches, 0, "other"), twice)
+    batches.load("other", SETTINGS, [twice], {})
 
 
 def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
@@ -163,8 +164,8 @@ def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
         "tags": ["t"],
     }
     items = [{"position": 0, "key": "ß'\"", "payload": payload}]
-    batches.add(batch_id, items)
-    batches.add(batch_id, items)
+    batches.load("n", SETTINGS, [items], {})
+    batches.load("n", SETTINGS, [items], {})
     [claimed] = claim(batches, batch_id, "w", 5)
     assert (claimed.position, claimed.key, claimed.payload) == (0, "ß'\"", payload)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from conftest import Program
+from conftest import Invoke, Program
 
 from qacli.db.engine import Database
 from qacli.db.records import Store
@@ -97,14 +97,16 @@ def test_writing_on_a_full_disk_says_to_make_room(full_disk: FullDisk) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize("damage", ["no database", "a page of it"])
-def test_a_damaged_file_gets_advice_about_a_file(qa: Program, history: Path, damage: str) -> None:
+def test_a_damaged_file_gets_advice_about_a_file(
+    invoke: Invoke, history: Path, damage: str
+) -> None:
     if damage == "no database":
         history.write_bytes(b"a letter to a friend\n" * 500)
     else:
         with history.open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * 4096 * 8)
-    done = qa("list")
+    done = invoke("list")
     assert (done.code, done.out) == (7, "")
     assert "The file is damaged, or is no history of qa" in done.err
     assert "running" not in done.err
@@ -163,10 +165,10 @@ def test_another_schema_of_a_shared_postgresql_database_is_migrated(
     assert qa("list").code == 0
 
 
-def test_a_database_of_which_all_was_taken_down_is_migrated_again(qa: Program) -> None:
-    assert qa("migrate").code == 0
-    assert qa("migrate", "to", "base", "--yes").code == 0
-    assert qa("migrate").code == 0
+def test_a_database_of_which_all_was_taken_down_is_migrated_again(invoke: Invoke) -> None:
+    assert invoke("migrate").code == 0
+    assert invoke("migrate", "to", "base", "--yes").code == 0
+    assert invoke("migrate").code == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Program, migrated
+from conftest import Invoke, migrated
 
 from qacli.config.settings import Settings
 from qacli.db.import_source import Format, open_import_source
@@ -194,24 +194,26 @@ def llm_database(home: Path) -> Path:
 
 
 def test_import_command_reports_what_was_added_and_left_out(
-    qa: Program, llm_database: Path
+    invoke: Invoke, llm_database: Path
 ) -> None:
     left_out = {"raw provider responses": 1}
-    done = qa("import", "logs.db")
+    done = invoke("import", "logs.db")
     assert done.code == 0
     assert done.out.splitlines() == [
         "Added: 2 records; 0 were there.",
-        "Left out, since a record has no place for it: raw provider responses (1).",
+        "Left out, because a record has no field for it: raw provider responses (1).",
     ]
-    again = qa("import", "-", "--from", "llm", "--json", input=llm_database.read_bytes())
+    again = invoke("import", "-", "--from", "llm", "--json", input=llm_database.read_bytes())
     counts = {"added": 0, "there": 2, "renumbered": 0}
     assert json.loads(again.out) == {**counts, "format": "llm", "left_out": left_out}
-    one, two = (json.loads(line) for line in qa("export").out.splitlines())
+    one, two = (json.loads(line) for line in invoke("export").out.splitlines())
     assert (one["question"], one["answer"], one["provider_response_id"]) == ("one", "1", "r")
     assert (two["status"], two["follows_id"], two["system"]) == ("failed", 1, "s")
 
 
-def test_import_command_file_not_recognised_exits_with_2(qa: Program, llm_database: Path) -> None:
+def test_import_command_file_not_recognised_exits_with_2(
+    invoke: Invoke, llm_database: Path
+) -> None:
     Path("notes.txt").write_text("Buy milk")
     for arguments, error in (
         (["notes.txt"], "qa: The format of notes.txt is not known."),
@@ -219,14 +221,14 @@ def test_import_command_file_not_recognised_exits_with_2(qa: Program, llm_databa
         (["--from", "llm", "notes.txt"], "The format of notes.txt is not known."),
         (["."], "qa: . cannot be read: Is a directory."),
     ):
-        done = qa("import", *arguments)
+        done = invoke("import", *arguments)
         assert (done.code, done.out) == (2, "")
         assert error in done.err
 
 
-def test_import_command_that_fails_midway_reports_what_was_added(qa: Program) -> None:
+def test_import_command_that_fails_midway_reports_what_was_added(invoke: Invoke) -> None:
     record = {"question": "q", "created_at": "2026-01-01T00:00Z", "status": "failed", "uid": "u"}
-    done = qa("import", "-", input=f"{json.dumps(record)}\nnonsense\n")
+    done = invoke("import", "-", input=f"{json.dumps(record)}\nnonsense\n")
     assert (done.code, done.out) == (2, "Added: 1 record; 0 were there.\n")
     assert done.err.startswith("qa: Line 2 is not a record: ")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Program
+from conftest import Invoke, Program
 
 from qacli.db.record_queries import EVERYTHING
 from qacli.db.records import Store
@@ -86,23 +86,23 @@ def test_it_can_be_read(read_only: ReadOnly, arguments: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("history")
-def test_its_batches_can_be_read(read_only: ReadOnly, qa: Program, home: Path) -> None:
+def test_its_batches_can_be_read(read_only: ReadOnly, invoke: Invoke, home: Path) -> None:
     (home / "questions.txt").write_text("One?\nTwo?\n", encoding="utf-8")
-    assert qa("batch", "questions.txt", "--name", "two").code == 0
+    assert invoke("batch", "questions.txt", "--name", "two").code == 0
     assert read_only("batch", "list").out.startswith("two")
     done = read_only("batch", "results", "two")
     assert (done.code, len(done.out.splitlines())) == (0, 2)
 
 
 def test_what_waits_for_it_does_not_keep_it_from_being_read(
-    read_only: ReadOnly, history: Path, qa: Program
+    read_only: ReadOnly, history: Path, invoke: Invoke
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
     journal.begin(Question(question="And you?", params={"model": "m"}))
     journal.close()
     assert "Who am I?" in read_only("list").out
     # Once it can be written, it is delivered.
-    assert "And you?" in qa("list").out
+    assert "And you?" in invoke("list").out
 
 
 @pytest.mark.parametrize("command", ["rm 1", "tag 1 +a", "batch questions.txt", "migrate", "serve"])
@@ -164,9 +164,9 @@ def test_a_connection_that_stays_is_none_to_a_file_that_does_not_change(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
-def test_a_directory_that_may_not_be_looked_into_is_named(qa: Program, history: Path) -> None:
+def test_a_directory_that_may_not_be_looked_into_is_named(invoke: Invoke, history: Path) -> None:
     history.parent.chmod(0)
-    done = qa("list")
+    done = invoke("list")
     history.parent.chmod(0o700)
     assert (done.code, done.out) == (7, "")
     assert "cannot be opened: Permission denied. Set QA_DATA_DIR" in done.err

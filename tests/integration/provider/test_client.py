@@ -2,9 +2,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from conftest import KEY, texts_of
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
+from wire_server import raw_server
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
 from qacli.cost import Usage
@@ -481,37 +481,10 @@ def test_the_deadline_holds_while_headers_trickle_in(asker: Make, *, whole: bool
             connection.send(bytes((byte,)))
             time.sleep(0.1)
 
-    with served(trickle) as base_url:
+    with raw_server(trickle) as base_url:
         ask = asker(base_url=base_url, timeout=0.3)
         ask.fails(ProviderTimeout, "q", whole=whole)
     assert ask.seconds < PROMPT_SECONDS
-
-
-@contextmanager
-def served(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that does this with each connection; gives its base URL."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:
-                return
-            try:
-                with connection:
-                    answer(connection)
-            except OSError:
-                continue
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join(10)
 
 
 def test_what_had_arrived_at_the_deadline_is_left(asker: Make) -> None:
@@ -622,7 +595,7 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
         head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
         connection.sendall(f"{head}\r\nconnection: close\r\n\r\n{body}".encode())
 
-    with served(answer) as base_url:
+    with raw_server(answer) as base_url:
         ask = asker(base_url=base_url)
         assert ask(whole=True) == ["Hello"]
     assert ask.reply.usage == (Usage(3, 3) if usage == "3.0" else None)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import ExitStack, closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+import tracemalloc
+import zlib
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import texts_of
+from wire_server import EVENTS, JSON, WireServer, raw_server
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question
-from qacli.errors import BrokenAnswer, ProviderError, ProviderRefused
+from qacli.errors import (
+    BrokenAnswer,
+    ProviderError,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
 KEY = "sk-test-0123456789abcdef"
@@ -27,63 +36,28 @@ WHOLE = json.dumps({"id": "c1", "model": "m-1", "choices": [CHOICE]}).encode()
 CHUNK = {"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}
 STREAM = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps({"id": "c1", "choices": [CHUNK]}).encode()
 MODELS = b'{"data": [{"id": "m-1"}]}'
-JSON, EVENTS = "application/json", "text/event-stream"
-
-Answer = tuple[int, dict[str, str], bytes]
-
-
-class Wire:
-    """A provider on loopback that sends what it is given, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                length = int(self.headers.get("content-length", 0))
-                sent = {name.lower(): value for name, value in self.headers.items()}
-                wire.requests.append((self.command, self.path, sent, self.rfile.read(length)))
-                status, headers, body = wire.answers.get(self.path, (404, {}, b"{}"))
-                self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET  # noqa: N815 - the name that http.server looks for
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture
-def new_wire() -> Iterator[Callable[[], Wire]]:
+def new_wire() -> Iterator[Callable[[], WireServer]]:
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Wire()))
+        yield lambda: stack.enter_context(closing(WireServer()))
 
 
 @pytest.fixture
-def wire(new_wire: Callable[[], Wire]) -> Wire:
+def wire(new_wire: Callable[[], WireServer]) -> WireServer:
     return new_wire()
 
 
-def provider_at(wire: Wire, connections: int | None) -> SyncProvider:
-    base = f"{wire.address}/v1"
-    settings = Settings(api_key=KEY, base_url=base, model="m-1", retries=0, timeout=20)
-    endpoint = Endpoint(base_url=base, key=KEY, model="m-1", weights=None)
+def provider_for(base_url: str, connections: int | None, **limits: float) -> SyncProvider:
+    options: dict[str, Any] = {"retries": 0, "timeout": 20, **limits}
+    settings = Settings(api_key=KEY, base_url=base_url, model="m-1", **options)
+    endpoint = Endpoint(base_url=base_url, key=KEY, model="m-1", weights=None)
     return SyncProvider(endpoint, settings, connections=connections)
+
+
+def provider_at(wire: WireServer, connections: int | None) -> SyncProvider:
+    return provider_for(f"{wire.address}/v1", connections)
 
 
 def ask(provider: SyncProvider, *, whole: bool) -> str:
@@ -102,7 +76,7 @@ ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
-    wire: Wire, status: int, connections: int | None, *, whole: bool, absolute: bool
+    wire: WireServer, status: int, connections: int | None, *, whole: bool, absolute: bool
 ) -> None:
     start = wire.address if absolute else ""
     for path, body in (("/chat/completions", WHOLE if whole else STREAM), ("/models", MODELS)):
@@ -122,8 +96,8 @@ def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
 @ways
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
-    wire: Wire,
-    new_wire: Callable[[], Wire],
+    wire: WireServer,
+    new_wire: Callable[[], WireServer],
     status: int,
     connections: int | None,
     *,
@@ -143,7 +117,7 @@ def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
     assert other.requests == []
 
 
-def test_provider_redirect_in_a_circle_ends(wire: Wire) -> None:
+def test_provider_redirect_in_a_circle_ends(wire: WireServer) -> None:
     location = {"location": "/v1/chat/completions"}
     wire.answers["/v1/chat/completions"] = (308, location, b"")
     with closing(provider_at(wire, None)) as provider, pytest.raises(ProviderRefused):
@@ -165,7 +139,7 @@ DEEP = {
 @pytest.mark.parametrize("place", ["{}", '{{"error": {}}}', '{{"error": {{"message": {}}}}}'])
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_provider_json_of_great_depth_is_a_provider_failure(
-    wire: Wire, status: int, place: str, value: str, connections: int | None, *, whole: bool
+    wire: WireServer, status: int, place: str, value: str, connections: int | None, *, whole: bool
 ) -> None:
     body = place.format(value).encode()
     for kind, sent in ((JSON, body), (EVENTS, b"data: %b\n\n" % body)):
@@ -183,9 +157,100 @@ def test_provider_json_of_great_depth_is_a_provider_failure(
                     provider.models()
 
 
-def test_provider_models_with_deep_members_are_listed(wire: Wire) -> None:
+def test_provider_models_with_deep_members_are_listed(wire: WireServer) -> None:
     models: dict[str, Any] = {"data": [{"id": "m-1", "created": 1}]}
     body = json.dumps(models).replace("1}", f'1, "owned_by": {"[" * 200}{"]" * 200}}}')
     wire.answers["/v1/models"] = (200, {"content-type": JSON}, body.encode())
     with closing(provider_at(wire, None)) as provider:
         assert [each["id"] for each in provider.models()] == ["m-1"]
+
+
+def gzip_bomb(mebibytes: int) -> bytes:
+    """Return a gzip stream that is a thousand times larger when it is decompressed."""
+    packer = zlib.compressobj(9, wbits=31)
+    piece = b" " * 2**20
+    return b"".join([*(packer.compress(piece) for _ in range(mebibytes)), packer.flush()])
+
+
+@clients
+@pytest.mark.parametrize("status", [200, 400])
+def test_provider_gzip_bomb_is_an_error_at_little_memory(
+    wire: WireServer, connections: int | None, status: int
+) -> None:
+    headers = {"content-type": JSON, "content-encoding": "gzip"}
+    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(500))
+    tracemalloc.start()
+    with closing(provider_at(wire, connections)) as provider, pytest.raises(ProviderError) as error:
+        ask(provider, whole=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200 * 2**20
+    assert ("larger than 64 MiB" in error.value.what) == (status == 200)
+    assert not error.value.retryable
+
+
+@clients
+def test_provider_endless_stream_ends_at_the_limit_of_size(connections: int | None) -> None:
+    piece = b"data: " + json.dumps({"choices": [{"delta": {}}], "pad": "x" * 2**16}).encode()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                connection.sendall(piece + b"\n\n")
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections)) as provider,
+        pytest.raises(BrokenAnswer, match="larger than 64 MiB"),
+    ):
+        ask(provider, whole=False)
+
+
+@clients
+def test_provider_stream_of_single_bytes_ends_at_the_time_limit(connections: int | None) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        with suppress(OSError):
+            while True:
+                connection.sendall(b":\n")
+                time.sleep(0.05)
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections, timeout=1)) as provider,
+        pytest.raises(ProviderTimeout, match="within 1 s"),
+    ):
+        ask(provider, whole=False)
+
+
+@clients
+def test_provider_comments_are_a_sign_of_life(connections: int | None) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for _ in range(20):
+            connection.sendall(b": keep-alive\n\n")
+            time.sleep(0.1)
+        connection.sendall(STREAM)
+        connection.close()
+
+    with (
+        raw_server(answer) as base_url,
+        closing(provider_for(base_url, connections, first_token_timeout=1)) as provider,
+    ):
+        assert ask(provider, whole=False) == "hello"
+
+
+def test_provider_retry_after_a_year_is_not_waited_for(wire: WireServer) -> None:
+    headers = {"retry-after": str(365 * 24 * 3600)}
+    wire.answers["/v1/chat/completions"] = (429, headers, b"{}")
+    base_url = f"{wire.address}/v1"
+    with (
+        closing(provider_for(base_url, None, retries=3)) as provider,
+        pytest.raises(ProviderUnavailable),
+    ):
+        ask(provider, whole=False)
+    assert len(wire.requests) == 1

@@ -30,7 +30,7 @@ from qacli.recording.recovery import recover_outbox
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke
 
     from qacli.db.records import Store
 
@@ -295,29 +295,29 @@ def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(
 
 @pytest.mark.usefixtures("store")
 def test_commands_with_a_damaged_journal_warn_once_and_name_the_file(
-    qa: Program, settings: Any
+    invoke: Invoke, settings: Any
 ) -> None:
     outbox = Outbox(settings.outbox_path)
     journal_of(outbox, "1", question_entry(ASK), {**outcome_entry(ASK.uid, OUTCOME), "future": 1})
     path = journal_of(outbox, "2")
     path.write_bytes(b"no journal at all\n")
-    first = qa("ask", "And you?")
+    first = invoke("ask", "And you?")
     assert (first.code, first.out) == (0, "Answer to: And you?\n")
     assert [str(aside) in first.err for aside in outbox.set_aside()] == [True, True]
     assert first.err.count("\n") == 2
     assert "is not JSON" in first.err
-    second = qa("list", "-v")
+    second = invoke("list", "-v")
     assert (second.code, "You are here." in second.out) == (0, True)
     assert "could not be delivered: line" not in second.err
     assert all(aside.name in second.err for aside in outbox.set_aside())
-    assert qa("list").err == ""
+    assert invoke("list").err == ""
 
 
 @pytest.mark.usefixtures("store")
-def test_a_quiet_command_leaves_the_warning_to_the_next_one(qa: Program, settings: Any) -> None:
+def test_a_quiet_command_leaves_the_warning_to_the_next_one(invoke: Invoke, settings: Any) -> None:
     outbox = Outbox(settings.outbox_path)
     path = journal_of(outbox, "1")
     path.write_bytes(b"no journal at all\n")
-    assert qa("ask", "--quiet", "And you?").err == ""
+    assert invoke("ask", "--quiet", "And you?").err == ""
     assert path.exists()
-    assert "is not JSON" in qa("list").err
+    assert "is not JSON" in invoke("list").err

@@ -91,5 +91,5 @@ def test_count_in_one_of_several_workers_takes_its_share(workers: int, taken: in
     rates = RateLimiter("7/day", workers)
     counted = [rates.count("x") for _ in range(8)]
     assert [rate.is_over for rate in counted] == [False] * taken + [True] * (8 - taken)
-    assert counted[0].left == taken - 1
+    assert counted[0].remaining == taken - 1
     assert counted[0].headers()["RateLimit-Policy"] == '"7-per-day";q=7;w=86400'

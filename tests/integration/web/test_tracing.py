@@ -86,7 +86,7 @@ def test_a_request_and_what_the_provider_did_are_spans_of_one_trace(
     client.get("/is_up")
     assert client.get("/qas?q=On+earth&model=the-token", headers=headers).status_code == 200
     assert client.get("/qas?q=On+earth").status_code == 401
-    app.extensions[tracing.KEY].shutdown()
+    app.extensions[tracing.EXTENSION_KEY].shutdown()
 
     requests = [span for span in collector.spans if span.name == "POST /ask"]
     asked = [span for span in collector.spans if span.name == "chat test-model"]

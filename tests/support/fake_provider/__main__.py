@@ -1,6 +1,7 @@
-"""Runs the fake provider as a process: `python tests/support/fake_provider --port 0 --latency 0.5`.
+"""Run the fake provider as a process: `python tests/support/fake_provider --port 0 --latency 0.5`.
 
-The first line of output is the base URL, the last one, after SIGTERM or SIGINT, what was counted.
+The first line of output is the base URL. The last one, after SIGTERM or SIGINT, is JSON with the
+counts of connections and outcomes.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ def _options() -> argparse.Namespace:
     add("--fail-rate", type=float, default=0.0)
     add("--fail-with", action="append", metavar="SPEC")
     add("--seed", type=int, default=0)
-    add("--log", type=Path, help="gets each question as a line of JSON, before any reply")
+    add("--log", type=Path, help="a file for each question as a line of JSON, before its reply")
     add("--max-seconds", type=float, default=600.0)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Serve until told to stop, or until the time is over."""
+    """Serve until SIGTERM or SIGINT, or until the time is over."""
     args = _options()
     names = ("latency", "first_token_delay", "delay", "text", "size")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    values = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     provider = FakeProvider(
-        default=replace(Reply.parse(args.default), **given),
+        default=replace(Reply.parse(args.default), **values),
         record=False,
         fail_with=tuple(args.fail_with or FakeProvider.fail_with),
         **{
@@ -61,18 +62,18 @@ def main() -> None:
             )
         },
     )
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     stop = threading.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stop.set())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     with provider:
         os.write(1, f"{provider.base_url}\n".encode())
         stop.wait(args.max_seconds)
-    counted = {"max_concurrent": provider.max_concurrent, "connections": provider.connections}
-    with suppress(OSError):  # nobody may be left to read it
-        os.write(1, json.dumps({**counted, "stats": provider.stats}).encode() + b"\n")
+    counts = {"max_concurrent": provider.max_concurrent, "connections": provider.connections}
+    with suppress(OSError):  # the reader may have closed the pipe
+        os.write(1, json.dumps({**counts, "stats": provider.stats}).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as received; `times` is how often its question has now been seen, from 1."""
+    """A request as it was received; `times` counts the requests with this question, from 1."""
 
     received_at: float  # time.time()
     method: str
@@ -30,18 +30,18 @@ class Request:
 
     @property
     def key(self) -> str:
-        """The API key that was sent, or nothing."""
+        """Return the API key that was sent; empty if there was none."""
         return self.headers.get("authorization", "").removeprefix("Bearer ").strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to do with one request: `Reply()` is a good answer, every field makes it differ.
+    """The reply to one request. `Reply()` is a good answer; each field changes one thing of it.
 
-    N in `cut`, `end`, `stall` and `error` is how many content deltas are sent before; past the last
-    one it counts on (finish_reason, usage, [DONE]). Without streaming, half the body is sent before
-    a `cut` or `stall`, `end` gives N deltas of text without finish_reason, and `error` a 200 whose
-    JSON is an error.
+    N in `cut`, `end`, `stall` and `error` is the number of content deltas before the fault. A
+    larger N counts the events after the last delta too: finish_reason, usage, [DONE]. Without
+    streaming, `cut` and `stall` come after half of the body, `end` sends N deltas of text without a
+    finish_reason, and `error` sends a status 200 with an error as its JSON.
     """
 
     text: str | None = None  # default: "Answer to: <question>"
@@ -58,7 +58,7 @@ class Reply:
     first_token_delay: float = 0.0  # seconds between the headers and the first event
     delay: float = 0.0  # seconds before each content delta
     times: int = 0  # only the first N times a question is seen; then a good answer
-    # Errors over HTTP. {key} and {masked_key} in the message stand for the key that was sent.
+    # Errors of HTTP. {key} and {masked_key} in the message stand for the key that was sent.
     status: int = _OK
     message: str | None = None
     type: str | None = None
@@ -66,34 +66,38 @@ class Reply:
     retry_after: float | None = None  # seconds
     retry_date: float | None = None  # seconds from now, sent as an HTTP date
     headers: Mapping[str, str] = field(default_factory=dict)
-    # Wrong bodies: an HTML page; JSON cut short; JSON although a stream was asked for; not one byte
-    # or event; `choices: []`.
+    # Wrong bodies: an HTML page; cut JSON; JSON instead of a stream; no byte and no event; an empty
+    # list of choices.
     body: Body = ""
     # Broken connections.
-    hang: bool = False  # never a byte
+    hang: bool = False  # no byte is ever sent
     reset: bool = False  # RST before the headers
     drop: bool = False  # FIN before the headers
     cut: int | None = None  # after N deltas, closed in the middle of an event
     end: int | None = None  # after N deltas, ends cleanly: no finish_reason, no [DONE]
-    stall: int | None = None  # after N deltas, silence
+    stall: int | None = None  # after N deltas, nothing more is sent
     error: int | None = None  # after N deltas, `data: {"error": ...}`
     dribble: float = 0.0  # seconds before each byte of the body
-    close: bool = False  # after the reply, closes the kept-alive connection without notice
+    close: bool = False  # after the reply, closes the connection without `connection: close`
 
     @classmethod
     def parse(cls, spec: str) -> Reply:
-        """Read e.g. `status=429 retry_after=1 x-any-header=2`; ValueError if not understood."""
+        """Read for example `status=429 retry_after=1 x-any-header=2`.
+
+        Raises:
+            ValueError: A word is no field of a reply, no preset and no header.
+        """
         return cls(**_parse(spec))
 
     @property
     def outcome(self) -> str:
-        """The name under which `FakeProvider.stats` counts it."""
+        """Return the name under which `FakeProvider.stats` counts the reply."""
         for name in ("hang", "reset", "drop"):
             if getattr(self, name):
                 return name
         if self.status != _OK:
             return str(self.status)
-        return self.body or next((each for each in STOPS if getattr(self, each) is not None), "ok")
+        return self.body or next((stop for stop in STOPS if getattr(self, stop) is not None), "ok")
 
 
 Behaviour = Reply | str | Callable[[Request], Reply | str]
@@ -121,38 +125,38 @@ _CONVERT: dict[str, Callable[[str], object]] = {
 
 @functools.lru_cache(maxsize=1000)
 def _parse(spec: str) -> Json:
-    """The fields of Reply that a spec sets; a bare name is a preset, or means `name=1`."""
-    types = {each.name: str(each.type).partition(" ")[0] for each in fields(Reply)}
-    found: Json = {}
+    """Return the fields of Reply that a spec sets; a bare name is a preset, or means `name=1`."""
+    types = {item.name: str(item.type).partition(" ")[0] for item in fields(Reply)}
+    values: Json = {}
     for word in shlex.split(spec):
         name, equals, value = word.partition("=")
         if name in PRESETS and not equals:
-            found |= _parse(PRESETS[name])
+            values |= _parse(PRESETS[name])
         elif "-" in name:
-            found["headers"] = {**found.get("headers", {}), name: value}
+            values["headers"] = {**values.get("headers", {}), name: value}
         elif name == "body" and value in get_args(Body):
-            found["body"] = value
+            values["body"] = value
         elif types.get(name) in _CONVERT:
-            found[name] = _CONVERT[types[name]](value if equals else "1")
+            values[name] = _CONVERT[types[name]](value if equals else "1")
         else:
             msg = f"fake_provider does not understand {word!r}"
             raise ValueError(msg)
-    return found
+    return values
 
 
 def change(reply: Reply, spec: str, times: int = 1) -> Reply:
-    """The reply with what a spec says, unless the spec is only for the first times."""
-    said = _parse(spec)
-    return reply if 0 < said.get("times", 0) < times else replace(reply, **said)
+    """Return the reply changed by a spec; unchanged once the `times` of the spec are over."""
+    values = _parse(spec)
+    return reply if 0 < values.get("times", 0) < times else replace(reply, **values)
 
 
 def directives(question: str) -> str:
-    """What the question itself demands, in `[[...]]`."""
+    """Return the spec that the question holds in `[[...]]`; empty if there is none."""
     return " ".join(_DIRECTIVE.findall(question)) if "[[" in question else ""
 
 
 def resolve(behaviour: Behaviour, request: Request) -> Reply:
-    """What a behaviour comes to for this request."""
-    chosen = behaviour(request) if callable(behaviour) else behaviour
-    reply = Reply.parse(chosen) if isinstance(chosen, str) else chosen
+    """Return the reply that a behaviour gives for this request."""
+    value = behaviour(request) if callable(behaviour) else behaviour
+    reply = Reply.parse(value) if isinstance(value, str) else value
     return Reply() if 0 < reply.times < request.times else reply

@@ -1,7 +1,7 @@
 """The HTTP/1.1 side of the fake provider: one client connection.
 
-It is an asyncio.Protocol that plays the steps of a reply with timers and without tasks: this makes
-thousands of requests a second possible, and lets it break off at any byte.
+It is an asyncio.Protocol that writes the steps of a reply with timers and without tasks. This
+allows thousands of requests a second, and a reply can end at any byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SILENT = ("hang", "stall")
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request, before anything is known about what it means."""
+    """One HTTP request, before its JSON is read."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do about it, and the outcome to count it under ("" for one that is not counted)."""
+    """The steps of a reply, and the outcome that counts it (empty if it is not counted)."""
 
     outcome: str
     steps: Iterator[Step]
@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a connection calls in the provider."""
+    """The functions of the provider that a connection calls."""
 
     answer: Callable[[Received], Plan]
     finished: Callable[[str], None]  # with the outcome
@@ -50,7 +50,7 @@ class Hooks:
 
 
 class Connection(asyncio.Protocol):
-    """One client connection, kept alive until someone closes it."""
+    """One client connection, kept alive until the client or a reply closes it."""
 
     def __init__(self, hooks: Hooks) -> None:
         self.hooks = hooks
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
         self.hooks.opened(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Called by asyncio: whatever was not finished by now never will be."""
+        """Called by asyncio: count the reply that was not finished."""
         if self.timer:
             self.timer.cancel()
         if self.plan:
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self.hooks.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio; requests that come before the last was answered wait here."""
+        """Called by asyncio; a request that comes before the last reply has ended waits here."""
         self.buffer += data
         self._serve()
 
@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
         self.paused = True
 
     def resume_writing(self) -> None:
-        """Called by asyncio, when the client has caught up."""
+        """Called by asyncio, when the client has read enough."""
         self.paused = False
         if self.plan and not self.timer and self.plan.outcome not in _SILENT:
             self._resume()
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         while not self.plan and not self.transport.is_closing():
             try:
                 received = self._take()
-            except ValueError:  # not HTTP, or nothing that a client of this API would send
+            except ValueError:  # not HTTP, or a transfer encoding that this server does not read
                 self.transport.write(head(400, {"content-length": "0", "connection": "close"}))
                 self.transport.close()
                 return
@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
             self._play(self.plan)
 
     def _take(self) -> Received | None:
-        """Take one whole request out of the buffer, if it is there."""
+        """Remove one whole request from the buffer and return it; None until all of it is there."""
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             return None
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         return Received(method, target, headers, content)
 
     def _play(self, plan: Plan) -> None:
-        """Go on with the reply until it waits, blocks or ends."""
+        """Continue the reply until it waits, blocks or ends."""
         out = bytearray()
         for step in plan.steps:
             if isinstance(step, bytes):
@@ -141,7 +141,8 @@ class Connection(asyncio.Protocol):
                 self.transport.write(bytes(out))
                 self.timer = asyncio.get_running_loop().call_later(step, self._resume)
                 return
-        self._finish(plan.outcome)  # before the last byte: who has read that finds it counted
+        # Before the last byte: a client that has read the reply finds it counted.
+        self._finish(plan.outcome)
         self.transport.write(bytes(out))
 
     def _resume(self) -> None:

@@ -1,4 +1,4 @@
-"""The fake provider itself: the server in its thread, what it was asked, and what it decides."""
+"""The fake provider: a server in a thread, its requests, and its choice of replies."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _MINUTE = 60
 
 @dataclass(eq=False, kw_only=True)
 class FakeProvider:
-    """The provider. Use it as a context manager; the settings may be changed while it runs.
+    """A provider on 127.0.0.1. Use it as a context manager; settings may change while it runs.
 
     A chat request gets the next behaviour of `script()`, or else `default` (which may fail at
-    random), changed by what its question says in `[[...]]`. A request refused for its key or for a
+    random), changed by the spec in its question (`[[...]]`). A request refused for its key or for a
     limit takes nothing from the script.
     """
 
@@ -42,21 +42,21 @@ class FakeProvider:
     rpm: float | None = None  # requests a minute (a token bucket; refused requests cost nothing)
     burst: float | None = None  # what the bucket holds; default: a whole minute
     max_concurrency: int | None = None
-    fail_rate: float = 0.0  # who fails depends on seed, question and times, not on who comes first
+    fail_rate: float = 0.0  # depends on seed, question and times, not on the order of requests
     fail_with: tuple[str, ...] = _FAULTS
     seed: int = 0
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
     other_reply: Behaviour = _GOOD  # for all other paths; default: 404
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
-    log: Path | None = None  # gets each question as a line of JSON, before any reply
+    log: Path | None = None  # each question is written here as a line of JSON, before the reply
     port: int = 0  # 0: any free one
 
     def __post_init__(self) -> None:
-        """Check the specs, and start from nothing."""
-        for each in (self.default, self.models_reply, *self.fail_with):
-            if isinstance(each, str):
-                Reply.parse(each)
+        """Check the specs, and set all counts to zero."""
+        for behaviour in (self.default, self.models_reply, *self.fail_with):
+            if isinstance(behaviour, str):
+                Reply.parse(behaviour)
         self._first_default = self.default
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -66,7 +66,7 @@ class FakeProvider:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all requests, counts, the script, and what was set as default."""
+        """Forget all requests, counts and the script, and restore the first default."""
         with self._lock:
             self.default = self._first_default
             self._script: deque[Behaviour] = deque()
@@ -78,43 +78,45 @@ class FakeProvider:
 
     @property
     def base_url(self) -> str:
-        """What a client takes as its base URL."""
+        """Return the base URL for a client."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     @property
     def requests(self) -> list[Request]:
-        """All requests received so far, also those refused, and those to other paths."""
+        """Return all requests so far, also refused ones and those to other paths."""
         with self._lock:
             return self._requests.copy()
 
     @property
     def stats(self) -> dict[str, int]:
-        """How many chat requests ended how: ok, 500, cut, client_gone, rate_limited, ..."""
+        """Count the chat requests by their outcome: ok, 500, cut, client_gone, rate_limited, ..."""
         with self._lock:
             return dict(self._stats)
 
     @property
     def max_concurrent(self) -> int:
-        """The most chat requests that were open at once, also those refused."""
+        """Return the largest number of chat requests open at once; refused ones count."""
         return self._max_concurrent
 
     @property
     def connections(self) -> int:
-        """How many connections were opened."""
+        """Return the number of connections that were opened."""
         return self._connections
 
     def asked(self, question: str) -> int:
-        """How often exactly this question was received."""
+        """Return the number of requests with exactly this question."""
         with self._lock:
             return self._asked[question]
 
     def script(self, *behaviours: Behaviour) -> None:
         """Answer the next chat requests with these, one each, in order."""
-        checked = [Reply.parse(each) if isinstance(each, str) else each for each in behaviours]
-        self._script.extend(checked)
+        self._script.extend(
+            Reply.parse(behaviour) if isinstance(behaviour, str) else behaviour
+            for behaviour in behaviours
+        )
 
     def start(self) -> Self:
-        """Listen; after a stop(), again on the same port."""
+        """Listen; after `stop()` on the same port again."""
         sock = socket.create_server(("127.0.0.1", self.port), backlog=4096)
         self.port = sock.getsockname()[1]
         if self.log:
@@ -168,7 +170,7 @@ class FakeProvider:
             self._stats[outcome] += 1
 
     def _answer(self, received: Received) -> Plan:
-        """Decide about a request, after recording that it came."""
+        """Record a request, and choose its reply."""
         path = received.path.partition("?")[0]
         chat = (received.method, path) == ("POST", "/v1/chat/completions")
         body = _object(received.content)
@@ -193,9 +195,9 @@ class FakeProvider:
             os.write(self._log, json.dumps(question).encode() + b"\n")
         answer, outcome = None, ""
         try:
-            refused = self._refuse_key(request)
-            if refused:
-                reply = refused
+            refusal = self._refuse_key(request)
+            if refusal:
+                reply = refusal
             elif chat:
                 reply, outcome = self._refuse(request) or (self._choose(request), "")
             else:
@@ -213,10 +215,10 @@ class FakeProvider:
         return Reply(status=401, message=None if request.key else "You didn't provide an API key.")
 
     def _refuse(self, request: Request) -> tuple[Reply, str] | None:
-        """The error that the request itself or a limit demands, if any, and its outcome."""
+        """Return the error for a wrong request or a limit, and its outcome; None if all is well."""
         messages, model = request.body.get("messages"), request.body.get("model")
-        sound = isinstance(messages, list) and all(isinstance(each, dict) for each in messages)
-        if not (messages and sound and model and isinstance(model, str)):
+        valid = isinstance(messages, list) and all(isinstance(item, dict) for item in messages)
+        if not (messages and valid and model and isinstance(model, str)):
             return Reply(status=400, message="It must be JSON, with model and messages."), "400"
         if self.max_concurrency is not None and self._in_flight > self.max_concurrency:
             message = f"Too many concurrent requests for {model}."
@@ -232,11 +234,11 @@ class FakeProvider:
         return None
 
     def _fill(self, rpm: float) -> float:
-        """Fill the bucket up to now; returns what it can hold."""
-        now, holds = time.monotonic(), self.burst or max(rpm, 1)
-        self._tokens = min(self._tokens + (now - self._filled_at) * rpm / _MINUTE, holds)
+        """Add the tokens of the time since the last call; return the size of the bucket."""
+        now, size = time.monotonic(), self.burst or max(rpm, 1)
+        self._tokens = min(self._tokens + (now - self._filled_at) * rpm / _MINUTE, size)
         self._filled_at = now
-        return holds
+        return size
 
     def _limits(self, rpm: float) -> dict[str, str]:
         wait = (self._fill(rpm) - self._tokens) * _MINUTE / rpm
@@ -258,16 +260,16 @@ class FakeProvider:
                 chance = random.Random(key)
                 if chance.random() < self.fail_rate:
                     reply = change(reply, chance.choice(self.fail_with))
-        said = directives(request.question)
-        return change(reply, said, request.times) if said else reply
+        spec = directives(request.question)
+        return change(reply, spec, request.times) if spec else reply
 
     def _other(self, request: Request) -> tuple[Reply, Json | None]:
-        """What /v1/models and /v1/models/NAME answer, and 404 for the rest."""
-        made = {"object": "model", "created": 1, "owned_by": "fake"}
-        found = {f"/v1/models/{name}": {"id": name, **made} for name in self.models}
-        found["/v1/models"] = {"object": "list", "data": list(found.values())}
-        if request.method == "GET" and request.path in found:
-            return resolve(self.models_reply, request), found[request.path]
+        """Answer /v1/models and /v1/models/NAME; all other paths get 404."""
+        common = {"object": "model", "created": 1, "owned_by": "fake"}
+        answers = {f"/v1/models/{name}": {"id": name, **common} for name in self.models}
+        answers["/v1/models"] = {"object": "list", "data": list(answers.values())}
+        if request.method == "GET" and request.path in answers:
+            return resolve(self.models_reply, request), answers[request.path]
         if self.other_reply != _GOOD:
             return resolve(self.other_reply, request), None
         message = f"Invalid URL ({request.method} {request.path})"
@@ -283,12 +285,12 @@ def _object(content: bytes) -> Json:
 
 
 def _question(body: Json) -> str:
-    """The text of the last user message, or nothing."""
+    """Return the text of the last user message; empty if there is none."""
     with suppress(LookupError, TypeError, AttributeError):
         for message in reversed(body["messages"]):
             if message["role"] == "user":
                 parts = message["content"]
                 if isinstance(parts, str):
                     return parts
-                return "".join(each.get("text", "") for each in parts)
+                return "".join(part.get("text", "") for part in parts)
     return ""

@@ -1,4 +1,4 @@
-"""What goes over the wire for a reply, as steps: bytes to write, seconds to wait, or a bad end."""
+"""The steps of a reply: bytes to write, seconds to wait, or an abnormal end of the connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class End(Enum):
-    """How a connection can end, or not go on."""
+    """The ways in which a connection ends or falls silent."""
 
     HANG = "hang"
     CLOSE = "close"
@@ -49,7 +49,7 @@ _SHORT_KEY = 16
 
 
 def head(status: int, headers: Mapping[str, str]) -> bytes:
-    """The status line and the headers."""
+    """Return the status line and the headers."""
     lines = [f"{name}: {value}" for name, value in headers.items()]
     first = f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"
     return "\r\n".join([first, *lines, "", ""]).encode("latin-1", "replace")
@@ -58,7 +58,14 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 def steps(
     request: Request, reply: Reply, limits: Mapping[str, str], answer: Json | None
 ) -> Iterator[Step]:
-    """All that happens for one request; `answer` is sent instead of a chat completion, if given."""
+    """Yield the steps for one request.
+
+    Args:
+        request: The request.
+        reply: The reply to it.
+        limits: The headers of the rate limit.
+        answer: JSON to send instead of a chat completion.
+    """
     headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
     if reply.retry_after is not None:
         headers["retry-after"] = f"{reply.retry_after:g}"
@@ -89,7 +96,7 @@ def steps(
 
 
 def _content(request: Request, reply: Reply, answer: Json | None) -> bytes | None:
-    """The body, unless it is a stream."""
+    """Return the body; None for a stream."""
     if reply.body == "html":
         return _HTML
     if reply.status != _OK:
@@ -109,7 +116,7 @@ def _whole(content: bytes, reply: Reply) -> Iterator[Step]:
 
 
 def _stream(request: Request, reply: Reply) -> Iterator[Step]:
-    """The events, each as one HTTP chunk, until the last or the one where it has to stop."""
+    """Yield the events, each as one HTTP chunk, up to the last one or the fault."""
 
     def frame(data: str) -> bytes:
         event = f"data: {data}\n\n".encode()
@@ -153,13 +160,13 @@ def _error(request: Request, reply: Reply) -> Json:
 
 
 def _mask(key: str) -> str:
-    """The key as OpenAI shows it: its first 8 and last 4 characters, with stars between."""
+    """Return the key as OpenAI shows it: the first 8 and last 4 characters, stars between."""
     first, last = (8, 4) if len(key) > _SHORT_KEY else (len(key) // 4, 0)
     return key[:first] + "*" * (len(key) - first - last) + key[len(key) - last :]
 
 
 def _deltas(request: Request, reply: Reply) -> list[str]:
-    """The words of the answer, with their white space: joined, they are the text exactly."""
+    """Return the words of the answer with their white space; joined, they are the text."""
     if reply.tool is not None:
         return []
     text = reply.refusal if reply.refusal is not None else reply.text
@@ -179,15 +186,16 @@ def _tool_calls(reply: Reply) -> list[Json]:
 
 
 def _usage(request: Request, deltas: list[str]) -> Json:
-    prompt = sum(len(str(each.get("content")).split()) for each in request.body["messages"])
+    prompt = sum(len(str(item.get("content")).split()) for item in request.body["messages"])
     counts = {"prompt_tokens": prompt, "completion_tokens": len(deltas)}
     return {**counts, "total_tokens": prompt + len(deltas)}
 
 
 def _identity(request: Request, reply: Reply, kind: str) -> Json:
     model = reply.model if reply.model is not None else f"{request.body['model']}-2026-01-01"
-    made = {"id": f"chatcmpl-{uuid.uuid4().hex[:29]}", "object": kind, "created": int(time.time())}
-    return {**made, "model": model, "service_tier": "default", "system_fingerprint": "fp_fake"}
+    identity = {"id": f"chatcmpl-{uuid.uuid4().hex[:29]}", "created": int(time.time())}
+    identity |= {"object": kind}
+    return {**identity, "model": model, "service_tier": "default", "system_fingerprint": "fp_fake"}
 
 
 def _finish_reason(reply: Reply) -> str:
@@ -195,7 +203,7 @@ def _finish_reason(reply: Reply) -> str:
 
 
 def _completion(request: Request, reply: Reply) -> bytes:
-    """The body of an answer that is not streamed."""
+    """Return the body of an answer without streaming."""
     if reply.error is not None:
         return json.dumps(_error(request, replace(reply, status=500))).encode()
     deltas = _deltas(request, reply)
@@ -207,22 +215,23 @@ def _completion(request: Request, reply: Reply) -> bytes:
         message |= {"content": None, "tool_calls": _tool_calls(reply)}
     finish = _finish_reason(reply) if reply.end is None else None
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    made = _identity(request, reply, "chat.completion")
-    made["choices"] = [] if reply.body == "no_choices" else [choice]
+    completion = _identity(request, reply, "chat.completion")
+    completion["choices"] = [] if reply.body == "no_choices" else [choice]
     if reply.usage:
-        made["usage"] = _usage(request, deltas)
-    whole = json.dumps(made).encode()
+        completion["usage"] = _usage(request, deltas)
+    whole = json.dumps(completion).encode()
     return {"nothing": b"", "broken": whole[: len(whole) // 2]}.get(reply.body, whole)
 
 
 def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
-    """The data of every event of a whole stream, and how many of them are content deltas."""
+    """Return the data of each event of a whole stream, and the number of content deltas."""
     options = request.body.get("stream_options")
     with_usage = reply.usage and isinstance(options, dict) and options.get("include_usage")
     common = json.dumps(_identity(request, reply, "chat.completion.chunk"))[:-1]
     tail = ', "usage": null}' if with_usage else "}"
 
-    def chunk(delta: str, finish: str | None = None) -> str:  # by hand, since it is the hot path
+    # Without json.dumps of the whole: no other function is called as often.
+    def chunk(delta: str, finish: str | None = None) -> str:
         choice = f'{{"index": 0, "delta": {{{delta}}}, "logprobs": null, "finish_reason": '
         return f'{common}, "choices": [{choice}{json.dumps(finish)}}}]{tail}'
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qacli.batch import reader
+from qacli.batch.options import BatchOptions
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -317,7 +318,9 @@ def test_an_object_sets_what_shapes_its_own_answer(write: Callable[..., Path]) -
     assert (params["model"], params["temperature"], params["max_tokens"]) == ("m-9", 0.0, 5)
     assert params["response_format"]["type"] == "json_schema"
     assert params["response_format"]["json_schema"]["schema"] == schema
-    ask = item.ask(3, model="other", system="Long.", params={"temperature": 1.0, "top_p": 0.5})
+    params = {"temperature": 1.0, "top_p": 0.5}
+    options = BatchOptions(batch_id=3, model="other", system="Long.", params=params)
+    ask = options.question(item.key, item.payload)
     assert (ask.batch_id, ask.item_key, ask.system) == (3, "7", "Be brief.")
     assert (ask.model, ask.params["temperature"], ask.params["top_p"]) == ("m-9", 0.0, 0.5)
 

@@ -1,0 +1,48 @@
+"""The budget of a batch: stop before its answers could cost more."""
+
+from qacli.batch.options import InFlightItem, Progress
+from qacli.cost import CostEstimate, Pricing
+from qacli.domain import Question
+
+
+class Budget:
+    """The budget of one process.
+
+    Args:
+        max_cost: US dollars; None is no limit.
+        prices: The prices of the models.
+        progress: Has the cost so far and the items in flight; `add` updates it.
+    """
+
+    def __init__(self, max_cost: float | None, prices: Pricing, progress: Progress) -> None:
+        self._max_cost = max_cost
+        self._prices = prices
+        self._progress = progress
+        self._priced = progress.done if progress.cost is not None else 0
+        self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
+
+    def reserve(self, question: Question, flight: InFlightItem) -> bool:
+        """Reserve the likely cost of a question; return False if it could exceed the budget."""
+        if self._max_cost is None:
+            return True
+        flight.cost = flight.paid + self._likely_cost(question)
+        in_flight = sum(other.cost for other in self._progress.flights.values())
+        if (self._progress.cost or 0.0) + in_flight <= self._max_cost:
+            return True
+        flight.cost = 0.0
+        return False
+
+    def _likely_cost(self, question: Question) -> float:
+        """Estimate a cost from the length, and from the token limit or the mean of the answers."""
+        limit = question.params.get("max_tokens")
+        estimate = CostEstimate.of_prompt(
+            question.question, question.system or "", max_tokens=limit
+        )
+        return max(estimate.cost(question.model, self._prices) or 0.0, self._mean_cost)
+
+    def add(self, cost: float | None) -> None:
+        """Add the cost of an answer, if it is known."""
+        if cost is not None:
+            self._progress.cost = (self._progress.cost or 0.0) + cost
+            self._priced += 1
+            self._mean_cost += (cost - self._mean_cost) / self._priced

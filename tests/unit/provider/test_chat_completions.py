@@ -1,0 +1,249 @@
+"""Responses of Chat Completions in the dialects of endpoints."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from qacli.cost import Pricing, Usage
+from qacli.domain import ChatRequest, Delta, Question, ReasoningDelta
+from qacli.errors import BrokenAnswer
+from qacli.provider.chat_completions import ChatCompletions, read_usage
+from qacli.provider.refused_features import Feature
+from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.think_tags import ThinkTagSplitter
+
+API = ChatCompletions()
+
+
+def read(*messages: dict[str, Any], **fields: Any) -> ChatResponse:
+    response = ChatResponse(think_tags=ThinkTagSplitter())
+    for message in messages:
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        API.read_document({"id": "c", "model": "m", "choices": [choice], **fields}, response)
+    response.close()
+    return response
+
+
+def text(value: str) -> dict[str, str]:
+    return {"type": "text", "text": value}
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "reasoning"),
+    [
+        ({"content": "hello"}, "hello", ""),
+        ({"content": [text("hel"), text("lo")]}, "hello", ""),
+        ({"content": ["hel", "lo"]}, "hello", ""),
+        ({"content": [{"type": "text", "text": {"value": "hello"}}]}, "hello", ""),
+        # Mistral
+        (
+            {"content": [{"type": "thinking", "thinking": [text("so")]}, text("hello")]},
+            "hello",
+            "so",
+        ),
+        # Anthropic's compatible endpoints
+        ({"content": [{"type": "thinking", "thinking": "so"}, text("hello")]}, "hello", "so"),
+        ({"content": "hello", "reasoning_content": "so"}, "hello", "so"),
+        ({"content": "hello", "reasoning": "so"}, "hello", "so"),
+        (
+            {
+                "content": "hello",
+                "reasoning": "so",
+                "reasoning_details": [{"type": "reasoning.text", "text": "so"}],
+            },
+            "hello",
+            "so",
+        ),
+        (
+            {
+                "content": "hello",
+                "reasoning_details": [{"type": "reasoning.summary", "summary": "so"}],
+            },
+            "hello",
+            "so",
+        ),
+        ({"content": "<think>so</think>\n\nhello"}, "hello", "so"),
+        ({"content": None, "refusal": "I cannot."}, "I cannot.", ""),
+        ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "I cannot.", ""),
+        ({"content": 7, "reasoning_content": ["x"], "tool_calls": "x", "refusal": {}}, "", ""),
+        ({"content": [None, 7, {"type": "text", "text": None}, {}]}, "", ""),
+    ],
+)
+def test_read_document_content_of_any_form_gives_answer_and_reasoning(
+    message: dict[str, Any], answer: str, reasoning: str
+) -> None:
+    response = read(message)
+    assert response.text == answer
+    assert "".join(response.reasoning_texts) == reasoning
+
+
+def test_read_event_pieces_give_their_events() -> None:
+    response = ChatResponse()
+
+    def piece(**delta: Any) -> object:
+        return API.read_event("message", {"choices": [{"index": 0, "delta": delta}]}, response)
+
+    assert piece(role="assistant", content="") == []
+    assert piece(reasoning_content="so") == [ReasoningDelta("so")]
+    assert piece(content="hello") == [Delta("hello")]
+    assert API.read_event("ping", {"type": "ping"}, response) == []
+    assert API.read_event("message", {"type": "ping"}, response) == []
+    assert response.text == "hello"
+
+
+def test_read_event_other_choice_adds_nothing() -> None:
+    response = ChatResponse()
+    other = {"index": 1, "delta": {"content": "OTHER"}, "finish_reason": "length"}
+    assert API.read_event("message", {"choices": [other]}, response) == []
+    assert API.read_event("message", {"choices": [{"delta": {"content": "ours"}}]}, response)
+    assert (response.text, response.finish_reason) == ("ours", None)
+
+
+def test_read_document_all_other_fields_are_kept_as_details() -> None:
+    annotation = {"type": "url_citation", "url_citation": {"url": "https://e.org", "title": "E"}}
+    response = read(
+        {"content": "a", "annotations": [annotation]},
+        {"content": "b", "annotations": [annotation], "reasoning_details": [{"data": "x"}]},
+        service_tier="flex",
+        system_fingerprint="fp",
+        citations=["https://e.org"],
+        empty=None,
+    )
+    assert response.details == {
+        "annotations": [annotation, annotation],
+        "reasoning_details": [{"data": "x"}],
+        "service_tier": "flex",
+        "system_fingerprint": "fp",
+        "citations": ["https://e.org"],
+    }
+
+
+def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
+    response = ChatResponse()
+    for number in (1, 2):
+        call = {"index": 0, "function": {"arguments": f"{number}"}}
+        if number == 1:
+            call = {"index": 0, "id": "t", "function": {"name": "f", "arguments": "1"}}
+        choice = {"delta": {"tool_calls": [call]}, "logprobs": {"content": [number]}}
+        API.read_event("message", {"choices": [choice]}, response)
+    assert response.details == {
+        "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "12"}}],
+        "logprobs": {"content": [1, 2]},
+    }
+    with pytest.raises(BrokenAnswer, match="called a tool instead of answering: f") as error:
+        response.require_text()
+    assert not error.value.retryable
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"error": {"message": "m", "code": 429}},
+        {"error": "m"},
+        [{"error": {"message": "m"}}],
+        {"object": "error", "message": "m"},
+        {
+            "choices": [
+                {"index": 0, "error": {"message": "m", "code": 502}, "finish_reason": "error"}
+            ]
+        },
+    ],
+)
+def test_read_document_error_in_place_of_an_answer_is_raised(document: object) -> None:
+    with pytest.raises(ErrorInAnswer) as error:
+        API.read_document(document, ChatResponse())
+    assert error.value.error.message == "m"
+
+
+def test_read_event_of_type_error_is_raised() -> None:
+    with pytest.raises(ErrorInAnswer, match="m"):
+        API.read_event("error", {"message": "m"}, ChatResponse())
+
+
+@pytest.mark.parametrize("document", [[], "text", 7, None, [[]]])
+def test_read_document_that_is_no_object_is_broken(document: object) -> None:
+    with pytest.raises(BrokenAnswer):
+        API.read_document(document, ChatResponse())
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 5}, Usage(3, 5)),
+        ({"input_tokens": 3, "output_tokens": 5}, Usage(3, 5)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}, Usage(3, None, 2)),
+        ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2}, Usage(3, None, 2)),
+        (
+            {"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}},
+            Usage(None, 5, None, 4),
+        ),
+        ({"prompt_tokens": 3, "cost": 0.5}, Usage(3, cost_usd=0.5)),
+        ({"prompt_tokens": 3, "cost": {"total_cost": 0.5}}, Usage(3, cost_usd=0.5)),
+        ({"prompt_tokens": -1, "completion_tokens": "5", "cost": math.inf}, None),
+        ({"prompt_tokens_details": [], "cost": True}, None),
+        ({}, None),
+        ([], None),
+    ],
+)
+def test_read_usage_names_of_endpoints_are_known(usage: object, expected: Usage | None) -> None:
+    assert read_usage(usage) == expected
+
+
+def test_outcome_attempts_that_were_discarded_still_cost() -> None:
+    response = read({"content": "a"}, usage={"prompt_tokens": 1, "completion_tokens": 2, "cost": 1})
+    response.reset()
+    second = {"message": {"content": "b"}}
+    usage = {"prompt_tokens": 10, "completion_tokens": 20, "cost": 2.5}
+    API.read_document({"choices": [second], "usage": usage}, response)
+    outcome = response.outcome(Pricing())
+    assert (outcome.answer, outcome.prompt_tokens, outcome.completion_tokens) == ("b", 11, 22)
+    assert outcome.cost_usd == 3.5
+
+
+def test_outcome_values_that_no_database_takes_are_replaced() -> None:
+    deep: Any = "end"
+    for _ in range(50):
+        deep = [deep]
+    response = read(
+        {"content": "a\x00\ud800", "reasoning": "\x00"},
+        **{"x\x00": "\x00", "nan": math.nan, "deep": deep, "infinite": [math.inf]},
+    )
+    outcome = response.outcome(Pricing())
+    assert (outcome.answer, outcome.reasoning) == ("a\ufffd\ufffd", "\ufffd")
+    assert outcome.details["x\ufffd"] == "\ufffd"
+    assert outcome.details["infinite"] == [None]
+    assert "nan" not in outcome.details
+    assert json.dumps(outcome.details["deep"]).count("[") < 25
+
+
+@pytest.mark.parametrize(
+    ("refused", "stream", "expected"),
+    [
+        (set(), True, {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 5}),
+        ({Feature.STREAM_OPTIONS}, True, {"stream": True, "max_tokens": 5}),
+        ({Feature.STREAM}, True, {"stream": False, "max_tokens": 5}),
+        (set(), False, {"stream": False, "max_tokens": 5}),
+        ({Feature.MAX_TOKENS, Feature.STREAM}, True, {"stream": False, "max_completion_tokens": 5}),
+    ],
+)
+def test_build_body_refused_features_are_left_out(
+    refused: set[Feature], expected: dict[str, Any], *, stream: bool
+) -> None:
+    question = Question(question="Who?", params={"max_tokens": 5})
+    request = ChatRequest(question=question, stream=stream)
+    body = API.build_body(request, frozenset(refused), official=False)
+    assert body == {"messages": [{"role": "user", "content": "Who?"}], **expected}
+
+
+def test_build_body_refused_response_format_goes_into_the_prompt() -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    question = Question(question="Who?", system="Be kind.", params={"response_format": form})
+    refused = frozenset({Feature.RESPONSE_FORMAT})
+    body = API.build_body(ChatRequest(question=question), refused, official=False)
+    system = body["messages"][0]["content"]
+    assert "response_format" not in body
+    assert system.startswith("Be kind.\n\n")
+    assert json.dumps(schema) in system

@@ -1,0 +1,38 @@
+"""Server-sent events as the standard has them, in pieces of any size."""
+
+import pytest
+
+from qacli.provider.sse import EventParser, ServerSentEvent
+
+STREAMS = [
+    (b"data: a\n\ndata: b\n\n", [("message", "a"), ("message", "b")]),
+    (b"data:a\n\n", [("message", "a")]),
+    (b"data:  a\n\n", [("message", " a")]),
+    (b"data: a\r\n\r\ndata: b\r\n\r\n", [("message", "a"), ("message", "b")]),
+    (b"data: a\r\rdata: b\r\r", [("message", "a"), ("message", "b")]),
+    (b"data: one\ndata: two\n\n", [("message", "one\ntwo")]),
+    (b"data\n\n", [("message", "")]),
+    (b"\xef\xbb\xbfdata: a\n\n", [("message", "a")]),
+    (b": keep-alive\n\ndata: a\n\n", [("message", "a")]),
+    (b"retry: 3000\n\nid: 7\n\ndata: a\n\n", [("message", "a")]),
+    (b'event: ping\ndata: {}\n\ndata: "\xc3\xa9"\n\n', [("ping", "{}"), ("message", '"\u00e9"')]),
+    (b"event: ping\n\ndata: a\n\n", [("message", "a")]),
+    (b"unknown: x\ndata: a\n\n", [("message", "a")]),
+    (b"data: a", [("message", "a")]),
+    (b"data: a\n", [("message", "a")]),
+    (b"\n\n\n", []),
+    (b"", []),
+    (b"data: \xff\n\n", [("message", "\ufffd")]),
+]
+
+
+@pytest.mark.parametrize(("stream", "expected"), STREAMS)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_event_parser_pieces_of_any_size_give_the_same_events(
+    stream: bytes, expected: list[tuple[str, str]], size: int
+) -> None:
+    parser = EventParser()
+    pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+    events = [event for piece in pieces for event in parser.feed(piece)]
+    events += parser.close()
+    assert events == [ServerSentEvent(*event) for event in expected]

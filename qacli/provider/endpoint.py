@@ -111,7 +111,7 @@ def resolve_endpoint(
             its source; or the configured GGUF file is missing or not valid; or a variable for
             proxies or certificates cannot be used.
     """
-    name = model or settings.model
+    name = settings.model_name(model)
     if name == LOCAL or (name or "").startswith(f"{LOCAL}:"):
         return _local(settings, (name or "").partition(":")[2])
     if credentials.is_configured(settings) or settings.base_url:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -20,6 +20,7 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
+from qacli.model_options import OPTION_NAMES, RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.redirects import Redirect
@@ -36,14 +37,6 @@ MAX_MESSAGE_LENGTH = 500
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
 
-OPTIONS = frozenset(
-    {
-        *("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity"),
-        *("frequency_penalty", "presence_penalty"),
-    }
-)
-"""The parameters that are sent only where the user has asked for them by name."""
-
 
 class ErrorMapper:
     """Maps the exceptions of one endpoint; the key is in no error."""
@@ -52,15 +45,21 @@ class ErrorMapper:
         self._endpoint = endpoint
         self._settings = settings
 
-    def map_error(self, error: Exception) -> ProviderError:
-        """Return the error for an exception that was raised during a request."""
+    def map_error(self, error: Exception, params: Collection[str] = OPTION_NAMES) -> ProviderError:
+        """Return the error for an exception that was raised during a request.
+
+        Args:
+            error: The exception.
+            params: The names of the options in the request.
+        """
         match error:
             case ErrorInAnswer():
-                mapped: ProviderError = self._map_stream_error(error.error)
+                mapped: ProviderError = self._map_stream_error(error.error, params)
             case ProviderError():
                 mapped = error
             case StatusError():
-                mapped = self._map_status(error.status, parse_error(error.body), error.headers)
+                body = parse_error(error.body)
+                mapped = self._map_status(error.status, body, error.headers, params)
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
                 mapped = self._map_connection_error(error)
@@ -111,10 +110,10 @@ class ErrorMapper:
             fatal=True,
         )
 
-    def _map_stream_error(self, error: ErrorBody) -> ProviderError:
+    def _map_stream_error(self, error: ErrorBody, params: Collection[str] = ()) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
-            return self._map_status(error.status, error, {})
+            return self._map_status(error.status, error, {}, params)
         return ProviderUnavailable(
             f"The provider stopped with an error: {self._clean(error.message)}.",
             "Ask again.",
@@ -155,7 +154,7 @@ class ErrorMapper:
         )
 
     def _map_status(
-        self, status: int, error: ErrorBody, headers: Mapping[str, str]
+        self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Collection[str]
     ) -> ProviderError:
         what = f"The provider answered {status}: {self._clean(error.message)}."
         details: dict[str, str | int] = {"status": status, **error.details()}
@@ -189,13 +188,13 @@ class ErrorMapper:
             )
         return ProviderRefused(
             what,
-            self._advice_on_refusal(status, error),
+            self._advice_on_refusal(status, error, params),
             provider_status=status,
             fatal=status == HTTPStatus.FORBIDDEN,
             details=details,
         )
 
-    def _advice_on_refusal(self, status: int, error: ErrorBody) -> str:
+    def _advice_on_refusal(self, status: int, error: ErrorBody, params: Collection[str]) -> str:
         if status == HTTPStatus.NOT_FOUND:
             return (
                 f"Check that {redact_url(self._endpoint.base_url)} serves the model "
@@ -203,9 +202,9 @@ class ErrorMapper:
             )
         if error.code == "context_length_exceeded":
             return "Shorten the question, its files or the conversation, or choose another --model."
-        option = refused_option(error)
+        option = refused_option(error, params)
         if option is not None:
-            return f"Leave out --{option.replace('_', '-')}, or choose another --model."
+            return f"Leave out {flag_of(option)}, or choose another --model."
         return "Change the question or the options."
 
     def _clean(self, text: str) -> str:
@@ -215,10 +214,17 @@ class ErrorMapper:
         return text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
 
 
-def refused_option(error: ErrorBody) -> str | None:
-    """Return the option of the user that an error is about; None if it is about none of them."""
-    names = [error.param] if error.param else re.findall(r"[\w]+", error.message)
-    return next((name for name in names if name in OPTIONS), None)
+def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
+    """Return the option of the user that an error is about; None if it is about none of them.
+
+    Args:
+        error: The provider's error.
+        params: The names of the options in the request.
+    """
+    names = re.findall(r"\w+", error.param or error.message)
+    # Both are one option of the user.
+    names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]
+    return next((name for name in names if name in params and name not in RESERVED), None)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

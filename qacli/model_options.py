@@ -90,7 +90,7 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
                     f"--option {name} needs an object, but {parent} has another value.",
                     "Give it once, as JSON.",
                 )
-        target[last] = _parse_value(value)
+        target[last] = parse_value(value)
     check_names(options)
     return options
 
@@ -108,7 +108,8 @@ def merge_params(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_value(text: str) -> Any:  # noqa: ANN401 - any JSON
+def parse_value(text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return a text as JSON if it can be parsed, else as it is."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

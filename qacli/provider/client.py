@@ -103,7 +103,7 @@ class AsyncProvider:
 
         async def show(request: httpx2.Request) -> None:
             if on_request is not None:
-                on_request(format_request(request, endpoint.key))
+                on_request(format_request(request, endpoint.secrets))
 
         self._client = openai.AsyncOpenAI(
             api_key=endpoint.key or "none",

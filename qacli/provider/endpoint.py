@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from qacli.config import credentials
+from qacli.config.loader import headers_of
 from qacli.config.network import Route, resolve_route
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.errors import InvalidRequest, NotConfigured
@@ -40,6 +41,8 @@ class Endpoint:
         user: The user and the password of the base URL, as `user:password`; sent as Basic
             authorization (RFC 7617) in place of a key.
         route: The proxy and the certificates on the way to it.
+        extra_headers: Headers of each request from the configuration.
+        extra_secrets: The secret values in them.
     """
 
     base_url: str
@@ -48,6 +51,8 @@ class Endpoint:
     weights: Path | None = None
     user: str = field(default="", repr=False)
     route: Route = field(default=Route(), repr=False)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    extra_secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:
@@ -72,7 +77,15 @@ class Endpoint:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers that authorize a request."""
+        """The headers of each request: those that authorize it, and those of the configuration."""
+        names = {name.lower() for name in self.extra_headers}
+        own = {
+            name: value for name, value in self._key_headers.items() if name.lower() not in names
+        }
+        return {**own, **self.extra_headers}
+
+    @property
+    def _key_headers(self) -> Mapping[str, str]:
         if self.user:
             return {"Authorization": f"Basic {b64encode(self.user.encode()).decode()}"}
         if not self.key:
@@ -85,7 +98,8 @@ class Endpoint:
     @property
     def secrets(self) -> set[str]:
         """The texts that must not be shown: passwords of the URL and of the proxy."""
-        values = {self.key, self.user.partition(":")[2], *self.headers.values()}
+        values = {self.key, self.user.partition(":")[2], *self._key_headers.values()}
+        values |= self.extra_secrets
         query = parse_qsl(urlsplit(self.base_url).query)
         values |= {value for name, value in query if SECRET_HEADER.search(name)}
         return {*values, *passwords_in(self.route.proxy or "")} - {""}
@@ -116,6 +130,7 @@ def resolve_endpoint(
         return _local(settings, (name or "").partition(":")[2])
     if credentials.is_configured(settings) or settings.base_url:
         base_url, user = split_user(settings.base_url or OPENAI_BASE_URL)
+        headers, secrets = headers_of(settings) if with_key else ({}, frozenset())
         return Endpoint(
             base_url=base_url,
             # There is one header for both; the URL's user is meant for this endpoint for certain.
@@ -123,6 +138,8 @@ def resolve_endpoint(
             model=name or DEFAULT_MODEL,
             user=user,
             route=resolve_route(base_url) if with_key else Route(),
+            extra_headers=headers,
+            extra_secrets=secrets,
         )
     if name is None and local_llama.is_installed():
         return _local(settings)

@@ -164,5 +164,6 @@ def make_http_client(
 
 def request_options(endpoint: Endpoint) -> Any:  # noqa: ANN401 - the package's type is private
     """Return the options of a request: its headers."""
+    headers = {name.title(): value for name, value in endpoint.headers.items()}
     # The package insists on a key, and sends it if nothing else is in its place.
-    return {"headers": {"Authorization": openai.omit, **endpoint.headers}}
+    return {"headers": {"Authorization": openai.omit, **headers}}

@@ -5,7 +5,7 @@ the provider fills in is not the table's class. Together with the id, the fields
 `Outcome` are the columns of `question_answer`; a test holds them to that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,7 +21,8 @@ from qacli.errors import (
     QaError,
     UnfitAnswer,
 )
-from qacli.validation import MAX_ID, is_number_between, validate_tag, validate_text
+from qacli.model_options import check_params, merge_params
+from qacli.validation import validate_tag, validate_text
 
 
 class Status(StrEnum):
@@ -101,16 +102,7 @@ class Question:
             validate_text([name, value], f"the {name.replace('_', ' ')}")
         validate_text(self.tags, "a tag")
         validate_text(self.attachments, "an attachment's name")
-        temperature = self.params.get("temperature")
-        if temperature is not None and not is_number_between(temperature, 0, 2):
-            raise InvalidRequest(
-                f"The temperature {temperature} is out of range.", "Give a number from 0 to 2."
-            )
-        max_tokens = self.params.get("max_tokens")
-        if max_tokens is not None and not is_number_between(max_tokens, 1, MAX_ID):
-            raise InvalidRequest(
-                f"The token limit {max_tokens} is out of range.", "Give a whole number above 0."
-            )
+        check_params(self.params)
 
     @property
     def model(self) -> str:
@@ -142,30 +134,34 @@ def create_question(  # noqa: PLR0913 - the input, by name
     *,
     model: str,
     system: str | None,
-    temperature: float | None = None,
-    max_tokens: int | None = None,
+    params: Mapping[str, Any] | None = None,
     response_format: dict[str, Any] | None = None,
     tags: Sequence[str] = (),
     follows_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
 ) -> Question:
-    """Build a question from the input of a command or a request; None means not given.
+    """Build a question from the input of a command or a request.
+
+    Args:
+        question: The question.
+        model: The model to ask.
+        system: The system prompt.
+        params: The options that go to the model, by their names in `qacli.model_options`.
+        response_format: The form of the answer, as the provider takes it.
+        tags: The tags of the record.
+        follows_id: The record that this question follows up.
+        attachments: See `Question`.
 
     Raises:
         InvalidRequest: See `Question` and `validate_tag`.
     """
     for tag in tags:
         validate_tag(tag)
-    params = {
-        "model": model,
-        "temperature": temperature,
-        "max_tokens": max_tokens,
-        "response_format": response_format,
-    }
+    own = {"model": model, "response_format": response_format}
     return Question(
         question=question,
         system=system or None,
-        params={name: value for name, value in params.items() if value is not None},
+        params=merge_params(own, params or {}),
         tags=list(tags),
         follows_id=follows_id,
         attachments=list(attachments),

@@ -9,13 +9,17 @@ import re
 import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from qacli.config.loader import config_file
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.model_options import OPTION_NAMES, check_names, check_params, merge_params
+
+OPTIONS = "options"
+"""The field with the options that have no field of their own."""
 
 INPUT = "input"
 """The placeholder for the arguments and standard input."""
@@ -27,6 +31,8 @@ question = "{{input}}"        # {{input}}: the arguments or standard input; {{ot
 # model = "gpt-5-mini"
 # temperature = 0.2
 # max_tokens = 1000
+# reasoning_effort = "low"     # also verbosity, top_p, seed and stop
+# options = {{ top_k = 40 }}     # any other field of the request
 # schema = "title, severity int, fix"
 """
 
@@ -72,6 +78,7 @@ class PromptTemplate:
     """A template; the default, without a name, changes nothing.
 
     Attributes:
+        params: The options that go to the model; see `qacli.model_options`.
         schema: A text as for --schema, or a JSON schema.
     """
 
@@ -79,8 +86,7 @@ class PromptTemplate:
     system: str | None = None
     question: str | None = None
     model: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     schema: str | dict[str, Any] | None = None
 
     def placeholders(self) -> list[str]:
@@ -127,7 +133,8 @@ class PromptTemplate:
     def to_dict(self) -> dict[str, Any]:
         """Return the template as a JSON object."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**values, "placeholders": self.placeholders()}
+        own = {name: values["params"].get(name) for name in ("temperature", "max_tokens")}
+        return {**values, **own, "placeholders": self.placeholders()}
 
     def _missing_value(self, name: str) -> InvalidRequest:
         what = f"The placeholder {{{name}}} of the template {self.name!r} has no value."
@@ -199,8 +206,13 @@ def load_template(settings: Settings, name: str) -> PromptTemplate:
         types, description = FIELDS[key]
         if type(value) not in types:
             raise _invalid_template(path, f"sets {key} to {value!r}, which is not {description}")
-    template = PromptTemplate(name=name, **values)
     try:
+        options = values.pop(OPTIONS, {})
+        check_names(options)
+        named = {key: values.pop(key) for key in OPTION_NAMES if key in values}
+        params = merge_params(named, options)
+        check_params(params)
+        template = PromptTemplate(name=name, **values, params=params)
         template.placeholders()
     except InvalidRequest as error:
         raise _invalid_template(
@@ -215,6 +227,12 @@ FIELDS: dict[str, tuple[Sequence[type], str]] = {
     "model": ((str,), "text"),
     "temperature": ((int, float), "a number"),
     "max_tokens": ((int,), "a whole number"),
+    "top_p": ((int, float), "a number"),
+    "seed": ((int,), "a whole number"),
+    "stop": ((list,), "a list of texts"),
+    "reasoning_effort": ((str,), "text"),
+    "verbosity": ((str,), "text"),
+    OPTIONS: ((dict,), "a table"),
     "schema": ((str, dict), "text or a table"),
 }
 """The fields of a template, with their types; a boolean is not a number here."""

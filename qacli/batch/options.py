@@ -2,6 +2,7 @@
 
 from asyncio import Task
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
@@ -9,6 +10,7 @@ from typing import Any
 
 from qacli.domain import Question, Turn
 from qacli.errors import InvalidRequest
+from qacli.model_options import merge_params
 
 
 class StopReason(Enum):
@@ -28,6 +30,8 @@ class BatchOptions:
     Attributes:
         batch_id: The batch.
         model: The model for items without their own; as system and params.
+        aliases: The names of models by the names that the user has given them.
+        default_params: Returns the options of a model that neither an item nor the batch sets.
         jobs: Maximum concurrent requests.
         retries: Maximum retries for each item.
         timeout: Seconds for one attempt, including the body.
@@ -43,6 +47,8 @@ class BatchOptions:
     model: str
     system: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    default_params: Callable[[str], Mapping[str, Any]] = lambda _model: {}
     jobs: int = 32
     retries: int = 10
     timeout: float = 600.0
@@ -65,10 +71,13 @@ class BatchOptions:
         """
         if "error" in payload:
             raise InvalidRequest(payload["error"])
+        own = payload.get("params", {})
+        model = own.get("model", self.model)
+        model = self.aliases.get(model, model)
         return Question(
             question=payload["question"],
             system=payload.get("system", self.system),
-            params={"model": self.model, **self.params, **payload.get("params", {})},
+            params=merge_params({"model": model}, own, self.params, self.default_params(model)),
             tags=payload.get("tags", []),
             batch_id=self.batch_id,
             item_key=key,

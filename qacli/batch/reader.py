@@ -21,12 +21,24 @@ from qacli.batch.options import BatchOptions
 from qacli.batch.tables import Row, table_rows
 from qacli.errors import InvalidRequest
 from qacli.json_schema import checked_schema, response_format
+from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.prompt_templates import Pattern
 from qacli.validation import sanitize_text, validate_tag, validate_text
 
 FORMATS = ("txt", "csv", "tsv", "jsonl")
 OPENAI_URL = "/v1/chat/completions"
-ITEM_SETTINGS = ("system", "model", "temperature", "max_tokens", "schema", "tags")
+ITEM_SETTINGS = ("system", "model", *OPTION_NAMES, "options", "schema", "tags")
+
+ITEM_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "temperature": float,
+    "max_tokens": int,
+    "top_p": float,
+    "seed": int,
+    "stop": lambda value: [str(text) for text in (value if isinstance(value, list) else [value])],
+    "reasoning_effort": str,
+    "verbosity": str,
+}
+"""The options that go to the model, each with the conversion of a value in a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,16 +264,7 @@ def _item(
 def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of an object for its own question: `system`, `params` and `tags`."""
     values = {name: row[name] for name in ITEM_SETTINGS if row.get(name) not in (None, "")}
-    params: dict[str, Any] = {}
-    try:
-        if "model" in values:
-            params["model"] = str(values["model"])
-        if "temperature" in values:
-            params["temperature"] = float(values["temperature"])
-        if "max_tokens" in values:
-            params["max_tokens"] = int(values["max_tokens"])
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidRequest("temperature or max_tokens is not a number.") from None
+    params = _own_params(values)
     if "schema" in values:
         params["response_format"] = response_format(values["schema"])
         # Refuse an unusable schema before any question is sent.
@@ -275,6 +278,22 @@ def _own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
         for tag in settings["tags"]:
             validate_tag(tag)
     return settings
+
+
+def _own_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model and its options from the settings of an object."""
+    params: dict[str, Any] = {"model": str(values["model"])} if "model" in values else {}
+    for name, convert in ITEM_OPTIONS.items():
+        if name in values:
+            try:
+                params[name] = convert(values[name])
+            except (TypeError, ValueError, OverflowError):
+                raise InvalidRequest(f"{name} is not a number.") from None
+    options = values.get("options", {})
+    if not isinstance(options, dict):
+        raise InvalidRequest("its options are not an object.")
+    check_names(options)
+    return merge_params(params, options)
 
 
 def _openai(row: Mapping[str, Any]) -> dict[str, Any]:

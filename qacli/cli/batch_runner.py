@@ -10,7 +10,7 @@ import typer
 
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
-from qacli.cli.options import Force, MaxTokens, Model, System, Target, TargetFormat, Temperature
+from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, Settings
 from qacli.domain import create_question
@@ -33,6 +33,7 @@ RESERVED_FILE_DESCRIPTORS = 100
 """Maximum open files besides the connections to the provider."""
 
 
+@with_model_options
 def run(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     file: Annotated[
@@ -115,8 +116,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = False,
     model: Model = None,
     system: System = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
+    params: dict[str, Any],
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
@@ -154,24 +154,21 @@ def run(  # noqa: PLR0913 - one parameter an option
     if dry_run:
         forecast = Forecast.of(
             source.items(),
-            model=model or settings.model or DEFAULT_MODEL,
+            model=settings.model_name(model) or DEFAULT_MODEL,
             system=(settings.system if system is None else system) or "",
-            max_tokens=max_tokens,
+            max_tokens=params.get("max_tokens"),
             prices=prices,
         )
         return _print_forecast(forecast, console)
     with ExitStack() as stack:
         endpoint = start_endpoint(settings, model, console, stack)
-        params = {"temperature": temperature, "max_tokens": max_tokens}
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,
             "system": settings.system if system is None else system or None,
-            "params": {key: value for key, value in params.items() if value is not None},
+            "params": params,
         }
         # Refuse invalid options before anything is begun.
-        create_question(
-            "?", model=endpoint.model, system=None, temperature=temperature, max_tokens=max_tokens
-        )
+        create_question("?", model=endpoint.model, system=None, params=params)
         result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
         batch_settings = {**answer_settings, "template": template, "column": column}
@@ -200,6 +197,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         options = BatchOptions(
             batch_id=batch.id or 0,
             **answer_settings,
+            aliases=settings.aliases,
+            default_params=settings.default_params,
             jobs=_limit_jobs(jobs, console),
             retries=retries,
             timeout=timeout or settings.timeout,

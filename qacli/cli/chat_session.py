@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
@@ -19,6 +19,7 @@ from qacli.cli.console import Console
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
+from qacli.model_options import merge_params
 from qacli.services.conversation import Context, Conversation
 from qacli.suggestions import did_you_mean
 
@@ -49,8 +50,7 @@ class ChatOptions:
     """The options of every question."""
 
     system: str | None
-    temperature: float | None
-    max_tokens: int | None
+    params: dict[str, Any]
     tags: Sequence[str]
 
 
@@ -161,8 +161,7 @@ class ChatSession:
             question.text,
             model=self.model,
             system=self._options.system,
-            temperature=self._options.temperature,
-            max_tokens=self._options.max_tokens,
+            params=merge_params(self._options.params, self.settings.default_params(self.model)),
             tags=self._options.tags,
             follows_id=follows_id,
             attachments=[file.to_dict() for file in question.files],

@@ -1,13 +1,11 @@
 """The options and arguments that select records."""
 
 import re
-from collections.abc import Callable
-from functools import wraps
-from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.options import with_options_of
 from qacli.dates import parse_when
 from qacli.domain import Status, now
 from qacli.errors import InvalidRequest
@@ -97,19 +95,5 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     )
 
 
-def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `filter_from_options` to a command, and pass the filter as `only`."""
-    options = signature(filter_from_options).parameters
-
-    @wraps(command)
-    def with_options(**values: Any) -> None:  # noqa: ANN401 - as Typer has parsed them
-        only = filter_from_options(**{name: values.pop(name) for name in options})
-        command(only=only, **values)
-
-    parameters: list[Parameter] = []
-    for name, parameter in signature(command).parameters.items():
-        parameters += options.values() if name == "only" else [parameter]
-    # Typer reads these two.
-    with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
-    return with_options
+with_filter_options = with_options_of(filter_from_options, "only")
+"""Add the options of `filter_from_options` to a command, which gets the filter as `only`."""

@@ -1,5 +1,6 @@
 """Format output for a person with rich: tables, a record, Markdown, live lines."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from qacli.cli.money import usd
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position
+from qacli.model_options import RESERVED
 from qacli.sanitize import sanitize, unfiltered
 from qacli.serializers import RECORD_FIELDS, error_text, flat_values, to_csv_line, to_markdown
 
@@ -198,6 +200,11 @@ def _facts(record: "QuestionAnswer") -> list[str]:
         facts.append(f"follows {record.follows_id}")
     if record.corrects_id is not None:
         facts.append(f"corrects {record.corrects_id}")
+    facts += [
+        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in record.params.items()
+        if name not in RESERVED
+    ]
     facts += [_file_fact(file["name"], file.get("size")) for file in record.attachments]
     if record.tags:
         facts.append(f"tagged {', '.join(record.tags)}")

@@ -1,10 +1,17 @@
 """Options that several commands share, declared once."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from qacli.model_options import merge_params, parse_options
+
+Result = TypeVar("Result")
 
 
 class Format(StrEnum):
@@ -38,13 +45,6 @@ Tags = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
 ]
-Temperature = Annotated[
-    float | None,
-    typer.Option(metavar="NUMBER", help="Sampling temperature, 0 to 2; lower is more predictable."),
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(metavar="N", help="Maximum length of the answer, in tokens.")
-]
 Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[bool, typer.Option("--no-pager", help="Print everything without a pager.")]
@@ -72,3 +72,94 @@ TargetFormat = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Replace an output file that this batch did not write.")
 ]
+
+
+def with_options_of(
+    build: Callable[..., Any], name: str
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Return a decorator that adds the options of a function to a command.
+
+    Args:
+        build: Its parameters are the options; it returns what the command gets.
+        name: The parameter of the command that gets it, in whose place the options are listed.
+    """
+    options = signature(build).parameters
+
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        @wraps(command)
+        def with_options(**values: Any) -> Result:  # noqa: ANN401 - as Typer has parsed them
+            values[name] = build(**{option: values.pop(option) for option in options})
+            return command(**values)
+
+        parameters: list[Parameter] = []
+        for key, parameter in signature(command).parameters.items():
+            parameters += options.values() if key == name else [parameter]
+        # Typer reads these two.
+        with_options.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {item.name: item.annotation for item in parameters}
+        return with_options
+
+    return decorate
+
+
+def params_from_options(  # noqa: PLR0913 - one parameter an option
+    *,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER", help="Sampling temperature, 0 to 2; lower is more predictable."
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Maximum length of the answer, in tokens.")
+    ] = None,
+    reasoning_effort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EFFORT", help="How much the model reasons, such as none, low, medium or high."
+        ),
+    ] = None,
+    verbosity: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="Length of the answer: low, medium or high."),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Sample only from the most probable part, 0 to 1."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The same seed gives similar answers, where supported."),
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End the answer before this text; can be repeated."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other field of the request, as JSON or text; dots in NAME make nested "
+            "objects; can be repeated.",
+        ),
+    ] = None,
+) -> dict[str, Any]:
+    """Return the options that go to the model, by their names in the request.
+
+    Raises:
+        InvalidRequest: See `qacli.model_options.parse_options`.
+    """
+    named = {
+        "temperature": temperature,
+        "max_tokens": max_tokens,
+        "reasoning_effort": reasoning_effort,
+        "verbosity": verbosity,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": stop or None,
+    }
+    return merge_params(named, parse_options(option or ()))
+
+
+with_model_options = with_options_of(params_from_options, "params")
+"""Add the options that go to the model to a command, as its parameter `params`."""

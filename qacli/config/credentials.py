@@ -35,10 +35,18 @@ def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
         seconds: Time limit of the command.
 
     Raises:
-        NotConfigured: The command or the keyring provides no usable key.
+        NotConfigured: The key has characters that cannot be sent in a header, or the command or
+            the keyring provides no usable key.
     """
     if settings.api_key:
-        return settings.api_key
+        try:
+            return parse_key(settings.api_key)
+        except ValueError:
+            raise NotConfigured(
+                f"The key from {settings.sources.get('api_key', 'OPENAI_API_KEY')} has a line end, "
+                "a blank or another character that no key has.",
+                "Correct it; no part of it was sent.",
+            ) from None
     if settings.key_command:
         name = settings.redact(shlex.split(settings.key_command)[0])
         return _read_command(settings.key_command, name, seconds)
@@ -64,13 +72,21 @@ def keyring_entry(settings: Settings) -> tuple[str, str]:
     return "qa", urlsplit(settings.base_url or OPENAI_BASE_URL).netloc.rpartition("@")[2].lower()
 
 
-def parse_key(text: str) -> str:
-    """Return the first line of the text as a key.
+def parse_line(text: str) -> str:
+    """Return the first line of the text as a key, without blanks around it.
 
     Raises:
-        ValueError: The line is empty or cannot be sent in a header.
+        ValueError: As `parse_key`.
     """
-    key = text.partition("\n")[0].strip()
+    return parse_key(text.partition("\n")[0].strip())
+
+
+def parse_key(key: str) -> str:
+    """Return a key that can be sent in a header.
+
+    Raises:
+        ValueError: It is empty, or has a blank, a control character or a letter outside ASCII.
+    """
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError
     return key
@@ -121,7 +137,7 @@ def _read_keyring(service: str, user: str) -> str:
         return keyring.get_password(service, user)
 
     try:
-        return parse_key(_with_keyring(get_password) or "")
+        return parse_line(_with_keyring(get_password) or "")
     except ValueError:
         raise NotConfigured(
             f"The keyring has no usable key for {service}/{user}.",
@@ -161,7 +177,7 @@ def _read_command(command: str, name: str, seconds: float) -> str:
     if code != 0:
         raise NotConfigured(f"The key command {name} failed with exit code {code}.", advice)
     try:
-        return parse_key(output.decode())
+        return parse_line(output.decode())
     except ValueError:
         raise NotConfigured(
             f"The first line that the key command {name} printed is not a key.", advice

@@ -5,7 +5,7 @@ loads `tomlkit`.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,18 +121,22 @@ class ConfigFile:
             "Write a profile as a table: [profiles.work], and its settings below it.",
         )
 
-    def changed(self, profile: str | None, name: str, value: object) -> str:
-        """Return the file's text with the setting changed; None removes it.
+    def changed(self, path: Sequence[str], value: object) -> str:
+        """Return the file's text with the value of a setting changed; None removes it.
+
+        Args:
+            path: The tables that it is in, and its name: `("profiles", "work", "model")`.
+            value: The new value.
 
         Raises:
             NotConfigured: The file has a structure that cannot be edited automatically.
         """
-        expected = _nested(self.tables, profile, name, value)
+        expected = _nested(self.tables, path, value)
         try:
-            if profile is None:
-                text = _edit_top_level(self.text, name, value)
+            if len(path) == 1:
+                text = _edit_top_level(self.text, path[0], value)
             else:
-                text = _edit_profile(self.text, profile, name, value)
+                text = _edit_table(self.text, path, value)
             is_correct = tomllib.loads(text) == expected
         except Exception as error:  # any error in an edit leaves the file unchanged
             raise self._not_editable() from error
@@ -163,16 +167,13 @@ class ConfigFile:
             ) from error
 
 
-def _nested(
-    tables: Mapping[str, Any], profile: str | None, name: str, value: object
-) -> dict[str, Any]:
+def _nested(tables: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
     """Return the tables after the change."""
-    if profile is None:
-        rest = {key: old for key, old in tables.items() if key != name}
-        return rest if value is None else {**rest, name: value}
-    profiles = tables.get(PROFILES, {})
-    table = _nested(profiles.get(profile, {}), None, name, value)
-    return {**tables, PROFILES: {**profiles, profile: table}}
+    name, *rest = path
+    if rest:
+        return {**tables, name: _nested(tables.get(name, {}), rest, value)}
+    others = {key: old for key, old in tables.items() if key != name}
+    return others if value is None else {**others, name: value}
 
 
 def _edit_top_level(text: str, name: str, value: object) -> str:
@@ -187,18 +188,21 @@ def _edit_top_level(text: str, name: str, value: object) -> str:
     return f"{top}\n{tables}" if tables.strip() and not tables.startswith("\n") else top + tables
 
 
-def _edit_profile(text: str, profile: str, name: str, value: object) -> str:
+def _edit_table(text: str, path: Sequence[str], value: object) -> str:
     import tomlkit
     from tomlkit.items import InlineTable
 
     document = tomlkit.parse(text)
-    if PROFILES not in document:
-        document[PROFILES] = tomlkit.table(is_super_table=True)
-    profiles: Any = document[PROFILES]
-    if profile not in profiles:
-        inline = isinstance(profiles, InlineTable)
-        profiles[profile] = tomlkit.inline_table() if inline else tomlkit.table()
-    _set(profiles[profile], name, value)
+    table: Any = document
+    *parents, name = path
+    for depth, parent in enumerate(parents, start=1):
+        if parent not in table:
+            inline = isinstance(table, InlineTable)
+            # A table that has only tables needs no line of its own.
+            is_super = depth < len(parents)
+            table[parent] = tomlkit.inline_table() if inline else tomlkit.table(is_super)
+        table = table[parent]
+    _set(table, name, value)
     return tomlkit.dumps(document)
 
 

@@ -18,6 +18,7 @@ from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
+from qacli.config.tables import OUTSIDE_PROFILES, TABLES, expand_headers, read_tables
 from qacli.errors import NotConfigured
 from qacli.suggestions import similar_name
 
@@ -54,6 +55,15 @@ def share_metrics(directory: Path) -> None:
     Call it before the first metric is created: the package reads the variable once.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+
+
+def headers_of(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the headers for the endpoint, and the secrets in them.
+
+    Raises:
+        NotConfigured: As `qacli.config.tables.expand_headers`.
+    """
+    return expand_headers(settings.headers, os.environ)
 
 
 def wants_traces() -> bool:
@@ -106,7 +116,8 @@ def load_settings(
     environ = os.environ if environ is None else environ
     dotenv = (directory or Path()) / ".env"
     file = ConfigFile.read(config_file(environ))
-    file.check({item.name for item in setting_fields()}, {"profile"})
+    names = {item.name for item in setting_fields()}
+    file.check(names | TABLES, {"profile", *OUTSIDE_PROFILES})
     env_file = EnvFile.read(dotenv)
     layers = [_environment(environ), _table(file, None)]
     ignored = None
@@ -117,10 +128,12 @@ def load_settings(
     elif env_file is not None:
         ignored = _ignored(env_file, environ)
     resolved = _resolve(layers)
+    profile = None
     if "profile" in resolved:
         value, layer = resolved["profile"]
-        _check_profile(str(value), layer, file)
-        layers.insert(-1, _table(file, str(value)))
+        profile = str(value)
+        _check_profile(profile, layer, file)
+        layers.insert(-1, _table(file, profile))
         resolved = _resolve(layers)
     values = {name: value for name, (value, _) in resolved.items()}
     sources = {name: layer.source(name) for name, (_, layer) in resolved.items()}
@@ -134,8 +147,10 @@ def load_settings(
             ranks["database_url"], file.path.parent
         )
         values["database_url"] = _absolute_database_url(values["database_url"], base)
+    in_file = ranks.get("base_url", TOP_RANK) in {PROFILE_RANK, TOP_RANK}
     return Settings(
         **values,
+        **read_tables(file, profile, with_endpoint=in_file),
         sources=sources,
         config_path=file.path,
         ignored_env_file=ignored,

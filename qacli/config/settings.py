@@ -17,6 +17,7 @@ from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.config.parsers import Parser
 from qacli.errors import NotConfigured
+from qacli.model_options import merge_params
 from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in, without_password
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -203,6 +204,18 @@ class Settings:
         default="complete",
     )
 
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """The names of models by the names that the user has given them: `[aliases]`."""
+
+    model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The options of each model that a question does not set: `[models.NAME]`."""
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""
+
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of each request to the endpoint that a question does not set."""
+
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The source of each setting that is not its default, by the setting's name."""
 
@@ -223,6 +236,15 @@ class Settings:
     def advice_on_ignored(self, *names: str) -> str:
         """Return advice on an ignored `.env` file that sets one of these variables, or nothing."""
         return self.ignored_env_file.advice(*names) if self.ignored_env_file is not None else ""
+
+    def model_name(self, name: str | None) -> str | None:
+        """Return the real name of a model, or of the model of the settings for None."""
+        name = name or self.model
+        return self.aliases.get(name, name) if name is not None else None
+
+    def default_params(self, model: str) -> dict[str, Any]:
+        """Return the options for a model where a question does not set them."""
+        return merge_params(self.model_defaults.get(model, {}), self.extra_body)
 
     @property
     def callers(self) -> dict[str, str]:
@@ -283,6 +305,7 @@ class Settings:
         """Mask the secrets of these settings, the given secrets and everything like a key."""
         url = self.database_url
         database = {url, *passwords_in(url)} if url else set()
+        database |= passwords_in(self.base_url or "")
         own = {self.api_key, self.tokens, *self.callers.values()}
         return hide_key_shapes(hide_secrets(text, {*own, *database, *secrets}))
 

@@ -18,7 +18,13 @@ from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import WEB_PAGE, parse_error
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.refused_features import MEANINGS, Feature, RefusedFeatures, refused_feature
+from qacli.provider.refused_features import (
+    EVERY_MODEL,
+    MEANINGS,
+    Feature,
+    RefusedFeatures,
+    refused_feature,
+)
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.retry import retry_delay
 from qacli.provider.sse import EventParser, ServerSentEvent
@@ -26,8 +32,10 @@ from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.transport import (
     StatusError,
     follow_redirects,
+    is_missing,
+    is_web_page,
     limited_bytes,
-    raise_for_status,
+    make_http_client,
     request_options,
 )
 
@@ -95,25 +103,17 @@ class AsyncProvider:
 
         async def show(request: httpx2.Request) -> None:
             if on_request is not None:
-                on_request(format_request(request, endpoint.key))
+                on_request(format_request(request, endpoint.secrets))
 
-        make = openai.DefaultAioHttpClient if connections else openai.DefaultAsyncHttpxClient
         self._client = openai.AsyncOpenAI(
             api_key=endpoint.key or "none",
             base_url=endpoint.base_url,
             max_retries=0,
-            http_client=make(
-                # The limits of time are ours: these would only hold for one read.
-                timeout=openai.Timeout(None, connect=settings.connect_timeout),
-                limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections
-                ),
-                # A redirect is followed here, and only on the same host.
-                follow_redirects=False,
-                event_hooks={
-                    "request": [show] if on_request is not None else [],
-                    "response": [raise_for_status],
-                },
+            http_client=make_http_client(
+                endpoint,
+                show if on_request is not None else None,
+                connect_seconds=settings.connect_timeout,
+                connections=connections,
             ),
         )
 
@@ -220,7 +220,7 @@ class AsyncProvider:
         except HANDLED_ERRORS as error:
             if isinstance(error, StatusError):
                 response.headers = error.headers
-            raise self._errors.map_error(error) from error
+            raise self._errors.map_error(error, request.question.params) from error
         response.finish()
 
     async def _adapt(
@@ -328,8 +328,45 @@ class AsyncProvider:
         return json.loads(text)
 
     async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request, a POST where there is a body, and return the open response."""
-        options = request_options(self.endpoint.key)
+        """Send a request and return the open response, a POST where there is a body.
+
+        Where the base URL does not serve the API, it is tried once with `/v1`.
+        """
+        missing = self.endpoint.missing_path
+        base_url = self.endpoint.base_url
+        if missing is None:
+            return await self._open(path, body)
+        if self._refused.get(base_url, EVERY_MODEL):
+            return await self._open(missing + path, body)
+        failure: StatusError | ProviderError
+        try:
+            response = await self._open(path, body)
+            if not is_web_page(response):
+                return response
+            await response.aclose()
+            failure = self._errors.html_response()
+        except StatusError as error:
+            if not is_missing(error):
+                raise
+            failure = error
+        try:
+            response = await self._open(missing + path, body)
+        except StatusError as error:
+            if is_missing(error):
+                raise failure from error
+            raise
+        if is_web_page(response):
+            await response.aclose()
+            raise failure
+        self._refused.add(base_url, EVERY_MODEL, frozenset({Feature.BASE_URL}))
+        self._on_notice(
+            f"{self.endpoint.name} serves its API below {missing}, which is added to the base URL."
+        )
+        return response
+
+    async def _open(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
+        """Send a request, follow its redirects, and return the open response."""
+        options = request_options(self.endpoint)
 
         async def send(url: str) -> httpx2.Response:
             stream = openai.AsyncStream[object]
@@ -343,4 +380,4 @@ class AsyncProvider:
                 )
             return opened.response
 
-        return await follow_redirects(path, send, self._errors.redirected)
+        return await follow_redirects(self.endpoint.url(path), send, self._errors.redirected)

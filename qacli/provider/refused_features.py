@@ -35,7 +35,11 @@ class Feature(StrEnum):
     MAX_COMPLETION_TOKENS = "max_completion_tokens"
     MAX_TOKENS = "max_tokens"
     RESPONSE_FORMAT = "response_format"
+    BASE_URL = "base_url"
 
+
+EVERY_MODEL = "*"
+"""In place of a model, for what is refused by the endpoint itself: `BASE_URL`."""
 
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",

@@ -6,12 +6,15 @@ size. Here every body is read in pieces, decompressed, up to a limit.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
 import openai
 
 from qacli.errors import BrokenAnswer
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.error_body import parse_error
 from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -50,6 +53,23 @@ async def raise_for_status(response: httpx2.Response) -> None:
             break
     text = content.decode(response.charset_encoding or "utf-8", "replace")
     raise StatusError(response, parse_json_or_text(text))
+
+
+def is_missing(error: StatusError) -> bool:
+    """Return whether a response says that there is no such path; not that there is no such model.
+
+    An unknown model is a 404 too, of an API that is there.
+    """
+    if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+        return False
+    body = parse_error(error.body)
+    texts = (body.param, body.code, body.message)
+    return not any("model" in text.lower() for text in texts if text)
+
+
+def is_web_page(response: httpx2.Response) -> bool:
+    """Return whether a response is an HTML page by its content type."""
+    return response.headers.get("content-type", "").lower().startswith("text/html")
 
 
 def parse_json_or_text(text: str) -> object:
@@ -106,7 +126,44 @@ async def follow_redirects(
     return await send(url)
 
 
-def request_options(key: str) -> Any:  # noqa: ANN401 - the package's type of options is private
-    """Return the options of a request; an endpoint that needs no key is not sent one."""
-    # The package insists on a key.
-    return {} if key else {"headers": {"Authorization": openai.omit}}
+def make_http_client(
+    endpoint: Endpoint,
+    on_request: Callable[[httpx2.Request], Awaitable[None]] | None,
+    *,
+    connect_seconds: float,
+    connections: int | None,
+) -> httpx2.AsyncClient:
+    """Create the HTTP client of an endpoint.
+
+    Args:
+        endpoint: The endpoint; its route has the proxy and the certificates.
+        on_request: Called with each request before it is sent.
+        connect_seconds: The time limit for a connection; the other limits are the caller's.
+        connections: The most connections at once. With a number, and without a proxy, the client
+            is aiohttp, which takes less processor time for a request and longer to load; it does
+            not know SOCKS proxies.
+    """
+    route = endpoint.route
+    is_aiohttp = connections is not None and route.proxy is None
+    make = openai.DefaultAioHttpClient if is_aiohttp else openai.DefaultAsyncHttpxClient
+    return make(
+        timeout=openai.Timeout(None, connect=connect_seconds),
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        # A redirect is followed by `follow_redirects`, and only on the same host.
+        follow_redirects=False,
+        # The variables of the environment are resolved in `qacli.config.network`.
+        trust_env=False,
+        proxy=route.proxy,
+        verify=route.certificates or True,
+        event_hooks={
+            "request": [] if on_request is None else [on_request],
+            "response": [raise_for_status],
+        },
+    )
+
+
+def request_options(endpoint: Endpoint) -> Any:  # noqa: ANN401 - the package's type is private
+    """Return the options of a request: its headers."""
+    headers = {name.title(): value for name, value in endpoint.headers.items()}
+    # The package insists on a key, and sends it if nothing else is in its place.
+    return {"headers": {"Authorization": openai.omit, **headers}}

@@ -161,6 +161,8 @@ class AppState:
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
+        if name is not None:
+            name = self._settings.aliases.get(name, name)
         if name is None or name == default:
             return default
         if name.partition(":")[0] == endpoint.LOCAL:
@@ -169,6 +171,10 @@ class AppState:
                 "Start the server with it: qa serve --model local:/path.gguf",
             )
         return name
+
+    def default_params(self, model: str) -> dict[str, Any]:
+        """Return the options for a model where a request does not set them."""
+        return self._settings.default_params(model)
 
     def _default_model(self) -> str:
         return endpoint.resolve_endpoint(self._settings, with_key=False).model

@@ -106,24 +106,26 @@ def test_what_no_database_can_hold_is_refused_before_it_is_asked(
 )
 def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
     with pytest.raises(InvalidRequest, match="temperature"):
-        create_question("q", model="m", system=None, temperature=temperature)
+        create_question("q", model="m", system=None, params={"temperature": temperature})
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, 1, 2, 2.0])
 def test_a_temperature_in_range_is_sent(temperature: float) -> None:
-    ask = create_question("q", model="m", system=None, temperature=temperature)
+    ask = create_question("q", model="m", system=None, params={"temperature": temperature})
     assert ask.params == {"model": "m", "temperature": temperature}
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, MAX_ID + 1, 10**30])
 def test_a_token_limit_out_of_range_is_refused(max_tokens: int) -> None:
     with pytest.raises(InvalidRequest, match="token limit"):
-        create_question("q", model="m", system=None, max_tokens=max_tokens)
+        create_question("q", model="m", system=None, params={"max_tokens": max_tokens})
 
 
 @pytest.mark.parametrize("max_tokens", [1, MAX_ID])
 def test_a_token_limit_in_range_is_sent(max_tokens: int) -> None:
-    assert create_question("q", model="m", system=None, max_tokens=max_tokens).params == {
+    assert create_question(
+        "q", model="m", system=None, params={"max_tokens": max_tokens}
+    ).params == {
         "model": "m",
         "max_tokens": max_tokens,
     }

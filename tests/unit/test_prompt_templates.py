@@ -36,7 +36,7 @@ def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, h
     )
     found = prompt_templates.load_template(here, "review")
     assert prompt_templates.template_path(here, "review") == home / "templates" / "review.toml"
-    assert (found.model, found.temperature, found.max_tokens) == ("m", 0, 5)
+    assert (found.model, found.params) == ("m", {"temperature": 0, "max_tokens": 5})
     assert found.schema == {"type": "object"}
     assert found.placeholders() == ["input", "tone"]
     assert found.fill("a {b}\n", {"tone": "brief"}) == ("Review:\na {b}\n", "Be brief.")

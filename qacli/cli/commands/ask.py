@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,13 +22,12 @@ from qacli.cli.options import (
     AsJson,
     Continue,
     Follow,
-    MaxTokens,
     Model,
     Quiet,
     Raw,
     System,
     Tags,
-    Temperature,
+    with_model_options,
 )
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -36,6 +35,7 @@ from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Turn, create_question, now
 from qacli.errors import InvalidRequest
+from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
@@ -62,6 +62,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EPILOG)(ask)
 
 
+@with_model_options
 def ask(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     words: Annotated[
@@ -113,8 +114,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     system: System = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
+    params: dict[str, Any],
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -199,8 +199,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
             text,
             model=resolved.model,
             system=system,
-            temperature=prompt_template.temperature if temperature is None else temperature,
-            max_tokens=prompt_template.max_tokens if max_tokens is None else max_tokens,
+            params=merge_params(
+                params, prompt_template.params, settings.default_params(resolved.model)
+            ),
             response_format=answer_schema.response_format if answer_schema else None,
             tags=tag or (),
             follows_id=follows_id,

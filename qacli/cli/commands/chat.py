@@ -1,12 +1,12 @@
 """`qa chat`: a conversation; each question is a record that follows up the one before."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.options import Continue, Follow, MaxTokens, Model, Raw, System, Tags, Temperature
+from qacli.cli.options import Continue, Follow, Model, Raw, System, Tags, with_model_options
 from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EPILOG)(chat)
 
 
+@with_model_options
 def chat(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     *,
@@ -39,8 +40,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     follow: Follow = None,
     tag: Tags = None,
     system: System = None,
-    temperature: Temperature = None,
-    max_tokens: MaxTokens = None,
+    params: dict[str, Any],
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
@@ -56,9 +56,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    options = ChatOptions(
-        settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
-    )
+    options = ChatOptions(settings.system if system is None else system, params, tuple(tag or ()))
     with (
         exit_on_signals(),
         ChatSession(settings, console, options, save=not no_save, raw=raw) as chat,

@@ -8,7 +8,7 @@ from qacli.cli.command import App
 from qacli.cli.commands import config_trust
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
-from qacli.cli.setting_values import one_line, visible_value
+from qacli.cli.setting_values import one_line, visible_tables, visible_value
 from qacli.cli.settings import load_settings
 from qacli.config.loader import chosen_profile, config_file
 from qacli.config.settings import (
@@ -33,6 +33,8 @@ EPILOG = (
     "  qa --profile work config key set   save the API key in the keyring\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model\n"
+    "  qa config set aliases.fast gpt-6-luna; qa config set models.gpt-6-luna.seed 7\n"
+    "  qa --profile work config set headers.X-Team '$TEAM'\n"
     "  qa config trust                    trust the .env file in this directory"
 )
 
@@ -79,9 +81,12 @@ def set_value(
     With qa --profile or QA_PROFILE, into that profile. Secrets are refused.
     """
     console = Console.from_context(context)
+    if "." in name:
+        _write(_table_path(name), _parse_table_value(name, value), console)
+        return
     item = _field(name)
     _refuse_secret(item, value)
-    _write(name, _for_file(item, value), console)
+    _write(_path(name), _for_file(item, value), console)
     _warn_if_overridden(name, console)
 
 
@@ -94,12 +99,17 @@ def unset(context: typer.Context, name: Name) -> None:
     from qacli.config.file import ConfigFile
 
     console = Console.from_context(context)
+    path = _table_path(name) if "." in name else _path(name)
+    tables: Any = ConfigFile.read(config_file()).tables
+    for part in path:
+        tables = tables.get(part) if isinstance(tables, dict) else None
     # An unknown name makes every other command fail; this one removes it.
-    if name not in ConfigFile.read(config_file()).table(chosen_profile()):
-        _field(name)
+    if tables is None:
+        if "." not in name:
+            _field(name)
         console.info(f"{name} is not set in {_place()}.")
         return
-    _write(name, None, console)
+    _write(path, None, console)
 
 
 @key_commands.command("set")
@@ -118,7 +128,7 @@ def set_key(context: typer.Context) -> None:
     else:
         text = console.read_stdin()
     try:
-        key = credentials.parse_key(text)
+        key = credentials.parse_line(text)
     except ValueError:
         raise InvalidRequest(
             "Invalid key: it is empty, or has spaces or other characters that no key has.",
@@ -127,7 +137,7 @@ def set_key(context: typer.Context) -> None:
     credentials.save_key(settings, key)
     console.info(f"Saved in the keyring as {service}/{user}.")
     if settings.keyring is None:
-        _write("keyring", True, console)  # noqa: FBT003 - TOML's true
+        _write(_path("keyring"), True, console)  # noqa: FBT003 - TOML's true
     _warn_if_overridden("keyring", console)
 
 
@@ -151,7 +161,7 @@ def _show(console: Console, *, as_json: bool) -> None:
     from shutil import get_terminal_size
 
     settings = load_settings(console)
-    values = {
+    values: dict[str, dict[str, Any]] = {
         item.name: {
             "value": visible_value(item, settings),
             "source": _source(item, settings),
@@ -159,6 +169,8 @@ def _show(console: Console, *, as_json: bool) -> None:
         }
         for item in setting_fields()
     }
+    for name, table in visible_tables(settings).items():
+        values[name] = {"value": table, "source": str(settings.config_path), "env": None}
     if as_json:
         console.print_json(values)
         return
@@ -264,13 +276,77 @@ def _place() -> str:
     return f"{config_file()}" + (f", profile {profile}" if profile is not None else "")
 
 
-def _write(name: str, value: object, console: Console) -> None:
-    """Change one setting in the file, in the chosen profile where there is one."""
+def _path(name: str) -> tuple[str, ...]:
+    """Return the tables of a setting in the file and its name, in the chosen profile if any."""
+    from qacli.config.file import PROFILES
+
+    profile = chosen_profile()
+    return (name,) if profile is None else (PROFILES, profile, name)
+
+
+def _table_path(name: str) -> tuple[str, ...]:
+    """Return the path of an entry of a table, such as `aliases.fast` or `models.NAME.seed`.
+
+    Raises:
+        InvalidRequest: There is no such table, or the name has no entry.
+    """
+    from qacli.config.tables import ALIASES, EXTRA_BODY, HEADERS, MODELS
+
+    table, _, entry = name.partition(".")
+    # The name of a model may have dots itself.
+    model, _, option = entry.rpartition(".")
+    paths = {
+        ALIASES: (ALIASES, entry),
+        MODELS: (MODELS, model, option),
+        HEADERS: (*_path(HEADERS), entry),
+        EXTRA_BODY: (*_path(EXTRA_BODY), *entry.split(".")),
+    }
+    path = paths.get(table, ())
+    if not path or not all(path):
+        raise InvalidRequest(
+            f"There is no setting {name!r}.",
+            "Tables are aliases.NAME, models.MODEL.OPTION, headers.NAME and extra_body.NAME.",
+        )
+    return path
+
+
+def _parse_table_value(name: str, text: str) -> object:
+    """Return a value for a table; JSON if it can be, but aliases and headers are text."""
+    from qacli.config.tables import ALIASES, HEADERS
+    from qacli.model_options import parse_value
+    from qacli.redaction import SECRET_HEADER
+
+    table, _, entry = name.partition(".")
+    if table == HEADERS and SECRET_HEADER.search(entry) and "$" not in text:
+        raise InvalidRequest(
+            f"{name} would store a secret in a file and in the shell history.",
+            f"Name a variable of the environment: qa config set {name} '$NAME'",
+        )
+    return text if table in {ALIASES, HEADERS} else parse_value(text)
+
+
+def _write(path: tuple[str, ...], value: object, console: Console) -> None:
+    """Change one value in the file.
+
+    Raises:
+        InvalidRequest: A table would have a value that cannot be used; nothing is changed.
+    """
+    import tomllib
+
     from qacli.config.file import ConfigFile
+    from qacli.config.tables import read_tables
 
     file = ConfigFile.read(config_file())
-    file.write(file.changed(chosen_profile(), name, value))
+    text = file.changed(path, value)
+    if value is not None:
+        try:
+            after = ConfigFile(file.path, text, tomllib.loads(text))
+            read_tables(after, chosen_profile(), with_endpoint=True)
+        except NotConfigured as error:
+            raise InvalidRequest(error.what, error.todo) from None
+    file.write(text)
     done = "no longer set" if value is None else "set"
+    name = ".".join(part for part in path if part not in {"profiles", chosen_profile()})
     console.info(f"{name} is {done} in {_place()}.")
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
+from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.serializers import field_values, result_to_dict
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
@@ -104,12 +105,14 @@ def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) ->
 
 
 def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Question:
+    model = app_state.model(ask_request.model)
+    check_names(ask_request.options)
+    named = {name: getattr(ask_request, name) for name in OPTION_NAMES}
     return create_question(
         ask_request.question,
-        model=app_state.model(ask_request.model),
+        model=model,
         system=app_state.system if ask_request.system is None else ask_request.system,
-        temperature=ask_request.temperature,
-        max_tokens=ask_request.max_tokens,
+        params=merge_params(named, ask_request.options, app_state.default_params(model)),
         response_format=_response_format(ask_request.answer_schema),
         tags=ask_request.tags,
         follows_id=ask_request.follows_id,

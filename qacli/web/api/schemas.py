@@ -85,6 +85,24 @@ class AskRequest(BaseModel):
     max_tokens: Count | None = Field(
         None, description="The maximum length of the answer, in tokens."
     )
+    reasoning_effort: Text | None = Field(
+        None, description="How much the model reasons, such as `none`, `low` or `high`."
+    )
+    verbosity: Text | None = Field(
+        None, description="The length of the answer: `low`, `medium` or `high`."
+    )
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="Sample only from the most probable part."
+    )
+    seed: int | None = Field(
+        None, ge=-MAX_ID, le=MAX_ID, description="The same seed gives similar answers."
+    )
+    stop: list[Text] | None = Field(
+        None, description="Texts before which the answer ends.", min_length=1, max_length=100
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Any other fields of the request to the model."
+    )
     follows_id: Id | None = Field(
         None, description="The id of the record that this question follows up."
     )

@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         content = bytes(self.buffer[start : start + length])
         del self.buffer[: start + length]
         self.continued = False
-        return Received(method, target.partition("?")[0], headers, content)
+        return Received(method, target, headers, content)
 
     def _play(self, plan: Plan) -> None:
         """Continue the reply until it waits, blocks or ends."""

@@ -47,6 +47,7 @@ class FakeProvider:
     seed: int = 0
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
+    other_reply: Behaviour = _GOOD  # for all other paths; default: 404
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
     log: Path | None = None  # each question is written here as a line of JSON, before the reply
     port: int = 0  # 0: any free one
@@ -170,7 +171,8 @@ class FakeProvider:
 
     def _answer(self, received: Received) -> Plan:
         """Record a request, and choose its reply."""
-        chat = (received.method, received.path) == ("POST", "/v1/chat/completions")
+        path = received.path.partition("?")[0]
+        chat = (received.method, path) == ("POST", "/v1/chat/completions")
         body = _object(received.content)
         question = _question(body)
         with self._lock:
@@ -268,8 +270,10 @@ class FakeProvider:
         answers["/v1/models"] = {"object": "list", "data": list(answers.values())}
         if request.method == "GET" and request.path in answers:
             return resolve(self.models_reply, request), answers[request.path]
+        if self.other_reply != _GOOD:
+            return resolve(self.other_reply, request), None
         message = f"Invalid URL ({request.method} {request.path})"
-        return Reply(status=404, message=message), None
+        return Reply(status=404, message=message, code="unknown_url"), None
 
 
 def _object(content: bytes) -> Json:

@@ -74,6 +74,7 @@ def test_every_setting_has_an_example_here() -> None:
     assert {item.name for item in fields(Settings)} == {
         *ENV,
         *("sources", "config_path", "ignored_env_file", "misspelled"),
+        *("aliases", "model_defaults", "headers", "extra_body"),
     }
 
 
@@ -688,7 +689,8 @@ def test_a_command_that_does_not_exist_is_an_error_that_shows_no_key() -> None:
 def edited(text: str, profile: str | None, name: str, value: object) -> str:
     file = Path("config.toml")
     file.write_text(text, encoding="utf-8")
-    return ConfigFile.read(file).changed(profile, name, value)
+    path = [name] if profile is None else ["profiles", profile, name]
+    return ConfigFile.read(file).changed(path, value)
 
 
 COMMENTED = """# mine

@@ -1,0 +1,123 @@
+"""The tables of the configuration file that are no settings.
+
+`[aliases]` and `[models.NAME]` are about models; `[headers]` and `[extra_body]` are about the
+endpoint of their table, the top of the file or a profile, and are used for no other endpoint.
+"""
+
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from qacli.config.file import CORRECT, PROFILES, ConfigFile
+from qacli.errors import InvalidRequest, NotConfigured
+from qacli.model_options import check_names, check_params
+from qacli.redaction import SECRET_HEADER
+
+ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_body"
+TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY})
+OUTSIDE_PROFILES = frozenset({ALIASES, MODELS})
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name: RFC 9110, 5.1."""
+
+
+def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -> dict[str, Any]:
+    """Return the arguments of `Settings` that come from these tables.
+
+    Args:
+        file: The configuration file.
+        profile: The chosen profile; None is the top of the file.
+        with_endpoint: The endpoint comes from this file too, so that its headers are meant for it.
+
+    Raises:
+        NotConfigured: A value cannot be used; the error has its line.
+    """
+    aliases = _table(file, (ALIASES,))
+    for name, model in aliases.items():
+        if not isinstance(model, str) or not model:
+            raise _error(file, (ALIASES, name), "is not the name of a model")
+        if model in aliases:
+            raise _error(file, (ALIASES, name), f"names {model}, which is an alias too")
+    models = {}
+    for name, options in _table(file, (MODELS,)).items():
+        models[aliases.get(name, name)] = _table(file, (MODELS, name))
+        _check_options(file, (MODELS, name), options)
+    path = () if profile is None else (PROFILES, profile)
+    headers = _table(file, (*path, HEADERS))
+    for name, value in headers.items():
+        if not HEADER_NAME.fullmatch(name):
+            raise _error(file, (*path, HEADERS, name), "is not the name of a header")
+        if not isinstance(value, str) or not _is_header_value(value):
+            raise _error(file, (*path, HEADERS, name), "is not a text that a header takes")
+        if not string.Template(value).is_valid():
+            raise _error(file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$")
+    body = _table(file, (*path, EXTRA_BODY))
+    _check_options(file, (*path, EXTRA_BODY), body)
+    tables: dict[str, Any] = {"aliases": aliases, "model_defaults": models}
+    return {**tables, "headers": headers, "extra_body": body} if with_endpoint else tables
+
+
+def expand_headers(
+    headers: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[dict[str, str], frozenset[str]]:
+    """Return headers with `$NAME` and `${NAME}` replaced, and those values that are secret.
+
+    A value is secret if its header's name sounds like it, or if it comes from the environment.
+
+    Raises:
+        NotConfigured: A variable is not set, or its value cannot be sent.
+    """
+    expanded, secrets = {}, set()
+    for name, text in headers.items():
+        template = string.Template(text)
+        for variable in template.get_identifiers():
+            if not environ.get(variable):
+                raise NotConfigured(
+                    f"The header {name} needs the environment variable {variable}, which is not "
+                    "set.",
+                    f"Set {variable}, or correct [headers] in the configuration file.",
+                )
+            if not _is_header_value(environ[variable]):
+                raise NotConfigured(
+                    f"The value of {variable} for the header {name} has a line end or another "
+                    "character that no header takes.",
+                    f"Correct {variable}; no part of it was sent.",
+                )
+            secrets.add(environ[variable])
+        expanded[name] = template.substitute(environ)
+        if SECRET_HEADER.search(name):
+            secrets.add(expanded[name])
+    return expanded, frozenset(secrets)
+
+
+def _is_header_value(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text.strip() == text
+
+
+def _table(file: ConfigFile, path: tuple[str, ...]) -> Mapping[str, Any]:
+    table: Any = file.tables
+    for name in path:
+        table = table.get(name, {})
+    if not isinstance(table, dict):
+        raise _error(file, path, "is not a table")
+    return table
+
+
+def _check_options(file: ConfigFile, path: tuple[str, ...], options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        try:
+            check_names({name: value})
+            check_params({name: value})
+        except InvalidRequest as error:
+            problem = f"cannot be used: {error.what.rstrip('.')}"
+            raise _error(file, (*path, name), problem, error.todo) from None
+
+
+def _error(
+    file: ConfigFile, path: tuple[str, ...], problem: str, todo: str = CORRECT
+) -> NotConfigured:
+    return NotConfigured(
+        f"Invalid setting, line {file.line(*path)} of {file.path}: {'.'.join(path)} {problem}.",
+        todo,
+    )

@@ -125,6 +125,11 @@ def error_text(kind: str | None, error: str | None) -> str:
     return ": ".join(part for part in (kind, error) if part)
 
 
+def reasoning_length(reasoning: str, tokens: int | None) -> str:
+    """Return the length of reasoning for a person: its tokens where known, else its characters."""
+    return f"{len(reasoning):,} characters" if tokens is None else f"{tokens:,} tokens"
+
+
 def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:
     """Return values that a version of qa before `error_kind` wrote, with that field.
 

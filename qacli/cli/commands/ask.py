@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.answer_display import AnswerDisplay, warn_about_end
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
-    AnswerDisplay,
     followed_record,
     load_context_or_warn,
     make_service,
     show_answer,
     start_endpoint,
-    warn_if_truncated,
 )
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
-from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
+from qacli.cli.options import (
+    AsJson,
+    MaxTokens,
+    Model,
+    Quiet,
+    Raw,
+    ShowReasoning,
+    System,
+    Temperature,
+)
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
@@ -151,6 +159,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
         ),
     ] = None,
+    show_reasoning: ShowReasoning = None,
     raw: Raw = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -169,7 +178,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     console.quiet = quiet
     console.verbose = verbose
-    settings = load_settings(console).explicit_values({"timeout": timeout, "retries": retries})
+    settings = load_settings(console).explicit_values(
+        {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
+    )
     shape = _template(template, settings)
     attached = _attached(files or [], console)
     question, prompt = _question(words or [], parameters or [], shape, console)
@@ -182,6 +193,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         raw=raw,
         as_json=as_json,
         as_data=structure is not None,
+        show_reasoning=settings.show_reasoning,
         buffered=no_stream,
         with_reused=reuse,
     )
@@ -234,8 +246,11 @@ def _reused(
         console.print_json({**record.to_dict(), "reused": True})
     else:
         with shown.writer() as text:
+            if shown.show_reasoning and record.reasoning:
+                text.add_reasoning(record.reasoning)
             text.add(record.answer or "")
-    warn_if_truncated(record.finish_reason, console)
+        shown.sources(record.details)
+    warn_about_end(record, console)
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
     )

@@ -7,7 +7,7 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
-from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.options import MaxTokens, Model, Raw, ShowReasoning, System, Temperature
 from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -51,6 +51,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
+    show_reasoning: ShowReasoning = None,
     raw: Raw = False,
 ) -> None:
     """Ask question after question, each following up the one before.
@@ -62,7 +63,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
 
     console = Console.from_context(context)
-    settings = load_settings(console)
+    settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
     shape = ChatOptions(
         settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
     )

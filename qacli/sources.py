@@ -32,6 +32,11 @@ class Source:
     url: str
     title: str
 
+    @property
+    def host(self) -> str:
+        """The name of the server, with its port where that is not the usual one."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -63,7 +68,8 @@ def sources(details: Mapping[str, Any]) -> list[Source]:
         if is_web_address(url) and (url in titles or len(titles) < MAX_SOURCES):
             text = " ".join(title.split())[:MAX_TITLE_CHARACTERS] if isinstance(title, str) else ""
             titles[url] = titles.get(url) or text
-    return [Source(url, title or urlsplit(url).netloc) for url, title in titles.items()]
+    pages = (Source(url, title) for url, title in titles.items())
+    return [page if page.title else Source(page.url, page.host) for page in pages]
 
 
 def images(details: Mapping[str, Any]) -> list[Image]:

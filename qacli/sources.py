@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         url: An http or https address, without spaces and control characters.
-        title: Its title in one line, or its host. It can hold any printable character.
+        title: Its title in one line, empty where it is unknown; it can hold control characters.
     """
 
     url: str
@@ -68,8 +68,7 @@ def sources(details: Mapping[str, Any]) -> list[Source]:
         if is_web_address(url) and (url in titles or len(titles) < MAX_SOURCES):
             text = " ".join(title.split())[:MAX_TITLE_CHARACTERS] if isinstance(title, str) else ""
             titles[url] = titles.get(url) or text
-    pages = (Source(url, title) for url, title in titles.items())
-    return [page if page.title else Source(page.url, page.host) for page in pages]
+    return [Source(url, title) for url, title in titles.items()]
 
 
 def images(details: Mapping[str, Any]) -> list[Image]:

@@ -216,7 +216,7 @@ def _reasoning_text(record: "QuestionAnswer", *, show_reasoning: bool) -> str:
 def source_lines(details: Mapping[str, Any]) -> list[str]:
     """Return one numbered line for each source, and one for each image, of an answer."""
     lines = [
-        f"[{number}] {source.title}  {source.url}"
+        f"[{number}] {source.title + '  ' if source.title else ''}{source.url}"
         for number, source in enumerate(sources(details), 1)
     ]
     for number, image in enumerate(images(details), 1):

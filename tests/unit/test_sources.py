@@ -33,7 +33,7 @@ def test_sources_keep_the_numbers_of_citations() -> None:
         "citations": ["https://a.example/", "https://b.example/", "https://a.example/"],
     }
     assert sources(details) == [
-        Source("https://a.example/", "a.example"),
+        Source("https://a.example/", ""),
         Source("https://b.example/", "B"),
     ]
 
@@ -54,7 +54,7 @@ def test_sources_keep_the_numbers_of_citations() -> None:
     ],
 )
 def test_sources_other_than_web_addresses_are_left_out(url: object) -> None:
-    assert sources({"citations": [url, PAGE.url]}) == [Source(PAGE.url, "a.example")]
+    assert sources({"citations": [url, PAGE.url]}) == [Source(PAGE.url, "")]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,7 @@ def test_images_each_shape_gives_type_and_size(item: dict[str, Any], image: Any)
 
 def test_images_unexpected_shapes_give_nothing() -> None:
     assert images({"images": {"url": "https://a.example/"}}) == images({}) == []
+
+
+def test_source_host_has_no_user_and_password() -> None:
+    assert Source("https://user:password@a.example:8443/x", "").host == "a.example:8443"

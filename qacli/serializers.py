@@ -6,6 +6,7 @@ the journal, Parquet, OpenAPI and the table in README.md.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
@@ -15,9 +16,13 @@ from typing import Any, get_args, get_origin
 
 from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
+from qacli.sources import sources
 
 EXPONENT_THRESHOLD = 1e16
 """From here on Python writes a number with an exponent."""
+
+MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>&!~|]")
+"""Characters that a backslash makes plain text (CommonMark 0.31, section 2.4)."""
 
 MEANINGS = {
     "id": "As in `/qa/{id}`; never given twice.",
@@ -112,12 +117,24 @@ def to_csv_line(values: Iterable[object]) -> str:
 
 
 def to_markdown(document: dict[str, Any]) -> str:
-    """Return a record as a section of Markdown, with the question as a quotation."""
+    """Return a record as Markdown: the question as a quotation, the sources as links."""
     quoted = "\n".join(f"> {line}" for line in document["question"].splitlines())
     facts = f"{document['created_at']}, {document['model'] or document['status']}"
     error = error_text(document["error_kind"], document["error"])
     body = document["answer"] or f"*{error}*"
-    return f"## {document['id']} ({facts})\n\n{quoted}\n\n{body}\n"
+    parts = [f"## {document['id']} ({facts})", quoted, body]
+    if links := _source_links(document["details"]):
+        parts.append("\n".join(links))
+    return "\n\n".join(parts) + "\n"
+
+
+def _source_links(details: dict[str, Any]) -> list[str]:
+    """Return the sources of an answer as lines of a numbered list of links."""
+    lines = []
+    for number, source in enumerate(sources(details), 1):
+        text = MARKDOWN_SYNTAX.sub(lambda match: f"\\{match[0]}", source.title or source.url)
+        lines.append(f"{number}. [{text}](<{source.url}>)")
+    return lines
 
 
 def error_text(kind: str | None, error: str | None) -> str:

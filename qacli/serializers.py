@@ -6,6 +6,7 @@ the journal, Parquet, OpenAPI and the table in docs/record.md.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
@@ -15,9 +16,13 @@ from typing import Any, get_args, get_origin
 
 from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
+from qacli.sources import sources
 
 EXPONENT_THRESHOLD = 1e16
 """The smallest number that Python writes with an exponent."""
+
+MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>&!~|]")
+"""Characters that a backslash makes plain text (CommonMark 0.31, section 2.4)."""
 
 MEANINGS = {
     "id": "The number in `/qa/{id}`; never used twice.",
@@ -112,17 +117,34 @@ def to_csv_line(values: Iterable[object]) -> str:
 
 
 def to_markdown(document: dict[str, Any]) -> str:
-    """Return a record as a section of Markdown, with the question as a quotation."""
+    """Return a record as Markdown: the question as a quotation, the sources as links."""
     quoted = "\n".join(f"> {line}" for line in document["question"].splitlines())
     facts = f"{document['created_at']}, {document['model'] or document['status']}"
     error = error_text(document["error_kind"], document["error"])
     body = document["answer"] or f"*{error}*"
-    return f"## {document['id']} ({facts})\n\n{quoted}\n\n{body}\n"
+    parts = [f"## {document['id']} ({facts})", quoted, body]
+    if links := _source_links(document["details"]):
+        parts.append("\n".join(links))
+    return "\n\n".join(parts) + "\n"
+
+
+def _source_links(details: dict[str, Any]) -> list[str]:
+    """Return the sources of an answer as lines of a numbered list of links."""
+    lines = []
+    for number, source in enumerate(sources(details), 1):
+        text = MARKDOWN_SYNTAX.sub(lambda match: f"\\{match[0]}", source.title or source.url)
+        lines.append(f"{number}. [{text}](<{source.url}>)")
+    return lines
 
 
 def error_text(kind: str | None, error: str | None) -> str:
     """Return a record's error for a person, `kind: message`; empty if there is no error."""
     return ": ".join(part for part in (kind, error) if part)
+
+
+def reasoning_length(reasoning: str, tokens: int | None) -> str:
+    """Return the length of reasoning for a person: its tokens where known, else its characters."""
+    return f"{len(reasoning):,} characters" if tokens is None else f"{tokens:,} tokens"
 
 
 def with_error_kind(values: dict[str, Any]) -> dict[str, Any]:

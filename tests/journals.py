@@ -1,6 +1,6 @@
 """Write entries to a journal of the outbox as a process does that answers a question."""
 
-from qacli.domain import Outcome, Question
+from qacli.domain import Delta, Outcome, Question
 from qacli.recording.outbox import Journal, outcome_entry, question_entry, text_entry
 
 
@@ -13,7 +13,7 @@ def write_question(
 
 def write_text(journal: Journal, uid: str, text: str) -> None:
     """Write a piece of the answer."""
-    journal.append(text_entry(uid, text))
+    journal.append(text_entry(uid, Delta(text)))
 
 
 def write_outcome(journal: Journal, uid: str, outcome: Outcome, *, sync: bool = True) -> None:

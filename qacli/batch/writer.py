@@ -325,6 +325,9 @@ def _csv(_key: str, record: dict[str, Any]) -> str:
 def _openai(key: str, record: dict[str, Any]) -> str:
     """Return a line in the format of OpenAI's Batch API."""
     is_answered = record["status"] == "answered"
+    message = {"role": "assistant", "content": record["answer"]}
+    if record["reasoning"] is not None:
+        message["reasoning_content"] = record["reasoning"]
     body = {
         "id": record["provider_response_id"],
         "object": "chat.completion",
@@ -332,7 +335,7 @@ def _openai(key: str, record: dict[str, Any]) -> str:
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": record["answer"]},
+                "message": message,
                 "finish_reason": record["finish_reason"],
             }
         ],

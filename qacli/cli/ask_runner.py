@@ -6,11 +6,12 @@
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import cache
 from inspect import GEN_CLOSED, getgeneratorstate
-from typing import TYPE_CHECKING, Any, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
+from qacli.cli.answer_display import AnswerDisplay, NoText, TextWriter, warn_about_end
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
 from qacli.domain import (
@@ -19,13 +20,13 @@ from qacli.domain import (
     Failed,
     Finished,
     Heartbeat,
+    ReasoningDelta,
     Received,
     Repairing,
     Result,
     Started,
     Turn,
 )
-from qacli.serializers import result_to_dict
 
 if TYPE_CHECKING:
     from qacli.provider.client import Retry
@@ -166,120 +167,6 @@ REDRAW_SECONDS = 0.2
 signal that comes just before the wait for the next piece does not interrupt that wait."""
 
 
-class TextWriter(Protocol):
-    """Shows the text of one answer."""
-
-    def add(self, text: str) -> None:
-        """Show a piece of text, or store it until later."""
-
-    def redraw(self) -> None:
-        """Draw the stored text; called in a pause of the stream."""
-
-
-class _NoText:
-    """Show no text: the record is printed at the end."""
-
-    def add(self, text: str) -> None:
-        pass
-
-    def redraw(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, slots=True)
-class _JsonText(_NoText):
-    """Print an answer that is JSON; it comes in one piece, after it has been checked."""
-
-    console: Console
-
-    def add(self, text: str) -> None:
-        from qacli.json_schema import extract_json
-
-        self.console.write(self.console.json_text(extract_json(text)) + "\n")
-
-
-@dataclass(slots=True)
-class _PlainText(_NoText):
-    """Print the text as it is."""
-
-    console: Console
-    last: str = "\n"
-
-    def add(self, text: str) -> None:
-        self.console.write(text)
-        self.last = text[-1:] or self.last
-
-    def finish(self) -> None:
-        if self.last != "\n":
-            self.console.write("\n")
-
-
-@dataclass(slots=True)
-class _BufferedText(_NoText):
-    """Print the text in one write, at the end."""
-
-    console: Console
-    pieces: list[str] = field(default_factory=list)
-
-    def add(self, text: str) -> None:
-        self.pieces.append(text)
-
-    def finish(self) -> None:
-        if text := "".join(self.pieces):
-            self.console.write(text if text.endswith("\n") else f"{text}\n")
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerDisplay:
-    """The options for showing an answer.
-
-    Attributes:
-        raw: Print the text without rendering Markdown.
-        as_json: Print the record instead of the text.
-        as_data: Print the answer as JSON.
-        buffered: Print the text and its line end in one write, so that the answers of several
-            processes (`xargs -P`) do not mix in one pipe.
-        prints_id: Print the id of the record also when the answer is complete.
-        with_reused: Add the field `reused` to the printed record.
-    """
-
-    console: Console
-    raw: bool
-    as_json: bool
-    as_data: bool
-    buffered: bool = False
-    prints_id: bool = True
-    with_reused: bool = False
-
-    @contextmanager
-    def writer(self) -> Iterator[TextWriter]:
-        """Open the writer for the text of one answer; closing it completes the text."""
-        console = self.console
-        if self.as_json:
-            yield _NoText()
-        elif self.as_data:
-            yield _JsonText(console)
-        elif console.is_terminal and not self.raw:
-            from qacli.cli.formatters import markdown_stream
-
-            with markdown_stream(console) as stream:
-                yield stream
-        else:
-            text: _BufferedText | _PlainText = (
-                _BufferedText(console) if self.buffered else _PlainText(console)
-            )
-            try:
-                yield text
-            finally:
-                text.finish()
-
-    def record(self, result: Result) -> None:
-        """Print the record if the options ask for it."""
-        if self.as_json:
-            record = result_to_dict(result)
-            self.console.print_json({**record, "reused": False} if self.with_reused else record)
-
-
 def show_answer(
     events: Generator[AnswerEvent],
     display: AnswerDisplay,
@@ -334,7 +221,9 @@ class _AnswerView:
         self._stack = stack
         self._while_streaming = while_streaming
         self._on_result = on_result
-        self._text: TextWriter = _NoText()
+        self._text: TextWriter = NoText()
+        self._reasoning_started: float | None = None
+        self._reasoning_seconds: float | None = None
 
     def show(self, event: AnswerEvent) -> None:
         """Show an event.
@@ -342,10 +231,13 @@ class _AnswerView:
         Raises:
             Exception: The error of a `Failed` event.
         """
+        self._time_reasoning(event)
         match event:
             case Started():
                 self._stack.enter_context(self._while_streaming)
                 self._text = self._stack.enter_context(self._display.writer())
+            case ReasoningDelta(text):
+                self._text.add_reasoning(text)
             case Delta(text):
                 self._text.add(text)
             case Heartbeat():
@@ -362,21 +254,24 @@ class _AnswerView:
                     self._show_end(result, prints_id=True)
                 raise failure
 
+    def _time_reasoning(self, event: AnswerEvent) -> None:
+        if isinstance(event, ReasoningDelta) and self._reasoning_started is None:
+            self._reasoning_started = monotonic()
+        elif isinstance(event, Delta) and self._reasoning_seconds is None:
+            start = self._reasoning_started
+            self._reasoning_seconds = None if start is None else monotonic() - start
+
     def _show_end(self, result: Result, *, prints_id: bool) -> None:
         self._on_result(result)
         self._display.record(result)
+        self._display.sources(result.outcome.details)
+        self._display.summarize_reasoning(result.outcome, result.record_id, self._reasoning_seconds)
         _report_outcome(result, self._display.console, prints_id=prints_id)
-
-
-def warn_if_truncated(finish_reason: str | None, console: Console) -> None:
-    """Warn if the answer was cut at the token limit."""
-    if finish_reason == "length":
-        console.warning("The answer was cut at the token limit; --max-tokens allows more.")
 
 
 def _report_outcome(result: Result, console: Console, *, prints_id: bool = True) -> None:
     outcome = result.outcome
-    warn_if_truncated(outcome.finish_reason, console)
+    warn_about_end(outcome, console)
     if result.undelivered is not None:
         console.warning(
             f"qa: {result.undelivered.what} The question and its answer are safe in the outbox; "

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from qacli.cli.answer_display import AnswerDisplay
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
-    AnswerDisplay,
     load_context_or_warn,
     make_service,
     show_answer,
@@ -79,7 +79,12 @@ class ChatSession:
         self.ended = False
         self._options = options
         self._display = AnswerDisplay(
-            console, raw=raw, as_json=False, as_data=False, prints_id=False
+            console,
+            raw=raw,
+            as_json=False,
+            as_data=False,
+            show_reasoning=settings.show_reasoning,
+            prints_id=False,
         )
         self._stack = ExitStack()
         self._files: list[Attachment] = []

@@ -163,6 +163,10 @@ class Console:
         if not self.quiet:
             self._write_stderr(text)
 
+    def write_aside(self, text: str) -> None:
+        """Write text to stderr without a line end."""
+        self._write_stderr(text, end="")
+
     def error(self, error: QaError) -> None:
         """Print an error to stderr."""
         self._write_stderr(f"qa: {error}")
@@ -208,7 +212,7 @@ class Console:
                 "Convert it to UTF-8 first.",
             ) from None
 
-    def _write_stderr(self, text: str) -> None:
+    def _write_stderr(self, text: str, *, end: str = "\n") -> None:
         with suppress(OSError):
-            self.stderr.write(text + "\n")
+            self.stderr.write(text + end)
             self.stderr.flush()

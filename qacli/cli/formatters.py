@@ -3,12 +3,13 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
+from qacli.attachments import format_size
 from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.money import usd
@@ -17,7 +18,15 @@ from qacli.domain import now
 from qacli.excerpt import find_first, from_position
 from qacli.model_options import RESERVED
 from qacli.sanitize import sanitize, unfiltered
-from qacli.serializers import RECORD_FIELDS, error_text, flat_values, to_csv_line, to_markdown
+from qacli.serializers import (
+    RECORD_FIELDS,
+    error_text,
+    flat_values,
+    reasoning_length,
+    to_csv_line,
+    to_markdown,
+)
+from qacli.sources import images, sources
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -158,15 +167,25 @@ def _around(text: str, search: str | None) -> str:
     return from_position(text, position, CHARACTERS_BEFORE_MATCH)
 
 
-def show_record(record: "QuestionAnswer", console: Console) -> None:
-    """Print one record for a person: its facts, the question, the answer and the error."""
+def show_record(
+    record: "QuestionAnswer", console: Console, *, show_reasoning: bool = False
+) -> None:
+    """Print one record: its question, its answer, and facts about them.
+
+    Args:
+        record: The record.
+        console: Where to print.
+        show_reasoning: Print all of the model's reasoning; otherwise one line about it.
+    """
     head = " · ".join(_facts(record))
     error = error_text(record.error_kind, record.error)
     if not console.is_terminal:
         parts = [head, record.question]
         if record.system:
             parts.insert(1, f"System: {record.system}")
-        parts += [text for text in (record.answer, error) if text]
+        reasoning = _reasoning_text(record, show_reasoning=show_reasoning)
+        links = "\n".join(source_lines(record.details))
+        parts += [text for text in (reasoning, record.answer, links, error) if text]
         console.print("\n\n".join(parts))
         return
     from rich.text import Text
@@ -177,12 +196,46 @@ def show_record(record: "QuestionAnswer", console: Console) -> None:
         rich_console.print(Text(f"System: {sanitize(record.system)}", style="dim"))
     rich_console.print()
     rich_console.print(Text(sanitize(record.question), style="bold"))
+    if reasoning := _reasoning_text(record, show_reasoning=show_reasoning):
+        rich_console.print()
+        rich_console.print(Text(sanitize(reasoning), style="dim"))
     if record.answer:
         rich_console.print()
         _print_markdown(rich_console, record.answer)
+    if lines := source_lines(record.details):
+        rich_console.print()
+        rich_console.print(Text(sanitize("\n".join(lines))), soft_wrap=True)
     if error:
         rich_console.print()
         rich_console.print(Text(sanitize(error), style="red"))
+
+
+def _reasoning_text(record: "QuestionAnswer", *, show_reasoning: bool) -> str:
+    """Return the reasoning of a record, or one line about it; empty if there is none."""
+    if record.reasoning is None or show_reasoning:
+        return record.reasoning or ""
+    length = reasoning_length(record.reasoning, record.reasoning_tokens)
+    return f"Reasoning: {length}; --show-reasoning shows it."
+
+
+def source_lines(details: Mapping[str, Any]) -> list[str]:
+    """Return one numbered line for each source, and one for each image, of an answer."""
+    lines = [
+        f"[{number}] {source.title + '  ' if source.title else ''}{source.url}"
+        for number, source in enumerate(sources(details), 1)
+    ]
+    for number, image in enumerate(images(details), 1):
+        facts = [image.media_type, format_size(image.size) if image.size is not None else ""]
+        facts.append(image.url or "in the field `details` of the record")
+        lines.append(f"Image {number}: {', '.join(filter(None, facts))}")
+    return lines
+
+
+def write_dimmed(file: TextIO, text: str) -> None:
+    """Write dimmed text to a terminal, without a line end."""
+    from rich.text import Text
+
+    console_on(file).print(Text(sanitize(text), style="dim"), end="", soft_wrap=True)
 
 
 def _facts(record: "QuestionAnswer") -> list[str]:
@@ -217,7 +270,9 @@ def _file_fact(name: str, size: int | None) -> str:
 
 
 @contextmanager
-def markdown_stream(console: Console) -> "Iterator[MarkdownStream]":
+def markdown_stream(
+    console: Console, *, show_reasoning: bool = False
+) -> "Iterator[MarkdownStream]":
     """Open a stream that renders Markdown while it arrives, and finish it at the end."""
     from rich.live import Live
 
@@ -232,7 +287,7 @@ def markdown_stream(console: Console) -> "Iterator[MarkdownStream]":
         redirect_stderr=False,
         vertical_overflow="visible",
     ) as live:
-        stream = MarkdownStream(rich_console, live)
+        stream = MarkdownStream(rich_console, live, show_reasoning=show_reasoning)
         try:
             yield stream
         finally:

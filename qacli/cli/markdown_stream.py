@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.segment import SegmentLines
+from rich.text import Text
 
+from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.markdown import (
     OPENING_FENCE,
     Highlighter,
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from rich.console import Console
 
+MAX_LATEST_CHARACTERS = 1000
+"""Of the reasoning, as many are kept for the line that shows its latest words."""
+
 FRAMES_PER_SECOND = 12
 PAUSE_FACTOR = 10
 """A drawing that took 1 second is followed by a pause of this many seconds."""
@@ -40,9 +45,11 @@ class MarkdownStream:
     Args:
         console: The terminal.
         live: Draws the text that may still change.
+        show_reasoning: Print all of the reasoning, dimmed. Otherwise one line has the latest words
+            of it, until the answer begins.
     """
 
-    def __init__(self, console: "Console", live: Live) -> None:
+    def __init__(self, console: "Console", live: Live, *, show_reasoning: bool = False) -> None:
         self._console = console
         self._live = live
         self._final = Renderer(console, fold=False)
@@ -53,17 +60,31 @@ class MarkdownStream:
         self._printed = False
         self._gap = True
         self._next = 0.0
+        self._show_reasoning = show_reasoning
+        self._reasoning = ""
+        self._has_printed_reasoning = self._has_text = False
 
     def add(self, text: str) -> None:
         """Add text, and draw if the pause since the last drawing is over."""
+        if not self._has_text:
+            self._has_text = True
+            self._end_reasoning()
         self._arrived.append(text)
+        self.redraw()
+
+    def add_reasoning(self, text: str) -> None:
+        """Add reasoning; what comes after the start of the answer is shown below the answer."""
+        self._reasoning += sanitize(text, self._reasoning[-1:])
+        if not self._show_reasoning:
+            self._reasoning = self._reasoning[-MAX_LATEST_CHARACTERS:]
         self.redraw()
 
     def redraw(self) -> None:
         """Draw what has arrived since the last drawing, where it is time."""
-        if self._arrived and monotonic() >= self._next:
+        has_news = self._arrived or (self._reasoning and not self._has_text)
+        if has_news and monotonic() >= self._next:
             started = monotonic()
-            self.draw()
+            self.draw() if self._has_text else self._draw_reasoning()
             cost = monotonic() - started
             self._next = started + cost + max(1 / FRAMES_PER_SECOND - cost, cost * PAUSE_FACTOR)
 
@@ -82,6 +103,33 @@ class MarkdownStream:
             self._print(done)
         self._live.update(SegmentLines(lines[-rows:], new_lines=True), refresh=True)
 
+    def _draw_reasoning(self) -> None:
+        """Print the complete lines of the reasoning and draw the rest, or draw its latest words."""
+        if self._show_reasoning:
+            complete, newline, self._reasoning = self._reasoning.rpartition("\n")
+            if newline:
+                self._live.update("")
+                self._print(self._dimmed(complete))
+                self._has_printed_reasoning = True
+            lines = self._dimmed(self._reasoning)[-max(self._console.height - 1, 1) :]
+        else:
+            lines = self._dimmed(latest_words(self._reasoning, self._console.width - 1))
+        self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
+
+    def _end_reasoning(self) -> None:
+        """Print the reasoning that has not been printed yet, or remove the line about it."""
+        rest, self._reasoning = self._reasoning.strip("\n"), ""
+        if rest:
+            self._live.update("", refresh=True)
+        if rest and self._show_reasoning:
+            self._print(self._separated(self._dimmed(rest)))
+        elif self._has_printed_reasoning:
+            self._printed = True
+        self._has_printed_reasoning = False
+
+    def _dimmed(self, text: str) -> list[Line]:
+        return self._console.render_lines(Text(text, style="dim"), pad=False) if text else []
+
     def finish(self) -> None:
         """Print the text that has not been printed yet."""
         done = self._take_complete()
@@ -94,6 +142,7 @@ class MarkdownStream:
         self._rest = ""
         self._live.update("", refresh=True)
         self._print(done)
+        self._end_reasoning()
 
     def _print(self, lines: list[Line]) -> None:
         if lines:
@@ -162,14 +211,21 @@ class _OpenFence:
         """Return the last, incomplete line of code; no lines if it may close the block."""
         if not text or self._closing.fullmatch(text):
             return []
-        from rich.text import Text
-
         return renderer.code_line(Text(self._indent.sub("", text, count=1)))
 
     def _render(self, lines: list[str], renderer: Renderer) -> list[Line]:
         code = [self._indent.sub("", line, count=1) for line in lines]
         texts = self._highlighter.highlight(code)
         return [line for text in texts for line in renderer.code_line(text)]
+
+
+def latest_words(reasoning: str, width: int) -> str:
+    """Return one line, at most `width` cells wide, with the end of the reasoning."""
+    text = " ".join(reasoning.split())
+    start = "Thinking ... "
+    while text and cell_width(start) + cell_width(text) > width:
+        text = text[max((cell_width(text) + len(start) - width) // 2, 1) :]
+    return fit_to_width(start + text, width).rstrip()
 
 
 def complete_length(text: str, rows: int) -> tuple[int, bool]:

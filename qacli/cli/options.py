@@ -46,6 +46,13 @@ System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
+ShowReasoning = Annotated[
+    bool | None,
+    typer.Option(
+        "--show-reasoning",
+        help="Show all of the model's reasoning: above the answer on a terminal, else on stderr.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[bool, typer.Option("--no-pager", help="Print everything without a pager.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]

@@ -120,6 +120,13 @@ def _parse_keyring(text: str) -> str | None:
     return text
 
 
+def _parse_boolean(text: str) -> bool:
+    value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
+    if value is None:
+        raise ValueError
+    return value
+
+
 def _parse_on_disconnect(text: str) -> str:
     if text not in {"complete", "interrupt"}:
         raise ValueError
@@ -135,6 +142,7 @@ URL = Parser(_parse_url, "an http:// or https:// address")
 PATH = Parser(_parse_path, "a path")
 COMMAND = Parser(_parse_command, "a command with its arguments")
 KEYRING = Parser(_parse_keyring, "true, false or an entry as service/user", takes_boolean=True)
+BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
 ORIGINS = Parser(
     parse_origins, "exact origins such as https://app.example.com, separated by commas"
 )

@@ -99,6 +99,12 @@ class Settings:
         "The directory of the history and the outbox. Default: the platform's data directory.",
         parsers.PATH,
     )
+    show_reasoning: bool = _setting(
+        "QA_SHOW_REASONING",
+        "`true`: show all of the model's reasoning, as `--show-reasoning` does.",
+        parsers.BOOLEAN,
+        default=False,
+    )
     pager: str | None = _setting(
         "QA_PAGER",
         "The program that shows lists and records longer than the screen. Default: `$PAGER`, or "

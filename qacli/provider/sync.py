@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from qacli.config.settings import Settings
-from qacli.domain import ChatRequest, Delta, Heartbeat
+from qacli.domain import ChatRequest, Heartbeat
 from qacli.provider.client import AsyncProvider, Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse, TextEvent
@@ -39,7 +39,7 @@ class SyncProvider:
         request: ChatRequest,
         response: ChatResponse,
         *,
-        on_arrival: Callable[[str], None] = lambda _text: None,
+        on_arrival: Callable[[TextEvent], None] = lambda _event: None,
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
     ) -> Generator[TextEvent | Heartbeat]:
@@ -52,7 +52,8 @@ class SyncProvider:
             request: The request.
             response: Filled in while the answer arrives, so that it holds the part that came
                 before an error.
-            on_arrival: Called with each piece of the answer as it arrives, in another thread.
+            on_arrival: Called with each piece of text and reasoning as it arrives, in another
+                thread.
             heartbeat_seconds: Seconds of silence after which a `Heartbeat` is yielded, again and
                 again, so that the reader can handle signals; None yields none.
             deltas: Yield text and reasoning; otherwise they are only in `response`, and this
@@ -64,8 +65,7 @@ class SyncProvider:
         arrived: SimpleQueue[TextEvent | None] = SimpleQueue()
 
         def on_event(event: TextEvent) -> None:
-            if isinstance(event, Delta):
-                on_arrival(event.text)
+            on_arrival(event)
             if deltas:
                 arrived.put(event)
 

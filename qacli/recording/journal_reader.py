@@ -27,7 +27,7 @@ YEARS = range(1970, 9999)
 
 CHECKSUM = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
 CUT_TEXT = re.compile(
-    r'\{"uid": "(?P<uid>[^"\\]{1,32})", "text": "'
+    r'\{"uid": "(?P<uid>[^"\\]{1,32})", "(?P<kind>text|reasoning)": "'
     r'(?P<text>(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)(?P<rest>.*)'
 )
 CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?")
@@ -41,6 +41,7 @@ class Entry:
     Attributes:
         follows_uid: The uid of the question that it follows up, if that had no record yet.
         texts: The pieces of the answer.
+        reasoning: The pieces of its reasoning.
         finished: The outcome; None if the process ended before it was written.
         damaged: A part of the answer may be in a line that cannot be read.
     """
@@ -48,6 +49,7 @@ class Entry:
     question: Question
     follows_uid: str | None = None
     texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
     finished: Outcome | None = None
     damaged: bool = False
 
@@ -58,7 +60,9 @@ class Entry:
         reason = "the process ended before the answer was complete"
         if self.damaged:
             reason = "the journal of this answer is damaged, some of it may be missing"
-        outcome = Outcome(answer="".join(self.texts) or None)
+        outcome = Outcome(
+            answer="".join(self.texts) or None, reasoning="".join(self.reasoning).strip() or None
+        )
         outcome.interrupt(reason)
         return outcome
 
@@ -177,7 +181,7 @@ class _Parser:
             raise UnreadableLineError("is another question with the same uid")
 
     def _read_answer(self, line: dict[str, Any]) -> None:
-        checks = {"text": _string, "outcome": _object, "settled": _true}
+        checks = {"text": _string, "reasoning": _string, "outcome": _object, "settled": _true}
         values = _valid_values(line, {"uid": _uid, **checks}, self._report)
         uid = values.get("uid")
         if uid in self._completed:
@@ -192,6 +196,8 @@ class _Parser:
             self._completed.add(uid)
         if "text" in values:
             entry.texts.append(sanitize_text(values["text"]))
+        if "reasoning" in values:
+            entry.reasoning.append(sanitize_text(values["reasoning"]))
         if "outcome" in values:
             self._finish(entry, values["outcome"])
 
@@ -214,9 +220,9 @@ class _Parser:
         entry.finished = outcome
 
     def _read_cut_text(self, raw: bytes) -> bool:
-        """Read the beginning of a piece of text whose line was cut off in a write.
+        """Read the beginning of a piece of text or reasoning whose line was cut off in a write.
 
-        Returns False if the line is not such a piece of text.
+        Returns False if the line is not such a piece.
         """
         try:
             line = codecs.getincrementaldecoder("utf-8")().decode(raw)
@@ -225,12 +231,18 @@ class _Parser:
         match = CUT_TEXT.fullmatch(line)
         if match is None:
             # Cut off before the text begins: no text is lost.
-            return any(f'{{"uid": "{uid}", "text": "'.startswith(line) for uid in self._entries)
+            return any(
+                f'{{"uid": "{uid}", "{kind}": "'.startswith(line)
+                for uid in self._entries
+                for kind in ("text", "reasoning")
+            )
         rest = match["rest"]
         is_cut = '", "crc": "'.startswith(rest) or CUT_ESCAPE.fullmatch(rest)
         if match["uid"] not in self._entries or not (is_cut or CUT_CHECKSUM.fullmatch(rest)):
             return False
-        self._entries[match["uid"]].texts.append(sanitize_text(json.loads(f'"{match["text"]}"')))
+        entry = self._entries[match["uid"]]
+        pieces = entry.texts if match["kind"] == "text" else entry.reasoning
+        pieces.append(sanitize_text(json.loads(f'"{match["text"]}"')))
         return True
 
 

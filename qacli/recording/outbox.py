@@ -2,10 +2,10 @@
 
 The outbox is a directory of journals. A journal is an append-only file of JSON lines that one
 process holds open and locked: the question (on the disk before the request is sent), each piece of
-text as it arrives, and the outcome. When the database has all of it, the journal is deleted. The
-lock ends with the process: the process of a journal that can be locked has ended, and the next
-process delivers it. Each question has a uid that is unique in the database, so delivering a journal
-twice changes nothing.
+text or reasoning as it arrives, and the outcome. When the database has all of it, the journal is
+deleted. The lock ends with the process: the process of a journal that can be locked has ended, and
+the next process delivers it. Each question has a uid that is unique in the database, so delivering
+a journal twice changes nothing.
 """
 
 import errno
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from qacli.domain import DeferredQuestion, Outcome, Question
+from qacli.domain import DeferredQuestion, Delta, Outcome, Question, ReasoningDelta
 from qacli.errors import OutboxUnwritable
 from qacli.private_files import make_private_directory
 from qacli.recording.journal_reader import Entry, JournalContents, parse_journal, with_checksum
@@ -122,9 +122,9 @@ def question_entry(question: Question, follows_uid: str | None = None) -> dict[s
     return {**line, "accepted": True} if isinstance(question, DeferredQuestion) else line
 
 
-def text_entry(uid: str, text: str) -> dict[str, Any]:
-    """Return the line of a piece of an answer."""
-    return {"uid": uid, "text": text}
+def text_entry(uid: str, event: Delta | ReasoningDelta) -> dict[str, Any]:
+    """Return the line of a piece of an answer, or of its reasoning."""
+    return {"uid": uid, "text" if isinstance(event, Delta) else "reasoning": event.text}
 
 
 def outcome_entry(uid: str, outcome: Outcome) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Delta, Outcome, Question, ReasoningDelta, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
 from qacli.recording.outbox import (
@@ -116,12 +116,12 @@ class Recorder:
             self._drop(question.uid)
             raise
 
-    def append_text(self, uid: str, text: str) -> None:
-        """Write a piece of the answer to the journal, for the case that the process is killed.
+    def append(self, uid: str, event: Delta | ReasoningDelta) -> None:
+        """Write a piece of text or reasoning to the journal, in case the process is killed.
 
         A journal that cannot be written does not stop the answer: `finish` reports the error.
         """
-        self._journal.enqueue(JournalEntry(uid, (text_entry(uid, text),)))
+        self._journal.enqueue(JournalEntry(uid, (text_entry(uid, event),)))
 
     def finish(
         self, question: Question, outcome: Outcome

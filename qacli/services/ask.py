@@ -21,6 +21,7 @@ from qacli.domain import (
     Finished,
     Outcome,
     Question,
+    ReasoningDelta,
     Received,
     Repairing,
     Result,
@@ -30,7 +31,7 @@ from qacli.domain import (
     now,
 )
 from qacli.errors import DatabaseError, QaError, UnfitAnswer
-from qacli.provider.response import ChatResponse
+from qacli.provider.response import ChatResponse, TextEvent
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder, SingleRecorder
 
@@ -84,19 +85,21 @@ class AskService:
     ) -> Generator[AnswerEvent]:
         """Ask a question, and ask once more where the answer does not fit its schema.
 
-        Yields `Started`, `Delta` and `Heartbeat` in any number, `Received`, and after the outcome
-        is recorded `Finished` or `Failed`; in place of `Failed` may come `Repairing` and the same
-        events of a second question. A reader that closes the generator, or throws an exception
-        into it, ends the request: the part of the answer that has arrived is recorded.
+        Yields `Started`, `ReasoningDelta`, `Delta` and `Heartbeat` in any number, `Received`, and
+        after the outcome is recorded `Finished` or `Failed`; in place of `Failed` may come
+        `Repairing` and the same events of a second question. A reader that closes the generator, or
+        throws an exception into it, ends the request: the part of the answer that has arrived is
+        recorded.
 
         Args:
             question: The question, as it is recorded.
             request: The request to the provider; None sends the question alone.
             reserve: Keep a record in the state `asking` first, so that it has an id at once; then
                 a database that is down is an error before anything is sent.
-            check: Checks the answer, whose text comes in one `Delta` then, after the check.
+            check: Checks the answer, which comes in one `Delta` then, after the check, and its
+                reasoning in one `ReasoningDelta` before.
             heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes; None: never.
-            deltas: Yield the text as it arrives; otherwise in one `Delta` at the end.
+            deltas: Yield text and reasoning as they arrive; otherwise as with `check`.
 
         Raises:
             QaError: A question could not be written down, so it was not sent.
@@ -148,13 +151,15 @@ class AskService:
             yield from provider.stream(
                 request,
                 response,
-                on_arrival=partial(recorder.append_text, question.uid),
+                on_arrival=partial(recorder.append, question.uid),
                 heartbeat_seconds=heartbeat_seconds,
                 deltas=deltas,
             )
             if check is not None:
                 check(response.text)
             if not deltas:
+                if response.reasoning_texts:
+                    yield ReasoningDelta("".join(response.reasoning_texts))
                 yield Delta(response.text)
         except BaseException as raised:  # noqa: BLE001 - recorded, and yielded or raised below
             error = raised
@@ -212,7 +217,7 @@ class _NullRecorder:
     def begin(self, _question: Question, *, reserve: bool) -> None:  # noqa: ARG002 - the protocol's
         return None
 
-    def append_text(self, uid: str, text: str) -> None:
+    def append(self, uid: str, event: TextEvent) -> None:
         pass
 
     def finish(self, _question: Question, _outcome: Outcome) -> tuple[None, None]:

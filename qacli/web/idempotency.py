@@ -24,6 +24,7 @@ from qacli.domain import (
     Heartbeat,
     Outcome,
     Question,
+    ReasoningDelta,
     Result,
     Started,
     Status,
@@ -85,6 +86,8 @@ def _replay(
     if result.record_id != started.record_id:
         yield Started(result.question, result.record_id)
     if result.outcome.status is Status.ANSWERED:
+        if result.outcome.reasoning:
+            yield ReasoningDelta(result.outcome.reasoning)
         yield Delta(result.outcome.answer or "")
         yield Finished(result)
     else:

@@ -6,7 +6,15 @@ from itertools import chain
 
 from flask import Response, current_app
 
-from qacli.domain import AnswerEvent, Delta, Failed, Finished, Heartbeat, Started
+from qacli.domain import (
+    AnswerEvent,
+    Delta,
+    Failed,
+    Finished,
+    Heartbeat,
+    ReasoningDelta,
+    Started,
+)
 from qacli.serializers import result_to_dict
 from qacli.web import errors
 from qacli.web.answer import AnswerStream
@@ -17,6 +25,8 @@ KEEP_ALIVE = ": still here\n\n"
 """A comment: proxies keep the connection, and the server notices a client that disconnected."""
 
 KEEP_ALIVE_SECONDS = 5.0
+
+TEXT_EVENTS = {Delta: "delta", ReasoningDelta: "reasoning"}
 
 LINE_ENDS = str.maketrans({"\x85": r"\u0085", "\u2028": r"\u2028", "\u2029": r"\u2029"})
 """Escapes for characters that end a line in many clients, though not in the standard."""
@@ -42,7 +52,7 @@ def event(name: str, data: str) -> str:
 
 
 def answer_events(answer: AnswerStream) -> Response:
-    """Send an answer as `record`, `delta` and `done` or `error` events.
+    """Send an answer as `record`, `reasoning`, `delta` and `done` or `error` events.
 
     A second `record` event comes if an answer did not fit its schema and the question is asked
     again; no text of the first answer was sent in that case.
@@ -55,8 +65,8 @@ def answer_events(answer: AnswerStream) -> Response:
             case Started(question, record_id):
                 created_at = question.created_at.isoformat()
                 return event("record", json({"id": record_id, "created_at": created_at}))
-            case Delta(text):
-                return event("delta", json({"text": text}))
+            case Delta(text) | ReasoningDelta(text):
+                return event(TEXT_EVENTS[type(item)], json({"text": text}))
             case Heartbeat():
                 return KEEP_ALIVE
             case Finished(result):

@@ -388,7 +388,16 @@ def test_page_has_no_accessibility_violations(
     check("empty")
     first = keep(store, "Long question? " * 40, RICH, tags=["one", "two"], finish_reason="length")
     second = keep(store, "Next", None, status="failed", error="x: y", follows_id=first)
-    keep(store, "W" * 200, "`" + "w" * 300 + "`", tags=["t" * 90])
+    details = {"citations": ["https://a.example/" + "x" * 300], "images": [{"image_url": {}}]}
+    reasoning = "Hm " + "w" * 300
+    keep(
+        store,
+        "W" * 200,
+        "`" + "w" * 300 + "`",
+        tags=["t" * 90],
+        reasoning=reasoning,
+        details=details,
+    )
     paths = {
         "home": "/",
         "thread": f"/page/{second}",

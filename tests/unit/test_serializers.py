@@ -80,6 +80,19 @@ def test_results_of_a_batch_are_the_lines_of_an_export(tmp_path: Path, form: str
         assert file.read_text() == to_json_line(DOCUMENT) + "\n"
 
 
+def test_markdown_of_an_answer_has_its_sources_as_links() -> None:
+    details = {
+        "citations": ["https://a.example/(x)", "javascript:alert(1)", "https://b.example/"],
+        "search_results": [{"url": "https://b.example/", "title": "B](<https://c.example>)*"}],
+    }
+    outcome = Outcome(answer="Yes. [1][2]", model="m", details=details)
+    text = to_markdown(record_to_dict(Question(question="A"), outcome, 7))
+    assert text.endswith(
+        "\n\nYes. [1][2]\n\n1. [https://a.example/(x)](<https://a.example/(x)>)\n"
+        r"2. [B\](\<https://c.example\>)\*](<https://b.example/>)" + "\n"
+    )
+
+
 def test_markdown_of_a_failed_record_names_the_error() -> None:
     outcome = Outcome(error_kind="busy", error="Too many.")
     created_at = datetime(2026, 1, 2, tzinfo=UTC)

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.answer_display import AnswerDisplay, warn_about_end
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
-    AnswerDisplay,
     followed_record,
     load_context_or_warn,
     make_service,
     show_answer,
     start_endpoint,
-    warn_if_truncated,
 )
 from qacli.cli.console import Console
 from qacli.cli.options import (
@@ -25,6 +24,7 @@ from qacli.cli.options import (
     Model,
     Quiet,
     Raw,
+    ShowReasoning,
     System,
     Tags,
     with_model_options,
@@ -155,6 +155,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
         ),
     ] = None,
+    show_reasoning: ShowReasoning = None,
     raw: Raw = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -173,7 +174,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     console.quiet = quiet
     console.verbose = verbose
-    settings = load_settings(console).explicit_values({"timeout": timeout, "retries": retries})
+    settings = load_settings(console).explicit_values(
+        {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
+    )
     prompt_template = _load_template(template, settings)
     attachments = _read_attachments(files or [], console)
     text, template_system = _fill_template(prompt_template, words or [], parameters or [], console)
@@ -186,6 +189,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         raw=raw,
         as_json=as_json,
         as_data=answer_schema is not None,
+        show_reasoning=settings.show_reasoning,
         buffered=no_stream,
         with_reused=reuse,
     )
@@ -243,8 +247,11 @@ def _show_cached_answer(
         console.print_json({**record.to_dict(), "reused": True})
     else:
         with display.writer() as text:
+            if display.show_reasoning and record.reasoning:
+                text.add_reasoning(record.reasoning)
             text.add(record.answer or "")
-    warn_if_truncated(record.finish_reason, console)
+        display.sources(record.details)
+    warn_about_end(record, console)
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
     )

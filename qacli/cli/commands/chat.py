@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.options import Continue, Follow, Model, Raw, System, Tags, with_model_options
+from qacli.cli.options import (
+    Continue,
+    Follow,
+    Model,
+    Raw,
+    ShowReasoning,
+    System,
+    Tags,
+    with_model_options,
+)
 from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -44,6 +53,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
+    show_reasoning: ShowReasoning = None,
     raw: Raw = False,
 ) -> None:
     """Ask question after question, each following up the one before.
@@ -55,7 +65,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
 
     console = Console.from_context(context)
-    settings = load_settings(console)
+    settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
     options = ChatOptions(settings.system if system is None else system, params, tuple(tag or ()))
     with (
         exit_on_signals(),

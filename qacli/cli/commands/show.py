@@ -6,7 +6,7 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
-from qacli.cli.options import AsJson, NoPager
+from qacli.cli.options import AsJson, NoPager, ShowReasoning
 from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS
@@ -30,6 +30,7 @@ def show(  # noqa: PLR0913 - one parameter an option
     field: Annotated[
         str | None, typer.Option(help="Print only this field.", metavar="FIELD")
     ] = None,
+    show_reasoning: ShowReasoning = None,
     no_pager: NoPager = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +43,7 @@ def show(  # noqa: PLR0913 - one parameter an option
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
         )
-    settings = load_settings(console)
+    settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
     store = open_store(settings, console)
     record = record_at(store, number)
     fields = record.to_dict()
@@ -64,4 +65,4 @@ def show(  # noqa: PLR0913 - one parameter an option
             for index, item in enumerate(store.thread(record.id or 0) if thread else [record]):
                 if index:
                     screen.print("")
-                show_record(item, screen)
+                show_record(item, screen, show_reasoning=settings.show_reasoning)

@@ -57,10 +57,11 @@ def body() -> bytes:
 def ask() -> Response:
     """Ask a question; return its record, or events while the answer arrives.
 
-    With `Accept: text/event-stream` or `"stream": true` the events are `record` (its id), `delta`
-    (a piece of text) and `done` (the whole record) or `error` (a problem). With
-    `Prefer: respond-async` the record is returned at once, and answered later. A second request
-    of the same caller with the same `Idempotency-Key` and body returns the first record.
+    With `Accept: text/event-stream` or `"stream": true` the events are `record` (its id),
+    `reasoning` (a piece of the model's reasoning), `delta` (a piece of text) and `done` (the whole
+    record) or `error` (a problem). With `Prefer: respond-async` the record is returned at once,
+    and answered later. A second request of the same caller with the same `Idempotency-Key` and
+    body returns the first record.
     """
     ask_request = AskRequest.model_validate_json(body())
     headers = AskHeaders.model_validate(dict(request.headers))

@@ -9,7 +9,15 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify
 from pydantic import ValidationError
 
-from qacli.domain import AnswerEvent, Delta, Failed, Finished, Heartbeat, Outcome
+from qacli.domain import (
+    AnswerEvent,
+    Delta,
+    Failed,
+    Finished,
+    Heartbeat,
+    Outcome,
+    ReasoningDelta,
+)
 from qacli.errors import NotFound
 from qacli.web import errors as problems
 from qacli.web import sse, state
@@ -33,6 +41,9 @@ blueprint.register_error_handler(ValidationError, errors.from_validation)
 
 HOLD_BACK_SECONDS = 10.0
 """Maximum seconds to delay the response of a stream, so that an early error gets its status."""
+
+FIELDS = {Delta: "content", ReasoningDelta: "reasoning_content"}
+"""The field of a chunk for each event with text; reasoning is where DeepSeek and vLLM have it."""
 
 ERROR = (JSON, ErrorResponse)
 PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
@@ -60,8 +71,12 @@ def chat_completions() -> Response:
         return sse.response(answer, _chunks(answer, parsed))
     result = answer.result()
     outcome = result.outcome
-    message = {"role": "assistant", "content": outcome.answer, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(outcome)}
+    choice = {
+        "index": 0,
+        "message": _message(outcome),
+        "logprobs": None,
+        "finish_reason": _finish(outcome),
+    }
     return jsonify(
         {
             **_frame(parsed, "chat.completion"),
@@ -116,7 +131,7 @@ def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
     if parsed.with_usage:
         frame["usage"] = None
 
-    def chunk(delta: dict[str, str], finish: str | None = None) -> str:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return _data(dumps({**frame, "choices": [choice]}))
 
@@ -124,8 +139,8 @@ def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
         yield chunk({"role": "assistant", "content": ""})
         for item in events:
             match item:
-                case Delta(text):
-                    yield chunk({"content": text})
+                case Delta(text) | ReasoningDelta(text):
+                    yield chunk({FIELDS[type(item)]: text})
                 case Heartbeat():
                     yield sse.KEEP_ALIVE
                 case Failed(error):
@@ -133,7 +148,7 @@ def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
                         problem = problems.problem_for(error)
                     yield _data(dumps(errors.openai_error(problem)))
                 case Finished(result):
-                    yield chunk({}, _finish(result.outcome))
+                    yield chunk(_annotations(result.outcome), _finish(result.outcome))
                     if parsed.with_usage:
                         usage = _usage(result.outcome)
                         yield _data(dumps({**frame, "choices": [], "usage": usage}))
@@ -143,7 +158,7 @@ def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
 
 
 def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
-    """Wait for the first text, at most `HOLD_BACK_SECONDS`, then return the events.
+    """Wait for the first text or reasoning, at most `HOLD_BACK_SECONDS`, then return the events.
 
     Raises:
         QaError: The answer failed before that.
@@ -152,7 +167,7 @@ def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
     for item in events:
         if isinstance(item, Failed):
             raise item.error
-        if isinstance(item, Delta | Finished) or monotonic() > end:
+        if isinstance(item, Delta | ReasoningDelta | Finished) or monotonic() > end:
             return chain([item], events)
     return events
 
@@ -166,15 +181,36 @@ def _finish(outcome: Outcome) -> str:
     return outcome.finish_reason or "stop"
 
 
-def _usage(outcome: Outcome) -> dict[str, int] | None:
+def _message(outcome: Outcome) -> dict[str, Any]:
+    """Return the message with the answer, and its reasoning and citations if there are any."""
+    message: dict[str, Any] = {"role": "assistant", "content": outcome.answer, "refusal": None}
+    if outcome.reasoning is not None:
+        message[FIELDS[ReasoningDelta]] = outcome.reasoning
+    return {**message, **_annotations(outcome)}
+
+
+def _annotations(outcome: Outcome) -> dict[str, Any]:
+    """Return the citations of an answer as a field of its message; no field if there are none."""
+    values = outcome.details.get("annotations")
+    items = values if isinstance(values, list) else []
+    annotations = [item for item in items if isinstance(item, dict)]
+    return {"annotations": annotations} if annotations else {}
+
+
+def _usage(outcome: Outcome) -> dict[str, Any] | None:
     prompt, completion = outcome.prompt_tokens, outcome.completion_tokens
     if prompt is None or completion is None:
         return None
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+    if outcome.cached_tokens is not None:
+        usage["prompt_tokens_details"] = {"cached_tokens": outcome.cached_tokens}
+    if outcome.reasoning_tokens is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": outcome.reasoning_tokens}
+    return usage
 
 
 def _data(text: str) -> str:

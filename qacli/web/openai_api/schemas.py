@@ -164,6 +164,10 @@ class AssistantMessage(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None
+    reasoning_content: str = Field("", description="The model's reasoning, if it sent any.")
+    annotations: list[dict[str, Any]] = Field(
+        [], description="Citations, as the provider has them."
+    )
 
 
 class Choice(BaseModel):
@@ -175,12 +179,28 @@ class Choice(BaseModel):
     finish_reason: str
 
 
+class PromptTokensDetails(BaseModel):
+    """Parts of the prompt's tokens."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(BaseModel):
+    """Parts of the answer's tokens."""
+
+    reasoning_tokens: int
+
+
 class Usage(BaseModel):
     """The numbers of tokens, as counted by the provider."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = Field(PromptTokensDetails(cached_tokens=0))
+    completion_tokens_details: CompletionTokensDetails = Field(
+        CompletionTokensDetails(reasoning_tokens=0)
+    )
 
 
 class ChatCompletion(BaseModel):

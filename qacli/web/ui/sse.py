@@ -1,6 +1,7 @@
 """An answer while it arrives, as events of HTML for `static/page.js`.
 
-`record` has the address of the record; `text` has the blocks that are complete since the last
+`record` has the address of the record; `reasoning` has plain text that follows the reasoning
+before it; `text` has the blocks that are complete since the last
 one, and the block that still grows, which replaces the one before; `done` has the record as its
 page shows it. `error` is the problem, where there is no record to show.
 """
@@ -11,7 +12,16 @@ from time import monotonic, thread_time
 from flask import Response, current_app, get_template_attribute, stream_with_context
 from markupsafe import Markup
 
-from qacli.domain import Delta, Failed, Finished, Heartbeat, Started, Status, now
+from qacli.domain import (
+    Delta,
+    Failed,
+    Finished,
+    Heartbeat,
+    ReasoningDelta,
+    Started,
+    Status,
+    now,
+)
 from qacli.errors import QaError
 from qacli.web import errors, sse, state
 from qacli.web.answer import AnswerStream
@@ -47,6 +57,9 @@ def _lines(answer: AnswerStream) -> Iterator[str]:
         match event:
             case Started():
                 record_id = event.record_id
+            case ReasoningDelta(piece):
+                text.add_reasoning(piece)
+                yield from text.lines()
             case Delta(piece):
                 text.add(piece)
                 yield from text.lines()
@@ -70,6 +83,10 @@ class _ArrivingText:
         self._sent = self._due = monotonic()
         self._changed = False
         self._growing = Markup("")
+        self._reasoning: list[str] = []
+
+    def add_reasoning(self, text: str) -> None:
+        self._reasoning.append(text)
 
     def add(self, text: str) -> None:
         self._markdown.add(text)
@@ -78,7 +95,11 @@ class _ArrivingText:
     def lines(self) -> Iterator[str]:
         """Yield the next event where it is time for one, or a comment after a time without any."""
         moment = monotonic()
-        if self._changed and moment >= self._due:
+        if self._reasoning and moment >= self._due:
+            self._sent, self._due = moment, moment + HEARTBEAT_SECONDS
+            yield sse.event("reasoning", current_app.json.dumps({"text": "".join(self._reasoning)}))
+            self._reasoning.clear()
+        elif self._changed and moment >= self._due:
             cost = thread_time()
             settled, growing = self._markdown.render()
             cost = thread_time() - cost

@@ -12,7 +12,8 @@ from werkzeug.wrappers import Response
 from qacli.dates import format_age
 from qacli.domain import Status, now
 from qacli.errors import QaError
-from qacli.serializers import error_text
+from qacli.serializers import error_text, reasoning_length
+from qacli.sources import images, sources
 from qacli.validation import validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
@@ -27,7 +28,8 @@ from qacli.web.ui.thread import Thread, load_thread
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shorten")
-blueprint.add_app_template_global(error_text, "error_text")
+for function in (error_text, reasoning_length, sources, images):
+    blueprint.add_app_template_global(function, function.__name__)
 
 STATIC_FOLDER = Path(__file__).with_name("static")
 

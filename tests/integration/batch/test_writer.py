@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,12 @@ def test_csv_can_be_read_again(tmp_path: Path) -> None:
     assert json.loads(first["params"]) == {"model": "m", "stop": ["ß"]}
     assert json.loads(first["tags"]) == ["t"]
     assert (second["status"], second["answer"], second["cost_usd"]) == ("failed", "", "")
+
+
+def test_openai_lines_have_the_reasoning_apart_from_the_answer(tmp_path: Path) -> None:
+    text = written(tmp_path / "a.jsonl", "openai", settled(0, replace(ANSWERED, reasoning="Hm.")))
+    message = json.loads(text)["response"]["body"]["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == (ANSWERED.answer, "Hm.")
 
 
 def test_openai_lines_are_as_its_batch_api_writes_them(tmp_path: Path) -> None:

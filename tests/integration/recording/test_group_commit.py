@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from qacli.db.records import Store
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Delta, Outcome, Question, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
 from qacli.recording.outbox import Outbox, completed_entry, question_entry, text_entry
@@ -95,8 +95,8 @@ def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[.
     ask = Question(question="Who?", tags=["a"])
     record_id = house.keeper.begin(ask, reserve=True)
     assert [(r["id"], r["status"]) for r in house.records()] == [(record_id, "asking")]
-    house.keeper.append_text(ask.uid, "I ")
-    house.keeper.append_text(ask.uid, "am.")
+    house.keeper.append(ask.uid, Delta("I "))
+    house.keeper.append(ask.uid, Delta("am."))
     [entry] = wait_for(lambda: [e for e in house.outbox.pending() if len(e.texts) == 2])
     assert (entry.question, entry.outcome().answer) == (ask, "I am.")
     assert house.keeper.finish(ask, answered("I am.")) == (record_id, None)
@@ -287,7 +287,9 @@ def test_journal_writer_text_during_an_fsync_is_written_after_it(home: Path) -> 
     with ThreadPoolExecutor(8) as pool:
         asks = list(pool.map(noting.begin, [str(n) for n in range(40)]))
         for ask in asks:
-            pool.submit(noting.notes.enqueue, JournalEntry(ask.uid, (text_entry(ask.uid, "A"),)))
+            pool.submit(
+                noting.notes.enqueue, JournalEntry(ask.uid, (text_entry(ask.uid, Delta("A")),))
+            )
     entries = {entry.question.uid: entry.texts for entry in outbox.pending()}
     assert entries == {ask.uid: ["A"] for ask in asks}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Delta, Outcome, Question, ReasoningDelta, Status
 from qacli.recording.journal_reader import parse_journal, with_checksum
 from qacli.recording.outbox import (
     SET_ASIDE,
@@ -73,7 +73,8 @@ def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, 
         lines.append(question_entry(ask))
         status = chance.choice([Status.ANSWERED, Status.FAILED, Status.INTERRUPTED])
         if chance.random() < 0.6:
-            lines += [text_entry(ask.uid, "Grüße, 🌍: "), text_entry(ask.uid, name)]
+            lines.append(text_entry(ask.uid, ReasoningDelta("Hm.")))
+            lines += [text_entry(ask.uid, Delta("Grüße, 🌍: ")), text_entry(ask.uid, Delta(name))]
         if chance.random() < 0.7:
             answer = f"Grüße, 🌍: {name}"
             outcome = Outcome(status=status, answer=answer, answered_at=NOW, latency_ms=5)
@@ -93,7 +94,9 @@ def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
     if not isinstance(inner, dict):  # another bad value is there already
         inner = line
     place = chance.choice([line, inner, inner, inner])
-    name = chance.choice([*place, "a_field_of_the_future", "settled", "accepted", "text"])
+    name = chance.choice(
+        [*place, "a_field_of_the_future", "settled", "accepted", "text", "reasoning"]
+    )
     place[name] = chance.choice(BAD_VALUES)
     if name == "accepted" and place[name] is True:
         # A question that a server asks again: until then its journal rightly stays.
@@ -220,7 +223,7 @@ def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
 
 
 def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_text() -> None:
-    data = encoded(question_entry(ASK)) + encoded(text_entry(ASK.uid, "right"))
+    data = encoded(question_entry(ASK)) + encoded(text_entry(ASK.uid, Delta("right")))
     contents = parse_journal(data.replace(b"right", b"sight"), NOW)
     assert contents.problems == ["line 2 does not fit its checksum"]
     outcome = contents.entries[0].outcome()
@@ -230,7 +233,11 @@ def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_t
 
 
 def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
-    lines = [question_entry(ASK), text_entry(ASK.uid, "You"), outcome_entry(ASK.uid, OUTCOME)]
+    lines = [
+        question_entry(ASK),
+        text_entry(ASK.uid, Delta("You")),
+        outcome_entry(ASK.uid, OUTCOME),
+    ]
     contents = parse_journal(b"".join(encoded(line, checksum=False) for line in lines), NOW)
     assert contents.problems == []
     assert contents.entries[0].question == ASK

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from qacli.db.records import Store
-from qacli.domain import Outcome, Question, Status
+from qacli.domain import Delta, Outcome, Question, Status
 from qacli.errors import OutboxUnwritable
 from qacli.recording.journal_reader import with_checksum
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
@@ -184,13 +184,13 @@ def test_a_journal_in_use_is_seen_but_not_touched(outbox: Outbox, journal: Journ
 ANSWERS = """
 import sys, time
 from pathlib import Path
-from qacli.domain import Question
+from qacli.domain import Delta, Question, ReasoningDelta
 from qacli.recording.outbox import Outbox, question_entry, text_entry
 journal = Outbox(Path(sys.argv[1])).open()
 ask = Question(question="Who?", uid=sys.argv[2])
 journal.append(question_entry(ask), sync=True)
-for text in ("One ", "two "):
-    journal.append(text_entry(ask.uid, text))
+for event in (ReasoningDelta("Hm, "), ReasoningDelta("one. "), Delta("One "), Delta("two ")):
+    journal.append(text_entry(ask.uid, event))
 print("shown", flush=True)
 time.sleep(60)
 """
@@ -218,6 +218,7 @@ def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
     assert entry.question.uid == "u" * 32
     assert entry.outcome().status is Status.INTERRUPTED
     assert entry.outcome().answer == "One two "
+    assert entry.outcome().reasoning == "Hm, one."
 
 
 def test_what_a_killed_process_leaves_is_delivered_once(
@@ -230,6 +231,7 @@ def test_what_a_killed_process_leaves_is_delivered_once(
     assert recover_outbox(outbox, store) == 0
     (record,) = store.page(limit=5)
     assert (record.uid, record.status, record.answer) == ("u" * 32, "interrupted", "One two ")
+    assert record.reasoning == "Hm, one."
     assert files(outbox) == []
 
 
@@ -269,6 +271,19 @@ def test_read_a_text_line_cut_off_in_a_write_gives_what_is_there(outbox: Outbox,
     assert "One two näh\n".startswith(answer)
     assert answer.startswith("One two ")
     assert answer == "One two näh\n" or cut < whole.index(b'", "crc"')
+
+
+@pytest.mark.parametrize("cut", range(1, len(line(reasoning="näh\n"))))
+def test_read_a_reasoning_line_cut_off_in_a_write_gives_what_is_there(
+    outbox: Outbox, cut: int
+) -> None:
+    left(outbox, line(reasoning="two "), line(reasoning="näh\n")[:cut])
+    (journal,) = outbox.orphaned()
+    contents = journal.read()
+    assert contents.problems == []
+    outcome = contents.entries[0].outcome()
+    assert outcome.answer == "One "
+    assert "two näh".startswith(outcome.reasoning or "-")
 
 
 @pytest.mark.parametrize(
@@ -428,7 +443,7 @@ def test_a_full_disk_does_not_stop_an_answer_but_is_told_at_its_end(
     writer = JournalWriter(outbox)
     writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
     disk(files(outbox)[0].stat().st_size)
-    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, "One"),)))
+    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, Delta("One")),)))
     with pytest.raises(OutboxUnwritable, match="File too large"):
         writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
     disk(10**6)
@@ -443,7 +458,7 @@ def test_an_outcome_after_a_line_cut_by_a_full_disk_is_kept(
     writer = JournalWriter(outbox)
     writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
     disk(files(outbox)[0].stat().st_size + 10)
-    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, "One"),)))
+    writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, Delta("One")),)))
     disk(10**6)  # the disk has room again
     writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
     writer.close()

@@ -15,7 +15,17 @@ from fake_provider import Reply as Faked
 from qacli.config.settings import Settings
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.domain import ChatRequest, Question, Status, now
+from qacli.domain import (
+    AnswerEvent,
+    ChatRequest,
+    Delta,
+    Failed,
+    Finished,
+    Question,
+    ReasoningDelta,
+    Status,
+    now,
+)
 from qacli.errors import (
     DatabaseError,
     InvalidRequest,
@@ -112,6 +122,38 @@ def test_an_answer_is_read_and_kept(house: House, *, whole: bool) -> None:
     assert record.answered_at is not None
     assert before <= record.created_at <= record.answered_at <= now()
     assert house.journals == []
+
+
+def of_kind(events: list[AnswerEvent], kind: type[Delta | ReasoningDelta]) -> str:
+    return "".join(event.text for event in events if isinstance(event, kind))
+
+
+@pytest.mark.parametrize("checked", [False, True], ids=["as-it-arrives", "checked"])
+@ways
+def test_stream_reasoning_comes_before_the_answer_and_is_recorded_apart(
+    house: House, *, whole: bool, checked: bool
+) -> None:
+    ask = an_ask("Who? [[reasoning='Let me {think}.' text='I am.']]")
+    texts: list[str] = []
+    request = ChatRequest(question=ask, stream=not whole)
+    events = list(house.asking.stream(ask, request, check=texts.append if checked else None))
+    assert of_kind(events, ReasoningDelta) == "Let me {think}."
+    assert of_kind(events, Delta) == "I am."
+    kinds = [type(event) for event in events if isinstance(event, Delta | ReasoningDelta)]
+    assert kinds == sorted(kinds, key=lambda kind: kind is Delta)
+    assert texts == (["I am."] if checked else [])
+    (record,) = house.records
+    assert (record.answer, record.reasoning) == ("I am.", "Let me {think}.")
+    assert record.reasoning_tokens == 3
+    assert isinstance(events[-1], Finished)
+
+
+def test_stream_cut_in_the_reasoning_keeps_the_reasoning(house: House) -> None:
+    ask = an_ask("Who? [[reasoning='one two three' cut=2]]")
+    events = list(house.asking.stream(ask))
+    assert isinstance(events[-1], Failed)
+    (record,) = house.records
+    assert (record.status, record.answer, record.reasoning) == (Status.FAILED, None, "one two")
 
 
 def test_times_are_measured(house: House, provider: FakeProvider) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import texts_of
+from fake_provider import Reply
 
 from qacli.domain import ChatRequest, Heartbeat, create_question
 from qacli.web import state
@@ -232,3 +233,44 @@ def test_a_schema_that_is_none_is_refused(
     response = client.post("/ask", json={"question": "x", "schema": schema})
     assert "root" not in problem(response, 422, "invalid-request")["detail"]
     assert provider.requests == []
+
+
+@on_sqlite
+def test_answer_events_send_reasoning_as_events_of_their_own(
+    client: FlaskClient, provider: FakeProvider, store: Store
+) -> None:
+    provider.default = Reply(reasoning="Let me\nthink.", text="Yes, so.")
+    (first, _), *pieces, (last, record) = streamed(client, "Who?")
+    assert (first, last) == ("record", "done")
+    assert [name for name, _ in pieces] == ["reasoning"] * 3 + ["delta"] * 2
+    texts = [data["text"] for _, data in pieces]
+    assert ("".join(texts[:3]), "".join(texts[3:])) == ("Let me\nthink.", "Yes, so.")
+    assert record["reasoning"] == "Let me\nthink."
+    assert store.newest().answer == "Yes, so."
+
+
+@on_sqlite
+def test_answer_events_with_a_schema_send_reasoning_that_was_never_checked(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    provider.default = Reply(reasoning='{"name": 1} {', text='{"name": "Bo"}')
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    got = streamed(client, "Who?", schema=schema)
+    assert [name for name, _ in got] == ["record", "reasoning", "delta", "done"]
+    assert got[1][1] == {"text": '{"name": 1} {'}
+    assert got[2][1] == {"text": '{"name": "Bo"}'}
+    assert len(provider.requests) == 1
+
+
+@on_sqlite
+def test_answer_events_of_an_earlier_request_have_its_reasoning(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    provider.default = Reply(reasoning="Let me think.", text="Yes.")
+    headers = {"Idempotency-Key": "one", "Accept": "text/event-stream"}
+    body = {"question": "Who?"}
+    first, second = (events(client.post("/ask", json=body, headers=headers)) for _ in range(2))
+    assert [name for name, _ in second] == ["record", "reasoning", "delta", "done"]
+    assert second[1][1] == {"text": "Let me think."}
+    assert second[-1] == first[-1]
+    assert len(provider.requests) == 1

@@ -51,6 +51,8 @@ class Reply:
     refusal: str | None = None  # instead of a text
     tool: str | None = None  # instead of a text: a call of this tool
     arguments: str = "{}"  # of that call, as JSON
+    reasoning: str | None = None  # before the text, as `reasoning_content`; its words are deltas
+    citation: str | None = None  # the address of a page that the answer cites
     model: str | None = None  # default: "<requested model>-2026-01-01"
     finish_reason: str = "stop"
     usage: bool = True  # False: no usage, not even when asked for

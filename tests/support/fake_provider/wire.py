@@ -82,7 +82,11 @@ def steps(
         media = "text/html; charset=utf-8" if reply.body == "html" else "application/json"
         headers |= {"content-type": media, "content-length": str(len(content))}
         body = _whole(content, reply)
-        words = len(_deltas(request, reply)) if reply.delay and reply.status == _OK else 0
+        words = (
+            len(_deltas(request, reply)) + len(_thoughts(reply))
+            if reply.delay and reply.status == _OK
+            else 0
+        )
         yield reply.latency + reply.first_token_delay + reply.delay * words
     if ending := {"hang": End.HANG, "reset": End.RESET, "drop": End.CLOSE}.get(reply.outcome):
         yield ending
@@ -179,16 +183,32 @@ def _deltas(request: Request, reply: Reply) -> list[str]:
     return _DELTA.findall(f"{text} NUL \0 surrogate \ud800 end" if reply.nasty else text)
 
 
+def _thoughts(reply: Reply) -> list[str]:
+    """The words of the reasoning, as those of the answer."""
+    return _DELTA.findall(reply.reasoning or "")
+
+
+def _annotations(reply: Reply) -> list[Json]:
+    if reply.citation is None:
+        return []
+    citation = {"url": reply.citation, "title": "A cited page", "start_index": 0, "end_index": 1}
+    return [{"type": "url_citation", "url_citation": citation}]
+
+
 def _tool_calls(reply: Reply) -> list[Json]:
     function = {"name": reply.tool, "arguments": reply.arguments}
     call = {"index": 0, "id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"}
     return [{**call, "function": function}]
 
 
-def _usage(request: Request, deltas: list[str]) -> Json:
+def _usage(request: Request, reply: Reply, deltas: list[str]) -> Json:
     prompt = sum(len(str(item.get("content")).split()) for item in request.body["messages"])
-    counts = {"prompt_tokens": prompt, "completion_tokens": len(deltas)}
-    return {**counts, "total_tokens": prompt + len(deltas)}
+    thoughts = len(_thoughts(reply))
+    completion = len(deltas) + thoughts
+    counts: Json = {"prompt_tokens": prompt, "completion_tokens": completion}
+    if thoughts:
+        counts["completion_tokens_details"] = {"reasoning_tokens": thoughts}
+    return {**counts, "total_tokens": prompt + completion}
 
 
 def _identity(request: Request, reply: Reply, kind: str) -> Json:
@@ -208,7 +228,10 @@ def _completion(request: Request, reply: Reply) -> bytes:
         return json.dumps(_error(request, replace(reply, status=500))).encode()
     deltas = _deltas(request, reply)
     text = "".join(deltas[: reply.end])
-    message: Json = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: Json = {"role": "assistant", "content": text, "refusal": None}
+    message["annotations"] = _annotations(reply)
+    if reply.reasoning is not None:
+        message["reasoning_content"] = reply.reasoning
     if reply.refusal is not None:
         message |= {"content": None, "refusal": text}
     if reply.tool is not None:
@@ -218,7 +241,7 @@ def _completion(request: Request, reply: Reply) -> bytes:
     completion = _identity(request, reply, "chat.completion")
     completion["choices"] = [] if reply.body == "no_choices" else [choice]
     if reply.usage:
-        completion["usage"] = _usage(request, deltas)
+        completion["usage"] = _usage(request, reply, deltas)
     whole = json.dumps(completion).encode()
     return {"nothing": b"", "broken": whole[: len(whole) // 2]}.get(reply.body, whole)
 
@@ -244,7 +267,11 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
     if reply.refusal is not None:
         first, name = '"content": null, "refusal": ""', "refusal"
     events = [chunk(f'"role": "assistant", {first}')]
+    thoughts = _thoughts(reply)
+    events += [chunk(f'"reasoning_content": {json.dumps(word)}') for word in thoughts]
     events += [chunk(f'"{name}": {json.dumps(delta)}') for delta in deltas]
+    if reply.citation is not None:
+        events.append(chunk(f'"annotations": {json.dumps(_annotations(reply))}'))
     if reply.tool is not None:  # as OpenAI sends it: first the name, then the arguments
         arguments = [{"index": 0, "function": {"arguments": reply.arguments}}]
         for part in (_tool_calls(replace(reply, arguments="")), arguments):
@@ -253,5 +280,6 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
         events[-1] = events[-1][: len(events[-1]) // 2]
     events.append(chunk("", _finish_reason(reply)))
     if with_usage:
-        events.append(f'{common}, "choices": [], "usage": {json.dumps(_usage(request, deltas))}}}')
-    return [*events, "[DONE]"], len(deltas)
+        usage = json.dumps(_usage(request, reply, deltas))
+        events.append(f'{common}, "choices": [], "usage": {usage}}}')
+    return [*events, "[DONE]"], len(thoughts) + len(deltas)

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "key_command": ("pass show 'a b'", "pass show 'a b'"),
     "keyring": ("service/user", "service/user"),
     "pager": ("most -s", "most -s"),
+    "show_reasoning": ("true", True),
     "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
@@ -175,7 +176,7 @@ def test_a_wrong_value_that_is_not_used_is_not_complained_about() -> None:
 @pytest.mark.parametrize("value", ["true", "[1]", "{a = 1}"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_wrong_type_in_the_file_is_refused(name: str, value: str) -> None:
-    if (name, value) == ("keyring", "true"):
+    if (name, value) in {("keyring", "true"), ("show_reasoning", "true")}:
         return
     error = refused(config=f"{name} = {value}\n")
     assert f"{name} in {Path('config.toml').absolute()}" in error.what

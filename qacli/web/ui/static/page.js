@@ -58,12 +58,21 @@ class Draft {
     this.settled.setAttribute("aria-live", "polite");
     this.growing = element("div", { className: "growing" });
     this.state = element("p", { className: "state" }, "Asking\u2026");
+    // Screen readers do not announce reasoning: it is there to be opened.
+    this.thoughts = element("div", { className: "plain", tabIndex: 0, role: "group", ariaLabel: "Reasoning" });
+    this.reasoning = element(
+      "details",
+      { className: "reasoning", hidden: true },
+      element("summary", {}, "Reasoning"),
+      this.thoughts,
+    );
     const heading = element("h2", { className: "question", id: "draft-question" }, text.trim());
     heading.classList.toggle("is-long", text.length > 280);
     this.article = element(
       "article",
       { className: "record arriving" },
       element("header", {}, heading),
+      this.reasoning,
       element("div", { className: "answer" }, this.settled, this.growing),
       this.state,
     );
@@ -71,6 +80,15 @@ class Draft {
     this.article.setAttribute("aria-busy", "true");
     thread.append(this.article);
     this.article.scrollIntoView({ block: "start" });
+  }
+
+  reason({ text }) {
+    this.reasoning.hidden = false;
+    if (this.growing.childElementCount === 0) this.state.textContent = "Thinking\u2026";
+    const box = this.thoughts;
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+    box.append(text);
+    if (atEnd) box.scrollTop = box.scrollHeight;
   }
 
   text({ settled, growing }) {
@@ -83,6 +101,7 @@ class Draft {
     const fragment = elements(article);
     const record = $("article", fragment);
     enrich(fragment);
+    if (this.reasoning.open) $(".reasoning", record)?.setAttribute("open", "");
     this.article.replaceWith(fragment);
     const entries = $("#entries");
     if (entries && !document.body.classList.contains("looking")) {
@@ -160,7 +179,8 @@ async function ask() {
         document.title = `${text.trim().slice(0, 60)} · qa`;
         history.pushState({}, "", address);
         currentPath = location.pathname;
-      } else if (name === "text") draft.text(data);
+      } else if (name === "reasoning") draft.reason(data);
+      else if (name === "text") draft.text(data);
       else if (name === "done") return draft.done(data);
       else if (name === "error") return draft.fail(data.detail);
     }

@@ -397,3 +397,38 @@ def test_what_is_nested_too_deeply_is_refused(client: FlaskClient, provider: Fak
         deep = [deep]
     assert "nested" in error_in(chat(client, user("Who?"), metadata=deep), 400)["message"]
     assert provider.requests == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("stream", [False, True])
+def test_chat_completions_have_reasoning_and_citations_apart_from_the_answer(
+    client: FlaskClient, provider: FakeProvider, store: Store, stream: bool
+) -> None:
+    provider.default = Reply(reasoning="Let me think.", text="Yes.", citation="https://a.example/")
+    options = {"stream_options": {"include_usage": True}} if stream else {}
+    response = chat(client, user("Who?"), stream=stream, **options)
+    if stream:
+        *chunks, usage_chunk, end = chunks_in(response)
+        assert end == "[DONE]"
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+        message = {
+            name: "".join(delta.get(name, "") for delta in deltas)
+            for name in ("content", "reasoning_content")
+        }
+        message["annotations"] = deltas[-1]["annotations"]
+        usage = usage_chunk["usage"]
+    else:
+        completion = response.get_json()
+        message, usage = completion["choices"][0]["message"], completion["usage"]
+    assert (message["content"], message["reasoning_content"]) == ("Yes.", "Let me think.")
+    assert message["annotations"][0]["url_citation"]["url"] == "https://a.example/"
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 3}
+    assert "prompt_tokens_details" not in usage
+    assert store.newest().answer == "Yes."
+
+
+@on_sqlite
+def test_chat_completions_without_reasoning_have_no_field_for_it(client: FlaskClient) -> None:
+    completion = chat(client, user("Who?")).get_json()
+    assert list(completion["choices"][0]["message"]) == ["role", "content", "refusal"]
+    assert "completion_tokens_details" not in completion["usage"]

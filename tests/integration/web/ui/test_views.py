@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_provider import Reply
 
 from qacli.domain import Outcome, Question, Status
 from qacli.recording.recovery import recover_outbox
@@ -417,3 +418,59 @@ def test_package_contains_templates_and_static_files() -> None:
     page = Path(qacli.web.__file__).with_name("ui")
     for name in ("templates/page.html", "static/page.css", "static/page.js", "static/icon.svg"):
         assert (page / name).is_file()
+
+
+@on_sqlite
+def test_page_shows_reasoning_closed_and_sources_as_links(
+    client: FlaskClient, store: Store
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJDRA=="}}
+    details = {
+        "citations": ["https://a.example/x?a=1&b=2", "javascript:alert(1)", EVIL],
+        "search_results": [{"url": "https://a.example/x?a=1&b=2", "title": f"A page {EVIL}"}],
+        "images": [image, {"image_url": {"url": "javascript:alert(1)"}}],
+    }
+    reasoning = f"First **this**\n{EVIL} </div></details>"
+    record = keep(store, "Who?", reasoning=reasoning, reasoning_tokens=1234, details=details)
+    page = client.get(f"/page/{record}")
+    assert '<details class="reasoning"><summary>' in page.text
+    assert html.escape(reasoning, quote=False) in page.text.replace("&#39;", "'")
+    assert "Reasoning 1,234 tokens" in text_of(page)
+    assert page.text.count("<img") == 0
+    assert "javascript:" not in page.text
+    links = re.findall(r'<a href="([^"]*)" rel="noopener nofollow noreferrer">', page.text)
+    assert links == ["https://a.example/x?a=1&amp;b=2"]
+    assert f"Sources A page {EVIL.split(' ', maxsplit=1)[0]}" in text_of(page)
+    assert "Image 1: image/png, 4 Bytes" in text_of(page)
+    assert "QUJD" not in page.text
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"finish_reason": "length"}, "cut off by the token limit"),
+        ({"finish_reason": "content_filter"}, "cut off by the provider's content filter"),
+        ({"details": {"refusal": True}}, "The model refused to answer"),
+    ],
+)
+def test_page_names_the_reason_of_an_odd_end(
+    client: FlaskClient, store: Store, more: dict[str, Any], text: str
+) -> None:
+    assert text in text_of(client.get(f"/page/{keep(store, 'Who?', **more)}"))
+
+
+@on_sqlite
+def test_page_stream_sends_reasoning_as_plain_text(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
+    provider.default = Reply(reasoning=f"Hm {EVIL}", text="Yes.", delay=0.15)
+    response = client.post("/page/ask", data={"question": "Who?"}, headers=EVENTS)
+    blocks = re.findall(r"event: (\w+)\ndata: (.*)\n", response.text)
+    thoughts = [json.loads(data)["text"] for name, data in blocks if name == "reasoning"]
+    assert len(thoughts) > 1
+    assert "".join(thoughts) == f"Hm {EVIL}"
+    assert blocks[-1][0] == "done"
+    article = json.loads(blocks[-1][1])["article"]
+    assert "Hm &lt;img" in article
+    assert "<img" not in article

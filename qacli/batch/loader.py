@@ -160,7 +160,7 @@ class Forecast:
     cost: float | None
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - all that the cost depends on, by name
         cls,
         items: Iterable[BatchInput],
         *,
@@ -168,6 +168,7 @@ class Forecast:
         system: str,
         max_tokens: int | None,
         prices: Pricing,
+        endpoint: str,
     ) -> "Forecast":
         """For items, with what the batch sets where an item does not."""
         questions, prompt, completion, cost, priced = 0, 0, 0, 0.0, True
@@ -178,7 +179,7 @@ class Forecast:
             texts = [str(sent)] if sent else [own_system, item.payload["question"]]
             limit = params.get("max_tokens") or max_tokens
             estimate = CostEstimate.of_prompt(*texts, max_tokens=limit)
-            one = estimate.cost(params.get("model", model), prices)
+            one = estimate.cost(params.get("model", model), prices, endpoint)
             questions, prompt = questions + 1, prompt + estimate.prompt
             completion += estimate.completion
             cost, priced = cost + (one or 0.0), priced and one is not None

@@ -434,7 +434,10 @@ class BatchRunner:
         """From the question's length, and the token limit or what answers have cost so far."""
         limit = ask.params.get("max_tokens")
         estimate = CostEstimate.of_prompt(ask.question, ask.system or "", max_tokens=limit)
-        return max(estimate.cost(ask.model, self._prices) or 0.0, self._mean_cost)
+        return max(
+            estimate.cost(ask.model, self._prices, self._provider.endpoint.name) or 0.0,
+            self._mean_cost,
+        )
 
     async def _finish(
         self,

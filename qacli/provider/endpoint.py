@@ -37,8 +37,12 @@ class Endpoint:
         """The host, with the port where the URL has one; `local` for the local engine."""
         if self.weights is not None:
             return LOCAL
-        parts = urlsplit(self.base_url)
-        return parts.netloc.rpartition("@")[2] or LOCAL
+        return host_of(self.base_url)
+
+
+def host_of(base_url: str) -> str:
+    """Return the host of a URL, with the port where the URL has one; `local` if it is empty."""
+    return urlsplit(base_url).netloc.rpartition("@")[2] or LOCAL
 
 
 def resolve_endpoint(

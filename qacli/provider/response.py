@@ -150,7 +150,11 @@ class ChatResponse:
     def outcome(self, prices: Pricing) -> Outcome:
         """Return the outcome; its status is `asking` while the answer is not complete."""
         usages = [*self.earlier_usages, *([self.usage] if self.usage else [])]
-        costs = [cost for usage in usages if (cost := prices.cost(self.model, usage)) is not None]
+        tier = self.details.get("service_tier")
+        amounts = [
+            prices.cost(self.model, usage, endpoint=self.endpoint, tier=tier) for usage in usages
+        ]
+        costs = [amount for amount in amounts if amount is not None]
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
             answer=self.text or None,

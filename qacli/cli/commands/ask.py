@@ -36,7 +36,7 @@ EPILOG = (
     "\b\nExamples:\n"
     '  qa ask "Who am I?"\n'
     '  git diff | qa ask "Review this"\n'
-    '  qa ask --model gpt-5-mini --system "One word." "The capital of France?"\n'
+    '  qa ask --model gpt-6-luna --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
     "  qa ask -t review < diff\n"
@@ -206,7 +206,9 @@ def ask(  # noqa: PLR0913 - one parameter an option
         turns = load_context_or_warn(earlier, settings, console) if earlier is not None else []
         parts = [each.part for each in attached]
         if max_cost is not None and where.weights is None:
-            _refuse_too_expensive(asked, turns, parts, limit=max_cost, settings=settings)
+            _refuse_too_expensive(
+                asked, turns, parts, limit=max_cost, settings=settings, endpoint=where.name
+            )
         found = start_endpoint(settings, named, console, stack)
         asking = make_service(found, settings, console, stack, save=not no_save)
         request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
@@ -242,19 +244,21 @@ def _reused(
     return True
 
 
-def _refuse_too_expensive(
+def _refuse_too_expensive(  # noqa: PLR0913 - all that the cost depends on, by name
     asked: Question,
     turns: Sequence[Turn],
     parts: Sequence[ContextPart],
     *,
     limit: float,
     settings: Settings,
+    endpoint: str,
 ) -> None:
     from qacli.cost import CostEstimate, Pricing, check_budget
 
     table = settings.prices_path
     estimate = CostEstimate.of(asked, turns, parts)
-    check_budget(asked, estimate, limit=limit, prices=Pricing.load(table), table=table)
+    prices = Pricing.load(table)
+    check_budget(asked, estimate, limit=limit, prices=prices, endpoint=endpoint, table=table)
 
 
 def _attached(files: list[str], console: Console) -> "list[Attachment]":

@@ -24,6 +24,8 @@ from typing import Any
 
 PATH = Path(__file__).parent / "data" / "prices.json"
 
+PER_MILLION = 1_000_000
+
 DISCOUNTS: Mapping[str, float] = {"flex": 0.5, "batch": 0.5}
 """Factors of service tiers: https://developers.openai.com/api/docs/guides/flex-processing."""
 
@@ -59,7 +61,9 @@ class Price:
         """Return US dollars for tokens; `cached` of the prompt tokens come from the cache."""
         cached = min(cached, prompt)
         rate = self.input if self.cached is None else self.cached
-        return ((prompt - cached) * self.input + cached * rate + completion * self.output) / 1e6
+        return (
+            (prompt - cached) * self.input + cached * rate + completion * self.output
+        ) / PER_MILLION
 
     def times(self, factor: float) -> "Price":
         """Return the price with a discount."""

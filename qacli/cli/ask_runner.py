@@ -24,6 +24,7 @@ from qacli.domain import (
     Result,
     Started,
     Turn,
+    now,
 )
 from qacli.serializers import result_to_dict
 
@@ -41,9 +42,12 @@ def start_endpoint(
     from dataclasses import replace
 
     from qacli.provider import endpoint, local_llama
+    from qacli.shutdowns import shutdown_warning
 
     resolved = endpoint.resolve_endpoint(settings, model)
     if resolved.weights is None:
+        if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
+            console.warning(warning)
         return resolved
     console.warning(
         f"Answering with {resolved.model} on this machine: it is small and often wrong. For a "
@@ -79,7 +83,7 @@ def make_service(
     @cache
     def connect() -> "SyncProvider":
         # One question needs one HTTP client; openai loads a second where it finds it.
-        with _hide_module("aiohttp"):
+        with hide_module("aiohttp"):
             from qacli.provider.sync import SyncProvider
 
         trace = console.info if console.verbose and not console.quiet else None
@@ -102,7 +106,7 @@ def make_service(
 
 
 @contextmanager
-def _hide_module(package: str) -> Iterator[None]:
+def hide_module(package: str) -> Iterator[None]:
     """Import as if a package were not installed, unless it is loaded already."""
     loaded: dict[str, Any] = sys.modules
     hidden = loaded.setdefault(package, None) is None

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from qacli.cli.model_names import complete_model
+
 
 class Format(StrEnum):
     """How records are printed."""
@@ -22,6 +24,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
+        autocompletion=complete_model,
         help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
 ]

@@ -19,6 +19,7 @@ from qacli.cli.ask_runner import (
 )
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
+from qacli.cli.model_names import suggest_models
 from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
@@ -213,7 +214,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
         asking = make_service(found, settings, console, stack, save=not no_save)
         request = ChatRequest(question=asked, turns=turns, parts=parts, stream=not no_stream)
         events = asking.stream(asked, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
-        show_answer(events, shown)
+        with suggest_models(found, settings, console):
+            show_answer(events, shown)
 
 
 def _reused(

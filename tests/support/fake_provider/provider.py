@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
@@ -47,6 +47,7 @@ class FakeProvider:
     seed: int = 0
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
+    model_fields: dict[str, Json] = field(default_factory=dict)  # more fields of a listed model
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
     log: Path | None = None  # gets each question as a line of JSON, before any reply
     port: int = 0  # 0: any free one
@@ -262,7 +263,10 @@ class FakeProvider:
     def _other(self, request: Request) -> tuple[Reply, Json | None]:
         """What /v1/models and /v1/models/NAME answer, and 404 for the rest."""
         made = {"object": "model", "created": 1, "owned_by": "fake"}
-        found = {f"/v1/models/{name}": {"id": name, **made} for name in self.models}
+        found = {
+            f"/v1/models/{name}": {"id": name, **made, **self.model_fields.get(name, {})}
+            for name in self.models
+        }
         found["/v1/models"] = {"object": "list", "data": list(found.values())}
         if request.method == "GET" and request.path in found:
             return resolve(self.models_reply, request), found[request.path]

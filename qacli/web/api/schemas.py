@@ -144,6 +144,9 @@ class ListQuery(BaseModel):
     before: Id | None = Field(None, description="Only records with a smaller id.")
     q: Text | None = Field(None, description="Plain words and quoted phrases that must be there.")
     model: Text | None = Field(None, description="The model that answered.")
+    endpoint: Text | None = Field(
+        None, description="The host that answered, with its port if it has one."
+    )
     status: Status | None = Field(None, description="What became of the question.")
     error: Text | None = Field(None, description="The kind of the error: `provider-refused`.")
     tag: Text | None = Field(None, description="One of the record's tags.")
@@ -176,6 +179,7 @@ class ListQuery(BaseModel):
             since=self.since,
             until=self.until,
             model=self.model,
+            endpoint=self.endpoint,
             status=self.status,
             error_kind=self.error,
             tag=self.tag,

@@ -128,7 +128,7 @@ def test_an_export_is_imported_once(invoke: Invoke) -> None:
     (row,) = json.loads(invoke("stats", "--by", "endpoint", "--endpoint", host, "--json").out)
     assert (row["name"], row["records"]) == (host, 1)
     for command in ("list", "export"):
-        assert "?" in invoke(command, "--endpoint", host).out
+        assert "Answer to: one" in invoke(command, "--endpoint", host).out
         assert invoke(command, "--endpoint", "localhost").out == ""
     assert invoke("stats", "--by", "nothing").code == 2
 

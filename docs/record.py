@@ -31,7 +31,7 @@ from fake_provider import FakeProvider, Reply  # noqa: E402 - found by the line 
 from fake_provider.behaviour import Request  # noqa: E402
 
 WIDTH, HEIGHT = 88, 60
-MODEL = "gpt-5-mini"
+MODEL = "gpt-6-luna"
 PROMPT = "$ "
 
 FIRST = "How do I merge overlapping intervals in Python?"
@@ -71,7 +71,13 @@ def test_merge():
 EARLIER = (
     ("Three days in Lisbon with children?", "Begin in Alfama, early.", 6, MODEL, ["travel"]),
     ("What does HTTP 409 mean?", "A conflict with the state of the resource.", 4, MODEL, []),
-    ("Merge two sorted lists, in Rust", "Walk both; take the smaller one.", 3, "gpt-5", ["rust"]),
+    (
+        "Merge two sorted lists, in Rust",
+        "Walk both; take the smaller one.",
+        3,
+        "gpt-6.1-sol",
+        ["rust"],
+    ),
     ("Why is the sky blue?", "Short waves are scattered most.", 2, MODEL, []),
 )
 

@@ -27,7 +27,7 @@ sys.path.append(str(ROOT / "tests" / "support"))
 
 from fake_provider import FakeProvider, Reply  # noqa: E402 - found by the line above
 
-MODEL = "gpt-5-mini"
+MODEL = "gpt-6-luna"
 WINDOW = {"width": 1080, "height": 720}
 
 MERGE = """Sort them by where they start, then either stretch the last one or begin a new one:

@@ -1,39 +1,34 @@
-"""What an answer costs, from a table that the user can edit; unknown is None, never 0.
+"""The cost of an answer, from prices that the user can edit; unknown is None, never 0.
 
-The default table is OpenAI's published prices as of its date. `prices.toml` beside the
-configuration file adds to it and goes before it: `"my-model" = [0.25, 2.00]`, US dollars for a
-million prompt tokens and for a million completion tokens.
+The provider's own price comes first, then `prices.toml` beside the configuration file, then the
+table of `qacli.price_table`. Prices are in US dollars for a million tokens.
 """
 
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import InvalidRequest, NotConfigured
+from qacli.price_table import DISCOUNTS, PREMIUM_TIERS, Price, PriceTable, plain_names
 
-DATE_SUFFIX = "2025-08"
-DEFAULT_PRICES: Mapping[str, tuple[float, float]] = {
-    "gpt-5": (1.25, 10.0),
-    "gpt-5-mini": (0.25, 2.0),
-    "gpt-5-nano": (0.05, 0.40),
-    "gpt-4.1": (2.0, 8.0),
-    "gpt-4.1-mini": (0.40, 1.60),
-    "gpt-4.1-nano": (0.10, 0.40),
-    "gpt-4o": (2.50, 10.0),
-    "gpt-4o-mini": (0.15, 0.60),
-    "o3": (2.0, 8.0),
-    "o4-mini": (1.10, 4.40),
-}
-PER_MILLION = 1_000_000
+LOCAL = "local"
+"""The endpoint of the model on this machine, whose price is unknown; see `Endpoint.name`."""
+
 CHARACTERS_PER_TOKEN = 4
 """Of English text, as OpenAI's documentation puts it: good for an estimate, not for a bill."""
 
+PRICE_PARTS = ("input", "output", "cached")
+"""The numbers of a price in `prices.toml`, in this order; the last one may be absent."""
+
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError),
-    *(OverflowError, RecursionError),
+    *(OverflowError, RecursionError, AttributeError),
 )
 """What a file of prices raises that is not as it should be."""
 
@@ -64,22 +59,22 @@ class Pricing:
     """The prices of models.
 
     Args:
-        own: The user's own, in front of the default ones.
+        own: The user's own, by `model` or `host/model`; they have precedence over the table.
     """
 
-    def __init__(self, own: Mapping[str, tuple[float, float]] | None = None) -> None:
-        self._table = {**DEFAULT_PRICES, **(own or {})}
+    def __init__(self, own: Mapping[str, Price] | None = None) -> None:
+        self._own = {name.lower(): price for name, price in (own or {}).items()}
 
     @classmethod
     def load(cls, file: Path) -> "Pricing":
-        """The default prices, and those of a file where it exists.
+        """Return the prices of a file, where it exists, in front of the table.
 
         Raises:
             NotConfigured: The file is not what it should be.
         """
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-            return cls({name: (float(each[0]), float(each[1])) for name, each in table.items()})
+            return cls({name: _own_price(value) for name, value in table.items()})
         except FileNotFoundError:
             return cls()
         except UNREADABLE as error:
@@ -88,29 +83,82 @@ class Pricing:
                 'Write them like: "my-model" = [0.25, 2.00]',
             ) from error
 
-    def cost(self, model: str | None, usage: Usage) -> float | None:
+    @property
+    def generated(self) -> date:
+        """The date of the table."""
+        return PriceTable.load().generated
+
+    def cost(
+        self,
+        model: str | None,
+        usage: Usage,
+        *,
+        endpoint: str | None = None,
+        tier: object = None,
+        at: datetime | None = None,
+    ) -> float | None:
         """Return US dollars for an answer; None where the price or the usage is unknown.
 
         The provider's own price has precedence. A model's dated versions
-        (`gpt-5-mini-2025-08-07`) cost the same as the model.
+        (`gpt-6-luna-2026-09-22`) cost the same as the model where they have no price of their own.
+
+        Args:
+            model: The model that answered.
+            usage: Its tokens.
+            endpoint: The endpoint's name, see `Endpoint.name`; None for any.
+            tier: The provider's `service_tier`: `flex` and `batch` cost half.
+            at: The time of the request; now by default.
         """
         if usage.cost_usd is not None:
             return usage.cost_usd
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        price = self._price(model or "")
-        if price is None or prompt is None or completion is None:
+        if prompt is None or completion is None:
             return None
-        return (prompt * price[0] + completion * price[1]) / PER_MILLION
+        name = tier if isinstance(tier, str) else None
+        price = self.price(model, endpoint, prompt_tokens=prompt, tier=name, at=at)
+        return None if price is None else price.cost(prompt, completion, usage.cached_tokens or 0)
 
-    def has_price(self, model: str) -> bool:
-        """Return whether the price of the model is known."""
-        return self._price(model) is not None
+    def price(
+        self,
+        model: str | None,
+        endpoint: str | None = None,
+        *,
+        prompt_tokens: int = 0,
+        tier: str | None = None,
+        at: datetime | None = None,
+    ) -> Price | None:
+        """Return the price of a model's tokens; None where it is unknown. See `cost`."""
+        if not model:
+            return None
+        for name in plain_names(model):
+            own = self._own.get(f"{endpoint}/{name}") or self._own.get(name)
+            if own is not None:
+                return None if tier in PREMIUM_TIERS else own.times(DISCOUNTS.get(tier or "", 1.0))
+        if endpoint == LOCAL:
+            return None
+        at = (at or datetime.now(UTC)).astimezone(UTC)
+        return PriceTable.load().price(
+            model, endpoint, prompt_tokens=prompt_tokens, tier=tier, at=at
+        )
 
-    def _price(self, model: str) -> tuple[float, float] | None:
-        if model in self._table:
-            return self._table[model]
-        head, _, tail = model.partition("-20")
-        return self._table.get(head) if tail else None
+
+def _own_price(value: Any) -> Price:  # noqa: ANN401 - TOML of any form
+    """Return `[input, output]`, with or without a third number, or a table of the same, as a price.
+
+    Raises:
+        Exception: One of `UNREADABLE`: it is something else.
+    """
+    if isinstance(value, list):
+        value = (
+            dict(zip(PRICE_PARTS, value, strict=False)) if len(value) <= len(PRICE_PARTS) else {}
+        )
+    if unknown := value.keys() - set(PRICE_PARTS):
+        raise ValueError(f"{', '.join(sorted(unknown))} is not a part of a price")
+    price = Price(**{part: float(number) for part, number in value.items()})
+    for number in (price.input, price.output, price.cached or 0.0):
+        if not (isfinite(number) and number >= 0):
+            raise ValueError(f"{number:g} is not a price")
+    return price
 
 
 IMAGE_TOKENS = 1000
@@ -170,13 +218,19 @@ class CostEstimate:
         prompt += estimate_tokens(json.dumps(schema))
         return cls(2 * prompt + completion, 2 * completion)
 
-    def cost(self, model: str, prices: Pricing) -> float | None:
-        """Return US dollars; None where the price of the model is unknown."""
-        return prices.cost(model, Usage(self.prompt, self.completion))
+    def cost(self, model: str, prices: Pricing, endpoint: str | None) -> float | None:
+        """Return US dollars; None where the price of the model at the endpoint is unknown."""
+        return prices.cost(model, Usage(self.prompt, self.completion), endpoint=endpoint)
 
 
-def check_budget(
-    ask: Question, estimate: CostEstimate, *, limit: float, prices: Pricing, table: Path
+def check_budget(  # noqa: PLR0913 - all that it depends on, by name
+    ask: Question,
+    estimate: CostEstimate,
+    *,
+    limit: float,
+    prices: Pricing,
+    endpoint: str | None,
+    table: Path,
 ) -> None:
     """Refuse a question that is likely to cost more than a limit.
 
@@ -185,12 +239,13 @@ def check_budget(
         estimate: Its tokens.
         limit: US dollars.
         prices: The prices of models.
+        endpoint: The endpoint's name.
         table: The file with the user's own prices.
 
     Raises:
         InvalidRequest: It may cost more, or the price of its model is unknown.
     """
-    cost = estimate.cost(ask.model, prices)
+    cost = estimate.cost(ask.model, prices, endpoint)
     if cost is None:
         raise InvalidRequest(
             f"The model {ask.model} is unpriced, so --max-cost cannot hold.",

@@ -42,6 +42,7 @@ class GroupBy(StrEnum):
     TAG = "tag"
     BATCH = "batch"
     ERROR = "error"
+    ENDPOINT = "endpoint"
 
 
 class ItemState(StrEnum):

@@ -12,6 +12,7 @@ QaError                      1  500  an unexpected error in qa
 ├── ProviderError
 │   ├── KeyRejected          3  502  the provider rejects the key
 │   ├── ProviderRefused      5  502  the provider answered 4xx: a retry does not help
+│   │   └── ModelNotFound             it does not serve the model, or no longer
 │   └── ProviderUnavailable  6  503  the provider is overloaded or failing
 │       ├── ProviderUnreachable  502  no connection, or the connection broke
 │       ├── ProviderTimeout      504  no answer within the timeout
@@ -165,6 +166,12 @@ class ProviderRefused(ProviderError):
     exit_code = 5
     status = 502
     kind = "provider-refused"
+
+
+class ModelNotFound(ProviderRefused):
+    """The provider does not serve the model, or no longer."""
+
+    kind = "model-not-found"
 
 
 class ProviderUnavailable(ProviderError):

@@ -28,7 +28,7 @@ STARTER = """\
 # qa ask -t {name} [QUESTION], or with standard input. All lines are optional.
 # system = "You review code. Be brief."
 question = "{{input}}"        # {{input}}: the arguments or standard input; {{other}}: -p other=...
-# model = "gpt-5-mini"
+# model = "gpt-6-luna"
 # temperature = 0.2
 # max_tokens = 1000
 # reasoning_effort = "low"     # also verbosity, top_p, seed and stop

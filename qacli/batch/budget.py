@@ -11,12 +11,16 @@ class Budget:
     Args:
         max_cost: US dollars; None is no limit.
         prices: The prices of the models.
+        endpoint: The name of the endpoint; see `Endpoint.name`.
         progress: Has the cost so far and the active items; `add` updates it.
     """
 
-    def __init__(self, max_cost: float | None, prices: Pricing, progress: Progress) -> None:
+    def __init__(
+        self, max_cost: float | None, prices: Pricing, endpoint: str, progress: Progress
+    ) -> None:
         self._max_cost = max_cost
         self._prices = prices
+        self._endpoint = endpoint
         self._progress = progress
         self._priced = progress.done if progress.cost is not None else 0
         self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
@@ -38,7 +42,8 @@ class Budget:
         estimate = CostEstimate.of_prompt(
             question.question, question.system or "", max_tokens=limit
         )
-        return max(estimate.cost(question.model, self._prices) or 0.0, self._mean_cost)
+        cost = estimate.cost(question.model, self._prices, self._endpoint)
+        return max(cost or 0.0, self._mean_cost)
 
     def add(self, cost: float | None) -> None:
         """Add the cost of an answer, if it is known."""

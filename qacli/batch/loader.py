@@ -162,7 +162,7 @@ class Forecast:
     cost: float | None
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - all that the cost depends on, by name
         cls,
         items: Iterable[BatchInput],
         *,
@@ -170,6 +170,7 @@ class Forecast:
         system: str,
         max_tokens: int | None,
         prices: Pricing,
+        endpoint: str,
     ) -> "Forecast":
         """Return the estimate for items; the other arguments are the defaults of the batch."""
         questions, prompt, completion, cost, is_priced = 0, 0, 0, 0.0, True
@@ -180,7 +181,7 @@ class Forecast:
             texts = [str(messages)] if messages else [item_system, item.payload["question"]]
             limit = params.get("max_tokens") or max_tokens
             estimate = CostEstimate.of_prompt(*texts, max_tokens=limit)
-            item_cost = estimate.cost(params.get("model", model), prices)
+            item_cost = estimate.cost(params.get("model", model), prices, endpoint)
             questions, prompt = questions + 1, prompt + estimate.prompt
             completion += estimate.completion
             cost, is_priced = cost + (item_cost or 0.0), is_priced and item_cost is not None

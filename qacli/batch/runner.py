@@ -94,7 +94,7 @@ class BatchRunner:
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._budget = Budget(options.max_cost, prices, progress)
+        self._budget = Budget(options.max_cost, prices, provider.endpoint.name, progress)
         self._answered_at, self._consecutive_failures = monotonic(), 0
 
     async def run(self) -> None:

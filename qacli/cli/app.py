@@ -23,6 +23,7 @@ from qacli.cli.commands import (
     export,
     import_,
     migrate,
+    models,
     prune,
     rm,
     serve,
@@ -43,8 +44,8 @@ GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
 
 ORDER = (
-    *("ask", "chat", "template", "show", "list", "batch", "rm", "prune", "tag", "export"),
-    *("import", "stats", "config", "migrate", "serve", "help"),
+    *("ask", "chat", "models", "template", "show", "list", "batch", "rm", "prune", "tag"),
+    *("export", "import", "stats", "config", "migrate", "serve", "help"),
 )
 
 EPILOG = (
@@ -74,7 +75,7 @@ app = App(
     epilog=EPILOG,
 )
 for command in (
-    *(ask, chat, template, show, list_, batch, rm, prune, tag, export),
+    *(ask, chat, models, template, show, list_, batch, rm, prune, tag, export),
     *(import_, stats, config, migrate, serve, help_),
 ):
     command.register(app)

@@ -3,13 +3,12 @@
 `qa ask` does this once, and `qa chat` for every turn.
 """
 
-import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import cache
 from inspect import GEN_CLOSED, getgeneratorstate
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qacli.cli.answer_display import AnswerDisplay, NoText, TextWriter, warn_about_end
 from qacli.cli.console import Console
@@ -26,6 +25,7 @@ from qacli.domain import (
     Result,
     Started,
     Turn,
+    now,
 )
 
 if TYPE_CHECKING:
@@ -42,9 +42,12 @@ def start_endpoint(
     from dataclasses import replace
 
     from qacli.provider import endpoint, local_llama
+    from qacli.shutdowns import shutdown_warning
 
     resolved = endpoint.resolve_endpoint(settings, model)
     if resolved.weights is None:
+        if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
+            console.warning(warning)
         return resolved
     console.warning(
         f"Answering with {resolved.model} on this machine: it is small and often wrong. For a "
@@ -71,7 +74,7 @@ def make_service(
         stack: Closes the connections at its end.
         save: Record the questions and answers.
     """
-    from qacli.cli.preload import DATABASE, preload
+    from qacli.cli.preload import DATABASE, hide_module, preload
     from qacli.cli.store import open_store
     from qacli.cost import Pricing
     from qacli.recording.outbox import Outbox
@@ -80,7 +83,7 @@ def make_service(
     @cache
     def connect() -> "SyncProvider":
         # One question needs one HTTP client; openai loads a second where it finds it.
-        with _hide_module("aiohttp"):
+        with hide_module("aiohttp"):
             from qacli.provider.sync import SyncProvider
 
         trace = console.info if console.verbose and not console.quiet else None
@@ -100,18 +103,6 @@ def make_service(
         store=lambda: open_store(settings, console),
         prices=Pricing.load(settings.prices_path),
     )
-
-
-@contextmanager
-def _hide_module(package: str) -> Iterator[None]:
-    """Import as if a package were not installed, unless it is loaded already."""
-    loaded: dict[str, Any] = sys.modules
-    hidden = loaded.setdefault(package, None) is None
-    try:
-        yield
-    finally:
-        if hidden:
-            del loaded[package]
 
 
 def followed_record(

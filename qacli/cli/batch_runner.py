@@ -12,7 +12,7 @@ from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
 from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
 from qacli.cli.settings import load_settings
-from qacli.config.settings import DEFAULT_MODEL, Settings
+from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qacli.batch.loader import Forecast
     from qacli.batch.options import Progress
     from qacli.batch.runner import BatchRunner
+    from qacli.cost import Pricing
     from qacli.db.batches import Batches
     from qacli.provider.endpoint import Endpoint
 
@@ -135,6 +136,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
     from qacli.db.batches import THREADS
+    from qacli.provider.endpoint import host_of
     from qacli.recording.outbox import Outbox
 
     console = Console.from_context(context)
@@ -158,8 +160,9 @@ def run(  # noqa: PLR0913 - one parameter an option
             system=(settings.system if system is None else system) or "",
             max_tokens=params.get("max_tokens"),
             prices=prices,
+            endpoint=host_of(settings.base_url or OPENAI_BASE_URL),
         )
-        return _print_forecast(forecast, console)
+        return _print_forecast(forecast, prices, console)
     with ExitStack() as stack:
         endpoint = start_endpoint(settings, model, console, stack)
         answer_settings: dict[str, Any] = {
@@ -208,7 +211,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)
-        if max_cost is not None and not prices.has_price(options.model):
+        if max_cost is not None and prices.price(options.model, endpoint.name) is None:
             raise InvalidRequest(
                 f"The model {options.model} has no price, so --max-cost cannot be used.",
                 f"Add it to {settings.prices_path}.",
@@ -242,16 +245,14 @@ def run(  # noqa: PLR0913 - one parameter an option
         )
 
 
-def _print_forecast(forecast: "Forecast", console: Console) -> int:
+def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -> int:
     """Print the estimate of `--dry-run`."""
-    from qacli.cost import DATE_SUFFIX
-
     console.print(f"questions   {forecast.questions:,}")
     console.print(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     console.print(
         "cost        unpriced"
         if forecast.cost is None
-        else f"cost        about {usd(forecast.cost)}, at prices of {DATE_SUFFIX}"
+        else f"cost        about {usd(forecast.cost)}, at prices of {prices.generated}"
     )
     return 0
 

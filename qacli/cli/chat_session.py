@@ -16,6 +16,7 @@ from qacli.cli.ask_runner import (
     warn_about_dropped_turns,
 )
 from qacli.cli.console import Console
+from qacli.cli.model_names import suggest_models
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
@@ -202,7 +203,8 @@ class ChatSession:
             if after is not conversation:
                 self._conversation = after
 
-        show_answer(events, self._display, while_streaming=stoppable, on_result=on_result)
+        with suggest_models(self._endpoint, self.settings, self.console):
+            show_answer(events, self._display, while_streaming=stoppable, on_result=on_result)
 
     def _service_after(self, conversation: Conversation) -> "AskService":
         """Return the service; a turn after one without a record is linked to it later."""

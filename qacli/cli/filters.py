@@ -55,6 +55,9 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="Filter by model.")
     ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Filter by endpoint: api.openai.com.")
+    ] = None,
     status: Annotated[
         Status | None,
         typer.Option(
@@ -86,6 +89,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         since=parse_when(since, clock) if since else None,
         until=parse_when(until, clock) if until else None,
         model=model,
+        endpoint=endpoint,
         status=status,
         error_kind=error,
         tag=tag,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from qacli.cli.model_names import complete_model
 from qacli.model_options import merge_params, parse_options
 
 Result = TypeVar("Result")
@@ -29,6 +30,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME",
+        autocompletion=complete_model,
         help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
 ]

@@ -21,7 +21,7 @@ from qacli.model_options import merge_params
 from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in, without_password
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
-DEFAULT_MODEL = "gpt-5-mini"
+DEFAULT_MODEL = "gpt-6-luna"
 
 
 def _setting(  # noqa: PLR0913 - the declaration of a setting, by name

@@ -28,6 +28,7 @@ class Filter:
         since: Asked at this time or later.
         until: Asked before this time.
         model: The model that answered, with or without its date.
+        endpoint: The host that answered, with its port if it has one.
         status: The record's status.
         tag: One of the record's tags.
         system: A part of the system prompt.
@@ -44,6 +45,7 @@ class Filter:
     since: datetime | None = None
     until: datetime | None = None
     model: str | None = None
+    endpoint: str | None = None
     status: str | None = None
     tag: str | None = None
     system: str | None = None
@@ -69,6 +71,7 @@ class Filter:
             (self.since, column.created_at.__ge__),
             (self.until, column.created_at.__lt__),
             (self.model, _answered_by),
+            (self.endpoint, column.endpoint.__eq__),
             (self.status, column.status.__eq__),
             (self.tag, partial(_has_tag, sqlite=sqlite)),
             (self.system, partial(column.system.contains, autoescape=True)),

@@ -14,12 +14,14 @@ from qacli.domain import GroupBy, Status
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The numbers of one day, model, tag, batch or kind of error.
+    """The numbers of one day, model, tag, batch, kind of error or endpoint.
 
     Attributes:
         name: The group; a day is in UTC.
         records: The number of records; `answered` have an answer.
-        prompt_tokens: The sum, as of completion_tokens.
+        prompt_tokens: The sum, as of completion_tokens; unknown counts are 0.
+        cached_tokens: The part of `prompt_tokens` from the provider's cache, where it is known.
+        reasoning_tokens: The part of `completion_tokens` that is reasoning, where it is known.
         cost_usd: The sum of the known costs; None where no cost is known.
         latency_ms: The mean of the answered records.
     """
@@ -29,6 +31,8 @@ class Row:
     answered: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
     cost_usd: float | None
     latency_ms: int | None
 
@@ -45,6 +49,8 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
         name = day if store.sqlite else in_utc
     elif by is GroupBy.MODEL:
         name = sa.func.coalesce(column.model, "(none)")
+    elif by is GroupBy.ENDPOINT:
+        name = sa.func.coalesce(column.endpoint, "(none)")
     elif by is GroupBy.ERROR:
         name = column.error_kind
         conditions.append(name.is_not(None))
@@ -57,14 +63,17 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
         source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
     answered = sa.case((column.status == Status.ANSWERED, 1), else_=0)
     latency = sa.case((column.status == Status.ANSWERED, column.latency_ms))
+    token_columns = (
+        *(column.prompt_tokens, column.completion_tokens),
+        *(column.cached_tokens, column.reasoning_tokens),
+    )
     order = name if by is GroupBy.DAY else sa.func.count().desc()
     query = (
         sa.select(
             name,
             sa.func.count(),
             sa.func.sum(answered),
-            sa.func.coalesce(sa.func.sum(column.prompt_tokens), 0),
-            sa.func.coalesce(sa.func.sum(column.completion_tokens), 0),
+            *(sa.func.coalesce(sa.func.sum(tokens), 0) for tokens in token_columns),
             sa.func.sum(column.cost_usd),
             sa.func.avg(latency),
         )
@@ -81,8 +90,12 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
                 int(answers),
                 int(prompt),
                 int(completion),
+                int(cached),
+                int(reasoning),
                 cost,
                 None if mean is None else round(mean),
             )
-            for group, records, answers, prompt, completion, cost, mean in connection.execute(query)
+            for group, records, answers, prompt, completion, cached, reasoning, cost, mean in (
+                connection.execute(query)
+            )
         ]

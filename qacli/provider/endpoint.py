@@ -59,8 +59,7 @@ class Endpoint:
         """The host, with the port where the URL has one; `local` for the local engine."""
         if self.weights is not None:
             return LOCAL
-        parts = urlsplit(self.base_url)
-        return parts.netloc.rpartition("@")[2] or LOCAL
+        return host_of(self.base_url)
 
     @property
     def missing_path(self) -> str | None:
@@ -107,6 +106,11 @@ class Endpoint:
     @property
     def _is_azure(self) -> bool:
         return bool(AZURE_HOST.search(urlsplit(self.base_url).hostname or ""))
+
+
+def host_of(base_url: str) -> str:
+    """Return the host of a URL, with the port where the URL has one; `local` if it is empty."""
+    return urlsplit(base_url).netloc.rpartition("@")[2] or LOCAL
 
 
 def resolve_endpoint(

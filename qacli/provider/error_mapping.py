@@ -14,6 +14,7 @@ from qacli.config.settings import Settings
 from qacli.errors import (
     BrokenAnswer,
     KeyRejected,
+    ModelNotFound,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
@@ -23,6 +24,7 @@ from qacli.errors import (
 from qacli.model_options import OPTION_NAMES, RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
+from qacli.provider.model_list import ModelListCache, model_advice
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
@@ -36,6 +38,23 @@ MAX_MESSAGE_LENGTH = 500
 
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
+
+MODEL_NOT_FOUND = frozenset(
+    {
+        *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
+        *("DeploymentNotFound", "unknown_model"),
+    }
+)
+"""Codes and types of OpenAI, Together, Groq, Mistral and Azure."""
+
+MODEL_NOT_FOUND_TEXT = re.compile(
+    r"\bmodels?\b.{0,120}?\b(not found|not exist|doesn't exist|is unknown|decommissioned"
+    r"|has been (deprecated|retired|removed|shut down)|is not available)"
+    r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: ",
+    re.IGNORECASE,
+)
+"""Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
+Mistral and Perplexity; of OpenRouter; of Anthropic."""
 
 
 class ErrorMapper:
@@ -186,6 +205,14 @@ class ErrorMapper:
                 retryable=True,
                 details=details,
             )
+        if is_model_missing(status, error):
+            ids, _ = ModelListCache(self._settings.data_path).get(self._endpoint.base_url)
+            return ModelNotFound(
+                what,
+                model_advice(self._endpoint.model, self._endpoint.base_url, ids),
+                provider_status=status,
+                details=details,
+            )
         return ProviderRefused(
             what,
             self._advice_on_refusal(status, error, params),
@@ -212,6 +239,14 @@ class ErrorMapper:
         text = self._settings.redact(text, *self._endpoint.secrets)
         text = " ".join(sanitize_text(text).split()).rstrip(".")
         return text[:MAX_MESSAGE_LENGTH] + ("…" if len(text) > MAX_MESSAGE_LENGTH else "")
+
+
+def is_model_missing(status: int, error: ErrorBody) -> bool:
+    """Return whether a response says that the endpoint does not serve the model."""
+    if status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
+        return False
+    is_by_code = bool(MODEL_NOT_FOUND & {error.code, error.type})
+    return is_by_code or MODEL_NOT_FOUND_TEXT.search(error.message) is not None
 
 
 def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:

@@ -32,6 +32,19 @@ class ErrorInAnswer(Exception):
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What an attempt is paid for: its tokens, the model and the service tier that it came from."""
+
+    usage: Usage
+    model: str | None
+    tier: object
+
+    def cost(self, prices: Pricing, endpoint: str | None) -> float | None:
+        """Return US dollars; None where they are unknown."""
+        return prices.cost(self.model, self.usage, endpoint=endpoint, tier=self.tier)
+
+
 @dataclass(slots=True)
 class ChatResponse:
     """The answer as far as it has arrived; filled in while it arrives.
@@ -41,7 +54,7 @@ class ChatResponse:
         reasoning_texts: The pieces of the model's reasoning, which is no part of the answer.
         details: Everything else that the provider sent, by its own names.
         usage: The tokens of this attempt; None while they are unknown.
-        earlier_usages: The tokens of attempts whose answers were discarded.
+        earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
@@ -57,7 +70,7 @@ class ChatResponse:
     response_id: str | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
-    earlier_usages: list[Usage] = field(default_factory=list)
+    earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
@@ -93,8 +106,7 @@ class ChatResponse:
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""
-        if self.usage is not None:
-            self.earlier_usages.append(self.usage)
+        self.earlier_attempts = self._attempts()
         self.usage = self.answered_at = self.latency_ms = None
 
     def add_content(self, text: object) -> list[TextEvent]:
@@ -149,8 +161,10 @@ class ChatResponse:
 
     def outcome(self, prices: Pricing) -> Outcome:
         """Return the outcome; its status is `asking` while the answer is not complete."""
-        usages = [*self.earlier_usages, *([self.usage] if self.usage else [])]
-        costs = [cost for usage in usages if (cost := prices.cost(self.model, usage)) is not None]
+        attempts = self._attempts()
+        usages = [attempt.usage for attempt in attempts]
+        amounts = [attempt.cost(prices, self.endpoint) for attempt in attempts]
+        costs = [amount for amount in amounts if amount is not None]
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
             answer=self.text or None,
@@ -232,6 +246,13 @@ class ChatResponse:
             self.usage and self.usage.completion_tokens
         )
         raise BrokenAnswer("The provider's answer is empty.", "Ask again.", retryable=not is_paid)
+
+    def _attempts(self) -> list[Attempt]:
+        """Return the attempts with known tokens, this one last."""
+        if self.usage is None:
+            return self.earlier_attempts
+        tier = self.details.get("service_tier")
+        return [*self.earlier_attempts, Attempt(self.usage, self.model, tier)]
 
     def _note_first_token(self) -> None:
         if self.first_token_ms is None:

@@ -89,6 +89,12 @@ class Metrics:
         self._tokens = Counter(
             "qa_tokens", "Tokens, as counted by the provider.", ["kind"], registry=registry
         )
+        self._token_parts = Counter(
+            "qa_token_parts",
+            "Tokens that are in qa_tokens too: cached of the prompt, reasoning of the completion.",
+            ["kind"],
+            registry=registry,
+        )
         self._cost = Counter(
             "qa_cost_usd", "Cost of answers with a known price, in US dollars.", registry=registry
         )
@@ -117,6 +123,8 @@ class Metrics:
             self._answer_seconds.observe(outcome.latency_ms / 1000)
         self._tokens.labels("prompt").inc(outcome.prompt_tokens or 0)
         self._tokens.labels("completion").inc(outcome.completion_tokens or 0)
+        self._token_parts.labels("cached").inc(outcome.cached_tokens or 0)
+        self._token_parts.labels("reasoning").inc(outcome.reasoning_tokens or 0)
         self._cost.inc(outcome.cost_usd or 0)
 
     def render(self, accept: str) -> tuple[bytes, str]:

@@ -107,7 +107,11 @@ def _make_observer(provider: "TracerProvider") -> "Observer":
 
 
 def _attributes(question: Question, outcome: Outcome) -> dict[str, str | int | float | None]:
-    """Return the attributes of a span, named by OpenTelemetry's conventions for generative AI."""
+    """Return the attributes of a span, named by OpenTelemetry's conventions for generative AI.
+
+    https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
+    """
+    address, port = _address(outcome.endpoint or "")
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": question.model,
@@ -117,7 +121,17 @@ def _attributes(question: Question, outcome: Outcome) -> dict[str, str | int | f
         "gen_ai.response.id": outcome.provider_response_id,
         "gen_ai.usage.input_tokens": outcome.prompt_tokens,
         "gen_ai.usage.output_tokens": outcome.completion_tokens,
+        "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
+        "gen_ai.usage.reasoning.output_tokens": outcome.reasoning_tokens,
+        "server.address": address or None,
+        "server.port": int(port) if port else None,
         "qa.first_token_ms": outcome.first_token_ms,
         "qa.cost_usd": outcome.cost_usd,
         "qa.request_id": question.request_id,
     }
+
+
+def _address(endpoint: str) -> tuple[str, str]:
+    """Return the host and the port of an endpoint's name; the port is empty if it has none."""
+    host, colon, port = endpoint.rpartition(":")
+    return (host.strip("[]"), port) if colon and port.isdecimal() else (endpoint.strip("[]"), "")

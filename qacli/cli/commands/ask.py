@@ -17,6 +17,7 @@ from qacli.cli.ask_runner import (
     start_endpoint,
 )
 from qacli.cli.console import Console
+from qacli.cli.model_names import suggest_models
 from qacli.cli.options import (
     AsJson,
     Continue,
@@ -46,7 +47,7 @@ EPILOG = (
     "\b\nExamples:\n"
     '  qa ask "Who am I?"\n'
     '  git diff | qa ask "Review this"\n'
-    '  qa ask --model gpt-5-mini --system "One word." "The capital of France?"\n'
+    '  qa ask --model gpt-6-luna --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
     "  qa ask -t review < diff\n"
@@ -219,12 +220,15 @@ def ask(  # noqa: PLR0913 - one parameter an option
             turns = load_context_or_warn(follows_id, settings, console)
         parts = [attachment.part for attachment in attachments]
         if max_cost is not None and resolved.weights is None:
-            _check_cost(question, turns, parts, limit=max_cost, settings=settings)
+            _check_cost(
+                question, turns, parts, limit=max_cost, settings=settings, endpoint=resolved.name
+            )
         started = start_endpoint(settings, model, console, stack)
         service = make_service(started, settings, console, stack, save=not no_save)
         request = ChatRequest(question=question, turns=turns, parts=parts, stream=not no_stream)
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
-        show_answer(events, display)
+        with suggest_models(started, settings, console):
+            show_answer(events, display)
 
 
 def _show_cached_answer(
@@ -258,19 +262,21 @@ def _show_cached_answer(
     return True
 
 
-def _check_cost(
+def _check_cost(  # noqa: PLR0913 - all that the cost depends on, by name
     question: Question,
     turns: Sequence[Turn],
     parts: Sequence[ContextPart],
     *,
     limit: float,
     settings: Settings,
+    endpoint: str,
 ) -> None:
     from qacli.cost import CostEstimate, Pricing, check_budget
 
     table = settings.prices_path
     estimate = CostEstimate.of(question, turns, parts)
-    check_budget(question, estimate, limit=limit, prices=Pricing.load(table), table=table)
+    prices = Pricing.load(table)
+    check_budget(question, estimate, limit=limit, prices=prices, endpoint=endpoint, table=table)
 
 
 def _read_attachments(files: list[str], console: Console) -> "list[Attachment]":

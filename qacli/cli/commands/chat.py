@@ -28,7 +28,7 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa chat\n"
     "  qa chat -c\n"
-    '  qa chat --model gpt-5-mini --system "Be brief."\n'
+    '  qa chat --model gpt-6-luna --system "Be brief."\n'
     "  qa chat < questions.txt\n"
 )
 

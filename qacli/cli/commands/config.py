@@ -27,7 +27,7 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa config                          every setting with its source\n"
     "  qa config --json | jq .model.value\n"
-    "  qa config set model gpt-5-mini\n"
+    "  qa config set model gpt-6-luna\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
     "  qa --profile work config key set   save the API key in the keyring\n"

@@ -21,7 +21,8 @@ EPILOG = (
     "  qa stats                      by day\n"
     "  qa stats --by model --since 30d\n"
     "  qa stats --by tag --json\n"
-    "  qa stats --by error --since 1d"
+    "  qa stats --by error --since 1d\n"
+    "  qa stats --by endpoint"
 )
 BLOCK = "█"
 MIN_NAME_WIDTH = 10
@@ -43,7 +44,8 @@ def stats(
     context: typer.Context,
     *,
     by: Annotated[
-        GroupBy, typer.Option(metavar="COLUMN", help="Group by day, model, tag, batch or error.")
+        GroupBy,
+        typer.Option(metavar="COLUMN", help="Group by day, model, tag, batch, error or endpoint."),
     ] = GroupBy.DAY,
     only: "Filter",
     as_json: AsJson = False,
@@ -65,12 +67,23 @@ def stats(
 def _print(rows: "list[Row]", by: str, console: Console) -> None:
     from qacli.cli.cells import cell_width, fit_to_width
 
-    table = [(by, "asked", "answered", "tokens", "USD", "mean s")]
+    # Few providers tell these two: they have columns only where there are any.
+    has_cached = any(row.cached_tokens for row in rows)
+    has_reasoning = any(row.reasoning_tokens for row in rows)
+    table = [
+        [by, "asked", "answered", "tokens", "USD", "mean s"]
+        + ["cached"] * has_cached
+        + ["reasoning"] * has_reasoning
+    ]
     for row in rows:
         tokens = f"{row.prompt_tokens:,}+{row.completion_tokens:,}"
         cost = "unpriced" if row.cost_usd is None else dollars(row.cost_usd)
         mean = "" if row.latency_ms is None else f"{row.latency_ms / 1000:.1f}"
-        table.append((row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean))
+        table.append(
+            [row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean]
+            + [f"{row.cached_tokens:,}"] * has_cached
+            + [f"{row.reasoning_tokens:,}"] * has_reasoning
+        )
     widths = [max(cell_width(line[column]) for line in table) for column in range(len(table[0]))]
     columns = _columns(console)
     # A narrow screen has no room for the last columns: a broken line is not readable.

@@ -166,6 +166,9 @@ class ListQuery(BaseModel):
     before: Id | None = Field(None, description="Only records with a smaller id.")
     q: Text | None = Field(None, description="Words and quoted phrases to search for.")
     model: Text | None = Field(None, description="The model that answered.")
+    endpoint: Text | None = Field(
+        None, description="The host that answered, with its port if it has one."
+    )
     status: Status | None = Field(None, description="The status of the record.")
     error: Text | None = Field(
         None, description="The kind of the error, for example `provider-refused`."
@@ -204,6 +207,7 @@ class ListQuery(BaseModel):
             since=self.since,
             until=self.until,
             model=self.model,
+            endpoint=self.endpoint,
             status=self.status,
             error_kind=self.error,
             tag=self.tag,

@@ -12,7 +12,10 @@ from qacli.web.errors import Problem
 FORWARDED_STATUSES = range(400, 500)
 """Statuses of the provider that are passed on unchanged."""
 
-NOT_RETRYABLE = {"key-rejected", "provider-refused", "not-configured", "schema-mismatch"}
+REFUSALS = frozenset({"provider-refused", "model-not-found"})
+"""Kinds of errors for a response 4xx of the provider."""
+
+NOT_RETRYABLE = {*REFUSALS, "key-rejected", "not-configured", "schema-mismatch"}
 """Kinds of errors that clients would retry because of their status, but should not."""
 
 CODES = {
@@ -20,7 +23,7 @@ CODES = {
     ("rate-limited", HTTPStatus.TOO_MANY_REQUESTS): "rate_limit_exceeded",
     ("provider-unavailable", HTTPStatus.TOO_MANY_REQUESTS): "rate_limit_exceeded",
     ("provider-refused", HTTPStatus.TOO_MANY_REQUESTS): "insufficient_quota",
-    ("provider-refused", HTTPStatus.NOT_FOUND): "model_not_found",
+    ("provider-refused", HTTPStatus.NOT_FOUND): "not_found",
 }
 """OpenAI's code for a kind and a status; for other pairs the code is the kind."""
 
@@ -41,7 +44,7 @@ def status_of(problem: Problem) -> int:
     match problem.kind:
         case "invalid-request":
             return HTTPStatus.BAD_REQUEST
-        case "provider-refused" if provider_status in FORWARDED_STATUSES:
+        case kind if kind in REFUSALS and provider_status in FORWARDED_STATUSES:
             return provider_status
         case "provider-unavailable" if provider_status == HTTPStatus.TOO_MANY_REQUESTS:
             return HTTPStatus.TOO_MANY_REQUESTS

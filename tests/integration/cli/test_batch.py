@@ -15,6 +15,7 @@ import pytest
 from conftest import KEY, Finished, Invoke, Program
 
 from qacli.cli.app import run
+from qacli.price_table import PriceTable
 from qacli.serializers import RECORD_FIELDS
 
 if TYPE_CHECKING:
@@ -347,16 +348,17 @@ def test_a_dry_run_counts_and_asks_nothing(
     invoke: Invoke, provider: FakeProvider, home: Path, write: Callable[..., str]
 ) -> None:
     name = write(*["x" * 4000] * 100)
-    done = invoke("batch", name, "--dry-run", "--model", "gpt-5-mini", "--max-tokens", "1000")
+    done = invoke("batch", name, "--dry-run", "--model", "gpt-6-luna", "--max-tokens", "1000")
     assert done.code == 0
     numbers = [line.split() for line in done.out.replace(",", "").splitlines()]
     assert numbers[0] == ["questions", "100"]
     prompt, completion = int(numbers[1][2]), int(numbers[1][4])
     assert prompt == pytest.approx(100_000, rel=0.1)
     assert completion == pytest.approx(100_000, rel=0.1)
-    assert float(numbers[2][2]) == pytest.approx(0.225, rel=0.1)
+    assert float(numbers[2][2]) == pytest.approx(0.06, rel=0.1)
     assert provider.requests == []
     assert not (home / "data" / "history.db").exists()
+    assert f"at prices of {PriceTable.load().generated}" in done.out
     assert "unpriced" in invoke("batch", name, "--dry-run").out
     # A system prompt goes with every question, and is paid for each time.
     long = invoke("batch", name, "--dry-run", "--system", "y" * 40_000)

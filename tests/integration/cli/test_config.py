@@ -123,12 +123,12 @@ def test_secrets_are_masked(bare: Invoke, config: Path) -> None:
 def test_a_setting_is_written_and_taken_out_again(bare: Invoke, config: Path) -> None:
     assert bare("config", "path").out == f"{config}\n"
     config.write_text("# mine\ntimeout = 3 # short\n")
-    assert bare("config", "set", "model", "gpt-5-mini").code == 0
-    assert config.read_text() == '# mine\ntimeout = 3 # short\nmodel = "gpt-5-mini"\n'
+    assert bare("config", "set", "model", "gpt-6-luna").code == 0
+    assert config.read_text() == '# mine\ntimeout = 3 # short\nmodel = "gpt-6-luna"\n'
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    assert settings(bare)["model"]["value"] == "gpt-5-mini"
+    assert settings(bare)["model"]["value"] == "gpt-6-luna"
     assert bare("config", "unset", "timeout").code == 0
-    assert config.read_text() == '# mine\nmodel = "gpt-5-mini"\n'
+    assert config.read_text() == '# mine\nmodel = "gpt-6-luna"\n'
     assert bare("config", "unset", "timeout").code == 0
 
 
@@ -307,7 +307,7 @@ def test_a_key_is_asked_for_without_showing_it(
 def test_help_of_each_command_works(bare: Invoke) -> None:
     done = bare("config", "--help", COLUMNS="100")
     assert done.code == 0
-    assert "qa config set model gpt-5-mini" in done.out
+    assert "qa config set model gpt-6-luna" in done.out
     for name in ("show", "path", "set", "unset", "key"):
         assert bare("config", name, "--help").code == 0
 

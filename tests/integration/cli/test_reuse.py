@@ -156,7 +156,13 @@ def test_a_moved_history_is_reused_with_its_threads(
     assert len(provider.requests) == asked
 
 
+@pytest.fixture
+def _price(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text('"priced-model" = [0.25, 2.0]\n')
+
+
 @sqlite
+@pytest.mark.usefixtures("_price")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -174,17 +180,18 @@ def test_what_may_cost_too_much_is_not_asked(
     invoke: Invoke, provider: FakeProvider, home: Path, arguments: list[str], said: str
 ) -> None:
     (home / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
-    done = invoke("ask", "-m", "gpt-5-mini", *arguments, "Who?")
+    done = invoke("ask", "-m", "priced-model", *arguments, "Who?")
     assert (done.code, done.out) == (2, "")
     assert said in " ".join(done.err.split())
     assert provider.requests == []
 
 
 @sqlite
+@pytest.mark.usefixtures("_price")
 def test_what_is_cheap_enough_is_asked_and_what_is_reused_costs_nothing(
     invoke: Invoke, provider: FakeProvider
 ) -> None:
-    asked = ("ask", "-m", "gpt-5-mini", "Who?")
+    asked = ("ask", "-m", "priced-model", "Who?")
     assert invoke(*asked, "--max-cost", "0.003").code == 0
     assert invoke(*asked, "--max-cost", "0", "--reuse").code == 0
     assert invoke(*asked, "--max-cost", "0.0001", "--max-tokens", "40").code == 0
@@ -192,9 +199,10 @@ def test_what_is_cheap_enough_is_asked_and_what_is_reused_costs_nothing(
 
 
 @sqlite
+@pytest.mark.usefixtures("_price")
 def test_earlier_turns_cost_too(invoke: Invoke) -> None:
-    assert invoke("ask", "-m", "gpt-5-mini", "x" * 8000).code == 0
-    done = invoke("ask", "-m", "gpt-5-mini", "--max-cost", "0.002", "-c", "And?")
+    assert invoke("ask", "-m", "priced-model", "x" * 8000).code == 0
+    done = invoke("ask", "-m", "priced-model", "--max-cost", "0.002", "-c", "And?")
     assert done.code == 2
     assert "about 4,0" in done.err
 

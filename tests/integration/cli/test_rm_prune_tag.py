@@ -124,6 +124,12 @@ def test_an_export_is_imported_once(invoke: Invoke) -> None:
     )
     assert json.loads(invoke("stats", "--json").out)[0]["records"] == 1
     assert "test-model" in invoke("stats", "--by", "model").out
+    host = invoke.env["OPENAI_BASE_URL"].split("/")[2]
+    (row,) = json.loads(invoke("stats", "--by", "endpoint", "--endpoint", host, "--json").out)
+    assert (row["name"], row["records"]) == (host, 1)
+    for command in ("list", "export"):
+        assert "Answer to: one" in invoke(command, "--endpoint", host).out
+        assert invoke(command, "--endpoint", "localhost").out == ""
     assert invoke("stats", "--by", "nothing").code == 2
 
 

@@ -66,9 +66,9 @@ def test_ask_sends_nothing_to_an_untrusted_endpoint(
 def test_failure_for_lack_of_configuration_names_the_command_also_when_quiet(
     bare: Program, dotenv: Path
 ) -> None:
-    done = bare("ask", "--quiet", "--model", "gpt-5-mini", "Who am I?")
+    done = bare("ask", "--quiet", "--model", "gpt-6-luna", "Who am I?")
     assert (done.code, done.out) == (3, "")
-    assert done.err.startswith("qa: No provider is configured for the model gpt-5-mini.")
+    assert done.err.startswith("qa: No provider is configured for the model gpt-6-luna.")
     assert f"{dotenv} sets OPENAI_API_KEY and OPENAI_BASE_URL but is ignored" in done.err
     assert "qa config trust" in done.err
     assert len(done.err.splitlines()) == 1

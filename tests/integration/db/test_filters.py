@@ -27,6 +27,7 @@ def filled(store: Store) -> Store:
         outcome = Outcome(
             status=Status.ANSWERED, answer=answer, model="m-2026-01-01", cost_usd=number
         )
+        outcome.endpoint = None if number == 3 else "api.openai.com"
         store.upsert(ask, outcome)
     return store
 
@@ -100,6 +101,8 @@ def test_filters_combine(filled: Store) -> None:
     assert ids(tag="t") == []
     assert ids(model="m", min_cost=2) == [3, 4]
     assert ids(model="m-2026-01-01") == [1, 2, 3, 4]
+    assert ids(endpoint="api.openai.com", min_cost=1) == [2, 3]
+    assert ids(endpoint="openai.com") == []
     assert ids(status="failed") == []
     assert ids(system="brief", search="words") == [4]
     assert ids(system="bri%f") == []

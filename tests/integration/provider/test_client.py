@@ -20,6 +20,7 @@ from qacli.domain import ChatRequest, Delta, Question
 from qacli.errors import (
     BrokenAnswer,
     KeyRejected,
+    ModelNotFound,
     ProviderError,
     ProviderRefused,
     ProviderTimeout,
@@ -242,7 +243,7 @@ def test_a_fault_in_a_whole_answer_is_an_error(
         ("quota", ProviderRefused, "exceeded your current quota"),
         ("status=400 message='Too long.'", ProviderRefused, "Too long."),
         ("status=403", ProviderRefused, "refused"),
-        ("status=404", ProviderRefused, "The model does not exist."),
+        ("status=404", ModelNotFound, "The model does not exist."),
         ("status=422", ProviderRefused, "refused"),
         ("status=408", ProviderUnavailable, ""),
         ("status=409", ProviderUnavailable, ""),
@@ -267,9 +268,55 @@ def test_a_status_is_an_error_with_the_providers_words(
     assert "<" not in error.what
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (404, "model_not_found", "The model `x` does not exist or you do not have access to it."),
+        (404, "", "The model `x` has been deprecated, learn more in our docs."),
+        (400, "model_decommissioned", "The model `x` has been decommissioned."),
+        (400, "", "x is not a valid model ID"),
+        (404, "", "No endpoints found for x."),
+        (404, "", "model 'x' not found, try pulling it first"),
+        (404, "", "The model `x` does not exist."),
+        (404, "", "model: x"),
+        (404, "", "models/x is not found for API version v1beta, or is not supported for it."),
+        (400, "1500", "Invalid model: x"),
+        (400, "", "Model Not Exist"),
+        (404, "model_not_available", "Unable to access model x."),
+        (404, "DeploymentNotFound", "The API deployment for this resource does not exist."),
+    ],
+)
+def test_an_error_about_the_model_is_model_not_found(
+    provider: FakeProvider, asker: Make, status: int, code: str, message: str
+) -> None:
+    provider.script(Faked(status=status, code=code or None, message=message))
+    assert asker().fails(ModelNotFound, "?").provider_status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "This is not a chat model and thus not supported in this endpoint."),
+        (404, "This model is only supported in v1/responses and not in v1/chat/completions."),
+        (400, "This model's maximum context length is 8192 tokens."),
+        (400, "Unsupported parameter: 'temperature' is not supported with this model."),
+        (404, "Not Found"),
+        (403, "Project does not have access to model x"),
+        (429, "The model x is not available: overloaded"),
+    ],
+)
+def test_another_error_is_not_about_a_missing_model(
+    provider: FakeProvider, asker: Make, status: int, message: str
+) -> None:
+    provider.script(Faked(status=status, code="other", message=message))
+    with pytest.raises(ProviderError) as caught:
+        asker()("?")
+    assert not isinstance(caught.value, ModelNotFound)
+
+
 @ways
 def test_a_missing_model_is_named(asker: Make, *, whole: bool) -> None:
-    error = asker().fails(ProviderRefused, "[[status=404]]", whole=whole)
+    error = asker().fails(ModelNotFound, "[[status=404]]", whole=whole)
     assert "serves the model m" in error.todo
 
 

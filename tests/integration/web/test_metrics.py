@@ -100,3 +100,18 @@ def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
     assert of(found, "qa_outbox_bytes") > 100
     journal.discard()
     assert of(numbers(client), "qa_outbox_depth") == before
+
+
+def test_metrics_of_cached_and_reasoning_tokens_are_counted_apart(
+    client: FlaskClient, app: Flask
+) -> None:
+    from qacli.domain import Outcome, Question, Status
+    from qacli.web import metrics
+
+    counter: metrics.Metrics = app.extensions[metrics.KEY]
+    outcome = Outcome(status=Status.ANSWERED, prompt_tokens=9, cached_tokens=4, reasoning_tokens=2)
+    counter.question_started(Question(question="?"))(outcome)
+    samples = numbers(client)
+    assert of(samples, "qa_token_parts_total", kind="cached") == 4
+    assert of(samples, "qa_token_parts_total", kind="reasoning") == 2
+    assert of(samples, "qa_tokens_total", kind="prompt") == 9

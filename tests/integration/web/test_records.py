@@ -45,6 +45,7 @@ def ids(store: Store) -> list[int]:
             answer="cats and cats" if number == 1 else f"Answer {number}",
             model=f"m-{number}",
             cost_usd=number / 10,
+            endpoint="localhost:8000" if number == 3 else "api.openai.com",
             error_kind="broken-answer" if number == 3 else None,
             error="it broke" if number == 3 else None,
         )
@@ -72,6 +73,9 @@ def got(response: Any) -> list[int]:
         ("q=%22about+c%2B%2B%22&order=desc", [3, 2, 1]),
         ("q=nothing", []),
         ("model=m-2", [2]),
+        ("endpoint=api.openai.com", [0, 1, 2]),
+        ("endpoint=localhost:8000", [3]),
+        ("endpoint=localhost", []),
         ("status=failed", [3]),
         ("error=broken-answer", [3]),
         ("error=busy", []),

@@ -102,6 +102,8 @@ def test_a_request_and_what_the_provider_did_are_spans_of_one_trace(
     answered, failed = map(attributes, asked)
     assert answered["gen_ai.request.model"] == "test-model"
     assert answered["gen_ai.usage.output_tokens"] >= 1
+    assert answered["server.address"] == "127.0.0.1"
+    assert isinstance(answered["server.port"], int)
     assert answered["qa.request_id"] == "me-5"
     assert failed["error.type"] == "key-rejected"
     assert collector.resource["service.name"] == "qa"

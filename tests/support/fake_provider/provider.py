@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
@@ -48,6 +48,7 @@ class FakeProvider:
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
     other_reply: Behaviour = _GOOD  # for all other paths; default: 404
+    model_fields: dict[str, Json] = field(default_factory=dict)  # more fields of a listed model
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
     log: Path | None = None  # each question is written here as a line of JSON, before the reply
     port: int = 0  # 0: any free one
@@ -266,7 +267,10 @@ class FakeProvider:
     def _other(self, request: Request) -> tuple[Reply, Json | None]:
         """Answer /v1/models and /v1/models/NAME; all other paths get 404."""
         common = {"object": "model", "created": 1, "owned_by": "fake"}
-        answers = {f"/v1/models/{name}": {"id": name, **common} for name in self.models}
+        answers = {
+            f"/v1/models/{name}": {"id": name, **common, **self.model_fields.get(name, {})}
+            for name in self.models
+        }
         answers["/v1/models"] = {"object": "list", "data": list(answers.values())}
         if request.method == "GET" and request.path in answers:
             return resolve(self.models_reply, request), answers[request.path]

@@ -1,0 +1,108 @@
+"""The models of the endpoint: the list of the provider, completion of `--model`, suggestions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.errors import ModelNotFound, QaError
+
+if TYPE_CHECKING:
+    from qacli.config.settings import Settings
+    from qacli.provider.endpoint import Endpoint
+
+COMPLETION_SECONDS = 1.0
+"""Time limit of the request for completions, which a person waits for."""
+
+SUGGESTION_SECONDS = 5.0
+RETRY_AFTER = timedelta(minutes=1)
+"""The time in which a failed request for completions is not repeated."""
+
+
+def fetch_models(
+    endpoint: "Endpoint", settings: "Settings", *, seconds: float | None = None
+) -> list[dict[str, Any]]:
+    """Return the provider's list of models, and keep a copy of their names.
+
+    Args:
+        endpoint: The endpoint, with its key.
+        settings: The time limits, and the place of the copy.
+        seconds: A shorter time limit; None for the usual one.
+
+    Raises:
+        ProviderError: The list cannot be read.
+        TimeoutError: It did not come within `seconds`.
+    """
+    import asyncio
+
+    from qacli.cli.preload import hide_module
+    from qacli.provider.model_list import ModelListCache
+
+    with hide_module("aiohttp"):
+        from qacli.provider.client import AsyncProvider
+
+    async def fetch() -> list[dict[str, Any]]:
+        async with AsyncProvider(endpoint, settings) as provider, asyncio.timeout(seconds):
+            return await provider.models()
+
+    models = asyncio.run(fetch())
+    ids = sorted({model["id"] for model in models})
+    ModelListCache(settings.data_path).put(endpoint.base_url, ids)
+    return models
+
+
+@contextmanager
+def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console) -> Iterator[None]:
+    """Name the most similar models in the error for one that is not served.
+
+    The error has those of the copy on disk. For a person at a terminal the list is read anew.
+    """
+    try:
+        yield
+    except ModelNotFound as error:
+        if console.stderr.isatty():
+            from qacli.provider.model_list import model_advice
+
+            try:
+                models = fetch_models(endpoint, settings, seconds=SUGGESTION_SECONDS)
+            except (QaError, TimeoutError):
+                models = []
+            if models:
+                ids = [model["id"] for model in models]
+                error.todo = model_advice(endpoint.model, endpoint.base_url, ids)
+        raise
+
+
+def complete_model(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of models that begin with a text, for the completion of the shell.
+
+    They come from the copy on disk. If that is old, the endpoint is asked, but only with a key that
+    is at hand: nothing is unlocked, and no command is run.
+    """
+    from qacli.config import credentials, loader
+    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.provider.model_list import ModelListCache
+
+    try:
+        if profile := context.find_root().params.get("profile"):
+            loader.choose_profile(profile)
+        settings = loader.load_settings()
+        endpoint = resolve_endpoint(settings, with_key=False)
+        if endpoint.weights is not None:
+            return []
+        cache = ModelListCache(settings.data_path)
+        ids, is_fresh = cache.get(endpoint.base_url)
+        if not is_fresh and (settings.api_key or not credentials.is_configured(settings)):
+            endpoint = replace(endpoint, key=settings.api_key or "")
+            try:
+                models = fetch_models(endpoint, settings, seconds=COMPLETION_SECONDS)
+                ids = sorted({model["id"] for model in models})
+            except (QaError, TimeoutError):
+                cache.put(endpoint.base_url, ids, fresh_for=RETRY_AFTER)
+    except QaError:
+        return []
+    return [name for name in ids if name.startswith(incomplete)]

@@ -1,0 +1,205 @@
+"""The models that an endpoint serves, with what is known of each; a copy is kept on disk.
+
+The copy is for the completion of `--model` and for the advice in an error, which must not wait for
+the network.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from qacli.cost import Pricing
+from qacli.price_table import PER_MILLION
+from qacli.private_files import make_private_directory, write_private
+from qacli.shutdowns import find_shutdown
+from qacli.validation import parse_count, sanitize_text
+
+FILE_NAME = "models.json"
+FRESH = timedelta(hours=12)
+"""The age up to which the copy of a list is used without a request."""
+
+MAX_MODELS = 5000
+"""Models of one endpoint in the copy."""
+
+MAX_SUGGESTIONS = 3
+MIN_SIMILARITY = 0.6
+
+CONTEXT_FIELDS = (
+    *("context_length", "context_window", "max_model_len", "max_context_length"),
+    *("max_input_tokens", "inputTokenLimit"),
+)
+"""OpenRouter and Together; Groq; vLLM; Mistral and LM Studio; Anthropic; Gemini."""
+
+SHUTDOWN_FIELDS = ("shutdown_date", "deprecation", "expiration_date")
+"""OpenAI (https://developers.openai.com/api/docs/deprecations); Mistral; OpenRouter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model of an endpoint; what is unknown is None.
+
+    Attributes:
+        id: Its name, as `--model` takes it.
+        context_length: Tokens of prompt and answer together.
+        input_usd: US dollars for a million tokens of input; so are the next two.
+        cached_usd: For cached input.
+        output_usd: For output.
+        shutdown_date: The first day on which it is not served, as `YYYY-MM-DD`.
+    """
+
+    id: str
+    context_length: int | None = None
+    input_usd: float | None = None
+    cached_usd: float | None = None
+    output_usd: float | None = None
+    shutdown_date: str | None = None
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], endpoint: str, prices: Pricing) -> Self:
+        """Return a model as a provider describes it, with the rest from qa's own tables.
+
+        Args:
+            document: An item of the provider's list.
+            endpoint: The endpoint's name.
+            prices: The prices of models that the list has without a price.
+        """
+        name = sanitize_text(str(document["id"]))
+        stated = _stated_prices(document.get("pricing"))
+        if stated is None:
+            price = prices.price(name, endpoint)
+            stated = (price.input, price.cached, price.output) if price else (None, None, None)
+        shutdown = find_shutdown(name, endpoint)
+        return cls(
+            name,
+            _context_length(document),
+            *stated,
+            shutdown_date=next(
+                filter(None, (_day(document.get(field)) for field in SHUTDOWN_FIELDS)), None
+            )
+            or (shutdown.day.isoformat() if shutdown else None),
+        )
+
+
+def served_models(
+    documents: Iterable[dict[str, Any]], endpoint: str, prices: Pricing
+) -> list[ServedModel]:
+    """Return the models of a provider's list, in order of their names."""
+    models = (ServedModel.from_document(item, endpoint, prices) for item in documents)
+    return sorted(models, key=lambda model: model.id)
+
+
+def similar_models(name: str, ids: Sequence[str]) -> list[str]:
+    """Return the most similar names; `gpt-6-luna` is `openai/gpt-6-luna` of a gateway."""
+    from difflib import SequenceMatcher
+
+    matcher = SequenceMatcher()
+    matcher.set_seq2(name.lower().rpartition("/")[2])
+
+    def similarity(candidate: str) -> float:
+        matcher.set_seq1(candidate.lower().rpartition("/")[2])
+        if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < MIN_SIMILARITY:
+            return 0.0
+        return matcher.ratio()
+
+    scores = {candidate: similarity(candidate) for candidate in ids}
+    near = [candidate for candidate in ids if scores[candidate] >= MIN_SIMILARITY]
+    return sorted(near, key=lambda candidate: (-scores[candidate], candidate))[:MAX_SUGGESTIONS]
+
+
+def model_advice(name: str, base_url: str, ids: Sequence[str]) -> str:
+    """Return advice for a model that an endpoint does not serve, with the most similar it does."""
+    similar = similar_models(name, ids)
+    nearest = f"The nearest that it serves: {', '.join(similar)}. " if similar else ""
+    return (
+        f"{nearest}Check that {base_url} serves the model {name}, or choose another with --model "
+        "or QA_MODEL; `qa models` lists all."
+    )
+
+
+class ModelListCache:
+    """The copies of the lists of all endpoints, in one file of the data directory.
+
+    Args:
+        directory: The data directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / FILE_NAME
+
+    def get(self, base_url: str) -> tuple[list[str], bool]:
+        """Return the names of an endpoint's models, and whether they are fresh."""
+        entry = self._read().get(_key(base_url), {})
+        ids = [name for name in entry.get("ids", ()) if isinstance(name, str)]
+        with suppress(KeyError, ValueError, TypeError):
+            age = datetime.now(UTC) - datetime.fromisoformat(entry["read_at"])
+            return ids, timedelta(0) <= age < FRESH
+        return ids, False
+
+    def put(self, base_url: str, ids: Sequence[str], *, fresh_for: timedelta = FRESH) -> None:
+        """Keep a list. A file that cannot be written costs a request of a later process."""
+        table = self._read()
+        read_at = datetime.now(UTC) - FRESH + fresh_for
+        table[_key(base_url)] = {
+            "read_at": read_at.isoformat(timespec="seconds"),
+            "ids": [*ids[:MAX_MODELS]],
+        }
+        with suppress(OSError):
+            make_private_directory(self._file.parent)
+            write_private(self._file, json.dumps(table, indent=1).encode())
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            table = json.loads(self._file.read_bytes())
+            return {str(key): {**entry} for key, entry in table.items()}
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+            return {}
+
+
+def _key(base_url: str) -> str:
+    """Return a URL without user, password and query: they may be secrets."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _context_length(document: dict[str, Any]) -> int | None:
+    meta = document.get("meta")  # llama.cpp
+    values = [document.get(field) for field in CONTEXT_FIELDS]
+    values += [meta.get("n_ctx"), meta.get("n_ctx_train")] if isinstance(meta, dict) else []
+    return next((count for value in values if (count := parse_count(value))), None)
+
+
+def _stated_prices(pricing: object) -> tuple[float | None, float | None, float | None] | None:
+    """Return the prices in a list: OpenRouter's for a token, Together's for a million."""
+    if not isinstance(pricing, dict):
+        return None
+    if "prompt" in pricing:
+        names, factor = ("prompt", "input_cache_read", "completion"), float(PER_MILLION)
+    else:
+        names, factor = ("input", "cached_input", "output"), 1.0
+    prices = [_number(pricing.get(name), factor) for name in names]
+    return None if prices[0] is None or prices[2] is None else (prices[0], prices[1], prices[2])
+
+
+def _number(value: object, factor: float) -> float | None:
+    """Return a price; None for none, and for OpenRouter's -1, which depends on the request."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = round(float(value) * factor, 6)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _day(value: object) -> str | None:
+    """Return the day of a date or a time in ISO 8601; None for anything else."""
+    with suppress(ValueError, TypeError):
+        return date.fromisoformat(str(value)[:10]).isoformat() if isinstance(value, str) else None
+    return None

@@ -1,0 +1,213 @@
+"""`qa models`, the completion of `--model`, and the error for a model that is not served."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import typer
+from conftest import KEY, Invoke
+
+from qacli.cli.app import app
+from qacli.cli.ask_runner import start_endpoint
+from qacli.cli.console import Console
+from qacli.cli.model_names import complete_model
+from qacli.config.settings import DEFAULT_MODEL, Settings
+
+from .conftest import on_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Program
+    from fake_provider import FakeProvider
+
+MISSING = (
+    "[[status=404 code=model_not_found message='The model fake-larg does not exist or you do not "
+    "have access to it.']]"
+)
+
+
+@pytest.fixture
+def database_url(home: Path) -> str:
+    """One database: nothing here depends on which."""
+    return f"sqlite:///{home / 'data' / 'history.db'}"
+
+
+@pytest.fixture
+def listed(provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> FakeProvider:
+    """The provider, with a list like those of OpenAI and OpenRouter."""
+    monkeypatch.setattr(provider, "models", ("fake-small", "gpt-6-luna", "fake-large"))
+    fields = {
+        "fake-large": {
+            "context_length": 8192,
+            "pricing": {"prompt": "0.000002", "completion": "0.00001"},
+        },
+        "fake-small": {"shutdown_date": "2027-01-14"},
+    }
+    monkeypatch.setattr(provider, "model_fields", fields)
+    return provider
+
+
+@pytest.mark.usefixtures("listed")
+def test_models_prints_a_table(invoke: Invoke) -> None:
+    done = invoke("models")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "fake-large\t8,192\t2\t10",
+        "fake-small\t\t\t\t2027-01-14",
+        "gpt-6-luna\t\t0.1\t0.5",
+    ]
+    screen = on_terminal(invoke, "models", "FAKE").screen.splitlines()
+    assert screen[0].split() == ["MODEL", "CONTEXT", "INPUT", "OUTPUT", "SHUTDOWN"]
+    assert [line.split()[0] for line in screen[1:]] == ["fake-large", "fake-small"]
+
+
+@pytest.mark.usefixtures("listed")
+def test_models_as_json_has_null_for_what_is_unknown(invoke: Invoke) -> None:
+    rows: list[dict[str, Any]] = json.loads(invoke("models", "--json").out)
+    assert rows[1] == {
+        "id": "fake-small",
+        "context_length": None,
+        "input_usd": None,
+        "cached_usd": None,
+        "output_usd": None,
+        "shutdown_date": "2027-01-14",
+    }
+    assert json.loads(invoke("models", "--json", "nothing-like-it").out) == []
+
+
+def test_models_of_an_endpoint_that_fails_is_its_error(
+    invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke("models", OPENAI_API_KEY="sk-wrong-0123456789abcdef").code == 3
+    assert invoke("models", OPENAI_BASE_URL="http://127.0.0.1:1/v1").code == 6
+    monkeypatch.setattr(provider, "models_reply", "status=404")
+    assert invoke("models").code == 5
+
+
+def test_models_without_a_match_says_so_on_a_terminal(invoke: Invoke) -> None:
+    done = invoke("models", "zzz", terminal=True)
+    assert (done.code, done.out) == (0, "")
+    assert "no such model" in done.err
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_model_that_is_not_served_is_an_error_with_the_nearest(
+    invoke: Invoke, provider: FakeProvider, command: str
+) -> None:
+    arguments = [command, "-m", "fake-larg", *([MISSING] if command == "ask" else [])]
+    text = "" if command == "ask" else MISSING
+    # Nothing is known yet, and a script does not wait for a list.
+    done = invoke(*arguments, input=text)
+    assert done.code == 5
+    assert "does not exist" in done.err
+    assert "`qa models` lists all" in done.err
+    assert [request.path for request in provider.requests] == ["/v1/chat/completions"]
+    if command == "ask":
+        seen = invoke(*arguments, terminal=True)
+        assert seen.code == 5
+        assert "The nearest that it serves: fake-large" in seen.err
+        assert provider.requests[-1].path == "/v1/models"
+    else:
+        assert invoke("models").code == 0
+    # Now the list is on disk, and a script has the names too.
+    before = len(provider.requests)
+    assert "The nearest that it serves: fake-large" in invoke(*arguments, input=text).err
+    assert len(provider.requests) == before + 1
+    record = json.loads(invoke("show", "last", "--json").out)
+    assert record["error_kind"] == "model-not-found"
+
+
+def test_suggestions_that_cannot_be_read_leave_the_error(
+    invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", "status=500")
+    done = invoke("ask", "-m", "fake-larg", MISSING, terminal=True)
+    assert done.code == 5
+    assert "does not exist" in done.err
+
+
+@pytest.mark.parametrize(
+    ("model", "quiet", "warning"),
+    [
+        ("gpt-4.1-nano", False, "The model gpt-4.1-nano was to be shut down on 2026-10-23. "),
+        ("gpt-4.1-nano", True, ""),
+        (DEFAULT_MODEL, False, ""),
+    ],
+)
+def test_question_to_a_model_that_is_shut_down_gets_a_warning(
+    model: str, warning: str, *, quiet: bool
+) -> None:
+    err = StringIO()
+    console = Console(None, StringIO(), err, quiet=quiet)
+    settings = Settings(api_key=KEY, base_url="https://api.openai.com/v1")
+    with ExitStack() as stack:
+        assert start_endpoint(settings, model, console, stack).model == model
+    text = err.getvalue()
+    assert text.startswith(warning)
+    assert bool(text) == bool(warning)
+
+
+def complete(incomplete: str, **params: str) -> list[str]:
+    context = typer.Context(typer.main.get_command(app))
+    context.params = dict(params)
+    return complete_model(context, incomplete)
+
+
+def test_completion_asks_the_endpoint_once(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    assert complete("fake-") == ["fake-large", "fake-small"]
+    assert complete("fake-l") == ["fake-large"]
+    assert complete("x") == []
+    assert len(provider.requests) == 1
+    assert (home / "data" / "models.json").exists()
+
+
+def test_completion_never_runs_the_command_for_the_key(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("QA_KEY_COMMAND", f"touch {home}/ran")
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    assert complete("") == []
+    assert not (home / "ran").exists()
+    assert provider.requests == []
+
+
+def test_completion_of_an_endpoint_that_hangs_is_empty(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setattr("qacli.cli.model_names.COMPLETION_SECONDS", 0.1)
+    monkeypatch.setattr(provider, "models_reply", "hang")
+    assert complete("") == []
+
+
+def test_completion_after_an_error_does_not_ask_again_at_once(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+    monkeypatch.setattr(provider, "models_reply", "status=500")
+    assert complete("") == []
+    assert complete("") == []
+    assert len(provider.requests) == 1
+
+
+def test_completion_with_wrong_settings_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QA_TIMEOUT", "never")
+    assert complete("") == []
+    assert complete("", profile="none-of-that-name") == []
+
+
+def test_shell_completes_the_option_model(qa: Program, provider: FakeProvider) -> None:
+    done = qa(_QA_COMPLETE="complete_bash", COMP_WORDS="qa ask --model fake-l", COMP_CWORD="3")
+    assert (done.out.split(), done.err) == (["fake-large"], "")
+    assert len(provider.requests) == 1

@@ -51,6 +51,9 @@ class Reply:
     refusal: str | None = None  # instead of a text
     tool: str | None = None  # instead of a text: a call of this tool
     arguments: str = "{}"  # of that call, as JSON
+    reasoning: str | None = None  # before the text
+    failed: str | None = None  # Responses: the response ends as failed, with this code
+    lost: bool = False  # Responses: no delta has text, only the last event has
     model: str | None = None  # default: "<requested model>-2026-01-01"
     finish_reason: str = "stop"
     usage: bool = True  # False: no usage, not even when asked for
@@ -63,6 +66,7 @@ class Reply:
     message: str | None = None
     type: str | None = None
     code: str | None = None
+    param: str | None = None
     retry_after: float | None = None  # seconds
     retry_date: float | None = None  # seconds from now, sent as an HTTP date
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +97,8 @@ class Reply:
                 return name
         if self.status != _OK:
             return str(self.status)
+        if self.failed is not None:
+            return "failed"
         return self.body or next((each for each in STOPS if getattr(self, each) is not None), "ok")
 
 

@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from . import responses
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
 from .connection import Connection, Hooks, Plan, Received
-from .wire import steps
+from .wire import CHAT, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _GOOD = Reply()
 _FAULTS = ("status=429", "status=500", "status=503", "reset", "cut=2", "hang")
 _MINUTE = 60
+_SHAPES = {"/v1/chat/completions": CHAT, responses.PATH: responses.SHAPE}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -168,7 +170,8 @@ class FakeProvider:
 
     def _answer(self, received: Received) -> Plan:
         """Decide about a request, after recording that it came."""
-        chat = (received.method, received.path) == ("POST", "/v1/chat/completions")
+        shape = _SHAPES.get(received.path, CHAT)
+        chat = received.method == "POST" and received.path in _SHAPES
         body = _object(received.content)
         question = _question(body)
         with self._lock:
@@ -203,7 +206,7 @@ class FakeProvider:
             reply = Reply(status=400, message=str(problem), code="fake_provider")
         limits = self._limits(self.rpm) if self.rpm else {}
         outcome = (outcome or reply.outcome) if chat else ""
-        return Plan(outcome, steps(request, reply, limits, answer))
+        return Plan(outcome, steps(request, reply, limits, answer, shape))
 
     def _refuse_key(self, request: Request) -> Reply | None:
         if self.api_key is None or request.key == self.api_key:
@@ -212,7 +215,13 @@ class FakeProvider:
 
     def _refuse(self, request: Request) -> tuple[Reply, str] | None:
         """The error that the request itself or a limit demands, if any, and its outcome."""
-        messages, model = request.body.get("messages"), request.body.get("model")
+        model = request.body.get("model")
+        if request.path == responses.PATH:
+            if refusal := responses.refusal_of(request.body):
+                return refusal, "400"
+            messages: object = [{}]  # they may be one text here
+        else:
+            messages = request.body.get("messages")
         sound = isinstance(messages, list) and all(isinstance(each, dict) for each in messages)
         if not (messages and sound and model and isinstance(model, str)):
             return Reply(status=400, message="It must be JSON, with model and messages."), "400"
@@ -281,8 +290,11 @@ def _object(content: bytes) -> Json:
 def _question(body: Json) -> str:
     """The text of the last user message, or nothing."""
     with suppress(LookupError, TypeError, AttributeError):
-        for message in reversed(body["messages"]):
-            if message["role"] == "user":
+        messages = body.get("messages", body.get("input"))
+        if isinstance(messages, str):
+            return messages
+        for message in reversed(messages):
+            if message.get("role") == "user":
                 parts = message["content"]
                 if isinstance(parts, str):
                     return parts

@@ -257,6 +257,8 @@ class AsyncProvider:
                 feature = _refused_by(error, name, body)
                 if feature is None or feature in refused or response.has_begun:
                     raise
+                if refused | {feature} >= APIS.keys():
+                    raise
                 if feature is name and self._settings.api != "auto":
                     raise self._errors.needs_other_api(error) from error
                 if feature is name and needs_responses(params):

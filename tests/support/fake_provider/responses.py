@@ -72,8 +72,7 @@ def _whole(request: Request, reply: Reply) -> bytes:
     if reply.error is not None:
         return json.dumps(error_of(request, replace(reply, status=500))).encode()
     items = _items(request, reply, deltas_of(request, reply)[: reply.end])
-    status = "in_progress" if reply.end is not None else _status(reply)
-    whole = json.dumps(_response(request, reply, status, items)).encode()
+    whole = json.dumps(_response(request, reply, _status(reply), items)).encode()
     return {"nothing": b"", "broken": whole[: len(whole) // 2]}.get(reply.body, whole)
 
 
@@ -222,7 +221,7 @@ def _response(request: Request, reply: Reply, status: str, items: list[Json]) ->
         }
     if status == "incomplete":
         response["incomplete_details"] = {"reason": STATUSES[reply.finish_reason]}
-    if reply.usage:
+    if reply.usage and reply.body != "no_choices" and reply.end is None:
         response["usage"] = _usage(request, reply)
     return response
 

@@ -145,6 +145,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
     temperature: float | None = None,
     max_tokens: int | None = None,
     response_format: dict[str, Any] | None = None,
+    tools: Sequence[dict[str, Any]] = (),
     tags: Sequence[str] = (),
     follows_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
@@ -161,6 +162,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         "temperature": temperature,
         "max_tokens": max_tokens,
         "response_format": response_format,
+        "tools": list(tools) or None,
     }
     return Question(
         question=question,

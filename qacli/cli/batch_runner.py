@@ -10,11 +10,21 @@ import typer
 
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.formatting import usd
-from qacli.cli.options import Force, MaxTokens, Model, System, Target, TargetFormat, Temperature
+from qacli.cli.options import (
+    Force,
+    MaxTokens,
+    Model,
+    System,
+    Target,
+    TargetFormat,
+    Temperature,
+    Tools,
+)
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, Settings
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
+from qacli.tools import parse_tool
 
 if TYPE_CHECKING:
     from qacli.batch.loader import Forecast
@@ -117,6 +127,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    tools: Tools = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
@@ -162,7 +173,11 @@ def run(  # noqa: PLR0913 - one parameter an option
         return _tell_forecast(forecast, console)
     with ExitStack() as stack:
         found = start_endpoint(settings, model, console, stack)
-        params = {"temperature": temperature, "max_tokens": max_tokens}
+        params = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "tools": [parse_tool(tool) for tool in tools or ()] or None,
+        }
         shaping: dict[str, Any] = {
             "model": found.model,
             "system": settings.system if system is None else system or None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
@@ -52,6 +52,7 @@ class ChatOptions:
     temperature: float | None
     max_tokens: int | None
     tags: Sequence[str]
+    tools: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ class ChatSession:
             system=self._shape.system,
             temperature=self._shape.temperature,
             max_tokens=self._shape.max_tokens,
+            tools=self._shape.tools,
             tags=self._shape.tags,
             follows_id=follows_id,
             attachments=[file.to_dict() for file in question.files],

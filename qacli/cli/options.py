@@ -35,6 +35,15 @@ Temperature = Annotated[
 MaxTokens = Annotated[
     int | None, typer.Option(metavar="N", help="Maximum length of the answer, in tokens.")
 ]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        metavar="NAME",
+        help="Tool that the provider runs, such as web_search, or its settings as a JSON object; "
+        "can be repeated.",
+    ),
+]
 Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[bool, typer.Option("--no-pager", help="Print everything without a pager.")]

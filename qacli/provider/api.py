@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from qacli.domain import ChatRequest
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, TextEvent
+from qacli.tools import RUN_BY_CLIENTS
 
 CHAT_ONLY = frozenset(
     {
@@ -14,9 +15,6 @@ CHAT_ONLY = frozenset(
     }
 )
 """The parameters of Chat Completions that the Responses API does not have."""
-
-FUNCTION_TOOLS = frozenset({"function", "custom"})
-"""The types of tools that a client runs; all others are run by the provider."""
 
 
 class Api(Protocol):
@@ -89,4 +87,4 @@ def needs_responses(params: Mapping[str, Any]) -> bool:
         for tool in (tools if isinstance(tools, list) else [])
         if isinstance(tool, dict)
     ]
-    return any(kind not in FUNCTION_TOOLS for kind in kinds)
+    return any(kind not in RUN_BY_CLIENTS for kind in kinds)

@@ -245,10 +245,12 @@ class AsyncProvider:
         model = request.question.model
         params = request.question.params
         official = self.endpoint.is_openai
+        # The local engine has one API.
+        setting = self._settings.api if self.endpoint.weights is None else "chat"
         before = self._refused.get(self.endpoint.base_url, model)
         refused = before
         while True:
-            name = choose_api(self._settings.api, params, refused, official=official)
+            name = choose_api(setting, params, refused, official=official)
             api = APIS[name]()
             body = api.build_body(request, refused, official=official)
             try:

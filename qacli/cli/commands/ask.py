@@ -19,13 +19,14 @@ from qacli.cli.ask_runner import (
 )
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
-from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature
+from qacli.cli.options import AsJson, MaxTokens, Model, Quiet, Raw, System, Temperature, Tools
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Turn, create_question, now
 from qacli.errors import InvalidRequest
+from qacli.tools import parse_tool
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
@@ -111,6 +112,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    tools: Tools = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -196,6 +198,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             temperature=shape.temperature if temperature is None else temperature,
             max_tokens=shape.max_tokens if max_tokens is None else max_tokens,
             response_format=structure.response_format if structure else None,
+            tools=[parse_tool(tool) for tool in tools or ()],
             tags=tag or (),
             follows_id=earlier,
             attachments=[each.to_dict() for each in attached],

@@ -7,11 +7,12 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.filters import Followed
-from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature
+from qacli.cli.options import MaxTokens, Model, Raw, System, Temperature, Tools
 from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.errors import InvalidRequest, KeyRejected, QaError
+from qacli.tools import parse_tool
 
 if TYPE_CHECKING:
     from qacli.cli.chat_session import ChatSession
@@ -48,6 +49,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     system: System = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
+    tools: Tools = None,
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
@@ -64,7 +66,11 @@ def chat(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     settings = load_settings(console)
     shape = ChatOptions(
-        settings.system if system is None else system, temperature, max_tokens, tuple(tag or ())
+        settings.system if system is None else system,
+        temperature,
+        max_tokens,
+        tuple(tag or ()),
+        [parse_tool(tool) for tool in tools or ()],
     )
     with (
         exit_on_signals(),

@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.serializers import field_values, result_to_dict
+from qacli.tools import parse_tool
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.api.responses import Event, Record
@@ -111,6 +112,9 @@ def _question_from_body(asked: AskRequest, current: AppState) -> Question:
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         response_format=_response_format(asked.answer_schema),
+        tools=[
+            parse_tool(tool if isinstance(tool, str) else tool.model_dump()) for tool in asked.tools
+        ],
         tags=asked.tags,
         follows_id=asked.follows_id,
     )

@@ -21,6 +21,7 @@ from qacli.dates import parse_when
 from qacli.db.filters import Filter
 from qacli.domain import Status, now
 from qacli.errors import InvalidRequest
+from qacli.tools import NAME_PATTERN
 from qacli.validation import MAX_ID, TAG_PATTERN, validate_text
 
 
@@ -61,6 +62,7 @@ def _whole(value: object) -> object:
 Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_storable)]
+ToolName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
 MOMENTS = {"anyOf": [{"format": "date-time"}, {"pattern": r"^\d{1,4}[mhdw]$"}], "type": "string"}
 Moment = Annotated[
@@ -69,6 +71,14 @@ Moment = Annotated[
     AfterValidator(_in_utc),
     WithJsonSchema(MOMENTS),
 ]
+
+
+class ToolSettings(BaseModel):
+    """A tool that the provider runs, with its settings."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    type: ToolName
 
 
 class AskRequest(BaseModel):
@@ -83,6 +93,12 @@ class AskRequest(BaseModel):
     system: str | None = Field(None, description="The system prompt.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: Count | None = Field(None, description="The longest answer.")
+    tools: list[ToolName | ToolSettings] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Tools that the provider runs: their names, or objects with their settings.",
+        examples=[["web_search"]],
+    )
     follows_id: Id | None = Field(None, description="The record that this one follows up.")
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
     answer_schema: dict[str, Any] | str | None = Field(

@@ -36,6 +36,8 @@ RANGES = {
 
 def flag_of(name: str) -> str:
     """Return the way in which an option is written on the command line."""
+    if name == "tools":
+        return "--tool"
     return f"--{name.replace('_', '-')}" if name in OPTION_NAMES else f"--option {name}"
 
 

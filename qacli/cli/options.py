@@ -11,6 +11,7 @@ import typer
 
 from qacli.cli.model_names import complete_model
 from qacli.model_options import merge_params, parse_options
+from qacli.tools import parse_tool
 
 Result = TypeVar("Result")
 
@@ -144,6 +145,14 @@ def params_from_options(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option(metavar="TEXT", help="End the answer before this text; can be repeated."),
     ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Tool that the provider runs, such as web_search, or its settings as a JSON "
+            "object; can be repeated.",
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -156,7 +165,7 @@ def params_from_options(  # noqa: PLR0913 - one parameter an option
     """Return the options that go to the model, by their names in the request.
 
     Raises:
-        InvalidRequest: See `qacli.model_options.parse_options`.
+        InvalidRequest: See `qacli.model_options.parse_options` and `qacli.tools.parse_tool`.
     """
     named = {
         "temperature": temperature,
@@ -166,6 +175,7 @@ def params_from_options(  # noqa: PLR0913 - one parameter an option
         "top_p": top_p,
         "seed": seed,
         "stop": stop or None,
+        "tools": [parse_tool(text) for text in tool or ()] or None,
     }
     return merge_params(named, parse_options(option or ()))
 

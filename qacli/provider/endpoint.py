@@ -20,6 +20,7 @@ from qacli.provider import local_llama
 from qacli.redaction import SECRET_HEADER, passwords_in
 
 LOCAL = "local"
+OPENAI_HOST = "api.openai.com"
 
 AZURE_HOST = re.compile(
     r"\.(openai\.azure\.com|cognitiveservices\.azure\.com|services\.ai\.azure\.com)$"
@@ -60,6 +61,12 @@ class Endpoint:
         if self.weights is not None:
             return LOCAL
         return host_of(self.base_url)
+
+    @property
+    def is_openai(self) -> bool:
+        """The endpoint is OpenAI itself, in any region (`eu.api.openai.com`)."""
+        host = urlsplit(self.base_url).hostname or ""
+        return f".{host}".endswith(f".{OPENAI_HOST}")
 
     @property
     def missing_path(self) -> str | None:

@@ -39,6 +39,13 @@ MAX_MESSAGE_LENGTH = 500
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
 
+REFUSED_CODE = re.compile(
+    r"invalid_|unsupported_|image_|empty_image_|failed_to_download_|context_length_"
+    r"|data_residency_|\w+_policy"
+)
+"""The codes of errors in a response that the same request ends in again; see `ResponseError` in
+OpenAI's API reference."""
+
 MODEL_NOT_FOUND = frozenset(
     {
         *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
@@ -55,6 +62,12 @@ MODEL_NOT_FOUND_TEXT = re.compile(
 )
 """Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
 Mistral and Perplexity; of OpenRouter; of Anthropic."""
+
+RESPONSES_NAMES = {
+    "reasoning.effort": "reasoning_effort",
+    "text.verbosity": "verbosity",
+}
+"""The names of these parameters in the Responses API."""
 
 
 class ErrorMapper:
@@ -118,9 +131,9 @@ class ErrorMapper:
 
     def redirected(self, target: Redirect) -> ProviderRefused:
         """Return the error for a redirect to another host."""
-        base = self._settings.redact(
-            str(target.url.copy_with(query=None)).removesuffix("/chat/completions")
-        ).removesuffix("/models")
+        base = self._settings.redact(str(target.url.copy_with(query=None)))
+        for path in ("/chat/completions", "/responses", "/models"):
+            base = base.removesuffix(path)
         return ProviderRefused(
             f"The provider answered {target.status}: a redirect to another host, "
             f"{target.url.netloc.decode('ascii', 'replace')}, which is not followed.",
@@ -129,12 +142,31 @@ class ErrorMapper:
             fatal=True,
         )
 
+    def needs_other_api(self, error: Exception) -> ProviderError:
+        """Return the error for an API that the user has chosen and the endpoint refuses."""
+        provider_error = self.map_error(error)
+        provider_error.todo = "Set QA_API to auto, which asks by the other API."
+        return provider_error
+
+    def has_no_tools(self, error: Exception) -> ProviderError:
+        """Return the error for tools where the endpoint has no Responses API for the model."""
+        provider_error = self.map_error(error)
+        provider_error.todo = (
+            "Leave out --tool, or choose another --model: tools need the Responses API, which "
+            "this one does not have here."
+        )
+        return provider_error
+
     def _map_stream_error(self, error: ErrorBody, params: Collection[str] = ()) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
             return self._map_status(error.status, error, {}, params)
+        what = f"The provider stopped with an error: {self._clean(error.message)}."
+        if REFUSED_CODE.match(error.code or ""):
+            advice = self._advice_on_refusal(HTTPStatus.BAD_REQUEST, error, params)
+            return ProviderRefused(what, advice, details={**error.details()})
         return ProviderUnavailable(
-            f"The provider stopped with an error: {self._clean(error.message)}.",
+            what,
             "Ask again.",
             retryable=True,
             details={**error.details()},
@@ -256,8 +288,9 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
         error: The provider's error.
         params: The names of the options in the request.
     """
-    names = re.findall(r"\w+", error.param or error.message)
-    # Both are one option of the user.
+    names = re.findall(r"[\w.]*\w", error.param or error.message)
+    # Both APIs' names stand for one option of the user.
+    names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]
     return next((name for name in names if name in params and name not in RESERVED), None)
 

@@ -12,6 +12,7 @@ from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.serializers import field_values, result_to_dict
+from qacli.tools import parse_tool
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.api.responses import Event, Record
@@ -109,6 +110,8 @@ def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Questio
     model = app_state.model(ask_request.model)
     check_names(ask_request.options)
     named = {name: getattr(ask_request, name) for name in OPTION_NAMES}
+    tools = (tool if isinstance(tool, str) else tool.model_dump() for tool in ask_request.tools)
+    named["tools"] = [parse_tool(tool) for tool in tools] or None
     return create_question(
         ask_request.question,
         model=model,

@@ -21,6 +21,7 @@ from qacli.dates import parse_when
 from qacli.db.filters import Filter
 from qacli.domain import Status, now
 from qacli.errors import InvalidRequest
+from qacli.tools import NAME_PATTERN
 from qacli.validation import MAX_ID, TAG_PATTERN, validate_text
 
 
@@ -61,6 +62,7 @@ def _parse_whole_number(value: object) -> object:
 Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_parse_whole_number)]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_parse_whole_number)]
 Text = Annotated[str, AfterValidator(_check_text)]
+ToolName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_check_text)]
 MOMENTS = {"anyOf": [{"format": "date-time"}, {"pattern": r"^\d{1,4}[mhdw]$"}], "type": "string"}
 Moment = Annotated[
@@ -69,6 +71,14 @@ Moment = Annotated[
     AfterValidator(_in_utc),
     WithJsonSchema(MOMENTS),
 ]
+
+
+class ToolSettings(BaseModel):
+    """A tool that the provider runs, with its settings."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    type: ToolName
 
 
 class AskRequest(BaseModel):
@@ -102,6 +112,12 @@ class AskRequest(BaseModel):
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Any other fields of the request to the model."
+    )
+    tools: list[ToolName | ToolSettings] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Tools that the provider runs: their names, or objects with their settings.",
+        examples=[["web_search"]],
     )
     follows_id: Id | None = Field(
         None, description="The id of the record that this question follows up."

@@ -35,6 +35,7 @@ from qacli.provider.retry import MAX_BACKOFF_SECONDS, backoff
 from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
+apis = pytest.mark.parametrize("api", ["chat", "responses"])
 
 
 @dataclass
@@ -140,33 +141,38 @@ def test_text_is_given_as_it_arrives(provider: FakeProvider, asker: Make) -> Non
 
 
 @ways
-def test_usage_that_is_not_said_is_not_known(asker: Make, *, whole: bool) -> None:
-    ask = asker()
+@apis
+def test_usage_that_is_not_said_is_not_known(asker: Make, api: str, *, whole: bool) -> None:
+    ask = asker(api=api)
     ask("Who? [[usage=0]]", whole=whole)
     assert ask.reply.usage is None
 
 
 @ways
-def test_what_no_database_can_hold_is_replaced(asker: Make, *, whole: bool) -> None:
-    ask = asker()
+@apis
+def test_what_no_database_can_hold_is_replaced(asker: Make, api: str, *, whole: bool) -> None:
+    ask = asker(api=api)
     text = "".join(ask("[[text=Hi nasty]]", whole=whole))
     assert text == ask.reply.text == "Hi NUL \ufffd surrogate \ufffd end"
 
 
 @ways
-def test_a_refusal_is_an_answer(asker: Make, *, whole: bool) -> None:
-    assert "".join(asker()("[[refusal='I will not.']]", whole=whole)) == "I will not."
+@apis
+def test_a_refusal_is_an_answer(asker: Make, api: str, *, whole: bool) -> None:
+    assert "".join(asker(api=api)("[[refusal='I will not.']]", whole=whole)) == "I will not."
 
 
 @ways
-def test_an_answer_that_reached_its_limit_is_one(asker: Make, *, whole: bool) -> None:
-    ask = asker()
+@apis
+def test_an_answer_that_reached_its_limit_is_one(asker: Make, api: str, *, whole: bool) -> None:
+    ask = asker(api=api)
     assert ask("Who? [[finish_reason=length]]", whole=whole)
     assert ask.reply.finish_reason == "length"
 
 
-def test_json_where_a_stream_was_asked_is_an_answer(asker: Make) -> None:
-    ask = asker()
+@apis
+def test_json_where_a_stream_was_asked_is_an_answer(asker: Make, api: str) -> None:
+    ask = asker(api=api)
     assert ask("[[json text=Hello]]") == ["Hello"]
     assert ask.reply.usage is not None
     assert ask.reply.usage.completion_tokens == 1
@@ -203,10 +209,11 @@ def test_an_answer_is_whole_once_it_is_finished(asker: Make, how: str, cut: int)
         ("[[empty finish_reason=content_filter]]", BrokenAnswer, ""),
     ],
 )
+@apis
 def test_a_fault_in_a_stream_is_an_error_and_leaves_what_had_arrived(
-    asker: Make, fault: str, kind: type[ProviderError], arrived: str
+    asker: Make, fault: str, kind: type[ProviderError], arrived: str, api: str
 ) -> None:
-    ask = asker()
+    ask = asker(api=api)
     ask.fails(kind, fault)
     assert ask.reply.text == arrived
 
@@ -226,10 +233,11 @@ def test_a_fault_in_a_stream_is_an_error_and_leaves_what_had_arrived(
         ("[[empty finish_reason=length]]", BrokenAnswer),
     ],
 )
+@apis
 def test_a_fault_in_a_whole_answer_is_an_error(
-    asker: Make, fault: str, kind: type[ProviderError]
+    asker: Make, fault: str, kind: type[ProviderError], api: str
 ) -> None:
-    ask = asker()
+    ask = asker(api=api)
     ask.fails(kind, fault, whole=True)
     assert ask.reply.text == ""
 
@@ -255,10 +263,11 @@ def test_a_fault_in_a_whole_answer_is_an_error(
         ("status=400 body=html", ProviderRefused, "a web page titled 'Bad gateway'"),
     ],
 )
+@apis
 def test_a_status_is_an_error_with_the_providers_words(
-    asker: Make, fault: str, kind: type[ProviderError], said: str, *, whole: bool
+    asker: Make, fault: str, kind: type[ProviderError], said: str, api: str, *, whole: bool
 ) -> None:
-    error = asker().fails(kind, f"[[{fault}]]", whole=whole)
+    error = asker(api=api).fails(kind, f"[[{fault}]]", whole=whole)
     status = {"bad_key": 401, "leak_key": 401, "quota": 429, "html_502": 502}.get(fault)
     assert error.provider_status == (
         status or int(fault.split(maxsplit=1)[0].removeprefix("status="))
@@ -381,10 +390,11 @@ FINAL = ["bad_key", "quota", "status=400", "status=403", "status=404", "status=4
 
 @ways
 @pytest.mark.parametrize("fault", RETRYABLE)
+@apis
 def test_what_may_pass_is_asked_again(
-    provider: FakeProvider, asker: Make, fault: str, *, whole: bool
+    provider: FakeProvider, asker: Make, fault: str, api: str, *, whole: bool
 ) -> None:
-    ask = asker(retries=1)
+    ask = asker(api=api, retries=1)
     random.seed(SHORT)
     question = f"[[{fault} times=1]]"
     assert "".join(ask(question, whole=whole))
@@ -396,10 +406,11 @@ def test_what_may_pass_is_asked_again(
 
 @ways
 @pytest.mark.parametrize("fault", FINAL)
+@apis
 def test_what_will_not_pass_is_not_asked_again(
-    provider: FakeProvider, asker: Make, fault: str, *, whole: bool
+    provider: FakeProvider, asker: Make, fault: str, api: str, *, whole: bool
 ) -> None:
-    ask = asker(retries=3)
+    ask = asker(api=api, retries=3)
     with pytest.raises(ProviderError) as caught:
         ask(f"[[{fault}]]", whole=whole)
     assert not caught.value.retryable
@@ -408,8 +419,11 @@ def test_what_will_not_pass_is_not_asked_again(
 
 
 @pytest.mark.parametrize("fault", ["cut=2", "end=2", "error=2", "broken"])
-def test_what_was_shown_is_not_asked_again(provider: FakeProvider, asker: Make, fault: str) -> None:
-    ask = asker(retries=3)
+@apis
+def test_what_was_shown_is_not_asked_again(
+    provider: FakeProvider, asker: Make, fault: str, api: str
+) -> None:
+    ask = asker(api=api, retries=3)
     with pytest.raises(ProviderError):
         ask(f"[[{fault}]]")
     assert ask.reply.text

@@ -53,6 +53,8 @@ class Reply:
     arguments: str = "{}"  # of that call, as JSON
     reasoning: str | None = None  # before the text, as `reasoning_content`; its words are deltas
     citation: str | None = None  # the address of a page that the answer cites
+    failed: str | None = None  # Responses: the response ends as failed, with this code
+    lost: bool = False  # Responses: no delta has text, only the last event has
     model: str | None = None  # default: "<requested model>-2026-01-01"
     finish_reason: str = "stop"
     usage: bool = True  # False: no usage, not even when asked for
@@ -65,6 +67,7 @@ class Reply:
     message: str | None = None
     type: str | None = None
     code: str | None = None
+    param: str | None = None
     retry_after: float | None = None  # seconds
     retry_date: float | None = None  # seconds from now, sent as an HTTP date
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +102,8 @@ class Reply:
                 return name
         if self.status != _OK:
             return str(self.status)
+        if self.failed is not None:
+            return "failed"
         return self.body or next((stop for stop in STOPS if getattr(self, stop) is not None), "ok")
 
 

@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+from . import responses
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
 from .connection import Connection, Hooks, Plan, Received
-from .wire import steps
+from .wire import CHAT, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _GOOD = Reply()
 _FAULTS = ("status=429", "status=500", "status=503", "reset", "cut=2", "hang")
 _MINUTE = 60
+_SHAPES = {"/v1/chat/completions": CHAT, responses.PATH: responses.SHAPE}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -173,7 +175,8 @@ class FakeProvider:
     def _answer(self, received: Received) -> Plan:
         """Record a request, and choose its reply."""
         path = received.path.partition("?")[0]
-        chat = (received.method, path) == ("POST", "/v1/chat/completions")
+        shape = _SHAPES.get(path, CHAT)
+        chat = received.method == "POST" and path in _SHAPES
         body = _object(received.content)
         question = _question(body)
         with self._lock:
@@ -208,7 +211,7 @@ class FakeProvider:
             reply = Reply(status=400, message=str(problem), code="fake_provider")
         limits = self._limits(self.rpm) if self.rpm else {}
         outcome = (outcome or reply.outcome) if chat else ""
-        return Plan(outcome, steps(request, reply, limits, answer))
+        return Plan(outcome, steps(request, reply, limits, answer, shape))
 
     def _refuse_key(self, request: Request) -> Reply | None:
         if self.api_key is None or request.key == self.api_key:
@@ -217,7 +220,13 @@ class FakeProvider:
 
     def _refuse(self, request: Request) -> tuple[Reply, str] | None:
         """Return the error for a wrong request or a limit, and its outcome; None if all is well."""
-        messages, model = request.body.get("messages"), request.body.get("model")
+        model = request.body.get("model")
+        if request.path.partition("?")[0] == responses.PATH:
+            if refusal := responses.refusal_of(request.body):
+                return refusal, "400"
+            messages: object = [{}]  # they may be one text here
+        else:
+            messages = request.body.get("messages")
         valid = isinstance(messages, list) and all(isinstance(item, dict) for item in messages)
         if not (messages and valid and model and isinstance(model, str)):
             return Reply(status=400, message="It must be JSON, with model and messages."), "400"
@@ -291,8 +300,11 @@ def _object(content: bytes) -> Json:
 def _question(body: Json) -> str:
     """Return the text of the last user message; empty if there is none."""
     with suppress(LookupError, TypeError, AttributeError):
-        for message in reversed(body["messages"]):
-            if message["role"] == "user":
+        messages = body.get("messages", body.get("input"))
+        if isinstance(messages, str):
+            return messages
+        for message in reversed(messages):
+            if message.get("role") == "user":
                 parts = message["content"]
                 if isinstance(parts, str):
                     return parts

@@ -23,7 +23,6 @@ from qacli.errors import (
 )
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
-from qacli.provider.model_list import ModelListCache, model_advice
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
@@ -183,6 +182,8 @@ class ErrorMapper:
                 details=details,
             )
         if is_model_missing(status, error):
+            from qacli.provider.model_list import ModelListCache, model_advice
+
             ids, _ = ModelListCache(self._settings.data_path).get(self._endpoint.base_url)
             return ModelNotFound(
                 what,

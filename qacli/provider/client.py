@@ -220,7 +220,7 @@ class AsyncProvider:
         except HANDLED_ERRORS as error:
             if isinstance(error, StatusError):
                 response.headers = error.headers
-            raise self._errors.map_error(error) from error
+            raise self._errors.map_error(error, request.question.model) from error
         response.finish()
 
     async def _adapt(

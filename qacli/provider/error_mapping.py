@@ -69,15 +69,23 @@ class ErrorMapper:
         self._endpoint = endpoint
         self._settings = settings
 
-    def map_error(self, error: Exception) -> ProviderError:
-        """Return the error for an exception that was raised during a request."""
+    def map_error(self, error: Exception, model: str | None = None) -> ProviderError:
+        """Return the error for an exception that was raised during a request.
+
+        Args:
+            error: The exception.
+            model: The model that was asked; None for the endpoint's own.
+        """
+        model = model or self._endpoint.model
         match error:
             case ErrorInAnswer():
-                mapped: ProviderError = self._map_stream_error(error.error)
+                mapped: ProviderError = self._map_stream_error(error.error, model)
             case ProviderError():
                 mapped = error
             case StatusError():
-                mapped = self._map_status(error.status, parse_error(error.body), error.headers)
+                mapped = self._map_status(
+                    error.status, parse_error(error.body), error.headers, model
+                )
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
                 mapped = self._map_connection_error(error)
@@ -97,7 +105,9 @@ class ErrorMapper:
                     retryable=True,
                 )
             case _:
-                mapped = self._map_stream_error(ErrorBody(str(error) or type(error).__name__))
+                mapped = self._map_stream_error(
+                    ErrorBody(str(error) or type(error).__name__), model
+                )
         return mapped
 
     def total_timeout(self) -> ProviderTimeout:
@@ -128,10 +138,10 @@ class ErrorMapper:
             fatal=True,
         )
 
-    def _map_stream_error(self, error: ErrorBody) -> ProviderError:
+    def _map_stream_error(self, error: ErrorBody, model: str) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
-            return self._map_status(error.status, error, {})
+            return self._map_status(error.status, error, {}, model)
         return ProviderUnavailable(
             f"The provider stopped with an error: {self._clean(error.message)}.",
             "Ask again.",
@@ -151,7 +161,7 @@ class ErrorMapper:
         )
 
     def _map_status(
-        self, status: int, error: ErrorBody, headers: Mapping[str, str]
+        self, status: int, error: ErrorBody, headers: Mapping[str, str], model: str
     ) -> ProviderError:
         what = f"The provider answered {status}: {self._clean(error.message)}."
         details: dict[str, str | int] = {"status": status, **error.details()}
@@ -187,22 +197,22 @@ class ErrorMapper:
             ids, _ = ModelListCache(self._settings.data_path).get(self._endpoint.base_url)
             return ModelNotFound(
                 what,
-                model_advice(self._endpoint.model, self._endpoint.base_url, ids),
+                model_advice(model, self._endpoint.base_url, ids),
                 provider_status=status,
                 details=details,
             )
         return ProviderRefused(
             what,
-            self._advice_on_refusal(status, error),
+            self._advice_on_refusal(status, error, model),
             provider_status=status,
             fatal=status == HTTPStatus.FORBIDDEN,
             details=details,
         )
 
-    def _advice_on_refusal(self, status: int, error: ErrorBody) -> str:
+    def _advice_on_refusal(self, status: int, error: ErrorBody, model: str) -> str:
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"Check that {self._endpoint.base_url} serves the model {self._endpoint.model}, "
+                f"Check that {self._endpoint.base_url} serves the model {model}, "
                 "or choose another with --model or QA_MODEL."
             )
         if error.code == "context_length_exceeded":

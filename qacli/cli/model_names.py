@@ -69,7 +69,7 @@ def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console)
 
             try:
                 models = fetch_models(endpoint, settings, seconds=SUGGESTION_SECONDS)
-            except (QaError, TimeoutError):
+            except (QaError, TimeoutError, KeyboardInterrupt):
                 models = []
             if models:
                 ids = [model["id"] for model in models]

@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
 
 import httpx2
 import openai
@@ -21,10 +23,9 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
-from qacli.model_options import OPTION_NAMES, RESERVED, flag_of
+from qacli.model_options import RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
-from qacli.provider.model_list import ModelListCache, model_advice
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
@@ -70,6 +71,9 @@ RESPONSES_NAMES = {
 """The names of these parameters in the Responses API."""
 
 
+NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+
 class ErrorMapper:
     """Maps the exceptions of one endpoint; the key is in no error."""
 
@@ -77,12 +81,12 @@ class ErrorMapper:
         self._endpoint = endpoint
         self._settings = settings
 
-    def map_error(self, error: Exception, params: Collection[str] = OPTION_NAMES) -> ProviderError:
+    def map_error(self, error: Exception, params: Mapping[str, Any] = NO_PARAMS) -> ProviderError:
         """Return the error for an exception that was raised during a request.
 
         Args:
             error: The exception.
-            params: The names of the options in the request.
+            params: The model that was asked and the options of the request.
         """
         match error:
             case ErrorInAnswer():
@@ -111,7 +115,9 @@ class ErrorMapper:
                     retryable=True,
                 )
             case _:
-                mapped = self._map_stream_error(ErrorBody(str(error) or type(error).__name__))
+                mapped = self._map_stream_error(
+                    ErrorBody(str(error) or type(error).__name__), params
+                )
         return mapped
 
     def total_timeout(self) -> ProviderTimeout:
@@ -157,7 +163,7 @@ class ErrorMapper:
         )
         return provider_error
 
-    def _map_stream_error(self, error: ErrorBody, params: Collection[str] = ()) -> ProviderError:
+    def _map_stream_error(self, error: ErrorBody, params: Mapping[str, Any]) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
             return self._map_status(error.status, error, {}, params)
@@ -205,7 +211,7 @@ class ErrorMapper:
         )
 
     def _map_status(
-        self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Collection[str]
+        self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Mapping[str, Any]
     ) -> ProviderError:
         what = f"The provider answered {status}: {self._clean(error.message)}."
         details: dict[str, str | int] = {"status": status, **error.details()}
@@ -238,10 +244,12 @@ class ErrorMapper:
                 details=details,
             )
         if is_model_missing(status, error):
+            from qacli.provider.model_list import ModelListCache, model_advice
+
             ids, _ = ModelListCache(self._settings.data_path).get(self._endpoint.base_url)
             return ModelNotFound(
                 what,
-                model_advice(self._endpoint.model, self._endpoint.base_url, ids),
+                model_advice(self._model(params), self._endpoint.base_url, ids),
                 provider_status=status,
                 details=details,
             )
@@ -253,11 +261,11 @@ class ErrorMapper:
             details=details,
         )
 
-    def _advice_on_refusal(self, status: int, error: ErrorBody, params: Collection[str]) -> str:
+    def _advice_on_refusal(self, status: int, error: ErrorBody, params: Mapping[str, Any]) -> str:
         if status == HTTPStatus.NOT_FOUND:
             return (
                 f"Check that {redact_url(self._endpoint.base_url)} serves the model "
-                f"{self._endpoint.model}, or choose another with --model or QA_MODEL."
+                f"{self._model(params)}, or choose another with --model or QA_MODEL."
             )
         if error.code == "context_length_exceeded":
             return "Shorten the question, its files or the conversation, or choose another --model."
@@ -265,6 +273,9 @@ class ErrorMapper:
         if option is not None:
             return f"Leave out {flag_of(option)}, or choose another --model."
         return "Change the question or the options."
+
+    def _model(self, params: Mapping[str, Any]) -> str:
+        return str(params.get("model") or self._endpoint.model)
 
     def _clean(self, text: str) -> str:
         """Return a message in one line, without secrets."""

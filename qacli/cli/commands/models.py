@@ -37,7 +37,7 @@ def models(
     no_pager: NoPager = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the models of the endpoint, with their prices and shutdown dates where known."""
+    """List the models of the endpoint, with prices and shutdown dates."""
     from qacli.cli.pager import pager_output
 
     console = Console.from_context(context)

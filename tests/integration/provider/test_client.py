@@ -30,6 +30,7 @@ from qacli.errors import (
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.client import Retry
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.model_list import ModelListCache
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import MAX_BACKOFF_SECONDS, backoff
 from qacli.provider.sync import SyncProvider
@@ -51,7 +52,7 @@ class Asker:
     def __call__(self, question: str = "Who?", *, whole: bool = False, **fields: Any) -> list[str]:
         provider = SyncProvider(self.endpoint, self.settings, self.retried.append)
         self.reply = ChatResponse()
-        ask = Question(question=question, params={"model": "m"}, **fields)
+        ask = Question(question=question, **{"params": {"model": "m"}, **fields})
         started = time.monotonic()
         try:
             request = ChatRequest(question=ask, stream=not whole)
@@ -300,6 +301,18 @@ def test_an_error_about_the_model_is_model_not_found(
 ) -> None:
     provider.script(Faked(status=status, code=code or None, message=message))
     assert asker().fails(ModelNotFound, "?").provider_status == status
+
+
+def test_model_not_found_names_the_nearest_to_the_model_that_was_asked(
+    asker: Make,
+) -> None:
+    ask = asker()
+    ModelListCache(ask.settings.data_path).put(ask.endpoint.base_url, ["n-large", "other"])
+    with pytest.raises(ModelNotFound) as caught:
+        ask("[[status=404]]", params={"model": "n-larg"})
+    error = caught.value
+    assert "The nearest that it serves: n-large. " in error.todo
+    assert "serves the model n-larg," in error.todo
 
 
 @pytest.mark.parametrize(

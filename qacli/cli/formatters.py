@@ -9,7 +9,6 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qacli.attachments import format_size
 from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.money import usd
@@ -220,6 +219,8 @@ def _reasoning_text(record: "QuestionAnswer", *, show_reasoning: bool) -> str:
 
 def source_lines(details: Mapping[str, Any]) -> list[str]:
     """Return one numbered line for each source, and one for each image, of an answer."""
+    from qacli.attachments import format_size
+
     lines = [
         f"[{number}] {source.title + '  ' if source.title else ''}{source.url}"
         for number, source in enumerate(sources(details), 1)

@@ -120,6 +120,12 @@ def _parse_keyring(text: str) -> str | None:
     return text
 
 
+def _parse_variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII):
+        raise ValueError
+    return text
+
+
 def _parse_on_disconnect(text: str) -> str:
     if text not in {"complete", "interrupt"}:
         raise ValueError
@@ -134,6 +140,7 @@ PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")
 PATH = Parser(_parse_path, "a path")
 COMMAND = Parser(_parse_command, "a command with its arguments")
+VARIABLE = Parser(_parse_variable, "the name of an environment variable")
 KEYRING = Parser(_parse_keyring, "true, false or an entry as service/user", takes_boolean=True)
 ORIGINS = Parser(
     parse_origins, "exact origins such as https://app.example.com, separated by commas"

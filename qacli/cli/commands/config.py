@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.command import App
-from qacli.cli.commands import config_trust
+from qacli.cli.commands import config_trust, config_use
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.setting_values import one_line, visible_tables, visible_value
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
     config_trust.register(commands)
+    config_use.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
 

@@ -30,10 +30,12 @@ EPILOG = (
     "  qa config set model gpt-5-mini\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
+    "  qa config use groq                 write a profile for a known provider\n"
     "  qa --profile work config key set   save the API key in the keyring\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model\n"
-    "  qa config set aliases.fast gpt-6-luna; qa config set models.gpt-6-luna.seed 7\n"
+    "  qa config set aliases.fast gpt-6-luna\n"
+    "  qa config set models.gpt-6-luna.temperature 0.2\n"
     "  qa --profile work config set headers.X-Team '$TEAM'\n"
     "  qa config trust                    trust the .env file in this directory"
 )

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from qacli.cli.cells import align
 from qacli.cli.console import Console
 from qacli.config.loader import choose_profile, config_file, load_settings
 from qacli.errors import InvalidRequest, NotConfigured
@@ -90,6 +89,8 @@ def use(  # noqa: PLR0913 - one parameter an option
 
 
 def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
+    from qacli.cli.cells import align
+
     rows = [
         [name, item.base_url or "your own URL", item.key or "no key", item.model or "its first"]
         for name, item in providers.items()

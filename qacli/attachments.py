@@ -1,4 +1,4 @@
-"""Attachments of a question: text files and images, from paths, URLs or standard input.
+"""Attachments of a question: text, images, PDFs and sounds, from paths, URLs or standard input.
 
 An attachment is read completely before the question is asked, and an error has its size and the
 limit. Its content is sent to the provider before the question. The record stores only its name,
@@ -8,6 +8,7 @@ size and SHA-256, so a follow-up sends a placeholder instead of the content.
 import codecs
 import html
 import os
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from qacli.redaction import redact_url
 MAX_TEXT_BYTES = 1_000_000
 MAX_IMAGE_BYTES = 20_000_000
 FETCH_SECONDS = 30.0
+MP3_START = re.compile(rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
+"""An ID3 tag with its version, or a frame of MPEG layer III."""
+
 STDIN = "-"
 """The source that means standard input."""
 
@@ -99,7 +103,8 @@ def _read_path(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidRequest(
-            f"The file {path} cannot be read: {reason}.", "Attach a text file or an image."
+            f"The file {path} cannot be read: {reason}.",
+            "Attach a text file, an image, a PDF or a sound.",
         ) from None
 
 
@@ -107,10 +112,16 @@ def _make_attachment(name: str, data: bytes, charset: str | None) -> Attachment:
     size = len(data)
     if size > MAX_IMAGE_BYTES:
         raise _too_large_error(name, f"more than {format_size(MAX_IMAGE_BYTES)}")
-    media_type = _image_type(data)
+    media_type = _media_type(data)
     if media_type is not None:
         url = f"data:{media_type};base64,{b64encode(data).decode()}"
-        part = ContextPart(f"<image name={_quote(name)} />", url)
+        kind = media_type.partition("/")[0]
+        if kind == "image":
+            part = ContextPart(f"<image name={_quote(name)} />", url)
+        else:
+            tag = "audio" if kind == "audio" else "document"
+            file_name = name.rpartition("/")[2] or tag
+            part = ContextPart(f"<{tag} name={_quote(name)} />", None, url, file_name)
     else:
         text = _decode_text(name, data, charset)
         end = "" if text.endswith("\n") else "\n"
@@ -126,8 +137,9 @@ def _decode_text(name: str, data: bytes, charset: str | None) -> str:
         text = "\0"
     if "\0" in text:
         raise InvalidRequest(
-            f"{name} ({size}) is neither UTF-8 text nor a PNG, JPEG, WebP or GIF image.",
-            f"Attach text of at most {format_size(MAX_TEXT_BYTES)}, or an image of at most "
+            f"{name} ({size}) is neither UTF-8 text nor a PNG, JPEG, WebP or GIF image, a PDF, "
+            "a WAV or an MP3.",
+            f"Attach text of at most {format_size(MAX_TEXT_BYTES)}, or one of these of at most "
             f"{format_size(MAX_IMAGE_BYTES)}.",
         )
     if len(data) > MAX_TEXT_BYTES:
@@ -136,6 +148,17 @@ def _decode_text(name: str, data: bytes, charset: str | None) -> str:
             "Attach only a part of it.",
         )
     return text
+
+
+def _media_type(data: bytes) -> str | None:
+    """Return the media type of an image, a PDF or a sound by its first bytes; None for others."""
+    if data.startswith(b"%PDF-"):
+        return "application/pdf"
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "audio/wav"
+    if MP3_START.match(data):
+        return "audio/mpeg"
+    return _image_type(data)
 
 
 def _image_type(data: bytes) -> str | None:
@@ -203,7 +226,7 @@ def _quote(name: str) -> str:
 def _too_large_error(name: str, size: str) -> InvalidRequest:
     return InvalidRequest(
         f"{name} has {size}; the limit is {format_size(MAX_TEXT_BYTES)} for text and "
-        f"{format_size(MAX_IMAGE_BYTES)} for an image.",
+        f"{format_size(MAX_IMAGE_BYTES)} for an image, a PDF or a sound.",
         "Attach only a part of it.",
     )
 

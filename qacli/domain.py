@@ -171,15 +171,25 @@ def create_question(  # noqa: PLR0913 - the input, by name
 
 @dataclass(frozen=True, slots=True)
 class ContextPart:
-    """What is put before a question and is no part of it: a file's text, or an image.
+    """An attachment as it is sent before a question: text, an image, a PDF or a sound.
 
     Attributes:
-        text: A file with its name marked, or the name of the image.
+        text: The text of a file with its name, or only the name of another attachment.
         image_url: The image, as a `data:` URL.
+        file_url: The PDF or the sound, as a `data:` URL.
+        file_name: The name of that file, without directories.
     """
 
     text: str
     image_url: str | None = None
+    file_url: str | None = None
+    file_name: str = ""
+
+    @property
+    def media_type(self) -> str | None:
+        """The media type of an image, a PDF or a sound, such as `application/pdf`."""
+        url = self.image_url or self.file_url
+        return url.removeprefix("data:").partition(";")[0] if url is not None else None
 
 
 @dataclass(frozen=True, slots=True)

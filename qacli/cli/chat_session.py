@@ -32,7 +32,7 @@ COMMANDS = {
     "/model": "/model NAME: ask another model; without NAME: show the model",
     "/system": '/system TEXT: set the system prompt, "" removes it; without TEXT: show it',
     "/new": "/new: start a new thread",
-    "/file": "/file PATH: send a text file or an image before the next question",
+    "/file": "/file PATH: send a text, image, PDF or sound before the next question",
     "/retry": "/retry: ask the last question again, in its place in the thread",
     "/show": "/show: show the id of the last question's record",
     "/help": "/help: show this list",

@@ -52,12 +52,18 @@ def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
         return _read_command(settings.key_command, name, seconds)
     if settings.keyring:
         return _read_keyring(*keyring_entry(settings))
+    if settings.key_variable:
+        raise NotConfigured(
+            f"The environment variable {settings.key_variable} has no key.",
+            "Set it, or save the key in the system's keyring: qa config key set",
+        )
     return ""
 
 
 def is_configured(settings: Settings) -> bool:
     """Return whether the settings name a source of a key; the source is not read."""
-    return bool(settings.api_key or settings.key_command or settings.keyring)
+    sources = (settings.api_key, settings.key_command, settings.keyring, settings.key_variable)
+    return any(sources)
 
 
 def keyring_entry(settings: Settings) -> tuple[str, str]:

@@ -138,9 +138,14 @@ def load_settings(
     values = {name: value for name, (value, _) in resolved.items()}
     sources = {name: layer.source(name) for name, (_, layer) in resolved.items()}
     ranks = {name: layer.rank for name, (_, layer) in resolved.items()}
+    variables = {**(_trusted_values(env_file)), **environ}
     for name, reason in _unused_keys(values, sources, ranks).items():
         del values[name]
         sources[name] += f", not used: {reason}"
+    if (variable := values.get("key_variable")) and variables.get(variable):
+        values["api_key"] = variables[variable]
+        sources["api_key"] = f"the environment variable {variable}"
+        ranks["api_key"] = ENVIRONMENT_RANK
     _check_key_and_endpoint(values, ranks, dotenv)
     if "database_url" in values:
         base = {ENVIRONMENT_RANK: None, DOTENV_RANK: dotenv.parent}.get(
@@ -172,6 +177,13 @@ def env_file_settings(file: EnvFile) -> Settings:
         sources={name: layer.source(name) for name in values},
         misspelled=_misspelled(file.values(), str(file.path)),
     )
+
+
+def _trusted_values(file: EnvFile | None) -> dict[str, str]:
+    """Return the variables of a trusted `.env` file that have a value."""
+    if file is None or trust_of(file) is not Trust.TRUSTED:
+        return {}
+    return {name: value for name, value in file.values().items() if value}
 
 
 def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, ...]:
@@ -305,12 +317,27 @@ def _unused_keys(
     get the key at the top of the file, which is for another endpoint.
     """
     names = [name for name in KEY_SETTINGS if values.get(name)]
+    unused = {}
+    if "key_variable" in values:
+        rank, endpoint = ranks["key_variable"], ranks.get("base_url")
+        # A profile may use the endpoint at the top of the file.
+        if endpoint is None or rank == endpoint or (rank, endpoint) == (PROFILE_RANK, TOP_RANK):
+            unused = {
+                name: f"{sources['key_variable']} names the key's variable"
+                for name in names
+                if ranks[name] != rank
+            }
+            names = [name for name in names if name not in unused]
+        else:
+            unused = {"key_variable": "the endpoint comes from elsewhere"}
     if not names:
-        return {}
+        return unused
     used = min(names, key=ranks.__getitem__)
     if (ranks[used], ranks.get("base_url")) == (TOP_RANK, PROFILE_RANK):
-        return dict.fromkeys(names, "the profile has its own endpoint, but no key")
-    return {name: f"overridden by {sources[used]}" for name in names if name != used}
+        reason = "the profile has its own endpoint, but no key"
+        return {**unused, **dict.fromkeys(names, reason)}
+    others = {name: f"overridden by {sources[used]}" for name in names if name != used}
+    return {**unused, **others}
 
 
 def _check_key_and_endpoint(

@@ -120,6 +120,12 @@ def _parse_keyring(text: str) -> str | None:
     return text
 
 
+def _parse_variable(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII):
+        raise ValueError
+    return text
+
+
 def _parse_boolean(text: str) -> bool:
     value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
     if value is None:
@@ -144,6 +150,7 @@ PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")
 PATH = Parser(_parse_path, "a path")
 COMMAND = Parser(_parse_command, "a command with its arguments")
+VARIABLE = Parser(_parse_variable, "the name of an environment variable")
 KEYRING = Parser(_parse_keyring, "true, false or an entry as service/user", takes_boolean=True)
 BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
 ORIGINS = Parser(

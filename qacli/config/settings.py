@@ -67,6 +67,13 @@ class Settings:
         parsers.KEYRING,
         in_dotenv=False,
     )
+    key_variable: str | None = _setting(
+        "QA_KEY_VARIABLE",
+        "The environment variable with the key for the endpoint of the same profile, for example "
+        "`GROQ_API_KEY`. `OPENAI_API_KEY` is not used then. Not in `.env`.",
+        parsers.VARIABLE,
+        in_dotenv=False,
+    )
     profile: str | None = _setting(
         "QA_PROFILE", "The profile of the configuration file; `--profile` has precedence."
     )

@@ -28,6 +28,9 @@ KNOWN_MESSAGE_FIELDS = frozenset(
 )
 MAX_TOOL_CALLS = 1000
 
+AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
+"""The API's names of the formats of a sound, by their media types."""
+
 SCHEMA_PROMPT = (
     "Answer with a JSON document and nothing else: no explanation, no Markdown. "
     "It must be valid for this JSON Schema:\n"
@@ -93,15 +96,25 @@ def schema_prompt(response_format: object) -> str:
 
 
 def _content(question: str, parts: Sequence[ContextPart]) -> str | list[dict[str, Any]]:
-    """Return a user message's content: one text, which every endpoint takes, without images."""
-    if all(part.image_url is None for part in parts):
+    """Return a user message's content; one text, which every endpoint takes, if it is all text."""
+    if all(part.media_type is None for part in parts):
         return "\n\n".join([*(part.text for part in parts), question])
     content: list[dict[str, Any]] = []
     for part in parts:
         content.append({"type": "text", "text": part.text})
         if part.image_url is not None:
             content.append({"type": "image_url", "image_url": {"url": part.image_url}})
+        elif part.file_url is not None:
+            content.append(_file_part(part, part.file_url))
     return [*content, {"type": "text", "text": question}]
+
+
+def _file_part(part: ContextPart, url: str) -> dict[str, Any]:
+    """Return the part of a message for a PDF or a sound."""
+    if part.media_type == "application/pdf":
+        return {"type": "file", "file": {"filename": part.file_name, "file_data": url}}
+    sound = {"data": url.partition(",")[2], "format": AUDIO_FORMATS[str(part.media_type)]}
+    return {"type": "input_audio", "input_audio": sound}
 
 
 def _read(document: object, response: ChatResponse) -> list[TextEvent]:

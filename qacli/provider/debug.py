@@ -13,6 +13,7 @@ import httpx2
 from qacli.redaction import MIN_KEY_LENGTH, hide_header, hide_secrets, mask_url
 
 IMAGE = re.compile(r"(data:[\w.+/-]*;base64,)([\w+/=-]{40,})")
+SOUND = re.compile(r"()([A-Za-z0-9+/]{1000,}={0,2})")
 IMAGE_PREVIEW_CHARACTERS = 16
 
 
@@ -43,7 +44,10 @@ def _shorten_images(value: Any) -> Any:  # noqa: ANN401 - any JSON
         return {name: _shorten_images(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_shorten_images(item) for item in value]
-    return IMAGE.sub(_shorten_image, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    sound = SOUND.fullmatch(value)
+    return IMAGE.sub(_shorten_image, value) if sound is None else _shorten_image(sound)
 
 
 def _shorten_image(image: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ size. Here every body is read in pieces, decompressed, up to a limit.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,8 @@ from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest answer that is read, decompressed."""
+
+MODEL_WORD = re.compile(r"(?<![a-z])model(?![a-z])", re.IGNORECASE)
 
 MAX_ERROR_BYTES = 256 * 1024
 """The part of an error response that is read, decompressed."""
@@ -64,7 +67,7 @@ def is_missing(error: StatusError) -> bool:
         return False
     body = parse_error(error.body)
     texts = (body.param, body.code, body.message)
-    return not any("model" in text.lower() for text in texts if text)
+    return not any(MODEL_WORD.search(text) for text in texts if text)
 
 
 def is_web_page(response: httpx2.Response) -> bool:

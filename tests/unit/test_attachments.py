@@ -4,6 +4,7 @@ import gzip
 import io
 import threading
 import time
+from base64 import b64encode
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -114,6 +115,46 @@ def test_an_image_is_one_by_its_first_bytes(home: Path, kind: str) -> None:
     [found] = attachments.read_attachment(["photo.txt"], None)
     assert found.part.text == '<image name="photo.txt" />'
     assert (found.part.image_url or "").startswith(f"data:{kind};base64,")
+
+
+FILES = {
+    "application/pdf": b"%PDF-1.7\n\xff\0",
+    "audio/wav": b"RIFF\x04\0\0\0WAVEfmt ",
+    "audio/mpeg": b"ID3\x04\0\0",
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_read_attachment_file_of_a_known_kind_is_sent_as_it_is(home: Path, kind: str) -> None:
+    (home / "report.bin").write_bytes(FILES[kind])
+    [attachment] = attachments.read_attachment([str(home / "report.bin")], None)
+    part = attachment.part
+    assert (part.media_type, part.image_url, part.file_name) == (kind, None, "report.bin")
+    encoded = b64encode(FILES[kind]).decode()
+    question = Question(question="What is it?", params={"model": "m"})
+    request = ChatRequest(question=question, parts=[part])
+    content = ChatCompletions().build_body(request, official=False)["messages"][0]["content"]
+    expected: dict[str, object]
+    if kind == "application/pdf":
+        data = {"filename": "report.bin", "file_data": f"data:{kind};base64,{encoded}"}
+        expected = {"type": "file", "file": data}
+    else:
+        form = {"audio/wav": "wav", "audio/mpeg": "mp3"}[kind]
+        expected = {"type": "input_audio", "input_audio": {"data": encoded, "format": form}}
+    name = {"type": "text", "text": part.text}
+    assert content == [name, expected, {"type": "text", "text": "What is it?"}]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xf3\x40", b"\xff\xfb\x90"])
+def test_read_attachment_mp3_without_a_tag_is_a_sound(data: bytes) -> None:
+    [attachment] = attachments.read_attachment(["-"], io.BytesIO(data))
+    assert attachment.part.media_type == "audio/mpeg"
+
+
+@pytest.mark.parametrize("data", [b"ID3 is a tag", b"PDF"])
+def test_read_attachment_text_that_begins_like_a_file_is_text(data: bytes) -> None:
+    [attachment] = attachments.read_attachment(["-"], io.BytesIO(data))
+    assert attachment.part.media_type is None
 
 
 def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:

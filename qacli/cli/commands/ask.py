@@ -85,8 +85,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
             "--file",
             "-f",
             metavar="PATH",
-            help="Text file or image to send before the question: a path, URL or -; can be "
-            "repeated. The record keeps only its name, size and SHA-256.",
+            help="Text, image, PDF, WAV or MP3 to send before the question: a path, URL or -; "
+            "can be repeated. The record keeps only its name, size and SHA-256.",
         ),
     ] = None,
     template: Annotated[

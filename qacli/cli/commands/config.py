@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.command import App
-from qacli.cli.commands import config_trust
+from qacli.cli.commands import config_trust, config_use
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.setting_values import one_line, visible_tables, visible_value
@@ -30,10 +30,12 @@ EPILOG = (
     "  qa config set model gpt-6-luna\n"
     "  qa config set key_command 'pass show openai'\n"
     "  qa --profile work config set base_url https://llm.example.com/v1\n"
+    "  qa config use groq                 write a profile for a known provider\n"
     "  qa --profile work config key set   save the API key in the keyring\n"
     '  qa --profile work ask "Who am I?"\n'
     "  qa config unset model\n"
-    "  qa config set aliases.fast gpt-6-luna; qa config set models.gpt-6-luna.seed 7\n"
+    "  qa config set aliases.fast gpt-6-luna\n"
+    "  qa config set models.gpt-6-luna.temperature 0.2\n"
     "  qa --profile work config set headers.X-Team '$TEAM'\n"
     "  qa config trust                    trust the .env file in this directory"
 )
@@ -48,6 +50,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
     config_trust.register(commands)
+    config_use.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
 

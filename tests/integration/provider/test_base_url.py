@@ -72,8 +72,8 @@ def test_password_of_the_base_url_is_never_shown_or_recorded(
     url = f"http://user:pass-word@127.0.0.1:{provider.port}/v1"
     for question, code in (("Who?", 0), ("[[status=401 message=pass-word]] Who?", 3)):
         done = invoke("ask", "-v", question, OPENAI_BASE_URL=url)
-        assert (done.code, "pass-word]] Who" in done.err) == (code, code == 3)
-        assert "pass-word" not in done.err.replace("pass-word]]", "")
+        assert done.code == code
+        assert "pass-word" not in done.err
         assert b64encode(b"user:pass-word").decode() not in done.err
     shown = invoke("config", OPENAI_BASE_URL=url).out
     assert "pass-word" not in shown

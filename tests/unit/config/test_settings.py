@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "api_key": (SECRET, SECRET),
     "key_command": ("pass show 'a b'", "pass show 'a b'"),
     "keyring": ("service/user", "service/user"),
+    "key_variable": ("GROQ_API_KEY", "GROQ_API_KEY"),
     "pager": ("most -s", "most -s"),
     "show_reasoning": ("true", True),
     "profile": ("work", "work"),

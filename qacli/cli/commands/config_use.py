@@ -1,0 +1,202 @@
+"""`qa config use`: write the profile of a known provider, and try it."""
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.config.loader import choose_profile, config_file, load_settings
+from qacli.errors import InvalidRequest, NotConfigured
+from qacli.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from qacli.config.providers import KnownProvider
+    from qacli.config.settings import Settings
+
+QUESTION = "Answer with the word yes."
+AZURE = "azure"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("use")(use)
+
+
+def use(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROVIDER", help="Provider; without it, list them.", show_default=False
+        ),
+    ] = None,
+    *,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Base URL, where it is not the usual one.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="NAME", help="Model of the profile.")
+    ] = None,
+    default: Annotated[
+        bool, typer.Option("--default", help="Use the profile where none is chosen.")
+    ] = False,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Do not try it with a question.")
+    ] = False,
+) -> None:
+    """Write a profile for a provider and try it with one question.
+
+    The profile has the base URL, the variable of the key and a model. If the variable is not set,
+    the key is prompted for and saved in the system keyring.
+    """
+    from qacli.config.providers import known_providers
+
+    console = Console.from_context(context)
+    providers = known_providers()
+    if name is None:
+        _list(providers, console)
+        return
+    if name not in providers:
+        raise InvalidRequest(
+            f"There is no provider {name!r}.",
+            did_you_mean(name, providers) + f"There are {', '.join(providers)}.",
+        )
+    provider = providers[name]
+    before = load_settings()
+    values = {
+        "base_url": _base_url(name, url or provider.base_url, console),
+        "key_variable": provider.key,
+        "model": model or provider.model,
+    }
+    if name == AZURE and values["model"] is None:
+        values["model"] = _prompt("Name of the deployment", "--model", console)
+    has_other_key = before.api_key and provider.key != "OPENAI_API_KEY"
+    is_first = not (before.profile or before.base_url or before.model or has_other_key)
+    _write_profile(name, values)
+    if default or is_first:
+        _write(("profile",), name)
+    choose_profile(name)
+    console.info(f"The profile {name} is in {config_file()}.")
+    settings = _with_key(provider, console)
+    if settings.base_url != values["base_url"]:
+        source = settings.sources.get("base_url", "")
+        console.warning(f"Its base URL is overridden by {source}.")
+    if not no_check:
+        _check(settings, name, console)
+    if not (default or is_first):
+        console.info(f"Use it: qa --profile {name} ask ...; always: qa config set profile {name}")
+
+
+def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
+    from qacli.cli.cells import align
+
+    rows = [
+        [name, item.base_url or "your own URL", item.key or "no key", item.model or "its first"]
+        for name, item in providers.items()
+    ]
+    for line in align(rows):
+        console.print(line)
+
+
+def _base_url(name: str, url: str | None, console: Console) -> str:
+    """Return the base URL; of Azure's resource, the path of its API is added.
+
+    Raises:
+        InvalidRequest: It is not an http or https URL.
+    """
+    from qacli.config import parsers
+
+    if url is None:
+        url = _prompt("URL of the resource", "--url https://NAME.openai.azure.com", console)
+    try:
+        url = str(parsers.URL(url))
+    except ValueError:
+        raise InvalidRequest(f"{url} is not {parsers.URL.expectation}.", "Correct --url.") from None
+    if name == AZURE and not urlsplit(url).path.strip("/"):
+        url += "/openai/v1"
+    return url
+
+
+def _prompt(label: str, option: str, console: Console) -> str:
+    if console.stdin is None or not console.stdin.isatty():
+        raise InvalidRequest(f"The {label.lower()} is missing.", f"Add {option}.")
+    return str(typer.prompt(label, err=True)).strip()
+
+
+def _write_profile(name: str, values: dict[str, str | None]) -> None:
+    from qacli.config.file import PROFILES, ConfigFile
+
+    existing = ConfigFile.read(config_file()).table(name)
+    for setting, value in values.items():
+        # A model that the user has chosen for the profile before stays, if no other is known.
+        if value is not None or (setting in existing and setting != "model"):
+            _write((PROFILES, name, setting), value)
+
+
+def _write(path: tuple[str, ...], value: object) -> None:
+    from qacli.config.file import ConfigFile
+
+    file = ConfigFile.read(config_file())
+    file.write(file.changed(path, value))
+
+
+def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
+    """Return the settings of the profile; prompt for a key if there is none.
+
+    Raises:
+        NotConfigured: There is no keyring for the key.
+    """
+    from qacli.config import credentials
+    from qacli.config.file import PROFILES
+
+    settings = load_settings()
+    has_key = settings.api_key or settings.key_command or settings.keyring
+    if provider.key is None or has_key:
+        return settings
+    if console.stdin is None or not console.stdin.isatty():
+        console.warning(f"{provider.key} is not set.")
+        return settings
+    text = str(typer.prompt(f"Key (or Ctrl-C, and set {provider.key})", hide_input=True, err=True))
+    try:
+        key = credentials.parse_line(text)
+    except ValueError:
+        raise InvalidRequest(
+            "Invalid key: it is empty, or has spaces or other characters that no key has.",
+            "Enter only the key, in one line.",
+        ) from None
+    credentials.save_key(settings, key)
+    _write((PROFILES, str(settings.profile), "keyring"), True)  # noqa: FBT003 - TOML's true
+    return load_settings()
+
+
+def _check(settings: "Settings", name: str, console: Console) -> None:
+    """Ask one question, which is not recorded.
+
+    Raises:
+        ProviderError: The provider does not answer.
+        NotConfigured: There is no key, or the server lists no model.
+    """
+    from contextlib import closing
+
+    from qacli.config.file import PROFILES
+    from qacli.domain import ChatRequest, create_question
+    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.provider.response import ChatResponse
+    from qacli.provider.sync import SyncProvider
+
+    endpoint = resolve_endpoint(settings)
+    with closing(SyncProvider(endpoint, settings, on_notice=console.info)) as provider:
+        model = settings.model_name(None)
+        if model is None:
+            models = provider.models()
+            if not models:
+                raise NotConfigured(f"{endpoint.name} lists no model.", "Load one, or use --model.")
+            model = str(models[0]["id"])
+            _write((PROFILES, name, "model"), model)
+        params = settings.default_params(model)
+        question = create_question(QUESTION, model=model, system=None, params=params)
+        response = ChatResponse()
+        for _ in provider.stream(ChatRequest(question=question), response):
+            pass
+    console.info(f"{response.model or model} at {endpoint.name} answers.")

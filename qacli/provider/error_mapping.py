@@ -45,7 +45,7 @@ OpenAI's API reference."""
 OPTIONS = frozenset(
     {
         *("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity"),
-        *("frequency_penalty", "presence_penalty", "tool"),
+        *("frequency_penalty", "presence_penalty", "tools"),
     }
 )
 """The parameters that are sent only where the user has asked for them by name."""
@@ -53,7 +53,6 @@ OPTIONS = frozenset(
 RESPONSES_NAMES = {
     "reasoning.effort": "reasoning_effort",
     "text.verbosity": "verbosity",
-    "tools": "tool",
 }
 """The names of these parameters in the Responses API."""
 
@@ -226,9 +225,13 @@ class ErrorMapper:
 
 def refused_option(error: ErrorBody) -> str | None:
     """Return the option of the user that an error is about; None if it is about none of them."""
-    names = [error.param] if error.param else re.findall(r"[\w.]*\w", error.message)
+    if error.param:
+        names = [error.param.partition("[")[0]]  # `tools[0].type`
+    else:
+        names = re.findall(r"[\w.]*\w", error.message)
     names = [RESPONSES_NAMES.get(name, name) for name in names]
-    return next((name for name in names if name in OPTIONS), None)
+    name = next((name for name in names if name in OPTIONS), None)
+    return "tool" if name == "tools" else name
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

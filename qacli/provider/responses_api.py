@@ -105,7 +105,7 @@ class ResponsesApi:
         elif kind in {"response.output_item.added", "response.output_item.done"}:
             item = _as_dict(event.get("item"))
             if item.get("phase") == COMMENTARY:
-                self._commentary.add(event.get("output_index"))
+                self._commentary |= {event.get("output_index"), item.get("id")} - {None}
             if kind == "response.output_item.done":
                 self._items.append(item)
         else:
@@ -115,7 +115,9 @@ class ResponsesApi:
     def _read_delta(
         self, kind: str, event: dict[str, Any], response: ChatResponse
     ) -> list[TextEvent]:
-        index, content_index = event.get("output_index"), event.get("content_index")
+        content_index = event.get("content_index")
+        # llama.cpp sends no indices.
+        index = event.get("output_index", event.get("item_id"))
         if kind in REASONING_DELTAS or index in self._commentary:
             place = (kind, index, event.get("summary_index"), content_index)
             return self._add_reasoning(place, event.get("delta"), response)

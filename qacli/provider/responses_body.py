@@ -103,11 +103,13 @@ def _input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON o
         return [{"type": "function_call_output", **output}]
     items: list[dict[str, Any]] = []
     if content:
-        items.append({"role": role, "content": _translate_content(role, content)})
+        # llama.cpp takes an answer only with its type, vLLM its text only as a string.
+        fields = {"role": role, "content": _translate_content(role, content)}
+        items.append({"type": "message", **fields})
     for call in _as_list(message.get("tool_calls")):
         function = _as_dict(call.get("function") if isinstance(call, dict) else None)
-        fields = {name: function.get(name, "") for name in ("name", "arguments")}
-        items.append({"type": "function_call", "call_id": call.get("id"), **fields})
+        inner = {name: function.get(name, "") for name in ("name", "arguments")}
+        items.append({"type": "function_call", "call_id": call.get("id"), **inner})
     return items
 
 

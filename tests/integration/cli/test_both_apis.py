@@ -37,7 +37,8 @@ def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
         return list(body["messages"])
     instructions = body.get("instructions")
     system = [{"role": "system", "content": instructions}] if instructions else []
-    return [*system, *body["input"]]
+    items = [{name: item[name] for name in ("role", "content")} for item in body["input"]]
+    return [*system, *items]
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-stream"]], ids=["stream", "whole"])

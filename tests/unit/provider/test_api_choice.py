@@ -9,6 +9,7 @@ import pytest
 from qacli.provider.api import choose_api
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody
+from qacli.provider.error_mapping import refused_option
 from qacli.provider.refused_features import Feature, refused_feature, refuses_api
 
 CHAT, RESPONSES = Feature.CHAT_COMPLETIONS, Feature.RESPONSES
@@ -215,3 +216,22 @@ def test_refused_feature_of_the_responses_api(
     error = ErrorBody(message, code, "invalid_request_error", param)
     assert refused_feature(400, error, BODY) is feature
     assert refused_feature(400, error, {"input": "Who?"}) is None
+
+
+@pytest.mark.parametrize(
+    ("param", "message", "option"),
+    [
+        ("temperature", "", "temperature"),
+        ("reasoning.effort", "", "reasoning_effort"),
+        ("text.verbosity", "", "verbosity"),
+        ("tools[0].type", "", "tool"),
+        ("tools", "", "tool"),
+        (None, "Unsupported parameter: 'reasoning.effort' is not supported.", "reasoning_effort"),
+        ("input[0].content", "top_p", None),
+        (None, "The tool broke.", None),
+    ],
+)
+def test_refused_option_of_either_api_is_named(
+    param: str | None, message: str, option: str | None
+) -> None:
+    assert refused_option(ErrorBody(message, None, None, param)) == option

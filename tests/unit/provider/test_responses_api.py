@@ -51,7 +51,7 @@ def test_body_of_a_question_is_an_input_that_is_not_stored() -> None:
     assert body_of(system="Be brief.", stream=True) == {
         "model": "m",
         "instructions": "Be brief.",
-        "input": [{"role": "user", "content": "Who?"}],
+        "input": [{"type": "message", "role": "user", "content": "Who?"}],
         "store": False,
         "stream": True,
     }
@@ -62,6 +62,7 @@ def test_body_of_a_follow_up_has_the_turns_and_the_files() -> None:
     body = body_of(turns=[turn], parts=[ContextPart("<file>a</file>")])
     assert body["input"] == [
         {
+            "type": "message",
             "role": "user",
             "content": [
                 {"type": "input_text", "text": "<image />"},
@@ -69,8 +70,8 @@ def test_body_of_a_follow_up_has_the_turns_and_the_files() -> None:
                 {"type": "input_text", "text": "First?"},
             ],
         },
-        {"role": "assistant", "content": "One."},
-        {"role": "user", "content": "<file>a</file>\n\nWho?"},
+        {"type": "message", "role": "assistant", "content": "One."},
+        {"type": "message", "role": "user", "content": "<file>a</file>\n\nWho?"},
     ]
 
 
@@ -176,8 +177,9 @@ def test_body_of_messages_as_they_are_has_all_of_them_as_input() -> None:
     assert body["tools"] == [{"type": "function", **function}]
     assert body["tool_choice"] == {"type": "function", "name": "f"}
     assert body["input"] == [
-        {"role": "system", "content": "Be brief."},
+        {"type": "message", "role": "system", "content": "Be brief."},
         {
+            "type": "message",
             "role": "user",
             "content": [
                 {"type": "input_text", "text": "Look."},
@@ -187,8 +189,8 @@ def test_body_of_messages_as_they_are_has_all_of_them_as_input() -> None:
         },
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": "42"},
-        {"role": "assistant", "content": "It is 42."},
-        {"role": "user", "content": "Why?"},
+        {"type": "message", "role": "assistant", "content": "It is 42."},
+        {"type": "message", "role": "user", "content": "Why?"},
     ]
 
 
@@ -268,6 +270,21 @@ def test_stream_of_two_messages_has_an_empty_line_between_them() -> None:
     whole = answer(message("one"), message("two"))
     assert read_stream(delta("one"), delta("two", 1), whole).text == "one\n\ntwo"
     assert read_stream(whole).text == "one\n\ntwo"
+
+
+def test_stream_without_indices_is_read_by_the_ids_of_its_items() -> None:
+    """llama.cpp's server sends events of this kind."""
+    kind = "response.output_text.delta"
+    comment = {**message("I look.", phase="commentary"), "id": "msg_1"}
+    response = read_stream(
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}},
+        {"type": "response.output_item.added", "item": comment},
+        {"type": kind, "item_id": "msg_1", "delta": "I look."},
+        {"type": kind, "item_id": "msg_2", "delta": "Hello"},
+        {"type": kind, "item_id": "msg_3", "delta": "there"},
+        answer(comment, message("Hello"), message("there")),
+    )
+    assert (response.text, response.reasoning_texts) == ("Hello\n\nthere", ["I look."])
 
 
 def test_stream_with_commentary_has_it_as_reasoning() -> None:

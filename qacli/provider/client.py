@@ -27,6 +27,7 @@ from qacli.provider.transport import (
     StatusError,
     follow_redirects,
     limited_bytes,
+    parse_json_or_text,
     raise_for_status,
     request_options,
 )
@@ -315,10 +316,14 @@ class AsyncProvider:
         on_event: Callable[[TextEvent], None],
     ) -> None:
         for event in events:
-            if event.data.strip() == END_OF_STREAM:
+            data = event.data.strip()
+            if data == END_OF_STREAM:
                 response.is_done = True
                 return
-            for text in self._api.read_event(event.type, json.loads(event.data), response):
+            if not data:
+                continue
+            document = parse_json_or_text(data) if event.type == "error" else json.loads(data)
+            for text in self._api.read_event(event.type, document, response):
                 on_event(text)
 
     def _parse(self, content: bytes) -> object:

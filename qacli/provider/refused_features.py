@@ -37,6 +37,12 @@ class Feature(StrEnum):
     RESPONSE_FORMAT = "response_format"
 
 
+IN_TEXT: Mapping[Feature, re.Pattern[str]] = {
+    feature: re.compile(rf"\b{feature.replace('_', '[_ ]')}\b", re.IGNORECASE)
+    for feature in Feature
+} | {Feature.STREAM: re.compile(r"\bstream(ing)?\b", re.IGNORECASE)}
+"""The names in sentences: "response format" of Groq, "streaming" of Bedrock."""
+
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
     Feature.STREAM: "does not stream: answers come in one piece",
@@ -64,7 +70,7 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     if error.param is not None:
         name = re.split(r"[.\[]", error.param)[0]
         return next((feature for feature in sent if feature == name), None)
-    return next((feature for feature in sent if re.search(rf"\b{feature}\b", text)), None)
+    return next((feature for feature in sent if IN_TEXT[feature].search(text)), None)
 
 
 class RefusedFeatures:

@@ -46,7 +46,7 @@ MARKED_FILES = {
     "browser": {"test_browser.py"},
     "slow": {
         *("test_durability.py", "test_openapi.py", "test_serve_crowd.py", "test_serve_load.py"),
-        *("test_local_model.py", "test_workers.py"),
+        *("test_llama_server.py", "test_local_model.py", "test_workers.py"),
     },
 }
 """The markers of whole files; `e2e` is on all tests below tests/e2e."""

@@ -1,10 +1,13 @@
-"""Separate the reasoning that some models write as `<think>` before their answer."""
+"""Separate the reasoning that some models write as `<think>` before their answer.
+
+Gemini's compatible endpoint writes `<thought>`.
+"""
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-OPENING = "<think>"
-CLOSING = "</think>"
+CLOSING_TAGS = {"<think>": "</think>", "<thought>": "</thought>"}
+"""The tags that begin reasoning, each with the tag that ends it."""
 
 
 class _Place(Enum):
@@ -23,6 +26,7 @@ class ThinkTagSplitter:
 
     _place: _Place = _Place.START
     _held: str = field(default="")
+    _closing: str = field(default="")
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the answer that this piece adds; either may be empty.
@@ -35,17 +39,19 @@ class ThinkTagSplitter:
         text, self._held = self._held + text, ""
         if self._place is _Place.START:
             stripped = text.lstrip()
-            if OPENING.startswith(stripped[: len(OPENING)]) and len(stripped) < len(OPENING):
-                self._held = text
-                return "", ""
-            if not stripped.startswith(OPENING):
+            opening = next((tag for tag in CLOSING_TAGS if stripped.startswith(tag)), None)
+            if opening is None:
+                if any(tag.startswith(stripped) for tag in CLOSING_TAGS):
+                    self._held = text
+                    return "", ""
                 self._place = _Place.ANSWER
                 return "", text
-            self._place, text = _Place.REASONING, stripped.removeprefix(OPENING)
+            self._closing = CLOSING_TAGS[opening]
+            self._place, text = _Place.REASONING, stripped.removeprefix(opening)
         if self._place is _Place.REASONING:
-            reasoning, tag, text = text.partition(CLOSING)
+            reasoning, tag, text = text.partition(self._closing)
             if not tag:
-                kept = _partial_tag_length(reasoning)
+                kept = _partial_tag_length(reasoning, self._closing)
                 self._held = reasoning[len(reasoning) - kept :]
                 return reasoning[: len(reasoning) - kept], ""
             self._place = _Place.ANSWER_START
@@ -60,7 +66,7 @@ class ThinkTagSplitter:
         return (held, "") if self._place is _Place.REASONING else ("", held)
 
 
-def _partial_tag_length(text: str) -> int:
+def _partial_tag_length(text: str, closing: str) -> int:
     """Return the length of the beginning of a closing tag at the end of the text."""
-    lengths = range(min(len(CLOSING) - 1, len(text)), 0, -1)
-    return next((size for size in lengths if text.endswith(CLOSING[:size])), 0)
+    lengths = range(min(len(closing) - 1, len(text)), 0, -1)
+    return next((size for size in lengths if text.endswith(closing[:size])), 0)

@@ -293,7 +293,8 @@ def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
     for call in calls:
         if not isinstance(call, dict):
             continue
-        function = call.get("function") if isinstance(call.get("function"), dict) else call
+        # A custom tool of OpenAI has a text as its `input`.
+        function = next((call[name] for name in ("function", "custom") if call.get(name)), call)
         place = call.get("index")
         if not isinstance(place, int) or not 0 <= place < MAX_TOOL_CALLS:
             place = len(merged)
@@ -303,6 +304,8 @@ def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
         target["id"] = _text(call.get("id")) or target["id"]
         for name in ("name", "arguments"):
             value = function.get(name) if isinstance(function, dict) else None
+            if value is None and name == "arguments" and isinstance(function, dict):
+                value = function.get("input")
             if isinstance(value, dict):
                 value = json.dumps(value, ensure_ascii=False)  # Ollama has sent objects
             target["function"][name] += _text(value) or ""

@@ -8,24 +8,38 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qacli.cost import Usage
 from qacli.domain import ChatRequest, ContextPart
 from qacli.errors import BrokenAnswer
-from qacli.provider.error_body import parse_error
+from qacli.provider.error_body import find_error, parse_error
+from qacli.provider.finish_reasons import finish_reason_of
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
-from qacli.validation import parse_count, sanitize_text
+from qacli.provider.usage import add_usage, usage_of
+from qacli.validation import sanitize_text
 
 PATH = "/chat/completions"
 
-KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error"})
-KNOWN_CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "text", "error"})
-KNOWN_MESSAGE_FIELDS = frozenset(
+KNOWN_FIELDS = frozenset(
     {
-        *("role", "content", "refusal", "name"),
-        *("reasoning_content", "reasoning", "reasoning_details", "tool_calls"),
+        *("id", "object", "created", "model", "choices", "usage", "error"),
+        "obfuscation",  # OpenAI's random letters, which hide the lengths of tokens
     }
 )
+KNOWN_CHOICE_FIELDS = frozenset(
+    {"index", "delta", "message", "finish_reason", "finishReason", "text", "error", "usage"}
+)
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+"""DeepSeek, vLLM and Qwen; Groq, OpenRouter and Ollama; Ollama's own API; GitHub."""
+
+KNOWN_MESSAGE_FIELDS = frozenset(
+    {
+        *("role", "content", "refusal", "name", "audio"),
+        *(*REASONING_NAMES, "reasoning_details", "tool_calls"),
+    }
+)
+REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
+"""The fields of a part of `reasoning_details` without a signature and without encrypted data."""
+
 MAX_TOOL_CALLS = 1000
 
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
@@ -74,14 +88,32 @@ class ChatCompletions:
 
     def read_document(self, document: object, response: ChatResponse) -> list[TextEvent]:
         """Read a whole answer into the response; see `Api.read_document`."""
-        return _read(document, response)
+        if isinstance(document, list) and document and isinstance(document[0], dict):
+            document = document[0]  # Gemini writes errors in a list
+        if isinstance(document, dict) and document.get("choices") is None:
+            if error := find_error(document):
+                raise ErrorInAnswer(error)
+        elif isinstance(document, dict):
+            return _read(document, response)
+        raise BrokenAnswer(
+            "The provider's answer is not an API's.",
+            "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+            retryable=True,
+        )
 
     def read_event(self, kind: str, document: object, response: ChatResponse) -> list[TextEvent]:
         """Read an event of a stream into the response; see `Api.read_event`."""
+        if isinstance(document, list) and document:
+            document = document[0]
         if kind == "error":
             raise ErrorInAnswer(parse_error(document))
-        if kind != "message" and not (isinstance(document, dict) and "choices" in document):
+        if not isinstance(document, dict):
+            return []  # some gateways send `null` as a sign of life
+        if kind != "message" and "choices" not in document:
             return []  # an event of another type, such as `ping`
+        error = find_error(document) if document.get("choices") is None else None
+        if error is not None and error.code is not None:
+            raise ErrorInAnswer(error)  # without a wrapper, such as DashScope's
         return _read(document, response)
 
 
@@ -117,36 +149,37 @@ def _file_part(part: ContextPart, url: str) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": sound}
 
 
-def _read(document: object, response: ChatResponse) -> list[TextEvent]:
-    if isinstance(document, list) and document and isinstance(document[0], dict):
-        document = document[0]  # Gemini writes errors in a list
-    if not isinstance(document, dict):
-        raise BrokenAnswer(
-            "The provider's answer is not an API's.",
-            "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-            retryable=True,
-        )
+def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     # vLLM has written errors without a wrapper: {"object": "error", "message": ...}.
-    if document.get("error") or document.get("object") == "error":
+    if document.get("error") or "error" in {document.get("object"), document.get("type")}:
         raise ErrorInAnswer(parse_error(document))
     response.model = _text(document.get("model")) or response.model
     response.response_id = _text(document.get("id")) or response.response_id
-    response.usage = read_usage(_usage_of(document)) or response.usage
+    choice = _own_choice(document.get("choices"))
+    add_usage(usage_of(document, choice), response)
     for name, value in document.items():
         if name not in KNOWN_FIELDS:
             response.add_detail(name, value)
-    choice = _own_choice(document.get("choices"))
     return [] if choice is None else _read_choice(choice, response)
 
 
 def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     if isinstance(choice.get("error"), dict | str) and choice["error"]:
         raise ErrorInAnswer(parse_error(choice))  # OpenRouter
-    response.finish_reason = _text(choice.get("finish_reason")) or response.finish_reason
+    # Gemini has sent `finishReason` in streams.
+    native = choice.get("finish_reason") or choice.get("finishReason")
+    reason = finish_reason_of(native)
+    if reason is not None:
+        response.finish_reason = reason
+        if reason != native:
+            response.add_detail("native_finish_reason", native)
     for name, value in choice.items():
         if name not in KNOWN_CHOICE_FIELDS:
             _add_choice_detail(response, name, value)
-    part = choice.get("delta") or choice.get("message")
+    delta, message = choice.get("delta"), choice.get("message")
+    # Perplexity repeats the whole message beside each piece; it is read where no piece is.
+    has_pieces = isinstance(delta, dict) and (bool(delta) or response.has_begun)
+    part = delta if has_pieces else message
     if isinstance(part, dict):
         return _read_message(part, response)
     return response.add_content(choice.get("text"))  # of a completion
@@ -156,7 +189,7 @@ def _own_choice(choices: object) -> dict[str, Any] | None:
     """Return the choice with the index 0; qa asks for one, and some endpoints number none."""
     items = choices if isinstance(choices, list) else []
     return next(
-        (item for item in items if isinstance(item, dict) and item.get("index", 0) in (0, None)),
+        (item for item in items if isinstance(item, dict) and item.get("index") in (0, None, "0")),
         None,
     )
 
@@ -176,14 +209,15 @@ def _add_choice_detail(response: ChatResponse, name: str, value: object) -> None
 def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     events = _read_reasoning(part, response)
     content = part.get("content")
-    if isinstance(content, list):
-        for item in content:
+    if isinstance(content, list | dict):
+        for item in _as_list(content):
             events += _read_content_part(item, response)
     else:
         events += response.add_content(content)
     if refusal := response.add_text(part.get("refusal")):
         events += refusal
         response.add_detail("refusal", value=True)
+    events += _read_audio(part.get("audio"), response)
     calls = part.get("tool_calls") or _as_list(part.get("function_call"))
     if isinstance(calls, list) and calls:
         _merge_tool_calls(response, calls)
@@ -196,20 +230,46 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
 def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     """Read the reasoning of a message.
 
-    DeepSeek, vLLM and Qwen name it `reasoning_content`; Groq, OpenRouter and Ollama `reasoning`.
-    OpenRouter has the same text once more in `reasoning_details`, with encrypted parts.
+    OpenRouter has the same text once more in `reasoning_details`, with signatures and encrypted
+    parts; LiteLLM in `thinking_blocks`.
     """
     details = [item for item in _as_list(part.get("reasoning_details")) if isinstance(item, dict)]
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(part.get(name), str) and part[name]:
-            events = response.add_reasoning(part[name])
-            break
+    text = next(
+        (text for name in REASONING_NAMES if (text := _reasoning_text(part.get(name)))), None
+    )
+    if text is not None:
+        events = response.add_reasoning(text)
     else:
-        texts = (item.get("text") or item.get("summary") for item in details)
-        events = [event for text in texts for event in response.add_reasoning(text)]
-    opaque = [item for item in details if not (item.get("text") or item.get("summary"))]
+        blocks = [*details, *_as_list(part.get("thinking_blocks"))]
+        events = [
+            event
+            for item in blocks
+            if isinstance(item, dict)
+            for event in response.add_reasoning(
+                item.get("text") or item.get("summary") or item.get("thinking")
+            )
+        ]
+    opaque = [item for item in details if not item.keys() <= REASONING_TEXT_FIELDS]
     response.add_detail("reasoning_details", opaque, join=True)
     return events
+
+
+def _reasoning_text(value: object) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content") or value.get("text")
+    return value if isinstance(value, str) and value else None
+
+
+def _read_audio(audio: object, response: ChatResponse) -> list[TextEvent]:
+    """Keep spoken words, which come in pieces; what they say is the answer."""
+    if not isinstance(audio, dict):
+        return []
+    before = response.details.get("audio", {})
+    data = "".join(text for part in (before, audio) if (text := _text(part.get("data"))))
+    merged = {**before, **audio, "data": data}
+    merged.pop("transcript", None)
+    response.add_detail("audio", merged)
+    return response.add_content(audio.get("transcript"))
 
 
 def _read_content_part(item: object, response: ChatResponse) -> list[TextEvent]:
@@ -246,7 +306,8 @@ def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
     for call in calls:
         if not isinstance(call, dict):
             continue
-        function = call.get("function") if isinstance(call.get("function"), dict) else call
+        # A custom tool of OpenAI has a text as its `input`.
+        function = next((call[name] for name in ("function", "custom") if call.get(name)), call)
         place = call.get("index")
         if not isinstance(place, int) or not 0 <= place < MAX_TOOL_CALLS:
             place = len(merged)
@@ -256,54 +317,11 @@ def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
         target["id"] = _text(call.get("id")) or target["id"]
         for name in ("name", "arguments"):
             value = function.get(name) if isinstance(function, dict) else None
+            if value is None and name == "arguments" and isinstance(function, dict):
+                value = function.get("input")
             if isinstance(value, dict):
                 value = json.dumps(value, ensure_ascii=False)  # Ollama has sent objects
             target["function"][name] += _text(value) or ""
-
-
-def _usage_of(document: dict[str, Any]) -> object:
-    usage = document.get("usage")
-    groq = document.get("x_groq")
-    if not usage and isinstance(groq, dict):
-        return groq.get("usage")
-    return usage
-
-
-def read_usage(usage: object) -> Usage | None:
-    """Return the tokens of an answer, by the names of either API; None where there are none."""
-    if not isinstance(usage, dict):
-        return None
-    prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    completion_details = usage.get("completion_tokens_details") or usage.get(
-        "output_tokens_details"
-    )
-    counts = Usage(
-        prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
-        completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
-        # DeepSeek names it in its own way.
-        cached_tokens=_count(prompt_details, "cached_tokens")
-        or _count(usage, "cached_tokens", "prompt_cache_hit_tokens"),
-        reasoning_tokens=_count(completion_details, "reasoning_tokens")
-        or _count(usage, "reasoning_tokens"),
-        cost_usd=_cost(usage.get("cost")),
-    )
-    return None if counts == Usage() else counts
-
-
-def _count(fields: object, *names: str) -> int | None:
-    if not isinstance(fields, dict):
-        return None
-    counts = (parse_count(fields.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)
-
-
-def _cost(value: object) -> float | None:
-    """Return US dollars: a number for OpenRouter, an object for Perplexity."""
-    if isinstance(value, dict):
-        value = value.get("total_cost")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < float("inf") else None
 
 
 def _as_list(value: object) -> list[Any]:

@@ -40,6 +40,7 @@ from qacli.provider.transport import (
     is_web_page,
     limited_bytes,
     make_http_client,
+    parse_json_or_text,
     request_options,
 )
 
@@ -336,10 +337,14 @@ class AsyncProvider:
         on_event: Callable[[TextEvent], None],
     ) -> None:
         for event in events:
-            if event.data.strip() == END_OF_STREAM:
+            data = event.data.strip()
+            if data == END_OF_STREAM:
                 response.is_done = True
                 return
-            for text in api.read_event(event.type, json.loads(event.data), response):
+            if not data:
+                continue
+            document = parse_json_or_text(data) if event.type == "error" else json.loads(data)
+            for text in api.read_event(event.type, document, response):
                 on_event(text)
 
     def _parse(self, content: bytes) -> object:

@@ -2,16 +2,53 @@
 
 `{"error": {...}}` is OpenAI's; the same in a list is Gemini's; `{"detail": ...}` with a text or a
 list of `{"loc": [...], "msg": ...}` is FastAPI's; others write a `message`, a text or a web page.
+Gateways put the error of the endpoint behind them into theirs, often as JSON in a text.
 """
 
+import html
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qacli.validation import sanitize_text
 
-WEB_PAGE = re.compile(r"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+WEB_PAGE = re.compile(r"\s*<(!doctype|!--|html|head|body|center|h1|\?xml)", re.IGNORECASE)
 PAGE_TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
+
+MESSAGE_NAMES = (
+    *("message", "msg", "error_msg", "error_message", "errorMessage", "Message", "status_msg"),
+    *("faultstring", "error_description", "reason", "title"),
+)
+CODE_NAMES = ("code", "error_code", "errorCode", "status_code")
+WRAPPERS = ("error", "errors", "fault", "base_resp")
+"""The fields that hold an error: OpenAI's, Cloudflare's, Apigee's, MiniMax's."""
+
+MAX_DEPTH = 5
+"""The errors in errors that are read."""
+
+STATUS_OF_TYPE = {
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "insufficient_quota": 429,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "NotFoundError": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+}
+"""The HTTP statuses that belong to codes and types of OpenAI, Anthropic, vLLM and llama.cpp."""
+
+RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +60,21 @@ class ErrorBody:
         code: Its code, such as `context_length_exceeded` or `402`.
         type: Its type, such as `invalid_request_error`.
         param: The parameter of the request that it is about.
+        retry_after: Seconds after which to ask again, where the body has them (Gemini).
     """
 
     message: str
     code: str | None = None
     type: str | None = None
     param: str | None = None
+    retry_after: float | None = None
 
     @property
     def status(self) -> int | None:
-        """The code, where it is an HTTP status; some endpoints send errors with status 200."""
-        is_status = self.code is not None and re.fullmatch(r"[45]\d\d", self.code)
-        return int(self.code) if is_status and self.code else None
+        """The HTTP status that its code or type stands for; some endpoints send it with 200."""
+        if self.code is not None and re.fullmatch(r"[45]\d\d", self.code):
+            return int(self.code)
+        return STATUS_OF_TYPE.get(self.code or "") or STATUS_OF_TYPE.get(self.type or "")
 
     def details(self) -> dict[str, str]:
         """Return the code, the type and the parameter, where they are known."""
@@ -44,70 +84,137 @@ class ErrorBody:
 
 def parse_error(body: object) -> ErrorBody:
     """Return the error in the body of a response: JSON of any kind, or text."""
-    if isinstance(body, list) and body:
-        body = body[0]
+    error = find_error(body)
+    if error is not None:
+        return error
+    return ErrorBody(_as_text(body) if isinstance(body, dict) and body else "")
+
+
+def find_error(body: object, depth: int = 0) -> ErrorBody | None:
+    """Return the error in a body; None if nothing in it says what is wrong."""
+    if isinstance(body, list):
+        return _join([find_error(item, depth + 1) for item in body]) if depth < MAX_DEPTH else None
     if isinstance(body, str):
-        return ErrorBody(_text_message(body))
+        return _read_text(body, depth)
     if not isinstance(body, dict):
-        return ErrorBody("")
-    error = body.get("error") or body.get("errors")
-    if isinstance(error, list) and error:
-        error = error[0]
-    if isinstance(error, str):
+        return None
+    inner = next((body[name] for name in WRAPPERS if _is_error(body.get(name))), None)
+    if inner is not None:
+        return _read_wrapped(inner, body, depth)
+    if "detail" in body and _first_text(body, *MESSAGE_NAMES[:-1]) is None:
+        return _read_detail(body["detail"], depth)
+    return _read_fields(body, depth)
+
+
+def _is_error(value: object) -> bool:
+    """Return whether a wrapper has an error; MiniMax sends one with the status 0 for success."""
+    return bool(value) and not (isinstance(value, dict) and value.get("status_code") == 0)
+
+
+def _read_wrapped(inner: object, body: dict[str, Any], depth: int) -> ErrorBody:
+    """Read the error in a field; fields beside it may say more."""
+    found = find_error(inner, depth + 1) if depth < MAX_DEPTH else None
+    if found is None:
+        code = _code(inner) if isinstance(inner, dict) else None
+        return ErrorBody(_as_text(inner), code or _code(body))
+    if isinstance(inner, str):
         # `{"error": "Not Found", "message": "..."}`: the message says more.
-        return ErrorBody(_first_text(body, "message", "detail") or error, _code(body), param=None)
-    fields = error if isinstance(error, dict) else body
-    if "detail" in fields and not isinstance(fields.get("message"), str):
-        return _parse_detail(fields["detail"])
-    message = _first_text(fields, "message", "msg", "title", "error_description")
+        message = _first_text(body, "message", "detail") or found.message
+        kind = found.type or _text(body.get("error_type"))
+        found = replace(found, message=message, type=kind)
+    return replace(found, code=found.code or _code(body))
+
+
+def _read_fields(fields: dict[str, Any], depth: int) -> ErrorBody | None:
+    name = next((name for name in MESSAGE_NAMES if fields.get(name)), None)
+    inner = find_error(fields[name], depth + 1) if name and depth < MAX_DEPTH else None
+    if inner is None:
+        return None
     return ErrorBody(
-        _provider_message(fields) or message or _as_text(error or body),
-        _code(fields),
-        _text(fields.get("type")),
-        _text(fields.get("param")),
+        _with_upstream(fields, inner.message, depth),
+        _code(fields) or inner.code,
+        _text(fields.get("type")) or _text(fields.get("status")) or inner.type,
+        _text(fields.get("param")) or inner.param,
+        _retry_delay(fields.get("details")) or inner.retry_after,
     )
 
 
-def _provider_message(fields: dict[str, Any]) -> str | None:
-    """Return what the provider behind a gateway says: OpenRouter has it under `metadata.raw`."""
+def _with_upstream(fields: dict[str, Any], message: str, depth: int) -> str:
+    """Add what the provider behind a gateway says: OpenRouter has it under `metadata.raw`."""
     metadata = fields.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    message = _first_text(fields, "message")
-    if not isinstance(raw, str) or not raw.strip() or message is None:
-        return None
-    return f"{message}: {raw}"
+    upstream = find_error(raw, depth + 1) if depth < MAX_DEPTH else None
+    return message if upstream is None else f"{message}: {upstream.message}"
 
 
-def _parse_detail(detail: object) -> ErrorBody:
-    if isinstance(detail, dict):
-        return parse_error(detail)
-    if not isinstance(detail, list):
-        return ErrorBody(_as_text(detail))
-    problems = [item for item in detail if isinstance(item, dict)]
+def _read_detail(detail: object, depth: int) -> ErrorBody:
+    problems = [item for item in detail if _is_problem(item)] if isinstance(detail, list) else []
+    if not problems:
+        error = find_error(detail, depth + 1) if depth < MAX_DEPTH else None
+        return error or ErrorBody(_as_text(detail))
     messages = []
     for problem in problems:
-        location = problem.get("loc")
-        path = ".".join(map(str, location[1:])) if isinstance(location, list) else ""
+        path = ".".join(map(str, problem.get("loc", [])[1:]))
         messages.append(": ".join(part for part in (path, str(problem.get("msg", ""))) if part))
-    first = problems[0] if problems else {}
-    location = first.get("loc")
-    param = str(location[1]) if isinstance(location, list) and len(location) > 1 else None
-    return ErrorBody("; ".join(messages) or _as_text(detail), _text(first.get("type")), None, param)
+    location = problems[0].get("loc", [])
+    param = str(location[1]) if len(location) > 1 else None
+    return ErrorBody("; ".join(messages), _text(problems[0].get("type")), None, param)
 
 
-def _text_message(text: str) -> str:
+def _is_problem(item: object) -> bool:
+    """Return whether this is a problem of FastAPI."""
+    return isinstance(item, dict) and "msg" in item and isinstance(item.get("loc", []), list)
+
+
+def _read_text(text: str, depth: int) -> ErrorBody | None:
+    """Read a text: a web page, a sentence, or a sentence that ends in another error as JSON."""
+    if not text.strip():
+        return None
     if WEB_PAGE.match(text):
         title = PAGE_TITLE.search(text)
-        suffix = f" titled {title[1].strip()!r}" if title else ""
-        return f"a web page{suffix} instead of an API response"
-    return text
+        name = " ".join(html.unescape(title[1]).split()) if title else ""
+        suffix = f" titled {name!r}" if name else ""
+        return ErrorBody(f"a web page{suffix} instead of an API response")
+    start = text.find("{")
+    if start < 0 or depth >= MAX_DEPTH:
+        return ErrorBody(text)
+    try:
+        inner, length = json.JSONDecoder().raw_decode(text[start:])
+    except (ValueError, RecursionError):
+        return ErrorBody(text)
+    error = find_error(inner, depth + 1)
+    if error is None:
+        return ErrorBody(text)
+    before, after = text[:start], text[start + length :]
+    parts = (before.strip(" \n-:b'\""), error.message, after.strip(" \n'\"]"))
+    return replace(error, message=": ".join(filter(None, parts)))
+
+
+def _join(errors: list[ErrorBody | None]) -> ErrorBody | None:
+    """Return the first error, with the messages of all."""
+    found = [error for error in errors if error is not None]
+    if not found:
+        return None
+    return replace(found[0], message="; ".join(error.message for error in found))
+
+
+def _retry_delay(details: object) -> float | None:
+    """Return the seconds of Google's `RetryInfo`, such as `{"retryDelay": "31s"}`."""
+    for item in details if isinstance(details, list) else []:
+        if isinstance(item, dict) and item.get("@type") == RETRY_INFO:
+            delay = re.fullmatch(r"(\d{1,9}(\.\d{1,9})?)s", str(item.get("retryDelay")))
+            return float(delay[1]) if delay else None
+    return None
 
 
 def _code(fields: dict[str, Any]) -> str | None:
-    code = fields.get("code")
-    if isinstance(code, int) and not isinstance(code, bool):
-        return str(code)
-    return _text(code)
+    for name in CODE_NAMES:
+        code = fields.get(name)
+        if isinstance(code, int) and not isinstance(code, bool):
+            return str(code)
+        if isinstance(code, str) and code:
+            return sanitize_text(code)
+    return None
 
 
 def _first_text(fields: dict[str, Any], *names: str) -> str | None:
@@ -120,7 +227,9 @@ def _text(value: object) -> str | None:
 
 
 def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
     try:
-        return str(value)
-    except RecursionError:
+        return json.dumps(value, ensure_ascii=False)
+    except (RecursionError, ValueError, TypeError):
         return "an error that is nested too deeply to show"

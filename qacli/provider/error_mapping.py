@@ -26,14 +26,19 @@ from qacli.errors import (
 from qacli.model_options import RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
+from qacli.provider.error_kinds import (
+    implied_status,
+    is_about_key,
+    is_filtered,
+    is_retryable,
+    is_too_long,
+    needs_payment,
+)
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
 from qacli.provider.transport import StatusError
 from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
-
-RETRYABLE_STATUS = {408, 409, 429}
-"""Besides 5xx, the statuses that the openai package retries; other 4xx are final."""
 
 MAX_MESSAGE_LENGTH = 500
 
@@ -165,8 +170,9 @@ class ErrorMapper:
 
     def _map_stream_error(self, error: ErrorBody, params: Mapping[str, Any]) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
-        if error.status is not None:
-            return self._map_status(error.status, error, {}, params)
+        status = implied_status(error)
+        if status is not None:
+            return self._map_status(status, error, {}, params)
         what = f"The provider stopped with an error: {self._clean(error.message)}."
         if REFUSED_CODE.match(error.code or ""):
             advice = self._advice_on_refusal(HTTPStatus.BAD_REQUEST, error, params)
@@ -213,7 +219,8 @@ class ErrorMapper:
     def _map_status(
         self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Mapping[str, Any]
     ) -> ProviderError:
-        what = f"The provider answered {status}: {self._clean(error.message)}."
+        reason = self._clean(error.message)
+        what = f"The provider answered {status}{': ' if reason else ' without a reason'}{reason}."
         details: dict[str, str | int] = {"status": status, **error.details()}
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
             return self._proxy_login()
@@ -226,7 +233,7 @@ class ErrorMapper:
                 fatal=True,
                 details=details,
             )
-        if status == HTTPStatus.PAYMENT_REQUIRED or QUOTA & {error.code, error.type}:
+        if needs_payment(status, error):
             return ProviderRefused(
                 what,
                 "Add credit to the account, or use another key.",
@@ -234,13 +241,15 @@ class ErrorMapper:
                 fatal=True,
                 details=details,
             )
-        if status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        retryable = is_retryable(status, headers)
+        if retryable or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            delay = retry_after(headers)
             return ProviderUnavailable(
                 what,
                 "Ask again later.",
                 provider_status=status,
-                retry_after=retry_after(headers),
-                retryable=True,
+                retry_after=error.retry_after if delay is None else delay,
+                retryable=retryable,
                 details=details,
             )
         if is_model_missing(status, error):
@@ -267,7 +276,11 @@ class ErrorMapper:
                 f"Check that {redact_url(self._endpoint.base_url)} serves the model "
                 f"{self._model(params)}, or choose another with --model or QA_MODEL."
             )
-        if error.code == "context_length_exceeded":
+        if is_about_key(error):
+            return "Set OPENAI_API_KEY to a valid key for this endpoint."
+        if is_filtered(error):
+            return "Put the question differently."
+        if is_too_long(status, error):
             return "Shorten the question, its files or the conversation, or choose another --model."
         option = refused_option(error, params)
         if option is not None:

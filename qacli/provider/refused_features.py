@@ -52,6 +52,12 @@ class Feature(StrEnum):
 EVERY_MODEL = "*"
 """In place of a model, for what is refused by the endpoint itself: `BASE_URL`."""
 
+IN_TEXT: Mapping[Feature, re.Pattern[str]] = {
+    feature: re.compile(rf"\b{feature.replace('_', '[_ ]')}\b", re.IGNORECASE)
+    for feature in Feature
+} | {Feature.STREAM: re.compile(r"\bstream(ing)?\b", re.IGNORECASE)}
+"""The names in sentences: "response format" of Groq, "streaming" of Bedrock."""
+
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
     Feature.STREAM: "does not stream: answers come in one piece",
@@ -91,7 +97,8 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
         if error.param is not None:
             is_refused = re.match(pattern, error.param) is not None
         else:
-            is_refused = re.search(r"\b" + pattern, text) is not None
+            in_text = re.compile(r"\b" + pattern) if place != feature else IN_TEXT[feature]
+            is_refused = in_text.search(text) is not None
         if is_refused:
             return feature
     return None

@@ -11,6 +11,7 @@ from qacli.cost import Pricing, Usage
 from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
 from qacli.provider.error_body import ErrorBody
+from qacli.provider.finish_reasons import FAILED
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.validation import sanitize_text
 
@@ -207,12 +208,18 @@ class ChatResponse:
             )
 
     def require_text(self) -> None:
-        """Check that the answer has text.
+        """Check that the answer has text, and that the provider did not fail in the middle of it.
 
         Raises:
-            BrokenAnswer: It has none; the message has the provider's reason. Only a response
-                without any sign of an answer is worth another request.
+            BrokenAnswer: It has none; the message has the provider's reason. Only a failure, or a
+                response without any sign of an answer, is worth another request.
         """
+        if self.finish_reason in FAILED:
+            raise BrokenAnswer(
+                f"The provider failed before the end of the answer: {self.finish_reason}.",
+                "Ask again; what had arrived is kept.",
+                retryable=True,
+            )
         if self.text.strip():
             return
         if self.finish_reason in {"length", "max_output_tokens"}:
@@ -221,7 +228,7 @@ class ChatResponse:
                 f"The token limit was reached before the first word of the answer: {used}.",
                 "Allow more with --max-tokens, or less reasoning with --reasoning-effort.",
             )
-        if self.finish_reason == "content_filter":
+        if self.finish_reason == "content_filter" or _is_filtered(self.details):
             raise BrokenAnswer(
                 "The provider's content filter withheld the answer.",
                 "Put the question differently.",
@@ -277,6 +284,17 @@ def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any J
 def _sum(counts: "Any") -> int | None:  # noqa: ANN401 - an iterable of numbers and None
     values = [count for count in counts if count is not None]
     return sum(values) if values else None
+
+
+def _is_filtered(details: Mapping[str, Any]) -> bool:
+    """Return whether Azure's filter stopped the question: such an answer has no choices."""
+    results = details.get("prompt_filter_results")
+    return any(
+        isinstance(verdict, dict) and verdict.get("filtered") is True
+        for item in (results if isinstance(results, list) else [])
+        if isinstance(item, dict) and isinstance(item.get("content_filter_results"), dict)
+        for verdict in item["content_filter_results"].values()
+    )
 
 
 def _tool_names(calls: object) -> str:

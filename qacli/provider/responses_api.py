@@ -10,11 +10,12 @@ from typing import Any
 
 from qacli.domain import ChatRequest
 from qacli.errors import BrokenAnswer
-from qacli.provider.chat_completions import ChatCompletions, read_usage
+from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.responses_body import translate_body
+from qacli.provider.usage import add_usage
 from qacli.validation import sanitize_text
 
 PATH = "/responses"
@@ -219,7 +220,7 @@ class ResponsesApi:
 def _read_identity(fields: dict[str, Any], response: ChatResponse) -> None:
     response.model = _text(fields.get("model")) or response.model
     response.response_id = _text(fields.get("id")) or response.response_id
-    response.usage = read_usage(fields.get("usage")) or response.usage
+    add_usage(fields.get("usage"), response)
 
 
 def _read_tool_calls(items: list[dict[str, Any]], response: ChatResponse) -> None:

@@ -67,9 +67,17 @@ class EventParser:
             has_data = bool(self._data)
             self._type, self._data = "", []
             return event if has_data else None
+        if line.startswith("{"):
+            # Not in the standard: a gateway fails after its first comment or event, and writes the
+            # error as it would write it without a stream.
+            self._data.append(line)
+            return None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
+            self._data.append(value)
+        elif name == "error":  # not in the standard: older servers of llama.cpp
+            self._type = "error"
             self._data.append(value)
         elif name == "event":
             self._type = value

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from qacli.cost import Pricing, Usage
+from qacli.cost import Pricing
 from qacli.domain import ChatRequest, Delta, Question, ReasoningDelta
 from qacli.errors import BrokenAnswer
-from qacli.provider.chat_completions import ChatCompletions, read_usage
+from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
@@ -65,6 +65,22 @@ def text(value: str) -> dict[str, str]:
             "so",
         ),
         ({"content": "<think>so</think>\n\nhello"}, "hello", "so"),
+        ({"content": {"type": "text", "text": "hello"}}, "hello", ""),
+        ({"content": "hello", "reasoning": {"content": "so"}}, "hello", "so"),
+        ({"content": "hello", "thinking": "so"}, "hello", "so"),
+        ({"content": "hello", "reasoning_text": "so"}, "hello", "so"),
+        # LiteLLM, with and without the text in its own field
+        (
+            {
+                "content": "hello",
+                "reasoning_content": "so",
+                "thinking_blocks": [{"type": "thinking", "thinking": "so", "signature": "x"}],
+            },
+            "hello",
+            "so",
+        ),
+        ({"content": "hello", "thinking_blocks": [{"thinking": "so"}]}, "hello", "so"),
+        ({"content": None, "audio": {"id": "a", "data": "AA", "transcript": "hello"}}, "hello", ""),
         ({"content": None, "refusal": "I cannot."}, "I cannot.", ""),
         ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "I cannot.", ""),
         ({"content": 7, "reasoning_content": ["x"], "tool_calls": "x", "refusal": {}}, "", ""),
@@ -99,6 +115,71 @@ def test_read_event_other_choice_adds_nothing() -> None:
     assert API.read_event("message", {"choices": [other]}, response) == []
     assert API.read_event("message", {"choices": [{"delta": {"content": "ours"}}]}, response)
     assert (response.text, response.finish_reason) == ("ours", None)
+
+
+@pytest.mark.parametrize(
+    ("native", "reason"),
+    [
+        ("stop", "stop"),
+        ("eos_token", "eos_token"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("SAFETY", "content_filter"),
+        ("FINISH_REASON_PROHIBITED_CONTENT", "content_filter"),
+        ("content_filter: RECITATION", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("refusal", "content_filter"),
+        ("ERROR", "error"),
+        ({"type": "length", "length": 5}, "length"),
+        ("", None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_read_document_finish_reason_is_translated_and_kept(
+    native: object, reason: str | None
+) -> None:
+    response = ChatResponse()
+    choice = {"message": {"content": "a"}, "finish_reason": native}
+    API.read_document({"choices": [choice]}, response)
+    assert response.finish_reason == reason
+    assert response.details == (
+        {"native_finish_reason": native} if reason not in (native, None) else {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        ([{"delta": {"content": "a"}, "message": {"content": "a"}}], "a"),
+        (
+            [
+                {"delta": {"content": "a"}, "message": {"content": "a"}},
+                {"delta": {"content": "b"}, "message": {"content": "ab"}},
+            ],
+            "ab",
+        ),
+        ([{"delta": {"content": "a"}}, {"delta": {}, "message": {"content": "a"}}], "a"),
+        ([{"message": {"content": "a"}}, {"message": {"content": "b"}}], "ab"),
+        ([{"delta": {}, "message": {"content": "a"}}], "a"),
+        ([{"delta": None, "finish_reason": None}, {"index": "0", "delta": {"content": "a"}}], "a"),
+        ([{"text": "a"}, {"text": "b"}], "ab"),
+    ],
+)
+def test_read_event_pieces_and_messages_are_read_once(
+    chunks: list[dict[str, Any]], text: str
+) -> None:
+    response = ChatResponse()
+    for choice in chunks:
+        API.read_event("message", {"choices": [choice]}, response)
+    assert response.text == text
+
+
+@pytest.mark.parametrize("document", [None, "text", 7, [], {}, {"choices": None}, {"choices": []}])
+def test_read_event_without_a_choice_adds_nothing(document: object) -> None:
+    response = ChatResponse()
+    assert API.read_event("message", document, response) == []
+    assert response == ChatResponse(started=response.started)
 
 
 def test_read_document_all_other_fields_are_kept_as_details() -> None:
@@ -144,6 +225,10 @@ def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
         {"error": "m"},
         [{"error": {"message": "m"}}],
         {"object": "error", "message": "m"},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "m"}},
+        {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "m"}},
+        {"detail": "m"},
+        {"success": False, "errors": [{"code": 7003, "message": "m"}]},
         {
             "choices": [
                 {"index": 0, "error": {"message": "m", "code": 502}, "finish_reason": "error"}
@@ -157,38 +242,55 @@ def test_read_document_error_in_place_of_an_answer_is_raised(document: object) -
     assert error.value.error.message == "m"
 
 
-def test_read_event_of_type_error_is_raised() -> None:
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        ("error", {"message": "m"}),
+        ("error", "m"),
+        ("message", {"code": "InternalError", "message": "m"}),
+        ("message", [{"error": {"message": "m"}}]),
+    ],
+)
+def test_read_event_with_an_error_is_raised(kind: str, document: object) -> None:
     with pytest.raises(ErrorInAnswer, match="m"):
-        API.read_event("error", {"message": "m"}, ChatResponse())
+        API.read_event(kind, document, ChatResponse())
 
 
-@pytest.mark.parametrize("document", [[], "text", 7, None, [[]]])
-def test_read_document_that_is_no_object_is_broken(document: object) -> None:
+@pytest.mark.parametrize(
+    "document", [[], "text", 7, None, [[]], {}, {"object": "list", "data": []}]
+)
+def test_read_document_that_is_no_answer_is_broken(document: object) -> None:
     with pytest.raises(BrokenAnswer):
         API.read_document(document, ChatResponse())
 
 
 @pytest.mark.parametrize(
-    ("usage", "expected"),
+    ("reason", "details", "message", "retryable"),
     [
-        ({"prompt_tokens": 3, "completion_tokens": 5}, Usage(3, 5)),
-        ({"input_tokens": 3, "output_tokens": 5}, Usage(3, 5)),
-        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}, Usage(3, None, 2)),
-        ({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2}, Usage(3, None, 2)),
+        ("error", {}, "failed before the end", True),
+        ("content_filter", {}, "content filter", False),
         (
-            {"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}},
-            Usage(None, 5, None, 4),
+            None,
+            {"prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]},
+            "content filter",
+            False,
         ),
-        ({"prompt_tokens": 3, "cost": 0.5}, Usage(3, cost_usd=0.5)),
-        ({"prompt_tokens": 3, "cost": {"total_cost": 0.5}}, Usage(3, cost_usd=0.5)),
-        ({"prompt_tokens": -1, "completion_tokens": "5", "cost": math.inf}, None),
-        ({"prompt_tokens_details": [], "cost": True}, None),
-        ({}, None),
-        ([], None),
+        (
+            None,
+            {"prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": False}}}]},
+            "is empty",
+            True,
+        ),
+        (None, {"prompt_filter_results": [None, {"content_filter_results": []}]}, "is empty", True),
     ],
 )
-def test_read_usage_names_of_endpoints_are_known(usage: object, expected: Usage | None) -> None:
-    assert read_usage(usage) == expected
+def test_require_text_of_no_answer_names_the_reason(
+    reason: str | None, details: dict[str, Any], message: str, *, retryable: bool
+) -> None:
+    response = ChatResponse(finish_reason=reason, details=details)
+    with pytest.raises(BrokenAnswer, match=message) as error:
+        response.require_text()
+    assert error.value.retryable == retryable
 
 
 def test_outcome_attempts_that_were_discarded_still_cost() -> None:

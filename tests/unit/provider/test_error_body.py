@@ -33,8 +33,69 @@ for _ in range(100_000):
         ({"message": "m", "code": 429}, ErrorBody("m", "429")),
         ({"object": "error", "message": "m", "type": "t"}, ErrorBody("m", None, "t")),
         ({"errors": [{"message": "m"}]}, ErrorBody("m")),
-        ({"error": {"code": 500}}, ErrorBody("{'code': 500}", "500")),
+        ({"error": {"code": 500}}, ErrorBody('{"code": 500}', "500")),
+        # Mistral, in both of its forms
+        (
+            {"object": "error", "message": {"detail": [{"loc": ["body", "stop"], "msg": "m"}]}},
+            ErrorBody("stop: m", param="stop"),
+        ),
+        (
+            {"message": '{"detail": [{"loc": ["body", "stop"], "msg": "m"}]}', "code": "1000"},
+            ErrorBody("stop: m", "1000", None, "stop"),
+        ),
+        # Gemini: an error in the message of an error, and when to ask again
+        (
+            {"error": {"message": '{\n"error": {"code": 429, "message": "m"}}\n', "code": 429}},
+            ErrorBody("m", "429"),
+        ),
+        (
+            {
+                "error": {
+                    "code": 429,
+                    "message": "m",
+                    "status": "RESOURCE_EXHAUSTED",
+                    "details": [
+                        {"@type": "type.googleapis.com/google.rpc.Help"},
+                        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "31s"},
+                    ],
+                }
+            },
+            ErrorBody("m", "429", "RESOURCE_EXHAUSTED", retry_after=31),
+        ),
+        # OpenRouter, LiteLLM: what the endpoint behind them says
+        ({"error": {"message": "m", "metadata": {"raw": {"error": "why"}}}}, ErrorBody("m: why")),
+        (
+            {"error": {"message": "m", "metadata": {"raw": '{"error": {"message": "why"}}'}}},
+            ErrorBody("m: why"),
+        ),
+        (
+            {"error": {"message": """OpenAIException - b'{"error": {"message": "why"}}'"""}},
+            ErrorBody("OpenAIException: why"),
+        ),
+        ({"error": '{"error": {"message": "m", "code": "c"}}'}, ErrorBody("m", "c")),
+        # xAI, TGI, DeepInfra, NVIDIA, AWS, Databricks, Baidu, Apigee, MiniMax, Cloudflare
+        ({"code": "c", "error": "m"}, ErrorBody("m", "c")),
+        ({"error": "m", "error_type": "validation"}, ErrorBody("m", None, "validation")),
+        ({"detail": {"error": "m"}}, ErrorBody("m")),
+        ({"detail": {"error_msg": "m"}}, ErrorBody("m")),
+        ({"status": 404, "title": "Not Found", "detail": "m"}, ErrorBody("m")),
+        ({"Message": "m"}, ErrorBody("m")),
+        ({"error_code": "c", "message": "m"}, ErrorBody("m", "c")),
+        ({"error_code": 336, "error_msg": "m"}, ErrorBody("m", "336")),
+        ({"fault": {"faultstring": "m", "detail": {"errorcode": "c"}}}, ErrorBody("m")),
+        ({"base_resp": {"status_code": 1008, "status_msg": "m"}}, ErrorBody("m", "1008")),
+        ({"success": False, "errors": [{"code": 5007, "message": "m"}]}, ErrorBody("m", "5007")),
+        ({"errors": ["a", "b"]}, ErrorBody("a; b")),
+        ({"error": {"message": ["a", "b"]}}, ErrorBody("a; b")),
+        ({"errors": {"model": ["is unknown"]}}, ErrorBody('{"model": ["is unknown"]}')),
+        ({"message": "expected { or ["}, ErrorBody("expected { or [")),
+        ({"message": 'unknown field {"x": 1}'}, ErrorBody('unknown field {"x": 1}')),
         ("upstream connect error", ErrorBody("upstream connect error")),
+        (
+            "<!-- x --><html><title>\n Bad &amp;\n Gateway</title>",
+            ErrorBody("a web page titled 'Bad & Gateway' instead of an API response"),
+        ),
+        ("<center><h1>413", ErrorBody("a web page instead of an API response")),
         (
             "<!DOCTYPE html><title> 502 </title>",
             ErrorBody("a web page titled '502' instead of an API response"),
@@ -50,10 +111,27 @@ def test_parse_error_known_form_gives_its_fields(body: object, expected: ErrorBo
 
 def test_parse_error_deep_nesting_gives_a_message() -> None:
     assert "nested too deeply" in parse_error({"error": DEEP}).message
+    assert parse_error({"message": "[" * 100_000}).message
+    wrapped: object = "m"
+    for _ in range(1000):
+        wrapped = {"error": wrapped}
+    assert parse_error(wrapped).message
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("429", 429), ("502", 502), ("200", None), ("x", None), (None, None)]
+    ("code", "kind", "status"),
+    [
+        ("429", None, 429),
+        ("502", None, 502),
+        ("200", None, None),
+        ("x", None, None),
+        (None, None, None),
+        (None, "overloaded_error", 529),
+        ("context_length_exceeded", "invalid_request_error", 400),
+        ("rate_limit_exceeded", None, 429),
+    ],
 )
-def test_error_body_status_is_a_code_of_http(code: str | None, status: int | None) -> None:
-    assert ErrorBody("m", code).status == status
+def test_error_body_status_is_that_of_its_code_or_type(
+    code: str | None, kind: str | None, status: int | None
+) -> None:
+    assert ErrorBody("m", code, kind).status == status

@@ -45,6 +45,13 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
         (400, error("This response_format type is unavailable now"), Feature.RESPONSE_FORMAT),
         (400, error("unknown field", "response_format.json_schema"), Feature.RESPONSE_FORMAT),
         (501, "stream: not implemented", Feature.STREAM),
+        (400, error("The model is unsupported for streaming."), Feature.STREAM),  # Bedrock
+        (
+            400,
+            error("This model does not support response format `json_schema`."),  # Groq
+            Feature.RESPONSE_FORMAT,
+        ),
+        (422, {"object": "error", "message": {"detail": [EXTRA]}}, Feature.STREAM_OPTIONS),
         # A value is wrong, not the name; or it is an option of the user; or another status.
         (400, error("max_tokens is too large: 200000.", "max_tokens", "invalid_value"), None),
         (400, error("Invalid schema for response_format 'x'", "response_format"), None),

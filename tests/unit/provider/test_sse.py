@@ -22,6 +22,10 @@ STREAMS = [
     (b"data: a\n", [("message", "a")]),
     (b"\n\n\n", []),
     (b"", []),
+    # Not in the standard: errors of older llama.cpp, and of gateways after their first comment.
+    (b'error: {"code":400}\n\n', [("error", '{"code":400}')]),
+    (b': x\n\n{"error": "m"}', [("message", '{"error": "m"}')]),
+    (b'data: a\n\n{"error": "m"}\n', [("message", "a"), ("message", '{"error": "m"}')]),
     (b"data: \xff\n\n", [("message", "\ufffd")]),
 ]
 

@@ -7,6 +7,8 @@ from qacli.provider.think_tags import ThinkTagSplitter
 TEXTS = [
     ("<think>so</think>hello", "so", "hello"),
     ("\n<think>\nso\n</think>\n\nhello", "\nso\n", "hello"),
+    ("<thought>so</thought>hello", "so", "hello"),
+    ("<thought>a</think>b</thought>c", "a</think>b", "c"),
     ("hello", "", "hello"),
     ("  hello", "", "  hello"),
     ("<thin", "", "<thin"),

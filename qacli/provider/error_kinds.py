@@ -1,0 +1,100 @@
+"""Tell what an error of a provider is about, where its HTTP status does not say it.
+
+The codes, types and sentences are those of the endpoints that the comments name.
+"""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from qacli.provider.error_body import ErrorBody
+
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 498})
+"""Besides 5xx, the statuses after which the same request may succeed: 425 is "too early", and 498
+is Groq's for a flex tier without capacity; the openai package retries the others."""
+
+PAYMENT = frozenset(
+    {
+        *("insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"),
+        *("billing_not_active", "billing_error", "budget_exceeded"),
+    }
+)
+"""Codes and types of OpenAI, OpenRouter, Anthropic and LiteLLM."""
+
+PAYMENT_MESSAGE = re.compile(
+    r"credit balance is too low"  # Anthropic, with status 400
+    r"|insufficient (balance|credits?|funds)",  # DeepSeek, MiniMax, OpenRouter
+    re.IGNORECASE,
+)
+
+TOO_LONG = frozenset(
+    {
+        *("context_length_exceeded", "exceed_context_size_error", "request_too_large"),
+        *("string_above_max_length", "model_max_prompt_tokens_exceeded"),
+    }
+)
+"""Codes and types of OpenAI, llama.cpp, Anthropic and GitHub."""
+
+TOO_LONG_MESSAGE = re.compile(
+    r"maximum context length|exceeds[^.]{0,40} context"  # vLLM, llama.cpp
+    r"|context (length|size|window)[^.]{0,20} exceeded|context the overflows"  # LM Studio
+    r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
+    r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
+    r"|reduce the length of the",  # Cerebras
+    re.IGNORECASE,
+)
+
+WRONG_KEY_MESSAGE = re.compile(
+    r"api[ _-]?key\b[^.]{0,40}\b(not valid|invalid|expired|incorrect)"  # Gemini, with status 400
+    r"|\b(incorrect|invalid|expired)\b[^.]{0,20} api[ _-]?key",  # xAI, with status 400
+    re.IGNORECASE,
+)
+
+
+def needs_payment(status: int, error: ErrorBody) -> bool:
+    """Return whether only a payment ends this error."""
+    return (
+        status == HTTPStatus.PAYMENT_REQUIRED
+        or bool(PAYMENT & {error.code, error.type})
+        or PAYMENT_MESSAGE.search(error.message) is not None
+    )
+
+
+def is_too_long(status: int, error: ErrorBody) -> bool:
+    """Return whether the question and its context are too long for the model."""
+    return (
+        status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        or bool(TOO_LONG & {error.code, error.type})
+        or TOO_LONG_MESSAGE.search(error.message) is not None
+    )
+
+
+def is_about_key(error: ErrorBody) -> bool:
+    """Return whether a refusal with another status than 401 is about the key."""
+    return WRONG_KEY_MESSAGE.search(error.message) is not None
+
+
+def is_filtered(error: ErrorBody) -> bool:
+    """Return whether the provider's content filter refused the question."""
+    # Azure, OpenAI; Alibaba's DashScope
+    return bool({"content_filter", "data_inspection_failed"} & {error.code, error.type})
+
+
+def implied_status(error: ErrorBody) -> int | None:
+    """Return the status that an error stands for which came with status 200, as far as known."""
+    if error.status is not None:
+        return error.status
+    if needs_payment(HTTPStatus.OK, error):
+        return HTTPStatus.PAYMENT_REQUIRED
+    if is_about_key(error):
+        return HTTPStatus.UNAUTHORIZED
+    is_final = is_too_long(HTTPStatus.OK, error) or is_filtered(error)
+    return HTTPStatus.BAD_REQUEST if is_final else None
+
+
+def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether the same request may succeed later; OpenAI says it in `x-should-retry`."""
+    advice = headers.get("x-should-retry", "").lower()
+    if advice in {"true", "false"}:
+        return advice == "true"
+    return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -1,0 +1,47 @@
+"""Translate the reasons for which endpoints end an answer into those of OpenAI.
+
+OpenAI has `stop`, `length`, `content_filter` and `tool_calls`. Only reasons with a consequence are
+translated; any other stays as it came, since it means that the answer is complete.
+"""
+
+LENGTH = frozenset(
+    {
+        *("max_tokens", "max_output_tokens", "max_completion_tokens"),  # Gemini, Anthropic, Cohere
+        *("model_length", "model_context_window_exceeded"),  # Mistral, Anthropic
+    }
+)
+
+CONTENT_FILTER = frozenset(
+    {
+        *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"),  # Gemini
+        *("image_safety", "image_prohibited_content", "image_recitation"),  # Gemini
+        *("refusal", "sensitive"),  # Anthropic, Zhipu
+        *("content_filtered", "guardrail_intervened"),  # Bedrock
+    }
+)
+
+FAILED = frozenset(
+    {
+        *("error", "abort", "aborted", "cancelled"),  # OpenRouter, vLLM and SGLang, TGI
+        *("insufficient_system_resource", "network_error"),  # DeepSeek, Zhipu
+        *("malformed_function_call", "malformed_response", "unexpected_tool_call"),  # Gemini
+    }
+)
+"""The provider stopped in the middle; what has arrived is no whole answer."""
+
+
+def finish_reason_of(value: object) -> str | None:
+    """Return a finish reason in OpenAI's words where it has one; None while there is none.
+
+    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`.
+    """
+    if isinstance(value, dict):
+        value = value.get("type")
+    if not isinstance(value, str) or not value:
+        return None
+    name = value.lower().removeprefix("finish_reason_")
+    if name in LENGTH:
+        return "length"
+    if name in CONTENT_FILTER or name.startswith("content_filter"):
+        return "content_filter"
+    return name if name in FAILED else value

@@ -1,0 +1,113 @@
+"""Read what an answer has used: tokens, and the cost where the provider says it."""
+
+from typing import Any
+
+from qacli.cost import Usage
+from qacli.provider.response import ChatResponse
+from qacli.validation import parse_count
+
+TICKS_PER_DOLLAR = 10**10
+"""xAI's unit of cost, `cost_in_usd_ticks`."""
+
+NAMES = frozenset(
+    {
+        *("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens"),
+        *("cached_tokens", "reasoning_tokens", "cost"),
+        *("prompt_cache_hit_tokens", "prompt_cache_miss_tokens"),
+    }
+)
+DETAIL_NAMES = frozenset(
+    {
+        *("prompt_tokens_details", "input_tokens_details"),
+        *("completion_tokens_details", "output_tokens_details"),
+    }
+)
+
+
+def add_usage(usage: object, response: ChatResponse) -> None:
+    """Set the usage of a response; keep it as it came where it says more than the record's fields.
+
+    Some endpoints send it in every chunk, as far as it is known.
+    """
+    response.usage = read_usage(usage) or response.usage
+    if isinstance(usage, dict) and _says_more(usage):
+        response.add_detail("usage", usage)
+
+
+def usage_of(document: dict[str, Any], choice: dict[str, Any] | None) -> object:
+    """Return the usage in a document: beside the choices, in one (Moonshot), or Groq's."""
+    groq = document.get("x_groq")
+    return (
+        document.get("usage")
+        or (choice or {}).get("usage")
+        or (groq.get("usage") if isinstance(groq, dict) else None)
+    )
+
+
+def read_usage(usage: object) -> Usage | None:
+    """Return the tokens of an answer, by the names of either API; None where there are none."""
+    if not isinstance(usage, dict):
+        return None
+    prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    completion_details = usage.get("completion_tokens_details") or usage.get(
+        "output_tokens_details"
+    )
+    counts = Usage(
+        prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        # The names of Moonshot and Together, DeepSeek, Mistral, Anthropic.
+        cached_tokens=_count(prompt_details, "cached_tokens")
+        or _count(
+            usage,
+            *("cached_tokens", "prompt_cache_hit_tokens"),
+            *("num_cached_tokens", "cache_read_input_tokens"),
+        ),
+        reasoning_tokens=_count(completion_details, "reasoning_tokens")
+        or _count(usage, "reasoning_tokens"),
+        cost_usd=_cost(usage),
+    )
+    return None if counts == Usage() else counts
+
+
+def _says_more(usage: dict[str, Any]) -> bool:
+    """Return whether there is a value besides 0 that no field of a record has."""
+    if any(value for name, value in usage.items() if name not in NAMES | DETAIL_NAMES):
+        return True
+    if isinstance(usage.get("cost"), dict):
+        return True
+    details = (usage[name] for name in DETAIL_NAMES if isinstance(usage.get(name), dict))
+    return any(value for group in details for name, value in group.items() if name not in NAMES)
+
+
+def _count(fields: object, *names: str) -> int | None:
+    if not isinstance(fields, dict):
+        return None
+    counts = (parse_count(_number(fields.get(name))) for name in names)
+    return next((count for count in counts if count is not None), None)
+
+
+def _number(value: object) -> object:
+    """Return a number; some gateways write it as a text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+
+
+def _cost(usage: dict[str, Any]) -> float | None:
+    """Return US dollars: OpenRouter's number, Perplexity's object, DeepInfra's, xAI's ticks."""
+    value = usage.get("cost")
+    value = value.get("total_cost") if isinstance(value, dict) else value
+    dollars = _dollars(value)
+    if dollars is None:
+        dollars = _dollars(usage.get("estimated_cost"))
+    if dollars is None:
+        dollars = _dollars(usage.get("cost_in_usd_ticks"), TICKS_PER_DOLLAR)
+    return dollars
+
+
+def _dollars(value: object, per_dollar: int = 1) -> float | None:
+    value = _number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) / per_dollar if 0 <= value < float("inf") else None

@@ -1,0 +1,387 @@
+"""The shapes of answers and errors that endpoints are known to send."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from wire_server import EVENTS, JSON, Answer
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+ALL_USAGE = {
+    **USAGE,
+    "prompt_tokens_details": {"cached_tokens": 90},
+    "completion_tokens_details": {"reasoning_tokens": 7},
+    "cost": 0.0123,
+}
+TEXT_USAGE = {"prompt_tokens": "100", "completion_tokens": "20", "cost": "0.5"}
+CITATION = {"type": "url_citation", "url_citation": {"url": "https://e.org", "title": "E"}}
+TOOL_CALL = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return "data: " + json.dumps({"id": "c", "model": "m-1", "choices": [choice], **fields})
+
+
+def only(**choice: Any) -> str:
+    """Return a chunk with this choice."""
+    return "data: " + json.dumps({"id": "c", "model": "m-1", "choices": [{"index": 0, **choice}]})
+
+
+def stream(*events: str, done: bool = True, end: str = "\n\n") -> Answer:
+    texts = [*events, *(["data: [DONE]"] if done else [])]
+    return 200, {"content-type": EVENTS}, "".join(text + end for text in texts).encode()
+
+
+def whole(message: dict[str, Any], finish: str | None = "stop", **fields: Any) -> Answer:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return document({"id": "c", "model": "m-1", "choices": [choice], **fields})
+
+
+def document(body: object, status: int = 200) -> Answer:
+    return status, {"content-type": JSON}, json.dumps(body).encode()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an endpoint sends, streamed and whole, and the record of it."""
+
+    name: str
+    streamed: Answer
+    whole: Answer
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def message_shape(name: str, message: dict[str, Any], finish: str = "stop", **record: Any) -> Shape:
+    """A message that comes in one chunk, or whole."""
+    streamed = stream(chunk(message), chunk({}, finish))
+    return Shape(name, streamed, whole(message, finish), record)
+
+
+START = chunk({"role": "assistant", "content": ""})
+HELLO, STOP = chunk({"content": "hello"}), chunk({}, "stop")
+WHOLE = whole({"content": "hello"})
+PIECES = chunk({"content": "hel"}), chunk({"content": "lo"})
+
+ANSWERS = [
+    Shape("retry-field", stream("retry: 3000", START, HELLO, STOP), WHOLE),
+    Shape("ping-event", stream(START, 'event: ping\ndata: {"type": "ping"}', HELLO, STOP), WHOLE),
+    Shape("ping-data", stream('data: {"type": "ping"}', HELLO, STOP), WHOLE),
+    Shape("comments", stream(": keep-alive", ": OPENROUTER PROCESSING", HELLO, STOP), WHOLE),
+    Shape("no-space", stream(*(line.replace("data: ", "data:") for line in (HELLO, STOP))), WHOLE),
+    Shape("crlf", stream(START, *PIECES, STOP, end="\r\n\r\n"), WHOLE),
+    Shape("byte-order-mark", stream("\ufeff" + HELLO, STOP), WHOLE),
+    Shape("no-finish-reason", stream(START, HELLO), whole({"content": "hello"}, None)),
+    Shape("no-done", stream(HELLO, STOP, done=False), WHOLE),
+    Shape(
+        "empty-choices-first",
+        stream(chunk({}, choices=[], prompt_filter_results=[]), HELLO, STOP),
+        WHOLE,
+    ),
+    Shape(
+        "other-choice",
+        stream(chunk({}, choices=[{"index": 1, "delta": {"content": "OTHER"}}]), HELLO, STOP),
+        WHOLE,
+    ),
+    Shape("null-chunks", stream("data: null", HELLO, "data:", STOP), WHOLE),
+    Shape("null-delta", stream(only(delta=None, index="0"), HELLO, STOP), WHOLE),
+    Shape("null-choices", stream(chunk({}, choices=None), HELLO, STOP), WHOLE),
+    Shape("empty-finish-reason", stream(chunk({"content": "hello"}, ""), STOP), WHOLE),
+    Shape("finish-reason-first", stream(chunk({"content": "hel"}, "stop"), PIECES[1]), WHOLE),
+    Shape(
+        "message-beside-the-pieces",
+        stream(
+            only(delta={"content": "hel"}, message={"content": "hel"}),
+            only(delta={"content": "lo"}, message={"content": "hello"}),
+            only(delta={}, message={"content": "hello"}, finish_reason="stop"),
+        ),
+        WHOLE,
+    ),
+    Shape(
+        "finish-reason-of-gemini",
+        stream(only(delta={"content": "hello"}, finishReason="MAX_TOKENS"), done=False),
+        whole({"content": "hello"}, "MAX_TOKENS"),
+        {"finish_reason": "length", "details": {"native_finish_reason": "MAX_TOKENS"}},
+    ),
+    Shape("comment-then-a-document", (200, {}, b": processing\n\n" + WHOLE[2]), WHOLE),
+    Shape("blank-lines-first", (200, {}, b"\n\n" + WHOLE[2]), (200, {}, b"\n\n" + WHOLE[2])),
+    Shape("document-for-a-stream", WHOLE, WHOLE),
+    Shape("stream-for-a-document", stream(HELLO, STOP), stream(HELLO, STOP)),
+    Shape("no-content-type", (200, {}, stream(HELLO, STOP)[2]), (200, {}, WHOLE[2])),
+    message_shape(
+        "parts", {"content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}
+    ),
+    message_shape(
+        "thinking-part",
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "so"}]},
+                {"type": "text", "text": "hello"},
+            ]
+        },
+        reasoning="so",
+    ),
+    message_shape(
+        "reasoning-content", {"content": "hello", "reasoning_content": "so"}, reasoning="so"
+    ),
+    message_shape("reasoning", {"content": "hello", "reasoning": "so"}, reasoning="so"),
+    message_shape("think-tag", {"content": "<think>so</think>\n\nhello"}, reasoning="so"),
+    message_shape(
+        "annotations",
+        {"content": "hello", "annotations": [CITATION]},
+        details={"annotations": [CITATION]},
+    ),
+    message_shape(
+        "content-filter-after-text",
+        {"content": "hello"},
+        "content_filter",
+        finish_reason="content_filter",
+    ),
+    message_shape(
+        "text-and-tool-call", {"content": "hello", "tool_calls": [TOOL_CALL]}, "tool_calls"
+    ),
+    message_shape(
+        "text-and-image", {"content": "hello", "images": [IMAGE]}, details={"images": [IMAGE]}
+    ),
+    message_shape("refusal", {"content": None, "refusal": "hello"}, details={"refusal": True}),
+    Shape(
+        "usage-details-and-cost",
+        stream(HELLO, STOP, chunk({}, choices=[], usage=ALL_USAGE)),
+        whole({"content": "hello"}, usage=ALL_USAGE),
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "cached_tokens": 90,
+            "reasoning_tokens": 7,
+            "cost_usd": 0.0123,
+        },
+    ),
+    Shape(
+        "usage-of-groq",
+        stream(HELLO, chunk({}, "stop", x_groq={"usage": USAGE})),
+        whole({"content": "hello"}, x_groq={"usage": USAGE}),
+        {"prompt_tokens": 100, "completion_tokens": 20},
+    ),
+    Shape(
+        "usage-in-a-choice",
+        stream(HELLO, only(delta={}, finish_reason="stop", usage=USAGE)),
+        whole({"content": "hello"}, usage=USAGE),
+        {"prompt_tokens": 100, "completion_tokens": 20},
+    ),
+    Shape(
+        "usage-as-texts",
+        stream(HELLO, chunk({}, "stop", usage=TEXT_USAGE)),
+        whole({"content": "hello"}, usage=TEXT_USAGE),
+        {"prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.5},
+    ),
+    Shape(
+        "usage-in-every-chunk",
+        stream(
+            chunk({"content": "hello"}, usage=USAGE),
+            chunk({}, "stop", usage=USAGE),
+            chunk({}, choices=[], usage=None),
+        ),
+        whole({"content": "hello"}, usage=USAGE),
+        {"prompt_tokens": 100, "completion_tokens": 20},
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A response that is no answer, and its error.
+
+    Attributes:
+        exit_code: Of the command line.
+        status: Of the response of `POST /ask`.
+        text: A part of the error.
+        may_pass: Another request may succeed, so that it is sent again.
+        door: Status of the response of `/v1`, where it is not the provider's.
+    """
+
+    name: str
+    streamed: Answer
+    whole: Answer
+    exit_code: int
+    status: int
+    text: str
+    may_pass: bool = False
+    door: int | None = None
+
+
+def refusal(
+    name: str,
+    status: int,
+    body: object,
+    exit_code: int,
+    http: int,
+    text: str,
+    *,
+    may_pass: bool = False,
+    door: int | None = None,
+) -> Failure:
+    """A response with an error status, the same for streams and documents."""
+    if isinstance(body, str):
+        answer = status, {"content-type": "text/plain"}, body.encode()
+    else:
+        answer = document(body, status)
+    return Failure(name, answer, answer, exit_code, http, text, may_pass, door)
+
+
+def message_failure(
+    name: str, message: dict[str, Any], finish: str, text: str, *, may_pass: bool = False
+) -> Failure:
+    """A complete message that is no answer."""
+    streamed = stream(chunk(message), chunk({}, finish))
+    document = whole(message, finish, usage=USAGE)
+    return Failure(name, streamed, document, 6, 502, text, may_pass, door=502)
+
+
+CUT = stream(START, chunk({"content": "hel"}), done=False)
+PAGE = 200, {"content-type": "text/html"}, b"<!doctype html><title>Welcome</title>"
+DEEP = 200, {"content-type": JSON}, b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+ERROR_LATER = stream(
+    chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
+)
+
+ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
+LATE_ERROR = stream(
+    ": processing", '{"error": {"message": "Overloaded.", "code": 502}}', done=False
+)
+TEXT_EVENT = stream("event: error\ndata: Overloaded", done=False)
+LLAMA_ERROR = {"code": 400, "message": "m", "type": "exceed_context_size_error"}
+OLD_LLAMA = stream("error: " + json.dumps(LLAMA_ERROR), done=False)
+LLAMA = document({"error": LLAMA_ERROR}, 400)
+VERDICT = {"content_filter_results": {"hate": {"filtered": True}}}
+FILTERED = document({"choices": [], "prompt_filter_results": [VERDICT]})
+MINIMAX = document(
+    {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+)
+MODELS = document({"object": "list", "data": []})
+
+FAILURES = [
+    Failure(
+        *("cut", CUT, (200, {"content-type": JSON}, WHOLE[2][:40]), 6, 502, ""),
+        may_pass=True,
+        door=502,
+    ),
+    Failure("web-page", PAGE, PAGE, 6, 502, "web page", may_pass=True),
+    Failure("deep-json", DEEP, DEEP, 6, 502, "nested too deeply"),
+    Failure(
+        "error-in-a-stream",
+        ERROR_LATER,
+        document({"error": {"message": "Overloaded.", "code": 502}}),
+        6,
+        503,
+        "Overloaded",
+        may_pass=True,
+        door=503,
+    ),
+    Failure("comment-then-an-error", LATE_ERROR, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("error-of-old-llama.cpp", OLD_LLAMA, LLAMA, 5, 502, "Shorten the question"),
+    Failure("error-event-of-text", TEXT_EVENT, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("no-choices-but-filtered", FILTERED, FILTERED, 6, 502, "content filter"),
+    Failure("no-choices-but-a-reason", MINIMAX, MINIMAX, 5, 502, "Add credit"),
+    Failure("no-answer", MODELS, MODELS, 6, 502, "not an API's", may_pass=True),
+    message_failure(
+        "failed-in-the-middle",
+        {"content": "hel"},
+        "insufficient_system_resource",
+        "failed before the end",
+        may_pass=True,
+    ),
+    message_failure("filtered-by-gemini", {"content": None}, "SAFETY", "content filter"),
+    message_failure("limit-of-gemini", {"content": ""}, "MAX_TOKENS", "token limit"),
+    message_failure(
+        "tool-call", {"content": None, "tool_calls": [TOOL_CALL]}, "tool_calls", "called a tool"
+    ),
+    message_failure("image-alone", {"content": "", "images": [IMAGE]}, "stop", "images"),
+    message_failure("reasoning-alone", {"content": "", "reasoning": "so"}, "length", "token limit"),
+    message_failure("filtered", {"content": ""}, "content_filter", "content filter"),
+    refusal(
+        "list",
+        400,
+        [{"error": {"code": 400, "message": "API key not valid."}}],
+        5,
+        502,
+        "API key not valid",
+    ),
+    refusal("detail", 422, {"detail": "Bad model."}, 5, 502, "Bad model"),
+    refusal(
+        "detail-list",
+        422,
+        {"detail": [{"loc": ["body", "model"], "msg": "Field required"}]},
+        5,
+        502,
+        "model: Field required",
+    ),
+    refusal("text", 400, "no such deployment", 5, 502, "no such deployment"),
+    refusal("page", 404, "<html><title>Nothing</title></html>", 5, 502, "titled 'Nothing'"),
+    refusal(
+        "credits",
+        402,
+        {"error": {"message": "Insufficient credits.", "code": 402}},
+        5,
+        502,
+        "Add credit",
+    ),
+    refusal(
+        "quota",
+        429,
+        {"error": {"message": "Quota.", "type": "insufficient_quota"}},
+        5,
+        502,
+        "Add credit",
+    ),
+    refusal(
+        "context",
+        400,
+        {"error": {"message": "Too long.", "code": "context_length_exceeded"}},
+        5,
+        502,
+        "Shorten the question",
+    ),
+    refusal("key", 401, {"error": {"message": "No."}}, 3, 502, "OPENAI_API_KEY", door=502),
+    refusal(
+        "key-of-gemini",
+        400,
+        [{"error": {"code": 400, "message": "API key not valid."}}],
+        5,
+        502,
+        "OPENAI_API_KEY",
+    ),
+    refusal("no-reason", 400, "", 5, 502, "without a reason"),
+    refusal("capacity", 498, {"error": {"message": "m"}}, 6, 503, "Ask again", may_pass=True),
+    refusal(
+        "json-in-the-message",
+        400,
+        {"error": {"message": "Upstream: " + json.dumps({"error": {"message": "deep"}})}},
+        5,
+        502,
+        "Upstream: deep.",
+    ),
+    refusal(
+        "detail-in-the-message",
+        422,
+        {"object": "error", "message": {"detail": [{"loc": ["body", "n"], "msg": "m"}]}},
+        5,
+        502,
+        "n: m.",
+    ),
+]
+
+
+HTTP_SHAPES = {
+    *("retry-field", "no-finish-reason", "document-for-a-stream", "stream-for-a-document"),
+    *("thinking-part", "annotations", "refusal", "text-and-tool-call", "usage-details-and-cost"),
+    *("content-filter-after-text", "finish-reason-of-gemini"),
+}
+"""The answers that are asked for over HTTP too; the others differ only for the parser."""
+
+HTTP_FAILURES = {
+    *("cut", "error-in-a-stream", "tool-call", "filtered", "list", "detail-list", "page"),
+    *("credits", "quota", "context", "key", "failed-in-the-middle"),
+}

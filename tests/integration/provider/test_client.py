@@ -318,8 +318,6 @@ def test_model_not_found_names_the_nearest_to_the_model_that_was_asked(
 @pytest.mark.parametrize(
     ("status", "message"),
     [
-        (404, "This is not a chat model and thus not supported in this endpoint."),
-        (404, "This model is only supported in v1/responses and not in v1/chat/completions."),
         (400, "This model's maximum context length is 8192 tokens."),
         (400, "Unsupported parameter: 'temperature' is not supported with this model."),
         (404, "Not Found"),
@@ -389,7 +387,7 @@ def test_no_such_name(asker: Make) -> None:
 
 @ways
 def test_a_path_that_is_no_api(provider: FakeProvider, asker: Make, *, whole: bool) -> None:
-    ask = asker(base_url=provider.base_url.removesuffix("/v1"))
+    ask = asker(base_url=provider.base_url.removesuffix("/v1") + "/nothing/v1")
     ask.fails(ProviderRefused, "q", whole=whole)
 
 
@@ -672,7 +670,7 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
     with raw_server(answer) as base_url:
         ask = asker(base_url=base_url)
         assert ask(whole=True) == ["Hello"]
-    assert ask.reply.usage == (Usage(3, 3) if usage == "3.0" else None)
+    assert ask.reply.usage == (Usage(3, 3) if usage in {"3.0", '"3"'} else None)
 
 
 @pytest.mark.parametrize("official", [True, False])

@@ -224,8 +224,8 @@ def test_refused_feature_of_the_responses_api(
         ("temperature", "", "temperature"),
         ("reasoning.effort", "", "reasoning_effort"),
         ("text.verbosity", "", "verbosity"),
-        ("tools[0].type", "", "tool"),
-        ("tools", "", "tool"),
+        ("tools[0].type", "", "tools"),
+        ("tools", "", "tools"),
         (None, "Unsupported parameter: 'reasoning.effort' is not supported.", "reasoning_effort"),
         ("input[0].content", "top_p", None),
         (None, "The tool broke.", None),
@@ -234,4 +234,5 @@ def test_refused_feature_of_the_responses_api(
 def test_refused_option_of_either_api_is_named(
     param: str | None, message: str, option: str | None
 ) -> None:
-    assert refused_option(ErrorBody(message, None, None, param)) == option
+    params = {"temperature", "reasoning_effort", "verbosity", "tools"}
+    assert refused_option(ErrorBody(message, None, None, param), params) == option

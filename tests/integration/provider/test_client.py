@@ -670,7 +670,7 @@ def test_counts_of_any_kind_are_no_error(asker: Make, usage: str) -> None:
     with raw_server(answer) as base_url:
         ask = asker(base_url=base_url)
         assert ask(whole=True) == ["Hello"]
-    assert ask.reply.usage == (Usage(3, 3) if usage in {"3.0", '"3"'} else None)
+    assert ask.reply.usage == (Usage(3, 3) if "3" in usage else None)
 
 
 @pytest.mark.parametrize("official", [True, False])

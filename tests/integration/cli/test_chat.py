@@ -98,7 +98,7 @@ class Person:
     def see(self, text: str) -> str:
         """Wait until it is shown, after what was seen last; returns what came before it."""
         try:
-            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 20) - 1
+            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
         except AssertionError:
             pytest.fail(
                 f"{text!r} does not stand behind {self.text[: self._read]!r}, but {self.output!r}"
@@ -123,7 +123,7 @@ class Person:
 
     def end(self) -> int:
         """The exit code, once it has ended by itself."""
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         assert termios.tcgetattr(self._slave)[:4] == self.modes[:4]
         return code
 
@@ -434,6 +434,7 @@ def test_a_long_thread_loses_its_oldest_turns_and_says_so(
     assert [record["follows_id"] for record in records()] == [None, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_without_saving_the_thread_is_kept_in_memory_alone(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
@@ -444,6 +445,7 @@ def test_without_saving_the_thread_is_kept_in_memory_alone(
     assert not (home / "data").exists()
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_a_database_that_is_away_costs_nothing(
     invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:

@@ -241,7 +241,7 @@ def test_import_file_that_ends_early_counts_the_records_before(
         json.dumps(
             {"question": str(n), "created_at": f"{now()}", "status": "failed", "uid": f"{n}"}
         )
-        for n in range(3000)
+        for n in range(1500)
     ]
     data = "\n".join(lines).encode()
     file = home / "file"

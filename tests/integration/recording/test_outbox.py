@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import write_outcome, write_question, write_text
 
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
@@ -32,7 +33,6 @@ from qacli.recording.outbox import (
     text_entry,
 )
 from qacli.recording.recovery import recover_outbox
-from tests.journals import write_outcome, write_question, write_text
 
 ASK = Question(
     question="Grüße, 🌍\r\n\u2028?",

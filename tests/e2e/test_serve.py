@@ -190,6 +190,7 @@ def test_two_servers_do_not_share_a_port(qa: Program, serve: Callable[..., Any])
     assert (done.code, done.err.count("\n")) == (3, 1)
 
 
+@pytest.mark.usefixtures("empty_database")
 @on_sqlite
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what is to be refused
 def test_it_is_not_opened_to_others_without_a_token(qa: Program, home: Path, host: str) -> None:

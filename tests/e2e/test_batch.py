@@ -86,7 +86,7 @@ def no_trace(err: str) -> None:
 
 
 @on_sqlite
-def test_after_ctrl_c_the_command_that_is_printed_goes_on(
+def test_batch_after_ctrl_c_continues_by_the_printed_command(
     qa: Program,
     begin: Callable[..., subprocess.Popen[bytes]],
     provider: FakeProvider,
@@ -129,7 +129,7 @@ def test_after_ctrl_c_the_command_that_is_printed_goes_on(
 
 
 @on_sqlite
-def test_after_ctrl_c_nothing_new_is_asked_also_where_many_wait_for_their_turn(
+def test_batch_after_ctrl_c_with_many_waiting_asks_nothing_new(
     begin: Callable[..., subprocess.Popen[bytes]],
     provider: FakeProvider,
     database_url: str,
@@ -156,7 +156,7 @@ def test_after_ctrl_c_nothing_new_is_asked_also_where_many_wait_for_their_turn(
 
 
 @on_sqlite
-def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
+def test_batch_ctrl_c_twice_ends_at_once_and_loses_nothing(
     qa: Program,
     begin: Callable[..., subprocess.Popen[bytes]],
     provider: FakeProvider,
@@ -233,7 +233,7 @@ def test_batch_killed_at_any_time_asks_again_only_what_was_in_flight(
     assert not list(Path(f"{database_url.removeprefix('sqlite:///')}.outbox").iterdir())
 
 
-def test_two_processes_share_a_batch_and_ask_nothing_twice(
+def test_batch_two_processes_share_it_and_ask_nothing_twice(
     begin: Callable[..., subprocess.Popen[bytes]],
     database_url: str,
     records: Records,
@@ -260,7 +260,7 @@ def test_two_processes_share_a_batch_and_ask_nothing_twice(
         assert [line["question"] for line in out] == questions
 
 
-def test_one_of_two_is_killed_and_the_other_finishes_its_share(
+def test_batch_one_of_two_processes_killed_is_finished_by_the_other(
     begin: Callable[..., subprocess.Popen[bytes]],
     database_url: str,
     records: Records,
@@ -328,7 +328,7 @@ def test_batch_two_machines_with_one_host_name_and_path_ask_nothing_twice(
 
 
 @on_sqlite
-def test_random_faults_cost_no_answer(
+def test_batch_random_faults_lose_no_answer(
     qa: Program,
     database_url: str,
     records: Records,
@@ -352,20 +352,20 @@ def test_random_faults_cost_no_answer(
 
 
 @on_sqlite
-def test_a_hung_item_holds_nobody_back_and_takes_no_memory(
+def test_batch_hung_item_delays_no_other_and_takes_no_memory(
     qa: Program,
     database_url: str,
     tmp_path: Path,
     wait_for: Callable[..., Any],
 ) -> None:
-    behind = [f"Question {n}" for n in range(300)]
-    with provider_process("--size", "100000") as base_url:
+    behind = [f"Question {n}" for n in range(1000)]
+    with provider_process("--size", "30000") as base_url:
 
         def run(first: str) -> tuple[int, Path]:
             file = tmp_path / f"{first[:4]}.txt"
             file.write_text("\n".join([first, *behind]))
             out = tmp_path / f"{first[:4]}.jsonl"
-            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "25")
+            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "40")
             # By its id alone: `wait4` tells the memory of just this process.
             program = [*qa.command, "batch", *arguments]
             env = qa.environ(OPENAI_BASE_URL=base_url)
@@ -387,7 +387,7 @@ def test_a_hung_item_holds_nobody_back_and_takes_no_memory(
 
 
 @on_sqlite
-def test_a_cancelled_batch_stops_and_lines_tell_how_far_it_is_and_why_it_waits(
+def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
     qa: Program,
     begin: Callable[..., subprocess.Popen[bytes]],
     provider: FakeProvider,
@@ -417,7 +417,7 @@ def test_a_cancelled_batch_stops_and_lines_tell_how_far_it_is_and_why_it_waits(
 
 
 @on_sqlite
-def test_a_database_that_is_away_for_a_while_costs_nothing(
+def test_batch_database_away_for_seconds_loses_nothing(
     qa: Program,
     begin: Callable[..., subprocess.Popen[bytes]],
     own_postgres: Postgres,

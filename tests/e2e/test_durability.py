@@ -110,7 +110,7 @@ def test_ask_in_many_processes_at_once_makes_one_record_each(
 
 @pytest.mark.usefixtures("empty_database")
 @on_sqlite
-def test_sixteen_first_runs_at_once_make_one_history(
+def test_first_runs_at_once_make_one_history(
     qa: Program, home: Path, database_url: str, records: Records
 ) -> None:
     assert not (home / "data").exists()
@@ -126,7 +126,7 @@ def test_sixteen_first_runs_at_once_make_one_history(
 
 
 @on_sqlite
-def test_a_database_that_goes_away_between_question_and_answer_costs_nothing(
+def test_ask_database_gone_before_the_answer_loses_nothing(
     qa: Program,
     provider: FakeProvider,
     own_postgres: Postgres,
@@ -156,7 +156,7 @@ def test_a_database_that_goes_away_between_question_and_answer_costs_nothing(
 
 
 @on_sqlite
-def test_nothing_is_asked_that_could_not_be_noted(
+def test_ask_without_a_writable_outbox_asks_nothing(
     qa: Program, provider: FakeProvider, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -168,7 +168,7 @@ def test_nothing_is_asked_that_could_not_be_noted(
 
 
 @on_sqlite
-def test_a_history_that_cannot_be_written_still_gives_the_answer(
+def test_ask_with_a_damaged_history_prints_the_answer(
     qa: Program, home: Path, database_url: str, records: Records
 ) -> None:
     assert qa("ask", "First?").code == 0
@@ -187,7 +187,7 @@ def test_a_history_that_cannot_be_written_still_gives_the_answer(
 
 
 @on_sqlite
-def test_a_full_disk_loses_no_answer(qa: Program) -> None:
+def test_ask_on_a_full_disk_records_the_text_so_far(qa: Program) -> None:
     assert qa("ask", "First?").code == 0
     # No file of this process may grow beyond this: the question fits, its answer does not.
     question = "Who am I? [[size=400000]]"

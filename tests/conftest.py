@@ -369,16 +369,17 @@ class Finished:
 @pytest.fixture
 def qa(provider: FakeProvider, database_url: str) -> Program:
     """`qa` with the provider and both databases in turn, migrated."""
-    return Program(_environment(provider, database_url))
+    return Program(command_environment(provider, database_url))
 
 
 @pytest.fixture
 def invoke(provider: FakeProvider, database_url: str) -> Invoke:
     """`qa` in this process, with the provider and both databases in turn, migrated."""
-    return Invoke(_environment(provider, database_url))
+    return Invoke(command_environment(provider, database_url))
 
 
-def _environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
+def command_environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
+    """Return the variables of a `qa` with the provider and the database."""
     return {
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": provider.base_url,

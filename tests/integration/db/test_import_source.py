@@ -128,6 +128,7 @@ def test_import_history_of_another_version_names_columns_it_leaves_out(
     assert found.omitted == {"values of mood": 2}
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

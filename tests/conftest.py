@@ -46,6 +46,15 @@ KEY = "sk-test-0123456789abcdef"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Use a process for each processor where pytest-xdist is there; in one process: -n 0."""
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses = "logical"
+        config.option.dist = "worksteal"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests in tests/e2e."""
     for item in items:
@@ -121,21 +130,25 @@ def migrated_postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str
         yield postgres_databases.server.get_uri(name)
 
 
+@pytest.fixture
+def empty_database() -> None:
+    """Makes `database_url` a database without tables; on SQLite there is no file yet."""
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, home: Path) -> str:
     """A database of the test's own: the test runs once on each kind.
 
-    It is empty. With the fixture `store` it is migrated, and with `qa` or `invoke` a PostgreSQL one
-    is: commands create and migrate a SQLite file by themselves.
+    With the fixture `store`, `qa` or `invoke` it is migrated, without `empty_database`.
     """
     fixtures = set(request.fixturenames)
+    is_migrated = bool(fixtures & {"store", "qa", "invoke"}) and "empty_database" not in fixtures
     if request.param == "sqlite":
         file = home / "data" / "history.db"
-        if "store" in fixtures:
+        if is_migrated:
             template: SqliteTemplate = request.getfixturevalue("sqlite_template")
             template.copy_to(file)
         return f"sqlite:///{file}"
-    is_migrated = fixtures & {"store", "qa", "invoke"}
     url: str = request.getfixturevalue("migrated_postgres_url" if is_migrated else "postgres_url")
     return url
 
@@ -267,7 +280,7 @@ class Program:
         self,
         *arguments: str,
         input: str | bytes = b"",
-        timeout: float = 60,
+        timeout: float = 240,
         **env: str,
     ) -> "Finished":
         done = subprocess.run(
@@ -355,17 +368,18 @@ class Finished:
 
 @pytest.fixture
 def qa(provider: FakeProvider, database_url: str) -> Program:
-    """`qa` with the provider and both databases in turn, PostgreSQL migrated."""
-    return Program(_environment(provider, database_url))
+    """`qa` with the provider and both databases in turn, migrated."""
+    return Program(command_environment(provider, database_url))
 
 
 @pytest.fixture
 def invoke(provider: FakeProvider, database_url: str) -> Invoke:
-    """`qa` in this process, with the provider and both databases in turn, PostgreSQL migrated."""
-    return Invoke(_environment(provider, database_url))
+    """`qa` in this process, with the provider and both databases in turn, migrated."""
+    return Invoke(command_environment(provider, database_url))
 
 
-def _environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
+def command_environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
+    """Return the variables of a `qa` with the provider and the database."""
     return {
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": provider.base_url,
@@ -377,10 +391,10 @@ def _environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def wait_for() -> Callable[..., Any]:
-    """Wait until a call gives something true; fails after some seconds."""
+    """Waits until a call gives something true; fails after a minute, or the seconds of the call."""
     from time import monotonic, sleep
 
-    def wait(call: Callable[[], Any], seconds: float = 10) -> Any:
+    def wait(call: Callable[[], Any], seconds: float = 60) -> Any:
         end = monotonic() + seconds
         while not (value := call()):
             assert monotonic() < end, f"{call} gave {value!r} for {seconds} s"

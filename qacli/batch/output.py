@@ -5,7 +5,8 @@ import threading
 from qacli.batch.writer import ResultWriter
 from qacli.db.batches import Batches, FinishedItem
 
-PAGE = 1000
+PAGE = 100
+"""Items in memory at once: an answer may be long."""
 
 
 class ResultOutput:

@@ -14,10 +14,8 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from databases import read_records
 from postgres_server import Postgres, postgres_server
-
-from qacli.config.settings import Settings
-from qacli.db.records import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +50,7 @@ class Served:
             return False
 
     def request(
-        self, method: str, path: str, body: object = None, timeout: float = 30
+        self, method: str, path: str, body: object = None, timeout: float = 120
     ) -> tuple[int, Any]:
         """The status, and what the JSON is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -66,13 +64,13 @@ class Served:
         """`POST /ask`."""
         return self.request("POST", "/ask", {"question": question})
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """The exit code, once it has ended."""
         code = self.process.wait(seconds)
         self._reader.join(seconds)
         return code
 
-    def told_to_stop(self, seconds: float = 30) -> int:
+    def told_to_stop(self, seconds: float = 120) -> int:
         """Tell it to stop; the exit code, once what it had in flight is finished."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds)
@@ -117,7 +115,7 @@ def serve(wait_for: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
 
         def start(qa: Program, *arguments: str, **env: str) -> Served:
             served = stack.enter_context(started(qa, *arguments, **env))
-            wait_for(lambda: served.process.poll() is not None or served.port, 30)
+            wait_for(lambda: served.process.poll() is not None or served.port, 120)
             assert served.process.poll() is None, served.log
             # Once it has said where it is, it can be reached.
             assert served.request("GET", "/is_up")[0] == 200
@@ -128,16 +126,8 @@ def serve(wait_for: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def records() -> Records:
-    """All records of a database, read past the program."""
-
-    def read(database_url: str) -> list[dict[str, Any]]:
-        store = Store.open(Settings(database_url=database_url).database)
-        try:
-            return [record.to_dict() for record in store.page(limit=1000)]
-        finally:
-            store.close()
-
-    return read
+    """Reads all records of a database."""
+    return read_records
 
 
 @pytest.fixture(scope="module")

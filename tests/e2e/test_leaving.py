@@ -51,7 +51,7 @@ def answers(records: Records, database_url: str) -> dict[str, tuple[str, str | N
     return {each["question"]: (each["status"], each["answer"]) for each in found}
 
 
-def test_a_client_that_leaves_does_not_cost_the_answer(
+def test_serve_disconnected_client_keeps_the_answer(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -74,7 +74,7 @@ def test_a_client_that_leaves_does_not_cost_the_answer(
 
 
 @on_sqlite
-def test_a_client_that_leaves_can_end_it(
+def test_serve_disconnected_client_can_interrupt(
     qa: Program,
     serve: Callable[..., Any],
     database_url: str,
@@ -104,7 +104,7 @@ def accepted(port: int, question: str) -> int:
 
 
 @on_sqlite
-def test_what_was_accepted_is_finished_when_it_is_told_to_stop(
+def test_serve_stopped_finishes_accepted_questions(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -123,7 +123,7 @@ def test_what_was_accepted_is_finished_when_it_is_told_to_stop(
     }
 
 
-def test_what_was_accepted_survives_a_kill(
+def test_serve_killed_asks_accepted_questions_again(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -151,7 +151,7 @@ def test_what_was_accepted_survives_a_kill(
 
 
 @on_sqlite
-def test_one_key_is_asked_once_by_all_processes(
+def test_serve_idempotency_key_is_asked_once_by_all_workers(
     qa: Program, serve: Callable[..., Any], provider: FakeProvider
 ) -> None:
     served = serve(qa, "--workers", "2")

@@ -27,7 +27,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can see to it")
 
 
-def test_a_question_asked_over_http_is_a_record_of_the_terminal_too(
+def test_serve_question_is_a_record_of_the_command_line(
     qa: Program, serve: Callable[..., Any]
 ) -> None:
     served = serve(qa)
@@ -56,7 +56,7 @@ def chunked(port: int, data: bytes) -> tuple[int, bytes]:
 
 
 @on_sqlite
-def test_a_body_without_a_length_is_bounded_too(
+def test_serve_chunked_body_is_limited(
     qa: Program, serve: Callable[..., Any], provider: FakeProvider
 ) -> None:
     served = serve(qa)
@@ -71,7 +71,7 @@ def test_a_body_without_a_length_is_bounded_too(
 
 
 @pytest.mark.parametrize("whole_group", [False, True], ids=["sigterm", "ctrl-c"])
-def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(
+def test_serve_stopped_finishes_requests_in_flight(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -100,7 +100,7 @@ def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(
 
 @on_linux
 @on_sqlite
-def test_a_killed_main_process_leaves_no_worker_that_holds_the_port(
+def test_serve_killed_main_process_frees_the_port(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -121,7 +121,7 @@ def test_a_killed_main_process_leaves_no_worker_that_holds_the_port(
     assert serve(qa, "--port", str(served.port)).ask("And now?")[0] == 200
 
 
-def test_what_a_killed_server_had_in_flight_is_interrupted(
+def test_serve_killed_records_requests_as_interrupted(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -143,7 +143,7 @@ def test_what_a_killed_server_had_in_flight_is_interrupted(
 
 
 @on_sqlite
-def test_a_question_that_never_ends_is_given_up_after_the_grace(
+def test_serve_hung_question_is_interrupted_after_the_grace(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -174,7 +174,7 @@ def listening(port: int) -> bool:
 
 
 @on_sqlite
-def test_a_port_that_is_taken_is_said_in_one_line(qa: Program) -> None:
+def test_serve_port_in_use_is_one_line(qa: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = qa("serve", "--port", port)
@@ -184,15 +184,16 @@ def test_a_port_that_is_taken_is_said_in_one_line(qa: Program) -> None:
 
 
 @on_sqlite
-def test_two_servers_do_not_share_a_port(qa: Program, serve: Callable[..., Any]) -> None:
+def test_serve_port_of_another_server_is_refused(qa: Program, serve: Callable[..., Any]) -> None:
     served = serve(qa)
     done = qa("serve", "--port", str(served.port))
     assert (done.code, done.err.count("\n")) == (3, 1)
 
 
+@pytest.mark.usefixtures("empty_database")
 @on_sqlite
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what is to be refused
-def test_it_is_not_opened_to_others_without_a_token(qa: Program, home: Path, host: str) -> None:
+def test_serve_public_host_without_a_token_is_refused(qa: Program, home: Path, host: str) -> None:
     done = qa("serve", "--host", host, "--port", "0")
     assert (done.code, done.out) == (3, "")
     assert "QA_TOKEN" in done.err
@@ -201,13 +202,13 @@ def test_it_is_not_opened_to_others_without_a_token(qa: Program, home: Path, hos
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_it_does_not_start_without_its_database(qa: Program) -> None:
+def test_serve_without_its_database_exits(qa: Program) -> None:
     done = qa("serve", "--port", "0", DATABASE_URL="postgresql://user@127.0.0.1:1/none")
     assert (done.code, done.out) == (7, "")
 
 
 @on_sqlite
-def test_a_database_that_is_away_costs_nothing(
+def test_serve_database_away_loses_nothing(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,

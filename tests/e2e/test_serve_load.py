@@ -85,7 +85,7 @@ def everything_is_on_record(
             assert (record["question"], record["answer"]) == (question, f"Answer to: {question}")
 
 
-def test_told_to_stop_under_load_it_keeps_every_answer(
+def test_serve_stopped_under_load_records_every_answer(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -102,7 +102,7 @@ def test_told_to_stop_under_load_it_keeps_every_answer(
 
 
 @on_sqlite
-def test_a_database_that_restarts_under_load_costs_nothing(
+def test_serve_database_restart_under_load_loses_nothing(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
@@ -131,7 +131,7 @@ def test_a_database_that_restarts_under_load_costs_nothing(
 
 
 @on_sqlite
-def test_what_killed_workers_had_in_flight_is_on_record(
+def test_serve_killed_workers_leave_records(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,

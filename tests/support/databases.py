@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg2
@@ -46,6 +46,18 @@ def bring_up_to_date(url: str) -> None:
     """Migrate a database to the newest revision, as `qa migrate` does."""
     with closing(Store(url)) as store, store.migrating() as connection:
         migrate.upgrade(connection)
+
+
+def read_records(url: str) -> list[dict[str, Any]]:
+    """Read the records of a database (at most 1,000), without the program; the oldest first."""
+    with closing(Store.open(Settings(database_url=url).database)) as store:
+        return [record.to_dict() for record in store.page(limit=1000)]
+
+
+def count_records(url: str) -> int:
+    """Count the records of a database, without the program."""
+    with closing(Store.open(Settings(database_url=url).database)) as store:
+        return store.count()
 
 
 class PostgresDatabases:

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Invoke
-
-from qacli.config.settings import Settings
-from qacli.db.records import Store
+from databases import read_records
 
 if TYPE_CHECKING:
     from conftest import Program
@@ -116,7 +114,7 @@ def on_terminal(
     ]
     for reader in readers:
         reader.start()
-    code = process.wait(60)
+    code = process.wait(240)
     for reader, master in zip(readers, masters, strict=True):
         reader.join(10)
         os.close(master)
@@ -144,13 +142,5 @@ def console() -> Callable[..., Seen]:
 
 @pytest.fixture
 def records(database_url: str) -> Records:
-    """All records, read past the program."""
-
-    def read() -> list[dict[str, Any]]:
-        store = Store.open(Settings(database_url=database_url).database)
-        try:
-            return [record.to_dict() for record in store.page(limit=1000)]
-        finally:
-            store.close()
-
-    return read
+    """Reads all records of the test's database."""
+    return lambda: read_records(database_url)

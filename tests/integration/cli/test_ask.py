@@ -47,6 +47,7 @@ def test_the_question_is_taken_from_the_arguments_and_the_input(
     assert [request.question for request in provider.requests] == [question]
 
 
+@pytest.mark.usefixtures("empty_database")
 @pytest.mark.parametrize(
     ("arguments", "given", "said"),
     [
@@ -146,6 +147,7 @@ def test_an_answer_is_streamed_unless_told_otherwise(qa: Program, provider: Fake
     assert provider.requests[0].body["stream"] is True
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_without_saving_nothing_is_written(invoke: Invoke, home: Path) -> None:
     assert invoke("ask", "--no-save", "Who am I?").out == "Answer to: Who am I?\n"
     assert not (home / "data").exists()

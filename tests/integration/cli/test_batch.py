@@ -344,6 +344,7 @@ def test_a_file_may_grow_but_what_was_in_it_may_not_change(
     assert len(provider.requests) == 3
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_a_dry_run_counts_and_asks_nothing(
     invoke: Invoke, provider: FakeProvider, home: Path, write: Callable[..., str]
 ) -> None:

@@ -98,7 +98,7 @@ class Person:
     def see(self, text: str) -> str:
         """Wait until it is shown, after what was seen last; returns what came before it."""
         try:
-            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 20) - 1
+            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
         except AssertionError:
             pytest.fail(
                 f"{text!r} does not stand behind {self.text[: self._read]!r}, but {self.output!r}"
@@ -123,7 +123,7 @@ class Person:
 
     def end(self) -> int:
         """The exit code, once it has ended by itself."""
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         assert termios.tcgetattr(self._slave)[:4] == self.modes[:4]
         return code
 
@@ -154,7 +154,7 @@ def messages(provider: FakeProvider, number: int = -1) -> list[Any]:
     return [message["content"] for message in provider.requests[number].body["messages"]]
 
 
-def test_each_turn_is_a_record_that_follows_the_one_before(
+def test_chat_each_turn_follows_the_record_before(
     chat: Callable[..., Person], provider: FakeProvider, records: Records, home: Path
 ) -> None:
     provider.script(Reply(text="It is **cold**."))
@@ -178,7 +178,7 @@ def test_each_turn_is_a_record_that_follows_the_one_before(
     assert not list((home / "data").glob("*.outbox/*"))
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_program(
+def test_chat_ctrl_c_stops_only_the_answer(
     chat: Callable[..., Person], provider: FakeProvider, records: Records
 ) -> None:
     person = chat()
@@ -201,7 +201,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     assert (second["status"], second["follows_id"]) == ("answered", 1)
 
 
-def test_a_question_without_any_answer_is_no_part_of_the_thread(
+def test_chat_unanswered_question_is_left_out_of_the_thread(
     chat: Callable[..., Person],
     provider: FakeProvider,
     records: Records,
@@ -221,7 +221,7 @@ def test_a_question_without_any_answer_is_no_part_of_the_thread(
     assert [record["status"] for record in records()] == ["answered", "interrupted", "answered"]
 
 
-def test_an_error_of_the_provider_is_shown_and_the_loop_goes_on(
+def test_chat_provider_error_is_shown_and_chat_continues(
     chat: Callable[..., Person], provider: FakeProvider, records: Records
 ) -> None:
     person = chat()
@@ -243,7 +243,7 @@ def test_an_error_of_the_provider_is_shown_and_the_loop_goes_on(
     assert messages(provider)[::2] == ["One", "Two [[status=503 times=1]]", "Three"]
 
 
-def test_a_rejected_key_ends_it(chat: Callable[..., Person], records: Records) -> None:
+def test_chat_rejected_key_exits(chat: Callable[..., Person], records: Records) -> None:
     person = chat()
     person.say("One [[status=401]]")
     person.see("qa: The provider answered 401")
@@ -251,7 +251,7 @@ def test_a_rejected_key_ends_it(chat: Callable[..., Person], records: Records) -
     assert records()[0]["status"] == "failed"
 
 
-def test_a_terminate_signal_ends_it_and_keeps_what_had_arrived(
+def test_chat_sigterm_exits_and_records_the_text_so_far(
     chat: Callable[..., Person], records: Records
 ) -> None:
     person = chat()
@@ -266,7 +266,7 @@ def test_a_terminate_signal_ends_it_and_keeps_what_had_arrived(
     assert person.end() == 143
 
 
-def test_the_line_has_completion_several_lines_pasting_and_a_private_history(
+def test_chat_prompt_has_completion_lines_pasting_and_private_history(
     chat: Callable[..., Person], provider: FakeProvider, home: Path
 ) -> None:
     person = chat()
@@ -297,9 +297,7 @@ def test_the_line_has_completion_several_lines_pasting_and_a_private_history(
     assert "not kept" not in kept.read_text()
 
 
-def test_the_prompt_is_not_in_an_output_that_is_no_terminal(
-    chat: Callable[..., Person], home: Path
-) -> None:
+def test_chat_output_to_a_file_has_no_prompt(chat: Callable[..., Person], home: Path) -> None:
     with (home / "out").open("wb") as out:
         person = chat(out=out.fileno())
         person.say("Who?")
@@ -309,7 +307,7 @@ def test_the_prompt_is_not_in_an_output_that_is_no_terminal(
     assert (home / "out").read_text() == "Answer to: Who?\n"
 
 
-def test_a_script_is_a_line_a_question_and_answers_on_stdout(
+def test_chat_script_asks_each_line(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     done = invoke("chat", input="One\n\n  \nTwo\r\nThree")
@@ -319,7 +317,7 @@ def test_a_script_is_a_line_a_question_and_answers_on_stdout(
     assert [record["follows_id"] for record in records()] == [None, 1, 2]
 
 
-def test_a_script_ends_at_its_first_error(
+def test_chat_script_ends_at_its_first_error(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     done = invoke("chat", input="One\nTwo [[cut=2]]\nThree\n")
@@ -335,7 +333,7 @@ def test_a_script_ends_at_its_first_error(
     assert "There is no command /shwo. Did you mean /show?" in done.err
 
 
-def test_commands_shape_what_is_asked(
+def test_chat_commands_change_the_request(
     invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "a b.txt").write_text("text")
@@ -366,7 +364,7 @@ def test_commands_shape_what_is_asked(
     assert [file["name"] for file in kept[1]["attachments"]] == ["a b.txt"]
 
 
-def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
+def test_chat_invalid_command_is_explained_and_chat_continues(
     chat: Callable[..., Person], provider: FakeProvider
 ) -> None:
     person = chat()
@@ -388,7 +386,7 @@ def test_a_command_that_cannot_be_followed_says_why_and_the_loop_goes_on(
     assert provider.requests == []
 
 
-def test_it_goes_on_from_a_record(
+def test_chat_follow_continues_from_a_record(
     invoke: Invoke, provider: FakeProvider, records: Records, database_url: str
 ) -> None:
     store = Store.open(database_url)
@@ -413,7 +411,7 @@ def test_it_goes_on_from_a_record(
         (["What?"], 2, "What?"),
     ],
 )
-def test_what_cannot_begin_is_said_before_anything_is_asked(
+def test_chat_invalid_arguments_ask_nothing(
     invoke: Invoke, provider: FakeProvider, arguments: list[str], code: int, said: str
 ) -> None:
     done = invoke("chat", *arguments, input="One")
@@ -422,7 +420,7 @@ def test_what_cannot_begin_is_said_before_anything_is_asked(
     assert provider.requests == []
 
 
-def test_a_long_thread_loses_its_oldest_turns_and_says_so(
+def test_chat_long_thread_drops_its_oldest_turns_with_a_message(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     texts = [f"{number} {'word ' * 20}" for number in range(4)]
@@ -434,7 +432,8 @@ def test_a_long_thread_loses_its_oldest_turns_and_says_so(
     assert [record["follows_id"] for record in records()] == [None, 1, 2, 3]
 
 
-def test_without_saving_the_thread_is_kept_in_memory_alone(
+@pytest.mark.usefixtures("empty_database")
+def test_chat_no_save_has_its_thread_in_memory(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     done = invoke("chat", "--no-save", input="One\nTwo\n/show\n")
@@ -444,7 +443,8 @@ def test_without_saving_the_thread_is_kept_in_memory_alone(
     assert not (home / "data").exists()
 
 
-def test_a_database_that_is_away_costs_nothing(
+@pytest.mark.usefixtures("empty_database")
+def test_chat_without_its_database_loses_nothing(
     invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "data").mkdir()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import Invoke, command_environment
 from fake_provider import Reply
 
-from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 from qacli.sanitize import UNSAFE
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke
+    from databases import SqliteTemplate
     from fake_provider import FakeProvider
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -29,10 +30,17 @@ OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 """The escape sequences of the live display and of styles, which conftest.py knows."""
 
 
-@pytest.fixture
-def hostile(invoke: Invoke, database_url: str, home: Path) -> Invoke:
-    """A history and files with hostile text in every field that takes it."""
-    store = Store.open(Settings(database_url=database_url).database)
+@pytest.fixture(scope="module")
+def hostile_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    _provider: FakeProvider,
+    sqlite_template: SqliteTemplate,
+) -> Path:
+    """A directory with a history and files that have hostile text in every field."""
+    directory = tmp_path_factory.mktemp("hostile")
+    database_url = f"sqlite:///{directory / 'data' / 'history.db'}"
+    sqlite_template.copy_to(directory / "data" / "history.db")
+    store = Store.open(database_url)
     shape: dict[str, Any] = {"system": f"S {EVIL}", "params": {"model": f"M {EVIL}"}}
     outcome = Outcome(status=Status.ANSWERED, answer=f"`A` {EVIL} **b**", model=f"M {EVIL}")
     store.upsert(Question(question=f"Q apple {EVIL}", **shape), outcome)
@@ -42,10 +50,23 @@ def hostile(invoke: Invoke, database_url: str, home: Path) -> Invoke:
     store.upsert(Question(question=f"Q {EVIL}", **shape), failed)
     store.close()
     lines = [json.dumps({"question": f"Q {EVIL}", "key": f"K {EVIL}", "id": f"I {EVIL}"})]
-    (home / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (home / f"evil{EVIL}.txt").write_text(f"F {EVIL}", encoding="utf-8")
-    done = invoke("batch", str(home / "items.jsonl"), "--name", "b")
+    (directory / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / f"evil{EVIL}.txt").write_text(f"F {EVIL}", encoding="utf-8")
+    env = {
+        **command_environment(_provider, database_url),
+        "QA_DATA_DIR": str(directory / "data"),
+        "QA_CONFIG": str(directory / "config.toml"),
+        "XDG_DATA_HOME": str(directory / "share"),
+    }
+    done = Invoke(env)("batch", str(directory / "items.jsonl"), "--name", "b")
     assert done.code == 0, done.err
+    return directory
+
+
+@pytest.fixture
+def hostile(invoke: Invoke, hostile_files: Path, home: Path) -> Invoke:
+    """`qa` with a copy of the hostile history and files."""
+    shutil.copytree(hostile_files, home, dirs_exist_ok=True)
     return replace(invoke, env={**invoke.env, "QA_SYSTEM": f"S {EVIL}", "PAGER": "cat"})
 
 

@@ -20,7 +20,7 @@ REX = '{"name": "Rex"}'
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def test_the_same_question_is_not_asked_again(
+def test_reuse_same_question_asks_once(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     asked = ("ask", "--reuse", "--temperature", "1.0", "--system", "Be brief.", "Who am I?")
@@ -38,13 +38,15 @@ def test_the_same_question_is_not_asked_again(
 
 
 @sqlite
-def test_json_tells_what_was_asked_too(invoke: Invoke) -> None:
+def test_ask_json_has_reused_only_with_the_option(invoke: Invoke) -> None:
     assert "reused" not in json.loads(invoke("ask", "--json", "Who?").out)
     assert json.loads(invoke("ask", "--json", "--reuse", "Why?").out)["reused"] is False
 
 
 @sqlite
-def test_another_question_is_asked(invoke: Invoke, provider: FakeProvider, home: Path) -> None:
+def test_reuse_with_another_setting_asks(
+    invoke: Invoke, provider: FakeProvider, home: Path
+) -> None:
     (home / "a.txt").write_text("a")
     assert invoke("ask", "Who am I?").code == 0
     others = (
@@ -64,7 +66,7 @@ def test_another_question_is_asked(invoke: Invoke, provider: FakeProvider, home:
 
 
 @sqlite
-def test_files_and_threads_are_the_same_by_what_is_in_them(
+def test_reuse_compares_content_of_files_and_threads(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
@@ -78,7 +80,7 @@ def test_files_and_threads_are_the_same_by_what_is_in_them(
 
 
 @sqlite
-def test_what_has_failed_is_asked_again_and_the_newest_answer_counts(
+def test_reuse_after_a_failure_takes_the_newest_answer(
     invoke: Invoke, provider: FakeProvider
 ) -> None:
     assert invoke("ask", "Who? [[status=500 times=1]]").code == 6
@@ -92,7 +94,7 @@ def test_what_has_failed_is_asked_again_and_the_newest_answer_counts(
 
 
 @sqlite
-def test_an_answer_that_does_not_fit_the_schema_is_not_reused(
+def test_reuse_invalid_answer_asks_again(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     asked = ("ask", "--schema", "name", "--reuse", "Invent a dog")
@@ -110,7 +112,7 @@ def test_an_answer_that_does_not_fit_the_schema_is_not_reused(
 
 
 @sqlite
-def test_on_a_terminal_reuse_is_told_and_the_answer_rendered(
+def test_reuse_on_a_terminal_is_reported_and_rendered(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="It is **bold**."))
@@ -121,7 +123,7 @@ def test_on_a_terminal_reuse_is_told_and_the_answer_rendered(
 
 
 @sqlite
-def test_neither_a_key_nor_a_provider_is_needed_to_reuse(invoke: Invoke, home: Path) -> None:
+def test_reuse_needs_no_key_and_no_provider(invoke: Invoke, home: Path) -> None:
     assert invoke("ask", "Who?").code == 0
     command = f"touch {home / 'looked'}"
     done = invoke("ask", "--reuse", "Who?", OPENAI_API_KEY="", QA_KEY_COMMAND=command)
@@ -129,7 +131,7 @@ def test_neither_a_key_nor_a_provider_is_needed_to_reuse(invoke: Invoke, home: P
     assert not (home / "looked").exists()
 
 
-def test_where_the_database_is_away_nothing_is_asked_instead(
+def test_reuse_without_the_database_asks_nothing(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "file").touch()
@@ -138,7 +140,7 @@ def test_where_the_database_is_away_nothing_is_asked_instead(
     assert provider.requests == []
 
 
-def test_a_moved_history_is_reused_with_its_threads(
+def test_reuse_imported_thread_finds_its_answer(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     assert invoke("ask", "Who am I?").code == 0
@@ -176,7 +178,7 @@ def _price(tmp_path: Path) -> None:
         (["--reuse-max-age", "soon"], "Cannot parse 'soon' as a date or age"),
     ],
 )
-def test_what_may_cost_too_much_is_not_asked(
+def test_max_cost_exceeded_or_invalid_asks_nothing(
     invoke: Invoke, provider: FakeProvider, home: Path, arguments: list[str], said: str
 ) -> None:
     (home / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
@@ -188,9 +190,7 @@ def test_what_may_cost_too_much_is_not_asked(
 
 @sqlite
 @pytest.mark.usefixtures("_price")
-def test_what_is_cheap_enough_is_asked_and_what_is_reused_costs_nothing(
-    invoke: Invoke, provider: FakeProvider
-) -> None:
+def test_max_cost_kept_asks_and_reuse_is_free(invoke: Invoke, provider: FakeProvider) -> None:
     asked = ("ask", "-m", "priced-model", "Who?")
     assert invoke(*asked, "--max-cost", "0.003").code == 0
     assert invoke(*asked, "--max-cost", "0", "--reuse").code == 0
@@ -200,7 +200,7 @@ def test_what_is_cheap_enough_is_asked_and_what_is_reused_costs_nothing(
 
 @sqlite
 @pytest.mark.usefixtures("_price")
-def test_earlier_turns_cost_too(invoke: Invoke) -> None:
+def test_max_cost_counts_earlier_turns(invoke: Invoke) -> None:
     assert invoke("ask", "-m", "priced-model", "x" * 8000).code == 0
     done = invoke("ask", "-m", "priced-model", "--max-cost", "0.002", "-c", "And?")
     assert done.code == 2
@@ -229,7 +229,7 @@ def test_verbose_shows_the_request_without_secrets(
 
 
 @sqlite
-def test_verbose_shows_no_secret_of_an_address(invoke: Invoke, provider: FakeProvider) -> None:
+def test_verbose_hides_secrets_of_an_address(invoke: Invoke, provider: FakeProvider) -> None:
     address = provider.base_url.replace("://", "://me:hunter2@") + "?code=hunter3"
     done = invoke("ask", "-v", "Who?", OPENAI_BASE_URL=address)
     first = done.err.splitlines()[0]
@@ -240,9 +240,7 @@ def test_verbose_shows_no_secret_of_an_address(invoke: Invoke, provider: FakePro
 
 
 @sqlite
-def test_each_attempt_is_shown_and_nothing_unless_asked_for(
-    invoke: Invoke, console: Callable[..., Any]
-) -> None:
+def test_verbose_shows_each_attempt(invoke: Invoke, console: Callable[..., Any]) -> None:
     asked = ("ask", "--retries", "1", "Who? [[status=503 times=1 retry_after=0]]")
     assert invoke(*asked, "-v").err.count("POST ") == 2
     assert "POST " not in console(invoke, "ask", "Who?").err

@@ -61,8 +61,8 @@ def test_config_byte_order_mark_in_its_file_is_no_character_of_it(
     [["list", "--json"], ["list", "--format", "jsonl"], ["show", "1", "--json"], ["export"]],
     ids=" ".join,
 )
-def test_json_in_another_locale_is_utf8(qa: Program, arguments: list[str]) -> None:
-    assert qa("ask", "Grüße, 世界 🌍").code == 0
+def test_json_in_another_locale_is_utf8(qa: Program, invoke: Invoke, arguments: list[str]) -> None:
+    assert invoke("ask", "Grüße, 世界 🌍").code == 0
     found = json.loads(qa(*arguments, **LATIN).out)
     record = found[0] if isinstance(found, list) else found
     assert record["question"] == "Grüße, 世界 🌍"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from journals import write_outcome, write_question
 
 from qacli.db.batches import Batches, WorkerEvicted
 from qacli.db.records import Store
@@ -14,7 +15,6 @@ from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, NotFound
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
-from tests.journals import write_outcome, write_question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -147,9 +147,9 @@ def test_every_command_refuses_the_database_of_another_program(
     make_tables(url, *FOREIGN[kind])
     with pytest.raises(SchemaMismatch, match="is not a history of qa"):
         Store.open(settings.database)
-    qa = Program({"DATABASE_URL": url})
+    qa = Invoke({"DATABASE_URL": url})
     for command in COMMANDS if kind == "tables" else ["migrate"]:
-        done = qa(*command.split(), timeout=60)
+        done = qa(*command.split())
         assert (done.code, done.out, done.err.count("\n")) == (7, "", 1), command
         assert "qa import --from llm FILE" in done.err
     make_tables(url, "CREATE TABLE question_answer (id INTEGER)")  # it is not there
@@ -160,7 +160,7 @@ def test_another_schema_of_a_shared_postgresql_database_is_migrated(
 ) -> None:
     make_tables(postgres_url, *FOREIGN["tables"], "CREATE SCHEMA qa")
     separator = "&" if "?" in postgres_url else "?"
-    qa = Program({"DATABASE_URL": f"{postgres_url}{separator}options=-csearch_path%3Dqa"})
+    qa = Invoke({"DATABASE_URL": f"{postgres_url}{separator}options=-csearch_path%3Dqa"})
     assert qa("migrate").code == 0
     assert qa("list").code == 0
 

@@ -79,14 +79,14 @@ def read_only(qa: Program, history: Path, mounts: None) -> ReadOnly:
     ],
     ids=" ".join,
 )
-def test_it_can_be_read(read_only: ReadOnly, arguments: list[str]) -> None:
+def test_read_only_history_can_be_read(read_only: ReadOnly, arguments: list[str]) -> None:
     done = read_only(*arguments)
     assert (done.code, done.err) == (0, "")
     assert "here." in done.out or arguments == ["stats"]
 
 
 @pytest.mark.usefixtures("history")
-def test_its_batches_can_be_read(read_only: ReadOnly, invoke: Invoke, home: Path) -> None:
+def test_read_only_batches_can_be_read(read_only: ReadOnly, invoke: Invoke, home: Path) -> None:
     (home / "questions.txt").write_text("One?\nTwo?\n", encoding="utf-8")
     assert invoke("batch", "questions.txt", "--name", "two").code == 0
     assert read_only("batch", "list").out.startswith("two")
@@ -94,7 +94,7 @@ def test_its_batches_can_be_read(read_only: ReadOnly, invoke: Invoke, home: Path
     assert (done.code, len(done.out.splitlines())) == (0, 2)
 
 
-def test_what_waits_for_it_does_not_keep_it_from_being_read(
+def test_read_only_history_with_a_pending_journal_can_be_read(
     read_only: ReadOnly, history: Path, invoke: Invoke
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
@@ -106,21 +106,23 @@ def test_what_waits_for_it_does_not_keep_it_from_being_read(
 
 
 @pytest.mark.parametrize("command", ["rm 1", "tag 1 +a", "batch questions.txt", "migrate", "serve"])
-def test_what_writes_says_so(read_only: ReadOnly, home: Path, command: str) -> None:
+def test_read_only_history_refuses_writing_commands(
+    read_only: ReadOnly, home: Path, command: str
+) -> None:
     (home / "questions.txt").write_text("One?\n", encoding="utf-8")
     done = read_only(*command.split())
     assert (done.code, done.out, done.err.count("\n")) == (7, "", 1)
     assert "DATABASE_URL" in done.err
 
 
-def test_nothing_is_asked_that_could_not_be_noted(read_only: ReadOnly, provider: Any) -> None:
+def test_read_only_directory_asks_nothing(read_only: ReadOnly, provider: Any) -> None:
     done = read_only("ask", "And you?")
     assert (done.code, done.out, provider.requests) == (7, "", [])
     assert "Nothing was asked" in done.err
 
 
 @pytest.mark.usefixtures("mounts")
-def test_an_answer_waits_where_only_the_file_is_read_only(qa: Program, history: Path) -> None:
+def test_read_only_file_leaves_the_answer_in_the_outbox(qa: Program, history: Path) -> None:
     done = ReadOnly(qa.env, str(history))("ask", "And you?")
     assert (done.code, done.out) == (0, "Answer to: And you?\n")
     assert "cannot be used: attempt to write a readonly database. The question and its" in done.err
@@ -140,7 +142,7 @@ def reader(history: Path, no_directory_to_write: None) -> Iterator[Store]:
     store.close()
 
 
-def test_what_somebody_else_writes_is_read(reader: Store, history: Path) -> None:
+def test_read_only_store_sees_records_of_another_writer(reader: Store, history: Path) -> None:
     assert reader.count(EVERYTHING) == 1
     writer = Store(f"sqlite:///{history}", connections=1)
     for number in range(2, 5):
@@ -151,7 +153,7 @@ def test_what_somebody_else_writes_is_read(reader: Store, history: Path) -> None
     assert reader.count(EVERYTHING) == 4
 
 
-def test_a_connection_that_stays_is_none_to_a_file_that_does_not_change(
+def test_read_only_store_with_a_pool_sees_later_records(
     history: Path, no_directory_to_write: None
 ) -> None:
     assert no_directory_to_write is None
@@ -164,7 +166,7 @@ def test_a_connection_that_stays_is_none_to_a_file_that_does_not_change(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
-def test_a_directory_that_may_not_be_looked_into_is_named(invoke: Invoke, history: Path) -> None:
+def test_unreadable_directory_is_named(invoke: Invoke, history: Path) -> None:
     history.parent.chmod(0)
     done = invoke("list")
     history.parent.chmod(0o700)

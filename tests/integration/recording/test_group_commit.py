@@ -108,7 +108,7 @@ def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[.
     wait_for(lambda: [file.stat().st_size for file in house.files()] == [0])
 
 
-def test_what_is_only_noted_has_no_record_until_its_end(house: House) -> None:
+def test_recorder_journaled_question_has_a_record_at_its_end(house: House) -> None:
     ask = Question(question="Who?")
     assert house.keeper.begin(ask, reserve=False) is None
     assert house.records() == []
@@ -117,7 +117,9 @@ def test_what_is_only_noted_has_no_record_until_its_end(house: House) -> None:
     assert [record["id"] for record in house.records()] == [record_id]
 
 
-def test_many_at_once_cost_few_transactions(house: House, wait_for: Callable[..., Any]) -> None:
+def test_recorder_many_writes_at_once_take_few_transactions(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
     asks = [Question(question=f"Number {number}") for number in range(MANY)]
     house.store.hold = threading.Event()
     with ThreadPoolExecutor(MANY) as pool:
@@ -139,7 +141,7 @@ def test_many_at_once_cost_few_transactions(house: House, wait_for: Callable[...
     assert len(house.files()) == 1
 
 
-def test_what_the_database_does_not_take_is_no_harm_to_the_others(
+def test_recorder_refused_record_leaves_the_others(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
     asks = [Question(question=str(n), idempotency_key="k" if n < 2 else None) for n in range(20)]
@@ -155,7 +157,7 @@ def test_what_the_database_does_not_take_is_no_harm_to_the_others(
     wait_for(lambda: len(house.outbox.pending()) == len(asks) - 1)
 
 
-def test_each_has_an_error_of_its_own(house: House) -> None:
+def test_recorder_errors_are_separate_for_each_record(house: House) -> None:
     house.store.away = True
 
     def begin(number: int) -> BaseException:
@@ -168,7 +170,7 @@ def test_each_has_an_error_of_its_own(house: House) -> None:
     assert {str(error) for error in errors} == {"It is away."}
 
 
-def test_an_answer_that_the_database_misses_is_delivered_by_whoever_comes_next(
+def test_recorder_answer_in_the_outbox_is_delivered_by_the_next(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
     ask, other = Question(question="Who?"), Question(question="And who else?")
@@ -191,7 +193,7 @@ def test_an_answer_that_the_database_misses_is_delivered_by_whoever_comes_next(
     house.keeper.finish(other, answered("You."))
 
 
-def test_what_may_have_been_reserved_but_was_not_asked_goes(
+def test_recorder_reserved_record_not_asked_is_deleted(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
     house.store.breaks = True
@@ -203,7 +205,7 @@ def test_what_may_have_been_reserved_but_was_not_asked_goes(
     assert [record["question"] for record in house.records()] == ["Who?"]
 
 
-def test_what_is_removed_while_it_is_asked_is_kept_as_a_new_record(house: House) -> None:
+def test_recorder_record_removed_while_asked_becomes_a_new_record(house: House) -> None:
     ask = Question(question="Who?")
     first = house.keeper.begin(ask, reserve=True)
     assert first is not None
@@ -212,7 +214,7 @@ def test_what_is_removed_while_it_is_asked_is_kept_as_a_new_record(house: House)
     assert [(r["id"], r["answer"]) for r in house.records()] == [(record_id, "I.")]
 
 
-def test_what_is_settled_and_removed_does_not_come_back_from_a_journal(
+def test_recorder_finished_and_removed_record_does_not_return(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
     ask, other = Question(question="Who?"), Question(question="And who else?")
@@ -230,7 +232,7 @@ def test_what_is_settled_and_removed_does_not_come_back_from_a_journal(
     assert [record["question"] for record in house.records()] == ["And who else?"]
 
 
-def test_nothing_is_asked_that_cannot_be_noted(house: House) -> None:
+def test_recorder_without_a_writable_journal_asks_nothing(house: House) -> None:
     house.outbox.directory.parent.mkdir(parents=True, exist_ok=True)
     house.outbox.directory.write_text("not a directory")
     with pytest.raises(OutboxUnwritable):
@@ -256,7 +258,7 @@ class Noting:
         self.notes.enqueue(JournalEntry(ask.uid, (line,), completes=True))
 
 
-def test_a_full_journal_goes_once_all_in_it_is_settled(
+def test_recorder_full_journal_is_deleted_when_all_is_finished(
     home: Path, wait_for: Callable[..., Any]
 ) -> None:
     outbox = Outbox(home / "outbox")
@@ -294,7 +296,7 @@ def test_journal_writer_text_during_an_fsync_is_written_after_it(home: Path) -> 
     assert entries == {ask.uid: ["A"] for ask in asks}
 
 
-def test_a_journal_that_somebody_deletes_is_replaced(home: Path) -> None:
+def test_recorder_deleted_journal_is_replaced(home: Path) -> None:
     outbox = Outbox(home / "outbox")
     noting = Noting(outbox)
     noting.begin("1")

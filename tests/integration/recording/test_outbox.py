@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import write_outcome, write_question, write_text
 
 from qacli.db.records import Store
 from qacli.domain import Delta, Outcome, Question, Status
@@ -32,7 +33,6 @@ from qacli.recording.outbox import (
     text_entry,
 )
 from qacli.recording.recovery import recover_outbox
-from tests.journals import write_outcome, write_question, write_text
 
 ASK = Question(
     question="Grüße, 🌍\r\n\u2028?",
@@ -72,13 +72,13 @@ def found(outbox: Outbox) -> list[Entry]:
     return [entry for journal in outbox.orphaned() for entry in journal.read().entries]
 
 
-def test_an_empty_outbox_needs_no_directory(outbox: Outbox) -> None:
+def test_outbox_empty_needs_no_directory(outbox: Outbox) -> None:
     assert outbox.pending() == []
     assert list(outbox.orphaned()) == []
     assert not outbox.directory.exists()
 
 
-def test_a_question_waits_from_the_moment_it_is_noted(outbox: Outbox, journal: Journal) -> None:
+def test_outbox_question_is_pending_once_written(outbox: Outbox, journal: Journal) -> None:
     assert outbox.pending() == []
     write_question(journal, ASK)
     (entry,) = outbox.pending()
@@ -90,7 +90,7 @@ def test_a_question_waits_from_the_moment_it_is_noted(outbox: Outbox, journal: J
     assert files(outbox) == []
 
 
-def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
+def test_outbox_text_is_stored_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
     write_question(journal, ASK)
     for text in ("Hel", "lo\n", "🌍"):
         write_text(journal, ASK.uid, text)
@@ -103,7 +103,7 @@ def test_text_is_kept_as_it_arrives(outbox: Outbox, journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_the_outcome_comes_back_as_it_was(outbox: Outbox, journal: Journal, *, sync: bool) -> None:
+def test_outbox_outcome_is_read_as_written(outbox: Outbox, journal: Journal, *, sync: bool) -> None:
     write_question(journal, ASK, sync=sync)
     write_text(journal, ASK.uid, "Hel")
     write_outcome(journal, ASK.uid, OUTCOME, sync=sync)
@@ -132,7 +132,7 @@ def test_a_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journa
         assert entry.outcome().answer == f"{expected} {number}"
 
 
-def test_what_waits_is_sorted_by_when_it_was_asked(outbox: Outbox) -> None:
+def test_outbox_pending_is_sorted_by_time(outbox: Outbox) -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     journals = []
     for minutes in (3, 1, 2, 0):
@@ -145,7 +145,7 @@ def test_what_waits_is_sorted_by_when_it_was_asked(outbox: Outbox) -> None:
         journal.discard()
 
 
-def test_questions_are_private(outbox: Outbox, journal: Journal) -> None:
+def test_outbox_files_are_private(outbox: Outbox, journal: Journal) -> None:
     write_question(journal, ASK)
     (file,) = files(outbox)
     assert file.stat().st_mode & 0o777 == 0o600
@@ -153,12 +153,12 @@ def test_questions_are_private(outbox: Outbox, journal: Journal) -> None:
     journal.close()
 
 
-def test_the_data_directory_is_private_whoever_makes_it(outbox: Outbox) -> None:
+def test_outbox_data_directory_it_makes_is_private(outbox: Outbox) -> None:
     outbox.open().discard()
     assert outbox.directory.parent.stat().st_mode & 0o077 == 0
 
 
-def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
+def test_journal_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
     write_question(journal, ASK)
     write_text(journal, ASK.uid, "a\nb")
     write_outcome(journal, ASK.uid, OUTCOME)
@@ -172,7 +172,7 @@ def test_the_file_is_lines_of_json(outbox: Outbox, journal: Journal) -> None:
     journal.close()
 
 
-def test_a_journal_in_use_is_seen_but_not_touched(outbox: Outbox, journal: Journal) -> None:
+def test_journal_in_use_is_listed_and_not_changed(outbox: Outbox, journal: Journal) -> None:
     write_question(journal, ASK)
     assert list(outbox.orphaned()) == []
     assert len(outbox.pending()) == 1
@@ -207,7 +207,7 @@ def answering(outbox: Outbox) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
+def test_journal_of_a_killed_process_has_the_text_so_far(
     outbox: Outbox, answering: subprocess.Popen[str]
 ) -> None:
     assert list(outbox.orphaned()) == []
@@ -221,7 +221,7 @@ def test_what_a_killed_process_leaves_is_found_with_what_had_arrived(
     assert entry.outcome().reasoning == "Hm, one."
 
 
-def test_what_a_killed_process_leaves_is_delivered_once(
+def test_journal_of_a_killed_process_is_delivered_once(
     outbox: Outbox, answering: subprocess.Popen[str], store: Store
 ) -> None:
     assert recover_outbox(outbox, store) == 0
@@ -235,7 +235,7 @@ def test_what_a_killed_process_leaves_is_delivered_once(
     assert files(outbox) == []
 
 
-def test_a_stopped_process_still_has_its_journal(
+def test_journal_of_a_stopped_process_stays_locked(
     outbox: Outbox, answering: subprocess.Popen[str]
 ) -> None:
     answering.send_signal(signal.SIGSTOP)
@@ -364,14 +364,14 @@ def test_a_journal_deleted_between_open_and_lock_is_not_given(outbox: Outbox) ->
     assert done.stdout.split() == ["0", "False"]
 
 
-def test_two_cannot_have_a_journal_left_behind(outbox: Outbox) -> None:
+def test_journal_orphaned_is_locked_by_one_process(outbox: Outbox) -> None:
     left(outbox)
     for _ in outbox.orphaned():
         assert list(outbox.orphaned()) == []
     assert len(list(outbox.orphaned())) == 1
 
 
-def test_what_the_database_will_never_take_is_set_aside(outbox: Outbox) -> None:
+def test_journal_entry_refused_by_the_database_is_quarantined(outbox: Outbox) -> None:
     left(outbox)
     aside = [journal.quarantine() for journal in outbox.orphaned()]
     assert files(outbox) == aside
@@ -437,7 +437,7 @@ def test_a_full_disk_refuses_the_question(outbox: Outbox, disk: Callable[[int], 
     assert outbox.pending() == []
 
 
-def test_a_full_disk_does_not_stop_an_answer_but_is_told_at_its_end(
+def test_outbox_on_a_full_disk_reports_at_the_end_of_the_answer(
     outbox: Outbox, disk: Callable[[int], None]
 ) -> None:
     writer = JournalWriter(outbox)
@@ -490,7 +490,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 """
 
 
-def test_deliverers_at_once_deliver_once(outbox: Outbox, store: Store) -> None:
+def test_recover_outbox_at_once_delivers_once(outbox: Outbox, store: Store) -> None:
     uids = []
     for number in range(20):
         journal = outbox.open()
@@ -513,7 +513,7 @@ def test_deliverers_at_once_deliver_once(outbox: Outbox, store: Store) -> None:
     assert files(outbox) == []
 
 
-def test_delivering_again_what_is_there_changes_nothing(outbox: Outbox, store: Store) -> None:
+def test_recover_outbox_again_changes_nothing(outbox: Outbox, store: Store) -> None:
     record_id = store.upsert(ASK, OUTCOME)
     left(outbox)  # as after a kill between the commit and the deletion
     assert recover_outbox(outbox, store) == 1
@@ -521,7 +521,7 @@ def test_delivering_again_what_is_there_changes_nothing(outbox: Outbox, store: S
     assert (record.id, record.answer) == (record_id, OUTCOME.answer)
 
 
-def test_one_refused_question_does_not_take_others_with_it(outbox: Outbox, store: Store) -> None:
+def test_recover_outbox_refused_question_leaves_the_others(outbox: Outbox, store: Store) -> None:
     store.upsert(ASK, OUTCOME)
     journal = outbox.open()
     refused = Question(question="same key", idempotency_key=ASK.idempotency_key)

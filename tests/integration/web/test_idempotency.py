@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from journals import write_question
 
 from qacli.domain import DeferredQuestion, Outcome, Question, Status
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.web import state
 from qacli.web.deferred import DeferredResumer
-from tests.journals import write_question
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider

@@ -87,9 +87,10 @@ def test_they_need_the_token_where_there_is_one(
 
 
 def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
+    from journals import write_question
+
     from qacli.domain import Question
     from qacli.web import state
-    from tests.journals import write_question
 
     running: state.AppState = app.extensions[state.EXTENSION_KEY]
     before = of(numbers(client), "qa_outbox_depth")

@@ -46,7 +46,7 @@ def streamed(client: FlaskClient, question: str, **body: Any) -> list[Event]:
     return events(client.post("/ask", json={"question": question, "stream": True, **body}))
 
 
-def test_an_answer_comes_as_it_arrives(client: FlaskClient, store: Store) -> None:
+def test_stream_sends_the_answer_as_it_arrives(client: FlaskClient, store: Store) -> None:
     response = client.post(
         "/ask", json={"question": "Grüße\n\u2028 🌍"}, headers={"Accept": "text/event-stream"}
     )
@@ -75,7 +75,7 @@ def test_an_answer_comes_as_it_arrives(client: FlaskClient, store: Store) -> Non
         ("text/event-stream", False, False),
     ],
 )
-def test_who_wants_events_gets_them(
+def test_accept_event_stream_gets_events(
     client: FlaskClient, accept: str, stream: bool | None, events_come: bool
 ) -> None:
     body = {"question": "Who?"} | ({} if stream is None else {"stream": stream})
@@ -84,7 +84,7 @@ def test_who_wants_events_gets_them(
 
 
 @on_sqlite
-def test_what_is_refused_before_the_first_byte_is_a_plain_problem(
+def test_stream_refused_before_the_first_byte_is_a_problem(
     client: FlaskClient, provider: FakeProvider, problem: Problem
 ) -> None:
     for body in ({"question": " "}, {"question": "x", "temperature": 9}):
@@ -95,7 +95,7 @@ def test_what_is_refused_before_the_first_byte_is_a_plain_problem(
 
 
 @on_sqlite
-def test_beyond_the_limit_it_is_a_plain_problem_too(
+def test_stream_beyond_the_rate_limit_is_a_problem(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     app = build(threads=1)
@@ -109,7 +109,7 @@ def test_beyond_the_limit_it_is_a_plain_problem_too(
         assert events(app.test_client().post("/ask", json=body))[-1][0] == "done"
 
 
-def test_a_failure_in_the_middle_is_an_event(client: FlaskClient, store: Store) -> None:
+def test_stream_failure_in_the_middle_is_an_event(client: FlaskClient, store: Store) -> None:
     *_, (_, problem) = found = streamed(client, "Who? [[cut=2]]")
     assert [each for each, _ in found] == ["record", "delta", "delta", "error"]
     assert (problem["kind"], problem["status"]) == ("provider-unreachable", 502)
@@ -119,7 +119,7 @@ def test_a_failure_in_the_middle_is_an_event(client: FlaskClient, store: Store) 
 
 
 @on_sqlite
-def test_a_stream_that_nobody_reads_is_answered_all_the_same(
+def test_stream_that_is_not_read_is_completed(
     client: FlaskClient, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     client.post("/ask", json={"question": "Who?", "stream": True}).close()
@@ -137,7 +137,7 @@ def left_in_the_middle(app: Flask) -> None:
     response.close()
 
 
-def test_a_reader_that_leaves_does_not_cost_the_answer(
+def test_stream_client_that_disconnects_keeps_the_answer(
     app: Flask, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     left_in_the_middle(app)
@@ -145,7 +145,9 @@ def test_a_reader_that_leaves_does_not_cost_the_answer(
     assert store.newest().answer == "Answer to: a b c d [[delay=0.1]]"
 
 
-def test_a_reader_that_leaves_can_end_it(store: Store, build: Callable[..., Flask]) -> None:
+def test_stream_client_that_disconnects_can_interrupt(
+    store: Store, build: Callable[..., Flask]
+) -> None:
     left_in_the_middle(build(on_disconnect="interrupt"))
     record = store.newest()
     assert record.status == "interrupted"
@@ -154,7 +156,7 @@ def test_a_reader_that_leaves_can_end_it(store: Store, build: Callable[..., Flas
 
 
 @on_sqlite
-def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
+def test_stream_during_silence_sends_heartbeats(app: Flask, store: Store) -> None:
     assert store
     with app.app_context():
         question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
@@ -169,7 +171,7 @@ def test_silence_is_told_to_whoever_waits(app: Flask, store: Store) -> None:
 
 
 @on_sqlite
-def test_a_stream_gives_its_place_back_however_it_ends(
+def test_stream_that_ends_in_any_way_frees_its_place(
     store: Store, build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
     app = build(threads=1, on_disconnect="interrupt")
@@ -181,7 +183,9 @@ def test_a_stream_gives_its_place_back_however_it_ends(
     wait_for(lambda: {each.status for each in store.page(limit=1000)} & {"asking"} == set())
 
 
-def test_an_answer_must_fit_its_schema(client: FlaskClient, provider: FakeProvider) -> None:
+def test_stream_answer_is_validated_by_its_schema(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
     body = {"question": """Dog? [[text='{"age": 5}']]""", "schema": "age int"}
     record = client.post("/ask", json=body).get_json()
     assert (record["status"], record["answer"]) == ("answered", '{"age": 5}')
@@ -192,7 +196,7 @@ def test_an_answer_must_fit_its_schema(client: FlaskClient, provider: FakeProvid
     assert record["params"]["response_format"]["json_schema"]["schema"] == schema
 
 
-def test_an_answer_that_does_not_fit_is_corrected_once(
+def test_stream_invalid_answer_is_repaired_once(
     client: FlaskClient, provider: FakeProvider, store: Store
 ) -> None:
     provider.script("text='none'", "text=7")
@@ -206,7 +210,9 @@ def test_an_answer_that_does_not_fit_is_corrected_once(
 
 
 @on_sqlite
-def test_nothing_is_streamed_that_does_not_fit(client: FlaskClient, provider: FakeProvider) -> None:
+def test_stream_with_a_schema_sends_no_invalid_text(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
     provider.script("text='none at all'", "text=7")
     found = streamed(client, "How many?", schema={"type": "integer"})
     assert [name for name, _ in found] == ["record", "record", "delta", "done"]
@@ -227,7 +233,7 @@ def test_nothing_is_streamed_that_does_not_fit(client: FlaskClient, provider: Fa
         *({"type": "nothing"}, {"$ref": "http://elsewhere/schema"}, 5, []),
     ],
 )
-def test_a_schema_that_is_none_is_refused(
+def test_stream_with_an_invalid_schema_is_refused(
     client: FlaskClient, provider: FakeProvider, problem: Problem, schema: Any
 ) -> None:
     response = client.post("/ask", json={"question": "x", "schema": schema})

@@ -80,6 +80,7 @@ def test_network_of_an_address(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_tokens_from_an_address_are_limited_and_right_ones_are_not(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
@@ -103,6 +104,7 @@ def test_wrong_tokens_from_an_address_are_limited_and_right_ones_are_not(
     problem(client.get("/qas", environ_base={"REMOTE_ADDR": "192.0.2.1"}), 401, "unauthorized")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sign_ins_with_wrong_tokens_are_limited_and_right_ones_are_not(
     store: Store, build: Callable[..., Flask]
 ) -> None:
@@ -117,6 +119,7 @@ def test_sign_ins_with_wrong_tokens_are_limited_and_right_ones_are_not(
     assert client.post("/sign-in", data={"token": TOKEN}, headers=BROWSER).status_code == 303
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_address_behind_a_proxy_is_the_clients(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(token=TOKEN, proxies=1).test_client()
@@ -131,6 +134,7 @@ def test_address_behind_a_proxy_is_the_clients(store: Store, build: Callable[...
     assert get("192.0.2.1, 192.0.2.9") == 401
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_workers_share_the_limit(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(token=TOKEN, workers=4).test_client()

@@ -132,7 +132,7 @@ def run(
 @pytest.mark.parametrize("stated", [True, False], ids=["x-ratelimit", "retry-after-only"])
 @pytest.mark.parametrize("burst_seconds", [1.0, 60.0])
 @pytest.mark.parametrize("jobs", [32, 256])
-def test_it_settles_just_below_a_limit_of_requests_a_minute(
+def test_limiter_settles_just_below_a_limit_for_each_minute(
     stated: bool,
     burst_seconds: float,
     jobs: int,
@@ -146,7 +146,7 @@ def test_it_settles_just_below_a_limit_of_requests_a_minute(
     assert done.rate(120, seconds) >= 0.95 * 10
 
 
-def test_it_settles_below_a_limit_that_nobody_states() -> None:
+def test_limiter_settles_below_an_unstated_limit() -> None:
     clock = Clock()
     provider = TokenBucket(clock, 600, burst_seconds=1, stated=False, told=False)
     done = run(AdaptiveLimiter(64, clock=clock), clock, provider, seconds=600, latency=0.5)
@@ -155,7 +155,7 @@ def test_it_settles_below_a_limit_that_nobody_states() -> None:
 
 
 @pytest.mark.parametrize("most", [8, 50])
-def test_it_settles_just_below_a_limit_of_requests_at_once(most: int) -> None:
+def test_limiter_settles_just_below_a_limit_of_concurrency(most: int) -> None:
     clock = Clock()
     latency = 0.5
     done = run(
@@ -165,7 +165,7 @@ def test_it_settles_just_below_a_limit_of_requests_at_once(most: int) -> None:
     assert done.rate(60, 300) >= 0.95 * most / latency
 
 
-def test_without_a_limit_all_jobs_are_used() -> None:
+def test_limiter_without_a_limit_uses_all_jobs() -> None:
     clock = Clock()
     done = run(AdaptiveLimiter(40, clock=clock), clock, Concurrent(1000), seconds=20, latency=0.5)
     assert done.rate(5, 20) >= 0.97 * 40 / 0.5
@@ -173,7 +173,7 @@ def test_without_a_limit_all_jobs_are_used() -> None:
 
 
 @pytest.mark.parametrize(("rpm", "tpm"), [(600, None), (None, 6000), (600, 60_000)])
-def test_a_limit_that_a_person_sets_is_kept_and_used(rpm: float | None, tpm: float | None) -> None:
+def test_limiter_configured_limit_is_obeyed_and_used(rpm: float | None, tpm: float | None) -> None:
     clock = Clock()
     pace = AdaptiveLimiter(256, rpm=rpm, tpm=tpm, clock=clock)
     done = run(pace, clock, Concurrent(1000), seconds=120, latency=0.5)
@@ -182,7 +182,7 @@ def test_a_limit_that_a_person_sets_is_kept_and_used(rpm: float | None, tpm: flo
     assert done.rate(10, 120) >= 0.97 * 10
 
 
-def test_tokens_are_counted_as_used_and_not_as_guessed() -> None:
+def test_limiter_counts_used_tokens() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(256, tpm=6000, clock=clock)
     sent = 0
@@ -196,7 +196,7 @@ def test_tokens_are_counted_as_used_and_not_as_guessed() -> None:
     assert 50 <= sent <= 62
 
 
-def test_retry_after_pauses_everybody_and_says_why() -> None:
+def test_limiter_retry_after_pauses_all_jobs_with_a_reason() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(8, clock=clock)
     pace.on_sent(1)
@@ -217,7 +217,7 @@ def test_retry_after_pauses_everybody_and_says_why() -> None:
     assert pace.delay() == 0
 
 
-def test_a_pause_is_not_followed_by_a_storm() -> None:
+def test_limiter_after_a_pause_starts_slowly() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(200, clock=clock)
     pace.window = 200.0
@@ -237,7 +237,7 @@ def test_a_pause_is_not_followed_by_a_storm() -> None:
     assert max(at_once.values()) <= 50
 
 
-def test_the_window_stays_between_one_and_the_jobs() -> None:
+def test_limiter_window_stays_between_one_and_the_jobs() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(16, clock=clock)
     for _ in range(50):
@@ -256,7 +256,7 @@ def test_the_window_stays_between_one_and_the_jobs() -> None:
     assert pace.window == 16
 
 
-def test_refusals_of_requests_sent_together_narrow_the_window_once() -> None:
+def test_limiter_refusals_of_one_round_narrow_the_window_once() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(100, clock=clock)
     pace.window = 100.0
@@ -265,7 +265,7 @@ def test_refusals_of_requests_sent_together_narrow_the_window_once() -> None:
     assert 50 < pace.window < 100
 
 
-def test_a_clock_that_stands_still_stops_nothing_but_what_must_wait() -> None:
+def test_limiter_stopped_clock_delays_only_paused_requests() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(1000, clock=clock)
     for _ in range(500):
@@ -282,7 +282,7 @@ def test_a_clock_that_stands_still_stops_nothing_but_what_must_wait() -> None:
     assert 0 < (limited.delay() or 0) <= 1
 
 
-def test_a_long_sleep_is_not_followed_by_all_that_could_have_been_asked() -> None:
+def test_limiter_after_a_long_sleep_has_no_burst() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(1000, rpm=600, tpm=6000, clock=clock)
     provider = TokenBucket(clock, 600, burst_seconds=1, stated=False)
@@ -296,7 +296,7 @@ def test_a_long_sleep_is_not_followed_by_all_that_could_have_been_asked() -> Non
     assert (pace.rate or 0) <= 10 * 1.2
 
 
-def test_a_limit_that_is_stated_is_kept_without_trying() -> None:
+def test_limiter_stated_limit_is_obeyed_from_the_start() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(64, clock=clock)
     assert pace.rate is None
@@ -313,7 +313,7 @@ def test_a_limit_that_is_stated_is_kept_without_trying() -> None:
         assert pace.rate == pytest.approx(20, rel=0.05)
 
 
-def test_a_limit_for_another_time_than_a_minute_is_found_out_all_the_same() -> None:
+def test_limiter_limit_of_another_period_is_found() -> None:
     class Daily(TokenBucket):
         """States its requests a day, as Groq does, and refuses by the minute."""
 
@@ -328,7 +328,7 @@ def test_a_limit_for_another_time_than_a_minute_is_found_out_all_the_same() -> N
     assert done.rate(60, 600) >= 0.9 * 10
 
 
-def test_a_limit_of_tokens_that_is_stated_is_kept() -> None:
+def test_limiter_stated_limit_of_tokens_is_obeyed() -> None:
     clock = Clock()
     pace = AdaptiveLimiter(64, clock=clock)
     pace.on_sent(1000)

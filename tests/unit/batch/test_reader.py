@@ -429,4 +429,4 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
         finally:
             tracemalloc.stop()
 
-    assert peak(40_000) < 1.2 * peak(2_000) + 50_000
+    assert peak(10_000) < 1.2 * peak(2_000) + 50_000

@@ -14,7 +14,7 @@ from qacli.web import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Invoke
 
 
 def test_tokens_have_names() -> None:
@@ -79,8 +79,8 @@ def test_check_tokens_with_an_unfit_one_says_which_and_how_to_make_one(
     ],
     ids=lambda tokens: "+".join(tokens.values()),
 )
-def test_serve_with_unfit_tokens_does_not_start(qa: Program, tokens: dict[str, str]) -> None:
-    done = qa("serve", "--port", "0", **tokens)
+def test_serve_with_unfit_tokens_does_not_start(invoke: Invoke, tokens: dict[str, str]) -> None:
+    done = invoke("serve", "--port", "0", **tokens)
     assert (done.code, done.out) == (3, "")
     assert done.err.count("\n") == 1
     assert "QA_TOKEN" in done.err
@@ -123,18 +123,18 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_of_the_tokens_only_the_names_are_shown(qa: Program) -> None:
+def test_config_with_tokens_shows_only_their_names(invoke: Invoke) -> None:
     tokens = {"QA_TOKENS": "admin:alice=secret-alice-0123456789,bob=b0b"}
-    shown = qa("config", "--json", **tokens)
+    shown = invoke("config", "--json", **tokens)
     assert json.loads(shown.out)["tokens"]["value"] == "admin:alice=***,bob=***"
     for text in (
         shown.out,
-        qa("config", **tokens).out,
-        qa("serve", **tokens, QA_SERVE_PORT="x").err,
+        invoke("config", **tokens).out,
+        invoke("serve", **tokens, QA_SERVE_PORT="x").err,
     ):
         assert "6789" not in text
         assert "b0b" not in text
-    wrong = qa("config", QA_TOKENS="secret-alice")
+    wrong = invoke("config", QA_TOKENS="secret-alice")
     assert wrong.code == 3
     assert "QA_TOKENS" in wrong.err
     assert "secret-alice" not in wrong.err

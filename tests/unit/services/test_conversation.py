@@ -2,13 +2,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from journals import write_outcome, write_question
 
 from qacli.db.records import Store
 from qacli.domain import ContextPart, Outcome, Question, Result, Status, Turn
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 from qacli.services.conversation import Conversation
-from tests.journals import write_outcome, write_question
 
 FILE = {"name": "notes.md", "size": 400, "sha256": "0"}
 TEXT = ContextPart("<file>" + "x" * 400 + "</file>")

@@ -5,7 +5,7 @@ the provider fills in is not the table's class. Together with the id, the fields
 `Outcome` are the columns of `question_answer`; a test holds them to that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -101,16 +101,6 @@ class Question:
             validate_text([name, value], f"the {name.replace('_', ' ')}")
         validate_text(self.tags, "a tag")
         validate_text(self.attachments, "an attachment's name")
-        temperature = self.params.get("temperature")
-        if temperature is not None and not is_number_between(temperature, 0, 2):
-            raise InvalidRequest(
-                f"The temperature {temperature} is out of range.", "Give a number from 0 to 2."
-            )
-        max_tokens = self.params.get("max_tokens")
-        if max_tokens is not None and not is_number_between(max_tokens, 1, MAX_ID):
-            raise InvalidRequest(
-                f"The token limit {max_tokens} is out of range.", "Give a whole number above 0."
-            )
 
     @property
     def model(self) -> str:
@@ -135,6 +125,24 @@ class DeferredQuestion(Question):
 
     Where its process ends before there is an answer, the next server asks it again.
     """
+
+
+def validate_params(params: Mapping[str, Any]) -> None:
+    """Check the numbers in the params of a question that is asked here; None means not given.
+
+    Raises:
+        InvalidRequest: The temperature or the token limit is out of range.
+    """
+    temperature = params.get("temperature")
+    if temperature is not None and not is_number_between(temperature, 0, 2):
+        raise InvalidRequest(
+            f"The temperature {temperature} is out of range.", "Give a number from 0 to 2."
+        )
+    max_tokens = params.get("max_tokens")
+    if max_tokens is not None and not is_number_between(max_tokens, 1, MAX_ID):
+        raise InvalidRequest(
+            f"The token limit {max_tokens} is out of range.", "Give a whole number above 0."
+        )
 
 
 def create_question(  # noqa: PLR0913 - the input, by name
@@ -162,6 +170,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         "max_tokens": max_tokens,
         "response_format": response_format,
     }
+    validate_params(params)
     return Question(
         question=question,
         system=system or None,
@@ -195,6 +204,26 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawRequest:
+    """A client's request, which the provider gets unchanged.
+
+    Attributes:
+        path: The path below the base URL, such as `/chat/completions`.
+        body: The bytes of the body; empty for none.
+        headers: The headers that go along, without those of the key.
+        query: The query string, without its question mark.
+        is_streamed: The client asks for a stream of events.
+    """
+
+    path: str
+    body: bytes = b""
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    is_streamed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """A request to the provider: a question as it is sent, and everything sent with it.
 
@@ -203,12 +232,14 @@ class ChatRequest:
         turns: The earlier questions and answers of the conversation, the oldest first.
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
+        raw: The request of a client, which is sent in place of all this.
     """
 
     question: Question
     turns: Sequence[Turn] = ()
     parts: Sequence[ContextPart] = ()
     stream: bool = True
+    raw: RawRequest | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -314,6 +345,31 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The provider's response to a raw request has begun.
+
+    Attributes:
+        status: Its HTTP status.
+        headers: Its headers, without those of the connection.
+    """
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBytes:
+    """A piece of the response to a raw request has arrived."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseEnd:
+    """The response to a raw request has arrived as the provider sent it, to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Nothing has arrived for a while: a moment to redraw, or to test a connection."""
 
@@ -354,7 +410,18 @@ class Failed:
     result: Result | None = None
 
 
+RelayEvent = ResponseHead | ResponseBytes | ResponseEnd
+"""A part of the provider's response to a raw request."""
+
 AnswerEvent = (
-    Started | Delta | ReasoningDelta | Heartbeat | Received | Repairing | Finished | Failed
+    Started
+    | Delta
+    | ReasoningDelta
+    | RelayEvent
+    | Heartbeat
+    | Received
+    | Repairing
+    | Finished
+    | Failed
 )
 """What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""

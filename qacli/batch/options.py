@@ -7,7 +7,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
-from qacli.domain import Question, Turn
+from qacli.domain import Question, Turn, validate_params
 from qacli.errors import InvalidRequest
 
 
@@ -65,10 +65,12 @@ class BatchOptions:
         """
         if "error" in payload:
             raise InvalidRequest(payload["error"])
+        params = {"model": self.model, **self.params, **payload.get("params", {})}
+        validate_params(params)
         return Question(
             question=payload["question"],
             system=payload.get("system", self.system),
-            params={"model": self.model, **self.params, **payload.get("params", {})},
+            params=params,
             tags=payload.get("tags", []),
             batch_id=self.batch_id,
             item_key=key,

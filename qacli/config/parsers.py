@@ -120,6 +120,12 @@ def _parse_keyring(text: str) -> str | None:
     return text
 
 
+def _parse_boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise ValueError
+    return text.lower() in {"true", "1"}
+
+
 def _parse_on_disconnect(text: str) -> str:
     if text not in {"complete", "interrupt"}:
         raise ValueError
@@ -129,6 +135,7 @@ def _parse_on_disconnect(text: str) -> str:
 TEXT = Parser(str, "text")
 SECONDS = Parser(_parse_seconds, "a number of seconds above 0")
 NON_NEGATIVE = Parser(_parse_integer(0), "a whole number, 0 or more")
+BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
 POSITIVE = Parser(_parse_integer(1), "a whole number, 1 or more")
 PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")

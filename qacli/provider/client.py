@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +11,7 @@ import httpx2
 import openai
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.domain import ChatRequest
+from qacli.domain import ChatRequest, RawRequest
 from qacli.errors import ProviderError
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.debug import format_request
@@ -19,6 +19,7 @@ from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import WEB_PAGE, parse_error
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.refused_features import MEANINGS, Feature, RefusedFeatures, refused_feature
+from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.retry import retry_delay
 from qacli.provider.sse import EventParser, ServerSentEvent
@@ -98,24 +99,26 @@ class AsyncProvider:
                 on_request(format_request(request, endpoint.key))
 
         make = openai.DefaultAioHttpClient if connections else openai.DefaultAsyncHttpxClient
+        http_client = make(
+            # The limits of time are ours: these would only hold for one read.
+            timeout=openai.Timeout(None, connect=settings.connect_timeout),
+            limits=httpx2.Limits(
+                max_connections=connections, max_keepalive_connections=connections
+            ),
+            # A redirect is followed here, and only on the same host.
+            follow_redirects=False,
+            event_hooks={
+                "request": [show] if on_request is not None else [],
+                "response": [raise_for_status],
+            },
+        )
         self._client = openai.AsyncOpenAI(
             api_key=endpoint.key or "none",
             base_url=endpoint.base_url,
             max_retries=0,
-            http_client=make(
-                # The limits of time are ours: these would only hold for one read.
-                timeout=openai.Timeout(None, connect=settings.connect_timeout),
-                limits=httpx2.Limits(
-                    max_connections=connections, max_keepalive_connections=connections
-                ),
-                # A redirect is followed here, and only on the same host.
-                follow_redirects=False,
-                event_hooks={
-                    "request": [show] if on_request is not None else [],
-                    "response": [raise_for_status],
-                },
-            ),
+            http_client=http_client,
         )
+        self._relay = Relay(http_client, endpoint, settings, self._errors)
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,12 +211,40 @@ class AsyncProvider:
         Raises:
             ProviderError: There is no usable answer.
         """
+        async with self._mapped_errors(response, deadline):
+            await self._adapt(request, response, on_event)
+        response.finish()
+
+    async def relay(
+        self,
+        request: RawRequest,
+        response: ChatResponse,
+        *,
+        on_event: Callable[[RawEvent], None],
+    ) -> None:
+        """Send a client's request once, unchanged, and hand on the response.
+
+        Args:
+            request: The request.
+            response: Filled in while the response arrives.
+            on_event: See `Relay.exchange`.
+
+        Raises:
+            ProviderError: The response is an error, which was handed on, or is not complete.
+        """
+        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        async with self._mapped_errors(response, deadline):
+            await self._relay.exchange(request, response, on_event)
+
+    @asynccontextmanager
+    async def _mapped_errors(self, response: ChatResponse, deadline: float) -> AsyncIterator[None]:
+        """Begin an attempt: clear the response, limit the time and map the errors of the block."""
         response.reset()
         response.endpoint = self.endpoint.name
         response.think_tags = ThinkTagSplitter()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._adapt(request, response, on_event)
+                yield
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
             raise (self._errors.total_timeout() if late else self._errors.idle_timeout()) from error
@@ -221,7 +252,6 @@ class AsyncProvider:
             if isinstance(error, StatusError):
                 response.headers = error.headers
             raise self._errors.map_error(error) from error
-        response.finish()
 
     async def _adapt(
         self,

@@ -154,7 +154,7 @@ class AskService:
             )
             if check is not None:
                 check(response.text)
-            if not deltas:
+            if not deltas and request.raw is None:
                 yield Delta(response.text)
         except BaseException as raised:  # noqa: BLE001 - recorded, and yielded or raised below
             error = raised

@@ -359,9 +359,14 @@ class ResponseHead:
 
 @dataclass(frozen=True, slots=True)
 class ResponseBytes:
-    """A piece of the response to a raw request has arrived."""
+    """A piece of the response to a raw request has arrived.
+
+    Attributes:
+        is_last: The end mark of a stream is in it, so that the answer is complete.
+    """
 
     data: bytes
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

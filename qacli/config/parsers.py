@@ -126,10 +126,13 @@ def _parse_boolean(text: str) -> bool:
     return text.lower() in {"true", "1"}
 
 
-def _parse_on_disconnect(text: str) -> str:
-    if text not in {"complete", "interrupt"}:
-        raise ValueError
-    return text
+def _parse_choice(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return parse
 
 
 TEXT = Parser(str, "text")
@@ -146,4 +149,5 @@ ORIGINS = Parser(
     parse_origins, "exact origins such as https://app.example.com, separated by commas"
 )
 RATES = Parser(parse_rates, "a rate such as 60/minute, or several separated by commas")
-ON_DISCONNECT = Parser(_parse_on_disconnect, "complete or interrupt")
+ON_DISCONNECT = Parser(_parse_choice("complete", "interrupt"), "complete or interrupt")
+API = Parser(_parse_choice("auto", "chat", "responses"), "auto, chat or responses")

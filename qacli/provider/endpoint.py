@@ -14,6 +14,7 @@ from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
 
 LOCAL = "local"
+OPENAI_HOST = "api.openai.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,12 @@ class Endpoint:
             return LOCAL
         parts = urlsplit(self.base_url)
         return parts.netloc.rpartition("@")[2] or LOCAL
+
+    @property
+    def is_openai(self) -> bool:
+        """It is OpenAI itself, in whichever region (`eu.api.openai.com`)."""
+        host = urlsplit(self.base_url).hostname or ""
+        return f".{host}".endswith(f".{OPENAI_HOST}")
 
 
 def resolve_endpoint(

@@ -35,13 +35,27 @@ MAX_MESSAGE_LENGTH = 500
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
 
+REFUSED_CODE = re.compile(
+    r"invalid_|unsupported_|image_|empty_image_|failed_to_download_|context_length_"
+    r"|data_residency_|\w+_policy"
+)
+"""The codes of errors in a response that the same request ends in again; see `ResponseError` in
+OpenAI's API reference."""
+
 OPTIONS = frozenset(
     {
         *("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity"),
-        *("frequency_penalty", "presence_penalty"),
+        *("frequency_penalty", "presence_penalty", "tool"),
     }
 )
 """The parameters that are sent only where the user has asked for them by name."""
+
+RESPONSES_NAMES = {
+    "reasoning.effort": "reasoning_effort",
+    "text.verbosity": "verbosity",
+    "tools": "tool",
+}
+"""The names of these parameters in the Responses API."""
 
 
 class ErrorMapper:
@@ -62,6 +76,8 @@ class ErrorMapper:
                 mapped = self._map_status(error.status, parse_error(error.body), error.headers)
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
+                mapped = self._map_connection_error(error)
+            case httpx2.ConnectTimeout():
                 mapped = self._map_connection_error(error)
             case openai.APITimeoutError() | httpx2.TimeoutException():
                 mapped = self.idle_timeout()
@@ -99,9 +115,9 @@ class ErrorMapper:
 
     def redirected(self, target: Redirect) -> ProviderRefused:
         """Return the error for a redirect to another host."""
-        base = self._settings.redact(
-            str(target.url.copy_with(query=None)).removesuffix("/chat/completions")
-        ).removesuffix("/models")
+        base = self._settings.redact(str(target.url.copy_with(query=None)))
+        for path in ("/chat/completions", "/responses", "/models"):
+            base = base.removesuffix(path)
         return ProviderRefused(
             f"The provider answered {target.status}: a redirect to another host, "
             f"{target.url.netloc.decode('ascii', 'replace')}, which is not followed.",
@@ -110,12 +126,31 @@ class ErrorMapper:
             fatal=True,
         )
 
+    def needs_other_api(self, error: Exception) -> ProviderError:
+        """Return the error for an API that the user has chosen and the endpoint refuses."""
+        mapped = self.map_error(error)
+        mapped.todo = "Set QA_API to auto, which asks by the other API."
+        return mapped
+
+    def has_no_tools(self, error: Exception) -> ProviderError:
+        """Return the error for tools where the endpoint has no Responses API for the model."""
+        mapped = self.map_error(error)
+        mapped.todo = (
+            "Leave out --tool, or choose another --model: tools need the Responses API, which "
+            "this one does not have here."
+        )
+        return mapped
+
     def _map_stream_error(self, error: ErrorBody) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
         if error.status is not None:
             return self._map_status(error.status, error, {})
+        what = f"The provider stopped with an error: {self._clean(error.message)}."
+        if REFUSED_CODE.match(error.code or ""):
+            advice = self._advice_on_refusal(HTTPStatus.BAD_REQUEST, error)
+            return ProviderRefused(what, advice, details={**error.details()})
         return ProviderUnavailable(
-            f"The provider stopped with an error: {self._clean(error.message)}.",
+            what,
             "Ask again.",
             retryable=True,
             details={**error.details()},
@@ -193,7 +228,8 @@ class ErrorMapper:
 
 def refused_option(error: ErrorBody) -> str | None:
     """Return the option of the user that an error is about; None if it is about none of them."""
-    names = [error.param] if error.param else re.findall(r"[\w]+", error.message)
+    names = [error.param] if error.param else re.findall(r"[\w.]*\w", error.message)
+    names = [RESPONSES_NAMES.get(name, name) for name in names]
     return next((name for name in names if name in OPTIONS), None)
 
 

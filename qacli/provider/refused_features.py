@@ -21,20 +21,31 @@ REFUSAL = re.compile(
     r"unsupported|unrecogni[sz]ed|unknown|unexpected|unavailable|extra(_| )"
     r"|not\s+(yet\s+|currently\s+)?(be\s+)?"
     r"(support|permit|allow|recogni[sz]|implement|available|compatible|enabled)"
-    r"|does ?n[o']t support|must be verified|no longer support",
+    r"|does ?n[o']t support|must be verified|no longer support|supported values are",
     re.IGNORECASE,
 )
+API_CODES = frozenset({"OperationNotSupported", "unsupported_api_for_model"})
+"""The codes of Azure and GitHub Copilot for a model that needs another API."""
+
+RESPONSES_NAME = re.compile(r"responses[ _-]?api|/responses\b", re.IGNORECASE)
+CHAT_NAME = re.compile(r"chat[/ ._]?completions?\b|\bchat model\b", re.IGNORECASE)
+OTHER_API = re.compile(r"only (be )?supported|not a chat model|please use", re.IGNORECASE)
+NO_SUCH_PATH = frozenset({404, 405, 501})
 FILE_NAME = "endpoints.json"
 
 
 class Feature(StrEnum):
-    """A parameter of a request that some endpoints refuse, in the order in which it is found."""
+    """An API or a parameter that some endpoints refuse, in the order in which it is found."""
 
+    CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
     STREAM_OPTIONS = "stream_options"
     STREAM = "stream"
     MAX_COMPLETION_TOKENS = "max_completion_tokens"
     MAX_TOKENS = "max_tokens"
     RESPONSE_FORMAT = "response_format"
+    REASONING_SUMMARY = "reasoning_summary"
+    INCLUDE = "include"
 
 
 MEANINGS: Mapping[Feature, str] = {
@@ -43,8 +54,18 @@ MEANINGS: Mapping[Feature, str] = {
     Feature.MAX_COMPLETION_TOKENS: "takes max_tokens only",
     Feature.MAX_TOKENS: "takes max_completion_tokens only",
     Feature.RESPONSE_FORMAT: "does not take response_format: the schema is sent in the prompt",
+    Feature.CHAT_COMPLETIONS: "needs the Responses API, which is used from now on",
+    Feature.RESPONSES: "has no Responses API: Chat Completions is used from now on",
+    Feature.REASONING_SUMMARY: "sends no summary of its reasoning",
+    Feature.INCLUDE: "does not take include: the sources of a search may be unknown",
 }
 """The sentence for the user about each feature, after the name of the model."""
+
+PLACES: Mapping[Feature, tuple[str, ...]] = {
+    Feature.RESPONSE_FORMAT: ("response_format", "text.format"),
+    Feature.REASONING_SUMMARY: ("reasoning.summary",),
+}
+"""The places of a feature in the body of a request, where they are not its name."""
 
 
 def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> Feature | None:
@@ -60,11 +81,50 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     text = " ".join(filter(None, (error.code, error.type, error.message)))
     if not REFUSAL.search(text):
         return None
-    sent = [feature for feature in Feature if body.get(feature)]
-    if error.param is not None:
-        name = re.split(r"[.\[]", error.param)[0]
-        return next((feature for feature in sent if feature == name), None)
-    return next((feature for feature in sent if re.search(rf"\b{feature}\b", text)), None)
+    sent = [(feature, place) for feature in Feature for place in _sent_places(feature, body)]
+    for feature, place in sent:
+        pattern = re.escape(place) + r"\b"
+        if error.param is not None:
+            is_refused = re.match(pattern, error.param) is not None
+        else:
+            is_refused = re.search(r"\b" + pattern, text) is not None
+        if is_refused:
+            return feature
+    return None
+
+
+def _sent_places(feature: Feature, body: Mapping[str, Any]) -> list[str]:
+    def value(place: str) -> object:
+        item: object = body
+        for name in place.split("."):
+            item = item.get(name) if isinstance(item, Mapping) else None
+        return item
+
+    return [place for place in PLACES.get(feature, (feature,)) if value(place)]
+
+
+def refuses_api(api: Feature, status: int, error: ErrorBody) -> bool:
+    """Return whether a response says that the model, or the endpoint, needs the other API.
+
+    Args:
+        api: The API that was asked: `Feature.CHAT_COMPLETIONS` or `Feature.RESPONSES`.
+        status: The HTTP status of the response.
+        error: The error in it.
+    """
+    if status not in REFUSING_STATUS:
+        return False
+    if error.code in API_CODES:
+        return True
+    is_refusal = bool(REFUSAL.search(error.message) or OTHER_API.search(error.message))
+    if api is Feature.CHAT_COMPLETIONS:
+        return is_refusal and CHAT_NAME.search(error.message) is not None
+    # "Unsupported parameter: 'x'. In the Responses API, it is ..." is about the parameter.
+    if error.param not in {None, "model"}:
+        return False
+    if is_refusal and RESPONSES_NAME.search(error.message):
+        return True
+    is_about_model = re.search(r"model|deployment", f"{error.code} {error.message}", re.IGNORECASE)
+    return status in NO_SUCH_PATH and not is_about_model
 
 
 class RefusedFeatures:

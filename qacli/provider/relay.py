@@ -6,7 +6,7 @@ has the text, the tool calls and the usage; a response that cannot be parsed is 
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.tool_calls import ToolCallWriter
 from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
     from qacli.provider.api import Api
 
 END_OF_STREAM = "[DONE]"
-EVENT_STREAM = "text/event-stream"
+DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
+"""The first bytes of a document; a stream of events begins with another."""
+
 KEY_REJECTED = 401
+END_SECONDS = 0.5
+"""Seconds to wait for the end of a stream after its end mark; then its connection is closed."""
+
 
 APIS: "Mapping[str, type[Api]]" = {
     "/chat/completions": ChatCompletions,
     "/completions": ChatCompletions,
+    "/responses": ResponsesApi,
 }
 """The parser of the responses of each path; those of other paths are not parsed."""
 
@@ -100,27 +107,39 @@ class Relay:
                 on_event(ResponseEnd())
             raise
         response.headers = http.headers
-        reader = ResponseReader(response, self._api(request), is_events=_has_events(http))
+        reader = ResponseReader(response, self._api(request))
         on_event(ResponseHead(http.status_code, passed_headers(http.headers)))
         try:
-            chunks = limited_bytes(http).__aiter__()
-            while not response.is_done:
-                async with asyncio.timeout(silence):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
+            async for chunk in self._chunks(http, response, silence):
                 for event in reader.feed(chunk):
                     on_event(event)
                 if response.is_done:
                     reader.close()
-                # After the record has it: the reader of the last byte may close the connection.
-                on_event(ResponseBytes(chunk))
+                on_event(ResponseBytes(chunk, response.is_done))
         finally:
             await http.aclose()
         reader.close()
         on_event(ResponseEnd())
         if reader.error is not None:
             raise reader.error
+
+    async def _chunks(
+        self, http: httpx2.Response, response: ChatResponse, silence: float | None
+    ) -> AsyncIterator[bytes]:
+        """Yield the bytes of a response to its end; after the end mark it may break off."""
+        chunks = limited_bytes(http).__aiter__()
+        while True:
+            is_done = response.is_done
+            try:
+                async with asyncio.timeout(END_SECONDS if is_done else silence):
+                    chunk = await anext(chunks, None)
+            except (httpx2.HTTPError, OSError):  # TimeoutError is an OSError
+                if not is_done:
+                    raise
+                return
+            if chunk is None:
+                return
+            yield chunk
 
     async def _send(self, url: str, request: RawRequest) -> httpx2.Response:
         if url.startswith("/"):
@@ -152,16 +171,15 @@ class ResponseReader:
     Attributes:
         response: Filled in.
         api: The API that the response is of; None reads nothing.
-        is_events: The response is a stream of events.
         error: The error in the response, or of its form; None if there is none.
     """
 
     response: ChatResponse
     api: "Api | None"
-    is_events: bool
     error: Exception | None = None
-    _parser: EventParser = field(default_factory=EventParser)
+    _parser: EventParser | None = None
     _document: list[bytes] = field(default_factory=list)
+    _is_document: bool = False
     _calls: ToolCallWriter = field(default_factory=ToolCallWriter)
     _is_closed: bool = False
 
@@ -169,10 +187,15 @@ class ResponseReader:
         """Read some bytes; return the events of the text in them."""
         if self.api is None or self.error is not None:
             return []
-        if not self.is_events:
+        if self._parser is None:
             self._document.append(chunk)
-            return []
-        return self._read(self._parser.feed(chunk))
+            if not self._is_document:
+                start = b"".join(self._document).lstrip(b"\xef\xbb\xbf \t\r\n")
+                self._is_document = start[:1] in DOCUMENT_STARTS
+                if start and not self._is_document:
+                    self._parser, chunk = EventParser(), b"".join(self._document)
+        # A document is one whatever its content type, and is read when it is whole.
+        return [] if self._parser is None else self._read(self._parser.feed(chunk))
 
     def close(self) -> None:
         """Read what is left, and mark the answer as complete where it is; once."""
@@ -180,13 +203,13 @@ class ResponseReader:
             return
         self._is_closed = True
         if self.api is not None and self.error is None:
-            if self.is_events and not self.response.is_done:
-                self._read(self._parser.close())
-            elif not self.is_events:
+            if self._parser is None:
                 self._read_document(b"".join(self._document))
+            elif not self.response.is_done:
+                self._read(self._parser.close())
             self.response.close()
             self._calls.finish(self.response)
-            if self.error is None and self.is_events:
+            if self.error is None and self._parser is not None:
                 self._require_complete()
         if self.error is None:
             self.response.finish()
@@ -230,7 +253,3 @@ def passed_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
     request_id = headers.get("x-request-id")
     return [*passed, ("X-Provider-Request-Id", request_id)] if request_id else passed
-
-
-def _has_events(http: httpx2.Response) -> bool:
-    return http.headers.get("content-type", "").lower().startswith(EVENT_STREAM)

@@ -30,8 +30,8 @@ def format_call(name: str, arguments: str) -> str:
 class ToolCallWriter:
     """Adds the tool calls of a response to its text, so that a record shows them.
 
-    They are added while they arrive, because a process may end in the middle of them, and written
-    again as whole lines at the end.
+    They are added while they arrive, because a process may end in the middle of them. At the end
+    they are written as whole lines where the response has no other text, and removed where it has.
     """
 
     _written: list[int] = field(default_factory=list)
@@ -55,14 +55,15 @@ class ToolCallWriter:
         return text
 
     def finish(self, response: ChatResponse) -> None:
-        """Replace the text of the tool calls by a line for each of them, at the end."""
+        """Replace the text of the tool calls by a line for each, or by nothing; see the class."""
         lines = [format_call(*call) for call in calls_of(response.details)]
         if not lines:
             return
         pieces = {id(piece) for piece in self._pieces}
         response.texts[:] = [text for text in response.texts if id(text) not in pieces]
         self._pieces.clear()
-        response.texts.append(self._line_end(response) + "\n".join(lines))
+        if not response.text.strip():
+            response.texts.append("\n".join(lines))
 
     def _line_end(self, response: ChatResponse) -> str:
         if self._pieces:

@@ -85,7 +85,7 @@ def _content(events: Iterator[AnswerEvent]) -> bytes:
 
 
 def _stream(events: Iterator[AnswerEvent]) -> Iterator[bytes]:
-    """Yield the bytes of a stream, whole events at a time.
+    """Yield the bytes of a stream, whole events at a time, the last ones once they are recorded.
 
     Where the provider breaks off in the middle of an event, an event with the error comes in its
     place. In a long silence a comment keeps the connection open, between two events.
@@ -97,23 +97,24 @@ def _stream(events: Iterator[AnswerEvent]) -> Iterator[bytes]:
         pending, is_whole = bytearray(), False
         for item in events:
             match item:
-                case ResponseBytes(data):
+                case ResponseBytes(data, is_last):
                     start = max(len(pending) - MAX_EVENT_END, 0)
                     pending += data
                     ends = [end.end() for end in EVENT_END.finditer(pending, start)]
-                    if ends:
+                    if ends and not is_last:
                         yield bytes(pending[: ends[-1]])
                         del pending[: ends[-1]]
                 case Heartbeat() if not pending:
                     yield sse.KEEP_ALIVE.encode()
                 case ResponseEnd():
                     is_whole = True
-                    yield bytes(pending)
-                    pending.clear()
                 case Failed(error):
                     with in_request():
                         problem = problems.problem_for(error)
                     if not is_whole:
-                        yield f"data: {to_json(errors.openai_error(problem))}\n\n".encode()
+                        text = to_json(errors.openai_error(problem))
+                        pending[:] = f"data: {text}\n\n".encode()
+        if pending:
+            yield bytes(pending)
 
     return pieces()

@@ -23,6 +23,7 @@ from qacli.web.openai_api import errors
 from qacli.web.openai_api.parse import (
     CHAT,
     COMPLETIONS,
+    RESPONSES,
     dump_body,
     parse_body,
     parse_request,
@@ -40,7 +41,9 @@ from qacli.web.openai_api.schemas import (
     Embeddings,
     ErrorResponse,
     Model,
+    ModelResponse,
     Models,
+    ResponseRequest,
 )
 from qacli.web.openapi import JSON, ResponseSpec, describe
 
@@ -81,6 +84,22 @@ def chat_completions() -> Response:
     of the same caller with the same `Idempotency-Key` and body returns the first answer.
     """
     return _recorded(CHAT)
+
+
+@_route("/responses")
+@describe(
+    {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
+    body=ResponseRequest,
+    headers=KeyHeaders,
+    errors=(415, *PROVIDER_ERRORS),
+    error=ERROR,
+)
+def responses() -> Response:
+    """Ask a question in the format of OpenAI's Responses API; it is recorded.
+
+    As `/v1/chat/completions`, at a provider that has this API.
+    """
+    return _recorded(RESPONSES)
 
 
 @_route("/completions")

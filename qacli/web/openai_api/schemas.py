@@ -35,6 +35,16 @@ class ChatCompletionRequest(_ModelRequest):
     )
 
 
+class ResponseRequest(_ModelRequest):
+    """The body of `POST /v1/responses`; all fields go to the provider unchanged."""
+
+    input: Any = Field(
+        None,
+        description="A text, or items as in Responses; the question is as in a chat completion.",
+        examples=["Who am I?"],
+    )
+
+
 class CompletionRequest(_ModelRequest):
     """The body of `POST /v1/completions`; all fields go to the provider unchanged."""
 
@@ -55,6 +65,15 @@ class ChatCompletion(_Open):
     object: str
     model: str
     choices: list[Any]
+
+
+class ModelResponse(_Open):
+    """A response, as the provider sends it."""
+
+    id: str
+    object: str
+    status: str
+    output: list[Any]
 
 
 class Completion(_Open):

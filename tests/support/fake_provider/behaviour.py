@@ -27,6 +27,7 @@ class Request:
     body: Json  # {} if it is not a JSON object
     question: str  # the text of the last user message
     times: int
+    content: bytes = b""  # the body as it came
 
     @property
     def key(self) -> str:
@@ -51,6 +52,11 @@ class Reply:
     refusal: str | None = None  # instead of a text
     tool: str | None = None  # instead of a text: a call of this tool
     arguments: str = "{}"  # of that call, as JSON
+    tools: int = 0  # so many times after a question: calls the first tool of the request
+    schema: bool = False  # the text is JSON that fits the schema of the request
+    reasoning: str | None = None  # before the text
+    failed: str | None = None  # Responses: the response ends as failed, with this code
+    lost: bool = False  # Responses: no delta has text, only the last event has
     model: str | None = None  # default: "<requested model>-2026-01-01"
     finish_reason: str = "stop"
     usage: bool = True  # False: no usage, not even when asked for
@@ -63,6 +69,7 @@ class Reply:
     message: str | None = None
     type: str | None = None
     code: str | None = None
+    param: str | None = None
     retry_after: float | None = None  # seconds
     retry_date: float | None = None  # seconds from now, sent as an HTTP date
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +104,8 @@ class Reply:
                 return name
         if self.status != _OK:
             return str(self.status)
+        if self.failed is not None:
+            return "failed"
         return self.body or next((stop for stop in STOPS if getattr(self, stop) is not None), "ok")
 
 

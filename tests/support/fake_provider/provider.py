@@ -16,9 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from . import older, responses
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
 from .connection import Connection, Hooks, Plan, Received
-from .wire import steps
+from .tools import with_tools
+from .wire import CHAT, steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 _GOOD = Reply()
 _FAULTS = ("status=429", "status=500", "status=503", "reset", "cut=2", "hang")
 _MINUTE = 60
+_SHAPES = {
+    "/v1/chat/completions": CHAT,
+    responses.PATH: responses.SHAPE,
+    older.COMPLETIONS: older.SHAPE,
+}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -170,7 +177,8 @@ class FakeProvider:
 
     def _answer(self, received: Received) -> Plan:
         """Record a request, and choose its reply."""
-        chat = (received.method, received.path) == ("POST", "/v1/chat/completions")
+        shape = _SHAPES.get(received.path, CHAT)
+        chat = received.method == "POST" and received.path in _SHAPES
         body = _object(received.content)
         question = _question(body)
         with self._lock:
@@ -186,6 +194,7 @@ class FakeProvider:
                 body,
                 question,
                 self._asked[question] if chat else 0,
+                received.content,
             )
             if self.record:
                 self._requests.append(request)
@@ -205,7 +214,7 @@ class FakeProvider:
             reply = Reply(status=400, message=str(problem), code="fake_provider")
         limits = self._limits(self.rpm) if self.rpm else {}
         outcome = (outcome or reply.outcome) if chat else ""
-        return Plan(outcome, steps(request, reply, limits, answer))
+        return Plan(outcome, steps(request, reply, limits, answer, shape))
 
     def _refuse_key(self, request: Request) -> Reply | None:
         if self.api_key is None or request.key == self.api_key:
@@ -214,7 +223,15 @@ class FakeProvider:
 
     def _refuse(self, request: Request) -> tuple[Reply, str] | None:
         """Return the error for a wrong request or a limit, and its outcome; None if all is well."""
-        messages, model = request.body.get("messages"), request.body.get("model")
+        model = request.body.get("model")
+        if request.path == responses.PATH:
+            if refusal := responses.refusal_of(request.body):
+                return refusal, "400"
+            messages: object = [{}]  # they may be one text here
+        elif request.path == older.COMPLETIONS:
+            messages = [{}] if "prompt" in request.body else None
+        else:
+            messages = request.body.get("messages")
         valid = isinstance(messages, list) and all(isinstance(item, dict) for item in messages)
         if not (messages and valid and model and isinstance(model, str)):
             return Reply(status=400, message="It must be JSON, with model and messages."), "400"
@@ -259,7 +276,8 @@ class FakeProvider:
                 if chance.random() < self.fail_rate:
                     reply = change(reply, chance.choice(self.fail_with))
         spec = directives(request.question)
-        return change(reply, spec, request.times) if spec else reply
+        reply = change(reply, spec, request.times) if spec else reply
+        return with_tools(reply, request) if reply.tools or reply.schema else reply
 
     def _other(self, request: Request) -> tuple[Reply, Json | None]:
         """Answer /v1/models and /v1/models/NAME; all other paths get 404."""
@@ -268,6 +286,8 @@ class FakeProvider:
         answers["/v1/models"] = {"object": "list", "data": list(answers.values())}
         if request.method == "GET" and request.path in answers:
             return resolve(self.models_reply, request), answers[request.path]
+        if (request.method, request.path) == ("POST", older.EMBEDDINGS):
+            return Reply(), older.embeddings_of(request.body)
         message = f"Invalid URL ({request.method} {request.path})"
         return Reply(status=404, message=message), None
 
@@ -283,8 +303,11 @@ def _object(content: bytes) -> Json:
 def _question(body: Json) -> str:
     """Return the text of the last user message; empty if there is none."""
     with suppress(LookupError, TypeError, AttributeError):
-        for message in reversed(body["messages"]):
-            if message["role"] == "user":
+        messages = body.get("messages", body.get("input", body.get("prompt")))
+        if isinstance(messages, str):
+            return messages
+        for message in reversed(messages):
+            if message.get("role") == "user":
                 parts = message["content"]
                 if isinstance(parts, str):
                     return parts

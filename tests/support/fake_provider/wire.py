@@ -8,7 +8,7 @@ import math
 import re
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from http.client import responses
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .behaviour import STOPS, Json, Reply, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 class End(Enum):
@@ -28,6 +28,17 @@ class End(Enum):
 
 
 Step = bytes | float | End
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an API answers; `CHAT` is the one of Chat Completions."""
+
+    whole: Callable[[Request, Reply], bytes]  # the body of an answer that is not streamed
+    # The fields of all events of a stream, the place of the first content delta, their number.
+    events: Callable[[Request, Reply], tuple[list[str], int, int]]
+    error: Callable[[Json], str]  # the fields of the event for an error
+
 
 _ERRORS = {  # status: message, type, code
     400: ("Invalid request.", "invalid_request_error", None),
@@ -56,7 +67,7 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 
 
 def steps(
-    request: Request, reply: Reply, limits: Mapping[str, str], answer: Json | None
+    request: Request, reply: Reply, limits: Mapping[str, str], answer: Json | None, shape: Shape
 ) -> Iterator[Step]:
     """Yield the steps for one request.
 
@@ -64,7 +75,8 @@ def steps(
         request: The request.
         reply: The reply to it.
         limits: The headers of the rate limit.
-        answer: JSON to send instead of a chat completion.
+        answer: JSON to send instead of an answer of the API.
+        shape: The API that is asked.
     """
     headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
     if reply.retry_after is not None:
@@ -72,17 +84,17 @@ def steps(
     if reply.retry_date is not None:
         when = math.ceil(time.time() + reply.latency + reply.retry_date)
         headers["retry-after"] = email.utils.formatdate(when, usegmt=True)
-    content = _content(request, reply, answer)
+    content = _content(request, reply, answer, shape)
     if content is None:
         headers |= {"content-type": "text/event-stream; charset=utf-8"}
         headers |= {"cache-control": "no-cache", "transfer-encoding": "chunked"}
-        body = _stream(request, reply)
+        body = _stream(request, reply, shape)
         yield reply.latency
     else:
         media = "text/html; charset=utf-8" if reply.body == "html" else "application/json"
         headers |= {"content-type": media, "content-length": str(len(content))}
         body = _whole(content, reply)
-        words = len(_deltas(request, reply)) if reply.delay and reply.status == _OK else 0
+        words = len(deltas_of(request, reply)) if reply.delay and reply.status == _OK else 0
         yield reply.latency + reply.first_token_delay + reply.delay * words
     if ending := {"hang": End.HANG, "reset": End.RESET, "drop": End.CLOSE}.get(reply.outcome):
         yield ending
@@ -95,16 +107,16 @@ def steps(
         yield End.CLOSE
 
 
-def _content(request: Request, reply: Reply, answer: Json | None) -> bytes | None:
+def _content(request: Request, reply: Reply, answer: Json | None, shape: Shape) -> bytes | None:
     """Return the body; None for a stream."""
     if reply.body == "html":
         return _HTML
     if reply.status != _OK:
-        return json.dumps(_error(request, reply)).encode()
+        return json.dumps(error_of(request, reply)).encode()
     if answer is not None:
         return json.dumps(answer).encode()
     if not request.body.get("stream") or reply.body == "json":
-        return _completion(request, reply)
+        return shape.whole(request, reply)
     return None
 
 
@@ -115,30 +127,30 @@ def _whole(content: bytes, reply: Reply) -> Iterator[Step]:
     yield content
 
 
-def _stream(request: Request, reply: Reply) -> Iterator[Step]:
+def _stream(request: Request, reply: Reply, shape: Shape) -> Iterator[Step]:
     """Yield the events, each as one HTTP chunk, up to the last one or the fault."""
 
-    def frame(data: str) -> bytes:
-        event = f"data: {data}\n\n".encode()
+    def frame(fields: str) -> bytes:
+        event = f"{fields}\n\n".encode()
         return b"%x\r\n%b\r\n" % (len(event), event)
 
-    events, deltas = _events(request, reply)
+    events, first, deltas = shape.events(request, reply)
     after = next((n for n in (getattr(reply, name) for name in STOPS) if n is not None), None)
-    stop = None if after is None else min(after + 1, len(events) - 1)
+    stop = None if after is None else min(first + after, len(events) - 1)
     yield reply.first_token_delay
-    for index, data in enumerate(events):
-        if 1 <= index <= deltas:
+    for index, fields in enumerate(events):
+        if first <= index < first + deltas:
             yield reply.delay
         if index != stop:
-            yield frame(data)
+            yield frame(fields)
             continue
         if reply.cut is not None:
-            yield frame(data)[: len(data) // 2]
+            yield frame(fields)[: len(fields) // 2]
             yield End.CLOSE
         if reply.stall is not None:
             yield End.HANG
         if reply.error is not None:
-            yield frame(json.dumps(_error(request, replace(reply, status=500))))
+            yield frame(shape.error(error_of(request, replace(reply, status=500))))
         break
     yield b"0\r\n\r\n"
 
@@ -150,13 +162,14 @@ def _dribble(body: Iterable[Step], pause: float) -> Iterator[Step]:
             yield part
 
 
-def _error(request: Request, reply: Reply) -> Json:
+def error_of(request: Request, reply: Reply) -> Json:
+    """The body of an error."""
     other = _SERVER_ERROR if reply.status >= _SERVER_FAULT else _REFUSED
     message, kind, code = _ERRORS.get(reply.status, other)
     message = reply.message or message
     message = message.replace("{key}", request.key).replace("{masked_key}", _mask(request.key))
     kind, code = reply.type or kind, reply.code or code
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": reply.param, "code": code}}
 
 
 def _mask(key: str) -> str:
@@ -165,7 +178,7 @@ def _mask(key: str) -> str:
     return key[:first] + "*" * (len(key) - first - last) + key[len(key) - last :]
 
 
-def _deltas(request: Request, reply: Reply) -> list[str]:
+def deltas_of(request: Request, reply: Reply) -> list[str]:
     """Return the words of the answer with their white space; joined, they are the text."""
     if reply.tool is not None:
         return []
@@ -205,8 +218,8 @@ def _finish_reason(reply: Reply) -> str:
 def _completion(request: Request, reply: Reply) -> bytes:
     """Return the body of an answer without streaming."""
     if reply.error is not None:
-        return json.dumps(_error(request, replace(reply, status=500))).encode()
-    deltas = _deltas(request, reply)
+        return json.dumps(error_of(request, replace(reply, status=500))).encode()
+    deltas = deltas_of(request, reply)
     text = "".join(deltas[: reply.end])
     message: Json = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
     if reply.refusal is not None:
@@ -216,14 +229,24 @@ def _completion(request: Request, reply: Reply) -> bytes:
     finish = _finish_reason(reply) if reply.end is None else None
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     completion = _identity(request, reply, "chat.completion")
-    completion["choices"] = [] if reply.body == "no_choices" else [choice]
+    others = [
+        {**choice, "index": index, "message": {**message, "content": f"{text} ({index})"}}
+        for index in range(1, request.body.get("n") or 1)
+    ]
+    completion["choices"] = [] if reply.body == "no_choices" else [choice, *others]
     if reply.usage:
         completion["usage"] = _usage(request, deltas)
     whole = json.dumps(completion).encode()
     return {"nothing": b"", "broken": whole[: len(whole) // 2]}.get(reply.body, whole)
 
 
-def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
+def _events(request: Request, reply: Reply) -> tuple[list[str], int, int]:
+    """Return all events of a whole stream; see `Shape`."""
+    data, deltas = _data(request, reply)
+    return [f"data: {each}" for each in data], 1, deltas
+
+
+def _data(request: Request, reply: Reply) -> tuple[list[str], int]:
     """Return the data of each event of a whole stream, and the number of content deltas."""
     options = request.body.get("stream_options")
     with_usage = reply.usage and isinstance(options, dict) and options.get("include_usage")
@@ -239,7 +262,7 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
         return [], 0
     if reply.body == "no_choices":
         return [f'{common}, "choices": []}}', "[DONE]"], 0
-    deltas = _deltas(request, reply)
+    deltas = deltas_of(request, reply)
     first, name = '"content": "", "refusal": null', "content"
     if reply.refusal is not None:
         first, name = '"content": null, "refusal": ""', "refusal"
@@ -255,3 +278,6 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int]:
     if with_usage:
         events.append(f'{common}, "choices": [], "usage": {json.dumps(_usage(request, deltas))}}}')
     return [*events, "[DONE]"], len(deltas)
+
+
+CHAT = Shape(_completion, _events, lambda error: f"data: {json.dumps(error)}")

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "workers": ("2", 2),
     "threads": ("3", 3),
     "grace": ("4", 4.0),
+    "api": ("responses", "responses"),
     "on_disconnect": ("interrupt", "interrupt"),
     "token": (SECRET, SECRET),
     "tokens": (f"alice={SECRET}1,bob=b", f"alice={SECRET}1,bob=b"),

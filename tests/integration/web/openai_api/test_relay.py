@@ -87,7 +87,9 @@ def test_request_without_a_model_has_the_servers(
     assert store.newest().params == {"model": "test-model", "x": 1}
 
 
-def test_request_local_file_as_model_is_refused(client: FlaskClient, provider: FakeProvider) -> None:
+def test_request_local_file_as_model_is_refused(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
     response = client.post(URL, json={"model": "local:/etc/passwd", "messages": [WHO]})
     assert response.status_code == 400
     assert provider.requests == []
@@ -144,7 +146,7 @@ def test_response_error_is_the_providers_own(
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_response_error_of_this_server_is_in_openais_format(  # noqa: PLR0917
+def test_response_error_of_this_server_is_in_openais_format(
     client: FlaskClient,
     store: Store,
     fault: str,
@@ -217,10 +219,10 @@ def test_response_stream_without_usage_gets_none(client: FlaskClient, store: Sto
 def test_response_tool_call_is_passed_on_and_readable_in_the_record(
     client: FlaskClient, store: Store, stream: bool
 ) -> None:
-    question = """Who? [[tool=weather arguments='{\\"city\\": \\"Paris\\"}']]"""
+    question = """Who? [[tool=weather arguments='{"city": "Paris"}']]"""
     messages: list[Any] = [{"role": "user", "content": question}]
     body = {"messages": messages, "tools": [WEATHER], "stream": stream}
-    response = client.post(URL, json=body)
+    response = client.post(URL, json=body, buffered=True)
     if not stream:
         [choice] = response.get_json()["choices"]
         assert choice["finish_reason"] == "tool_calls"
@@ -236,7 +238,7 @@ def test_response_tool_call_is_passed_on_and_readable_in_the_record(
         {"role": "tool", "tool_call_id": recorded["id"], "content": "sunny"},
     ]
     body = {"messages": messages, "tools": [WEATHER], "stream": stream}
-    assert client.post(URL, json=body).status_code == 200
+    assert client.post(URL, json=body, buffered=True).status_code == 200
     assert store.newest().question == 'weather({"city": "Paris"}) -> sunny'
 
 
@@ -306,7 +308,12 @@ def test_response_several_answers_are_in_the_record(
         ([{"role": "user", "content": "a\0b\ud800"}], "a\ufffdb\ufffd"),
         ([WHO, {"role": "assistant", "content": "It is"}], "Who am I?"),
         (
-            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA=="}}]}],
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "input_audio", "input_audio": {"data": "AA=="}}],
+                }
+            ],
             '<image name="audio-1.bin" />',
         ),
     ],
@@ -314,7 +321,8 @@ def test_response_several_answers_are_in_the_record(
 def test_request_of_any_form_is_recorded_and_the_provider_decides(
     client: FlaskClient, store: Store, provider: FakeProvider, messages: Any, question: str
 ) -> None:
-    response = client.post(URL, json={"model": "m", "messages": messages})
+    data = json.dumps({"model": "m", "messages": messages})
+    response = client.post(URL, data=data, content_type="application/json")
     assert response.status_code in {200, 400}
     assert len(provider.requests) == 1
     record = store.newest()
@@ -334,9 +342,7 @@ def test_request_that_is_no_json_object_is_refused(
     assert store.page(limit=1) == []
 
 
-def test_request_body_limit_is_a_setting(
-    store: Store, build: Callable[..., Flask], provider: FakeProvider
-) -> None:
+def test_request_body_limit_is_a_setting(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     large = json.dumps({"messages": [WHO], "x": "x" * 1024 * 1024})
     for limit, status in ((1, 413), (2, 200)):
@@ -363,15 +369,15 @@ def test_idempotency_key_repeats_the_answer_and_asks_once(
 ) -> None:
     body = {"messages": [WHO], "stream": stream, "stream_options": {"include_usage": True}}
     headers = {"Idempotency-Key": "k-1"}
-    first = client.post(URL, json=body, headers=headers)
-    again = client.post(URL, json=body, headers=headers)
+    first = client.post(URL, json=body, headers=headers, buffered=True)
+    again = client.post(URL, json=body, headers=headers, buffered=True)
     assert again.headers["X-QA-Record"] == first.headers["X-QA-Record"] == "1"
     assert len(provider.requests) == len(store.page(limit=9)) == 1
     if stream:
         *chunks, usage, done = data_in(again.text)
         texts = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
         assert "".join(texts) == "Answer to: Who am I?"
-        assert usage["usage"]["total_tokens"] == 3 + 5 + 0 or usage["usage"]["total_tokens"] > 0
+        assert usage["usage"]["total_tokens"] > 0
         assert done == "[DONE]"
     else:
         assert again.get_json()["choices"][0]["message"]["content"] == "Answer to: Who am I?"
@@ -415,7 +421,7 @@ def test_completion_is_passed_on_and_recorded(
     client: FlaskClient, provider: FakeProvider, store: Store, stream: bool
 ) -> None:
     body = {"model": "m", "prompt": "Once upon", "stream": stream, "suffix": "end"}
-    response = client.post("/v1/completions", json=body)
+    response = client.post("/v1/completions", json=body, buffered=True)
     assert response.status_code == 200, response.text
     assert provider.requests[-1].body == body
     record = store.newest()
@@ -444,7 +450,12 @@ def test_headers_of_the_client_and_of_the_provider_are_passed_on(
     client: FlaskClient, provider: FakeProvider
 ) -> None:
     provider.script(Reply(headers={"openai-processing-ms": "12", "set-cookie": "a=b"}))
-    headers = {"OpenAI-Beta": "x=v2", "X-Title": "App", "Cookie": "a=b", "X-Forwarded-For": "1.2.3.4"}
+    headers = {
+        "OpenAI-Beta": "x=v2",
+        "X-Title": "App",
+        "Cookie": "a=b",
+        "X-Forwarded-For": "1.2.3.4",
+    }
     response = client.post(URL, json={"messages": [WHO]}, headers=headers)
     assert response.headers["openai-processing-ms"] == "12"
     assert "Set-Cookie" not in response.headers

@@ -1,0 +1,440 @@
+"""The Responses API: what is sent, and what is read of every kind of event."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fake_provider import Reply, Request, responses
+from openai.types.responses import Response, ResponseStreamEvent, ToolParam
+from openai.types.responses.response_create_params import (
+    ResponseCreateParamsBase,
+    ResponseCreateParamsNonStreaming,
+)
+from pydantic import TypeAdapter
+
+from qacli.cost import Usage
+from qacli.domain import ChatRequest, ContextPart, Question, Turn
+from qacli.errors import BrokenAnswer
+from qacli.json_schema import response_format
+from qacli.provider.refused_features import Feature
+from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.responses_api import ResponsesApi
+
+PNG = "data:image/png;base64,aGVsbG8="
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+FORM = response_format(SCHEMA)
+
+
+def body_of(
+    refused: frozenset[Feature] = frozenset(),
+    *,
+    turns: list[Turn] | None = None,
+    parts: list[ContextPart] | None = None,
+    system: str | None = None,
+    stream: bool = False,
+    **params: Any,
+) -> dict[str, Any]:
+    """The body for a question; the types of the openai package accept it."""
+    question = Question(question="Who?", system=system, params={"model": "m", **params})
+    request = ChatRequest(question=question, turns=turns or (), parts=parts or (), stream=stream)
+    body = ResponsesApi().build_body(request, refused, official=True)
+    # `json_object` is not strictly a dict with a schema: the union of the types knows both.
+    TypeAdapter(ResponseCreateParamsNonStreaming).validate_python({**body, "stream": False})
+    TypeAdapter(list[ToolParam]).validate_python(body.get("tools", []))
+    assert body.keys() <= {*ResponseCreateParamsBase.__annotations__, "stream"}
+    return body
+
+
+def test_body_of_a_question_is_an_input_that_is_not_stored() -> None:
+    assert body_of(system="Be brief.", stream=True) == {
+        "model": "m",
+        "instructions": "Be brief.",
+        "input": [{"role": "user", "content": "Who?"}],
+        "store": False,
+        "stream": True,
+    }
+
+
+def test_body_of_a_follow_up_has_the_turns_and_the_files() -> None:
+    turn = Turn("First?", "One.", [ContextPart("<image />", PNG)])
+    body = body_of(turns=[turn], parts=[ContextPart("<file>a</file>")])
+    assert body["input"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "<image />"},
+                {"type": "input_image", "image_url": PNG, "detail": "auto"},
+                {"type": "input_text", "text": "First?"},
+            ],
+        },
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": "<file>a</file>\n\nWho?"},
+    ]
+
+
+def test_body_has_the_parameters_by_their_names_in_this_api() -> None:
+    body = body_of(
+        max_tokens=9,
+        temperature=0.5,
+        top_p=0.1,
+        response_format=FORM,
+        verbosity="low",
+        reasoning_effort="high",
+        service_tier="flex",
+        metadata={"a": "b"},
+    )
+    del body["input"]
+    assert body == {
+        "model": "m",
+        "max_output_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.1,
+        "text": {
+            "format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": True},
+            "verbosity": "low",
+        },
+        "reasoning": {"summary": "auto", "effort": "high"},
+        "service_tier": "flex",
+        "metadata": {"a": "b"},
+        "store": False,
+        "stream": False,
+    }
+
+
+def test_body_has_what_the_user_names_in_the_words_of_this_api() -> None:
+    body = body_of(
+        reasoning={"effort": "low", "summary": "detailed"},
+        text={"verbosity": "high"},
+        response_format={"type": "json_object"},
+        include=["code_interpreter_call.outputs"],
+        logprobs=True,
+        store=True,
+    )
+    assert body["reasoning"] == {"summary": "detailed", "effort": "low"}
+    assert body["text"] == {"format": {"type": "json_object"}, "verbosity": "high"}
+    assert body["include"] == ["message.output_text.logprobs", "code_interpreter_call.outputs"]
+    assert body["store"] is True
+
+
+@pytest.mark.parametrize("params", [{}, {"reasoning_effort": "none"}])
+def test_body_asks_for_no_summary_where_there_is_no_reasoning(params: dict[str, Any]) -> None:
+    assert "summary" not in body_of(**params).get("reasoning", {})
+
+
+def test_body_of_a_search_asks_for_its_sources() -> None:
+    body = body_of(tools=[{"type": "web_search", "search_context_size": "low"}])
+    assert body["tools"] == [{"type": "web_search", "search_context_size": "low"}]
+    assert body["include"] == ["web_search_call.action.sources"]
+
+
+def test_body_without_refused_features() -> None:
+    refused = frozenset({Feature.REASONING_SUMMARY, Feature.INCLUDE, Feature.RESPONSE_FORMAT})
+    body = body_of(
+        refused,
+        system="Be brief.",
+        reasoning_effort="low",
+        tools=[{"type": "web_search"}],
+        response_format=FORM,
+    )
+    assert body["reasoning"] == {"effort": "low"}
+    assert "include" not in body
+    assert "text" not in body
+    assert body["instructions"].startswith("Be brief.\n\nAnswer with a JSON document")
+
+
+def test_body_of_messages_as_they_are_has_all_of_them_as_input() -> None:
+    """A client of /v1, and a request line of OpenAI's Batch API, have messages of their own."""
+    function = {"name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look."},
+                {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:,x"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "42"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "It is 42."}]},
+        {"role": "user", "content": "Why?"},
+    ]
+    body = body_of(
+        system="Be brief.",
+        messages=messages,
+        tools=[{"type": "function", "function": function}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+    )
+    assert "instructions" not in body
+    assert body["tools"] == [{"type": "function", **function}]
+    assert body["tool_choice"] == {"type": "function", "name": "f"}
+    assert body["input"] == [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Look."},
+                {"type": "input_image", "image_url": PNG, "detail": "low"},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:,x"},
+            ],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "42"},
+        {"role": "assistant", "content": "It is 42."},
+        {"role": "user", "content": "Why?"},
+    ]
+
+
+def read_stream(*events: dict[str, Any]) -> ChatResponse:
+    """Read the events of a stream; `delta` and `answer` below write the usual ones."""
+    api, response = ResponsesApi(), ChatResponse()
+    for event in events:
+        api.read_event(event["type"], event, response)
+    return response
+
+
+def delta(
+    text: str, output_index: int = 0, kind: str = "output_text", **fields: Any
+) -> dict[str, Any]:
+    place = {"output_index": output_index, "content_index": 0, **fields}
+    return {"type": f"response.{kind}.delta", "delta": text, **place}
+
+
+def message(text: str, **fields: Any) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], **fields.pop("part", {})}
+    return {"type": "message", "role": "assistant", "content": [part], **fields}
+
+
+def answer(*items: dict[str, Any], status: str = "completed", **fields: Any) -> dict[str, Any]:
+    response = {"id": "resp_1", "object": "response", "model": "m-1", "output": list(items)}
+    return {"type": f"response.{status}", "response": {**response, "status": status, **fields}}
+
+
+def test_stream_of_deltas_is_the_answer_with_all_that_is_known_of_it() -> None:
+    usage = {
+        "input_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 2},
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 3},
+        "total_tokens": 12,
+    }
+    response = read_stream(
+        {"type": "response.created", "response": {"id": "resp_1", "model": "m-1"}},
+        {"type": "response.some_event_of_next_year", "delta": "not a text"},
+        delta("Hel"),
+        delta("lo"),
+        {"type": "response.output_text.done", "output_index": 0, "text": "Hello"},
+        answer(message("Hello"), usage=usage, service_tier="flex", temperature=1.0),
+    )
+    assert response.text == "Hello"
+    assert response.is_done
+    assert (response.model, response.response_id) == ("m-1", "resp_1")
+    assert response.finish_reason == "stop"
+    assert response.usage == Usage(5, 7, cached_tokens=2, reasoning_tokens=3)
+    assert response.details == {"service_tier": "flex"}
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([], "one two"),
+        ([delta("one")], "one two"),
+        ([delta("one two", output_index=7)], "one two"),
+        ([delta("two")], "one two"),
+    ],
+    ids=["all", "end", "none", "start"],
+)
+def test_stream_with_lost_deltas_has_the_text_of_the_last_event(
+    events: list[dict[str, Any]], text: str
+) -> None:
+    assert read_stream(*events, answer(message("one two"))).text == text
+
+
+def test_stream_whose_last_event_has_no_output_has_the_items_that_came_before() -> None:
+    item = message("one two")
+    done = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    assert read_stream(done, answer()).text == "one two"
+    assert read_stream(delta("one two"), done, answer()).text == "one two"
+
+
+def test_stream_of_two_messages_has_an_empty_line_between_them() -> None:
+    whole = answer(message("one"), message("two"))
+    assert read_stream(delta("one"), delta("two", 1), whole).text == "one\n\ntwo"
+    assert read_stream(whole).text == "one\n\ntwo"
+
+
+def test_stream_with_commentary_has_it_as_reasoning() -> None:
+    comment = message("I look.", phase="commentary")
+    added = {"type": "response.output_item.added", "output_index": 0, "item": comment}
+    end = answer(comment, message("Found.", phase="final_answer"))
+    response = read_stream(added, delta("I look."), delta("Found.", 1), end)
+    assert (response.text, response.reasoning_texts) == ("Found.", ["I look."])
+    assert read_stream(answer(comment)).text == "I look."
+
+
+def test_stream_of_reasoning_has_an_empty_line_between_its_parts() -> None:
+    summary = [{"type": "summary_text", "text": text} for text in ("One.", "Two.")]
+    end = answer({"type": "reasoning", "summary": summary, "encrypted_content": "x"}, message("a"))
+    kind = "reasoning_summary_text"
+    streamed = [
+        delta("One.", kind=kind, summary_index=0),
+        delta("Two.", kind=kind, summary_index=1),
+    ]
+    for events in ([*streamed, delta("a", 1), end], [end]):
+        response = read_stream(*events)
+        assert "".join(response.reasoning_texts) == "One.\n\nTwo."
+        assert response.text == "a"
+        assert response.details == {}
+
+
+def test_stream_of_raw_reasoning_is_kept() -> None:
+    content = [{"type": "reasoning_text", "text": "Hm."}]
+    end = answer({"type": "reasoning", "summary": [], "content": content}, message("a"))
+    for events in ([delta("Hm.", kind="reasoning_text"), end], [end]):
+        assert read_stream(*events).reasoning_texts == ["Hm."]
+
+
+def test_stream_of_a_search_has_its_calls_and_citations() -> None:
+    citation = {"type": "url_citation", "url": "https://a.example", "title": "A"}
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    part = {"annotations": [{**citation, "start_index": 0, "end_index": 3}]}
+    kind = "response.output_text.annotation.added"
+    added = {"type": kind, "output_index": 2, "annotation": part["annotations"][0]}
+    nested = {"url": "https://a.example", "title": "A", "start_index": 5, "end_index": 8}
+    events = [delta("one", 1), delta("two", 2), added]
+    end = answer(search, message("one"), message("two", part=part))
+    for response in (read_stream(*events, end), read_stream(end)):
+        assert response.details == {
+            "web_search_call": [search],
+            "annotations": [{"type": "url_citation", "url_citation": nested}],
+        }
+    assert response.text[5:8] == "two"
+    # A stream that breaks off has the citations that came.
+    assert read_stream(*events).details["annotations"][0]["url_citation"] == nested
+
+
+def test_stream_of_calls_and_images_has_them_in_the_details() -> None:
+    response = read_stream(
+        answer(
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "custom_tool_call", "call_id": "c2", "name": "g", "input": "x"},
+            {"type": "image_generation_call", "result": "aGVsbG8="},
+        )
+    )
+    assert response.finish_reason == "tool_calls"
+    assert response.details == {
+        "tool_calls": [
+            {"id": "c1", "function": {"name": "f", "arguments": "{}"}},
+            {"id": "c2", "function": {"name": "g", "arguments": "x"}},
+        ],
+        "images": [{"type": "image_generation_call", "result": "aGVsbG8="}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish_reason"),
+    [
+        ("max_output_tokens", "length"),
+        ("content_filter", "content_filter"),
+        ("steered", "steered"),
+        (None, "incomplete"),
+    ],
+)
+def test_stream_of_an_incomplete_response_has_its_reason(
+    reason: str | None, finish_reason: str
+) -> None:
+    end = answer(message("a"), status="incomplete", incomplete_details={"reason": reason})
+    assert read_stream(delta("a"), end).finish_reason == finish_reason
+
+
+def test_stream_of_a_refusal_is_a_text_that_is_marked() -> None:
+    item = message("", part={"type": "refusal", "refusal": "No."})
+    for events in ([delta("No.", kind="refusal")], []):
+        response = read_stream(*events, answer(item))
+        assert response.text == "No."
+        assert response.details == {"refusal": True}
+
+
+def test_stream_of_a_failed_response_is_its_error_and_its_usage_counts() -> None:
+    error = {"code": "server_error", "message": "It broke."}
+    api, response = ResponsesApi(), ChatResponse()
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    with pytest.raises(ErrorInAnswer) as raised:
+        api.read_event("", answer(status="failed", error=error, usage=usage), response)
+    assert (raised.value.error.code, raised.value.error.message) == ("server_error", "It broke.")
+    assert response.usage == Usage(1, 2)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "error", "code": "x", "message": "It broke.", "param": None},
+        {"type": "error", "error": {"code": "x", "message": "It broke."}},
+        {"error": {"code": "x", "message": "It broke."}},
+        [{"error": {"code": "x", "message": "It broke."}}],
+    ],
+)
+def test_event_of_an_error_is_that_error(event: object) -> None:
+    with pytest.raises(ErrorInAnswer) as raised:
+        ResponsesApi().read_event("message", event, ChatResponse())
+    assert (raised.value.error.code, raised.value.error.message) == ("x", "It broke.")
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["text", [], {}, {"choices": []}, {"object": "response", "status": "queued", "output": []}],
+)
+def test_document_of_another_kind_is_a_broken_answer(document: object) -> None:
+    with pytest.raises(BrokenAnswer):
+        ResponsesApi().read_document(document, ChatResponse())
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1, "x", [], {}, [None], {"content": 1}, [{"content": [1]}]]
+)
+def test_document_with_wrong_types_is_read_as_far_as_it_goes(value: Any) -> None:
+    names = ("id", "model", "output", "usage", "status", "incomplete_details")
+    for name in names:
+        fields = {"object": "response", "status": "incomplete", "output": [message("a")]}
+        fields[name] = value
+        response = ChatResponse()
+        ResponsesApi().read_document(fields, response)
+        ResponsesApi().read_event("response.completed", {"response": fields}, response)
+
+
+REPLIES = [
+    Reply(),
+    Reply(reasoning="Let me see.", finish_reason="length"),
+    Reply(refusal="No."),
+    Reply(tool="f", arguments='{"a": 1}'),
+    Reply(failed="server_error"),
+    Reply(usage=False),
+]
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=str)
+def test_fake_provider_sends_what_the_types_of_openai_describe(reply: Reply) -> None:
+    body = body_of(tools=[{"type": "web_search"}], system="Be brief.")
+    request = Request(0.0, "POST", responses.PATH, {}, body, "Who?", 1)
+    Response.model_validate(json.loads(responses.SHAPE.whole(request, reply)))
+    events, _, _ = responses.SHAPE.events(request, reply)
+    adapter: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
+    for text in events:
+        kind, data = (line.partition(": ")[2] for line in text.split("\n"))
+        event = adapter.validate_json(data)
+        assert event.type == kind
+    assert event.type == "response.failed" if reply.failed else True
+
+
+@pytest.mark.parametrize("name", ["messages", "max_tokens", "seed", "stop"])
+def test_fake_provider_refuses_parameters_of_chat_completions(name: str) -> None:
+    refusal = responses.refusal_of({"model": "m", "input": "Who?", name: 1})
+    assert refusal is not None
+    assert (refusal.status, refusal.param) == (400, name)

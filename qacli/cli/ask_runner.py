@@ -28,8 +28,8 @@ from qacli.domain import (
 from qacli.serializers import result_to_dict
 
 if TYPE_CHECKING:
-    from qacli.provider.client import Retry
     from qacli.provider.endpoint import Endpoint
+    from qacli.provider.retry import Retry
     from qacli.provider.sync import SyncProvider
     from qacli.services.ask import AskService
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +11,7 @@ import httpx2
 import openai
 
 from qacli.config.settings import Settings
-from qacli.domain import ChatRequest, RawRequest
+from qacli.domain import ChatRequest
 from qacli.errors import ProviderError
 from qacli.provider.api import choose_api, needs_responses
 from qacli.provider.chat_completions import ChatCompletions
@@ -30,7 +29,7 @@ from qacli.provider.refused_features import (
 from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.responses_api import ResponsesApi
-from qacli.provider.retry import retry_delay
+from qacli.provider.retry import Retry, retry_delay
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.transport import (
@@ -40,6 +39,7 @@ from qacli.provider.transport import (
     raise_for_status,
     request_options,
 )
+from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
@@ -59,21 +59,6 @@ MODEL_LIST_TIMEOUT = 15.0
 
 TRAILING_USAGE_TIMEOUT = 2.0
 """Seconds to wait, after a complete answer, for its usage and the end of the stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A request that failed is sent again.
-
-    Attributes:
-        error: The error that it ended in.
-        delay: Seconds until it is sent again.
-        attempt: How often it has been sent so far.
-    """
-
-    error: ProviderError
-    delay: float
-    attempt: int
 
 
 class AsyncProvider:
@@ -234,12 +219,7 @@ class AsyncProvider:
         *,
         on_event: Callable[[RawEvent], None],
     ) -> None:
-        """Send a client's request once, unchanged, and hand on the response.
-
-        Args:
-            request: The request.
-            response: Filled in while the response arrives.
-            on_event: See `Relay.exchange`.
+        """Send a client's request once, unchanged, and hand on the response; see `Relay.exchange`.
 
         Raises:
             ProviderError: The response is an error, which was handed on, or is not complete.

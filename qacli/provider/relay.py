@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from qacli.config.settings import Settings
-from qacli.domain import Delta, RawRequest, ResponseBytes, ResponseEnd, ResponseHead
+from qacli.domain import Delta
 from qacli.errors import ProviderError
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
@@ -23,6 +23,7 @@ from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.tool_calls import ToolCallWriter
 from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
+from qacli.raw_request import RawRequest, ResponseBytes, ResponseEnd, ResponseHead
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api

@@ -11,14 +11,14 @@ from qacli.domain import (
     ChatRequest,
     Delta,
     Heartbeat,
-    RawRequest,
     ReasoningDelta,
-    RelayEvent,
 )
-from qacli.provider.client import AsyncProvider, Retry
+from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.relay import RawEvent
 from qacli.provider.response import ChatResponse
+from qacli.provider.retry import Retry
+from qacli.raw_request import RawRequest, RelayEvent
 
 
 class SyncProvider:

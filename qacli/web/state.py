@@ -13,7 +13,7 @@ from flask import current_app
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
 from qacli.db.records import Store
-from qacli.domain import AnswerEvent, Failed, Outcome, Question, RawRequest
+from qacli.domain import AnswerEvent, Failed, Outcome, Question
 from qacli.errors import (
     Busy,
     InvalidRequest,
@@ -24,6 +24,7 @@ from qacli.errors import (
 )
 from qacli.provider import endpoint
 from qacli.provider.sync import SyncProvider
+from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer

@@ -14,8 +14,9 @@ from typing import Any
 from flask import request
 
 from qacli.db.records import Store
-from qacli.domain import Question, RawRequest
+from qacli.domain import Question
 from qacli.errors import InvalidRequest
+from qacli.raw_request import RawRequest
 from qacli.validation import MAX_ID, sanitize_text
 from qacli.web.openai_api.messages import (
     Conversation,

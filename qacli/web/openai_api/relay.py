@@ -7,7 +7,8 @@ from typing import Protocol
 
 from flask import Response, current_app
 
-from qacli.domain import AnswerEvent, Failed, Heartbeat, ResponseBytes, ResponseEnd, ResponseHead
+from qacli.domain import AnswerEvent, Failed, Heartbeat
+from qacli.raw_request import ResponseBytes, ResponseEnd, ResponseHead
 from qacli.web import errors as problems
 from qacli.web import sse
 from qacli.web.openai_api import errors

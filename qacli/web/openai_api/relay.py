@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from flask import Response, current_app
 
@@ -30,8 +29,14 @@ class Events(Protocol):
         """Stop reading."""
 
 
-def relay_response(source: Events) -> Response:
+def relay_response(
+    source: Events, to_event: Callable[[dict[str, Any]], str] = lambda _body: ""
+) -> Response:
     """Return the provider's response: its status, its headers and its bytes.
+
+    Args:
+        source: The events of the response.
+        to_event: Returns the event for an error in a stream.
 
     Raises:
         QaError: There is no response of the provider to hand on.
@@ -45,7 +50,7 @@ def relay_response(source: Events) -> Response:
     else:
         raise AssertionError("a response has a head or fails")
     is_stream = dict(item.headers).get("content-type", "").lower().startswith(sse.MIME_TYPE)
-    body = _stream(events) if is_stream else _content(events)
+    body = _stream(events, to_event) if is_stream else _content(events)
     response = Response(body, item.status)
     response.headers.clear()
     response.headers.extend(item.headers)
@@ -85,13 +90,25 @@ def _content(events: Iterator[AnswerEvent]) -> bytes:
     return bytes(content)
 
 
-def _stream(events: Iterator[AnswerEvent]) -> Iterator[bytes]:
+def chat_error_event(body: dict[str, Any]) -> str:
+    """Return the event for an error in a stream of Chat Completions."""
+    return f"data: {current_app.json.dumps(body)}\n\n"
+
+
+def responses_error_event(body: dict[str, Any]) -> str:
+    """Return the event for an error in a stream of Responses."""
+    data = current_app.json.dumps({**body["error"], "type": "error"})
+    return f"event: error\ndata: {data}\n\n"
+
+
+def _stream(
+    events: Iterator[AnswerEvent], to_event: Callable[[dict[str, Any]], str]
+) -> Iterator[bytes]:
     """Yield the bytes of a stream, whole events at a time, the last ones once they are recorded.
 
     Where the provider breaks off in the middle of an event, an event with the error comes in its
     place. In a long silence a comment keeps the connection open, between two events.
     """
-    to_json: Callable[[object], str] = partial(current_app.json.dumps, separators=(",", ":"))
     in_request = keep_context()
 
     def pieces() -> Iterator[bytes]:
@@ -112,9 +129,8 @@ def _stream(events: Iterator[AnswerEvent]) -> Iterator[bytes]:
                 case Failed(error):
                     with in_request():
                         problem = problems.problem_for(error)
-                    if not is_whole:
-                        text = to_json(errors.openai_error(problem))
-                        pending[:] = f"data: {text}\n\n".encode()
+                        if not is_whole:
+                            pending[:] = to_event(errors.openai_error(problem)).encode()
         if pending:
             yield bytes(pending)
 

@@ -30,8 +30,12 @@ from qacli.web.openai_api.parse import (
     raw_request,
     with_model,
 )
-from qacli.web.openai_api.relay import relay_response
-from qacli.web.openai_api.replay import replay_response
+from qacli.web.openai_api.relay import (
+    chat_error_event,
+    relay_response,
+    responses_error_event,
+)
+from qacli.web.openai_api.replay import replay_model_response, replay_response
 from qacli.web.openai_api.schemas import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -187,10 +191,9 @@ def _recorded(path: str) -> Response:
     )
     answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
     if isinstance(answer, idempotency.ReplayedAnswer):
-        return replay_response(
-            answer, is_streamed=parsed.raw.is_streamed, with_usage=parsed.with_usage
-        )
-    return relay_response(answer)
+        replay = replay_model_response if path == RESPONSES else replay_response
+        return replay(answer, is_streamed=parsed.raw.is_streamed, with_usage=parsed.with_usage)
+    return relay_response(answer, responses_error_event if path == RESPONSES else chat_error_event)
 
 
 def _models() -> list[dict[str, Any]]:

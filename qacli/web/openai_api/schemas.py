@@ -38,8 +38,7 @@ class ChatCompletionRequest(_ModelRequest):
 class ResponseRequest(_ModelRequest):
     """The body of `POST /v1/responses`; all fields go to the provider unchanged."""
 
-    input: Any = Field(
-        None,
+    input: Annotated[str, Field(min_length=1)] | Messages = Field(
         description="A text, or items as in Responses; the question is as in a chat completion.",
         examples=["Who am I?"],
     )

@@ -387,6 +387,18 @@ def test_idempotency_key_repeats_the_answer_and_asks_once(
     assert other.status_code == 400
 
 
+@pytest.mark.parametrize("data", [b"{}", b"\xf4k"])
+def test_idempotency_key_that_is_invalid_is_refused(
+    client: FlaskClient, provider: FakeProvider, data: bytes
+) -> None:
+    response = client.post(
+        URL, data=data, content_type="application/json", headers={"Idempotency-Key": "k" * 256}
+    )
+    assert response.status_code == 400
+    assert response.get_json()["error"]["param"] == "Idempotency-Key"
+    assert provider.requests == []
+
+
 def test_idempotency_key_repeats_a_tool_call(client: FlaskClient) -> None:
     question = {"role": "user", "content": "Who? [[tool=weather]]"}
     for _ in range(2):

@@ -9,6 +9,7 @@ from uuid import uuid4
 import schemathesis
 
 KEY = "Idempotency-Key"
+MAX_KEY = 255
 
 
 @schemathesis.deserializer("application/x-ndjson")
@@ -34,5 +35,7 @@ def filter_case(_context: Any, case: Any) -> bool:
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
     """A key of its own for each question: the same one for another is rightly refused."""
-    if 0 < len((case.headers or {}).get(KEY, "")) <= 200:
-        case.headers[KEY] += str(uuid4())
+    key = (case.headers or {}).get(KEY, "")
+    if 0 < len(key) <= MAX_KEY:
+        own = str(uuid4())
+        case.headers[KEY] = key[: MAX_KEY - len(own)] + own

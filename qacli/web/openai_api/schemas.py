@@ -21,7 +21,7 @@ class _ModelRequest(_Open):
     """A request with a model."""
 
     model: str | None = Field(
-        None, min_length=1, description="The model to ask; `default`, or none, is the server's."
+        None, description="The model to ask; `default`, or none, is the server's."
     )
     stream: Any = Field(None, description="Send the answer in chunks while it arrives.")
 
@@ -53,7 +53,7 @@ class CompletionRequest(_ModelRequest):
 class EmbeddingRequest(_Open):
     """The body of `POST /v1/embeddings`; all fields go to the provider unchanged."""
 
-    model: str | None = Field(None, min_length=1, description="As in a chat completion.")
+    model: str | None = Field(None, description="As in a chat completion.")
     input: Any = Field(description="The texts.", examples=["A"])
 
 

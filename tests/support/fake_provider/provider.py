@@ -287,6 +287,8 @@ class FakeProvider:
         if request.method == "GET" and request.path in answers:
             return resolve(self.models_reply, request), answers[request.path]
         if (request.method, request.path) == ("POST", older.EMBEDDINGS):
+            if "input" not in request.body or not isinstance(request.body.get("model"), str):
+                return Reply(status=400, message="It must be JSON, with model and input."), None
             return Reply(), older.embeddings_of(request.body)
         message = f"Invalid URL ({request.method} {request.path})"
         return Reply(status=404, message=message), None

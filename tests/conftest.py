@@ -60,6 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e" and item.path.name != "test_browser.py":
             item.add_marker("e2e")
+        if item.path.parent.name == "clients":
+            item.add_marker("clients")
         for marker, names in MARKED_FILES.items():
             if item.path.name in names:
                 item.add_marker(marker)

@@ -22,6 +22,7 @@ from qacli.errors import (
     UnfitAnswer,
 )
 from qacli.model_options import check_params, merge_params
+from qacli.raw_request import RawRequest, RelayEvent
 from qacli.validation import validate_tag, validate_text
 
 
@@ -103,7 +104,6 @@ class Question:
             validate_text([name, value], f"the {name.replace('_', ' ')}")
         validate_text(self.tags, "a tag")
         validate_text(self.attachments, "an attachment's name")
-        check_params(self.params)
 
     @property
     def model(self) -> str:
@@ -159,10 +159,12 @@ def create_question(  # noqa: PLR0913 - the input, by name
     for tag in tags:
         validate_tag(tag)
     own = {"model": model, "response_format": response_format}
+    merged = merge_params(own, params or {})
+    check_params(merged)
     return Question(
         question=question,
         system=system or None,
-        params=merge_params(own, params or {}),
+        params=merged,
         tags=list(tags),
         follows_id=follows_id,
         attachments=list(attachments),
@@ -210,12 +212,14 @@ class ChatRequest:
         turns: The earlier questions and answers of the conversation, the oldest first.
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
+        raw: The request of a client, which is sent in place of all this.
     """
 
     question: Question
     turns: Sequence[Turn] = ()
     parts: Sequence[ContextPart] = ()
     stream: bool = True
+    raw: RawRequest | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -362,6 +366,14 @@ class Failed:
 
 
 AnswerEvent = (
-    Started | Delta | ReasoningDelta | Heartbeat | Received | Repairing | Finished | Failed
+    Started
+    | Delta
+    | ReasoningDelta
+    | RelayEvent
+    | Heartbeat
+    | Received
+    | Repairing
+    | Finished
+    | Failed
 )
 """What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""

@@ -60,6 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker("browser" if item.path.name == "test_browser.py" else "e2e")
+        if item.path.parent.name == "clients":
+            item.add_marker("clients")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from qacli.domain import Question, Turn
 from qacli.errors import InvalidRequest
-from qacli.model_options import merge_params
+from qacli.model_options import check_params, merge_params
 
 
 class StopReason(Enum):
@@ -74,10 +74,12 @@ class BatchOptions:
         own = payload.get("params", {})
         model = own.get("model", self.model)
         model = self.aliases.get(model, model)
+        params = merge_params({"model": model}, own, self.params, self.default_params(model))
+        check_params(params)
         return Question(
             question=payload["question"],
             system=payload.get("system", self.system),
-            params=merge_params({"model": model}, own, self.params, self.default_params(model)),
+            params=params,
             tags=payload.get("tags", []),
             batch_id=self.batch_id,
             item_key=key,

@@ -29,8 +29,8 @@ from qacli.domain import (
 )
 
 if TYPE_CHECKING:
-    from qacli.provider.client import Retry
     from qacli.provider.endpoint import Endpoint
+    from qacli.provider.retry import Retry
     from qacli.provider.sync import SyncProvider
     from qacli.services.ask import AskService
 

@@ -145,6 +145,7 @@ def _parse_choice(*values: str) -> Callable[[str], str]:
 TEXT = Parser(str, "text")
 SECONDS = Parser(_parse_seconds, "a number of seconds above 0")
 NON_NEGATIVE = Parser(_parse_integer(0), "a whole number, 0 or more")
+BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
 POSITIVE = Parser(_parse_integer(1), "a whole number, 1 or more")
 PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")

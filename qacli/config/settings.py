@@ -217,6 +217,19 @@ class Settings:
         parsers.NON_NEGATIVE,
         default=0,
     )
+    max_body_mib: int = _setting(
+        "QA_MAX_BODY_MIB",
+        "Maximum size of a request's body at `/v1` of `qa serve`, in MiB.",
+        parsers.POSITIVE,
+        default=32,
+    )
+    passthrough: bool = _setting(
+        "QA_PASSTHROUGH",
+        "`true`: `qa serve` passes requests to all other paths below `/v1/` on to the provider, "
+        "with its key. They are logged, and not recorded.",
+        parsers.BOOLEAN,
+        default=False,
+    )
     on_disconnect: str = _setting(
         "QA_ON_DISCONNECT",
         "The action when the client of a streamed answer disconnects: `complete` or `interrupt` "

@@ -5,7 +5,7 @@ names the endpoint.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from qacli.domain import ChatRequest, ContextPart
@@ -41,6 +41,7 @@ REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "sum
 """The fields of a part of `reasoning_details` without a signature and without encrypted data."""
 
 MAX_TOOL_CALLS = 1000
+MAX_CHOICES = 1000
 
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 """The API's names of the formats of a sound, by their media types."""
@@ -160,6 +161,10 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     for name, value in document.items():
         if name not in KNOWN_FIELDS:
             response.add_detail(name, value)
+    choices = document.get("choices")
+    for index, other in _other_choices(choices):
+        _read_choice(other, response.others.setdefault(index, ChatResponse()))
+    choice = _own_choice(choices)
     return [] if choice is None else _read_choice(choice, response)
 
 
@@ -186,12 +191,20 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
 
 
 def _own_choice(choices: object) -> dict[str, Any] | None:
-    """Return the choice with the index 0; qa asks for one, and some endpoints number none."""
+    """Return the choice with the index 0; some endpoints number none."""
     items = choices if isinstance(choices, list) else []
     return next(
         (item for item in items if isinstance(item, dict) and item.get("index") in (0, None, "0")),
         None,
     )
+
+
+def _other_choices(choices: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the choices with a higher index, for a client that asked for several."""
+    for item in choices if isinstance(choices, list) else []:
+        index = item.get("index") if isinstance(item, dict) else None
+        if isinstance(index, int) and 0 < index < MAX_CHOICES:
+            yield index, item
 
 
 def _add_choice_detail(response: ChatResponse, name: str, value: object) -> None:

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,9 +27,10 @@ from qacli.provider.refused_features import (
     refused_feature,
     refuses_api,
 )
+from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.responses_api import ResponsesApi
-from qacli.provider.retry import retry_delay
+from qacli.provider.retry import Retry, retry_delay
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.transport import (
@@ -43,6 +43,7 @@ from qacli.provider.transport import (
     parse_json_or_text,
     request_options,
 )
+from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
@@ -62,21 +63,6 @@ MODEL_LIST_TIMEOUT = 15.0
 
 TRAILING_USAGE_TIMEOUT = 2.0
 """Seconds to wait, after a complete answer, for its usage and the end of the stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A request that failed is sent again.
-
-    Attributes:
-        error: The error that it ended in.
-        delay: Seconds until it is sent again.
-        attempt: How often it has been sent so far.
-    """
-
-    error: ProviderError
-    delay: float
-    attempt: int
 
 
 class AsyncProvider:
@@ -113,17 +99,19 @@ class AsyncProvider:
             if on_request is not None:
                 on_request(format_request(request, endpoint.secrets))
 
+        http_client = make_http_client(
+            endpoint,
+            show if on_request is not None else None,
+            connect_seconds=settings.connect_timeout,
+            connections=connections,
+        )
         self._client = openai.AsyncOpenAI(
             api_key=endpoint.key or "none",
             base_url=endpoint.base_url,
             max_retries=0,
-            http_client=make_http_client(
-                endpoint,
-                show if on_request is not None else None,
-                connect_seconds=settings.connect_timeout,
-                connections=connections,
-            ),
+            http_client=http_client,
         )
+        self._relay = Relay(http_client, endpoint, settings, self._errors)
 
     async def __aenter__(self) -> Self:
         return self
@@ -216,20 +204,44 @@ class AsyncProvider:
         Raises:
             ProviderError: There is no usable answer.
         """
+        async with self._mapped_errors(response, deadline, request.question.params):
+            await self._adapt(request, response, on_event)
+        response.finish()
+
+    async def relay(
+        self,
+        request: RawRequest,
+        response: ChatResponse,
+        *,
+        on_event: Callable[[RawEvent], None],
+    ) -> None:
+        """Send a client's request once, unchanged, and hand on the response; see `Relay.exchange`.
+
+        Raises:
+            ProviderError: The response is an error, which was handed on, or is not complete.
+        """
+        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        async with self._mapped_errors(response, deadline, {}):
+            await self._relay.exchange(request, response, on_event)
+
+    @asynccontextmanager
+    async def _mapped_errors(
+        self, response: ChatResponse, deadline: float, params: Mapping[str, Any]
+    ) -> AsyncIterator[None]:
+        """Begin an attempt: clear the response, limit the time and map the errors of the block."""
         response.reset()
         response.endpoint = self.endpoint.name
         response.think_tags = ThinkTagSplitter()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._adapt(request, response, on_event)
+                yield
         except TimeoutError as error:
             late = asyncio.get_running_loop().time() >= deadline
             raise (self._errors.total_timeout() if late else self._errors.idle_timeout()) from error
         except HANDLED_ERRORS as error:
             if isinstance(error, StatusError):
                 response.headers = error.headers
-            raise self._errors.map_error(error, request.question.params) from error
-        response.finish()
+            raise self._errors.map_error(error, params) from error
 
     async def _adapt(
         self,

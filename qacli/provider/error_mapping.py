@@ -104,6 +104,8 @@ class ErrorMapper:
             case openai.APITimeoutError() if isinstance(error.__cause__, httpx2.ConnectTimeout):
                 # One of the HTTP clients raises this for a refused connection too.
                 mapped = self._map_connection_error(error)
+            case httpx2.ConnectTimeout():
+                mapped = self._map_connection_error(error)
             case openai.APITimeoutError() | httpx2.TimeoutException():
                 mapped = self.idle_timeout()
             case openai.APIConnectionError() | httpx2.HTTPError() | OSError():

@@ -59,6 +59,7 @@ class ChatResponse:
         is_done: The provider has marked the end of the answer.
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
+        others: The answers besides the first, by their index, where several were asked for.
         think_tags: Separates `<think>` from the answer; None leaves it in the text.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
@@ -75,6 +76,7 @@ class ChatResponse:
     is_done: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
+    others: "dict[int, ChatResponse]" = field(default_factory=dict)
     think_tags: ThinkTagSplitter | None = None
     first_token_ms: int | None = None
     latency_ms: int | None = None
@@ -101,6 +103,7 @@ class ChatResponse:
         self.discard()
         self.texts.clear()
         self.reasoning_texts.clear()
+        self.others.clear()
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
         self.is_done = False
@@ -181,9 +184,24 @@ class ChatResponse:
             reasoning_tokens=_sum(usage.reasoning_tokens for usage in usages),
             cost_usd=sum(costs) if costs and len(costs) == len(usages) else None,
             reasoning="".join(self.reasoning_texts).strip() or None,
-            details=self.details,
+            details=self._all_details(),
             endpoint=self.endpoint,
         )
+
+    def _all_details(self) -> dict[str, Any]:
+        """Return the details, with the answers besides the first under `choices`."""
+        if not self.others:
+            return self.details
+        choices = [
+            {
+                "index": index,
+                "content": other.text,
+                "finish_reason": other.finish_reason,
+                **other.details,
+            }
+            for index, other in sorted(self.others.items())
+        ]
+        return {**self.details, "choices": choices}
 
     def elapsed_ms(self) -> int:
         """Return the milliseconds since the start of the first attempt."""

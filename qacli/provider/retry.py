@@ -1,11 +1,27 @@
 """When a request is sent again, and after how long."""
 
+from dataclasses import dataclass
 from random import random
 
 from qacli.errors import ProviderError, QaError
 
 MAX_BACKOFF_SECONDS = 20.0
 MAX_EXPONENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A request that failed is sent again.
+
+    Attributes:
+        error: The error that it ended in.
+        delay: Seconds until it is sent again.
+        attempt: How often it has been sent so far.
+    """
+
+    error: ProviderError
+    delay: float
+    attempt: int
 
 
 def retry_delay(

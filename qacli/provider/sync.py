@@ -2,15 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from qacli.config.settings import Settings
-from qacli.domain import ChatRequest, Heartbeat
-from qacli.provider.client import AsyncProvider, Retry
+from qacli.domain import ChatRequest, Delta, Heartbeat, ReasoningDelta
+from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.relay import RawEvent
 from qacli.provider.response import ChatResponse, TextEvent
+from qacli.provider.retry import Retry
+from qacli.raw_request import RawRequest, RelayEvent
 
 
 class SyncProvider:
@@ -42,8 +45,8 @@ class SyncProvider:
         on_arrival: Callable[[TextEvent], None] = lambda _event: None,
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
-    ) -> Generator[TextEvent | Heartbeat]:
-        """Ask, and yield the text and the reasoning as they arrive.
+    ) -> Generator[RawEvent | Heartbeat]:
+        """Ask, and yield the text and the reasoning, or a raw response, as they arrive.
 
         The answer arrives and is recorded however slowly the generator is read; closing the
         generator early ends the request.
@@ -62,16 +65,44 @@ class SyncProvider:
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
-        arrived: SimpleQueue[TextEvent | None] = SimpleQueue()
+        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
-        def on_event(event: TextEvent) -> None:
-            on_arrival(event)
-            if deltas:
+        def on_event(event: RawEvent) -> None:
+            is_text = isinstance(event, Delta | ReasoningDelta)
+            if isinstance(event, Delta | ReasoningDelta):
+                on_arrival(event)
+            if not is_text or (deltas and request.raw is None):
                 arrived.put(event)
 
-        future = asyncio.run_coroutine_threadsafe(
-            self._provider.ask(request, response, on_event=on_event), self._loop
+        asked = (
+            self._provider.ask(request, response, on_event=on_event)
+            if request.raw is None
+            else self._provider.relay(request.raw, response, on_event=on_event)
         )
+        yield from self._events(asked, arrived, heartbeat_seconds)
+
+    def relay(
+        self, request: RawRequest, *, heartbeat_seconds: float | None = None
+    ) -> Generator[RelayEvent | Heartbeat]:
+        """Send a client's request, and yield the parts of the response as they arrive.
+
+        Raises:
+            ProviderError: See `AsyncProvider.relay`.
+        """
+        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
+        sent = self._provider.relay(request, ChatResponse(), on_event=arrived.put)
+        for event in self._events(sent, arrived, heartbeat_seconds):
+            if not isinstance(event, Delta | ReasoningDelta):
+                yield event
+
+    def _events(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        arrived: "SimpleQueue[RawEvent | None]",
+        heartbeat_seconds: float | None,
+    ) -> Generator[RawEvent | Heartbeat]:
+        """Run a coroutine that puts events into a queue; yield them. Closing this cancels it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         future.add_done_callback(lambda _future: arrived.put(None))
         try:
             while (event := _next(arrived, heartbeat_seconds)) is not None:
@@ -104,8 +135,8 @@ class SyncProvider:
 
 
 def _next(
-    arrived: "SimpleQueue[TextEvent | None]", heartbeat_seconds: float | None
-) -> TextEvent | Heartbeat | None:
+    arrived: "SimpleQueue[RawEvent | None]", heartbeat_seconds: float | None
+) -> RawEvent | Heartbeat | None:
     try:
         return arrived.get(timeout=heartbeat_seconds)
     except Empty:

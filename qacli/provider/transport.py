@@ -34,14 +34,16 @@ class StatusError(openai.OpenAIError):
         status: Its HTTP status.
         headers: Its headers.
         body: Its JSON, or its text.
+        content: Its bytes, decompressed.
         redirect: The target, if it is a redirect.
     """
 
-    def __init__(self, response: httpx2.Response, body: object) -> None:
+    def __init__(self, response: httpx2.Response, body: object, content: bytes) -> None:
         super().__init__(f"status {response.status_code}")
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.body = body
+        self.content = content
         self.redirect = redirect_target(response)
 
 
@@ -55,7 +57,7 @@ async def raise_for_status(response: httpx2.Response) -> None:
         if len(content) >= MAX_ERROR_BYTES:
             break
     text = content.decode(response.charset_encoding or "utf-8", "replace")
-    raise StatusError(response, parse_json_or_text(text))
+    raise StatusError(response, parse_json_or_text(text), bytes(content))
 
 
 def is_missing(error: StatusError) -> bool:

@@ -157,7 +157,7 @@ class AskService:
             )
             if check is not None:
                 check(response.text)
-            if not deltas:
+            if not deltas and request.raw is None:
                 if response.reasoning_texts:
                     yield ReasoningDelta("".join(response.reasoning_texts))
                 yield Delta(response.text)

@@ -53,9 +53,10 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     errors.init_app(app)
     for blueprint in (
         *(health.blueprint, metrics.blueprint, ask.blueprint, records.blueprint),
-        *(docs.blueprint, v1.blueprint),
+        docs.blueprint,
     ):
         app.register_blueprint(blueprint)
+    v1.init_app(app, settings)
     errors.add_renderer(app, {v1.blueprint.name}, "/v1/", render_openai_error)
     ui.init_app(app)
     wsgi_app = access_log.AccessLogMiddleware(

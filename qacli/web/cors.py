@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 EXPOSED_HEADERS = (
     *("ETag", "Link", "Location", "Preference-Applied"),
     *("RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
+    *("X-QA-Record", "X-Provider-Request-Id", "X-Should-Retry"),
 )
 
 

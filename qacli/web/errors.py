@@ -181,7 +181,7 @@ def _from_http(error: HTTPException) -> Problem:
         status=status,
         kind=status.phrase.lower().replace(" ", "-"),
         detail=advice.format(
-            path=request.path, method=request.method, limit=current_app.config["MAX_CONTENT_LENGTH"]
+            path=request.path, method=request.method, limit=request.max_content_length
         ),
         request_id=current_context().request_id,
         headers={

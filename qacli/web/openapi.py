@@ -34,6 +34,7 @@ HEADERS = {
     "RateLimit-Policy": "The rate limit of this client.",
     "Retry-After": "Seconds to wait before a retry.",
     "WWW-Authenticate": "The request needs a bearer token.",
+    "X-QA-Record": "The id of the record, as in `/qa/{id}`.",
     "X-Request-Id": "The id of the request in the log; on every response.",
 }
 """The meaning of each header of a response."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from time import monotonic
@@ -13,16 +13,18 @@ from flask import current_app
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
 from qacli.db.records import Store
-from qacli.domain import Outcome, Question
+from qacli.domain import AnswerEvent, Failed, Outcome, Question
 from qacli.errors import (
     Busy,
     InvalidRequest,
     NotConfigured,
     ProviderRefused,
+    QaError,
     Unauthorized,
 )
 from qacli.provider import endpoint
 from qacli.provider.sync import SyncProvider
+from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer
@@ -31,6 +33,9 @@ from qacli.web.shutdown import DrainTracker
 
 LOG = logging.getLogger("qa.web")
 EXTENSION_KEY = "qa"
+DEFAULT_MODEL_ALIAS = "default"
+"""The name by which a client leaves the model to this server."""
+
 TOTAL_CONNECTIONS = 64
 """Database connections of all workers together; PostgreSQL's default is 100 for all clients."""
 
@@ -45,6 +50,7 @@ class AppState:
         system: The system prompt of a question that has none.
         context_tokens: The tokens of a thread that are sent with a follow-up.
         timeout: Seconds for one answer.
+        max_body: The bytes of a body at `/v1` at most.
         on_disconnect: `complete` or `interrupt` an answer whose client has disconnected.
         all_records: The history of all callers, for code outside of a request; no route uses it.
             It is not opened yet: a server also starts while the database is down.
@@ -59,6 +65,7 @@ class AppState:
         self.context_tokens = settings.context_tokens
         self.on_disconnect = settings.on_disconnect
         self.timeout = settings.timeout
+        self.max_body = settings.max_body_mib * 1024 * 1024
         connections = min(max(TOTAL_CONNECTIONS // settings.workers, 2), MAX_WORKER_CONNECTIONS)
         self.all_records = Store(settings.database, connections=connections)
         self.outbox = Outbox(settings.outbox_path)
@@ -163,7 +170,7 @@ class AppState:
         default = self._default_model()
         if name is not None:
             name = self._settings.aliases.get(name, name)
-        if name is None or name == default:
+        if name is None or name in {default, DEFAULT_MODEL_ALIAS}:
             return default
         if name.partition(":")[0] == endpoint.LOCAL:
             raise InvalidRequest(
@@ -175,6 +182,24 @@ class AppState:
     def default_params(self, model: str) -> dict[str, Any]:
         """Return the options for a model where a request does not set them."""
         return self._settings.default_params(model)
+
+    def relay(
+        self, raw: RawRequest, *, heartbeat_seconds: float | None = None
+    ) -> Generator[AnswerEvent]:
+        """Pass a request on to the provider without a record, and yield the response.
+
+        The last event is `Failed` where there is no whole response.
+
+        Raises:
+            Busy: See `slot`.
+            NotConfigured: There is no provider to ask.
+        """
+        with self.slot(), self.in_flight.track():
+            events = self._provider.relay(raw, heartbeat_seconds=heartbeat_seconds)
+            try:
+                yield from events
+            except QaError as error:
+                yield Failed(error)
 
     def _default_model(self) -> str:
         return endpoint.resolve_endpoint(self._settings, with_key=False).model

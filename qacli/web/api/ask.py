@@ -23,8 +23,11 @@ from qacli.web.state import AppState
 blueprint = Blueprint("asks", __name__)
 
 
-def body() -> bytes:
+def body(limit: int | None = None) -> bytes:
     """Return the body of the request.
+
+    Args:
+        limit: The number of bytes at most; None is the limit of most routes.
 
     Raises:
         RequestEntityTooLarge: It is larger than the limit.
@@ -32,12 +35,20 @@ def body() -> bytes:
     """
     if not request.is_json:
         raise UnsupportedMediaType
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    # One byte more: Flask would silently cut a body without a Content-Length at the limit.
-    request.max_content_length = limit + 1
-    data = request.get_data()
-    if len(data) > limit:
-        raise RequestEntityTooLarge
+    return raw_body(limit)
+
+
+def raw_body(limit: int | None = None) -> bytes:
+    """Return the body of the request, of any type; see `body`."""
+    limit = limit or int(current_app.config["MAX_CONTENT_LENGTH"])
+    try:
+        # One byte more: Flask would silently cut a body without a Content-Length at the limit.
+        request.max_content_length = limit + 1
+        data = request.get_data()
+        if len(data) > limit:
+            raise RequestEntityTooLarge
+    finally:
+        request.max_content_length = limit
     return data
 
 

@@ -131,8 +131,8 @@ class AskRequest(BaseModel):
     stream: bool | None = Field(None, description="Send the answer as server-sent events.")
 
 
-class AskHeaders(BaseModel):
-    """The headers of `POST /ask` that change the response."""
+class KeyHeaders(BaseModel):
+    """The header with which a request can be sent again without being asked twice."""
 
     idempotency_key: str | None = Field(
         None,
@@ -142,9 +142,6 @@ class AskHeaders(BaseModel):
         pattern=r"^[\x20-\x7e]+$",
         max_length=255,
     )
-    prefer: str | None = Field(
-        None, alias="Prefer", description="`respond-async`: return at once, answer later."
-    )
 
     @field_validator("idempotency_key", mode="before")
     @classmethod
@@ -152,6 +149,14 @@ class AskHeaders(BaseModel):
         """Accept the key in quotes (draft-ietf-httpapi-idempotency-key-header) or without."""
         quoted = re.fullmatch(r'\s*"((?:[^"\\]|\\["\\])*)"\s*', str(value))
         return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value
+
+
+class AskHeaders(KeyHeaders):
+    """The headers of `POST /ask` that change the response."""
+
+    prefer: str | None = Field(
+        None, alias="Prefer", description="`respond-async`: return at once, answer later."
+    )
 
     @property
     def wants_no_wait(self) -> bool:

@@ -1,10 +1,9 @@
 """Render errors in the format of OpenAI's API, so that its clients know which ones to retry."""
 
-import json
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from pydantic import ValidationError
 
 from qacli.web.errors import Problem
@@ -68,28 +67,13 @@ def openai_error(problem: Problem) -> dict[str, Any]:
 
 
 def from_validation(error: ValidationError) -> tuple[dict[str, Any], int]:
-    """Return the body and the status for an invalid request; it names the first invalid field."""
+    """Return the body and the status for an invalid header; the provider validates the body."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = _body_path(first["loc"], json.loads(request.get_data()))
+    param = ".".join(map(str, first["loc"]))
     body: dict[str, Any] = {
-        "message": f"{param or 'The body'} cannot be used: {first['msg'].rstrip('.')}.",
+        "message": f"{param} cannot be used: {first['msg'].rstrip('.')}.",
         "type": "invalid_request_error",
-        "param": param or None,
-        "code": first["type"] if first["type"] == "unsupported_parameter" else "invalid_value",
+        "param": param,
+        "code": "invalid_value",
     }
     return {"error": body}, HTTPStatus.BAD_REQUEST
-
-
-def _body_path(location: tuple[int | str, ...], body: object) -> str:
-    """Return pydantic's location as a path in the body, without the types that it also names."""
-    path: list[str] = []
-    value = body
-    for number, part in enumerate(location):
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
-            value = value[part]  # type: ignore[index]
-        elif not isinstance(value, dict) or number < len(location) - 1:
-            continue  # a type, not a part of the path; the last part may be a missing field
-        path.append(str(part))
-    return ".".join(path)

@@ -1,40 +1,43 @@
-"""Parse a Chat Completions request into a question to record and a request to the provider.
+"""Parse a request at `/v1` into a question to record and the request that the provider gets.
 
-The provider gets the messages unchanged. The record's question is the last message of the user.
-The messages before it become the record that it follows up, if the history has that
-conversation; otherwise they are stored in the record's params.
+The provider gets the bytes of the client. They are changed only where the client leaves the model,
+or the system prompt of QA_SYSTEM, to this server. What is wrong with a request, the provider says;
+here only what could harm the server is refused.
 """
 
-import html
 import json
 import math
-from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from flask import request
+
 from qacli.db.records import Store
-from qacli.domain import ChatRequest, Question
+from qacli.domain import Question
 from qacli.errors import InvalidRequest
-from qacli.redaction import redact_url
-from qacli.validation import MAX_ID
-from qacli.web.openai_api.schemas import ChatCompletionRequest
+from qacli.raw_request import RawRequest
+from qacli.validation import MAX_ID, sanitize_text
+from qacli.web.openai_api.messages import (
+    Conversation,
+    Message,
+    read_conversation,
+    text_of,
+    without_files,
+)
 from qacli.web.state import AppState
 
-NOT_FORWARDED = {
-    *("messages", "model", "stream", "stream_options", "n"),
-    *("tools", "tool_choice", "functions", "function_call"),
-    *("audio", "modalities", "logprobs", "top_logprobs"),
-}
-"""Fields that are not forwarded: set elsewhere, or only accepted with their default value."""
+NOT_RECORDED = {"messages", "input", "instructions", "prompt", "model", "stream", "stream_options"}
+"""Fields that are no params of a record: they have columns, or only shape the response."""
 
-SYSTEM = {"system", "developer"}
+PASSED_HEADERS = ("Accept", "Content-Type", "HTTP-Referer", "OpenAI-Beta", "X-Title")
+"""The headers of a request that the provider gets; the last but one names the version of an API,
+the others are OpenRouter's names for the application."""
+
+CHAT, COMPLETIONS, RESPONSES = "/chat/completions", "/completions", "/responses"
 
 MAX_DEPTH = 100
 """Levels of nesting in a body; several recursive functions walk through it."""
-
-Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,166 +46,133 @@ class ParsedRequest:
 
     Attributes:
         question: The question as it is recorded.
-        request: The request to the provider.
-        streamed: The client wants the answer in chunks.
-        with_usage: The client wants the usage in the last chunk.
+        raw: The request to the provider.
+        with_usage: The client wants the usage in the last chunk of a stream.
     """
 
     question: Question
-    request: ChatRequest
-    streamed: bool
+    raw: RawRequest
     with_usage: bool
 
 
-def parse_chat_request(data: bytes, app_state: AppState) -> ParsedRequest:
-    """Parse a request.
+def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
+    """Parse a request that is recorded.
 
     Args:
+        path: The path below `/v1`: `CHAT`, `COMPLETIONS` or `RESPONSES`.
         data: The body of the request.
         app_state: The default model and system prompt, and the history.
 
     Raises:
-        InvalidRequest: The body is not JSON, or has no question.
-        ValidationError: A field is invalid.
+        InvalidRequest: The body is not a JSON object, or is nested too deeply.
     """
-    raw = _parse_json(data)
-    body = ChatCompletionRequest.model_validate(raw)
-    messages = [
-        {name: value for name, value in message.items() if value is not None}
-        for message in raw["messages"]
-    ]
-    last = _question_index(messages)
-    system = "\n\n".join(_text(message) for message in messages if message["role"] in SYSTEM)
-    if not system and app_state.system:
+    body = parse_body(data)
+    sent = with_model(body, app_state)
+    messages = _messages(path, body)
+    conversation = read_conversation(messages)
+    system = conversation.system
+    if app_state.system and not system and path != COMPLETIONS:
         system = app_state.system
-        messages.insert(0, {"role": "system", "content": system})
-        last += 1
+        sent = _with_system(path, sent, system)
     params = {
         name: value
-        for name, value in raw.items()
-        if name not in NOT_FORWARDED and value is not None
+        for name, value in body.items()
+        if name not in NOT_RECORDED and value is not None
     }
-    params["model"] = app_state.model(body.model)
+    params["model"] = sent["model"]
+    recorded = [without_files(message) for message in messages]
     follows_id = None
-    recordable = strip_images(messages)
-    earlier = [message for message in messages[:last] if message["role"] not in SYSTEM]
-    if earlier:
-        follows_id = previous_record(app_state.store, earlier, recordable)
-    attachments = list(_attachments(messages[last]))
-    # A message with an image and no text is a question, too.
-    placeholders = "\n".join(f"<image name={json.dumps(item['name'])} />" for item in attachments)
+    if conversation.earlier:
+        follows_id = previous_record(app_state.store, conversation, recorded)
+    if (conversation.earlier and follows_id is None) or not conversation.is_last:
+        params["messages"] = recorded
     question = Question(
-        question=_text(messages[last]) if _text(messages[last]).strip() else placeholders,
-        system=system or None,
-        params=params,
+        question=sanitize_text(conversation.question),
+        system=sanitize_text(system) or None,
+        params=clean_json(params),
         follows_id=follows_id,
-        attachments=attachments,
+        attachments=clean_json(conversation.attachments),
     )
-    if (earlier and follows_id is None) or last < len(messages) - 1:
-        question = replace(question, params={**params, "messages": recordable})
+    options = body.get("stream_options")
     return ParsedRequest(
         question,
-        ChatRequest(question=replace(question, params={**params, "messages": messages})),
-        streamed=bool(body.stream),
-        with_usage=bool(body.stream_options and body.stream_options.include_usage),
+        raw_request(path, dump_body(sent, body, data), body),
+        with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
+
+
+def raw_request(
+    path: str, data: bytes, body: Mapping[str, Any] | None = None, method: str = "POST"
+) -> RawRequest:
+    """Return the request to the provider, with the headers of the client that it gets."""
+    return RawRequest(
+        path=path,
+        body=data,
+        method=method,
+        headers={name: request.headers[name] for name in PASSED_HEADERS if name in request.headers},
+        query=request.query_string.decode("latin-1"),
+        is_streamed=bool(body and body.get("stream")),
+    )
+
+
+def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
+    """Return the body with the model to ask; the same object where the client has named it.
+
+    Raises:
+        InvalidRequest: It is a local file; clients may not choose which files are opened.
+    """
+    name = body.get("model")
+    model = app_state.model(name if isinstance(name, str) and name else None)
+    # A model of another type is the provider's business.
+    if name == model or (name is not None and not isinstance(name, str)):
+        return body
+    return {**body, "model": model}
+
+
+def dump_body(sent: dict[str, Any], body: dict[str, Any], data: bytes) -> bytes:
+    """Return the bytes to send: the client's own where nothing was changed."""
+    return data if sent is body else json.dumps(sent, separators=(",", ":")).encode()
 
 
 def previous_record(
-    store: Store, earlier: Sequence[Message], recordable: Sequence[Message]
+    store: Store, conversation: Conversation, recorded: Sequence[Message]
 ) -> int | None:
     """Return the id of the record that a conversation continues; None if it is not recorded.
 
     Args:
         store: The history.
-        earlier: The messages before the question, without system messages.
-        recordable: All messages in the form in which they are recorded.
+        conversation: The conversation.
+        recorded: All messages in the form in which they are recorded.
     """
-    roles = [message["role"] for message in earlier]
+    earlier = conversation.earlier
+    roles = [message.get("role") for message in earlier]
     if roles != ["user", "assistant"] * (len(earlier) // 2):
         return None
+    if any(message.get("tool_calls") for message in earlier):
+        return None
     turns = [
-        (_text(question), _text(answer))
+        (sanitize_text(text_of(question)), sanitize_text(text_of(answer)))
         for question, answer in zip(earlier[::2], earlier[1::2], strict=True)
     ]
     for record_id in store.find_by_text(*turns[-1]):
         thread = store.thread(record_id)
-        recorded = [(record.question, record.answer or "") for record in thread]
-        shared = min(len(recorded), len(turns))
-        if recorded[-shared:] != turns[-shared:]:
+        texts = [(record.question, record.answer or "") for record in thread]
+        shared = min(len(texts), len(turns))
+        if texts[-shared:] != turns[-shared:]:
             continue
         # A shorter thread began in the middle: the params of its first record have the start.
         before = thread[0].params.get("messages", [])
-        if len(recorded) >= len(turns) or (before and before == list(recordable[: len(before)])):
+        if len(texts) >= len(turns) or (before and before == list(recorded[: len(before)])):
             return record_id
     return None
 
 
-def strip_images(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the messages for the record, with a placeholder for each `data:` image."""
-    return [
-        {**message, "content": [_strip_image(part) for part in message["content"]]}
-        if isinstance(message.get("content"), list)
-        else dict(message)
-        for message in messages
-    ]
+def parse_body(data: bytes) -> dict[str, Any]:
+    """Parse the body strictly: no NaN or infinity, and whole numbers as int.
 
-
-def _strip_image(part: Message) -> dict[str, Any]:
-    if part["type"] != "image_url" or not part["image_url"]["url"].startswith("data:"):
-        return dict(part)
-    image = _attachment(part["image_url"]["url"], 1)
-    name = html.escape(f"{image['sha256'][:12]}.{image['name'].rpartition('.')[2]}")
-    return {"type": "text", "text": f'<image name="{name}" omitted />'}
-
-
-def _attachments(message: Message) -> Iterator[dict[str, Any]]:
-    for number, url in enumerate(_images(message), 1):
-        yield _attachment(url, number)
-
-
-def _images(message: Message) -> list[str]:
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
-
-
-def _attachment(url: str, number: int) -> dict[str, Any]:
-    """Return the recorded facts about an image; only its URL if the provider fetches it."""
-    if not url.startswith("data:"):
-        return {"name": redact_url(url), "size": None, "sha256": None}
-    head, _, data = url.partition(",")
-    image = b64decode(data)
-    kind = head.removeprefix("data:image/").partition(";")[0].partition("+")[0]
-    return {
-        "name": f"image-{number}.{kind}",
-        "size": len(image),
-        "sha256": sha256(image).hexdigest(),
-    }
-
-
-def _question_index(messages: Sequence[Message]) -> int:
-    """Return the index of the question: the last message of the user that is not empty."""
-    for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if message["role"] == "user" and (_text(message).strip() or any(_images(message))):
-            return index
-    raise InvalidRequest(
-        "There is no message of the user with a text or an image.",
-        'Send {"role": "user", "content": "..."}.',
-    )
-
-
-def _text(message: Message) -> str:
-    """Return the text of a message; its parts are joined by line breaks."""
-    content = message.get("content", "")
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
-
-
-def _parse_json(data: bytes) -> Any:  # noqa: ANN401 - JSON
-    """Parse the body strictly: no NaN or infinity, and whole numbers as int."""
+    Raises:
+        InvalidRequest: It is not a JSON object, or is nested too deeply.
+    """
 
     def number(text: str) -> float:
         value = float(text)
@@ -220,7 +190,46 @@ def _parse_json(data: bytes) -> Any:  # noqa: ANN401 - JSON
         raise InvalidRequest(f"The body is not JSON: {error}.", "Send an object.") from None
     if _is_deeper(body, MAX_DEPTH):
         raise too_deep
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body is not a JSON object.", "Send an object.")
     return body
+
+
+def clean_json(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return a JSON value whose texts both databases can store."""
+    if isinstance(value, str):
+        return sanitize_text(value)
+    if isinstance(value, dict):
+        return {sanitize_text(name): clean_json(item) for name, item in value.items()}
+    return [clean_json(item) for item in value] if isinstance(value, list) else value
+
+
+def _messages(path: str, body: Mapping[str, Any]) -> list[Any]:
+    """Return the messages of a request in the forms that `read_conversation` reads."""
+    if path == CHAT:
+        messages = body.get("messages")
+        return messages if isinstance(messages, list) else []
+    if path == COMPLETIONS:
+        prompt = body.get("prompt")
+        texts = prompt if isinstance(prompt, list) else [prompt]
+        text = "\n".join(text for text in texts if isinstance(text, str))
+        return [{"role": "user", "content": text}]
+    items = body.get("input")
+    if isinstance(items, str):
+        items = [{"role": "user", "content": items}]
+    instructions = body.get("instructions")
+    first = [{"role": "system", "content": instructions}] if isinstance(instructions, str) else []
+    return [*first, *(items if isinstance(items, list) else [])]
+
+
+def _with_system(path: str, body: dict[str, Any], system: str) -> dict[str, Any]:
+    """Return the body with the system prompt of QA_SYSTEM."""
+    if path == RESPONSES:
+        return {**body, "instructions": system}
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return body
+    return {**body, "messages": [{"role": "system", "content": system}, *messages]}
 
 
 def _is_deeper(value: object, levels: int) -> bool:

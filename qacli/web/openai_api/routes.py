@@ -1,101 +1,147 @@
-"""Routes of the OpenAI-compatible API: `/v1/chat/completions` and `/v1/models`."""
+"""Routes of the OpenAI-compatible API below `/v1`.
 
-from collections.abc import Iterator
+Requests go to the provider as they are, and its responses come back as they are; each request for
+an answer is a record. See docs/http-api.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from itertools import chain
-from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
-from qacli.domain import (
-    AnswerEvent,
-    Delta,
-    Failed,
-    Finished,
-    Heartbeat,
-    Outcome,
-    ReasoningDelta,
-)
+from qacli.domain import ChatRequest
 from qacli.errors import NotFound
-from qacli.web import errors as problems
-from qacli.web import sse, state
-from qacli.web.answer import AnswerStream, start_request
+from qacli.web import idempotency, sse, state
+from qacli.web.answer import start_request
 from qacli.web.api import ask
 from qacli.web.api.responses import Event
+from qacli.web.api.schemas import KeyHeaders
 from qacli.web.openai_api import errors
-from qacli.web.openai_api.parse import ParsedRequest, parse_chat_request
+from qacli.web.openai_api.parse import (
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    dump_body,
+    parse_body,
+    parse_request,
+    raw_request,
+    with_model,
+)
+from qacli.web.openai_api.relay import (
+    chat_error_event,
+    relay_response,
+    responses_error_event,
+)
+from qacli.web.openai_api.replay import replay_model_response, replay_response
 from qacli.web.openai_api.schemas import (
     ChatCompletion,
     ChatCompletionRequest,
+    Completion,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
     ErrorResponse,
     Model,
+    ModelResponse,
     Models,
+    ResponseRequest,
 )
 from qacli.web.openapi import JSON, ResponseSpec, describe
-from qacli.web.request_context import keep_context
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from qacli.config.settings import Settings
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
 
-HOLD_BACK_SECONDS = 10.0
-"""Maximum seconds to delay the response of a stream, so that an early error gets its status."""
-
-FIELDS = {Delta: "content", ReasoningDelta: "reasoning_content"}
-"""The field of a chunk for each event with text; reasoning is where DeepSeek and vLLM have it."""
-
 ERROR = (JSON, ErrorResponse)
-PROVIDER_ERRORS = (400, 404, 413, 422, 429, 502, 503, 504)
+PROVIDER_ERRORS = (400, 404, 409, 413, 422, 429, 502, 503, 504)
+RECORDED = ["X-QA-Record"]
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+View = Callable[..., Any]
 
 
-@blueprint.post("/chat/completions")
+def _route(path: str, method: str = "POST") -> Callable[[View], View]:
+    """Return a decorator for a view at a path, with and without a slash at its end."""
+    return blueprint.route(path, methods=[method], strict_slashes=False)
+
+
+@_route("/chat/completions")
 @describe(
-    {200: ResponseSpec("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event})},
+    {200: ResponseSpec("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event}, RECORDED)},
     body=ChatCompletionRequest,
+    headers=KeyHeaders,
     errors=(415, *PROVIDER_ERRORS),
     error=ERROR,
 )
 def chat_completions() -> Response:
     """Ask a question in the format of OpenAI's API; it is recorded.
 
-    Fields that this server does not know are passed on to the provider. With `"stream": true`
-    the answer comes in chunks; the last one is `[DONE]`. An error has the header
-    `X-Should-Retry: false` if asking again cannot help.
+    The provider gets the request as it is, with all fields, and its response comes back as it is,
+    also its errors. A model that is left out, or `default`, is the server's own. A second request
+    of the same caller with the same `Idempotency-Key` and body returns the first answer.
     """
+    return _recorded(CHAT)
+
+
+@_route("/responses")
+@describe(
+    {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
+    body=ResponseRequest,
+    headers=KeyHeaders,
+    errors=(415, *PROVIDER_ERRORS),
+    error=ERROR,
+)
+def responses() -> Response:
+    """Ask a question in the format of OpenAI's Responses API; it is recorded.
+
+    As `/v1/chat/completions`, at a provider that has this API.
+    """
+    return _recorded(RESPONSES)
+
+
+@_route("/completions")
+@describe(
+    {200: ResponseSpec("The text.", {JSON: Completion, sse.MIME_TYPE: Event}, RECORDED)},
+    body=CompletionRequest,
+    errors=(415, *PROVIDER_ERRORS),
+    error=ERROR,
+)
+def completions() -> Response:
+    """Complete a text, at a provider that has this older API; it is recorded."""
+    return _recorded(COMPLETIONS)
+
+
+@_route("/embeddings")
+@describe(
+    {200: ResponseSpec("The vectors.", {JSON: Embeddings})},
+    body=EmbeddingRequest,
+    errors=(415, *PROVIDER_ERRORS),
+    error=ERROR,
+)
+def embeddings() -> Response:
+    """Return the vectors of texts; the request is logged, and not recorded."""
     app_state = state.get_state()
-    parsed = parse_chat_request(ask.body(), app_state)
-    heartbeat = sse.KEEP_ALIVE_SECONDS if parsed.streamed else None
-    answer = start_request(app_state, parsed.question, parsed.request, heartbeat_seconds=heartbeat)
-    if parsed.streamed:
-        return sse.response(answer, _chunks(answer, parsed))
-    result = answer.result()
-    outcome = result.outcome
-    choice = {
-        "index": 0,
-        "message": _message(outcome),
-        "logprobs": None,
-        "finish_reason": _finish(outcome),
-    }
-    return jsonify(
-        {
-            **_frame(parsed, "chat.completion"),
-            "model": outcome.model or parsed.question.model,
-            "choices": [choice],
-            "usage": _usage(outcome),
-            "record_id": result.record_id,
-        }
-    )
+    data = ask.body(app_state.max_body)
+    body = parse_body(data)
+    sent = dump_body(with_model(body, app_state), body, data)
+    return relay_response(app_state.relay(raw_request("/embeddings", sent, body)))
 
 
-@blueprint.get("/models")
+@_route("/models", "GET")
 @describe({200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
 def models() -> dict[str, Any]:
     """List the models: the server's default first, then the provider's."""
     return {"object": "list", "data": _models()}
 
 
-@blueprint.get("/models/<path:model>")
+@_route("/models/<path:model>", "GET")
 @describe(
     {200: ResponseSpec("The model.", {JSON: Model})}, errors=(404, 502, 503, 504), error=ERROR
 )
@@ -105,6 +151,49 @@ def model(model: str) -> dict[str, Any]:
         if item["id"] == model:
             return item
     raise NotFound(f"There is no model {model}.", "See GET /v1/models.")
+
+
+def init_app(app: "Flask", settings: "Settings") -> None:
+    """Add the routes; with QA_PASSTHROUGH also one for all other paths."""
+    app.register_blueprint(blueprint)
+    if settings.passthrough:
+        app.add_url_rule(
+            "/v1/<path:path>", "v1.passthrough", passthrough, methods=METHODS, strict_slashes=False
+        )
+
+
+@describe({200: ResponseSpec("The response of the provider.")}, errors=PROVIDER_ERRORS, error=ERROR)
+def passthrough(path: str) -> Response:
+    """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""
+    app_state = state.get_state()
+    data = ask.raw_body(app_state.max_body)
+    raw = raw_request(f"/{path}", data, method=request.method)
+    heartbeat = (
+        sse.KEEP_ALIVE_SECONDS if sse.MIME_TYPE in request.headers.get("Accept", "") else None
+    )
+    return relay_response(app_state.relay(raw, heartbeat_seconds=heartbeat))
+
+
+def _recorded(path: str) -> Response:
+    """Record a request, pass it on and return the response."""
+    app_state = state.get_state()
+    data = ask.body(app_state.max_body)
+    headers = KeyHeaders.model_validate(dict(request.headers))
+    parsed = parse_request(path, data, app_state)
+    question = replace(parsed.question, idempotency_key=headers.idempotency_key)
+    heartbeat = sse.KEEP_ALIVE_SECONDS if parsed.raw.is_streamed else None
+    start = partial(
+        start_request,
+        app_state,
+        question,
+        ChatRequest(question=question, raw=parsed.raw),
+        heartbeat_seconds=heartbeat,
+    )
+    answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
+    if isinstance(answer, idempotency.ReplayedAnswer):
+        replay = replay_model_response if path == RESPONSES else replay_response
+        return replay(answer, is_streamed=parsed.raw.is_streamed, with_usage=parsed.with_usage)
+    return relay_response(answer, responses_error_event if path == RESPONSES else chat_error_event)
 
 
 def _models() -> list[dict[str, Any]]:
@@ -117,101 +206,3 @@ def _models() -> list[dict[str, Any]]:
         }
         for item in state.get_state().models()
     ]
-
-
-def _chunks(answer: AnswerStream, parsed: ParsedRequest) -> Iterator[str]:
-    """Return the chunks of the answer as server-sent events.
-
-    Raises:
-        QaError: The answer failed before its first text arrived.
-    """
-    dumps = partial(current_app.json.dumps, separators=(",", ":"))
-    in_request = keep_context()
-    frame = {**_frame(parsed, "chat.completion.chunk"), "model": parsed.question.model}
-    if parsed.with_usage:
-        frame["usage"] = None
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _data(dumps({**frame, "choices": [choice]}))
-
-    def lines(events: Iterator[AnswerEvent]) -> Iterator[str]:
-        yield chunk({"role": "assistant", "content": ""})
-        for item in events:
-            match item:
-                case Delta(text) | ReasoningDelta(text):
-                    yield chunk({FIELDS[type(item)]: text})
-                case Heartbeat():
-                    yield sse.KEEP_ALIVE
-                case Failed(error):
-                    with in_request():
-                        problem = problems.problem_for(error)
-                    yield _data(dumps(errors.openai_error(problem)))
-                case Finished(result):
-                    yield chunk(_annotations(result.outcome), _finish(result.outcome))
-                    if parsed.with_usage:
-                        usage = _usage(result.outcome)
-                        yield _data(dumps({**frame, "choices": [], "usage": usage}))
-                    yield _data("[DONE]")
-
-    return lines(_hold_back(iter(answer)))
-
-
-def _hold_back(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
-    """Wait for the first text or reasoning, at most `HOLD_BACK_SECONDS`, then return the events.
-
-    Raises:
-        QaError: The answer failed before that.
-    """
-    end = monotonic() + HOLD_BACK_SECONDS
-    for item in events:
-        if isinstance(item, Failed):
-            raise item.error
-        if isinstance(item, Delta | ReasoningDelta | Finished) or monotonic() > end:
-            return chain([item], events)
-    return events
-
-
-def _frame(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
-    created = int(parsed.question.created_at.timestamp())
-    return {"id": f"chatcmpl-{parsed.question.uid}", "object": kind, "created": created}
-
-
-def _finish(outcome: Outcome) -> str:
-    return outcome.finish_reason or "stop"
-
-
-def _message(outcome: Outcome) -> dict[str, Any]:
-    """Return the message with the answer, and its reasoning and citations if there are any."""
-    message: dict[str, Any] = {"role": "assistant", "content": outcome.answer, "refusal": None}
-    if outcome.reasoning is not None:
-        message[FIELDS[ReasoningDelta]] = outcome.reasoning
-    return {**message, **_annotations(outcome)}
-
-
-def _annotations(outcome: Outcome) -> dict[str, Any]:
-    """Return the citations of an answer as a field of its message; no field if there are none."""
-    values = outcome.details.get("annotations")
-    items = values if isinstance(values, list) else []
-    annotations = [item for item in items if isinstance(item, dict)]
-    return {"annotations": annotations} if annotations else {}
-
-
-def _usage(outcome: Outcome) -> dict[str, Any] | None:
-    prompt, completion = outcome.prompt_tokens, outcome.completion_tokens
-    if prompt is None or completion is None:
-        return None
-    usage: dict[str, Any] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-    }
-    if outcome.cached_tokens is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": outcome.cached_tokens}
-    if outcome.reasoning_tokens is not None:
-        usage["completion_tokens_details"] = {"reasoning_tokens": outcome.reasoning_tokens}
-    return usage
-
-
-def _data(text: str) -> str:
-    return f"data: {text}\n\n"

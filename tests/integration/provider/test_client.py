@@ -28,11 +28,10 @@ from qacli.errors import (
     ProviderUnreachable,
 )
 from qacli.provider.chat_completions import ChatCompletions
-from qacli.provider.client import Retry
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.model_list import ModelListCache
 from qacli.provider.response import ChatResponse
-from qacli.provider.retry import MAX_BACKOFF_SECONDS, backoff
+from qacli.provider.retry import MAX_BACKOFF_SECONDS, Retry, backoff
 from qacli.provider.sync import SyncProvider
 
 ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])

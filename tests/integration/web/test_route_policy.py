@@ -41,7 +41,8 @@ def test_route_policy_of_each_route_is_the_default_or_listed_here(app: Flask) ->
         Access.SAME_ORIGIN: {"page.static", "signing.form", "signing.sign_in", "signing.sign_out"},
     }
     assert {name for name, (rules, posts) in routes.items() if posts and rules.is_limited} == {
-        *("asks.ask", "v1.chat_completions", "page.ask"),
+        *("asks.ask", "page.ask", "v1.chat_completions", "v1.completions"),
+        *("v1.embeddings", "v1.responses"),
     }
 
 

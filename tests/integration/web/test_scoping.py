@@ -281,7 +281,7 @@ def test_chat_completion_with_the_conversation_of_another_caller_does_not_follow
         ]
         body = {"model": "test-model", "messages": messages}
         response = client.post("/v1/chat/completions", json=body, headers=bearer(token))
-        return store.get(response.get_json()["record_id"]).follows_id
+        return store.get(int(response.headers["X-QA-Record"])).follows_id
 
     asked = client.post("/ask", json={"question": "Who?"}, headers=bearer(ALICE)).get_json()
     assert go_on(BOB) is None

@@ -27,6 +27,7 @@ class Request:
     body: Json  # {} if it is not a JSON object
     question: str  # the text of the last user message
     times: int
+    content: bytes = b""  # the body as it came
 
     @property
     def key(self) -> str:
@@ -53,6 +54,8 @@ class Reply:
     arguments: str = "{}"  # of that call, as JSON
     reasoning: str | None = None  # before the text, as `reasoning_content`; its words are deltas
     citation: str | None = None  # the address of a page that the answer cites
+    tools: int = 0  # so many times after a question: calls the first tool of the request
+    schema: bool = False  # the text is JSON that fits the schema of the request
     failed: str | None = None  # Responses: the response ends as failed, with this code
     lost: bool = False  # Responses: no delta has text, only the last event has
     model: str | None = None  # default: "<requested model>-2026-01-01"

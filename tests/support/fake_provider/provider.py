@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from . import responses
+from . import older, responses
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
 from .connection import Connection, Hooks, Plan, Received
+from .tools import with_tools
 from .wire import CHAT, steps
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 _GOOD = Reply()
 _FAULTS = ("status=429", "status=500", "status=503", "reset", "cut=2", "hang")
 _MINUTE = 60
-_SHAPES = {"/v1/chat/completions": CHAT, responses.PATH: responses.SHAPE}
+_SHAPES = {
+    "/v1/chat/completions": CHAT,
+    responses.PATH: responses.SHAPE,
+    older.COMPLETIONS: older.SHAPE,
+}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -192,6 +197,7 @@ class FakeProvider:
                 body,
                 question,
                 self._asked[question] if chat else 0,
+                received.content,
             )
             if self.record:
                 self._requests.append(request)
@@ -225,6 +231,8 @@ class FakeProvider:
             if refusal := responses.refusal_of(request.body):
                 return refusal, "400"
             messages: object = [{}]  # they may be one text here
+        elif request.path == older.COMPLETIONS:
+            messages = [{}] if "prompt" in request.body else None
         else:
             messages = request.body.get("messages")
         valid = isinstance(messages, list) and all(isinstance(item, dict) for item in messages)
@@ -271,7 +279,8 @@ class FakeProvider:
                 if chance.random() < self.fail_rate:
                     reply = change(reply, chance.choice(self.fail_with))
         spec = directives(request.question)
-        return change(reply, spec, request.times) if spec else reply
+        reply = change(reply, spec, request.times) if spec else reply
+        return with_tools(reply, request) if reply.tools or reply.schema else reply
 
     def _other(self, request: Request) -> tuple[Reply, Json | None]:
         """Answer /v1/models and /v1/models/NAME; all other paths get 404."""
@@ -283,6 +292,10 @@ class FakeProvider:
         answers["/v1/models"] = {"object": "list", "data": list(answers.values())}
         if request.method == "GET" and request.path in answers:
             return resolve(self.models_reply, request), answers[request.path]
+        if (request.method, request.path) == ("POST", older.EMBEDDINGS):
+            if "input" not in request.body or not isinstance(request.body.get("model"), str):
+                return Reply(status=400, message="It must be JSON, with model and input."), None
+            return Reply(), older.embeddings_of(request.body)
         if self.other_reply != _GOOD:
             return resolve(self.other_reply, request), None
         message = f"Invalid URL ({request.method} {request.path})"
@@ -300,7 +313,7 @@ def _object(content: bytes) -> Json:
 def _question(body: Json) -> str:
     """Return the text of the last user message; empty if there is none."""
     with suppress(LookupError, TypeError, AttributeError):
-        messages = body.get("messages", body.get("input"))
+        messages = body.get("messages", body.get("input", body.get("prompt")))
         if isinstance(messages, str):
             return messages
         for message in reversed(messages):

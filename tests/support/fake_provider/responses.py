@@ -56,7 +56,9 @@ def refusal_of(body: Json) -> Reply | None:
             return _refuse(message, name, "unsupported_parameter")
         if name not in PARAMETERS:
             return _refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
-    if not body.get("input"):
+    items = body.get("input")
+    is_list = isinstance(items, list) and all(isinstance(item, dict) for item in items)
+    if not items or not (is_list or isinstance(items, str)):
         return _refuse(
             "Missing required parameter: 'input'.", "input", "missing_required_parameter"
         )

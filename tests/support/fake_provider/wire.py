@@ -76,7 +76,7 @@ def steps(
         reply: The reply to it.
         limits: The headers of the rate limit.
         answer: JSON to send instead of an answer of the API.
-        shape: The form of the API.
+        shape: The API that is asked.
     """
     headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
     if reply.retry_after is not None:
@@ -252,7 +252,11 @@ def _completion(request: Request, reply: Reply) -> bytes:
     finish = _finish_reason(reply) if reply.end is None else None
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     completion = _identity(request, reply, "chat.completion")
-    completion["choices"] = [] if reply.body == "no_choices" else [choice]
+    others = [
+        {**choice, "index": index, "message": {**message, "content": f"{text} ({index})"}}
+        for index in range(1, request.body.get("n") or 1)
+    ]
+    completion["choices"] = [] if reply.body == "no_choices" else [choice, *others]
     if reply.usage:
         completion["usage"] = _usage(request, reply, deltas)
     whole = json.dumps(completion).encode()
@@ -260,13 +264,13 @@ def _completion(request: Request, reply: Reply) -> bytes:
 
 
 def _events(request: Request, reply: Reply) -> tuple[list[str], int, int]:
-    """Return the events of a whole stream; see `Shape`."""
+    """Return all events of a whole stream; see `Shape`."""
     data, deltas = _data(request, reply)
     return [f"data: {item}" for item in data], 1, deltas
 
 
 def _data(request: Request, reply: Reply) -> tuple[list[str], int]:
-    """Return the data of each event of a whole stream, and the number of deltas."""
+    """Return the data of each event of a whole stream, and the number of content deltas."""
     options = request.body.get("stream_options")
     with_usage = reply.usage and isinstance(options, dict) and options.get("include_usage")
     common = json.dumps(_identity(request, reply, "chat.completion.chunk"))[:-1]

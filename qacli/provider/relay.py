@@ -1,0 +1,256 @@
+"""Pass a client's request on to the provider unchanged, and read the response for the record.
+
+The bytes of the response are handed on as they arrive. They are also parsed, so that the record
+has the text, the tool calls and the usage; a response that cannot be parsed is handed on as well.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from qacli.config.settings import Settings
+from qacli.domain import Delta
+from qacli.errors import ProviderError
+from qacli.provider.chat_completions import ChatCompletions
+from qacli.provider.endpoint import Endpoint
+from qacli.provider.error_mapping import ErrorMapper
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.responses_api import ResponsesApi
+from qacli.provider.sse import EventParser, ServerSentEvent
+from qacli.provider.tool_calls import ToolCallWriter
+from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
+from qacli.raw_request import RawRequest, ResponseBytes, ResponseEnd, ResponseHead
+from qacli.redaction import MASK
+
+if TYPE_CHECKING:
+    from qacli.provider.api import Api
+
+END_OF_STREAM = "[DONE]"
+DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
+"""The first bytes of a document; a stream of events begins with another."""
+
+KEY_REJECTED = 401
+END_SECONDS = 0.5
+"""Seconds to wait for the end of a stream after its end mark; then its connection is closed."""
+
+
+APIS: "Mapping[str, type[Api]]" = {
+    "/chat/completions": ChatCompletions,
+    "/completions": ChatCompletions,
+    "/responses": ResponsesApi,
+}
+"""The parser of the responses of each path; those of other paths are not parsed."""
+
+DROPPED_HEADERS = frozenset(
+    {
+        # Those of one connection (RFC 9110, 7.6.1), and of the body's form on it.
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "content-length", "content-encoding"),
+        # This server has its own ones, or they are about the provider's host.
+        *("alt-svc", "content-security-policy", "cross-origin-opener-policy", "date", "nel"),
+        *("permissions-policy", "ratelimit", "ratelimit-policy", "referrer-policy", "report-to"),
+        *("server", "set-cookie", "strict-transport-security", "vary", "via"),
+        *("www-authenticate", "x-content-type-options", "x-frame-options", "x-powered-by"),
+        *("x-qa-record", "x-request-id", "x-xss-protection"),
+    }
+)
+"""The headers of the provider that a client does not get, besides those of CORS."""
+
+RawEvent = TextEvent | ResponseHead | ResponseBytes | ResponseEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Sends raw requests to an endpoint.
+
+    Attributes:
+        http: The client; its hook raises a `StatusError` for a response without success.
+        endpoint: The provider.
+        settings: The time limits.
+        errors: Maps errors in a response.
+    """
+
+    http: httpx2.AsyncClient
+    endpoint: Endpoint
+    settings: Settings
+    errors: ErrorMapper
+
+    async def exchange(
+        self, request: RawRequest, response: ChatResponse, on_event: Callable[[RawEvent], None]
+    ) -> None:
+        """Send a request once, and hand on the response.
+
+        A response that says that the key is wrong is not handed on: the key is this server's.
+
+        Args:
+            request: The request.
+            response: Filled in while the response arrives.
+            on_event: Called with `ResponseHead`, `ResponseBytes` in any number and, after a whole
+                response, `ResponseEnd`; between them with the text that was parsed.
+
+        Raises:
+            Exception: What `ErrorMapper.map_error` maps; also for an error that was handed on.
+        """
+        # A response in one piece comes when it is complete: the total time is its only limit.
+        silence = self.settings.first_token_timeout if request.is_streamed else None
+        try:
+            async with asyncio.timeout(silence):
+                http = await follow_redirects(
+                    request.path, lambda url: self._send(url, request), self.errors.redirected
+                )
+        except StatusError as error:
+            if error.status != KEY_REJECTED:
+                on_event(ResponseHead(error.status, passed_headers(error.headers)))
+                on_event(ResponseBytes(self._without_key(error.content)))
+                on_event(ResponseEnd())
+            raise
+        response.headers = http.headers
+        reader = ResponseReader(response, self._api(request))
+        on_event(ResponseHead(http.status_code, passed_headers(http.headers)))
+        try:
+            async for chunk in self._chunks(http, response, silence):
+                for event in reader.feed(chunk):
+                    on_event(event)
+                if response.is_done:
+                    reader.close()
+                on_event(ResponseBytes(chunk, response.is_done))
+        finally:
+            await http.aclose()
+        reader.close()
+        on_event(ResponseEnd())
+        if reader.error is not None:
+            raise reader.error
+
+    async def _chunks(
+        self, http: httpx2.Response, response: ChatResponse, silence: float | None
+    ) -> AsyncIterator[bytes]:
+        """Yield the bytes of a response to its end; after the end mark it may break off."""
+        chunks = limited_bytes(http).__aiter__()
+        while True:
+            is_done = response.is_done
+            try:
+                async with asyncio.timeout(END_SECONDS if is_done else silence):
+                    chunk = await anext(chunks, None)
+            except (httpx2.HTTPError, OSError):  # TimeoutError is an OSError
+                if not is_done:
+                    raise
+                return
+            if chunk is None:
+                return
+            yield chunk
+
+    async def _send(self, url: str, request: RawRequest) -> httpx2.Response:
+        if url.startswith("/"):
+            url = self.endpoint.url(url)
+        headers = {**request.headers, **self.endpoint.headers}
+        if request.query:
+            url = f"{url}{'&' if '?' in url else '?'}{request.query}"
+        sent = self.http.build_request(
+            request.method, url, content=request.body or None, headers=headers
+        )
+        return await self.http.send(sent, stream=True)
+
+    def _api(self, request: RawRequest) -> "Api | None":
+        api = APIS.get(request.path)
+        return None if api is None else api()
+
+    def _without_key(self, content: bytes) -> bytes:
+        """Return an error's body without this server's secrets: some endpoints repeat the key."""
+        for secret in self.endpoint.secrets:
+            content = content.replace(secret.encode(), MASK.encode())
+        return content
+
+
+@dataclass(slots=True)
+class ResponseReader:
+    """Reads the bytes of a response into a `ChatResponse`; an error does not end the reading.
+
+    Attributes:
+        response: Filled in.
+        api: The API that the response is of; None reads nothing.
+        error: The error in the response, or of its form; None if there is none.
+    """
+
+    response: ChatResponse
+    api: "Api | None"
+    error: Exception | None = None
+    _parser: EventParser | None = None
+    _document: list[bytes] = field(default_factory=list)
+    _is_document: bool = False
+    _calls: ToolCallWriter = field(default_factory=ToolCallWriter)
+    _is_closed: bool = False
+
+    def feed(self, chunk: bytes) -> list[TextEvent]:
+        """Read some bytes; return the events of the text in them."""
+        if self.api is None or self.error is not None:
+            return []
+        if self._parser is None:
+            self._document.append(chunk)
+            if not self._is_document:
+                start = b"".join(self._document).lstrip(b"\xef\xbb\xbf \t\r\n")
+                self._is_document = start[:1] in DOCUMENT_STARTS
+                if start and not self._is_document:
+                    self._parser, chunk = EventParser(), b"".join(self._document)
+        # A document is one whatever its content type, and is read when it is whole.
+        return [] if self._parser is None else self._read(self._parser.feed(chunk))
+
+    def close(self) -> None:
+        """Read what is left, and mark the answer as complete where it is; once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self.api is not None and self.error is None:
+            if self._parser is None:
+                self._read_document(b"".join(self._document))
+            elif not self.response.is_done:
+                self._read(self._parser.close())
+            self.response.close()
+            self._calls.finish(self.response)
+            if self.error is None and self._parser is not None:
+                self._require_complete()
+        if self.error is None:
+            self.response.finish()
+
+    def _require_complete(self) -> None:
+        try:
+            self.response.require_complete()
+        except ProviderError as error:
+            self.error = error
+
+    def _read_document(self, content: bytes) -> None:
+        assert self.api is not None  # noqa: S101 - see `close`
+        try:
+            self.api.read_document(json.loads(content.decode("utf-8-sig")), self.response)
+        except (ValueError, RecursionError, ErrorInAnswer, ProviderError) as error:
+            self.error = error
+
+    def _read(self, events: Iterable[ServerSentEvent]) -> list[TextEvent]:
+        assert self.api is not None  # noqa: S101 - see `feed`
+        texts: list[TextEvent] = []
+        try:
+            for event in events:
+                if event.data.strip() == END_OF_STREAM:
+                    self.response.is_done = True
+                    break
+                document = json.loads(event.data)
+                texts += self.api.read_event(event.type, document, self.response)
+                if text := self._calls.new_text(self.response):
+                    texts.append(Delta(text))
+        except (ValueError, RecursionError, ErrorInAnswer, ProviderError) as error:
+            self.error = error
+        return texts
+
+
+def passed_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the headers of a response that the client gets; the provider's request id renamed."""
+    passed = [
+        (name, value)
+        for name, value in headers.items()
+        if name.lower() not in DROPPED_HEADERS and not name.lower().startswith("access-control-")
+    ]
+    request_id = headers.get("x-request-id")
+    return [*passed, ("X-Provider-Request-Id", request_id)] if request_id else passed

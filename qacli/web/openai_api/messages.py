@@ -1,0 +1,215 @@
+"""Read the messages of a request for its record: the question, the system prompt, the files.
+
+A message may have any form: what is wrong with it, the provider says. Both the messages of Chat
+Completions and the items of Responses are read.
+"""
+
+import html
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from qacli.provider.tool_calls import calls_of, format_call
+from qacli.redaction import redact_url
+
+SYSTEM_ROLES = {"system", "developer"}
+TEXT_PARTS = {"text", "input_text", "output_text"}
+TOOL_RESULTS = {"function_call_output", "custom_tool_call_output"}
+NO_TEXT = "(no text)"
+"""The question of a request in which there is no text at all."""
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The messages of a request.
+
+    Attributes:
+        system: The texts of the system's and the developer's messages.
+        question: The newest text of the user, or the results of tools that are newer.
+        attachments: The files in the message with the question: `name`, `size` and `sha256`.
+        earlier: The messages before the question, without those of the system.
+        is_last: No message comes after the question.
+    """
+
+    system: str = ""
+    question: str = NO_TEXT
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    earlier: Sequence[Message] = ()
+    is_last: bool = True
+
+
+def read_conversation(items: Sequence[object]) -> Conversation:
+    """Read the messages of a request, the oldest first; those that are no objects are left out."""
+    messages = [item for item in items if isinstance(item, dict)]
+    system = "\n\n".join(filter(None, map(text_of, filter(_is_system, messages))))
+    rest = [message for message in messages if not _is_system(message)]
+    start = _newest_start(rest)
+    place = _newest_user_message(rest, start)
+    if place is None and any(map(_is_tool_result, rest[start:])):
+        question = "\n".join(_format_results(rest, start))
+        return Conversation(system, question.strip() or NO_TEXT, earlier=rest[:start])
+    if place is None:
+        place = _newest_user_message(rest, 0)
+    if place is None:
+        texts = [text for text in map(text_of, rest) if text.strip()]
+        question = texts[-1] if texts else system if system.strip() else NO_TEXT
+        return Conversation(system, question, is_last=False)
+    attachments = list(attachments_of(rest[place]))
+    names = "\n".join(f"<image name={json.dumps(item['name'])} />" for item in attachments)
+    text = text_of(rest[place])
+    return Conversation(
+        system,
+        text if text.strip() else names,
+        attachments,
+        rest[:place],
+        is_last=rest[place] is messages[-1],
+    )
+
+
+def text_of(message: Message) -> str:
+    """Return the text of a message; its parts are joined by line breaks."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    texts = (
+        part.get("refusal") if part.get("type") == "refusal" else part.get("text")
+        for part in _parts(message)
+        if part.get("type") in TEXT_PARTS or part.get("type") == "refusal"
+    )
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def attachments_of(message: Message) -> Iterator[dict[str, Any]]:
+    """Yield the recorded facts about the files in a message."""
+    number = 0
+    for part in _parts(message):
+        number += _is_file(part)
+        if _is_file(part):
+            yield _attachment(part, number)
+
+
+def without_files(message: object) -> Any:  # noqa: ANN401 - any JSON
+    """Return a message as it is recorded: each file with its bytes is replaced by a placeholder."""
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        return message
+    content = [_without_file(part) for part in message["content"]]
+    return {**message, "content": content}
+
+
+def _is_system(message: Message) -> bool:
+    return message.get("role") in SYSTEM_ROLES
+
+
+def _is_tool_result(message: Message) -> bool:
+    return message.get("role") in {"tool", "function"} or message.get("type") in TOOL_RESULTS
+
+
+def _is_of_model(message: Message) -> bool:
+    if message.get("role") is not None:
+        return bool(message["role"] == "assistant")
+    return message.get("type") not in {*TOOL_RESULTS, "message", None}
+
+
+def _newest_start(messages: Sequence[Message]) -> int:
+    """Return the index after the last message of the model."""
+    for index in range(len(messages) - 1, -1, -1):
+        if _is_of_model(messages[index]):
+            return index + 1
+    return 0
+
+
+def _newest_user_message(messages: Sequence[Message], start: int) -> int | None:
+    """Return the index of the newest message of the user with a text or a file."""
+    for index in range(len(messages) - 1, start - 1, -1):
+        message = messages[index]
+        if message.get("role") == "user" and (
+            text_of(message).strip() or any(map(_is_file, _parts(message)))
+        ):
+            return index
+    return None
+
+
+def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
+    """Yield `name(arguments) -> result` for each result of a tool after the start."""
+    calls: dict[object, tuple[str, str]] = {}
+    for message in messages[:start]:
+        # Chat Completions has a list of calls in a message, Responses an item for each.
+        items = message.get("tool_calls") if "tool_calls" in message else [message]
+        for item in items if isinstance(items, list) else []:
+            if isinstance(item, dict) and (named := calls_of({"tool_calls": [item]})):
+                calls[str(item.get("call_id") or item.get("id"))] = named[0]
+    for message in messages[start:]:
+        if not _is_tool_result(message):
+            continue
+        key = str(message.get("call_id") or message.get("tool_call_id"))
+        name, arguments = calls.get(key, (str(message.get("name") or "tool"), ""))
+        result = message.get("output", message.get("content"))
+        if isinstance(result, list):
+            result = text_of({"content": result})
+        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        yield f"{format_call(name, arguments)} -> {text}"
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _file_of(part: Message) -> tuple[str, str] | None:
+    """Return the kind of a file in a part, and its URL, its Base64 or its id."""
+    kind = part.get("type")
+    if kind in {"image_url", "input_image"}:
+        url = part.get("image_url")
+        url = url.get("url") if isinstance(url, dict) else url or part.get("file_id")
+        return ("image", url) if isinstance(url, str) else None
+    if kind in {"input_audio", "file", "input_file"}:
+        inner = part.get("file" if kind == "file" else "input_audio", part)
+        if isinstance(inner, dict):
+            names = ("data", "file_data", "file_url", "file_id")
+            data = next((inner[name] for name in names if isinstance(inner.get(name), str)), None)
+            return ("audio" if kind == "input_audio" else "file", data) if data else None
+    return None
+
+
+def _is_file(part: Message) -> bool:
+    return _file_of(part) is not None
+
+
+def _attachment(part: Message, number: int) -> dict[str, Any]:
+    """Return the facts about a file; only its URL or its id where the provider fetches it."""
+    kind, data = _file_of(part) or ("file", "")
+    inner = part.get("input_audio") or part.get("file") or part
+    inner = inner if isinstance(inner, dict) else {}
+    if data.startswith(("http://", "https://")):
+        return {"name": redact_url(data), "size": None, "sha256": None}
+    if inner.get("file_id") == data:
+        return {"name": data, "size": None, "sha256": None}
+    head, comma, encoded = data.partition(",")
+    media = head.removeprefix("data:").partition(";")[0] if comma else ""
+    suffix = str(inner.get("format") or media.rpartition("/")[2].partition("+")[0] or "bin")
+    try:
+        content = b64decode(encoded if comma else data)
+    except ValueError:
+        content = data.encode("utf-8", "replace")
+    name = inner.get("filename")
+    return {
+        "name": name if isinstance(name, str) and name else f"{kind}-{number}.{suffix}",
+        "size": len(content),
+        "sha256": sha256(content).hexdigest(),
+    }
+
+
+def _without_file(part: object) -> object:
+    if not isinstance(part, dict) or not _is_file(part):
+        return part
+    facts = _attachment(part, 1)
+    if facts["sha256"] is None:
+        return part
+    kind = (_file_of(part) or ("file", ""))[0]
+    name = html.escape(f"{facts['sha256'][:12]}.{facts['name'].rpartition('.')[2]}")
+    return {"type": "text", "text": f'<{kind} name="{name}" omitted />'}

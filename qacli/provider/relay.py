@@ -210,14 +210,16 @@ class ResponseReader:
                 self._read(self._parser.close())
             self.response.close()
             self._calls.finish(self.response)
-            if self.error is None and self._parser is not None:
+            if self.error is None:
                 self._require_complete()
         if self.error is None:
             self.response.finish()
 
     def _require_complete(self) -> None:
         try:
-            self.response.require_complete()
+            self.response.require_success()
+            if self._parser is not None:
+                self.response.require_complete()
         except ProviderError as error:
             self.error = error
 

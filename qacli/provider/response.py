@@ -225,12 +225,11 @@ class ChatResponse:
                 retryable=True,
             )
 
-    def require_text(self) -> None:
-        """Check that the answer has text, and that the provider did not fail in the middle of it.
+    def require_success(self) -> None:
+        """Check that the provider did not fail in the middle of the answer.
 
         Raises:
-            BrokenAnswer: It has none; the message has the provider's reason. Only a failure, or a
-                response without any sign of an answer, is worth another request.
+            BrokenAnswer: The finish reason says that it did.
         """
         if self.finish_reason in FAILED:
             raise BrokenAnswer(
@@ -238,6 +237,15 @@ class ChatResponse:
                 "Ask again; what had arrived is kept.",
                 retryable=True,
             )
+
+    def require_text(self) -> None:
+        """Check that the answer has text, and that the provider did not fail in the middle of it.
+
+        Raises:
+            BrokenAnswer: It has none; the message has the provider's reason. Only a failure, or a
+                response without any sign of an answer, is worth another request.
+        """
+        self.require_success()
         if self.text.strip():
             return
         if self.finish_reason in {"length", "max_output_tokens"}:

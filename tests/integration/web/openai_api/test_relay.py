@@ -449,7 +449,7 @@ def test_other_paths_are_passed_on_where_the_setting_allows_it(
     assert closed.delete("/v1/models").status_code == 405
     assert provider.requests == []
     response = opened.post("/v1/audio/speech?x=1", data=b"\0raw", content_type="audio/wav")
-    assert response.get_json()["error"]["message"] == "Invalid URL (POST /v1/audio/speech)"
+    assert response.get_json()["error"]["message"] == "Invalid URL (POST /v1/audio/speech?x=1)"
     assert response.status_code == 404
     assert provider.requests[-1].content == b"\0raw"
     assert provider.requests[-1].headers["content-type"] == "audio/wav"

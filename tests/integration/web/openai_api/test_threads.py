@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qacli.services.request import rebuild_request
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,6 +56,12 @@ def test_thread_with_tools_has_each_message_once(client: FlaskClient, store: Sto
     assert [message["role"] for message in kept[1]] == ["assistant", "tool"]
     # All of it is what was sent.
     assert [item for part in kept for item in part] == messages[2:8]
+    request = rebuild_request(store, records[-1])
+    assert len(request["messages"]) == len(messages)
+    assert request["messages"][:8] == messages[:8]
+    assert request["messages"][8] == {"role": "assistant", "content": messages[8]["content"]}
+    assert request["messages"][9] == messages[9]
+    assert (request["model"], request["tools"]) == ("test-model", [TOOL])
 
 
 @on_sqlite
@@ -118,6 +126,8 @@ def test_thread_with_a_changed_answer_keeps_the_change(client: FlaskClient, stor
     chat(client, [user("Hi"), changed, user("More?")])
     assert store.newest().follows_id == 1
     assert store.newest().params["messages"] == [changed, user("More?")]
+    request = rebuild_request(store, store.newest())
+    assert request == {"model": "test-model", "messages": [user("Hi"), changed, user("More?")]}
 
 
 def test_thread_of_another_caller_is_not_continued(

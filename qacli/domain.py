@@ -74,6 +74,7 @@ class Question:
         attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
         caller: The name of the token that asked over HTTP; None at the terminal.
         request_id: The HTTP request that it came in, as the log names it.
+        context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
         uid: Names the question before the database has given it an id; unique for good.
 
     Raises:
@@ -92,6 +93,7 @@ class Question:
     attachments: list[dict[str, Any]] = field(default_factory=list)
     caller: str | None = None
     request_id: str | None = None
+    context_digest: str | None = None
     uid: str = field(default_factory=lambda: uuid4().hex)
     created_at: datetime = field(default_factory=now)
 

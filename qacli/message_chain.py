@@ -1,10 +1,9 @@
-"""The chain of a conversation's messages, in which each message is stored once.
+"""Digests of the messages of a conversation, by which its thread is found.
 
-A message has a digest of itself and of the digest of the message before it, so two conversations
-share the messages of their common beginning, and the last digest stands for all of them. White
-space around a text and fields without a value do not count: clients add and remove them. The
-system prompt at the beginning is no part of the chain, because it often has the time in it; a
-record has it in a column.
+A client sends the whole conversation each time. A message has a digest of itself and of the digest
+of the message before it, so that the last digest stands for all of them. White space around a text
+and fields without a value do not count: clients add and remove them. The system prompt at the
+beginning does not count either, because it often has the time in it.
 """
 
 import json
@@ -23,42 +22,46 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A message in its place.
+class EarlierRequest:
+    """An earlier request of a conversation.
 
     Attributes:
-        digest: The digest of this message and all before it, in hexadecimal.
-        parent: The digest of the message before it; None for the first.
-        message: The message.
+        digest: The digest of its messages.
+        end: The number of its messages.
+        answer: The messages of the model after it.
     """
 
     digest: str
-    parent: str | None
-    message: Any
+    end: int
+    answer: Sequence[Mapping[str, Any]]
 
 
-def chain(messages: Sequence[Any]) -> list[Link]:
-    """Return the links of a conversation, without the system prompt at its beginning."""
-    links: list[Link] = []
-    parent: str | None = None
-    for message in messages[leading_system(messages) :]:
-        text = f"{parent or ''}\n{_encode(_normal(message))}"
-        digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[: 2 * DIGEST_BYTES]
-        links.append(Link(digest, parent, message))
-        parent = digest
-    return links
+def digests(messages: Sequence[Any]) -> list[str]:
+    """Return the digest, in hexadecimal, of each message with all before it.
 
-
-def contexts(links: Sequence[Link]) -> dict[str, Any]:
-    """Return the earlier requests of a conversation: each digest with the model's next message.
-
-    The newest comes first. A run of items of the model, as Responses has them, is one answer.
+    Args:
+        messages: The messages, without the system prompt at the beginning.
     """
-    return {
-        links[index - 1].digest: links[index].message
-        for index in range(len(links) - 1, 0, -1)
-        if is_from_model(links[index].message) and not is_from_model(links[index - 1].message)
-    }
+    found: list[str] = []
+    for message in messages:
+        text = f"{found[-1] if found else ''}\n{_encode(_normal(message))}"
+        digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        found.append(digest[: 2 * DIGEST_BYTES])
+    return found
+
+
+def earlier_requests(messages: Sequence[Any]) -> list[EarlierRequest]:
+    """Return the requests that a conversation continues, the newest first.
+
+    A run of items of the model, as Responses has them, is one answer.
+    """
+    of_model = [*map(is_from_model, messages), False]
+    requests: list[EarlierRequest] = []
+    for end, digest in enumerate(digests(messages), 1):
+        if of_model[end] and not of_model[end - 1]:
+            stop = of_model.index(False, end)
+            requests.append(EarlierRequest(digest, end, messages[end:stop]))
+    return requests[::-1]
 
 
 def leading_system(messages: Sequence[Any]) -> int:

@@ -58,6 +58,7 @@ MEANINGS = {
     "reasoning": "The model's reasoning; it is no part of the answer.",
     "details": "Everything else in the provider's response, by its own names.",
     "endpoint": "The provider's host; `local` for the local model.",
+    "context_digest": "A digest of the messages of a request at `/v1`, to find its thread.",
 }
 """The meaning of each field of a record, in the order in which every output has them."""
 

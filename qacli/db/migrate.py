@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MANUAL_INDEXES = {
     *("ix_question_answer_tags", "ix_question_answer_fingerprint_id"),
     *("uq_question_answer_caller_idempotency_key", "ix_question_answer_caller_id"),
-    "uq_question_answer_idempotency_key_without_caller",
+    *("uq_question_answer_idempotency_key_without_caller", "ix_question_answer_context_digest"),
 }
 """Indexes that only the migrations define."""
 

@@ -133,6 +133,7 @@ class QuestionAnswer(SQLModel, table=True):
         sa_column=sa.Column(Json, nullable=False, server_default=sa.text("'{}'")),
     )
     endpoint: str | None = Field(default=None, sa_type=sa.Text)
+    context_digest: str | None = Field(default=None, sa_type=sa.Text)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it; see `qacli.serializers.record_to_dict`."""

@@ -33,6 +33,9 @@ RECORD_ID = col(QuestionAnswer.id)
 MAX_COMPARED = 1000
 """The number of newest records that `find_by_text` compares: no index has whole texts."""
 
+MAX_CONTEXTS = 100
+"""The number of earlier requests of a conversation that `find_contexts` looks for and returns."""
+
 MAX_SAME_TEXT = 5
 """The number of records that `find_by_text` returns at most."""
 
@@ -162,6 +165,30 @@ class RecordQueries(Database):
         )
         with self.transaction() as connection:
             return list(connection.scalars(query))
+
+    def find_contexts(
+        self, digests: Sequence[str], caller: str | None
+    ) -> list[tuple[int, str, str]]:
+        """Return id, digest and answer of the answered records of these requests, newest first.
+
+        Args:
+            digests: Values of `context_digest`, the most wanted first.
+            caller: The caller that asked; None finds the records without one.
+        """
+        query = (
+            sa.select(RECORDS.c.id, RECORDS.c.context_digest, RECORDS.c.answer)
+            .where(
+                RECORDS.c.context_digest.in_(digests[:MAX_CONTEXTS]),
+                RECORDS.c.caller == caller,
+                ANSWERED,
+            )
+            .order_by(RECORDS.c.id.desc())
+            .limit(MAX_CONTEXTS)
+        )
+        with self.reading() as connection:
+            return [
+                (row.id, row.context_digest, row.answer or "") for row in connection.execute(query)
+            ]
 
     def newest(self, number: int = 1) -> QuestionAnswer:
         """Return the n-th newest record; 1 is the newest.

@@ -31,6 +31,10 @@ def show(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(help="Print only this field.", metavar="FIELD")
     ] = None,
     show_reasoning: ShowReasoning = None,
+    request: Annotated[
+        bool,
+        typer.Option("--request", help="Print the request as JSON, with its whole conversation."),
+    ] = False,
     no_pager: NoPager = False,
     as_json: AsJson = False,
 ) -> None:
@@ -47,6 +51,11 @@ def show(  # noqa: PLR0913 - one parameter an option
     store = open_store(settings, console)
     record = record_at(store, number)
     fields = record.to_dict()
+    if request:
+        from qacli.services.request import rebuild_request
+
+        console.print_json(rebuild_request(store, record))
+        return
     if field is not None:
         value = fields[field]
         if as_json or not isinstance(value, str):

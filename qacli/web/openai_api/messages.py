@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
 from qacli.provider.tool_calls import calls_of, format_call
 from qacli.redaction import redact_url
 
-SYSTEM_ROLES = {"system", "developer"}
-TEXT_PARTS = {"text", "input_text", "output_text"}
 TOOL_RESULTS = {"function_call_output", "custom_tool_call_output"}
 NO_TEXT = "(no text)"
 """The question of a request in which there is no text at all."""
@@ -84,6 +83,12 @@ def text_of(message: Message) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def answer_of(messages: Sequence[Message]) -> str:
+    """Return the model's messages as a record has its answer: the text, or the tool calls."""
+    text = "".join(map(text_of, messages)).strip()
+    return text or "\n".join(format_call(*call) for item in messages for call in _calls_in(item))
+
+
 def attachments_of(message: Message) -> Iterator[dict[str, Any]]:
     """Yield the recorded facts about the files in a message."""
     number = 0
@@ -109,16 +114,10 @@ def _is_tool_result(message: Message) -> bool:
     return message.get("role") in {"tool", "function"} or message.get("type") in TOOL_RESULTS
 
 
-def _is_of_model(message: Message) -> bool:
-    if message.get("role") is not None:
-        return bool(message["role"] == "assistant")
-    return message.get("type") not in {*TOOL_RESULTS, "message", None}
-
-
 def _newest_start(messages: Sequence[Message]) -> int:
     """Return the index after the last message of the model."""
     for index in range(len(messages) - 1, -1, -1):
-        if _is_of_model(messages[index]):
+        if is_from_model(messages[index]):
             return index + 1
     return 0
 
@@ -136,13 +135,12 @@ def _newest_user_message(messages: Sequence[Message], start: int) -> int | None:
 
 def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
     """Yield `name(arguments) -> result` for each result of a tool after the start."""
-    calls: dict[object, tuple[str, str]] = {}
-    for message in messages[:start]:
-        # Chat Completions has a list of calls in a message, Responses an item for each.
-        items = message.get("tool_calls") if "tool_calls" in message else [message]
-        for item in items if isinstance(items, list) else []:
-            if isinstance(item, dict) and (named := calls_of({"tool_calls": [item]})):
-                calls[str(item.get("call_id") or item.get("id"))] = named[0]
+    calls = {
+        str(item.get("call_id") or item.get("id")): call
+        for message in messages[:start]
+        for item in _call_items(message)
+        for call in calls_of({"tool_calls": [item]})
+    }
     for message in messages[start:]:
         if not _is_tool_result(message):
             continue
@@ -153,6 +151,18 @@ def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
             result = text_of({"content": result})
         text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
         yield f"{format_call(name, arguments)} -> {text}"
+
+
+def _call_items(message: Message) -> list[dict[str, Any]]:
+    """Return the calls in a message; Chat Completions has a list, Responses an item for each."""
+    if message.get("type") in {"function_call", "custom_tool_call"}:
+        return [dict(message)]
+    calls = message.get("tool_calls")
+    return [item for item in calls if isinstance(item, dict)] if isinstance(calls, list) else []
+
+
+def _calls_in(message: Message) -> list[tuple[str, str]]:
+    return calls_of({"tool_calls": _call_items(message)})
 
 
 def _parts(message: Message) -> list[dict[str, Any]]:

@@ -16,15 +16,18 @@ from flask import request
 from qacli.db.records import Store
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
+from qacli.message_chain import digests, earlier_requests, leading_system
 from qacli.raw_request import RawRequest
 from qacli.validation import MAX_ID, sanitize_text
 from qacli.web.openai_api.messages import (
     Conversation,
     Message,
+    answer_of,
     read_conversation,
     text_of,
     without_files,
 )
+from qacli.web.request_context import current_context
 from qacli.web.state import AppState
 
 NOT_RECORDED = {"messages", "input", "instructions", "prompt", "model", "stream", "stream_options"}
@@ -35,6 +38,9 @@ PASSED_HEADERS = ("Accept", "Content-Type", "HTTP-Referer", "OpenAI-Beta", "X-Ti
 the others are OpenRouter's names for the application."""
 
 CHAT, COMPLETIONS, RESPONSES = "/chat/completions", "/completions", "/responses"
+
+PLAIN_FIELDS = {"role", "content", "type", "id", "status"}
+"""The fields of a message of the model that has nothing but its text."""
 
 MAX_DEPTH = 100
 """Levels of nesting in a body; several recursive functions walk through it."""
@@ -81,16 +87,20 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     }
     params["model"] = sent["model"]
     recorded = [without_files(message) for message in messages]
-    follows_id = None
-    if conversation.earlier:
+    own = recorded[leading_system(recorded) :]
+    follows_id, new = find_thread(app_state.store, own)
+    if follows_id is None and conversation.earlier:
         follows_id = previous_record(app_state.store, conversation, recorded)
-    if (conversation.earlier and follows_id is None) or not conversation.is_last:
-        params["messages"] = recorded
+        new = own[-1:] if follows_id is not None and conversation.is_last else own
+    if len(new) > 1 or not conversation.is_last:
+        params["messages"] = recorded if follows_id is None else new
+    digest = digests(own)[-1:]
     question = Question(
         question=sanitize_text(conversation.question),
         system=sanitize_text(system) or None,
         params=clean_json(params),
         follows_id=follows_id,
+        context_digest=digest[0] if digest else None,
         attachments=clean_json(conversation.attachments),
     )
     options = body.get("stream_options")
@@ -132,6 +142,45 @@ def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
 def dump_body(sent: dict[str, Any], body: dict[str, Any], data: bytes) -> bytes:
     """Return the bytes to send: the client's own where nothing was changed."""
     return data if sent is body else json.dumps(sent, separators=(",", ":")).encode()
+
+
+def find_thread(store: Store, messages: Sequence[Any]) -> tuple[int | None, Sequence[Any]]:
+    """Return the record that a conversation continues, and the messages that it does not have.
+
+    It is a record of the same caller. Where several have the same messages, it is the newest whose
+    answer the conversation has; an answer that a client has changed is accepted where there is only
+    one.
+
+    Args:
+        store: The history.
+        messages: The messages as they are recorded, without the system prompt at the beginning.
+
+    Returns:
+        The id, or None. The messages are all that follow the record's own ones, without its answer
+        where the conversation has that as it was recorded.
+    """
+    requests = earlier_requests(messages)
+    if not requests:
+        return None, messages
+    records: dict[str, list[tuple[int, str]]] = {}
+    wanted = [item.digest for item in requests]
+    for record_id, digest, answer in store.find_contexts(wanted, current_context().caller):
+        records.setdefault(digest, []).append((record_id, answer.strip()))
+    for item in requests:
+        candidates = records.get(item.digest, [])
+        text = sanitize_text(answer_of(item.answer))
+        same = [record_id for record_id, answer in candidates if answer == text]
+        if same:
+            is_plain = all(message.keys() <= PLAIN_FIELDS for message in map(_given, item.answer))
+            return same[0], messages[item.end + (len(item.answer) if is_plain else 0) :]
+        if len(candidates) == 1:
+            return candidates[0][0], messages[item.end :]
+    return None, messages
+
+
+def _given(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message without its fields that have no value."""
+    return {name: value for name, value in message.items() if value not in (None, [], {})}
 
 
 def previous_record(

@@ -294,3 +294,19 @@ def test_a_list_tells_what_is_still_being_asked(
     # Its process is gone: now it is a record.
     [record] = json.loads(qa("list", "--json").out)
     assert (record["status"], record["question"]) == ("interrupted", "Still waiting? [[hang]]")
+
+
+def test_show_request_prints_the_conversation_that_was_sent(invoke: Invoke) -> None:
+    invoke("ask", "one?")
+    invoke("ask", "two?", "--follow", "1", "--temperature", "0.5", "--system", "Be brief.")
+    request = json.loads(invoke("show", "2", "--request").out)
+    assert request == {
+        "model": "test-model",
+        "temperature": 0.5,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "one?"},
+            {"role": "assistant", "content": "Answer to: one?"},
+            {"role": "user", "content": "two?"},
+        ],
+    }

@@ -487,6 +487,36 @@ def test_headers_are_exposed_to_browsers(store: Store, build: Callable[..., Flas
     assert {"X-QA-Record", "X-Request-Id"} <= set(exposed.replace(" ", "").split(","))
 
 
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("stall=2", "Answer to:"),
+        ("""tool=weather arguments='{"city": 1}' stall=2""", 'weather({"city": 1}'),
+    ],
+)
+def test_stream_pieces_are_in_the_outbox_while_they_arrive(
+    store: Store,
+    build: Callable[..., Flask],
+    wait_for: Callable[..., Any],
+    fault: str,
+    expected: str,
+) -> None:
+    assert store
+    app = build(on_disconnect="interrupt")
+    question = {"role": "user", "content": f"Who? [[{fault}]]"}
+    response = app.test_client().post(URL, json={"messages": [question], "stream": True})
+    outbox = app.extensions["qa"].outbox
+
+    def arrived() -> str:
+        return "".join(text for entry in outbox.pending() for text in entry.texts)
+
+    # A process that is killed now leaves this for the next one.
+    wait_for(lambda: arrived() == expected)
+    pieces: Iterator[bytes] = response.iter_encoded()
+    next(pieces)
+    response.close()
+
+
 def test_stream_closed_early_is_completed_or_interrupted_by_the_setting(
     store: Store, build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:

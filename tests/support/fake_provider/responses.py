@@ -84,9 +84,10 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int, int]:
         return [], 0, 0
     items = _items(request, reply, deltas_of(request, reply))
     events: list[Json] = []
+    response_id = _id("resp")
     for name in ("created", "in_progress"):
         response = {**_response(request, reply, "in_progress", []), "usage": None}
-        events.append({"type": f"response.{name}", "response": response})
+        events.append({"type": f"response.{name}", "response": {**response, "id": response_id}})
     first, count = len(events), 0
     for index, item in enumerate(items):
         pieces = deltas_of(request, reply) if item["type"] == "message" else []
@@ -95,7 +96,7 @@ def _events(request: Request, reply: Reply) -> tuple[list[str], int, int]:
                 first, count = len(events) if not count else first, count + 1
             events.append({**event, "output_index": index})
     status = _status(reply)
-    whole = _response(request, reply, status, items)
+    whole = {**_response(request, reply, status, items), "id": response_id}
     events.append({"type": f"response.{status}", "response": whole})
     fields = [
         f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}"

@@ -111,7 +111,7 @@ class AsyncProvider:
             max_retries=0,
             http_client=http_client,
         )
-        self._relay = Relay(http_client, endpoint, settings, self._errors)
+        self._relay = Relay(http_client, endpoint, settings, self._errors, self._known_prefix)
 
     async def __aenter__(self) -> Self:
         return self
@@ -364,6 +364,11 @@ class AsyncProvider:
         if WEB_PAGE.match(text):
             raise self._errors.html_response()
         return json.loads(text)
+
+    def _known_prefix(self) -> str:
+        """Return the path that the base URL is known to lack; empty if it lacks none."""
+        is_known = bool(self._refused.get(self.endpoint.base_url, EVERY_MODEL))
+        return (self.endpoint.missing_path or "") if is_known else ""
 
     async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
         """Send a request and return the open response, a POST where there is a body.

@@ -72,12 +72,14 @@ class Relay:
         endpoint: The provider.
         settings: The time limits.
         errors: Maps errors in a response.
+        prefix: Returns the path that the base URL lacks, such as `/v1`, where that is known.
     """
 
     http: httpx2.AsyncClient
     endpoint: Endpoint
     settings: Settings
     errors: ErrorMapper
+    prefix: Callable[[], str]
 
     async def exchange(
         self, request: RawRequest, response: ChatResponse, on_event: Callable[[RawEvent], None]
@@ -145,7 +147,7 @@ class Relay:
 
     async def _send(self, url: str, request: RawRequest) -> httpx2.Response:
         if url.startswith("/"):
-            url = self.endpoint.url(url)
+            url = self.endpoint.url(self.prefix() + url)
         headers = {**request.headers, **self.endpoint.headers}
         if request.query:
             url = f"{url}{'&' if '?' in url else '?'}{request.query}"

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from qacli.provider.api import choose_api, needs_responses
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.error_body import WEB_PAGE, parse_error
+from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.refused_features import (
     EVERY_MODEL,
@@ -29,9 +29,9 @@ from qacli.provider.refused_features import (
 )
 from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response_reader import ResponseReader, web_page_error
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.retry import Retry, retry_delay
-from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.transport import (
     StatusError,
@@ -40,7 +40,6 @@ from qacli.provider.transport import (
     is_web_page,
     limited_bytes,
     make_http_client,
-    parse_json_or_text,
     request_options,
 )
 from qacli.raw_request import RawRequest
@@ -52,7 +51,6 @@ APIS: "Mapping[Feature, Callable[[], Api]]" = {
     Feature.CHAT_COMPLETIONS: ChatCompletions,
     Feature.RESPONSES: ResponsesApi,
 }
-END_OF_STREAM = "[DONE]"
 HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
@@ -295,25 +293,22 @@ class AsyncProvider:
         async with asyncio.timeout(silence):
             http = await self._send(api.path, body)
         response.headers = http.headers
+        reader = ResponseReader(api, response, on_event)
         try:
-            await self._read(api, http, response, on_event, silence)
+            await self._read(http, response, reader, silence)
         finally:
             await http.aclose()
-        for event in response.close():
-            on_event(event)
+        reader.close()
         response.require_text()
 
     async def _read(
         self,
-        api: "Api",
         http: httpx2.Response,
         response: ChatResponse,
-        on_event: Callable[[TextEvent], None],
+        reader: ResponseReader,
         silence: float | None,
     ) -> None:
         chunks = limited_bytes(http).__aiter__()
-        parser: EventParser | None = None
-        document: list[bytes] = []
         while not response.is_done:
             is_complete = response.finish_reason is not None
             try:
@@ -322,48 +317,10 @@ class AsyncProvider:
             except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
                 if not is_complete:
                     raise
-                break  # the answer was complete; a connection that breaks then costs nothing
+                return  # the answer was complete; a connection that breaks then costs nothing
             if chunk is None:
-                break
-            if parser is None:
-                document.append(chunk)
-                start = b"".join(document).lstrip(b"\xef\xbb\xbf \t\r\n")
-                if not start or start[:1] in {b"{", b"[", b"<"}:
-                    continue  # one document, whatever its content type
-                parser, chunk = EventParser(), b"".join(document)
-            self._read_events(api, parser.feed(chunk), response, on_event)
-        if parser is None:
-            for event in api.read_document(self._parse(b"".join(document)), response):
-                on_event(event)
-            return
-        if not response.is_done:
-            with suppress(ValueError):  # the last event was cut
-                self._read_events(api, parser.close(), response, on_event)
-        response.require_complete()
-
-    def _read_events(
-        self,
-        api: "Api",
-        events: Iterable[ServerSentEvent],
-        response: ChatResponse,
-        on_event: Callable[[TextEvent], None],
-    ) -> None:
-        for event in events:
-            data = event.data.strip()
-            if data == END_OF_STREAM:
-                response.is_done = True
                 return
-            if not data:
-                continue
-            document = parse_json_or_text(data) if event.type == "error" else json.loads(data)
-            for text in api.read_event(event.type, document, response):
-                on_event(text)
-
-    def _parse(self, content: bytes) -> object:
-        text = content.decode("utf-8-sig", "replace")
-        if WEB_PAGE.match(text):
-            raise self._errors.html_response()
-        return json.loads(text)
+            reader.feed(chunk)
 
     def _known_prefix(self) -> str:
         """Return the path that the base URL is known to lack; empty if it lacks none."""
@@ -387,7 +344,7 @@ class AsyncProvider:
             if not is_web_page(response):
                 return response
             await response.aclose()
-            failure = self._errors.html_response()
+            failure = web_page_error()
         except StatusError as error:
             if not is_missing(error):
                 raise

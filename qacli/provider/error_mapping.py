@@ -135,13 +135,6 @@ class ErrorMapper:
         """Return the error for a provider that sent no data for too long."""
         return _timeout_error(self._settings.first_token_timeout, "QA_FIRST_TOKEN_TIMEOUT")
 
-    def html_response(self) -> BrokenAnswer:
-        """Return the error for an HTML page with status 200."""
-        return BrokenAnswer(
-            "The provider answered with a web page instead of an API response.",
-            "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint; it usually ends in /v1.",
-        )
-
     def redirected(self, target: Redirect) -> ProviderRefused:
         """Return the error for a redirect to another host."""
         base = self._settings.redact(str(target.url.copy_with(query=None)))

@@ -5,8 +5,7 @@ has the text, the tool calls and the usage; a response that cannot be parsed is 
 """
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,8 @@ from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response_reader import ResponseReader
 from qacli.provider.responses_api import ResponsesApi
-from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.tool_calls import ToolCallWriter
 from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
 from qacli.raw_request import RawRequest, ResponseBytes, ResponseEnd, ResponseHead
@@ -29,9 +28,8 @@ from qacli.redaction import MASK
 if TYPE_CHECKING:
     from qacli.provider.api import Api
 
-END_OF_STREAM = "[DONE]"
-DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
-"""The first bytes of a document; a stream of events begins with another."""
+READ_ERRORS = (ValueError, RecursionError, ErrorInAnswer, ProviderError)
+"""The errors of a response that cannot be parsed, or is an error."""
 
 KEY_REJECTED = 401
 END_SECONDS = 0.5
@@ -111,12 +109,14 @@ class Relay:
                 on_event(ResponseEnd())
             raise
         response.headers = http.headers
-        reader = ResponseReader(response, self._api(request))
+        api = APIS.get(request.path)
+        reader = _RecordReader(
+            response, None if api is None else ResponseReader(api(), response, on_event), on_event
+        )
         on_event(ResponseHead(http.status_code, passed_headers(http.headers)))
         try:
             async for chunk in self._chunks(http, response, silence):
-                for event in reader.feed(chunk):
-                    on_event(event)
+                reader.feed(chunk)
                 if response.is_done:
                     reader.close()
                 on_event(ResponseBytes(chunk, response.is_done))
@@ -156,10 +156,6 @@ class Relay:
         )
         return await self.http.send(sent, stream=True)
 
-    def _api(self, request: RawRequest) -> "Api | None":
-        api = APIS.get(request.path)
-        return None if api is None else api()
-
     def _without_key(self, content: bytes) -> bytes:
         """Return an error's body without this server's secrets: some endpoints repeat the key."""
         for secret in self.endpoint.secrets:
@@ -168,85 +164,48 @@ class Relay:
 
 
 @dataclass(slots=True)
-class ResponseReader:
-    """Reads the bytes of a response into a `ChatResponse`; an error does not end the reading.
+class _RecordReader:
+    """Reads a response for the record; an error does not end the response of the client.
 
     Attributes:
         response: Filled in.
-        api: The API that the response is of; None reads nothing.
+        reader: Reads the API of the response; None reads nothing.
+        on_event: Called with the text of tool calls.
         error: The error in the response, or of its form; None if there is none.
     """
 
     response: ChatResponse
-    api: "Api | None"
+    reader: ResponseReader | None
+    on_event: Callable[[TextEvent], None]
     error: Exception | None = None
-    _parser: EventParser | None = None
-    _document: list[bytes] = field(default_factory=list)
-    _is_document: bool = False
     _calls: ToolCallWriter = field(default_factory=ToolCallWriter)
     _is_closed: bool = False
 
-    def feed(self, chunk: bytes) -> list[TextEvent]:
-        """Read some bytes; return the events of the text in them."""
-        if self.api is None or self.error is not None:
-            return []
-        if self._parser is None:
-            self._document.append(chunk)
-            if not self._is_document:
-                start = b"".join(self._document).lstrip(b"\xef\xbb\xbf \t\r\n")
-                self._is_document = start[:1] in DOCUMENT_STARTS
-                if start and not self._is_document:
-                    self._parser, chunk = EventParser(), b"".join(self._document)
-        # A document is one whatever its content type, and is read when it is whole.
-        return [] if self._parser is None else self._read(self._parser.feed(chunk))
+    def feed(self, chunk: bytes) -> None:
+        """Read some bytes."""
+        if self.reader is None or self.error is not None:
+            return
+        try:
+            self.reader.feed(chunk)
+        except READ_ERRORS as error:
+            self.error = error
+        if text := self._calls.new_text(self.response):
+            self.on_event(Delta(text))
 
     def close(self) -> None:
         """Read what is left, and mark the answer as complete where it is; once."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self.api is not None and self.error is None:
-            if self._parser is None:
-                self._read_document(b"".join(self._document))
-            elif not self.response.is_done:
-                self._read(self._parser.close())
-            self.response.close()
-            self._calls.finish(self.response)
-            if self.error is None:
-                self._require_complete()
+        if self.reader is not None and self.error is None:
+            try:
+                self.reader.close()
+                self.response.require_success()
+            except READ_ERRORS as error:
+                self.error = error
+        self._calls.finish(self.response)
         if self.error is None:
             self.response.finish()
-
-    def _require_complete(self) -> None:
-        try:
-            self.response.require_success()
-            if self._parser is not None:
-                self.response.require_complete()
-        except ProviderError as error:
-            self.error = error
-
-    def _read_document(self, content: bytes) -> None:
-        assert self.api is not None  # noqa: S101 - see `close`
-        try:
-            self.api.read_document(json.loads(content.decode("utf-8-sig")), self.response)
-        except (ValueError, RecursionError, ErrorInAnswer, ProviderError) as error:
-            self.error = error
-
-    def _read(self, events: Iterable[ServerSentEvent]) -> list[TextEvent]:
-        assert self.api is not None  # noqa: S101 - see `feed`
-        texts: list[TextEvent] = []
-        try:
-            for event in events:
-                if event.data.strip() == END_OF_STREAM:
-                    self.response.is_done = True
-                    break
-                document = json.loads(event.data)
-                texts += self.api.read_event(event.type, document, self.response)
-                if text := self._calls.new_text(self.response):
-                    texts.append(Delta(text))
-        except (ValueError, RecursionError, ErrorInAnswer, ProviderError) as error:
-            self.error = error
-        return texts
 
 
 def passed_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -36,6 +36,7 @@ def test_without_a_key_the_model_on_this_machine_answers(
     assert 0 < record["completion_tokens"] <= 40
 
 
+@pytest.mark.usefixtures("empty_database")
 def test_a_local_file_has_to_exist_and_to_be_one_of_weights(qa: Program, tmp_path: Path) -> None:
     missing = qa("ask", "--model", "local:/nonexistent.gguf", "x", **NO_KEY)
     assert (missing.code, missing.out) == (2, "")

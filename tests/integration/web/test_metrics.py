@@ -109,7 +109,7 @@ def test_metrics_of_cached_and_reasoning_tokens_are_counted_apart(
     from qacli.domain import Outcome, Question, Status
     from qacli.web import metrics
 
-    counter: metrics.Metrics = app.extensions[metrics.KEY]
+    counter: metrics.Metrics = app.extensions[metrics.EXTENSION_KEY]
     outcome = Outcome(status=Status.ANSWERED, prompt_tokens=9, cached_tokens=4, reasoning_tokens=2)
     counter.question_started(Question(question="?"))(outcome)
     samples = numbers(client)

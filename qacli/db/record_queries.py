@@ -181,6 +181,7 @@ class RecordQueries(Database):
                 RECORDS.c.context_digest.in_(digests[:MAX_CONTEXTS]),
                 RECORDS.c.caller == caller,
                 ANSWERED,
+                *self._owned(),
             )
             .order_by(RECORDS.c.id.desc())
             .limit(MAX_CONTEXTS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from conftest import Invoke, Program
+from journals import write_outcome, write_question
 
 from qacli.db.engine import Database
 from qacli.db.records import Store
@@ -77,8 +78,8 @@ def test_reading_on_a_full_disk_works_with_an_answer_that_waits(
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
     ask = Question(question="And you?")
-    journal.begin(ask)
-    journal.finish(ask.uid, Outcome(status=Status.ANSWERED, answer="x" * 10_000))
+    write_question(journal, ask)
+    write_outcome(journal, ask.uid, Outcome(status=Status.ANSWERED, answer="x" * 10_000))
     journal.close()
     done = full_disk(*arguments)
     assert (done.code, "here." in done.out) == (0, True)
@@ -108,7 +109,7 @@ def test_a_damaged_file_gets_advice_about_a_file(
             file.write(b"\xff" * 4096 * 8)
     done = invoke("list")
     assert (done.code, done.out) == (7, "")
-    assert "The file is damaged, or is no history of qa" in done.err
+    assert "The file is damaged, or not a history of qa" in done.err
     assert "running" not in done.err
     assert "qa migrate" not in done.err
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Invoke, Program
+from journals import write_question
 
 from qacli.db.record_queries import EVERYTHING
 from qacli.db.records import Store
@@ -98,7 +99,7 @@ def test_read_only_history_with_a_pending_journal_can_be_read(
     read_only: ReadOnly, history: Path, invoke: Invoke
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
-    journal.begin(Question(question="And you?", params={"model": "m"}))
+    write_question(journal, Question(question="And you?", params={"model": "m"}))
     journal.close()
     assert "Who am I?" in read_only("list").out
     # Once it can be written, it is delivered.

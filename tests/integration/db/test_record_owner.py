@@ -18,7 +18,9 @@ from qacli.domain import GroupBy, Outcome, Question, Status
 from qacli.errors import NotFound
 
 ANSWERED = Outcome(status=Status.ANSWERED, answer="giraffe", model="m")
-QUESTION = Question(question="zebra", caller="alice", idempotency_key="k", tags=["t"])
+QUESTION = Question(
+    question="zebra", caller="alice", idempotency_key="k", tags=["t"], context_digest="d"
+)
 
 FINDING: dict[str, Callable[[Store], Any]] = {
     "get": lambda store: store.get(1),
@@ -33,6 +35,7 @@ FINDING: dict[str, Callable[[Store], Any]] = {
     "followers": lambda store: store.followers(1, 9),
     "get_many": lambda store: store.get_many([1]),
     "find_by_text": lambda store: store.find_by_text("zebra", "giraffe"),
+    "find_contexts": lambda store: store.find_contexts(["d"], "alice"),
     "page": lambda store: store.page(limit=9),
     "search": lambda store: store.search(Filter(search="zebra"), 9),
     "dicts": lambda store: store.dicts(Filter(search="zebra")),
@@ -48,7 +51,7 @@ CHANGING: dict[str, Callable[[Store], Any]] = {
 FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
 WITHOUT_OWNER = {
     *("upsert", "upsert_many", "upsert_items", "delete_reserved", "insert", "session"),
-    *("visible_to", "narrowed", "owner"),
+    *("visible_to", "with_owner", "owner"),
 }
 """Those that keep what is asked, by a uid that only its process knows, or that find no record."""
 

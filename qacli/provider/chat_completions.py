@@ -175,7 +175,7 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     native = choice.get("finish_reason") or choice.get("finishReason")
     reason = finish_reason_of(native)
     if reason is not None:
-        response.finish_reason = reason
+        response.finish_reason = sanitize_text(reason)
         if reason != native:
             response.add_detail("native_finish_reason", native)
     for name, value in choice.items():

@@ -201,8 +201,18 @@ class Recorder:
     def _run(self) -> None:
         while (requests := self._next_group()) is not None:
             self._delete_uncertain()
-            if requests:
+            if not requests:
+                continue
+            try:
                 self._write(requests)
+            except DatabaseError:
+                raise  # of a batch, which it ends
+            except Exception as error:
+                # This thread must go on, and no thread may wait for ever.
+                LOG.exception("records could not be stored")
+                for request in requests:
+                    if not request.record_id.done():
+                        request.record_id.set_exception(copy(error))
 
     def _next_group(self) -> list[WriteRequest] | None:
         """Wait for records and return at most `MAX_GROUP`; None means that the thread ends."""
@@ -277,7 +287,7 @@ class Recorder:
             lines.append(outcome_entry(request.question.uid, request.outcome))
         try:
             journal.append(*lines, sync=True)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: text that no file can hold
             journal.discard()
             return False
         journal.close()

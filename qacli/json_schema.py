@@ -84,7 +84,7 @@ class AnswerSchema:
             directory: The base of a relative path; None is the working directory.
 
         Raises:
-            InvalidRequest: The source is none of these, or not a usable schema.
+            InvalidRequest: The source has another form, or is not a usable schema.
         """
         if isinstance(source, dict):
             return cls(source)

@@ -173,7 +173,7 @@ class BatchRunner:
             if not self._output.has_reader:
                 self.stop(StopReason.OUTPUT_CLOSED, "the reader of the results has closed them")
                 break
-            # About a second's worth of items: other processes cannot ask what is claimed here.
+            # Claim the items of about one second: other processes cannot ask claimed items.
             elapsed = max(monotonic() - self.progress.started, 1.0)
             limit = max(self.options.jobs, int(self.progress.finished_in_this_run / elapsed))
             if items := await self._claims.claim(limit):

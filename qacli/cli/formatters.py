@@ -210,7 +210,7 @@ def show_record(
 
 
 def _reasoning_text(record: "QuestionAnswer", *, show_reasoning: bool) -> str:
-    """Return the reasoning of a record, or one line about it; empty if there is none."""
+    """Return the reasoning, or one line about it; empty for a record without reasoning."""
     if record.reasoning is None or show_reasoning:
         return record.reasoning or ""
     length = reasoning_length(record.reasoning, record.reasoning_tokens)

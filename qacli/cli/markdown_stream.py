@@ -73,7 +73,7 @@ class MarkdownStream:
         self.redraw()
 
     def add_reasoning(self, text: str) -> None:
-        """Add reasoning; what comes after the start of the answer is shown below the answer."""
+        """Add reasoning; reasoning that arrives after the answer has begun is shown below it."""
         self._reasoning += sanitize(text, self._reasoning[-1:])
         if not self._show_reasoning:
             self._reasoning = self._reasoning[-MAX_LATEST_CHARACTERS:]

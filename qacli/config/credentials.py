@@ -16,7 +16,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
-from qacli.errors import NotConfigured
+from qacli.errors import InvalidRequest, NotConfigured
 
 COMMAND_SECONDS = 60.0
 """Time limit of a key command: enough for a person to unlock a password store."""
@@ -85,6 +85,21 @@ def parse_line(text: str) -> str:
         ValueError: As `parse_key`.
     """
     return parse_key(text.partition("\n")[0].strip())
+
+
+def parse_typed_key(text: str) -> str:
+    """Return the key that a user has typed or piped in; see `parse_line`.
+
+    Raises:
+        InvalidRequest: It is not a key.
+    """
+    try:
+        return parse_line(text)
+    except ValueError:
+        raise InvalidRequest(
+            "Invalid key: it is empty, or has spaces or other characters that no key has.",
+            "Enter only the key, in one line.",
+        ) from None
 
 
 def parse_key(key: str) -> str:

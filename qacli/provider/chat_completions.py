@@ -274,7 +274,7 @@ def _reasoning_text(value: object) -> str | None:
 
 
 def _read_audio(audio: object, response: ChatResponse) -> list[TextEvent]:
-    """Keep spoken words, which come in pieces; what they say is the answer."""
+    """Keep the transcript of spoken words, which comes in pieces, as the answer."""
     if not isinstance(audio, dict):
         return []
     before = response.details.get("audio", {})

@@ -23,7 +23,7 @@ from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.tool_calls import ToolCallWriter
 from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
 from qacli.raw_request import RawRequest, ResponseBytes, ResponseEnd, ResponseHead
-from qacli.redaction import MASK
+from qacli.redaction import hide_secrets
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
@@ -158,9 +158,9 @@ class Relay:
 
     def _without_key(self, content: bytes) -> bytes:
         """Return an error's body without this server's secrets: some endpoints repeat the key."""
-        for secret in self.endpoint.secrets:
-            content = content.replace(secret.encode(), MASK.encode())
-        return content
+        # Latin-1 keeps bytes of every value, and the headers with the secrets are in it.
+        text = content.decode("latin-1")
+        return hide_secrets(text, self.endpoint.secrets, min_length=1).encode("latin-1")
 
 
 @dataclass(slots=True)

@@ -259,9 +259,10 @@ class ChatResponse:
                 "The provider's content filter withheld the answer.",
                 "Put the question differently.",
             )
-        if calls := self.details.get("tool_calls"):
+        if calls := calls_of(self.details):
+            names = ", ".join(name for name, _arguments in calls)
             raise BrokenAnswer(
-                f"The model called a tool instead of answering: {_tool_names(calls)}.",
+                f"The model called a tool instead of answering: {names}.",
                 "Ask for an answer in text, or choose another --model.",
             )
         if "images" in self.details or "audio" in self.details:
@@ -323,11 +324,16 @@ def _is_filtered(details: Mapping[str, Any]) -> bool:
     )
 
 
-def _tool_names(calls: object) -> str:
-    items = calls if isinstance(calls, list) else [calls]
-    names = []
-    for item in items:
-        function = item.get("function", item) if isinstance(item, dict) else None
-        name = function.get("name") if isinstance(function, dict) else None
-        names.append(name if isinstance(name, str) and name else "?")
-    return ", ".join(names)
+def calls_of(details: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the names and the arguments, as they were sent, of the tool calls in `details`."""
+    calls = details.get("tool_calls")
+    functions = [
+        call.get("function", call)
+        for call in (calls if isinstance(calls, list) else [])
+        if isinstance(call, dict)
+    ]
+    return [
+        (str(function.get("name") or "?"), str(function.get("arguments") or ""))
+        for function in functions
+        if isinstance(function, dict)
+    ]

@@ -68,11 +68,11 @@ class SyncProvider:
         arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
         def on_event(event: RawEvent) -> None:
-            is_text = isinstance(event, Delta | ReasoningDelta)
             if isinstance(event, Delta | ReasoningDelta):
                 on_arrival(event)
-            if not is_text or (deltas and request.raw is None):
-                arrived.put(event)
+                if not deltas or request.raw is not None:
+                    return
+            arrived.put(event)
 
         asked = (
             self._provider.ask(request, response, on_event=on_event)

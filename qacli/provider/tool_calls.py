@@ -1,24 +1,8 @@
 """Write tool calls as text that a person can read: `name(arguments)`, one a line."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from qacli.provider.response import ChatResponse
-
-
-def calls_of(details: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the names and the arguments, as they were sent, of the tool calls in `details`."""
-    calls = details.get("tool_calls")
-    functions = [
-        call.get("function", call)
-        for call in (calls if isinstance(calls, list) else [])
-        if isinstance(call, dict)
-    ]
-    return [
-        (str(function.get("name") or "?"), str(function.get("arguments") or ""))
-        for function in functions
-        if isinstance(function, dict)
-    ]
+from qacli.provider.response import ChatResponse, calls_of
 
 
 def format_call(name: str, arguments: str) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 from conftest import KEY
+from flask_fixtures import TOKEN
 from pydantic import BaseModel
-
-from .conftest import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from werkzeug.serving import make_server
 
 from qacli.web import state
 from qacli.web.app import create_app
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
+TOKEN = "token-0123456789abcdef"
 
 
 @pytest.fixture
@@ -65,3 +68,16 @@ def problem() -> Problem:
         return members
 
     return check
+
+
+@pytest.fixture
+def served(store: Store, build: Callable[..., Flask]) -> Iterator[str]:
+    """Return the base URL of the API, which takes `TOKEN` as its key."""
+    assert store
+    server = make_server("127.0.0.1", 0, build(token=TOKEN), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()

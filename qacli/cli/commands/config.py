@@ -130,14 +130,7 @@ def set_key(context: typer.Context) -> None:
         text = str(typer.prompt(f"Key for {user}", hide_input=True, err=True))
     else:
         text = console.read_stdin()
-    try:
-        key = credentials.parse_line(text)
-    except ValueError:
-        raise InvalidRequest(
-            "Invalid key: it is empty, or has spaces or other characters that no key has.",
-            "Enter only the key, in one line.",
-        ) from None
-    credentials.save_key(settings, key)
+    credentials.save_key(settings, credentials.parse_typed_key(text))
     console.info(f"Saved in the keyring as {service}/{user}.")
     if settings.keyring is None:
         _write(_path("keyring"), True, console)  # noqa: FBT003 - TOML's true

@@ -142,7 +142,7 @@ def _write(path: tuple[str, ...], value: object) -> None:
 
 
 def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
-    """Return the settings of the profile; prompt for a key if there is none.
+    """Return the settings of the profile, and prompt for a key if it has no key.
 
     Raises:
         NotConfigured: There is no keyring for the key.
@@ -158,14 +158,7 @@ def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
         console.warning(f"{provider.key} is not set.")
         return settings
     text = str(typer.prompt(f"Key (or Ctrl-C, and set {provider.key})", hide_input=True, err=True))
-    try:
-        key = credentials.parse_line(text)
-    except ValueError:
-        raise InvalidRequest(
-            "Invalid key: it is empty, or has spaces or other characters that no key has.",
-            "Enter only the key, in one line.",
-        ) from None
-    credentials.save_key(settings, key)
+    credentials.save_key(settings, credentials.parse_typed_key(text))
     _write((PROFILES, str(settings.profile), "keyring"), True)  # noqa: FBT003 - TOML's true
     return load_settings()
 

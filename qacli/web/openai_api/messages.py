@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import Any
 
 from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
-from qacli.provider.tool_calls import calls_of, format_call
+from qacli.provider.response import calls_of
+from qacli.provider.tool_calls import format_call
 from qacli.redaction import redact_url
 
 TOOL_RESULTS = {"function_call_output", "custom_tool_call_output"}

@@ -1,6 +1,6 @@
 """Answer a repeated `Idempotency-Key` in OpenAI's format, from the record of the first request."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -44,24 +44,7 @@ def replay_model_response(
     """Return a recorded answer as a response of the Responses API; see `replay_response`."""
     if not is_streamed:
         return with_record(jsonify(_model_response(answer.result())))
-    dumps = partial(current_app.json.dumps, separators=(",", ":"))
-    in_request = keep_context()
-
-    def lines(events: Iterator[AnswerEvent]) -> Iterator[str]:
-        for item in events:
-            match item:
-                case Heartbeat():
-                    yield sse.KEEP_ALIVE
-                case Failed(error):
-                    with in_request():
-                        yield responses_error_event(
-                            errors.openai_error(problems.problem_for(error))
-                        )
-                case Finished(result):
-                    for event in _response_events(_model_response(result)):
-                        yield f"event: {event['type']}\ndata: {dumps(event)}\n\n"
-
-    return with_record(sse.response(answer, lines(iter(answer))))
+    return with_record(sse.response(answer, _model_events(answer)))
 
 
 def _model_response(result: Result) -> dict[str, Any]:
@@ -132,12 +115,42 @@ def _response_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**event, "sequence_number": number}
 
 
+def _model_events(answer: AnswerStream) -> Iterator[str]:
+    dumps = _json_dumps()
+
+    def finished_lines(result: Result) -> Iterator[str]:
+        for event in _response_events(_model_response(result)):
+            yield f"event: {event['type']}\ndata: {dumps(event)}\n\n"
+
+    return _lines(answer, responses_error_event, finished_lines)
+
+
 def _chunks(answer: AnswerStream, *, with_usage: bool) -> Iterator[str]:
-    dumps = partial(current_app.json.dumps, separators=(",", ":"))
-    in_request = keep_context()
+    dumps = _json_dumps()
 
     def data(value: object) -> str:
         return f"data: {dumps(value)}\n\n"
+
+    def finished_lines(result: Result) -> Iterator[str]:
+        yield from map(data, _chunk_objects(result, with_usage=with_usage))
+        yield "data: [DONE]\n\n"
+
+    return _lines(answer, data, finished_lines)
+
+
+def _lines(
+    answer: AnswerStream,
+    error_line: Callable[[dict[str, Any]], str],
+    finished_lines: Callable[[Result], Iterator[str]],
+) -> Iterator[str]:
+    """Return the lines of a replayed stream.
+
+    Args:
+        answer: The recorded answer.
+        error_line: Formats an error of OpenAI's API.
+        finished_lines: Formats the whole answer.
+    """
+    in_request = keep_context()
 
     def lines(events: Iterator[AnswerEvent]) -> Iterator[str]:
         for item in events:
@@ -146,13 +159,16 @@ def _chunks(answer: AnswerStream, *, with_usage: bool) -> Iterator[str]:
                     yield sse.KEEP_ALIVE
                 case Failed(error):
                     with in_request():
-                        problem = problems.problem_for(error)
-                    yield data(errors.openai_error(problem))
+                        line = error_line(errors.openai_error(problems.problem_for(error)))
+                    yield line
                 case Finished(result):
-                    yield from map(data, _chunk_objects(result, with_usage=with_usage))
-                    yield "data: [DONE]\n\n"
+                    yield from finished_lines(result)
 
     return lines(iter(answer))
+
+
+def _json_dumps() -> Callable[[object], str]:
+    return partial(current_app.json.dumps, separators=(",", ":"))
 
 
 def _chunk_objects(result: Result, *, with_usage: bool) -> Iterator[dict[str, Any]]:

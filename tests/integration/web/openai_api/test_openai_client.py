@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import openai
 import pytest
-from werkzeug.serving import make_server
+from flask_fixtures import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fake_provider import FakeProvider
-    from flask import Flask
 
     from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-TOKEN = "t-123"
-
-
-@pytest.fixture
-def served(store: Store, build: Callable[..., Flask]) -> Iterator[str]:
-    """The address of the application on a socket, with a token."""
-    assert store
-    server = make_server("127.0.0.1", 0, build(token=TOKEN), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

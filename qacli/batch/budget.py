@@ -1,40 +1,62 @@
-"""The budget of a batch: stop before its answers could cost more."""
+"""The cost of the items of a batch, which the budget in the database must allow."""
 
-from qacli.batch.options import ActiveItem, Progress
+from qacli.batch.database import DatabaseExecutor
+from qacli.batch.options import ActiveItem, BatchOptions, Progress
 from qacli.cost import CostEstimate, Pricing
+from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import Question
+from qacli.errors import InvalidRequest
 
 
 class Budget:
-    """The budget of one process.
+    """Estimates the costs for the budget of a batch, which all of its workers share.
 
     Args:
-        max_cost: US dollars; None is no limit.
+        options: The batch.
+        batches: The database, which has the budget, and in it what is spent and reserved.
+        database: The thread that calls the database.
         prices: The prices of the models.
         endpoint: The name of the endpoint; see `Endpoint.name`.
-        progress: Has the cost so far and the active items; `add` updates it.
+        progress: Has the cost so far; `add` updates it.
     """
 
-    def __init__(
-        self, max_cost: float | None, prices: Pricing, endpoint: str, progress: Progress
+    def __init__(  # noqa: PLR0913 - the parts of it, by name
+        self,
+        options: BatchOptions,
+        *,
+        batches: Batches,
+        database: DatabaseExecutor,
+        prices: Pricing,
+        endpoint: str,
+        progress: Progress,
     ) -> None:
-        self._max_cost = max_cost
+        self._options = options
+        self._batches = batches
+        self._database = database
         self._prices = prices
         self._endpoint = endpoint
         self._progress = progress
         self._priced = progress.done if progress.cost is not None else 0
         self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
 
-    def reserve(self, question: Question, active: ActiveItem) -> bool:
-        """Reserve the likely cost of a question; return False if it could exceed the budget."""
-        if self._max_cost is None:
+    def cost_of(self, item: ClaimedItem) -> float:
+        """Return the likely cost of an item in US dollars, to reserve it with the claim."""
+        try:
+            return self._likely_cost(self._options.question(item.key, item.payload))
+        except InvalidRequest:
+            return 0.0
+
+    async def reserve(self, question: Question, active: ActiveItem) -> bool:
+        """Reserve the likely cost of one more attempt; return False if it exceeds the budget.
+
+        That of the first attempt was reserved with the claim.
+        """
+        if not active.paid or not active.cost:
             return True
         active.cost = active.paid + self._likely_cost(question)
-        in_flight = sum(other.cost for other in self._progress.active_items.values())
-        if (self._progress.cost or 0.0) + in_flight <= self._max_cost:
-            return True
-        active.cost = 0.0
-        return False
+        return await self._database.run(
+            self._batches.reserve, self._options.batch_id, active.position, active.cost
+        )
 
     def _likely_cost(self, question: Question) -> float:
         """Estimate a cost from the length, and from the token limit or the mean of the answers."""

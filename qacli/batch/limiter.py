@@ -145,6 +145,30 @@ class AdaptiveLimiter:
         rates = [bucket.rate for bucket in buckets if bucket is not None]
         return min(rates) if rates else None
 
+    @property
+    def stated_rates(self) -> tuple[float | None, float | None]:
+        """Requests and tokens per second that an option or the provider has stated; None if not."""
+        stated = self._learned_bucket if self._limit_is_stated else None
+        rates = [bucket.rate for bucket in (self._option_bucket, stated) if bucket is not None]
+        tokens = self._token_bucket
+        return min(rates, default=None), None if tokens is None else tokens.rate
+
+    @property
+    def learned_rate(self) -> float | None:
+        """Requests per second that were learned from refusals; None if no limit is known."""
+        bucket = self._learned_bucket
+        return None if bucket is None or self._limit_is_stated else bucket.rate
+
+    def set_learned_rate(self, rate: float) -> None:
+        """Use this rate, because the number of workers that share it has changed."""
+        if not self._limit_is_stated:
+            self._learned_bucket = TokenBucket(max(rate, CONSTANTS.min_rate), self._clock())
+
+    @property
+    def own_pause(self) -> tuple[float, str]:
+        """The seconds for which nothing may be sent, and the provider's message."""
+        return max(self.paused_until - self._clock(), 0.0), self.pause_reason
+
     def delay(self) -> float | None:
         """Return the seconds until a request may be sent; None while the window is full."""
         if self.in_flight >= max(int(self.window), 1):

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
+from qacli.config.settings import LEASE_SECONDS
 from qacli.domain import Question, Turn
 from qacli.errors import InvalidRequest
 from qacli.model_options import check_params, merge_params
@@ -37,10 +38,11 @@ class BatchOptions:
         timeout: Seconds for one attempt, including the body.
         rpm: Maximum requests per minute; None is no limit.
         tpm: Maximum tokens per minute; None is no limit.
-        max_cost: Budget in US dollars; None is no limit.
         unordered: Write results as they arrive, not in the order of the items.
         grace: Seconds that items in flight get when the batch is stopped.
         max_outage: Seconds to wait for a database or a provider that cannot be reached.
+        lease_seconds: Seconds after which other workers take over the claims of one that does not
+            renew its lease.
     """
 
     batch_id: int
@@ -54,10 +56,10 @@ class BatchOptions:
     timeout: float = 600.0
     rpm: float | None = None
     tpm: float | None = None
-    max_cost: float | None = None
     unordered: bool = False
     grace: float = 5.0
     max_outage: float = 60.0
+    lease_seconds: float = LEASE_SECONDS
 
     def question(self, key: str, payload: dict[str, Any]) -> Question:
         """Return the question of an item; its own settings override those of the batch.
@@ -99,7 +101,8 @@ class ActiveItem:
         attempt: The number of the attempt, from 1.
         waiting: It waits before the next attempt.
         sent: The request was sent.
-        cost: The likely cost in US dollars.
+        position: The item's position.
+        cost: The US dollars of the budget that are reserved for it.
         correction: The request to correct an answer that did not fit its schema; None if there was
             no such answer.
         turns: The question and that answer, which are sent along.
@@ -108,6 +111,7 @@ class ActiveItem:
 
     key: str
     started: float
+    position: int
     task: Task[None] | None = None
     lost: bool = False
     cancelled: bool = False
@@ -137,6 +141,7 @@ class Progress:
         errors: The last different errors of the provider.
         stopping: The reason why no more questions are sent, for a person; None while they are.
         database_wait_reason: The reason why the batch waits for the database; None otherwise.
+        item_wait_reason: The workers that have the last items, while this one has none; or None.
         finished_before_run: The number of items that were finished when this run began.
     """
 
@@ -152,6 +157,7 @@ class Progress:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     stopping: str | None = None
     database_wait_reason: str | None = None
+    item_wait_reason: str | None = None
     finished_before_run: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -207,7 +207,7 @@ def run(  # noqa: PLR0913 - one parameter an option
             timeout=timeout or settings.timeout,
             rpm=rpm,
             tpm=tpm,
-            max_cost=max_cost,
+            lease_seconds=settings.lease,
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)

@@ -96,11 +96,13 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
     """Yield the reason why no questions are sent at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping
-    elif (seconds := engine.limiter.paused_until - monotonic()) > 1:
-        until = datetime.now().astimezone() + timedelta(seconds=seconds)
-        yield f"paused until {until:%H:%M:%S}: {engine.limiter.pause_reason}"
+    elif (pause := engine.share.pause)[0] > 1:
+        until = datetime.now().astimezone() + timedelta(seconds=pause[0])
+        yield f"paused until {until:%H:%M:%S}: {pause[1]}"
     elif engine.progress.database_wait_reason:
         yield f"held up: {engine.progress.database_wait_reason}"
+    elif engine.progress.item_wait_reason:
+        yield engine.progress.item_wait_reason
 
 
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:

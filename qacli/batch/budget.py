@@ -1,11 +1,16 @@
 """The cost of the items of a batch, which the budget in the database must allow."""
 
+from collections.abc import Sequence
+
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.options import ActiveItem, BatchOptions, Progress
 from qacli.cost import CostEstimate, Pricing
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
+
+TOLERANCE = 1.1
+"""The likely cost may be this many times what is reserved, before more is reserved."""
 
 
 class Budget:
@@ -46,17 +51,27 @@ class Budget:
         except InvalidRequest:
             return 0.0
 
-    async def reserve(self, question: Question, active: ActiveItem) -> bool:
-        """Reserve the likely cost of one more attempt; return False if it exceeds the budget.
+    async def reserve(
+        self, question: Question, active: ActiveItem, release: Sequence[int] = ()
+    ) -> bool:
+        """Reserve the likely cost of the next attempt; return False if it exceeds the budget.
 
-        That of the first attempt was reserved with the claim.
+        It was reserved with the claim. More is reserved if answers have cost more than expected
+        since, or an earlier attempt has been paid for.
+
+        Args:
+            question: The question.
+            active: Its item.
+            release: See `Batches.reserve`.
         """
-        if not active.paid or not active.cost:
+        cost = active.paid + self._likely_cost(question) if active.cost else 0.0
+        if cost <= active.cost * TOLERANCE:
             return True
-        active.cost = active.paid + self._likely_cost(question)
-        return await self._database.run(
-            self._batches.reserve, self._options.batch_id, active.position, active.cost
-        )
+        arguments = (self._options.batch_id, active.position, cost, release)
+        if await self._database.run(self._batches.reserve, *arguments):
+            active.cost = cost
+            return True
+        return False
 
     def _likely_cost(self, question: Question) -> float:
         """Estimate a cost from the length, and from the token limit or the mean of the answers."""

@@ -93,6 +93,12 @@ class WorkerClaims:
         for key in keys:
             self._items.pop(key, None)
 
+    def drop_all_but(self, key: str) -> dict[str, int]:
+        """Remove all items but one; return their positions by key."""
+        others = {item.key: item.position for item in self._items.values() if item.key != key}
+        self.drop(others)
+        return others
+
     async def register(self) -> None:
         """Register the worker in the database."""
         register = partial(self._batches.register_worker, **self._terms)

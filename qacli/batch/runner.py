@@ -14,6 +14,7 @@ from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
+from qacli.batch.run_options import address_of
 from qacli.batch.shared_limits import LimitShare
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
@@ -199,7 +200,7 @@ class BatchRunner:
     async def _share_limits(self) -> None:
         """Share the limits of the endpoint, the key and the model with all other processes."""
         endpoint = self._provider.endpoint
-        limit = (endpoint.base_url, endpoint.key, self.options.model)
+        limit = (address_of(endpoint), endpoint.key or endpoint.user, self.options.model)
         limits = SharedLimits(self._batches.store)
         await self.share.run(limits, self._database, self._claims.worker, limit)
 
@@ -295,10 +296,8 @@ class BatchRunner:
                 else:
                     await self._pause(min(delay, POLL_SECONDS))
             await self._wait_until_safe(active)
+            await self._reserve_cost(question, active)
             if self._stop.is_set():
-                return None
-            if not await self._budget.reserve(question, active):
-                self.stop(StopReason.BUDGET, "the budget would be passed; give a larger one")
                 return None
             active.sent = True
             self.limiter.on_sent(tokens)
@@ -348,6 +347,22 @@ class BatchRunner:
             return False
         is_long = monotonic() - self._answered_at > self.options.max_outage
         return is_long and self._consecutive_failures >= MIN_FAILURES
+
+    async def _reserve_cost(self, question: Question, active: ActiveItem) -> None:
+        """Reserve the likely cost of a question; stop if the budget does not allow it.
+
+        Before that, wait for what is in flight, which may cost less than is reserved for it, and
+        release the items that were claimed for less than they are now likely to cost.
+        """
+        while not self._stop.is_set() and not await self._budget.reserve(question, active):
+            if not self.limiter.in_flight and self._recorder.has_stored_all:
+                others = self._claims.drop_all_but(active.key)
+                self._cancel_lost_items(set(others))
+                if not await self._budget.reserve(question, active, list(others.values())):
+                    self.stop(StopReason.BUDGET, "the budget would be passed; give a larger one")
+                return
+            self._recorder.flush()
+            await self._pause(CLAIM_PAUSE_SECONDS)
 
     async def _finish(
         self,

@@ -176,17 +176,25 @@ class BatchWorkers(BatchResults):
             connection.execute(update, rows)
         return items
 
-    def reserve(self, batch_id: int, position: int, cost: float) -> bool:
+    def reserve(
+        self, batch_id: int, position: int, cost: float, release: Sequence[int] = ()
+    ) -> bool:
         """Reserve this cost in all for a claimed item; return False if it exceeds the budget.
 
         Args:
             batch_id: The batch.
             position: The item's position.
             cost: US dollars, of all attempts on the item.
+            release: The positions of items of the same worker that wait again from now on.
         """
         own = sa.and_(ITEMS.c.batch_id == batch_id, ITEMS.c.position == position)
+        others = sa.and_(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(release))
         with self.store.transaction(write=True) as connection:
-            if (room := _lock_budget(connection, batch_id)) is None:
+            room = _lock_budget(connection, batch_id)
+            if release:
+                connection.execute(_release_items(others, ITEMS.c.state == ItemState.CLAIMED))
+                room = _lock_budget(connection, batch_id)
+            if room is None:
                 return True
             earlier = connection.scalar(sa.select(ITEMS.c.reserved_usd).where(own)) or 0.0
             if cost - earlier > room[0]:

@@ -117,11 +117,12 @@ class Batches(BatchWorkers):
         budget = {} if max_cost is None else {"max_cost_usd": max_cost}
         self._change(batch_id, run_options=run_options, **budget)
 
-    def next_open(self, besides: Collection[int] = ()) -> Batch | None:
+    def next_open(self, besides: Collection[int] = (), name: str | None = None) -> Batch | None:
         """Return the oldest batch with unfinished items that is not cancelled; None without one.
 
         Args:
             besides: The ids of batches that are not returned.
+            name: The name of the only batch that is returned.
         """
         waits = sa.exists().where(
             ITEMS.c.batch_id == BATCHES.c.id,
@@ -130,6 +131,8 @@ class Batches(BatchWorkers):
         query = sa.select(Batch).where(
             col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits
         )
+        if name is not None:
+            query = query.where(col(Batch.name) == name)
         query = query.where(col(Batch.id).not_in(besides)).order_by(col(Batch.id)).limit(1)
         with self.store.session() as session:
             batch: Batch | None = session.execute(query).scalar()

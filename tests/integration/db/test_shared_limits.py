@@ -67,9 +67,7 @@ def test_take_of_several_workers_together_grants_a_seconds_worth(
     )
 
 
-def test_take_in_many_threads_grants_no_more_than_there_is(
-    limits: SharedLimits, store: Store
-) -> None:
+def test_take_in_many_threads_grants_no_more_than_there_is(limits: SharedLimits) -> None:
     limit_id = limits.open(*KEY)
     report = LimitReport(request_rate=0.01, requests=0.1)
     with ThreadPoolExecutor(8) as pool:

@@ -184,6 +184,7 @@ class LimitShare:
             learned_rate=self._limiter.learned_rate,
             in_flight=self._limiter.in_flight,
             finished=self._progress.finished_in_this_run,
+            is_last=is_last,
         )
 
     def apply(self, grant: Grant) -> None:

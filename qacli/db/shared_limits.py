@@ -45,6 +45,7 @@ class LimitReport:
         learned_rate: Its part of the rate that was learned from refusals; None if it knows none.
         in_flight: Its requests in flight.
         finished: The number of items that it has finished.
+        is_last: The worker ends; if no other one shares the limit, its rates no longer hold.
     """
 
     request_rate: float | None = None
@@ -58,6 +59,7 @@ class LimitReport:
     learned_rate: float | None = None
     in_flight: int = 0
     finished: int = 0
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,9 @@ class SharedLimits:
             connection.execute(own)
             row = connection.execute(returned).one()
             rates = list(connection.scalars(others))
+            if report.is_last and not rates:
+                ended = sa.update(LIMITS).where(row_id)
+                connection.execute(ended.values(request_rate_until=0.0, token_rate_until=0.0))
         return Grant(
             requests=row.requests_granted,
             tokens=row.tokens_granted,

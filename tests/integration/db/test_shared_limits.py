@@ -143,3 +143,15 @@ def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: St
     assert (status.requests_per_minute, status.tokens_per_minute) == (600, None)
     assert status.pause_seconds == pytest.approx(40, abs=5)
     assert limits.status(2) == []
+
+
+def test_take_of_the_last_worker_ends_its_rates(limits: SharedLimits, store: Store) -> None:
+    limit_id = limits.open(*KEY)
+    for worker in ("a", "b"):
+        register(store, worker)
+        limits.take(limit_id, worker, LimitReport(request_rate=1))
+    limits.take(limit_id, "a", LimitReport(request_rate=1, is_last=True))
+    Batches(store).unregister_worker("a")
+    assert limits.take(limit_id, "b", LimitReport(requests=9)).requests is not None
+    limits.take(limit_id, "b", LimitReport(request_rate=1, is_last=True))
+    assert limits.take(limit_id, "c", LimitReport(requests=9)).requests is None

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from qacli.batch.claims import describe_owners
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import Progress
 from qacli.batch.shared_limits import Allowance, LimitShare
+from qacli.db.batches import WorkerStatus
 from qacli.db.shared_limits import Grant
 
 
@@ -113,3 +115,15 @@ def test_share_with_a_stated_limit_reports_it_and_learns_nothing(clock: Clock) -
     share.apply(a_grant(workers=2, learned=(5.0,)))
     assert limiter.learned_rate is None
     assert share.report().request_rate == pytest.approx(100, rel=0.03)
+
+
+def test_describe_owners_names_the_workers_that_have_the_items() -> None:
+    workers = [
+        WorkerStatus(f"{n}" * 32, "machine", f"host:{n}", n + 1, 0, 0, 9.0, 4.2, 60.0, None)
+        for n in range(5)
+    ]
+    sentence = describe_owners(workers)
+    assert sentence is not None
+    assert "host:0 has 1, last seen 4 s ago; host:1 has 2" in sentence
+    assert sentence.endswith("and 2 more")
+    assert describe_owners([]) is None

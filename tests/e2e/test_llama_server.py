@@ -52,9 +52,7 @@ def test_llama_server_answer_fits_a_schema(invoke: Invoke, base_url: str) -> Non
     assert json.loads(done.out)["colour"] in values
 
 
-def test_llama_server_question_that_is_too_long_is_refused_once(
-    invoke: Invoke, base_url: str
-) -> None:
+def test_llama_server_too_long_question_is_refused_once(invoke: Invoke, base_url: str) -> None:
     done = invoke("ask", input="a " * 9000, OPENAI_BASE_URL=base_url)
     assert done.code == 5
     assert "context size" in done.err

@@ -47,7 +47,7 @@ seed = 3
 
 
 @pytest.mark.parametrize("command", ["ask", "chat", "batch", "item", "serve"])
-def test_alias_and_defaults_of_a_model_are_used_everywhere(
+def test_alias_and_model_defaults_are_used_by_all_commands(
     invoke: Invoke, provider: FakeProvider, write: Write, build: Any, command: str
 ) -> None:
     write(MODELS)
@@ -124,7 +124,7 @@ def test_headers_are_not_sent_to_an_endpoint_of_the_environment(
 
 
 @pytest.mark.parametrize("value", ["", "a\nb"])
-def test_header_whose_variable_cannot_be_used_is_an_error(
+def test_header_with_an_unusable_variable_is_an_error(
     invoke: Invoke, provider: FakeProvider, write: Write, value: str
 ) -> None:
     write('headers = { X-Zone = "$ZONE" }\n')

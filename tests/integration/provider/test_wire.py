@@ -75,7 +75,7 @@ ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 @ways
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
+def test_provider_redirect_on_one_host_is_followed_unchanged(
     wire: WireServer, status: int, connections: int | None, *, whole: bool, absolute: bool
 ) -> None:
     start = wire.address if absolute else ""
@@ -95,7 +95,7 @@ def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
 @clients
 @ways
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
+def test_provider_redirect_to_another_host_is_refused(
     wire: WireServer,
     new_wire: Callable[[], WireServer],
     status: int,

@@ -71,7 +71,7 @@ def test_refused_feature_of_a_response_is_found(
     assert refused_feature(status, parse_error(body), BODY) == feature
 
 
-def test_refused_feature_that_was_not_sent_is_none() -> None:
+def test_refused_feature_not_sent_is_none() -> None:
     refusal = ErrorBody("unsupported parameter", param="stream")
     assert refused_feature(400, refusal, {"stream": False}) is None
 

@@ -47,7 +47,7 @@ def test_ask_on_a_terminal_folds_reasoning_to_one_line(
 
 
 @thinks
-def test_ask_on_a_terminal_with_show_reasoning_keeps_it_above_the_answer(
+def test_ask_show_reasoning_on_a_terminal_keeps_it_above_the_answer(
     invoke: Invoke, console: Callable[..., Any]
 ) -> None:
     seen = console(invoke, "ask", "--show-reasoning", "Who?")

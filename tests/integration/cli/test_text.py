@@ -166,7 +166,7 @@ def test_record_id_last_or_negative_works_in_every_command(
     assert invoke("ask", "--follow", "-9", "Q").code == 4
 
 
-def test_ask_question_with_surrogates_in_another_locale_does_not_crash(qa: Program) -> None:
+def test_ask_surrogates_in_another_locale_do_not_crash(qa: Program) -> None:
     done = subprocess.run(
         [*qa.command, "ask", os.fsdecode(b"caf\xe9")],
         stdin=subprocess.DEVNULL,

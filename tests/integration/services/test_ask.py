@@ -130,7 +130,7 @@ def of_kind(events: list[AnswerEvent], kind: type[Delta | ReasoningDelta]) -> st
 
 @pytest.mark.parametrize("checked", [False, True], ids=["as-it-arrives", "checked"])
 @ways
-def test_stream_reasoning_comes_before_the_answer_and_is_recorded_apart(
+def test_stream_reasoning_precedes_the_answer_and_is_recorded(
     house: House, *, whole: bool, checked: bool
 ) -> None:
     ask = an_ask("Who? [[reasoning='Let me {think}.' text='I am.']]")

@@ -193,7 +193,7 @@ def test_routes_of_another_callers_record_answer_as_if_missing(
 
 
 @pytest.mark.parametrize("token", [ALICE, ROOT], ids=["owner", "administrator"])
-def test_routes_that_read_show_the_records_of_owner_and_administrator(
+def test_reading_routes_show_records_to_owner_and_administrator(
     app: Flask, history: History, token: str
 ) -> None:
     client = app.test_client()

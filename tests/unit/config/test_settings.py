@@ -817,7 +817,7 @@ def test_misspelled_variable_in_an_untrusted_file_is_not_mentioned() -> None:
 
 
 @pytest.mark.parametrize("place", [".env", "config.toml", "profile"])
-def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
+def test_load_settings_relative_database_is_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     project, config = tmp_path / "project", tmp_path / "config"
@@ -837,7 +837,7 @@ def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
     assert load_settings(environ).database == f"sqlite:///{beside / 'sub' / 'history.db'}"
 
 
-def test_load_settings_with_a_relative_database_in_the_environment_refuses_it() -> None:
+def test_load_settings_relative_database_of_environment_is_refused() -> None:
     with pytest.raises(NotConfigured, match="relative path") as caught:
         load_settings({"DATABASE_URL": "sqlite:///history.db"})
     assert "absolute path" in caught.value.todo

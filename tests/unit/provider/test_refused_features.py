@@ -95,7 +95,7 @@ def test_refused_features_damaged_file_is_no_error(tmp_path: Path, content: str)
     assert features.get("u", "m") == {Feature.STREAM}
 
 
-def test_refused_features_unwritable_directory_keeps_them_in_memory(tmp_path: Path) -> None:
+def test_refused_features_unwritable_directory_uses_memory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     features = RefusedFeatures(tmp_path / "file" / "below")
     features.add("u", "m", frozenset({Feature.STREAM}))

@@ -515,7 +515,7 @@ def test_stream_pieces_are_in_the_outbox_while_they_arrive(
     response.close()
 
 
-def test_stream_closed_early_is_completed_or_interrupted_by_the_setting(
+def test_stream_closed_early_completes_or_stops_by_the_setting(
     store: Store, build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
     body = {

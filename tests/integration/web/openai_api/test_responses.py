@@ -51,7 +51,7 @@ def test_response_is_passed_on_and_recorded(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_response_tool_call_and_its_result_are_readable_in_the_record(
+def test_response_tool_call_and_result_are_readable_in_the_record(
     client: FlaskClient, store: Store, stream: bool
 ) -> None:
     question = """Who? [[tool=weather arguments='{"city": "Paris"}']]"""

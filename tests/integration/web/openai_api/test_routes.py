@@ -278,7 +278,7 @@ def test_chat_completions_too_deep_json_is_refused(
 
 @on_sqlite
 @pytest.mark.parametrize("stream", [False, True])
-def test_chat_completions_have_reasoning_and_citations_apart_from_the_answer(
+def test_chat_completions_have_reasoning_and_citations_apart(
     client: FlaskClient, provider: FakeProvider, store: Store, stream: bool
 ) -> None:
     provider.default = Reply(reasoning="Let me think.", text="Yes.", citation="https://a.example/")

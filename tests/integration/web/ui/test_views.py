@@ -193,7 +193,7 @@ def test_record_failed_is_shown_and_can_be_asked_again(client: FlaskClient, stor
         ({"question": "Who & why?", "system": "\0"}, "NUL"),
     ],
 )
-def test_ask_form_with_an_invalid_field_is_shown_again_with_the_error(
+def test_ask_form_invalid_field_is_shown_again_with_the_error(
     client: FlaskClient, provider: FakeProvider, form: dict[str, str], message: str
 ) -> None:
     response = client.post("/page/ask", data={**form, "tags": "one"}, headers=BROWSER)

@@ -66,7 +66,40 @@ HELLO, STOP = chunk({"content": "hello"}), chunk({}, "stop")
 WHOLE = whole({"content": "hello"})
 PIECES = chunk({"content": "hel"}), chunk({"content": "lo"})
 
+DATA = [line.removeprefix("data: ") for line in (START, *PIECES, STOP)]
+LINES = 200, {"content-type": JSON}, "\n".join(DATA).encode()
+ARRAY = 200, {"content-type": JSON}, f"[{','.join(DATA)}]".encode()
+R1 = {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}
+HARMONY = (
+    "<|channel|>analysis<|message|>so<|end|><|start|>assistant<|channel|>final<|message|>hello"
+)
+
 ANSWERS = [
+    Shape("json-lines", LINES, WHOLE),
+    Shape("json-array", ARRAY, ARRAY),
+    Shape("single-line-ends", stream(START, *PIECES, STOP, end="\n"), WHOLE),
+    Shape(
+        "closing-tag-alone",
+        stream(*(chunk({"content": text}, **R1) for text in ("so\n</thi", "nk>\n\nhello")), STOP),
+        whole({"content": "so\n</think>\n\nhello"}, **R1),
+        {"reasoning": "so"},
+    ),
+    Shape(
+        "no-closing-tag",
+        stream(*(chunk({"content": text}, **R1) for text in ("hel", "lo")), STOP),
+        whole({"content": "hello"}, **R1),
+        {"reasoning": None},
+    ),
+    Shape(
+        "channels",
+        stream(
+            *(chunk({"content": text}) for text in (HARMONY[:13], HARMONY[13:50])),
+            chunk({"content": HARMONY[50:]}),
+            STOP,
+        ),
+        whole({"content": HARMONY}),
+        {"reasoning": "so"},
+    ),
     Shape("retry-field", stream("retry: 3000", START, HELLO, STOP), WHOLE),
     Shape("ping-event", stream(START, 'event: ping\ndata: {"type": "ping"}', HELLO, STOP), WHOLE),
     Shape("ping-data", stream('data: {"type": "ping"}', HELLO, STOP), WHOLE),
@@ -129,6 +162,7 @@ ANSWERS = [
     ),
     message_shape("reasoning", {"content": "hello", "reasoning": "so"}, reasoning="so"),
     message_shape("think-tag", {"content": "<think>so</think>\n\nhello"}, reasoning="so"),
+    message_shape("think-tag-of-mistral", {"content": "[THINK]so[/THINK]hello"}, reasoning="so"),
     message_shape(
         "annotations",
         {"content": "hello", "annotations": [CITATION]},
@@ -247,6 +281,8 @@ ERROR_LATER = stream(
     chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
 )
 
+CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
+LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
 ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
 LATE_ERROR = stream(
     ": processing", '{"error": {"message": "Overloaded.", "code": 502}}', done=False
@@ -263,6 +299,16 @@ MINIMAX = document(
 MODELS = document({"object": "list", "data": []})
 
 FAILURES = [
+    Failure(
+        *("cut-json-lines", (200, {"content-type": JSON}, "\n".join(DATA[:2]).encode()), CUT_WHOLE),
+        *(6, 502, ""),
+        may_pass=True,
+    ),
+    Failure(
+        *("error-in-json-lines", (200, {"content-type": JSON}, f"{DATA[1]}\n{LATE}".encode())),
+        *(document(json.loads(LATE)), 6, 503, "Overloaded"),
+        may_pass=True,
+    ),
     Failure(
         *("cut", CUT, (200, {"content-type": JSON}, WHOLE[2][:40]), 6, 502, ""),
         may_pass=True,
@@ -376,6 +422,8 @@ FAILURES = [
 
 HTTP_SHAPES = {
     *("retry-field", "no-finish-reason", "document-for-a-stream", "stream-for-a-document"),
+    *("json-lines", "json-array", "single-line-ends", "closing-tag-alone", "no-closing-tag"),
+    "channels",
     *("thinking-part", "annotations", "refusal", "text-and-tool-call", "usage-details-and-cost"),
     *("content-filter-after-text", "finish-reason-of-gemini"),
 }

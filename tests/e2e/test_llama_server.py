@@ -57,3 +57,17 @@ def test_llama_server_too_long_question_is_refused_once(invoke: Invoke, base_url
     assert done.code == 5
     assert "context size" in done.err
     assert "Shorten the question" in done.err
+
+
+def test_llama_server_takes_the_options_of_reasoning(invoke: Invoke, base_url: str) -> None:
+    flags = [
+        "--reasoning-effort",
+        "low",
+        "--option",
+        'chat_template_kwargs={"enable_thinking":true}',
+    ]
+    done = invoke("ask", "--max-tokens", "5", *flags, "Who?", OPENAI_BASE_URL=base_url)
+    assert done.code == 0, done.err
+    record = json.loads(invoke("show", "last", "--json").out)
+    assert record["params"]["reasoning_effort"] == "low"
+    assert record["status"] == "answered"

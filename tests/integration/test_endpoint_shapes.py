@@ -15,7 +15,8 @@ from uuid import uuid4
 
 import pytest
 from conftest import KEY, Invoke, migrated
-from endpoint_shapes import ANSWERS, FAILURES, HTTP_FAILURES, HTTP_SHAPES, Failure, Shape
+from endpoint_shapes import ANSWERS, HTTP_SHAPES, Shape
+from failure_shapes import FAILURES, HTTP_FAILURES, Failure
 from wire_server import Answer, WireRequest, WireServer
 
 from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED

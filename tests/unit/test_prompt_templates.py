@@ -132,3 +132,16 @@ def test_pattern_names_are_unique() -> None:
     pattern = Pattern.parse("{a} {{b}} {c} {a}")
     assert pattern.names == ["a", "c"]
     assert pattern.fill(str.upper) == "A {b} C A"
+
+
+def test_template_tools_by_name_become_tools(here: Settings) -> None:
+    keep(here, "news", 'tools = ["web_search"]\nreasoning_effort = "low"\n')
+    params = {"tools": [{"type": "web_search"}], "reasoning_effort": "low"}
+    assert prompt_templates.load_template(here, "news").params == params
+
+
+@pytest.mark.parametrize("tools", ['["function"]', '["not valid"]', '"web_search"'])
+def test_template_tools_that_cannot_be_used_are_refused(here: Settings, tools: str) -> None:
+    keep(here, "news", f"tools = {tools}\n")
+    with pytest.raises(NotConfigured, match="news"):
+        prompt_templates.load_template(here, "news")

@@ -207,3 +207,10 @@ def test_config_set_of_a_bad_entry_changes_nothing(
     before = path.read_text()
     done = invoke("config", "set", name, value)
     assert (done.code, path.read_text()) == (2, before), done.err
+
+
+@pytest.mark.parametrize("table", ["[models.m]", "[extra_body]"])
+@pytest.mark.usefixtures("home")
+def test_tools_by_name_become_tools_of_each_question(write: Write, table: str) -> None:
+    write(f'{table}\ntools = ["web_search"]\n')
+    assert load_settings().default_params("m") == {"tools": [{"type": "web_search"}]}

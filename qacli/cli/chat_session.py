@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +22,7 @@ from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
 from qacli.services.conversation import Context, Conversation
+from qacli.services.follow_up import FollowUpOptions
 from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,11 +49,16 @@ HELP = (
 
 @dataclass(slots=True)
 class ChatOptions:
-    """The options of every question."""
+    """The options of every question.
+
+    Attributes:
+        before: The options of the record that the chat follows up; `params` have precedence.
+    """
 
     system: str | None
     params: dict[str, Any]
     tags: Sequence[str]
+    before: FollowUpOptions = field(default_factory=FollowUpOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +169,17 @@ class ChatSession:
         Raises:
             InvalidRequest: The question or an option is invalid.
         """
+        before = self._options.before
+        old_defaults = self.settings.default_params(before.model or "")
         return create_question(
             question.text,
             model=self.model,
             system=self._options.system,
-            params=merge_params(self._options.params, self.settings.default_params(self.model)),
+            params=merge_params(
+                self._options.params,
+                before.params_for(self.model, old_defaults),
+                self.settings.default_params(self.model),
+            ),
             tags=self._options.tags,
             follows_id=follows_id,
             attachments=[file.to_dict() for file in question.files],

@@ -10,6 +10,7 @@ import typer
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
+    follow_up_options,
     followed_record,
     load_context_or_warn,
     make_service,
@@ -196,16 +197,21 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
         follows_id = followed_record(follow, settings, console, last=last)
-        if system is None:
-            system = settings.system if template_system is None else template_system
+        before = follow_up_options(follows_id, settings, console)
+        model = model or before.model
+        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
+        layers = (system, template_system, before.system, settings.system)
+        system = next((text for text in layers if text is not None), None)
         question = create_question(
             text,
             model=resolved.model,
             system=system,
             params=merge_params(
-                params, prompt_template.params, settings.default_params(resolved.model)
+                params,
+                prompt_template.params,
+                before.params_for(resolved.model, settings.default_params(before.model or "")),
+                settings.default_params(resolved.model),
             ),
             response_format=answer_schema.response_format if answer_schema else None,
             tags=tag or (),

@@ -154,12 +154,12 @@ def _load(
 
 def _best_first(store: "Store", only: "Filter", limit: int | None) -> "Iterator[dict[str, Any]]":
     """Yield the matches of a search: the ranked ones, then all older ones, the newest first."""
-    from qacli.db import record_queries
+    from qacli.db.search import MAX_RANKED
 
     count, oldest = 0, MAX_ID
     for record in store.search(only, limit or MAX_ID):
         yield record.to_dict()
         count, oldest = count + 1, min(oldest, record.id or 0)
-    if count >= record_queries.MAX_RANKED and count != limit:
+    if count >= MAX_RANKED and count != limit:
         rest = None if limit is None else limit - count
         yield from store.dicts(only, before=oldest, limit=rest, newest_first=True)

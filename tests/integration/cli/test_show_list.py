@@ -317,7 +317,8 @@ def test_list_search_without_limit_prints_matches_beyond_the_ranked_ones(
 ) -> None:
     for question in ("ice 1", "ice 2", "snow", "ice 3", "ice 4"):
         store.upsert(Question(question=question), ANSWERED)
-    monkeypatch.setattr("qacli.db.record_queries.MAX_RANKED", 2)
+    for module in ("search", "record_queries"):
+        monkeypatch.setattr(f"qacli.db.{module}.MAX_RANKED", 2)
 
     def ids(*options: str) -> list[int]:
         done = invoke("list", "--search", "ice", "--json", *options)

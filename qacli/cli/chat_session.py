@@ -53,12 +53,14 @@ class ChatOptions:
 
     Attributes:
         before: The options of the record that the chat follows up; `params` have precedence.
+        stream: Ask for an answer as a stream; otherwise in one piece.
     """
 
     system: str | None
     params: dict[str, Any]
     tags: Sequence[str]
     before: FollowUpOptions = field(default_factory=FollowUpOptions)
+    stream: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class ChatSession:
             as_json=False,
             as_data=False,
             show_reasoning=settings.show_reasoning,
+            buffered=not options.stream,
             prints_id=False,
         )
         self._stack = ExitStack()
@@ -204,7 +207,9 @@ class ChatSession:
         self._files = []
         self._last, self._before = chat_question, conversation
         self._report_unused_files(context)
-        request = ChatRequest(question=question, turns=context.turns, parts=parts)
+        request = ChatRequest(
+            question=question, turns=context.turns, parts=parts, stream=self._options.stream
+        )
         events = self._service_after(conversation).stream(
             question, request, heartbeat_seconds=REDRAW_SECONDS
         )

@@ -24,11 +24,13 @@ from qacli.cli.options import (
     Continue,
     Follow,
     Model,
+    NoStream,
     Quiet,
     Raw,
     ShowReasoning,
     System,
     Tags,
+    Timeout,
     with_model_options,
 )
 from qacli.cli.settings import load_settings
@@ -117,15 +119,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     ] = None,
     system: System = None,
     params: dict[str, Any],
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.001,
-            max=1e7,
-            help="Time limit for the whole answer, with retries.",
-        ),
-    ] = None,
+    timeout: Timeout = None,
     retries: Annotated[
         int | None,
         typer.Option(
@@ -134,9 +128,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             help="Retries if the provider is overloaded or unreachable.",
         ),
     ] = None,
-    no_stream: Annotated[
-        bool, typer.Option("--no-stream", help="Request the answer in one piece.")
-    ] = False,
+    no_stream: NoStream = False,
     no_save: Annotated[bool, typer.Option("--no-save", help="Do not save a record.")] = False,
     reuse: Annotated[
         bool,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from qacli.config import parsers
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
-from qacli.config.database_url import with_driver
+from qacli.config.database_url import advice, with_driver
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.config.parsers import Parser
@@ -318,8 +318,7 @@ class Settings:
         source = self.sources.get("database_url", "DATABASE_URL")
         raise NotConfigured(
             f"The database URL from {source} is not supported.",
-            "Use postgresql://user:password@host/name (a slash in the password is %2F) or "
-            "sqlite:///path/to/file.db.",
+            advice(self.database_url),
         )
 
     @property

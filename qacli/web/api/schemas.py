@@ -120,7 +120,9 @@ class AskRequest(BaseModel):
         examples=[["web_search"]],
     )
     follows_id: Id | None = Field(
-        None, description="The id of the record that this question follows up."
+        None,
+        description="The id of the record that this question follows up. The question keeps its "
+        "model, system prompt and options, unless it names another.",
     )
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
     answer_schema: dict[str, Any] | str | None = Field(

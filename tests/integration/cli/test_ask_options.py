@@ -5,14 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Invoke, Program
 
 Records = Callable[[], list[dict[str, Any]]]
@@ -247,6 +246,32 @@ def test_template_edit_failed_editor_or_invalid_file_exits_3(invoke: Invoke, hom
     done = invoke("template", "edit", "x", VISUAL="cp broken.toml")
     assert done.code == 3
     assert "is not TOML" in done.err
+
+
+@pytest.mark.parametrize(("editor", "code"), [("true", 0), ("false", 3), ("rm", 0)])
+def test_template_edit_cancelled_leaves_no_template(invoke: Invoke, editor: str, code: int) -> None:
+    done = invoke("template", "edit", "x", VISUAL=editor)
+    assert done.code == code
+    assert ("is not kept" in done.err) is (code == 0)
+    assert json.loads(invoke("template", "list", "--json").out) == []
+
+
+def test_template_edit_without_change_keeps_an_existing_template(invoke: Invoke) -> None:
+    path = Path(invoke("template", "path", "x").out.strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('question = "Hi"\n')
+    assert invoke("template", "edit", "x", VISUAL="true").code == 0
+    assert path.read_text() == 'question = "Hi"\n'
+
+
+def test_template_rm_removes_also_one_that_cannot_be_read(invoke: Invoke) -> None:
+    path = Path(invoke("template", "path", "x").out.strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\xff")
+    assert invoke("template", "rm", "x").code == 0
+    assert not path.exists()
+    done = invoke("template", "rm", "x")
+    assert (done.code, "There is no template 'x'" in done.err) == (2, True)
 
 
 def test_ask_schema_prints_the_json_only(

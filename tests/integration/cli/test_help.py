@@ -37,6 +37,25 @@ def test_help_of_every_command_has_an_example(invoke: Invoke, command: str) -> N
 
 def test_version_option_prints_the_version(invoke: Invoke) -> None:
     assert invoke("--version").out == f"qa {__version__}\n"
+    assert invoke("-V").out == f"qa {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["history"], "qa list"),
+        (["log", "-n", "3"], "qa list"),
+        (["search", "ice"], "qa list --search TEXT"),
+        (["delete", "3"], "qa rm ID"),
+        (["Who am I?"], "qa ask 'Who am I?'"),
+    ],
+)
+def test_unknown_command_names_the_command_that_does_it(
+    invoke: Invoke, words: list[str], command: str
+) -> None:
+    done = invoke(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"qa: There is no command {words[0]!r}. Use: {command}\n"
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,21 @@ def test_show_request_prints_the_conversation_that_was_sent(invoke: Invoke) -> N
             {"role": "user", "content": "two?"},
         ],
     }
+
+
+def test_list_search_without_limit_prints_matches_beyond_the_ranked_ones(
+    invoke: Invoke, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for question in ("ice 1", "ice 2", "snow", "ice 3", "ice 4"):
+        store.upsert(Question(question=question), ANSWERED)
+    for module in ("search", "record_queries"):
+        monkeypatch.setattr(f"qacli.db.{module}.MAX_RANKED", 2)
+
+    def ids(*options: str) -> list[int]:
+        done = invoke("list", "--search", "ice", "--json", *options)
+        return [record["id"] for record in json.loads(done.out)]
+
+    everything = ids("--limit", "0")
+    assert (sorted(everything[:2]), everything[2:]) == ([4, 5], [2, 1])
+    assert ids("--limit", "3") == everything[:3]
+    assert ids("--limit", "2") == everything[:2]

@@ -843,3 +843,18 @@ def test_load_settings_relative_database_of_environment_is_refused() -> None:
     assert "absolute path" in caught.value.todo
     whole = "sqlite:////d/history.db"
     assert load_settings({"DATABASE_URL": whole}).database == whole
+
+
+@pytest.mark.parametrize(
+    ("character", "escape"), [("/", "%2F"), ("#", "%23"), ("?", "%3F"), ("[", "%5B")]
+)
+def test_database_url_with_unescaped_password_names_the_character(
+    character: str, escape: str
+) -> None:
+    settings = Settings(database_url=f"postgresql://u:sesame{character}opens@h/d")
+    with pytest.raises(NotConfigured) as raised:
+        _ = settings.database
+    message = str(raised.value)
+    assert f"write {character} as {escape}:" in message
+    assert "sesame" not in message
+    assert "opens" not in message

@@ -41,6 +41,7 @@ class BatchOptions:
         unordered: Write results as they arrive, not in the order of the items.
         grace: Seconds that items in flight get when the batch is stopped.
         max_outage: Seconds to wait for a database or a provider that cannot be reached.
+        max_failures: See `qacli.batch.stop_rules.StopRules`; as max_wait.
     """
 
     batch_id: int
@@ -58,6 +59,8 @@ class BatchOptions:
     unordered: bool = False
     grace: float = 5.0
     max_outage: float = 60.0
+    max_failures: int = 20
+    max_wait: float = 3600.0
 
     def question(self, key: str, payload: dict[str, Any]) -> Question:
         """Return the question of an item; its own settings override those of the batch.
@@ -97,7 +100,7 @@ class ActiveItem:
         lost: Another worker has taken the item over, so that this task must end.
         cancelled: The task was cancelled for that reason.
         attempt: The number of the attempt, from 1.
-        waiting: It waits before the next attempt.
+        retry_at: The time of the next attempt, by `time.monotonic`; None if it does not wait.
         sent: The request was sent.
         cost: The likely cost in US dollars.
         correction: The request to correct an answer that did not fit its schema; None if there was
@@ -112,7 +115,7 @@ class ActiveItem:
     lost: bool = False
     cancelled: bool = False
     attempt: int = 1
-    waiting: bool = False
+    retry_at: float | None = None
     sent: bool = False
     cost: float = 0.0
     correction: str | None = None

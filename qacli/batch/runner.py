@@ -13,6 +13,7 @@ from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
+from qacli.batch.stop_rules import StopRules
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
@@ -31,8 +32,9 @@ CLAIM_PAUSE_SECONDS = 0.1
 RATE_LIMIT_STATUSES = {429, 529}
 """The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
-MIN_FAILURES = 5
-"""Consecutive failures without which an outage is not assumed."""
+MAX_WAITING_ITEMS = 1000
+WORKERS_PER_JOB = 4
+"""Items that a job holds at most: all but one of them wait until they are asked again."""
 
 
 class BatchRunner:
@@ -91,11 +93,17 @@ class BatchRunner:
             on_unsafe=self._stop_unsafe,
         )
         self._items: asyncio.Queue[ClaimedItem | None] = asyncio.Queue(options.jobs)
+        self._workers = min(WORKERS_PER_JOB * options.jobs, options.jobs + MAX_WAITING_ITEMS)
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._budget = Budget(options.max_cost, prices, provider.endpoint.name, progress)
-        self._answered_at, self._consecutive_failures = monotonic(), 0
+        self._rules = StopRules(
+            max_failures=options.max_failures,
+            max_outage=options.max_outage,
+            max_wait=options.max_wait,
+            now=monotonic(),
+        )
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until `stop` is called.
@@ -138,7 +146,7 @@ class BatchRunner:
         recorder = asyncio.create_task(self._recorder.wait_until_ended())
         coroutines = (self._claim_loop(), self._heartbeat(), self._poll())
         helpers = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        workers = [asyncio.create_task(self._worker()) for _ in range(self.options.jobs)]
+        workers = [asyncio.create_task(self._worker()) for _ in range(self._workers)]
         try:
             await self._wait_for(workers, [recorder, *helpers])
         finally:
@@ -191,7 +199,7 @@ class BatchRunner:
                 self._recorder.flush()
                 await self._database.run(self._output.write)
             await self._pause(CLAIM_PAUSE_SECONDS)
-        for _ in range(self.options.jobs):
+        for _ in range(self._workers):
             await self._items.put(None)
 
     def _cancel_lost_items(self, keys: set[str]) -> None:
@@ -255,24 +263,25 @@ class BatchRunner:
         """Ask one item, with retries, and record its outcome."""
         response = ChatResponse()
         error: QaError | None = None
+        stop: QaError | None = None
         try:
             while not self._stop.is_set():
                 error = await self._ask_with_repair(question, response, active)
-                delay = retry_delay(
-                    error, active.attempt, self.options.retries, waits_for_provider=False
-                )
-                if delay is None or self._is_outage(error):
+                if isinstance(error, ProviderError):
+                    stop = self._rules.on_error(active.key, error, monotonic())
+                delay = retry_delay(error, active.attempt, self.options.retries)
+                if delay is None or stop is not None:
                     break
                 self.progress.retried += 1
-                active.attempt, active.waiting = active.attempt + 1, True
+                active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
                 await self._pause(delay)
-                active.waiting = False
+                active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
                 await self._finish(question, response, None)
             raise
-        if isinstance(error, ProviderError) and (error.fatal or self._is_outage(error)):
-            self.stop(StopReason.ERROR, error.what, error)
+        if stop is not None:
+            self.stop(StopReason.ERROR, stop.what, stop)
             await self._finish(question, response, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
             await self._finish(question, response, None)
@@ -322,22 +331,21 @@ class BatchRunner:
                 self.stop(StopReason.BUDGET, message)
                 return None
             active.sent = True
-            self.limiter.on_sent(tokens)
+            sent_at = self.limiter.on_sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.options.timeout
             request = ChatRequest(question=question, turns=active.turns, stream=False)
             await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
-            self._consecutive_failures += 1
             is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
             if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
-                self.limiter.on_throttled(error.what, error.retry_after, response.headers)
+                self.limiter.on_throttled(error.what, response.headers, sent_at)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)
             return error
         else:
             used = response.used_tokens
-            self._answered_at, self._consecutive_failures = monotonic(), 0
+            self._rules.on_answered(monotonic())
             self.limiter.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:
@@ -356,17 +364,6 @@ class BatchRunner:
             await self._claims.renew()
         if active.lost:
             raise asyncio.CancelledError
-
-    def _is_outage(self, error: QaError | None) -> bool:
-        """Return True if the provider seems to be down.
-
-        It has answered nothing for `BatchOptions.max_outage` seconds, and at least `MIN_FAILURES`
-        requests in a row have failed.
-        """
-        if not isinstance(error, ProviderError) or not error.retryable:
-            return False
-        is_long = monotonic() - self._answered_at > self.options.max_outage
-        return is_long and self._consecutive_failures >= MIN_FAILURES
 
     async def _finish(
         self,

@@ -105,6 +105,20 @@ def run(  # noqa: PLR0913 - one parameter an option
         float | None,
         typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="Time limit for one attempt."),
     ] = None,
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Stop after N questions in a row that the provider refuses alike; 0: never.",
+        ),
+    ] = 20,
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Stop if the provider asks to wait for longer."
+        ),
+    ] = 3600,
     max_cost: Annotated[
         float | None,
         typer.Option(metavar="USD", min=0, help="Budget in US dollars, for each process."),
@@ -208,6 +222,8 @@ def run(  # noqa: PLR0913 - one parameter an option
             rpm=rpm,
             tpm=tpm,
             max_cost=max_cost,
+            max_failures=max_failures,
+            max_wait=max_wait,
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)
@@ -336,7 +352,8 @@ def _report(  # noqa: PLR0913 - the parts of the report, by name
     if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
     if runner.stop_reason is not None:
-        console.warning(f"Stopped: {progress.stopping}. Go on with: {command}")
+        # With --quiet, too: the exit code does not tell why.
+        console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")
     return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED

@@ -24,21 +24,17 @@ class Retry:
     attempt: int
 
 
-def retry_delay(
-    error: QaError | None, attempt: int, retries: int, *, waits_for_provider: bool = True
-) -> float | None:
+def retry_delay(error: QaError | None, attempt: int, retries: int) -> float | None:
     """Return the seconds after which to send a request again; None: it is not sent again.
 
     Args:
         error: The error that it ended in.
         attempt: How often it has been sent.
         retries: How often it may be sent again.
-        waits_for_provider: Wait as long as the provider asked for, where it did; a batch has a
-            limiter that does this for all of its requests.
     """
     if not isinstance(error, ProviderError) or not error.retryable or attempt > retries:
         return None
-    return backoff(attempt, error.retry_after if waits_for_provider else None)
+    return backoff(attempt, error.retry_after)
 
 
 def backoff(attempt: int, retry_after: float | None) -> float:

@@ -26,15 +26,26 @@ class Budget:
         self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
 
     def reserve(self, question: Question, active: ActiveItem) -> bool:
-        """Reserve the likely cost of a question; return False if it could exceed the budget."""
+        """Reserve the likely cost of a question; return False if it could exceed the budget.
+
+        One question may be asked before the cost of an answer is known, as long as it is alone.
+        """
         if self._max_cost is None:
             return True
         active.cost = active.paid + self._likely_cost(question)
-        in_flight = sum(other.cost for other in self._progress.active_items.values())
-        if (self._progress.cost or 0.0) + in_flight <= self._max_cost:
+        spent = self._progress.cost or 0.0
+        if self.reserved + spent <= self._max_cost:
+            return True
+        is_first = not self._priced and self.reserved == active.cost
+        if is_first and spent + active.paid < self._max_cost:
             return True
         active.cost = 0.0
         return False
+
+    @property
+    def reserved(self) -> float:
+        """The likely cost of the questions that are being asked."""
+        return sum(item.cost for item in self._progress.active_items.values())
 
     def _likely_cost(self, question: Question) -> float:
         """Estimate a cost: the token limit, else the mean of the answers, else a typical answer."""

@@ -26,6 +26,7 @@ HEADROOM = 0.98
 """The part of a stated limit that is used: clocks differ."""
 
 MINUTE = 60.0
+DAY = 86_400.0
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 
 
@@ -82,6 +83,7 @@ class AdaptiveLimiter:
         self._token_bucket = TokenBucket(tpm / MINUTE, now) if tpm else None
         self._token_limit_is_stated = False
         self._stated_bucket: TokenBucket | None = None
+        self._units_per_second: set[str] = set()
 
     @property
     def rate(self) -> float | None:
@@ -161,13 +163,13 @@ class AdaptiveLimiter:
     def _learn(self, headers: Mapping[str, str]) -> None:
         """Use the limits in the provider's headers."""
         now = self._clock()
-        rate = _stated_rate(headers, "tokens")
+        rate = self._stated_rate(headers, "tokens")
         if rate and (self._token_bucket is None or self._token_limit_is_stated):
             if self._token_bucket is None:
                 self._token_bucket = TokenBucket(rate, now)
                 self._token_limit_is_stated = True
             self._token_bucket.rate = rate * HEADROOM
-        rate = _stated_rate(headers, "requests")
+        rate = self._stated_rate(headers, "requests")
         if rate:
             if self._stated_bucket is None:
                 self._stated_bucket = TokenBucket(rate, now)
@@ -175,13 +177,24 @@ class AdaptiveLimiter:
             if _parse_number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
                 self._stated_bucket.tokens = min(self._stated_bucket.tokens, 0.0)
 
+    def _stated_rate(self, headers: Mapping[str, str], unit: str) -> float | None:
+        """Return the stated limit per second; None if there is none, or it is for a long period.
 
-def _stated_rate(headers: Mapping[str, str], unit: str) -> float | None:
-    """Return the stated limit per second; None if there is none for a minute or a second.
+        A limit for each day is no pace. A period of a second stays, once it was seen.
+        """
+        limit = _stated_limit(headers, unit)
+        if limit is None or limit[1] > MINUTE:
+            return None
+        if limit[1] < MINUTE:
+            self._units_per_second.add(unit)
+        return limit[0] / (1.0 if unit in self._units_per_second else MINUTE)
 
-    The headers do not name their period. It is a minute, unless the time to the next reset says
-    otherwise: within a second more is given back than a minute's limit gives, or the reset is
-    more than a minute away, as for a limit for each day. Such a limit is no pace.
+
+def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] | None:
+    """Return the stated limit and its period in seconds; None if none is stated.
+
+    The headers do not name their period. It is a minute, unless the time to the next reset is
+    longer, or is the time in which a limit for each second gives back what is used.
     """
     limit = _parse_number(headers.get(f"x-ratelimit-limit-{unit}"))
     if not limit:
@@ -189,12 +202,12 @@ def _stated_rate(headers: Mapping[str, str], unit: str) -> float | None:
     remaining = _parse_number(headers.get(f"x-ratelimit-remaining-{unit}"), zero=True)
     reset = _parse_duration(headers.get(f"x-ratelimit-reset-{unit}"))
     if remaining is None or reset is None:
-        return limit / MINUTE
+        return limit, MINUTE
     if reset > MINUTE:
-        return None
-    used = limit - remaining
-    is_per_second = reset <= 1 and used * MINUTE > 10 * limit * reset and used > 0
-    return limit if is_per_second else limit / MINUTE
+        return limit, DAY
+    used = 1 - remaining / limit
+    is_per_second = reset <= 1 and used / 2 <= reset <= used * 2 and used > 0
+    return limit, 1.0 if is_per_second else MINUTE
 
 
 def _parse_duration(text: str | None) -> float | None:

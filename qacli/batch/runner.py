@@ -94,6 +94,8 @@ class BatchRunner:
         )
         self._items: asyncio.Queue[ClaimedItem | None] = asyncio.Queue(options.jobs)
         self._workers = min(WORKERS_PER_JOB * options.jobs, options.jobs + MAX_WAITING_ITEMS)
+        # A job is free while its item waits until it is asked again.
+        self._slots = asyncio.Semaphore(options.jobs)
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -124,6 +126,8 @@ class BatchRunner:
             await self._claims.unregister()
             self._database.close()
             self._recorder.close()
+        if self.stopped is not None and self._rules.refused_keys:
+            self._batches.release_failed(self.options.batch_id, self._rules.refused_keys)
 
     def stop(self, reason: StopReason, message: str, error: QaError | None = None) -> None:
         """Send no more questions; active items get `BatchOptions.grace` seconds."""
@@ -245,6 +249,7 @@ class BatchRunner:
                 )
                 await self._finish(question, ChatResponse(), error)
                 continue
+            await self._slots.acquire()
             task = asyncio.current_task()
             active = ActiveItem(item.key, monotonic(), task)
             self.progress.active_items[id(item)] = active
@@ -258,6 +263,8 @@ class BatchRunner:
                     raise
             finally:
                 del self.progress.active_items[id(item)]
+                self._slots.release()
+                self._window_changed.set()
 
     async def _ask(self, question: Question, active: ActiveItem) -> None:
         """Ask one item, with retries, and record its outcome."""
@@ -274,7 +281,11 @@ class BatchRunner:
                     break
                 self.progress.retried += 1
                 active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
-                await self._pause(delay)
+                self._slots.release()
+                try:
+                    await self._pause(delay)
+                finally:
+                    await self._slots.acquire()
                 active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
@@ -325,10 +336,12 @@ class BatchRunner:
             await self._wait_until_safe(active)
             if self._stop.is_set():
                 return None
-            if not self._budget.reserve(question, active):
+            if not await self._reserve(question, active):
                 limit = f"{self.options.max_cost:g} US dollars"
                 message = f"the budget of {limit} would be passed; give a larger one"
                 self.stop(StopReason.BUDGET, message)
+                return None
+            if self._stop.is_set():
                 return None
             active.sent = True
             sent_at = self.limiter.on_sent(tokens)
@@ -351,6 +364,17 @@ class BatchRunner:
         finally:
             self.limiter.on_finished()
             self._window_changed.set()
+
+    async def _reserve(self, question: Question, active: ActiveItem) -> bool:
+        """Reserve the likely cost, once the answers in flight have left enough of the budget."""
+        while not self._budget.reserve(question, active):
+            if not self._budget.reserved:
+                return False
+            self._window_changed.clear()
+            await self._window_changed.wait()
+            if self._stop.is_set():
+                break
+        return True
 
     async def _wait_until_safe(self, active: ActiveItem) -> None:
         """Wait until all results are stored and this worker's claims are valid.

@@ -20,6 +20,9 @@ class StopRules:
         max_outage: Seconds without an answer after which the provider counts as away.
         max_wait: Maximum seconds of a `Retry-After` header that are waited for.
         now: The present time, in seconds of a monotonic clock.
+
+    Attributes:
+        refused_keys: The items of the refusals in a row.
     """
 
     def __init__(
@@ -31,14 +34,14 @@ class StopRules:
         self._answered_at = now
         self._has_answered = False
         self._failing: set[str] = set()
-        self._refused: set[str] = set()
+        self.refused_keys: set[str] = set()
         self._refusal: tuple[int | None, object] = (None, None)
 
     def on_answered(self, now: float) -> None:
         """Count an answer."""
         self._answered_at, self._has_answered = now, True
         self._failing.clear()
-        self._refused.clear()
+        self.refused_keys.clear()
 
     def on_error(self, key: str, error: ProviderError, now: float) -> QaError | None:
         """Count a failed attempt; return the error that the run stops with, None: it goes on.
@@ -69,16 +72,16 @@ class StopRules:
         refusal = (status, error.details.get("code"))
         if refusal != self._refusal:
             self._refusal = refusal
-            self._refused.clear()
-        self._refused.add(key)
-        count = len(self._refused)
+            self.refused_keys.clear()
+        self.refused_keys.add(key)
+        count = len(self.refused_keys)
         if status == FORBIDDEN and not self._has_answered and count >= MIN_FAILING_ITEMS:
             return error
         if not self._max_failures or count < self._max_failures:
             return None
         return type(error)(
             f"The provider refused {count} questions in a row: {error.what}",
-            f"{error.todo} Then run the same command with --retry-failed; "
+            f"{error.todo} Then run the same command again; "
             "--max-failures 0 asks all questions in any case.".strip(),
             provider_status=status,
             details=error.details,

@@ -5,7 +5,7 @@ time and skips rows that other transactions have locked, so that processes share
 waiting for each other. Claims are valid as long as the worker's lease; then the items wait again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +194,14 @@ class Batches(BatchResults):
         self._change(batch_id, cancelled_at=None)
         if retry_failed:
             self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
+
+    def release_failed(self, batch_id: int, keys: Collection[str]) -> None:
+        """Make these items wait again, if they have failed; their records stay."""
+        self._release(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.state == ItemState.FAILED,
+            ITEMS.c.key.in_(keys),
+        )
 
     def is_cancelled(self, batch_id: int) -> bool:
         """Return whether the batch was cancelled."""

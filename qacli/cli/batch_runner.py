@@ -17,11 +17,12 @@ from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from qacli.batch.loader import Forecast
+    from qacli.batch.loader import BatchSource, Forecast
     from qacli.batch.options import Progress
     from qacli.batch.runner import BatchRunner
     from qacli.cost import Pricing
     from qacli.db.batches import Batches
+    from qacli.db.models import Batch
     from qacli.provider.endpoint import Endpoint
 
 EXIT_SOME_ITEMS_FAILED = 8
@@ -35,7 +36,7 @@ RESERVED_FILE_DESCRIPTORS = 100
 
 
 @with_model_options
-def run(  # noqa: PLR0913 - one parameter an option
+def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
     context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="File with the questions; - reads standard input.")
@@ -81,7 +82,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         typer.Option("--unordered", help="Write results as they arrive, not in the order of FILE."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask failed items again.")
+        bool,
+        typer.Option("--retry-failed", help="Ask failed items again, with -m by another model."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
@@ -193,6 +195,9 @@ def run(  # noqa: PLR0913 - one parameter an option
             batch_settings["quotes"] = quotes
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
+        if retry_failed and model is not None:
+            existing = _keep_model(batches, source, name, existing, batch_settings)
+            batch_name = existing.name if existing else batch_name
         writer = ResultWriter(
             output,
             result_form,
@@ -259,6 +264,22 @@ def run(  # noqa: PLR0913 - one parameter an option
             retry=command if retry_failed else f"{command} --retry-failed",
             console=console,
         )
+
+
+def _keep_model(
+    batches: "Batches",
+    source: "BatchSource",
+    name: str | None,
+    existing: "Batch | None",
+    settings: dict[str, Any],
+) -> "Batch | None":
+    """Return the batch whose failed items another model is to be asked; it keeps its own model."""
+    if existing is None and not name and source.path is not None:
+        path = str(source.path.absolute())
+        existing = batches.find_begun(path, {**settings, "input": source.form})
+    if existing is not None:
+        settings["model"] = existing.settings["model"]
+    return existing
 
 
 def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -> int:

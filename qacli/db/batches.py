@@ -147,6 +147,22 @@ class Batches(BatchResults):
             raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
         return batch
 
+    def find_begun(self, path: str, settings: dict[str, Any]) -> Batch | None:
+        """Return the newest batch of a file with these settings, but for the model, if any."""
+        wanted = {**settings, "model": None}
+        for batch in reversed(self.all()):
+            if batch.file.get("path") == path and {**batch.settings, "model": None} == wanted:
+                return batch
+        return None
+
+    def remove(self, batch_id: int) -> None:
+        """Delete a batch with its items; their records stay in the history."""
+        with self.store.transaction(write=True) as connection:
+            workers = sa.delete(BatchWorker).where(col(BatchWorker.batch_id) == batch_id)
+            connection.execute(workers)
+            connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch_id))
+            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id))
+
     def all(self) -> list[Batch]:
         """Return all batches, oldest first."""
         with self.store.session() as session:

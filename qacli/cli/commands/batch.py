@@ -94,6 +94,7 @@ def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None
     """Show a batch: counts, errors by kind, tokens, cost, pace."""
     from dataclasses import asdict
 
+    from qacli.cli.cells import align
     from qacli.serializers import to_jsonable
 
     console = Console.from_context(context)
@@ -121,8 +122,8 @@ def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None
             f"{summary.states['answered'] / seconds:.1f} answers a second" if seconds else "-",
         ),
     ]
-    for label, value in lines:
-        console.print(f"{label:<14}{value}")
+    for line in align(lines):
+        console.print(line)
 
 
 @commands.command()
@@ -135,6 +136,17 @@ def cancel(context: typer.Context, name: Name) -> None:
     batches = open_batches(load_settings(console), console)
     batches.cancel(batches.get(name).id or 0)
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
+
+
+@commands.command("rm")
+def remove(context: typer.Context, name: Name) -> None:
+    """Remove a batch and its list of items; the records stay in the history."""
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
+    batch = batches.get(name)
+    batches.cancel(batch.id or 0)
+    batches.remove(batch.id or 0)
+    console.print(f"{name} is removed; its records stay in the history.")
 
 
 @commands.command()
@@ -172,7 +184,8 @@ def results(
 
 def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
     """Return the name, the time and the states of a batch, for a list."""
-    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "empty"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    states = states or ("empty" if batch.items is not None else "not loaded; run it again")
     cancelled = "" if batch.cancelled_at is None else " (cancelled)"
     return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled
 

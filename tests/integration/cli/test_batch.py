@@ -689,7 +689,7 @@ def test_batch_list_on_a_terminal_is_aligned_and_marks_cancelled(
     lines = console(invoke, "batch", "list").screen.splitlines()
     assert len({line.index("1 answered") for line in lines}) == 1
     assert [line.endswith("(cancelled)") for line in lines] == [True, False]
-    assert "cancelled     yes\n" in invoke("batch", "show", "a").out
+    assert "cancelled  yes\n" in invoke("batch", "show", "a").out
     assert "cancelled" not in invoke("batch", "show", "a-longer-name").out
 
 
@@ -702,3 +702,71 @@ def test_batch_tiny_cost_is_shown_as_less_than_a_bound(
     assert "<0.0001 USD" in invoke("batch", name, "--name", "n").err
     assert "<0.0001 USD" in invoke("batch", "show", "n").out
     assert "<0.0001" in invoke("stats").out
+
+
+def test_batch_retry_failed_with_another_model_asks_only_the_failed(
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=400 times=1]]", "Three")
+    assert invoke("batch", name, "-m", "first").code == 8
+    asked = len(provider.requests)
+    done = invoke("batch", name, "-m", "second", "--retry-failed")
+    assert done.code == 0, done.err
+    assert len(provider.requests) == asked + 1
+    assert [record["status"] for record in records()].count("answered") == 3
+    assert len(json.loads(invoke("batch", "list", "--json").out)) == 1
+
+
+def test_batch_retry_failed_by_name_takes_another_model(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=400 times=1]]")
+    assert invoke("batch", name, "-m", "first", "--name", "n").code == 8
+    assert invoke("batch", name, "-m", "second", "--name", "n", "--retry-failed").code == 0
+    assert provider.requests[-1].body["model"] == "second"
+    # Without --retry-failed the settings of a batch do not change.
+    assert invoke("batch", name, "-m", "third", "--name", "n").code == 2
+
+
+def test_batch_rm_keeps_the_records(
+    invoke: Invoke, records: Records, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two")
+    assert invoke("batch", name, "--name", "n").code == 0
+    assert invoke("batch", "rm", "n").code == 0
+    assert json.loads(invoke("batch", "list", "--json").out) == []
+    assert len(records()) == 2
+    assert invoke("batch", "rm", "n").code == 4
+
+
+@pytest.mark.parametrize("status", [404, 400])
+def test_batch_refusals_of_all_questions_stop_early_and_can_be_asked_again(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str], status: int
+) -> None:
+    provider.default = f"status={status} message='No such thing.'"
+    name = write(*(f"Question {n}" for n in range(300)))
+    done = invoke("batch", name, "--name", "n", "-q")
+    assert done.code == 5
+    assert "in a row" in done.err
+    assert len(provider.requests) <= 60
+    assert show(invoke, "n")["states"]["failed"] == 0
+    provider.default = ""
+    assert invoke("batch", name, "--name", "n", "-q").code == 0
+
+
+def test_batch_one_forbidden_question_is_the_failure_of_its_item(
+    invoke: Invoke, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=403]]", "Three")
+    assert invoke("batch", name, "--name", "n").code == 8
+    assert show(invoke, "n")["states"] | {"answered": 2, "failed": 1} == show(invoke, "n")["states"]
+
+
+def test_batch_retry_after_of_a_day_stops_with_the_date(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    provider.default = "status=429 retry_after=86400 message='Daily limit.'"
+    done = invoke("batch", write("One", "Two"), "--name", "n")
+    assert done.code == 6
+    assert "asks to wait until 20" in done.err
+    assert "--max-wait" in done.err

@@ -17,7 +17,7 @@ NAMES = (
     *("start_bare", "start_history", "start_ask", "start_first_byte", "start_growth"),
     *("serve_asks", "serve_reads"),
     *("moving_export", "moving_import"),
-    *("batch_total", "batch_instant", "batch_limit", "batch_memory"),
+    *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("claim", "measured", "median (min to max)", "target", "runs", "met")

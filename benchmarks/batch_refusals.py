@@ -13,8 +13,8 @@ from math import floor, log
 from benchmarks.measure import Row, Unusable
 from benchmarks.setting import Bench, provider
 
-LATENCY = 0.1
-JOBS = 32
+LATENCY = 0.4
+JOBS = 64
 LIMIT = 1.3
 
 

@@ -200,6 +200,11 @@ class ListQuery(BaseModel):
     system: Text | None = Field(None, description="A part of the system prompt.")
     follows: Id | None = Field(None, description="Only follow-ups of the record with this id.")
     batch: Id | None = Field(None, description="Only records of the batch with this id.")
+    request_id: Text | None = Field(
+        None, description="The request that the record came in, as its `X-Request-Id`."
+    )
+    caller: Text | None = Field(None, description="The name of the token that asked.")
+    tool: Text | None = Field(None, description="The name of a tool that the model called.")
     min_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="The minimum cost in US dollars."
     )
@@ -238,6 +243,9 @@ class ListQuery(BaseModel):
             follows_id=self.follows,
             min_cost=self.min_cost,
             batch_id=self.batch,
+            request_id=self.request_id,
+            caller=self.caller,
+            tool=self.tool,
         )
 
 

@@ -24,6 +24,12 @@ Problem = Callable[..., dict[str, Any]]
 
 LINES = {"Accept": "application/x-ndjson"}
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+DETAILS: list[dict[str, Any]] = [
+    {},
+    {"tool_calls": [{"function": {"name": "weather", "arguments": '{"at": "\\u0000"}'}}]},
+    {"tool_calls": [{"function": {"name": "clock"}}, {"function": {"name": "weather"}}]},
+    {"tool_calls": "none"},
+]
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -38,6 +44,8 @@ def ids(store: Store) -> list[int]:
             system="Be brief." if number == 1 else None,
             tags=["a", "b"][:number],
             follows_id=found[0] if number == 2 else None,
+            caller="alice" if number == 1 else None,
+            request_id=f"r-{number}",
             created_at=WHEN + timedelta(days=number),
         )
         outcome = Outcome(
@@ -46,6 +54,7 @@ def ids(store: Store) -> list[int]:
             model=f"m-{number}",
             cost_usd=number / 10,
             endpoint="localhost:8000" if number == 3 else "api.openai.com",
+            details=DETAILS[number],
             error_kind="broken-answer" if number == 3 else None,
             error="it broke" if number == 3 else None,
         )
@@ -85,6 +94,12 @@ def got(response: Any) -> list[int]:
         ("follows={0}", [2]),
         ("min_cost=0.2", [2, 3]),
         ("batch=1", []),
+        ("request_id=r-2", [2]),
+        ("caller=alice", [1]),
+        ("caller=bob", []),
+        ("tool=weather", [1, 2]),
+        ("tool=clock&request_id=r-2", [2]),
+        ("tool=a%22%20%7C%7C%201", []),
         ("since=2026-11-02T12:00:00Z", [1, 2, 3]),
         ("since=2026-11-02T13:00:00+01:00", [1, 2, 3]),
         ("until=2026-11-02T12:00:00.000Z&since=2026-11-01T00:00:00Z", [0]),

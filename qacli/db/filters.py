@@ -118,11 +118,13 @@ def _has_called(tool: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     """Return the condition that one of the tool calls of the answer has this name."""
     details = RECORDS.c.details
     if sqlite:
-        calls = sa.func.json_each(details, "$.tool_calls").table_valued("value")
-        name = sa.func.coalesce(
+        calls = sa.func.json_each(details, "$.tool_calls").table_valued("value", "type")
+        names = sa.func.coalesce(
             sa.func.json_extract(calls.c.value, "$.function.name"),
             sa.func.json_extract(calls.c.value, "$.name"),
         )
+        # Another value is no JSON text, so that it cannot be read.
+        name = sa.case((calls.c.type == "object", names))
         return sa.exists(sa.select(calls.c.value).where(name == tool))
     from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qacli.config import parsers
+from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
 from qacli.config.database_url import advice, with_driver
 from qacli.config.env_file import IgnoredEnvFile
@@ -209,6 +210,13 @@ class Settings:
         "`qa serve`: `60/minute`, or several separated by commas. Each of several workers takes "
         "its share.",
         parsers.RATES,
+    )
+    budgets: str | None = _setting(
+        "QA_BUDGETS",
+        "US dollars that a caller of `qa serve` may spend: `alice=5.00/day,*=20/month`; the "
+        "periods are day, week, month (in UTC) and total, and `*` is every other caller with a "
+        "token. Unknown costs count as 0.",
+        BUDGETS,
     )
     proxies: int = _setting(
         "QA_PROXIES",

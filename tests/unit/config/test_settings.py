@@ -49,6 +49,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
     "cors_origins": ("https://a.example", "https://a.example"),
     "rate_limit": ("60/minute,500/day", "60/minute,500/day"),
+    "budgets": ("alice=5.00/day,*=20/month", "alice=5.00/day,*=20/month"),
     "proxies": ("1", 1),
 }
 ENV = {item.name: item.metadata["env"] for item in setting_fields()}

@@ -14,6 +14,10 @@ class RawRequest:
         headers: The headers that go along, without those of the key.
         query: The query string, without its question mark.
         is_streamed: The client asks for a stream of events.
+        model: The model that is asked; empty where it is not known.
+        uid: The uid of the question, of which the ids of a translated response are made.
+        history: The body with the conversation in place of the ids of earlier responses and their
+            items; empty where it has none that are in the history.
     """
 
     path: str
@@ -22,6 +26,9 @@ class RawRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
     is_streamed: bool = False
+    model: str = ""
+    uid: str = ""
+    history: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

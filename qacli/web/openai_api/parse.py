@@ -8,7 +8,7 @@ here only what could harm the server is refused.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import request
@@ -106,7 +106,11 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     options = body.get("stream_options")
     return ParsedRequest(
         question,
-        raw_request(path, dump_body(sent, body, data), body),
+        replace(
+            raw_request(path, dump_body(sent, body, data), body),
+            model=sent["model"] if isinstance(sent["model"], str) else "",
+            uid=question.uid,
+        ),
         with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
 

@@ -42,10 +42,12 @@ class Bench:
     Attributes:
         scale: How much to do.
         directory: Where to do it.
+        against: A worktree with another version of qa and its `.venv`; None for no comparison.
     """
 
     scale: Scale
     directory: Path
+    against: Path | None = None
 
     def size(self, small: T, full: T) -> T:
         """What fits the scale."""
@@ -80,11 +82,11 @@ class Bench:
 
 
 @contextmanager
-def bench(scale: Scale) -> Iterator[Bench]:
+def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
     """A run of the benchmarks, with a directory that is gone at the end."""
     directory = Path(tempfile.mkdtemp(prefix="qa-bench-"))
     try:
-        yield Bench(scale, directory)
+        yield Bench(scale, directory, against)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -28,7 +28,7 @@ TOKEN = "token-0123456789abcdef"
     [("", "examples,coverage,fuzzing,stateful"), (TOKEN, "fuzzing,stateful")],
     ids=["open", "token"],
 )
-def test_openapi_requests_of_schemathesis_find_no_fault(
+def test_openapi_schemathesis_requests_find_no_fault(
     qa: Program, serve: Callable[..., Served], home: Path, token: str, phases: str, examples: int
 ) -> None:
     served = serve(qa, QA_TOKEN=token)

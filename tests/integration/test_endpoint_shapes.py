@@ -15,7 +15,8 @@ from uuid import uuid4
 
 import pytest
 from conftest import KEY, Invoke, migrated
-from endpoint_shapes import ANSWERS, FAILURES, HTTP_FAILURES, HTTP_SHAPES, Failure, Shape
+from endpoint_shapes import ANSWERS, HTTP_SHAPES, Shape
+from failure_shapes import FAILURES, HTTP_FAILURES, Failure
 from wire_server import Answer, WireRequest, WireServer
 
 from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
@@ -143,7 +144,9 @@ def ways(shapes: list[Any], names: set[str], requests: list[Way]) -> list[Parame
 
 
 @pytest.mark.parametrize(("shape", "way"), ways(ANSWERS, HTTP_SHAPES, REQUESTS))
-def test_shape_of_an_answer_is_answered(wire: WireServer, ask: Ask, shape: Shape, way: Way) -> None:
+def test_endpoint_answer_of_each_form_is_read(
+    wire: WireServer, ask: Ask, shape: Shape, way: Way
+) -> None:
     play(wire, shape)
     code, out, _err = way(ask)
     assert code == (0 if way in COMMANDS else 200), out
@@ -156,7 +159,7 @@ def test_shape_of_an_answer_is_answered(wire: WireServer, ask: Ask, shape: Shape
 
 
 @pytest.mark.parametrize(("failure", "way"), ways(FAILURES, HTTP_FAILURES, [Ask.serve, Ask.door]))
-def test_shape_of_a_failure_is_one_clear_error(
+def test_endpoint_failure_of_each_form_is_one_clear_error(
     wire: WireServer, ask: Ask, failure: Failure, way: Way
 ) -> None:
     play(wire, failure)

@@ -1,0 +1,60 @@
+"""openai-agents, by its default API (Responses)."""
+
+import asyncio
+
+from agents import (
+    Agent,
+    Runner,
+    function_tool,
+    set_default_openai_client,
+    set_tracing_disabled,
+)
+from cases import ROUNDS, Json, run_cases
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str
+    age: int
+
+
+@function_tool
+def weather(city: str) -> str:
+    """Return the weather of a city."""
+    return f"sunny in {city}"
+
+
+def cases(base_url: str, key: str) -> Json:
+    set_tracing_disabled(True)
+
+    def run(agent: Agent, text: str) -> object:
+        async def ask() -> object:
+            async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+                set_default_openai_client(client, use_for_tracing=False)
+                return (await Runner.run(agent, text)).final_output
+
+        return asyncio.run(ask())
+
+    async def stream() -> list[str]:
+        async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
+            set_default_openai_client(client, use_for_tracing=False)
+            result = Runner.run_streamed(plain, "Who, streamed?")
+            types = [event.type async for event in result.stream_events()]
+            return [*types, result.final_output]
+
+    plain = Agent(name="plain", model="m")
+    with_tool = Agent(name="tools", model="m", tools=[weather])
+    typed = Agent(name="typed", model="m", output_type=Person)
+    return {
+        "plain": lambda: run(plain, "Who?"),
+        "streamed": lambda: asyncio.run(stream()),
+        "tools": lambda: run(with_tool, ROUNDS),
+        "structured": lambda: dict(run(typed, "Who? [[schema]]")),
+        "error": lambda: run(plain, "Who? [[status=400]]"),
+    }
+
+
+run_cases(cases)

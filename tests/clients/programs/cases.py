@@ -1,0 +1,39 @@
+"""The five cases that each client runs, and the form in which it prints their outcomes."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+ROUNDS = "Weather? [[tools=3]]"
+PARAMETERS: Json = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+PERSON: Json = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def run_cases(cases: Callable[[str, str], dict[str, Callable[[], Any]]]) -> None:
+    """Run the cases with the base URL and the key of the command line; print JSON.
+
+    An exception is printed by its type and, where it has one, its HTTP status.
+    """
+    _, base_url, key = sys.argv
+    outcomes = {}
+    for name, run in cases(base_url, key).items():
+        try:
+            outcomes[name] = run()
+        except Exception as error:
+            status = getattr(error, "status_code", None)
+            outcomes[name] = {"error": type(error).__name__, "status": status}
+            if name != "error":
+                outcomes[name]["message"] = str(error)
+    print("\n" + json.dumps(outcomes))

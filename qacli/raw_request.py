@@ -16,6 +16,7 @@ class RawRequest:
         is_streamed: The client asks for a stream of events.
         model: The model that is asked; empty where it is not known.
         uid: The uid of the question, of which the ids of a translated response are made.
+        created: The time of the question, in seconds since 1970.
         history: The body with the conversation in place of the ids of earlier responses and their
             items; empty where it has none that are in the history.
     """
@@ -28,6 +29,7 @@ class RawRequest:
     is_streamed: bool = False
     model: str = ""
     uid: str = ""
+    created: int = 0
     history: bytes = b""
 
 

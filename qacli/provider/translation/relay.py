@@ -1,7 +1,6 @@
 """Pass a client's request on, translated where the provider has the other API only."""
 
 import json
-import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -214,7 +213,12 @@ class _Translated:
                 rest = [item for item in headers if item[0].lower() != "content-type"]
                 event = ResponseHead(status, [*rest, self._type])
             case ResponseBytes(data, is_last):
-                event = ResponseBytes(self._translator.feed(data), is_last)
+                try:
+                    event = ResponseBytes(self._translator.feed(data), is_last)
+                except Exception:
+                    # The text before an error may have come in the same piece.
+                    self._on_event(ResponseBytes(self._translator.take()))
+                    raise
                 if not event.data:
                     return
             case ResponseEnd():
@@ -225,9 +229,10 @@ class _Translated:
 
 def _writer(request: RawRequest, body: dict[str, Any]) -> Writer:
     """Return the writer of the client's API."""
-    created = int(time.time())
     if APIS[request.path] is Feature.RESPONSES:
-        return ResponsesWriter(f"resp_{request.uid}", body, created, request.model)
+        return ResponsesWriter(f"resp_{request.uid}", body, request.created, request.model)
     options = body.get("stream_options")
     with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-    return ChatWriter(f"chatcmpl-{request.uid}", created, request.model, with_usage=with_usage)
+    return ChatWriter(
+        f"chatcmpl-{request.uid}", request.created, request.model, with_usage=with_usage
+    )

@@ -65,6 +65,10 @@ class ResponseTranslator:
         self._reader.feed(chunk)
         if self._response.is_done:
             return self.close()
+        return self.take()
+
+    def take(self) -> bytes:
+        """Return the bytes for the client that are written; none where it gets one document."""
         return self._writer.take() if self._is_streamed else b""
 
     def close(self) -> bytes:

@@ -110,6 +110,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
             raw_request(path, dump_body(sent, body, data), body),
             model=sent["model"] if isinstance(sent["model"], str) else "",
             uid=question.uid,
+            created=int(question.created_at.timestamp()),
         ),
         with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )

@@ -17,8 +17,9 @@ class RawRequest:
         model: The model that is asked; empty where it is not known.
         uid: The uid of the question, of which the ids of a translated response are made.
         created: The time of the question, in seconds since 1970.
-        history: The body with the conversation in place of the ids of earlier responses and their
-            items; empty where it has none that are in the history.
+        history: The body with the conversation in place of the id of the previous response; empty
+            where it has none that is in the history.
+        needs_history: The provider does not have the previous response, so that it gets `history`.
     """
 
     path: str
@@ -31,6 +32,7 @@ class RawRequest:
     uid: str = ""
     created: int = 0
     history: bytes = b""
+    needs_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,12 @@ class ChatWriter:
         self._write({**chunk, "usage": None} if self._with_usage else chunk)
 
     def _write(self, chunk: dict[str, Any]) -> None:
-        self._pieces.append(f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n".encode())
+        self._pieces.append(chunk_of(chunk))
+
+
+def chunk_of(document: dict[str, Any]) -> bytes:
+    """Return the server-sent event of a chunk."""
+    return f"data: {json.dumps(document, separators=(',', ':'))}\n\n".encode()
 
 
 def usage_of(usage: Usage | None) -> dict[str, Any] | None:
@@ -119,10 +124,10 @@ def usage_of(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
     prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens or 0},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
-    }
+    counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion}
+    counts["total_tokens"] = prompt + completion
+    if usage.cached_tokens is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return counts

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.refused_features import (
     MEANINGS,
+    REFUSING_STATUS,
     Feature,
     RefusedFeatures,
     refused_feature,
@@ -24,7 +26,8 @@ from qacli.provider.translation.chat_writer import ChatWriter
 from qacli.provider.translation.response import ResponseTranslator, Writer
 from qacli.provider.translation.responses_request import build_responses_request
 from qacli.provider.translation.responses_writer import ResponsesWriter
-from qacli.provider.translation.untranslatable import Untranslatable
+from qacli.provider.translation.stored import RESPONSE_PREFIX, TRANSLATED_TO
+from qacli.provider.translation.untranslatable import NO_SUCH_RESPONSE, Untranslatable
 from qacli.provider.transport import StatusError
 from qacli.raw_request import RawRequest, ResponseBytes, ResponseEnd, ResponseHead
 
@@ -46,9 +49,6 @@ ADDED_HERE = frozenset(
     }
 )
 """The features that a translation adds or names: it is sent once more without what is refused."""
-
-TRANSLATED_TO = "translated_to"
-"""The detail of a record with the API that the provider was asked by in place of the client's."""
 
 
 class TranslatingRelay:
@@ -100,19 +100,37 @@ class TranslatingRelay:
             await self._translated(request, response, on_event, known)
             return
         held = _HeldErrors(on_event)
+        direct = replace(request, body=request.history) if request.needs_history else request
         try:
-            await self._relay.exchange(request, response, held)
+            await self._relay.exchange(direct, response, held)
         except StatusError as error:
-            refuses = refuses_api(own, error.status, parse_error(error.body))
-            if not refuses or self._setting != "auto" or OTHER[own] in known:
-                held.release()
-                raise
             first = error
         else:
             return
+        is_unknown = not request.needs_history and _is_about_previous(request, first)
+        if is_unknown and request.history:
+            # The provider keeps no responses.
+            await self.exchange(replace(request, needs_history=True), response, on_event)
+            return
+        if is_unknown or OTHER[own] in known or not self._refuses(own, first):
+            held.release()
+            raise first
+        await self._other_api(request, response, on_event, known | {own}, (held, first))
+
+    async def _other_api(
+        self,
+        request: RawRequest,
+        response: ChatResponse,
+        on_event: OnEvent,
+        refused: frozenset[Feature],
+        refusal: "tuple[_HeldErrors, StatusError]",
+    ) -> None:
+        """Send a request by the other API; where that is refused, too, hand on the first error."""
+        own = APIS[request.path]
+        held, first = refusal
         second = _HeldErrors(on_event)
         try:
-            await self._translated(request, response, second, known | {own})
+            await self._translated(request, response, second, refused)
         except StatusError as error:
             if refuses_api(OTHER[own], error.status, parse_error(error.body)):
                 held.release()
@@ -171,6 +189,10 @@ class TranslatingRelay:
             on_event(ResponseEnd())
             raise
 
+    def _refuses(self, api: Feature, error: StatusError) -> bool:
+        """Return whether an error says that the other API is needed, and it may be used."""
+        return self._setting == "auto" and refuses_api(api, error.status, parse_error(error.body))
+
     def _remember(self, model: str, api: Feature) -> None:
         self._refused.add(self._endpoint.base_url, model, frozenset({api}))
         self._on_notice(f"{model} at {self._endpoint.name} {MEANINGS[api]}.")
@@ -227,10 +249,32 @@ class _Translated:
         self._on_event(event)
 
 
+def _is_about_previous(request: RawRequest, error: StatusError) -> bool:
+    """Return whether an error says that the provider does not have an earlier response."""
+    if request.path != ResponsesApi.path or error.status not in REFUSING_STATUS:
+        return False
+    response_id = json.loads(request.body).get("previous_response_id")
+    if not isinstance(response_id, str) or not response_id:
+        return False
+    fields = parse_error(error.body)
+    return (
+        "previous_response_id" in {fields.param, fields.code}
+        or fields.code == NO_SUCH_RESPONSE
+        or "previous_response_id" in fields.message
+        or response_id in fields.message
+    )
+
+
 def _writer(request: RawRequest, body: dict[str, Any]) -> Writer:
     """Return the writer of the client's API."""
     if APIS[request.path] is Feature.RESPONSES:
-        return ResponsesWriter(f"resp_{request.uid}", body, request.created, request.model)
+        return ResponsesWriter(
+            f"{RESPONSE_PREFIX}{request.uid}",
+            body,
+            request.created,
+            request.model,
+            key=request.uid,
+        )
     options = body.get("stream_options")
     with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
     return ChatWriter(

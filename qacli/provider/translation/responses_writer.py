@@ -41,18 +41,19 @@ class ResponsesWriter:
         events: The events that were not taken yet.
 
     Args:
-        response_id: The id of the response; those of its items are derived from it.
+        response_id: The id of the response.
         params: The body of the request.
         created_at: The time, in seconds since 1970.
         model: The model that was asked.
+        key: The uid of the question, of which the ids of the items are made.
     """
 
     def __init__(
-        self, response_id: str, params: Mapping[str, Any], created_at: int, model: str
+        self, response_id: str, params: Mapping[str, Any], created_at: int, model: str, *, key: str
     ) -> None:
         self.events: list[Event] = []
         self._number = 0
-        self._key = response_id.removeprefix("resp_")
+        self._key = key
         self._output: list[dict[str, Any]] = []
         self._open: dict[str, Any] | None = None
         self._calls: dict[int, dict[str, Any]] = {}

@@ -67,6 +67,7 @@ class FakeProvider:
             if isinstance(behaviour, str):
                 Reply.parse(behaviour)
         self._first_default, self._first_without = self.default, self.without
+        self._first_other_reply = self.other_reply
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._in_flight = 0
@@ -78,6 +79,7 @@ class FakeProvider:
         """Forget all requests, counts and the script, and restore the first default."""
         with self._lock:
             self.default, self.without = self._first_default, self._first_without
+            self.other_reply = self._first_other_reply
             self._script: deque[Behaviour] = deque()
             self._requests: list[Request] = []
             self._asked: Counter[str] = Counter()

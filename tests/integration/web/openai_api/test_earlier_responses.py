@@ -215,19 +215,19 @@ def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
     store: Store, build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
     assert store
-    client = build(tokens=f"alice={'a' * 20},bob={'b' * 20}").test_client()
-    alice, bob = ({"Authorization": f"Bearer {letter * 20}"} for letter in "ab")
+    tokens = f"alice={'a' * 20},bob={'b' * 20},admin:root={'c' * 20}"
+    client = build(tokens=tokens).test_client()
+    alice, bob, root = ({"Authorization": f"Bearer {letter * 20}"} for letter in "abc")
     body = {"model": "m", "input": "One?"}
     first = client.post(URL, json=body, headers=alice).get_json()
     number = len(provider.requests)
-    for response in (
-        client.get(f"{URL}/{first['id']}", headers=bob),
-        client.delete(f"{URL}/{first['id']}", headers=bob),
-        client.get(f"{URL}/{first['id']}/input_items", headers=bob),
-    ):
-        error_in(response, 404)
     continued = {**body, "previous_response_id": first["id"]}
-    error_in(client.post(URL, json=continued, headers=bob), 400)
+    # An administrator reads all records at /qa; at /v1 it is a caller like the others.
+    for headers in (bob, root):
+        error_in(client.get(f"{URL}/{first['id']}", headers=headers), 404)
+        error_in(client.delete(f"{URL}/{first['id']}", headers=headers), 404)
+        error_in(client.get(f"{URL}/{first['id']}/input_items", headers=headers), 404)
+        error_in(client.post(URL, json=continued, headers=headers), 400)
     assert len(provider.requests) == number
     assert client.get(f"{URL}/{first['id']}", headers=alice).status_code == 200
 
@@ -311,3 +311,14 @@ def test_openai_client_continues_and_reads_and_deletes_a_response(
         client.responses.delete(second.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(second.id)
+
+
+@on_sqlite
+def test_response_of_a_provider_is_found_by_an_index(store: Store) -> None:
+    query = (
+        "EXPLAIN QUERY PLAN SELECT * FROM question_answer WHERE caller IS NULL "
+        "AND provider_response_id = ? AND context_digest IS NOT NULL ORDER BY id DESC LIMIT 1"
+    )
+    with store.reading() as connection:
+        plan = str(connection.exec_driver_sql(query, ("resp_1",)).all())
+    assert "ix_question_answer_provider_response_id" in plan

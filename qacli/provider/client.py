@@ -34,6 +34,7 @@ from qacli.provider.response_reader import ResponseReader, web_page_error
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.retry import Retry, retry_delay
 from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.provider.translation.relay import TranslatingRelay
 from qacli.provider.transport import (
     StatusError,
     follow_redirects,
@@ -110,7 +111,8 @@ class AsyncProvider:
             max_retries=0,
             http_client=http_client,
         )
-        self._relay = Relay(http_client, endpoint, settings, self._errors, self._find_path)
+        relay = Relay(http_client, endpoint, settings, self._errors, self._find_path)
+        self._relay = TranslatingRelay(relay, endpoint, settings, self._refused, on_notice)
 
     async def __aenter__(self) -> Self:
         return self
@@ -215,7 +217,7 @@ class AsyncProvider:
         *,
         on_event: Callable[[RawEvent], None],
     ) -> None:
-        """Send a client's request once, unchanged, and hand on the response; see `Relay.exchange`.
+        """Send a client's request, and hand on the response; see `TranslatingRelay.exchange`.
 
         Raises:
             ProviderError: The response is an error, which was handed on, or is not complete.

@@ -30,7 +30,7 @@ def translate_body(
     if not has_own_messages and messages[0]["role"] == "system":
         body["instructions"] = messages[0]["content"]
         messages = messages[1:]
-    body["input"] = [item for message in messages for item in _input_items(message)]
+    body["input"] = [item for message in messages for item in input_items(message)]
     rest.pop("stream_options", None)  # has another meaning here: the usage always comes
     limits = [rest.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
     limit = next((value for value in limits if value is not None), None)
@@ -93,7 +93,7 @@ def _translate_tool(tool: Any) -> Any:  # noqa: ANN401 - JSON of the user
     return {**{k: v for k, v in tool.items() if k != "function"}, **tool["function"]}
 
 
-def _input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON of the user
+def input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON of the user
     """Return the items of a message: calls of tools, and their results, are items of their own."""
     if not isinstance(message, dict):
         return [message]

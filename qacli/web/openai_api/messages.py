@@ -50,7 +50,7 @@ def read_conversation(items: Sequence[object]) -> Conversation:
     rest = [message for message in messages if not _is_system(message)]
     start = _newest_start(rest)
     place = _newest_user_message(rest, start)
-    if place is None and any(map(_is_tool_result, rest[start:])):
+    if place is None and any(map(is_tool_result, rest[start:])):
         question = "\n".join(_format_results(rest, start))
         return Conversation(system, question.strip() or NO_TEXT, earlier=rest[:start])
     if place is None:
@@ -111,7 +111,8 @@ def _is_system(message: Message) -> bool:
     return message.get("role") in SYSTEM_ROLES
 
 
-def _is_tool_result(message: Message) -> bool:
+def is_tool_result(message: Message) -> bool:
+    """Return whether a message is the result of a tool."""
     return message.get("role") in {"tool", "function"} or message.get("type") in TOOL_RESULTS
 
 
@@ -143,7 +144,7 @@ def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
         for call in calls_of({"tool_calls": [item]})
     }
     for message in messages[start:]:
-        if not _is_tool_result(message):
+        if not is_tool_result(message):
             continue
         key = str(message.get("call_id") or message.get("tool_call_id"))
         name, arguments = calls.get(key, (str(message.get("name") or "tool"), ""))

@@ -27,6 +27,7 @@ FINDING: dict[str, Callable[[Store], Any]] = {
     "get_dict": lambda store: store.get_dict(1),
     "by_uid": lambda store: store.by_uid(QUESTION.uid),
     "by_idempotency_key": lambda store: store.by_idempotency_key("k", "alice"),
+    "by_response_id": lambda store: store.by_response_id(f"resp_{QUESTION.uid}", "alice"),
     "id_for_uid": lambda store: store.id_for_uid(QUESTION.uid),
     "find_cached": lambda store: store.find_cached(QUESTION),
     "newest": lambda store: store.newest(),
@@ -51,9 +52,9 @@ CHANGING: dict[str, Callable[[Store], Any]] = {
 FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
 WITHOUT_OWNER = {
     *("upsert", "upsert_many", "upsert_items", "delete_reserved", "insert", "session"),
-    *("visible_to", "with_owner", "owner"),
+    *("visible_to", "with_owner", "owner", "is_response_of_other"),
 }
-"""Those that keep what is asked, by a uid that only its process knows, or that find no record."""
+"""Those that keep what is asked, by a uid that only its process knows, or that return no record."""
 
 
 @pytest.fixture

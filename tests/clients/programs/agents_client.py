@@ -9,7 +9,7 @@ from agents import (
     set_default_openai_client,
     set_tracing_disabled,
 )
-from cases import ROUNDS, Json, run_cases
+from cases import ERROR, ROUNDS, Json, run_cases
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -53,7 +53,7 @@ def cases(base_url: str, key: str) -> Json:
         "streamed": lambda: asyncio.run(stream()),
         "tools": lambda: run(with_tool, ROUNDS),
         "structured": lambda: dict(run(typed, "Who? [[schema]]")),
-        "error": lambda: run(plain, "Who? [[status=400]]"),
+        "error": lambda: run(plain, ERROR),
     }
 
 

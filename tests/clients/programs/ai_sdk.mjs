@@ -2,7 +2,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
-import { PARAMETERS, PERSON, ROUNDS, runCases } from "./cases.mjs";
+import { ERROR, PARAMETERS, PERSON, ROUNDS, runCases } from "./cases.mjs";
 
 await runCases((baseURL, apiKey) => {
   const models = {
@@ -30,6 +30,6 @@ await runCases((baseURL, apiKey) => {
     };
     cases[`${name}_structured`] = async () => (await ask(label("Who? [[schema]]"), { output })).output;
   }
-  cases.error = async () => (await generateText({ model: models.openai, prompt: "Who? [[status=400]]", maxRetries: 0 })).text;
+  cases.error = async () => (await generateText({ model: models.openai, prompt: ERROR, maxRetries: 0 })).text;
   return cases;
 });

@@ -1,5 +1,6 @@
 // The cases that each client of Node runs, and the form in which it prints their outcomes.
 export const ROUNDS = "Weather? [[tools=3]]";
+export const ERROR = "Who? [[status=400 retry-after=7 x-ratelimit-remaining-requests=7]]";
 const object = (properties) => ({
   type: "object",
   properties,
@@ -17,8 +18,8 @@ export async function runCases(cases) {
       outcomes[name] = await run();
     } catch (error) {
       outcomes[name] = { error: error.constructor.name, status: error.status ?? error.statusCode ?? null };
-      if (name !== "error") outcomes[name].message = String(error);
+      if (!name.endsWith("error")) outcomes[name].message = String(error);
     }
   }
-  console.log(`\n${JSON.stringify(outcomes)}`);
+  console.log(`\n${JSON.stringify({ outcomes, versions: {} })}`);
 }

@@ -1,6 +1,6 @@
 """LangChain's `ChatOpenAI` with `bind_tools` and `with_structured_output`."""
 
-from cases import ROUNDS, Json, run_cases
+from cases import ERROR, ROUNDS, Json, run_cases
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -41,7 +41,7 @@ def cases(base_url: str, key: str) -> Json:
         "streamed": lambda: "".join(part.content for part in model.stream("Who, streamed?")),
         "tools": tools,
         "structured": lambda: dict(model.with_structured_output(Person).invoke("Who? [[schema]]")),
-        "error": lambda: model.invoke("Who? [[status=400]]").content,
+        "error": lambda: model.invoke(ERROR).content,
     }
 
 

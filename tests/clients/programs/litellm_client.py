@@ -3,7 +3,7 @@
 import json
 
 import litellm
-from cases import PARAMETERS, PERSON, ROUNDS, Json, run_cases
+from cases import ERROR, PARAMETERS, PERSON, ROUNDS, Json, run_cases
 
 litellm.suppress_debug_info = True
 
@@ -41,7 +41,7 @@ def cases(base_url: str, key: str) -> Json:
         "structured": lambda: json.loads(
             ask("Who? [[schema]]", response_format=form).choices[0].message.content
         ),
-        "error": lambda: ask("Who? [[status=400]]"),
+        "error": lambda: ask(ERROR),
     }
 
 

@@ -1,6 +1,6 @@
 // The openai package for Node: Chat Completions and Responses.
 import OpenAI from "openai";
-import { PARAMETERS, PERSON, ROUNDS, runCases } from "./cases.mjs";
+import { ERROR, PARAMETERS, PERSON, ROUNDS, runCases } from "./cases.mjs";
 
 await runCases((baseURL, apiKey) => {
   const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
@@ -36,9 +36,22 @@ await runCases((baseURL, apiKey) => {
       const response_format = { type: "json_schema", json_schema: format };
       return JSON.parse((await chat("Who? [[schema]]", { response_format })).choices[0].message.content);
     },
-    error: async () => chat("Who? [[status=400]]"),
+    error: async () => chat(ERROR),
     responses: async () =>
       (await client.responses.create({ model: "m", input: "Who, in Responses?" })).output_text,
+    responsesStreamed: async () => {
+      const events = [];
+      const input = "Who, streamed in Responses?";
+      for await (const event of await client.responses.create({ model: "m", input, stream: true })) {
+        events.push([event.type, event.delta ?? null]);
+      }
+      return events;
+    },
+    responsesStructured: async () => {
+      const text = { format: { type: "json_schema", ...format } };
+      const input = "Who, in Responses? [[schema]]";
+      return JSON.parse((await client.responses.create({ model: "m", input, text })).output_text);
+    },
     responsesTools: async () => {
       const tools = [{ type: "function", name: "weather", parameters: PARAMETERS, strict: true }];
       const input = user(`Again: ${ROUNDS}`);

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cases import ROUNDS, Json, run_cases
+from cases import ERROR, ROUNDS, Json, run_cases
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -36,7 +36,7 @@ def cases(base_url: str, key: str) -> Json:
         "structured": lambda: dict(
             Agent(model(), output_type=NativeOutput(Person)).run_sync("Who? [[schema]]").output
         ),
-        "error": lambda: Agent(model()).run_sync("Who? [[status=400]]").output,
+        "error": lambda: Agent(model()).run_sync(ERROR).output,
     }
 
 

@@ -188,3 +188,29 @@ def test_loopback_host_is_asked_without_a_proxy(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert invoke("ask", "Who?").code == 0
+
+
+def test_attachment_url_is_fetched_through_the_proxy(
+    invoke: Invoke, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    done = invoke("ask", "-f", "http://files.example/none.txt", "Who?")
+    # The provider on the other side wants a key.
+    assert (done.code, proxy.hosts) == (2, ["http://files.example"])
+    assert "answered 401" in done.err
+
+
+def test_attachment_url_with_an_unusable_variable_is_a_configuration_error(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks4://user:pass-word@host:1080")
+    done = invoke("ask", "-f", "http://files.example/none.txt", "Who?")
+    assert (done.code, "HTTP_PROXY" in done.err, "pass-word" in done.err) == (3, True, False)
+
+
+def test_attachment_url_of_a_private_authority_is_fetched(
+    invoke: Invoke, tls: Relay, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    done = invoke("ask", "-f", f"https://localhost:{tls.port}/none.txt", "Who?")
+    assert "answered 401" in done.err

@@ -16,6 +16,7 @@ from qacli.services.request import rebuild_request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from conftest import Invoke
     from flask import Flask
     from flask.testing import FlaskClient
 
@@ -227,3 +228,26 @@ def test_thread_of_responses_is_found(client: FlaskClient, store: Store) -> None
     records = store.page(limit=9)
     assert [record.follows_id for record in records] == [None, 1, 2, 3]
     assert [len(record.params.get("messages", [])) for record in records] == [0, 2, 2, 0]
+
+
+@on_sqlite
+def test_thread_with_tools_is_folded_in_show_and_on_the_page(
+    client: FlaskClient, store: Store, invoke: Invoke
+) -> None:
+    result = "sunny and very warm, " * 40
+    messages: list[Any] = [user("Weather? [[tools=1]]")]
+    message = chat(client, messages, tools=[TOOL])
+    [call] = message["tool_calls"]
+    messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": result}]
+    chat(client, messages, tools=[TOOL])
+    folded = invoke("show", "last", "--thread").out
+    assert f"\n{call['function']['name']}(" in folded
+    assert result.strip() not in folded
+    assert result.strip() in invoke("show", "last", "--thread", "--full").out
+    assert result.strip() in invoke("show", "last").out
+    page = client.get("/page/2", headers={"Accept": "text/html"}).text
+    assert f"<summary>{call['function']['name']}(" in page
+    assert ">Results of tools</h2>" in page
+    assert result.strip() in page
+    record = store.newest()
+    assert record.question.endswith(result.strip())

@@ -15,9 +15,9 @@ from typing import Any
 from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
 from qacli.provider.response import calls_of
 from qacli.provider.tool_calls import format_call
+from qacli.provider.tool_exchange import is_tool_result
 from qacli.redaction import redact_url
 
-TOOL_RESULTS = {"function_call_output", "custom_tool_call_output"}
 NO_TEXT = "(no text)"
 """The question of a request in which there is no text at all."""
 
@@ -109,11 +109,6 @@ def without_files(message: object) -> Any:  # noqa: ANN401 - any JSON
 
 def _is_system(message: Message) -> bool:
     return message.get("role") in SYSTEM_ROLES
-
-
-def is_tool_result(message: Message) -> bool:
-    """Return whether a message is the result of a tool."""
-    return message.get("role") in {"tool", "function"} or message.get("type") in TOOL_RESULTS
 
 
 def _newest_start(messages: Sequence[Message]) -> int:

@@ -17,6 +17,7 @@ from qacli.db.records import Store
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
 from qacli.message_chain import digests, earlier_requests, leading_system
+from qacli.provider.tool_exchange import is_tool_result
 from qacli.raw_request import RawRequest
 from qacli.services.request import answer_items, request_items
 from qacli.validation import MAX_ID, sanitize_text
@@ -29,7 +30,6 @@ from qacli.web.openai_api.messages import (
     Conversation,
     Message,
     answer_of,
-    is_tool_result,
     read_conversation,
     text_of,
     without_files,

@@ -56,9 +56,13 @@ def rate(base_url: str, path: str, *, connections: int, seconds: float) -> float
     return asyncio.run(_rate(base_url, path, connections, seconds))
 
 
-def timed(base_url: str, path: str, body: bytes, *, connections: int, seconds: float) -> Timed:
+def timed(  # noqa: PLR0913 - by name
+    base_url: str, path: str, body: bytes, *, key: str, connections: int, seconds: float
+) -> Timed:
     """Post the same body again and again, on connections that stay open, and read each answer."""
-    return asyncio.run(_timed(base_url, path, body, connections, seconds))
+    head = _head(base_url, "POST", path, length=len(body), keep=True)
+    request = head[:-2] + f"Authorization: Bearer {key}\r\n\r\n".encode() + body
+    return asyncio.run(_timed(base_url, request, connections, seconds))
 
 
 def get(base_url: str, path: str) -> int:
@@ -131,9 +135,8 @@ async def _rate(base_url: str, path: str, connections: int, seconds: float) -> f
     return answered / (time.perf_counter() - begun)
 
 
-async def _timed(base_url: str, path: str, body: bytes, connections: int, seconds: float) -> Timed:
+async def _timed(base_url: str, request: bytes, connections: int, seconds: float) -> Timed:
     address = urlsplit(base_url)
-    request = _head(base_url, "POST", path, length=len(body), keep=True) + body
     latencies: list[float] = []
     failed = 0
     begun = time.perf_counter()

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from benchmarks import load, measure
@@ -122,8 +123,9 @@ def _turn(bench: Bench, address: str, body: bytes) -> tuple[Turn, int]:
         Unusable: A request got another status than 200.
     """
     seconds = bench.size(3, 15)
-    fast = load.timed(address, PATH, body, connections=RATE_CONNECTIONS, seconds=seconds)
-    calm = load.timed(address, PATH, body, connections=LATENCY_CONNECTIONS, seconds=seconds)
+    measure_load = partial(load.timed, address, PATH, body, key=KEY, seconds=seconds)
+    fast = measure_load(connections=RATE_CONNECTIONS)
+    calm = measure_load(connections=LATENCY_CONNECTIONS)
     if failed := fast.failed + calm.failed:
         raise Unusable(f"{failed} requests to {address} failed.")
     turn = Turn(fast.rate, calm.quantile(0.5), calm.quantile(0.99))

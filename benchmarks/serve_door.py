@@ -140,7 +140,7 @@ def _install(bench: Bench) -> Command:
     there = [uv, "-q", "--directory", str(path)]
     env = dict(os.environ)
     measure.run([*there, "venv", "--clear", "--python", sys.executable, path], env)
-    into = ("--compile-bytecode", "--python", path / "bin" / "python")
+    into = ("--python", path / "bin" / "python")
     measure.run([*there, "pip", "install", *into, LITELLM], env, limit=600)
     return (path / "bin" / "litellm",)
 

@@ -38,7 +38,7 @@ from benchmarks.setting import (
 PATH = "/v1/chat/completions"
 WORKERS, THREADS = 2, 64
 RATE_CONNECTIONS, LATENCY_CONNECTIONS = 32, 4
-START_SECONDS = 120
+START_SECONDS = 300
 LITELLM = "litellm[proxy]"
 
 

@@ -328,8 +328,14 @@ def llm(bench: Bench) -> Llm:
 
 
 @contextmanager
-def answering(command: Command, home: Home, address: str, path: str) -> Iterator[str]:
-    """A server as a process, once it answers a path with 200; gives its address."""
+def answering(
+    command: Command, home: Home, address: str, path: str, *, seconds: float = 30
+) -> Iterator[str]:
+    """A server as a process, once it answers a path with 200; gives its address.
+
+    Raises:
+        Unusable: It has ended, or does not answer after so many seconds.
+    """
     with measure.background(command, home.env, home.path / "server.log") as process:
 
         def ready() -> bool:
@@ -338,7 +344,7 @@ def answering(command: Command, home: Home, address: str, path: str) -> Iterator
                 raise Unusable(f"The server ended: {said}")
             return load.get(address, path) == HTTPStatus.OK
 
-        measure.until(30, ready)
+        measure.until(seconds, ready)
         yield address
 
 

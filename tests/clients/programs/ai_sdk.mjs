@@ -1,4 +1,4 @@
-// The AI SDK with `createOpenAI` (Responses) and `createOpenAICompatible` (Chat Completions).
+// The AI SDK with `createOpenAI` (Responses and Chat Completions) and `createOpenAICompatible` (Chat Completions).
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
@@ -6,7 +6,8 @@ import { ERROR, PARAMETERS, PERSON, ROUNDS, runCases } from "./cases.mjs";
 
 await runCases((baseURL, apiKey) => {
   const models = {
-    openai: createOpenAI({ baseURL, apiKey })("m"),
+    responses: createOpenAI({ baseURL, apiKey })("m"),
+    chat: createOpenAI({ baseURL, apiKey }).chat("m"),
     compatible: createOpenAICompatible({
       name: "qa", baseURL, apiKey, supportsStructuredOutputs: true,
     })("m"),
@@ -30,6 +31,6 @@ await runCases((baseURL, apiKey) => {
     };
     cases[`${name}_structured`] = async () => (await ask(label("Who? [[schema]]"), { output })).output;
   }
-  cases.error = async () => (await generateText({ model: models.openai, prompt: ERROR, maxRetries: 0 })).text;
+  cases.error = async () => (await generateText({ model: models.responses, prompt: ERROR, maxRetries: 0 })).text;
   return cases;
 });

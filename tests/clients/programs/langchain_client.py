@@ -1,4 +1,4 @@
-"""LangChain's `ChatOpenAI` with `bind_tools` and `with_structured_output`."""
+"""LangChain's `ChatOpenAI` with both APIs, `bind_tools` and `with_structured_output`."""
 
 from cases import ERROR, ROUNDS, Json, run_cases
 from langchain_core.messages import HumanMessage, ToolMessage
@@ -21,27 +21,39 @@ def weather(city: str) -> str:
 
 
 def cases(base_url: str, key: str) -> Json:
-    model = ChatOpenAI(model="m", base_url=base_url, api_key=key, max_retries=0)
+    common = {"model": "m", "base_url": base_url, "api_key": key, "max_retries": 0}
 
-    def tools() -> list[object]:
-        bound = model.bind_tools([weather])
-        messages: list[object] = [HumanMessage(ROUNDS)]
-        calls: list[object] = []
-        while True:
-            answer = bound.invoke(messages)
-            if not answer.tool_calls:
-                return [*calls, answer.content]
-            messages.append(answer)
-            for call in answer.tool_calls:
-                calls.append(call["args"])
-                messages.append(ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"]))
+    def add(name: str, model: ChatOpenAI) -> Json:
+        def tools() -> list[object]:
+            bound = model.bind_tools([weather])
+            messages: list[object] = [HumanMessage(f"{name}: {ROUNDS}")]
+            calls: list[object] = []
+            while True:
+                answer = bound.invoke(messages)
+                if not answer.tool_calls:
+                    return [*calls, answer.text]
+                messages.append(answer)
+                for call in answer.tool_calls:
+                    calls.append(call["args"])
+                    result = weather.invoke(call["args"])
+                    messages.append(ToolMessage(result, tool_call_id=call["id"]))
+
+        def structured() -> Json:
+            return dict(model.with_structured_output(Person).invoke(f"{name}? [[schema]]"))
+
+        return {
+            f"{name}_plain": lambda: model.invoke(f"{name}: Who?").text,
+            f"{name}_streamed": lambda: [
+                part.text for part in model.stream(f"{name}: Who, streamed?")
+            ],
+            f"{name}_tools": tools,
+            f"{name}_structured": structured,
+            f"{name}_error": lambda: model.invoke(ERROR).text,
+        }
 
     return {
-        "plain": lambda: model.invoke("Who?").content,
-        "streamed": lambda: "".join(part.content for part in model.stream("Who, streamed?")),
-        "tools": tools,
-        "structured": lambda: dict(model.with_structured_output(Person).invoke("Who? [[schema]]")),
-        "error": lambda: model.invoke(ERROR).content,
+        **add("chat", ChatOpenAI(**common)),
+        **add("responses", ChatOpenAI(use_responses_api=True, **common)),
     }
 
 

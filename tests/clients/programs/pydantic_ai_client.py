@@ -1,11 +1,11 @@
-"""pydantic-ai's agents with Chat Completions."""
+"""pydantic-ai's agents with both APIs."""
 
 import asyncio
 
 from cases import ERROR, ROUNDS, Json, run_cases
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 
@@ -22,22 +22,30 @@ def weather(city: str) -> str:
 
 
 def cases(base_url: str, key: str) -> Json:
-    def model() -> OpenAIChatModel:
-        return OpenAIChatModel("m", provider=OpenAIProvider(base_url=base_url, api_key=key))
+    def add(name: str, kind: type[OpenAIChatModel | OpenAIResponsesModel]) -> Json:
+        def model() -> OpenAIChatModel | OpenAIResponsesModel:
+            return kind("m", provider=OpenAIProvider(base_url=base_url, api_key=key))
 
-    async def stream() -> str:
-        async with Agent(model()).run_stream("Who, streamed?") as result:
-            return str(await result.get_output())
+        async def stream() -> str:
+            async with Agent(model()).run_stream(f"{name}: Who, streamed?") as result:
+                return str(await result.get_output())
 
-    return {
-        "plain": lambda: Agent(model()).run_sync("Who?").output,
-        "streamed": lambda: asyncio.run(stream()),
-        "tools": lambda: Agent(model(), tools=[weather]).run_sync(ROUNDS).output,
-        "structured": lambda: dict(
-            Agent(model(), output_type=NativeOutput(Person)).run_sync("Who? [[schema]]").output
-        ),
-        "error": lambda: Agent(model()).run_sync(ERROR).output,
-    }
+        def tools() -> str:
+            return Agent(model(), tools=[weather]).run_sync(f"{name}: {ROUNDS}").output
+
+        def structured() -> Json:
+            agent = Agent(model(), output_type=NativeOutput(Person))
+            return dict(agent.run_sync(f"{name}? [[schema]]").output)
+
+        return {
+            f"{name}_plain": lambda: Agent(model()).run_sync(f"{name}: Who?").output,
+            f"{name}_streamed": lambda: asyncio.run(stream()),
+            f"{name}_tools": tools,
+            f"{name}_structured": structured,
+            f"{name}_error": lambda: Agent(model()).run_sync(ERROR).output,
+        }
+
+    return {**add("chat", OpenAIChatModel), **add("responses", OpenAIResponsesModel)}
 
 
 run_cases(cases)

@@ -65,12 +65,19 @@ class History:
         return (self.answered, self.asking, self.ownerless)
 
 
+def uid_of(record_id: int) -> str:
+    """Return the uid of a record of `history`, of which the id of its response is made."""
+    return f"{record_id:032d}"
+
+
 @pytest.fixture
 def history(store: Store) -> History:
     def keep(question: str, caller: str | None, **more: Any) -> int:
         status = more.pop("status", Status.ANSWERED)
         answer = f"giraffe {MARKER}" if status is Status.ANSWERED else None
+        number = len(store.page(limit=9)) + 1
         ask = Question(
+            uid=uid_of(number),
             question=f"{question} {MARKER}",
             system=f"system {MARKER}",
             caller=caller,
@@ -78,7 +85,10 @@ def history(store: Store) -> History:
             params={"model": "test-model", "note": MARKER},
             **more,
         )
-        return store.upsert(ask, Outcome(status=status, answer=answer, model="test-model"))
+        assert (
+            store.upsert(ask, Outcome(status=status, answer=answer, model="test-model")) == number
+        )
+        return number
 
     first = keep("zebra one", "alice", idempotency_key=KEY)
     return History(
@@ -107,6 +117,7 @@ def routes(app: Flask) -> Iterator[tuple[Rule, str]]:
 def address(app: Flask, rule: Rule, record_id: int) -> str:
     """Return the route's address for a record; a parameter that is not known fails."""
     values = {"record_id": record_id, "model": "test-model", "filename": "page.css"}
+    values["response_id"] = f"resp_{uid_of(record_id)}"
     built = app.url_map.bind("localhost").build(
         rule.endpoint, {name: values[name] for name in rule.arguments}
     )

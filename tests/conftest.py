@@ -48,10 +48,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use two processes for each processor where pytest-xdist is there; in one process: -n 0."""
+    """Use a process for each processor where pytest-xdist is there; in one process: -n 0."""
     is_worker = hasattr(config, "workerinput")
     if not is_worker and getattr(config.option, "numprocesses", 0) is None:
-        config.option.numprocesses = min(2 * (os.cpu_count() or 1), 8)
+        config.option.numprocesses = "logical"
         config.option.dist = "worksteal"
 
 

@@ -62,7 +62,8 @@ def test_ask_follow_sends_the_thread(invoke: Invoke, provider: FakeProvider) -> 
     ]
     short = invoke("ask", "--follow", "2", "three", QA_CONTEXT_TOKENS="1")
     assert "1 oldest turn" in short.err
-    assert len(provider.requests[-1].body["messages"]) == 3
+    # With the system prompt of the thread.
+    assert len(provider.requests[-1].body["messages"]) == 4
     assert invoke("ask", "--follow", "99", "four").code == 4
 
 
@@ -88,7 +89,7 @@ def test_rm_and_prune_leave_no_text_in_the_database_file(invoke: Invoke, home: P
 
 def test_export_takes_the_filters_of_list(invoke: Invoke) -> None:
     invoke("ask", "one", "--system", "Be brief.")
-    invoke("ask", "-c", "two")
+    invoke("ask", "-c", "two", "--system", "")
     invoke("ask", "three", "--tag", "t")
     for filters, found in (
         (["--system", "brief"], ["one"]),

@@ -140,7 +140,7 @@ def cancel(context: typer.Context, name: Name) -> None:
 
 @commands.command("rm")
 def remove(context: typer.Context, name: Name) -> None:
-    """Remove a batch and its list of items; the records stay in the history."""
+    """Remove a batch; its records stay in the history."""
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     batch = batches.get(name)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,13 +29,11 @@ from qacli.provider.refused_features import (
     refused_feature,
     refuses_api,
 )
-from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.response_reader import ResponseReader, web_page_error
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.retry import Retry, retry_delay
 from qacli.provider.think_tags import ThinkTagSplitter
-from qacli.provider.translation.relay import TranslatingRelay
 from qacli.provider.transport import (
     StatusError,
     follow_redirects,
@@ -48,6 +47,8 @@ from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
+    from qacli.provider.relay import RawEvent
+    from qacli.provider.translation.relay import TranslatingRelay
 
 APIS: "Mapping[Feature, Callable[[], Api]]" = {
     Feature.CHAT_COMPLETIONS: ChatCompletions,
@@ -111,8 +112,8 @@ class AsyncProvider:
             max_retries=0,
             http_client=http_client,
         )
-        relay = Relay(http_client, endpoint, settings, self._errors, self._find_path)
-        self._relay = TranslatingRelay(relay, endpoint, settings, self._refused, on_notice)
+        self._http_client = http_client
+        self._on_notice = on_notice
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,12 +211,22 @@ class AsyncProvider:
             await self._adapt(request, response, on_event)
         response.finish()
 
+    @cached_property
+    def _translating_relay(self) -> "TranslatingRelay":
+        # Only a server passes requests on; other commands start faster without these modules.
+        from qacli.provider.relay import Relay
+        from qacli.provider.translation.relay import TranslatingRelay
+
+        settings, endpoint = self._settings, self.endpoint
+        relay = Relay(self._http_client, endpoint, settings, self._errors, self._find_path)
+        return TranslatingRelay(relay, endpoint, settings, self._refused, self._on_notice)
+
     async def relay(
         self,
         request: RawRequest,
         response: ChatResponse,
         *,
-        on_event: Callable[[RawEvent], None],
+        on_event: "Callable[[RawEvent], None]",
     ) -> None:
         """Send a client's request, and hand on the response; see `TranslatingRelay.exchange`.
 
@@ -224,7 +235,7 @@ class AsyncProvider:
         """
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         async with self._mapped_errors(response, deadline, {}):
-            await self._relay.exchange(request, response, on_event)
+            await self._translating_relay.exchange(request, response, on_event)
 
     @asynccontextmanager
     async def _mapped_errors(

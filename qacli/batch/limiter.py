@@ -211,7 +211,7 @@ def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] 
 
 
 def _parse_duration(text: str | None) -> float | None:
-    """Return the seconds of a text such as `1.5`, `6m0s` or `20ms`; None if it is none."""
+    """Return the seconds of a text such as `1.5`, `6m0s` or `20ms`; None for other texts."""
     number = _parse_number(text, zero=True)
     if number is not None or not text:
         return number

@@ -115,7 +115,7 @@ class Epoch:
 
 @dataclass(slots=True)
 class Trial:
-    """A lowered pace, and what it was before.
+    """A lowered pace, with the epoch and the rate before it.
 
     Attributes:
         epoch: The epoch in which too many requests were refused.

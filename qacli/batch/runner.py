@@ -237,34 +237,38 @@ class BatchRunner:
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
         while (item := await self._items.get()) is not None:
-            if self._stop.is_set() or not self._claims.has(item):
-                continue  # the claim is released at the end, or was lost
-            try:
-                question = self.options.question(item.key, item.payload)
-            except InvalidRequest as error:
-                question = Question(
-                    question=item.payload["question"],
-                    batch_id=self.options.batch_id,
-                    item_key=item.key,
-                )
-                await self._finish(question, ChatResponse(), error)
-                continue
-            await self._slots.acquire()
-            task = asyncio.current_task()
-            active = ActiveItem(item.key, monotonic(), task)
-            self.progress.active_items[id(item)] = active
-            try:
-                await self._ask(question, active)
-            except asyncio.CancelledError:
-                if not active.lost or task is None:
-                    raise
-                # Remove the cancellation by `_cancel_lost_items`; any other one ends the worker.
-                if (task.uncancel() if active.cancelled else task.cancelling()) > 0:
-                    raise
-            finally:
-                del self.progress.active_items[id(item)]
-                self._slots.release()
-                self._window_changed.set()
+            async with self._slots:
+                await self._ask_item(item)
+            self._window_changed.set()
+
+    async def _ask_item(self, item: ClaimedItem) -> None:
+        """Ask one item, if its claim is still valid, and record its outcome."""
+        # After the wait for a job: another worker may have taken the item over meanwhile.
+        if self._stop.is_set() or not self._claims.has(item):
+            return  # the claim is released at the end, or was lost
+        try:
+            question = self.options.question(item.key, item.payload)
+        except InvalidRequest as error:
+            question = Question(
+                question=item.payload["question"],
+                batch_id=self.options.batch_id,
+                item_key=item.key,
+            )
+            await self._finish(question, ChatResponse(), error)
+            return
+        task = asyncio.current_task()
+        active = ActiveItem(item.key, monotonic(), task)
+        self.progress.active_items[id(item)] = active
+        try:
+            await self._ask(question, active)
+        except asyncio.CancelledError:
+            if not active.lost or task is None:
+                raise
+            # Remove the cancellation by `_cancel_lost_items`; any other one ends the worker.
+            if (task.uncancel() if active.cancelled else task.cancelling()) > 0:
+                raise
+        finally:
+            del self.progress.active_items[id(item)]
 
     async def _ask(self, question: Question, active: ActiveItem) -> None:
         """Ask one item, with retries, and record its outcome."""

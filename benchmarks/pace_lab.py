@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.provider.retry import MAX_BACKOFF_SECONDS
+from qacli.provider.retry import backoff
 
 
 class LabLimiter:
@@ -45,7 +45,5 @@ class LabLimiter:
 
     @staticmethod
     def item_wait(attempt: int, retry_after: float | None, random: Random) -> float:
-        """Return the seconds until an item is asked again; see `qacli.provider.retry.backoff`."""
-        if retry_after is not None:
-            return retry_after + random.random() * min(0.25, retry_after)
-        return random.random() * min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** (attempt - 1))
+        """Return the seconds until an item is asked for the time `attempt`, from 1."""
+        return backoff(attempt - 1, retry_after, random.random)

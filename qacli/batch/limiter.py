@@ -178,7 +178,7 @@ class AdaptiveLimiter:
                 self._stated_bucket.tokens = min(self._stated_bucket.tokens, 0.0)
 
     def _stated_rate(self, headers: Mapping[str, str], unit: str) -> float | None:
-        """Return the stated limit per second; None if there is none, or it is for a long period.
+        """Return the stated limit per second; None without one, and for one of a long period.
 
         A limit for each day is no pace. A period of a second stays, once it was seen.
         """
@@ -193,8 +193,8 @@ class AdaptiveLimiter:
 def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] | None:
     """Return the stated limit and its period in seconds; None if none is stated.
 
-    The headers do not name their period. It is a minute, unless the time to the next reset is
-    longer, or is the time in which a limit for each second gives back what is used.
+    The headers do not name their period. It is a minute. It is longer if the next reset is more
+    than a minute away, and a second if the reset fits such a limit of which a part is used.
     """
     limit = _parse_number(headers.get(f"x-ratelimit-limit-{unit}"))
     if not limit:

@@ -9,7 +9,7 @@ from qacli.db.search import RECORDS
 
 
 def first_id_of(store: Store, caller: str, since: datetime | None) -> int | None:
-    """Return the first id of a caller's records of this time or later; None if there is none.
+    """Return the first id of a caller's records of this time or later; None without such a record.
 
     Raises:
         DatabaseError: The database cannot be read.
@@ -18,7 +18,7 @@ def first_id_of(store: Store, caller: str, since: datetime | None) -> int | None
     query = sa.select(sa.func.min(column.id)).where(column.caller == caller)
     if since is not None:
         query = query.where(column.created_at >= since)
-    with store.transaction() as connection:
+    with store.reading() as connection:
         first: int | None = connection.scalar(query)
         return first
 
@@ -33,5 +33,5 @@ def cost_of(store: Store, caller: str, first_id: int) -> float:
     query = sa.select(sa.func.coalesce(sa.func.sum(column.cost_usd), 0.0)).where(
         column.caller == caller, column.id >= first_id
     )
-    with store.transaction() as connection:
+    with store.reading() as connection:
         return float(connection.scalar(query) or 0.0)

@@ -52,7 +52,7 @@ class HarmonySplitter:
     def close(self) -> tuple[str, str]:
         """Return the reasoning and the answer that were held back.
 
-        A header at the end without its message is dropped, but no text that is none.
+        A header at the end without its message is dropped. Text that only looks like one is kept.
         """
         header, pending = self._header, self._pending
         self._header, self._pending = "", ""

@@ -328,7 +328,7 @@ def _is_filtered(details: Mapping[str, Any]) -> bool:
     )
 
 
-def calls_of(details: dict[str, Any]) -> list[tuple[str, str]]:
+def calls_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the names and the arguments, as they were sent, of the tool calls in `details`."""
     calls = details.get("tool_calls")
     functions = [

@@ -23,12 +23,12 @@ def fold(text: str, length: int = FOLDED_CHARACTERS) -> str:
 
 def folded_calls(details: Mapping[str, Any]) -> list[str]:
     """Return a line for each tool call of an answer: its name and the start of its arguments."""
-    return [fold(format_call(*call)) for call in calls_of(dict(details))]
+    return [fold(format_call(*call)) for call in calls_of(details)]
 
 
 def is_calls_only(answer: str | None, details: Mapping[str, Any]) -> bool:
     """Return whether an answer has no text but its tool calls."""
-    calls = calls_of(dict(details))
+    calls = calls_of(details)
     return bool(calls) and answer == "\n".join(format_call(*call) for call in calls)
 
 
@@ -50,7 +50,7 @@ def call_arguments(details: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     Arguments that are no JSON are returned as they are.
     """
-    arguments = (_indented(text) for _name, text in calls_of(dict(details)))
+    arguments = (_indented(text) for _name, text in calls_of(details))
     return list(zip(folded_calls(details), arguments, strict=True))
 
 

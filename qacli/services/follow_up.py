@@ -62,3 +62,8 @@ class FollowUpOptions:
             for name, value in self.params.items()
             if name not in defaults or defaults[name] != value
         }
+
+
+def first_system(*layers: str | None) -> str | None:
+    """Return the first system prompt that is given, where "" is one that removes the others."""
+    return next((text for text in layers if text is not None), None)

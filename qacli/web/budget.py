@@ -6,7 +6,6 @@ and servers of that database. What is in flight when a budget is spent is answer
 
 import math
 from datetime import datetime
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
@@ -68,8 +67,8 @@ class Spending:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = Lock()
-        self._first_ids: dict[tuple[str, datetime | None], int | None] = {}
+        # The begin of each caller's period, and the first id in it.
+        self._first_ids: dict[str, tuple[datetime | None, int]] = {}
 
     def of(self, caller: str, budget: Budget, clock: datetime) -> float:
         """Return the US dollars that a caller has spent in the present period.
@@ -78,15 +77,10 @@ class Spending:
             DatabaseError: The database cannot be read.
         """
         begin = budget.begin(clock)
-        key = (caller, begin)
-        store = self._store
-        first_id = self._first_ids.get(key)
-        if first_id is None:
-            first_id = first_id_of(store, caller, begin)
-            with self._lock:
-                # One period of a caller is kept: earlier ones are over.
-                self._first_ids = {
-                    other: value for other, value in self._first_ids.items() if other[0] != caller
-                }
-                self._first_ids[key] = first_id
-        return 0.0 if first_id is None else cost_of(store, caller, first_id)
+        known_begin, first_id = self._first_ids.get(caller, (None, None))
+        if first_id is None or known_begin != begin:
+            first_id = first_id_of(self._store, caller, begin)
+            if first_id is None:
+                return 0.0
+            self._first_ids[caller] = (begin, first_id)
+        return cost_of(self._store, caller, first_id)

@@ -6,23 +6,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
-from conftest import KEY, Invoke, migrated
+from conftest import KEY, Invoke
+from wire_app import wire_client, wire_server, wire_settings
 from wire_server import EVENTS, JSON, Answer, WireRequest, WireServer
-
-from qacli.config.settings import Settings
-from qacli.web import state
-from qacli.web.app import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask.testing import FlaskClient
+
+    from qacli.config.settings import Settings
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "support" / "wire_cases.json").read_text()
@@ -100,30 +98,19 @@ def play(wire: WireServer, case: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[WireServer]:
-    with closing(WireServer()) as server:
+    with wire_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def settings(wire: WireServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    settings = Settings(
-        api_key=KEY,
-        base_url=f"{wire.address}/v1{QUERY}",
-        model="m-1",
-        data_dir=tmp_path_factory.mktemp("data"),
-        retries=0,
-        timeout=10,
-    )
-    migrated(settings).close()
-    return settings
+    return wire_settings(f"{wire.address}/v1{QUERY}", tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    yield app.test_client()
-    running: state.AppState = app.extensions[state.EXTENSION_KEY]
-    running.all_records.close()
+    with wire_client(settings) as client:
+        yield client
 
 
 @pytest.fixture

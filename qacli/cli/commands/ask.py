@@ -164,6 +164,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Ask a question, print the answer as it arrives, and keep both."""
     from qacli.provider import endpoint
+    from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
     console.quiet = quiet
@@ -193,8 +194,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         before = follow_up_options(follows_id, settings, console)
         model = model or before.model
         resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
-        layers = (system, template_system, before.system, settings.system)
-        system = next((text for text in layers if text is not None), None)
+        system = first_system(system, template_system, before.system, settings.system)
         question = create_question(
             text,
             model=resolved.model,

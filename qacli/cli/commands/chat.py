@@ -67,6 +67,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
     """
     from qacli.cli.ask_runner import follow_up_options, followed_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
+    from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
     settings = load_settings(console).explicit_values(
@@ -74,9 +75,8 @@ def chat(  # noqa: PLR0913 - one parameter an option
     )
     follows_id = followed_record(follow, settings, console, last=last)
     before = follow_up_options(follows_id, settings, console)
-    layers = (system, before.system, settings.system)
     options = ChatOptions(
-        next((text for text in layers if text is not None), None),
+        first_system(system, before.system, settings.system),
         params,
         tuple(tag or ()),
         before,

@@ -6,6 +6,7 @@ Fields that are not named here go to the provider unchanged.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qacli.provider.json_values import without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.translation.untranslatable import (
     NO_SUCH_RESPONSE,
@@ -98,7 +99,7 @@ def _text_options(text: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON of the cl
     form = options.pop("format", None) or {}
     if form.get("type") == "json_schema":
         inner = {name: value for name, value in form.items() if name != "type"}
-        chat["response_format"] = {"type": "json_schema", "json_schema": _without_null(inner)}
+        chat["response_format"] = {"type": "json_schema", "json_schema": without_null(inner)}
     elif form.get("type", "text") != "text":
         chat["response_format"] = form
     if (verbosity := options.pop("verbosity", None)) is not None:
@@ -138,7 +139,7 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:  # noqa: ANN401 - JSON of th
             UNSUPPORTED_VALUE,
         )
     function = {name: value for name, value in tool.items() if name != "type"}
-    return {"type": "function", "function": _without_null(function)}
+    return {"type": "function", "function": without_null(function)}
 
 
 def _tool_choice(choice: Any) -> Any:  # noqa: ANN401 - JSON of the client
@@ -250,10 +251,10 @@ def _part(part: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - JSON of the
         return {"type": "text", "text": part.get("text", "")}
     if kind == "input_image" and part.get("image_url"):
         image = {"url": part["image_url"], "detail": part.get("detail")}
-        return {"type": "image_url", "image_url": _without_null(image)}
+        return {"type": "image_url", "image_url": without_null(image)}
     if kind == "input_file" and not part.get("file_url"):
         file = {name: value for name, value in part.items() if name not in {"type", "detail"}}
-        return {"type": "file", "file": _without_null(file)}
+        return {"type": "file", "file": without_null(file)}
     if kind == "input_audio":
         return dict(part)
     raise _no_part(part, name)
@@ -293,7 +294,3 @@ def _plain_text(content: Any) -> str:  # noqa: ANN401 - JSON of the client
 def _parts(content: Any) -> Sequence[dict[str, Any]]:  # noqa: ANN401 - JSON of the client
     items = content if isinstance(content, list) else []
     return [part for part in items if isinstance(part, dict)]
-
-
-def _without_null(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qacli.provider.api import CHAT_ONLY
+from qacli.provider.json_values import without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.responses_body import translate_body
 from qacli.provider.translation.untranslatable import UNSUPPORTED_VALUE, Untranslatable
@@ -50,7 +51,7 @@ def build_responses_request(body: Mapping[str, Any], refused: frozenset[Feature]
     if isinstance(tools, list):
         # Responses makes a function strict where it says nothing; Chat Completions does not.
         chat["tools"] = [
-            {**tool, "function": {"strict": False, **_without_null(tool.get("function") or {})}}
+            {**tool, "function": {"strict": False, **without_null(tool.get("function") or {})}}
             for tool in tools
         ]
     choice = chat.get("tool_choice")
@@ -85,7 +86,3 @@ def _unsupported(param: str, subject: str) -> Untranslatable:
         "Leave it out, or choose a model with Chat Completions.",
         UNSUPPORTED_VALUE,
     )
-
-
-def _without_null(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

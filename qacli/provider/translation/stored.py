@@ -1,11 +1,10 @@
 """Write a recorded answer again, in the form and with the ids in which a client first got it."""
 
-from typing import Any
-
 from qacli.cost import Usage
 from qacli.domain import Outcome, Question, Status
+from qacli.provider.json_values import as_dict, as_list
 from qacli.provider.response import calls_of
-from qacli.provider.tool_calls import format_call
+from qacli.provider.tool_exchange import is_calls_only
 from qacli.provider.translation.chat_writer import ChatWriter
 from qacli.provider.translation.response import Writer
 from qacli.provider.translation.responses_writer import ResponsesWriter
@@ -71,24 +70,15 @@ def _write(writer: Writer, outcome: Outcome) -> None:
     if outcome.reasoning:
         writer.add_reasoning(outcome.reasoning)
     # A record without a text has the calls as its answer.
-    lines = "\n".join(format_call(*call) for call in calls_of(details))
-    text = "" if lines and outcome.answer == lines else outcome.answer or ""
+    text = "" if is_calls_only(outcome.answer, details) else outcome.answer or ""
     if text and details.get("refusal"):
         writer.add_refusal(text)
-    elif text or not lines:
-        writer.add_text(text, _list(_dict(details.get("logprobs")).get("content")))
-        annotations = _list(details.get("annotations"))
+    elif text or not calls_of(details):
+        writer.add_text(text, as_list(as_dict(details.get("logprobs")).get("content")))
+        annotations = as_list(details.get("annotations"))
         writer.add_annotations([item for item in annotations if isinstance(item, dict)])
-    calls = [call for call in _list(details.get("tool_calls")) if isinstance(call, dict)]
+    calls = [call for call in as_list(details.get("tool_calls")) if isinstance(call, dict)]
     for place, call in enumerate(calls):
         [(name, arguments)] = calls_of({"tool_calls": [call]})
         writer.add_call(place, call.get("id"), name, arguments)
     writer.finish(outcome.finish_reason, usage_in(outcome))
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -12,7 +12,7 @@ from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.serializers import field_values, result_to_dict
-from qacli.services.follow_up import FollowUpOptions
+from qacli.services.follow_up import FollowUpOptions, first_system
 from qacli.tools import parse_tool
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
@@ -128,11 +128,10 @@ def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Questio
     named = {name: getattr(ask_request, name) for name in OPTION_NAMES}
     tools = (tool if isinstance(tool, str) else tool.model_dump() for tool in ask_request.tools)
     named["tools"] = [parse_tool(tool) for tool in tools] or None
-    systems = (ask_request.system, before.system, app_state.system)
     return create_question(
         ask_request.question,
         model=model,
-        system=next((text for text in systems if text is not None), None),
+        system=first_system(ask_request.system, before.system, app_state.system),
         params=merge_params(
             named,
             ask_request.options,

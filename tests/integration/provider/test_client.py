@@ -584,9 +584,10 @@ def test_client_retries_do_not_extend_the_deadline(
     ask.fails(ProviderTimeout, "[[hang]]", whole=whole)
     assert ask.seconds < PROMPT_SECONDS
     provider.reset()
-    ask.fails(ProviderUnavailable, "[[status=503 retry_after=0.8]]", whole=whole)
+    ask = asker(timeout=4, retries=9)
+    ask.fails(ProviderUnavailable, "[[status=503 retry_after=2.5]]", whole=whole)
     assert ask.seconds < PROMPT_SECONDS
-    assert len(provider.requests) in {2, 3}
+    assert len(provider.requests) == 2
 
 
 @pytest.mark.parametrize("fault", ["hang", "stall=0", "stall=2", "first_token_delay=5"])

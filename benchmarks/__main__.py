@@ -15,9 +15,9 @@ from benchmarks.setting import Bench, bench
 
 NAMES = (
     *("start_bare", "start_history", "start_ask", "start_first_byte", "start_growth"),
-    *("serve_asks", "serve_reads"),
+    *("serve_asks", "serve_reads", "serve_door"),
     *("moving_export", "moving_import"),
-    *("batch_total", "batch_instant", "batch_limit", "batch_memory"),
+    *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("claim", "measured", "median (min to max)", "target", "runs", "met")
@@ -34,8 +34,9 @@ def main() -> int:
     load = os.getloadavg()[0]
     sections: list[str] = []
     met = True
-    with bench(options.scale) as made:
-        for name in options.only or NAMES:
+    names = ["start_against"] if options.against else options.only or NAMES
+    with bench(options.scale, options.against) as made:
+        for name in names:
             rows, problem, seconds = _run(name, made)
             met = met and not problem and all(row.met for row in rows)
             sections.append(_section(name, rows, problem, seconds))
@@ -50,6 +51,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=NAMES, help="this one; may be repeated")
     parser.add_argument("--scale", choices=("small", "full"), default="small")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the table goes")
+    parser.add_argument(
+        "--against", type=Path, metavar="WORKTREE", help="compare with the qa of another worktree"
+    )
     parser.add_argument("--list", action="store_true", help="name the benchmarks")
     return parser.parse_args()
 

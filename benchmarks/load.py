@@ -22,6 +22,30 @@ class Burst:
     seconds: float
 
 
+@dataclass(slots=True)
+class Timed:
+    """Requests one after the other on some connections.
+
+    Attributes:
+        latencies: Seconds from a request to the end of its answer, for each that got 200; sorted.
+        failed: The number of other requests.
+        seconds: The length of all.
+    """
+
+    latencies: list[float]
+    failed: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that got 200."""
+        return len(self.latencies) / self.seconds
+
+    def quantile(self, part: float) -> float:
+        """The seconds that this part of the requests took at most; 0.5 is the median."""
+        return self.latencies[int(part * (len(self.latencies) - 1))]
+
+
 def burst(base_url: str, path: str, bodies: Sequence[bytes]) -> Burst:
     """Post all at the same time."""
     return asyncio.run(_burst(base_url, path, bodies))
@@ -30,6 +54,15 @@ def burst(base_url: str, path: str, bodies: Sequence[bytes]) -> Burst:
 def rate(base_url: str, path: str, *, connections: int, seconds: float) -> float:
     """Requests a second that get 200, on connections that stay open."""
     return asyncio.run(_rate(base_url, path, connections, seconds))
+
+
+def timed(  # noqa: PLR0913 - by name
+    base_url: str, path: str, body: bytes, *, key: str, connections: int, seconds: float
+) -> Timed:
+    """Post the same body again and again, on connections that stay open, and read each answer."""
+    head = _head(base_url, "POST", path, length=len(body), keep=True)
+    request = head[:-2] + f"Authorization: Bearer {key}\r\n\r\n".encode() + body
+    return asyncio.run(_timed(base_url, request, connections, seconds))
 
 
 def get(base_url: str, path: str) -> int:
@@ -100,3 +133,40 @@ async def _rate(base_url: str, path: str, connections: int, seconds: float) -> f
     async with asyncio.timeout(seconds + LIMIT_SECONDS):
         await asyncio.gather(*(work() for _ in range(connections)))
     return answered / (time.perf_counter() - begun)
+
+
+async def _timed(base_url: str, request: bytes, connections: int, seconds: float) -> Timed:
+    address = urlsplit(base_url)
+    latencies: list[float] = []
+    failed = 0
+    begun = time.perf_counter()
+
+    async def work() -> None:
+        nonlocal failed
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            while (start := time.perf_counter()) < begun + seconds:
+                writer.write(request)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await _read_body(reader, head)
+                if head[9:12] == b"200":
+                    latencies.append(time.perf_counter() - start)
+                else:
+                    failed += 1
+        finally:
+            writer.close()
+
+    async with asyncio.timeout(seconds + LIMIT_SECONDS):
+        await asyncio.gather(*(work() for _ in range(connections)))
+    return Timed(sorted(latencies), failed, time.perf_counter() - begun)
+
+
+async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
+    """Read a body to its end: with a length, or in chunks."""
+    _, found, rest = head.partition(b"content-length:")
+    if found:
+        await reader.readexactly(int(rest.split(None, 1)[0]))
+        return
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        await reader.readexactly(size + 2)
+    await reader.readuntil(b"\r\n")

@@ -42,10 +42,12 @@ class Bench:
     Attributes:
         scale: How much to do.
         directory: Where to do it.
+        against: A worktree with another version of qa and its `.venv`; None for no comparison.
     """
 
     scale: Scale
     directory: Path
+    against: Path | None = None
 
     def size(self, small: T, full: T) -> T:
         """What fits the scale."""
@@ -80,11 +82,11 @@ class Bench:
 
 
 @contextmanager
-def bench(scale: Scale) -> Iterator[Bench]:
+def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
     """A run of the benchmarks, with a directory that is gone at the end."""
     directory = Path(tempfile.mkdtemp(prefix="qa-bench-"))
     try:
-        yield Bench(scale, directory)
+        yield Bench(scale, directory, against)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -326,8 +328,14 @@ def llm(bench: Bench) -> Llm:
 
 
 @contextmanager
-def answering(command: Command, home: Home, address: str, path: str) -> Iterator[str]:
-    """A server as a process, once it answers a path with 200; gives its address."""
+def answering(
+    command: Command, home: Home, address: str, path: str, *, seconds: float = 30
+) -> Iterator[str]:
+    """A server as a process, once it answers a path with 200; gives its address.
+
+    Raises:
+        Unusable: It has ended, or does not answer after so many seconds.
+    """
     with measure.background(command, home.env, home.path / "server.log") as process:
 
         def ready() -> bool:
@@ -336,7 +344,7 @@ def answering(command: Command, home: Home, address: str, path: str) -> Iterator
                 raise Unusable(f"The server ended: {said}")
             return load.get(address, path) == HTTPStatus.OK
 
-        measure.until(30, ready)
+        measure.until(seconds, ready)
         yield address
 
 

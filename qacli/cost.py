@@ -197,9 +197,8 @@ class CostEstimate:
 
     @classmethod
     def of_prompt(cls, *texts: str, max_tokens: int | None = None) -> "CostEstimate":
-        """Return the estimate for texts; without a token limit the answer is as long as they."""
-        prompt = estimate_tokens(*texts)
-        return cls(prompt, int(max_tokens or prompt))
+        """Return the estimate for texts; without a token limit the answer has a typical length."""
+        return cls(estimate_tokens(*texts), int(max_tokens or TYPICAL_ANSWER_TOKENS))
 
     @classmethod
     def of(

@@ -8,6 +8,7 @@ QaError                      1  500  an unexpected error in qa
 ├── Forbidden                -  403  the request may come from another web site
 ├── StillAsking              -  409  the first request with this idempotency key still runs
 ├── RateLimited              -  429  the client has reached its rate limit
+├── BudgetSpent              -  429  the client has spent its budget
 ├── Busy                     -  503  the server has reached its limit of concurrent questions
 ├── ProviderError
 │   ├── KeyRejected          3  502  the provider rejects the key
@@ -111,6 +112,13 @@ class RateLimited(QaError):
     status = 429
     kind = "rate-limited"
     retry_after = 1
+
+
+class BudgetSpent(QaError):
+    """The client has spent its budget."""
+
+    status = 429
+    kind = "budget-spent"
 
 
 class Busy(QaError):

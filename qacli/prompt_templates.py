@@ -17,6 +17,7 @@ from qacli.config.loader import config_file
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.model_options import OPTION_NAMES, check_names, check_params, merge_params
+from qacli.tools import with_tools
 
 OPTIONS = "options"
 """The field with the options that have no field of their own."""
@@ -32,6 +33,7 @@ question = "{{input}}"        # {{input}}: the arguments or standard input; {{ot
 # temperature = 0.2
 # max_tokens = 1000
 # reasoning_effort = "low"     # also verbosity, top_p, seed and stop
+# tools = ["web_search"]       # tools that the provider runs
 # options = {{ top_k = 40 }}     # any other field of the request
 # schema = "title, severity int, fix"
 """
@@ -209,8 +211,8 @@ def load_template(settings: Settings, name: str) -> PromptTemplate:
     try:
         options = values.pop(OPTIONS, {})
         check_names(options)
-        named = {key: values.pop(key) for key in OPTION_NAMES if key in values}
-        params = merge_params(named, options)
+        named = {key: values.pop(key) for key in (*OPTION_NAMES, "tools") if key in values}
+        params = with_tools(merge_params(named, options))
         check_params(params)
         template = PromptTemplate(name=name, **values, params=params)
         template.placeholders()
@@ -232,6 +234,7 @@ FIELDS: dict[str, tuple[Sequence[type], str]] = {
     "stop": ((list,), "a list of texts"),
     "reasoning_effort": ((str,), "text"),
     "verbosity": ((str,), "text"),
+    "tools": ((list,), "a list of tools"),
     OPTIONS: ((dict,), "a table"),
     "schema": ((str, dict), "text or a table"),
 }

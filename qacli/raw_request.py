@@ -14,6 +14,12 @@ class RawRequest:
         headers: The headers that go along, without those of the key.
         query: The query string, without its question mark.
         is_streamed: The client asks for a stream of events.
+        model: The model that is asked; empty where it is not known.
+        uid: The uid of the question, of which the ids of a translated response are made.
+        created: The time of the question, in seconds since 1970.
+        history: The body with the conversation in place of the id of the previous response; empty
+            where it has none that is in the history.
+        needs_history: The provider does not have the previous response, so that it gets `history`.
     """
 
     path: str
@@ -22,6 +28,11 @@ class RawRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
     is_streamed: bool = False
+    model: str = ""
+    uid: str = ""
+    created: int = 0
+    history: bytes = b""
+    needs_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,21 @@ REQUIRED_SETTINGS: Mapping[str, dict[str, Any]] = {
 """The settings without which OpenAI refuses a tool, with values for any question."""
 
 
+def with_tools(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the names in `tools` replaced by tools; objects stay as they are.
+
+    Raises:
+        InvalidRequest: As `parse_tool`.
+    """
+    tools = options.get("tools")
+    if isinstance(tools, str):
+        tools = [tools]
+    if not isinstance(tools, list):
+        return dict(options)
+    parsed = [parse_tool(tool) if isinstance(tool, str) else tool for tool in tools]
+    return {**options, "tools": parsed}
+
+
 def parse_tool(value: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool by its name, or by its settings as a JSON object or its text.
 

@@ -73,14 +73,20 @@ class Budget:
             return True
         return False
 
+    @property
+    def reserved(self) -> float:
+        """The likely cost of the questions that are being asked."""
+        return sum(item.cost for item in self._progress.active_items.values())
+
     def _likely_cost(self, question: Question) -> float:
-        """Estimate a cost from the length, and from the token limit or the mean of the answers."""
+        """Estimate a cost: the token limit, else the mean of the answers, else a typical answer."""
         limit = question.params.get("max_tokens")
+        if limit is None and self._priced:
+            return self._mean_cost
         estimate = CostEstimate.of_prompt(
             question.question, question.system or "", max_tokens=limit
         )
-        cost = estimate.cost(question.model, self._prices, self._endpoint)
-        return max(cost or 0.0, self._mean_cost)
+        return estimate.cost(question.model, self._prices, self._endpoint) or self._mean_cost
 
     def add(self, cost: float | None) -> None:
         """Add the cost of an answer, if it is known."""

@@ -1,76 +1,33 @@
-"""Limit the requests of a batch to the rate that the provider accepts, learned from its responses.
+"""Limit the requests of a batch: stated limits, and the pace that is learned from refusals.
 
-Three limits hold at once:
+    request --> [ jobs ] --> [ token buckets ] ---------> [ pace ] --> sent
+                in flight     --rpm, --tpm and the         see `qacli.batch.pace`
+                              provider's x-ratelimit-*
 
-    request --> [ window ] -----> [ token buckets ] ----> [ pause ] ----> sent
-                 AIMD: requests    requests and tokens     Retry-After
-                 in flight         per second
-                    ^                   ^                     ^
-    success: + 1 (slow start),     x-ratelimit-* headers      |
-             then + a part         success: rate + 1 % / s    |
-    refused: x 0.7 or x 0.95       refused: rate x 0.97       seconds
-
-- The window is additive increase, multiplicative decrease (AIMD, as TCP's congestion control, RFC
-  5681): it doubles each round until a request is refused (slow start), then grows slowly.
-- A token bucket refills at a steady rate. There is one for `--rpm`; one for tokens (`--tpm`, or the
-  rate in the provider's headers); and one for the rate that the provider states in its
-  `x-ratelimit-*` headers or, after it has refused a request, the rate that it has accepted.
-- A pause stops the whole batch for the seconds of a `Retry-After` header.
+A token bucket refills at a steady rate. There is one for `--rpm`, one for tokens (`--tpm`, or the
+rate in the provider's headers), and one for the requests that the provider states in its
+`x-ratelimit-*` headers. A `Retry-After` header holds for its own request; the runner waits for it.
 
 All times are of a monotonic clock that is passed in, so that tests need not wait.
 """
 
 import math
-from collections import deque
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from qacli.batch.pace import Pace
 
-@dataclass(frozen=True, slots=True)
-class LimiterConstants:
-    """The constants of the algorithm.
+BURST_SECONDS = 0.2
+"""Seconds' worth of tokens that a bucket holds."""
 
-    Attributes:
-        initial_window: Requests in flight before the provider has stated or refused anything.
-        window_after_pause: Requests in flight at most when a pause ends.
-        decrease_factor: Applied to the window when many requests are refused.
-        gentle_decrease_factor: Applied to the window when few are.
-        many_refused: Requests are many if they are more than this part of all requests.
-        increase_per_round: Added to the window in a round of requests, after a refusal.
-        increase_min_part: The least that one success adds to the window, after a refusal.
-        decrease_interval: Seconds in which several refusals count as one.
-        max_distrust: Refusals within a stated limit after which it is ignored.
-        rate_decrease_factor: Applied to the learned rate at a refusal.
-        rate_growth: Added to the learned rate in a second without a refusal, as a part of it.
-        max_growth_seconds: Maximum seconds without a refusal that are counted for the growth.
-        observed_seconds: Seconds over which the accepted rate is measured.
-        min_rate: Requests a second that the learned rate does not fall below.
-        burst_seconds: Seconds' worth of tokens that a bucket holds.
-        headroom: The part of a stated limit that is used: clocks differ.
-        window_in_use: If less than this part of the window is used, a refusal is about the rate.
-    """
+HEADROOM = 0.98
+"""The part of a stated limit that is used: clocks differ."""
 
-    initial_window: float = 64.0
-    window_after_pause: float = 16.0
-    decrease_factor: float = 0.7
-    gentle_decrease_factor: float = 0.95
-    many_refused: float = 0.3
-    increase_per_round: float = 0.1
-    increase_min_part: float = 0.005
-    decrease_interval: float = 1.0
-    max_distrust: int = 3
-    rate_decrease_factor: float = 0.97
-    rate_growth: float = 0.01
-    max_growth_seconds: float = 10.0
-    observed_seconds: float = 10.0
-    min_rate: float = 1 / 60
-    burst_seconds: float = 0.2
-    headroom: float = 0.98
-    window_in_use: float = 0.8
-
-
-CONSTANTS = LimiterConstants()
+MINUTE = 60.0
+DAY = 86_400.0
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 
 
 @dataclass(slots=True)
@@ -83,7 +40,7 @@ class TokenBucket:
 
     def refill(self, now: float) -> None:
         """Add the tokens for the time since the last refill."""
-        burst = max(self.rate * CONSTANTS.burst_seconds, 1.0)
+        burst = max(self.rate * BURST_SECONDS, 1.0)
         self.tokens = min(self.tokens + (now - self.now) * self.rate, burst)
         self.now = now
 
@@ -102,11 +59,9 @@ class AdaptiveLimiter:
         clock: Returns the seconds of a monotonic clock.
 
     Attributes:
-        window: Maximum requests in flight at the moment.
         in_flight: Requests in flight.
-        paused_until: The time at which a pause ends.
-        pause_reason: The provider's message that caused the pause.
         refused: Requests that were refused so far.
+        last_refusal: The provider's last message of a refusal.
     """
 
     def __init__(
@@ -118,204 +73,180 @@ class AdaptiveLimiter:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.jobs = jobs
-        self.window = min(float(jobs), CONSTANTS.initial_window)
         self.in_flight = 0
-        self.paused_until = 0.0
-        self.pause_reason = ""
         self.refused = 0
-        self._slow_start_threshold = float(jobs)
+        self.last_refusal = ""
         self._clock = clock
         now = clock()
-        self._option_bucket = TokenBucket(rpm / 60, now) if rpm else None
-        self._token_bucket = TokenBucket(tpm / 60, now) if tpm else None
+        self._pace = Pace(jobs, now)
+        self._option_bucket = TokenBucket(rpm / MINUTE, now) if rpm else None
+        self._token_bucket = TokenBucket(tpm / MINUTE, now) if tpm else None
         self._token_limit_is_stated = False
-        self._learned_bucket: TokenBucket | None = None
-        self._grown_at = now
-        self._decreased_at = -CONSTANTS.observed_seconds
-        self._accepted: deque[tuple[float, int]] = deque()
-        self._limit_is_stated = False
-        self._distrust = 0
-        self._refused_since_decrease = 0
-        self._accepted_since_decrease = 0
+        self._stated_bucket: TokenBucket | None = None
+        self._units_per_second: set[str] = set()
 
     @property
     def rate(self) -> float | None:
         """Requests per second that are allowed at the moment; None is no limit."""
-        buckets = (self._option_bucket, self._learned_bucket)
-        rates = [bucket.rate for bucket in buckets if bucket is not None]
+        rates = [rate for rate in (self.stated_rates[0], self._pace.rate) if rate is not None]
         return min(rates) if rates else None
 
     @property
     def stated_rates(self) -> tuple[float | None, float | None]:
         """Requests and tokens per second that an option or the provider has stated; None if not."""
-        stated = self._learned_bucket if self._limit_is_stated else None
-        rates = [bucket.rate for bucket in (self._option_bucket, stated) if bucket is not None]
+        buckets = (self._option_bucket, self._stated_bucket)
+        rates = [bucket.rate for bucket in buckets if bucket is not None]
         tokens = self._token_bucket
         return min(rates, default=None), None if tokens is None else tokens.rate
 
     @property
     def learned_rate(self) -> float | None:
         """Requests per second that were learned from refusals; None if no limit is known."""
-        bucket = self._learned_bucket
-        return None if bucket is None or self._limit_is_stated else bucket.rate
+        return self._pace.rate
 
     def set_learned_rate(self, rate: float) -> None:
         """Use this rate, because the number of workers that share it has changed."""
-        if not self._limit_is_stated:
-            self._learned_bucket = TokenBucket(max(rate, CONSTANTS.min_rate), self._clock())
+        self._pace.set_rate(rate, self._clock())
 
     @property
     def own_pause(self) -> tuple[float, str]:
-        """The seconds for which nothing may be sent, and the provider's message."""
-        return max(self.paused_until - self._clock(), 0.0), self.pause_reason
+        """The seconds until the next probe if every request is refused, and the last refusal."""
+        seconds = self._pace.seconds_to_probe(self._clock())
+        return seconds, self.last_refusal if seconds else ""
+
+    @property
+    def window(self) -> int:
+        """Maximum requests in flight at the moment."""
+        return 1 if self.is_closed else max(int(self._pace.window), 1)
+
+    @property
+    def is_closed(self) -> bool:
+        """The provider refuses every request, so that only probes are sent."""
+        return self._pace.is_closed
 
     def delay(self) -> float | None:
-        """Return the seconds until a request may be sent; None while the window is full."""
-        if self.in_flight >= max(int(self.window), 1):
+        """Return the seconds until a request may be sent; None while too many are in flight."""
+        if self.in_flight >= self.jobs:
             return None
         now = self._clock()
-        self._grow_rate(now)
-        waits = [self.paused_until - now]
-        for bucket in (self._option_bucket, self._learned_bucket, self._token_bucket):
+        delay = self._pace.delay(now, self.in_flight)
+        if delay is None:
+            return None
+        waits = [delay]
+        for bucket in (self._option_bucket, self._stated_bucket, self._token_bucket):
             if bucket is not None:
                 bucket.refill(now)
                 waits.append(bucket.wait())
-        return max(*waits, 0.0)
+        return max(waits)
 
-    def on_sent(self, tokens: int) -> None:
-        """Count a request that is sent, and its estimated tokens."""
+    def on_sent(self, tokens: int) -> float:
+        """Count a request that is sent, and its estimated tokens; return the present time."""
+        now = self._clock()
         self.in_flight += 1
-        for bucket in (self._option_bucket, self._learned_bucket):
+        self._pace.on_sent(now)
+        for bucket in (self._option_bucket, self._stated_bucket):
             if bucket is not None:
                 bucket.tokens -= 1
         if self._token_bucket is not None:
             self._token_bucket.tokens -= tokens
+        return now
 
     def on_finished(self) -> None:
         """Count a request that has ended, with or without an answer."""
         self.in_flight -= 1
 
     def on_success(self, headers: Mapping[str, str], *, estimated: int = 0, used: int = 0) -> None:
-        """Widen the window, and learn from the headers of an answer.
+        """Learn from the headers of an answer, and count its tokens.
 
         Args:
             headers: The headers of the answer.
             estimated: The tokens that `on_sent` counted.
             used: The tokens that the provider counted; 0 is unknown.
         """
-        now = self._clock()
-        self._accepted_since_decrease += 1
-        # Slow start up to the window of the last refusal; then additive increase.
-        is_additive = self.refused and self.window >= self._slow_start_threshold
-        step = CONSTANTS.increase_per_round / self.window
-        step = max(step, CONSTANTS.increase_min_part) if is_additive else 1.0
-        self.window = min(self.window + step, self.jobs)
-        second = int(now)
-        if self._accepted and self._accepted[-1][0] == second:
-            self._accepted[-1] = (second, self._accepted[-1][1] + 1)
-        else:
-            self._accepted.append((second, 1))
-        while self._accepted and self._accepted[0][0] < now - CONSTANTS.observed_seconds - 1:
-            self._accepted.popleft()
         if self._token_bucket is not None and used:
             self._token_bucket.tokens += estimated - used
-        self._learn(headers, now)
+        self._learn(headers)
 
-    def on_throttled(
-        self, reason: str, retry_after: float | None, headers: Mapping[str, str]
-    ) -> None:
-        """Slow down, because the provider is overloaded or limits the rate.
+    def on_throttled(self, reason: str, headers: Mapping[str, str], sent_at: float) -> None:
+        """Count a request that the provider refused, because it is overloaded or limits the rate.
 
         Args:
             reason: The provider's message.
-            retry_after: The seconds of its Retry-After header.
             headers: The headers of the response.
+            sent_at: The time that `on_sent` returned.
         """
-        now = self._clock()
         self.refused += 1
-        self._refused_since_decrease += 1
-        if retry_after is not None:
-            self.pause(retry_after, reason)
-        self._learn(headers, now)
-        # Refusals of requests that were sent together count once.
-        if now - self._decreased_at < CONSTANTS.decrease_interval:
-            return
-        self._decreased_at = now
-        self._decrease_window()
-        if self._limit_is_stated:
-            self._distrust += 1
-            self._limit_is_stated = self._distrust < CONSTANTS.max_distrust
-        # A few refusals without Retry-After may have another cause than the rate.
-        is_about_rate = (
-            self._learned_bucket is not None
-            and self.in_flight < self.window * CONSTANTS.window_in_use
-        )
-        if (retry_after is not None or is_about_rate) and not self._limit_is_stated:
-            self._decrease_rate(now)
+        self.last_refusal = reason
+        self._pace.on_refused(self._clock(), sent_at)
+        self._learn(headers)
 
-    def pause(self, seconds: float, reason: str) -> None:
-        """Send nothing for these seconds: the whole batch waits, not only the refused request."""
-        until = self._clock() + seconds
-        if until > self.paused_until:
-            self.paused_until, self.pause_reason = until, reason
-        # Do not send all waiting requests at once after the pause.
-        self.window = min(self.window, CONSTANTS.window_after_pause)
-
-    def _decrease_window(self) -> None:
-        total = self._refused_since_decrease + self._accepted_since_decrease
-        gentle = min(self.window - 1, self.window * CONSTANTS.gentle_decrease_factor)
-        if self._refused_since_decrease > total * CONSTANTS.many_refused:
-            self._slow_start_threshold = max(self.window * CONSTANTS.decrease_factor, 1.0)
-        else:
-            self._slow_start_threshold = max(gentle, 1.0)
-        self.window = min(self.window, self._slow_start_threshold)
-        self._refused_since_decrease = self._accepted_since_decrease = 0
-
-    def _decrease_rate(self, now: float) -> None:
-        """Set the rate below the rate that was accepted lately."""
-        accepted = self._accepted_rate(now)
-        if self._learned_bucket is None:
-            if accepted is None:
-                return
-            self._learned_bucket = TokenBucket(accepted, now)
-        bucket = self._learned_bucket
-        rate = min(bucket.rate, accepted or bucket.rate) * CONSTANTS.rate_decrease_factor
-        bucket.rate = max(rate, CONSTANTS.min_rate)
-        self._grown_at = now
-
-    def _accepted_rate(self, now: float) -> float | None:
-        """Return the requests per second that were accepted lately; None if none were."""
-        if not self._accepted:
-            return None
-        seconds = max(now - self._accepted[0][0], 1.0)
-        return sum(count for _, count in self._accepted) / seconds
-
-    def _grow_rate(self, now: float) -> None:
-        if self._learned_bucket is None or self._limit_is_stated:
-            return
-        seconds = now - self._grown_at
-        if seconds >= 1.0:
-            growth = 1 + CONSTANTS.rate_growth
-            self._learned_bucket.rate *= growth ** min(seconds, CONSTANTS.max_growth_seconds)
-            self._grown_at = now
-
-    def _learn(self, headers: Mapping[str, str], now: float) -> None:
+    def _learn(self, headers: Mapping[str, str]) -> None:
         """Use the limits in the provider's headers."""
-        tokens = _parse_number(headers.get("x-ratelimit-limit-tokens"))
-        if tokens and (self._token_bucket is None or self._token_limit_is_stated):
+        now = self._clock()
+        rate = self._stated_rate(headers, "tokens")
+        if rate and (self._token_bucket is None or self._token_limit_is_stated):
             if self._token_bucket is None:
-                self._token_bucket = TokenBucket(tokens / 60, now)
+                self._token_bucket = TokenBucket(rate, now)
                 self._token_limit_is_stated = True
-            self._token_bucket.rate = tokens / 60 * CONSTANTS.headroom
-        limit = _parse_number(headers.get("x-ratelimit-limit-requests"))
-        if not limit or self._distrust >= CONSTANTS.max_distrust:
-            return
-        if self._learned_bucket is None:
-            self._learned_bucket = TokenBucket(limit / 60, now)
-        self._limit_is_stated = True
-        self._learned_bucket.rate = limit / 60 * CONSTANTS.headroom
-        if _parse_number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
-            self._learned_bucket.tokens = min(self._learned_bucket.tokens, 0.0)
+            self._token_bucket.rate = rate * HEADROOM
+        rate = self._stated_rate(headers, "requests")
+        if rate:
+            if self._stated_bucket is None:
+                self._stated_bucket = TokenBucket(rate, now)
+            self._stated_bucket.rate = rate * HEADROOM
+            if _parse_number(headers.get("x-ratelimit-remaining-requests"), zero=True) == 0:
+                self._stated_bucket.tokens = min(self._stated_bucket.tokens, 0.0)
+
+    def _stated_rate(self, headers: Mapping[str, str], unit: str) -> float | None:
+        """Return the stated limit per second; None without one, and for one of a long period.
+
+        A limit for each day is no pace. A period of a second stays, once it was seen.
+        """
+        limit = _stated_limit(headers, unit)
+        if limit is None or limit[1] > MINUTE:
+            return None
+        if limit[1] < MINUTE:
+            self._units_per_second.add(unit)
+        return limit[0] / (1.0 if unit in self._units_per_second else MINUTE)
+
+
+def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] | None:
+    """Return the stated limit and its period in seconds; None if none is stated.
+
+    The headers do not name their period. It is a minute. It is longer if the next reset is more
+    than a minute away, and a second if the reset fits such a limit of which a part is used.
+    """
+    limit = _parse_number(headers.get(f"x-ratelimit-limit-{unit}"))
+    if not limit:
+        return None
+    remaining = _parse_number(headers.get(f"x-ratelimit-remaining-{unit}"), zero=True)
+    reset = _parse_duration(headers.get(f"x-ratelimit-reset-{unit}"))
+    if remaining is None or reset is None:
+        return limit, MINUTE
+    if reset > MINUTE:
+        return limit, DAY
+    used = 1 - remaining / limit
+    is_per_second = reset <= 1 and used / 2 <= reset <= used * 2 and used > 0
+    return limit, 1.0 if is_per_second else MINUTE
+
+
+def _parse_duration(text: str | None) -> float | None:
+    """Return the seconds of a text such as `1.5`, `6m0s` or `20ms`; None for other texts."""
+    number = _parse_number(text, zero=True)
+    if number is not None or not text:
+        return number
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not match.group():
+        return None
+    factors = (86_400, 3600, 60, 1, 0.001)
+    try:
+        return sum(
+            float(part) * factor
+            for part, factor in zip(match.groups(), factors, strict=True)
+            if part
+        )
+    except ValueError:
+        return None
 
 
 def _parse_number(text: str | None, *, zero: bool = False) -> float | None:

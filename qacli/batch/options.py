@@ -43,6 +43,7 @@ class BatchOptions:
         max_outage: Seconds to wait for a database or a provider that cannot be reached.
         lease_seconds: Seconds after which other workers take over the claims of one that does not
             renew its lease.
+        max_failures: See `qacli.batch.stop_rules.StopRules`; as max_wait.
     """
 
     batch_id: int
@@ -60,6 +61,8 @@ class BatchOptions:
     grace: float = 5.0
     max_outage: float = 60.0
     lease_seconds: float = LEASE_SECONDS
+    max_failures: int = 20
+    max_wait: float = 3600.0
 
     def question(self, key: str, payload: dict[str, Any]) -> Question:
         """Return the question of an item; its own settings override those of the batch.
@@ -99,7 +102,7 @@ class ActiveItem:
         lost: Another worker has taken the item over, so that this task must end.
         cancelled: The task was cancelled for that reason.
         attempt: The number of the attempt, from 1.
-        waiting: It waits before the next attempt.
+        retry_at: The time of the next attempt, by `time.monotonic`; None if it does not wait.
         sent: The request was sent.
         position: The item's position.
         cost: The US dollars of the budget that are reserved for it.
@@ -116,7 +119,7 @@ class ActiveItem:
     lost: bool = False
     cancelled: bool = False
     attempt: int = 1
-    waiting: bool = False
+    retry_at: float | None = None
     sent: bool = False
     cost: float = 0.0
     correction: str | None = None

@@ -16,6 +16,7 @@ from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.run_options import address_of
 from qacli.batch.shared_limits import LimitShare
+from qacli.batch.stop_rules import StopRules
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
@@ -31,8 +32,9 @@ from qacli.recording.outbox import Outbox
 RATE_LIMIT_STATUSES = {429, 529}
 """The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
-MIN_FAILURES = 5
-"""Consecutive failures without which an outage is not assumed."""
+MAX_WAITING_ITEMS = 1000
+WORKERS_PER_JOB = 4
+"""Items that a job holds at most: all but one of them wait until they are asked again."""
 
 
 class BatchRunner:
@@ -92,6 +94,9 @@ class BatchRunner:
             on_unsafe=self._stop_unsafe,
         )
         self._items: asyncio.Queue[ClaimedItem | None] = asyncio.Queue(options.jobs)
+        self._workers = min(WORKERS_PER_JOB * options.jobs, options.jobs + MAX_WAITING_ITEMS)
+        # A job is free while its item waits until it is asked again.
+        self._slots = asyncio.Semaphore(options.jobs)
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -114,11 +119,16 @@ class BatchRunner:
             output=self._output,
             flush=self._recorder.flush,
             items=self._items,
-            consumers=options.jobs,
+            consumers=self._workers,
             stop=self.stop,
             stopped=self._stop,
         )
-        self._answered_at, self._consecutive_failures = monotonic(), 0
+        self._rules = StopRules(
+            max_failures=options.max_failures,
+            max_outage=options.max_outage,
+            max_wait=options.max_wait,
+            now=monotonic(),
+        )
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until `stop` is called.
@@ -139,6 +149,8 @@ class BatchRunner:
             await self._claims.unregister()
             self._database.close()
             self._recorder.close()
+        if self.stopped is not None and self._rules.refused_keys:
+            self._batches.release_failed(self.options.batch_id, self._rules.refused_keys)
 
     def stop(self, reason: StopReason, message: str, error: QaError | None = None) -> None:
         """Send no more questions; active items get `BatchOptions.grace` seconds."""
@@ -162,7 +174,7 @@ class BatchRunner:
         loop = self._claim_loop
         coroutines = (loop.run(), loop.heartbeat(), loop.poll(), self._share_limits())
         helpers = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        workers = [asyncio.create_task(self._worker()) for _ in range(self.options.jobs)]
+        workers = [asyncio.create_task(self._worker()) for _ in range(self._workers)]
         try:
             await self._wait_for(workers, [recorder, *helpers])
         finally:
@@ -207,54 +219,66 @@ class BatchRunner:
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
         while (item := await self._items.get()) is not None:
-            if self._stop.is_set() or not self._claims.has(item):
-                continue  # the claim is released at the end, or was lost
-            try:
-                question = self.options.question(item.key, item.payload)
-            except InvalidRequest as error:
-                question = Question(
-                    question=item.payload["question"],
-                    batch_id=self.options.batch_id,
-                    item_key=item.key,
-                )
-                await self._finish(question, ChatResponse(), error)
-                continue
-            task = asyncio.current_task()
-            active = ActiveItem(item.key, monotonic(), item.position, task=task, cost=item.reserved)
-            self.progress.active_items[id(item)] = active
-            try:
-                await self._ask(question, active)
-            except asyncio.CancelledError:
-                if not active.lost or task is None:
-                    raise
-                # Remove the cancellation by `_cancel_lost_items`; any other one ends the worker.
-                if (task.uncancel() if active.cancelled else task.cancelling()) > 0:
-                    raise
-            finally:
-                del self.progress.active_items[id(item)]
+            async with self._slots:
+                await self._ask_item(item)
+            self._window_changed.set()
+
+    async def _ask_item(self, item: ClaimedItem) -> None:
+        """Ask one item, if its claim is still valid, and record its outcome."""
+        # After the wait for a job: another worker may have taken the item over meanwhile.
+        if self._stop.is_set() or not self._claims.has(item):
+            return  # the claim is released at the end, or was lost
+        try:
+            question = self.options.question(item.key, item.payload)
+        except InvalidRequest as error:
+            question = Question(
+                question=item.payload["question"],
+                batch_id=self.options.batch_id,
+                item_key=item.key,
+            )
+            await self._finish(question, ChatResponse(), error)
+            return
+        task = asyncio.current_task()
+        active = ActiveItem(item.key, monotonic(), item.position, task=task, cost=item.reserved)
+        self.progress.active_items[id(item)] = active
+        try:
+            await self._ask(question, active)
+        except asyncio.CancelledError:
+            if not active.lost or task is None:
+                raise
+            # Remove the cancellation by `_cancel_lost_items`; any other one ends the worker.
+            if (task.uncancel() if active.cancelled else task.cancelling()) > 0:
+                raise
+        finally:
+            del self.progress.active_items[id(item)]
 
     async def _ask(self, question: Question, active: ActiveItem) -> None:
         """Ask one item, with retries, and record its outcome."""
         response = ChatResponse()
         error: QaError | None = None
+        stop: QaError | None = None
         try:
             while not self._stop.is_set():
                 error = await self._ask_with_repair(question, response, active)
-                delay = retry_delay(
-                    error, active.attempt, self.options.retries, waits_for_provider=False
-                )
-                if delay is None or self._is_outage(error):
+                if isinstance(error, ProviderError):
+                    stop = self._rules.on_error(active.key, error, monotonic())
+                delay = retry_delay(error, active.attempt, self.options.retries)
+                if delay is None or stop is not None:
                     break
                 self.progress.retried += 1
-                active.attempt, active.waiting = active.attempt + 1, True
-                await self._pause(delay)
-                active.waiting = False
+                active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
+                self._slots.release()
+                try:
+                    await self._pause(delay)
+                finally:
+                    await self._slots.acquire()
+                active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
                 await self._finish(question, response, None)
             raise
-        if isinstance(error, ProviderError) and (error.fatal or self._is_outage(error)):
-            self.stop(StopReason.ERROR, error.what, error)
+        if stop is not None:
+            self.stop(StopReason.ERROR, stop.what, stop)
             await self._finish(question, response, error, status=Status.INTERRUPTED)
         elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
             await self._finish(question, response, None)
@@ -300,23 +324,22 @@ class BatchRunner:
             if self._stop.is_set():
                 return None
             active.sent = True
-            self.limiter.on_sent(tokens)
+            sent_at = self.limiter.on_sent(tokens)
             self.share.on_sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.options.timeout
             request = ChatRequest(question=question, turns=active.turns, stream=False)
             await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
-            self._consecutive_failures += 1
             is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
             if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
-                self.limiter.on_throttled(error.what, error.retry_after, response.headers)
+                self.limiter.on_throttled(error.what, response.headers, sent_at)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)
             return error
         else:
             used = response.used_tokens
-            self._answered_at, self._consecutive_failures = monotonic(), 0
+            self._rules.on_answered(monotonic())
             self.limiter.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:
@@ -336,17 +359,6 @@ class BatchRunner:
             await self._claims.renew()
         if active.lost:
             raise asyncio.CancelledError
-
-    def _is_outage(self, error: QaError | None) -> bool:
-        """Return True if the provider seems to be down.
-
-        It has answered nothing for `BatchOptions.max_outage` seconds, and at least `MIN_FAILURES`
-        requests in a row have failed.
-        """
-        if not isinstance(error, ProviderError) or not error.retryable:
-            return False
-        is_long = monotonic() - self._answered_at > self.options.max_outage
-        return is_long and self._consecutive_failures >= MIN_FAILURES
 
     async def _reserve_cost(self, question: Question, active: ActiveItem) -> None:
         """Reserve the likely cost of a question; stop if the budget does not allow it.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qacli.provider.retry import Retry
     from qacli.provider.sync import SyncProvider
     from qacli.services.ask import AskService
+    from qacli.services.follow_up import FollowUpOptions
 
 
 def start_endpoint(
@@ -129,6 +130,24 @@ def followed_record(
         return None
     number = parse_record_id(follow)
     return number if number >= 0 else record_at(open_store(settings, console), number).id
+
+
+def follow_up_options(
+    follows_id: int | None, settings: Settings, console: Console
+) -> "FollowUpOptions":
+    """Return the options of the record that is followed up; none where it is None.
+
+    Raises:
+        NotFound: There is no such record.
+    """
+    from qacli.cli.store import open_store
+    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.services.follow_up import FollowUpOptions
+
+    if follows_id is None:
+        return FollowUpOptions()
+    present = resolve_endpoint(settings, with_key=False)
+    return FollowUpOptions.of(open_store(settings, console).get(follows_id), present.name)
 
 
 def load_context_or_warn(follows_id: int, settings: Settings, console: Console) -> list[Turn]:

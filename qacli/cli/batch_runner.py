@@ -16,11 +16,12 @@ from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
 
 if TYPE_CHECKING:
-    from qacli.batch.loader import Forecast
+    from qacli.batch.loader import BatchSource, Forecast
     from qacli.batch.options import Progress
     from qacli.batch.runner import BatchRunner
     from qacli.cost import Pricing
     from qacli.db.batches import Batches
+    from qacli.db.models import Batch
     from qacli.provider.endpoint import Endpoint
 
 EXIT_SOME_ITEMS_FAILED = 8
@@ -34,7 +35,7 @@ RESERVED_FILE_DESCRIPTORS = 100
 
 
 @with_model_options
-def run(  # noqa: PLR0913, PLR0915 - one parameter an option
+def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
     context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="File with the questions; - reads standard input.")
@@ -80,7 +81,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option
         typer.Option("--unordered", help="Write results as they arrive, not in the order of FILE."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask failed items again.")
+        bool,
+        typer.Option("--retry-failed", help="Ask failed items again, with -m by another model."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
@@ -104,6 +106,20 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option
         float | None,
         typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="Time limit for one attempt."),
     ] = None,
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Stop after N questions in a row that the provider refuses alike; 0: never.",
+        ),
+    ] = 20,
+    max_wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Stop if the provider asks to wait for longer."
+        ),
+    ] = 3600,
     max_cost: Annotated[
         float | None,
         typer.Option(metavar="USD", min=0, help="Budget of the batch in US dollars."),
@@ -179,6 +195,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option
             batch_settings["quotes"] = quotes
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
+        if retry_failed and model is not None:
+            existing = _keep_model(batches, source, name, existing, batch_settings)
+            batch_name = existing.name if existing else batch_name
         writer = ResultWriter(
             output,
             result_form,
@@ -208,6 +227,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option
             rpm=rpm,
             tpm=tpm,
             lease_seconds=settings.lease,
+            max_failures=max_failures,
+            max_wait=max_wait,
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)
@@ -242,6 +263,22 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option
             retry=command if retry_failed else f"{command} --retry-failed",
             console=console,
         )
+
+
+def _keep_model(
+    batches: "Batches",
+    source: "BatchSource",
+    name: str | None,
+    existing: "Batch | None",
+    settings: dict[str, Any],
+) -> "Batch | None":
+    """Return the batch whose failed items another model is to be asked; it keeps its own model."""
+    if existing is None and not name and source.path is not None:
+        path = str(source.path.absolute())
+        existing = batches.find_begun(path, {**settings, "input": source.form})
+    if existing is not None:
+        settings["model"] = existing.settings["model"]
+    return existing
 
 
 def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -> int:
@@ -335,7 +372,8 @@ def report(  # noqa: PLR0913 - the parts of the report, by name
     if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
     if runner.stop_reason is not None:
-        console.warning(f"Stopped: {progress.stopping}. Go on with: {command}")
+        # With --quiet, too: the exit code does not tell why.
+        console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")
     return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED

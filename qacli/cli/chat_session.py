@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +22,7 @@ from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
 from qacli.services.conversation import Context, Conversation
+from qacli.services.follow_up import FollowUpOptions
 from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,11 +49,18 @@ HELP = (
 
 @dataclass(slots=True)
 class ChatOptions:
-    """The options of every question."""
+    """The options of every question.
+
+    Attributes:
+        before: The options of the record that the chat follows up; `params` have precedence.
+        stream: Ask for an answer as a stream; otherwise in one piece.
+    """
 
     system: str | None
     params: dict[str, Any]
     tags: Sequence[str]
+    before: FollowUpOptions = field(default_factory=FollowUpOptions)
+    stream: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class ChatSession:
             as_json=False,
             as_data=False,
             show_reasoning=settings.show_reasoning,
+            buffered=not options.stream,
             prints_id=False,
         )
         self._stack = ExitStack()
@@ -163,11 +172,17 @@ class ChatSession:
         Raises:
             InvalidRequest: The question or an option is invalid.
         """
+        before = self._options.before
+        old_defaults = self.settings.default_params(before.model or "")
         return create_question(
             question.text,
             model=self.model,
             system=self._options.system,
-            params=merge_params(self._options.params, self.settings.default_params(self.model)),
+            params=merge_params(
+                self._options.params,
+                before.params_for(self.model, old_defaults),
+                self.settings.default_params(self.model),
+            ),
             tags=self._options.tags,
             follows_id=follows_id,
             attachments=[file.to_dict() for file in question.files],
@@ -192,7 +207,9 @@ class ChatSession:
         self._files = []
         self._last, self._before = chat_question, conversation
         self._report_unused_files(context)
-        request = ChatRequest(question=question, turns=context.turns, parts=parts)
+        request = ChatRequest(
+            question=question, turns=context.turns, parts=parts, stream=self._options.stream
+        )
         events = self._service_after(conversation).stream(
             question, request, heartbeat_seconds=REDRAW_SECONDS
         )

@@ -76,6 +76,18 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     follow: Annotated[
         int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
+    caller: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only records that this token asked over HTTP."),
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Only records of this HTTP request (X-Request-Id)."),
+    ] = None,
+    tool_call: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only answers in which the model called this tool."),
+    ] = None,
     min_cost: Annotated[
         float | None, typer.Option(metavar="USD", help="Minimum cost in US dollars.")
     ] = None,
@@ -96,6 +108,9 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         system=system,
         follows_id=follow,
         min_cost=min_cost,
+        caller=caller,
+        request_id=request_id,
+        tool=tool_call,
     )
 
 

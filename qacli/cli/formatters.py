@@ -167,7 +167,11 @@ def _around(text: str, search: str | None) -> str:
 
 
 def show_record(
-    record: "QuestionAnswer", console: Console, *, show_reasoning: bool = False
+    record: "QuestionAnswer",
+    console: Console,
+    *,
+    show_reasoning: bool = False,
+    fold_tools: bool = False,
 ) -> None:
     """Print one record: its question, its answer, and facts about them.
 
@@ -175,16 +179,18 @@ def show_record(
         record: The record.
         console: Where to print.
         show_reasoning: Print all of the model's reasoning; otherwise one line about it.
+        fold_tools: Print one line for each tool call, and one for its results.
     """
+    question, answer, calls = _exchange(record, fold_tools=fold_tools)
     head = " · ".join(_facts(record))
     error = error_text(record.error_kind, record.error)
     if not console.is_terminal:
-        parts = [head, record.question]
+        parts = [head, question]
         if record.system:
             parts.insert(1, f"System: {record.system}")
         reasoning = _reasoning_text(record, show_reasoning=show_reasoning)
         links = "\n".join(source_lines(record.details))
-        parts += [text for text in (reasoning, record.answer, links, error) if text]
+        parts += [text for text in (reasoning, answer, calls, links, error) if text]
         console.print("\n\n".join(parts))
         return
     from rich.text import Text
@@ -194,19 +200,43 @@ def show_record(
     if record.system:
         rich_console.print(Text(f"System: {sanitize(record.system)}", style="dim"))
     rich_console.print()
-    rich_console.print(Text(sanitize(record.question), style="bold"))
+    rich_console.print(Text(sanitize(question), style="bold"))
     if reasoning := _reasoning_text(record, show_reasoning=show_reasoning):
         rich_console.print()
         rich_console.print(Text(sanitize(reasoning), style="dim"))
-    if record.answer:
+    if answer:
         rich_console.print()
-        _print_markdown(rich_console, record.answer)
+        _print_markdown(rich_console, answer)
+    if calls:
+        rich_console.print()
+        rich_console.print(Text(sanitize(calls)), soft_wrap=True)
     if lines := source_lines(record.details):
         rich_console.print()
         rich_console.print(Text(sanitize("\n".join(lines))), soft_wrap=True)
     if error:
         rich_console.print()
         rich_console.print(Text(sanitize(error), style="red"))
+
+
+def _exchange(record: "QuestionAnswer", *, fold_tools: bool) -> tuple[str, str, str]:
+    """Return the question, the text of the answer, and its tool calls, as they are shown."""
+    question, answer = record.question, record.answer or ""
+    if not record.details.get("tool_calls") and not record.params.get("messages"):
+        return question, answer, ""
+    from qacli.provider.response import calls_of
+    from qacli.provider.tool_calls import format_call
+    from qacli.provider.tool_exchange import (
+        fold,
+        folded_calls,
+        has_tool_results,
+        is_calls_only,
+    )
+
+    if fold_tools and has_tool_results(record.params):
+        question = fold(question)
+    whole = [format_call(*call) for call in calls_of(record.details)]
+    lines = folded_calls(record.details) if fold_tools else whole
+    return question, "" if is_calls_only(answer, record.details) else answer, "\n".join(lines)
 
 
 def _reasoning_text(record: "QuestionAnswer", *, show_reasoning: bool) -> str:

@@ -56,6 +56,16 @@ ShowReasoning = Annotated[
         help="Show all of the model's reasoning: above the answer on a terminal, else on stderr.",
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.001,
+        max=1e7,
+        help="Time limit for the whole answer, with retries.",
+    ),
+]
+NoStream = Annotated[bool, typer.Option("--no-stream", help="Request the answer in one piece.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 NoPager = Annotated[bool, typer.Option("--no-pager", help="Print everything without a pager.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]

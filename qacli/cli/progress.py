@@ -77,8 +77,8 @@ def facts(engine: "BatchRunner") -> Iterator[str]:
     """Yield the figures of the progress, the most important first."""
     progress, elapsed = engine.progress, max(monotonic() - engine.progress.started, 0.001)
     yield f"{progress.finished:,} of {progress.total:,}"
-    waiting = sum(active.waiting for active in progress.active_items.values())
-    yield f"{len(progress.active_items) - waiting} in flight"
+    waiting = sum(active.retry_at is not None for active in progress.active_items.values())
+    yield f"{engine.limiter.in_flight} in flight"
     if waiting:
         yield f"{waiting} retrying"
     if progress.failed:
@@ -96,13 +96,23 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
     """Yield the reason why no questions are sent at the moment, and until when."""
     if engine.progress.stopping:
         yield engine.progress.stopping
-    elif (pause := engine.share.pause)[0] > 1:
-        until = datetime.now().astimezone() + timedelta(seconds=pause[0])
-        yield f"paused until {until:%H:%M:%S}: {pause[1]}"
+    elif (seconds := _seconds_to_retry(engine)) > 1:
+        until = datetime.now().astimezone() + timedelta(seconds=seconds)
+        day = "" if until.date() == datetime.now().astimezone().date() else f"{until:%Y-%m-%d} "
+        yield f"paused until {day}{until:%H:%M:%S}: {engine.limiter.last_refusal}"
+    elif engine.limiter.is_closed:
+        yield f"one request at a time: {engine.limiter.last_refusal}"
     elif engine.progress.database_wait_reason:
         yield f"held up: {engine.progress.database_wait_reason}"
     elif engine.progress.item_wait_reason:
         yield engine.progress.item_wait_reason
+
+
+def _seconds_to_retry(engine: "BatchRunner") -> float:
+    """Return the seconds until the next attempt if all items wait for theirs; 0 otherwise."""
+    times = [active.retry_at for active in engine.progress.active_items.values()]
+    waiting = [time for time in times if time is not None]
+    return min(waiting) - monotonic() if waiting and len(waiting) == len(times) else 0.0
 
 
 def summary_of(name: str, summary: "Summary", progress: "Progress") -> Iterator[str]:

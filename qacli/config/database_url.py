@@ -1,9 +1,12 @@
 """The URLs of databases that qa supports: PostgreSQL, and SQLite files."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 IN_MEMORY = (":memory:", "file:")
+RESERVED = "/?#[]@"
+"""The characters that a password in a URL may not have (RFC 3986, section 3.2.1)."""
+
 POSTGRES = frozenset({"postgres", "postgresql", "postgresql+psycopg2"})
 
 
@@ -39,3 +42,20 @@ def _is_valid(rest: str) -> bool:
         return bool(rest) and "#" not in rest and (parts.port or 1) > 0
     except ValueError:
         return False
+
+
+def advice(url: str) -> str:
+    """Return what to change in a URL that cannot be used, without any part of its password."""
+    scheme, _, rest = url.partition("://")
+    _, colon, password = rest.rpartition("@")[0].partition(":")
+    if scheme in POSTGRES and colon:
+        for character in password:
+            if character in RESERVED:
+                return (
+                    f"In its password, write {character} as {quote(character, safe='')}: "
+                    "postgresql://user:password@host/name"
+                )
+    return (
+        "Use postgresql://user:password@host/name (a slash in the password is %2F) or "
+        "sqlite:///path/to/file.db."
+    )

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qacli.config import parsers
+from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
-from qacli.config.database_url import with_driver
+from qacli.config.database_url import advice, with_driver
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.config.parsers import Parser
@@ -219,6 +220,13 @@ class Settings:
         "its share.",
         parsers.RATES,
     )
+    budgets: str | None = _setting(
+        "QA_BUDGETS",
+        "US dollars that a caller of `qa serve` may spend: `alice=5.00/day,*=20/month`; the "
+        "periods are day, week, month (in UTC) and total, and `*` is every other caller with a "
+        "token. Unknown costs count as 0.",
+        BUDGETS,
+    )
     proxies: int = _setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
@@ -327,8 +335,7 @@ class Settings:
         source = self.sources.get("database_url", "DATABASE_URL")
         raise NotConfigured(
             f"The database URL from {source} is not supported.",
-            "Use postgresql://user:password@host/name (a slash in the password is %2F) or "
-            "sqlite:///path/to/file.db.",
+            advice(self.database_url),
         )
 
     @property

@@ -13,6 +13,7 @@ from qacli.config.file import CORRECT, PROFILES, ConfigFile
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.model_options import check_names, check_params
 from qacli.redaction import SECRET_HEADER
+from qacli.tools import with_tools
 
 ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_body"
 TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY})
@@ -41,8 +42,8 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
             raise _error(file, (ALIASES, name), f"names {model}, which is an alias too")
     models = {}
     for name, options in _table(file, (MODELS,)).items():
-        models[aliases.get(name, name)] = _table(file, (MODELS, name))
-        _check_options(file, (MODELS, name), options)
+        _table(file, (MODELS, name))
+        models[aliases.get(name, name)] = _options(file, (MODELS, name), options)
     path = () if profile is None else (PROFILES, profile)
     headers = _table(file, (*path, HEADERS))
     for name, value in headers.items():
@@ -52,8 +53,7 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
             raise _error(file, (*path, HEADERS, name), "is not a text that a header takes")
         if not string.Template(value).is_valid():
             raise _error(file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$")
-    body = _table(file, (*path, EXTRA_BODY))
-    _check_options(file, (*path, EXTRA_BODY), body)
+    body = _options(file, (*path, EXTRA_BODY), _table(file, (*path, EXTRA_BODY)))
     tables: dict[str, Any] = {"aliases": aliases, "model_defaults": models}
     return {**tables, "headers": headers, "extra_body": body} if with_endpoint else tables
 
@@ -104,14 +104,18 @@ def _table(file: ConfigFile, path: tuple[str, ...]) -> Mapping[str, Any]:
     return table
 
 
-def _check_options(file: ConfigFile, path: tuple[str, ...], options: Mapping[str, Any]) -> None:
+def _options(file: ConfigFile, path: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked options of a table, with its tools; see `qacli.tools`."""
+    checked: dict[str, Any] = {}
     for name, value in options.items():
         try:
             check_names({name: value})
             check_params({name: value})
+            checked |= with_tools({name: value})
         except InvalidRequest as error:
             problem = f"cannot be used: {error.what.rstrip('.')}"
             raise _error(file, (*path, name), problem, error.todo) from None
+    return checked
 
 
 def _error(

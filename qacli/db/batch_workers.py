@@ -153,16 +153,21 @@ class BatchWorkers(BatchResults):
         room: float,
         max_cost: float,
     ) -> list[ClaimedItem]:
-        """Claim the first waiting items whose likely cost is within the budget."""
+        """Claim the first waiting items whose likely cost is within the budget.
+
+        The first item of a batch is claimed in any case: the cost of an answer is not known yet.
+        """
         items: list[ClaimedItem] = []
+        is_first = 0 < room == max_cost
         for row in connection.execute(self._waiting(batch_id, limit)):
             item = ClaimedItem(*row)
             item = replace(item, reserved=cost_of(item))
             room -= item.reserved
-            if room < 0:
+            if room < 0 and not is_first:
                 if not items:
                     raise BudgetReached(max_cost)
                 break
+            is_first = False
             items.append(item)
         if items:
             update = (

@@ -21,7 +21,7 @@ from qacli.db.batch_workers import (
     WorkerEvicted,
     WorkerStatus,
 )
-from qacli.db.models import OUTPUTS, Batch, BatchItem
+from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
 from qacli.domain import ItemState, now
 from qacli.errors import InvalidRequest, NotFound
 
@@ -166,6 +166,22 @@ class Batches(BatchWorkers):
             raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
         return batch
 
+    def find_begun(self, path: str, settings: dict[str, Any]) -> Batch | None:
+        """Return the newest batch of a file with these settings, but for the model, if any."""
+        wanted = {**settings, "model": None}
+        for batch in reversed(self.all()):
+            if batch.file.get("path") == path and {**batch.settings, "model": None} == wanted:
+                return batch
+        return None
+
+    def remove(self, batch_id: int) -> None:
+        """Delete a batch with its items; their records stay in the history."""
+        with self.store.transaction(write=True) as connection:
+            workers = sa.delete(BatchWorker).where(col(BatchWorker.batch_id) == batch_id)
+            connection.execute(workers)
+            connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch_id))
+            connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id))
+
     def all(self) -> list[Batch]:
         """Return all batches, oldest first."""
         with self.store.session() as session:
@@ -213,6 +229,14 @@ class Batches(BatchWorkers):
         self._change(batch_id, cancelled_at=None)
         if retry_failed:
             self._release(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.FAILED)
+
+    def release_failed(self, batch_id: int, keys: Collection[str]) -> None:
+        """Make these items wait again, if they have failed; their records stay."""
+        self._release(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.state == ItemState.FAILED,
+            ITEMS.c.key.in_(keys),
+        )
 
     def is_cancelled(self, batch_id: int) -> bool:
         """Return whether the batch was cancelled."""

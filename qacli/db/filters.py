@@ -37,6 +37,9 @@ class Filter:
         corrects_id: The record that the record corrects.
         min_cost: Minimum cost in US dollars.
         batch_id: The record's batch.
+        request_id: The HTTP request that the record came in.
+        caller: The name of the token that asked.
+        tool: The name of a tool that the model called.
         untagged: Only records without tags.
         owner: The caller that asked; set by `Store`, see `RecordQueries.visible_to`.
     """
@@ -54,6 +57,9 @@ class Filter:
     corrects_id: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
+    request_id: str | None = None
+    caller: str | None = None
+    tool: str | None = None
     untagged: bool = False
     owner: str | None = None
 
@@ -80,6 +86,9 @@ class Filter:
             (self.corrects_id, column.corrects_id.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
+            (self.request_id, column.request_id.__eq__),
+            (self.caller, column.caller.__eq__),
+            (self.tool, partial(_has_called, sqlite=sqlite)),
             (self.owner, column.caller.__eq__),
         )
         conditions = [condition(value) for value, condition in plain if value is not None]
@@ -103,3 +112,25 @@ def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
 
     has_tag: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
     return has_tag
+
+
+def _has_called(tool: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
+    """Return the condition that one of the tool calls of the answer has this name."""
+    details = RECORDS.c.details
+    if sqlite:
+        calls = sa.func.json_each(details, "$.tool_calls").table_valued("value", "type")
+        names = sa.func.coalesce(
+            sa.func.json_extract(calls.c.value, "$.function.name"),
+            sa.func.json_extract(calls.c.value, "$.name"),
+        )
+        # Another value is no JSON text, so that it cannot be read.
+        name = sa.case((calls.c.type == "object", names))
+        return sa.exists(sa.select(calls.c.value).where(name == tool))
+    from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
+
+    has_name: sa.ColumnElement[bool] = sa.func.jsonb_path_exists(
+        sa.cast(details, JSONB),
+        sa.cast("$.tool_calls[*] ? (@.function.name == $name || @.name == $name)", JSONPATH),
+        sa.cast({"name": tool}, JSONB),
+    )
+    return has_name

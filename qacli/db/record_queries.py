@@ -26,7 +26,7 @@ from qacli.db.search import (
 from qacli.db.threads import MAX_THREAD, ancestors, descendants
 from qacli.domain import Question
 from qacli.errors import NotFound
-from qacli.validation import MAX_ID
+from qacli.validation import MAX_ID, sanitize_text
 
 EVERYTHING = Filter()
 RECORD_ID = col(QuestionAnswer.id)
@@ -117,6 +117,31 @@ class RecordQueries(Database):
         # `== None` becomes IS NULL, which the index of such records needs.
         of_caller = col(QuestionAnswer.caller) == caller
         return self._one(sa.and_(of_caller, col(QuestionAnswer.idempotency_key) == idempotency_key))
+
+    def by_response_id(self, response_id: str, caller: str | None) -> QuestionAnswer | None:
+        """Return the record of a response of the Responses API, or None.
+
+        Args:
+            response_id: `resp_` and the uid of its question, or the id that the provider gave.
+            caller: The caller that asked; None finds the records without one.
+        """
+        of_caller = RECORDS.c.caller == caller
+        query = select(QuestionAnswer).where(of_caller, *self._owned())
+        with self.session() as session:
+            for condition in _of_response(response_id):
+                one = query.where(*condition).order_by(RECORD_ID.desc()).limit(1)
+                if (record := session.exec(one).first()) is not None:
+                    return record
+        return None
+
+    def is_response_of_other(self, response_id: str, caller: str | None) -> bool:
+        """Return whether a response is in the history, and not this caller's."""
+        of_other = RECORDS.c.caller.is_distinct_from(caller)
+        with self.reading() as connection:
+            return any(
+                connection.scalar(sa.select(RECORDS.c.id).where(of_other, *condition).limit(1))
+                for condition in _of_response(response_id)
+            )
 
     def _one(self, condition: sa.ColumnElement[bool]) -> QuestionAnswer | None:
         with self.session() as session:
@@ -337,6 +362,17 @@ class RecordQueries(Database):
         ):
             yield session
             session.commit()
+
+
+def _of_response(response_id: str) -> tuple[tuple[sa.ColumnElement[bool], ...], ...]:
+    """Return the conditions for the record of a response, to be tried in this order."""
+    response_id = sanitize_text(response_id)
+    # `context_digest IS NOT NULL` is the condition of the index.
+    of_provider = (
+        RECORDS.c.provider_response_id == response_id,
+        RECORDS.c.context_digest.is_not(None),
+    )
+    return (RECORDS.c.uid == response_id.removeprefix("resp_"),), of_provider
 
 
 def require_id(record_id: int) -> int:

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
+from qacli.provider.model_list import MODELS_PATH, models_in, next_page
 from qacli.provider.refused_features import (
     EVERY_MODEL,
     MEANINGS,
@@ -27,7 +29,6 @@ from qacli.provider.refused_features import (
     refused_feature,
     refuses_api,
 )
-from qacli.provider.relay import RawEvent, Relay
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.response_reader import ResponseReader, web_page_error
 from qacli.provider.responses_api import ResponsesApi
@@ -46,6 +47,8 @@ from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
+    from qacli.provider.relay import RawEvent
+    from qacli.provider.translation.relay import TranslatingRelay
 
 APIS: "Mapping[Feature, Callable[[], Api]]" = {
     Feature.CHAT_COMPLETIONS: ChatCompletions,
@@ -109,7 +112,8 @@ class AsyncProvider:
             max_retries=0,
             http_client=http_client,
         )
-        self._relay = Relay(http_client, endpoint, settings, self._errors, self._known_prefix)
+        self._http_client = http_client
+        self._on_notice = on_notice
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,24 +131,25 @@ class AsyncProvider:
         Raises:
             ProviderError: The list cannot be read.
         """
+        models: list[object] = []
+        path: str | None = MODELS_PATH
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
-                response = await self._send("/models", None)
-                try:
-                    content = b"".join([chunk async for chunk in limited_bytes(response)])
-                finally:
-                    await response.aclose()
-                body = json.loads(content)
+                while path is not None:
+                    response = await self._send(path, None)
+                    try:
+                        content = b"".join([chunk async for chunk in limited_bytes(response)])
+                    finally:
+                        await response.aclose()
+                    body = json.loads(content)
+                    models += models_in(body)
+                    path = next_page(body, path)
         except TimeoutError as error:
             raise self._errors.idle_timeout() from error
         except HANDLED_ERRORS as error:
             raise self._errors.map_error(error) from error
-        # Together and others send the list alone, Ollama and Cohere name it `models`.
-        models = body.get("data") or body.get("models") if isinstance(body, dict) else body
         return [
-            model
-            for model in (models if isinstance(models, list) else [])
-            if isinstance(model, dict) and isinstance(model.get("id"), str)
+            item for item in models if isinstance(item, dict) and isinstance(item.get("id"), str)
         ]
 
     async def ask(
@@ -206,21 +211,31 @@ class AsyncProvider:
             await self._adapt(request, response, on_event)
         response.finish()
 
+    @cached_property
+    def _translating_relay(self) -> "TranslatingRelay":
+        # Only a server passes requests on; other commands start faster without these modules.
+        from qacli.provider.relay import Relay
+        from qacli.provider.translation.relay import TranslatingRelay
+
+        settings, endpoint = self._settings, self.endpoint
+        relay = Relay(self._http_client, endpoint, settings, self._errors, self._find_path)
+        return TranslatingRelay(relay, endpoint, settings, self._refused, self._on_notice)
+
     async def relay(
         self,
         request: RawRequest,
         response: ChatResponse,
         *,
-        on_event: Callable[[RawEvent], None],
+        on_event: "Callable[[RawEvent], None]",
     ) -> None:
-        """Send a client's request once, unchanged, and hand on the response; see `Relay.exchange`.
+        """Send a client's request, and hand on the response; see `TranslatingRelay.exchange`.
 
         Raises:
             ProviderError: The response is an error, which was handed on, or is not complete.
         """
         deadline = asyncio.get_running_loop().time() + self._settings.timeout
         async with self._mapped_errors(response, deadline, {}):
-            await self._relay.exchange(request, response, on_event)
+            await self._translating_relay.exchange(request, response, on_event)
 
     @asynccontextmanager
     async def _mapped_errors(
@@ -322,25 +337,28 @@ class AsyncProvider:
                 return
             reader.feed(chunk)
 
-    def _known_prefix(self) -> str:
-        """Return the path that the base URL is known to lack; empty if it lacks none."""
-        is_known = bool(self._refused.get(self.endpoint.base_url, EVERY_MODEL))
-        return (self.endpoint.missing_path or "") if is_known else ""
-
     async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request and return the open response, a POST where there is a body.
+        """Send a request and return the open response, a POST where there is a body."""
+        return await self._find_path(path, lambda url_path: self._open(url_path, body))
 
-        Where the base URL does not serve the API, it is tried once with `/v1`.
+    async def _find_path(
+        self, path: str, send: Callable[[str], Awaitable[httpx2.Response]]
+    ) -> httpx2.Response:
+        """Send a request; once more with `/v1` where the base URL does not serve the API.
+
+        Args:
+            path: The path below the base URL.
+            send: Sends the request to a path and returns the open response.
         """
         missing = self.endpoint.missing_path
         base_url = self.endpoint.base_url
         if missing is None:
-            return await self._open(path, body)
+            return await send(path)
         if self._refused.get(base_url, EVERY_MODEL):
-            return await self._open(missing + path, body)
+            return await send(missing + path)
         failure: StatusError | ProviderError
         try:
-            response = await self._open(path, body)
+            response = await send(path)
             if not is_web_page(response):
                 return response
             await response.aclose()
@@ -350,7 +368,7 @@ class AsyncProvider:
                 raise
             failure = error
         try:
-            response = await self._open(missing + path, body)
+            response = await send(missing + path)
         except StatusError as error:
             if is_missing(error):
                 raise failure from error

@@ -77,9 +77,11 @@ class Endpoint:
         return "/openai/v1" if self._is_azure and not parts.path.strip("/") else "/v1"
 
     def url(self, path: str) -> str:
-        """Return the URL of a path below the base URL, with the base URL's query."""
+        """Return the URL of a path below the base URL, with the queries of both."""
         parts = urlsplit(self.base_url)
-        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
+        path, _, query = path.partition("?")
+        query = "&".join(filter(None, (parts.query, query)))
+        return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path, query=query))
 
     @property
     def headers(self) -> Mapping[str, str]:

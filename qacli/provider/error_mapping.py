@@ -261,7 +261,6 @@ class ErrorMapper:
             what,
             self._advice_on_refusal(status, error, params),
             provider_status=status,
-            fatal=status == HTTPStatus.FORBIDDEN,
             details=details,
         )
 

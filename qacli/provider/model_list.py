@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from qacli.cost import Pricing
 from qacli.price_table import PER_MILLION
@@ -26,6 +27,7 @@ FRESH = timedelta(hours=12)
 MAX_MODELS = 5000
 """Models of one endpoint in the copy."""
 
+MODELS_PATH = "/models"
 MAX_SUGGESTIONS = 3
 MIN_SIMILARITY = 0.6
 
@@ -83,6 +85,29 @@ class ServedModel:
             )
             or (shutdown.day.isoformat() if shutdown else None),
         )
+
+
+def models_in(body: object) -> list[object]:
+    """Return the items of a provider's list, or of a page of it."""
+    # Together and others send the list alone, Ollama and Cohere name it `models`.
+    models = body.get("data") or body.get("models") if isinstance(body, dict) else body
+    return models if isinstance(models, list) else []
+
+
+def next_page(body: object, path: str) -> str | None:
+    """Return the path of the page after this one; None where it is the last.
+
+    Only Anthropic has pages (https://docs.anthropic.com/en/api/models-list).
+
+    Args:
+        body: The page.
+        path: Its own path.
+    """
+    last = body.get("last_id") if isinstance(body, dict) and body.get("has_more") is True else None
+    if not isinstance(last, str) or not last:
+        return None
+    following = f"{MODELS_PATH}?limit=1000&after_id={quote(last, safe='')}"
+    return following if following != path else None
 
 
 def served_models(

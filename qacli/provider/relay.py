@@ -5,7 +5,7 @@ has the text, the tool calls and the usage; a response that cannot be parsed is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ DROPPED_HEADERS = frozenset(
 )
 """The headers of the provider that a client does not get, besides those of CORS."""
 
+Sender = Callable[[str], Awaitable[httpx2.Response]]
 RawEvent = TextEvent | ResponseHead | ResponseBytes | ResponseEnd
 
 
@@ -70,14 +71,15 @@ class Relay:
         endpoint: The provider.
         settings: The time limits.
         errors: Maps errors in a response.
-        prefix: Returns the path that the base URL lacks, such as `/v1`, where that is known.
+        find_path: Sends a request to a path below the base URL with a function of the path, once
+            more with `/v1` where the base URL lacks that.
     """
 
     http: httpx2.AsyncClient
     endpoint: Endpoint
     settings: Settings
     errors: ErrorMapper
-    prefix: Callable[[], str]
+    find_path: Callable[[str, Sender], Awaitable[httpx2.Response]]
 
     async def exchange(
         self, request: RawRequest, response: ChatResponse, on_event: Callable[[RawEvent], None]
@@ -99,8 +101,11 @@ class Relay:
         silence = self.settings.first_token_timeout if request.is_streamed else None
         try:
             async with asyncio.timeout(silence):
-                http = await follow_redirects(
-                    request.path, lambda url: self._send(url, request), self.errors.redirected
+                http = await self.find_path(
+                    request.path,
+                    lambda path: follow_redirects(
+                        path, lambda url: self._send(url, request), self.errors.redirected
+                    ),
                 )
         except StatusError as error:
             if error.status != KEY_REJECTED:
@@ -147,7 +152,7 @@ class Relay:
 
     async def _send(self, url: str, request: RawRequest) -> httpx2.Response:
         if url.startswith("/"):
-            url = self.endpoint.url(self.prefix() + url)
+            url = self.endpoint.url(url)
         headers = {**request.headers, **self.endpoint.headers}
         if request.query:
             url = f"{url}{'&' if '?' in url else '?'}{request.query}"

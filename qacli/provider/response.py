@@ -12,7 +12,7 @@ from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
 from qacli.provider.error_body import ErrorBody
 from qacli.provider.finish_reasons import FAILED
-from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.provider.think_tags import OPENED_BY_TEMPLATE, ThinkTagSplitter
 from qacli.validation import sanitize_text
 
 MAX_DETAIL_DEPTH = 20
@@ -60,7 +60,7 @@ class ChatResponse:
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
-        think_tags: Separates `<think>` from the answer; None leaves it in the text.
+        think_tags: Separates the reasoning in the text from the answer; None leaves it there.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
     """
@@ -114,11 +114,13 @@ class ChatResponse:
         self.usage = self.answered_at = self.latency_ms = None
 
     def add_content(self, text: object) -> list[TextEvent]:
-        """Add a piece of the answer, from which `<think>` is separated; return its events."""
+        """Add a piece of the text, from which reasoning is separated; return its events."""
         if not isinstance(text, str) or not text:
             return []
         if self.think_tags is None:
             return self.add_text(text)
+        if not self.has_begun and OPENED_BY_TEMPLATE.search(self.model or ""):
+            self.think_tags.starts_open = True
         reasoning, answer = self.think_tags.feed(text)
         return [*self.add_reasoning(reasoning), *self.add_text(answer)]
 
@@ -160,6 +162,8 @@ class ChatResponse:
         """Return the events of what was held back; the provider sends no more."""
         if self.think_tags is None:
             return []
+        if self.think_tags.has_no_tag:
+            self.reasoning_texts.clear()
         reasoning, answer = self.think_tags.close()
         return [*self.add_reasoning(reasoning), *self.add_text(answer)]
 
@@ -324,7 +328,7 @@ def _is_filtered(details: Mapping[str, Any]) -> bool:
     )
 
 
-def calls_of(details: dict[str, Any]) -> list[tuple[str, str]]:
+def calls_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the names and the arguments, as they were sent, of the tool calls in `details`."""
     calls = details.get("tool_calls")
     functions = [

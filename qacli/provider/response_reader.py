@@ -39,6 +39,7 @@ class ResponseReader:
         self._on_event = on_event
         self._pieces: list[bytes] = []
         self._is_document = False
+        self._is_first_line = False
         self._events: EventParser | None = None
 
     def feed(self, chunk: bytes) -> None:
@@ -51,14 +52,28 @@ class ResponseReader:
         """
         if self._events is None:
             self._pieces.append(chunk)
-            if self._is_document:
-                return
-            start = b"".join(self._pieces).lstrip(BLANK)
-            self._is_document = start[:1] in DOCUMENT_STARTS
-            if not start or self._is_document:
+            if not self._is_stream(chunk):
                 return
             self._events, chunk = EventParser(), b"".join(self._pieces)
         self._read(self._events.feed(chunk))
+
+    def _is_stream(self, chunk: bytes) -> bool:
+        """Return whether the first bytes show a stream of events, or of a JSON object in each line.
+
+        Args:
+            chunk: The newest of the bytes.
+        """
+        if self._is_document or (self._is_first_line and b"\n" not in chunk):
+            return False
+        start = b"".join(self._pieces).lstrip(BLANK)
+        if start[:1] not in DOCUMENT_STARTS:
+            return bool(start)
+        line, line_end, rest = start.partition(b"\n")
+        if start[:1] == b"{" and not rest.strip():
+            self._is_first_line = not line_end
+            return False
+        self._is_document = start[:1] != b"{" or not _is_json(line)
+        return not self._is_document
 
     def close(self) -> None:
         """Read what is left at the end of the response.
@@ -69,9 +84,7 @@ class ResponseReader:
             ValueError: As `feed`.
         """
         if self._events is None:
-            document = _parse_document(b"".join(self._pieces))
-            for event in self._api.read_document(document, self._response):
-                self._on_event(event)
+            self._read_document(_parse_document(b"".join(self._pieces)))
         elif not self._response.is_done:
             with suppress(ValueError):  # the last event was cut
                 self._read(self._events.close())
@@ -79,6 +92,15 @@ class ResponseReader:
             self._on_event(event)
         if self._events is not None:
             self._response.require_complete()
+
+    def _read_document(self, document: object) -> None:
+        if isinstance(document, list) and len(document) > 1:  # the chunks of a stream in one array
+            self._events = EventParser()
+            for item in document:
+                self._read_event("message", item)
+            return
+        for event in self._api.read_document(document, self._response):
+            self._on_event(event)
 
     def _read(self, events: Iterable[ServerSentEvent]) -> None:
         for event in events:
@@ -89,8 +111,11 @@ class ResponseReader:
             if not data:
                 continue
             document = parse_json_or_text(data) if event.type == "error" else json.loads(data)
-            for text in self._api.read_event(event.type, document, self._response):
-                self._on_event(text)
+            self._read_event(event.type, document)
+
+    def _read_event(self, kind: str, document: object) -> None:
+        for text in self._api.read_event(kind, document, self._response):
+            self._on_event(text)
 
 
 def web_page_error() -> BrokenAnswer:
@@ -99,6 +124,14 @@ def web_page_error() -> BrokenAnswer:
         "The provider answered with a web page instead of an API response.",
         "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint; it usually ends in /v1.",
     )
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parse_document(content: bytes) -> object:

@@ -12,6 +12,7 @@ from qacli.domain import ChatRequest
 from qacli.errors import BrokenAnswer
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.error_body import ErrorBody, parse_error
+from qacli.provider.json_values import as_dict, as_list
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.responses_body import translate_body
@@ -97,20 +98,20 @@ class ResponsesApi:
             return self._read_delta(kind, event, response)
         if kind in LAST_EVENTS:
             status = kind.partition(".")[2]
-            events = self._finish(_as_dict(event.get("response")), response, status)
+            events = self._finish(as_dict(event.get("response")), response, status)
             response.is_done = True
             return events
         if kind == "response.output_text.annotation.added":
             annotation = _nest_annotation(event.get("annotation"), self._text_start)
             response.add_detail("annotations", [annotation] if annotation else [], join=True)
         elif kind in {"response.output_item.added", "response.output_item.done"}:
-            item = _as_dict(event.get("item"))
+            item = as_dict(event.get("item"))
             if item.get("phase") == COMMENTARY:
                 self._commentary |= {event.get("output_index"), item.get("id")} - {None}
             if kind == "response.output_item.done":
                 self._items.append(item)
         else:
-            _read_identity(_as_dict(event.get("response")), response)
+            _read_identity(as_dict(event.get("response")), response)
         return []
 
     def _read_delta(
@@ -140,7 +141,7 @@ class ResponsesApi:
         for name, value in fields.items():
             if name not in KNOWN_FIELDS and name not in ECHOED_FIELDS:
                 response.add_detail(name, value)
-        items = [item for item in _as_list(fields.get("output")) if isinstance(item, dict)]
+        items = [item for item in as_list(fields.get("output")) if isinstance(item, dict)]
         items = items or self._items
         _read_tool_calls(items, response)
         status = _text(fields.get("status")) or status
@@ -160,7 +161,7 @@ class ResponsesApi:
                 events += self._add_reasoning((place,), text, response)
         events += self._add_missing_text(items, response)
         if status == "incomplete":
-            reason = _text(_as_dict(fields.get("incomplete_details")).get("reason")) or status
+            reason = _text(as_dict(fields.get("incomplete_details")).get("reason")) or status
             response.finish_reason = FINISH_REASONS.get(reason, reason)
         else:
             is_call = "tool_calls" in response.details and not response.texts
@@ -252,9 +253,9 @@ def _read_annotations(messages: list[dict[str, Any]], response: ChatResponse) ->
         if before is not None and place[0] != before:
             start += len("\n\n")
         before = place[0]
-        nested = [_nest_annotation(item, start) for item in _as_list(part.get("annotations"))]
+        nested = [_nest_annotation(item, start) for item in as_list(part.get("annotations"))]
         annotations += [item for item in nested if item]
-        logprobs += _as_list(part.get("logprobs"))
+        logprobs += as_list(part.get("logprobs"))
         if part.get("type") == "refusal":
             response.add_detail("refusal", value=True)
         start += len(_part_text(part))
@@ -269,7 +270,7 @@ def _nest_annotation(annotation: object, start: int) -> dict[str, Any] | None:
         annotation: `{"type": "url_citation", "url": ...}`, as this API has it.
         start: The place in the answer from which its indices count.
     """
-    fields = _as_dict(annotation)
+    fields = as_dict(annotation)
     kind = _text(fields.get("type"))
     if kind is None:
         return None
@@ -287,13 +288,13 @@ def _parts(
 ) -> Iterator[tuple[tuple[object, object], dict[str, Any]]]:
     """Yield the parts of messages that have text, with their places."""
     for index, message in enumerate(messages):
-        for place, part in enumerate(_as_list(message.get("content"))):
+        for place, part in enumerate(as_list(message.get("content"))):
             if _part_text(part):
                 yield (index, place), part
 
 
 def _part_text(part: object) -> str:
-    fields = _as_dict(part)
+    fields = as_dict(part)
     text = fields.get("refusal") if fields.get("type") == "refusal" else fields.get("text")
     return text if isinstance(text, str) else ""
 
@@ -302,8 +303,8 @@ def _reasoning_of(items: list[dict[str, Any]]) -> Iterator[object]:
     """Yield the texts of the reasoning; its encrypted form is of use to the provider only."""
     for item in items:
         if item.get("type") == "reasoning":
-            for part in [*_as_list(item.get("summary")), *_as_list(item.get("content"))]:
-                yield _as_dict(part).get("text")
+            for part in [*as_list(item.get("summary")), *as_list(item.get("content"))]:
+                yield as_dict(part).get("text")
 
 
 def _require_object(document: object) -> dict[str, Any]:
@@ -316,14 +317,6 @@ def _require_object(document: object) -> dict[str, Any]:
             retryable=True,
         )
     return document
-
-
-def _as_dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _text(value: object) -> str | None:

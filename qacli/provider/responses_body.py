@@ -6,6 +6,7 @@ provider unchanged.
 
 from typing import Any
 
+from qacli.provider.json_values import as_dict, as_list
 from qacli.provider.refused_features import Feature
 
 WEB_SEARCH_SOURCES = "web_search_call.action.sources"
@@ -30,13 +31,13 @@ def translate_body(
     if not has_own_messages and messages[0]["role"] == "system":
         body["instructions"] = messages[0]["content"]
         messages = messages[1:]
-    body["input"] = [item for message in messages for item in _input_items(message)]
+    body["input"] = [item for message in messages for item in input_items(message)]
     rest.pop("stream_options", None)  # has another meaning here: the usage always comes
     limits = [rest.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
     limit = next((value for value in limits if value is not None), None)
     if limit is not None:
         body["max_output_tokens"] = limit
-    tools = _as_list(rest.pop("tools", None))
+    tools = as_list(rest.pop("tools", None))
     if tools:
         body["tools"] = [_translate_tool(tool) for tool in tools]
     if "tool_choice" in rest:
@@ -61,12 +62,12 @@ def _text_options(rest: dict[str, Any]) -> dict[str, Any]:
         options["format"] = {**{k: v for k, v in form.items() if k != "json_schema"}, **inner}
     if (verbosity := rest.pop("verbosity", None)) is not None:
         options["verbosity"] = verbosity
-    return {**options, **_as_dict(rest.pop("text", None))}
+    return {**options, **as_dict(rest.pop("text", None))}
 
 
 def _reasoning_options(rest: dict[str, Any], refused: frozenset[Feature]) -> dict[str, Any]:
     """Return `reasoning`. OpenAI sends no reasoning itself, only a summary to those that ask."""
-    options = _as_dict(rest.pop("reasoning", None))
+    options = as_dict(rest.pop("reasoning", None))
     if (effort := rest.pop("reasoning_effort", None)) is not None:
         options = {"effort": effort, **options}
     wants_summary = bool(options) and options.get("effort") != NO_REASONING
@@ -83,7 +84,7 @@ def _includes(rest: dict[str, Any], tools: list[Any]) -> list[str]:
         includes.append(WEB_SEARCH_SOURCES)
     if rest.pop("logprobs", None):
         includes.append(LOGPROBS)
-    return [*includes, *_as_list(rest.pop("include", None))]
+    return [*includes, *as_list(rest.pop("include", None))]
 
 
 def _translate_tool(tool: Any) -> Any:  # noqa: ANN401 - JSON of the user
@@ -93,7 +94,7 @@ def _translate_tool(tool: Any) -> Any:  # noqa: ANN401 - JSON of the user
     return {**{k: v for k, v in tool.items() if k != "function"}, **tool["function"]}
 
 
-def _input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON of the user
+def input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON of the user
     """Return the items of a message: calls of tools, and their results, are items of their own."""
     if not isinstance(message, dict):
         return [message]
@@ -106,8 +107,8 @@ def _input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON o
         # llama.cpp takes an answer only with its type, vLLM its text only as a string.
         fields = {"role": role, "content": _translate_content(role, content)}
         items.append({"type": "message", **fields})
-    for call in _as_list(message.get("tool_calls")):
-        function = _as_dict(call.get("function") if isinstance(call, dict) else None)
+    for call in as_list(message.get("tool_calls")):
+        function = as_dict(call.get("function") if isinstance(call, dict) else None)
         inner = {name: function.get(name, "") for name in ("name", "arguments")}
         items.append({"type": "function_call", "call_id": call.get("id"), **inner})
     return items
@@ -125,7 +126,7 @@ def _translate_content(role: object, content: Any) -> Any:  # noqa: ANN401 - JSO
 def _translate_part(part: Any) -> Any:  # noqa: ANN401 - JSON of the user
     if not isinstance(part, dict):
         return part
-    kind, inner = part.get("type"), _as_dict(part.get(str(part.get("type"))))
+    kind, inner = part.get("type"), as_dict(part.get(str(part.get("type"))))
     if kind == "text":
         return {"type": "input_text", "text": part.get("text", "")}
     if kind == "image_url":
@@ -142,13 +143,5 @@ def _translate_part(part: Any) -> Any:  # noqa: ANN401 - JSON of the user
 def _plain_text(content: Any) -> str:  # noqa: ANN401 - JSON of the user
     if isinstance(content, str):
         return content
-    parts = [part for part in _as_list(content) if isinstance(part, dict)]
+    parts = [part for part in as_list(content) if isinstance(part, dict)]
     return "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
-
-
-def _as_dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

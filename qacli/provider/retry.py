@@ -1,7 +1,8 @@
 """When a request is sent again, and after how long."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from random import random
+from random import random as random_part
 
 from qacli.errors import ProviderError, QaError
 
@@ -24,27 +25,31 @@ class Retry:
     attempt: int
 
 
-def retry_delay(
-    error: QaError | None, attempt: int, retries: int, *, waits_for_provider: bool = True
-) -> float | None:
+def retry_delay(error: QaError | None, attempt: int, retries: int) -> float | None:
     """Return the seconds after which to send a request again; None: it is not sent again.
 
     Args:
         error: The error that it ended in.
         attempt: How often it has been sent.
         retries: How often it may be sent again.
-        waits_for_provider: Wait as long as the provider asked for, where it did; a batch has a
-            limiter that does this for all of its requests.
     """
     if not isinstance(error, ProviderError) or not error.retryable or attempt > retries:
         return None
-    return backoff(attempt, error.retry_after if waits_for_provider else None)
+    return backoff(attempt, error.retry_after)
 
 
-def backoff(attempt: int, retry_after: float | None) -> float:
-    """Return the seconds to wait: a little more than `retry_after`, or exponential with jitter."""
+def backoff(
+    attempt: int, retry_after: float | None, random: Callable[[], float] = random_part
+) -> float:
+    """Return the seconds to wait: a little more than `retry_after`, or exponential with jitter.
+
+    Args:
+        attempt: How often the request has been sent.
+        retry_after: The seconds that the provider asks for, where it does.
+        random: Returns a number from 0 to 1.
+    """
     if retry_after is not None:
         # Clients that were given the same time should not all return at the same moment.
-        return retry_after + random() * min(0.25, retry_after)  # noqa: S311 - not for secrets
+        return retry_after + random() * min(0.25, retry_after)
     longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(attempt, MAX_EXPONENT))
-    return random() * longest  # noqa: S311 - not for secrets
+    return random() * longest

@@ -54,8 +54,11 @@ class EventParser:
         self._ends_with_cr = text.endswith("\r") or (self._ends_with_cr and not text)
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
-            event = self._read_line("".join([*self._pieces, line]))
+            whole = "".join([*self._pieces, line])
             self._pieces.clear()
+            if self._begins_next(whole):
+                yield self._take_event()
+            event = self._read_line(whole)
             if event is not None:
                 yield event
         if rest:
@@ -63,13 +66,12 @@ class EventParser:
 
     def _read_line(self, line: str) -> ServerSentEvent | None:
         if not line:
-            event = ServerSentEvent(self._type or "message", "\n".join(self._data))
             has_data = bool(self._data)
-            self._type, self._data = "", []
+            event = self._take_event()
             return event if has_data else None
         if line.startswith("{"):
-            # Not in the standard: a gateway fails after its first comment or event, and writes the
-            # error as it would write it without a stream.
+            # Not in the standard: a stream of JSON lines; or a gateway fails after its first
+            # comment or event, and writes the error as it would write it without a stream.
             self._data.append(line)
             return None
         name, _, value = line.partition(":")
@@ -82,3 +84,22 @@ class EventParser:
         elif name == "event":
             self._type = value
         return None
+
+    def _take_event(self) -> ServerSentEvent:
+        event = ServerSentEvent(self._type or "message", "\n".join(self._data))
+        self._type, self._data = "", []
+        return event
+
+    def _begins_next(self, line: str) -> bool:
+        """Return whether a line begins an event although no empty line has ended the one before.
+
+        Not in the standard, which would join the two. After the end of a JSON object, no JSON
+        goes on with `{` or `[`.
+        """
+        if not self._data or not self._data[-1].rstrip().endswith("}"):
+            return False
+        name, _, value = line.partition(":")
+        if name == "event":
+            return bool(self._type)
+        start = value.lstrip() if name == "data" else line
+        return start.startswith(("{", "["))

@@ -1,18 +1,32 @@
-"""Separate the reasoning that some models write as `<think>` before their answer.
+"""Separate the reasoning that some models write into their text, before the answer.
 
-Gemini's compatible endpoint writes `<thought>`.
+It stands in tags, before a closing tag alone, or in the channels of gpt-oss.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-CLOSING_TAGS = {"<think>": "</think>", "<thought>": "</thought>"}
-"""The tags that begin reasoning, each with the tag that ends it."""
+from qacli.provider.harmony import OPENINGS, HarmonySplitter
+
+CLOSING_TAGS = {"<think>": "</think>", "<thought>": "</thought>", "[THINK]": "[/THINK]"}
+"""The tags that begin reasoning, each with the tag that ends it.
+
+DeepSeek, Qwen and many others; Gemini's compatible endpoint; Mistral's Magistral.
+"""
+
+OPENED_BY_TEMPLATE = re.compile(r"deepseek[-_. ]?r1|qwq|qwen.*thinking", re.IGNORECASE)
+"""The models whose chat template writes `<think>`: their own text has the closing tag alone.
+
+A server without a reasoning parser sends that text (vllm-project/vllm#13125 and
+ggml-org/llama.cpp#11861 on GitHub).
+"""
 
 
 class _State(Enum):
     START = auto()
     REASONING = auto()
+    CHANNELS = auto()
     ANSWER_START = auto()
     ANSWER = auto()
 
@@ -22,48 +36,79 @@ class ThinkTagSplitter:
     """Splits a text that arrives in pieces into reasoning and answer.
 
     Only a tag before everything else begins reasoning; a tag in the middle of an answer is text.
+
+    Attributes:
+        starts_open: Reasoning begins without a tag; see `has_no_tag`.
     """
 
+    starts_open: bool = False
     _state: _State = _State.START
-    _pending: str = field(default="")
-    _closing: str = field(default="")
+    _pending: str = ""
+    _closing: str = "</think>"
+    _untagged: list[str] = field(default_factory=list)
+    _channels: HarmonySplitter = field(default_factory=HarmonySplitter)
+
+    @property
+    def has_no_tag(self) -> bool:
+        """Neither tag has come: what was returned as reasoning so far may be the answer."""
+        return self._state is _State.REASONING and self.starts_open
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the answer that this piece adds; either may be empty.
 
         The beginning of a tag is held back until the next piece shows what it is.
         """
-        reasoning = ""
-        if self._state is _State.ANSWER:
-            return "", text
         text, self._pending = self._pending + text, ""
         if self._state is _State.START:
-            stripped = text.lstrip()
-            opening = next((tag for tag in CLOSING_TAGS if stripped.startswith(tag)), None)
-            if opening is None:
-                if any(tag.startswith(stripped) for tag in CLOSING_TAGS):
-                    self._pending = text
-                    return "", ""
-                self._state = _State.ANSWER
-                return "", text
-            self._closing = CLOSING_TAGS[opening]
-            self._state, text = _State.REASONING, stripped.removeprefix(opening)
+            text = self._begin(text)
+        if self._state is _State.CHANNELS:
+            return self._channels.feed(text)
+        reasoning = ""
         if self._state is _State.REASONING:
             reasoning, tag, text = text.partition(self._closing)
             if not tag:
                 length = _partial_tag_length(reasoning, self._closing)
                 self._pending = reasoning[len(reasoning) - length :]
-                return reasoning[: len(reasoning) - length], ""
+                reasoning = reasoning[: len(reasoning) - length]
+                if self.starts_open:
+                    self._untagged.append(reasoning)
+                return reasoning, ""
             self._state = _State.ANSWER_START
-        text = text.lstrip()
-        if text:
-            self._state = _State.ANSWER
+        if self._state is _State.ANSWER_START:
+            text = text.lstrip()
+            if text:
+                self._state = _State.ANSWER
         return reasoning, text
 
     def close(self) -> tuple[str, str]:
-        """Return the reasoning and the answer that were held back."""
+        """Return the reasoning and the answer that were held back.
+
+        Where `has_no_tag`, the answer is the whole text.
+        """
+        if self._state is _State.CHANNELS:
+            return self._channels.close()
         pending, self._pending = self._pending, ""
-        return (pending, "") if self._state is _State.REASONING else ("", pending)
+        if self._state is _State.REASONING and not self.starts_open:
+            return pending, ""
+        return "", "".join(self._untagged) + pending if self.has_no_tag else pending
+
+    def _begin(self, text: str) -> str:
+        """Leave the state START if the text shows how it begins; return what is left to read."""
+        stripped = text.lstrip()
+        openings = (*CLOSING_TAGS, *OPENINGS)
+        opening = next((tag for tag in openings if stripped.startswith(tag)), None)
+        if opening is None and any(tag.startswith(stripped) for tag in openings):
+            self._pending = text
+            return ""
+        if opening in CLOSING_TAGS:
+            self._state, self.starts_open = _State.REASONING, False
+            self._closing = CLOSING_TAGS[opening]
+            return stripped.removeprefix(opening)
+        if opening is not None:
+            self._state = _State.CHANNELS
+            return stripped
+        self._state = _State.REASONING if self.starts_open else _State.ANSWER
+        return text
 
 
 def _partial_tag_length(text: str, closing: str) -> int:

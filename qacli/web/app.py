@@ -13,6 +13,7 @@ from qacli.config.settings import Settings
 from qacli.web import (
     access_log,
     auth,
+    budget,
     cors,
     errors,
     metrics,
@@ -50,6 +51,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     cors.init_app(app, settings.cors_origins)
     auth.init_app(app, settings, app_state.all_records)
     rate_limit.init_app(app, settings)
+    budget.init_app(app, settings, app_state.all_records)
     errors.init_app(app)
     for blueprint in (
         *(health.blueprint, metrics.blueprint, ask.blueprint, records.blueprint),

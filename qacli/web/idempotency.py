@@ -8,7 +8,6 @@ again, in a new record that takes over the key.
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import fields
 from datetime import timedelta
 from time import monotonic, sleep
 from typing import Any
@@ -22,10 +21,8 @@ from qacli.domain import (
     Failed,
     Finished,
     Heartbeat,
-    Outcome,
     Question,
     ReasoningDelta,
-    Result,
     Started,
     Status,
     now,
@@ -39,6 +36,7 @@ from qacli.errors import (
     error_classes,
 )
 from qacli.json_schema import is_repairable
+from qacli.services.request import result_of
 from qacli.web.answer import AnswerStream
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
@@ -74,7 +72,7 @@ def _replay(
     state: AppState, store: Store, record: QuestionAnswer, heartbeat_seconds: float | None
 ) -> Generator[AnswerEvent]:
     """Yield the events of a record; wait for its outcome if it has none yet."""
-    started = Started(_result(record).question, record.id)
+    started = Started(result_of(record).question, record.id)
     if is_final(record, store):
         yield started
     else:
@@ -82,7 +80,7 @@ def _replay(
             yield started
             record = yield from _wait(state, store, record, heartbeat_seconds)
     record = resolve_correction(record, store)
-    result = _result(record)
+    result = result_of(record)
     if result.record_id != started.record_id:
         yield Started(result.question, result.record_id)
     if result.outcome.status is Status.ANSWERED:
@@ -118,19 +116,6 @@ def _wait(
     raise StillAsking(
         "The first request with this Idempotency-Key has no answer yet.",
         "Ask again with the same key later, or read the record.",
-    )
-
-
-def _result(record: QuestionAnswer) -> Result:
-    """Return a record as the result of its question."""
-
-    def values(kind: type[Question | Outcome]) -> dict[str, Any]:
-        return {item.name: getattr(record, item.name) for item in fields(kind)}
-
-    return Result(
-        question=Question(**values(Question)),
-        outcome=Outcome(**values(Outcome)),
-        record_id=record.id,
     )
 
 

@@ -201,6 +201,15 @@ class AppState:
             except QaError as error:
                 yield Failed(error)
 
+    @property
+    def endpoint_name(self) -> str:
+        """The name of the endpoint that is asked, as records have it.
+
+        Raises:
+            NotConfigured: There is no provider to ask.
+        """
+        return endpoint.resolve_endpoint(self._settings, with_key=False).name
+
     def _default_model(self) -> str:
         return endpoint.resolve_endpoint(self._settings, with_key=False).model
 

@@ -61,7 +61,9 @@ def user(text: str) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
-def test_chat_answer_is_that_of_the_provider(client: openai.OpenAI, direct: openai.OpenAI) -> None:
+def test_chat_answer_matches_that_of_the_provider(
+    client: openai.OpenAI, direct: openai.OpenAI
+) -> None:
     both = [
         side.chat.completions.create(model="m", messages=user("Who?"), n=2, logprobs=True)
         for side in (client, direct)
@@ -70,7 +72,9 @@ def test_chat_answer_is_that_of_the_provider(client: openai.OpenAI, direct: open
     assert both[0].choices[1].message.content == "Answer to: Who? (1)"
 
 
-def test_chat_stream_is_that_of_the_provider(client: openai.OpenAI, direct: openai.OpenAI) -> None:
+def test_chat_stream_matches_that_of_the_provider(
+    client: openai.OpenAI, direct: openai.OpenAI
+) -> None:
     both = [
         list(
             side.chat.completions.create(
@@ -86,7 +90,7 @@ def test_chat_stream_is_that_of_the_provider(client: openai.OpenAI, direct: open
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_chat_tools_over_three_rounds_are_four_records(
+def test_chat_tools_over_three_rounds_make_four_records(
     client: openai.OpenAI, store: Store, stream: bool
 ) -> None:
     tools: Any = [{"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}]
@@ -131,7 +135,7 @@ def test_chat_structured_output_is_parsed(client: openai.OpenAI) -> None:
         (500, openai.InternalServerError),
     ],
 )
-def test_error_is_that_of_the_provider(
+def test_error_matches_that_of_the_provider(
     client: openai.OpenAI,
     direct: openai.OpenAI,
     status: int,
@@ -145,7 +149,7 @@ def test_error_is_that_of_the_provider(
     assert bodies[0] == bodies[1]
 
 
-def test_responses_answer_is_that_of_the_provider(
+def test_responses_answer_matches_that_of_the_provider(
     client: openai.OpenAI, direct: openai.OpenAI
 ) -> None:
     both = [side.responses.create(model="m", input="Who?") for side in (client, direct)]
@@ -153,7 +157,7 @@ def test_responses_answer_is_that_of_the_provider(
     assert both[0].output_text == "Answer to: Who?"
 
 
-def test_responses_stream_is_that_of_the_provider(
+def test_responses_stream_matches_that_of_the_provider(
     client: openai.OpenAI, direct: openai.OpenAI
 ) -> None:
     both = [
@@ -164,7 +168,7 @@ def test_responses_stream_is_that_of_the_provider(
     assert both[0][-1] == "response.completed"
 
 
-def test_responses_tools_over_three_rounds_are_four_records(
+def test_responses_tools_over_three_rounds_make_four_records(
     client: openai.OpenAI, store: Store
 ) -> None:
     tools: Any = [{"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": True}]
@@ -184,6 +188,6 @@ def test_responses_structured_output_is_parsed(client: openai.OpenAI) -> None:
     assert response.output_parsed == Person(name="x", age=1)
 
 
-def test_embeddings_are_those_of_the_provider(client: openai.OpenAI) -> None:
+def test_embeddings_match_those_of_the_provider(client: openai.OpenAI) -> None:
     result = client.embeddings.create(model="e", input=["a", "b"])
     assert [item.index for item in result.data] == [0, 1]

@@ -184,7 +184,7 @@ def test_ask_shows_the_answer_while_it_arrives(visit: Callable[..., Visit], stor
     assert page.url.endswith("/page/2")
 
 
-def test_stop_button_keeps_the_text_that_has_arrived(
+def test_stop_button_keeps_the_received_text(
     visit: Callable[..., Visit], store: Store, wait_for: Callable[..., Any]
 ) -> None:
     page = visit(server={"on_disconnect": "interrupt"}).page
@@ -197,7 +197,7 @@ def test_stop_button_keeps_the_text_that_has_arrived(
     assert (store.get(1).answer or "").startswith("One")
 
 
-def test_ask_that_fails_shows_the_error_and_asks_again(visit: Callable[..., Visit]) -> None:
+def test_ask_failed_shows_the_error_and_can_ask_again(visit: Callable[..., Visit]) -> None:
     page = visit().page
     page.get_by_label("Your question").fill("Who? [[status=401 times=1]]")
     page.get_by_role("button", name="Ask").click()
@@ -248,6 +248,7 @@ def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store
     page.keyboard.type("birds, geo")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Tag: birds").first).to_be_visible()
+    page.wait_for_load_state()  # the form loaded the page anew: its script has to run first
     assert store.get(2).tags == ["birds", "geo"]
     page.keyboard.press("?")
     help_ = page.get_by_role("dialog", name="Keyboard")
@@ -289,7 +290,7 @@ def test_delete_needs_a_confirmation(visit: Callable[..., Visit], store: Store) 
     expect(page.locator("#entries .entry")).to_have_count(1)
 
 
-def test_page_without_javascript_does_everything(visit: Callable[..., Visit]) -> None:
+def test_page_without_javascript_has_all_functions(visit: Callable[..., Visit]) -> None:
     page = visit(java_script_enabled=False).page
     expect(page.locator(".scripted").first).to_be_hidden()
     page.get_by_label("Your question").fill("What is a heron?")

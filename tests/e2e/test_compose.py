@@ -19,12 +19,12 @@ def call(method: str, path: str, body: object = None) -> Any:
     return response.json() if response.content else None
 
 
-def test_it_is_up_and_ready() -> None:
+def test_compose_started_is_up_and_ready() -> None:
     assert call("GET", "/is_up") == {"status": 200, "message": "yes"}
     assert call("GET", "/is_ready")["status"] == 200
 
 
-def test_a_question_is_answered_and_kept_until_it_is_removed() -> None:
+def test_compose_question_is_answered_and_stored_until_removed() -> None:
     record = call("POST", "/ask", {"question": "Who am I?", "max_tokens": 64})
     assert record["status"] == "answered"
     assert record["answer"].strip()
@@ -37,5 +37,5 @@ def test_a_question_is_answered_and_kept_until_it_is_removed() -> None:
     assert call("GET", f"/qas?after={record['id'] - 1}") == []
 
 
-def test_one_record_stays_for_the_next_start() -> None:
+def test_compose_adds_one_record_for_the_next_start() -> None:
     assert call("POST", "/ask", {"question": "What stays?", "max_tokens": 16})["id"]

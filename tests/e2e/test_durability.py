@@ -28,7 +28,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @on_sqlite
 @pytest.mark.parametrize("count", [20, pytest.param(60, marks=pytest.mark.slow)])
-def test_ask_killed_at_any_time_has_one_record_of_each_question_that_left(
+def test_ask_killed_at_any_time_has_one_record_of_each_question(
     qa: Program, database_url: str, log: Path, records: Records, count: int
 ) -> None:
     chance = random.Random(2026)
@@ -96,7 +96,7 @@ def ask_all(qa: Program, questions: list[str], at_once: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("count", [10, pytest.param(40, marks=pytest.mark.slow)])
-def test_ask_in_many_processes_at_once_makes_one_record_each(
+def test_ask_in_many_processes_makes_one_record_each(
     qa: Program, database_url: str, records: Records, provider: FakeProvider, count: int
 ) -> None:
     questions = [f"Question {number} [[latency=0.3]]" for number in range(count)]
@@ -110,7 +110,7 @@ def test_ask_in_many_processes_at_once_makes_one_record_each(
 
 @pytest.mark.usefixtures("empty_database")
 @on_sqlite
-def test_first_runs_at_once_make_one_history(
+def test_qa_first_runs_at_once_create_one_history(
     qa: Program, home: Path, database_url: str, records: Records
 ) -> None:
     assert not (home / "data").exists()
@@ -126,7 +126,7 @@ def test_first_runs_at_once_make_one_history(
 
 
 @on_sqlite
-def test_ask_database_gone_before_the_answer_loses_nothing(
+def test_ask_database_down_before_the_answer_loses_nothing(
     qa: Program,
     provider: FakeProvider,
     own_postgres: Postgres,

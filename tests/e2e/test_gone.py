@@ -17,7 +17,7 @@ KEEPALIVE = "02"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_system_asks_whether_a_client_is_there(
+def test_serve_idle_connection_has_a_keepalive_timer(
     qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
     served = serve(qa)

@@ -52,10 +52,22 @@ def test_llama_server_answer_fits_a_schema(invoke: Invoke, base_url: str) -> Non
     assert json.loads(done.out)["colour"] in values
 
 
-def test_llama_server_question_that_is_too_long_is_refused_once(
-    invoke: Invoke, base_url: str
-) -> None:
+def test_llama_server_too_long_question_is_refused_once(invoke: Invoke, base_url: str) -> None:
     done = invoke("ask", input="a " * 9000, OPENAI_BASE_URL=base_url)
     assert done.code == 5
     assert "context size" in done.err
     assert "Shorten the question" in done.err
+
+
+def test_llama_server_takes_the_options_of_reasoning(invoke: Invoke, base_url: str) -> None:
+    flags = [
+        "--reasoning-effort",
+        "low",
+        "--option",
+        'chat_template_kwargs={"enable_thinking":true}',
+    ]
+    done = invoke("ask", "--max-tokens", "5", *flags, "Who?", OPENAI_BASE_URL=base_url)
+    assert done.code == 0, done.err
+    record = json.loads(invoke("show", "last", "--json").out)
+    assert record["params"]["reasoning_effort"] == "low"
+    assert record["status"] == "answered"

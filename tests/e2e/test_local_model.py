@@ -19,9 +19,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 NO_KEY = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
 
 
-def test_without_a_key_the_model_on_this_machine_answers(
-    qa: Program, provider: FakeProvider
-) -> None:
+def test_ask_without_a_key_uses_the_local_model(qa: Program, provider: FakeProvider) -> None:
     done = qa("ask", "--max-tokens", "40", "Who am I?", **NO_KEY)
     assert done.code == 0, done.err
     assert done.out.strip()
@@ -37,7 +35,7 @@ def test_without_a_key_the_model_on_this_machine_answers(
 
 
 @pytest.mark.usefixtures("empty_database")
-def test_a_local_file_has_to_exist_and_to_be_one_of_weights(qa: Program, tmp_path: Path) -> None:
+def test_ask_local_file_missing_or_not_weights_exits_2(qa: Program, tmp_path: Path) -> None:
     missing = qa("ask", "--model", "local:/nonexistent.gguf", "x", **NO_KEY)
     assert (missing.code, missing.out) == (2, "")
     assert "/nonexistent.gguf" in missing.err
@@ -55,7 +53,7 @@ def test_a_local_file_has_to_exist_and_to_be_one_of_weights(qa: Program, tmp_pat
     assert not (tmp_path / "data").exists()
 
 
-def test_a_server_answers_with_the_model_on_this_machine(
+def test_serve_without_a_key_answers_with_the_local_model(
     qa: Program, serve: Callable[..., Any]
 ) -> None:
     served = serve(qa, **NO_KEY)

@@ -27,7 +27,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can see to it")
 
 
-def test_serve_question_is_a_record_of_the_command_line(
+def test_serve_question_is_listed_by_the_command_line(
     qa: Program, serve: Callable[..., Any]
 ) -> None:
     served = serve(qa)
@@ -174,7 +174,7 @@ def listening(port: int) -> bool:
 
 
 @on_sqlite
-def test_serve_port_in_use_is_one_line(qa: Program) -> None:
+def test_serve_port_in_use_prints_one_line(qa: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = qa("serve", "--port", port)
@@ -208,7 +208,7 @@ def test_serve_without_its_database_exits(qa: Program) -> None:
 
 
 @on_sqlite
-def test_serve_database_away_loses_nothing(
+def test_serve_database_down_loses_nothing(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,

@@ -107,7 +107,7 @@ def slow_clients(port: int) -> Iterator[None]:
         yield
 
 
-def test_clients_of_every_kind_that_leave_anywhere_hold_nobody_up(
+def test_serve_clients_leaving_at_any_point_delay_no_other(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,

@@ -115,7 +115,7 @@ def test_workers_limit_and_count_questions_together(
         assert secret not in log
 
 
-def test_a_process_that_still_starts_does_not_hold_up_the_end(
+def test_workers_starting_process_does_not_delay_the_stop(
     qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
     served = serve(qa)
@@ -144,7 +144,7 @@ sys.addaudithook(record)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the threads of a process")
-def test_serve_fork_of_a_worker_has_no_thread_beside_it(
+def test_workers_forked_process_has_one_thread(
     qa: Program, serve: Callable[..., Any], wait_for: Callable[..., Any], tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(RECORD_FORKS)
@@ -164,7 +164,7 @@ def test_serve_fork_of_a_worker_has_no_thread_beside_it(
     assert "".join(served.log).count("Serving on") == 1
 
 
-def test_session_of_a_browser_is_known_to_all_workers_and_after_a_restart(
+def test_workers_browser_session_works_in_all_and_after_restart(
     qa: Program, serve: Callable[..., Any]
 ) -> None:
     token = "secret-of-the-browser"

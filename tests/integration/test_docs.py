@@ -158,7 +158,7 @@ def test_record_fields_are_documented_in_order_with_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+def test_docs_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     text = page.read_text()
     targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
     for target in targets:
@@ -199,7 +199,7 @@ HAND_WRITTEN = [page for page in PAGES if page.name != "cli.md"]
 
 
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_options_in_text_and_examples_exist(page: Path) -> None:
+def test_docs_options_in_text_and_examples_exist(page: Path) -> None:
     text = page.read_text()
     known = {option for name, _ in COMMANDS for option in options_of(name)}
     assert set(re.findall(r"`(--?[a-z][\w-]*)", text)) <= known | {"--check", "--no-deps"}

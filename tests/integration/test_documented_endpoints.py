@@ -333,7 +333,7 @@ def ask(wire: WireServer, answer: Answer, *flags: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("is_whole", [False, True], ids=["stream", "whole"])
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_endpoint_answer_is_kept_with_all_that_comes_with_it(
+def test_endpoint_answer_is_stored_with_all_its_fields(
     wire: WireServer, endpoint: Endpoint, *, is_whole: bool
 ) -> None:
     answer = endpoint.whole() if is_whole else endpoint.streamed()
@@ -354,7 +354,7 @@ def test_endpoint_answer_is_kept_with_all_that_comes_with_it(
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_endpoint_error_says_what_to_do(wire: WireServer, endpoint: Endpoint) -> None:
+def test_endpoint_error_has_advice(wire: WireServer, endpoint: Endpoint) -> None:
     code, _, err = ask(wire, endpoint.refusal())
     assert (code, endpoint.message in err) == (endpoint.exit_code, True), err
     assert len(wire.requests) == 1
@@ -372,7 +372,7 @@ def test_table_of_endpoints_has_a_row_for_each_one() -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_table_of_endpoints_names_only_what_is_tested(endpoint: Endpoint) -> None:
+def test_table_of_endpoints_names_only_tested_ones(endpoint: Endpoint) -> None:
     bodies = " ".join(str(answer[2]) for answer in (endpoint.streamed(), endpoint.refusal()))
     names = re.findall(r"`([^`]+)`", table()[endpoint.name])
     values = {*names} - {str(endpoint.error[0])}

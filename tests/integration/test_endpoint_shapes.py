@@ -7,56 +7,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
-from conftest import KEY, Invoke, migrated
-from endpoint_shapes import ANSWERS, FAILURES, HTTP_FAILURES, HTTP_SHAPES, Failure, Shape
-from wire_server import Answer, WireRequest, WireServer
+from conftest import KEY, Invoke
+from endpoint_shapes import ANSWERS, HTTP_SHAPES, Shape
+from failure_shapes import FAILURES, HTTP_FAILURES, Failure
+from wire_app import wire_client, wire_server, wire_settings
 
 from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
-from qacli.config.settings import Settings
-from qacli.web import state
-from qacli.web.app import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _pytest.mark import ParameterSet
     from flask.testing import FlaskClient
+    from wire_server import Answer, WireRequest, WireServer
+
+    from qacli.config.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[WireServer]:
-    with closing(WireServer()) as server:
+    with wire_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def settings(wire: WireServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The settings of all ways of asking; one history for the module, to save its migrations."""
-    settings = Settings(
-        api_key=KEY,
-        base_url=f"{wire.address}/v1",
-        model="m-1",
-        data_dir=tmp_path_factory.mktemp("data"),
-        retries=0,
-        timeout=10,
-    )
-    migrated(settings).close()
-    return settings
+    return wire_settings(f"{wire.address}/v1", tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    yield app.test_client()
-    running: state.AppState = app.extensions[state.EXTENSION_KEY]
-    running.all_records.close()
+    with wire_client(settings) as client:
+        yield client
 
 
 NO_TEXT = {"tool-call", "image-alone", "reasoning-alone", "filtered"}
@@ -143,7 +131,9 @@ def ways(shapes: list[Any], names: set[str], requests: list[Way]) -> list[Parame
 
 
 @pytest.mark.parametrize(("shape", "way"), ways(ANSWERS, HTTP_SHAPES, REQUESTS))
-def test_shape_of_an_answer_is_answered(wire: WireServer, ask: Ask, shape: Shape, way: Way) -> None:
+def test_endpoint_answer_of_each_form_is_read(
+    wire: WireServer, ask: Ask, shape: Shape, way: Way
+) -> None:
     play(wire, shape)
     code, out, _err = way(ask)
     assert code == (0 if way in COMMANDS else 200), out
@@ -156,7 +146,7 @@ def test_shape_of_an_answer_is_answered(wire: WireServer, ask: Ask, shape: Shape
 
 
 @pytest.mark.parametrize(("failure", "way"), ways(FAILURES, HTTP_FAILURES, [Ask.serve, Ask.door]))
-def test_shape_of_a_failure_is_one_clear_error(
+def test_endpoint_failure_of_each_form_is_one_clear_error(
     wire: WireServer, ask: Ask, failure: Failure, way: Way
 ) -> None:
     play(wire, failure)

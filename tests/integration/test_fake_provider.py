@@ -65,7 +65,7 @@ class Client:
         return [event if event == "[DONE]" else json.loads(event) for event in events]
 
 
-def test_good_answers_streamed_and_not_over_one_connection(
+def test_fake_provider_answers_both_forms_over_one_connection(
     provider: FakeProvider, connect: Connect
 ) -> None:
     client = connect(provider.base_url)
@@ -89,7 +89,7 @@ def test_good_answers_streamed_and_not_over_one_connection(
     assert provider.requests[1].headers["authorization"] == "Bearer sk-test"
 
 
-def test_script_then_default_then_callable_and_reset(
+def test_fake_provider_uses_script_default_and_reset(
     provider: FakeProvider, connect: Connect
 ) -> None:
     client = connect(provider.base_url)
@@ -133,7 +133,7 @@ def test_script_then_default_then_callable_and_reset(
         ("unknown_word", 400, "does not understand 'unknown_word'"),
     ],
 )
-def test_a_question_can_demand_a_fault(
+def test_fake_provider_directive_in_a_question_makes_the_fault(
     provider: FakeProvider, directive: str, status: int, expected: str, connect: Connect
 ) -> None:
     client = connect(provider.base_url, key="sk-proj-0123456789abcdwxyz")
@@ -159,7 +159,7 @@ def test_a_question_can_demand_a_fault(
         ("dribble=0.3", TimeoutError),
     ],
 )
-def test_broken_connections(
+def test_fake_provider_broken_connection_raises_in_the_client(
     provider: FakeProvider,
     directive: str,
     error: type[Exception],
@@ -177,7 +177,7 @@ def test_broken_connections(
     assert provider.stats == {name: 1, "ok": 1}
 
 
-def test_streams_that_end_too_early(provider: FakeProvider, connect: Connect) -> None:
+def test_fake_provider_stream_can_end_early(provider: FakeProvider, connect: Connect) -> None:
     client = connect(provider.base_url)
     role, one, two = client.stream("a b c [[end=2]]")
     assert [each["choices"][0]["finish_reason"] for each in (role, one, two)] == [None] * 3
@@ -193,7 +193,7 @@ def test_streams_that_end_too_early(provider: FakeProvider, connect: Connect) ->
     assert provider.connections == 2
 
 
-def test_keys_and_limits(connect: Connect) -> None:
+def test_fake_provider_checks_keys_and_limits(connect: Connect) -> None:
     with FakeProvider(api_key="right", rpm=60, burst=2) as provider:
         assert connect(provider.base_url, key="wrong").ask("q")[0] == 401
         client = connect(provider.base_url, key="right")
@@ -212,7 +212,7 @@ def test_keys_and_limits(connect: Connect) -> None:
         assert provider.max_concurrent == 3
 
 
-def test_random_faults_do_not_depend_on_the_order(connect: Connect) -> None:
+def test_fake_provider_random_faults_are_independent_of_order(connect: Connect) -> None:
     faults = ("status=500", "status=503")
     outcomes = []
     for order in (range(50), reversed(range(50))):
@@ -223,7 +223,7 @@ def test_random_faults_do_not_depend_on_the_order(connect: Connect) -> None:
     assert set(outcomes[0].values()) == {200, 500, 503}
 
 
-def test_stop_and_start_on_the_same_port(provider: FakeProvider, connect: Connect) -> None:
+def test_fake_provider_restarts_on_the_same_port(provider: FakeProvider, connect: Connect) -> None:
     provider.stop()
     with pytest.raises(ConnectionRefusedError):
         connect(provider.base_url).ask("q")
@@ -231,7 +231,7 @@ def test_stop_and_start_on_the_same_port(provider: FakeProvider, connect: Connec
     assert connect(provider.base_url).ask("q")[0] == 200
 
 
-def test_as_a_process(tmp_path: Path, connect: Connect) -> None:
+def test_fake_provider_as_a_process_answers_and_logs(tmp_path: Path, connect: Connect) -> None:
     log = tmp_path / "log"
     command = [
         sys.executable,

@@ -23,7 +23,7 @@ def load_program() -> Any:
     return module
 
 
-def test_generate_prices_with_the_same_package_and_date_writes_the_same_table() -> None:
+def test_generate_prices_same_package_and_date_write_the_same_table() -> None:
     text = PATH.read_text(encoding="utf-8")
     table = json.loads(text)
     if table["source"] != f"genai-prices {version('genai-prices')}":

@@ -140,7 +140,7 @@ def test_error_of_nullable_object_is_that_of_the_object() -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_ask_with_check_beyond_its_bounds_keeps_the_answer_and_asks_once(
+def test_ask_check_beyond_its_bounds_keeps_the_answer_asks_once(
     store: Store, settings: Settings, provider: FakeProvider
 ) -> None:
     app = create_app(settings)
@@ -156,7 +156,7 @@ def test_ask_with_check_beyond_its_bounds_keeps_the_answer_and_asks_once(
 
 @pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_ask_with_unusable_schema_is_refused_and_kept_nowhere(
+def test_ask_with_unusable_schema_is_refused_and_not_stored(
     settings: Settings, provider: FakeProvider
 ) -> None:
     app = create_app(settings)

@@ -47,14 +47,14 @@ def loaded_in_order(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]], ids=" ".join)
-def test_the_program_itself_loads_nothing_heavy(arguments: list[str]) -> None:
+def test_qa_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     modules = loaded(*arguments)
     assert "typer" in modules
     assert modules & HEAVY == set()
 
 
 @pytest.mark.parametrize("command", ["ask", "chat", "list", "show", "migrate", "serve"])
-def test_the_help_of_a_command_loads_nothing_heavy_of_ours(command: str) -> None:
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     # Typer itself takes pydantic to read a command's options.
     assert loaded(command, "--help") & HEAVY <= {"pydantic"}
 
@@ -85,7 +85,7 @@ def history(home: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_reading_the_history_loads_the_database_layer_alone(
+def test_list_and_show_load_only_the_database_layer(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
@@ -105,7 +105,7 @@ def _asks_fake(home: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("_asks_fake")
-def test_ask_without_record_loads_the_provider_alone() -> None:
+def test_ask_without_record_loads_only_the_provider() -> None:
     modules = loaded("ask", "--no-save", "--model", "m", "Who am I?")
     assert "openai" in modules
     assert not modules & {"sqlmodel", "sqlalchemy", "aiohttp", "flask", "alembic", "rich"}

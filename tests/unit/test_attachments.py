@@ -97,7 +97,7 @@ def site() -> Iterator[Site]:
         server.quiet.clear()
 
 
-def test_a_text_file_goes_along_with_its_name_and_is_kept_by_it(home: Path) -> None:
+def test_read_attachment_text_file_has_its_name(home: Path) -> None:
     data = "\ufeffGrüße\n".encode()
     (home / "a&b.txt").write_bytes(data)
     [found] = attachments.read_attachment(["a&b.txt"], None)
@@ -110,7 +110,7 @@ def test_a_text_file_goes_along_with_its_name_and_is_kept_by_it(home: Path) -> N
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_an_image_is_one_by_its_first_bytes(home: Path, kind: str) -> None:
+def test_read_attachment_image_is_detected_by_its_first_bytes(home: Path, kind: str) -> None:
     (home / "photo.txt").write_bytes(IMAGES[kind])
     [found] = attachments.read_attachment(["photo.txt"], None)
     assert found.part.text == '<image name="photo.txt" />'
@@ -157,7 +157,7 @@ def test_read_attachment_text_that_begins_like_a_file_is_text(data: bytes) -> No
     assert attachment.part.media_type is None
 
 
-def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:
+def test_read_attachment_files_keep_their_order(home: Path) -> None:
     (home / "a.txt").write_text("a")
     (home / "b.txt").write_text("b")
     found = attachments.read_attachment(["b.txt", "-", "a.txt"], io.BytesIO(b"piped"))
@@ -175,7 +175,7 @@ def test_files_come_in_the_order_in_which_they_are_said(home: Path) -> None:
     ids=["binary", "latin-1", "long-text", "large-image"],
 )
 @pytest.mark.parametrize("piped", [False, True])
-def test_what_cannot_be_sent_is_refused_with_its_size(
+def test_read_attachment_unsendable_is_refused_with_its_size(
     home: Path, data: bytes, said: str, *, piped: bool
 ) -> None:
     (home / "x").write_bytes(data)
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_refused_with_its_size(
     assert "MB" in str(caught.value)
 
 
-def test_a_file_without_end_is_not_read_to_it() -> None:
+def test_read_attachment_endless_file_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="more than 20 MB"):
         attachments.read_attachment(["/dev/zero"], None)
 
@@ -198,19 +198,19 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
         ("a\0b", "cannot be read: embedded null"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(source: str, said: str) -> None:
+def test_read_attachment_unreadable_file_is_named(source: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         attachments.read_attachment([source], None)
     assert said in caught.value.what
 
 
-def test_standard_input_is_attached_once() -> None:
+def test_read_attachment_stdin_twice_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="once"):
         attachments.read_attachment(["-", "-"], io.BytesIO(b"x"))
 
 
 @pytest.mark.parametrize("path", ["/notes.txt", "/moved"])
-def test_an_address_is_fetched_and_kept_without_its_secrets(site: Site, path: str) -> None:
+def test_read_attachment_url_is_fetched_and_kept_without_secrets(site: Site, path: str) -> None:
     url = site.url(f"{path}?token=secret").replace("127", "user:password@127")
     [found] = attachments.read_attachment([url], None)
     assert found.name == site.url(path)
@@ -218,7 +218,7 @@ def test_an_address_is_fetched_and_kept_without_its_secrets(site: Site, path: st
     assert (found.size, found.sha256) == (10, sha256(b"from afar\n").hexdigest())
 
 
-def test_a_page_in_another_encoding_is_read_in_it(site: Site) -> None:
+def test_read_attachment_page_is_decoded_by_its_encoding(site: Site) -> None:
     [found] = attachments.read_attachment([site.url("/latin")], None)
     assert "Grüße" in found.part.text
 
@@ -232,7 +232,7 @@ def test_a_page_in_another_encoding_is_read_in_it(site: Site) -> None:
         ("/packed", "more than 20 MB"),
     ],
 )
-def test_an_address_that_gives_nothing_usable_is_an_error(site: Site, path: str, said: str) -> None:
+def test_read_attachment_unusable_page_raises(site: Site, path: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         attachments.read_attachment([site.url(path + "?token=secret")], None)
     assert said in caught.value.what
@@ -241,19 +241,19 @@ def test_an_address_that_gives_nothing_usable_is_an_error(site: Site, path: str,
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://[::1/x", "http:///x"])
-def test_an_address_where_nobody_answers_is_an_error(url: str) -> None:
+def test_read_attachment_unreachable_url_raises(url: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot be fetched"):
         attachments.read_attachment([url], None)
 
 
-def test_an_address_that_dribbles_is_given_up_in_time(site: Site) -> None:
+def test_read_attachment_slow_url_raises_timeout(site: Site) -> None:
     started = time.monotonic()
     with pytest.raises(InvalidRequest, match=r"within 0\.3 s"):
         attachments.read_attachment([site.url("/slow")], None, seconds=0.3)
     assert time.monotonic() - started < 3
 
 
-def test_text_stays_one_text_that_every_endpoint_takes() -> None:
+def test_build_body_text_parts_are_one_text() -> None:
     body = ChatCompletions().build_body(
         ChatRequest(
             question=Question(question="Which?"), parts=[ContextPart("one"), ContextPart("two")]
@@ -263,7 +263,7 @@ def test_text_stays_one_text_that_every_endpoint_takes() -> None:
     assert body["messages"] == [{"role": "user", "content": "one\n\ntwo\n\nWhich?"}]
 
 
-def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
+def test_build_body_image_makes_parts_also_in_a_turn() -> None:
     turns = [Turn("What is it?", "A cat.", [ContextPart("<image>", "data:image/png;base64,AA==")])]
     body = ChatCompletions().build_body(
         ChatRequest(question=Question(question="Sure?"), turns=turns), official=False
@@ -292,5 +292,5 @@ def test_an_image_makes_parts_of_the_message_and_a_turn_keeps_its_own() -> None:
         (2**31, "2147.5 MB"),
     ],
 )
-def test_a_size_is_said_as_people_do(size: int, said: str) -> None:
+def test_format_size_uses_decimal_units(size: int, said: str) -> None:
     assert attachments.format_size(size) == said

@@ -16,20 +16,20 @@ from qacli.web.api.schemas import AskRequest
 COLUMNS = {column.name for column in QuestionAnswer.__table__.columns}  # type: ignore[attr-defined]
 
 
-def test_ask_and_outcome_and_the_id_are_the_columns() -> None:
+def test_record_columns_are_question_outcome_and_id() -> None:
     ask = {item.name for item in fields(Question)}
     outcome = {item.name for item in fields(Outcome)}
     assert not ask & outcome
     assert ask | outcome | {"id", "fingerprint"} == COLUMNS
 
 
-def test_the_fields_of_a_record_are_its_columns() -> None:
+def test_record_fields_are_the_columns() -> None:
     assert len(set(RECORD_FIELDS)) == len(RECORD_FIELDS)
     assert {*RECORD_FIELDS, "fingerprint"} == COLUMNS
     assert RECORD_FIELDS[:4] == ("id", "question", "answer", "created_at")
 
 
-def test_a_document_has_the_fields_in_their_order() -> None:
+def test_record_to_dict_has_the_fields_in_order() -> None:
     made = record_to_dict(
         Question(question="Who am I?"), Outcome(status=Status.ANSWERED, answer="You."), 7
     )
@@ -39,7 +39,7 @@ def test_a_document_has_the_fields_in_their_order() -> None:
     assert type(made["status"]) is str
 
 
-def test_times_in_a_document_have_an_offset() -> None:
+def test_record_to_dict_times_have_an_offset() -> None:
     zone = timezone(timedelta(hours=2))
     ask = Question(question="q", created_at=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC))
     outcome = Outcome(answered_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=zone))
@@ -49,24 +49,24 @@ def test_times_in_a_document_have_an_offset() -> None:
     assert made["id"] is None
 
 
-def test_the_clock_is_in_utc() -> None:
+def test_now_is_in_utc() -> None:
     assert now().utcoffset() == timedelta(0)
 
 
-def test_every_ask_has_a_uid_of_its_own() -> None:
+def test_question_uid_is_unique() -> None:
     uids = {Question(question="q").uid for _ in range(100)}
     assert len(uids) == 100
     assert {len(uid) for uid in uids} == {32}
 
 
 @pytest.mark.parametrize("question", ["", " ", "\n\t\r ", "\u2003"])
-def test_an_empty_question_is_refused(question: str) -> None:
+def test_question_empty_is_refused(question: str) -> None:
     with pytest.raises(InvalidRequest, match="empty"):
         Question(question=question)
 
 
 @pytest.mark.parametrize("question", ["  Who?\r\n", "世界 🌍", "\ufeffx", "0", "\x01\x7f"])
-def test_a_question_is_kept_as_it_is(question: str) -> None:
+def test_question_text_is_unchanged(question: str) -> None:
     assert Question(question=question).question == question
 
 
@@ -85,7 +85,7 @@ UNSTORABLE = [("ab\0c", "NUL", "position 3"), ("a\ud800", "not UTF-8", "position
         ("tags", "a tag"),
     ],
 )
-def test_what_no_database_can_hold_is_refused_before_it_is_asked(
+def test_question_unstorable_text_is_refused(
     name: str, said: str, text: str, why: str, where: str
 ) -> None:
     given: dict[str, Any] = {"question": "q", name: text}
@@ -104,25 +104,25 @@ def test_what_no_database_can_hold_is_refused_before_it_is_asked(
 @pytest.mark.parametrize(
     "temperature", [-0.1, 2.1, math.inf, -math.inf, math.nan, 1e300, -1, 3, 10**400]
 )
-def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
+def test_create_question_temperature_out_of_range_is_refused(temperature: float) -> None:
     with pytest.raises(InvalidRequest, match="temperature"):
         create_question("q", model="m", system=None, params={"temperature": temperature})
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, 1, 2, 2.0])
-def test_a_temperature_in_range_is_sent(temperature: float) -> None:
+def test_create_question_temperature_in_range_is_kept(temperature: float) -> None:
     ask = create_question("q", model="m", system=None, params={"temperature": temperature})
     assert ask.params == {"model": "m", "temperature": temperature}
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, MAX_ID + 1, 10**30])
-def test_a_token_limit_out_of_range_is_refused(max_tokens: int) -> None:
+def test_create_question_max_tokens_out_of_range_is_refused(max_tokens: int) -> None:
     with pytest.raises(InvalidRequest, match="token limit"):
         create_question("q", model="m", system=None, params={"max_tokens": max_tokens})
 
 
 @pytest.mark.parametrize("max_tokens", [1, MAX_ID])
-def test_a_token_limit_in_range_is_sent(max_tokens: int) -> None:
+def test_create_question_max_tokens_in_range_is_kept(max_tokens: int) -> None:
     assert create_question(
         "q", model="m", system=None, params={"max_tokens": max_tokens}
     ).params == {
@@ -131,7 +131,7 @@ def test_a_token_limit_in_range_is_sent(max_tokens: int) -> None:
     }
 
 
-def test_what_nobody_said_is_not_sent() -> None:
+def test_create_question_unset_parameters_are_left_out() -> None:
     ask = create_question("q", model="m", system="", tags=("a", "b"))
     assert ask.params == {"model": "m"}
     assert ask.system is None
@@ -154,17 +154,17 @@ def test_what_nobody_said_is_not_sent() -> None:
         ("\ufffex", "\ufffex"),
     ],
 )
-def test_an_answer_is_made_storable(text: str, kept: str) -> None:
+def test_sanitize_text_makes_any_text_storable(text: str, kept: str) -> None:
     assert sanitize_text(text) == kept
     sanitize_text(text).encode()
 
 
 @pytest.mark.parametrize("value", [0, 1, 42, MAX_ID])
-def test_a_count_is_taken(value: int) -> None:
+def test_parse_count_whole_number_is_returned(value: int) -> None:
     assert parse_count(value) == value
 
 
-def test_a_count_with_a_point_is_a_whole_number() -> None:
+def test_parse_count_float_is_an_int() -> None:
     assert parse_count(3.0) == 3
     assert type(parse_count(3.0)) is int
 
@@ -176,18 +176,18 @@ def test_a_count_with_a_point_is_a_whole_number() -> None:
         *(math.nan, math.inf, -math.inf, MAX_ID + 1, float(2**63)),
     ],
 )
-def test_what_is_no_count_is_none(value: object) -> None:
+def test_parse_count_invalid_is_none(value: object) -> None:
     assert parse_count(value) is None
 
 
-def test_a_count_of_any_length_is_no_error() -> None:
+def test_parse_count_huge_number_is_none() -> None:
     assert parse_count(10**400) is None
 
 
 @pytest.mark.parametrize(
     "text", ["", " ", " a", "\n", "\x00a", "\x1ca", "\x85a", "\xa0a", "\ufeffa"]
 )
-def test_what_begins_with_nothing_that_can_be_seen_is_no_tag(text: str) -> None:
+def test_tag_beginning_with_an_invisible_character_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         create_question("x", model="m", system=None, tags=["a", text])
     assert repr(text) in caught.value.what
@@ -197,10 +197,10 @@ def test_what_begins_with_nothing_that_can_be_seen_is_no_tag(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "+", "a b ", "ß", "-", "\u200bé", "🏷"])
-def test_what_is_a_tag_is_one_at_every_door(text: str) -> None:
+def test_tag_valid_is_accepted_by_command_and_request(text: str) -> None:
     assert create_question("x", model="m", system=None, tags=[text]).tags == [text]
     assert AskRequest(question="x", tags=[text]).tags == [text]
 
 
-def test_a_record_from_elsewhere_keeps_what_is_no_tag() -> None:
+def test_question_from_an_import_keeps_an_invalid_tag() -> None:
     assert Question(question="x", tags=[""]).tags == [""]

@@ -28,7 +28,7 @@ DOG = {
 }
 
 
-def test_the_short_form_is_a_strict_schema() -> None:
+def test_from_document_short_form_is_a_strict_schema() -> None:
     assert AnswerSchema.from_document("name, age int").schema == DOG
     kinds = AnswerSchema.from_document("a,b int , c float,d bool,e str").schema["properties"]
     assert [each["type"] for each in kinds.values()] == [
@@ -36,7 +36,7 @@ def test_the_short_form_is_a_strict_schema() -> None:
     ]
 
 
-def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
+def test_from_document_takes_a_file_json_or_a_table(home: Path) -> None:
     text = json.dumps(DOG)
     (home / "dog.json").write_text(text)
     (home / "beside").mkdir()
@@ -77,7 +77,7 @@ def test_a_schema_is_a_file_or_json_or_a_table(home: Path) -> None:
         ('{"anyOf": [{"$ref": "#/$defs/none"}]}', "refers to #/$defs/none"),
     ],
 )
-def test_what_is_no_schema_is_refused(given: str, said: str) -> None:
+def test_from_document_invalid_schema_is_refused(given: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         AnswerSchema.from_document(given)
     assert said in str(caught.value)
@@ -86,13 +86,13 @@ def test_what_is_no_schema_is_refused(given: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("data", "said"), [("[1]", "is not a JSON object"), (b"\xff", "is not UTF-8 text")]
 )
-def test_a_file_that_is_no_schema_is_refused(home: Path, data: str | bytes, said: str) -> None:
+def test_from_document_invalid_file_is_refused(home: Path, data: str | bytes, said: str) -> None:
     (home / "x.json").write_bytes(data.encode() if isinstance(data, str) else data)
     with pytest.raises(InvalidRequest, match=said):
         AnswerSchema.from_document("x.json")
 
 
-def test_references_within_the_schema_hold(home: Path) -> None:
+def test_check_follows_references_within_the_schema(home: Path) -> None:
     schema: dict[str, Any] = {
         "$id": "https://example.com/tree",
         "type": "object",
@@ -115,7 +115,7 @@ def test_references_within_the_schema_hold(home: Path) -> None:
         '```\n{"name": "Rex", "age": 3}```',
     ],
 )
-def test_an_answer_that_fits_is_taken(answer: str) -> None:
+def test_check_fitting_answer_is_accepted(answer: str) -> None:
     AnswerSchema.from_document("name, age int").check(answer)
     assert list(json.loads(extract_json(answer))) in (["name", "age"], ["age", "name"])
 
@@ -134,7 +134,7 @@ def test_an_answer_that_fits_is_taken(answer: str) -> None:
         ('Here:\n```json\n{"name": "Rex", "age": 3}\n```', "it is not JSON"),
     ],
 )
-def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
+def test_check_unfit_answer_raises_with_the_reason(answer: str, said: str) -> None:
     with pytest.raises(UnfitAnswer) as caught:
         AnswerSchema.from_document("name, age int").check(answer)
     assert said in caught.value.what
@@ -142,7 +142,7 @@ def test_an_answer_that_does_not_fit_says_why(answer: str, said: str) -> None:
     assert len(caught.value.what) < 1000
 
 
-def test_what_is_said_of_an_answer_can_be_stored() -> None:
+def test_check_error_message_can_be_stored() -> None:
     structure = AnswerSchema.from_document(
         {"additionalProperties": False, "items": {"type": "integer"}}
     )
@@ -173,7 +173,7 @@ one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True
 
 @one_database
 @pytest.mark.parametrize("whole_answer", [False, True])
-def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
+def test_ask_unfit_answer_is_a_failure_with_its_whole_text(
     asking: AskService, *, whole_answer: bool
 ) -> None:
     check = AnswerSchema.from_document("name").check
@@ -192,7 +192,7 @@ def test_an_unfit_answer_is_a_failure_with_all_of_its_text(
 
 
 @one_database
-def test_an_unfit_answer_is_a_failure_though_nobody_read_to_its_end(
+def test_ask_unfit_answer_not_read_to_its_end_is_a_failure(
     asking: AskService, client: Watched, wait_for: Callable[..., Any]
 ) -> None:
     ask = Question(question="Who? [[first_token_delay=0.2]]", params={"model": "m"})

@@ -134,7 +134,7 @@ def test_environment_is_read_by_config_only() -> None:
     ],
     ids=["attribute", "alias", "from_import", "bytes"],
 )
-def test_reads_environment_each_spelling_is_seen(code: str) -> None:
+def test_reads_environment_finds_each_spelling(code: str) -> None:
     assert reads_environment(ast.parse(code))
     assert not reads_environment(ast.parse("request.environ['A']\nenviron = {}\nenviron['A']"))
 
@@ -165,7 +165,7 @@ def test_alembic_and_openai_are_loaded_by_the_provider_only() -> None:
         assert not packages_at_import(name) & forbidden, name
 
 
-def test_imports_of_each_place_is_seen() -> None:
+def test_imports_of_finds_imports_in_each_place() -> None:
     tree = ast.parse(
         "import a\n"
         "from b import c\n"

@@ -27,7 +27,7 @@ def keep(settings: Settings, name: str, text: str | bytes) -> None:
     prompt_templates.template_path(settings, name).write_bytes(data)
 
 
-def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, home: Path) -> None:
+def test_load_template_is_read_beside_the_config_file(here: Settings, home: Path) -> None:
     keep(
         here,
         "review",
@@ -53,9 +53,7 @@ def test_a_template_is_read_from_beside_the_configuration_file(here: Settings, h
         ('Say {{"a": 1}}', "", 'Say {"a": 1}'),
     ],
 )
-def test_the_input_goes_where_the_template_wants_it(
-    question: str | None, given: str, asked: str
-) -> None:
+def test_fill_puts_the_input_at_its_place(question: str | None, given: str, asked: str) -> None:
     assert PromptTemplate(name="t", question=question).fill(given, {}) == (asked, None)
 
 
@@ -74,7 +72,7 @@ def test_the_input_goes_where_the_template_wants_it(
         ("{input}", {"input": "x"}, "no placeholder 'input'"),
     ],
 )
-def test_a_placeholder_without_a_value_is_named(
+def test_fill_placeholder_without_a_value_is_named(
     question: str, parameters: dict[str, str], said: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -95,7 +93,7 @@ def test_a_placeholder_without_a_value_is_named(
         (b"question = '\xff'", "cannot be read"),
     ],
 )
-def test_a_file_that_is_no_template_says_where_it_is_wrong(
+def test_load_template_invalid_file_names_the_place(
     here: Settings, text: str | bytes, said: str
 ) -> None:
     keep(here, "broken", text)
@@ -105,7 +103,7 @@ def test_a_file_that_is_no_template_says_where_it_is_wrong(
     assert "broken.toml" in str(caught.value)
 
 
-def test_a_template_that_is_not_there_is_told_with_those_that_are(here: Settings) -> None:
+def test_load_template_missing_lists_the_existing_ones(here: Settings) -> None:
     with pytest.raises(InvalidRequest, match="qa template edit review"):
         prompt_templates.load_template(here, "review")
     keep(here, "b", "")
@@ -115,12 +113,12 @@ def test_a_template_that_is_not_there_is_told_with_those_that_are(here: Settings
 
 
 @pytest.mark.parametrize("name", ["../config", "a/b", "", ".hidden", "a b", "x" * 101])
-def test_a_name_cannot_lead_elsewhere(here: Settings, name: str) -> None:
+def test_template_path_outside_the_directory_is_refused(here: Settings, name: str) -> None:
     with pytest.raises(InvalidRequest, match="Invalid template name"):
         prompt_templates.template_path(here, name)
 
 
-def test_what_a_new_template_begins_with_is_one(here: Settings) -> None:
+def test_starter_is_a_valid_template(here: Settings) -> None:
     keep(here, "new", prompt_templates.STARTER.format(name="new"))
     assert prompt_templates.load_template(here, "new") == PromptTemplate(
         name="new", question="{input}"
@@ -130,7 +128,20 @@ def test_what_a_new_template_begins_with_is_one(here: Settings) -> None:
     assert prompt_templates.load_template(here, "new").schema == "title, severity int, fix"
 
 
-def test_a_pattern_gives_each_name_once() -> None:
+def test_pattern_names_are_unique() -> None:
     pattern = Pattern.parse("{a} {{b}} {c} {a}")
     assert pattern.names == ["a", "c"]
     assert pattern.fill(str.upper) == "A {b} C A"
+
+
+def test_template_tools_by_name_become_tools(here: Settings) -> None:
+    keep(here, "news", 'tools = ["web_search"]\nreasoning_effort = "low"\n')
+    params = {"tools": [{"type": "web_search"}], "reasoning_effort": "low"}
+    assert prompt_templates.load_template(here, "news").params == params
+
+
+@pytest.mark.parametrize("tools", ['["function"]', '["not valid"]', '"web_search"'])
+def test_template_tools_that_cannot_be_used_are_refused(here: Settings, tools: str) -> None:
+    keep(here, "news", f"tools = {tools}\n")
+    with pytest.raises(NotConfigured, match="news"):
+        prompt_templates.load_template(here, "news")

@@ -72,11 +72,11 @@ def test_escape_json_ascii_only_is_the_same_json() -> None:
     assert json.loads(text) == value
 
 
-def test_one_line_newline_and_escape_are_written_out() -> None:
+def test_one_line_newline_and_escape_are_escaped() -> None:
     assert one_line("é\n\x1b[2J\u202e") == r"é\n\x1b[2J\u202e"
 
 
-def test_sanitized_terminal_cleans_text_and_bytes_and_passes_on_our_own() -> None:
+def test_sanitized_terminal_cleans_output_and_keeps_own_sequences() -> None:
     file = Tty()
     stream = sanitized(file)
     assert sanitized(stream) is stream

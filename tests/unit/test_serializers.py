@@ -32,7 +32,7 @@ from qacli.web.api.responses import Record
 DOCUMENT = record_to_dict(Question(question="Who?\nMe?", tags=["ä"]), Outcome(answer="You."), 7)
 
 
-def test_every_form_of_a_record_has_the_same_fields_in_the_same_order() -> None:
+def test_record_in_every_format_has_the_same_fields_in_order() -> None:
     row = ["{}" if name in JSON_FIELDS else None for name in RECORD_FIELDS]
     [line] = rows_to_json_lines([row])
     assert tuple(DOCUMENT) == RECORD_FIELDS

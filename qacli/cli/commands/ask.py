@@ -10,6 +10,7 @@ import typer
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
+    follow_up_options,
     followed_record,
     load_context_or_warn,
     make_service,
@@ -23,11 +24,13 @@ from qacli.cli.options import (
     Continue,
     Follow,
     Model,
+    NoStream,
     Quiet,
     Raw,
     ShowReasoning,
     System,
     Tags,
+    Timeout,
     with_model_options,
 )
 from qacli.cli.settings import load_settings
@@ -116,15 +119,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     ] = None,
     system: System = None,
     params: dict[str, Any],
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.001,
-            max=1e7,
-            help="Time limit for the whole answer, with retries.",
-        ),
-    ] = None,
+    timeout: Timeout = None,
     retries: Annotated[
         int | None,
         typer.Option(
@@ -133,9 +128,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             help="Retries if the provider is overloaded or unreachable.",
         ),
     ] = None,
-    no_stream: Annotated[
-        bool, typer.Option("--no-stream", help="Request the answer in one piece.")
-    ] = False,
+    no_stream: NoStream = False,
     no_save: Annotated[bool, typer.Option("--no-save", help="Do not save a record.")] = False,
     reuse: Annotated[
         bool,
@@ -171,6 +164,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Ask a question, print the answer as it arrives, and keep both."""
     from qacli.provider import endpoint
+    from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
     console.quiet = quiet
@@ -196,16 +190,20 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
         follows_id = followed_record(follow, settings, console, last=last)
-        if system is None:
-            system = settings.system if template_system is None else template_system
+        before = follow_up_options(follows_id, settings, console)
+        model = model or before.model
+        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
+        system = first_system(system, template_system, before.system, settings.system)
         question = create_question(
             text,
             model=resolved.model,
             system=system,
             params=merge_params(
-                params, prompt_template.params, settings.default_params(resolved.model)
+                params,
+                prompt_template.params,
+                before.params_for(resolved.model, settings.default_params(before.model or "")),
+                settings.default_params(resolved.model),
             ),
             response_format=answer_schema.response_format if answer_schema else None,
             tags=tag or (),

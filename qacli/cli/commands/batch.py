@@ -104,6 +104,17 @@ def cancel(context: typer.Context, name: Name) -> None:
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
 
 
+@commands.command("rm")
+def remove(context: typer.Context, name: Name) -> None:
+    """Remove a batch; its records stay in the history."""
+    console = Console.from_context(context)
+    batches = open_batches(load_settings(console), console)
+    batch = batches.get(name)
+    batches.cancel(batch.id or 0)
+    batches.remove(batch.id or 0)
+    console.print(f"{name} is removed; its records stay in the history.")
+
+
 @commands.command()
 def results(
     context: typer.Context,
@@ -139,6 +150,7 @@ def results(
 
 def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
     """Return the name, the time and the states of a batch, for a list."""
-    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "empty"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    states = states or ("empty" if batch.items is not None else "not loaded; run it again")
     cancelled = "" if batch.cancelled_at is None else " (cancelled)"
     return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled

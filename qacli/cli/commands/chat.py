@@ -10,10 +10,12 @@ from qacli.cli.options import (
     Continue,
     Follow,
     Model,
+    NoStream,
     Raw,
     ShowReasoning,
     System,
     Tags,
+    Timeout,
     with_model_options,
 )
 from qacli.cli.preload import DATABASE, PROVIDER, preload
@@ -29,7 +31,7 @@ EPILOG = (
     "  qa chat\n"
     "  qa chat -c\n"
     '  qa chat --model gpt-6-luna --system "Be brief."\n'
-    "  qa chat < questions.txt\n"
+    "  qa chat --no-stream --timeout 60 < questions.txt\n"
 )
 
 HISTORY = "chat_history"
@@ -50,6 +52,8 @@ def chat(  # noqa: PLR0913 - one parameter an option
     tag: Tags = None,
     system: System = None,
     params: dict[str, Any],
+    timeout: Timeout = None,
+    no_stream: NoStream = False,
     no_save: Annotated[
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
@@ -61,20 +65,30 @@ def chat(  # noqa: PLR0913 - one parameter an option
     If standard input is not a terminal, each of its lines is a question or a command, stdout has
     only the answers, and the first error ends the chat.
     """
-    from qacli.cli.ask_runner import followed_record
+    from qacli.cli.ask_runner import follow_up_options, followed_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
+    from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
-    settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
-    options = ChatOptions(settings.system if system is None else system, params, tuple(tag or ()))
+    settings = load_settings(console).explicit_values(
+        {"timeout": timeout, "show_reasoning": show_reasoning}
+    )
+    follows_id = followed_record(follow, settings, console, last=last)
+    before = follow_up_options(follows_id, settings, console)
+    options = ChatOptions(
+        first_system(system, before.system, settings.system),
+        params,
+        tuple(tag or ()),
+        before,
+        not no_stream,
+    )
     with (
         exit_on_signals(),
         ChatSession(settings, console, options, save=not no_save, raw=raw) as chat,
     ):
-        chat.use_model(model)
+        chat.use_model(model or before.model)
         # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
-        follows_id = followed_record(follow, settings, console, last=last)
         if follows_id is not None:
             chat.resume_from(follows_id)
         stdin = console.stdin

@@ -143,10 +143,23 @@ def _load(
         id_range: The range of ids, and the maximum number of records.
     """
     if order is Order.BEST:
-        documents = (record.to_dict() for record in store.search(only, id_range["limit"] or MAX_ID))
+        documents = _best_first(store, only, id_range["limit"])
         return map(to_json_line, documents) if as_lines else documents
     load: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
     if order is Order.OLDEST:
         return load(only, **id_range)
     newest_first = load(only, **id_range, newest_first=True)
     return newest_first if order is Order.NEWEST else iter(list(newest_first)[::-1])
+
+
+def _best_first(store: "Store", only: "Filter", limit: int | None) -> "Iterator[dict[str, Any]]":
+    """Yield the matches of a search: the ranked ones, then all older ones, the newest first."""
+    from qacli.db.search import MAX_RANKED
+
+    count, oldest = 0, MAX_ID
+    for record in store.search(only, limit or MAX_ID):
+        yield record.to_dict()
+        count, oldest = count + 1, min(oldest, record.id or 0)
+    if count >= MAX_RANKED and count != limit:
+        rest = None if limit is None else limit - count
+        yield from store.dicts(only, before=oldest, limit=rest, newest_first=True)

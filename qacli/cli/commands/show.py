@@ -27,6 +27,9 @@ def show(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--thread", help="Show the whole thread up to this record, oldest first."),
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show tool calls and their results whole in a thread.")
+    ] = False,
     field: Annotated[
         str | None, typer.Option(help="Print only this field.", metavar="FIELD")
     ] = None,
@@ -74,4 +77,9 @@ def show(  # noqa: PLR0913 - one parameter an option
             for index, item in enumerate(store.thread(record.id or 0) if thread else [record]):
                 if index:
                     screen.print("")
-                show_record(item, screen, show_reasoning=settings.show_reasoning)
+                show_record(
+                    item,
+                    screen,
+                    show_reasoning=settings.show_reasoning,
+                    fold_tools=thread and not full,
+                )

@@ -16,7 +16,8 @@ EPILOG = (
     "  qa template edit review        create or change a template\n"
     "  qa ask -t review < diff\n"
     '  qa ask -t translate -p language=French "Good morning"\n'
-    "  qa template list"
+    "  qa template list\n"
+    "  qa template rm review"
 )
 
 EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
@@ -84,16 +85,46 @@ def edit(context: typer.Context, name: Name) -> None:
 
     from qacli import prompt_templates
 
-    settings = load_settings(Console.from_context(context))
+    console = Console.from_context(context)
+    settings = load_settings(console)
     path = prompt_templates.template_path(settings, name)
-    if not path.exists():
-        _create(path, prompt_templates.STARTER.format(name=name))
+    starter = "" if path.exists() else prompt_templates.STARTER.format(name=name)
+    if starter:
+        _create(path, starter)
     code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the user's own editor
+    # The user has left the editor without a change, or the editor could not start.
+    is_unchanged = bool(starter) and path.exists() and path.read_bytes() == starter.encode()
+    if is_unchanged:
+        path.unlink()
     if code:
         raise NotConfigured(
             f"The editor exited with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."
         )
+    if is_unchanged or (starter and not path.exists()):
+        console.warning(f"The template {name} was not changed, so it is not kept.")
+        return
     prompt_templates.load_template(settings, name)
+
+
+@commands.command()
+def rm(context: typer.Context, name: Name) -> None:
+    """Remove a template."""
+    from qacli import prompt_templates
+
+    console = Console.from_context(context)
+    settings = load_settings(console)
+    file = prompt_templates.template_path(settings, name)
+    if not file.exists():
+        # The error lists the templates.
+        prompt_templates.read_text(settings, name)
+    try:
+        file.unlink()
+    except OSError as error:
+        raise NotConfigured(
+            f"The template {file} cannot be removed: {error.strerror}.",
+            "Make its directory writable.",
+        ) from None
+    console.info(f"Removed: the template {name}.")
 
 
 @commands.command()

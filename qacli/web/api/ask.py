@@ -12,6 +12,7 @@ from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.serializers import field_values, result_to_dict
+from qacli.services.follow_up import FollowUpOptions, first_system
 from qacli.tools import parse_tool
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
@@ -118,7 +119,11 @@ def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) ->
 
 
 def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Question:
-    model = app_state.model(ask_request.model)
+    before = FollowUpOptions()
+    if ask_request.follows_id is not None:
+        record = app_state.store.get(ask_request.follows_id)
+        before = FollowUpOptions.of(record, app_state.endpoint_name)
+    model = app_state.model(ask_request.model or before.model)
     check_names(ask_request.options)
     named = {name: getattr(ask_request, name) for name in OPTION_NAMES}
     tools = (tool if isinstance(tool, str) else tool.model_dump() for tool in ask_request.tools)
@@ -126,8 +131,13 @@ def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Questio
     return create_question(
         ask_request.question,
         model=model,
-        system=app_state.system if ask_request.system is None else ask_request.system,
-        params=merge_params(named, ask_request.options, app_state.default_params(model)),
+        system=first_system(ask_request.system, before.system, app_state.system),
+        params=merge_params(
+            named,
+            ask_request.options,
+            before.params_for(model, app_state.default_params(before.model or "")),
+            app_state.default_params(model),
+        ),
         response_format=_response_format(ask_request.answer_schema),
         tags=ask_request.tags,
         follows_id=ask_request.follows_id,

@@ -120,7 +120,9 @@ class AskRequest(BaseModel):
         examples=[["web_search"]],
     )
     follows_id: Id | None = Field(
-        None, description="The id of the record that this question follows up."
+        None,
+        description="The id of the record that this question follows up. The question keeps its "
+        "model, system prompt and options, unless it names another.",
     )
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
     answer_schema: dict[str, Any] | str | None = Field(
@@ -198,6 +200,11 @@ class ListQuery(BaseModel):
     system: Text | None = Field(None, description="A part of the system prompt.")
     follows: Id | None = Field(None, description="Only follow-ups of the record with this id.")
     batch: Id | None = Field(None, description="Only records of the batch with this id.")
+    request_id: Text | None = Field(
+        None, description="The request that the record came in, as its `X-Request-Id`."
+    )
+    caller: Text | None = Field(None, description="The name of the token that asked.")
+    tool: Text | None = Field(None, description="The name of a tool that the model called.")
     min_cost: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="The minimum cost in US dollars."
     )
@@ -236,6 +243,9 @@ class ListQuery(BaseModel):
             follows_id=self.follows,
             min_cost=self.min_cost,
             batch_id=self.batch,
+            request_id=self.request_id,
+            caller=self.caller,
+            tool=self.tool,
         )
 
 

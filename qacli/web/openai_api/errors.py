@@ -14,12 +14,13 @@ FORWARDED_STATUSES = range(400, 500)
 REFUSALS = frozenset({"provider-refused", "model-not-found"})
 """Kinds of errors for a response 4xx of the provider."""
 
-NOT_RETRYABLE = {*REFUSALS, "key-rejected", "not-configured", "schema-mismatch"}
+NOT_RETRYABLE = {*REFUSALS, "key-rejected", "not-configured", "schema-mismatch", "budget-spent"}
 """Kinds of errors that clients would retry because of their status, but should not."""
 
 CODES = {
     ("unauthorized", HTTPStatus.UNAUTHORIZED): "invalid_api_key",
     ("rate-limited", HTTPStatus.TOO_MANY_REQUESTS): "rate_limit_exceeded",
+    ("budget-spent", HTTPStatus.TOO_MANY_REQUESTS): "insufficient_quota",
     ("provider-unavailable", HTTPStatus.TOO_MANY_REQUESTS): "rate_limit_exceeded",
     ("provider-refused", HTTPStatus.TOO_MANY_REQUESTS): "insufficient_quota",
     ("provider-refused", HTTPStatus.NOT_FOUND): "not_found",
@@ -53,7 +54,9 @@ def status_of(problem: Problem) -> int:
 def openai_error(problem: Problem) -> dict[str, Any]:
     """Return the body for an error, in the format of OpenAI's API."""
     status = HTTPStatus(status_of(problem))
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
+    if problem.kind == "budget-spent":
+        kind = "insufficient_quota"
+    elif status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = "server_error"

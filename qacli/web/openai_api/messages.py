@@ -15,9 +15,9 @@ from typing import Any
 from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
 from qacli.provider.response import calls_of
 from qacli.provider.tool_calls import format_call
+from qacli.provider.tool_exchange import is_tool_result
 from qacli.redaction import redact_url
 
-TOOL_RESULTS = {"function_call_output", "custom_tool_call_output"}
 NO_TEXT = "(no text)"
 """The question of a request in which there is no text at all."""
 
@@ -50,7 +50,7 @@ def read_conversation(items: Sequence[object]) -> Conversation:
     rest = [message for message in messages if not _is_system(message)]
     start = _newest_start(rest)
     place = _newest_user_message(rest, start)
-    if place is None and any(map(_is_tool_result, rest[start:])):
+    if place is None and any(map(is_tool_result, rest[start:])):
         question = "\n".join(_format_results(rest, start))
         return Conversation(system, question.strip() or NO_TEXT, earlier=rest[:start])
     if place is None:
@@ -111,10 +111,6 @@ def _is_system(message: Message) -> bool:
     return message.get("role") in SYSTEM_ROLES
 
 
-def _is_tool_result(message: Message) -> bool:
-    return message.get("role") in {"tool", "function"} or message.get("type") in TOOL_RESULTS
-
-
 def _newest_start(messages: Sequence[Message]) -> int:
     """Return the index after the last message of the model."""
     for index in range(len(messages) - 1, -1, -1):
@@ -143,7 +139,7 @@ def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
         for call in calls_of({"tool_calls": [item]})
     }
     for message in messages[start:]:
-        if not _is_tool_result(message):
+        if not is_tool_result(message):
             continue
         key = str(message.get("call_id") or message.get("tool_call_id"))
         name, arguments = calls.get(key, (str(message.get("name") or "tool"), ""))

@@ -8,8 +8,8 @@ here only what could harm the server is refused.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from flask import request
 
@@ -17,8 +17,15 @@ from qacli.db.records import Store
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
 from qacli.message_chain import digests, earlier_requests, leading_system
+from qacli.provider.tool_exchange import is_tool_result
 from qacli.raw_request import RawRequest
+from qacli.services.request import answer_items, request_items
 from qacli.validation import MAX_ID, sanitize_text
+from qacli.web.openai_api.earlier_responses import (
+    is_own_id,
+    previous_response,
+    with_referenced_items,
+)
 from qacli.web.openai_api.messages import (
     Conversation,
     Message,
@@ -29,6 +36,9 @@ from qacli.web.openai_api.messages import (
 )
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
 
 NOT_RECORDED = {"messages", "input", "instructions", "prompt", "model", "stream", "stream_options"}
 """Fields that are no params of a record: they have columns, or only shape the response."""
@@ -72,12 +82,23 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     Raises:
         InvalidRequest: The body is not a JSON object, or is nested too deeply.
     """
-    body = parse_body(data)
+    body = original = parse_body(data)
+    previous: QuestionAnswer | None = None
+    earlier: list[Any] = []
+    if path == RESPONSES:
+        body = with_referenced_items(app_state.store, body)
+        previous = previous_response(app_state.store, body)
+    if previous is not None:
+        earlier = [*request_items(app_state.store, previous), *answer_items(previous)]
     sent = with_model(body, app_state)
     messages = _messages(path, body)
-    conversation = read_conversation(messages)
+    conversation = read_conversation([*earlier, *messages])
     system = conversation.system
-    if app_state.system and not system and path != COMPLETIONS:
+    if previous is not None and previous.system and not system:
+        # It may have been a message, which stays in a conversation.
+        system = previous.system
+        earlier = [{"role": "system", "content": system}, *earlier]
+    elif app_state.system and not system and path != COMPLETIONS:
         system = app_state.system
         sent = _with_system(path, sent, system)
     params = {
@@ -88,13 +109,19 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     params["model"] = sent["model"]
     recorded = [without_files(message) for message in messages]
     own = recorded[leading_system(recorded) :]
-    follows_id, new = find_thread(app_state.store, own)
+    follows_id: int | None
+    new: Sequence[Any]
+    if previous is not None:
+        follows_id, new = previous.id, own
+    else:
+        follows_id, new = find_thread(app_state.store, own)
     if follows_id is None and conversation.earlier:
         follows_id = previous_record(app_state.store, conversation, recorded)
         new = own[-1:] if follows_id is not None and conversation.is_last else own
-    if len(new) > 1 or not conversation.is_last:
+    is_result = previous is not None and any(map(is_tool_result, new))
+    if len(new) > 1 or not conversation.is_last or is_result:
         params["messages"] = recorded if follows_id is None else new
-    digest = digests(own)[-1:]
+    digest = digests([*earlier[leading_system(earlier) :], *own])[-1:]
     question = Question(
         question=sanitize_text(conversation.question),
         system=sanitize_text(system) or None,
@@ -106,7 +133,14 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     options = body.get("stream_options")
     return ParsedRequest(
         question,
-        raw_request(path, dump_body(sent, body, data), body),
+        replace(
+            raw_request(path, dump_body(sent, original, data), body),
+            history=b"" if previous is None else _with_items(sent, earlier),
+            needs_history=previous is not None and is_own_id(previous, body),
+            model=sent["model"] if isinstance(sent["model"], str) else "",
+            uid=question.uid,
+            created=int(question.created_at.timestamp()),
+        ),
         with_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
 
@@ -269,6 +303,15 @@ def _messages(path: str, body: Mapping[str, Any]) -> list[Any]:
     instructions = body.get("instructions")
     first = [{"role": "system", "content": instructions}] if isinstance(instructions, str) else []
     return [*first, *(items if isinstance(items, list) else [])]
+
+
+def _with_items(body: dict[str, Any], earlier: Sequence[Any]) -> bytes:
+    """Return the body with these items before its own ones, in place of the previous response."""
+    items = body.get("input")
+    if not isinstance(items, list):
+        items = [{"role": "user", "content": items}] if isinstance(items, str) else []
+    rest = {name: value for name, value in body.items() if name != "previous_response_id"}
+    return json.dumps({**rest, "input": [*earlier, *items]}, separators=(",", ":")).encode()
 
 
 def _with_system(path: str, body: dict[str, Any], system: str) -> dict[str, Any]:

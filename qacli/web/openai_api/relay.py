@@ -13,6 +13,10 @@ from qacli.web import sse
 from qacli.web.openai_api import errors
 from qacli.web.request_context import current_context, keep_context
 
+ErrorEvent = Callable[[dict[str, Any], bytes], str]
+NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+"""The number of an event of Responses; inside of a text its quotes would be escaped."""
+
 RECORD_HEADER = "X-QA-Record"
 EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 MAX_EVENT_END = 4
@@ -29,14 +33,12 @@ class Events(Protocol):
         """Stop reading."""
 
 
-def relay_response(
-    source: Events, to_event: Callable[[dict[str, Any]], str] = lambda _body: ""
-) -> Response:
+def relay_response(source: Events, to_event: ErrorEvent = lambda _body, _before: "") -> Response:
     """Return the provider's response: its status, its headers and its bytes.
 
     Args:
         source: The events of the response.
-        to_event: Returns the event for an error in a stream.
+        to_event: Returns the event for an error in a stream, from its body and the bytes before it.
 
     Raises:
         QaError: There is no response of the provider to hand on.
@@ -90,20 +92,21 @@ def _content(events: Iterator[AnswerEvent]) -> bytes:
     return bytes(content)
 
 
-def chat_error_event(body: dict[str, Any]) -> str:
+def chat_error_event(body: dict[str, Any], _before: bytes = b"") -> str:
     """Return the event for an error in a stream of Chat Completions."""
     return f"data: {current_app.json.dumps(body)}\n\n"
 
 
-def responses_error_event(body: dict[str, Any]) -> str:
-    """Return the event for an error in a stream of Responses."""
-    data = current_app.json.dumps({**body["error"], "type": "error"})
+def responses_error_event(body: dict[str, Any], before: bytes = b"") -> str:
+    """Return the event for an error in a stream of Responses, with the number after the last."""
+    numbers = NUMBER.findall(before)
+    number = int(numbers[-1]) + 1 if numbers else 0
+    event = {**body["error"], "type": "error", "sequence_number": number}
+    data = current_app.json.dumps(event)
     return f"event: error\ndata: {data}\n\n"
 
 
-def _stream(
-    events: Iterator[AnswerEvent], to_event: Callable[[dict[str, Any]], str]
-) -> Iterator[bytes]:
+def _stream(events: Iterator[AnswerEvent], to_event: ErrorEvent) -> Iterator[bytes]:
     """Yield the bytes of a stream, whole events at a time, the last ones once they are recorded.
 
     Where the provider breaks off in the middle of an event, an event with the error comes in its
@@ -112,7 +115,7 @@ def _stream(
     in_request = keep_context()
 
     def pieces() -> Iterator[bytes]:
-        pending, is_whole = bytearray(), False
+        pending, before, is_whole = bytearray(), b"", False
         for item in events:
             match item:
                 case ResponseBytes(data, is_last):
@@ -120,7 +123,8 @@ def _stream(
                     pending += data
                     ends = [end.end() for end in EVENT_END.finditer(pending, start)]
                     if ends and not is_last:
-                        yield bytes(pending[: ends[-1]])
+                        before = bytes(pending[: ends[-1]])
+                        yield before
                         del pending[: ends[-1]]
                 case Heartbeat() if not pending:
                     yield sse.KEEP_ALIVE.encode()
@@ -130,7 +134,7 @@ def _stream(
                     with in_request():
                         problem = problems.problem_for(error)
                         if not is_whole:
-                            pending[:] = to_event(errors.openai_error(problem)).encode()
+                            pending[:] = to_event(errors.openai_error(problem), before).encode()
         if pending:
             yield bytes(pending)
 

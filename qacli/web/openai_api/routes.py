@@ -19,7 +19,7 @@ from qacli.web.answer import start_request
 from qacli.web.api import ask
 from qacli.web.api.responses import Event
 from qacli.web.api.schemas import KeyHeaders
-from qacli.web.openai_api import errors
+from qacli.web.openai_api import errors, stored_responses
 from qacli.web.openai_api.parse import (
     CHAT,
     COMPLETIONS,
@@ -35,7 +35,11 @@ from qacli.web.openai_api.relay import (
     relay_response,
     responses_error_event,
 )
-from qacli.web.openai_api.replay import replay_model_response, replay_response
+from qacli.web.openai_api.replay import (
+    replay_completion,
+    replay_model_response,
+    replay_response,
+)
 from qacli.web.openai_api.schemas import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -58,10 +62,16 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
+blueprint.register_blueprint(stored_responses.blueprint)
 
 ERROR = (JSON, ErrorResponse)
 PROVIDER_ERRORS = (400, 404, 409, 413, 422, 429, 502, 503, 504)
 RECORDED = ["X-QA-Record"]
+REPLAYS = {
+    CHAT: replay_response,
+    COMPLETIONS: replay_completion,
+    RESPONSES: replay_model_response,
+}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 View = Callable[..., Any]
@@ -101,7 +111,8 @@ def chat_completions() -> Response:
 def responses() -> Response:
     """Ask a question in the format of OpenAI's Responses API; it is recorded.
 
-    As `/v1/chat/completions`, at a provider that has this API.
+    As `/v1/chat/completions`. Where the provider only has Chat Completions, the request and its
+    response are translated, and `previous_response_id` is answered from the history.
     """
     return _recorded(RESPONSES)
 
@@ -110,6 +121,7 @@ def responses() -> Response:
 @describe(
     {200: ResponseSpec("The text.", {JSON: Completion, sse.MIME_TYPE: Event}, RECORDED)},
     body=CompletionRequest,
+    headers=KeyHeaders,
     errors=(415, *PROVIDER_ERRORS),
     error=ERROR,
 )
@@ -191,8 +203,9 @@ def _recorded(path: str) -> Response:
     )
     answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
     if isinstance(answer, idempotency.ReplayedAnswer):
-        replay = replay_model_response if path == RESPONSES else replay_response
-        return replay(answer, is_streamed=parsed.raw.is_streamed, with_usage=parsed.with_usage)
+        return REPLAYS[path](
+            answer, is_streamed=parsed.raw.is_streamed, with_usage=parsed.with_usage
+        )
     return relay_response(answer, responses_error_event if path == RESPONSES else chat_error_event)
 
 

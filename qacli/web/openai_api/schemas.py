@@ -75,6 +75,22 @@ class ModelResponse(_Open):
     output: list[Any]
 
 
+class DeletedResponse(BaseModel):
+    """A response that was deleted."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class InputItems(_Open):
+    """The items that a response answers."""
+
+    object: Literal["list"]
+    data: list[Any]
+    has_more: bool
+
+
 class Completion(_Open):
     """A text, as the provider sends it."""
 

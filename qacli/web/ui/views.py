@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 from qacli.dates import format_age
 from qacli.domain import Status, now
 from qacli.errors import QaError
+from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
 from qacli.serializers import error_text, reasoning_length
 from qacli.sources import images, sources
 from qacli.validation import validate_tag
@@ -28,7 +29,15 @@ from qacli.web.ui.thread import Thread, load_thread
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shorten")
-for function in (error_text, reasoning_length, sources, images):
+for function in (
+    error_text,
+    reasoning_length,
+    sources,
+    images,
+    call_arguments,
+    has_tool_results,
+    is_calls_only,
+):
     blueprint.add_app_template_global(function, function.__name__)
 
 STATIC_FOLDER = Path(__file__).with_name("static")

@@ -119,7 +119,7 @@ def run(*arguments: Any, **plan: Any) -> BatchRunner:
     return asyncio.run(asyncio.wait_for(engine_for(*arguments, **plan), 30))
 
 
-def test_an_engine_asks_all_and_leaves_nothing_behind(
+def test_engine_run_asks_all_items_and_empties_the_outbox(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     questions = [f"Question {n}" for n in range(50)]
@@ -132,7 +132,7 @@ def test_an_engine_asks_all_and_leaves_nothing_behind(
     assert list(outbox.directory.iterdir()) == []
 
 
-def test_no_more_than_the_jobs_are_in_flight(
+def test_engine_jobs_limit_the_requests_in_flight(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = begun(batches, [f"Question {n} [[latency=0.05]]" for n in range(40)])
@@ -140,7 +140,7 @@ def test_no_more_than_the_jobs_are_in_flight(
     assert provider.max_concurrent == 5
 
 
-def test_a_rejected_key_stops_the_engine_and_nothing_has_failed(
+def test_engine_rejected_key_stops_and_fails_no_item(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     provider.default = "status=401"
@@ -151,7 +151,7 @@ def test_a_rejected_key_stops_the_engine_and_nothing_has_failed(
     assert len(provider.requests) <= 8
 
 
-def test_an_attempt_may_take_as_long_as_the_plan_says(
+def test_engine_timeout_limits_each_attempt(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
@@ -163,7 +163,7 @@ def test_an_attempt_may_take_as_long_as_the_plan_says(
     assert failed.error_kind == "provider-timeout"
 
 
-def test_a_batch_that_others_have_claimed_is_waited_for(
+def test_engine_items_claimed_by_another_worker_are_waited_for(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = begun(batches, ["one", "two"])
@@ -191,7 +191,7 @@ def test_a_batch_that_others_have_claimed_is_waited_for(
     assert len(provider.requests) == 1
 
 
-def test_what_others_have_settled_counts_and_nothing_is_counted_back() -> None:
+def test_progress_update_counts_other_workers_and_never_decreases() -> None:
     progress = Progress(10, done=2, failed=1)
     progress.done += 3
     progress.update({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
@@ -202,7 +202,7 @@ def test_what_others_have_settled_counts_and_nothing_is_counted_back() -> None:
     assert (progress.total, progress.done, progress.finished) == (12, 11, 12)
 
 
-def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
+def test_recorder_killed_with_database_down_loses_no_answer(
     batches: Batches, outbox: Outbox
 ) -> None:
     count = 2500
@@ -233,7 +233,7 @@ def test_all_that_was_taken_survives_a_kill_while_the_database_is_away(
     assert list(outbox.directory.iterdir()) == []
 
 
-def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
+def test_engine_database_down_too_long_is_waited_for_once(
     batches: Batches, outbox: Outbox, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: Counter[str] = Counter()
@@ -260,7 +260,7 @@ def test_a_database_that_is_away_for_too_long_is_not_waited_for_twice(
     assert len(provider.requests) == 1
 
 
-def test_recorder_record_refused_is_set_aside_and_the_others_are_kept(
+def test_recorder_refused_record_is_set_aside_others_are_stored(
     batches: Batches, outbox: Outbox
 ) -> None:
     batch_id = begun(batches, [f"Question {n}" for n in range(5)])
@@ -292,7 +292,7 @@ def test_recorder_record_refused_is_set_aside_and_the_others_are_kept(
     assert batches.counts(batch_id)["answered"] == 4
 
 
-def test_recorder_full_disk_and_database_away_ends_and_says_how_many_are_lost(
+def test_recorder_full_disk_and_database_down_reports_lost_number(
     batches: Batches, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = begun(batches, ["One?"])
@@ -317,7 +317,7 @@ def test_recorder_full_disk_and_database_away_ends_and_says_how_many_are_lost(
         asyncio.run(save_one())
 
 
-def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Outbox) -> None:
+def test_recorder_journal_drops_only_stored_questions(batches: Batches, outbox: Outbox) -> None:
     batch_id = begun(batches, [f"Question {n}" for n in range(20)])
     store = batches.store
     assert isinstance(store, Gated)
@@ -348,9 +348,7 @@ def test_a_journal_is_emptied_only_of_what_is_kept(batches: Batches, outbox: Out
     asyncio.run(take_all())
 
 
-def test_items_that_a_grown_file_has_added_meanwhile_are_written_too(
-    batches: Batches, home: Path
-) -> None:
+def test_output_items_added_during_the_run_are_written(batches: Batches, home: Path) -> None:
     batch_id = begun(batches, ["one", "two"])
     batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
 
@@ -410,7 +408,7 @@ def test_take_over_other_data_directory_waits_for_the_lease(
     lock.close(left=True)
 
 
-def test_outbox_id_made_at_once_by_many_is_one_and_private(home: Path) -> None:
+def test_outbox_id_created_by_many_at_once_is_one_private_file(home: Path) -> None:
     outbox = home / "outbox"
     with ThreadPoolExecutor(16) as pool:
         found = set(pool.map(outbox_id, [outbox] * 16))
@@ -421,7 +419,7 @@ def test_outbox_id_made_at_once_by_many_is_one_and_private(home: Path) -> None:
     assert outbox_id(outbox) not in found
 
 
-def test_remove_stale_locks_spares_those_that_are_held_known_or_new(outbox: Outbox) -> None:
+def test_remove_stale_locks_keeps_held_known_and_new_locks(outbox: Outbox) -> None:
     locks = {name: WorkerLock(outbox.directory, name) for name in ("held", "known", "new", "old")}
     for name, lock in locks.items():
         if name != "held":
@@ -434,7 +432,7 @@ def test_remove_stale_locks_spares_those_that_are_held_known_or_new(outbox: Outb
     locks["held"].close(left=True)
 
 
-def test_engine_evicted_while_asking_ends_lost_flights_and_goes_on(
+def test_engine_evicted_while_asking_ends_its_requests_and_goes_on(
     batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
     slow, count = "[[latency=3]]", 12
@@ -490,7 +488,7 @@ def with_schema(batches: Batches, texts: list[str], **params: Any) -> int:
     return batch_id
 
 
-def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
+def test_engine_answer_unfit_for_schema_is_corrected_once(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = with_schema(batches, ["Invent a dog"])
@@ -507,7 +505,7 @@ def test_an_answer_that_does_not_fit_its_schema_is_corrected_once(
     assert record.completion_tokens == 1 + len(REX.split())
 
 
-def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
+def test_engine_answer_unfit_twice_or_cut_fails(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     batch_id = with_schema(batches, ["One", "Two", "Three"])
@@ -525,7 +523,7 @@ def test_an_answer_that_does_not_fit_twice_or_was_cut_has_failed(
     assert len(provider.requests) == 4
 
 
-def test_the_lines_of_openais_batch_api_come_back_as_they_are(
+def test_engine_item_with_messages_is_not_checked_by_schema(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     messages = [{"role": "user", "content": "Invent a dog"}]
@@ -534,7 +532,7 @@ def test_the_lines_of_openais_batch_api_come_back_as_they_are(
     assert len(provider.requests) == 1
 
 
-def test_a_batch_that_is_stopped_in_a_correction_keeps_what_has_come(
+def test_engine_stopped_in_a_correction_keeps_the_first_answer(
     batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
     batch_id = with_schema(batches, ["One"])

@@ -65,14 +65,14 @@ def written(path: Path, form: str, *items: FinishedItem) -> str:
         ("a.csv", "openai", "openai"),
     ],
 )
-def test_the_format_is_as_named_or_by_the_files_name(
+def test_format_of_returns_the_option_or_that_of_the_file_name(
     name: str, named: str | None, form: str
 ) -> None:
     assert format_of(Path(name), named) == form
     assert format_of(None, named) == (named or "jsonl")
 
 
-def test_a_line_is_a_record(tmp_path: Path) -> None:
+def test_writer_jsonl_line_is_a_record(tmp_path: Path) -> None:
     items = [settled(0), settled(1, FAILED)]
     lines = written(tmp_path / "a.jsonl", "jsonl", *items).splitlines()
     assert [json.loads(line) for line in lines] == [item.record for item in items]
@@ -80,7 +80,7 @@ def test_a_line_is_a_record(tmp_path: Path) -> None:
     assert "ß" in lines[0]
 
 
-def test_csv_can_be_read_again(tmp_path: Path) -> None:
+def test_writer_csv_can_be_read_again(tmp_path: Path) -> None:
     text = written(tmp_path / "a.csv", "csv", settled(0), settled(1, FAILED))
     first, second = csv.DictReader(io.StringIO(text, newline=""))
     assert list(first) == list(RECORD_FIELDS)
@@ -90,13 +90,13 @@ def test_csv_can_be_read_again(tmp_path: Path) -> None:
     assert (second["status"], second["answer"], second["cost_usd"]) == ("failed", "", "")
 
 
-def test_openai_lines_have_the_reasoning_apart_from_the_answer(tmp_path: Path) -> None:
+def test_writer_openai_line_has_reasoning_apart_from_the_answer(tmp_path: Path) -> None:
     text = written(tmp_path / "a.jsonl", "openai", settled(0, replace(ANSWERED, reasoning="Hm.")))
     message = json.loads(text)["response"]["body"]["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == (ANSWERED.answer, "Hm.")
 
 
-def test_openai_lines_are_as_its_batch_api_writes_them(tmp_path: Path) -> None:
+def test_writer_openai_lines_have_the_form_of_its_batch_api(tmp_path: Path) -> None:
     text = written(tmp_path / "a.jsonl", "openai", settled(0), settled(1, FAILED))
     good, bad = (json.loads(line) for line in text.splitlines())
     assert list(good) == ["id", "custom_id", "response", "error"]
@@ -116,7 +116,7 @@ def test_openai_lines_are_as_its_batch_api_writes_them(tmp_path: Path) -> None:
     assert bad["error"] == {"code": "provider-refused", "message": "The provider answered 400: No."}
 
 
-def test_what_is_written_can_be_read_at_once(tmp_path: Path) -> None:
+def test_writer_written_lines_can_be_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with ResultWriter(path, "jsonl") as output:
         output.write([settled(0), settled(1)])
@@ -124,7 +124,7 @@ def test_what_is_written_can_be_read_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_a_file_that_was_cut_begins_anew(tmp_path: Path, form: str) -> None:
+def test_writer_truncated_file_is_written_again(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a"
     whole = written(path, form, settled(0), settled(1))
     path.write_text(whole[: len(whole) // 2])
@@ -133,7 +133,7 @@ def test_a_file_that_was_cut_begins_anew(tmp_path: Path, form: str) -> None:
     assert len(again) == len(whole)
 
 
-def test_a_second_writer_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
+def test_writer_second_of_one_file_is_refused_and_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with ResultWriter(path, "jsonl") as output:
         output.write([settled(0)])
@@ -145,7 +145,7 @@ def test_a_second_writer_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
         pass
 
 
-def test_output_existing_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_output_existing_file_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("precious\n")
     with pytest.raises(InvalidRequest) as caught:
@@ -163,7 +163,7 @@ def test_output_existing_file_is_refused_and_left_as_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "openai"])
-def test_output_own_file_is_rewritten_unless_it_was_changed(tmp_path: Path, form: str) -> None:
+def test_output_own_file_is_rewritten_unless_changed(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a"
 
     items = [settled(0), settled(1)]
@@ -195,7 +195,7 @@ def test_output_own_file_is_rewritten_unless_it_was_changed(tmp_path: Path, form
 
 
 @pytest.mark.parametrize("name", ["q.txt", "./sub/../q.txt", "hard.txt", "symbolic.txt"])
-def test_output_file_of_questions_is_refused_under_every_name(
+def test_output_file_of_questions_is_refused_by_any_name(
     home: Path, tmp_path: Path, name: str
 ) -> None:
     assert home == tmp_path
@@ -210,14 +210,14 @@ def test_output_file_of_questions_is_refused_under_every_name(
     assert source.read_text() == "one\n"
 
 
-def test_a_place_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_writer_unwritable_path_raises_an_error_with_the_path(tmp_path: Path) -> None:
     for path in (tmp_path / "none" / "a.jsonl", tmp_path):
         with pytest.raises(InvalidRequest) as caught:
             ResultWriter(path, "jsonl")
         assert str(path) in caught.value.what
 
 
-def test_a_full_disk_is_an_error_in_one_sentence() -> None:
+def test_writer_full_disk_raises_database_error() -> None:
     output = ResultWriter(Path("/dev/full"), "jsonl")
     with pytest.raises(DatabaseError) as caught:
         output.write([settled(0)])
@@ -227,7 +227,7 @@ def test_a_full_disk_is_an_error_in_one_sentence() -> None:
     assert "no question is asked twice" in caught.value.todo
 
 
-def test_lines_stay_whole_when_a_disk_that_was_full_has_room_again(tmp_path: Path) -> None:
+def test_writer_after_a_full_disk_keeps_lines_whole(tmp_path: Path) -> None:
     # A file that may not grow: it fits one group, not the second until it is allowed to.
     program = f"""
 import resource, signal, sys
@@ -260,7 +260,7 @@ output.__exit__(None, None, None)
     assert [line["item_key"] for line in lines] == ["k0", "k1", "k2"]
 
 
-def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writer_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
     pipe = os.fdopen(write, "w")
@@ -272,7 +272,7 @@ def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
     pipe.close()
 
 
-def test_parquet_needs_a_file_and_its_package(tmp_path: Path) -> None:
+def test_writer_parquet_needs_a_file_and_pyarrow(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as caught:
         ResultWriter(None, "parquet")
     assert "-o" in caught.value.todo

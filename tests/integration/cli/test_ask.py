@@ -20,7 +20,7 @@ Records = Callable[[], list[dict[str, Any]]]
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def test_a_pipe_gets_the_answer_alone(invoke: Invoke, records: Records) -> None:
+def test_ask_to_a_pipe_prints_the_answer_only(invoke: Invoke, records: Records) -> None:
     done = invoke("ask", "Who am I?")
     assert (done.code, done.out, done.err) == (0, "Answer to: Who am I?\n", "")
     [record] = records()
@@ -40,7 +40,7 @@ def test_a_pipe_gets_the_answer_alone(invoke: Invoke, records: Records) -> None:
     ],
     ids=["both", "blank-input", "dash", "input", "after-two-dashes"],
 )
-def test_the_question_is_taken_from_the_arguments_and_the_input(
+def test_ask_question_is_joined_from_arguments_and_stdin(
     invoke: Invoke, provider: FakeProvider, arguments: list[str], given: bytes, question: str
 ) -> None:
     assert invoke("ask", "--no-save", *arguments, input=given).code == 0
@@ -66,7 +66,7 @@ def test_the_question_is_taken_from_the_arguments_and_the_input(
         (["x", "--colour"], b"", "--colour"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_it_is_asked(
+def test_ask_invalid_question_exits_2_and_sends_nothing(
     invoke: Invoke,
     provider: FakeProvider,
     home: Path,
@@ -83,14 +83,14 @@ def test_what_cannot_be_asked_is_refused_before_it_is_asked(
 
 
 @pytest.mark.parametrize("text", ["one", "a  b\n\n"])
-def test_the_text_is_printed_as_it_came_and_ends_in_a_line_end(
+def test_ask_text_is_printed_unchanged_with_one_line_end(
     invoke: Invoke, provider: FakeProvider, text: str
 ) -> None:
     provider.script(Reply(text=text))
     assert invoke("ask", "--no-save", "x").out == (text if text.endswith("\n") else text + "\n")
 
 
-def test_notes_come_when_they_are_asked_for(invoke: Invoke) -> None:
+def test_ask_verbose_prints_notes(invoke: Invoke) -> None:
     done = invoke("ask", "-v", "--retries", "1", "Who? [[status=503 retry_after=0 times=1]]")
     assert done.code == 0
     assert "Asking again in" in done.err
@@ -98,7 +98,7 @@ def test_notes_come_when_they_are_asked_for(invoke: Invoke) -> None:
     assert done.out.startswith("Answer to: Who?")
 
 
-def test_json_is_the_record_with_its_main_fields_first(invoke: Invoke, records: Records) -> None:
+def test_ask_json_is_the_record_with_main_fields_first(invoke: Invoke, records: Records) -> None:
     done = invoke("ask", "--json", "Who am I?")
     assert done.err == ""
     assert done.out.count("\n") == 1
@@ -108,7 +108,7 @@ def test_json_is_the_record_with_its_main_fields_first(invoke: Invoke, records: 
     assert [record] == records()
 
 
-def test_json_tells_of_a_failure_too(invoke: Invoke, records: Records) -> None:
+def test_ask_json_of_a_failure_is_the_failed_record(invoke: Invoke, records: Records) -> None:
     done = invoke("ask", "--json", "Who am I? [[cut=2]]")
     assert done.code == 6
     record = json.loads(done.out)
@@ -117,7 +117,7 @@ def test_json_tells_of_a_failure_too(invoke: Invoke, records: Records) -> None:
     assert [record] == records()
 
 
-def test_the_options_reach_the_provider_and_the_record(
+def test_ask_options_are_sent_and_recorded(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     done = invoke(
@@ -136,7 +136,7 @@ def test_the_options_reach_the_provider_and_the_record(
     assert record["model"] == "m-9-2026-01-01"
 
 
-def test_an_answer_is_streamed_unless_told_otherwise(qa: Program, provider: FakeProvider) -> None:
+def test_ask_by_default_streams_the_answer(qa: Program, provider: FakeProvider) -> None:
     process = qa.start("ask", "--no-save", "Who? [[stall=2]]")
     try:
         assert process.stdout.read(10) == b"Answer to:"
@@ -148,14 +148,12 @@ def test_an_answer_is_streamed_unless_told_otherwise(qa: Program, provider: Fake
 
 
 @pytest.mark.usefixtures("empty_database")
-def test_without_saving_nothing_is_written(invoke: Invoke, home: Path) -> None:
+def test_ask_no_save_writes_nothing(invoke: Invoke, home: Path) -> None:
     assert invoke("ask", "--no-save", "Who am I?").out == "Answer to: Who am I?\n"
     assert not (home / "data").exists()
 
 
-def test_a_cut_answer_is_a_warning_that_quiet_silences(
-    invoke: Invoke, provider: FakeProvider
-) -> None:
+def test_ask_token_limit_reached_warns_unless_quiet(invoke: Invoke, provider: FakeProvider) -> None:
     provider.script(
         Reply(text="Cut", finish_reason="length"), Reply(text="C", finish_reason="length")
     )
@@ -163,7 +161,7 @@ def test_a_cut_answer_is_a_warning_that_quiet_silences(
     assert invoke("ask", "--no-save", "--quiet", "x").err == ""
 
 
-def test_the_time_for_an_answer_is_limited(invoke: Invoke, records: Records) -> None:
+def test_ask_timeout_limits_the_time_for_an_answer(invoke: Invoke, records: Records) -> None:
     done = invoke("ask", "--timeout", "0.5", "Who? [[hang]]")
     assert done.code == 6
     assert "within 0.5 s" in done.err
@@ -173,9 +171,7 @@ def test_the_time_for_an_answer_is_limited(invoke: Invoke, records: Records) -> 
     assert 400 < record["latency_ms"] < 3000
 
 
-def test_an_overloaded_provider_is_asked_as_often_as_said(
-    invoke: Invoke, provider: FakeProvider
-) -> None:
+def test_ask_retries_limits_the_attempts(invoke: Invoke, provider: FakeProvider) -> None:
     question = "Who? [[status=503 retry_after=0]]"
     assert invoke("ask", "--no-save", "--retries", "2", question).code == 6
     assert provider.asked(question) == 3
@@ -191,7 +187,7 @@ def test_an_overloaded_provider_is_asked_as_often_as_said(
         ("error=2", 6, "provider-unavailable", "Answer to:"),
     ],
 )
-def test_a_failure_has_its_exit_code_and_its_record(
+def test_ask_provider_fault_has_its_exit_code_and_record(
     invoke: Invoke, records: Records, fault: str, code: int, kind: str, partial: str | None
 ) -> None:
     done = invoke("ask", f"Who? [[{fault}]]")
@@ -205,14 +201,14 @@ def test_a_failure_has_its_exit_code_and_its_record(
     assert "\n" not in record["error"]
 
 
-def test_a_model_without_a_key_is_not_configured(invoke: Invoke, provider: FakeProvider) -> None:
+def test_ask_without_a_key_exits_3(invoke: Invoke, provider: FakeProvider) -> None:
     done = invoke("ask", "--model", "gpt-x", "Who?", OPENAI_API_KEY="", OPENAI_BASE_URL="")
     assert (done.code, done.out) == (3, "")
     assert "OPENAI_API_KEY" in done.err
     assert provider.requests == []
 
 
-def test_an_answer_is_printed_although_its_database_is_away(invoke: Invoke) -> None:
+def test_ask_database_down_prints_the_answer(invoke: Invoke) -> None:
     away = "postgresql://user:secret-pw@127.0.0.1:1/none"
     done = invoke("ask", "Who?", DATABASE_URL=away)
     assert (done.code, done.out) == (0, "Answer to: Who?\n")
@@ -223,7 +219,7 @@ def test_an_answer_is_printed_although_its_database_is_away(invoke: Invoke) -> N
     assert "secret-pw" not in done.err + listed.err
 
 
-def test_a_key_that_the_provider_repeats_is_shown_nowhere(
+def test_ask_key_repeated_by_the_provider_is_masked_everywhere(
     invoke: Invoke, records: Records, home: Path
 ) -> None:
     done = invoke("ask", "--json", "-v", "Who? [[leak_key]]")
@@ -235,7 +231,7 @@ def test_a_key_that_the_provider_repeats_is_shown_nowhere(
         assert file.is_dir() or key.encode() not in file.read_bytes()
 
 
-def test_a_reader_that_leaves_costs_nothing_of_the_answer(
+def test_ask_closed_pipe_records_the_whole_answer(
     qa: Program, records: Records, home: Path
 ) -> None:
     done = subprocess.run(
@@ -258,7 +254,7 @@ def test_a_reader_that_leaves_costs_nothing_of_the_answer(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_had_arrived_is_kept_when_it_is_interrupted(
+def test_ask_interrupted_by_a_signal_records_the_text_so_far(
     qa: Program, records: Records, number: signal.Signals, code: int
 ) -> None:
     process = qa.start("ask", "Who am I? [[stall=3]]")
@@ -273,7 +269,7 @@ def test_what_had_arrived_is_kept_when_it_is_interrupted(
     assert record["error_kind"] == "interrupted"
 
 
-def test_ctrl_c_before_the_first_word_leaves_a_record(
+def test_ask_ctrl_c_before_the_first_text_leaves_a_record(
     qa: Program, records: Records, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
     process = qa.start("ask", "Who? [[hang]]")
@@ -285,7 +281,7 @@ def test_ctrl_c_before_the_first_word_leaves_a_record(
     assert (record["status"], record["answer"]) == ("interrupted", None)
 
 
-def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
+def test_ask_on_a_terminal_renders_markdown_and_notes_the_record(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold** text.\n\n* one\n* two\n"))
@@ -297,7 +293,7 @@ def test_a_terminal_shows_markdown_rendered_and_notes_the_record(
     assert "kept as record 1" in seen.err
 
 
-def test_a_terminal_gets_the_text_as_it_is_with_raw(
+def test_ask_raw_on_a_terminal_prints_the_plain_text(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="# Title\n\nSome **bold**\x1b[31m text."))
@@ -323,7 +319,7 @@ def assert_harmless(seen: Any) -> None:
     ],
     ids=["markdown", "raw", "json"],
 )
-def test_a_model_does_not_control_the_terminal(
+def test_ask_hostile_answer_does_not_control_the_terminal(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], options: list[str]
 ) -> None:
     provider.script(Reply(text=f"Hello {HOSTILE} world"))
@@ -333,7 +329,7 @@ def test_a_model_does_not_control_the_terminal(
     assert_harmless(seen)
 
 
-def test_a_provider_does_not_control_the_terminal_by_an_error(
+def test_ask_hostile_error_does_not_control_the_terminal(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(status=400, message=f"Hello {HOSTILE} world"))
@@ -352,7 +348,7 @@ def items(count: int) -> str:
 
 
 @pytest.mark.parametrize("text", [paragraphs(30), items(90)], ids=["paragraphs", "one-list"])
-def test_an_answer_longer_than_the_screen_is_shown_once(
+def test_ask_answer_longer_than_the_screen_is_shown_once(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], text: str
 ) -> None:
     provider.script(Reply(text=text, delay=0.001))

@@ -5,14 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Invoke, Program
 
 Records = Callable[[], list[dict[str, Any]]]
@@ -42,7 +41,7 @@ def contents(provider: FakeProvider, number: int = -1) -> list[Any]:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_a_stream_that_is_closed_from_the_start_costs_nothing_else(
+def test_ask_closed_standard_stream_still_records_the_answer(
     qa: Program, records: Records, closed: str
 ) -> None:
     done = subprocess.run(
@@ -59,7 +58,7 @@ def test_a_stream_that_is_closed_from_the_start_costs_nothing_else(
     assert record["answer"] == "Answer to: Who am I?"
 
 
-def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
+def test_ask_stdout_on_a_full_disk_reports_it_and_records_all(
     qa: Program, records: Records
 ) -> None:
     said = (
@@ -82,7 +81,7 @@ def test_a_full_disk_behind_stdout_is_said_and_the_answer_is_kept_whole(
     ]
 
 
-def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(
+def test_ask_files_are_sent_before_the_question_and_recorded_apart(
     invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "notes.md").write_text("Some notes\n")
@@ -102,7 +101,7 @@ def test_files_go_before_the_question_and_the_record_keeps_what_was_asked(
     assert json.loads(invoke("show", "last", "--json").out)["attachments"] == record["attachments"]
 
 
-def test_standard_input_that_is_no_file_still_belongs_to_the_question(
+def test_ask_stdin_not_given_as_file_is_part_of_the_question(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
@@ -110,7 +109,9 @@ def test_standard_input_that_is_no_file_still_belongs_to_the_question(
     assert contents(provider) == ['<file name="a.txt">\na\n</file>\n\nCompare\n\nb']
 
 
-def test_an_image_goes_along_as_one(invoke: Invoke, provider: FakeProvider, home: Path) -> None:
+def test_ask_image_file_is_sent_as_an_image(
+    invoke: Invoke, provider: FakeProvider, home: Path
+) -> None:
     (home / "cat.png").write_bytes(PNG)
     assert invoke("ask", "-f", "cat.png", "What is it?").code == 0
     [[name, image, question]] = contents(provider)
@@ -119,7 +120,7 @@ def test_an_image_goes_along_as_one(invoke: Invoke, provider: FakeProvider, home
     assert question == {"type": "text", "text": "What is it?"}
 
 
-def test_a_follow_up_tells_of_the_file_and_does_not_resend_it(
+def test_ask_follow_up_names_the_file_and_does_not_resend_it(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "cat.png").write_bytes(PNG)
@@ -146,7 +147,7 @@ def test_a_follow_up_tells_of_the_file_and_does_not_resend_it(
         (["--schema", '{"type": "x"}', "x"], "is not a JSON schema"),
     ],
 )
-def test_what_cannot_be_used_is_refused_before_anything_is_asked(
+def test_ask_unusable_file_or_template_exits_2_and_sends_nothing(
     invoke: Invoke,
     provider: FakeProvider,
     template: Callable[[str, str], Path],
@@ -164,7 +165,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_asked(
     assert provider.requests == []
 
 
-def test_a_template_shapes_the_question(
+def test_ask_template_builds_the_question(
     invoke: Invoke,
     provider: FakeProvider,
     records: Records,
@@ -184,7 +185,7 @@ def test_a_template_shapes_the_question(
     assert contents(provider) == ["Answer in French.", record["question"]]
 
 
-def test_an_option_beats_the_template_and_the_template_the_settings(
+def test_ask_option_overrides_template_and_template_settings(
     invoke: Invoke, provider: FakeProvider, template: Callable[[str, str], Path]
 ) -> None:
     template("t", 'system = "T"\nmodel = "t"\ntemperature = 1')
@@ -197,16 +198,14 @@ def test_an_option_beats_the_template_and_the_template_the_settings(
     assert [contents(provider, 0), contents(provider, 1)] == [["T", "x"], ["x"]]
 
 
-def test_a_template_that_is_broken_is_a_matter_of_configuration(
-    invoke: Invoke, template: Callable[[str, str], Path]
-) -> None:
+def test_ask_broken_template_exits_3(invoke: Invoke, template: Callable[[str, str], Path]) -> None:
     path = template("broken", "question = ")
     done = invoke("ask", "-t", "broken", "x")
     assert (done.code, done.out) == (3, "")
     assert str(path) in done.err
 
 
-def test_the_templates_can_be_listed_and_shown(
+def test_template_list_and_show_print_the_templates(
     invoke: Invoke, template: Callable[[str, str], Path]
 ) -> None:
     assert invoke("template", "list").out == ""
@@ -227,7 +226,7 @@ def test_the_templates_can_be_listed_and_shown(
     assert invoke("template", "show", "other").code == 2
 
 
-def test_a_template_is_edited_in_the_editor_of_the_person(invoke: Invoke, home: Path) -> None:
+def test_template_edit_opens_the_editor_of_the_environment(invoke: Invoke, home: Path) -> None:
     editor = f"{sys.executable} {home / 'editor.py'} --loud"
     (home / "editor.py").write_text(
         "import pathlib, sys\n"
@@ -239,7 +238,7 @@ def test_a_template_is_edited_in_the_editor_of_the_person(invoke: Invoke, home: 
     assert invoke("ask", "--no-save", "-t", "loud", "Hi").out == "Answer to: Hi!\n"
 
 
-def test_an_editor_that_fails_or_leaves_no_template_is_told(invoke: Invoke, home: Path) -> None:
+def test_template_edit_failed_editor_or_invalid_file_exits_3(invoke: Invoke, home: Path) -> None:
     (home / "broken.toml").write_text("question = ")
     done = invoke("template", "edit", "x", EDITOR="false", VISUAL="")
     assert done.code == 3
@@ -249,7 +248,33 @@ def test_an_editor_that_fails_or_leaves_no_template_is_told(invoke: Invoke, home
     assert "is not TOML" in done.err
 
 
-def test_an_answer_with_a_schema_is_the_json_alone(
+@pytest.mark.parametrize(("editor", "code"), [("true", 0), ("false", 3), ("rm", 0)])
+def test_template_edit_cancelled_leaves_no_template(invoke: Invoke, editor: str, code: int) -> None:
+    done = invoke("template", "edit", "x", VISUAL=editor)
+    assert done.code == code
+    assert ("is not kept" in done.err) is (code == 0)
+    assert json.loads(invoke("template", "list", "--json").out) == []
+
+
+def test_template_edit_without_change_keeps_an_existing_template(invoke: Invoke) -> None:
+    path = Path(invoke("template", "path", "x").out.strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('question = "Hi"\n')
+    assert invoke("template", "edit", "x", VISUAL="true").code == 0
+    assert path.read_text() == 'question = "Hi"\n'
+
+
+def test_template_rm_removes_also_one_that_cannot_be_read(invoke: Invoke) -> None:
+    path = Path(invoke("template", "path", "x").out.strip())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\xff")
+    assert invoke("template", "rm", "x").code == 0
+    assert not path.exists()
+    done = invoke("template", "rm", "x")
+    assert (done.code, "There is no template 'x'" in done.err) == (2, True)
+
+
+def test_ask_schema_prints_the_json_only(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     provider.script(Reply(text=f"```json\n{REX}\n```"))
@@ -265,7 +290,7 @@ def test_an_answer_with_a_schema_is_the_json_alone(
     assert record["params"]["response_format"] == sent
 
 
-def test_a_schema_of_a_template_is_beside_it(
+def test_ask_template_schema_file_is_read_beside_the_template(
     invoke: Invoke, provider: FakeProvider, template: Callable[[str, str], Path]
 ) -> None:
     path = template("dog", 'question = "Invent a dog"\nschema = "dog.json"')
@@ -277,7 +302,7 @@ def test_a_schema_of_a_template_is_beside_it(
     }
 
 
-def test_an_answer_that_does_not_fit_is_asked_for_once_more(
+def test_ask_schema_unfit_answer_is_repaired_once(
     invoke: Invoke, provider: FakeProvider, records: Records, home: Path
 ) -> None:
     (home / "a.txt").write_text("a")
@@ -305,7 +330,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_once_more(
     assert '"age" is a required property' in correction
 
 
-def test_an_answer_that_does_not_fit_twice_is_none(
+def test_ask_schema_unfit_answer_twice_exits_6(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     provider.script(Reply(text="Rex is three."), Reply(text="[]"))
@@ -317,7 +342,7 @@ def test_an_answer_that_does_not_fit_twice_is_none(
     assert len(provider.requests) == 2
 
 
-def test_an_answer_in_json_is_one_record(invoke: Invoke, provider: FakeProvider) -> None:
+def test_ask_schema_with_json_prints_one_record(invoke: Invoke, provider: FakeProvider) -> None:
     provider.script(Reply(text="no"), Reply(text=REX))
     record = json.loads(invoke("ask", "--json", "--schema", "name, age int", "x").out)
     assert (record["id"], record["status"], record["answer"]) == (2, "answered", REX)
@@ -327,7 +352,7 @@ def test_an_answer_in_json_is_one_record(invoke: Invoke, provider: FakeProvider)
     assert json.loads(done.out)["status"] == "failed"
 
 
-def test_what_the_token_limit_has_cut_is_not_asked_for_again(
+def test_ask_schema_answer_cut_by_token_limit_is_not_repaired(
     invoke: Invoke, provider: FakeProvider
 ) -> None:
     provider.script(Reply(text='{"name": "R', finish_reason="length"))
@@ -337,15 +362,13 @@ def test_what_the_token_limit_has_cut_is_not_asked_for_again(
     assert len(provider.requests) == 1
 
 
-def test_other_failures_are_not_a_matter_of_the_schema(
-    invoke: Invoke, provider: FakeProvider
-) -> None:
+def test_ask_schema_other_failure_is_not_repaired(invoke: Invoke, provider: FakeProvider) -> None:
     done = invoke("ask", "--no-save", "--schema", "name", "x [[empty]]")
     assert (done.code, done.out) == (6, "")
     assert len(provider.requests) == 1
 
 
-def test_on_a_terminal_a_fitting_answer_is_json_too(
+def test_ask_schema_on_a_terminal_prints_the_json(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.script(Reply(text="*no*"), Reply(text='{"name": "*Rex*"}'))

@@ -98,7 +98,7 @@ def no_trace(done: Finished) -> None:
     assert "should not have" not in done.err
 
 
-def test_every_question_is_asked_once_and_written_in_order(
+def test_batch_file_asks_each_question_once_and_writes_in_order(
     invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     asked = [f"Question {n} [[latency={0.2 if n % 3 == 0 else 0}]]" for n in range(20)]
@@ -119,7 +119,7 @@ def test_every_question_is_asked_once_and_written_in_order(
     assert len(json.loads(invoke("list", "--json").out)) == 20
 
 
-def test_unordered_results_are_the_same_lines(invoke: Invoke, write: Callable[..., str]) -> None:
+def test_batch_unordered_writes_the_same_lines(invoke: Invoke, write: Callable[..., str]) -> None:
     name = write(*(f"Question {n} [[latency={0.6 if n == 0 else 0}]]" for n in range(8)))
     done = invoke("batch", name, "--unordered")
     assert done.code == 0
@@ -129,7 +129,7 @@ def test_unordered_results_are_the_same_lines(invoke: Invoke, write: Callable[..
     assert sorted(again.out.splitlines()) == sorted(done.out.splitlines())
 
 
-def test_standard_input_needs_a_name_to_go_on_from(
+def test_batch_stdin_needs_a_name_to_resume(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     nameless = invoke("batch", "-", input="one\ntwo\n")
@@ -142,7 +142,7 @@ def test_standard_input_needs_a_name_to_go_on_from(
     assert len(provider.requests) == 2
 
 
-def test_openai_lines_go_in_and_come_out(
+def test_batch_openai_lines_are_read_and_written(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     def line(custom_id: str, question: str) -> str:
@@ -172,7 +172,7 @@ def test_openai_lines_go_in_and_come_out(
     assert json.loads(invoke("show", "last", "--json").out)["system"] != "unused"
 
 
-def test_settings_of_an_object_go_before_those_of_the_batch(
+def test_batch_item_settings_override_those_of_the_batch(
     invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     own = {"id": "own", "question": "one", "system": "Mine.", "model": "m-9", "tags": ["t"]}
@@ -214,7 +214,7 @@ def test_settings_of_an_object_go_before_those_of_the_batch(
         ("a.txt", "one\n", ["--format", "parquet"], "arquet"),
     ],
 )
-def test_what_cannot_be_asked_is_said_before_anything_is_asked(
+def test_batch_invalid_file_exits_2_and_sends_nothing(
     invoke: Invoke,
     provider: FakeProvider,
     tmp_path: Path,
@@ -231,7 +231,7 @@ def test_what_cannot_be_asked_is_said_before_anything_is_asked(
     assert provider.requests == []
 
 
-def test_a_file_that_cannot_be_used_leaves_no_batch_behind(
+def test_batch_unusable_file_creates_no_batch(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("text,lang", "Haus,German", name="words.csv")
@@ -244,7 +244,7 @@ def test_a_file_that_cannot_be_used_leaves_no_batch_behind(
     assert [request.question for request in provider.requests] == ["Haus"]
 
 
-def test_bad_lines_are_recorded_as_failed_and_the_rest_is_asked(
+def test_batch_skip_bad_records_bad_lines_as_failed(
     invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write('{"question": "one"}', '{"oops', '{"question": "two"}', name="a.jsonl")
@@ -257,7 +257,7 @@ def test_bad_lines_are_recorded_as_failed_and_the_rest_is_asked(
     assert failed["question"] == '{"oops'
 
 
-def test_what_failed_stays_until_it_is_asked_again(
+def test_batch_failed_items_are_asked_again_by_retry_failed(
     invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write("one", "two [[status=400 times=1]]", "three [[status=422]]")
@@ -282,7 +282,7 @@ def test_what_failed_stays_until_it_is_asked_again(
     assert shown["records"] == 3
 
 
-def test_only_what_may_help_is_asked_again(
+def test_batch_retries_only_retryable_faults(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     faults = {
@@ -308,7 +308,7 @@ def test_only_what_may_help_is_asked_again(
     assert statuses == ["answered"] * 8 + ["failed"] * 4
 
 
-def test_other_settings_under_the_same_name_are_refused_with_the_difference(
+def test_batch_same_name_other_settings_exits_2_with_difference(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("one", "two")
@@ -327,7 +327,7 @@ def test_other_settings_under_the_same_name_are_refused_with_the_difference(
     assert len(provider.requests) == 6
 
 
-def test_a_file_may_grow_but_what_was_in_it_may_not_change(
+def test_batch_added_lines_are_run_and_changed_ones_exit_2(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     assert invoke("batch", write("one", "two")).code == 0
@@ -345,7 +345,7 @@ def test_a_file_may_grow_but_what_was_in_it_may_not_change(
 
 
 @pytest.mark.usefixtures("empty_database")
-def test_a_dry_run_counts_and_asks_nothing(
+def test_batch_dry_run_counts_and_sends_nothing(
     invoke: Invoke, provider: FakeProvider, home: Path, write: Callable[..., str]
 ) -> None:
     name = write(*["x" * 4000] * 100)
@@ -371,7 +371,7 @@ def priced(tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text('"test-model" = [0.0, 333.333333333]\n')
 
 
-def test_a_budget_is_not_passed(
+def test_batch_max_cost_is_not_exceeded(
     invoke: Invoke, provider: FakeProvider, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
@@ -389,7 +389,7 @@ def test_a_budget_is_not_passed(
     assert show(invoke, "n")["cost_usd"] == pytest.approx(0.06)
 
 
-def test_a_budget_holds_for_the_first_questions_too(
+def test_batch_max_cost_limits_the_first_questions(
     invoke: Invoke, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
@@ -398,7 +398,7 @@ def test_a_budget_holds_for_the_first_questions_too(
     assert (show(invoke, "n")["cost_usd"] or 0) <= 0.01
 
 
-def test_a_budget_for_a_model_without_a_price_is_refused(
+def test_batch_max_cost_of_a_model_without_price_is_refused(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     done = invoke("batch", write("one"), "--max-cost", "1")
@@ -407,7 +407,7 @@ def test_a_budget_for_a_model_without_a_price_is_refused(
     assert provider.requests == []
 
 
-def test_a_rejected_key_stops_everything_with_one_message(
+def test_batch_rejected_key_stops_with_one_message(
     invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
 ) -> None:
     name = write(*(f"Question {n}" for n in range(500)))
@@ -424,7 +424,7 @@ def test_a_rejected_key_stops_everything_with_one_message(
 
 
 @pytest.mark.parametrize(("fault", "said"), [("quota", "quota"), ("status=403", "403")])
-def test_an_account_that_may_not_ask_stops_everything_too(
+def test_batch_account_without_permission_stops_with_one_message(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str], fault: str, said: str
 ) -> None:
     provider.default = fault
@@ -437,7 +437,7 @@ def test_an_account_that_may_not_ask_stops_everything_too(
     assert show(invoke, "n")["states"]["failed"] == 0
 
 
-def test_results_as_csv_and_parquet(
+def test_batch_output_csv_and_parquet_can_be_read(
     invoke: Invoke, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     name = write(
@@ -459,7 +459,7 @@ def test_results_as_csv_and_parquet(
     assert [row["status"] for row in table] == ["answered", "failed"]
 
 
-def test_parquet_without_its_package_says_what_to_install(
+def test_batch_parquet_without_pyarrow_names_the_package(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     try:
@@ -473,7 +473,7 @@ def test_parquet_without_its_package_says_what_to_install(
         pytest.skip("pyarrow is installed")
 
 
-def test_batches_are_listed_and_shown(
+def test_batch_list_and_show_print_the_batches(
     invoke: Invoke, tmp_path: Path, write: Callable[..., str]
 ) -> None:
     priced(tmp_path)
@@ -502,7 +502,7 @@ def test_batches_are_listed_and_shown(
         assert "'none'" in missing.err
 
 
-def test_a_file_with_the_name_of_a_command_is_run(
+def test_batch_run_takes_a_file_with_the_name_of_a_command(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     assert invoke("batch", "run", write("one", name="list")).code == 0
@@ -510,7 +510,7 @@ def test_a_file_with_the_name_of_a_command_is_run(
     assert [request.question for request in provider.requests] == ["one", "two"]
 
 
-def test_a_removed_record_does_not_end_the_output(
+def test_batch_removed_record_does_not_end_the_output(
     invoke: Invoke, write: Callable[..., str]
 ) -> None:
     name = write(*(f"Question {n}" for n in range(6)))
@@ -527,14 +527,16 @@ def test_a_removed_record_does_not_end_the_output(
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/dev/stdout"])
-def test_the_output_may_be_a_device(qa: Program, write: Callable[..., str], target: str) -> None:
+def test_batch_output_to_a_device_works(
+    qa: Program, write: Callable[..., str], target: str
+) -> None:
     process = qa.start("batch", write("one", "two"), "-o", target)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, b"should not have" in err) == (0, False)
     assert out.count(b"\n") == (2 if target == "/dev/stdout" else 0)
 
 
-def test_a_reader_that_is_gone_costs_no_traceback(
+def test_batch_closed_pipe_prints_no_traceback(
     qa: Program, records: Records, write: Callable[..., str]
 ) -> None:
     name = write(*(f"Question {n}" for n in range(200)))
@@ -551,7 +553,7 @@ def test_a_reader_that_is_gone_costs_no_traceback(
     assert {record["status"] for record in records()} == {"answered"}
 
 
-def test_many_jobs_under_a_low_limit_of_files(
+def test_batch_many_jobs_with_few_file_descriptors_run(
     qa: Program, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     # The first answers let the limiter widen its window; the rest wait until it is used.
@@ -607,9 +609,7 @@ def test_batch_output_other_file_is_replaced_only_by_force(
     assert len(lines_of(invoke("batch", "results", "n", "-o", "-").out)) == 2
 
 
-def test_batch_standard_input_refused_half_way_leaves_nothing(
-    invoke: Invoke, provider: FakeProvider
-) -> None:
+def test_batch_stdin_with_a_bad_line_leaves_nothing(invoke: Invoke, provider: FakeProvider) -> None:
     good = [json.dumps({"id": str(n), "question": f"Question {n}"}) for n in range(1500)]
     command = ("batch", "-", "--name", "n", "--input", "jsonl", "-q")
     for last in ('{"oops', json.dumps({"id": "1", "question": "x"})):
@@ -621,7 +621,7 @@ def test_batch_standard_input_refused_half_way_leaves_nothing(
     assert [request.question for request in provider.requests] == ["Only this"]
 
 
-def test_batch_table_quotes_option_is_part_of_the_batch(
+def test_batch_quotes_option_is_part_of_the_batch(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
     name = write("n\tquestion", '1\t"one"', name="a.tsv")
@@ -648,12 +648,12 @@ def test_batch_results_on_a_terminal_hold_no_escape_sequence(
     assert "Answer to: one" in seen.out
 
 
-def test_quiet_says_nothing(invoke: Invoke, write: Callable[..., str]) -> None:
+def test_batch_quiet_prints_nothing(invoke: Invoke, write: Callable[..., str]) -> None:
     done = invoke("batch", write("one"), "-q")
     assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
 
 
-def test_a_terminal_shows_how_far_it_is(
+def test_batch_on_a_terminal_shows_progress(
     invoke: Invoke, console: Callable[..., Seen], write: Callable[..., str]
 ) -> None:
     name = write(
@@ -680,7 +680,7 @@ def test_a_terminal_shows_how_far_it_is(
     assert seen.out == ""
 
 
-def test_on_a_screen_the_batches_stand_below_each_other_and_a_cancelled_one_says_so(
+def test_batch_list_on_a_terminal_is_aligned_and_marks_cancelled(
     invoke: Invoke, write: Callable[..., str], console: Callable[..., Seen]
 ) -> None:
     for name in ("a", "a-longer-name"):
@@ -689,11 +689,11 @@ def test_on_a_screen_the_batches_stand_below_each_other_and_a_cancelled_one_says
     lines = console(invoke, "batch", "list").screen.splitlines()
     assert len({line.index("1 answered") for line in lines}) == 1
     assert [line.endswith("(cancelled)") for line in lines] == [True, False]
-    assert "cancelled     yes\n" in invoke("batch", "show", "a").out
+    assert "cancelled  yes\n" in invoke("batch", "show", "a").out
     assert "cancelled" not in invoke("batch", "show", "a-longer-name").out
 
 
-def test_a_cost_of_less_than_a_hundredth_of_a_cent_is_not_told_as_none(
+def test_batch_tiny_cost_is_shown_as_less_than_a_bound(
     invoke: Invoke, write: Callable[..., str], home: Path
 ) -> None:
     (home / "prices.toml").write_text('"test-model" = [0.01, 0.01]\n')
@@ -702,3 +702,71 @@ def test_a_cost_of_less_than_a_hundredth_of_a_cent_is_not_told_as_none(
     assert "<0.0001 USD" in invoke("batch", name, "--name", "n").err
     assert "<0.0001 USD" in invoke("batch", "show", "n").out
     assert "<0.0001" in invoke("stats").out
+
+
+def test_batch_retry_failed_with_another_model_asks_only_the_failed(
+    invoke: Invoke, provider: FakeProvider, records: Records, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=400 times=1]]", "Three")
+    assert invoke("batch", name, "-m", "first").code == 8
+    asked = len(provider.requests)
+    done = invoke("batch", name, "-m", "second", "--retry-failed")
+    assert done.code == 0, done.err
+    assert len(provider.requests) == asked + 1
+    assert [record["status"] for record in records()].count("answered") == 3
+    assert len(json.loads(invoke("batch", "list", "--json").out)) == 1
+
+
+def test_batch_retry_failed_by_name_takes_another_model(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=400 times=1]]")
+    assert invoke("batch", name, "-m", "first", "--name", "n").code == 8
+    assert invoke("batch", name, "-m", "second", "--name", "n", "--retry-failed").code == 0
+    assert provider.requests[-1].body["model"] == "second"
+    # Without --retry-failed the settings of a batch do not change.
+    assert invoke("batch", name, "-m", "third", "--name", "n").code == 2
+
+
+def test_batch_rm_keeps_the_records(
+    invoke: Invoke, records: Records, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two")
+    assert invoke("batch", name, "--name", "n").code == 0
+    assert invoke("batch", "rm", "n").code == 0
+    assert json.loads(invoke("batch", "list", "--json").out) == []
+    assert len(records()) == 2
+    assert invoke("batch", "rm", "n").code == 4
+
+
+@pytest.mark.parametrize("status", [404, 400])
+def test_batch_refusals_of_all_questions_stop_early_and_can_be_asked_again(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str], status: int
+) -> None:
+    provider.default = f"status={status} message='No such thing.'"
+    name = write(*(f"Question {n}" for n in range(300)))
+    done = invoke("batch", name, "--name", "n", "-q")
+    assert done.code == 5
+    assert "in a row" in done.err
+    assert len(provider.requests) <= 60
+    assert show(invoke, "n")["states"]["failed"] == 0
+    provider.default = ""
+    assert invoke("batch", name, "--name", "n", "-q").code == 0
+
+
+def test_batch_one_forbidden_question_is_the_failure_of_its_item(
+    invoke: Invoke, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two [[status=403]]", "Three")
+    assert invoke("batch", name, "--name", "n").code == 8
+    assert show(invoke, "n")["states"] | {"answered": 2, "failed": 1} == show(invoke, "n")["states"]
+
+
+def test_batch_retry_after_of_a_day_stops_with_the_date(
+    invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    provider.default = "status=429 retry_after=86400 message='Daily limit.'"
+    done = invoke("batch", write("One", "Two"), "--name", "n")
+    assert done.code == 6
+    assert "asks to wait until 20" in done.err
+    assert "--max-wait" in done.err

@@ -42,7 +42,7 @@ def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-stream"]], ids=["stream", "whole"])
-def test_ask_by_either_api_is_the_same_record(
+def test_ask_by_either_api_makes_the_same_record(
     invoke: Invoke, provider: FakeProvider, records: Records, api: str, flags: list[str]
 ) -> None:
     options = ["--system", "Be brief.", "--max-tokens", "9", "--temperature", "0.5", *flags]
@@ -125,7 +125,7 @@ def test_fault_by_either_api_is_the_same_error(
     ],
 )
 @pytest.mark.usefixtures("api")
-def test_answer_that_ends_early_by_either_api_is_kept(
+def test_answer_cut_by_either_api_is_stored(
     invoke: Invoke, records: Records, fault: str, finish_reason: str, answer: str
 ) -> None:
     assert invoke("ask", f"[[{fault}]]").code == 0
@@ -149,14 +149,14 @@ def test_batch_by_either_api_answers_all_items(
     assert {request.path for request in provider.requests} == {PATHS[api]}
 
 
-def test_chat_by_either_api_goes_on(invoke: Invoke, provider: FakeProvider, api: str) -> None:
+def test_chat_by_either_api_continues(invoke: Invoke, provider: FakeProvider, api: str) -> None:
     done = invoke("chat", input="One?\nTwo?\n")
     assert (done.code, done.out) == (0, "Answer to: One?\nAnswer to: Two?\n")
     assert provider.requests[1].path == PATHS[api]
     assert len(messages_of(provider.requests[1].body)) == 3
 
 
-def test_tool_is_asked_by_responses_and_recorded_with_its_citations(
+def test_tool_by_responses_is_recorded_with_its_citations(
     invoke: Invoke, provider: FakeProvider, records: Records
 ) -> None:
     tools = ["--tool", "web_search", "--tool", '{"type": "code_interpreter"}']
@@ -201,7 +201,7 @@ def test_tool_of_a_batch_and_of_a_chat_is_sent(
         ('{"type": "function", "name": "f"}', "the client must run it"),
     ],
 )
-def test_tool_that_cannot_be_used_is_an_error_before_anything_is_sent(
+def test_tool_unusable_is_an_error_and_nothing_is_sent(
     invoke: Invoke, provider: FakeProvider, tool: str, message: str
 ) -> None:
     done = invoke("ask", "--tool", tool, "Who?")
@@ -210,7 +210,7 @@ def test_tool_that_cannot_be_used_is_an_error_before_anything_is_sent(
     assert not provider.requests
 
 
-def test_api_that_is_none_is_a_wrong_setting(invoke: Invoke, provider: FakeProvider) -> None:
+def test_api_unknown_name_is_an_invalid_setting(invoke: Invoke, provider: FakeProvider) -> None:
     done = invoke("ask", "Who?", QA_API="completions")
     assert done.code == 3
     assert "QA_API" in done.err

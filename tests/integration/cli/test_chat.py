@@ -460,3 +460,17 @@ def test_chat_without_its_database_loses_nothing(
     kept = records()
     assert [record["question"] for record in kept] == ["One", "Two", "Three"]
     assert [record["follows_id"] for record in kept] == [None, 1, 2]
+
+
+def test_chat_without_stream_requests_each_answer_in_one_piece(
+    invoke: Invoke, provider: FakeProvider
+) -> None:
+    done = invoke("chat", "--no-stream", input="One?\nTwo?\n")
+    assert done.out == "Answer to: One?\nAnswer to: Two?\n"
+    assert [bool(request.body.get("stream")) for request in provider.requests] == [False, False]
+
+
+def test_chat_with_a_time_limit_ends_a_slow_answer(invoke: Invoke, provider: FakeProvider) -> None:
+    provider.script(Reply(stall=1))
+    done = invoke("chat", "--timeout", "0.3", input="One?\n")
+    assert done.code == 6

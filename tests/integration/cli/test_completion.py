@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
     ("shell", "part"),
     [("bash", "complete -o default"), ("zsh", "#compdef qa"), ("fish", "complete --command qa")],
 )
-def test_there_is_a_completion_script_for_each_shell(invoke: Invoke, shell: str, part: str) -> None:
+def test_completion_script_of_each_shell_is_printed(invoke: Invoke, shell: str, part: str) -> None:
     done = invoke(_QA_COMPLETE=f"source_{shell}")
     assert (done.code, done.err) == (0, "")
     assert part in done.out
@@ -39,7 +39,7 @@ complete_words qa migrate st
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
-def test_bash_completes_commands_and_options(qa: Program) -> None:
+def test_completion_in_bash_lists_commands_and_options(qa: Program) -> None:
     beside = Path(qa.command[0]).parent
     done = subprocess.run(
         ["bash", "--norc", "-c", COMPLETE],

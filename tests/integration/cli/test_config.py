@@ -83,7 +83,7 @@ def settings(qa: Invoke, *arguments: str, **env: str) -> dict[str, Any]:
     return found
 
 
-def test_every_setting_is_shown_with_its_source(bare: Invoke, config: Path) -> None:
+def test_config_shows_every_setting_with_its_source(bare: Invoke, config: Path) -> None:
     config.write_text("model = 'm'\n[profiles.work]\nretries = 7\n")
     found = settings(bare, "--profile", "work", QA_SYSTEM="Be\nbrief.")
     assert found["model"] == {"value": "m", "source": f"model in {config}", "env": "QA_MODEL"}
@@ -104,7 +104,7 @@ def test_every_setting_is_shown_with_its_source(bare: Invoke, config: Path) -> N
     )
 
 
-def test_secrets_are_masked(bare: Invoke, config: Path) -> None:
+def test_config_masks_secrets(bare: Invoke, config: Path) -> None:
     config.write_text(f"key_command = 'echo sk-{SECRET}'\nbase_url = 'https://u:{SECRET}@h/v1'\n")
     env = {
         "QA_TOKEN": "short",
@@ -120,7 +120,7 @@ def test_secrets_are_masked(bare: Invoke, config: Path) -> None:
     assert SECRET not in bare("config").out
 
 
-def test_a_setting_is_written_and_taken_out_again(bare: Invoke, config: Path) -> None:
+def test_config_set_writes_and_unset_removes_a_setting(bare: Invoke, config: Path) -> None:
     assert bare("config", "path").out == f"{config}\n"
     config.write_text("# mine\ntimeout = 3 # short\n")
     assert bare("config", "set", "model", "gpt-6-luna").code == 0
@@ -132,7 +132,7 @@ def test_a_setting_is_written_and_taken_out_again(bare: Invoke, config: Path) ->
     assert bare("config", "unset", "timeout").code == 0
 
 
-def test_a_profile_is_made_by_setting_something_in_it(bare: Invoke, config: Path) -> None:
+def test_config_set_in_a_new_profile_creates_it(bare: Invoke, config: Path) -> None:
     assert bare("--profile", "work", "list").code == 3
     assert bare("--profile", "work", "config", "set", "retries", "3").code == 0
     assert bare("config", "set", "timeout", "30", QA_PROFILE="work").code == 0
@@ -162,7 +162,7 @@ def test_a_profile_is_made_by_setting_something_in_it(bare: Invoke, config: Path
         ("key_command", f"echo sk-{SECRET}", "qa config key set"),
     ],
 )
-def test_what_cannot_be_set_is_a_usage_error_and_changes_nothing(
+def test_config_set_invalid_exits_2_and_writes_nothing(
     bare: Invoke, config: Path, name: str, value: str, said: str
 ) -> None:
     done = bare("config", "set", name, value)
@@ -172,7 +172,7 @@ def test_what_cannot_be_set_is_a_usage_error_and_changes_nothing(
     assert not config.exists()
 
 
-def test_a_file_with_a_mistake_can_be_put_right(bare: Invoke, config: Path) -> None:
+def test_config_set_and_unset_repair_an_invalid_file(bare: Invoke, config: Path) -> None:
     config.write_text("modell = 'x'\nretries = 'x'\n")
     assert bare("config").code == 3
     assert bare("config", "unset", "modell").code == 0
@@ -181,7 +181,7 @@ def test_a_file_with_a_mistake_can_be_put_right(bare: Invoke, config: Path) -> N
     assert bare("config").code == 0
 
 
-def test_it_is_said_where_what_was_set_does_not_count(bare: Invoke, config: Path) -> None:
+def test_config_set_of_an_overridden_setting_warns(bare: Invoke, config: Path) -> None:
     done = bare("config", "set", "model", "m", QA_MODEL="other")
     assert done.code == 0
     assert "model is overridden by the environment variable QA_MODEL" in done.err
@@ -190,7 +190,7 @@ def test_it_is_said_where_what_was_set_does_not_count(bare: Invoke, config: Path
     assert bare("--profile", "work", "config", "set", "model", "m").err == ""
 
 
-def test_a_key_command_is_run_for_a_question_and_for_nothing_else(
+def test_key_command_runs_only_for_a_question(
     bare_process: Program, provider: Any, home: Path
 ) -> None:
     script = home / "give"
@@ -212,7 +212,7 @@ def test_a_key_command_is_run_for_a_question_and_for_nothing_else(
     assert SECRET not in done.err
 
 
-def test_a_dotenv_runs_no_command(bare: Invoke, home: Path) -> None:
+def test_config_trust_of_dotenv_with_key_command_exits_3(bare: Invoke, home: Path) -> None:
     (home / ".env").write_text(f"QA_KEY_COMMAND=touch {home}/made\n")
     done = bare("config", "trust", "--yes")
     assert (done.code, done.out) == (3, "")
@@ -226,7 +226,7 @@ def test_a_dotenv_runs_no_command(bare: Invoke, home: Path) -> None:
     assert not (home / "made").exists()
 
 
-def test_a_key_is_kept_in_the_keyring_for_its_endpoint(
+def test_config_key_set_stores_the_key_of_its_endpoint(
     bare_process: Program, provider: Any, config: Path, kept: Callable[[], dict[str, str]]
 ) -> None:
     config.write_text(f"[profiles.fake]\nbase_url = '{provider.base_url}'\n")
@@ -249,7 +249,7 @@ def test_a_key_is_kept_in_the_keyring_for_its_endpoint(
     assert bare_process("--profile", "fake", "ask", "a").code == 3
 
 
-def test_an_entry_of_another_program_is_used(
+def test_keyring_entry_of_another_program_is_used(
     bare_process: Program, provider: Any, kept: Callable[[], dict[str, str]]
 ) -> None:
     bare_process.env["OPENAI_BASE_URL"] = provider.base_url
@@ -260,7 +260,7 @@ def test_an_entry_of_another_program_is_used(
 
 
 @pytest.mark.parametrize("text", ["", "\n", f"my key {SECRET}\n", "sk-ä\n"])
-def test_what_cannot_be_a_key_is_not_kept(
+def test_config_key_set_invalid_key_exits_2_and_stores_nothing(
     bare_process: Program, config: Path, kept: Callable[[], dict[str, str]], text: str
 ) -> None:
     done = bare_process("config", "key", "set", input=text)
@@ -270,7 +270,7 @@ def test_what_cannot_be_a_key_is_not_kept(
     assert not config.exists()
 
 
-def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Invoke) -> None:
+def test_config_key_set_without_a_keyring_exits_3(bare: Invoke) -> None:
     done = bare(
         "config", "key", "set", input=SECRET, PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring"
     )
@@ -279,7 +279,7 @@ def test_a_system_without_a_keyring_is_an_error_of_ours(bare: Invoke) -> None:
     assert SECRET not in done.err
 
 
-def test_a_key_is_asked_for_without_showing_it(
+def test_config_key_set_on_a_terminal_hides_the_typed_key(
     bare_process: Program, kept: Callable[[], dict[str, str]]
 ) -> None:
     child, master = pty.fork()
@@ -304,7 +304,7 @@ def test_a_key_is_asked_for_without_showing_it(
     assert kept() == {"qa/api.openai.com": SECRET}
 
 
-def test_help_of_each_command_works(bare: Invoke) -> None:
+def test_config_help_of_each_command_works(bare: Invoke) -> None:
     done = bare("config", "--help", COLUMNS="100")
     assert done.code == 0
     assert "qa config set model gpt-6-luna" in done.out
@@ -312,7 +312,7 @@ def test_help_of_each_command_works(bare: Invoke) -> None:
         assert bare("config", name, "--help").code == 0
 
 
-def test_on_a_screen_no_line_is_broken_and_nothing_is_left_out(
+def test_config_on_a_terminal_wraps_no_word_and_omits_nothing(
     bare: Invoke, console: Callable[..., Any]
 ) -> None:
     words = console(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()

@@ -47,7 +47,7 @@ seed = 3
 
 
 @pytest.mark.parametrize("command", ["ask", "chat", "batch", "item", "serve"])
-def test_alias_and_defaults_of_a_model_are_used_everywhere(
+def test_alias_and_model_defaults_are_used_by_all_commands(
     invoke: Invoke, provider: FakeProvider, write: Write, build: Any, command: str
 ) -> None:
     write(MODELS)
@@ -124,7 +124,7 @@ def test_headers_are_not_sent_to_an_endpoint_of_the_environment(
 
 
 @pytest.mark.parametrize("value", ["", "a\nb"])
-def test_header_whose_variable_cannot_be_used_is_an_error(
+def test_header_with_an_unusable_variable_is_an_error(
     invoke: Invoke, provider: FakeProvider, write: Write, value: str
 ) -> None:
     write('headers = { X-Zone = "$ZONE" }\n')
@@ -207,3 +207,10 @@ def test_config_set_of_a_bad_entry_changes_nothing(
     before = path.read_text()
     done = invoke("config", "set", name, value)
     assert (done.code, path.read_text()) == (2, before), done.err
+
+
+@pytest.mark.parametrize("table", ["[models.m]", "[extra_body]"])
+@pytest.mark.usefixtures("home")
+def test_tools_by_name_become_tools_of_each_question(write: Write, table: str) -> None:
+    write(f'{table}\ntools = ["web_search"]\n')
+    assert load_settings().default_params("m") == {"tools": [{"type": "web_search"}]}

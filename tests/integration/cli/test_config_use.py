@@ -153,12 +153,12 @@ def test_config_use_prompts_for_a_key_and_saves_it_in_the_keyring(
     assert KEY not in done.err + done.out
 
 
-def test_config_use_without_a_key_is_an_error_that_names_its_variable(bare: Invoke) -> None:
+def test_config_use_without_a_key_names_the_variable(bare: Invoke) -> None:
     done = bare("config", "use", "groq", OPENAI_API_KEY=KEY)
     assert (done.code, "GROQ_API_KEY" in done.err) == (3, True), done.err
 
 
-def test_config_use_provider_that_refuses_is_its_error(
+def test_config_use_refused_by_the_provider_prints_its_error(
     bare: Invoke, provider: FakeProvider
 ) -> None:
     provider.default = Faked(status=404)
@@ -173,7 +173,7 @@ def test_config_use_alone_lists_the_providers(bare: Invoke) -> None:
     assert (wrong.code, "groq" in wrong.err) == (2, True)
 
 
-def test_key_variable_is_not_used_for_an_endpoint_of_the_environment(
+def test_config_use_key_variable_is_not_sent_to_other_endpoint(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "config.toml").write_text('key_variable = "OTHER"\nbase_url = "http://h/v1"\n')

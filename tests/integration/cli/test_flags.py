@@ -34,7 +34,7 @@ COMMAND_NAMES = [name for name, _ in commands()]
 
 @pytest.mark.parametrize("name", COMMAND_NAMES)
 @on_sqlite
-def test_help_of_a_command_has_no_python_type(invoke: Invoke, name: str) -> None:
+def test_help_of_each_command_has_no_python_type(invoke: Invoke, name: str) -> None:
     done = invoke(*name.split(), "--help", COLUMNS="80")
     assert (done.code, done.err) == (0, "")
     assert not re.search(
@@ -42,7 +42,7 @@ def test_help_of_a_command_has_no_python_type(invoke: Invoke, name: str) -> None
     )
 
 
-def test_each_flag_has_one_meaning_in_all_commands() -> None:
+def test_flags_have_one_meaning_in_all_commands() -> None:
     long_of_short: dict[str, set[str]] = {}
     values: dict[str, set[str | None]] = {}
     for _, command in commands():
@@ -79,7 +79,7 @@ def test_renamed_options_name_an_option_of_their_command() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_an_old_spelling_works_with_a_notice(
+def test_old_spelling_works_with_a_notice(
     invoke: Invoke, arguments: list[str], old: str, new: str
 ) -> None:
     assert invoke("ask", "one").code == 0
@@ -91,7 +91,7 @@ def test_an_old_spelling_works_with_a_notice(
 
 
 @on_sqlite
-def test_an_old_spelling_of_batch_works_with_a_notice(invoke: Invoke, home: Path) -> None:
+def test_old_spelling_of_batch_works_with_a_notice(invoke: Invoke, home: Path) -> None:
     (home / "words.csv").write_text("word\none\n")
     for arguments in (["-t", "Say {word}"], ["--template", "Say {word}"]):
         done = invoke("batch", "words.csv", "--dry-run", *arguments)
@@ -100,7 +100,7 @@ def test_an_old_spelling_of_batch_works_with_a_notice(invoke: Invoke, home: Path
 
 
 @on_sqlite
-def test_a_value_that_looks_like_an_old_spelling_stays_a_value(invoke: Invoke) -> None:
+def test_option_value_like_an_old_spelling_is_a_value(invoke: Invoke) -> None:
     assert invoke("ask", "--", "-s").code == 0
     done = invoke("list", "--search", "-s", "--json")
     assert (done.code, done.err) == (0, "")

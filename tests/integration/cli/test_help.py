@@ -28,15 +28,34 @@ def test_help_lists_the_commands_and_the_exit_codes(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example(invoke: Invoke, command: str) -> None:
+def test_help_of_every_command_has_an_example(invoke: Invoke, command: str) -> None:
     done = invoke(command, "--help", COLUMNS="80")
     assert (done.code, done.err) == (0, "")
     _, _, examples = done.out.partition("Examples:\n")
     assert re.search(rf"^ +(.* )?qa {command}\b", examples, re.MULTILINE)
 
 
-def test_the_version_is_printed(invoke: Invoke) -> None:
+def test_version_option_prints_the_version(invoke: Invoke) -> None:
     assert invoke("--version").out == f"qa {__version__}\n"
+    assert invoke("-V").out == f"qa {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["history"], "qa list"),
+        (["log", "-n", "3"], "qa list"),
+        (["search", "ice"], "qa list --search TEXT"),
+        (["delete", "3"], "qa rm ID"),
+        (["Who am I?"], "qa ask 'Who am I?'"),
+    ],
+)
+def test_unknown_command_names_the_command_that_does_it(
+    invoke: Invoke, words: list[str], command: str
+) -> None:
+    done = invoke(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"qa: There is no command {words[0]!r}. Use: {command}\n"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +66,7 @@ def test_the_version_is_printed(invoke: Invoke) -> None:
         (["results.txt"], "results.txt cannot be read: No such file"),
     ],
 )
-def test_a_mistyped_command_of_batch_is_told_from_a_file(
+def test_batch_mistyped_command_is_not_taken_for_a_file(
     invoke: Invoke, words: list[str], said: str
 ) -> None:
     done = invoke("batch", *words)
@@ -55,28 +74,26 @@ def test_a_mistyped_command_of_batch_is_told_from_a_file(
     assert said in done.err
 
 
-def test_a_file_may_have_nearly_the_name_of_a_command(invoke: Invoke, home: Path) -> None:
+def test_batch_file_named_like_a_command_is_read(invoke: Invoke, home: Path) -> None:
     (home / "lsit").write_text("Who am I?\n")
     assert invoke("batch", "lsit", "--input", "txt", "--dry-run").out.startswith("questions   1\n")
 
 
-def test_a_mistyped_command_gets_a_hint(invoke: Invoke) -> None:
+def test_qa_mistyped_command_gets_a_hint(invoke: Invoke) -> None:
     done = invoke("shwo")
     assert (done.code, done.out) == (2, "")
     assert "'shwo'" in done.err
     assert "'show'" in done.err
 
 
-def test_no_command_at_all_shows_the_help(invoke: Invoke) -> None:
+def test_qa_without_a_command_prints_the_help(invoke: Invoke) -> None:
     done = invoke()
     assert done.code in {0, 2}
     assert "Usage: qa" in done.out + done.err
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_no_line_of_a_group_is_cut_short_or_longer_than_the_screen(
-    invoke: Invoke, group: str
-) -> None:
+def test_help_of_a_group_fits_80_columns_uncut(invoke: Invoke, group: str) -> None:
     lines = invoke(*group.split(), "--help", COLUMNS="80").out.splitlines()
     assert lines
     for line in lines:
@@ -105,7 +122,7 @@ def test_help_explains_a_command_too(invoke: Invoke, words: list[str]) -> None:
     assert invoke("help", *words).out == invoke(*words, "--help").out != ""
 
 
-def test_help_knows_no_other_topic(invoke: Invoke) -> None:
+def test_help_unknown_topic_exits_2(invoke: Invoke) -> None:
     done = invoke("help", "nonsense")
     assert (done.code, done.out) == (2, "")
     assert "no command 'nonsense'" in done.err
@@ -121,7 +138,7 @@ def test_help_knows_no_other_topic(invoke: Invoke) -> None:
         (["prune"], "Missing option '--older-than'. See: qa prune --help"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line_as_every_error_is(
+def test_qa_invalid_arguments_print_one_line_and_exit_2(
     invoke: Invoke, words: list[str], said: str
 ) -> None:
     done = invoke(*words)

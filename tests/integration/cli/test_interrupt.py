@@ -57,22 +57,22 @@ def pressed(when: str, qa: Program) -> Finished:
 @pytest.mark.parametrize(
     "module", ["qacli.cli.app", "typer", "qacli.config.loader", "qacli.cli.commands.help"]
 )
-def test_while_the_program_is_loaded_it_ends_without_a_word(qa: Program, module: str) -> None:
+def test_interrupt_while_loading_exits_130_silently(qa: Program, module: str) -> None:
     done = pressed(module, qa)
     assert (done.code, done.out, done.err) == (130, "", "")
 
 
-def test_at_the_very_end_it_ends_without_a_word(qa: Program) -> None:
+def test_interrupt_at_the_end_exits_130_silently(qa: Program) -> None:
     done = pressed("end", qa)
     assert (done.code, done.err) == (130, "")
     assert done.out.startswith("qa ")
 
 
-def test_where_the_key_is_ignored_it_stays_so(qa: Program) -> None:
+def test_interrupt_ignored_by_the_parent_stays_ignored(qa: Program) -> None:
     assert pressed("ignored", qa).code == 0
 
 
-def test_at_whatever_moment_no_code_of_ours_shows_a_traceback(qa: Program) -> None:
+def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(qa: Program) -> None:
     for moment in range(0, 150, 5):
         process = qa.start("--version")
         sleep(moment / 1000)

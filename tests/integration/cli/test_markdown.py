@@ -279,7 +279,7 @@ def test_renderer_code_starts_at_the_left_edge_between_rules() -> None:
     ],
     ids=["code", "list", "paragraph", "table"],
 )
-def test_markdown_stream_block_taller_than_the_window_takes_linear_time(
+def test_markdown_stream_tall_block_takes_linear_time(
     answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = [answer[at : at + 4] for at in range(0, len(answer), 4)]
@@ -290,7 +290,7 @@ def test_markdown_stream_block_taller_than_the_window_takes_linear_time(
     assert len(out) < 40 * len(answer)
 
 
-def test_markdown_stream_code_taller_than_the_window_scrolls(
+def test_markdown_stream_tall_code_scrolls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)

@@ -52,9 +52,7 @@ def set_revision(database_url: str, revision: str) -> None:
     engine.dispose()
 
 
-def test_the_schema_goes_up_and_down_and_says_where_it_is(
-    unmigrated: Invoke, database_url: str
-) -> None:
+def test_migrate_up_and_down_prints_the_revisions(unmigrated: Invoke, database_url: str) -> None:
     qa = unmigrated
     before = json.loads(qa("migrate", "status", "--json").out)
     assert before == {"current": None, "head": HEAD, "pending": revisions()}
@@ -74,7 +72,7 @@ def test_the_schema_goes_up_and_down_and_says_where_it_is(
     assert "question_answer" in tables(database_url)
 
 
-def test_sql_is_printed_and_not_run(unmigrated: Invoke, home: Path) -> None:
+def test_migrate_sql_is_printed_and_not_run(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "--sql")
     assert done.code == 0
     assert "CREATE TABLE question_answer" in done.out
@@ -85,7 +83,7 @@ def test_sql_is_printed_and_not_run(unmigrated: Invoke, home: Path) -> None:
 
 
 @on_postgres
-def test_the_printed_sql_makes_the_schema(unmigrated: Invoke, database_url: str) -> None:
+def test_migrate_printed_sql_creates_the_schema(unmigrated: Invoke, database_url: str) -> None:
     script = unmigrated("migrate", "--sql").out
     engine = engine_for(Settings(database_url=database_url).database)
     with engine.connect() as connection:
@@ -95,7 +93,7 @@ def test_the_printed_sql_makes_the_schema(unmigrated: Invoke, database_url: str)
 
 
 @on_sqlite
-def test_an_unknown_revision_is_a_usage_error(unmigrated: Invoke, home: Path) -> None:
+def test_migrate_to_an_unknown_revision_exits_2(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "to", "0999")
     assert (done.code, done.out) == (2, "")
     assert "0999" in done.err
@@ -104,7 +102,7 @@ def test_an_unknown_revision_is_a_usage_error(unmigrated: Invoke, home: Path) ->
 
 
 @on_sqlite
-def test_status_is_for_people_too_and_creates_nothing(unmigrated: Invoke, home: Path) -> None:
+def test_migrate_status_prints_text_and_creates_nothing(unmigrated: Invoke, home: Path) -> None:
     done = unmigrated("migrate", "status")
     assert done.code == 0
     assert "base (no schema yet)" in done.out
@@ -112,7 +110,7 @@ def test_status_is_for_people_too_and_creates_nothing(unmigrated: Invoke, home: 
 
 
 @on_postgres
-def test_a_password_is_not_shown(unmigrated: Invoke) -> None:
+def test_migrate_status_does_not_show_the_password(unmigrated: Invoke) -> None:
     done = unmigrated("migrate", "status", DATABASE_URL=AWAY.replace("user", "user:secret-pw"))
     assert (done.code, done.out) == (7, "")
     assert "secret-pw" not in done.err
@@ -120,7 +118,7 @@ def test_a_password_is_not_shown(unmigrated: Invoke) -> None:
 
 
 @on_postgres
-def test_postgresql_is_migrated_only_when_told_to(unmigrated: Invoke, database_url: str) -> None:
+def test_list_on_unmigrated_postgresql_exits_7(unmigrated: Invoke, database_url: str) -> None:
     done = unmigrated("list")
     assert (done.code, done.out) == (7, "")
     assert "qa migrate" in done.err
@@ -128,7 +126,7 @@ def test_postgresql_is_migrated_only_when_told_to(unmigrated: Invoke, database_u
 
 
 @on_postgres
-def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Invoke) -> None:
+def test_migrate_wait_for_a_missing_database_ends(unmigrated: Invoke) -> None:
     began = monotonic()
     done = unmigrated("migrate", "--wait", "2", DATABASE_URL=AWAY)
     assert done.code == 7
@@ -137,7 +135,7 @@ def test_waiting_for_a_database_that_never_comes_ends(unmigrated: Invoke) -> Non
 
 
 @on_sqlite
-def test_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> None:
+def test_commands_on_a_newer_schema_are_refused(unmigrated: Invoke, database_url: str) -> None:
     assert unmigrated("migrate").code == 0
     set_revision(database_url, "0999")
     for arguments in (["list"], ["ask", "x"]):
@@ -150,7 +148,7 @@ def test_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> Non
 
 
 @on_sqlite
-def test_migrating_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> None:
+def test_migrate_of_a_newer_schema_is_refused(unmigrated: Invoke, database_url: str) -> None:
     assert unmigrated("migrate").code == 0
     set_revision(database_url, "0999")
     for arguments in (["migrate"], ["migrate", "to", "base", "--yes"]):
@@ -159,7 +157,9 @@ def test_migrating_a_newer_schema_is_refused(unmigrated: Invoke, database_url: s
         assert "0999" in done.err
 
 
-def test_developers_make_a_new_revision(unmigrated_process: Program, tmp_path: Path) -> None:
+def test_alembic_revision_creates_the_next_number(
+    unmigrated_process: Program, tmp_path: Path
+) -> None:
     checkout = tmp_path / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("qacli", "migrations"):
@@ -192,7 +192,7 @@ def test_developers_make_a_new_revision(unmigrated_process: Program, tmp_path: P
 
 
 @on_sqlite
-def test_alembic_itself_works_in_the_checkout(
+def test_alembic_command_works_in_the_checkout(
     unmigrated_process: Program, database_url: str
 ) -> None:
     (Path(database_url.removeprefix("sqlite:///")).parent).mkdir()

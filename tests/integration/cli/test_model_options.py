@@ -93,7 +93,7 @@ def test_options_of_a_template_are_overridden_by_flags(
     assert sent(provider) == {"reasoning_effort": "low", "seed": 5, "k": 2, "provider": merged}
 
 
-def test_reuse_takes_no_answer_with_other_options(invoke: Invoke, provider: FakeProvider) -> None:
+def test_reuse_with_other_options_asks(invoke: Invoke, provider: FakeProvider) -> None:
     for effort, requests in (("low", 1), ("low", 1), ("high", 2)):
         assert invoke("ask", "--reuse", "--reasoning-effort", effort, "Who?").code == 0
         assert len(provider.requests) == requests

@@ -67,7 +67,7 @@ def test_models_prints_a_table(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("listed")
-def test_models_as_json_has_null_for_what_is_unknown(invoke: Invoke) -> None:
+def test_models_json_has_null_for_unknown_values(invoke: Invoke) -> None:
     rows: list[dict[str, Any]] = json.loads(invoke("models", "--json").out)
     assert rows[1] == {
         "id": "fake-small",
@@ -80,7 +80,7 @@ def test_models_as_json_has_null_for_what_is_unknown(invoke: Invoke) -> None:
     assert json.loads(invoke("models", "--json", "nothing-like-it").out) == []
 
 
-def test_models_of_an_endpoint_that_fails_is_its_error(
+def test_models_of_a_failing_endpoint_prints_its_error(
     invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke("models", OPENAI_API_KEY="sk-wrong-0123456789abcdef").code == 3
@@ -89,14 +89,14 @@ def test_models_of_an_endpoint_that_fails_is_its_error(
     assert invoke("models").code == 5
 
 
-def test_models_without_a_match_says_so_on_a_terminal(invoke: Invoke) -> None:
+def test_models_without_a_match_on_a_terminal_reports_it(invoke: Invoke) -> None:
     done = invoke("models", "zzz", terminal=True)
     assert (done.code, done.out) == (0, "")
     assert "no such model" in done.err
 
 
 @pytest.mark.parametrize("command", ["ask", "chat"])
-def test_model_that_is_not_served_is_an_error_with_the_nearest(
+def test_model_not_served_is_an_error_with_the_nearest_names(
     invoke: Invoke, provider: FakeProvider, command: str
 ) -> None:
     arguments = [command, "-m", "fake-larg", *([MISSING] if command == "ask" else [])]
@@ -122,7 +122,7 @@ def test_model_that_is_not_served_is_an_error_with_the_nearest(
     assert record["error_kind"] == "model-not-found"
 
 
-def test_suggestions_that_cannot_be_read_leave_the_error(
+def test_suggestions_unreadable_keep_the_error(
     invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider, "models_reply", "status=500")
@@ -139,9 +139,7 @@ def test_suggestions_that_cannot_be_read_leave_the_error(
         (DEFAULT_MODEL, False, ""),
     ],
 )
-def test_question_to_a_model_that_is_shut_down_gets_a_warning(
-    model: str, warning: str, *, quiet: bool
-) -> None:
+def test_ask_model_with_a_shutdown_date_warns(model: str, warning: str, *, quiet: bool) -> None:
     err = StringIO()
     console = Console(None, StringIO(), err, quiet=quiet)
     settings = Settings(api_key=KEY, base_url="https://api.openai.com/v1")
@@ -180,7 +178,7 @@ def test_completion_never_runs_the_command_for_the_key(
     assert provider.requests == []
 
 
-def test_completion_of_an_endpoint_that_hangs_is_empty(
+def test_completion_of_a_hanging_endpoint_is_empty(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -207,7 +205,7 @@ def test_completion_with_wrong_settings_is_empty(monkeypatch: pytest.MonkeyPatch
     assert complete("", profile="none-of-that-name") == []
 
 
-def test_shell_completes_the_option_model(qa: Program, provider: FakeProvider) -> None:
+def test_completion_in_a_shell_lists_models(qa: Program, provider: FakeProvider) -> None:
     done = qa(_QA_COMPLETE="complete_bash", COMP_WORDS="qa ask --model fake-l", COMP_CWORD="3")
     assert (done.out.split(), done.err) == (["fake-large"], "")
     assert len(provider.requests) == 1

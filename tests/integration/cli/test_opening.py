@@ -49,7 +49,7 @@ def test_command_opens_the_history_once(
         assert log.count("connect") == 1
 
 
-def test_whole_list_as_json_lines_is_the_export_in_as_many_queries(
+def test_list_all_as_jsonl_equals_export_in_as_many_queries(
     environment: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs, queries = [], []

@@ -38,7 +38,7 @@ def full(qa: Program, database_url: str) -> Program:
 @pytest.mark.parametrize(
     "arguments", [["list", "-n", "0"], ["show", "last", "--thread"]], ids=" ".join
 )
-def test_what_is_longer_than_the_screen_goes_through_the_pager(
+def test_pager_gets_output_longer_than_the_screen(
     full: Program, console: Callable[..., Any], arguments: list[str]
 ) -> None:
     seen = console(full, *arguments, QA_PAGER=MARK)
@@ -67,7 +67,7 @@ def test_what_is_longer_than_the_screen_goes_through_the_pager(
     ],
     ids=str,
 )
-def test_there_is_no_pager_where_none_is_needed_or_wanted(
+def test_pager_not_needed_or_disabled_is_not_started(
     full: Program, console: Callable[..., Any], arguments: list[str], env: dict[str, str]
 ) -> None:
     seen = console(full, *arguments, **{"QA_PAGER": MARK, **env})
@@ -76,14 +76,14 @@ def test_there_is_no_pager_where_none_is_needed_or_wanted(
     assert "through:" not in seen.out
 
 
-def test_a_pipe_has_no_pager(full: Program) -> None:
+def test_pager_with_a_pipe_is_not_started(full: Program) -> None:
     done = full("list", "-n", "0", QA_PAGER=MARK)
     assert len(done.out.splitlines()) == RECORDS
     assert "through:" not in done.out
 
 
 @pytest.mark.parametrize("pager", ["no-such-program -x", "unclosed '", " "])
-def test_a_pager_that_cannot_be_started_is_said_and_not_needed(
+def test_pager_that_cannot_start_warns_and_output_is_printed(
     full: Program, console: Callable[..., Any], pager: str
 ) -> None:
     seen = console(full, "list", "-n", "0", QA_PAGER=pager)
@@ -93,7 +93,7 @@ def test_a_pager_that_cannot_be_started_is_said_and_not_needed(
     assert "cannot be started" in seen.err
 
 
-def test_who_leaves_the_pager_early_has_seen_enough(
+def test_pager_quit_early_exits_0(
     full: Program, console: Callable[..., Any], database_url: str
 ) -> None:
     store = Store.open(Settings(database_url=database_url).database)
@@ -106,7 +106,7 @@ def test_who_leaves_the_pager_early_has_seen_enough(
         assert len(seen.out.splitlines()) == 1
 
 
-def test_ctrl_c_belongs_to_the_pager(full: Program, console: Callable[..., Any]) -> None:
+def test_pager_gets_ctrl_c(full: Program, console: Callable[..., Any]) -> None:
     pager = "sh -c \"trap '' INT; read line; kill -INT 0; cat\""
     seen = console(full, "list", "-n", "0", QA_PAGER=pager)
     assert (seen.code, seen.err) == (0, "")
@@ -115,7 +115,7 @@ def test_ctrl_c_belongs_to_the_pager(full: Program, console: Callable[..., Any])
     assert (ended.code, ended.err, ended.out) == (0, "", "")
 
 
-def test_a_project_does_not_choose_the_pager(full: Program, home: Path) -> None:
+def test_pager_of_an_env_file_is_refused(full: Program, home: Path) -> None:
     (home / ".env").write_text("QA_PAGER=touch stolen\n")
     assert full("list").code == 0
     assert not (home / "stolen").exists()

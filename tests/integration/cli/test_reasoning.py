@@ -47,7 +47,7 @@ def test_ask_on_a_terminal_folds_reasoning_to_one_line(
 
 
 @thinks
-def test_ask_on_a_terminal_with_show_reasoning_keeps_it_above_the_answer(
+def test_ask_show_reasoning_on_a_terminal_keeps_it_above_the_answer(
     invoke: Invoke, console: Callable[..., Any]
 ) -> None:
     seen = console(invoke, "ask", "--show-reasoning", "Who?")
@@ -114,7 +114,7 @@ def test_ask_with_hostile_reasoning_leaves_the_terminal_alone(
             assert evil not in text
 
 
-def test_ask_failed_while_reasoning_shows_the_error_and_no_rest(
+def test_ask_failed_while_reasoning_shows_only_the_error(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], records: Records
 ) -> None:
     provider.default = Reply(reasoning="one two three", cut=2)
@@ -125,7 +125,7 @@ def test_ask_failed_while_reasoning_shows_the_error_and_no_rest(
     assert records()[0]["reasoning"] == "one two"
 
 
-def test_ask_reused_answer_shows_reasoning_and_sources_as_the_first_time(
+def test_ask_reused_answer_shows_the_same_reasoning_and_sources(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.default = Reply(reasoning=THOUGHT, text="Yes.", citation="https://a.example/")
@@ -146,7 +146,7 @@ def test_sources_on_a_terminal_are_numbered_below_the_answer(
     assert invoke("show", "last").out.endswith("Yes.\n\n[1] A cited page  https://a.example/x\n")
 
 
-def test_images_of_an_answer_are_one_line_each() -> None:
+def test_source_lines_of_images_are_one_line_each() -> None:
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'A' * 4000}"}}
     assert source_lines({"images": [image, {"image_url": {"url": "https://a.example/i"}}]}) == [
         "Image 1: image/png, 3 kB, in the field `details` of the record",
@@ -155,7 +155,7 @@ def test_images_of_an_answer_are_one_line_each() -> None:
 
 
 @thinks
-def test_show_folds_reasoning_unless_all_of_it_is_wanted(
+def test_show_folds_reasoning_without_show_reasoning(
     invoke: Invoke, console: Callable[..., Any]
 ) -> None:
     invoke("ask", "Who?")
@@ -178,7 +178,7 @@ def test_show_folds_reasoning_unless_all_of_it_is_wanted(
     ],
 )
 @pytest.mark.parametrize("option", ["--raw", "--no-stream"])
-def test_ask_notes_the_reason_of_an_odd_end_once(
+def test_ask_unusual_finish_reason_is_noted_once(
     invoke: Invoke, provider: FakeProvider, reply: Reply, notice: str, option: str
 ) -> None:
     provider.default = reply

@@ -21,7 +21,7 @@ Wait = Callable[..., Any]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_ask_interrupted_while_the_database_is_locked_says_where_the_answer_is(
+def test_ask_interrupted_with_a_locked_database_names_the_outbox(
     qa: Program, store: Store, records: Records, home: Path, wait_for: Wait
 ) -> None:
     def outcome_is_noted() -> bool:
@@ -59,7 +59,7 @@ def test_ask_killed_is_delivered_by_the_next_command(
     assert killed["answer"]
 
 
-def test_ask_killed_leaves_no_process_that_holds_its_output(
+def test_ask_killed_leaves_no_process_with_its_output_open(
     qa: Program, provider: FakeProvider, wait_for: Wait
 ) -> None:
     process = qa.start("ask", "Who am I? [[latency=30]]")

@@ -190,7 +190,9 @@ def test_max_cost_exceeded_or_invalid_asks_nothing(
 
 @sqlite
 @pytest.mark.usefixtures("_price")
-def test_max_cost_kept_asks_and_reuse_is_free(invoke: Invoke, provider: FakeProvider) -> None:
+def test_max_cost_not_exceeded_asks_and_reuse_is_free(
+    invoke: Invoke, provider: FakeProvider
+) -> None:
     asked = ("ask", "-m", "priced-model", "Who?")
     assert invoke(*asked, "--max-cost", "0.003").code == 0
     assert invoke(*asked, "--max-cost", "0", "--reuse").code == 0

@@ -14,7 +14,7 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 
 
-def test_a_record_is_tagged_followed_up_searched_and_removed(invoke: Invoke) -> None:
+def test_record_can_be_tagged_followed_searched_and_removed(invoke: Invoke) -> None:
     assert invoke("ask", "one", "--tag", "new").code == 0
     assert invoke("tag", "last", "+good", "-new").out == "1: good\n"
     assert invoke("ask", "-c", "two").code == 0
@@ -37,7 +37,7 @@ def test_a_record_is_tagged_followed_up_searched_and_removed(invoke: Invoke) -> 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("tag", ["", "  ", " a", "\n"])
-def test_what_is_no_tag_is_refused_at_every_door(
+def test_tag_invalid_is_refused_by_every_command(
     invoke: Invoke, provider: FakeProvider, tag: str
 ) -> None:
     assert invoke("ask", "one", "--tag", "+").code == 0
@@ -54,7 +54,7 @@ def test_what_is_no_tag_is_refused_at_every_door(
     assert [each["tags"] for each in json.loads(invoke("list", "--json").out)] == [["+"]]
 
 
-def test_a_follow_up_takes_its_thread_along(invoke: Invoke, provider: FakeProvider) -> None:
+def test_ask_follow_sends_the_thread(invoke: Invoke, provider: FakeProvider) -> None:
     invoke("ask", "one")
     invoke("ask", "--follow", "1", "two", "--system", "Be brief.")
     assert [message["content"] for message in provider.requests[-1].body["messages"]] == [
@@ -62,11 +62,12 @@ def test_a_follow_up_takes_its_thread_along(invoke: Invoke, provider: FakeProvid
     ]
     short = invoke("ask", "--follow", "2", "three", QA_CONTEXT_TOKENS="1")
     assert "1 oldest turn" in short.err
-    assert len(provider.requests[-1].body["messages"]) == 3
+    # With the system prompt of the thread.
+    assert len(provider.requests[-1].body["messages"]) == 4
     assert invoke("ask", "--follow", "99", "four").code == 4
 
 
-def test_what_is_pruned_is_said_before_it_is_done(invoke: Invoke) -> None:
+def test_prune_without_yes_only_reports_the_number(invoke: Invoke) -> None:
     invoke("ask", "one")
     assert "Would remove: 1 record" in invoke("prune", "--older-than", "0m").out
     assert json.loads(invoke("list", "--json").out)
@@ -75,7 +76,7 @@ def test_what_is_pruned_is_said_before_it_is_done(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_nothing_of_what_is_removed_is_left_in_the_file(invoke: Invoke, home: Path) -> None:
+def test_rm_and_prune_leave_no_text_in_the_database_file(invoke: Invoke, home: Path) -> None:
     for question in ("a secretword", "stays", "another secretword"):
         invoke("ask", question)
     assert invoke("rm", "1").code == 0
@@ -86,9 +87,9 @@ def test_nothing_of_what_is_removed_is_left_in_the_file(invoke: Invoke, home: Pa
         assert b"secretword" not in path.read_bytes(), path.name
 
 
-def test_an_export_has_what_the_filters_of_the_list_choose(invoke: Invoke) -> None:
+def test_export_takes_the_filters_of_list(invoke: Invoke) -> None:
     invoke("ask", "one", "--system", "Be brief.")
-    invoke("ask", "-c", "two")
+    invoke("ask", "-c", "two", "--system", "")
     invoke("ask", "three", "--tag", "t")
     for filters, found in (
         (["--system", "brief"], ["one"]),
@@ -107,7 +108,7 @@ def test_an_export_has_what_the_filters_of_the_list_choose(invoke: Invoke) -> No
     assert (row["name"], row["records"]) == ("t", 1)
 
 
-def test_an_export_is_imported_once(invoke: Invoke) -> None:
+def test_import_of_an_export_twice_adds_records_once(invoke: Invoke) -> None:
     invoke("ask", "one")
     export = invoke("export").out
     assert invoke("import", "-", input=export).out == "Added: 0 records; 1 were there.\n"
@@ -135,7 +136,7 @@ def test_an_export_is_imported_once(invoke: Invoke) -> None:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("form", ["jsonl", "md"])
-def test_an_export_opens_no_connection_for_each_page(
+def test_export_of_many_pages_opens_one_connection(
     qa: Program, postgres: Postgres, database_url: str, form: str, wait_for: Callable[..., Any]
 ) -> None:
     store = Store.open(Settings(database_url=database_url).database)

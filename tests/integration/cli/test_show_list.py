@@ -53,7 +53,7 @@ def ids(lines: str) -> list[int]:
     return [int(line.partition("\t")[0]) for line in lines.splitlines()]
 
 
-def test_what_was_asked_is_shown_and_listed_on_both_databases(invoke: Invoke) -> None:
+def test_show_and_list_return_the_record_on_both_databases(invoke: Invoke) -> None:
     asked = json.loads(invoke("ask", "--json", "Grüße, 世界 🌍").out)
     assert json.loads(invoke("show", "last", "--json").out) == asked
     assert json.loads(invoke("list", "--json").out) == [asked]
@@ -63,7 +63,7 @@ def test_what_was_asked_is_shown_and_listed_on_both_databases(invoke: Invoke) ->
 
 
 @on_sqlite
-def test_a_record_is_shown_by_its_id_or_one_field_of_it(
+def test_show_by_id_prints_the_record_or_one_field(
     invoke: Invoke, keep: Callable[..., None]
 ) -> None:
     keep("one?", "two?")
@@ -78,7 +78,7 @@ def test_a_record_is_shown_by_its_id_or_one_field_of_it(
 
 
 @on_sqlite
-def test_what_a_record_follows_its_files_and_its_tags_are_shown(
+def test_show_prints_follows_files_and_tags(
     invoke: Invoke, keep: Callable[..., None], home: Path
 ) -> None:
     keep("one?")
@@ -94,14 +94,14 @@ def test_what_a_record_follows_its_files_and_its_tags_are_shown(
 
 
 @on_sqlite
-def test_an_image_from_elsewhere_has_no_size_to_show(invoke: Invoke, store: Store) -> None:
+def test_show_image_by_address_has_no_size(invoke: Invoke, store: Store) -> None:
     image = {"name": "https://a.example/cat.png", "size": None, "sha256": None}
     store.upsert(Question(question="What is it?", attachments=[image]), ANSWERED)
     assert invoke("show", "last").out.partition("\n")[0].endswith(f" · {image['name']}")
 
 
 @on_sqlite
-def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
+def test_stats_on_a_narrow_screen_drops_the_last_columns(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("one?")
@@ -127,7 +127,7 @@ def test_on_a_narrow_screen_the_last_columns_go_and_no_line_is_broken(
     ],
     ids=lambda value: " ".join(value)[:20] if isinstance(value, list) else str(value),
 )
-def test_what_cannot_be_shown_is_said_in_two_sentences(
+def test_show_and_list_invalid_arguments_print_an_error(
     invoke: Invoke, arguments: list[str], code: int
 ) -> None:
     done = invoke(*arguments)
@@ -137,14 +137,14 @@ def test_what_cannot_be_shown_is_said_in_two_sentences(
 
 
 @on_sqlite
-def test_an_empty_history_is_not_an_error(invoke: Invoke, console: Callable[..., Any]) -> None:
+def test_list_empty_history_exits_0(invoke: Invoke, console: Callable[..., Any]) -> None:
     assert (invoke("list").code, invoke("list").out) == (0, "")
     assert invoke("list", "--json").out == "[]\n"
     assert "Nothing has been asked yet." in console(invoke, "list").err
 
 
 @on_sqlite
-def test_every_format_has_all_that_is_in_the_records(
+def test_list_in_every_format_has_all_fields(
     invoke: Invoke, keep: Callable[..., None], records: Callable[[], Any]
 ) -> None:
     keep('a "quoted", one', "two\nlines\tand a tab", answer="An\nanswer")
@@ -164,7 +164,7 @@ def test_every_format_has_all_that_is_in_the_records(
     ]
 
 
-def test_a_list_is_the_newest_or_those_after_or_before(
+def test_list_prints_the_newest_or_those_after_or_before(
     invoke: Invoke, keep: Callable[..., None]
 ) -> None:
     keep(*(str(number) for number in range(1, 26)))
@@ -178,7 +178,7 @@ def test_a_list_is_the_newest_or_those_after_or_before(
 
 @on_sqlite
 @pytest.mark.parametrize("columns", [50, 100])
-def test_a_table_fits_the_terminal_whatever_it_shows(
+def test_list_table_with_any_text_fits_the_terminal(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40)
@@ -194,7 +194,7 @@ def test_a_table_fits_the_terminal_whatever_it_shows(
 
 
 @on_sqlite
-def test_what_was_searched_for_stands_out_where_it_is(
+def test_list_search_highlights_the_match_in_its_context(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200)
@@ -207,7 +207,7 @@ def test_what_was_searched_for_stands_out_where_it_is(
 
 @on_sqlite
 @pytest.mark.parametrize("columns", [40, 60, 120])
-def test_numbers_fit_the_terminal(
+def test_stats_table_fits_the_terminal(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
     keep("one", "two")
@@ -232,7 +232,7 @@ def test_numbers_fit_the_terminal(
     ],
     ids=" ".join,
 )
-def test_a_recorded_answer_does_not_control_the_terminal(
+def test_show_and_list_hostile_answer_does_not_control_terminal(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], arguments: list[str]
 ) -> None:
     keep("x", answer=f"Hello {HOSTILE} world")
@@ -244,7 +244,7 @@ def test_a_recorded_answer_does_not_control_the_terminal(
 
 
 @on_sqlite
-def test_a_terminal_shows_a_record_with_markdown(
+def test_show_on_a_terminal_renders_markdown(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:
     keep("Who **am** I?", answer="Some **bold** text.")
@@ -255,7 +255,7 @@ def test_a_terminal_shows_a_record_with_markdown(
 
 @on_sqlite
 @pytest.mark.parametrize("output", ["table", "json"])
-def test_a_list_stops_quietly_when_its_reader_does(
+def test_list_closed_pipe_stops_silently(
     qa: Program, keep: Callable[..., None], output: str
 ) -> None:
     keep(*(f"{number} {'x' * 1000}" for number in range(400)))
@@ -274,7 +274,7 @@ def test_a_list_stops_quietly_when_its_reader_does(
 
 
 @on_sqlite
-def test_a_list_tells_what_is_still_being_asked(
+def test_list_on_a_terminal_reports_questions_in_flight(
     qa: Program,
     provider: FakeProvider,
     wait_for: Callable[..., Any],
@@ -310,3 +310,21 @@ def test_show_request_prints_the_conversation_that_was_sent(invoke: Invoke) -> N
             {"role": "user", "content": "two?"},
         ],
     }
+
+
+def test_list_search_without_limit_prints_matches_beyond_the_ranked_ones(
+    invoke: Invoke, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for question in ("ice 1", "ice 2", "snow", "ice 3", "ice 4"):
+        store.upsert(Question(question=question), ANSWERED)
+    for module in ("search", "record_queries"):
+        monkeypatch.setattr(f"qacli.db.{module}.MAX_RANKED", 2)
+
+    def ids(*options: str) -> list[int]:
+        done = invoke("list", "--search", "ice", "--json", *options)
+        return [record["id"] for record in json.loads(done.out)]
+
+    everything = ids("--limit", "0")
+    assert (sorted(everything[:2]), everything[2:]) == ([4, 5], [2, 1])
+    assert ids("--limit", "3") == everything[:3]
+    assert ids("--limit", "2") == everything[:2]

@@ -30,7 +30,7 @@ def questions(provider: FakeProvider) -> list[str]:
     return [request.question for request in provider.requests]
 
 
-def test_ask_byte_order_mark_in_input_is_no_character_of_it(
+def test_ask_byte_order_mark_of_stdin_is_removed(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     (home / "f.txt").write_bytes(BOM + b"in a file")
@@ -42,9 +42,7 @@ def test_ask_byte_order_mark_in_input_is_no_character_of_it(
     assert "in a file" in sent
 
 
-def test_config_byte_order_mark_in_its_file_is_no_character_of_it(
-    invoke: Invoke, home: Path
-) -> None:
+def test_config_byte_order_mark_of_its_file_is_removed(invoke: Invoke, home: Path) -> None:
     file = home / "bom.toml"
     file.write_bytes(BOM + b'system = "Brief"\n')
     done = invoke("config", "--json", QA_CONFIG=str(file))
@@ -61,14 +59,16 @@ def test_config_byte_order_mark_in_its_file_is_no_character_of_it(
     [["list", "--json"], ["list", "--format", "jsonl"], ["show", "1", "--json"], ["export"]],
     ids=" ".join,
 )
-def test_json_in_another_locale_is_utf8(qa: Program, invoke: Invoke, arguments: list[str]) -> None:
+def test_json_output_in_another_locale_is_utf8(
+    qa: Program, invoke: Invoke, arguments: list[str]
+) -> None:
     assert invoke("ask", "Grüße, 世界 🌍").code == 0
     found = json.loads(qa(*arguments, **LATIN).out)
     record = found[0] if isinstance(found, list) else found
     assert record["question"] == "Grüße, 世界 🌍"
 
 
-def test_terminal_of_another_locale_shows_text_and_valid_json(
+def test_terminal_in_another_locale_shows_text_and_valid_json(
     qa: Program, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     env = {"PYTHONIOENCODING": "ascii"}
@@ -111,7 +111,7 @@ def test_ask_whole_answer_is_one_write(
     assert len(data) > 20_000
 
 
-def test_ask_whole_answer_that_is_cut_off_is_printed_as_far_as_it_came(
+def test_ask_whole_answer_cut_off_prints_the_received_text(
     invoke: Invoke, provider: FakeProvider
 ) -> None:
     provider.script(Reply(text="One two three", cut=2))
@@ -120,7 +120,7 @@ def test_ask_whole_answer_that_is_cut_off_is_printed_as_far_as_it_came(
     assert done.out in {"", "One two\n", "One \n"} or done.out.endswith("\n")
 
 
-def test_ask_continue_after_a_failure_goes_on_from_the_last_answer(
+def test_ask_continue_after_a_failure_follows_the_last_answer(
     invoke: Invoke, records: Records
 ) -> None:
     for question in ("One", "Other [[status=500]]", "Two"):
@@ -141,7 +141,7 @@ def test_ask_continue_without_any_answer_is_refused(invoke: Invoke) -> None:
     assert "Record 1 has no answer to go on from." in done.err
 
 
-def test_ids_last_and_negative_are_records_for_every_command(
+def test_record_id_last_or_negative_works_in_every_command(
     invoke: Invoke, records: Records
 ) -> None:
     for question in ("One", "Two", "Three"):
@@ -166,7 +166,7 @@ def test_ids_last_and_negative_are_records_for_every_command(
     assert invoke("ask", "--follow", "-9", "Q").code == 4
 
 
-def test_ask_question_with_surrogates_in_another_locale_does_not_crash(qa: Program) -> None:
+def test_ask_surrogates_in_another_locale_do_not_crash(qa: Program) -> None:
     done = subprocess.run(
         [*qa.command, "ask", os.fsdecode(b"caf\xe9")],
         stdin=subprocess.DEVNULL,

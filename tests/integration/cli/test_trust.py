@@ -63,9 +63,7 @@ def test_ask_sends_nothing_to_an_untrusted_endpoint(
     assert (done.code, done.out, done.err) == (0, "Answer to: Who am I?\n", "")
 
 
-def test_failure_for_lack_of_configuration_names_the_command_also_when_quiet(
-    bare: Program, dotenv: Path
-) -> None:
+def test_ask_not_configured_and_quiet_names_the_trust_command(bare: Program, dotenv: Path) -> None:
     done = bare("ask", "--quiet", "--model", "gpt-6-luna", "Who am I?")
     assert (done.code, done.out) == (3, "")
     assert done.err.startswith("qa: No provider is configured for the model gpt-6-luna.")
@@ -76,13 +74,15 @@ def test_failure_for_lack_of_configuration_names_the_command_also_when_quiet(
 
 @pytest.mark.parametrize("command", [["list"], ["stats"], ["config"], ["template", "list"]])
 @pytest.mark.usefixtures("dotenv")
-def test_notice_is_printed_once_on_stderr(bare: Program, dotenv: Path, command: list[str]) -> None:
+def test_ignored_file_notice_is_printed_once_on_stderr(
+    bare: Program, dotenv: Path, command: list[str]
+) -> None:
     done = bare(*command)
     assert (done.code, done.err) == (0, notice_of(dotenv))
 
 
 @pytest.mark.usefixtures("dotenv")
-def test_command_that_reads_no_settings_prints_no_notice(bare: Program) -> None:
+def test_command_without_settings_prints_no_notice(bare: Program) -> None:
     for command in (["--version"], ["--help"], ["help", "scripting"], ["config", "path"]):
         assert bare(*command).err == ""
 
@@ -150,7 +150,7 @@ def test_trust_on_a_terminal_shows_and_asks(bare: Program, dotenv: Path) -> None
     assert bare("list").err == ""
 
 
-def test_trusted_bytes_are_the_shown_ones(bare: Program, dotenv: Path) -> None:
+def test_trust_stores_the_bytes_that_were_shown(bare: Program, dotenv: Path) -> None:
     """A file that changes while the user is asked is not trusted."""
     child, master = pty.fork()
     if child == 0:
@@ -171,7 +171,7 @@ def test_trusted_bytes_are_the_shown_ones(bare: Program, dotenv: Path) -> None:
     assert "it has changed since it was trusted. It sets OPENAI_BASE_URL." in done.err
 
 
-def test_directory_is_named_by_an_argument(bare: Program, home: Path) -> None:
+def test_trust_takes_the_directory_as_argument(bare: Program, home: Path) -> None:
     project = home / "some project"
     project.mkdir()
     (project / ".env").write_text("QA_MODEL=m\n")
@@ -189,7 +189,7 @@ def test_directory_is_named_by_an_argument(bare: Program, home: Path) -> None:
     assert bare("config", "untrust", "nowhere").code == 4
 
 
-def test_list_shows_each_file_with_its_state(bare: Program, home: Path) -> None:
+def test_trust_list_shows_each_file_with_its_state(bare: Program, home: Path) -> None:
     assert bare("config", "trust", "--list").out == ""
     assert json.loads(bare("config", "trust", "--list", "--json").out) == []
     for name in ("changed", "missing", "refused", "trusted"):
@@ -256,7 +256,7 @@ def test_server_does_not_listen_for_an_untrusted_file(bare: Program, home: Path)
     assert "Set QA_TOKEN" in done.err
 
 
-def test_alembic_says_that_the_file_is_ignored(bare: Program, home: Path) -> None:
+def test_alembic_prints_the_notice_of_the_ignored_file(bare: Program, home: Path) -> None:
     (home / ".env").write_text(f"DATABASE_URL=sqlite:///{home}/stolen.db\n")
     done = subprocess.run(
         [
@@ -275,7 +275,7 @@ def test_alembic_says_that_the_file_is_ignored(bare: Program, home: Path) -> Non
     Store.open(f"sqlite:///{home / 'data' / 'history.db'}").close()
 
 
-def test_copied_example_works_after_one_more_step(
+def test_copied_env_example_works_after_trust(
     bare: Program, home: Path, provider: FakeProvider
 ) -> None:
     text = (ROOT / ".env.example").read_text()
@@ -287,7 +287,7 @@ def test_copied_example_works_after_one_more_step(
     assert bare("ask", "Who am I?").out == "Answer to: Who am I?\n"
 
 
-def test_unwritable_records_are_an_error_with_advice(bare: Program, home: Path) -> None:
+def test_trust_with_unwritable_records_is_an_error_with_advice(bare: Program, home: Path) -> None:
     (home / ".env").write_text("QA_MODEL=m\n")
     (home / "file").write_text("")
     done = bare("config", "trust", "--yes", XDG_DATA_HOME=str(home / "file"))
@@ -296,7 +296,7 @@ def test_unwritable_records_are_an_error_with_advice(bare: Program, home: Path) 
     assert "environment" in done.err
 
 
-def test_notice_on_a_terminal_controls_nothing(
+def test_ignored_file_notice_does_not_control_the_terminal(
     bare: Program, home: Path, console: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = home / "\x1b]0;title\x07"

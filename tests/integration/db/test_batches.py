@@ -88,7 +88,7 @@ def positions(page: list[Any]) -> list[int]:
     return [item.position for item in page]
 
 
-def test_the_same_name_and_settings_are_the_same_batch(batches: Batches) -> None:
+def test_begin_same_name_and_settings_returns_the_same_batch(batches: Batches) -> None:
     first = batches.begin("n", SETTINGS)
     assert batches.begin("n", dict(SETTINGS)).id == first.id
     assert batches.begin("other", SETTINGS).id != first.id
@@ -98,14 +98,14 @@ def test_the_same_name_and_settings_are_the_same_batch(batches: Batches) -> None
         batches.get("none")
 
 
-def test_sixteen_beginnings_at_once_are_one_batch(batches: Batches) -> None:
+def test_begin_in_sixteen_threads_creates_one_batch(batches: Batches) -> None:
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda _: batches.begin("n", SETTINGS).id, range(16)))
     assert len(set(found)) == 1
     assert len(batches.all()) == 1
 
 
-def test_changed_settings_are_refused_with_what_differs(batches: Batches) -> None:
+def test_begin_changed_settings_raises_with_the_difference(batches: Batches) -> None:
     batches.begin("n", SETTINGS)
     with pytest.raises(InvalidRequest) as caught:
         batches.begin("n", {**SETTINGS, "model": "m-2", "column": "text"})
@@ -115,7 +115,7 @@ def test_changed_settings_are_refused_with_what_differs(batches: Batches) -> Non
     assert "--name" in caught.value.todo
 
 
-def test_items_are_added_once(batches: Batches) -> None:
+def test_load_same_items_again_adds_them_once(batches: Batches) -> None:
     batch_id = begun(batches, 5)
     keep(batches, batch_id, 0, 1)
     batches.load("n", SETTINGS, [some_items(0, 5)], {})
@@ -132,7 +132,7 @@ def test_items_are_added_once(batches: Batches) -> None:
         {"key": "k0"},
     ],
 )
-def test_an_item_that_has_changed_is_refused_and_nothing_of_it_stays(
+def test_load_changed_item_raises_and_stores_nothing(
     batches: Batches, changed: dict[str, Any]
 ) -> None:
     batch_id = begun(batches, 2)
@@ -145,7 +145,7 @@ def test_an_item_that_has_changed_is_refused_and_nothing_of_it_stays(
 
 
 @pytest.mark.parametrize("place", [2, 1500])
-def test_a_key_that_is_there_twice_is_refused(batches: Batches, place: int) -> None:
+def test_load_duplicate_key_raises(batches: Batches, place: int) -> None:
     begun(batches, 2)
     twice = [{"position": place, "key": "k1", "payload": {"question": "x"}}]
     with pytest.raises(InvalidRequest) as caught:
@@ -156,7 +156,7 @@ def test_a_key_that_is_there_twice_is_refused(batches: Batches, place: int) -> N
     batches.load("other", SETTINGS, [twice], {})
 
 
-def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
+def test_load_payload_is_read_back_unchanged(batches: Batches) -> None:
     batch_id = begun(batches, 0)
     payload = {
         "question": "Grüße, 世界 🌍\r\n\t'\"\\ ",
@@ -170,7 +170,7 @@ def test_a_payload_comes_back_as_it_went(batches: Batches) -> None:
     assert (claimed.position, claimed.key, claimed.payload) == (0, "ß'\"", payload)
 
 
-def test_claims_are_the_first_that_wait_and_never_the_same(batches: Batches) -> None:
+def test_claim_returns_the_first_waiting_items_once(batches: Batches) -> None:
     batch_id, other = begun(batches, 10), begun(batches, 10, "other")
     keep(batches, batch_id, 1)
     assert positions(claim(batches, batch_id, "a", 3)) == [0, 2, 3]
@@ -189,7 +189,7 @@ def _claim_all(url: str, batch_id: int, worker: str, start: Any, found: Any) -> 
     found.put(None)
 
 
-def test_processes_that_claim_at_once_share_all_and_nothing_twice(
+def test_claim_in_several_processes_gives_each_item_once(
     batches: Batches, settings: Settings
 ) -> None:
     batch_id, workers = begun(batches, 400), 3
@@ -220,7 +220,7 @@ def test_processes_that_claim_at_once_share_all_and_nothing_twice(
     assert states(batches, batch_id) == (0, 400, 0, 0)
 
 
-def test_threads_that_claim_and_keep_at_once_miss_nothing(batches: Batches) -> None:
+def test_claim_and_upsert_in_several_threads_miss_no_item(batches: Batches) -> None:
     batch_id, claimed, lock = begun(batches, 300), [], threading.Lock()
 
     def work(worker: str) -> None:
@@ -235,7 +235,7 @@ def test_threads_that_claim_and_keep_at_once_miss_nothing(batches: Batches) -> N
     assert states(batches, batch_id) == (0, 0, 300, 0)
 
 
-def test_what_is_kept_again_changes_nothing(batches: Batches) -> None:
+def test_upsert_items_again_changes_nothing(batches: Batches) -> None:
     batch_id = begun(batches, 3)
     claim(batches, batch_id, "w", 3)
     pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
@@ -247,7 +247,7 @@ def test_what_is_kept_again_changes_nothing(batches: Batches) -> None:
     assert states(batches, batch_id) == (0, 1, 1, 1)
 
 
-def test_a_later_answer_takes_the_place_of_a_failure_under_the_same_id(batches: Batches) -> None:
+def test_upsert_items_answer_replaces_a_failure_under_its_id(batches: Batches) -> None:
     batch_id = begun(batches, 1)
     keep(batches, batch_id, 0, outcome=INTERRUPTED)
     [first] = batches.store.page(limit=9)
@@ -262,7 +262,7 @@ def test_a_later_answer_takes_the_place_of_a_failure_under_the_same_id(batches: 
 
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED, replace(ANSWERED, answer="B")])
-def test_an_answer_stays(batches: Batches, outcome: Outcome) -> None:
+def test_upsert_items_after_an_answer_keeps_the_answer(batches: Batches, outcome: Outcome) -> None:
     batch_id = begun(batches, 1)
     [ask] = keep(batches, batch_id, 0)
     keep(batches, batch_id, 0, outcome=outcome)
@@ -271,7 +271,7 @@ def test_an_answer_stays(batches: Batches, outcome: Outcome) -> None:
     assert states(batches, batch_id) == (0, 0, 1, 0)
 
 
-def test_an_item_twice_in_one_group_is_kept_once(batches: Batches) -> None:
+def test_upsert_items_with_one_item_twice_stores_it_once(batches: Batches) -> None:
     batch_id = begun(batches, 1)
     pairs = [(an_ask(batch_id, 0), FAILED), (an_ask(batch_id, 0), ANSWERED)]
     batches.store.upsert_items(batch_id, pairs)
@@ -280,7 +280,7 @@ def test_an_item_twice_in_one_group_is_kept_once(batches: Batches) -> None:
     assert states(batches, batch_id) == (0, 0, 1, 0)
 
 
-def test_old_news_of_an_item_does_not_take_it_from_who_asks_it_now(batches: Batches) -> None:
+def test_upsert_items_old_outcome_keeps_the_newer_claim(batches: Batches) -> None:
     batch_id = begun(batches, 1)
     claim(batches, batch_id, "first", 1)
     old = [(an_ask(batch_id, 0), INTERRUPTED)]
@@ -290,16 +290,14 @@ def test_old_news_of_an_item_does_not_take_it_from_who_asks_it_now(batches: Batc
     assert claim(batches, batch_id, "third", 1) == []
 
 
-def test_a_large_group_is_kept(batches: Batches) -> None:
+def test_upsert_items_large_group_is_stored(batches: Batches) -> None:
     batch_id = begun(batches, 2500)
     keep(batches, batch_id, *range(2500))
     assert states(batches, batch_id) == (0, 0, 2500, 0)
     assert len(batches.finished_by_key(batch_id, [f"k{n}" for n in range(2500)])) == 2500
 
 
-def test_what_a_process_left_in_the_outbox_is_delivered_once(
-    batches: Batches, tmp_path: Path
-) -> None:
+def test_recover_outbox_of_a_batch_delivers_once(batches: Batches, tmp_path: Path) -> None:
     batch_id = begun(batches, 3)
     claim(batches, batch_id, "w", 3)
     outbox = Outbox(tmp_path / "outbox")
@@ -317,7 +315,7 @@ def test_what_a_process_left_in_the_outbox_is_delivered_once(
     assert len(batches.store.page(limit=9)) == 2
 
 
-def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
+def test_unregister_worker_releases_its_unfinished_items(batches: Batches) -> None:
     batch_id = begun(batches, 6)
     batches.register_worker(batch_id, "a", "host", "a.jsonl")
     batches.register_worker(batch_id, "b", "host", "b.jsonl")
@@ -336,7 +334,7 @@ def test_who_leaves_gives_back_what_is_not_settled(batches: Batches) -> None:
     assert positions(claim(batches, batch_id, "b", 9)) == [1, 2, 5]
 
 
-def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -> None:
+def test_workers_without_a_new_heartbeat_are_late(batches: Batches) -> None:
     import sqlalchemy as sa
 
     batch_id = begun(batches, 1)
@@ -352,7 +350,7 @@ def test_a_worker_that_is_silent_is_told_from_one_that_beats(batches: Batches) -
     ]
 
 
-def test_evict_lease_over_gives_claims_back_and_worker_learns_it(batches: Batches) -> None:
+def test_evict_expired_lease_releases_claims_and_ends_the_worker(batches: Batches) -> None:
     import sqlalchemy as sa
 
     batch_id = begun(batches, 4)
@@ -382,7 +380,7 @@ def test_evict_worker_that_renewed_since_keeps_its_claims(batches: Batches) -> N
     assert states(batches, batch_id) == (0, 2, 0, 0)
 
 
-def test_what_failed_waits_again_when_that_is_wanted(batches: Batches) -> None:
+def test_resume_with_retry_failed_makes_failed_items_wait(batches: Batches) -> None:
     batch_id = begun(batches, 4)
     keep(batches, batch_id, 0)
     keep(batches, batch_id, 1, 2, outcome=FAILED)
@@ -392,7 +390,7 @@ def test_what_failed_waits_again_when_that_is_wanted(batches: Batches) -> None:
     assert states(batches, batch_id) == (3, 0, 1, 0)
 
 
-def test_a_batch_is_cancelled_until_it_goes_on(batches: Batches) -> None:
+def test_cancel_holds_until_resume(batches: Batches) -> None:
     batch_id, other = begun(batches, 1), begun(batches, 1, "other")
     batches.cancel(batch_id)
     assert (batches.is_cancelled(batch_id), batches.is_cancelled(other)) == (True, False)
@@ -400,7 +398,7 @@ def test_a_batch_is_cancelled_until_it_goes_on(batches: Batches) -> None:
     assert not batches.is_cancelled(batch_id)
 
 
-def test_settled_items_come_in_order_up_to_the_first_that_is_not(batches: Batches) -> None:
+def test_finished_returns_items_up_to_the_first_unfinished(batches: Batches) -> None:
     batch_id = begun(batches, 12)
     keep(batches, batch_id, *range(4), 5, 6, 9)
     keep(batches, batch_id, 4, outcome=FAILED)
@@ -415,7 +413,7 @@ def test_settled_items_come_in_order_up_to_the_first_that_is_not(batches: Batche
     assert (item.key, item.record["item_key"], item.record["status"]) == ("k4", "k4", "failed")
 
 
-def test_all_settled_items_come_in_order_with_any_gaps(batches: Batches) -> None:
+def test_finished_with_gaps_returns_all_items_in_order(batches: Batches) -> None:
     batch_id = begun(batches, 3300)
     there = [n for n in range(3300) if n not in {0, 1, 1700} and not 2000 <= n < 3200]
     for start in range(0, len(there), 1000):
@@ -429,7 +427,7 @@ def test_all_settled_items_come_in_order_with_any_gaps(batches: Batches) -> None
     assert list(pages()) == there
 
 
-def test_a_record_that_was_removed_ends_nothing(batches: Batches) -> None:
+def test_finished_with_a_removed_record_returns_the_rest(batches: Batches) -> None:
     batch_id = begun(batches, 5)
     keep(batches, batch_id, *range(5))
     removed = next(record for record in batches.store.page(limit=1000) if record.item_key == "k2")
@@ -439,7 +437,7 @@ def test_a_record_that_was_removed_ends_nothing(batches: Batches) -> None:
     assert found == [0, 1, 3, 4]
 
 
-def test_a_summary_counts_states_errors_tokens_and_cost(batches: Batches) -> None:
+def test_summary_counts_states_errors_tokens_and_cost(batches: Batches) -> None:
     batch_id = begun(batches, 6)
     empty = batches.summary(batch_id)
     assert (empty.records, empty.cost_usd, empty.first, empty.errors) == (0, None, None, {})

@@ -9,7 +9,7 @@ from qacli.db.records import Store
 from qacli.errors import DatabaseError
 
 
-def test_a_postgresql_that_is_gone_without_a_word_is_given_up(postgres_url: str) -> None:
+def test_store_postgresql_connection_has_timeouts(postgres_url: str) -> None:
     store = Store(f"postgresql+psycopg2://{postgres_url.partition('://')[2]}")
     with store.transaction() as connection:
         said = connection.connection.dbapi_connection.get_dsn_parameters()  # type: ignore[union-attr]
@@ -21,7 +21,7 @@ def test_a_postgresql_that_is_gone_without_a_word_is_given_up(postgres_url: str)
 
 
 @pytest.mark.parametrize("password", ["p", "qa", "pa55word"])
-def test_what_is_the_matter_can_be_read_whatever_the_password(password: str) -> None:
+def test_store_open_error_is_readable_and_hides_the_password(password: str) -> None:
     with pytest.raises(DatabaseError, match="port 1 failed") as raised:
         Store.open(f"postgresql+psycopg2://qa:{password}@127.0.0.1:1/qa")
     assert "pa55word" not in str(raised.value)

@@ -73,7 +73,7 @@ def full_disk(qa: Program, history: Path, tmp_path: Path) -> FullDisk:
 
 @on_sqlite
 @pytest.mark.parametrize("arguments", [["list"], ["show", "last"], ["export"]], ids=" ".join)
-def test_reading_on_a_full_disk_works_with_an_answer_that_waits(
+def test_list_on_a_full_disk_works_with_a_pending_answer(
     full_disk: FullDisk, history: Path, arguments: list[str]
 ) -> None:
     journal = Outbox(history.with_name("history.db.outbox")).open()
@@ -89,7 +89,7 @@ def test_reading_on_a_full_disk_works_with_an_answer_that_waits(
 
 
 @on_sqlite
-def test_writing_on_a_full_disk_says_to_make_room(full_disk: FullDisk) -> None:
+def test_tag_on_a_full_disk_advises_to_make_room(full_disk: FullDisk) -> None:
     done = full_disk("tag", "1", "+" + "a" * 9000)
     assert (done.code, done.out) == (7, "")
     assert "Make room on the disk" in done.err
@@ -98,7 +98,7 @@ def test_writing_on_a_full_disk_says_to_make_room(full_disk: FullDisk) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize("damage", ["no database", "a page of it"])
-def test_a_damaged_file_gets_advice_about_a_file(
+def test_list_damaged_file_gives_advice_on_the_file(
     invoke: Invoke, history: Path, damage: str
 ) -> None:
     if damage == "no database":
@@ -140,7 +140,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_every_command_refuses_the_database_of_another_program(
+def test_commands_refuse_the_database_of_another_program(
     settings: Settings, home: Path, kind: str
 ) -> None:
     url = str(settings.database_url)
@@ -156,7 +156,7 @@ def test_every_command_refuses_the_database_of_another_program(
     make_tables(url, "CREATE TABLE question_answer (id INTEGER)")  # it is not there
 
 
-def test_another_schema_of_a_shared_postgresql_database_is_migrated(
+def test_migrate_own_schema_of_a_shared_postgresql_works(
     postgres_url: str,
 ) -> None:
     make_tables(postgres_url, *FOREIGN["tables"], "CREATE SCHEMA qa")
@@ -166,7 +166,7 @@ def test_another_schema_of_a_shared_postgresql_database_is_migrated(
     assert qa("list").code == 0
 
 
-def test_a_database_of_which_all_was_taken_down_is_migrated_again(invoke: Invoke) -> None:
+def test_migrate_after_downgrade_to_base_works(invoke: Invoke) -> None:
     assert invoke("migrate").code == 0
     assert invoke("migrate", "to", "base", "--yes").code == 0
     assert invoke("migrate").code == 0
@@ -179,7 +179,7 @@ def test_a_database_of_which_all_was_taken_down_is_migrated_again(invoke: Invoke
         *(("SQLITE_IOERR_READ", "no faults"), ("SQLITE_ERROR", "is a history of qa")),
     ],
 )
-def test_database_of_an_error_of_sqlite_advises_on_the_file(name: str, advice: str) -> None:
+def test_database_error_of_sqlite_gives_advice_on_the_file(name: str, advice: str) -> None:
     error = sqlite3.OperationalError("as SQLite has it")
     error.sqlite_errorname = name
     database = Database("sqlite:///history.db")

@@ -44,14 +44,14 @@ OLD = {
         ({}, None, None),
     ],
 )
-def test_with_error_kind_splits_only_a_known_kind_of_an_older_version(
+def test_with_error_kind_splits_only_known_kinds_of_old_versions(
     values: dict[str, Any], kind: str | None, error: str | None
 ) -> None:
     result = with_error_kind(values)
     assert (result.get("error_kind"), result.get("error")) == (kind, error)
 
 
-def test_journal_of_an_older_version_is_read_with_the_kind_of_its_error() -> None:
+def test_journal_of_an_older_version_is_read_with_its_error_kind() -> None:
     question = Question(question="Who?")
     outcome = Outcome(status=Status.FAILED, error="provider-timeout: Nothing came.")
     lines = [question_entry(question), outcome_entry(question.uid, outcome)]
@@ -122,7 +122,7 @@ def test_import_with_a_taken_id_moves_corrects_id_along(store: Store) -> None:
     assert correction.corrects_id == correction.follows_id == moved.id != 1
 
 
-def test_list_and_stats_choose_by_the_kind_of_error(
+def test_list_and_stats_filter_by_error_kind(
     store: Store,
     settings: Settings,
     capsys: pytest.CaptureFixture[str],

@@ -45,18 +45,18 @@ def found(store: Store, search: str) -> list[int]:
         *(("", [1, 2, 3, 4]), ("  ", [1, 2, 3, 4]), ("nowhere", []), ("plain nowhere", [])),
     ],
 )
-def test_a_search_finds_what_a_person_means(filled: Store, search: str, ids: list[int]) -> None:
+def test_search_finds_the_expected_records(filled: Store, search: str, ids: list[int]) -> None:
     assert found(filled, search) == ids
     assert sorted(record.id or 0 for record in filled.search(Filter(search=search), 9)) == ids
 
 
-def test_each_word_of_a_question_or_answer_finds_it(filled: Store) -> None:
+def test_search_each_word_of_a_record_finds_it(filled: Store) -> None:
     for number, texts in enumerate(TEXTS, 1):
         for word in " ".join(texts).split():
             assert number in found(filled, word), word
 
 
-def test_the_best_is_first(store: Store) -> None:
+def test_search_best_match_is_first(store: Store) -> None:
     for question in (
         "apple",
         "something about pears and one apple, among many other words",
@@ -66,9 +66,7 @@ def test_the_best_is_first(store: Store) -> None:
     assert [record.id for record in store.search(Filter(search="apple"), 5)] == [1, 2]
 
 
-def test_what_nearly_all_records_have_is_not_ranked(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_frequent_word_is_not_ranked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def best(search: str) -> list[int | None]:
         return [record.id for record in store.search(Filter(search=search), 5)]
 
@@ -83,7 +81,7 @@ def test_what_nearly_all_records_have_is_not_ranked(
     assert best("ice \u96ea") == []
 
 
-def test_a_changed_or_removed_text_is_found_no_more(store: Store) -> None:
+def test_search_changed_or_removed_text_is_not_found(store: Store) -> None:
     ask = Question(question="first")
     record_id = store.upsert(ask, Outcome())
     store.upsert(ask, Outcome(status=Status.ANSWERED, answer="second"))
@@ -92,7 +90,7 @@ def test_a_changed_or_removed_text_is_found_no_more(store: Store) -> None:
     assert found(store, "first") == []
 
 
-def test_filters_combine(filled: Store) -> None:
+def test_filter_fields_combine(filled: Store) -> None:
     def ids(**fields: object) -> list[int]:
         only = replace(Filter(), **fields)
         return [record.id or 0 for record in filled.page(limit=9, only=only)]
@@ -111,19 +109,19 @@ def test_filters_combine(filled: Store) -> None:
     assert ids(follows_id=1) == []
 
 
-def test_the_terms_of_a_search() -> None:
+def test_parse_terms_splits_words_and_quoted_phrases() -> None:
     assert [term.text for term in parse_terms('what? "an exact  one" (c++) "" \'x\'')] == [
         *("what", "an exact  one", "c++", "x"),
     ]
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2x", "2026-13-01", "9" * 9 + "d", "-1d"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_parse_when_invalid_text_raises(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_when(text, now())
 
 
-def test_moments() -> None:
+def test_parse_when_durations_and_dates_return_times() -> None:
     clock = now()
     assert clock - parse_when("2d", clock) == timedelta(days=2)
     assert clock - parse_when("45m", clock) == timedelta(minutes=45)

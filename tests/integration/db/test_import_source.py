@@ -113,7 +113,7 @@ def test_import_csv_with_crlf_line_ends_is_read(store: Store, home: Path) -> Non
     assert store.newest().answer == "1\r\n2"
 
 
-def test_import_history_of_another_version_names_columns_it_leaves_out(
+def test_import_history_of_another_version_names_skipped_columns(
     store: Store, source: Store, home: Path
 ) -> None:
     file = home / "history.db"

@@ -62,7 +62,7 @@ def other(home: Path, store: Store, request: pytest.FixtureRequest) -> Iterator[
     other.close()
 
 
-def test_a_history_moves_to_the_other_kind_of_database_and_back(store: Store, other: Store) -> None:
+def test_import_to_the_other_database_and_back_keeps_all(store: Store, other: Store) -> None:
     first = kept(store, "Grüße, 世界 🌍\r\n\t'\"", tags=["b", "a"], idempotency_key="k")
     kept(store, "two", follows_id=first, attachments=[{"size": 1, "name": "f", "sha256": "0"}])
     gone = kept(store, "gone")
@@ -165,9 +165,7 @@ def random_record(chance: random.Random, number: int) -> tuple[Question, Outcome
     return Question(**ask), Outcome(**random_fields(chance, Outcome))
 
 
-def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
-    store: Store, other: Store
-) -> None:
+def test_import_random_records_to_the_other_database_is_exact(store: Store, other: Store) -> None:
     chance = random.Random(1)
     for number in range(RANDOM_RECORDS):
         record_id = store.upsert(*random_record(chance, number))
@@ -203,7 +201,7 @@ def test_random_records_move_to_the_other_kind_of_database_byte_for_byte(
         {"after": 2500},
     ],
 )
-def test_lines_are_the_documents_whichever_part_is_read(
+def test_json_lines_equal_the_documents_for_every_filter(
     store: Store, stretch: export.IdRange
 ) -> None:
     ask, outcome = Question(question="100 %s of it", tags=["t"]), Outcome(status=Status.ANSWERED)
@@ -231,7 +229,7 @@ def test_lines_are_the_documents_whichever_part_is_read(
 @pytest.mark.parametrize(
     "text", ["\\", '"', "{", "}", ",", ", ", '","', "%b", "\x01\x02", "x" * 10**6]
 )
-def test_no_text_is_taken_for_what_is_between_the_values(store: Store, text: str) -> None:
+def test_json_lines_text_with_separators_is_exported_exactly(store: Store, text: str) -> None:
     everywhere = {each.name: text for each in fields(Outcome) if each.type == str | None}
     caller = text[:1000]  # PostgreSQL has no index entry of more than 8 kB
     ask = Question(
@@ -243,7 +241,9 @@ def test_no_text_is_taken_for_what_is_between_the_values(store: Store, text: str
     assert document["answer"] == document["error"] == document["model"] == text
 
 
-def test_times_are_in_utc_wherever_the_server_is(postgres: Postgres, postgres_url: str) -> None:
+def test_export_times_are_in_utc_in_any_server_time_zone(
+    postgres: Postgres, postgres_url: str
+) -> None:
     settings = Settings(database_url=postgres_url)
     store = migrated(settings)
     moments = [
@@ -263,9 +263,7 @@ def test_times_are_in_utc_wherever_the_server_is(postgres: Postgres, postgres_ur
         assert read == [(moment.isoformat(), moment.isoformat()) for moment in moments]
 
 
-def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
-    store: Store, other: Store
-) -> None:
+def test_import_taken_id_is_renumbered_with_its_follow_ups(store: Store, other: Store) -> None:
     first = kept(store, "one")
     kept(store, "two", follows_id=first, idempotency_key="same")
     kept(other, "was here", idempotency_key="same")
@@ -279,7 +277,7 @@ def test_a_taken_id_gets_another_and_its_follow_ups_are_pointed_there(
     assert import_records(other, from_jsonl(exported(store))).skipped == 2
 
 
-def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: Store) -> None:
+def test_import_invalid_line_adds_the_records_before_it(store: Store, other: Store) -> None:
     for number in range(3):
         kept(store, f"question {number}")
     with pytest.raises(InvalidRequest, match="Line 4 is not a record"):
@@ -289,7 +287,7 @@ def test_what_stands_before_a_line_that_is_none_is_added(store: Store, other: St
     assert kept(other, "one more") == 4
 
 
-def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
+def test_export_long_text_is_not_cached(store: Store) -> None:
     params = {"messages": "x" * 10_000}
     kept(store, "long", params=params)
     for cache in (export._parse_cached, export._encode_cached):  # noqa: SLF001 - nothing else tells
@@ -315,13 +313,13 @@ def test_no_long_text_is_remembered_once_it_is_read(store: Store) -> None:
         '{"question": "q", "uid": "u", "created_at": "2026-01-01T00:00Z","status":"failed","x":1}',
     ],
 )
-def test_what_is_no_record_is_refused(store: Store, line: str) -> None:
+def test_import_line_that_is_no_record_raises(store: Store, line: str) -> None:
     with pytest.raises(InvalidRequest):
         import_records(store, from_jsonl([line]))
     assert store.count() == 0
 
 
-def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:
+def test_delete_matching_removes_the_text_from_the_file(store: Store) -> None:
     kept(store, "a-very-secret-question")
     tagged = kept(store, "spared", tags=["t"])
     assert store.count(Filter(untagged=True)) == 1
@@ -330,7 +328,7 @@ def test_what_is_pruned_is_gone_from_the_file(store: Store) -> None:
     assert "secret" not in on_disk(store)
 
 
-def test_what_is_removed_is_gone_from_the_file(store: Store) -> None:
+def test_remove_deletes_the_text_from_the_file(store: Store) -> None:
     """Also what was long, among what stays, and without a file that becomes smaller."""
     for number in range(20):
         for what in ("secret", "spared"):
@@ -356,7 +354,7 @@ def on_disk(store: Store) -> str:
     return "".join(path.read_bytes().decode("latin-1") for path in paths)
 
 
-def test_tags_are_added_once_and_taken_off(store: Store) -> None:
+def test_change_tags_adds_once_and_removes(store: Store) -> None:
     record_id = kept(store, "q", tags=["a", "b"])
     assert store.change_tags(record_id, ["c", "a", "c"], ["b"]) == ["a", "c"]
     assert store.get(record_id).tags == ["a", "c"]
@@ -364,7 +362,7 @@ def test_tags_are_added_once_and_taken_off(store: Store) -> None:
     assert not store.page(limit=5, only=Filter(tag="b"))
 
 
-def test_numbers_by_day_model_and_tag(store: Store) -> None:
+def test_stats_by_day_model_and_tag_count_records(store: Store) -> None:
     kept(store, "one", tags=["x", "y"])
     kept(store, "two", tags=["x"])
     store.upsert(

@@ -76,7 +76,7 @@ def documents(store: Store) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_import_llm_history_arrives_whole_and_once(
+def test_import_llm_history_is_complete_and_added_once(
     store: Store, llm_history: MakeHistory, version: str
 ) -> None:
     path = llm_history(version)
@@ -152,7 +152,7 @@ def test_import_llm_history_of_both_layouts_has_each_exchange_once(
     assert (moved.added, moved.skipped) == (0, 11)
 
 
-def test_import_llm_history_into_used_history_points_follow_ups_to_new_ids(
+def test_import_llm_into_used_history_points_follow_ups_to_new_ids(
     store: Store, llm_history: MakeHistory, other_question: int
 ) -> None:
     assert imported(store, llm_history(NEW))[0].added == 9
@@ -169,7 +169,7 @@ def other_question(store: Store) -> int:
     return store.upsert(Question(question="before"), Outcome(status=Status.ANSWERED, answer="x"))
 
 
-def test_import_llm_forked_thread_follows_the_message_it_was_forked_from(
+def test_import_llm_forked_thread_follows_its_fork_message(
     store: Store, copy_of: MakeHistory
 ) -> None:
     path = copy_of(NEW)
@@ -197,9 +197,7 @@ def test_import_llm_forked_thread_follows_the_message_it_was_forked_from(
     assert (chance["question"], chance["follows_id"]) == ("fork", None)
 
 
-def test_import_llm_exchanges_that_cannot_be_read_are_counted(
-    store: Store, copy_of: MakeHistory
-) -> None:
+def test_import_llm_unreadable_exchanges_are_counted(store: Store, copy_of: MakeHistory) -> None:
     path = copy_of(NEW)
     turn = "SELECT id FROM turns ORDER BY id LIMIT 1"
     changed(
@@ -214,9 +212,7 @@ def test_import_llm_exchanges_that_cannot_be_read_are_counted(
     assert omitted["exchanges without their messages"] == 1
 
 
-def test_import_llm_text_that_no_database_can_hold_is_replaced(
-    store: Store, copy_of: MakeHistory
-) -> None:
+def test_import_llm_unstorable_text_is_replaced(store: Store, copy_of: MakeHistory) -> None:
     path = copy_of(OLD)
     changed(
         path,
@@ -231,7 +227,7 @@ def test_import_llm_text_that_no_database_can_hold_is_replaced(
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_import_llm_database_in_use_is_read_with_its_newest_rows_and_not_changed(
+def test_import_llm_database_in_use_is_read_whole_and_unchanged(
     store: Store, copy_of: MakeHistory, mode: str
 ) -> None:
     path = copy_of(OLD)
@@ -253,7 +249,7 @@ def test_import_llm_database_in_use_is_read_with_its_newest_rows_and_not_changed
         assert path.read_bytes() == before
 
 
-def test_import_llm_database_in_wal_mode_that_is_not_open_leaves_no_files(
+def test_import_llm_closed_database_in_wal_mode_leaves_no_files(
     store: Store, copy_of: MakeHistory
 ) -> None:
     path = copy_of(OLD)

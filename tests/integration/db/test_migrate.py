@@ -74,7 +74,7 @@ def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_up_and_down_to_nothing_and_up_again(empty: Store) -> None:
+def test_migrate_up_down_to_base_and_up_again_is_the_same(empty: Store) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         first = shape(connection)
@@ -88,7 +88,7 @@ def test_up_and_down_to_nothing_and_up_again(empty: Store) -> None:
         assert shape(connection) == first
 
 
-def test_every_revision_goes_up_and_down(empty: Store) -> None:
+def test_migrate_each_revision_goes_up_and_down(empty: Store) -> None:
     known = migrate.revisions()
     for revision in known:
         upgraded(empty, revision)
@@ -99,13 +99,13 @@ def test_every_revision_goes_up_and_down(empty: Store) -> None:
         assert empty.revision() == (None if revision == "base" else revision)
 
 
-def test_upgrading_what_is_current_changes_nothing(empty: Store) -> None:
+def test_upgrade_of_the_current_schema_changes_nothing(empty: Store) -> None:
     upgraded(empty)
     upgraded(empty)
     assert empty.revision() == migrate.head_revision()
 
 
-def test_models_and_migrations_agree(empty: Store) -> None:
+def test_migrations_match_the_models(empty: Store) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         context = MigrationContext.configure(
@@ -119,7 +119,7 @@ def test_models_and_migrations_agree(empty: Store) -> None:
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
-def test_the_server_makes_the_same_of_models_and_migrations(empty: Store) -> None:
+def test_migrations_and_models_create_the_same_tables(empty: Store) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         migrated = shape(connection)
@@ -135,7 +135,7 @@ def test_the_server_makes_the_same_of_models_and_migrations(empty: Store) -> Non
     assert migrated == modelled
 
 
-def test_sqlite_counts_ids_up_for_good(home: Path) -> None:
+def test_migrations_on_sqlite_never_reuse_ids(home: Path) -> None:
     url = f"sqlite:///{home / 'history.db'}"
     Store.open(url).close()
     with sqlite3.connect(home / "history.db") as connection:
@@ -146,7 +146,7 @@ def test_sqlite_counts_ids_up_for_good(home: Path) -> None:
     assert "AUTOINCREMENT" in made
 
 
-def test_postgresql_columns_have_the_types_of_the_server(postgres_url: str) -> None:
+def test_migrations_on_postgresql_use_native_column_types(postgres_url: str) -> None:
     store = Store(Settings(database_url=postgres_url).database)
     upgraded(store)
     with store.migrating() as connection:
@@ -166,20 +166,20 @@ def test_postgresql_columns_have_the_types_of_the_server(postgres_url: str) -> N
     assert types["prompt_tokens"] == types["latency_ms"] == types["follows_id"] == "bigint"
 
 
-def test_the_head_is_alembics_head() -> None:
+def test_head_revision_is_that_of_alembic() -> None:
     scripts = ScriptDirectory(str(migrate.migrations_path()))
     assert scripts.get_heads() == [migrate.head_revision()]
     assert [item.revision for item in scripts.walk_revisions()][::-1] == migrate.revisions()
 
 
-def test_the_revisions_are_numbered() -> None:
+def test_revisions_are_numbered_in_order() -> None:
     known = migrate.revisions()
     assert known == [f"{number:04}" for number in range(1, len(known) + 1)]
     for path in (migrate.migrations_path() / "versions").glob("[0-9]*_*.py"):
         assert f'revision = "{path.name.partition("_")[0]}"' in path.read_text()
 
 
-def test_the_current_schema_is_fine() -> None:
+def test_check_schema_current_is_accepted() -> None:
     migrate.check_schema(migrate.head_revision())
 
 
@@ -194,13 +194,13 @@ def test_the_current_schema_is_fine() -> None:
         ),
     ],
 )
-def test_another_schema_is_refused(revision: str | None, what: str, todo: str) -> None:
+def test_check_schema_other_revision_raises(revision: str | None, what: str, todo: str) -> None:
     with pytest.raises(SchemaMismatch) as caught:
         migrate.check_schema(revision)
     assert (caught.value.what, caught.value.todo) == (what, todo)
 
 
-def test_an_old_schema_is_refused(tmp_path: Path) -> None:
+def test_check_schema_old_revision_raises(tmp_path: Path) -> None:
     # The module as it will be installed when there is a second revision.
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_an_old_schema_is_refused(tmp_path: Path) -> None:
     assert caught.value.todo == "Run: qa migrate"
 
 
-def test_a_database_newer_than_qa_is_refused_and_left_alone(empty: Store, url: str) -> None:
+def test_store_open_newer_database_raises_and_changes_nothing(empty: Store, url: str) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
@@ -233,22 +233,22 @@ def test_a_database_newer_than_qa_is_refused_and_left_alone(empty: Store, url: s
 
 
 @pytest.mark.parametrize("name", ["1", "01", "0001"])
-def test_a_revision_is_named_with_or_without_zeros(name: str) -> None:
+def test_resolve_revision_with_or_without_zeros_is_found(name: str) -> None:
     assert migrate.resolve_revision(name) == "0001"
 
 
-def test_head_and_base_are_names() -> None:
+def test_resolve_revision_head_and_base_are_found() -> None:
     assert migrate.resolve_revision("head") == migrate.head_revision()
     assert migrate.resolve_revision("base") == "base"
 
 
 @pytest.mark.parametrize("name", ["", "0", "9999", "-1", "+1", "heads", "0001_question_answer"])
-def test_no_such_revision(name: str) -> None:
+def test_resolve_revision_unknown_raises(name: str) -> None:
     with pytest.raises(InvalidRequest, match="no revision"):
         migrate.resolve_revision(name)
 
 
-def test_the_way_down_is_known() -> None:
+def test_is_downgrade_of_known_revisions() -> None:
     head = migrate.head_revision()
     assert migrate.is_downgrade(head, "base")
     assert not migrate.is_downgrade(None, head)
@@ -256,7 +256,7 @@ def test_the_way_down_is_known() -> None:
     assert not migrate.is_downgrade(head, head)
 
 
-def test_the_way_from_an_unknown_revision_is_a_mismatch() -> None:
+def test_is_downgrade_from_an_unknown_revision_raises() -> None:
     with pytest.raises(SchemaMismatch):
         migrate.is_downgrade("9999", "head")
 
@@ -302,7 +302,7 @@ def at_once(number: int, work: str, url: str) -> None:
     assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
-def test_sixteen_processes_open_an_empty_directory_at_once(home: Path) -> None:
+def test_store_open_in_sixteen_processes_creates_one_history(home: Path) -> None:
     for attempt in range(2):
         url = f"sqlite:///{home / str(attempt) / 'new' / 'history.db'}"
         at_once(16, "open", url)
@@ -311,7 +311,7 @@ def test_sixteen_processes_open_an_empty_directory_at_once(home: Path) -> None:
         store.close()
 
 
-def test_a_history_is_its_owners_alone(home: Path) -> None:
+def test_store_open_creates_private_files(home: Path) -> None:
     Store.open(f"sqlite:///{home / 'private' / 'history.db'}").close()
     assert (home / "private").stat().st_mode & 0o777 == 0o700
     assert (home / "private" / "history.db").stat().st_mode & 0o777 == 0o600
@@ -320,7 +320,7 @@ def test_a_history_is_its_owners_alone(home: Path) -> None:
     connection.close()
 
 
-def test_an_unmigrated_postgresql_is_refused_and_left_alone(postgres_url: str) -> None:
+def test_store_open_unmigrated_postgresql_raises_and_keeps_it(postgres_url: str) -> None:
     url = Settings(database_url=postgres_url).database
     with pytest.raises(SchemaMismatch, match=r"no schema yet.*qa migrate"):
         Store.open(url)
@@ -328,13 +328,13 @@ def test_an_unmigrated_postgresql_is_refused_and_left_alone(postgres_url: str) -
         assert sa.inspect(connection).get_table_names() == []
 
 
-def test_upgrades_of_postgresql_at_once_all_succeed(postgres_url: str) -> None:
+def test_upgrade_of_postgresql_in_four_processes_succeeds(postgres_url: str) -> None:
     url = Settings(database_url=postgres_url).database
     at_once(4, "upgrade", url)
     Store.open(url).close()
 
 
-def test_a_second_upgrade_waits_for_the_first_to_be_committed(empty: Store) -> None:
+def test_upgrade_during_another_waits_for_its_commit(empty: Store) -> None:
     second = Store(empty.url)
     with ThreadPoolExecutor(1) as pool:
         with empty.migrating() as connection:
@@ -347,7 +347,7 @@ def test_a_second_upgrade_waits_for_the_first_to_be_committed(empty: Store) -> N
     second.close()
 
 
-def test_a_failed_migration_leaves_nothing_behind(empty: Store) -> None:
+def test_upgrade_failed_leaves_nothing(empty: Store) -> None:
     def fail() -> None:
         with empty.migrating() as connection:
             migrate.upgrade(connection)
@@ -365,7 +365,7 @@ def test_a_failed_migration_leaves_nothing_behind(empty: Store) -> None:
         ("postgresql+psycopg2://u:p%40w@127.0.0.1:9/nothing", "id BIGSERIAL"),
     ],
 )
-def test_the_sql_is_printed_without_opening_a_database(
+def test_migration_sql_is_printed_without_a_database(
     url: str, typical: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     migrate.migration_sql(url, None, migrate.head_revision())
@@ -379,7 +379,7 @@ def test_the_sql_is_printed_without_opening_a_database(
     assert "CREATE TABLE question_answer" not in sql
 
 
-def test_the_printed_sql_makes_the_same_schema(
+def test_migration_sql_creates_the_same_schema(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed, migrated = home / "printed.db", home / "migrated.db"

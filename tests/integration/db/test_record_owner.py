@@ -27,6 +27,7 @@ FINDING: dict[str, Callable[[Store], Any]] = {
     "get_dict": lambda store: store.get_dict(1),
     "by_uid": lambda store: store.by_uid(QUESTION.uid),
     "by_idempotency_key": lambda store: store.by_idempotency_key("k", "alice"),
+    "by_response_id": lambda store: store.by_response_id(f"resp_{QUESTION.uid}", "alice"),
     "id_for_uid": lambda store: store.id_for_uid(QUESTION.uid),
     "find_cached": lambda store: store.find_cached(QUESTION),
     "newest": lambda store: store.newest(),
@@ -51,9 +52,9 @@ CHANGING: dict[str, Callable[[Store], Any]] = {
 FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
 WITHOUT_OWNER = {
     *("upsert", "upsert_many", "upsert_items", "delete_reserved", "insert", "session"),
-    *("visible_to", "with_owner", "owner"),
+    *("visible_to", "with_owner", "owner", "is_response_of_other"),
 }
-"""Those that keep what is asked, by a uid that only its process knows, or that find no record."""
+"""Those that keep what is asked, by a uid that only its process knows, or that return no record."""
 
 
 @pytest.fixture
@@ -73,15 +74,13 @@ def found(call: Callable[[Store], Any], store: Store) -> bool:
 
 
 @pytest.mark.parametrize("name", FINDING)
-def test_method_that_finds_records_with_an_owner_finds_only_its_own(kept: Store, name: str) -> None:
+def test_finding_method_with_an_owner_returns_only_its_records(kept: Store, name: str) -> None:
     for owner, expected in ((None, True), ("alice", True), ("bob", False), ("", False)):
         assert found(FINDING[name], kept.visible_to(owner)) is expected, owner
 
 
 @pytest.mark.parametrize("name", CHANGING)
-def test_method_that_changes_records_with_an_owner_changes_only_its_own(
-    kept: Store, name: str
-) -> None:
+def test_changing_method_with_an_owner_changes_only_its_records(kept: Store, name: str) -> None:
     before = list(kept.dicts())
     with suppress(NotFound):
         CHANGING[name](kept.visible_to("bob"))
@@ -90,7 +89,7 @@ def test_method_that_changes_records_with_an_owner_changes_only_its_own(
     assert list(kept.dicts()) != before
 
 
-def test_every_method_of_the_store_is_in_one_of_the_lists() -> None:
+def test_store_methods_are_all_in_one_of_the_lists() -> None:
     names = {**vars(RecordQueries), **vars(Store)}
     public = {name for name in names if not name.startswith("_")}
     assert public == {*FINDING, *CHANGING, *WITHOUT_OWNER} - {"remove_all"}
@@ -108,7 +107,7 @@ def test_filter_of_another_owner_is_overridden(kept: Store) -> None:
 
 # PostgreSQL's plan depends on how many rows there are.
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_records_of_one_caller_are_found_by_their_index(store: Store) -> None:
+def test_page_of_one_caller_uses_the_index(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT * FROM question_answer WHERE caller = ? ORDER BY id LIMIT 9"
     with store.transaction() as connection:
         plan = connection.exec_driver_sql(query, ("bob",)).all()

@@ -33,7 +33,7 @@ ANSWERED = Outcome(
 )
 
 
-def test_what_is_kept_comes_back_unchanged(store: Store) -> None:
+def test_upsert_record_is_read_back_unchanged(store: Store) -> None:
     ask = an_ask(
         "Grüße, 世界 🌍\r\n\ttab'\"\\ ",
         system="Be brief.",
@@ -57,7 +57,7 @@ def ask_fields(item: Question | Outcome) -> dict[str, object]:
     return asdict(item)
 
 
-def test_a_reserved_record_is_completed_under_its_id(store: Store) -> None:
+def test_upsert_reserved_record_is_completed_under_its_id(store: Store) -> None:
     ask = an_ask()
     reserved = store.upsert(ask, Outcome())
     assert store.get(reserved).status is Status.ASKING
@@ -65,7 +65,7 @@ def test_a_reserved_record_is_completed_under_its_id(store: Store) -> None:
     assert store.get(reserved).answer == "You are here."
 
 
-def test_the_first_outcome_stays(store: Store) -> None:
+def test_upsert_second_outcome_keeps_the_first(store: Store) -> None:
     ask = an_ask()
     first = store.upsert(ask, ANSWERED)
     assert store.upsert(ask, Outcome(status=Status.INTERRUPTED)) == first
@@ -73,7 +73,7 @@ def test_the_first_outcome_stays(store: Store) -> None:
     assert len(store.page(limit=10)) == 1
 
 
-def test_completing_uses_up_no_id(store: Store) -> None:
+def test_upsert_of_an_outcome_uses_no_new_id(store: Store) -> None:
     ids = []
     for _ in range(3):
         ask = an_ask()
@@ -82,7 +82,7 @@ def test_completing_uses_up_no_id(store: Store) -> None:
     assert ids == [1, 2, 3]
 
 
-def test_pages_by_keyset_in_both_directions(store: Store) -> None:
+def test_page_by_keyset_in_both_directions_returns_all(store: Store) -> None:
     ids = [store.upsert(an_ask(str(number)), ANSWERED) for number in range(7)]
     assert [record.id for record in store.page(limit=3)] == ids[:3]
     assert [record.id for record in store.page(limit=3, after=ids[2])] == ids[3:6]
@@ -93,7 +93,7 @@ def test_pages_by_keyset_in_both_directions(store: Store) -> None:
 
 
 @pytest.mark.parametrize("edge", [-(10**30), -1, 0, 2**63 - 1, 2**63, 10**30])
-def test_any_integer_is_an_edge(store: Store, edge: int) -> None:
+def test_page_with_any_integer_as_bound_works(store: Store, edge: int) -> None:
     record_id = store.upsert(an_ask(), ANSWERED)
     assert [item.id for item in store.page(limit=5, after=edge)] == (
         [record_id] if edge < 1 else []
@@ -104,14 +104,14 @@ def test_any_integer_is_an_edge(store: Store, edge: int) -> None:
 
 
 @pytest.mark.parametrize("record_id", [-1, 0, 99, 2**63, 10**30])
-def test_no_such_record(store: Store, record_id: int) -> None:
+def test_get_and_remove_unknown_record_raise(store: Store, record_id: int) -> None:
     with pytest.raises(NotFound):
         store.get(record_id)
     with pytest.raises(NotFound):
         store.remove(record_id)
 
 
-def test_a_removed_id_is_not_given_again(store: Store) -> None:
+def test_remove_newest_record_never_reuses_its_id(store: Store) -> None:
     first = store.upsert(an_ask(), ANSWERED)
     store.remove(first)
     with pytest.raises(NotFound):
@@ -119,7 +119,7 @@ def test_a_removed_id_is_not_given_again(store: Store) -> None:
     assert store.upsert(an_ask(), ANSWERED) == first + 1
 
 
-def test_last(store: Store) -> None:
+def test_newest_returns_the_last_record(store: Store) -> None:
     with pytest.raises(NotFound):
         store.newest()
     store.upsert(an_ask("one"), ANSWERED)
@@ -128,7 +128,7 @@ def test_last(store: Store) -> None:
 
 
 @pytest.mark.parametrize("kept", ["keep", "keep_items", "take_in"])
-def test_the_very_same_question_is_found_however_it_was_kept(store: Store, kept: str) -> None:
+def test_find_cached_same_question_is_found_however_stored(store: Store, kept: str) -> None:
     ask = an_ask(params={"model": "m", "n": 1.0, "top_p": 1e22, "x": [0.1, {"b": 2.0}]})
     if kept == "keep_items":
         ask = replace(ask, batch_id=1, item_key="k")
@@ -159,7 +159,7 @@ def test_the_very_same_question_is_found_however_it_was_kept(store: Store, kept:
         assert store.find_cached(replace(ask, **changed)) is None
 
 
-def test_the_newest_of_the_same_is_found_by_the_index_alone(store: Store) -> None:
+def test_find_cached_returns_the_newest_by_its_index(store: Store) -> None:
     for text in ("old", "new"):
         newest = store.upsert(an_ask(), replace(ANSWERED, answer=text))
         store.upsert(an_ask(), replace(ANSWERED, status=Status.FAILED))
@@ -178,7 +178,7 @@ def test_the_newest_of_the_same_is_found_by_the_index_alone(store: Store) -> Non
     assert "Sort" not in plan
 
 
-def test_two_questions_of_one_fingerprint_are_two(store: Store) -> None:
+def test_find_cached_other_question_of_same_key_is_not_found(store: Store) -> None:
     store.upsert(an_ask("one"), ANSWERED)
     twin = an_ask("two").cache_key
     with store.transaction(write=True) as connection:
@@ -186,7 +186,7 @@ def test_two_questions_of_one_fingerprint_are_two(store: Store) -> None:
     assert store.find_cached(an_ask("two")) is None
 
 
-def test_what_was_kept_before_there_were_fingerprints_is_found(database_url: str) -> None:
+def test_find_cached_records_from_before_the_column_are_found(database_url: str) -> None:
     store = Store(Settings(database_url=database_url).database)
     with store.migrating() as connection:
         migrate.upgrade(connection)

@@ -102,7 +102,7 @@ def found(store: Store, search: str) -> set[int | None]:
     return {record.id for record in store.page(limit=QUESTIONS, only=Filter(search=search))}
 
 
-def test_any_text_is_a_search(pooled: Store) -> None:
+def test_search_any_text_raises_no_error(pooled: Store) -> None:
     chance = random.Random(1)
     asked(pooled, QUESTIONS, chance)
     for turn, search in enumerate(searches(chance, SEARCHES)):
@@ -114,14 +114,14 @@ def test_any_text_is_a_search(pooled: Store) -> None:
             pytest.fail(f"{search[:200]!r}, {len(search)} characters: {error}")
 
 
-def test_a_question_is_found_by_each_of_its_words_and_by_itself(pooled: Store) -> None:
+def test_search_each_word_and_the_whole_question_find_it(pooled: Store) -> None:
     chance = random.Random(2)
     for record_id, question in asked(pooled, QUESTIONS, chance).items():
         for word in {*question.split(), question}:
             assert record_id in found(pooled, word), f"{word!r} in {question!r}"
 
 
-def test_a_question_is_found_by_letters_that_the_locale_does_not_know(postgres: Postgres) -> None:
+def test_search_letters_unknown_to_the_locale_find_the_question(postgres: Postgres) -> None:
     """In a PostgreSQL of the locale C nothing beyond ASCII is a letter."""
     postgres.psql("CREATE DATABASE qa_c TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     store = migrated(Settings(database_url=postgres.get_uri("qa_c")))
@@ -132,7 +132,7 @@ def test_a_question_is_found_by_letters_that_the_locale_does_not_know(postgres: 
     store.close()
 
 
-def test_a_word_that_is_too_long_for_an_index_is_found(pooled: Store) -> None:
+def test_search_word_too_long_for_an_index_is_found(pooled: Store) -> None:
     words = ["w" * 3000, "é" * 3000, "c++" * 1000, "\U0001f30d" * 3000, "a b " * 3000]
     for word in words:
         record_id = pooled.upsert(Question(question=f"What is {word}?"), Outcome())
@@ -140,7 +140,7 @@ def test_a_word_that_is_too_long_for_an_index_is_found(pooled: Store) -> None:
         assert found(pooled, f'"{word}"') == {record_id}
 
 
-def test_a_search_has_so_many_terms_of_such_length() -> None:
+def test_parse_terms_limits_number_and_length() -> None:
     assert len(parse_terms(" ".join(str(number) for number in range(1000)))) == MAX_TERMS
     assert [len(term.text) for term in parse_terms("x" * 1000)] == [MAX_TERM_LENGTH]
     assert len(parse_terms("same " * 1000)) == 1

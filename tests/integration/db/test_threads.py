@@ -41,7 +41,7 @@ def test_thread_of_200_records_takes_one_connection_and_one_query(store: Store) 
     assert len(log) == 2
 
 
-def test_context_of_a_long_thread_reads_only_what_the_budget_takes(store: Store) -> None:
+def test_context_of_a_long_thread_reads_only_the_budget(store: Store) -> None:
     ids = add_thread(store, 200)
     with counted() as log:
         turns, left_out = load_context(store, ids[-1], 30)
@@ -51,7 +51,7 @@ def test_context_of_a_long_thread_reads_only_what_the_budget_takes(store: Store)
     assert len(log) == 4
 
 
-def test_context_that_takes_the_whole_thread_leaves_nothing_out(store: Store) -> None:
+def test_context_of_a_whole_thread_leaves_nothing_out(store: Store) -> None:
     ids = add_thread(store, 45)
     turns, left_out = load_context(store, ids[-1], 10_000)
     assert (len(turns), left_out) == (45, 0)
@@ -82,7 +82,7 @@ def test_page_ends_where_the_thread_branches(store: Store) -> None:
     assert [record.id for record in shown.branches] == branches
 
 
-def test_thread_that_goes_round_in_a_circle_ends(store: Store) -> None:
+def test_thread_with_a_cycle_ends(store: Store) -> None:
     first, second, third = add_thread(store, 3)
     with store.transaction(write=True) as connection:
         circle = sa.update(RECORDS).where(RECORDS.c.id == first).values(follows_id=third)
@@ -105,14 +105,14 @@ def test_thread_ends_at_a_record_of_another_caller(store: Store) -> None:
         store.visible_to("alice").thread(third)
 
 
-def test_thread_is_no_longer_than_its_limit(store: Store) -> None:
+def test_thread_has_at_most_its_limit_of_records(store: Store) -> None:
     ids = add_thread(store, 1100)
     assert [record.id for record in store.thread(ids[-1])] == ids[100:]
     assert [record.id for record in store.thread(ids[-1], 2)] == ids[-2:]
 
 
 @pytest.mark.parametrize("record_id", [0, -1, 7, 2**70])
-def test_thread_of_no_record_is_not_found(store: Store, record_id: int) -> None:
+def test_thread_of_an_unknown_record_is_not_found(store: Store, record_id: int) -> None:
     with pytest.raises(NotFound):
         store.thread(record_id)
     with pytest.raises(NotFound):

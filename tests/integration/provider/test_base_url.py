@@ -56,7 +56,7 @@ def test_base_url_with_a_query_sends_it_with_every_path(
 
 
 @pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])
-def test_base_url_with_user_and_password_sends_basic_authorization_and_no_key(
+def test_base_url_with_password_sends_basic_auth_and_no_key(
     ask: Ask, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, connections: int | None
 ) -> None:
     monkeypatch.setattr(provider, "api_key", None)
@@ -65,7 +65,7 @@ def test_base_url_with_user_and_password_sends_basic_authorization_and_no_key(
     assert provider.requests[-1].headers["authorization"] == f"Basic {expected}"
 
 
-def test_password_of_the_base_url_is_never_shown_or_recorded(
+def test_base_url_password_is_never_shown_or_recorded(
     invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setattr(provider, "api_key", None)
@@ -190,7 +190,7 @@ BAD_KEYS = ["sk-first\nsk-second", "sk-se cret", "sk-secret\n", "sk-sécret", "s
 
 @pytest.mark.parametrize("key", BAD_KEYS)
 @pytest.mark.parametrize("source", ["environment", ".env", "config"])
-def test_key_that_no_header_takes_is_refused_before_anything_is_sent(
+def test_key_invalid_in_a_header_is_refused_and_not_sent(
     invoke: Invoke, provider: FakeProvider, home: Path, key: str, source: str
 ) -> None:
     environ = {"OPENAI_API_KEY": key if source == "environment" else ""}

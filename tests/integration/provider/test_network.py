@@ -135,9 +135,7 @@ def test_proxy_without_login_is_refused_as_configuration(
     assert (code, name in text, "wrong-one" in text) == (3, True, False), text
 
 
-def test_proxy_that_is_down_is_named_by_its_variable(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_proxy_down_error_names_its_variable(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:pass-word@127.0.0.1:9")
     code, text = ask(HTTPS_URL)
     assert (code, "HTTPS_PROXY" in text, "pass-word" in text) == (6, True, False), text
@@ -150,7 +148,7 @@ def test_proxy_that_is_down_is_named_by_its_variable(
         ("SSL_CERT_FILE", "/no/pass-word"),
     ],
 )
-def test_variable_that_cannot_be_used_is_an_error_with_its_name(
+def test_variable_unusable_is_an_error_with_its_name(
     ask: Ask, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -176,7 +174,7 @@ def test_certificate_of_an_unknown_authority_advises_ssl_cert_file(
     assert "CERTIFICATE_VERIFY_FAILED" in text
 
 
-def test_no_proxy_hosts_are_asked_directly(
+def test_host_in_no_proxy_is_asked_directly(
     invoke: Invoke, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -185,8 +183,34 @@ def test_no_proxy_hosts_are_asked_directly(
     assert (done.code, proxy.hosts) == (6, [])  # there is no such host
 
 
-def test_this_machine_is_asked_without_a_proxy(
+def test_loopback_host_is_asked_without_a_proxy(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert invoke("ask", "Who?").code == 0
+
+
+def test_attachment_url_is_fetched_through_the_proxy(
+    invoke: Invoke, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+    done = invoke("ask", "-f", "http://files.example/none.txt", "Who?")
+    # The provider on the other side wants a key.
+    assert (done.code, proxy.hosts) == (2, ["http://files.example"])
+    assert "answered 401" in done.err
+
+
+def test_attachment_url_with_an_unusable_variable_is_a_configuration_error(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks4://user:pass-word@host:1080")
+    done = invoke("ask", "-f", "http://files.example/none.txt", "Who?")
+    assert (done.code, "HTTP_PROXY" in done.err, "pass-word" in done.err) == (3, True, False)
+
+
+def test_attachment_url_of_a_private_authority_is_fetched(
+    invoke: Invoke, tls: Relay, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    done = invoke("ask", "-f", f"https://localhost:{tls.port}/none.txt", "Who?")
+    assert "answered 401" in done.err

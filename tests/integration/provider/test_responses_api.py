@@ -126,7 +126,7 @@ def test_failed_response_is_an_error_by_its_code(
 
 
 @ways
-def test_model_that_needs_responses_is_asked_again_once_for_all(
+def test_model_needing_responses_is_retried_and_remembered(
     client: Client, home: Path, *, whole: bool
 ) -> None:
     client.provider.script(ONLY_RESPONSES)
@@ -139,7 +139,7 @@ def test_model_that_needs_responses_is_asked_again_once_for_all(
     assert table == {client.provider.base_url: {"m": ["chat_completions"]}}
 
 
-def test_model_that_neither_api_takes_is_an_error_and_nothing_is_remembered(
+def test_model_refused_by_both_apis_is_an_error_and_not_remembered(
     client: Client, home: Path
 ) -> None:
     client.provider.script(
@@ -155,7 +155,7 @@ def test_model_that_neither_api_takes_is_an_error_and_nothing_is_remembered(
     ("api", "refusal"),
     [("chat", ONLY_RESPONSES), ("responses", NO_SUCH_PATH)],
 )
-def test_chosen_api_that_is_refused_is_an_error_that_names_the_setting(
+def test_chosen_api_refused_is_an_error_with_its_setting(
     client: Client, api: str, refusal: str
 ) -> None:
     client.provider.script(refusal)
@@ -165,7 +165,7 @@ def test_chosen_api_that_is_refused_is_an_error_that_names_the_setting(
     assert len(client.paths) == 1
 
 
-def test_tools_without_a_responses_api_are_an_error_that_names_the_option(client: Client) -> None:
+def test_tools_without_responses_api_are_an_error_with_the_option(client: Client) -> None:
     client.provider.script(NO_SUCH_PATH)
     with pytest.raises(ProviderRefused, match="Leave out --tool") as raised:
         client.ask(**SEARCH)
@@ -173,7 +173,7 @@ def test_tools_without_a_responses_api_are_an_error_that_names_the_option(client
     assert client.paths == [RESPONSES]
 
 
-def test_summary_that_is_refused_is_left_out_once_for_all(client: Client) -> None:
+def test_summary_refused_is_left_out_from_then_on(client: Client) -> None:
     client.provider.script(UNVERIFIED)
     for _ in range(2):
         client.ask(api="responses", reasoning_effort="high")
@@ -183,14 +183,14 @@ def test_summary_that_is_refused_is_left_out_once_for_all(client: Client) -> Non
     assert notice.endswith("sends no summary of its reasoning.")
 
 
-def test_feature_that_an_event_refuses_is_left_out(client: Client) -> None:
+def test_feature_refused_by_an_event_is_left_out(client: Client) -> None:
     """OpenAI has sent this refusal after the stream had begun."""
     client.provider.script(UNVERIFIED.replace("status=400", "error=0"))
     assert client.ask(api="responses", reasoning_effort="high").text == "Answer to: Who?"
     assert len(client.paths) == 2
 
 
-def test_option_that_responses_refuses_is_named(client: Client) -> None:
+def test_option_refused_by_responses_is_named(client: Client) -> None:
     with pytest.raises(ProviderRefused, match="Leave out --seed"):
         client.ask(api="responses", seed=1)
 

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 import zlib
 from contextlib import ExitStack, closing, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +76,7 @@ ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 @ways
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("absolute", [False, True])
-def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
+def test_provider_redirect_on_one_host_is_followed_unchanged(
     wire: WireServer, status: int, connections: int | None, *, whole: bool, absolute: bool
 ) -> None:
     start = wire.address if absolute else ""
@@ -95,7 +96,7 @@ def test_provider_redirect_on_the_same_host_is_followed_as_the_same_request(
 @clients
 @ways
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_provider_redirect_to_another_host_gets_nothing_and_is_refused(
+def test_provider_redirect_to_another_host_is_refused(
     wire: WireServer,
     new_wire: Callable[[], WireServer],
     status: int,
@@ -165,6 +166,7 @@ def test_provider_models_with_deep_members_are_listed(wire: WireServer) -> None:
         assert [each["id"] for each in provider.models()] == ["m-1"]
 
 
+@cache
 def gzip_bomb(mebibytes: int) -> bytes:
     """Return a gzip stream that is a thousand times larger when it is decompressed."""
     packer = zlib.compressobj(9, wbits=31)
@@ -178,7 +180,7 @@ def test_provider_gzip_bomb_is_an_error_at_little_memory(
     wire: WireServer, connections: int | None, status: int
 ) -> None:
     headers = {"content-type": JSON, "content-encoding": "gzip"}
-    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(500))
+    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(300))
     tracemalloc.start()
     with closing(provider_at(wire, connections)) as provider, pytest.raises(ProviderError) as error:
         ask(provider, whole=True)

@@ -91,7 +91,9 @@ def side_by_side(calls: list[Callable[[], Any]]) -> list[Any]:
         return [future.result(20) for future in [pool.submit(call) for call in calls]]
 
 
-def test_a_question_is_reserved_then_answered(house: House, wait_for: Callable[..., Any]) -> None:
+def test_recorder_reserved_question_is_answered_under_its_id(
+    house: House, wait_for: Callable[..., Any]
+) -> None:
     ask = Question(question="Who?", tags=["a"])
     record_id = house.keeper.begin(ask, reserve=True)
     assert [(r["id"], r["status"]) for r in house.records()] == [(record_id, "asking")]
@@ -274,7 +276,7 @@ def test_recorder_full_journal_is_deleted_when_all_is_finished(
     assert list(outbox.orphaned()) == []
 
 
-def test_journal_writer_entry_that_cannot_be_written_fails_and_the_next_is_written(
+def test_journal_writer_failed_entry_does_not_stop_the_next(
     home: Path,
 ) -> None:
     noting = Noting(Outbox(home / "outbox"))

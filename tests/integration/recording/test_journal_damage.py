@@ -187,9 +187,7 @@ def test_parse_journal_keeps_parameters_as_a_client_sent_them() -> None:
         ("a_field_of_the_future", 1),
     ],
 )
-def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
-    name: str, value: Any
-) -> None:
+def test_parse_journal_bad_value_in_a_question_keeps_the_other(name: str, value: Any) -> None:
     other = Question(question="Before?", created_at=NOW)
     lines = [
         question_entry(other),
@@ -214,9 +212,7 @@ def test_parse_journal_with_a_bad_value_in_a_question_keeps_the_other_question(
         ("a_field_of_the_future", 1),
     ],
 )
-def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
-    name: str, value: Any
-) -> None:
+def test_parse_journal_bad_value_in_an_outcome_keeps_the_answer(name: str, value: Any) -> None:
     lines = [
         question_entry(ASK),
         changed(outcome_entry(ASK.uid, OUTCOME), "outcome", **{name: value}),
@@ -228,7 +224,7 @@ def test_parse_journal_with_a_bad_value_in_an_outcome_keeps_the_answer(
     assert outcome.status is (Status.INTERRUPTED if name == "status" else Status.ANSWERED)
 
 
-def test_parse_journal_with_a_flipped_bit_in_a_text_does_not_deliver_the_wrong_text() -> None:
+def test_parse_journal_flipped_bit_in_a_text_drops_the_text() -> None:
     data = encoded(question_entry(ASK)) + encoded(text_entry(ASK.uid, Delta("right")))
     contents = parse_journal(data.replace(b"right", b"sight"), NOW)
     assert contents.problems == ["line 2 does not fit its checksum"]
@@ -250,7 +246,7 @@ def test_parse_journal_of_an_older_version_needs_no_checksums() -> None:
     assert contents.entries[0].outcome() == OUTCOME
 
 
-def test_parse_journal_with_deep_nesting_or_long_numbers_reports_them() -> None:
+def test_parse_journal_deep_nesting_or_long_number_is_reported() -> None:
     for text in ("[" * 100_000, '{"ask": ' * 50_000, "9" * 10_000):
         assert len(parse_journal(text.encode() + b"\n", NOW).problems) == 1
 
@@ -262,7 +258,7 @@ def journal_of(outbox: Outbox, name: str, *lines: dict[str, Any]) -> Path:
     return path
 
 
-def test_deliver_of_what_is_no_file_costs_only_itself(store: Store, home: Path) -> None:
+def test_deliver_sets_irregular_files_aside_and_reads_the_rest(store: Store, home: Path) -> None:
     outbox = Outbox(home / "outbox")
     journal_of(outbox, "9", question_entry(ASK), outcome_entry(ASK.uid, OUTCOME))
     elsewhere = home / "elsewhere"
@@ -282,9 +278,7 @@ def test_deliver_of_what_is_no_file_costs_only_itself(store: Store, home: Path) 
     assert elsewhere.exists()
 
 
-def test_deliver_without_a_report_leaves_a_damaged_journal_where_it_is(
-    store: Store, home: Path
-) -> None:
+def test_deliver_without_a_report_keeps_a_damaged_journal(store: Store, home: Path) -> None:
     outbox = Outbox(home / "outbox")
     line = {**outcome_entry(ASK.uid, OUTCOME), "future": 1}
     path = journal_of(outbox, "1", question_entry(ASK), line)
@@ -294,9 +288,7 @@ def test_deliver_without_a_report_leaves_a_damaged_journal_where_it_is(
     assert [record.answer for record in store.page(limit=1000)] == [OUTCOME.answer]
 
 
-def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(
-    store: Store, home: Path
-) -> None:
+def test_deliver_other_answer_to_a_stored_question_sets_it_aside(store: Store, home: Path) -> None:
     outbox = Outbox(home / "outbox")
     store.upsert(ASK, Outcome(status=Status.INTERRUPTED, answer="You"))
     journal_of(outbox, "1", question_entry(ASK), outcome_entry(ASK.uid, OUTCOME))
@@ -307,7 +299,7 @@ def test_deliver_of_another_answer_to_a_kept_question_sets_it_aside(
 
 
 @pytest.mark.usefixtures("store")
-def test_commands_with_a_damaged_journal_warn_once_and_name_the_file(
+def test_commands_with_a_damaged_journal_warn_once_with_its_path(
     invoke: Invoke, settings: Any
 ) -> None:
     outbox = Outbox(settings.outbox_path)
@@ -327,7 +319,9 @@ def test_commands_with_a_damaged_journal_warn_once_and_name_the_file(
 
 
 @pytest.mark.usefixtures("store")
-def test_a_quiet_command_leaves_the_warning_to_the_next_one(invoke: Invoke, settings: Any) -> None:
+def test_commands_with_quiet_leave_the_warning_to_the_next_one(
+    invoke: Invoke, settings: Any
+) -> None:
     outbox = Outbox(settings.outbox_path)
     path = journal_of(outbox, "1")
     path.write_bytes(b"no journal at all\n")

@@ -114,7 +114,7 @@ def test_outbox_outcome_is_read_as_written(outbox: Outbox, journal: Journal, *, 
     assert type(entry.outcome().status) is Status
 
 
-def test_a_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journal) -> None:
+def test_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journal) -> None:
     asks = [Question(question=str(number)) for number in range(50)]
     for ask in asks:
         write_question(journal, ask, sync=False)
@@ -153,7 +153,7 @@ def test_outbox_files_are_private(outbox: Outbox, journal: Journal) -> None:
     journal.close()
 
 
-def test_outbox_data_directory_it_makes_is_private(outbox: Outbox) -> None:
+def test_outbox_created_data_directory_is_private(outbox: Outbox) -> None:
     outbox.open().discard()
     assert outbox.directory.parent.stat().st_mode & 0o077 == 0
 
@@ -260,7 +260,7 @@ def line(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("cut", range(1, len(line(text="näh\n"))))
-def test_read_a_text_line_cut_off_in_a_write_gives_what_is_there(outbox: Outbox, cut: int) -> None:
+def test_read_text_line_cut_off_keeps_the_written_part(outbox: Outbox, cut: int) -> None:
     whole = line(text="näh\n")
     left(outbox, line(text="two "), whole[:cut])
     (journal,) = outbox.orphaned()
@@ -274,9 +274,7 @@ def test_read_a_text_line_cut_off_in_a_write_gives_what_is_there(outbox: Outbox,
 
 
 @pytest.mark.parametrize("cut", range(1, len(line(reasoning="näh\n"))))
-def test_read_a_reasoning_line_cut_off_in_a_write_gives_what_is_there(
-    outbox: Outbox, cut: int
-) -> None:
+def test_read_reasoning_line_cut_off_keeps_the_written_part(outbox: Outbox, cut: int) -> None:
     left(outbox, line(reasoning="two "), line(reasoning="näh\n")[:cut])
     (journal,) = outbox.orphaned()
     contents = journal.read()
@@ -293,7 +291,7 @@ def test_read_a_reasoning_line_cut_off_in_a_write_gives_what_is_there(
         *(b"\xff\xfe\xfd\n", b'{"uid": "\n', b"\0" * 64 + line(text="lost")),
     ],
 )
-def test_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> None:
+def test_journal_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> None:
     left(outbox, garbage, line(text="two"))
     (entry,) = found(outbox)
     assert entry.outcome().answer in {"One two", "One lostt" + "wo"}
@@ -309,7 +307,7 @@ def test_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> Non
     ],
     ids=range(10),
 )
-def test_a_line_of_another_shape_is_skipped(outbox: Outbox, odd: bytes) -> None:
+def test_journal_line_of_another_form_is_skipped(outbox: Outbox, odd: bytes) -> None:
     left(outbox, odd, line(text="two"))
     (journal,) = outbox.orphaned()
     contents = journal.read()
@@ -318,19 +316,19 @@ def test_a_line_of_another_shape_is_skipped(outbox: Outbox, odd: bytes) -> None:
     assert contents.problems
 
 
-def test_a_line_about_another_question_is_skipped(outbox: Outbox) -> None:
+def test_journal_line_about_another_question_is_skipped(outbox: Outbox) -> None:
     left(outbox, line(uid="other", text="x"), line(text="two"))
     assert found(outbox)[0].outcome().answer == "One two"
 
 
-def test_an_empty_journal_is_no_question_and_is_cleared_away(outbox: Outbox, store: Store) -> None:
+def test_journal_empty_has_no_question_and_is_deleted(outbox: Outbox, store: Store) -> None:
     outbox.open().close()
     assert outbox.pending() == []
     assert recover_outbox(outbox, store) == 0
     assert files(outbox) == []
 
 
-def test_a_journal_delivered_by_another_meanwhile_is_not_delivered(outbox: Outbox) -> None:
+def test_journal_delivered_by_another_process_is_skipped(outbox: Outbox) -> None:
     paths = []
     for _ in range(3):
         journal = outbox.open()
@@ -358,7 +356,7 @@ print(len(list(Outbox(path.parent).orphaned())), path.exists())
 """
 
 
-def test_a_journal_deleted_between_open_and_lock_is_not_given(outbox: Outbox) -> None:
+def test_journal_deleted_between_open_and_lock_is_skipped(outbox: Outbox) -> None:
     command = [sys.executable, "-c", DELETED_MEANWHILE, str(left(outbox))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.split() == ["0", "False"]
@@ -379,7 +377,7 @@ def test_journal_entry_refused_by_the_database_is_quarantined(outbox: Outbox) ->
     assert b"Be brief." in aside[0].read_bytes()
 
 
-def test_only_old_unfinished_journals_are_swept(outbox: Outbox) -> None:
+def test_orphaned_deletes_only_old_unfinished_journals(outbox: Outbox) -> None:
     outbox.directory.mkdir(parents=True)
     old, new = (outbox.directory / f"{name}{UNFINISHED}" for name in ("old", "new"))
     other = outbox.directory / "notes.txt"
@@ -392,14 +390,14 @@ def test_only_old_unfinished_journals_are_swept(outbox: Outbox) -> None:
     assert files(outbox) == sorted([new, other])
 
 
-def test_an_old_journal_is_not_swept(outbox: Outbox) -> None:
+def test_orphaned_keeps_an_old_journal(outbox: Outbox) -> None:
     path = left(outbox)
     os.utime(path, (0, 0))
     assert len(list(outbox.orphaned())) == 1
     assert path.exists()
 
 
-def test_a_place_below_a_file_cannot_be_written(home: Path) -> None:
+def test_outbox_open_below_a_file_raises_unwritable(home: Path) -> None:
     (home / "file").touch()
     for directory in (home / "file", home / "file" / "outbox"):
         with pytest.raises(OutboxUnwritable) as caught:
@@ -408,7 +406,7 @@ def test_a_place_below_a_file_cannot_be_written(home: Path) -> None:
         assert "Nothing was asked" in caught.value.todo
 
 
-def test_a_place_below_a_file_has_nothing_waiting(home: Path) -> None:
+def test_outbox_below_a_file_has_nothing_pending(home: Path) -> None:
     (home / "file").touch()
     outbox = Outbox(home / "file" / "outbox")
     assert outbox.pending() == []
@@ -427,7 +425,9 @@ def disk() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_refuses_the_question(outbox: Outbox, disk: Callable[[int], None]) -> None:
+def test_journal_writer_full_disk_refuses_the_question(
+    outbox: Outbox, disk: Callable[[int], None]
+) -> None:
     writer = JournalWriter(outbox)
     disk(20)
     with pytest.raises(OutboxUnwritable, match="Nothing was asked"):
@@ -452,7 +452,7 @@ def test_outbox_on_a_full_disk_reports_at_the_end_of_the_answer(
     assert entry.outcome().status is Status.INTERRUPTED
 
 
-def test_an_outcome_after_a_line_cut_by_a_full_disk_is_kept(
+def test_journal_writer_outcome_after_a_cut_line_is_stored(
     outbox: Outbox, disk: Callable[[int], None]
 ) -> None:
     writer = JournalWriter(outbox)
@@ -543,9 +543,7 @@ def test_recover_outbox_refused_question_leaves_the_others(outbox: Outbox, store
     assert "after" in asked
 
 
-def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
-    outbox: Outbox, store: Store
-) -> None:
+def test_recover_outbox_unstorable_outcome_leaves_the_others(outbox: Outbox, store: Store) -> None:
     for error in ("provider-refused: bad \0", "provider-refused: bad"):
         journal = outbox.open()
         ask = Question(question=error.replace("\0", "NUL"))
@@ -557,6 +555,6 @@ def test_an_outcome_that_the_database_cannot_hold_does_not_stop_the_others(
     assert outbox.pending() == []
 
 
-def test_a_journal_left_behind_knows_only_its_path(tmp_path: Path) -> None:
+def test_orphaned_journal_missing_file_has_no_entries(tmp_path: Path) -> None:
     assert OrphanedJournal(tmp_path / "gone.jsonl").read().entries == []
     OrphanedJournal(tmp_path / "gone.jsonl").discard()

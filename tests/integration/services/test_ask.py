@@ -101,7 +101,7 @@ def read(exchange: Exchange) -> str:
 
 
 @ways
-def test_an_answer_is_read_and_kept(house: House, *, whole: bool) -> None:
+def test_ask_answer_is_read_and_recorded(house: House, *, whole: bool) -> None:
     before = now()
     exchange = house.ask(whole=whole)
     assert read(exchange) == "Answer to: Who am I?"
@@ -130,7 +130,7 @@ def of_kind(events: list[AnswerEvent], kind: type[Delta | ReasoningDelta]) -> st
 
 @pytest.mark.parametrize("checked", [False, True], ids=["as-it-arrives", "checked"])
 @ways
-def test_stream_reasoning_comes_before_the_answer_and_is_recorded_apart(
+def test_stream_reasoning_precedes_the_answer_and_is_recorded(
     house: House, *, whole: bool, checked: bool
 ) -> None:
     ask = an_ask("Who? [[reasoning='Let me {think}.' text='I am.']]")
@@ -156,7 +156,7 @@ def test_stream_cut_in_the_reasoning_keeps_the_reasoning(house: House) -> None:
     assert (record.status, record.answer, record.reasoning) == (Status.FAILED, None, "one two")
 
 
-def test_times_are_measured(house: House, provider: FakeProvider) -> None:
+def test_ask_times_are_measured(house: House, provider: FakeProvider) -> None:
     provider.default = Faked(text="a b c", first_token_delay=0.2, delay=0.1)
     started = time.monotonic()
     read(house.ask())
@@ -168,7 +168,7 @@ def test_times_are_measured(house: House, provider: FakeProvider) -> None:
     assert 450 <= record.latency_ms <= elapsed_ms + 1
 
 
-def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProvider) -> None:
+def test_ask_question_is_journaled_before_it_is_sent(house: House, provider: FakeProvider) -> None:
     noted = []
 
     def look(_request: Any) -> Faked:
@@ -180,7 +180,7 @@ def test_the_question_is_noted_before_it_leaves(house: House, provider: FakeProv
     assert noted == ["Who am I?"]
 
 
-def test_each_piece_is_noted_before_it_is_shown(house: House) -> None:
+def test_ask_each_delta_is_journaled_before_it_is_shown(house: House) -> None:
     with house.ask() as exchange:
         shown = ""
         for text in exchange:
@@ -189,7 +189,7 @@ def test_each_piece_is_noted_before_it_is_shown(house: House) -> None:
             assert (entry.outcome().answer or "").startswith(shown)
 
 
-def test_the_database_is_not_asked_for_before_the_answer_is_there(house: House) -> None:
+def test_ask_database_is_used_only_after_the_answer(house: House) -> None:
     house.reachable = False
     with house.ask() as exchange:
         text = "".join(exchange)
@@ -200,7 +200,9 @@ def test_the_database_is_not_asked_for_before_the_answer_is_there(house: House) 
 
 @ways
 @pytest.mark.parametrize("reserve", [False, True])
-def test_a_failure_is_kept_with_its_reason(house: House, *, reserve: bool, whole: bool) -> None:
+def test_ask_failure_is_recorded_with_its_reason(
+    house: House, *, reserve: bool, whole: bool
+) -> None:
     question = "Who? [[status=400 message='Too long.']]"
     exchange = house.ask(question, reserve=reserve, whole=whole)
     with pytest.raises(ProviderRefused) as caught:
@@ -218,7 +220,7 @@ def test_a_failure_is_kept_with_its_reason(house: House, *, reserve: bool, whole
     assert house.journals == []
 
 
-def test_a_cut_answer_is_kept_as_far_as_it_came(house: House) -> None:
+def test_ask_cut_answer_records_the_received_text(house: House) -> None:
     with pytest.raises(ProviderUnreachable):
         read(house.ask("Who? [[cut=2]]"))
     (record,) = house.records
@@ -228,7 +230,7 @@ def test_a_cut_answer_is_kept_as_far_as_it_came(house: House) -> None:
     assert record.model == "m-2026-01-01"
 
 
-def test_no_key_is_kept(house: House, home: Path) -> None:
+def test_ask_key_in_an_error_is_not_recorded(house: House, home: Path) -> None:
     with pytest.raises(ProviderError):
         read(house.ask("[[leak_key]]"))
     (record,) = house.records
@@ -239,7 +241,7 @@ def test_no_key_is_kept(house: House, home: Path) -> None:
 
 
 @pytest.mark.parametrize("message", ["bad \0", "bad \ud800"])
-def test_a_failure_with_an_odd_message_is_kept(
+def test_ask_failure_with_any_message_is_recorded(
     house: House, provider: FakeProvider, message: str
 ) -> None:
     provider.default = Faked(status=400, message=message)
@@ -251,13 +253,15 @@ def test_a_failure_with_an_odd_message_is_kept(
         assert "\0" not in (record.error or "")  # SQLite would take it, and cut it elsewhere
 
 
-def test_an_answer_with_an_odd_finish_reason_is_kept(house: House, provider: FakeProvider) -> None:
+def test_ask_answer_with_any_finish_reason_is_recorded(
+    house: House, provider: FakeProvider
+) -> None:
     provider.default = Faked(finish_reason="st\0op\ud800")
     read(house.ask())
     assert house.records[0].finish_reason == "st\ufffdop\ufffd"
 
 
-def test_an_answer_with_anything_in_it_is_kept(house: House, provider: FakeProvider) -> None:
+def test_ask_answer_with_any_characters_is_recorded(house: House, provider: FakeProvider) -> None:
     provider.default = Faked(nasty=True, text="Hi", model="mo\0del\ud800")
     read(house.ask())
     (record,) = house.records
@@ -265,7 +269,7 @@ def test_an_answer_with_anything_in_it_is_kept(house: House, provider: FakeProvi
     assert record.model == "mo\ufffddel\ufffd"
 
 
-def test_leaving_early_keeps_what_had_arrived(house: House) -> None:
+def test_ask_left_early_records_the_received_text(house: House) -> None:
     with house.ask("Who? [[delay=0.02]]") as exchange:
         for number, _ in enumerate(exchange):
             if number == 1:
@@ -282,7 +286,9 @@ def test_leaving_early_keeps_what_had_arrived(house: House) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
-def test_being_stopped_keeps_what_had_arrived(house: House, kind: type[BaseException]) -> None:
+def test_ask_stopped_by_an_exception_records_the_received_text(
+    house: House, kind: type[BaseException]
+) -> None:
     def stopped() -> None:
         with house.ask("Who? [[delay=0.2]]") as exchange:
             for text in exchange:
@@ -296,7 +302,7 @@ def test_being_stopped_keeps_what_had_arrived(house: House, kind: type[BaseExcep
     assert record.answer == "Answer to:"
 
 
-def test_never_reading_it_is_an_interruption(house: House, provider: FakeProvider) -> None:
+def test_ask_never_read_is_recorded_as_interrupted(house: House, provider: FakeProvider) -> None:
     with house.ask():
         pass
     (record,) = house.records
@@ -306,7 +312,7 @@ def test_never_reading_it_is_an_interruption(house: House, provider: FakeProvide
     assert provider.requests == []
 
 
-def test_a_mistake_of_the_caller_is_not_the_providers(house: House) -> None:
+def test_ask_exception_of_the_caller_is_recorded_as_such(house: House) -> None:
     def mistaken() -> None:
         with house.ask("Who? [[delay=0.2]]") as exchange:
             for _ in exchange:
@@ -320,7 +326,7 @@ def test_a_mistake_of_the_caller_is_not_the_providers(house: House) -> None:
     assert record.answer == "Answer"
 
 
-def test_what_has_arrived_is_kept_though_nobody_has_read_it(
+def test_ask_answer_received_but_not_read_is_recorded(
     house: House, wait_for: Callable[..., Any]
 ) -> None:
     with house.ask() as exchange:
@@ -330,7 +336,7 @@ def test_what_has_arrived_is_kept_though_nobody_has_read_it(
     assert (record.status, record.answer) == (Status.ANSWERED, "Answer to: Who am I?")
 
 
-def test_a_complete_answer_is_one_whatever_happens_then(house: House) -> None:
+def test_ask_interrupted_after_the_answer_is_recorded_as_answered(house: House) -> None:
     def stopped() -> None:
         with house.ask() as exchange:
             "".join(exchange)
@@ -343,7 +349,7 @@ def test_a_complete_answer_is_one_whatever_happens_then(house: House) -> None:
     assert record.answer == "Answer to: Who am I?"
 
 
-def test_without_an_outbox_nothing_is_kept(house: House) -> None:
+def test_ask_without_an_outbox_records_nothing(house: House) -> None:
     asking = replace(house.asking, outbox=None)
     for question in ("Who?", "Who? [[cut=2]]"):
         exchange = Exchange(asking.stream(an_ask(question)))
@@ -357,7 +363,7 @@ def test_without_an_outbox_nothing_is_kept(house: House) -> None:
     assert not house.outbox.directory.exists()
 
 
-def test_a_reserved_record_has_its_id_before_the_first_text(
+def test_ask_reserved_record_has_its_id_before_the_first_text(
     house: House, provider: FakeProvider
 ) -> None:
     with house.ask(reserve=True) as exchange:
@@ -371,7 +377,7 @@ def test_a_reserved_record_has_its_id_before_the_first_text(
     assert record.status is Status.ANSWERED
 
 
-def test_to_reserve_with_the_database_down_is_an_error_before_anything_is_asked(
+def test_ask_reserve_with_database_down_raises_and_sends_nothing(
     house: House, provider: FakeProvider
 ) -> None:
     house.reachable = False
@@ -382,7 +388,7 @@ def test_to_reserve_with_the_database_down_is_an_error_before_anything_is_asked(
     assert house.journals == []
 
 
-def test_a_reserved_record_is_completed_by_delivery(house: House) -> None:
+def test_ask_reserved_record_is_completed_by_delivery(house: House) -> None:
     with house.ask(reserve=True) as exchange:
         "".join(exchange)
         house.reachable = False
@@ -402,7 +408,7 @@ def test_a_reserved_record_is_completed_by_delivery(house: House) -> None:
         ("[[status=400]]", Status.FAILED, None),
     ],
 )
-def test_what_ends_while_the_database_is_down_is_delivered_once(
+def test_ask_ended_with_the_database_down_is_delivered_once(
     house: House, question: str, status: Status, answer: str | None
 ) -> None:
     house.reachable = False
@@ -435,7 +441,7 @@ def test_what_ends_while_the_database_is_down_is_delivered_once(
     assert house.journals == []
 
 
-def test_a_question_in_flight_is_not_delivered(house: House) -> None:
+def test_ask_question_in_flight_is_not_delivered(house: House) -> None:
     with house.ask() as exchange:
         for _ in exchange:
             assert recover_outbox(house.outbox, house.store) == 0
@@ -443,7 +449,7 @@ def test_a_question_in_flight_is_not_delivered(house: House) -> None:
     assert len(house.records) == 1
 
 
-def test_records_are_in_the_order_in_which_they_were_kept(house: House) -> None:
+def test_ask_with_the_database_down_is_delivered_later(house: House) -> None:
     house.reachable = False
     for number in range(3):
         read(house.ask(str(number)))
@@ -466,7 +472,7 @@ def disk() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_cannot_be_noted_is_not_asked(
+def test_ask_unwritable_journal_sends_nothing(
     house: House, provider: FakeProvider, disk: Callable[[int], None]
 ) -> None:
     disk(10)
@@ -478,7 +484,7 @@ def test_what_cannot_be_noted_is_not_asked(
     assert house.journals == []
 
 
-def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
+def test_ask_answer_not_journaled_is_stored_by_the_database(
     postgres_url: str, home: Path, provider: FakeProvider, disk: Callable[[int], None]
 ) -> None:
     # PostgreSQL, whose disk is another: SQLite's would be as full.
@@ -504,9 +510,7 @@ def test_an_answer_that_cannot_be_noted_is_kept_by_the_database(
     client.close()
 
 
-def test_an_answer_that_nothing_can_keep_is_an_error(
-    house: House, disk: Callable[[int], None]
-) -> None:
+def test_ask_answer_stored_nowhere_raises(house: House, disk: Callable[[int], None]) -> None:
     house.reachable = False
 
     def asked() -> None:
@@ -525,7 +529,7 @@ def test_an_answer_that_nothing_can_keep_is_an_error(
     assert (record.answer or "").startswith("Answer")
 
 
-def test_a_refused_record_stays_readable(house: House) -> None:
+def test_ask_refused_record_can_still_be_read(house: House) -> None:
     first = Exchange(house.asking.stream(an_ask("one", idempotency_key="k")))
     read(first)
     second = Exchange(house.asking.stream(an_ask("two", idempotency_key="k")))
@@ -539,7 +543,7 @@ def test_a_refused_record_stays_readable(house: House) -> None:
     assert recover_outbox(house.outbox, house.store) == 0
 
 
-def test_a_provider_that_cannot_be_had_leaves_nothing(house: House) -> None:
+def test_ask_provider_unavailable_leaves_no_journal(house: House) -> None:
     def none(_ask: Question) -> SyncProvider:
         raise InvalidRequest("There is no such model.")
 
@@ -548,7 +552,7 @@ def test_a_provider_that_cannot_be_had_leaves_nothing(house: House) -> None:
     assert not house.outbox.directory.exists()
 
 
-def test_many_threads_ask_and_keep_at_once(house: House, provider: FakeProvider) -> None:
+def test_ask_in_many_threads_records_each_answer(house: House, provider: FakeProvider) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     provider.default = Faked(latency=0.1)
@@ -566,7 +570,7 @@ def test_many_threads_ask_and_keep_at_once(house: House, provider: FakeProvider)
     assert house.journals == []
 
 
-def test_an_old_note_keeps_when_it_was_asked(house: House) -> None:
+def test_ask_delivered_later_keeps_the_time_of_the_question(house: House) -> None:
     asked = datetime(2020, 1, 1, 12, tzinfo=UTC)
     house.reachable = False
     read(Exchange(house.asking.stream(an_ask("old", created_at=asked))))

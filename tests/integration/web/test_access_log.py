@@ -40,7 +40,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     return read
 
 
-def test_a_request_is_one_line(client: FlaskClient, lines: Lines) -> None:
+def test_access_log_request_is_one_line(client: FlaskClient, lines: Lines) -> None:
     response = client.get("/qas?q=nothing", headers={"X-Request-Id": "me-1"})
     [line] = lines()
     assert datetime.fromisoformat(line.pop("time")).tzinfo == UTC
@@ -69,7 +69,7 @@ def test_a_request_is_one_line(client: FlaskClient, lines: Lines) -> None:
         ("{}", False),
     ],
 )
-def test_a_request_may_bring_its_own_id_if_it_is_sane(
+def test_request_id_of_the_client_is_used_if_valid(
     client: FlaskClient, lines: Lines, given: str, *, taken: bool
 ) -> None:
     sent = client.get("/is_up", headers={"X-Request-Id": given}).headers["X-Request-Id"]
@@ -78,12 +78,12 @@ def test_a_request_may_bring_its_own_id_if_it_is_sane(
     assert [line["request_id"] for line in lines()] == [sent]
 
 
-def test_two_requests_have_two_ids(client: FlaskClient) -> None:
+def test_request_id_is_unique(client: FlaskClient) -> None:
     ids = {client.get("/is_up").headers["X-Request-Id"] for _ in range(20)}
     assert len(ids) == 20
 
 
-def test_the_id_is_on_the_record_and_in_the_problem(
+def test_request_id_is_in_the_record_and_the_problem(
     client: FlaskClient, lines: Lines, problem: Problem
 ) -> None:
     headers = {"X-Request-Id": "me-2"}
@@ -102,7 +102,9 @@ def test_the_id_is_on_the_record_and_in_the_problem(
     assert "error" not in read
 
 
-def test_a_stream_is_logged_at_its_end_with_its_error(client: FlaskClient, lines: Lines) -> None:
+def test_access_log_stream_is_logged_at_its_end_with_its_error(
+    client: FlaskClient, lines: Lines
+) -> None:
     response = client.post(
         "/ask",
         json={"question": "Stream [[cut=2]]", "stream": True},
@@ -117,7 +119,7 @@ def test_a_stream_is_logged_at_its_end_with_its_error(client: FlaskClient, lines
     assert line["record_id"] >= 1
 
 
-def test_a_stream_for_openai_clients_is_logged_with_its_error(
+def test_access_log_openai_stream_is_logged_with_its_error(
     client: FlaskClient, lines: Lines
 ) -> None:
     said = {"role": "user", "content": "Stream [[cut=2]]"}
@@ -127,9 +129,7 @@ def test_a_stream_for_openai_clients_is_logged_with_its_error(
     assert (line["status"], line["error"]) == (200, "provider-unreachable")
 
 
-def test_a_bug_is_logged_with_the_id_of_its_request(
-    app: Flask, lines: Lines, problem: Problem
-) -> None:
+def test_access_log_bug_has_the_request_id(app: Flask, lines: Lines, problem: Problem) -> None:
     @app.get("/a-bug")
     def bug() -> str:
         raise RuntimeError(f"the key is {KEY}")
@@ -142,7 +142,7 @@ def test_a_bug_is_logged_with_the_id_of_its_request(
     assert (line["status"], line["error"]) == (500, "unexpected")
 
 
-def test_the_log_has_no_question_and_no_secret(
+def test_access_log_has_no_question_and_no_secret(
     store: Store, build: Callable[..., Flask], lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert store
@@ -162,7 +162,7 @@ def test_the_log_has_no_question_and_no_secret(
         assert secret not in written
 
 
-def test_a_path_cannot_start_a_line_of_its_own(
+def test_access_log_path_with_newline_stays_on_one_line(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -176,7 +176,7 @@ def test_a_path_cannot_start_a_line_of_its_own(
     assert r"GET /ä\n12:00:00" in as_text
 
 
-def test_for_a_person_a_line_is_short(
+def test_access_log_text_format_is_short(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -193,7 +193,7 @@ def test_for_a_person_a_line_is_short(
 @pytest.mark.parametrize(
     ("proxies", "remote"), [(0, "127.0.0.1"), (1, "192.0.2.2"), (2, "192.0.2.1")]
 )
-def test_what_a_proxy_says_counts_where_there_is_one(
+def test_access_log_forwarded_address_is_used_behind_proxies(
     store: Store, build: Callable[..., Flask], lines: Lines, proxies: int, remote: str
 ) -> None:
     assert store

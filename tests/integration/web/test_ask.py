@@ -23,7 +23,7 @@ Problem = Callable[..., dict[str, Any]]
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def test_an_answer_is_a_record(client: FlaskClient, store: Store) -> None:
+def test_post_ask_returns_the_record(client: FlaskClient, store: Store) -> None:
     response = client.post("/ask", json={"question": "Grüße, 世界 🌍\r\n"})
     assert (response.status_code, response.content_type) == (200, "application/json")
     record = response.get_json()
@@ -37,7 +37,7 @@ def test_an_answer_is_a_record(client: FlaskClient, store: Store) -> None:
     assert "世界".encode() in response.data
 
 
-def test_the_options_reach_the_provider_and_the_record(
+def test_post_ask_options_are_sent_and_recorded(
     client: FlaskClient, provider: FakeProvider
 ) -> None:
     body = {"question": "Who?", "model": "m-9", "system": "Be brief.", "temperature": 0.5}
@@ -85,7 +85,7 @@ def test_the_options_reach_the_provider_and_the_record(
         (b'{"question": "x", "model": "local:/etc/passwd"}', 422, "invalid-request"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_it_is_asked(
+def test_post_ask_invalid_body_is_a_problem_and_sends_nothing(
     client: FlaskClient,
     provider: FakeProvider,
     store: Store,
@@ -101,9 +101,7 @@ def test_what_cannot_be_asked_is_refused_before_it_is_asked(
 
 
 @on_sqlite
-def test_half_a_surrogate_pair_is_not_a_question(
-    client: FlaskClient, provider: FakeProvider
-) -> None:
+def test_post_ask_lone_surrogate_is_refused(client: FlaskClient, provider: FakeProvider) -> None:
     data = b'{"question": "a\\ud800b"}'
     response = client.post("/ask", data=data, content_type="application/json")
     assert response.status_code in {400, 422}
@@ -112,7 +110,7 @@ def test_half_a_surrogate_pair_is_not_a_question(
 
 
 @on_sqlite
-def test_each_wrong_field_is_named(client: FlaskClient, problem: Problem) -> None:
+def test_post_ask_invalid_fields_are_all_named(client: FlaskClient, problem: Problem) -> None:
     response = client.post("/ask", json={"question": "x", "temperature": 9, "colour": "red"})
     members = problem(response, 422, "invalid-request")
     assert {error["field"] for error in members["errors"]} == {"temperature", "colour"}
@@ -120,7 +118,9 @@ def test_each_wrong_field_is_named(client: FlaskClient, problem: Problem) -> Non
 
 
 @on_sqlite
-def test_only_json_is_taken(client: FlaskClient, provider: FakeProvider, problem: Problem) -> None:
+def test_post_ask_other_content_type_is_415(
+    client: FlaskClient, provider: FakeProvider, problem: Problem
+) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
         response = client.post("/ask", data=b'{"question": "x"}', content_type=content_type)
         problem(response, 415, "unsupported-media-type")
@@ -128,7 +128,7 @@ def test_only_json_is_taken(client: FlaskClient, provider: FakeProvider, problem
 
 
 @on_sqlite
-def test_a_body_up_to_the_limit_is_taken_and_none_beyond(
+def test_post_ask_body_beyond_the_limit_is_refused(
     client: FlaskClient, provider: FakeProvider, problem: Problem
 ) -> None:
     frame = b'{"question": "%b"}'
@@ -152,7 +152,7 @@ def test_a_body_up_to_the_limit_is_taken_and_none_beyond(
         ("cut=2", 502, "provider-unreachable", "Answer to:"),
     ],
 )
-def test_a_failure_is_a_problem_that_names_its_record(
+def test_post_ask_failure_is_a_problem_with_the_record_id(
     client: FlaskClient,
     store: Store,
     problem: Problem,
@@ -170,7 +170,7 @@ def test_a_failure_is_a_problem_that_names_its_record(
 
 
 @on_sqlite
-def test_a_slow_provider_is_a_timeout(
+def test_post_ask_slow_provider_is_504(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     client = build(timeout=0.3).test_client()
@@ -181,7 +181,9 @@ def test_a_slow_provider_is_a_timeout(
 
 
 @on_sqlite
-def test_the_provider_s_retry_after_is_passed_on(client: FlaskClient, problem: Problem) -> None:
+def test_post_ask_retry_after_of_the_provider_is_passed_on(
+    client: FlaskClient, problem: Problem
+) -> None:
     question = "Who? [[status=429 retry_after=7]]"
     response = client.post("/ask", json={"question": question})
     problem(response, 503, "provider-unavailable")
@@ -189,7 +191,7 @@ def test_the_provider_s_retry_after_is_passed_on(client: FlaskClient, problem: P
 
 
 @on_sqlite
-def test_a_key_that_the_provider_repeats_is_shown_nowhere(
+def test_post_ask_key_repeated_by_the_provider_is_masked(
     client: FlaskClient, store: Store, settings: Settings, problem: Problem
 ) -> None:
     response = client.post("/ask", json={"question": "Who? [[leak_key]]"})
@@ -200,7 +202,7 @@ def test_a_key_that_the_provider_repeats_is_shown_nowhere(
 
 
 @on_sqlite
-def test_without_a_provider_the_history_can_be_read_all_the_same(
+def test_get_qas_without_a_provider_works(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     assert store
@@ -209,7 +211,7 @@ def test_without_a_provider_the_history_can_be_read_all_the_same(
     assert client.get("/qas").get_json() == []
 
 
-def test_beyond_its_limit_the_server_is_busy_and_everything_else_goes_on(
+def test_post_ask_over_the_thread_limit_is_busy_and_reads_work(
     store: Store,
     build: Callable[..., Flask],
     provider: FakeProvider,
@@ -239,7 +241,7 @@ def test_beyond_its_limit_the_server_is_busy_and_everything_else_goes_on(
     assert len(store.page(limit=9)) == 2
 
 
-def test_nothing_is_asked_while_the_database_is_away(
+def test_post_ask_with_the_database_down_sends_nothing(
     build: Callable[..., Flask],
     settings: Settings,
     provider: FakeProvider,

@@ -63,10 +63,9 @@ def test_schema_by_either_api_is_corrected_once(
 
 
 @apis
-@pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("streamed", [False, True])
 def test_client_of_openai_gets_the_same_answer_by_either_api(
-    client: FlaskClient, provider: FakeProvider, *, streamed: bool
+    client: FlaskClient, provider: FakeProvider, api: str, *, streamed: bool
 ) -> None:
     """`/v1/chat/completions` has messages of its own."""
     messages = [
@@ -84,9 +83,16 @@ def test_client_of_openai_gets_the_same_answer_by_either_api(
         message = response.get_json()["choices"][0]["message"]
         assert message["content"] == "Answer to: Two?"
     (request,) = provider.requests
-    # The server passes the request on by the API that the client has chosen.
-    assert request.path == PATHS["chat"]
-    assert request.body["messages"] == messages
+    assert request.path == PATHS[api]
+    if api == "chat":
+        assert request.body["messages"] == messages
+    else:
+        assert [item["role"] for item in request.body["input"]] == [
+            "system",
+            "user",
+            "assistant",
+            "user",
+        ]
 
 
 def test_tools_of_a_question_are_sent_and_recorded(

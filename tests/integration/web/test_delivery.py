@@ -32,7 +32,7 @@ class Mistaken(Outbox):
         return super().orphaned()
 
 
-def test_recovery_thread_after_an_error_goes_on(
+def test_recovery_thread_after_an_error_continues(
     store: Store, home: Path, caplog: pytest.LogCaptureFixture, wait_for: Callable[..., Any]
 ) -> None:
     outbox = Mistaken(home / "outbox")
@@ -43,9 +43,7 @@ def test_recovery_thread_after_an_error_goes_on(
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_what_cannot_be_counted_is_kept_all_the_same(
-    app: Flask, client: FlaskClient, *, at_once: bool
-) -> None:
+def test_observer_error_keeps_the_record(app: Flask, client: FlaskClient, *, at_once: bool) -> None:
     def broken(_: object) -> None:
         raise OSError(24, "Too many open files")
 

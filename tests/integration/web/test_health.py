@@ -18,13 +18,13 @@ Problem = Callable[..., dict[str, Any]]
 UP = {"status": 200, "message": "yes"}
 
 
-def test_it_is_up_and_ready(client: FlaskClient) -> None:
+def test_health_of_a_ready_server_is_up_and_ready(client: FlaskClient) -> None:
     assert client.get("/is_up").get_json() == UP
     assert client.get("/is_ready").get_json() == UP
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_database_that_is_away_makes_it_unready(
+def test_is_ready_with_the_database_down_is_503(
     build: Callable[..., Flask], tmp_path: Path, problem: Problem
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -40,7 +40,7 @@ def test_a_database_that_is_away_makes_it_unready(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_an_unmigrated_database_makes_it_unready(
+def test_is_ready_with_an_unmigrated_database_is_503(
     build: Callable[..., Flask], problem: Problem
 ) -> None:
     client = build().test_client()
@@ -49,7 +49,7 @@ def test_an_unmigrated_database_makes_it_unready(
     assert client.get("/is_up").get_json() == UP
 
 
-def test_another_schema_makes_it_unready(
+def test_is_ready_with_another_schema_is_503(
     client: FlaskClient, store: Store, problem: Problem
 ) -> None:
     with store.migrating() as connection:

@@ -43,7 +43,7 @@ def following(response: Any) -> str | None:
     return found[1]
 
 
-def test_one_record_is_got_and_removed(
+def test_qa_record_is_returned_and_deleted(
     client: FlaskClient, ids: list[int], store: Store, problem: Problem
 ) -> None:
     address = f"/qa/{ids[2]}"
@@ -56,16 +56,14 @@ def test_one_record_is_got_and_removed(
 
 
 @pytest.mark.parametrize("path", ["/qa/0", "/qa/99", f"/qa/{2**63}", f"/qa/{10**40}"])
-def test_there_is_no_such_record(client: FlaskClient, path: str, problem: Problem) -> None:
+def test_qa_unknown_record_is_404(client: FlaskClient, path: str, problem: Problem) -> None:
     problem(client.get(path), 404, "not-found")
     problem(client.delete(path), 404, "not-found")
 
 
 @on_sqlite
 @pytest.mark.parametrize("path", ["/qas", "/qas/"])
-def test_the_history_is_an_array_oldest_first(
-    client: FlaskClient, ids: list[int], path: str
-) -> None:
+def test_qas_returns_an_array_oldest_first(client: FlaskClient, ids: list[int], path: str) -> None:
     assert isinstance(client.get(path).get_json(), list)
     assert got(client.get(path)) == ids
     assert list(client.get(path).get_json()[0])[:4] == ["id", "question", "answer", "created_at"]
@@ -74,11 +72,11 @@ def test_the_history_is_an_array_oldest_first(
 
 
 @on_sqlite
-def test_an_empty_history_is_an_empty_array(client: FlaskClient) -> None:
+def test_qas_empty_history_is_an_empty_array(client: FlaskClient) -> None:
     assert client.get("/qas").data.strip() == b"[]"
 
 
-def test_a_part_of_the_history_is_got_by_ids(client: FlaskClient, ids: list[int]) -> None:
+def test_qas_after_and_before_select_by_id(client: FlaskClient, ids: list[int]) -> None:
     assert got(client.get(f"/qas?after={ids[3]}")) == ids[4:]
     assert got(client.get(f"/qas?before={ids[3]}")) == ids[:3]
     assert got(client.get(f"/qas?after={ids[1]}&before={ids[5]}")) == ids[2:5]
@@ -89,7 +87,7 @@ def test_a_part_of_the_history_is_got_by_ids(client: FlaskClient, ids: list[int]
 @pytest.mark.parametrize("path", ["/qas", "/qas/"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 7])
-def test_the_links_lead_to_every_record_once(
+def test_qas_links_lead_to_every_record_once(
     client: FlaskClient, ids: list[int], store: Store, path: str, order: str, limit: int
 ) -> None:
     found: list[int] = []
@@ -106,7 +104,7 @@ def test_the_links_lead_to_every_record_once(
     assert found == (ids if order == "asc" else ids[::-1])
 
 
-def test_the_links_keep_the_other_bound(client: FlaskClient, ids: list[int]) -> None:
+def test_qas_links_keep_the_other_bound(client: FlaskClient, ids: list[int]) -> None:
     address: str | None = f"/qas?after={ids[0]}&before={ids[5]}&limit=2"
     found: list[int] = []
     while address:
@@ -125,7 +123,9 @@ def test_the_links_keep_the_other_bound(client: FlaskClient, ids: list[int]) -> 
         "limit=NaN",
     ],
 )
-def test_a_wrong_query_is_refused(client: FlaskClient, query: str, problem: Problem) -> None:
+def test_qas_invalid_query_names_the_field(
+    client: FlaskClient, query: str, problem: Problem
+) -> None:
     members = problem(client.get(f"/qas?{query}"), 422, "invalid-request")
     assert [error["field"] for error in members["errors"]] == [query.partition("=")[0]]
 
@@ -147,7 +147,7 @@ def test_a_wrong_query_is_refused(client: FlaskClient, query: str, problem: Prob
         ("POST", "/is_up", 405, "method-not-allowed"),
     ],
 )
-def test_what_is_not_there_is_a_problem(
+def test_unknown_path_or_method_is_a_problem(
     client: FlaskClient, method: str, path: str, status: int, kind: str, problem: Problem
 ) -> None:
     response = client.open(path, method=method)

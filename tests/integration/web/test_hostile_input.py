@@ -170,7 +170,7 @@ def test_header_hostile_value_is_no_server_error(
 @on_sqlite
 @pytest.mark.parametrize("number", ["1" * 5000, "1e400", "-" + "1" * 5000, "1" * 400 + ".5"])
 @pytest.mark.parametrize("depth", [0, 50, 5000, 100_000])
-def test_json_body_great_number_or_depth_is_a_client_error(
+def test_json_body_huge_number_or_depth_is_a_client_error(
     client: FlaskClient, record_id: int, number: str, depth: int
 ) -> None:
     value = "[" * depth + number + "]" * depth

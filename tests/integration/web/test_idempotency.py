@@ -35,7 +35,7 @@ def ask(client: FlaskClient, question: str, key: str | None = "k", **body: Any) 
     return client.post("/ask", json={"question": question, **body}, headers=headers)
 
 
-def test_the_same_key_and_body_is_the_same_record(
+def test_idempotency_same_key_and_body_return_the_same_record(
     client: FlaskClient, provider: FakeProvider, store: Store
 ) -> None:
     first = ask(client, "Who?", tags=["a"], temperature=1)
@@ -56,7 +56,7 @@ def test_the_same_key_and_body_is_the_same_record(
         *({"temperature": 1}, {"max_tokens": 5}, {"schema": "name"}),
     ],
 )
-def test_the_same_key_with_another_body_is_refused(
+def test_idempotency_same_key_with_another_body_is_refused(
     client: FlaskClient, provider: FakeProvider, problem: Problem, other: dict[str, Any]
 ) -> None:
     first = ask(client, "Who?").get_json()
@@ -66,7 +66,7 @@ def test_the_same_key_with_another_body_is_refused(
 
 
 @on_sqlite
-def test_a_key_may_be_quoted_as_the_draft_has_it(client: FlaskClient) -> None:
+def test_idempotency_quoted_key_equals_the_plain_key(client: FlaskClient) -> None:
     first = ask(client, "Who?", '"a \\"b\\\\"').get_json()
     assert first["idempotency_key"] == 'a "b\\'
     assert ask(client, "Who?", '"a \\"b\\\\"').get_json() == first
@@ -76,7 +76,7 @@ def test_a_key_may_be_quoted_as_the_draft_has_it(client: FlaskClient) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "\u00e9", "a\x00b", "a\tb"])
-def test_a_key_that_cannot_be_kept_is_refused(
+def test_idempotency_invalid_key_is_refused(
     client: FlaskClient, provider: FakeProvider, problem: Problem, key: str
 ) -> None:
     members = problem(ask(client, "Who?", key), 422, "invalid-request")
@@ -84,7 +84,9 @@ def test_a_key_that_cannot_be_kept_is_refused(
     assert provider.requests == []
 
 
-def test_two_that_come_together_ask_once(app: Flask, provider: FakeProvider, store: Store) -> None:
+def test_idempotency_concurrent_requests_ask_once(
+    app: Flask, provider: FakeProvider, store: Store
+) -> None:
     question = "Who? [[latency=0.5]]"
 
     def one(number: int) -> Any:
@@ -106,7 +108,7 @@ def test_two_that_come_together_ask_once(app: Flask, provider: FakeProvider, sto
 
 
 @on_sqlite
-def test_whoever_waits_gets_the_failure_of_the_first(
+def test_idempotency_waiting_request_gets_the_first_failure(
     app: Flask, provider: FakeProvider, problem: Problem, wait_for: Callable[..., Any]
 ) -> None:
     question = "Who? [[latency=0.7 status=500]]"
@@ -118,7 +120,7 @@ def test_whoever_waits_gets_the_failure_of_the_first(
     assert provider.asked(question) == 1
 
 
-def test_a_failure_may_be_asked_again_under_its_key(
+def test_idempotency_key_of_a_failure_can_be_asked_again(
     client: FlaskClient, provider: FakeProvider, store: Store, problem: Problem
 ) -> None:
     question = "Who? [[status=500 times=1]]"
@@ -133,7 +135,7 @@ def test_a_failure_may_be_asked_again_under_its_key(
 
 
 @on_sqlite
-def test_what_was_corrected_is_given_again_corrected(
+def test_idempotency_repaired_answer_is_returned_again(
     client: FlaskClient, provider: FakeProvider
 ) -> None:
     provider.script("text='none'", "text=7")
@@ -144,7 +146,7 @@ def test_what_was_corrected_is_given_again_corrected(
 
 
 @on_sqlite
-def test_a_place_is_needed_to_wait_and_given_back(
+def test_idempotency_waiting_takes_a_slot_and_frees_it(
     store: Store,
     build: Callable[..., Flask],
     provider: FakeProvider,
@@ -162,7 +164,7 @@ def test_a_place_is_needed_to_wait_and_given_back(
     assert ask(app.test_client(), "Next?", None).status_code == 200
 
 
-def test_nobody_has_to_wait_for_an_answer(
+def test_prefer_respond_async_returns_202(
     client: FlaskClient, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     question = "Who? [[latency=0.5]]"
@@ -189,7 +191,7 @@ def test_nobody_has_to_wait_for_an_answer(
         ('x="respond-async"', 200),
     ],
 )
-def test_a_preference_is_read_as_the_rfc_says(
+def test_prefer_header_is_parsed_by_the_rfc(
     client: FlaskClient, store: Store, wait_for: Callable[..., Any], prefer: str, status: int
 ) -> None:
     response = client.post("/ask", json={"question": "Who?"}, headers={"Prefer": prefer})
@@ -198,7 +200,7 @@ def test_a_preference_is_read_as_the_rfc_says(
 
 
 @on_sqlite
-def test_a_key_works_without_waiting_too(
+def test_idempotency_key_with_respond_async_asks_once(
     client: FlaskClient, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
     body, headers = {"question": "Who? [[latency=0.5]]"}, {**ASYNC, "Idempotency-Key": "k"}
@@ -213,7 +215,7 @@ def test_a_key_works_without_waiting_too(
 
 
 @on_sqlite
-def test_a_failure_without_anyone_waiting_is_on_record(
+def test_deferred_failure_is_recorded(
     client: FlaskClient, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     for _ in range(2):  # and its place is free again
@@ -232,7 +234,7 @@ def left_by_a_killed_server(
     journal.close()
 
 
-def test_a_server_asks_again_what_was_accepted(
+def test_deferred_questions_of_a_killed_server_are_asked_again(
     app: Flask,
     settings: Settings,
     store: Store,
@@ -275,7 +277,7 @@ def test_a_server_asks_again_what_was_accepted(
 
 
 @on_sqlite
-def test_accepted_question_asked_again_stays_its_callers_with_its_correction(
+def test_deferred_question_asked_again_keeps_caller_and_repair(
     app: Flask, settings: Settings, store: Store, wait_for: Callable[..., Any]
 ) -> None:
     schema = {
@@ -294,7 +296,7 @@ def test_accepted_question_asked_again_stays_its_callers_with_its_correction(
 
 
 @on_sqlite
-def test_what_has_been_answered_or_removed_since_is_not_asked_again(
+def test_deferred_question_answered_or_removed_is_not_asked(
     app: Flask, settings: Settings, store: Store, provider: FakeProvider
 ) -> None:
     done, gone = DeferredQuestion(question="Done?"), DeferredQuestion(question="Gone?")

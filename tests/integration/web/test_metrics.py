@@ -35,7 +35,7 @@ def of(found: Numbers, name: str, **labels: str) -> float:
     return found.get((name, tuple(sorted(labels.items()))), 0)
 
 
-def test_requests_are_counted_by_what_they_were_for(client: FlaskClient) -> None:
+def test_metrics_count_requests_by_route(client: FlaskClient) -> None:
     for path in ("/qa/1", "/qa/2", "/nowhere/1", "/nowhere/2"):
         client.get(path)
     client.open("/qas", method="BREW")
@@ -54,7 +54,7 @@ def test_requests_are_counted_by_what_they_were_for(client: FlaskClient) -> None
     assert of(found, "qa_http_requests_in_flight") == 1
 
 
-def test_answers_are_counted_with_what_they_cost(client: FlaskClient) -> None:
+def test_metrics_count_answers_tokens_and_cost(client: FlaskClient) -> None:
     for question in ("Who?", "What?", "No [[status=429]]", "No [[status=400]]"):
         client.post("/ask", json={"question": question})
     found = numbers(client)
@@ -68,7 +68,7 @@ def test_answers_are_counted_with_what_they_cost(client: FlaskClient) -> None:
     assert of(found, "qa_questions_in_flight") == 0
 
 
-def test_a_stream_that_is_left_is_no_longer_in_flight(client: FlaskClient) -> None:
+def test_metrics_closed_stream_is_not_in_flight(client: FlaskClient) -> None:
     body = {"question": "Slow [[delay=0.2]] one two three four", "stream": True}
     response = client.post("/ask", json=body, buffered=False)
     next(iter(response.response))
@@ -77,7 +77,7 @@ def test_a_stream_that_is_left_is_no_longer_in_flight(client: FlaskClient) -> No
     assert of(numbers(client), "qa_http_requests_in_flight") == 1
 
 
-def test_they_need_the_token_where_there_is_one(
+def test_metrics_with_tokens_need_a_token(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     assert store
@@ -86,7 +86,7 @@ def test_they_need_the_token_where_there_is_one(
     assert numbers(client, headers={"Authorization": "Bearer scrape-token"})
 
 
-def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
+def test_metrics_include_the_depth_of_the_outbox(client: FlaskClient, app: Flask) -> None:
     from journals import write_question
 
     from qacli.domain import Question
@@ -103,9 +103,7 @@ def test_the_outbox_is_looked_at(client: FlaskClient, app: Flask) -> None:
     assert of(numbers(client), "qa_outbox_depth") == before
 
 
-def test_metrics_of_cached_and_reasoning_tokens_are_counted_apart(
-    client: FlaskClient, app: Flask
-) -> None:
+def test_metrics_count_cached_and_reasoning_tokens_apart(client: FlaskClient, app: Flask) -> None:
     from qacli.domain import Outcome, Question, Status
     from qacli.web import metrics
 

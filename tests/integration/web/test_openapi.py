@@ -33,12 +33,12 @@ def said(client: FlaskClient) -> dict[str, Any]:
     return found
 
 
-def test_it_is_openapi(said: dict[str, Any]) -> None:
+def test_openapi_document_is_valid(said: dict[str, Any]) -> None:
     assert said["openapi"].startswith("3.1.")
     validate(said)
 
 
-def test_every_route_is_in_it_and_nothing_else(app: Flask, said: dict[str, Any]) -> None:
+def test_openapi_lists_exactly_the_routes(app: Flask, said: dict[str, Any]) -> None:
     routes = {
         (path_of(rule), method)
         for rule in app.url_map.iter_rules()
@@ -52,7 +52,7 @@ def test_every_route_is_in_it_and_nothing_else(app: Flask, said: dict[str, Any])
     assert {("/ask", "POST"), ("/qa/{id}", "GET"), ("/v1/chat/completions", "POST")} <= listed
 
 
-def test_every_operation_says_what_it_is(said: dict[str, Any]) -> None:
+def test_openapi_operations_have_id_and_summary(said: dict[str, Any]) -> None:
     operations = [each for methods in said["paths"].values() for each in methods.values()]
     names = [each["operationId"] for each in operations]
     assert len(set(names)) == len(names)
@@ -63,13 +63,13 @@ def test_every_operation_says_what_it_is(said: dict[str, Any]) -> None:
             assert set(response.get("headers", {})) <= set(HEADERS)
 
 
-def test_every_field_of_a_record_is_in_it_with_its_meaning(said: dict[str, Any]) -> None:
+def test_openapi_record_has_every_field_with_its_meaning(said: dict[str, Any]) -> None:
     record = said["components"]["schemas"]["Record"]
     assert list(record["properties"]) == record["required"] == list(RECORD_FIELDS) == list(MEANINGS)
     assert all(each["description"] for each in record["properties"].values())
 
 
-def test_a_record_is_as_it_says(client: FlaskClient, said: dict[str, Any]) -> None:
+def test_openapi_record_schema_matches_a_record(client: FlaskClient, said: dict[str, Any]) -> None:
     record = client.post("/ask", json={"question": "Who am I?", "tags": ["a"]}).get_json()
     schema = {"$ref": "#/components/schemas/Record", "components": said["components"]}
     Draft202012Validator(schema).validate(record)
@@ -77,7 +77,7 @@ def test_a_record_is_as_it_says(client: FlaskClient, said: dict[str, Any]) -> No
     assert len(wrong) == 2
 
 
-def test_the_token_is_in_it_where_one_is_wanted(
+def test_openapi_with_tokens_declares_security(
     store: Store, build: Callable[..., Flask], said: dict[str, Any]
 ) -> None:
     assert store
@@ -113,7 +113,7 @@ def page(client: FlaskClient) -> Page:
     return Page(response.text)
 
 
-def test_the_page_has_every_operation_and_every_shape(page: Page, said: dict[str, Any]) -> None:
+def test_docs_page_has_every_operation_and_schema(page: Page, said: dict[str, Any]) -> None:
     operations = [each for methods in said["paths"].values() for each in methods.values()]
     names = {each["operationId"] for each in operations}
     names |= {f"schema-{name}" for name in said["components"]["schemas"]}
@@ -121,7 +121,7 @@ def test_the_page_has_every_operation_and_every_shape(page: Page, said: dict[str
     assert len(page.all("form")) == len(operations)
 
 
-def test_the_links_of_the_page_lead_somewhere(page: Page, client: FlaskClient) -> None:
+def test_docs_page_links_have_targets(page: Page, client: FlaskClient) -> None:
     ids = [each["id"] for tag in page.found for each in page.all(tag) if each.get("id")]
     assert len(set(ids)) == len(ids)
     for link in page.all("a"):
@@ -129,14 +129,14 @@ def test_the_links_of_the_page_lead_somewhere(page: Page, client: FlaskClient) -
         assert href[1:] in ids if href.startswith("#") else client.get(href).status_code == 200
 
 
-def test_every_field_of_the_page_has_a_label(page: Page) -> None:
+def test_docs_page_fields_have_labels(page: Page) -> None:
     labelled = {each.get("for") for each in page.all("label")}
     fields = page.all("input", "select", "textarea")
     assert fields
     assert {each["id"] for each in fields} == labelled
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_has_nothing_inline(
+def test_docs_page_loads_only_own_files_and_has_nothing_inline(
     page: Page, client: FlaskClient
 ) -> None:
     for each in [*page.all("script", "img"), *page.all("link")]:

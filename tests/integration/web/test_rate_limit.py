@@ -26,7 +26,7 @@ def as_bearer(token: str) -> dict[str, str]:
 
 
 @on_sqlite
-def test_each_token_may_ask_so_often(
+def test_rate_limit_counts_each_token(
     store: Store, build: Callable[..., Flask], provider: FakeProvider, problem: Problem
 ) -> None:
     assert store
@@ -50,7 +50,9 @@ def test_each_token_may_ask_so_often(
 
 
 @on_sqlite
-def test_without_tokens_each_address_may(store: Store, build: Callable[..., Flask]) -> None:
+def test_rate_limit_without_tokens_counts_each_address(
+    store: Store, build: Callable[..., Flask]
+) -> None:
     assert store
     client = build(rate_limit="1/day").test_client()
 
@@ -61,7 +63,7 @@ def test_without_tokens_each_address_may(store: Store, build: Callable[..., Flas
 
 
 @on_sqlite
-def test_every_way_of_asking_counts(store: Store, build: Callable[..., Flask]) -> None:
+def test_rate_limit_counts_every_asking_route(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(rate_limit="1/day").test_client()
     assert client.post("/ask", json=ASK).status_code == 200
@@ -71,7 +73,7 @@ def test_every_way_of_asking_counts(store: Store, build: Callable[..., Flask]) -
 
 
 @on_sqlite
-def test_unless_it_is_set_there_is_none(store: Store, build: Callable[..., Flask]) -> None:
+def test_rate_limit_unset_limits_nothing(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build().test_client()
     responses = [client.post("/ask", json=ASK) for _ in range(3)]

@@ -24,6 +24,12 @@ Problem = Callable[..., dict[str, Any]]
 
 LINES = {"Accept": "application/x-ndjson"}
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+DETAILS: list[dict[str, Any]] = [
+    {},
+    {"tool_calls": [{"function": {"name": "weather", "arguments": '{"at": "\\u0000"}'}}]},
+    {"tool_calls": [{"function": {"name": "clock"}}, {"function": {"name": "weather"}}]},
+    {"tool_calls": "none"},
+]
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -38,6 +44,8 @@ def ids(store: Store) -> list[int]:
             system="Be brief." if number == 1 else None,
             tags=["a", "b"][:number],
             follows_id=found[0] if number == 2 else None,
+            caller="alice" if number == 1 else None,
+            request_id=f"r-{number}",
             created_at=WHEN + timedelta(days=number),
         )
         outcome = Outcome(
@@ -46,6 +54,7 @@ def ids(store: Store) -> list[int]:
             model=f"m-{number}",
             cost_usd=number / 10,
             endpoint="localhost:8000" if number == 3 else "api.openai.com",
+            details=DETAILS[number],
             error_kind="broken-answer" if number == 3 else None,
             error="it broke" if number == 3 else None,
         )
@@ -85,6 +94,12 @@ def got(response: Any) -> list[int]:
         ("follows={0}", [2]),
         ("min_cost=0.2", [2, 3]),
         ("batch=1", []),
+        ("request_id=r-2", [2]),
+        ("caller=alice", [1]),
+        ("caller=bob", []),
+        ("tool=weather", [1, 2]),
+        ("tool=clock&request_id=r-2", [2]),
+        ("tool=a%22%20%7C%7C%201", []),
         ("since=2026-11-02T12:00:00Z", [1, 2, 3]),
         ("since=2026-11-02T13:00:00+01:00", [1, 2, 3]),
         ("until=2026-11-02T12:00:00.000Z&since=2026-11-01T00:00:00Z", [0]),
@@ -92,7 +107,7 @@ def got(response: Any) -> list[int]:
         ("until=99999d", []),
     ],
 )
-def test_filters_choose_as_qa_list_does(
+def test_qas_filters_select_as_qa_list(
     client: FlaskClient, ids: list[int], query: str, numbers: list[int]
 ) -> None:
     address = "/qas?" + query.replace("{0}", str(ids[0]))
@@ -102,7 +117,7 @@ def test_filters_choose_as_qa_list_does(
     assert [json.loads(line)["id"] for line in lines.text.splitlines()] == wanted
 
 
-def test_the_best_of_a_search_comes_first(client: FlaskClient, ids: list[int]) -> None:
+def test_qas_order_best_returns_the_best_match_first(client: FlaskClient, ids: list[int]) -> None:
     response = client.get("/qas?q=cats&order=best")
     assert sorted(got(response)) == ids[:2]
     assert "Link" not in response.headers
@@ -111,7 +126,7 @@ def test_the_best_of_a_search_comes_first(client: FlaskClient, ids: list[int]) -
     assert "Link" not in best.headers
 
 
-def test_a_link_keeps_the_filters(client: FlaskClient, ids: list[int]) -> None:
+def test_qas_link_keeps_the_filters(client: FlaskClient, ids: list[int]) -> None:
     response = client.get("/qas?tag=b&since=2026-11-01T00:00:00%2B02:00&limit=1")
     assert got(response) == [ids[2]]
     address = response.headers["Link"].partition(">")[0][1:]
@@ -133,7 +148,7 @@ def test_a_link_keeps_the_filters(client: FlaskClient, ids: list[int]) -> None:
     ],
 )
 @pytest.mark.parametrize("headers", [{}, LINES], ids=["array", "lines"])
-def test_a_wrong_filter_is_named(
+def test_qas_invalid_filter_is_named(
     client: FlaskClient, query: str, headers: dict[str, str], problem: Problem
 ) -> None:
     members = problem(client.get(f"/qas?{query}", headers=headers), 422, "invalid-request")
@@ -141,11 +156,11 @@ def test_a_wrong_filter_is_named(
 
 
 @on_sqlite
-def test_the_best_has_no_pages(client: FlaskClient, problem: Problem) -> None:
+def test_qas_order_best_with_after_is_refused(client: FlaskClient, problem: Problem) -> None:
     problem(client.get("/qas?q=x&order=best&after=1"), 422, "invalid-request")
 
 
-def test_a_version_that_is_known_is_not_sent_again(
+def test_qa_record_with_a_known_etag_is_not_sent(
     client: FlaskClient, ids: list[int], store: Store
 ) -> None:
     address = f"/qa/{ids[0]}"
@@ -166,7 +181,7 @@ def test_a_version_that_is_known_is_not_sent_again(
     assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
 
 
-def test_the_whole_history_comes_in_lines(client: FlaskClient, store: Store) -> None:
+def test_qas_as_ndjson_returns_the_whole_history(client: FlaskClient, store: Store) -> None:
     fill(store, 1203)
     response = client.get("/qas", headers=LINES)
     assert response.content_type == "application/x-ndjson"
@@ -181,13 +196,13 @@ def test_the_whole_history_comes_in_lines(client: FlaskClient, store: Store) -> 
 
 
 @on_sqlite
-def test_an_empty_history_has_no_lines(client: FlaskClient) -> None:
+def test_qas_as_ndjson_of_an_empty_history_is_empty(client: FlaskClient) -> None:
     response = client.get("/qas", headers=LINES)
     assert (response.status_code, response.data) == (200, b"")
 
 
 @on_sqlite
-def test_lines_need_a_place_and_give_it_back(
+def test_qas_as_ndjson_takes_a_slot_and_frees_it(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     store.upsert(Question(question="Who?"), Outcome(status=Status.ANSWERED))
@@ -202,7 +217,7 @@ def test_lines_need_a_place_and_give_it_back(
 
 
 @on_sqlite
-def test_lines_that_cannot_be_begun_are_a_problem(
+def test_qas_as_ndjson_without_the_database_is_a_problem(
     build: Callable[..., Flask], problem: Problem
 ) -> None:
     response = build().test_client().get("/qas", headers=LINES)
@@ -210,7 +225,7 @@ def test_lines_that_cannot_be_begun_are_a_problem(
 
 
 @on_sqlite
-def test_lines_that_break_off_say_so(client: FlaskClient, store: Store) -> None:
+def test_qas_as_ndjson_cut_off_ends_with_an_error_line(client: FlaskClient, store: Store) -> None:
     fill(store, 1001)
     response = client.get("/qas", headers=LINES)
     pieces = response.iter_encoded()
@@ -221,7 +236,7 @@ def test_lines_that_break_off_say_so(client: FlaskClient, store: Store) -> None:
     assert (last["kind"], last["status"]) == ("database", 503)
 
 
-def test_a_thread_is_read_from_its_beginning(
+def test_qa_thread_returns_records_from_the_first(
     client: FlaskClient, ids: list[int], problem: Problem
 ) -> None:
     assert got(client.get(f"/qa/{ids[2]}/thread")) == [ids[0], ids[2]]
@@ -229,7 +244,7 @@ def test_a_thread_is_read_from_its_beginning(
     problem(client.get("/qa/99/thread"), 404, "not-found")
 
 
-def test_tags_are_added_and_taken_off(
+def test_patch_qa_adds_and_removes_tags(
     client: FlaskClient, ids: list[int], store: Store, problem: Problem
 ) -> None:
     address = f"/qa/{ids[3]}"
@@ -242,7 +257,7 @@ def test_tags_are_added_and_taken_off(
 
 
 @on_sqlite
-def test_what_is_no_tag_can_be_taken_off(client: FlaskClient, store: Store) -> None:
+def test_patch_qa_removes_invalid_tags(client: FlaskClient, store: Store) -> None:
     # As it may have been imported.
     record_id = store.upsert(Question(question="?", tags=["", " a", "b"]), Outcome())
     changed = client.patch(f"/qa/{record_id}", json={"remove_tags": ["", " a"]})
@@ -257,7 +272,7 @@ def test_what_is_no_tag_can_be_taken_off(client: FlaskClient, store: Store) -> N
         *({"add_tags": ["\x00"]}, {"remove_tags": [5]}, {"question": "x"}),
     ],
 )
-def test_nothing_else_is_changed(
+def test_patch_qa_other_changes_are_refused(
     client: FlaskClient, ids: list[int], problem: Problem, body: Any
 ) -> None:
     before = client.get(f"/qa/{ids[0]}").data

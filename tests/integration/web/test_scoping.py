@@ -65,12 +65,19 @@ class History:
         return (self.answered, self.asking, self.ownerless)
 
 
+def uid_of(record_id: int) -> str:
+    """Return the uid of a record of `history`, of which the id of its response is made."""
+    return f"{record_id:032d}"
+
+
 @pytest.fixture
 def history(store: Store) -> History:
     def keep(question: str, caller: str | None, **more: Any) -> int:
         status = more.pop("status", Status.ANSWERED)
         answer = f"giraffe {MARKER}" if status is Status.ANSWERED else None
+        number = len(store.page(limit=9)) + 1
         ask = Question(
+            uid=uid_of(number),
             question=f"{question} {MARKER}",
             system=f"system {MARKER}",
             caller=caller,
@@ -78,7 +85,10 @@ def history(store: Store) -> History:
             params={"model": "test-model", "note": MARKER},
             **more,
         )
-        return store.upsert(ask, Outcome(status=status, answer=answer, model="test-model"))
+        assert (
+            store.upsert(ask, Outcome(status=status, answer=answer, model="test-model")) == number
+        )
+        return number
 
     first = keep("zebra one", "alice", idempotency_key=KEY)
     return History(
@@ -107,6 +117,7 @@ def routes(app: Flask) -> Iterator[tuple[Rule, str]]:
 def address(app: Flask, rule: Rule, record_id: int) -> str:
     """Return the route's address for a record; a parameter that is not known fails."""
     values = {"record_id": record_id, "model": "test-model", "filename": "page.css"}
+    values["response_id"] = f"resp_{uid_of(record_id)}"
     built = app.url_map.bind("localhost").build(
         rule.endpoint, {name: values[name] for name in rule.arguments}
     )
@@ -137,7 +148,7 @@ def others(store: Store) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("with_cookie", [False, True], ids=["token", "cookie"])
-def test_any_route_with_records_of_another_caller_shows_and_changes_none(
+def test_routes_show_and_change_no_record_of_another_caller(
     app: Flask, store: Store, history: History, provider: FakeProvider, *, with_cookie: bool
 ) -> None:
     before = others(store)
@@ -165,7 +176,7 @@ def test_any_route_with_records_of_another_caller_shows_and_changes_none(
     assert {record["follows_id"] for record in own}.isdisjoint(history.ids)
 
 
-def test_any_route_of_a_record_answers_as_if_the_other_callers_record_was_missing(
+def test_routes_of_another_callers_record_answer_as_if_missing(
     app: Flask, history: History
 ) -> None:
     client = app.test_client()
@@ -193,7 +204,7 @@ def test_any_route_of_a_record_answers_as_if_the_other_callers_record_was_missin
 
 
 @pytest.mark.parametrize("token", [ALICE, ROOT], ids=["owner", "administrator"])
-def test_routes_that_read_show_the_records_of_owner_and_administrator(
+def test_reading_routes_show_records_to_owner_and_administrator(
     app: Flask, history: History, token: str
 ) -> None:
     client = app.test_client()
@@ -216,7 +227,7 @@ def test_routes_that_read_show_the_records_of_owner_and_administrator(
     assert callers == ["alice"] * 3 + ([None] if token == ROOT else [])
 
 
-def test_deleting_and_tagging_is_for_owner_and_administrator(
+def test_delete_and_patch_are_for_owner_and_administrator(
     app: Flask, store: Store, history: History
 ) -> None:
     client = app.test_client()
@@ -230,9 +241,7 @@ def test_deleting_and_tagging_is_for_owner_and_administrator(
     assert [record.id for record in store.page(limit=9)] == [1, history.asking]
 
 
-def test_link_paging_with_records_of_several_callers_gives_each_own_record_once(
-    app: Flask, store: Store
-) -> None:
+def test_qas_links_with_several_callers_give_own_records_once(app: Flask, store: Store) -> None:
     for number in range(20):
         caller = ("alice", "bob", None)[number % 3]
         store.upsert(Question(question=f"{number}", caller=caller), Outcome())
@@ -248,7 +257,7 @@ def test_link_paging_with_records_of_several_callers_gives_each_own_record_once(
         assert found == sorted(found, reverse=order == "desc")
 
 
-def test_same_idempotency_key_of_two_callers_asks_two_questions(
+def test_idempotency_key_of_two_callers_asks_two_questions(
     app: Flask, provider: FakeProvider, store: Store
 ) -> None:
     client = app.test_client()
@@ -266,9 +275,7 @@ def test_same_idempotency_key_of_two_callers_asks_two_questions(
     assert len(provider.requests) == store.count() == 3
 
 
-def test_chat_completion_with_the_conversation_of_another_caller_does_not_follow_it(
-    app: Flask, store: Store
-) -> None:
+def test_chat_completion_does_not_follow_another_callers_thread(app: Flask, store: Store) -> None:
     client = app.test_client()
 
     def go_on(token: str) -> Any:
@@ -288,7 +295,7 @@ def test_chat_completion_with_the_conversation_of_another_caller_does_not_follow
     assert go_on(ALICE) == asked["id"]
 
 
-def test_thread_with_an_old_link_to_another_callers_record_ends_there(
+def test_thread_with_a_link_to_another_callers_record_ends_there(
     app: Flask, store: Store, history: History, provider: FakeProvider
 ) -> None:
     # Before records had owners, one could follow up any other.
@@ -311,7 +318,7 @@ def test_metrics_are_for_administrators(app: Flask) -> None:
     assert (refused.status_code, refused.get_json(force=True)["kind"]) == (403, "forbidden")
 
 
-def test_single_token_is_an_administrators(
+def test_token_without_a_name_is_an_administrators(
     store: Store, build: Callable[..., Flask], history: History
 ) -> None:
     assert store
@@ -321,7 +328,7 @@ def test_single_token_is_an_administrators(
     assert client.get("/metrics", headers=bearer("t" * 16)).status_code == 200
 
 
-def test_any_route_without_a_token_is_refused_but_for_health_and_signing_in(app: Flask) -> None:
+def test_routes_without_a_token_are_refused_except_open_ones(app: Flask) -> None:
     client = app.test_client()
     open_routes = set()
     for rule, method in routes(app):

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
         *(("PUT", "/ask"), ("POST", "/ask"), ("HEAD", "/qas"), ("OPTIONS", "/qas")),
     ],
 )
-def test_every_response_tells_a_browser_what_it_may_do(
+def test_response_of_every_route_has_security_headers(
     client: FlaskClient, method: str, path: str
 ) -> None:
     headers = client.open(path, method=method).headers
@@ -42,7 +42,7 @@ def test_every_response_tells_a_browser_what_it_may_do(
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_a_page_may_use_what_is_its_own_and_data_nothing(app: Flask) -> None:
+def test_csp_of_pages_allows_own_files_and_of_data_nothing(app: Flask) -> None:
     @app.get("/a-page")
     def page() -> str:
         return "<p>Hello</p>"
@@ -58,7 +58,7 @@ def test_a_page_may_use_what_is_its_own_and_data_nothing(app: Flask) -> None:
     assert "unsafe" not in PAGE_CSP
 
 
-def test_what_a_route_says_itself_stays(app: Flask) -> None:
+def test_security_headers_set_by_a_route_stay(app: Flask) -> None:
     @app.get("/own")
     def own() -> tuple[str, dict[str, str]]:
         return "", {"cache-control": "max-age=9", "Content-Security-Policy": "sandbox"}
@@ -76,7 +76,7 @@ def shared(store: Store, build: Callable[..., Flask]) -> FlaskClient:
 
 
 @pytest.mark.parametrize("origin", [APP, "http://[::1]:3000"])
-def test_a_page_of_a_configured_origin_may_call(shared: FlaskClient, origin: str) -> None:
+def test_cors_configured_origin_is_allowed(shared: FlaskClient, origin: str) -> None:
     preflight = shared.options(
         "/ask",
         headers={
@@ -110,7 +110,7 @@ def test_a_page_of_a_configured_origin_may_call(shared: FlaskClient, origin: str
         *("https://app.example.com ", "https://x.app.example.com", "http://[::1]:30000", ""),
     ],
 )
-def test_a_page_of_another_origin_may_not(shared: FlaskClient, origin: str) -> None:
+def test_cors_other_origin_is_refused(shared: FlaskClient, origin: str) -> None:
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
     preflight = shared.options("/ask", headers=asked)
     assert preflight.status_code == 401
@@ -120,18 +120,18 @@ def test_a_page_of_another_origin_may_not(shared: FlaskClient, origin: str) -> N
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_a_cache_is_told_that_the_origin_counts(shared: FlaskClient) -> None:
+def test_cors_responses_vary_by_origin(shared: FlaskClient) -> None:
     for headers in ({}, {"Origin": APP}, {"Origin": "https://evil.example"}):
         assert "Origin" in shared.get("/qas", headers=headers).headers["Vary"]
 
 
-def test_an_error_can_be_read_by_a_configured_page(shared: FlaskClient) -> None:
+def test_cors_error_is_readable_by_a_configured_origin(shared: FlaskClient) -> None:
     response = shared.get("/qas", headers={"Origin": APP})
     assert response.status_code == 401
     assert response.headers["Access-Control-Allow-Origin"] == APP
 
 
-def test_without_tokens_a_configured_page_may_write_and_no_other(
+def test_cors_without_tokens_only_a_configured_origin_writes(
     store: Store, build: Callable[..., Flask]
 ) -> None:
     assert store
@@ -141,7 +141,7 @@ def test_without_tokens_a_configured_page_may_write_and_no_other(
         assert client.post("/ask", json=ASK, headers=headers).status_code == status
 
 
-def test_nothing_is_shared_with_other_origins_unless_it_is_configured(client: FlaskClient) -> None:
+def test_cors_unset_sends_no_headers(client: FlaskClient) -> None:
     headers = {"Origin": APP, "Access-Control-Request-Method": "POST"}
     for response in (client.options("/ask", headers=headers), client.get("/qas", headers=headers)):
         assert not [name for name, _ in response.headers if name.startswith("Access-Control-")]

@@ -12,7 +12,7 @@ from qacli.web import socket_timeouts
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_connection_ends_whose_client_takes_nothing(host: str) -> None:
+def test_apply_to_listeners_ends_connections_that_read_nothing(host: str) -> None:
     with socket.create_server((host, 0), family=family_of(host)) as listener:
         port = listener.getsockname()[1]
         assert socket_timeouts.apply_to_listeners(port, 0.3)
@@ -29,7 +29,7 @@ def test_a_connection_ends_whose_client_takes_nothing(host: str) -> None:
                 assert raised.value.errno == errno.ETIMEDOUT
 
 
-def test_no_other_socket_is_touched_and_no_file_kept_open() -> None:
+def test_apply_to_listeners_leaves_other_sockets_and_files_alone() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         before = open_files()
         assert not socket_timeouts.apply_to_listeners(1, 0.3)

@@ -256,7 +256,7 @@ def test_answer_events_send_reasoning_as_events_of_their_own(
 
 
 @on_sqlite
-def test_answer_events_with_a_schema_send_reasoning_that_was_never_checked(
+def test_answer_events_with_a_schema_send_reasoning_unchecked(
     client: FlaskClient, provider: FakeProvider
 ) -> None:
     provider.default = Reply(reasoning='{"name": 1} {', text='{"name": "Bo"}')

@@ -69,7 +69,7 @@ def attributes(span: Any) -> dict[str, Any]:
 
 
 @on_sqlite
-def test_a_request_and_what_the_provider_did_are_spans_of_one_trace(
+def test_tracing_request_and_provider_call_are_one_trace(
     store: Store, build: Callable[..., Flask], collector: Collector
 ) -> None:
     assert store
@@ -122,7 +122,7 @@ def test_a_request_and_what_the_provider_did_are_spans_of_one_trace(
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_the_environment_says_whether_there_are_traces(
+def test_wants_traces_depends_on_the_environment(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], *, wanted: bool
 ) -> None:
     for name, value in environ.items():
@@ -131,7 +131,7 @@ def test_the_environment_says_whether_there_are_traces(
 
 
 @on_sqlite
-def test_without_the_environment_nothing_of_it_is_loaded(qa: Program) -> None:
+def test_tracing_without_the_environment_loads_nothing(qa: Program) -> None:
     program = (
         "import sys\n"
         "from qacli.config.loader import load_settings\n"
@@ -146,7 +146,7 @@ def test_without_the_environment_nothing_of_it_is_loaded(qa: Program) -> None:
 
 
 @on_sqlite
-def test_without_the_packages_it_serves_without_traces(
+def test_tracing_without_the_packages_serves_and_warns(
     store: Store,
     build: Callable[..., Flask],
     monkeypatch: pytest.MonkeyPatch,

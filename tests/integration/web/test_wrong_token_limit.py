@@ -76,12 +76,12 @@ def test_limiter_after_the_window_remembers_no_address() -> None:
         ("unix:", "unix:"),
     ],
 )
-def test_network_of_an_address(address: str, network: str) -> None:
+def test_network_of_returns_the_network_of_an_address(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_wrong_tokens_from_an_address_are_limited_and_right_ones_are_not(
+def test_wrong_tokens_are_limited_and_right_ones_are_not(
     store: Store, build: Callable[..., Flask], problem: Problem
 ) -> None:
     assert store
@@ -105,7 +105,7 @@ def test_wrong_tokens_from_an_address_are_limited_and_right_ones_are_not(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_sign_ins_with_wrong_tokens_are_limited_and_right_ones_are_not(
+def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(
     store: Store, build: Callable[..., Flask]
 ) -> None:
     assert store
@@ -120,7 +120,9 @@ def test_sign_ins_with_wrong_tokens_are_limited_and_right_ones_are_not(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_address_behind_a_proxy_is_the_clients(store: Store, build: Callable[..., Flask]) -> None:
+def test_wrong_token_limit_behind_a_proxy_counts_client_address(
+    store: Store, build: Callable[..., Flask]
+) -> None:
     assert store
     client = build(token=TOKEN, proxies=1).test_client()
 
@@ -135,7 +137,7 @@ def test_address_behind_a_proxy_is_the_clients(store: Store, build: Callable[...
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_workers_share_the_limit(store: Store, build: Callable[..., Flask]) -> None:
+def test_wrong_token_limit_is_shared_by_workers(store: Store, build: Callable[..., Flask]) -> None:
     assert store
     client = build(token=TOKEN, workers=4).test_client()
     wrong = {"Authorization": "Bearer wrong"}

@@ -55,6 +55,7 @@ class FakeProvider:
     models: tuple[str, ...] = ("fake-large", "fake-small")
     models_reply: Behaviour = _GOOD  # a fault for /v1/models
     other_reply: Behaviour = _GOOD  # for all other paths; default: 404
+    without: tuple[str, ...] = ()  # paths of APIs that it does not have: they get `other_reply`
     model_fields: dict[str, Json] = field(default_factory=dict)  # more fields of a listed model
     record: bool = True  # False: count requests but do not keep them (for long benchmarks)
     log: Path | None = None  # each question is written here as a line of JSON, before the reply
@@ -65,7 +66,8 @@ class FakeProvider:
         for behaviour in (self.default, self.models_reply, *self.fail_with):
             if isinstance(behaviour, str):
                 Reply.parse(behaviour)
-        self._first_default = self.default
+        self._first_default, self._first_without = self.default, self.without
+        self._first_other_reply = self.other_reply
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._in_flight = 0
@@ -76,7 +78,8 @@ class FakeProvider:
     def reset(self) -> None:
         """Forget all requests, counts and the script, and restore the first default."""
         with self._lock:
-            self.default = self._first_default
+            self.default, self.without = self._first_default, self._first_without
+            self.other_reply = self._first_other_reply
             self._script: deque[Behaviour] = deque()
             self._requests: list[Request] = []
             self._asked: Counter[str] = Counter()
@@ -181,7 +184,7 @@ class FakeProvider:
         """Record a request, and choose its reply."""
         path = received.path.partition("?")[0]
         shape = _SHAPES.get(path, CHAT)
-        chat = received.method == "POST" and path in _SHAPES
+        chat = received.method == "POST" and path in _SHAPES and path not in self.without
         body = _object(received.content)
         question = _question(body)
         with self._lock:

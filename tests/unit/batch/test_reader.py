@@ -70,7 +70,7 @@ def request_line(**fields: Any) -> str:
         ("a.ndjson", '{"text": "Who am I?"}\n{"text": "Who are you?"}'),
     ],
 )
-def test_every_kind_of_file_is_questions(
+def test_read_file_of_each_format_gives_questions(
     write: Callable[..., Path], name: str, content: str, packed: str
 ) -> None:
     path = write(name + packed, content)
@@ -80,7 +80,7 @@ def test_every_kind_of_file_is_questions(
     assert len({item.key for item in found}) == 2
 
 
-def test_what_is_packed_is_told_by_its_bytes_and_not_by_its_name(
+def test_read_compressed_file_is_detected_by_its_bytes(
     write: Callable[..., Path],
 ) -> None:
     assert questions(write("a.txt", gzip.compress(b"Who am I?\n"))) == ["Who am I?"]
@@ -88,13 +88,13 @@ def test_what_is_packed_is_told_by_its_bytes_and_not_by_its_name(
     assert questions(plain.rename(plain.with_name("b.txt.gz"))) == ["Who am I?"]
 
 
-def test_text_comes_byte_for_byte(write: Callable[..., Path]) -> None:
+def test_read_txt_text_is_unchanged(write: Callable[..., Path]) -> None:
     assert questions(write("a.txt", "  Grüße, 世界 🌍\t\u2028\x0b\x85x \\ '\"{a} \n")) == [
         "  Grüße, 世界 🌍\t\u2028\x0b\x85x \\ '\"{a} "
     ]
 
 
-def test_a_field_of_csv_may_hold_quotes_commas_and_line_ends(write: Callable[..., Path]) -> None:
+def test_read_csv_field_with_quotes_commas_and_line_ends(write: Callable[..., Path]) -> None:
     path = write("a.csv", 'n,question\n1,"Who, ""really"",\r\nam I?\n"\n2,"a\tb"\n')
     assert questions(path) == ['Who, "really",\r\nam I?\n', "a\tb"]
 
@@ -122,7 +122,7 @@ def test_read_csv_misplaced_quote_is_refused_with_its_line(
     assert "--no-quotes" in caught.value.todo
 
 
-def test_read_csv_all_that_a_writer_makes_comes_back(write: Callable[..., Path]) -> None:
+def test_read_csv_of_the_csv_writer_is_unchanged(write: Callable[..., Path]) -> None:
     chance = random.Random(4180)
     alphabet = ['"', '""', ",", "\n", "\r\n", "a", "b c", "\t"]
     rows = [
@@ -169,12 +169,12 @@ def test_read_table_row_of_other_length_is_refused_with_its_line(
     assert [item.error is None for item in found] == [True, False, True]
 
 
-def test_a_field_of_csv_may_be_large(write: Callable[..., Path]) -> None:
+def test_read_csv_large_field_is_accepted(write: Callable[..., Path]) -> None:
     large = "x" * 300_000
     assert questions(write("a.csv", f"question\n{large}\n")) == [large]
 
 
-def test_a_column_or_a_template_is_the_question(write: Callable[..., Path]) -> None:
+def test_read_table_column_or_template_is_the_question(write: Callable[..., Path]) -> None:
     path = write("a.csv", "word,lang\nHaus,German\nmaison,French\n")
     assert questions(path, column="word") == ["Haus", "maison"]
     template = "{{{word}}} in {lang}: {word}?"
@@ -184,12 +184,12 @@ def test_a_column_or_a_template_is_the_question(write: Callable[..., Path]) -> N
     ]
 
 
-def test_a_template_takes_any_value_of_an_object(write: Callable[..., Path]) -> None:
+def test_read_template_takes_any_value_of_an_object(write: Callable[..., Path]) -> None:
     path = write("a.jsonl", '{"a": "é", "n": 1.5, "l": ["ü", null], "o": {"b": true}}\n')
     assert questions(path, template="{a} {n} {l} {o}") == ['é 1.5 ["ü", null] {"b": true}']
 
 
-def test_a_template_also_works_on_lines_of_text(write: Callable[..., Path]) -> None:
+def test_read_template_works_on_lines_of_text(write: Callable[..., Path]) -> None:
     path = write("a.txt", "one\ntwo\n")
     assert questions(path, template="Say {question}.") == ["Say one.", "Say two."]
 
@@ -203,9 +203,7 @@ def test_a_template_also_works_on_lines_of_text(write: Callable[..., Path]) -> N
         ("Translate text}", "template"),
     ],
 )
-def test_a_template_that_is_none_is_said_at_once(
-    write: Callable[..., Path], template: str, said: str
-) -> None:
+def test_read_template_invalid_raises(write: Callable[..., Path], template: str, said: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(write("a.csv", "text\nx\n"), template=template)
     assert said in str(caught.value)
@@ -219,7 +217,7 @@ def test_a_template_that_is_none_is_said_at_once(
         ("a.jsonl", '{"word": "one"}\n\n{"text": "two"}\n', 3),
     ],
 )
-def test_a_missing_column_is_named_with_its_line(
+def test_read_missing_column_is_named_with_its_line(
     write: Callable[..., Path], name: str, content: str, line: int
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -272,7 +270,7 @@ def test_a_missing_column_is_named_with_its_line(
         ),
     ],
 )
-def test_a_line_that_cannot_be_asked_is_named(
+def test_read_invalid_line_is_named(
     write: Callable[..., Path], name: str, content: str, line: int
 ) -> None:
     path = write(name, content)
@@ -284,7 +282,7 @@ def test_a_line_that_cannot_be_asked_is_named(
     assert [item.error for item in bad] == [caught.value.what]
 
 
-def test_bad_lines_are_given_with_their_error_and_the_rest_goes_on(
+def test_read_skip_bad_returns_errors_and_reads_the_rest(
     write: Callable[..., Path],
 ) -> None:
     path = write("a.jsonl", '{"question": "one"}\n{"oops\n{"x": "\\u0000"}\n{"question": "two"}\n')
@@ -297,7 +295,7 @@ def test_bad_lines_are_given_with_their_error_and_the_rest_goes_on(
     assert len({item.key for item in found}) == 4
 
 
-def test_an_object_sets_what_shapes_its_own_answer(write: Callable[..., Path]) -> None:
+def test_read_object_sets_its_own_parameters(write: Callable[..., Path]) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     line = {
         "id": 7,
@@ -325,13 +323,13 @@ def test_an_object_sets_what_shapes_its_own_answer(write: Callable[..., Path]) -
     assert (ask.model, ask.params["temperature"], ask.params["top_p"]) == ("m-9", 0.0, 0.5)
 
 
-def test_a_column_of_a_table_is_text_and_no_setting(write: Callable[..., Path]) -> None:
+def test_read_table_column_is_text_and_no_setting(write: Callable[..., Path]) -> None:
     path = write("a.csv", "model,temperature\nCorolla,35\n")
     [item] = read(path, template="Does a {model} start at {temperature} degrees?")
     assert item.payload == {"question": "Does a Corolla start at 35 degrees?"}
 
 
-def test_a_request_line_of_openai_is_asked_as_it_is(write: Callable[..., Path]) -> None:
+def test_read_openai_request_line_is_unchanged(write: Callable[..., Path]) -> None:
     [item] = read(write("a.jsonl", request_line()))
     assert (item.key, item.payload["question"]) == ("r-1", "Who am I?")
     assert item.payload["params"] == {"model": "m-9", "messages": MESSAGES, "top_p": 0.5}
@@ -342,7 +340,7 @@ def test_a_request_line_of_openai_is_asked_as_it_is(write: Callable[..., Path]) 
     assert item.payload["params"] == body
 
 
-def test_a_key_comes_from_place_and_content(write: Callable[..., Path]) -> None:
+def test_read_item_key_depends_on_place_and_content(write: Callable[..., Path]) -> None:
     first = [item.key for item in read(write("a.txt", "x\nx\ny\n"))]
     assert len(set(first)) == 3
     assert [item.key for item in read(write("a.csv", "question\nx\nx\ny\n"))] == first
@@ -353,20 +351,20 @@ def test_a_key_comes_from_place_and_content(write: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("given", ["null", '""'])
-def test_an_empty_id_is_none(write: Callable[..., Path], given: str) -> None:
+def test_read_empty_id_is_replaced_by_a_key(write: Callable[..., Path], given: str) -> None:
     line = '{"question": "x", "id": %s}\n'
     found = read(write("a.jsonl", line % given * 2))
     assert len({item.key for item in found} | {""}) == 3
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
-def test_what_is_no_utf8_is_an_error_in_one_sentence(write: Callable[..., Path], name: str) -> None:
+def test_read_invalid_utf8_raises(write: Callable[..., Path], name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(write(name, b"question\ncaf\xe9\n"))
     assert "UTF-8" in str(caught.value)
 
 
-def test_a_packed_file_that_is_cut_or_garbled_is_an_error_in_one_sentence(
+def test_read_damaged_compressed_file_raises(
     write: Callable[..., Path],
 ) -> None:
     packed = gzip.compress("".join(f"Question {n}\n" for n in range(5000)).encode())
@@ -381,14 +379,14 @@ def test_a_packed_file_that_is_cut_or_garbled_is_an_error_in_one_sentence(
         assert "cannot be read" in caught.value.what
 
 
-def test_an_empty_file_has_no_items(write: Callable[..., Path]) -> None:
+def test_read_empty_file_has_no_items(write: Callable[..., Path]) -> None:
     for name in ("a.txt", "a.csv", "a.tsv", "a.jsonl", "a.txt.gz"):
         assert read(write(name, "")) == []
     for name, content in (("a.txt", "\ufeff\n \n"), ("a.csv", "question\r\n\r\n")):
         assert read(write(name, content)) == []
 
 
-def test_the_format_comes_from_the_name_or_is_said(tmp_path: Path) -> None:
+def test_format_of_returns_the_option_or_that_of_the_name(tmp_path: Path) -> None:
     assert reader.format_of(tmp_path / "a.csv.gz", None) == "csv"
     assert reader.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
     assert reader.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
@@ -400,7 +398,7 @@ def test_the_format_comes_from_the_name_or_is_said(tmp_path: Path) -> None:
         reader.format_of(tmp_path / "a.txt", "xlsx")
 
 
-def test_a_file_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+def test_read_missing_file_raises(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with pytest.raises(InvalidRequest) as caught:
             read(path, form="txt")
@@ -408,7 +406,7 @@ def test_a_file_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_standard_input_is_read_packed_or_not(
+def test_read_stdin_plain_or_compressed(
     monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
     given = io.TextIOWrapper(io.BufferedReader(io.BytesIO(pack(b"Who am I?\n\nAnd you?\n"))))
@@ -416,7 +414,7 @@ def test_standard_input_is_read_packed_or_not(
     assert questions(None) == ["Who am I?", "And you?"]
 
 
-def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+def test_read_items_long_file_takes_no_more_memory(tmp_path: Path) -> None:
     def peak(lines: int) -> int:
         path = tmp_path / "a.txt"
         with path.open("w") as file:

@@ -80,13 +80,20 @@ def test_share_reports_a_pause_of_its_own_and_what_it_needs(clock: Clock) -> Non
     share.apply(a_grant(20, 9000))
     for _ in range(3):
         share.on_sent(100)
-    limiter.on_sent(100)
-    limiter.on_throttled("Slow down.", 12, {})
+    for _ in range(100):
+        sent_at = limiter.on_sent(100)
+        limiter.on_throttled("Slow down.", {}, sent_at)
+        limiter.on_finished()
+        clock.now += 0.1
+        if limiter.delay() and limiter.is_closed:
+            break
     share.on_finished(100, 0)
     share.on_finished(100, 40)
     report = share.report()
     assert (report.request_rate, report.token_rate) == (10, 100)
-    assert (report.pause, report.pause_reason) == (12, "Slow down.")
+    assert limiter.is_closed
+    assert (report.pause, report.pause_reason) == (limiter.own_pause[0], "Slow down.")
+    assert report.pause > 0
     assert (report.unused_requests, report.unused_tokens) == (17, 9000 - 240)
     assert report.requests == 8, "as many as there are jobs, at least"
     assert share.report(is_last=True).requests == 0
@@ -109,11 +116,13 @@ def test_share_changes_its_learned_rate_with_the_number_of_workers(
     assert limiter.learned_rate == pytest.approx(rate)
 
 
-def test_share_with_a_stated_limit_reports_it_and_learns_nothing(clock: Clock) -> None:
+def test_share_with_a_stated_limit_reports_it_beside_the_learned_rate(clock: Clock) -> None:
     share, limiter = share_of(clock)
     limiter.on_success({"x-ratelimit-limit-requests": "6000"})
-    share.apply(a_grant(workers=2, learned=(5.0,)))
     assert limiter.learned_rate is None
+    share.apply(a_grant(workers=2, learned=(5.0,)))
+    assert limiter.learned_rate == pytest.approx(2.5)
+    assert limiter.rate == pytest.approx(2.5)
     assert share.report().request_rate == pytest.approx(100, rel=0.03)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Invoke
 
 
-def test_tokens_have_names() -> None:
+def test_named_tokens_returns_tokens_by_caller() -> None:
     text = " alice = secret=1 ,bob=ß,"
     assert parse_tokens(text) == text
     assert named_tokens(text) == {"alice": "secret=1", "bob": "ß"}
@@ -34,7 +34,7 @@ def test_tokens_have_names() -> None:
         *("default=a", "two words=a", "line\nend=a", "ä=a", f"{'a' * 65}=a", "alice=a,bob"),
     ],
 )
-def test_tokens_that_could_be_mistaken_are_refused(text: str) -> None:
+def test_parse_tokens_invalid_raises(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_tokens(text)
 
@@ -56,7 +56,7 @@ def test_tokens_with_admin_mark_administrators() -> None:
         ({"default": "x" * 16, "bob": "x" * 16}, "in QA_TOKENS is also the token of default."),
     ],
 )
-def test_check_tokens_with_an_unfit_one_says_which_and_how_to_make_one(
+def test_check_tokens_weak_token_is_named_with_advice(
     tokens: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(NotConfigured) as caught:
@@ -79,7 +79,7 @@ def test_check_tokens_with_an_unfit_one_says_which_and_how_to_make_one(
     ],
     ids=lambda tokens: "+".join(tokens.values()),
 )
-def test_serve_with_unfit_tokens_does_not_start(invoke: Invoke, tokens: dict[str, str]) -> None:
+def test_serve_with_weak_tokens_does_not_start(invoke: Invoke, tokens: dict[str, str]) -> None:
     done = invoke("serve", "--port", "0", **tokens)
     assert (done.code, done.out) == (3, "")
     assert done.err.count("\n") == 1
@@ -91,7 +91,7 @@ def test_serve_with_unfit_tokens_does_not_start(invoke: Invoke, tokens: dict[str
 @pytest.mark.parametrize(
     "origin", ["https://app.example.com", "http://localhost:3000", "http://[::1]:3000"]
 )
-def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
+def test_parse_origins_returns_the_form_of_a_browser(origin: str) -> None:
     assert parse_list(parse_origins(f"{origin}, https://b.example")) == [
         origin,
         "https://b.example",
@@ -106,18 +106,18 @@ def test_an_origin_is_taken_as_a_browser_sends_it(origin: str) -> None:
         *("https://a.example:x", "https://a.example:0", "http://[", "https://a.example,*"),
     ],
 )
-def test_what_is_no_one_origin_is_refused(text: str) -> None:
+def test_parse_origins_invalid_raises(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_origins(text)
 
 
 @pytest.mark.parametrize("text", ["1/second", "60/minute", "60/minute, 500/day", "9/hour"])
-def test_a_rate_is_a_number_for_a_time(text: str) -> None:
+def test_parse_rates_number_for_a_time_is_accepted(text: str) -> None:
     assert parse_rates(text) == text
 
 
 @pytest.mark.parametrize("text", ["60", "0/minute", "-1/minute", "60/fortnight", "1.5/day", "/day"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_parse_rates_invalid_raises(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - it has no message; the loader adds one
         parse_rates(text)
 
@@ -140,13 +140,13 @@ def test_config_with_tokens_shows_only_their_names(invoke: Invoke) -> None:
     assert "secret-alice" not in wrong.err
 
 
-def test_no_token_is_in_a_text_that_was_redacted() -> None:
+def test_redact_removes_every_token() -> None:
     settings = Settings(token="unnamed-token", tokens="alice=alice-token,bob=bob-token")
     text = "unnamed-token alice-token bob-token alice=alice-token,bob=bob-token"
     assert "token" not in settings.redact(text)
 
 
-def test_named_tokens_are_tokens_enough_to_be_reached_from_elsewhere(tmp_path: Path) -> None:
+def test_serve_on_a_public_host_accepts_named_tokens(tmp_path: Path) -> None:
     settings = {"data_dir": tmp_path, "host": "0.0.0.0", "serve_port": 0}  # noqa: S104 - on purpose
     with run.prepare(Settings(**settings, tokens="alice=secret-0123456789")) as address:
         assert address.startswith("http://0.0.0.0:")

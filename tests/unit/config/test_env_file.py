@@ -156,7 +156,7 @@ def test_variable_that_the_environment_sets_is_not_mentioned() -> None:
     "text",
     ["QA_MODEL=m", "  export QA_MODEL = m\r\n", "'QA_MODEL'='m'\n", "A='\n\nQA_MODEL=m\n'\n"],
 )
-def test_names_are_found_however_they_are_written(text: str) -> None:
+def test_env_file_names_are_found_in_every_spelling(text: str) -> None:
     Path(".env").write_text(text, newline="")
     assert read().names_in(["QA_MODEL", "A.B"]) == ("QA_MODEL",)
 
@@ -187,7 +187,7 @@ def test_missing_configuration_names_the_ignored_file(
     assert "qa config trust" not in caught.value.todo
 
 
-def test_records_are_for_their_owner_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_private_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     previous = os.umask(0)
     try:
         write_env_file("QA_MODEL=m\n")
@@ -217,7 +217,7 @@ def test_records_are_for_their_owner_alone(home: Path, monkeypatch: pytest.Monke
         '{"path": "PATH", "sha256": ["DIGEST"], "trusted": true}',
     ],
 )
-def test_record_that_is_not_whole_trusts_nothing(text: str) -> None:
+def test_record_incomplete_trusts_nothing(text: str) -> None:
     write_env_file("QA_MODEL=m\n")
     file = read()
     (record,) = records_directory().iterdir()
@@ -243,7 +243,7 @@ def test_refused_file_is_remembered_until_it_changes() -> None:
     assert all_records() == []
 
 
-def test_large_file_is_never_trusted() -> None:
+def test_env_file_beyond_the_size_limit_is_never_trusted() -> None:
     Path(".env").write_text("QA_MODEL=m\n" + "#" * env_file.MAX_FILE_BYTES)
     save_record(read(), trusted=True)
     settings = load_settings(ENVIRON)
@@ -253,7 +253,7 @@ def test_large_file_is_never_trusted() -> None:
         env_file_settings(read())
 
 
-def test_path_that_is_no_text_can_be_trusted() -> None:
+def test_path_with_invalid_utf8_can_be_trusted() -> None:
     directory = Path(os.fsdecode(b"\xff\n\x1b"))
     directory.mkdir()
     write_env_file("QA_MODEL=m\n", directory)

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
     "cors_origins": ("https://a.example", "https://a.example"),
     "rate_limit": ("60/minute,500/day", "60/minute,500/day"),
+    "budgets": ("alice=5.00/day,*=20/month", "alice=5.00/day,*=20/month"),
     "proxies": ("1", 1),
 }
 ENV = {item.name: item.metadata["env"] for item in setting_fields()}
@@ -74,7 +75,7 @@ def refused(environ: dict[str, str] | None = None, **files: str) -> NotConfigure
     return caught.value
 
 
-def test_every_setting_has_an_example_here() -> None:
+def test_settings_all_have_an_example_here() -> None:
     assert EXAMPLES.keys() == ENV.keys()
     assert len(set(ENV.values())) == len(ENV)
     assert {item.name for item in fields(Settings)} == {
@@ -84,12 +85,12 @@ def test_every_setting_has_an_example_here() -> None:
     }
 
 
-def test_with_nothing_said_the_defaults_hold() -> None:
+def test_load_settings_without_values_returns_the_defaults() -> None:
     assert load() == Settings()
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_each_setting_is_read_from_all_places(name: str) -> None:
+def test_load_settings_reads_each_setting_from_all_sources(name: str) -> None:
     text, value = EXAMPLES[name]
     assert getattr(load({ENV[name]: text}, config=WORK), name) == value
     if name not in NOT_IN_DOTENV:
@@ -101,7 +102,7 @@ def test_each_setting_is_read_from_all_places(name: str) -> None:
         assert getattr(given, name) == value
 
 
-def test_a_flag_beats_the_environment_beats_dotenv_beats_the_file_beats_the_default() -> None:
+def test_load_settings_sources_override_in_order() -> None:
     config = "timeout = 1\nretries = 1\nmodel = 'file'\nsystem = 'file'\n"
     dotenv = "QA_RETRIES=2\nQA_MODEL=dotenv\nQA_SYSTEM=dotenv\n"
     environ = {"QA_MODEL": "environment", "QA_SYSTEM": "environment"}
@@ -116,12 +117,12 @@ def test_a_flag_beats_the_environment_beats_dotenv_beats_the_file_beats_the_defa
     assert "workers" not in given.sources
 
 
-def test_a_flag_of_zero_is_said() -> None:
+def test_explicit_values_zero_overrides() -> None:
     assert load({"QA_RETRIES": "5"}).explicit_values({"retries": 0}).retries == 0
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_empty_value_is_the_same_as_none(name: str) -> None:
+def test_load_settings_empty_value_equals_unset(name: str) -> None:
     dotenv = f"{ENV[name]}=\n"
     given = load({ENV[name]: ""}, dotenv=dotenv, config=f"{name} = ''\n")
     assert given == Settings()
@@ -130,15 +131,15 @@ def test_an_empty_value_is_the_same_as_none(name: str) -> None:
     assert getattr(given, name) == EXAMPLES[name][1]
 
 
-def test_a_name_alone_in_dotenv_is_none() -> None:
+def test_dotenv_name_without_value_is_unset() -> None:
     assert load(dotenv="QA_MODEL\n").model is None
 
 
-def test_dotenv_is_taken_literally() -> None:
+def test_dotenv_value_is_not_expanded() -> None:
     assert load({"HOME": "/root"}, dotenv="QA_SYSTEM='costs ${HOME}'\n").system == "costs ${HOME}"
 
 
-def test_dotenv_is_looked_for_in_the_given_directory(home: Path) -> None:
+def test_dotenv_of_the_given_directory_is_read(home: Path) -> None:
     other = home / "other"
     other.mkdir()
     write_env_file("QA_MODEL=other\n", other)
@@ -159,7 +160,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
-def test_a_wrong_value_is_refused_with_its_source(name: str, text: str) -> None:
+def test_load_settings_invalid_value_names_its_source(name: str, text: str) -> None:
     parser = next(item.metadata["parser"] for item in setting_fields() if item.name == name)
     expected = parser.expectation
     for error, source in (
@@ -174,13 +175,13 @@ def test_a_wrong_value_is_refused_with_its_source(name: str, text: str) -> None:
     assert expected in error.what
 
 
-def test_a_wrong_value_that_is_not_used_is_not_complained_about() -> None:
+def test_load_settings_overridden_invalid_value_is_ignored() -> None:
     assert load({"QA_RETRIES": "3"}, config="retries = 'x'\n").retries == 3
 
 
 @pytest.mark.parametrize("value", ["true", "[1]", "{a = 1}"])
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_wrong_type_in_the_file_is_refused(name: str, value: str) -> None:
+def test_config_file_wrong_type_is_refused(name: str, value: str) -> None:
     if value == "true" and name in {"keyring", "passthrough", "show_reasoning"}:
         return
     error = refused(config=f"{name} = {value}\n")
@@ -188,13 +189,13 @@ def test_a_wrong_type_in_the_file_is_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["api_key", "token", "database_url"])
-def test_a_wrong_secret_is_not_shown(name: str) -> None:
+def test_load_settings_invalid_secret_is_not_shown(name: str) -> None:
     error = refused(config=f"{name} = ['{SECRET}']\n")
     assert "its value" in error.what
 
 
 @pytest.mark.parametrize(("name", "value"), [("timeout", "2.5"), ("retries", "4"), ("model", "7")])
-def test_numbers_in_the_file_need_no_quotes(name: str, value: str) -> None:
+def test_config_file_numbers_need_no_quotes(name: str, value: str) -> None:
     assert str(getattr(load(config=f"{name} = {value}\n"), name)) == value
 
 
@@ -209,7 +210,9 @@ def test_numbers_in_the_file_need_no_quotes(name: str, value: str) -> None:
         ("model = 'x'\nserver.host = 'x'\n", 2, "server"),
     ],
 )
-def test_an_unknown_name_is_refused_with_its_line(config: str, line: int, name: str) -> None:
+def test_config_file_unknown_name_is_refused_with_its_line(
+    config: str, line: int, name: str
+) -> None:
     error = refused(config=config)
     file = Path("config.toml").absolute()
     assert error.what == f"Line {line} of {file} sets {name}, which is not a setting."
@@ -219,32 +222,32 @@ def test_an_unknown_name_is_refused_with_its_line(config: str, line: int, name: 
 @pytest.mark.parametrize(
     "config", ["model = \n", "model 'x'\n", "[model\n", "model = 'a'\nmodel = 'b'\n", "\x00"]
 )
-def test_a_file_that_is_not_toml_is_refused_by_name(config: str) -> None:
+def test_config_file_invalid_toml_is_refused_with_its_path(config: str) -> None:
     error = refused(config=f"api_key = '{SECRET}'\n{config}")
     assert f"{Path('config.toml').absolute()} is not TOML" in error.what
 
 
-def test_a_secret_without_quotes_is_not_shown() -> None:
+def test_config_file_unquoted_secret_is_not_shown() -> None:
     refused(config=f"api_key = {SECRET}\n")
 
 
-def test_a_file_that_is_not_utf8_is_refused_by_name() -> None:
+def test_config_file_invalid_utf8_is_refused_with_its_path() -> None:
     Path("config.toml").write_bytes(b"model = '\xff'\n")
     assert str(Path("config.toml").absolute()) in refused().what
 
 
-def test_a_configuration_file_that_is_a_directory_is_refused() -> None:
+def test_config_file_that_is_a_directory_is_refused() -> None:
     Path("config.toml").mkdir()
     assert str(Path("config.toml").absolute()) in refused().what
 
 
-def test_dotenv_that_is_not_utf8_is_refused_by_name() -> None:
+def test_dotenv_invalid_utf8_is_refused_with_its_path() -> None:
     write_env_file(b"OPENAI_API_KEY=" + SECRET.encode() + b"\xff\n")
     error = refused()
     assert ".env cannot be read" in error.what
 
 
-def test_the_configuration_file_is_named_by_the_environment() -> None:
+def test_config_file_path_is_taken_from_the_environment() -> None:
     assert config_file({"QA_CONFIG": "/a/b.toml"}) == Path("/a/b.toml")
     assert config_file({"QA_CONFIG": "~/b.toml"}) == Path.home() / "b.toml"
     assert config_file({}).name == "config.toml"
@@ -262,12 +265,12 @@ def test_the_configuration_file_is_named_by_the_environment() -> None:
         ("sqlite:///history.db?mode=ro", "sqlite:///history.db?mode=ro"),
     ],
 )
-def test_a_database_url_is_rewritten_for_the_driver(url: str, database: str | None) -> None:
+def test_database_url_is_rewritten_for_the_driver(url: str, database: str | None) -> None:
     rewritten = database or url.replace("postgresql:", "postgresql+psycopg2:")
     assert Settings(database_url=url).database == rewritten
 
 
-def test_without_a_database_url_the_history_is_in_the_data_directory() -> None:
+def test_database_url_unset_is_a_file_in_the_data_directory() -> None:
     settings = Settings(data_dir=Path("/d"))
     assert settings.database == "sqlite:////d/history.db"
     assert settings.outbox_path == Path("/d/history.db.outbox")
@@ -281,7 +284,7 @@ def test_without_a_database_url_the_history_is_in_the_data_directory() -> None:
         *("postgresql+asyncpg://h/d", "sqlite+aiosqlite:///x.db", "POSTGRES:/d"),
     ],
 )
-def test_other_databases_are_refused_without_showing_the_url(url: str) -> None:
+def test_database_url_of_another_database_is_refused_and_not_shown(url: str) -> None:
     settings = load({"DATABASE_URL": url})
     with pytest.raises(NotConfigured) as caught:
         _ = settings.database
@@ -298,7 +301,7 @@ def test_other_databases_are_refused_without_showing_the_url(url: str) -> None:
         "sqlite:///file::memory:?uri=true",
     ],
 )
-def test_history_in_memory_is_refused_however_it_is_spelled(url: str) -> None:
+def test_database_url_in_memory_is_refused_in_every_spelling(url: str) -> None:
     with pytest.raises(NotConfigured):
         _ = Settings(database_url=url).database
 
@@ -312,7 +315,7 @@ def test_history_in_memory_is_refused_however_it_is_spelled(url: str) -> None:
         "postgresql://user:hunter2@[host/name",
     ],
 )
-def test_a_database_url_that_cannot_be_read_is_an_error_of_ours(url: str) -> None:
+def test_database_url_unparsable_raises_not_configured(url: str) -> None:
     settings = Settings(database_url=url)
     with pytest.raises(NotConfigured) as caught:
         _ = settings.database, settings.outbox_path, settings.redact("x")
@@ -323,7 +326,7 @@ def outbox_of(url: str) -> Path:
     return Settings(data_dir=Path("/d"), database_url=url).outbox_path
 
 
-def test_each_database_has_an_outbox_of_its_own() -> None:
+def test_outbox_path_differs_for_each_database() -> None:
     urls = [
         *("sqlite:////a/history.db", "sqlite:////b/history.db", "sqlite:////a/other.db"),
         *("postgresql://h/d", "postgresql://h/e", "postgresql://i/d", "postgresql://h:5433/d"),
@@ -333,12 +336,12 @@ def test_each_database_has_an_outbox_of_its_own() -> None:
     assert len({outbox_of(url) for url in urls}) == len(urls)
 
 
-def test_the_outbox_of_a_sqlite_file_is_beside_it() -> None:
+def test_outbox_path_of_a_sqlite_file_is_beside_it() -> None:
     assert outbox_of("sqlite:////a/history.db") == Path("/a/history.db.outbox")
     assert outbox_of("sqlite:////a/history.db?timeout=3") == Path("/a/history.db.outbox")
 
 
-def test_another_password_or_spelling_is_the_same_outbox() -> None:
+def test_outbox_path_is_independent_of_password_and_spelling() -> None:
     urls = [
         *("postgresql://u:one@h/d", "postgresql://u:two@h/d", "postgres://u:p%40%2F@h/d"),
         *("postgresql://u@h:5432/d", "postgresql+psycopg2://v:one@H/d"),
@@ -348,13 +351,13 @@ def test_another_password_or_spelling_is_the_same_outbox() -> None:
     assert "one" not in str(outbox_of(urls[0]))
 
 
-def test_a_password_in_the_query_is_a_password_too() -> None:
+def test_outbox_path_is_independent_of_a_password_in_the_query() -> None:
     assert outbox_of("postgresql://u@h/d?password=one") == outbox_of(
         "postgresql://u@h/d?password=two"
     )
 
 
-def test_a_password_in_the_query_is_not_shown() -> None:
+def test_without_password_removes_a_password_in_the_query() -> None:
     url = "postgresql://u@h/d?password=hunter2&sslmode=require"
     assert "hunter2" not in without_password(url)
     assert "hunter2" not in Settings(database_url=url).redact("password=hunter2 is wrong")
@@ -378,28 +381,28 @@ SECRETS = Settings(
         ("nothing to hide: task-1, risk-free, sk-1", "nothing to hide: task-1, risk-free, sk-1"),
     ],
 )
-def test_secrets_are_taken_out_of_a_text(text: str, shown: str) -> None:
+def test_redact_removes_secrets(text: str, shown: str) -> None:
     assert SECRETS.redact(text) == shown
 
 
-def test_a_database_url_in_a_text_shows_no_password() -> None:
+def test_redact_removes_the_password_of_a_database_url() -> None:
     assert "pa55word" not in SECRETS.redact("postgresql://u:pa55word@h/d is down")
 
 
-def test_a_secret_inside_another_does_not_leave_the_rest() -> None:
+def test_redact_secret_inside_another_removes_both() -> None:
     for number in range(20):
         token = f"t0ken{number}"
         settings = Settings(api_key=f"{token}-and-the-rest", token=token)
         assert settings.redact(f"{token}-and-the-rest") == "***"
 
 
-def test_a_password_is_redacted_in_both_spellings() -> None:
+def test_redact_removes_a_password_in_both_spellings() -> None:
     settings = Settings(database_url="postgresql://u:pa%40ss%2Fword@h/d")
     assert settings.redact("pa%40ss%2Fword") == "***"
     assert settings.redact("pa@ss/word") == "***"
 
 
-def test_without_secrets_there_is_nothing_to_take_out() -> None:
+def test_redact_without_secrets_changes_nothing() -> None:
     assert Settings().redact("a text") == "a text"
     assert Settings(api_key="a", token="").redact("a text") == "a text"
 
@@ -414,23 +417,23 @@ def test_without_secrets_there_is_nothing_to_take_out() -> None:
         ("sqlite:////a/history.db", "sqlite:////a/history.db"),
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_without_password_removes_the_password_of_a_url(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
 ELSEWHERE = "OPENAI_BASE_URL=https://evil.example/v1\n"
 
 
-def test_a_key_of_the_environment_is_not_lent_to_the_endpoint_of_a_dotenv() -> None:
+def test_dotenv_endpoint_gets_no_key_of_the_environment() -> None:
     error = refused({"OPENAI_API_KEY": SECRET}, dotenv=ELSEWHERE)
     assert "OPENAI_BASE_URL comes from .env" in error.what
 
 
-def test_a_key_of_the_configuration_file_is_not_lent_either() -> None:
+def test_dotenv_endpoint_gets_no_key_of_the_config_file() -> None:
     refused(dotenv=ELSEWHERE, config=f"api_key = '{SECRET}'\n")
 
 
-def test_a_key_in_the_environment_beats_the_one_in_dotenv_and_is_not_lent() -> None:
+def test_dotenv_endpoint_with_a_key_of_the_environment_is_refused() -> None:
     refused({"OPENAI_API_KEY": SECRET}, dotenv=ELSEWHERE + "OPENAI_API_KEY=x\n")
 
 
@@ -445,13 +448,13 @@ def test_a_key_in_the_environment_beats_the_one_in_dotenv_and_is_not_lent() -> N
         ({"OPENAI_API_KEY": SECRET}, {"dotenv": "OPENAI_BASE_URL=\n"}),
     ],
 )
-def test_other_ways_to_name_key_and_endpoint_are_fine(
+def test_load_settings_other_key_and_endpoint_sources_are_accepted(
     environ: dict[str, str], files: dict[str, str]
 ) -> None:
     load(environ, **files)
 
 
-def test_the_sources_are_not_shown_with_the_settings() -> None:
+def test_settings_repr_has_no_sources() -> None:
     assert "sources" not in repr(load({"QA_MODEL": "m"}))
 
 
@@ -476,7 +479,7 @@ def line_of(text: str, *path: str) -> int:
         ("a = 1", ("a",), 1),
     ],
 )
-def test_the_line_of_a_value_is_found(text: str, path: tuple[str, ...], line: int) -> None:
+def test_line_of_returns_the_line_of_a_value(text: str, path: tuple[str, ...], line: int) -> None:
     assert line_of(text, *path) == line
 
 
@@ -495,7 +498,7 @@ model = 'home'
 """
 
 
-def test_a_profile_beats_the_top_of_the_file_and_nothing_else() -> None:
+def test_profile_overrides_only_the_top_of_the_file() -> None:
     given = load({"QA_PROFILE": "work"}, config=PROFILES, dotenv="QA_SYSTEM=dotenv\n")
     assert (given.model, given.system, given.timeout) == ("work", "dotenv", 7.0)
     assert given.sources["model"] == f"model of profile work in {Path('config.toml').absolute()}"
@@ -511,13 +514,11 @@ def test_a_profile_beats_the_top_of_the_file_and_nothing_else() -> None:
         ({}, {"config": f"profile = 'home'\n{PROFILES}"}),
     ],
 )
-def test_a_profile_is_chosen_like_any_setting(
-    environ: dict[str, str], files: dict[str, str]
-) -> None:
+def test_profile_is_chosen_by_every_source(environ: dict[str, str], files: dict[str, str]) -> None:
     assert load(environ, **files).model == "home"
 
 
-def test_a_profile_chosen_by_a_flag_reaches_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_profile_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("config.toml").write_text(PROFILES, encoding="utf-8")
     monkeypatch.setenv("QA_PROFILE", "home")
     choose_profile("work")
@@ -532,7 +533,7 @@ def test_a_profile_chosen_by_a_flag_reaches_every_reader(monkeypatch: pytest.Mon
         ({"QA_PROFILE": "wrok"}, "", "--profile or QA_PROFILE", "has no profiles"),
     ],
 )
-def test_an_unknown_profile_is_refused_with_those_there_are(
+def test_profile_unknown_is_refused_with_the_known_ones(
     environ: dict[str, str], config: str, source: str, todo: str
 ) -> None:
     error = refused(environ, config=config)
@@ -549,19 +550,19 @@ def test_an_unknown_profile_is_refused_with_those_there_are(
         ("\n[profiles]\nwork = 3\n", 3, "sets profiles.work to something that is not a table"),
     ],
 )
-def test_a_wrong_name_in_any_profile_is_refused_with_its_line(
+def test_profile_unknown_setting_is_refused_with_its_line(
     config: str, line: int, said: str
 ) -> None:
     error = refused(config=config)
     assert f"Line {line} of {Path('config.toml').absolute()} {said}" in error.what
 
 
-def test_a_wrong_value_in_the_profile_is_refused_with_its_line() -> None:
+def test_profile_invalid_value_is_refused_with_its_line() -> None:
     error = refused({"QA_PROFILE": "work"}, config=f"timeout = 1\n{WORK}timeout = 'x'\n")
     assert f"timeout of profile work in {Path('config.toml').absolute()}, line 3: " in error.what
 
 
-def test_a_name_almost_right_gets_a_hint() -> None:
+def test_config_file_mistyped_name_gets_a_hint() -> None:
     assert refused(config="modle = 'x'\n").todo.startswith("Did you mean model? ")
 
 
@@ -569,7 +570,7 @@ def test_a_name_almost_right_gets_a_hint() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_DOTENV))
-def test_a_dotenv_cannot_say_where_keys_come_from_or_what_runs(name: str) -> None:
+def test_dotenv_setting_of_a_key_source_or_program_is_refused(name: str) -> None:
     error = refused({ENV[name]: EXAMPLES[name][0]}, dotenv=f"A=1\n{ENV[name]}=touch/made\n")
     assert f"{ENV[name]} in .env, line 2, is not allowed" in error.what
 
@@ -578,7 +579,7 @@ KEY_SOURCES = [f"api_key = '{SECRET}'", "key_command = 'pass'", "keyring = true"
 
 
 @pytest.mark.parametrize("source", KEY_SOURCES)
-def test_no_key_is_lent_to_the_endpoint_of_a_dotenv(source: str) -> None:
+def test_dotenv_endpoint_gets_no_key_of_any_source(source: str) -> None:
     assert (
         "only sent to an endpoint from the same file"
         in refused(dotenv=ELSEWHERE, config=source).what
@@ -587,7 +588,7 @@ def test_no_key_is_lent_to_the_endpoint_of_a_dotenv(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", KEY_SOURCES)
-def test_the_key_at_the_top_is_not_for_the_endpoint_of_a_profile(source: str) -> None:
+def test_profile_endpoint_gets_no_key_of_the_top(source: str) -> None:
     config = f"{source}\n{WORK}base_url = 'https://a.example'\n"
     given = load({"QA_PROFILE": "work"}, config=config)
     assert not credentials.is_configured(given)
@@ -601,7 +602,7 @@ def test_the_key_at_the_top_is_not_for_the_endpoint_of_a_profile(source: str) ->
     )
 
 
-def test_a_key_in_a_higher_place_counts_however_it_is_named() -> None:
+def test_key_source_of_the_higher_place_is_used() -> None:
     config = f"api_key = '{SECRET}'\n{WORK}key_command = 'pass'\nkeyring = 's/u'\n"
     given = load({"QA_PROFILE": "work"}, config=config)
     assert (given.api_key, given.key_command, given.keyring) == (None, "pass", None)
@@ -613,21 +614,21 @@ def test_a_key_in_a_higher_place_counts_however_it_is_named() -> None:
     ("text", "value"),
     [("true", "true"), ("false", None), ("'s/u'", "s/u"), ("'true'", "true"), ("'s/u/v'", "s/u/v")],
 )
-def test_the_keyring_is_a_yes_or_an_entry(text: str, value: str | None) -> None:
+def test_keyring_is_true_or_an_entry(text: str, value: str | None) -> None:
     assert load(config=f"keyring = {text}\n").keyring == value
 
 
 @pytest.mark.parametrize("text", ["'x'", "'/u'", "'s/'", "3"])
-def test_another_keyring_is_refused(text: str) -> None:
+def test_keyring_invalid_is_refused(text: str) -> None:
     assert "service/user" in refused(config=f"keyring = {text}\n").what
 
 
 @pytest.mark.parametrize("text", ['"pass \'x"', "' '"])
-def test_a_command_that_cannot_be_taken_apart_is_refused(text: str) -> None:
+def test_key_command_unparsable_is_refused(text: str) -> None:
     assert "a command" in refused(config=f"key_command = {text}\n").what
 
 
-def test_each_endpoint_has_an_entry_in_the_keyring_of_its_own() -> None:
+def test_keyring_entry_differs_for_each_endpoint() -> None:
     assert credentials.keyring_entry(Settings(keyring="true")) == ("qa", "api.openai.com")
     url = "https://u:p@A.example:8443/v1"
     assert credentials.keyring_entry(Settings(keyring="true", base_url=url)) == (
@@ -644,7 +645,7 @@ def script(home: Path, text: str) -> str:
     return f"'{file}' argument"
 
 
-def test_a_command_gives_the_key_in_its_first_line(home: Path) -> None:
+def test_key_command_first_line_is_the_key(home: Path) -> None:
     command = script(home, f"echo x >> runs; echo '  {SECRET} '; echo more; cat")
     settings = Settings(key_command=command)
     for _ in range(2):
@@ -653,7 +654,7 @@ def test_a_command_gives_the_key_in_its_first_line(home: Path) -> None:
     assert Path("runs").read_text() == "x\n"
 
 
-def test_a_command_is_not_run_by_a_shell() -> None:
+def test_key_command_is_not_run_by_a_shell() -> None:
     settings = Settings(key_command=f"echo $HOME{SECRET};")
     assert credentials.get_api_key(settings) == f"$HOME{SECRET};"
 
@@ -671,7 +672,7 @@ def test_a_command_is_not_run_by_a_shell() -> None:
         ("exec >&-; sleep 9", "did not end within 0.5 s"),
     ],
 )
-def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
+def test_key_command_failed_is_named_without_its_output(
     home: Path, text: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(NotConfigured) as caught:
@@ -683,7 +684,7 @@ def test_a_command_that_fails_is_named_and_its_output_is_not_shown(
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_command_that_does_not_exist_is_an_error_that_shows_no_key() -> None:
+def test_key_command_missing_is_an_error_without_the_key() -> None:
     with pytest.raises(NotConfigured) as caught:
         credentials.get_api_key(Settings(key_command="sk-0123456789abcdef"))
     assert str(caught.value).startswith("The key command *** cannot be run: No such file")
@@ -738,7 +739,7 @@ model = 'c'
         ("profiles.a.retries = 1\n", ("b", "retries", 2), None),
     ],
 )
-def test_an_edit_keeps_comments_and_order(
+def test_config_file_edit_keeps_comments_and_order(
     text: str, change: tuple[str | None, str, object], result: str | None
 ) -> None:
     found = edited(text, *change)
@@ -748,7 +749,7 @@ def test_an_edit_keeps_comments_and_order(
     assert ConfigFile.read(Path("config.toml")).table(profile).get(name) == value
 
 
-def test_a_written_file_is_for_its_owner_and_keeps_being_a_link(home: Path) -> None:
+def test_config_file_write_keeps_a_link_and_is_private(home: Path) -> None:
     (home / "dotfiles").mkdir()
     (home / "dotfiles" / "qa.toml").write_text("")
     Path("config.toml").symlink_to(home / "dotfiles" / "qa.toml")
@@ -759,7 +760,9 @@ def test_a_written_file_is_for_its_owner_and_keeps_being_a_link(home: Path) -> N
     assert [file.name for file in (home / "dotfiles").iterdir()] == ["qa.toml"]
 
 
-def test_the_directory_of_the_file_is_private(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_file_write_makes_its_directory_private(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "xdg"))
     file = config_file({})
     file.parent.mkdir(parents=True)
@@ -769,7 +772,7 @@ def test_the_directory_of_the_file_is_private(home: Path, monkeypatch: pytest.Mo
         assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_that_cannot_be_written_is_an_error_of_ours(home: Path) -> None:
+def test_config_file_unwritable_raises_not_configured(home: Path) -> None:
     (home / "file").write_text("")
     with pytest.raises(NotConfigured) as caught:
         ConfigFile(home / "file" / "config.toml", "", {}).write("")
@@ -816,7 +819,7 @@ def test_misspelled_variable_in_an_untrusted_file_is_not_mentioned() -> None:
 
 
 @pytest.mark.parametrize("place", [".env", "config.toml", "profile"])
-def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
+def test_load_settings_relative_database_is_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     project, config = tmp_path / "project", tmp_path / "config"
@@ -836,9 +839,24 @@ def test_load_settings_with_a_relative_database_resolves_it_beside_the_file(
     assert load_settings(environ).database == f"sqlite:///{beside / 'sub' / 'history.db'}"
 
 
-def test_load_settings_with_a_relative_database_in_the_environment_refuses_it() -> None:
+def test_load_settings_relative_database_of_environment_is_refused() -> None:
     with pytest.raises(NotConfigured, match="relative path") as caught:
         load_settings({"DATABASE_URL": "sqlite:///history.db"})
     assert "absolute path" in caught.value.todo
     whole = "sqlite:////d/history.db"
     assert load_settings({"DATABASE_URL": whole}).database == whole
+
+
+@pytest.mark.parametrize(
+    ("character", "escape"), [("/", "%2F"), ("#", "%23"), ("?", "%3F"), ("[", "%5B")]
+)
+def test_database_url_with_unescaped_password_names_the_character(
+    character: str, escape: str
+) -> None:
+    settings = Settings(database_url=f"postgresql://u:sesame{character}opens@h/d")
+    with pytest.raises(NotConfigured) as raised:
+        _ = settings.database
+    message = str(raised.value)
+    assert f"write {character} as {escape}:" in message
+    assert "sesame" not in message
+    assert "opens" not in message

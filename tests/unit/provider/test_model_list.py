@@ -106,7 +106,7 @@ def test_served_model_is_read_from_each_form_of_list(
     assert served_models([document], endpoint, Pricing()) == [model]
 
 
-def test_served_model_without_a_price_has_that_of_the_user() -> None:
+def test_served_model_without_a_price_has_the_users_price() -> None:
     [model] = served_models([{"id": "mine"}], "localhost", Pricing({"mine": Price(1, 2)}))
     assert (model.input_usd, model.output_usd) == (1, 2)
 
@@ -137,7 +137,7 @@ def test_cache_keeps_the_names_of_each_endpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", "[1]", '{"https://api.example.com/v1": 7}', "\0", "{", "[" * 100_000]
 )
-def test_cache_that_is_damaged_is_empty(tmp_path: Path, content: str) -> None:
+def test_cache_damaged_is_empty(tmp_path: Path, content: str) -> None:
     cache = ModelListCache(tmp_path)
     (tmp_path / "models.json").write_text(content)
     assert cache.get(URL) == ([], False)

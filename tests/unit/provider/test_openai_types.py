@@ -69,7 +69,7 @@ def leaves(value: object) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", [ChatCompletion, ChatCompletionChunk])
-def test_every_field_of_the_types_of_openai_is_kept(kind: type[BaseModel]) -> None:
+def test_read_document_every_field_of_openai_types_is_kept(kind: type[BaseModel]) -> None:
     values = Values()
     document = values.of(kind, "")
     document["choices"][0]["index"] = 0
@@ -101,7 +101,7 @@ def test_every_field_of_the_types_of_openai_is_kept(kind: type[BaseModel]) -> No
     assert lost == {}
 
 
-def test_a_function_call_is_kept_as_a_tool_call() -> None:
+def test_read_document_function_call_is_kept_as_a_tool_call() -> None:
     response = ChatResponse()
     call = {"name": "f", "arguments": "{}"}
     message = {"content": None, "function_call": call}
@@ -109,7 +109,7 @@ def test_a_function_call_is_kept_as_a_tool_call() -> None:
     assert response.details["tool_calls"][0]["function"] == call
 
 
-def test_a_custom_tool_call_is_kept() -> None:
+def test_read_document_custom_tool_call_is_kept() -> None:
     response = ChatResponse()
     call = {"id": "t", "type": "custom", "custom": {"name": "f", "input": "text"}}
     message = {"content": None, "tool_calls": [call]}

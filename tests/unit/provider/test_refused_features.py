@@ -71,7 +71,7 @@ def test_refused_feature_of_a_response_is_found(
     assert refused_feature(status, parse_error(body), BODY) == feature
 
 
-def test_refused_feature_that_was_not_sent_is_none() -> None:
+def test_refused_feature_not_sent_is_none() -> None:
     refusal = ErrorBody("unsupported parameter", param="stream")
     assert refused_feature(400, refusal, {"stream": False}) is None
 
@@ -95,7 +95,7 @@ def test_refused_features_damaged_file_is_no_error(tmp_path: Path, content: str)
     assert features.get("u", "m") == {Feature.STREAM}
 
 
-def test_refused_features_unwritable_directory_keeps_them_in_memory(tmp_path: Path) -> None:
+def test_refused_features_unwritable_directory_uses_memory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     features = RefusedFeatures(tmp_path / "file" / "below")
     features.add("u", "m", frozenset({Feature.STREAM}))

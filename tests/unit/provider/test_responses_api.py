@@ -104,7 +104,7 @@ def test_body_has_the_parameters_by_their_names_in_this_api() -> None:
     }
 
 
-def test_body_has_what_the_user_names_in_the_words_of_this_api() -> None:
+def test_body_has_user_options_by_their_names_in_this_api() -> None:
     body = body_of(
         reasoning={"effort": "low", "summary": "detailed"},
         text={"verbosity": "high"},
@@ -120,7 +120,7 @@ def test_body_has_what_the_user_names_in_the_words_of_this_api() -> None:
 
 
 @pytest.mark.parametrize("params", [{}, {"reasoning_effort": "none"}])
-def test_body_asks_for_no_summary_where_there_is_no_reasoning(params: dict[str, Any]) -> None:
+def test_body_without_reasoning_asks_for_no_summary(params: dict[str, Any]) -> None:
     assert "summary" not in body_of(**params).get("reasoning", {})
 
 
@@ -130,7 +130,7 @@ def test_body_of_a_search_asks_for_its_sources() -> None:
     assert body["include"] == ["web_search_call.action.sources"]
 
 
-def test_body_without_refused_features() -> None:
+def test_body_leaves_refused_features_out() -> None:
     refused = frozenset({Feature.REASONING_SUMMARY, Feature.INCLUDE, Feature.RESPONSE_FORMAT})
     body = body_of(
         refused,
@@ -145,7 +145,7 @@ def test_body_without_refused_features() -> None:
     assert body["instructions"].startswith("Be brief.\n\nAnswer with a JSON document")
 
 
-def test_body_of_messages_as_they_are_has_all_of_them_as_input() -> None:
+def test_body_of_messages_has_all_of_them_as_input() -> None:
     """A client of /v1, and a request line of OpenAI's Batch API, have messages of their own."""
     function = {"name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
     messages: list[dict[str, Any]] = [
@@ -219,7 +219,7 @@ def answer(*items: dict[str, Any], status: str = "completed", **fields: Any) -> 
     return {"type": f"response.{status}", "response": {**response, "status": status, **fields}}
 
 
-def test_stream_of_deltas_is_the_answer_with_all_that_is_known_of_it() -> None:
+def test_stream_of_deltas_gives_the_answer_with_its_details() -> None:
     usage = {
         "input_tokens": 5,
         "input_tokens_details": {"cached_tokens": 2},
@@ -259,7 +259,7 @@ def test_stream_with_lost_deltas_has_the_text_of_the_last_event(
     assert read_stream(*events, answer(message("one two"))).text == text
 
 
-def test_stream_whose_last_event_has_no_output_has_the_items_that_came_before() -> None:
+def test_stream_without_final_output_has_the_earlier_items() -> None:
     item = message("one two")
     done = {"type": "response.output_item.done", "output_index": 0, "item": item}
     assert read_stream(done, answer()).text == "one two"
@@ -371,7 +371,7 @@ def test_stream_of_an_incomplete_response_has_its_reason(
     assert read_stream(delta("a"), end).finish_reason == finish_reason
 
 
-def test_stream_of_a_refusal_is_a_text_that_is_marked() -> None:
+def test_stream_of_a_refusal_is_a_marked_text() -> None:
     item = message("", part={"type": "refusal", "refusal": "No."})
     for events in ([delta("No.", kind="refusal")], []):
         response = read_stream(*events, answer(item))
@@ -379,7 +379,7 @@ def test_stream_of_a_refusal_is_a_text_that_is_marked() -> None:
         assert response.details == {"refusal": True}
 
 
-def test_stream_of_a_failed_response_is_its_error_and_its_usage_counts() -> None:
+def test_stream_of_a_failed_response_raises_and_keeps_its_usage() -> None:
     error = {"code": "server_error", "message": "It broke."}
     api, response = ResponsesApi(), ChatResponse()
     usage = {"input_tokens": 1, "output_tokens": 2}
@@ -398,7 +398,7 @@ def test_stream_of_a_failed_response_is_its_error_and_its_usage_counts() -> None
         [{"error": {"code": "x", "message": "It broke."}}],
     ],
 )
-def test_event_of_an_error_is_that_error(event: object) -> None:
+def test_event_of_an_error_raises_it(event: object) -> None:
     with pytest.raises(ErrorInAnswer) as raised:
         ResponsesApi().read_event("message", event, ChatResponse())
     assert (raised.value.error.code, raised.value.error.message) == ("x", "It broke.")
@@ -416,7 +416,7 @@ def test_document_of_another_kind_is_a_broken_answer(document: object) -> None:
 @pytest.mark.parametrize(
     "value", [None, 1, "x", [], {}, [None], {"content": 1}, [{"content": [1]}]]
 )
-def test_document_with_wrong_types_is_read_as_far_as_it_goes(value: Any) -> None:
+def test_document_with_wrong_types_is_read_in_part(value: Any) -> None:
     names = ("id", "model", "output", "usage", "status", "incomplete_details")
     for name in names:
         fields = {"object": "response", "status": "incomplete", "output": [message("a")]}

@@ -27,16 +27,23 @@ STREAMS = [
     (b': x\n\n{"error": "m"}', [("message", '{"error": "m"}')]),
     (b'data: a\n\n{"error": "m"}\n', [("message", "a"), ("message", '{"error": "m"}')]),
     (b"data: \xff\n\n", [("message", "\ufffd")]),
+    # Not in the standard: events that one line end divides, and a JSON object in each line.
+    (b'data: {"a": 1}\ndata: {}\ndata: [DONE]\n', ['{"a": 1}', "{}", "[DONE]"]),
+    (b'{"a": 1}\r\n{}\r\n', ['{"a": 1}', "{}"]),
+    (b"event: a\ndata: {}\nevent: b\ndata: {}\n", [("a", "{}"), ("b", "{}")]),
+    (b"data: {}\nevent: b\n\n", [("b", "{}")]),
+    (b'data: {"a":\ndata: {}\ndata: }\n\n', ['{"a":\n{}\n}']),
 ]
 
 
 @pytest.mark.parametrize(("stream", "expected"), STREAMS)
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_event_parser_pieces_of_any_size_give_the_same_events(
-    stream: bytes, expected: list[tuple[str, str]], size: int
+    stream: bytes, expected: list[tuple[str, str] | str], size: int
 ) -> None:
     parser = EventParser()
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
     events = [event for piece in pieces for event in parser.feed(piece)]
     events += parser.close()
-    assert events == [ServerSentEvent(*event) for event in expected]
+    pairs = [("message", event) if isinstance(event, str) else event for event in expected]
+    assert events == [ServerSentEvent(*pair) for pair in pairs]

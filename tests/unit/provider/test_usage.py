@@ -58,9 +58,7 @@ def test_read_usage_names_of_endpoints_are_known(usage: object, expected: Usage 
         ({"prompt_tokens": 3, "cost": {"total_cost": 1, "request_cost": 1}}, True),
     ],
 )
-def test_add_usage_that_says_more_is_kept_as_it_came(
-    usage: dict[str, Any], *, is_kept: bool
-) -> None:
+def test_add_usage_with_other_fields_keeps_them(usage: dict[str, Any], *, is_kept: bool) -> None:
     response = ChatResponse()
     add_usage(usage, response)
     assert response.details == ({"usage": usage} if is_kept else {})
@@ -75,7 +73,7 @@ def test_add_usage_that_says_more_is_kept_as_it_came(
         ({"choices": [], "usage": None}, None),
     ],
 )
-def test_read_event_usage_is_found_where_endpoints_put_it(
+def test_read_event_usage_is_found_in_each_place(
     document: dict[str, Any], usage: Usage | None
 ) -> None:
     response = ChatResponse()

@@ -29,24 +29,24 @@ def turns_of(conversation: Conversation) -> list[Turn]:
     return list(conversation.context().turns)
 
 
-def test_it_begins_with_nothing() -> None:
+def test_conversation_new_has_no_turns() -> None:
     conversation = Conversation(100)
     assert conversation.follows_id is None
     assert turns_of(conversation) == []
 
 
-def test_what_was_said_goes_along_and_the_last_record_is_followed() -> None:
+def test_conversation_append_adds_turns_and_follows_the_last() -> None:
     conversation = Conversation(100).append(over("1", "a", 7), []).append(over("2", "b", 8), [])
     assert turns_of(conversation) == [Turn("1", "a", []), Turn("2", "b", [])]
     assert conversation.follows_id == 8
 
 
-def test_a_question_that_nothing_came_of_changes_nothing() -> None:
+def test_conversation_append_unanswered_changes_nothing() -> None:
     conversation = Conversation(100).append(over("1", "a", 7), [])
     assert conversation.append(over("2", None, 8), []) is conversation
 
 
-def test_it_goes_on_from_a_record() -> None:
+def test_conversation_resume_continues_from_a_record() -> None:
     turns = [Turn("1", "a"), Turn("2", "b")]
     conversation = Conversation.resume(100, 5, turns)
     assert conversation.follows_id == 5
@@ -54,7 +54,7 @@ def test_it_goes_on_from_a_record() -> None:
     assert conversation.append(over("3", "c", 6), []).follows_id == 6
 
 
-def test_the_oldest_turns_are_left_out_where_there_is_no_room() -> None:
+def test_conversation_beyond_the_budget_leaves_out_oldest_turns() -> None:
     conversation = Conversation(30)
     for number in range(4):
         conversation = conversation.append(over(f"{number}", "x" * 40), [])
@@ -63,7 +63,7 @@ def test_the_oldest_turns_are_left_out_where_there_is_no_room() -> None:
     assert context.left_out == 2
 
 
-def test_the_last_turn_goes_along_whatever_its_length() -> None:
+def test_conversation_last_turn_is_sent_at_any_length() -> None:
     conversation = Conversation(1).append(over("1", "x" * 400), [])
     assert [turn.question for turn in turns_of(conversation)] == ["1"]
 
@@ -78,7 +78,7 @@ def test_the_last_turn_goes_along_whatever_its_length() -> None:
     ],
     ids=["text", "text-without-room", "image", "image-without-room"],
 )
-def test_a_file_goes_along_again_while_there_is_room(
+def test_conversation_file_within_the_budget_is_sent_again(
     budget: int, parts: list[ContextPart], sent: list[ContextPart]
 ) -> None:
     conversation = Conversation(budget).append(over("1", "a", attachments=[FILE]), parts)
@@ -87,13 +87,13 @@ def test_a_file_goes_along_again_while_there_is_room(
     assert context.omitted == ([] if sent == parts else ["notes.md"])
 
 
-def test_a_file_that_has_no_room_costs_no_older_turn() -> None:
+def test_conversation_file_beyond_the_budget_drops_no_turn() -> None:
     conversation = Conversation(60).append(over("1", "a"), [])
     conversation = conversation.append(over("2", "b", attachments=[FILE]), [TEXT])
     assert [turn.question for turn in turns_of(conversation)] == ["1", "2"]
 
 
-def test_a_turn_without_a_record_is_followed_by_its_uid() -> None:
+def test_conversation_turn_without_a_record_is_followed_by_uid() -> None:
     conversation = Conversation(100).append(over("1", "a", 7), [])
     assert conversation.follows_uid is None
     undelivered = over("2", "b")
@@ -101,9 +101,7 @@ def test_a_turn_without_a_record_is_followed_by_its_uid() -> None:
     assert (conversation.follows_id, conversation.follows_uid) == (None, undelivered.question.uid)
 
 
-def test_turns_that_waited_for_the_database_are_linked_when_it_has_them(
-    store: Store, tmp_path: Path
-) -> None:
+def test_recover_outbox_links_the_turns_of_a_conversation(store: Store, tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "outbox")
     asks = [Question(question=f"{number}") for number in range(5)]
     for ask, follows_uid in zip(asks, [None, *(ask.uid for ask in asks)], strict=False):

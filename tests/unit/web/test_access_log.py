@@ -17,7 +17,7 @@ def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def test_text_lines_message_with_newlines_is_one_line_and_traceback_is_indented() -> None:
+def test_text_formatter_newlines_are_one_line_traceback_is_indented() -> None:
     evil = "a\n12:00:00 INFO    GET /forged\x1b[2J\u202e"
     try:
         fail(evil)

@@ -24,7 +24,7 @@ def client(served: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_it_reads_an_answer(client: openai.OpenAI, store: Store) -> None:
+def test_openai_client_reads_an_answer(client: openai.OpenAI, store: Store) -> None:
     completion = client.chat.completions.create(
         model="m-1", messages=[{"role": "user", "content": "Who am I?"}], max_completion_tokens=50
     )
@@ -37,7 +37,7 @@ def test_it_reads_an_answer(client: openai.OpenAI, store: Store) -> None:
     assert record.params == {"model": "m-1", "max_completion_tokens": 50}
 
 
-def test_it_reads_a_stream(client: openai.OpenAI, store: Store) -> None:
+def test_openai_client_reads_a_stream(client: openai.OpenAI, store: Store) -> None:
     stream = client.chat.completions.create(
         model="m-1",
         messages=[{"role": "user", "content": "Who am I?"}],
@@ -52,7 +52,7 @@ def test_it_reads_a_stream(client: openai.OpenAI, store: Store) -> None:
     assert store.newest().answer == "Answer to: Who am I?"
 
 
-def test_its_stream_helper_puts_the_answer_together(client: openai.OpenAI) -> None:
+def test_openai_client_stream_helper_joins_the_answer(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(
         model="m-1", messages=[{"role": "user", "content": "Who am I?"}]
     ) as stream:
@@ -60,7 +60,7 @@ def test_its_stream_helper_puts_the_answer_together(client: openai.OpenAI) -> No
     assert content == "Answer to: Who am I?"
 
 
-def test_a_conversation_with_its_own_objects_is_a_thread(
+def test_openai_client_conversation_of_its_objects_is_a_thread(
     client: openai.OpenAI, store: Store
 ) -> None:
     said: list[object] = [{"role": "user", "content": "One?"}]
@@ -70,7 +70,7 @@ def test_a_conversation_with_its_own_objects_is_a_thread(
     assert [each.follows_id for each in store.page(limit=1000)] == [None, 1]
 
 
-def test_it_lists_the_models(client: openai.OpenAI) -> None:
+def test_openai_client_lists_the_models(client: openai.OpenAI) -> None:
     assert [each.id for each in client.models.list()] == ["test-model", "fake-large", "fake-small"]
     assert client.models.retrieve("fake-large").owned_by == "fake"
     with pytest.raises(openai.NotFoundError):
@@ -87,7 +87,7 @@ def test_it_lists_the_models(client: openai.OpenAI) -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_it_raises_what_it_would_at_openai(
+def test_openai_client_fault_raises_the_same_error_as_at_openai(
     client: openai.OpenAI,
     question: str,
     kind: type[openai.APIStatusError],
@@ -103,7 +103,7 @@ def test_it_raises_what_it_would_at_openai(
     assert raised.value.type
 
 
-def test_it_raises_where_a_stream_breaks(client: openai.OpenAI) -> None:
+def test_openai_client_broken_stream_raises(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model="m-1", messages=[{"role": "user", "content": "x [[cut=2]]"}], stream=True
     )
@@ -111,7 +111,7 @@ def test_it_raises_where_a_stream_breaks(client: openai.OpenAI) -> None:
         list(stream)
 
 
-def test_a_wrong_token_is_a_wrong_key(served: str) -> None:
+def test_openai_client_wrong_token_raises_authentication_error(served: str) -> None:
     with (
         openai.OpenAI(base_url=served, api_key="no", max_retries=0) as client,
         pytest.raises(openai.AuthenticationError) as raised,
@@ -120,7 +120,7 @@ def test_a_wrong_token_is_a_wrong_key(served: str) -> None:
     assert raised.value.code == "invalid_api_key"
 
 
-def test_it_asks_again_where_that_helps_and_not_where_it_does_not(
+def test_openai_client_retries_only_retryable_faults(
     client: openai.OpenAI, provider: FakeProvider
 ) -> None:
     patient = client.with_options(max_retries=1)
@@ -135,7 +135,7 @@ def test_it_asks_again_where_that_helps_and_not_where_it_does_not(
         assert provider.asked(question) == asked
 
 
-def test_a_client_that_leaves_costs_nothing(
+def test_openai_client_that_disconnects_keeps_the_answer(
     client: openai.OpenAI, store: Store, wait_for: Callable[..., object]
 ) -> None:
     stream = client.chat.completions.create(

@@ -78,7 +78,7 @@ def test_request_any_fields_reach_the_provider_byte_for_byte(
 
 
 @pytest.mark.parametrize("name", ["default", None, ""])
-def test_request_without_a_model_has_the_servers(
+def test_request_without_a_model_gets_the_model_of_the_server(
     client: FlaskClient, provider: FakeProvider, store: Store, name: str | None
 ) -> None:
     body = {"model": name, "messages": [WHO], "stop": None, "x": 1}
@@ -108,7 +108,7 @@ def test_request_local_file_as_model_is_refused(
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_response_error_is_the_providers_own(
+def test_response_error_equals_that_of_the_provider(
     client: FlaskClient,
     store: Store,
     provider: FakeProvider,
@@ -242,9 +242,7 @@ def test_response_tool_call_is_passed_on_and_readable_in_the_record(
     assert store.newest().question == 'weather({"city": "Paris"}) -> sunny'
 
 
-def test_response_that_breaks_off_in_a_stream_ends_with_an_error(
-    client: FlaskClient, store: Store
-) -> None:
+def test_response_stream_cut_off_ends_with_an_error(client: FlaskClient, store: Store) -> None:
     question = {"role": "user", "content": "Who? [[cut=2]]"}
     response = client.post(URL, json={"messages": [question], "stream": True})
     *chunks, last = data_in(response.text)
@@ -258,7 +256,7 @@ def test_response_that_breaks_off_in_a_stream_ends_with_an_error(
 @pytest.mark.parametrize(
     ("fault", "kind"), [("end=2", "broken-answer"), ("error=2", "provider-unavailable")]
 )
-def test_response_stream_that_is_no_answer_is_passed_on_and_recorded_as_failed(
+def test_response_stream_without_an_answer_is_recorded_as_failed(
     client: FlaskClient, store: Store, fault: str, kind: str
 ) -> None:
     question = {"role": "user", "content": f"Who? [[{fault}]]"}
@@ -269,7 +267,7 @@ def test_response_stream_that_is_no_answer_is_passed_on_and_recorded_as_failed(
     assert (record.status, record.error_kind, record.answer) == ("failed", kind, "Answer to:")
 
 
-def test_response_that_breaks_off_whole_is_an_error(client: FlaskClient, store: Store) -> None:
+def test_response_whole_cut_off_is_an_error(client: FlaskClient, store: Store) -> None:
     question = {"role": "user", "content": "Who? [[cut=2]]"}
     response = client.post(URL, json={"messages": [question]})
     assert response.status_code == 502
@@ -331,7 +329,7 @@ def test_request_of_any_form_is_recorded_and_the_provider_decides(
 
 
 @pytest.mark.parametrize("data", [b"[]", b'"x"', b"1", b"", b"{", b"\xff"])
-def test_request_that_is_no_json_object_is_refused(
+def test_request_without_a_json_object_is_refused(
     client: FlaskClient, provider: FakeProvider, store: Store, data: bytes
 ) -> None:
     response = client.post(URL, data=data, content_type="application/json")
@@ -412,12 +410,12 @@ def test_idempotency_key_repeats_a_tool_call(client: FlaskClient) -> None:
         )
 
 
-def test_paths_with_a_slash_at_the_end_are_the_same(client: FlaskClient) -> None:
+def test_path_with_a_slash_at_the_end_is_the_same_route(client: FlaskClient) -> None:
     assert client.post(URL + "/", json={"messages": [WHO]}).status_code == 200
     assert client.get("/v1/models/").status_code == 200
 
 
-def test_embeddings_are_passed_on_and_not_recorded(
+def test_embeddings_request_is_relayed_and_not_recorded(
     client: FlaskClient, provider: FakeProvider, store: Store
 ) -> None:
     body = {"model": "e-1", "input": ["a", "b"], "dimensions": 2}
@@ -441,7 +439,7 @@ def test_completion_is_passed_on_and_recorded(
     assert record.params == {"model": "m", "suffix": "end"}
 
 
-def test_other_paths_are_passed_on_where_the_setting_allows_it(
+def test_passthrough_setting_relays_other_paths(
     store: Store, build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
     closed, opened = build().test_client(), build(passthrough=True).test_client()
@@ -517,7 +515,7 @@ def test_stream_pieces_are_in_the_outbox_while_they_arrive(
     response.close()
 
 
-def test_stream_closed_early_is_completed_or_interrupted_by_the_setting(
+def test_stream_closed_early_completes_or_stops_by_the_setting(
     store: Store, build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
     body = {

@@ -51,7 +51,7 @@ def test_response_is_passed_on_and_recorded(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_response_tool_call_and_its_result_are_readable_in_the_record(
+def test_response_tool_call_and_result_are_readable_in_the_record(
     client: FlaskClient, store: Store, stream: bool
 ) -> None:
     question = """Who? [[tool=weather arguments='{"city": "Paris"}']]"""
@@ -73,14 +73,14 @@ def test_response_tool_call_and_its_result_are_readable_in_the_record(
     assert store.newest().question == 'weather({"city": "Paris"}) -> sunny'
 
 
-def test_response_error_is_the_providers_own(client: FlaskClient, store: Store) -> None:
+def test_response_error_equals_that_of_the_provider(client: FlaskClient, store: Store) -> None:
     response = client.post(URL, json={"model": "m", "input": "Who?", "messages": []})
     assert response.status_code == 400
     assert response.get_json()["error"]["param"] == "messages"
     assert store.newest().status == "failed"
 
 
-def test_response_that_breaks_off_in_a_stream_ends_with_an_error_event(
+def test_response_stream_cut_off_ends_with_an_error_event(
     client: FlaskClient, store: Store
 ) -> None:
     body = {"model": "m", "input": "Who? [[cut=2]]", "stream": True}

@@ -51,7 +51,9 @@ def chunks_in(response: Any) -> list[Any]:
     return [data if data == "[DONE]" else json.loads(data) for data in datas]
 
 
-def test_an_exchange_is_a_record(client: FlaskClient, store: Store, provider: FakeProvider) -> None:
+def test_chat_completions_exchange_is_a_record(
+    client: FlaskClient, store: Store, provider: FakeProvider
+) -> None:
     messages = [{"role": "system", "content": "Be brief."}, user("Grüße, 世界 🌍")]
     response = chat(client, *messages, model="m-9", temperature=0.5, seed=7, top_k=3)
     completion = response.get_json()
@@ -78,7 +80,7 @@ def test_an_exchange_is_a_record(client: FlaskClient, store: Store, provider: Fa
 
 
 @on_sqlite
-def test_the_server_s_system_prompt_is_for_whoever_brings_none(
+def test_chat_completions_without_system_prompt_get_the_servers(
     store: Store, build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
     client = build(system="Be kind.").test_client()
@@ -90,7 +92,7 @@ def test_the_server_s_system_prompt_is_for_whoever_brings_none(
     assert [each.system for each in store.page(limit=1000)] == ["Be kind.", "Be brief."]
 
 
-def test_a_conversation_is_a_thread(
+def test_chat_completions_conversation_is_a_thread(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
     said: list[dict[str, Any]] = []
@@ -109,7 +111,9 @@ def test_a_conversation_is_a_thread(
     assert store.newest().follows_id == records[-1].id
 
 
-def test_a_conversation_from_elsewhere_is_kept_whole(client: FlaskClient, store: Store) -> None:
+def test_chat_completions_unknown_conversation_is_stored_whole(
+    client: FlaskClient, store: Store
+) -> None:
     said = [user("Hi."), assistant("Hello."), user("Who?")]
     answer = chat(client, *said).get_json()["choices"][0]["message"]["content"]
     first = store.newest()
@@ -136,7 +140,7 @@ def test_a_conversation_from_elsewhere_is_kept_whole(client: FlaskClient, store:
         [user("One?"), assistant("1"), user("Two?"), user("  ")],
     ],
 )
-def test_messages_in_any_order_are_sent_and_kept_as_they_are(
+def test_chat_completions_messages_in_any_order_are_unchanged(
     client: FlaskClient, store: Store, provider: FakeProvider, messages: list[dict[str, Any]]
 ) -> None:
     assert chat(client, *messages).status_code == 200
@@ -146,7 +150,7 @@ def test_messages_in_any_order_are_sent_and_kept_as_they_are(
 
 
 @on_sqlite
-def test_images_go_along_and_the_record_says_that_they_did(
+def test_chat_completions_images_are_sent_and_recorded(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
     seen = user(
@@ -175,7 +179,7 @@ def test_images_go_along_and_the_record_says_that_they_did(
 
 
 @on_sqlite
-def test_an_image_alone_is_a_question(client: FlaskClient, store: Store) -> None:
+def test_chat_completions_image_alone_is_a_question(client: FlaskClient, store: Store) -> None:
     chat(client, user([{"type": "image_url", "image_url": {"url": PIXEL}}]))
     assert store.newest().question == '<image name="image-1.png" />'
 
@@ -188,13 +192,15 @@ def test_an_image_alone_is_a_question(client: FlaskClient, store: Store) -> None
         *(b'{"messages": [], "x": NaN}', b'{"messages": [], "x": 1e999}'),
     ],
 )
-def test_what_is_no_json_is_refused(client: FlaskClient, data: bytes) -> None:
+def test_chat_completions_invalid_json_is_refused(client: FlaskClient, data: bytes) -> None:
     url, kind = "/v1/chat/completions", "application/json"
     error_in(client.post(url, data=data, content_type=kind), 400)
 
 
 @on_sqlite
-def test_whoever_refuses_does_it_in_openai_s_words(build: Callable[..., Flask]) -> None:
+def test_openai_routes_refusals_have_the_error_format_of_openai(
+    build: Callable[..., Flask],
+) -> None:
     client = build(token="t-123").test_client()
     authorized = {"Authorization": "Bearer t-123"}
     for response in (
@@ -213,7 +219,7 @@ def test_whoever_refuses_does_it_in_openai_s_words(build: Callable[..., Flask]) 
 
 
 @on_sqlite
-def test_a_client_that_asks_too_often_is_told_when_to_come_back(
+def test_chat_completions_over_the_rate_limit_send_retry_after(
     store: Store, build: Callable[..., Flask]
 ) -> None:
     assert store
@@ -226,7 +232,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(
 
 
 @on_sqlite
-def test_nothing_is_asked_while_the_database_is_away(
+def test_chat_completions_with_the_database_down_send_nothing(
     build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
     client = build(database_url="postgresql://u:p@127.0.0.1:1/none").test_client()
@@ -236,7 +242,7 @@ def test_nothing_is_asked_while_the_database_is_away(
 
 
 @on_sqlite
-def test_the_models_are_the_server_s_own_first_and_then_the_provider_s(
+def test_models_lists_the_servers_model_then_the_providers(
     client: FlaskClient,
 ) -> None:
     listed = client.get("/v1/models").get_json()
@@ -248,7 +254,7 @@ def test_the_models_are_the_server_s_own_first_and_then_the_provider_s(
 
 
 @on_sqlite
-def test_a_provider_that_lists_no_models_has_the_server_s_own(
+def test_models_of_a_provider_without_a_list_is_the_servers(
     client: FlaskClient, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider, "models_reply", Reply(status=404))
@@ -260,7 +266,9 @@ def test_a_provider_that_lists_no_models_has_the_server_s_own(
 
 
 @on_sqlite
-def test_what_is_nested_too_deeply_is_refused(client: FlaskClient, provider: FakeProvider) -> None:
+def test_chat_completions_too_deep_json_is_refused(
+    client: FlaskClient, provider: FakeProvider
+) -> None:
     deep: Any = 1
     for _ in range(900):
         deep = [deep]
@@ -270,7 +278,7 @@ def test_what_is_nested_too_deeply_is_refused(client: FlaskClient, provider: Fak
 
 @on_sqlite
 @pytest.mark.parametrize("stream", [False, True])
-def test_chat_completions_have_reasoning_and_citations_apart_from_the_answer(
+def test_chat_completions_have_reasoning_and_citations_apart(
     client: FlaskClient, provider: FakeProvider, store: Store, stream: bool
 ) -> None:
     provider.default = Reply(reasoning="Let me think.", text="Yes.", citation="https://a.example/")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
+from qacli.db.search import RECORDS
 from qacli.services.request import rebuild_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from conftest import Invoke
     from flask import Flask
     from flask.testing import FlaskClient
 
@@ -19,6 +24,23 @@ if TYPE_CHECKING:
 
 URL = "/v1/chat/completions"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+MANY = [
+    {
+        "question": "Hi",
+        "answer": "Yes",
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "status": "answered",
+        "params": {},
+        "tags": [],
+        "details": {},
+        "attachments": [],
+        "uid": f"{number:032x}",
+        "context_digest": f"digest{number}",
+    }
+    for number in range(5000)
+]
+"""Records of other conversations."""
+
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -64,17 +86,60 @@ def test_thread_with_tools_has_each_message_once(client: FlaskClient, store: Sto
     assert (request["model"], request["tools"]) == ("test-model", [TOOL])
 
 
-@on_sqlite
 def test_thread_of_forty_turns_grows_with_what_is_new(client: FlaskClient, store: Store) -> None:
-    messages: list[Any] = []
-    for turn in range(40):
-        messages.append(user(f"{turn} " + "word " * 1600 + "[[text=Yes]]"))
-        messages.append(chat(client, messages))
-    records = store.page(limit=99)
-    assert [record.follows_id for record in records] == [None, *range(1, 40)]
+    words = Random(1)
+    # The first pages of the tables, indexes and maps of free space are there in a history in use.
+    converse(client, words, 4)
+    empty, empty_index = history_bytes(store)
+    messages = converse(client, words, 40)
+    records = store.page(limit=99)[4:]
+    assert [record.follows_id for record in records] == [None, *range(5, 44)]
     distinct = len(json.dumps(messages))
-    stored = sum(len(json.dumps(record.to_dict())) for record in records)
-    assert stored < 1.3 * distinct
+    assert sum(len(json.dumps(record.to_dict())) for record in records) < 1.3 * distinct
+    size, index = history_bytes(store)
+    print(f"{distinct} bytes: {size - empty} stored, {index - empty_index} in the search index")  # noqa: T201 - a figure, shown by -s
+    assert size - empty < 1.3 * distinct
+
+
+def converse(client: FlaskClient, words: Random, turns: int) -> list[Any]:
+    """Ask questions of 8 KB that no database can compress much; return all messages."""
+    messages: list[Any] = []
+    for turn in range(turns):
+        text = " ".join(words.randbytes(4).hex() for _ in range(900))
+        messages.append(user(f"{turn} {text} [[text=Yes]]"))
+        messages.append(chat(client, messages))
+    return messages
+
+
+def history_bytes(store: Store) -> tuple[int, int]:
+    """Return the bytes of the records in the database, and those of the search index."""
+    query = (
+        "SELECT sum(CASE WHEN name LIKE 'question_answer_search%' THEN 0 ELSE pgsize END), "
+        "sum(CASE WHEN name LIKE 'question_answer_search%' THEN pgsize ELSE 0 END) FROM dbstat"
+        if store.sqlite
+        else "SELECT pg_total_relation_size('question_answer') - "
+        "pg_relation_size('ix_question_answer_search'), "
+        "pg_relation_size('ix_question_answer_search')"
+    )
+    with store.reading() as connection:
+        # Without parameters, so that a driver does not read the percent signs.
+        records, index = connection.execute(sa.text(query)).one()
+    return int(records), int(index)
+
+
+def test_thread_lookup_uses_the_index(store: Store) -> None:
+    query = (
+        "SELECT id FROM question_answer WHERE context_digest IN ('a', 'b') "
+        "AND caller IS NULL AND status = 'answered' ORDER BY id DESC LIMIT 100"
+    )
+    with store.transaction(write=True) as connection:
+        connection.execute(sa.insert(RECORDS), MANY)
+        if not store.sqlite:
+            connection.exec_driver_sql("ANALYZE question_answer")
+        explain = "EXPLAIN QUERY PLAN " if store.sqlite else "EXPLAIN "
+        plan = connection.exec_driver_sql(explain + query).all()
+    assert "ix_question_answer_context_digest" in str(plan)
+    assert [number for number, *_ in store.find_contexts(["digest7"], None)] == [8]
 
 
 @on_sqlite
@@ -163,3 +228,26 @@ def test_thread_of_responses_is_found(client: FlaskClient, store: Store) -> None
     records = store.page(limit=9)
     assert [record.follows_id for record in records] == [None, 1, 2, 3]
     assert [len(record.params.get("messages", [])) for record in records] == [0, 2, 2, 0]
+
+
+@on_sqlite
+def test_thread_with_tools_is_folded_in_show_and_on_the_page(
+    client: FlaskClient, store: Store, invoke: Invoke
+) -> None:
+    result = "sunny and very warm, " * 40
+    messages: list[Any] = [user("Weather? [[tools=1]]")]
+    message = chat(client, messages, tools=[TOOL])
+    [call] = message["tool_calls"]
+    messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": result}]
+    chat(client, messages, tools=[TOOL])
+    folded = invoke("show", "last", "--thread").out
+    assert f"\n{call['function']['name']}(" in folded
+    assert result.strip() not in folded
+    assert result.strip() in invoke("show", "last", "--thread", "--full").out
+    assert result.strip() in invoke("show", "last").out
+    page = client.get("/page/2", headers={"Accept": "text/html"}).text
+    assert f"<summary>{call['function']['name']}(" in page
+    assert ">Results of tools</h2>" in page
+    assert result.strip() in page
+    record = store.newest()
+    assert record.question.endswith(result.strip())

@@ -164,7 +164,7 @@ def test_sign_in_redirects_only_to_this_server(
 
 
 @on_sqlite
-def test_sign_in_with_all_form_slots_taken_leaves_other_requests_alone(
+def test_sign_in_with_all_form_slots_taken_delays_no_other_request(
     build: Callable[..., Flask], store: Store
 ) -> None:
     assert store

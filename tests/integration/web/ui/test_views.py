@@ -165,9 +165,7 @@ def test_record_of_a_thread_with_a_deleted_record_is_shown(
 
 
 @on_sqlite
-def test_record_that_failed_is_shown_and_can_be_asked_again(
-    client: FlaskClient, store: Store
-) -> None:
+def test_record_failed_is_shown_and_can_be_asked_again(client: FlaskClient, store: Store) -> None:
     response = client.post("/page/ask", data={"question": "Who? [[status=401 times=1]]"})
     assert (response.status_code, response.location) == (303, "/page/1#r1")
     page = client.get("/page/1")
@@ -195,7 +193,7 @@ def test_record_that_failed_is_shown_and_can_be_asked_again(
         ({"question": "Who & why?", "system": "\0"}, "NUL"),
     ],
 )
-def test_ask_form_with_an_invalid_field_is_shown_again_with_the_error(
+def test_ask_form_invalid_field_is_shown_again_with_the_error(
     client: FlaskClient, provider: FakeProvider, form: dict[str, str], message: str
 ) -> None:
     response = client.post("/page/ask", data={**form, "tags": "one"}, headers=BROWSER)
@@ -230,9 +228,7 @@ def test_tags_form_with_an_invalid_tag_is_refused(client: FlaskClient, store: St
 
 
 @on_sqlite
-def test_ask_form_long_question_is_accepted_and_too_long_one_refused(
-    client: FlaskClient, store: Store
-) -> None:
+def test_ask_form_question_beyond_the_limit_is_refused(client: FlaskClient, store: Store) -> None:
     long = "[[text=Yes.]] " + "word " * 120_000
     assert client.post("/page/ask", data={"question": long}).status_code == 303
     assert store.get(1).question == long
@@ -381,7 +377,7 @@ def test_ask_form_stream_of_a_failed_question_ends_with_its_record(
 
 
 @on_sqlite
-def test_ask_form_stream_with_the_database_away_ends_with_an_error_and_keeps_the_answer(
+def test_ask_form_stream_with_database_down_keeps_the_answer(
     app: Flask, client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
     def rename(before: str, after: str) -> None:
@@ -454,7 +450,7 @@ def test_page_shows_reasoning_closed_and_sources_as_links(
         ({"details": {"refusal": True}}, "The model refused to answer"),
     ],
 )
-def test_page_names_the_reason_of_an_odd_end(
+def test_page_names_an_unusual_finish_reason(
     client: FlaskClient, store: Store, more: dict[str, Any], text: str
 ) -> None:
     assert text in text_of(client.get(f"/page/{keep(store, 'Who?', **more)}"))

@@ -1,0 +1,1 @@
+"""Translate requests and responses between the Chat Completions API and the Responses API."""

@@ -1,0 +1,69 @@
+"""The options of a follow-up: those of the record that it follows up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qacli.model_options import OPTION_NAMES, RESERVED
+from qacli.provider.endpoint import LOCAL
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpOptions:
+    """The options that a record gives to its follow-ups; a question without one has none.
+
+    Attributes:
+        model: The model that was asked for; None where the present endpoint did not answer.
+        system: The system prompt; "" if the record has none; None if there is no record.
+        params: The options that go to the model. The schema of an answer is not one of them.
+    """
+
+    model: str | None = None
+    system: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: "QuestionAnswer", endpoint: str) -> "FollowUpOptions":
+        """Return the options of a record.
+
+        Args:
+            record: The record that is followed up.
+            endpoint: The name of the present endpoint: another one may not have the model, and may
+                refuse the options.
+        """
+        system = record.system or ""
+        if record.endpoint not in {None, endpoint}:
+            return cls(system=system)
+        # A record of /v1 has options that belong to its client, such as functions.
+        is_from_api = record.context_digest is not None
+        params = {
+            name: value
+            for name, value in record.params.items()
+            if name in OPTION_NAMES or (name not in RESERVED and not is_from_api)
+        }
+        # The name of the local model is not the way to choose it.
+        model = None if endpoint == LOCAL else record.params.get("model")
+        return cls(model, system, params)
+
+    def params_for(self, model: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options for a model.
+
+        Args:
+            model: The model to ask.
+            defaults: The default options of `self.model`; another model does not get them.
+        """
+        if model == self.model:
+            return dict(self.params)
+        return {
+            name: value
+            for name, value in self.params.items()
+            if name not in defaults or defaults[name] != value
+        }
+
+
+def first_system(*layers: str | None) -> str | None:
+    """Return the first system prompt that is given, where "" is one that removes the others."""
+    return next((text for text in layers if text is not None), None)

@@ -1,0 +1,223 @@
+"""The shapes of failures that endpoints are known to send."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from endpoint_shapes import (
+    DATA,
+    IMAGE,
+    START,
+    TOOL_CALL,
+    USAGE,
+    WHOLE,
+    chunk,
+    document,
+    stream,
+    whole,
+)
+from wire_server import JSON, Answer
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A response that is no answer, and its error.
+
+    Attributes:
+        exit_code: Of the command line.
+        status: Of the response of `POST /ask`.
+        text: A part of the error.
+        may_pass: Another request may succeed, so that it is sent again.
+        door: Status of the response of `/v1`, where it is not the provider's.
+    """
+
+    name: str
+    streamed: Answer
+    whole: Answer
+    exit_code: int
+    status: int
+    text: str
+    may_pass: bool = False
+    door: int | None = None
+
+
+def refusal(
+    name: str,
+    status: int,
+    body: object,
+    exit_code: int,
+    http: int,
+    text: str,
+    *,
+    may_pass: bool = False,
+    door: int | None = None,
+) -> Failure:
+    """A response with an error status, the same for streams and documents."""
+    if isinstance(body, str):
+        answer = status, {"content-type": "text/plain"}, body.encode()
+    else:
+        answer = document(body, status)
+    return Failure(name, answer, answer, exit_code, http, text, may_pass, door)
+
+
+def message_failure(
+    name: str, message: dict[str, Any], finish: str, text: str, *, may_pass: bool = False
+) -> Failure:
+    """A complete message that is no answer."""
+    streamed = stream(chunk(message), chunk({}, finish))
+    document = whole(message, finish, usage=USAGE)
+    return Failure(name, streamed, document, 6, 502, text, may_pass, door=502)
+
+
+CUT = stream(START, chunk({"content": "hel"}), done=False)
+PAGE = 200, {"content-type": "text/html"}, b"<!doctype html><title>Welcome</title>"
+DEEP = 200, {"content-type": JSON}, b'{"choices": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+ERROR_LATER = stream(
+    chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
+)
+
+CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
+LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
+ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
+LATE_ERROR = stream(
+    ": processing", '{"error": {"message": "Overloaded.", "code": 502}}', done=False
+)
+TEXT_EVENT = stream("event: error\ndata: Overloaded", done=False)
+LLAMA_ERROR = {"code": 400, "message": "m", "type": "exceed_context_size_error"}
+OLD_LLAMA = stream("error: " + json.dumps(LLAMA_ERROR), done=False)
+LLAMA = document({"error": LLAMA_ERROR}, 400)
+VERDICT = {"content_filter_results": {"hate": {"filtered": True}}}
+FILTERED = document({"choices": [], "prompt_filter_results": [VERDICT]})
+MINIMAX = document(
+    {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+)
+MODELS = document({"object": "list", "data": []})
+
+FAILURES = [
+    Failure(
+        *("cut-json-lines", (200, {"content-type": JSON}, "\n".join(DATA[:2]).encode()), CUT_WHOLE),
+        *(6, 502, ""),
+        may_pass=True,
+    ),
+    Failure(
+        *("error-in-json-lines", (200, {"content-type": JSON}, f"{DATA[1]}\n{LATE}".encode())),
+        *(document(json.loads(LATE)), 6, 503, "Overloaded"),
+        may_pass=True,
+    ),
+    Failure(
+        *("cut", CUT, (200, {"content-type": JSON}, WHOLE[2][:40]), 6, 502, ""),
+        may_pass=True,
+        door=502,
+    ),
+    Failure("web-page", PAGE, PAGE, 6, 502, "web page", may_pass=True),
+    Failure("deep-json", DEEP, DEEP, 6, 502, "nested too deeply"),
+    Failure(
+        "error-in-a-stream",
+        ERROR_LATER,
+        document({"error": {"message": "Overloaded.", "code": 502}}),
+        6,
+        503,
+        "Overloaded",
+        may_pass=True,
+        door=503,
+    ),
+    Failure("comment-then-an-error", LATE_ERROR, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("error-of-old-llama.cpp", OLD_LLAMA, LLAMA, 5, 502, "Shorten the question"),
+    Failure("error-event-of-text", TEXT_EVENT, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("no-choices-but-filtered", FILTERED, FILTERED, 6, 502, "content filter"),
+    Failure("no-choices-but-a-reason", MINIMAX, MINIMAX, 5, 502, "Add credit"),
+    Failure("no-answer", MODELS, MODELS, 6, 502, "not an API's", may_pass=True),
+    message_failure(
+        "failed-in-the-middle",
+        {"content": "hel"},
+        "insufficient_system_resource",
+        "failed before the end",
+        may_pass=True,
+    ),
+    message_failure("filtered-by-gemini", {"content": None}, "SAFETY", "content filter"),
+    message_failure("limit-of-gemini", {"content": ""}, "MAX_TOKENS", "token limit"),
+    message_failure(
+        "tool-call", {"content": None, "tool_calls": [TOOL_CALL]}, "tool_calls", "called a tool"
+    ),
+    message_failure("image-alone", {"content": "", "images": [IMAGE]}, "stop", "images"),
+    message_failure("reasoning-alone", {"content": "", "reasoning": "so"}, "length", "token limit"),
+    message_failure("filtered", {"content": ""}, "content_filter", "content filter"),
+    refusal(
+        "list",
+        400,
+        [{"error": {"code": 400, "message": "API key not valid."}}],
+        5,
+        502,
+        "API key not valid",
+    ),
+    refusal("detail", 422, {"detail": "Bad model."}, 5, 502, "Bad model"),
+    refusal(
+        "detail-list",
+        422,
+        {"detail": [{"loc": ["body", "model"], "msg": "Field required"}]},
+        5,
+        502,
+        "model: Field required",
+    ),
+    refusal("text", 400, "no such deployment", 5, 502, "no such deployment"),
+    refusal("page", 404, "<html><title>Nothing</title></html>", 5, 502, "titled 'Nothing'"),
+    refusal(
+        "credits",
+        402,
+        {"error": {"message": "Insufficient credits.", "code": 402}},
+        5,
+        502,
+        "Add credit",
+    ),
+    refusal(
+        "quota",
+        429,
+        {"error": {"message": "Quota.", "type": "insufficient_quota"}},
+        5,
+        502,
+        "Add credit",
+    ),
+    refusal(
+        "context",
+        400,
+        {"error": {"message": "Too long.", "code": "context_length_exceeded"}},
+        5,
+        502,
+        "Shorten the question",
+    ),
+    refusal("key", 401, {"error": {"message": "No."}}, 3, 502, "OPENAI_API_KEY", door=502),
+    refusal(
+        "key-of-gemini",
+        400,
+        [{"error": {"code": 400, "message": "API key not valid."}}],
+        5,
+        502,
+        "OPENAI_API_KEY",
+    ),
+    refusal("no-reason", 400, "", 5, 502, "without a reason"),
+    refusal("capacity", 498, {"error": {"message": "m"}}, 6, 503, "Ask again", may_pass=True),
+    refusal(
+        "json-in-the-message",
+        400,
+        {"error": {"message": "Upstream: " + json.dumps({"error": {"message": "deep"}})}},
+        5,
+        502,
+        "Upstream: deep.",
+    ),
+    refusal(
+        "detail-in-the-message",
+        422,
+        {"object": "error", "message": {"detail": [{"loc": ["body", "n"], "msg": "m"}]}},
+        5,
+        502,
+        "n: m.",
+    ),
+]
+
+
+HTTP_FAILURES = {
+    *("cut", "error-in-a-stream", "tool-call", "filtered", "list", "detail-list", "page"),
+    *("credits", "quota", "context", "key", "failed-in-the-middle"),
+}

@@ -120,6 +120,14 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             metavar="SECONDS", min=0, help="Stop if the provider asks to wait for longer."
         ),
     ] = 3600,
+    max_outage: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Stop if the provider or the database is away for longer.",
+        ),
+    ] = 60,
     max_cost: Annotated[
         float | None,
         typer.Option(metavar="USD", min=0, help="Budget of the batch in US dollars."),
@@ -229,6 +237,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             lease_seconds=settings.lease,
             max_failures=max_failures,
             max_wait=max_wait,
+            max_outage=max_outage,
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from qacli.cache_key import cache_key, canonical_json
@@ -22,8 +22,10 @@ from qacli.errors import (
     UnfitAnswer,
 )
 from qacli.model_options import check_params, merge_params
-from qacli.raw_request import RawRequest, RelayEvent
 from qacli.validation import validate_tag, validate_text
+
+if TYPE_CHECKING:
+    from qacli.raw_request import RawRequest, RelayEvent
 
 
 class Status(StrEnum):
@@ -221,7 +223,7 @@ class ChatRequest:
     turns: Sequence[Turn] = ()
     parts: Sequence[ContextPart] = ()
     stream: bool = True
-    raw: RawRequest | None = None
+    raw: "RawRequest | None" = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -367,15 +369,8 @@ class Failed:
     result: Result | None = None
 
 
-AnswerEvent = (
-    Started
-    | Delta
-    | ReasoningDelta
-    | RelayEvent
-    | Heartbeat
-    | Received
-    | Repairing
-    | Finished
-    | Failed
+AnswerEvent: TypeAlias = (
+    "Started | Delta | ReasoningDelta | RelayEvent | Heartbeat | Received | Repairing | Finished"
+    " | Failed"
 )
 """What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""

@@ -20,7 +20,6 @@ from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.model_list import MODELS_PATH, models_in, next_page
 from qacli.provider.refused_features import (
     EVERY_MODEL,
     MEANINGS,
@@ -43,12 +42,12 @@ from qacli.provider.transport import (
     make_http_client,
     request_options,
 )
-from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
     from qacli.provider.relay import RawEvent
     from qacli.provider.translation.relay import TranslatingRelay
+    from qacli.raw_request import RawRequest
 
 APIS: "Mapping[Feature, Callable[[], Api]]" = {
     Feature.CHAT_COMPLETIONS: ChatCompletions,
@@ -131,6 +130,8 @@ class AsyncProvider:
         Raises:
             ProviderError: The list cannot be read.
         """
+        from qacli.provider.model_list import MODELS_PATH, models_in, next_page
+
         models: list[object] = []
         path: str | None = MODELS_PATH
         try:
@@ -223,7 +224,7 @@ class AsyncProvider:
 
     async def relay(
         self,
-        request: RawRequest,
+        request: "RawRequest",
         response: ChatResponse,
         *,
         on_event: "Callable[[RawEvent], None]",

@@ -5,7 +5,6 @@ list of `{"loc": [...], "msg": ...}` is FastAPI's; others write a `message`, a t
 Gateways put the error of the endpoint behind them into theirs, often as JSON in a text.
 """
 
-import html
 import json
 import re
 from dataclasses import dataclass, replace
@@ -171,6 +170,8 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
     if not text.strip():
         return None
     if WEB_PAGE.match(text):
+        import html
+
         title = PAGE_TITLE.search(text)
         name = " ".join(html.unescape(title[1]).split()) if title else ""
         suffix = f" titled {name!r}" if name else ""

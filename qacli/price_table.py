@@ -45,8 +45,8 @@ VENDORS: Mapping[str, str] = {
 }
 """Providers by the first part of a name like `openai/gpt-6-luna`, as gateways have them."""
 
-OPEN_WEIGHTS = re.compile(r"gemma|gpt-oss")
-DATE = re.compile(r"[-@]20\d\d-?\d\d-?\d\d$")
+OPEN_WEIGHTS = r"gemma|gpt-oss"
+DATE = r"[-@]20\d\d-?\d\d-?\d\d$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def plain_names(model: str) -> Iterator[str]:
     """
     name = model.lower().removeprefix("models/")
     yield name
-    if (undated := DATE.sub("", name)) != name:
+    if (undated := re.sub(DATE, "", name)) != name:
         yield undated
 
 
@@ -148,7 +148,7 @@ class PriceTable:
             vendor = VENDORS.get(model.partition("/")[0])
             local = own is None and endpoint is not None and is_private_host(host)
             for provider in PROPRIETARY if local else FIRST_PARTY:
-                if vendor in {None, provider} and not OPEN_WEIGHTS.search(model):
+                if vendor in {None, provider} and not re.search(OPEN_WEIGHTS, model):
                     yield provider, provider not in PROPRIETARY
 
 

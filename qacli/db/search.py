@@ -33,7 +33,7 @@ MAX_RANKED = 1000
 """The number of newest matches that are ranked, so that a common word does not make it slow."""
 
 
-UNSPACED_SCRIPTS = re.compile(
+UNSPACED_SCRIPTS = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
     "\U00020000-\U0003ffff]"
 )
@@ -62,7 +62,7 @@ class SearchTerm:
         """Whether the index can find it."""
         return (
             len(self.text) < MAX_TERM_LENGTH
-            and not UNSPACED_SCRIPTS.search(self.text)
+            and not re.search(UNSPACED_SCRIPTS, self.text)
             and any(map(_is_indexed, self.text))
         )
 

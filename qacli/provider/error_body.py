@@ -12,8 +12,8 @@ from typing import Any
 
 from qacli.validation import sanitize_text
 
-WEB_PAGE = re.compile(r"\s*<(!doctype|!--|html|head|body|center|h1|\?xml)", re.IGNORECASE)
-PAGE_TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
+WEB_PAGE = r"(?i)\s*<(!doctype|!--|html|head|body|center|h1|\?xml)"
+PAGE_TITLE = r"(?i)<title>([^<]*)"
 
 MESSAGE_NAMES = (
     *("message", "msg", "error_msg", "error_message", "errorMessage", "Message", "status_msg"),
@@ -169,10 +169,10 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
     """Read a text: a web page, a sentence, or a sentence that ends in another error as JSON."""
     if not text.strip():
         return None
-    if WEB_PAGE.match(text):
+    if re.match(WEB_PAGE, text):
         import html
 
-        title = PAGE_TITLE.search(text)
+        title = re.search(PAGE_TITLE, text)
         name = " ".join(html.unescape(title[1]).split()) if title else ""
         suffix = f" titled {name!r}" if name else ""
         return ErrorBody(f"a web page{suffix} instead of an API response")

@@ -21,7 +21,7 @@ from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest answer that is read, decompressed."""
 
-MODEL_WORD = re.compile(r"(?<![a-z])model(?![a-z])", re.IGNORECASE)
+MODEL_WORD = r"(?i)(?<![a-z])model(?![a-z])"
 
 MAX_ERROR_BYTES = 256 * 1024
 """The part of an error response that is read, decompressed."""
@@ -69,7 +69,7 @@ def is_missing(error: StatusError) -> bool:
         return False
     body = parse_error(error.body)
     texts = (body.param, body.code, body.message)
-    return not any(MODEL_WORD.search(text) for text in texts if text)
+    return not any(re.search(MODEL_WORD, text) for text in texts if text)
 
 
 def is_web_page(response: httpx2.Response) -> bool:

@@ -5,10 +5,10 @@
 - `generated`: the date of the prices.
 - `hosts`: the provider of each host; `patterns`: regular expressions for other hosts.
 - `providers`: for each provider `models` (exact names), `prefixes`, `also` (providers whose models
-  it sells too), and `discounts` where they differ from `DISCOUNTS`.
+  it sells too), and `discounts` if they differ from `DISCOUNTS`.
 
 The entry of a model is a price, `[input, output]` or `[input, output, cached input]` in US dollars
-for a million tokens; or an object with such a `price` and, where they exist: `over`, the prices of
+for a million tokens; or an object with such a `price` and, if they exist: `over`, the prices of
 requests with more prompt tokens; `tiers`, the prices of service tiers; `hours`, the prices at other
 times of the day (UTC); and `from`, the prices from a later date.
 """
@@ -110,7 +110,7 @@ class PriceTable:
         tier: str | None,
         at: datetime,
     ) -> Price | None:
-        """Return the price of a request; None where it is unknown.
+        """Return the price of a request; None if it is unknown.
 
         Args:
             model: The model, as the provider or the user names it.

@@ -32,7 +32,7 @@ class ResultOutput:
 
     @property
     def has_reader(self) -> bool:
-        """Whether results can still be written: the reader of a pipe may have closed it."""
+        """False if the reader of the pipe has closed it, so that no result can be written."""
         return self._writer is None or not self._writer.closed
 
     def write(self, keys: list[str | None] | None = None) -> None:

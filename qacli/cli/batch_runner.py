@@ -281,7 +281,7 @@ def _keep_model(
     existing: "Batch | None",
     settings: dict[str, Any],
 ) -> "Batch | None":
-    """Return the batch whose failed items another model is to be asked; it keeps its own model."""
+    """Return the batch whose failed items another model will answer."""
     if existing is None and not name and source.path is not None:
         path = str(source.path.absolute())
         existing = batches.find_begun(path, {**settings, "input": source.form})

@@ -84,7 +84,7 @@ def write_parameters(
     formatter: Any,  # noqa: ANN401 - Typer's own
     title: str = "Options",
 ) -> None:
-    """Write the sections "Arguments" and `title` of a help text, where they are not empty."""
+    """Write the sections "Arguments" and `title` of a help text, if they are not empty."""
     parameters = list(parameters)
     arguments = [(_name(item), item.help or "") for item in _arguments(parameters)]
     options = [

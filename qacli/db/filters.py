@@ -65,7 +65,7 @@ class Filter:
 
     @property
     def in_index(self) -> bool:
-        """Whether it is only a search, and one that the index answers without reading a text."""
+        """True if it is only a search, and the index answers it without reading texts."""
         terms = parse_terms(self.search or "")
         is_only_search = Filter(search=self.search) == self
         return is_only_search and bool(terms) and not any(term.is_literal for term in terms)

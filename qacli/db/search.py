@@ -59,7 +59,7 @@ class SearchTerm:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the index can find it."""
+        """True if the index can find it."""
         return (
             len(self.text) < MAX_TERM_LENGTH
             and not re.search(UNSPACED_SCRIPTS, self.text)
@@ -68,7 +68,7 @@ class SearchTerm:
 
     @property
     def is_literal(self) -> bool:
-        """Whether the texts must be searched for it, because the index has only a part of it."""
+        """True if the texts must be searched, because the index has only a part of the term."""
         return not self.is_indexed or not all(
             _is_indexed(char) or char.isspace() or char in WORD_SEPARATORS for char in self.text
         )

@@ -197,7 +197,7 @@ class AsyncProvider:
         *,
         on_event: Callable[[TextEvent], None] = lambda _event: None,
     ) -> None:
-        """Send a request once; once more for each feature that the endpoint refuses.
+        """Send a request, and send it again for each feature that the endpoint refuses.
 
         Args:
             request: The request.
@@ -339,13 +339,13 @@ class AsyncProvider:
             reader.feed(chunk)
 
     async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request and return the open response, a POST where there is a body."""
+        """Send a request and return the open response, a POST if there is a body."""
         return await self._find_path(path, lambda url_path: self._open(url_path, body))
 
     async def _find_path(
         self, path: str, send: Callable[[str], Awaitable[httpx2.Response]]
     ) -> httpx2.Response:
-        """Send a request; once more with `/v1` where the base URL does not serve the API.
+        """Send a request, and send it again with `/v1` if the base URL does not serve the API.
 
         Args:
             path: The path below the base URL.

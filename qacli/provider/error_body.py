@@ -55,7 +55,7 @@ class ErrorBody:
     """An error as the provider describes it.
 
     Attributes:
-        message: Its text; empty where there is none.
+        message: Its text; empty if there is none.
         code: Its code, such as `context_length_exceeded` or `402`.
         type: Its type, such as `invalid_request_error`.
         param: The parameter of the request that it is about.
@@ -76,7 +76,7 @@ class ErrorBody:
         return STATUS_OF_TYPE.get(self.code or "") or STATUS_OF_TYPE.get(self.type or "")
 
     def details(self) -> dict[str, str]:
-        """Return the code, the type and the parameter, where they are known."""
+        """Return the code, the type and the parameter, if they are known."""
         values = {"code": self.code, "type": self.type, "param": self.param}
         return {name: value for name, value in values.items() if value}
 
@@ -90,7 +90,7 @@ def parse_error(body: object) -> ErrorBody:
 
 
 def find_error(body: object, depth: int = 0) -> ErrorBody | None:
-    """Return the error in a body; None if nothing in it says what is wrong."""
+    """Return the error in a body; None if it has no message and no code."""
     if isinstance(body, list):
         return _join([find_error(item, depth + 1) for item in body]) if depth < MAX_DEPTH else None
     if isinstance(body, str):
@@ -139,7 +139,7 @@ def _read_fields(fields: dict[str, Any], depth: int) -> ErrorBody | None:
 
 
 def _with_upstream(fields: dict[str, Any], message: str, depth: int) -> str:
-    """Add what the provider behind a gateway says: OpenRouter has it under `metadata.raw`."""
+    """Add the message of the provider behind a gateway; OpenRouter has it in `metadata.raw`."""
     metadata = fields.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     upstream = find_error(raw, depth + 1) if depth < MAX_DEPTH else None

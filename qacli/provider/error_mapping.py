@@ -203,7 +203,7 @@ class ErrorMapper:
         )
 
     def _proxy_login(self) -> KeyRejected:
-        """Return the error for a proxy that wants a user and a password, or others (407)."""
+        """Return the error for a proxy that rejects the user and the password (407)."""
         variable = self._endpoint.route.variable
         return KeyRejected(
             f"The proxy of {variable} takes no request without a valid user and password.",

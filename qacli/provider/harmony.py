@@ -63,7 +63,7 @@ class HarmonySplitter:
         return "", "" if is_header else text
 
     def _read(self, piece: str) -> str:
-        """Read a marker, or the text between two; return what it adds to a message."""
+        """Read a marker or the text between two markers; return the text that a message gains."""
         if self._header is None and piece not in ENDS:
             return piece
         if piece == MESSAGE:

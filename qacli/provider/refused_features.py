@@ -1,4 +1,4 @@
-"""Features that an endpoint refuses for a model: the request is sent once more without them.
+"""Features that an endpoint refuses for a model: the request is sent again without them.
 
 Only what qa adds by itself is left out. An option of the user, such as `--temperature`, is an
 error that names the option. What was refused is kept in a file of the data directory, so that no
@@ -50,7 +50,7 @@ class Feature(StrEnum):
 
 
 EVERY_MODEL = "*"
-"""In place of a model, for what is refused by the endpoint itself: `BASE_URL`."""
+"""In place of a model, for a feature that the endpoint refuses for all models: `BASE_URL`."""
 
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
@@ -69,7 +69,7 @@ PLACES: Mapping[Feature, tuple[str, ...]] = {
     Feature.RESPONSE_FORMAT: ("response_format", "text.format"),
     Feature.REASONING_SUMMARY: ("reasoning.summary",),
 }
-"""The places of a feature in the body of a request, where they are not its name."""
+"""The places of a feature in the body of a request, if they are not its name."""
 
 
 def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> Feature | None:

@@ -77,7 +77,7 @@ class ResponseReader:
         return not self._is_document
 
     def close(self) -> None:
-        """Read what is left at the end of the response.
+        """Read the rest at the end of the response.
 
         Raises:
             BrokenAnswer: As `feed`; or the response is not a complete answer.

@@ -118,7 +118,7 @@ class SyncProvider:
         return asyncio.run_coroutine_threadsafe(self._provider.models(), self._loop).result()
 
     def close(self) -> None:
-        """End what is asked, and close the connections."""
+        """Cancel the requests in flight, and close the connections."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 

@@ -61,7 +61,7 @@ async def raise_for_status(response: httpx2.Response) -> None:
 
 
 def is_missing(error: StatusError) -> bool:
-    """Return whether a response says that there is no such path; not that there is no such model.
+    """Return whether the path of a request does not exist; an unknown model is another error.
 
     An unknown model is a 404 too, of an API that is there.
     """
@@ -78,7 +78,7 @@ def is_web_page(response: httpx2.Response) -> bool:
 
 
 def parse_json_or_text(text: str) -> object:
-    """Return a text as JSON, or as it is where it is none that can be read."""
+    """Return the JSON value of a text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -107,7 +107,7 @@ async def follow_redirects(
     send: Callable[[str], Awaitable[httpx2.Response]],
     refuse: Callable[[Redirect], Exception],
 ) -> httpx2.Response:
-    """Send a request, and send the same again where it is redirected on the same host.
+    """Send a request, and send the same again if it is redirected on the same host.
 
     Args:
         path: The path below the base URL.

@@ -1,9 +1,13 @@
-"""The use case: a question in, a recorded answer out. Joins provider, outbox and database.
+"""Ask a question and record its answer: the provider, the outbox and the database together.
 
-The order of the steps keeps what was asked and answered: the question goes into the outbox, it is
-sent, each piece of the answer goes into the outbox as it arrives, then the outcome; the record
-goes into the database, and only then the outbox entry is dropped. Whatever happens in between,
-the next command finds either the record or the outbox entry.
+The order of the steps makes sure that nothing is lost:
+
+1. The question goes into the outbox.
+2. It is sent, and each piece of the answer goes into the outbox as it arrives; then the outcome.
+3. The record goes into the database.
+4. The entry of the outbox is deleted.
+
+If the process ends at any time, the next command finds the record or the entry of the outbox.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -83,7 +87,7 @@ class AskService:
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
     ) -> Generator[AnswerEvent]:
-        """Ask a question, and ask once more where the answer does not fit its schema.
+        """Ask a question, and ask again if the answer does not fit its schema.
 
         Yields `Started`, `ReasoningDelta`, `Delta` and `Heartbeat` in any number, `Received`, and
         after the outcome is recorded `Finished` or `Failed`; in place of `Failed` may come

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FollowUpOptions:
-    """The options that a record gives to its follow-ups; a question without one has none.
+    """The options that a follow-up takes over from its record.
 
     Attributes:
-        model: The model that was asked for; None where the present endpoint did not answer.
+        model: The model that was asked for; None if the present endpoint did not answer.
         system: The system prompt; "" if the record has none; None if there is no record.
         params: The options that go to the model. The schema of an answer is not one of them.
     """
@@ -65,5 +65,5 @@ class FollowUpOptions:
 
 
 def first_system(*layers: str | None) -> str | None:
-    """Return the first system prompt that is given, where "" is one that removes the others."""
+    """Return the first system prompt that is not None; "" removes the others."""
     return next((text for text in layers if text is not None), None)

@@ -188,7 +188,7 @@ class AppState:
     ) -> Generator[AnswerEvent]:
         """Pass a request on to the provider without a record, and yield the response.
 
-        The last event is `Failed` where there is no whole response.
+        The last event is `Failed` if there is no whole response.
 
         Raises:
             Busy: See `slot`.

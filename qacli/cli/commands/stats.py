@@ -67,7 +67,7 @@ def stats(
 def _print(rows: "list[Row]", by: str, console: Console) -> None:
     from qacli.cli.cells import cell_width, fit_to_width
 
-    # Few providers tell these two: they have columns only where there are any.
+    # Few providers send these two, so they have columns only if there are any.
     has_cached = any(row.cached_tokens for row in rows)
     has_reasoning = any(row.reasoning_tokens for row in rows)
     table = [

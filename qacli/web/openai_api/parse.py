@@ -182,7 +182,7 @@ def find_thread(store: Store, messages: Sequence[Any]) -> tuple[int | None, Sequ
     """Return the record that a conversation continues, and the messages that it does not have.
 
     It is a record of the same caller. Where several have the same messages, it is the newest whose
-    answer the conversation has; an answer that a client has changed is accepted where there is only
+    answer the conversation has; an answer that a client has changed is accepted if there is only
     one.
 
     Args:

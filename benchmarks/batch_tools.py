@@ -1,9 +1,10 @@
 """`qa batch` beside other tools that ask many questions, on one provider.
 
 The other tools are bespokelabs-curator, the method of the parallel processor of OpenAI's cookbook
-(`peers/ask_file_paced.py`), and `xargs -P` with `llm`, which gets fewer questions because it starts
-a process for each. Each tool asks with 200 requests in flight: without faults; with 3 % of the
-requests refused at random (`Retry-After: 1`); and killed in the middle, then run again.
+(`peers/ask_file_paced.py`), and `xargs -P` with `llm`. Each asks with 200 requests in flight, but
+for `llm`, which needs a process for each question, so that more than a few processes only wait for
+the processor. Three runs: without faults; with 3 % of the requests refused at random
+(`Retry-After: 1`); and killed in the middle, then run again.
 
 `lost` are the answers that the provider gave before the kill and the tool has not stored; `again`
 the requests of both runs beyond one for each question. A refused request is no answer.
@@ -26,6 +27,7 @@ from benchmarks.measure import Command, Ended, Row, Unusable
 from benchmarks.setting import KEY, MODEL, Bench, Provider, clean_environment, llm, provider
 
 JOBS = 200
+LLM_JOBS = 8
 LATENCY = 0.1
 PEERS = Path(__file__).parent / "peers"
 REFUSALS = ("--fail-rate", "0.03", "--fail-with", "status=429 retry_after=1")
@@ -98,11 +100,11 @@ def _tools(bench: Bench) -> Iterator[Tool]:
         env = installed.home(bench, there).env
         each = f"{shlex.quote(str(installed.path / 'bin' / 'llm'))} -m {MODEL} --no-stream --no-log"
         # Its history is off: processes that create it at the same time fail.
-        command = f"xargs -P {JOBS} -d '\\n' -I{{}} {each} {{}} < {shlex.quote(str(file))}"
+        command = f"xargs -P {LLM_JOBS} -d '\\n' -I{{}} {each} {{}} < {shlex.quote(str(file))}"
         path = f"LLM_USER_PATH={shlex.quote(env['LLM_USER_PATH'])}"
         return ("sh", "-c", f"{path} {command} > {shlex.quote(str(home / 'answers.jsonl'))}; true")
 
-    yield Tool("xargs with llm", bench.size(100, 400), start_llm, _lines, installed.env)
+    yield Tool("xargs with llm", bench.size(60, 400), start_llm, _lines, installed.env)
 
 
 def _start_qa(there: Provider, file: Path, home: Path) -> Command:

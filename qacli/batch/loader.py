@@ -12,7 +12,9 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
+from qacli.batch.input_file import InputOptions
 from qacli.batch.reader import BatchInput, read_items
+from qacli.batch.rows import matching_files
 from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest
 
@@ -26,8 +28,8 @@ PROGRESS_ITEMS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSource:
-    """The file of a batch, and the options to read it; see `qacli.batch.reader.read_items`.
+class BatchSource(InputOptions):
+    """The file of a batch, and the options to read it.
 
     Attributes:
         path: The file; None is standard input.
@@ -35,11 +37,6 @@ class BatchSource:
     """
 
     path: Path | None
-    form: str
-    template: str | None = None
-    column: str | None = None
-    skip_bad: bool = False
-    quotes: bool | None = None
     spool: IO[bytes] | None = None
 
     def items(self) -> Iterator[BatchInput]:
@@ -48,15 +45,7 @@ class BatchSource:
         Raises:
             InvalidRequest: A line cannot be used; the message has its number and the reason.
         """
-        return read_items(
-            self.path,
-            form=self.form,
-            template=self.template,
-            column=self.column,
-            skip_bad=self.skip_bad,
-            quotes=self.quotes,
-            spool=self.spool,
-        )
+        return read_items(self.path, self, self.spool)
 
     def with_temporary_copy(self, stack: ExitStack) -> "BatchSource":
         """Return a source that can be read twice, so that all of it is checked before it is loaded.
@@ -67,7 +56,8 @@ class BatchSource:
         Raises:
             DatabaseError: The disk has no room for the copy.
         """
-        if self.path is not None and (self.path.is_file() or not self.path.exists()):
+        path = self.path
+        if path is not None and (path.is_file() or path.is_dir() or not path.exists()):
             return self
         try:
             spool = TemporaryFile(prefix="qa-batch-")  # noqa: SIM115 - the stack closes it
@@ -83,7 +73,17 @@ class BatchSource:
         return replace(self, spool=spool)
 
     def state(self) -> dict[str, Any]:
-        """Return path, size and time of a regular file, to recognise it; empty for other inputs."""
+        """Return path, size and time of a regular file, to recognise it; empty for other inputs.
+
+        For a directory or a pattern there is a digest of the names, sizes and times of its files.
+        """
+        if self.form == "files" and self.path is not None:
+            states = [
+                [name, (status := file.stat()).st_size, status.st_mtime_ns]
+                for name, file in matching_files(self.path)
+            ]
+            digest = sha256(json.dumps(states).encode()).hexdigest()
+            return {"path": str(self.path.absolute()), "digest": digest}
         if self.path is None or not self.path.is_file():
             return {}
         status = self.path.stat()

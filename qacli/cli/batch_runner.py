@@ -167,7 +167,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         skip_bad=skip_bad,
         quotes=quotes,
     )
-    reader.quotes_of(source.form, quotes)
+    source.check()
     prices = Pricing.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
@@ -191,7 +191,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
         batch_settings = {**answer_settings, "template": template, "column": column}
-        if quotes is not None and quotes != reader.quotes_of(source.form, None):
+        if quotes is not None and quotes != (source.form == "csv"):
             batch_settings["quotes"] = quotes
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)

@@ -1,45 +1,76 @@
-"""The budget of a batch: stop before its answers could cost more."""
+"""The cost of the items of a batch, which the budget in the database must allow."""
 
-from qacli.batch.options import ActiveItem, Progress
+from collections.abc import Sequence
+
+from qacli.batch.database import DatabaseExecutor
+from qacli.batch.options import ActiveItem, BatchOptions, Progress
 from qacli.cost import CostEstimate, Pricing
+from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import Question
+from qacli.errors import InvalidRequest
+
+TOLERANCE = 1.1
+"""The likely cost may be this many times what is reserved, before more is reserved."""
 
 
 class Budget:
-    """The budget of one process.
+    """Estimates the costs for the budget of a batch, which all of its workers share.
 
     Args:
-        max_cost: US dollars; None is no limit.
+        options: The batch.
+        batches: The database, which has the budget, and in it what is spent and reserved.
+        database: The thread that calls the database.
         prices: The prices of the models.
         endpoint: The name of the endpoint; see `Endpoint.name`.
-        progress: Has the cost so far and the active items; `add` updates it.
+        progress: Has the cost so far; `add` updates it.
     """
 
-    def __init__(
-        self, max_cost: float | None, prices: Pricing, endpoint: str, progress: Progress
+    def __init__(  # noqa: PLR0913 - the parts of it, by name
+        self,
+        options: BatchOptions,
+        *,
+        batches: Batches,
+        database: DatabaseExecutor,
+        prices: Pricing,
+        endpoint: str,
+        progress: Progress,
     ) -> None:
-        self._max_cost = max_cost
+        self._options = options
+        self._batches = batches
+        self._database = database
         self._prices = prices
         self._endpoint = endpoint
         self._progress = progress
         self._priced = progress.done if progress.cost is not None else 0
         self._mean_cost = (progress.cost or 0.0) / max(self._priced, 1)
 
-    def reserve(self, question: Question, active: ActiveItem) -> bool:
-        """Reserve the likely cost of a question; return False if it could exceed the budget.
+    def cost_of(self, item: ClaimedItem) -> float:
+        """Return the likely cost of an item in US dollars, to reserve it with the claim."""
+        try:
+            return self._likely_cost(self._options.question(item.key, item.payload))
+        except InvalidRequest:
+            return 0.0
 
-        One question may be asked before the cost of an answer is known, as long as it is alone.
+    async def reserve(
+        self, question: Question, active: ActiveItem, release: Sequence[int] = ()
+    ) -> bool:
+        """Reserve the likely cost of the next attempt; return False if it exceeds the budget.
+
+        It was reserved with the claim. More is reserved if answers have cost more than expected
+        since, or an earlier attempt has been paid for.
+
+        Args:
+            question: The question.
+            active: Its item.
+            release: See `Batches.reserve`.
         """
-        if self._max_cost is None:
+        cost = active.paid + self._likely_cost(question) if active.cost else 0.0
+        if cost <= active.cost * TOLERANCE:
             return True
-        active.cost = active.paid + self._likely_cost(question)
-        spent = self._progress.cost or 0.0
-        if self.reserved + spent <= self._max_cost:
+        arguments = (self._options.batch_id, active.position, cost, release)
+        if await self._database.run(self._batches.reserve, *arguments):
+            active.cost = cost
             return True
-        is_first = not self._priced and self.reserved == active.cost
-        if is_first and spent + active.paid < self._max_cost:
-            return True
-        active.cost = 0.0
         return False
 
     @property

@@ -4,8 +4,12 @@ Claims are valid as long as the worker's lease; see `qacli.batch.lease`.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import TypedDict
 from uuid import uuid4
 
 from qacli.batch.database import DatabaseExecutor
@@ -17,10 +21,18 @@ from qacli.batch.lease import (
     remove_stale_locks,
     uptime,
 )
-from qacli.db.batches import Batches, ClaimedItem, WorkerEvicted
+from qacli.db.batches import Batches, ClaimedItem, WorkerEvicted, WorkerStatus
 from qacli.errors import DatabaseError
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
+
+MAX_NAMED = 3
+"""Other workers that a message names."""
+
+
+class _Terms(TypedDict):
+    label: str
+    lease_seconds: float
 
 
 class WorkerClaims:
@@ -31,19 +43,24 @@ class WorkerClaims:
         outbox: The outbox, whose directory has the lock file.
         batch_id: The batch.
         database: The thread that calls the database.
+        lease_seconds: The duration of the lease.
         on_lost: Called with the keys of items that another worker has taken over.
+
+    Attributes:
+        worker: The worker's id.
 
     Raises:
         OutboxUnwritable: The lock file cannot be created.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of it, by name
         self,
         batches: Batches,
         outbox: Outbox,
         batch_id: int,
         *,
         database: DatabaseExecutor,
+        lease_seconds: float,
         on_lost: Callable[[set[str]], None],
     ) -> None:
         self._batches = batches
@@ -51,11 +68,15 @@ class WorkerClaims:
         self._batch_id = batch_id
         self._database = database
         self._on_lost = on_lost
-        self._worker = uuid4().hex
-        self._lock = WorkerLock(outbox.directory, self._worker)
-        self._registration = (batch_id, self._worker, self._lock.host, self._lock.name)
+        self.worker = uuid4().hex
+        self._lock = WorkerLock(outbox.directory, self.worker)
+        self._registration = (batch_id, self.worker, self._lock.host, self._lock.name)
+        self._terms: _Terms = {
+            "label": f"{platform.node()}:{os.getpid()}",
+            "lease_seconds": lease_seconds,
+        }
         self._items: dict[str, ClaimedItem] = {}
-        self._lease = Lease()
+        self._lease = Lease(lease_seconds)
         self._renewing = asyncio.Lock()
 
     @property
@@ -72,9 +93,16 @@ class WorkerClaims:
         for key in keys:
             self._items.pop(key, None)
 
+    def drop_all_but(self, key: str) -> dict[str, int]:
+        """Remove all items but one; return their positions by key."""
+        others = {item.key: item.position for item in self._items.values() if item.key != key}
+        self.drop(others)
+        return others
+
     async def register(self) -> None:
         """Register the worker in the database."""
-        await self._database.run(self._batches.register_worker, *self._registration)
+        register = partial(self._batches.register_worker, **self._terms)
+        await self._database.run(register, *self._registration)
 
     async def unregister(self) -> None:
         """Release all claims and the lock file.
@@ -85,17 +113,26 @@ class WorkerClaims:
         is_unregistered = False
         try:
             with suppress(DatabaseError):
-                await self._database.run(self._batches.unregister_worker, self._worker)
+                await self._database.run(self._batches.unregister_worker, self.worker)
                 is_unregistered = True
         finally:
             self._lock.close(left=is_unregistered)
 
-    async def claim(self, limit: int) -> list[ClaimedItem]:
-        """Claim up to `limit` waiting items."""
+    @property
+    def are_open(self) -> bool:
+        """Whether the worker has items that are not stored yet."""
+        return bool(self._items)
+
+    async def claim(self, limit: int, cost_of: Callable[[ClaimedItem], float]) -> list[ClaimedItem]:
+        """Claim up to `limit` waiting items; see `Batches.claim`.
+
+        Raises:
+            BudgetReached: An item is waiting, and the budget does not allow its cost.
+        """
         while True:
             try:
                 items = await self._database.run(
-                    self._batches.claim, self._batch_id, self._worker, limit
+                    self._batches.claim, self._batch_id, self.worker, limit, cost_of
                 )
             except WorkerEvicted:
                 await self.renew()
@@ -112,17 +149,22 @@ class WorkerClaims:
             if await self._database.run(self._renew_lease):
                 return
             keys = {item.position: item.key for item in self._items.values()}
-            arguments = (*self._registration, list(keys))
-            reclaimed = await self._database.run(self._batches.register_again, *arguments)
+            register = partial(self._batches.register_again, **self._terms)
+            reclaimed = await self._database.run(register, *self._registration, list(keys))
             lost = {key for position, key in keys.items() if position not in reclaimed}
             self.drop(lost)
             self._on_lost(lost)
 
     def _renew_lease(self) -> bool:
         sent_at = uptime()
-        if is_registered := self._batches.heartbeat(self._worker):
+        if is_registered := self._batches.heartbeat(self.worker):
             self._lease.renew(sent_at)
         return is_registered
+
+    async def other_workers(self) -> list[WorkerStatus]:
+        """Return the other workers that have claimed items of the batch."""
+        workers = await self._database.run(self._batches.worker_statuses, self._batch_id)
+        return [worker for worker in workers if worker.claimed and worker.uid != self.worker]
 
     async def reclaim_stale(self) -> int:
         """Release the claims of dead workers; see `reclaim_stale`."""
@@ -144,3 +186,15 @@ def reclaim_stale(batches: Batches, outbox: Outbox, batch_id: int) -> int:
                 remove_lock(outbox.directory, worker.journal)
     remove_stale_locks(outbox.directory, batches.lock_names())
     return released
+
+
+def describe_owners(workers: Sequence[WorkerStatus]) -> str | None:
+    """Return a sentence on the workers that have the last items; None if there are none."""
+    if not workers:
+        return None
+    names = "; ".join(
+        f"{worker.label} has {worker.claimed:,}, last seen {worker.seen_seconds:.0f} s ago"
+        for worker in workers[:MAX_NAMED]
+    )
+    more = f"; and {len(workers) - MAX_NAMED} more" if len(workers) > MAX_NAMED else ""
+    return f"waiting for the items of other workers: {names}{more}"

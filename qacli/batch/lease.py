@@ -18,14 +18,13 @@ from functools import cache
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from qacli.db.batches import LEASE_SECONDS
 from qacli.errors import OutboxUnwritable
 from qacli.private_files import make_private_directory
 from qacli.recording.outbox import outbox_unwritable
 
 SUFFIX = ".worker"
-MARGIN_SECONDS = 10.0
-"""A worker stops sending this long before its lease expires."""
+MARGIN = 1 / 6
+"""A worker stops sending when this part of its lease is left, and renews it as often."""
 
 STALE_SECONDS = 3600.0
 """The age from which a lock file of an unknown worker is removed."""
@@ -39,14 +38,19 @@ def uptime() -> float:
 
 
 class Lease:
-    """The time during which the claims of this worker are valid; none before the first `renew`."""
+    """The time during which the claims of this worker are valid; none before the first `renew`.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: The duration of the lease.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._valid_until: float | None = None
 
     def renew(self, sent_at: float) -> None:
         """Extend the lease, from the time by `uptime` at which the renewal was sent."""
-        self._valid_until = sent_at + LEASE_SECONDS - MARGIN_SECONDS
+        self._valid_until = sent_at + self.seconds * (1 - MARGIN)
 
     @property
     def is_valid(self) -> bool:

@@ -88,11 +88,31 @@ class AdaptiveLimiter:
     @property
     def rate(self) -> float | None:
         """Requests per second that are allowed at the moment; None is no limit."""
+        rates = [rate for rate in (self.stated_rates[0], self._pace.rate) if rate is not None]
+        return min(rates) if rates else None
+
+    @property
+    def stated_rates(self) -> tuple[float | None, float | None]:
+        """Requests and tokens per second that an option or the provider has stated; None if not."""
         buckets = (self._option_bucket, self._stated_bucket)
         rates = [bucket.rate for bucket in buckets if bucket is not None]
-        if self._pace.rate is not None:
-            rates.append(self._pace.rate)
-        return min(rates) if rates else None
+        tokens = self._token_bucket
+        return min(rates, default=None), None if tokens is None else tokens.rate
+
+    @property
+    def learned_rate(self) -> float | None:
+        """Requests per second that were learned from refusals; None if no limit is known."""
+        return self._pace.rate
+
+    def set_learned_rate(self, rate: float) -> None:
+        """Use this rate, because the number of workers that share it has changed."""
+        self._pace.set_rate(rate, self._clock())
+
+    @property
+    def own_pause(self) -> tuple[float, str]:
+        """The seconds until the next probe if every request is refused, and the last refusal."""
+        seconds = self._pace.seconds_to_probe(self._clock())
+        return seconds, self.last_refusal if seconds else ""
 
     @property
     def window(self) -> int:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any
 
+from qacli.config.settings import LEASE_SECONDS
 from qacli.domain import Question, Turn
 from qacli.errors import InvalidRequest
 from qacli.model_options import check_params, merge_params
@@ -37,10 +38,11 @@ class BatchOptions:
         timeout: Seconds for one attempt, including the body.
         rpm: Maximum requests per minute; None is no limit.
         tpm: Maximum tokens per minute; None is no limit.
-        max_cost: Budget in US dollars; None is no limit.
         unordered: Write results as they arrive, not in the order of the items.
         grace: Seconds that items in flight get when the batch is stopped.
         max_outage: Seconds to wait for a database or a provider that cannot be reached.
+        lease_seconds: Seconds after which other workers take over the claims of one that does not
+            renew its lease.
         max_failures: See `qacli.batch.stop_rules.StopRules`; as max_wait.
     """
 
@@ -55,10 +57,10 @@ class BatchOptions:
     timeout: float = 600.0
     rpm: float | None = None
     tpm: float | None = None
-    max_cost: float | None = None
     unordered: bool = False
     grace: float = 5.0
     max_outage: float = 60.0
+    lease_seconds: float = LEASE_SECONDS
     max_failures: int = 20
     max_wait: float = 3600.0
 
@@ -102,7 +104,8 @@ class ActiveItem:
         attempt: The number of the attempt, from 1.
         retry_at: The time of the next attempt, by `time.monotonic`; None if it does not wait.
         sent: The request was sent.
-        cost: The likely cost in US dollars.
+        position: The item's position.
+        cost: The US dollars of the budget that are reserved for it.
         correction: The request to correct an answer that did not fit its schema; None if there was
             no such answer.
         turns: The question and that answer, which are sent along.
@@ -111,6 +114,7 @@ class ActiveItem:
 
     key: str
     started: float
+    position: int
     task: Task[None] | None = None
     lost: bool = False
     cancelled: bool = False
@@ -140,6 +144,7 @@ class Progress:
         errors: The last different errors of the provider.
         stopping: The reason why no more questions are sent, for a person; None while they are.
         database_wait_reason: The reason why the batch waits for the database; None otherwise.
+        item_wait_reason: The workers that have the last items, while this one has none; or None.
         finished_before_run: The number of items that were finished when this run began.
     """
 
@@ -155,6 +160,7 @@ class Progress:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=3))
     stopping: str | None = None
     database_wait_reason: str | None = None
+    item_wait_reason: str | None = None
     finished_before_run: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -178,6 +178,10 @@ class Pace:
             self._epoch.is_full = True
         return max(delay, 0.0)
 
+    def seconds_to_probe(self, now: float) -> float:
+        """Return the seconds until the next probe; 0 if requests are sent as usual."""
+        return max(self._next_at - now, 0.0) if self.is_closed else 0.0
+
     def on_sent(self, now: float) -> None:
         """Count a request that is sent."""
         self._pending.append(now)
@@ -274,7 +278,7 @@ class Pace:
             self.rate = trial.rate
             self._keep_admitted(admitted, now)
         elif epoch.share > CONSTANTS.max_usual_share and trial.steps < CONSTANTS.max_steps:
-            self._set_rate(max(epoch.admitted_rate, (self.rate or 0) / 4), now)
+            self.set_rate(max(epoch.admitted_rate, (self.rate or 0) / 4), now)
             self._trial = replace(trial, steps=trial.steps + 1)
         else:
             self.rate = trial.rate
@@ -289,7 +293,7 @@ class Pace:
 
     def _try_lower_rate(self, epoch: Epoch, now: float) -> None:
         self._trial = Trial(epoch, self.rate)
-        self._set_rate(epoch.admitted_rate, now)
+        self.set_rate(epoch.admitted_rate, now)
 
     def _keep_admitted(self, admitted: int, now: float) -> None:
         """Allow only as many requests in flight as were admitted; without any, send probes."""
@@ -313,7 +317,8 @@ class Pace:
             return
         self._growth = min(2 * self._growth, CONSTANTS.max_growth)
 
-    def _set_rate(self, rate: float, now: float) -> None:
+    def set_rate(self, rate: float, now: float) -> None:
+        """Send at this rate from now on, in requests per second."""
         self.rate = max(rate, CONSTANTS.min_rate)
         self._next_at = now
 
@@ -328,6 +333,6 @@ class Pace:
 
     def _open(self, now: float) -> None:
         self.is_closed = False
-        self._set_rate(CONSTANTS.restart_rate, now)
+        self.set_rate(CONSTANTS.restart_rate, now)
         self._growth = CONSTANTS.max_growth
         self._epoch = Epoch(now)

@@ -84,6 +84,11 @@ class BatchRecorder(Recorder):
             self._room.clear()
             await self._room.wait()
 
+    @property
+    def has_stored_all(self) -> bool:
+        """Whether the database has all results so far."""
+        return self._waiting == 0
+
     def end(self) -> None:
         """Make `wait_until_ended` return once everything is stored."""
         self._start()

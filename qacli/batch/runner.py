@@ -7,16 +7,20 @@ from time import monotonic
 from typing import Any
 
 from qacli.batch.budget import Budget
+from qacli.batch.claim_loop import CLAIM_PAUSE_SECONDS, POLL_SECONDS, ClaimLoop
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
+from qacli.batch.run_options import address_of
+from qacli.batch.shared_limits import LimitShare
 from qacli.batch.stop_rules import StopRules
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
+from qacli.db.shared_limits import SharedLimits
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
 from qacli.json_schema import is_repairable, repair_prompt, validation_error
@@ -25,10 +29,6 @@ from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
 
-HEARTBEAT_SECONDS = 10.0
-PROGRESS_SECONDS = 4.0
-POLL_SECONDS = 1.0
-CLAIM_PAUSE_SECONDS = 0.1
 RATE_LIMIT_STATUSES = {429, 529}
 """The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
@@ -81,6 +81,7 @@ class BatchRunner:
             outbox,
             options.batch_id,
             database=self._database,
+            lease_seconds=options.lease_seconds,
             on_lost=self._cancel_lost_items,
         )
         self._recorder = BatchRecorder(
@@ -99,7 +100,29 @@ class BatchRunner:
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._budget = Budget(options.max_cost, prices, provider.endpoint.name, progress)
+        self.share = LimitShare(self.limiter, progress)
+        self._budget = Budget(
+            options,
+            batches=batches,
+            database=self._database,
+            prices=prices,
+            endpoint=provider.endpoint.name,
+            progress=progress,
+        )
+        self._claim_loop = ClaimLoop(
+            claims=self._claims,
+            batches=batches,
+            database=self._database,
+            options=options,
+            progress=progress,
+            budget=self._budget,
+            output=self._output,
+            flush=self._recorder.flush,
+            items=self._items,
+            consumers=self._workers,
+            stop=self.stop,
+            stopped=self._stop,
+        )
         self._rules = StopRules(
             max_failures=options.max_failures,
             max_outage=options.max_outage,
@@ -148,7 +171,8 @@ class BatchRunner:
 
     async def _ask_all(self) -> None:
         recorder = asyncio.create_task(self._recorder.wait_until_ended())
-        coroutines = (self._claim_loop(), self._heartbeat(), self._poll())
+        loop = self._claim_loop
+        coroutines = (loop.run(), loop.heartbeat(), loop.poll(), self._share_limits())
         helpers = [asyncio.create_task(coroutine) for coroutine in coroutines]
         workers = [asyncio.create_task(self._worker()) for _ in range(self._workers)]
         try:
@@ -177,35 +201,6 @@ class BatchRunner:
         finally:
             stop.cancel()
 
-    async def _claim_loop(self) -> None:
-        """Claim items for the workers, and take over the items of dead processes."""
-        polled_at = monotonic()
-        await self._claims.reclaim_stale()
-        while not self._stop.is_set():
-            if not self._output.has_reader:
-                self.stop(StopReason.OUTPUT_CLOSED, "the reader of the results has closed them")
-                break
-            # Claim the items of about one second: other processes cannot ask claimed items.
-            elapsed = max(monotonic() - self.progress.started, 1.0)
-            limit = max(self.options.jobs, int(self.progress.finished_in_this_run / elapsed))
-            if items := await self._claims.claim(limit):
-                for item in items:
-                    await self._items.put(item)
-                continue
-            if not await self._database.run(self._batches.has_unfinished, self.options.batch_id):
-                await self._refresh_progress()
-                break
-            if monotonic() - polled_at >= POLL_SECONDS:
-                polled_at = monotonic()
-                await self._refresh_progress()
-                await self._claims.reclaim_stale()
-            if not self.progress.active_items:
-                self._recorder.flush()
-                await self._database.run(self._output.write)
-            await self._pause(CLAIM_PAUSE_SECONDS)
-        for _ in range(self._workers):
-            await self._items.put(None)
-
     def _cancel_lost_items(self, keys: set[str]) -> None:
         """Cancel the active items that another worker has claimed in the meantime."""
         for active in self.progress.active_items.values():
@@ -214,25 +209,12 @@ class BatchRunner:
                 if active.task not in {None, asyncio.current_task()}:
                     active.cancelled = active.task.cancel()
 
-    async def _heartbeat(self) -> None:
-        """Renew the lease regularly, and stop if another process has cancelled the batch."""
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            with contextlib.suppress(DatabaseError):
-                await self._claims.renew()
-                if await self._database.run(self._batches.is_cancelled, self.options.batch_id):
-                    self.stop(StopReason.CANCELLED, "cancelled by another process")
-
-    async def _poll(self) -> None:
-        """Refresh the progress regularly."""
-        while True:
-            await asyncio.sleep(PROGRESS_SECONDS)
-            with contextlib.suppress(DatabaseError):
-                await self._refresh_progress()
-
-    async def _refresh_progress(self) -> None:
-        """Update the progress with the results of all processes."""
-        self.progress.update(await self._database.run(self._batches.counts, self.options.batch_id))
+    async def _share_limits(self) -> None:
+        """Share the limits of the endpoint, the key and the model with all other processes."""
+        endpoint = self._provider.endpoint
+        limit = (address_of(endpoint), endpoint.key or endpoint.user, self.options.model)
+        limits = SharedLimits(self._batches.store)
+        await self.share.run(limits, self._database, self._claims.worker, limit)
 
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
@@ -257,7 +239,7 @@ class BatchRunner:
             await self._finish(question, ChatResponse(), error)
             return
         task = asyncio.current_task()
-        active = ActiveItem(item.key, monotonic(), task)
+        active = ActiveItem(item.key, monotonic(), item.position, task=task, cost=item.reserved)
         self.progress.active_items[id(item)] = active
         try:
             await self._ask(question, active)
@@ -331,24 +313,19 @@ class BatchRunner:
         """Send a question once the limiter allows it; return the error if there is no answer."""
         tokens = estimate_tokens(question.question) + int(question.params.get("max_tokens") or 0)
         async with self._send_lock:
-            while not self._stop.is_set() and (delay := self.limiter.delay()) != 0:
+            while not self._stop.is_set() and (delay := self.share.delay()) != 0:
                 if delay is None:
                     self._window_changed.clear()
                     await self._window_changed.wait()
                 else:
                     await self._pause(min(delay, POLL_SECONDS))
             await self._wait_until_safe(active)
-            if self._stop.is_set():
-                return None
-            if not await self._reserve(question, active):
-                limit = f"{self.options.max_cost:g} US dollars"
-                message = f"the budget of {limit} would be passed; give a larger one"
-                self.stop(StopReason.BUDGET, message)
-                return None
+            await self._reserve_cost(question, active)
             if self._stop.is_set():
                 return None
             active.sent = True
             sent_at = self.limiter.on_sent(tokens)
+            self.share.on_sent(tokens)
         try:
             deadline = asyncio.get_running_loop().time() + self.options.timeout
             request = ChatRequest(question=question, turns=active.turns, stream=False)
@@ -367,18 +344,8 @@ class BatchRunner:
             return None
         finally:
             self.limiter.on_finished()
+            self.share.on_finished(tokens, response.used_tokens)
             self._window_changed.set()
-
-    async def _reserve(self, question: Question, active: ActiveItem) -> bool:
-        """Reserve the likely cost, once the answers in flight have left enough of the budget."""
-        while not self._budget.reserve(question, active):
-            if not self._budget.reserved:
-                return False
-            self._window_changed.clear()
-            await self._window_changed.wait()
-            if self._stop.is_set():
-                break
-        return True
 
     async def _wait_until_safe(self, active: ActiveItem) -> None:
         """Wait until all results are stored and this worker's claims are valid.
@@ -392,6 +359,22 @@ class BatchRunner:
             await self._claims.renew()
         if active.lost:
             raise asyncio.CancelledError
+
+    async def _reserve_cost(self, question: Question, active: ActiveItem) -> None:
+        """Reserve the likely cost of a question; stop if the budget does not allow it.
+
+        Before that, wait for what is in flight, which may cost less than is reserved for it, and
+        release the items that were claimed for less than they are now likely to cost.
+        """
+        while not self._stop.is_set() and not await self._budget.reserve(question, active):
+            if not self.limiter.in_flight and self._recorder.has_stored_all:
+                others = self._claims.drop_all_but(active.key)
+                self._cancel_lost_items(set(others))
+                if not await self._budget.reserve(question, active, list(others.values())):
+                    self.stop(StopReason.BUDGET, "the budget would be passed; give a larger one")
+                return
+            self._recorder.flush()
+            await self._pause(CLAIM_PAUSE_SECONDS)
 
     async def _finish(
         self,

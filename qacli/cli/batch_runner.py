@@ -14,7 +14,6 @@ from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_m
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
-from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from qacli.batch.loader import BatchSource, Forecast
@@ -91,13 +90,13 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     rpm: Annotated[
         float | None,
         typer.Option(
-            metavar="NUMBER", min=0.001, help="Maximum requests per minute, for each process."
+            metavar="NUMBER", min=0.001, help="Maximum requests per minute, of all processes."
         ),
     ] = None,
     tpm: Annotated[
         float | None,
         typer.Option(
-            metavar="NUMBER", min=0.001, help="Maximum tokens per minute, for each process."
+            metavar="NUMBER", min=0.001, help="Maximum tokens per minute, of all processes."
         ),
     ] = None,
     retries: Annotated[
@@ -121,9 +120,17 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             metavar="SECONDS", min=0, help="Stop if the provider asks to wait for longer."
         ),
     ] = 3600,
+    max_outage: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Stop if the provider or the database is away for longer.",
+        ),
+    ] = 60,
     max_cost: Annotated[
         float | None,
-        typer.Option(metavar="USD", min=0, help="Budget in US dollars, for each process."),
+        typer.Option(metavar="USD", min=0, help="Budget of the batch in US dollars."),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -147,6 +154,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     from qacli.batch import reader
     from qacli.batch.loader import BatchSource, Forecast
     from qacli.batch.options import BatchOptions, Progress
+    from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
     from qacli.cli.store import open_batches
@@ -221,22 +229,22 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             **answer_settings,
             aliases=settings.aliases,
             default_params=settings.default_params,
-            jobs=_limit_jobs(jobs, console),
+            jobs=limit_jobs(jobs, console),
             retries=retries,
             timeout=timeout or settings.timeout,
             rpm=rpm,
             tpm=tpm,
-            max_cost=max_cost,
+            lease_seconds=settings.lease,
             max_failures=max_failures,
             max_wait=max_wait,
+            max_outage=max_outage,
             unordered=unordered,
         )
         summary = batches.summary(options.batch_id)
-        if max_cost is not None and prices.price(options.model, endpoint.name) is None:
-            raise InvalidRequest(
-                f"The model {options.model} has no price, so --max-cost cannot be used.",
-                f"Add it to {settings.prices_path}.",
-            )
+        budget = batch.max_cost_usd if max_cost is None else max_cost
+        check_budget(budget, options.model, endpoint, prices, settings)
+        run_options = run_options_of(options, endpoint, settings, jobs=jobs)
+        batches.save_run_options(options.batch_id, run_options, max_cost)
         stack.enter_context(recorded_output(batches, batch.id or 0, writer))
         progress = Progress(
             batch.items or 0,
@@ -252,9 +260,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             "output": writer,
             "progress": progress,
         }
-        runner, signals = _ask(parts, endpoint, settings, console)
+        runner, signals = ask_batch(parts, endpoint, settings, console)
         command = shlex.join(["qa", *sys.argv[1:]])
-        return _report(
+        return report(
             runner,
             signals,
             batches=batches,
@@ -294,7 +302,7 @@ def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -
     return 0
 
 
-def _limit_jobs(jobs: int, console: Console) -> int:
+def limit_jobs(jobs: int, console: Console) -> int:
     """Return the number of jobs that the limit of open files allows, after raising that limit."""
     from qacli.rlimits import raise_nofile_limit
 
@@ -308,7 +316,7 @@ def _limit_jobs(jobs: int, console: Console) -> int:
     return max(allowed - RESERVED_FILE_DESCRIPTORS, 1)
 
 
-def _ask(
+def ask_batch(
     parts: dict[str, Any], endpoint: "Endpoint", settings: Settings, console: Console
 ) -> tuple["BatchRunner | None", list[int]]:
     """Run the batch in an event loop of its own, with a display of its progress.
@@ -344,7 +352,7 @@ def _ask(
         return None, signals
 
 
-def _report(  # noqa: PLR0913 - the parts of the report, by name
+def report(  # noqa: PLR0913 - the parts of the report, by name
     runner: "BatchRunner | None",
     signals: list[int],
     *,

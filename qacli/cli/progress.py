@@ -104,6 +104,8 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
         yield f"one request at a time: {engine.limiter.last_refusal}"
     elif engine.progress.database_wait_reason:
         yield f"held up: {engine.progress.database_wait_reason}"
+    elif engine.progress.item_wait_reason:
+        yield engine.progress.item_wait_reason
 
 
 def _seconds_to_retry(engine: "BatchRunner") -> float:

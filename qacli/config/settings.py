@@ -23,6 +23,8 @@ from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in, without
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
+LEASE_SECONDS = 60.0
+"""Seconds after which other workers take over the items of one that has not renewed its lease."""
 
 
 def _setting(  # noqa: PLR0913 - the declaration of a setting, by name
@@ -156,6 +158,13 @@ class Settings:
         "Maximum retries when the provider is overloaded or unreachable.",
         parsers.NON_NEGATIVE,
         default=2,
+    )
+    lease: float = _setting(
+        "QA_LEASE",
+        "Seconds for which a worker of `qa batch` holds its items without renewing its claim. When "
+        "it has ended or hangs for longer, other workers ask them.",
+        parsers.SECONDS,
+        default=LEASE_SECONDS,
     )
     host: str = _setting("QA_HOST", "The address that `qa serve` listens on.", default="127.0.0.1")
     serve_port: int = _setting(

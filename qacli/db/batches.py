@@ -3,53 +3,44 @@
 An item goes from `waiting` to `claimed` to `answered` or `failed`. A worker claims many items at a
 time and skips rows that other transactions have locked, so that processes share a batch without
 waiting for each other. Claims are valid as long as the worker's lease; then the items wait again.
+`qacli.db.batch_workers` has the workers and their claims.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.batch_results import ITEMS, BatchResults, FinishedItem, Summary
+from qacli.db.batch_results import ITEMS, FinishedItem, Summary
+from qacli.db.batch_workers import (
+    BATCHES,
+    BatchWorkers,
+    BudgetReached,
+    ClaimedItem,
+    WorkerEvicted,
+    WorkerStatus,
+)
 from qacli.db.models import OUTPUTS, Batch, BatchItem, BatchWorker
 from qacli.domain import ItemState, now
 from qacli.errors import InvalidRequest, NotFound
 
 __all__ = [
-    "LEASE_SECONDS",
     "THREADS",
     "Batches",
+    "BudgetReached",
     "ClaimedItem",
     "FinishedItem",
     "Summary",
     "WorkerEvicted",
+    "WorkerStatus",
 ]
-
-LEASE_SECONDS = 60.0
-"""Time, by the database's clock, after which a worker that has not renewed its lease loses it."""
 
 THREADS = 2
 """Threads of a batch process that use the database: one claims items, one stores results."""
 
-BATCHES = Batch.__table__  # type: ignore[attr-defined]
 
-
-class WorkerEvicted(Exception):
-    """The worker's lease has expired, and another worker has released its claims."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedItem:
-    """An item that a worker has claimed."""
-
-    position: int
-    key: str
-    payload: dict[str, Any]
-
-
-class Batches(BatchResults):
+class Batches(BatchWorkers):
     """The batches in a store."""
 
     def find(self, name: str) -> Batch | None:
@@ -118,6 +109,34 @@ class Batches(BatchResults):
             outputs = {**(source or {}).get(OUTPUTS, {}), path: state}
             source = {**(source or {}), OUTPUTS: outputs}
             connection.execute(sa.update(BATCHES).where(own).values(source=source))
+
+    def save_run_options(
+        self, batch_id: int, run_options: dict[str, Any], max_cost: float | None
+    ) -> None:
+        """Store the options with which other workers join, and the budget if it is not None."""
+        budget = {} if max_cost is None else {"max_cost_usd": max_cost}
+        self._change(batch_id, run_options=run_options, **budget)
+
+    def next_open(self, besides: Collection[int] = (), name: str | None = None) -> Batch | None:
+        """Return the oldest batch with unfinished items that is not cancelled; None without one.
+
+        Args:
+            besides: The ids of batches that are not returned.
+            name: The name of the only batch that is returned.
+        """
+        waits = sa.exists().where(
+            ITEMS.c.batch_id == BATCHES.c.id,
+            ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
+        )
+        query = sa.select(Batch).where(
+            col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits
+        )
+        if name is not None:
+            query = query.where(col(Batch.name) == name)
+        query = query.where(col(Batch.id).not_in(besides)).order_by(col(Batch.id)).limit(1)
+        with self.store.session() as session:
+            batch: Batch | None = session.execute(query).scalar()
+        return batch
 
     def begin(self, name: str, settings: dict[str, Any]) -> Batch:
         """Return the batch of that name; create it if it does not exist.
@@ -225,144 +244,9 @@ class Batches(BatchResults):
         with self.store.transaction() as connection:
             return connection.scalar(query) is not None
 
-    def claim(self, batch_id: int, worker: str, limit: int) -> list[ClaimedItem]:
-        """Claim the first waiting items for a worker, and renew its lease.
-
-        Raises:
-            WorkerEvicted: The worker's lease has expired, and its claims have been released.
-        """
-        # A common table expression: PostgreSQL may run a limited subquery once for each row.
-        waiting = (
-            sa.select(ITEMS.c.position)
-            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.WAITING)
-            .order_by(ITEMS.c.position)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("waiting")
-        )
-        update = (
-            sa.update(ITEMS)
-            .where(
-                ITEMS.c.batch_id == batch_id,
-                ITEMS.c.position.in_(sa.select(waiting.c.position)),
-            )
-            .values(state=ItemState.CLAIMED, worker=worker)
-            .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
-        )
-        with self.store.transaction(write=True) as connection:
-            # The worker's row before its items, as in `evict`: another order could deadlock.
-            if not self._renew(connection, worker):
-                raise WorkerEvicted
-            claimed = [ClaimedItem(*row) for row in connection.execute(update)]
-        return sorted(claimed, key=lambda item: item.position)
-
-    def has_unfinished(self, batch_id: int) -> bool:
-        """Return whether any item is waiting or claimed."""
-        query = sa.select(ITEMS.c.position).where(
-            ITEMS.c.batch_id == batch_id,
-            ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
-        )
-        with self.store.transaction() as connection:
-            return connection.execute(query.limit(1)).first() is not None
-
-    def register_worker(self, batch_id: int, worker: str, host: str, journal: str) -> None:
-        """Register a worker of a batch; its lease begins now.
-
-        Args:
-            batch_id: The batch.
-            worker: The worker's id.
-            host: `qacli.batch.lease.WorkerLock.host` of its lock file.
-            journal: The lock file's name.
-        """
-        values = {"uid": worker, "batch_id": batch_id, "host": host, "journal": journal}
-        with self.store.transaction(write=True) as connection:
-            connection.execute(sa.insert(BatchWorker).values(**values, seen_at=self._clock()))
-
-    def register_again(
-        self, batch_id: int, worker: str, host: str, journal: str, positions: Sequence[int]
-    ) -> set[int]:
-        """Register an evicted worker again; return the positions that it could claim again.
-
-        Args:
-            batch_id: The batch.
-            worker: See `register_worker`.
-            host: See `register_worker`.
-            journal: See `register_worker`.
-            positions: The positions of the items that it had claimed.
-        """
-        self.register_worker(batch_id, worker, host, journal)
-        waiting = ITEMS.c.state == ItemState.WAITING
-        update = (
-            sa.update(ITEMS)
-            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(positions), waiting)
-            .values(state=ItemState.CLAIMED, worker=worker)
-            .returning(ITEMS.c.position)
-        )
-        with self.store.transaction(write=True) as connection:
-            return set(connection.scalars(update))
-
-    def heartbeat(self, worker: str) -> bool:
-        """Renew a worker's lease; return False if the worker was evicted."""
-        with self.store.transaction(write=True) as connection:
-            return self._renew(connection, worker)
-
-    def _renew(self, connection: sa.Connection, worker: str) -> bool:
-        query = sa.update(BatchWorker).where(col(BatchWorker.uid) == worker)
-        return connection.execute(query.values(seen_at=self._clock())).rowcount > 0
-
-    def workers(self, batch_id: int) -> list[tuple[BatchWorker, bool]]:
-        """Return the workers of a batch, each with a flag: True if its lease has expired."""
-        has_expired = self._clock() - col(BatchWorker.seen_at) > LEASE_SECONDS
-        query = sa.select(BatchWorker, has_expired).where(col(BatchWorker.batch_id) == batch_id)
-        with self.store.session() as session:
-            return [(worker, bool(expired)) for worker, expired in session.execute(query)]
-
-    def lock_names(self) -> set[str]:
-        """Return the names of the lock files of all workers, of any batch."""
-        with self.store.transaction() as connection:
-            return set(connection.scalars(sa.select(col(BatchWorker.journal))))
-
-    def evict(self, worker: BatchWorker) -> int:
-        """Release the claims of a dead worker; return the number of items released.
-
-        A worker that has renewed its lease since it was read keeps its claims.
-        """
-        unchanged = col(BatchWorker.seen_at) == worker.seen_at
-        row = sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker.uid, unchanged)
-        with self.store.transaction(write=True) as connection:
-            if not connection.execute(row).rowcount:
-                return 0
-            in_batch = ITEMS.c.batch_id == worker.batch_id
-            return connection.execute(_release_items(in_batch, _claims_of(worker.uid))).rowcount
-
-    def unregister_worker(self, worker: str) -> int:
-        """Delete a worker and release its claims; return the number of items released."""
-        released = self._release(_claims_of(worker))
-        with self.store.transaction(write=True) as connection:
-            connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
-        return released
-
-    def _release(self, *conditions: sa.ColumnElement[bool]) -> int:
-        with self.store.transaction(write=True) as connection:
-            return connection.execute(_release_items(*conditions)).rowcount
-
     def _change(self, batch_id: int, **values: object) -> None:
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.update(Batch).where(col(Batch.id) == batch_id).values(**values))
-
-    def _clock(self) -> sa.ColumnElement[float]:
-        """Return the database's time in seconds, the same for all machines that share a batch."""
-        if self.store.sqlite:
-            return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double())
-        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double())
-
-
-def _claims_of(worker: str) -> sa.ColumnElement[bool]:
-    return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
-
-
-def _release_items(*conditions: sa.ColumnElement[bool]) -> sa.Update:
-    return sa.update(ITEMS).where(*conditions).values(state=ItemState.WAITING, worker=None)
 
 
 def _refuse_changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -155,6 +155,10 @@ class Batch(SQLModel, table=True):
     `settings` are the options that shape the answers, and may not change between two runs. `items`
     is the number of items, once all of them are in `batch_item`. `source` is the state of the file
     of questions at that time, and under `outputs` the state of each file of results, by path.
+
+    `run_options` are the options of the last `qa batch FILE`, with which other workers join without
+    the file; they have no key. `max_cost_usd` is the budget, and `spent_usd` the cost of all stored
+    answers, also of those that a later answer has replaced.
     """
 
     __tablename__ = "batch"
@@ -167,6 +171,14 @@ class Batch(SQLModel, table=True):
     source: dict[str, Any] = Field(default_factory=dict, sa_type=Json, nullable=False)
     items: int | None = Field(default=None, sa_type=sa.BigInteger)
     cancelled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    run_options: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_column=sa.Column(Json, nullable=False, server_default=sa.text("'{}'")),
+    )
+    max_cost_usd: float | None = Field(default=None, sa_type=sa.Double)
+    spent_usd: float = Field(
+        default=0.0, sa_column=sa.Column(sa.Double, nullable=False, server_default=sa.text("0"))
+    )
 
     @property
     def file(self) -> dict[str, Any]:
@@ -183,7 +195,8 @@ class Batch(SQLModel, table=True):
 class BatchItem(SQLModel, table=True):
     """One question of a batch, before and after it is asked.
 
-    `worker` is the id of the worker that has claimed it. Its record has the same batch and key.
+    `worker` is the id of the worker that has claimed it, and `reserved_usd` the part of the budget
+    that is reserved for its answer. Its record has the same batch and key.
     """
 
     __tablename__ = "batch_item"
@@ -199,13 +212,17 @@ class BatchItem(SQLModel, table=True):
     payload: dict[str, Any] = Field(sa_type=Json, nullable=False)
     state: ItemState = Field(sa_column=sa.Column(_named(ItemState), nullable=False))
     worker: str | None = Field(default=None, sa_type=sa.String(32))
+    reserved_usd: float | None = Field(default=None, sa_type=sa.Double)
 
 
 class BatchWorker(SQLModel, table=True):
     """A process that works on a batch.
 
-    `seen_at` is the time of its last renewal of the lease, by the database's clock. `host` and
-    `journal` name the lock file that can prove that the process has ended; see `qacli.batch.lease`.
+    `seen_at` is the time of its last renewal of the lease, by the database's clock, and
+    `lease_seconds` the duration of the lease. `host` and `journal` name the lock file that can
+    prove that the process has ended; see `qacli.batch.lease`. `label` names it for a person.
+    `limit_id` is the shared limit that it draws on, and `learned_rate` its own part of the rate
+    that the provider accepts, in requests a second; see `qacli.db.shared_limits`.
     """
 
     __tablename__ = "batch_worker"
@@ -215,6 +232,51 @@ class BatchWorker(SQLModel, table=True):
     host: str = Field(sa_type=sa.Text)
     journal: str = Field(sa_type=sa.Text)
     seen_at: float = Field(sa_type=sa.Double)
+    lease_seconds: float = Field(
+        default=60.0, sa_column=sa.Column(sa.Double, nullable=False, server_default=sa.text("60"))
+    )
+    label: str = Field(
+        default="", sa_column=sa.Column(sa.Text, nullable=False, server_default=sa.text("''"))
+    )
+    started_at: float = Field(
+        default=0.0, sa_column=sa.Column(sa.Double, nullable=False, server_default=sa.text("0"))
+    )
+    limit_id: int | None = Field(default=None, sa_column=sa.Column(BIG, index=True))
+    learned_rate: float | None = Field(default=None, sa_type=sa.Double)
+    in_flight: int = Field(
+        default=0, sa_column=sa.Column(sa.Integer, nullable=False, server_default=sa.text("0"))
+    )
+    finished: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default=sa.text("0"))
+    )
+
+
+class SharedLimit(SQLModel, table=True):
+    """The limits that all processes with one key share for one model of one endpoint.
+
+    All times are seconds of the database's clock, all rates are for a second. `requests_left` and
+    `tokens_left` are token buckets that were filled at `filled_at`. A rate holds until its time in
+    `..._until`; after it, no process knows a limit. See `qacli.db.shared_limits`.
+    """
+
+    __tablename__ = "shared_limit"
+    __table_args__ = (sa.UniqueConstraint("endpoint", "key_digest", "model"),)
+
+    id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
+    endpoint: str = Field(sa_type=sa.Text)
+    key_digest: str = Field(sa_type=sa.String(32))
+    model: str = Field(sa_type=sa.Text)
+    request_rate: float | None = Field(default=None, sa_type=sa.Double)
+    request_rate_until: float = Field(default=0.0, sa_type=sa.Double)
+    requests_left: float = Field(default=0.0, sa_type=sa.Double)
+    requests_granted: float | None = Field(default=None, sa_type=sa.Double)
+    token_rate: float | None = Field(default=None, sa_type=sa.Double)
+    token_rate_until: float = Field(default=0.0, sa_type=sa.Double)
+    tokens_left: float = Field(default=0.0, sa_type=sa.Double)
+    tokens_granted: float | None = Field(default=None, sa_type=sa.Double)
+    filled_at: float = Field(default=0.0, sa_type=sa.Double)
+    paused_until: float = Field(default=0.0, sa_type=sa.Double)
+    pause_reason: str = Field(default="", sa_type=sa.Text)
 
 
 class BrowserSession(SQLModel, table=True):

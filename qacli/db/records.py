@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col
 
-from qacli.db.models import BatchItem
+from qacli.db.models import Batch, BatchItem
 from qacli.db.record_queries import RecordQueries, record_not_found, require_id
 from qacli.db.search import RECORDS
 from qacli.domain import ItemState, Outcome, Question, Status
@@ -112,7 +112,7 @@ class Store(RecordQueries):
         return ids
 
     def upsert_items(self, batch_id: int, results: Sequence[tuple[Question, Outcome]]) -> None:
-        """Store the outcomes of items of a batch in one transaction.
+        """Store the outcomes of items of a batch, and add their costs to the batch's, as one.
 
         An item has one record: a later outcome replaces a failure, but never an answer. So storing
         the same outcome again changes nothing.
@@ -133,6 +133,7 @@ class Store(RecordQueries):
             if outcome.status in ITEM_STATES:
                 keys.setdefault(ITEM_STATES[outcome.status], []).append(question.item_key)
         with self.transaction(write=True) as connection:
+            spent = _new_costs(connection, batch_id, results)
             connection.execute(upsert, [to_row(*result) for result in results])
             for state, names in keys.items():
                 connection.execute(
@@ -141,6 +142,10 @@ class Store(RecordQueries):
                     .where(col(BatchItem.state) != ItemState.ANSWERED)
                     .values(state=state, worker=None)
                 )
+            if spent:
+                # Last: other workers wait for this row until the transaction ends.
+                own = sa.update(Batch).where(col(Batch.id) == batch_id)
+                connection.execute(own.values(spent_usd=col(Batch.spent_usd) + spent))
 
     def release_idempotency_key(self, uid: str) -> None:
         """Remove the idempotency key of a record that ended without an answer."""
@@ -190,3 +195,24 @@ class Store(RecordQueries):
 def to_row(question: Question, outcome: Outcome) -> dict[str, Any]:
     """Return a record's values as the database takes them."""
     return {**record_values(question, outcome), "fingerprint": question.cache_key}
+
+
+def _new_costs(
+    connection: sa.Connection, batch_id: int, results: Sequence[tuple[Question, Outcome]]
+) -> float:
+    """Return the US dollars of the outcomes that are not stored yet.
+
+    The cost of an earlier record that a new one replaces was paid, and stays counted.
+    """
+    costs = {question.item_key: (question.uid, outcome.cost_usd) for question, outcome in results}
+    if not any(cost for _, cost in costs.values()):
+        return 0.0
+    query = sa.select(RECORDS.c.item_key, RECORDS.c.uid, RECORDS.c.cost_usd).where(
+        RECORDS.c.batch_id == batch_id, RECORDS.c.item_key.in_(costs)
+    )
+    stored = {row.item_key: (row.uid, row.cost_usd) for row in connection.execute(query)}
+    total = 0.0
+    for key, (uid, cost) in costs.items():
+        stored_uid, stored_cost = stored.get(key, ("", 0.0))
+        total += (cost or 0.0) - ((stored_cost or 0.0) if stored_uid == uid else 0.0)
+    return total

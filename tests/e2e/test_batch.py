@@ -358,14 +358,14 @@ def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
     tmp_path: Path,
     wait_for: Callable[..., Any],
 ) -> None:
-    behind = [f"Question {n}" for n in range(500)]
+    behind = [f"Question {n}" for n in range(300)]
     with provider_process("--size", "30000") as base_url:
 
         def run(first: str) -> tuple[int, Path]:
             file = tmp_path / f"{first[:4]}.txt"
             file.write_text("\n".join([first, *behind]))
             out = tmp_path / f"{first[:4]}.jsonl"
-            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "20")
+            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "12")
             # By its id alone: `wait4` tells the memory of just this process.
             program = [*qa.command, "batch", *arguments]
             env = qa.environ(OPENAI_BASE_URL=base_url)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.batch_runner import run
+from qacli.cli.batch_show import batch_to_dict, show
+from qacli.cli.batch_work import work
 from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
-from qacli.cli.money import usd
 from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
 from qacli.cli.store import open_batches
@@ -68,6 +69,8 @@ def register(app: typer.Typer) -> None:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
 commands.command(epilog=EPILOG)(run)
+commands.command()(work)
+commands.command()(show)
 
 
 @commands.command("list")
@@ -79,50 +82,13 @@ def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
     if as_json:
-        console.print_json([_to_dict(batch, counts) for batch, counts in rows])
+        console.print_json([batch_to_dict(batch, counts) for batch, counts in rows])
         return
     if not rows:
         console.info("There is no batch. Start one: qa batch questions.txt")
     cells = [_row(batch, counts) for batch, counts in rows]
     # A pipe gets tabs, as with `qa list`.
     for line in align(cells) if console.is_terminal else map("\t".join, cells):
-        console.print(line)
-
-
-@commands.command()
-def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None:
-    """Show a batch: counts, errors by kind, tokens, cost, pace."""
-    from dataclasses import asdict
-
-    from qacli.cli.cells import align
-    from qacli.serializers import to_jsonable
-
-    console = Console.from_context(context)
-    batches = open_batches(load_settings(console), console)
-    batch = batches.get(name)
-    summary = batches.summary(batch.id or 0)
-    if as_json:
-        values = {key: to_jsonable(value) for key, value in asdict(summary).items()}
-        console.print_json({**_to_dict(batch, summary.states), **values})
-        return
-    seconds = (
-        (summary.last - summary.first).total_seconds() if summary.last and summary.first else 0
-    )
-    lines = [
-        ("batch", batch.name),
-        *([("cancelled", "yes")] if batch.cancelled_at is not None else []),
-        ("settings", ", ".join(f"{k}={v}" for k, v in batch.settings.items() if v)),
-        ("items", f"{sum(summary.states.values())}"),
-        *((state, f"{count}") for state, count in summary.states.items()),
-        *((f"  {kind}", f"{count}") for kind, count in summary.errors.items()),
-        ("tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"),
-        ("cost", "unpriced" if summary.cost_usd is None else usd(summary.cost_usd)),
-        (
-            "pace",
-            f"{summary.states['answered'] / seconds:.1f} answers a second" if seconds else "-",
-        ),
-    ]
-    for line in align(lines):
         console.print(line)
 
 
@@ -188,15 +154,3 @@ def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
     states = states or ("empty" if batch.items is not None else "not loaded; run it again")
     cancelled = "" if batch.cancelled_at is None else " (cancelled)"
     return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled
-
-
-def _to_dict(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:
-    return {
-        "id": batch.id,
-        "name": batch.name,
-        "created_at": batch.created_at.isoformat(),
-        "items": batch.items,
-        "settings": batch.settings,
-        "states": counts,
-        "cancelled": batch.cancelled_at is not None,
-    }

@@ -34,6 +34,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "timeout": ("1.5", 1.5),
     "first_token_timeout": ("2", 2.0),
     "connect_timeout": ("3", 3.0),
+    "lease": ("20", 20.0),
     "retries": ("0", 0),
     "host": ("::1", "::1"),
     "serve_port": ("0", 0),

@@ -1,0 +1,168 @@
+"""`qa batch work`: join batches that were begun elsewhere, without their files."""
+
+from contextlib import ExitStack
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qacli.cli.batch_runner import ask_batch, limit_jobs, report
+from qacli.cli.console import Console
+from qacli.cli.settings import load_settings
+from qacli.config.settings import Settings
+from qacli.errors import DatabaseError, InvalidRequest, QaError
+
+if TYPE_CHECKING:
+    from qacli.db.batches import Batches
+    from qacli.db.models import Batch
+
+IDLE_SECONDS = 2.0
+"""The time between two looks for a batch."""
+
+REST_SECONDS = 60.0
+"""The time after which a batch that this worker could not finish is tried again."""
+
+EXIT_INTERRUPTED = 128
+
+
+def work(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of the batch (default: all, oldest first)."),
+    ] = None,
+    *,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Wait for further batches when there are none.")
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Maximum concurrent requests (default: as many as the batch was begun with).",
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
+    ] = False,
+) -> int:
+    """Ask the questions of batches that were begun elsewhere.
+
+    Questions and options come from the database; endpoint and key are those of this machine.
+    """
+    from qacli.cli.store import open_batches
+    from qacli.db.batches import THREADS
+
+    console = Console.from_context(context)
+    console.quiet = quiet
+    settings = load_settings(console)
+    batches = open_batches(settings, console, connections=THREADS)
+    if name is not None and not forever:
+        return _work_on(batches.get(name), batches, settings, console, jobs=jobs)
+    return _work_on_all(batches, settings, console, name=name, jobs=jobs, forever=forever)
+
+
+def _work_on_all(  # noqa: PLR0913 - the options, by name
+    batches: "Batches",
+    settings: Settings,
+    console: Console,
+    *,
+    name: str | None,
+    jobs: int | None,
+    forever: bool,
+) -> int:
+    """Work on one batch after the other; return the last exit code that is not 0."""
+    code, rests = 0, dict[int, float]()
+    while True:
+        rests = {batch_id: end for batch_id, end in rests.items() if end > monotonic()}
+        try:
+            batch = batches.next_open(besides=rests, name=name)
+        except DatabaseError as error:
+            if not forever:
+                raise
+            console.error(error)
+            batch = None
+        if batch is None:
+            if not forever:
+                return code
+            sleep(IDLE_SECONDS)
+            continue
+        # Also if it is finished: then it is not open, unless this worker cannot finish it.
+        rests[batch.id or 0] = monotonic() + REST_SECONDS
+        try:
+            batch_code = _work_on(batch, batches, settings, console, jobs=jobs)
+        except QaError as error:
+            if not forever:
+                raise
+            console.error(error)
+            continue
+        if batch_code > EXIT_INTERRUPTED:
+            return batch_code
+        code = batch_code or code
+
+
+def _work_on(
+    batch: "Batch",
+    batches: "Batches",
+    settings: Settings,
+    console: Console,
+    *,
+    jobs: int | None,
+) -> int:
+    """Ask the items of one batch until all are finished; return the exit code."""
+    from qacli.batch.options import Progress
+    from qacli.batch.run_options import check_budget, stored_options
+    from qacli.cli.ask_runner import start_endpoint
+    from qacli.cost import Pricing
+    from qacli.recording.outbox import Outbox
+
+    if batch.items is None or not batch.run_options:
+        raise InvalidRequest(
+            f"The batch {batch.name} has not been begun by this version of qa.",
+            "Run it once with its file: qa batch FILE",
+        )
+    if batch.cancelled_at is not None:
+        raise InvalidRequest(
+            f"The batch {batch.name} is cancelled.",
+            "Continue it with the command that began it: qa batch FILE",
+        )
+    prices = Pricing.load(settings.prices_path)
+    with ExitStack() as stack:
+        endpoint = start_endpoint(settings, batch.settings["model"], console, stack)
+        options = stored_options(
+            batch,
+            endpoint,
+            jobs=limit_jobs(jobs or batch.run_options["jobs"], console),
+            lease_seconds=settings.lease,
+        )
+        check_budget(batch.max_cost_usd, options.model, endpoint, prices, settings)
+        counts = batches.counts(options.batch_id)
+        progress = Progress(
+            sum(counts.values()),
+            done=counts["answered"],
+            failed=counts["failed"],
+            cost=batch.spent_usd or None,
+        )
+        console.info(f"Working on {batch.name}.")
+        parts = {
+            "batches": batches,
+            "outbox": Outbox(settings.outbox_path),
+            "options": options,
+            "prices": prices,
+            "output": None,
+            "progress": progress,
+        }
+        runner, signals = ask_batch(parts, endpoint, settings, console)
+    return report(
+        runner,
+        signals,
+        batches=batches,
+        name=batch.name,
+        progress=progress,
+        command=f"qa batch work {batch.name}",
+        retry="qa batch FILE --retry-failed",
+        console=console,
+    )

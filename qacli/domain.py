@@ -46,6 +46,10 @@ class GroupBy(StrEnum):
     ENDPOINT = "endpoint"
 
 
+ROW = "row"
+"""The field of a batch item's payload with the cells of its row, which the results repeat."""
+
+
 class ItemState(StrEnum):
     """How far an item of a batch is."""
 

@@ -64,9 +64,12 @@ class InputOptions:
     Attributes:
         form: One of `FORMATS`.
         template: The question, with `{column}` in place of a row's value.
+        system_template: The system prompt, with `{column}` as in the template; None is that of the
+            batch.
         column: The column with the question, if there is no template.
         id_column: The column with the id of a row; None is `id` where there is one, and an empty
             text is no column.
+        tags: The tags of all records.
         skip_bad: Return a row that cannot be asked with its error, instead of raising it.
         quotes: Whether fields of a table can be quoted; None is true for CSV, false for TSV.
         delimiter: The character between two fields; None is the one that the header has.
@@ -76,8 +79,10 @@ class InputOptions:
 
     form: str
     template: str | None = None
+    system_template: str | None = None
     column: str | None = None
     id_column: str | None = None
+    tags: tuple[str, ...] = ()
     skip_bad: bool = False
     quotes: bool | None = None
     delimiter: str | None = None
@@ -168,7 +173,11 @@ def open_binary(
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", "Name a file.") from error
     with binary:
-        reader: io.BufferedReader[Any] = cast("io.BufferedReader[Any]", binary)
+        reader: io.BufferedReader[Any]
+        if isinstance(binary, io.BufferedReader):
+            reader = binary
+        else:
+            reader = io.BufferedReader(cast("io.RawIOBase", binary))
         if reader.peek(len(GZIP)).startswith(GZIP):
             reader = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=reader)))
         yield reader

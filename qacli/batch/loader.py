@@ -109,7 +109,13 @@ class BatchSource(InputOptions):
     def is_loaded(self, batch: "Batch | None") -> bool:
         """Return whether the batch has all items of this file, which has not changed since."""
         state = self.state()
-        return bool(batch is not None and batch.items is not None and state and batch.file == state)
+        return bool(
+            batch is not None
+            and batch.items is not None
+            and batch.columns is not None
+            and state
+            and batch.file == state
+        )
 
     def load(
         self,
@@ -117,6 +123,8 @@ class BatchSource(InputOptions):
         name: str,
         settings: dict[str, Any],
         report: Callable[[str], None],
+        *,
+        ask_changed: bool = False,
     ) -> "Batch":
         """Check all items, then load all of them in one transaction.
 
@@ -125,6 +133,7 @@ class BatchSource(InputOptions):
             name: The batch's name; it is created if it does not exist.
             settings: The options that shape its answers.
             report: Called with a sentence on the progress.
+            ask_changed: Ask rows anew that have changed since the batch was begun.
 
         Raises:
             InvalidRequest: A line cannot be used, there is no question, or the batch was begun with
@@ -132,17 +141,44 @@ class BatchSource(InputOptions):
         """
         state = self.state()
         # Not inside the transaction: while it is open, no other process can write to SQLite.
-        for _ in self.items():
-            pass
-        return batches.load(name, settings, self._pages(report), state)
+        columns: tuple[str, ...] = ()
+        for item in self.items():
+            if item.columns != columns and item.columns:
+                names = (*columns, *item.columns)
+                columns = tuple(dict.fromkeys(names)) if columns else item.columns
+        return batches.load(
+            name,
+            settings,
+            _Pages(self, report),
+            {**state, "columns": list(columns)},
+            ask_changed=ask_changed,
+            report=report,
+        )
 
-    def _pages(self, report: Callable[[str], None]) -> Iterator[list[dict[str, Any]]]:
-        count, items = 0, self.items()
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """The items of a source as the database takes them; they can be read several times."""
+
+    source: BatchSource
+    report: Callable[[str], None]
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        count, items = 0, self.source.items()
         while page := list(islice(items, CHUNK_SIZE)):
-            yield [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page]
+            yield [
+                {
+                    "position": item.position,
+                    "key": item.key,
+                    "payload": item.stored(),
+                    "place": item.place,
+                    "has_id": item.has_id,
+                }
+                for item in page
+            ]
             count += len(page)
             if count % PROGRESS_ITEMS == 0:
-                report(f"{count:,} questions read.")
+                self.report(f"{count:,} questions read.")
 
 
 @dataclass(frozen=True, slots=True)

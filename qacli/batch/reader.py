@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from qacli.batch.input_file import FORMATS, InputOptions, format_of
 from qacli.batch.item_settings import kind_of, own_settings
@@ -17,8 +17,9 @@ from qacli.batch.options import BatchOptions
 from qacli.batch.request_lines import CUSTOM_ID, is_request, request_payload
 from qacli.batch.row import Row, listed
 from qacli.batch.rows import file_rows
+from qacli.domain import ROW
 from qacli.errors import InvalidRequest
-from qacli.prompt_templates import Pattern
+from qacli.prompt_templates import INPUT, Pattern
 from qacli.validation import sanitize_text, validate_text
 
 __all__ = ["FORMATS", "BatchInput", "InputOptions", "format_of", "read_items"]
@@ -29,8 +30,8 @@ QUESTION_NAMES = ("question", "prompt", "text")
 OBJECT_FORMATS = frozenset({"jsonl", "json"})
 """The formats whose rows can have settings of their own."""
 
-ROW = "row"
-"""The field of a stored payload with the cells of the row, which the results repeat."""
+Builder: TypeAlias = Callable[[Mapping[str, Any]], str]
+"""A function that makes a text of the fields of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,13 @@ def read_items(
     Raises:
         InvalidRequest: A line cannot be used; the message has its number and the reason.
     """
-    question = _question_builder(options)
+    builders = _builders(options)
     first_places: dict[int, str] = {}
     for position, row in enumerate(file_rows(path, options, spool)):
         try:
             if isinstance(row.fields, InvalidRequest):
                 raise row.fields
-            item = _item(position, row, row.fields, options, question)
+            item = _item(position, row, row.fields, options, builders)
             if item.has_id:
                 _refuse_second(item, first_places)
         except InvalidRequest as error:
@@ -118,22 +119,32 @@ def _refuse_second(item: BatchInput, first_places: dict[int, str]) -> None:
         )
 
 
-def _question_builder(options: InputOptions) -> Callable[[Mapping[str, Any]], str]:
-    """Return a function that builds the question of a row.
+def _builders(options: InputOptions) -> tuple[Builder, Builder | None]:
+    """Return the functions that build the question and the system prompt of a row.
 
-    It uses the template or the column, otherwise `question`, `prompt` or `text`.
+    The question is the template, or the column, or else `question`, `prompt` or `text`; in a
+    template this is `{input}`. The system prompt is None if it is that of the batch.
     """
-    if options.template is None:
-        if options.column:
-            name = options.column
-            return lambda row: _cell_text(row, name)
-        return _default_question
-    pattern = Pattern.parse(options.template)
-    if not pattern.names or not all(pattern.names):
-        raise InvalidRequest(
-            "The template has no {column} in it.", 'Write it like: "Translate to French: {text}"'
-        )
-    return lambda row: pattern.fill(lambda name: _cell_text(row, name))
+
+    def question(row: Mapping[str, Any]) -> str:
+        return _cell_text(row, options.column) if options.column else _default_question(row)
+
+    def filled(text: str) -> Builder:
+        pattern = Pattern.parse(text)
+        if not pattern.names or not all(pattern.names):
+            raise InvalidRequest(
+                "The template has no {column} in it.",
+                'Write it like: "Translate to French: {text}"',
+            )
+
+        def value(row: Mapping[str, Any], name: str) -> str:
+            is_input = name == INPUT and INPUT not in row
+            return question(row) if is_input else _cell_text(row, name)
+
+        return lambda row: pattern.fill(lambda name: value(row, name))
+
+    system = None if options.system_template is None else filled(options.system_template)
+    return (question if options.template is None else filled(options.template)), system
 
 
 def _default_question(row: Mapping[str, Any]) -> str:
@@ -180,8 +191,9 @@ def _item(
     row: Row,
     fields: Mapping[str, Any],
     options: InputOptions,
-    question: Callable[[Mapping[str, Any]], str],
+    builders: tuple[Builder, Builder | None],
 ) -> BatchInput:
+    question, system = builders
     # With a template or a column, every field is text: a field "model" may be about cars.
     has_settings = (
         options.form in OBJECT_FORMATS and options.template is None and options.column is None
@@ -193,7 +205,11 @@ def _item(
         text = question(fields)
         if not text.strip():
             raise InvalidRequest("there is no question in it.")
-        payload = {"question": text, **(own_settings(fields) if has_settings else {})}
+        own_system = {} if system is None else {"system": system(fields)}
+        own = own_settings(fields) if has_settings else {}
+        payload = {"question": text, **own_system, **own}
+    if options.tags:
+        payload["tags"] = list(dict.fromkeys((*options.tags, *payload.get("tags", ()))))
     own_id = _own_id(fields, options)
     if own_id:
         validate_text(own_id, "its id")

@@ -3,17 +3,24 @@
 import gc
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.answer_schema import answer_schema
+from qacli.cli.batch_input import (
+    BatchInputOptions,
+    batch_settings_of,
+    input_path,
+    with_input_options,
+)
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
 from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
+from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
     from qacli.batch.loader import BatchSource, Forecast
@@ -35,10 +42,16 @@ RESERVED_FILE_DESCRIPTORS = 100
 
 
 @with_model_options
+@with_input_options
 def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="File with the questions; - reads standard input.")
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="File with the questions, a directory or a pattern of text files, or - for "
+            "standard input.",
+        ),
     ],
     *,
     name: Annotated[
@@ -50,32 +63,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     output: Target = None,
     output_format: TargetFormat = None,
     force: Force = False,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            metavar="FORMAT",
-            help="Format of FILE: txt, csv, tsv or jsonl (default: by its name).",
-        ),
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option("--question", metavar="TEXT", help="The question, with {column} in it."),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column with the question.")
-    ] = None,
-    quotes: Annotated[
-        bool | None,
-        typer.Option(
-            "--quotes/--no-quotes",
-            help="Whether fields can be quoted (default: in CSV but not in TSV).",
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Record invalid lines as failed instead of stopping."),
-    ] = False,
+    reading: BatchInputOptions,
     unordered: Annotated[
         bool,
         typer.Option("--unordered", help="Write results as they arrive, not in the order of FILE."),
@@ -83,6 +71,10 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Ask failed items again, with -m by another model."),
+    ] = False,
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Ask rows anew that have changed since the first run."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
@@ -151,8 +143,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     """
     from contextlib import ExitStack
 
-    from qacli.batch import reader
-    from qacli.batch.loader import BatchSource, Forecast
+    from qacli.batch.loader import Forecast
     from qacli.batch.options import BatchOptions, Progress
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
@@ -166,16 +157,15 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     console = Console.from_context(context)
     console.quiet = quiet
     settings = load_settings(console)
-    path = None if file == "-" else Path(file)
-    source = BatchSource(
-        path=path,
-        form=reader.format_of(path, input_format),
-        template=template,
-        column=column,
-        skip_bad=skip_bad,
-        quotes=quotes,
-    )
-    source.check()
+    path = input_path(file)
+    prompt_template = reading.load_template(settings)
+    source = reading.source(path, prompt_template)
+    schema = answer_schema(reading.schema, prompt_template, settings)
+    form = {} if schema is None else {"response_format": schema.response_format}
+    params = merge_params(form, params, prompt_template.params)
+    model = model or prompt_template.model
+    if system is None and source.system_template is None:
+        system = prompt_template.system
     prices = Pricing.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
@@ -198,9 +188,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         create_question("?", model=endpoint.model, system=None, params=params)
         result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
-        batch_settings = {**answer_settings, "template": template, "column": column}
-        if quotes is not None and quotes != (source.form == "csv"):
-            batch_settings["quotes"] = quotes
+        batch_settings = batch_settings_of(answer_settings, source)
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
         if retry_failed and model is not None:
@@ -221,7 +209,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             batch = batches.begin(batch_name, batch_settings)
         else:
             batch = source.with_temporary_copy(stack).load(
-                batches, batch_name, batch_settings, console.info
+                batches, batch_name, batch_settings, console.info, ask_changed=changed
             )
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         options = BatchOptions(

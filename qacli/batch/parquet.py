@@ -1,14 +1,20 @@
-"""Read the rows of Parquet files; needs the extra `parquet`."""
+"""Read and write Parquet files; needs the extra `parquet`."""
 
 import base64
 import math
 from collections.abc import Iterator
 from datetime import date, time
-from io import BufferedReader, BytesIO
-from typing import Any
+from io import BufferedReader, BufferedWriter, BytesIO
+from typing import IO, TYPE_CHECKING, Any, get_args
 
 from qacli.batch.row import Row, checked_header
 from qacli.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qacli.batch.result_table import ResultTable
+    from qacli.db.batches import FinishedItem
 
 ROWS = 1000
 """The rows that are in memory at once."""
@@ -72,3 +78,54 @@ def require_pyarrow() -> None:
             "Parquet needs a package that is not installed.",
             "Run: pip install 'qacli[parquet]'",
         ) from error
+
+
+class ParquetTable:
+    """Writer of a Parquet file, which is readable once it is closed."""
+
+    def __init__(self, file: IO[bytes], table: "ResultTable") -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        kinds: dict[Any, Any] = {int: pa.int64(), float: pa.float64()}
+        self._types = [_plain_type(table.types.get(name)) for name in table.names]
+        # Two columns of a file can have no name, but a column of Parquet cannot be named twice.
+        names = [name or f"column {number}" for number, name in enumerate(table.names, 1)]
+        kinds_by_name = zip(names, self._types, strict=True)
+        self._schema = pa.schema(
+            [(name, kinds.get(kind, pa.string())) for name, kind in kinds_by_name]
+        )
+        self._columns = table.values
+        self._table = pa.Table
+        self._array = pa.array
+        self._buffer = BufferedWriter(file)
+        self._writer = parquet.ParquetWriter(pa.PythonFile(self._buffer, mode="w"), self._schema)
+
+    def write(self, items: "Sequence[FinishedItem]") -> None:
+        """Add items."""
+        if not items:
+            return
+        rows = [self._columns(item) for item in items]
+        arrays = [
+            self._array([_typed(value, kind) for value in column], type=field.type)
+            for column, kind, field in zip(
+                zip(*rows, strict=True), self._types, self._schema, strict=True
+            )
+        ]
+        self._writer.write_table(self._table.from_arrays(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._writer.close()
+        self._buffer.flush()
+        self._buffer.detach()
+
+
+def _plain_type(annotation: Any) -> Any:  # noqa: ANN401 - an annotation
+    """Return int or float for a field of that type, also where it can be None; else str."""
+    kinds = {*(get_args(annotation) or (annotation,))} - {type(None)}
+    return next((kind for kind in (int, float) if kinds == {kind}), str)
+
+
+def _typed(value: Any, kind: type) -> Any:  # noqa: ANN401 - a cell
+    return str(value) if kind is str and value is not None and not isinstance(value, str) else value

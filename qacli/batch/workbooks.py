@@ -11,13 +11,20 @@ from qacli.batch.row import Row, checked_header, listed
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openpyxl import Workbook
+
+    from qacli.batch.result_table import ResultTable
+    from qacli.db.batches import FinishedItem
 
 MIDNIGHT = time()
 FORMULA = b"<f"
 """The beginning of a formula in the XML of a sheet."""
 
 CHUNK_BYTES = 1 << 20
+MAX_CELL_TEXT = 32_767
+"""The characters of one cell of XLSX."""
 
 
 def workbook_rows(binary: BufferedReader, sheet: str | None) -> Iterator[Row]:
@@ -151,3 +158,46 @@ def require_openpyxl() -> Any:  # noqa: ANN401 - the module
             "XLSX needs a package that is not installed.", "Run: pip install 'qacli[xlsx]'"
         ) from error
     return openpyxl
+
+
+class WorkbookTable:
+    """Writer of a workbook with one sheet, which is readable once it is closed.
+
+    A text is never a formula. Characters that XLSX cannot have are replaced by U+FFFD, and a text
+    is cut at the 32,767 characters that a cell can have.
+    """
+
+    def __init__(self, file: IO[bytes], table: "ResultTable") -> None:
+        self._file = file
+        self._values = table.values
+        openpyxl = require_openpyxl()
+        self._workbook = openpyxl.Workbook(write_only=True)
+        self._sheet = self._workbook.create_sheet("Results")
+        self._cell = openpyxl.cell.WriteOnlyCell
+        self._illegal = openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE
+        self._append(table.names)
+
+    def write(self, items: "Sequence[FinishedItem]") -> None:
+        """Add items."""
+        for item in items:
+            self._append(self._values(item))
+
+    def _append(self, values: "Sequence[Any]") -> None:
+        cells = []
+        for value in values:
+            if isinstance(value, str):
+                cell = self._cell(self._sheet, self._illegal.sub("\ufffd", value)[:MAX_CELL_TEXT])
+                cell.data_type = "s"
+                cells.append(cell)
+            else:
+                cells.append(value)
+        self._sheet.append(cells)
+
+    def close(self) -> None:
+        """Write the workbook into the file."""
+        # The file is open for appending, where a ZIP archive cannot correct its headers.
+        data = BytesIO()
+        self._workbook.save(data)
+        view = memoryview(data.getvalue())
+        while view:
+            view = view[self._file.write(view) or 0 :]

@@ -1,8 +1,10 @@
 """`qa batch FILE`: ask every question of a file."""
 
 import gc
+import os
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +18,20 @@ from qacli.cli.batch_input import (
 )
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
-from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
+from qacli.cli.options import (
+    AsJson,
+    Force,
+    Join,
+    Model,
+    System,
+    Target,
+    TargetFormat,
+    with_model_options,
+)
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
+from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
@@ -62,6 +74,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     ] = None,
     output: Target = None,
     output_format: TargetFormat = None,
+    join: Join = None,
     force: Force = False,
     reading: BatchInputOptions,
     unordered: Annotated[
@@ -133,6 +146,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     model: Model = None,
     system: System = None,
     params: dict[str, Any],
+    as_json: AsJson = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
@@ -145,9 +159,11 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
 
     from qacli.batch.loader import Forecast
     from qacli.batch.options import BatchOptions, Progress
+    from qacli.batch.result_table import table_of
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
+    from qacli.cli.batch_show import BatchStatus
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
     from qacli.db.batches import THREADS
@@ -158,6 +174,14 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     console.quiet = quiet
     settings = load_settings(console)
     path = input_path(file)
+    result_form = format_of(output, output_format)
+    if as_json and output is not None and str(output) == "-":
+        raise InvalidRequest(
+            "The summary of --json and the results would both go to standard output.",
+            "Name a file for the results: -o FILE",
+        )
+    # With --json standard output is the summary alone.
+    output = Path(os.devnull) if as_json and output is None else output
     prompt_template = reading.load_template(settings)
     source = reading.source(path, prompt_template)
     schema = answer_schema(reading.schema, prompt_template, settings)
@@ -176,7 +200,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             prices=prices,
             endpoint=host_of(settings.base_url or OPENAI_BASE_URL),
         )
-        return _print_forecast(forecast, prices, console)
+        return _print_forecast(forecast, prices, console, as_json=as_json)
     with ExitStack() as stack:
         endpoint = start_endpoint(settings, model, console, stack)
         answer_settings: dict[str, Any] = {
@@ -186,7 +210,6 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         }
         # Refuse invalid options before anything is begun.
         create_question("?", model=endpoint.model, system=None, params=params)
-        result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
         batch_settings = batch_settings_of(answer_settings, source)
         batch_name = name or source.default_batch_name(batch_settings)
@@ -201,6 +224,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             source=path,
             batch_id=None if existing is None else existing.id,
             outputs=None if existing is None else existing.outputs,
+            table=table_of(existing, result_form, join=join),
             force=force,
         )
         stack.callback(writer.close)
@@ -211,6 +235,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             batch = source.with_temporary_copy(stack).load(
                 batches, batch_name, batch_settings, console.info, ask_changed=changed
             )
+        writer.set_table(table_of(batch, result_form, join=join))
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         options = BatchOptions(
             batch_id=batch.id or 0,
@@ -249,6 +274,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             "progress": progress,
         }
         runner, signals = ask_batch(parts, endpoint, settings, console)
+        if as_json:
+            console.print_json(BatchStatus.read(batches, batch.name).to_dict())
         command = shlex.join(["qa", *sys.argv[1:]])
         return report(
             runner,
@@ -278,8 +305,20 @@ def _keep_model(
     return existing
 
 
-def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -> int:
+def _print_forecast(
+    forecast: "Forecast", prices: "Pricing", console: Console, *, as_json: bool
+) -> int:
     """Print the estimate of `--dry-run`."""
+    if as_json:
+        console.print_json(
+            {
+                "items": forecast.questions,
+                "prompt_tokens": forecast.prompt,
+                "completion_tokens": forecast.completion,
+                "cost_usd": forecast.cost,
+            }
+        )
+        return 0
     console.print(f"questions   {forecast.questions:,}")
     console.print(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     console.print(

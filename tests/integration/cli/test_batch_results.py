@@ -205,6 +205,26 @@ def test_batch_json_prints_one_summary(invoke: Invoke, words: str, home: Path) -
     assert forecast["items"] == 3
 
 
+def test_list_export_and_stats_of_a_batch_by_its_name(
+    invoke: Invoke, words: str, home: Path
+) -> None:
+    invoke("ask", "--no-stream", "alone")
+    (home / "a.txt").write_text("four\n")
+    invoke("batch", "a.txt", "--name", "other")
+    invoke("batch", words, "--column", "word", "--name", "n", "-q")
+    listed = json.loads(invoke("list", "--batch", "n", "--json").out)
+    assert sorted(record["item_key"] for record in listed) == ["1", "2", "3"]
+    failed = json.loads(invoke("list", "--batch", "n", "--status", "failed", "--json").out)
+    assert [record["item_key"] for record in failed] == ["2"]
+    exported = invoke("export", "--batch", "other").out
+    assert json.loads(exported)["question"] == "four"
+    assert json.loads(invoke("stats", "--batch", "n", "--json").out)[0]["records"] == 3
+    for command in ("list", "export", "stats"):
+        missing = invoke(command, "--batch", "none")
+        assert (missing.code, missing.out) == (4, "")
+        assert "'none'" in missing.err
+
+
 def test_batch_wait_returns_the_state_of_the_batch(invoke: Invoke, home: Path) -> None:
     (home / "a.txt").write_text("one\ntwo\n")
     (home / "b.txt").write_text("one\ntwo [[status=400]]\n")

@@ -183,7 +183,7 @@ def open_binary(
         yield reader
 
 
-def open_text(binary: "io.BufferedReader[Any]", encoding: str | None) -> IO[str]:
+def open_text(binary: "io.BufferedReader[Any]", encoding: str | None) -> io.TextIOWrapper:
     """Return the text of a file, with the line ends as they are.
 
     Args:

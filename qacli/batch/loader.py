@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.input_file import InputOptions
 from qacli.batch.reader import BatchInput, read_items
-from qacli.batch.rows import matching_files
+from qacli.batch.rows import csv_dialect, matching_files, name_of
 from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest
 
@@ -104,7 +104,7 @@ class BatchSource(InputOptions):
                 "A batch from standard input needs a name.", "Give it one: --name NAME"
             )
         key = json.dumps([str(self.path.absolute()), answer_settings], sort_keys=True, default=str)
-        return f"{self.path.name.partition('.')[0]}-{sha256(key.encode()).hexdigest()[:8]}"
+        return f"{name_of(self.path)}-{sha256(key.encode()).hexdigest()[:8]}"
 
     def is_loaded(self, batch: "Batch | None") -> bool:
         """Return whether the batch has all items of this file, which has not changed since."""
@@ -150,7 +150,11 @@ class BatchSource(InputOptions):
             name,
             settings,
             _Pages(self, report),
-            {**state, "columns": list(columns)},
+            {
+                **state,
+                "columns": list(columns),
+                "dialect": csv_dialect(self.path, self, self.spool),
+            },
             ask_changed=ask_changed,
             report=report,
         )

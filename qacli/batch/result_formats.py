@@ -49,23 +49,22 @@ class TextFormat:
     Args:
         form: One of `FORMATS` that is not binary.
         table: The columns.
-        delimiter: The character between two fields of CSV.
-        mark: Write a byte order mark before CSV, by which Excel recognises UTF-8.
     """
 
-    def __init__(
-        self, form: str, table: ResultTable, *, delimiter: str = ",", mark: bool = False
-    ) -> None:
+    def __init__(self, form: str, table: ResultTable) -> None:
         self._table = table
         self._separator, self._end = (",\n", "") if form == "json" else ("", "\n")
         self._is_first = True
         self.header, self.footer = ("[\n", "\n]\n") if form == "json" else ("", "")
         self._line: Callable[[FinishedItem], str]
         if form in DELIMITERS:
-            character = delimiter if form == "csv" else DELIMITERS[form]
+            dialect = table.dialect if form == "csv" else {}
+            character = dialect.get("delimiter", DELIMITERS[form])
+            # Excel recognises UTF-8 by a byte order mark.
+            mark = "\ufeff" if dialect.get("mark") else ""
             self._end = ""
             self._line = lambda item: to_csv_line(table.values(item), character)
-            self.header = "\ufeff" * mark + to_csv_line(table.names, character)
+            self.header = mark + to_csv_line(table.names, character)
         elif form == "openai":
             self._line = _openai_line
         else:

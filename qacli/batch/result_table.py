@@ -6,6 +6,7 @@ and then the answer with its status, error, tokens and cost.
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qacli.db.batches import FinishedItem
@@ -33,11 +34,13 @@ class ResultTable(Protocol):
         names: The names of the columns.
         types: The types of the columns, by name; a column without a type is text.
         has_rows: The values need the rows of the file.
+        dialect: The form of CSV; see `qacli.batch.rows.csv_dialect`.
     """
 
     names: Sequence[str]
     types: Mapping[str, Any]
     has_rows: bool
+    dialect: Mapping[str, Any]
 
     def values(self, item: FinishedItem) -> list[Any]:
         """Return the values of an item that has a record."""
@@ -52,6 +55,7 @@ class RecordTable:
     names: Sequence[str] = RECORD_FIELDS
     types: Mapping[str, Any] = FIELD_TYPES
     has_rows = False
+    dialect: Mapping[str, Any] = MappingProxyType({})
 
     def values(self, item: FinishedItem) -> list[Any]:
         """Return the values of an item that has a record."""
@@ -68,11 +72,15 @@ class JoinedTable:
     Args:
         columns: The names of the columns of the file; without any, there is the question.
         fields: The names of the fields of the schema.
+        dialect: The form of CSV.
     """
 
     has_rows = True
 
-    def __init__(self, columns: Sequence[str], fields: Sequence[str]) -> None:
+    def __init__(
+        self, columns: Sequence[str], fields: Sequence[str], dialect: Mapping[str, Any]
+    ) -> None:
+        self.dialect = dialect
         self._columns = columns
         self._fields = fields
         names = list(columns or ("question",))
@@ -97,7 +105,9 @@ class JoinedTable:
         answer = self._answer(item)
         own = dict(zip(self.names[-len(answer) :], answer, strict=True))
         if isinstance(item.row, dict):
-            return {**item.row, **own}
+            # The database does not keep the order of the fields of an object.
+            row = {name: item.row[name] for name in self._columns if name in item.row}
+            return {**row, **own}
         names = self.names[: -len(answer)]
         cells = _cells(item, self._columns)
         texts = zip(names, cells, strict=True)
@@ -170,12 +180,18 @@ def table_of(batch: "Batch | None", form: str, *, join: bool | None) -> ResultTa
             f"The batch {batch.name} was begun by an earlier version, without the file's columns.",
             "Run its command again, which adds them, or use --no-join.",
         )
-    return JoinedTable(batch.columns, _schema_fields(batch.settings))
+    return JoinedTable(batch.columns, _schema_fields(batch.settings), batch.dialect)
 
 
 def _schema_fields(settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of the fields of a batch's schema; none without a schema."""
+    """Return the names of the fields of a batch's schema; none without a schema.
+
+    The required ones are first, in their order; the database keeps no order of the others.
+    """
     form = (settings.get("params") or {}).get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema") or {}
     properties = schema.get("properties")
-    return list(properties) if isinstance(properties, dict) else []
+    if not isinstance(properties, dict):
+        return []
+    required = [name for name in schema.get("required", ()) if name in properties]
+    return list(dict.fromkeys((*required, *properties)))

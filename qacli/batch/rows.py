@@ -2,13 +2,14 @@
 
 import json
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from qacli.batch.input_file import InputOptions, decode_error, open_binary, open_text
+from qacli.batch.input_file import InputOptions, decode_error, is_pattern, open_binary, open_text
 from qacli.batch.row import Row
-from qacli.batch.tables import table_rows
+from qacli.batch.tables import header_delimiter, table_rows
 from qacli.errors import InvalidRequest
 
 CHUNK_CHARACTERS = 65_536
@@ -34,7 +35,11 @@ def file_rows(
     """
     options.check()
     if options.form == "files":
-        yield from _text_files(path or Path(), options)
+        if path is None:
+            raise InvalidRequest(
+                "Standard input is no directory.", "Name one, or a pattern: qa batch 'notes/*.txt'"
+            )
+        yield from _text_files(path, options)
         return
     try:
         with open_binary(path, spool) as binary:
@@ -55,6 +60,24 @@ def file_rows(
         raise InvalidRequest(
             f"The file cannot be read: {error}.", "Check that it is complete."
         ) from None
+
+
+def csv_dialect(
+    path: Path | None, options: InputOptions, spool: IO[bytes] | None = None
+) -> dict[str, Any]:
+    """Return the form of a CSV file, which joined results have as well; empty for other formats.
+
+    It has the `delimiter`, and as `mark` whether the encoding is one of a spreadsheet program,
+    which needs a byte order mark to recognise UTF-8.
+    """
+    if options.form != "csv":
+        return {}
+    with open_binary(path, spool) as binary:
+        is_marked = binary.peek(len(BOM_UTF8)).startswith(BOM_UTF8)
+        with open_text(binary, options.encoding) as text:
+            delimiter = options.delimiter or header_delimiter(text)
+            is_utf8 = text.encoding.lower().replace("_", "-") in {"utf-8", "utf-8-sig", "utf8"}
+    return {"delimiter": delimiter, "mark": is_marked or not is_utf8}
 
 
 def _text_rows(file: IO[str], options: InputOptions) -> Iterator[Row]:
@@ -238,6 +261,30 @@ def _text_files(path: Path, options: InputOptions) -> Iterator[Row]:
         yield Row(place, fields, cells={"file": name}, raw=name)
 
 
+def _split_pattern(path: Path) -> tuple[Path, str]:
+    """Return the directory that has no wildcard in its name, and the pattern below it.
+
+    Raises:
+        InvalidRequest: The path is neither a directory nor a pattern.
+    """
+    if path.is_dir():
+        return path, "*"
+    parts = path.parts
+    index = next((n for n, part in enumerate(parts) if any(m in part for m in "*?[")), None)
+    if index is None:
+        raise InvalidRequest(
+            f"{path} is neither a directory nor a pattern.",
+            "Name a directory, or a pattern in quotes: 'notes/*.txt'",
+        )
+    return Path(*parts[:index]), str(Path(*parts[index:]))
+
+
+def name_of(path: Path) -> str:
+    """Return a short name of a file, a directory, or the directory of a pattern."""
+    named = _split_pattern(path)[0] if is_pattern(path) else path
+    return named.absolute().name.partition(".")[0]
+
+
 def matching_files(path: Path) -> list[tuple[str, Path]]:
     """Return the files of a directory or a pattern, sorted, with their names below its fixed part.
 
@@ -246,17 +293,7 @@ def matching_files(path: Path) -> list[tuple[str, Path]]:
     Raises:
         InvalidRequest: There are none.
     """
-    if path.is_dir():
-        root, pattern = path, "*"
-    else:
-        fixed = list(path.parts)
-        index = next((n for n, part in enumerate(fixed) if any(m in part for m in "*?[")), None)
-        if index is None:
-            raise InvalidRequest(
-                f"{path} is neither a directory nor a pattern.",
-                "Name a directory, or a pattern in quotes: 'notes/*.txt'",
-            )
-        root, pattern = Path(*fixed[:index]), str(Path(*fixed[index:]))
+    root, pattern = _split_pattern(path)
     files = sorted(
         (str(file.relative_to(root)), file)
         for file in root.glob(pattern)

@@ -89,6 +89,15 @@ def table_rows(
         raise InvalidRequest(f"Line {first}: the row cannot be read: {error}.", ADVICE) from None
 
 
+def header_delimiter(lines: Iterable[str]) -> str:
+    """Return the delimiter of a table by its first lines; see `table_rows`."""
+    lines = iter(lines)
+    head = next(lines, "")
+    if named := EXCEL_DELIMITER.fullmatch(head):
+        return named[1]
+    return delimiter_of(head)
+
+
 def delimiter_of(header: str) -> str:
     """Return the most frequent delimiter of a header, outside of quotes."""
     text = QUOTED.sub("", header)

@@ -17,6 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Protocol, Self
 
+from qacli.batch.input_file import is_pattern
 from qacli.batch.result_formats import (
     BINARY_FORMATS,
     DELIMITERS,
@@ -276,11 +277,18 @@ def _is_stdout(path: Path) -> bool:
 
 
 def _refuse_source(path: Path | None, source: Path | None) -> None:
-    """Check that the output is not the file of questions, under any name.
+    """Check that the output is not the file of questions, under any name, nor one of its files.
 
     Raises:
-        InvalidRequest: It is the file of questions.
+        InvalidRequest: It is the file of questions, or it would be one in the next run.
     """
+    if path is not None and source is not None:
+        is_inside = source.is_dir() and path.absolute().parent.resolve() == source.resolve()
+        if is_inside or (is_pattern(source) and path.absolute().match(str(source.absolute()))):
+            raise InvalidRequest(
+                f"The results would be one of the files of questions in {source}.",
+                "Name a file in another directory.",
+            )
     with suppress(OSError):
         questions = os.fstat(sys.stdin.fileno()) if source is None else source.stat()
         results = os.fstat(sys.stdout.fileno()) if path is None else path.stat()

@@ -157,6 +157,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     """
     from contextlib import ExitStack
 
+    from qacli.batch.claims import reclaim_stale
     from qacli.batch.loader import Forecast
     from qacli.batch.options import BatchOptions, Progress
     from qacli.batch.result_table import table_of
@@ -232,6 +233,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         if source.is_loaded(existing):
             batch = batches.begin(batch_name, batch_settings)
         else:
+            if existing is not None:
+                # Rows can be moved only while no process has claimed any.
+                reclaim_stale(batches, Outbox(settings.outbox_path), existing.id or 0)
             batch = source.with_temporary_copy(stack).load(
                 batches, batch_name, batch_settings, console.info, ask_changed=changed
             )

@@ -148,6 +148,7 @@ class QuestionAnswer(SQLModel, table=True):
 
 OUTPUTS = "outputs"
 COLUMNS = "columns"
+DIALECT = "dialect"
 
 
 class Batch(SQLModel, table=True):
@@ -185,13 +186,20 @@ class Batch(SQLModel, table=True):
     @property
     def file(self) -> dict[str, Any]:
         """The file of questions as it was when the items were loaded."""
-        return {key: value for key, value in self.source.items() if key not in {OUTPUTS, COLUMNS}}
+        others = {OUTPUTS, COLUMNS, DIALECT}
+        return {key: value for key, value in self.source.items() if key not in others}
 
     @property
     def columns(self) -> list[str] | None:
         """The columns of the file of questions; None if an older version has loaded the items."""
         columns: list[str] | None = self.source.get(COLUMNS)
         return columns
+
+    @property
+    def dialect(self) -> dict[str, Any]:
+        """The form of a CSV file of questions; see `qacli.batch.rows.csv_dialect`."""
+        dialect: dict[str, Any] = self.source.get(DIALECT, {})
+        return dialect
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:

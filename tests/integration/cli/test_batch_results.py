@@ -70,6 +70,47 @@ def test_batch_joined_csv_keeps_every_column_byte_for_byte(
     assert [row[: len(rows[0])] for row in third] == rows
 
 
+@pytest.mark.parametrize(
+    ("encoding", "head", "arguments"),
+    [("utf-8-sig", "", []), ("cp1252", "sep=;\r\n", ["--encoding", "cp1252"]), ("utf-16", "", [])],
+)
+def test_batch_joined_csv_opens_in_the_program_that_wrote_the_file(
+    invoke: Invoke, home: Path, encoding: str, head: str, arguments: list[str]
+) -> None:
+    text = table_text([["id", "text"], ["1", "Grüße; an alle"]], delimiter=";")
+    (home / "excel.csv").write_bytes((head + text).encode(encoding))
+    done = invoke("batch", "excel.csv", "-o", "out.csv", "--name", "n", *arguments)
+    assert done.code == 0, done.err
+    content = (home / "out.csv").read_bytes()
+    assert content.startswith("\ufeffid;text;answer;status;".encode())
+    rows = table_of(content.decode("utf-8-sig"), delimiter=";")
+    assert rows[1][:4] == ["1", "Grüße; an alle", "Answer to: Grüße; an alle", "answered"]
+    assert invoke("batch", "results", "n", "--format", "tsv").out.startswith("id\ttext\t")
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("notes", "notes/out.jsonl"),
+        ("notes/*.jsonl", "notes/out.jsonl"),
+        ("notes", "./notes/o.csv"),
+    ],
+)
+def test_batch_output_among_the_files_of_questions_is_refused(
+    invoke: Invoke, provider: FakeProvider, home: Path, source: str, output: str
+) -> None:
+    (home / "notes").mkdir()
+    (home / "notes" / "a.jsonl").write_text("one")
+    done = invoke("batch", source, "-o", output)
+    assert done.code == 2
+    assert "another directory" in done.err
+    assert provider.requests == []
+    assert [path.name for path in (home / "notes").iterdir()] == ["a.jsonl"]
+    done = invoke("batch", source, "-o", "out.jsonl")
+    assert done.code == 0, done.err
+    assert json.loads(invoke("batch", "list", "--json").out)[0]["name"].startswith("notes-")
+
+
 def test_batch_results_only_failed_and_without_join(invoke: Invoke, words: str) -> None:
     invoke("batch", words, "--column", "word", "--name", "n", "-q")
     failed = invoke("batch", "results", "n", "--only", "failed", "--format", "csv")
@@ -203,6 +244,22 @@ def test_batch_json_prints_one_summary(invoke: Invoke, words: str, home: Path) -
     assert invoke(*command, "-o", "-").code == 2
     forecast = json.loads(invoke("batch", words, "--column", "word", "--dry-run", "--json").out)
     assert forecast["items"] == 3
+
+
+def test_batch_join_of_json_lines_keeps_the_order_of_the_fields(invoke: Invoke, home: Path) -> None:
+    rows = [{"z": 1, "question": "one", "a": [True]}, {"z": 2, "question": "two", "b": None}]
+    (home / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = invoke("batch", "a.jsonl", "--name", "n", "--join").out.splitlines()
+    names = [list(json.loads(line))[:3] for line in lines]
+    assert names == [["z", "question", "a"], ["z", "question", "b"]]
+    assert [json.loads(line)["answer"] for line in lines] == ["Answer to: one", "Answer to: two"]
+    head, *cells = table_of(invoke("batch", "results", "n", "--join", "--format", "csv").out)
+    assert head[:4] == ["z", "question", "a", "b"]
+    assert [row[:4] for row in cells] == [["1", "one", "[true]", ""], ["2", "two", "", ""]]
+    # A file of text has no columns but its questions.
+    (home / "a.txt").write_text("one\n")
+    text = invoke("batch", "a.txt", "--join", "--format", "csv").out
+    assert table_of(text)[0] == ["question", *ANSWER_COLUMNS]
 
 
 def test_list_export_and_stats_of_a_batch_by_its_name(

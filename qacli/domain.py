@@ -48,6 +48,10 @@ class GroupBy(StrEnum):
     ENDPOINT = "endpoint"
 
 
+ROW = "row"
+"""The field of a batch item's payload with the cells of its row, which the results repeat."""
+
+
 class ItemState(StrEnum):
     """The state of an item of a batch."""
 

@@ -106,15 +106,15 @@ def flat_values(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_csv_line(values: Iterable[object]) -> str:
+def to_csv_line(values: Iterable[object], delimiter: str = ",") -> str:
     """Return values as one row of CSV, with its end; a text in it may have line ends."""
     import csv
     from io import StringIO
 
     row = StringIO()
-    # With an empty line end the writer would not quote the line ends in a text.
-    csv.writer(row, lineterminator="\n").writerow(values)
-    return row.getvalue()
+    # The writer quotes only those line ends in a text whose characters are in its own.
+    csv.writer(row, delimiter=delimiter, lineterminator="\r\n").writerow(values)
+    return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def to_markdown(document: dict[str, Any]) -> str:

@@ -46,15 +46,19 @@ class ResultOutput:
         """
         if self._writer is None:
             return
+        rows = self._writer.table.has_rows
         with self._lock:
             if not self._unordered:
-                while items := self._batches.finished(self._batch_id, self._next_position, PAGE):
+                while items := self._batches.finished(
+                    self._batch_id, self._next_position, PAGE, rows=rows
+                ):
                     self._writer.write(items)
                     self._next_position = items[-1].position + 1
             elif keys is not None:
-                self._write_new(self._writer, self._batches.finished_by_key(self._batch_id, keys))
+                items = self._batches.finished_by_key(self._batch_id, keys, rows=rows)
+                self._write_new(self._writer, items)
             else:
-                for page in self._batches.all_finished(self._batch_id):
+                for page in self._batches.all_finished(self._batch_id, rows=rows):
                     self._write_new(self._writer, page)
 
     def _write_new(self, writer: ResultWriter, items: list[FinishedItem]) -> None:

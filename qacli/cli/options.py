@@ -86,7 +86,16 @@ TargetFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="jsonl, csv, openai or parquet (default: by the file's name, or jsonl).",
+        help="jsonl, csv, tsv, json, xlsx, parquet or openai (default: by the file's name, or "
+        "jsonl).",
+    ),
+]
+Join = Annotated[
+    bool | None,
+    typer.Option(
+        "--join/--no-join",
+        help="Whether results have the columns of FILE and then the answer (default: in a table "
+        "of a table).",
     ),
 ]
 Force = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -83,6 +84,37 @@ def no_trace(err: str) -> None:
     assert "should not have" not in err
     assert "Exception" not in err
     assert "never retrieved" not in err
+
+
+def test_batch_killed_twice_joins_each_row_once(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    tmp_path: Path,
+    database_url: str,
+    wait_for: Callable[..., Any],
+) -> None:
+    rows = [[f"r{n}", f'w{n} "x", [[schema latency=0.2]]', f" {n}\r\n;"] for n in range(120)]
+    with (tmp_path / "words.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "word", "note"], *rows])
+    options = ("--column", "word", "--schema", "label, n int", "-o", "out.csv", "-j", "8")
+    for asked in (30, 70):
+        process = begin("words.csv", *options)
+        wait_for(lambda: len(provider.requests) >= asked, 60)  # noqa: B023 - called here
+        process.kill()
+        process.communicate(timeout=60)
+    done = qa("batch", "words.csv", *options, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["states"]["answered"] == 120
+    with (tmp_path / "out.csv").open(newline="") as file:
+        head, *joined = csv.reader(file)
+    assert head[:6] == ["id", "word", "note", "label", "n", "answer"]
+    assert [row[:3] for row in joined] == rows
+    assert all(row[6] == "answered" and json.loads(row[5])["label"] == row[3] for row in joined)
+    assert count_records(database_url) == 120
+    # Only questions in flight at a kill are asked again.
+    assert len(provider.requests) <= 120 + 2 * 8
+    assert qa("batch", "wait", json.loads(done.out)["name"]).code == 0
 
 
 @on_sqlite

@@ -51,11 +51,11 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Count questions, tokens, cost and latency, by day or otherwise."""
-    from qacli.cli.store import open_store
+    from qacli.cli.store import open_selected
     from qacli.db.stats import stats as count
 
     console = Console.from_context(context)
-    rows = count(open_store(load_settings(console), console), by, only)
+    rows = count(open_selected(load_settings(console), console, only), by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.batch_remote import RemoteOptions, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
 from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
@@ -34,6 +35,7 @@ RESERVED_FILE_DESCRIPTORS = 100
 """Maximum open files besides the connections to the provider."""
 
 
+@with_remote_options
 @with_model_options
 def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
     context: typer.Context,
@@ -133,6 +135,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     model: Model = None,
     system: System = None,
     params: dict[str, Any],
+    remote: RemoteOptions,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
@@ -149,6 +152,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
+    from qacli.cli.batch_at_provider import BatchAtProvider, finish_without_asking
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
     from qacli.db.batches import THREADS
@@ -180,7 +184,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         )
         return _print_forecast(forecast, prices, console)
     with ExitStack() as stack:
-        endpoint = start_endpoint(settings, model, console, stack)
+        endpoint = remote.offline_endpoint(settings, model) or start_endpoint(
+            settings, model, console, stack
+        )
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,
             "system": settings.system if system is None else system or None,
@@ -231,11 +237,15 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             max_wait=max_wait,
             unordered=unordered,
         )
-        summary = batches.summary(options.batch_id)
         budget = batch.max_cost_usd if max_cost is None else max_cost
         check_budget(budget, options.model, endpoint, prices, settings)
-        run_options = run_options_of(options, endpoint, settings, jobs=jobs)
+        run_options = run_options_of(options, endpoint, settings, jobs=jobs) | remote.to_dict()
         batches.save_run_options(options.batch_id, run_options, max_cost)
+        remote_run = BatchAtProvider(batches, batch.name, endpoint, settings, console)
+        end = remote_run.follow(remote)
+        if end.exit_code is not None:
+            return end.exit_code
+        summary = batches.summary(options.batch_id)
         stack.enter_context(recorded_output(batches, batch.id or 0, writer))
         progress = Progress(
             batch.items or 0,
@@ -243,6 +253,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             failed=summary.states["failed"],
             cost=summary.cost_usd,
         )
+        if end.is_rest_left:
+            return finish_without_asking(batches, batch, writer, progress, console)
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),

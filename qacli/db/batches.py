@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.db.batch_parts import OPEN, PARTS
 from qacli.db.batch_results import ITEMS, FinishedItem, Summary
 from qacli.db.batch_workers import (
     BATCHES,
@@ -120,6 +121,8 @@ class Batches(BatchWorkers):
     def next_open(self, besides: Collection[int] = (), name: str | None = None) -> Batch | None:
         """Return the oldest batch with unfinished items that is not cancelled; None without one.
 
+        A batch with items at the provider's Batch API is not returned.
+
         Args:
             besides: The ids of batches that are not returned.
             name: The name of the only batch that is returned.
@@ -128,8 +131,9 @@ class Batches(BatchWorkers):
             ITEMS.c.batch_id == BATCHES.c.id,
             ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
         )
+        is_remote = sa.exists().where(PARTS.c.batch_id == BATCHES.c.id, PARTS.c.state.in_(OPEN))
         query = sa.select(Batch).where(
-            col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits
+            col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits, ~is_remote
         )
         if name is not None:
             query = query.where(col(Batch.name) == name)
@@ -179,6 +183,7 @@ class Batches(BatchWorkers):
         with self.store.transaction(write=True) as connection:
             workers = sa.delete(BatchWorker).where(col(BatchWorker.batch_id) == batch_id)
             connection.execute(workers)
+            connection.execute(sa.delete(PARTS).where(PARTS.c.batch_id == batch_id))
             connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch_id))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id))
 

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.batch_at_provider import cancel_remote, refuse_open_parts
+from qacli.cli.batch_collect import collect
+from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_runner import run
 from qacli.cli.batch_show import batch_to_dict, show
 from qacli.cli.batch_work import work
@@ -71,6 +74,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
 commands.command(epilog=EPILOG)(run)
 commands.command()(work)
 commands.command()(show)
+commands.command()(requests)
+commands.command()(take)
+commands.command()(collect)
 
 
 @commands.command("list")
@@ -99,17 +105,32 @@ def cancel(context: typer.Context, name: Name) -> None:
     Running the same qa batch command again continues it.
     """
     console = Console.from_context(context)
-    batches = open_batches(load_settings(console), console)
-    batches.cancel(batches.get(name).id or 0)
+    settings = load_settings(console)
+    batches = open_batches(settings, console)
+    batch = batches.get(name)
+    batches.cancel(batch.id or 0)
+    number = cancel_remote(batches, batch, settings, console)
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
+    if number:
+        console.print(f"Collect what the provider has answered: qa batch collect {name}")
 
 
 @commands.command("rm")
-def remove(context: typer.Context, name: Name) -> None:
+def remove(
+    context: typer.Context,
+    name: Name,
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also if answers at the provider's Batch API are lost."),
+    ] = False,
+) -> None:
     """Remove a batch; its records stay in the history."""
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     batch = batches.get(name)
+    if not force:
+        refuse_open_parts(batches, batch)
     batches.cancel(batch.id or 0)
     batches.remove(batch.id or 0)
     console.print(f"{name} is removed; its records stay in the history.")

@@ -13,13 +13,12 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.batch_results import ITEMS
+from qacli.db.batch_results import IS_UNFIT, ITEMS
 from qacli.db.batch_workers import WORKERS, BudgetReached, ClaimedItem, lock_budget
 from qacli.db.models import BatchPart
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
 from qacli.domain import ItemState, Outcome, PartState, Question, Status, now
-from qacli.errors import UnfitAnswer
 
 PARTS = BatchPart.__table__  # type: ignore[attr-defined]
 
@@ -100,8 +99,7 @@ class BatchParts:
         unfit = sa.exists().where(
             RECORDS.c.batch_id == batch_id,
             RECORDS.c.item_key == ITEMS.c.key,
-            RECORDS.c.status == Status.INTERRUPTED,
-            RECORDS.c.error_kind == UnfitAnswer.kind,
+            IS_UNFIT,
         )
         return self._read_items(
             after,

@@ -192,6 +192,13 @@ class Batches(BatchWorkers):
         with self.store.session() as session:
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
 
+    def open_parts(self) -> dict[int, int]:
+        """Return the number of parts at the provider's Batch API, by the ids of the batches."""
+        query = sa.select(PARTS.c.batch_id, sa.func.count()).where(PARTS.c.state.in_(OPEN))
+        with self.store.transaction() as connection:
+            rows = connection.execute(query.group_by(PARTS.c.batch_id))
+            return {batch_id: count for batch_id, count in rows}  # noqa: C416 - rows
+
     def _add(
         self, connection: sa.Connection, batch_id: int, items: Sequence[dict[str, Any]]
     ) -> None:

@@ -14,7 +14,7 @@ from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.options import AsJson, Force, Target, TargetFormat
 from qacli.cli.settings import load_settings
-from qacli.cli.store import open_batches
+from qacli.cli.store import count_noun, open_batches
 from qacli.suggestions import similar_name
 
 if TYPE_CHECKING:
@@ -87,12 +87,16 @@ def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
+    parts = batches.open_parts()
     if as_json:
-        console.print_json([batch_to_dict(batch, counts) for batch, counts in rows])
+        documents = [batch_to_dict(batch, counts) for batch, counts in rows]
+        for document, (batch, _) in zip(documents, rows, strict=True):
+            document["open_parts"] = parts.get(batch.id or 0, 0)
+        console.print_json(documents)
         return
     if not rows:
         console.info("There is no batch. Start one: qa batch questions.txt")
-    cells = [_row(batch, counts) for batch, counts in rows]
+    cells = [_row(batch, counts, parts.get(batch.id or 0, 0)) for batch, counts in rows]
     # A pipe gets tabs, as with `qa list`.
     for line in align(cells) if console.is_terminal else map("\t".join, cells):
         console.print(line)
@@ -169,9 +173,11 @@ def results(
     return CLOSED_PIPE if out.closed else 0
 
 
-def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
+def _row(batch: "Batch", counts: dict[str, int], parts: int) -> tuple[str, str, str]:
     """Return the name, the time and the states of a batch, for a list."""
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     states = states or ("empty" if batch.items is not None else "not loaded; run it again")
+    if parts:
+        states += f"; {count_noun(parts, 'part')} at the provider"
     cancelled = "" if batch.cancelled_at is None else " (cancelled)"
     return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled

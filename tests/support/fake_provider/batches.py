@@ -105,7 +105,7 @@ class BatchFaults:
         lost_creations: The next batches are created, but the response is lost.
         lost_uploads: The same for files.
         on_step: Called before and after each request is handled, with "before" or "after", and its
-            method and path.
+            method and path; a request is not handled if it returns True before.
     """
 
     statuses: tuple[str, ...] = ("in_progress", "completed")
@@ -129,7 +129,7 @@ class BatchFaults:
     broken_downloads: int = 0
     lost_creations: int = 0
     lost_uploads: int = 0
-    on_step: Callable[[str, str, str], None] = lambda _when, _method, _path: None
+    on_step: Callable[[str, str, str], bool] = lambda _when, _method, _path: False
 
 
 class BatchApi:
@@ -145,7 +145,8 @@ class BatchApi:
     def handle(self, request: Request) -> tuple[Reply, Json | bytes | None]:
         """Answer a request."""
         path, query = urlsplit(request.path).path, parse_qs(urlsplit(request.path).query)
-        self.faults.on_step("before", request.method, path)
+        if self.faults.on_step("before", request.method, path):
+            return Reply(drop=True), None
         parts = path.removeprefix("/v1/").split("/")
         reply, answer = self._route(request, parts, query)
         if self.faults.retry_after is not None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from qacli.cli.batch_remote import RemoteOptions, Rest, Via
@@ -142,18 +142,20 @@ class BatchAtProvider:
             refuse_open_parts(self.batches, batch)
             return RemoteEnd()
         is_settled = self.collect(detach=remote.detach, wait=True)
-        if self.signals or not is_settled:
-            self.print_detached("Stopped" if self.signals else "Submitted")
-            return RemoteEnd(exit_code=128 + self.signals[0] if self.signals else 0)
         is_cancelled = self.batches.is_cancelled(batch.id or 0)
+        if is_cancelled and not is_settled and not self.signals:
+            self.cancel()
+            self.print_detached("Cancelled by another process")
+            return RemoteEnd(exit_code=EXIT_SOME_ITEMS_FAILED)
+        if self.signals or not is_settled:
+            self.print_detached("Stopped; the provider goes on" if self.signals else "Submitted")
+            return RemoteEnd(exit_code=128 + self.signals[0] if self.signals else 0)
         return RemoteEnd(is_rest_left=remote.rest is Rest.LEAVE or is_cancelled)
 
     def print_detached(self, verb: str) -> None:
         """Say how to collect the answers of a batch that is at the provider."""
         command = f"qa batch collect {self.name}"
-        self.console.write_aside(
-            f"{verb}; the provider goes on. Collect the answers with: {command}\n"
-        )
+        self.console.write_aside(f"{verb}. Collect the answers with: {command}\n")
 
     def collect(self, *, detach: bool = False, wait: bool) -> bool:
         """Make parts of the waiting items where that is not done, and collect what has ended.
@@ -173,7 +175,12 @@ class BatchAtProvider:
                 return False
             return await self._collect(run, batch, wait=wait)
 
-        return bool(self._in_loop(main))
+        # What is cancelled is collected as well, but not waited for.
+        batch_id = self.batches.get(self.name).id or 0
+        was_cancelled = self.batches.is_cancelled(batch_id)
+        return bool(
+            self._in_loop(main, lambda: not was_cancelled and self.batches.is_cancelled(batch_id))
+        )
 
     async def _collect(self, run: "RemoteRun", batch: "Batch", *, wait: bool) -> bool:
         is_settled = await run.collect(wait=wait)
@@ -193,7 +200,11 @@ class BatchAtProvider:
 
         return self._in_loop(main) or 0
 
-    def _in_loop(self, use: Callable[["RemoteRun"], Awaitable[T]]) -> T | None:
+    def _in_loop(
+        self,
+        use: Callable[["RemoteRun"], Awaitable[T]],
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> T | None:
         """Call a function with a run, in an event loop of its own, as a worker of the batch.
 
         Returns its value, or None if a second signal ended it.
@@ -221,7 +232,7 @@ class BatchAtProvider:
                 await claims.register()
                 await claims.renew()
                 await claims.reclaim_stale()
-                lease = asyncio.create_task(run.keep_lease(self.settings.lease))
+                lease = asyncio.create_task(run.keep_lease(self.settings.lease, is_cancelled))
                 try:
                     return await use(run)
                 finally:
@@ -239,17 +250,22 @@ class BatchAtProvider:
         self, provider: "AsyncProvider", claims: "WorkerClaims", database: "DatabaseExecutor"
     ) -> "RemoteRun":
         from qacli.batch.remote.filling import PartFiller
+        from qacli.batch.remote.limits import Pauses
         from qacli.batch.remote.setup import request_lines, result_reader
-        from qacli.batch.remote.steps import PartSteps, Pauses
+        from qacli.batch.remote.steps import PartSteps
         from qacli.batch.remote.workflow import RemoteRun
         from qacli.batch.run_options import address_of
         from qacli.db.batch_parts import BatchParts
 
         batch = self.batches.get(self.name)
         parts = BatchParts(self.batches.store)
+        lines = request_lines(batch, self.endpoint, self.settings)
+        reader = result_reader(batch, self.endpoint, self.settings)
+        # With --retry-failed another model may be asked.
+        options = replace(lines.options, model=self.endpoint.model)
         filler = PartFiller(
             parts,
-            request_lines(batch, self.endpoint, self.settings),
+            replace(lines, options=options),
             owner=claims.worker,
             address=address_of(self.endpoint),
             window=batch.run_options["remote"]["window"],
@@ -260,7 +276,7 @@ class BatchAtProvider:
             database=database,
             api=provider.batch_api,
             filler=filler,
-            reader=result_reader(batch, self.endpoint, self.settings),
+            reader=replace(reader, options=options),
             report=self.console.info,
             pauses=Pauses(),
         )

@@ -66,6 +66,8 @@ def _collect(
     """Collect one batch, and ask its rest; return the exit code."""
     from qacli.batch.run_options import require_run_options
     from qacli.cli.batch_work import work_on
+    from qacli.db.batch_parts import BatchParts
+    from qacli.domain import PartState
 
     run_options = require_run_options(batch)
     if "remote" not in run_options:
@@ -77,13 +79,19 @@ def _collect(
         remote = BatchAtProvider.of(batches, batch, settings, console, stack)
         is_settled = remote.collect(wait=wait)
     if remote.signals:
-        remote.print_detached("Stopped")
+        remote.print_detached("Stopped; the provider goes on")
         return 128 + remote.signals[0]
     if not is_settled:
         console.info(f"{batch.name} is not ready. Look again: qa batch collect {batch.name}")
         return EXIT_NOT_READY
     counts = batches.counts(batch.id or 0)
     is_left = run_options["remote"]["rest"] == Rest.LEAVE or batch.cancelled_at is not None
-    if counts["waiting"] and not is_left:
+    parts = BatchParts(batches.store).all(batch.id or 0, PartState.TAKEN, PartState.DONE)
+    if counts["waiting"] and not is_left and not parts:
+        console.warning(
+            f"The provider has answered no question of {batch.name}. Ask them directly: qa batch "
+            f"work {batch.name}"
+        )
+    elif counts["waiting"] and not is_left:
         return work_on(batches.get(batch.name), batches, settings, console, jobs=None)
     return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED

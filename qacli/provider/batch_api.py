@@ -180,7 +180,7 @@ class BatchApi:
         Raises:
             ProviderError: The files cannot be listed.
         """
-        async for item in self._pages("/files", {"purpose": "batch"}):
+        async for item in self._pages("/files", {"purpose": "batch", "order": "desc"}):
             if item.get("filename") == name:
                 return _text(item.get("id"))
         return None
@@ -277,7 +277,7 @@ class BatchApi:
         """Yield the items of a list, newest first, page by page."""
         after: str | None = None
         for _ in range(MAX_LIST_PAGES):
-            params = {**query, "limit": str(PAGE), "order": "desc"}
+            params = {**query, "limit": str(PAGE)}
             params |= {"after": after} if after else {}
             text = "&".join(f"{name}={quote(value, safe='')}" for name, value in params.items())
             page = _dict(await self._json("GET", f"{path}?{text}"))

@@ -110,3 +110,21 @@ def test_interrupt_while_waiting_detaches(
         batch.statuses.append("completed")
     assert qa("batch", "collect", "n").code == 0
     assert len(provider.batch_api.batches) == 1
+
+
+def test_cancel_by_another_process_ends_the_wait_and_the_batch(
+    qa: Program, provider: FakeProvider, tmp_path: Path, wait_for: Callable[..., Any]
+) -> None:
+    (tmp_path / "q.txt").write_text("One\n")
+    api = provider.batch_api
+    api.faults.statuses, api.faults.retry_after = ("in_progress",), 0.1
+    arguments = ("batch", str(tmp_path / "q.txt"), "--name", "n", "--via", "batch-api")
+    process = qa.start(*arguments, text=True, env={"QA_LEASE": "3"})
+    wait_for(lambda: [batch for batch in api.batches.values() if batch.status == "in_progress"])
+    assert qa("batch", "cancel", "n").code == 0
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 8, err
+    [batch] = api.batches.values()
+    assert batch.status in {"cancelling", "cancelled"}
+    assert qa("batch", "collect", "n").code == 0
+    assert provider.asked("One") == 1

@@ -16,12 +16,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from tempfile import TemporaryFile
 
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.remote.filling import PartFiller, item_at_line
+from qacli.batch.remote.limits import Pauses
+from qacli.batch.remote.marks import METADATA_PART, file_name, is_of, reason
 from qacli.batch.remote.results import ResultPage, ResultReader, TakenCounts
 from qacli.db.batch_parts import BatchParts, PartTaken
 from qacli.db.models import BatchPart
@@ -36,32 +37,12 @@ from qacli.provider.batch_api import (
 )
 from qacli.provider.batch_lines import split_lines
 
-METADATA_PART = "qa_part"
 CLOCK_MARGIN = 3600.0
 """Seconds by which the clocks of this machine and of the provider may differ."""
 
 MAX_LOOKS = 3
 MAX_MISSING = 10
 """How often a file or a batch that must exist is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pauses:
-    """Seconds to wait, unless a response has a `Retry-After`.
-
-    Attributes:
-        poll: Between two looks at a batch, at first.
-        max_poll: The same, at most.
-        look: Before a file or a batch that may exist is looked for again.
-        queue: Before a part is submitted again that the full queue has refused; doubles each time.
-        max_queue: The same, at most.
-    """
-
-    poll: float = 5.0
-    max_poll: float = 60.0
-    look: float = 3.0
-    queue: float = 60.0
-    max_queue: float = 1800.0
 
 
 class PartSteps:
@@ -152,7 +133,15 @@ class PartSteps:
                 return 0
             part = await self._change(part, state=PartState.UPLOADING, items=count)
             await self._check_lease()
-            file_id = await self._api.upload(_file_name(part), file)
+            try:
+                file_id = await self._api.upload(file_name(part), file)
+            except ProviderError as error:
+                if error.retryable or error.provider_status is None:
+                    raise  # it may have arrived: `_find_file` is the next step
+                await self._release(part, error.what)
+                if is_missing(error):
+                    error.todo = "This endpoint has no Batch API. Leave out --via batch-api."
+                raise
         await self._change(part, state=PartState.UPLOADED, file_id=file_id)
         return 0
 
@@ -160,7 +149,7 @@ class PartSteps:
         """Look for the file of an upload whose end is unknown; upload it again if there is none."""
         file_id = None
         with suppress(ProviderRefused):  # files cannot be listed; a second file costs nothing
-            file_id = await self._api.find_file(_file_name(part))
+            file_id = await self._api.find_file(file_name(part))
         if file_id is None:
             await self._change(part, state=PartState.READY)
         else:
@@ -196,12 +185,12 @@ class PartSteps:
         for look in range(MAX_LOOKS):
             try:
                 batch = await self._api.find_batch(
-                    lambda batch: _is_of(batch, part), created_after=began - CLOCK_MARGIN
+                    lambda batch: is_of(batch, part), created_after=began - CLOCK_MARGIN
                 )
             except ProviderRefused as error:
                 error.todo = (
                     "Whether the questions were submitted cannot be found out here. Look for the "
-                    f"file {_file_name(part)} on the provider's page before you remove the batch."
+                    f"file {file_name(part)} on the provider's page before you remove the batch."
                 )
                 raise
             if batch is not None:
@@ -239,7 +228,7 @@ class PartSteps:
             )
             raise
         if batch.is_refused_as_full:
-            return await self._wait_for_room(part, _reason(batch))
+            return await self._wait_for_room(part, reason(batch))
         has_results = batch.output_file_id or batch.error_file_id
         if batch.is_ended and batch.completed and not has_results and part.attempts < MAX_LOOKS:
             # The files of an ended batch may appear a moment later.
@@ -254,28 +243,23 @@ class PartSteps:
             self._show(part, batch)
             return self._poll_pause(part)
         self._show(part, batch)
+        if batch.status == "failed":
+            await self._store_line_errors(part, batch)
         await self._change(
             part,
             state=PartState.ENDED,
             attempts=0,
             output_file_id=batch.output_file_id,
             error_file_id=batch.error_file_id,
-            error=_reason(batch) or None,
+            error=reason(batch) or None,
             **values,
         )
-        if batch.status == "failed":
-            await self._store_line_errors(part, batch)
         return 0
 
     async def _store_line_errors(self, part: BatchPart, batch: RemoteBatch) -> None:
         """Store the items in whose lines the provider found an error as failed."""
         errors = {error.line: error for error in batch.errors if error.line is not None}
         if not errors:
-            text = _reason(batch) or "no reason"
-            self.refusal = ProviderRefused(
-                f"The provider refused the batch {batch.id}: {text}",
-                "Correct the cause and run the same command again; nothing was charged.",
-            )
             return
         item_at = await self._run(item_at_line, self._parts, part)
         results = []
@@ -300,8 +284,17 @@ class PartSteps:
         for file_id in (part.output_file_id, part.error_file_id):
             if file_id is not None:
                 counts.add(await self._take_file(part, file_id))
-        part = await self._run(lambda: self._parts.close(part, PartState.TAKEN))
         self.counts.add(counts)
+        part = await self._run(self._parts.get, part.id or 0)
+        if part.remote_status == "failed" and not part.taken:
+            text = part.error or "no reason"
+            await self._release(part, text)
+            self.refusal = ProviderRefused(
+                f"The provider refused the batch {part.remote_id}: {text}",
+                "Correct the cause and run the same command again; nothing was charged.",
+            )
+            return 0
+        part = await self._run(lambda: self._parts.close(part, PartState.TAKEN))
         self.report(f"Part {part.id}: {counts.answered:,} answers, {counts.failed:,} refused.")
         return 0
 
@@ -331,6 +324,13 @@ class PartSteps:
             return self.pauses.max_poll
         await self._change(part, state=PartState.DONE)
         return 0
+
+    async def _release(self, part: BatchPart, reason: str) -> None:
+        """Release the items of a part that the provider has refused, and delete its file."""
+        await self._run(lambda: self._parts.close(part, PartState.FAILED, error=reason))
+        if part.file_id is not None:
+            with suppress(ProviderError):
+                await self._api.delete_file(part.file_id)
 
     async def _wait_for_room(self, part: BatchPart, reason: str) -> float:
         """Wait with a part that the full queue has refused; see the module."""
@@ -364,8 +364,7 @@ class PartSteps:
 
     def pause(self, default: float) -> float:
         """Return the seconds that the last response has asked for, or else the default."""
-        seconds = self._api.retry_after
-        return default if seconds is None else max(seconds, 0.001)
+        return self._api.retry_after or default
 
     def _poll_pause(self, part: BatchPart) -> float:
         polls = self._polls[part.id or 0] = self._polls.get(part.id or 0, 0) + 1
@@ -383,24 +382,3 @@ class PartSteps:
         with suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.001)):
                 await self._stopped.wait()
-
-
-def _file_name(part: BatchPart) -> str:
-    return f"qa-{part.uid}.jsonl"
-
-
-def _is_of(batch: RemoteBatch, part: BatchPart) -> bool:
-    """Return whether a batch of the provider is that of a part; some gateways drop the metadata.
-
-    A batch that was refused because the queue was full is not: it is submitted again.
-    """
-    if batch.is_refused_as_full:
-        return False
-    if batch.metadata.get(METADATA_PART) == part.uid:
-        return True
-    return part.file_id is not None and batch.input_file_id == part.file_id
-
-
-def _reason(batch: RemoteBatch) -> str:
-    """Return the messages of a batch that has failed as a whole."""
-    return "; ".join(filter(None, (error.message or error.code for error in batch.errors[:3])))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from qacli.batch.claims import WorkerClaims
@@ -62,12 +63,14 @@ class RemoteRun:
         self._due: dict[int, float] = {}
         self._errors = 0
 
-    async def keep_lease(self, lease_seconds: float) -> None:
-        """Renew the lease of this process regularly, until cancelled."""
+    async def keep_lease(self, lease_seconds: float, is_cancelled: Callable[[], bool]) -> None:
+        """Renew the lease of this process regularly, and stop when a function returns True."""
         while True:
             await asyncio.sleep(lease_seconds * MARGIN)
             with suppress(DatabaseError):
                 await self._claims.renew()
+                if await self._run(is_cancelled):
+                    self.steps.stop()
 
     async def fill(self, round_number: int = 0) -> int:
         """Make parts from all waiting items; return their number.
@@ -177,14 +180,17 @@ class RemoteRun:
         """Cancel the submitted batches and release what was not submitted; return their number."""
         number = 0
         for part in await self._run(self._parts.all, self._batch_id, *OPEN):
-            if await self._run(self._parts.own, part, self._claims.worker):
-                with suppress(PartTaken):
-                    number += await self._cancel_part(
-                        await self._run(self._parts.get, part.id or 0)
-                    )
+            with suppress(PartTaken):
+                number += await self._cancel_part(part)
         return number
 
     async def _cancel_part(self, part: BatchPart) -> int:
+        # Of a part that is not submitted, only its owner knows whether it will be in a moment: that
+        # process does the same as soon as it sees that the batch is cancelled.
+        is_own = await self._run(self._parts.own, part, self._claims.worker)
+        part = await self._run(self._parts.get, part.id or 0)
+        if not is_own and part.state is not PartState.SUBMITTED:
+            return 0
         if part.state is PartState.CREATING:
             await self.steps.find_batch(part)
             part = await self._run(self._parts.get, part.id or 0)

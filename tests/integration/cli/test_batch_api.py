@@ -208,7 +208,6 @@ def test_unfit_answer_is_corrected_directly_in_the_same_record(
         {"queue_refusals": 1},
         {"queue_failures": 2},
         {"max_lines": 2},
-        {"retry_after": 0.0},
     ],
     ids="-".join,
 )
@@ -268,6 +267,7 @@ def test_refused_batch_stops_with_the_reason_and_asks_nothing(
     assert done.code == 5
     assert "billing limit" in done.err
     assert show(invoke)["states"]["waiting"] == 2
+    assert invoke("batch", "collect", "n").code == 8
     assert direct_questions(provider) == []
     faults.refusal = None
     assert submit().code == 0
@@ -306,8 +306,9 @@ def test_provider_without_a_batch_api_is_told(
     provider.without = ("/v1/batches",)
     done = submit("One")
     assert done.code == 5
-    assert invoke("batch", "cancel", "n").code == 0
+    assert "no Batch API" in done.err
     assert show(invoke)["states"]["waiting"] == 1
+    assert invoke("batch", "rm", "n").code == 0
 
 
 def test_questions_at_the_provider_are_not_asked_directly(

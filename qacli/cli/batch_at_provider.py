@@ -33,7 +33,7 @@ class RemoteEnd:
 
     Attributes:
         exit_code: The exit code of the command; None if it goes on with the rest.
-        is_rest_left: The rest is not asked.
+        is_rest_left: The rest is not asked, or there is none.
     """
 
     exit_code: int | None = None
@@ -87,6 +87,8 @@ def finish_without_asking(
     if writer.closed:
         return CLOSED_PIPE
     states = summary.states
+    if states["failed"]:
+        console.warning("Ask the failed questions again with the same command and --retry-failed.")
     return 0 if states["answered"] == sum(states.values()) else EXIT_SOME_ITEMS_FAILED
 
 
@@ -150,7 +152,9 @@ class BatchAtProvider:
         if self.signals or not is_settled:
             self.print_detached("Stopped; the provider goes on" if self.signals else "Submitted")
             return RemoteEnd(exit_code=128 + self.signals[0] if self.signals else 0)
-        return RemoteEnd(is_rest_left=remote.rest is Rest.LEAVE or is_cancelled)
+        is_left = remote.rest is Rest.LEAVE or is_cancelled
+        has_rest = self.batches.counts(batch.id or 0)["waiting"] > 0
+        return RemoteEnd(is_rest_left=is_left or not has_rest)
 
     def print_detached(self, verb: str) -> None:
         """Say how to collect the answers of a batch that is at the provider."""

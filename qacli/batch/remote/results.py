@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 from qacli.batch.options import BatchOptions
 from qacli.batch.remote.requests import position_of
@@ -20,8 +21,8 @@ from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.validation import sanitize_text
 
-MAX_PAGE_LINES = 500
-MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_PAGE_LINES = 250
+MAX_PAGE_BYTES = 1024 * 1024
 """The lines that are stored in one transaction."""
 
 READ_ERRORS = (ErrorInAnswer, ProviderError, ValueError, RecursionError)
@@ -113,8 +114,9 @@ class ResultReader:
         name = line.response_id or line.content.decode("utf-8", "replace")
         text = f"{self.options.batch_id}\n{item.key}\n{name}"
         uid = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        question = replace(self.options.question(item.key, item.payload), uid=uid)
-        return question if asked_at is None else replace(question, created_at=asked_at)
+        identity: dict[str, Any] = {"uid": uid}
+        identity |= {} if asked_at is None else {"created_at": asked_at}
+        return self.options.question(item.key, item.payload, **identity)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ class Via(StrEnum):
 
 
 class Rest(StrEnum):
-    """What is done with questions that the Batch API has not answered."""
+    """The values of `--rest`, for questions that the Batch API has not answered."""
 
     DIRECT = "direct"
     AGAIN = "again"
@@ -38,7 +38,7 @@ class RemoteOptions:
         via: The way of the questions.
         detach: End after the submission.
         window: The time within which the provider answers, such as `24h`.
-        rest: What is done with questions without an answer.
+        rest: The treatment of questions without an answer.
     """
 
     via: Via

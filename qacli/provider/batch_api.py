@@ -113,12 +113,12 @@ class RemoteBatch:
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing more will be answered."""
+        """True if the provider answers no more requests of the batch."""
         return self.status in ENDED
 
     @property
     def is_refused_as_full(self) -> bool:
-        """Whether it has failed because the provider's queue had no room for it."""
+        """True if the batch has failed because the provider's queue had no room."""
         return self.status == "failed" and any(
             error.code in FULL_QUEUE or FULL_QUEUE_MESSAGE.search(error.message)
             for error in self.errors

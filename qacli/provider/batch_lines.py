@@ -132,7 +132,7 @@ class ResultLine:
 
     @property
     def is_executed(self) -> bool:
-        """Whether the provider has tried to answer the request."""
+        """True if the provider has tried to answer the request."""
         return self.status != NOT_SENT_STATUS and self._error.code not in NOT_EXECUTED
 
     @property

@@ -30,7 +30,7 @@ READ_ERRORS = (ErrorInAnswer, ProviderError, ValueError, RecursionError)
 
 @dataclass(slots=True)
 class TakenCounts:
-    """What result lines have led to.
+    """The effects of result lines.
 
     Attributes:
         answered: Items with an answer; so are the next ones.
@@ -135,7 +135,7 @@ class ResultPage:
 
     @property
     def is_full(self) -> bool:
-        """Whether it should be stored now."""
+        """True if the page should be stored now."""
         return len(self.lines) >= MAX_PAGE_LINES or self.size >= MAX_PAGE_BYTES
 
     def add(self, content: bytes) -> None:
@@ -155,7 +155,7 @@ class ResultPage:
     def store(
         self, parts: BatchParts, reader: ResultReader, part: BatchPart | None = None
     ) -> TakenCounts:
-        """Store the outcomes of the lines in one transaction; return what they have led to.
+        """Store the outcomes of the lines in one transaction; return their effects.
 
         Args:
             parts: The database.

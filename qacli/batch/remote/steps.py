@@ -42,7 +42,7 @@ CLOCK_MARGIN = 3600.0
 
 MAX_LOOKS = 3
 MAX_MISSING = 10
-"""How often a file or a batch that must exist is looked for."""
+"""The number of attempts to find a file or a batch that must exist."""
 
 
 class PartSteps:
@@ -59,7 +59,7 @@ class PartSteps:
         pauses: The times to wait.
 
     Attributes:
-        counts: What was taken in this run.
+        counts: The effects of the results of this run.
         refusal: The provider's error for a part that it has refused as a whole; None without one.
         undeleted: The ids of parts whose files could not be deleted in this run.
     """
@@ -108,7 +108,7 @@ class PartSteps:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether `stop` was called."""
+        """True after a call of `stop`."""
         return self._stopped.is_set()
 
     async def step(self, part: BatchPart) -> float:

@@ -22,6 +22,7 @@ def run(bench: Bench) -> Iterator[Row]:
     limit = 60 + number / 50
     with provider(bench) as there:
         home = bench.home(there)
+        home.qa("list")  # creates the database
         file = bench.questions(number)
         arguments = (file, "--name", "api", "--via", "batch-api", "--quiet")
         ended = home.qa("batch", *arguments, "-o", home.path / "out.jsonl", limit=limit)
@@ -29,6 +30,7 @@ def run(bench: Bench) -> Iterator[Row]:
             raise Unusable("Not all questions are answered and on record.")
         refuse_own_peak(ended)
         by_file = bench.home(there)
+        by_file.qa("list")
         by_file.qa("batch", file, "--name", "file", "--via", "file", "--quiet", limit=limit)
         requests = by_file.path / "requests.jsonl"
         by_file.qa("batch", "requests", "file", "-o", requests, limit=limit)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from qacli.cli.batch_remote import RemoteOptions, Rest, Via
+from qacli.cli.batch_remote import RemoteOptions, Rest, Via, collect_garbage_often
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
@@ -216,9 +216,13 @@ class BatchAtProvider:
         from qacli.batch.claims import WorkerClaims
         from qacli.batch.database import DatabaseExecutor
         from qacli.batch.options import Progress
+        from qacli.cli.preload import hide_module
         from qacli.cli.signals import stop_on_signals
-        from qacli.provider.client import AsyncProvider
         from qacli.recording.outbox import Outbox
+
+        # A few requests need no aiohttp, which takes 10 MB.
+        with hide_module("aiohttp"):
+            from qacli.provider.client import AsyncProvider
 
         async def main() -> T:
             database = DatabaseExecutor(Progress(0), MAX_OUTAGE_SECONDS)
@@ -245,6 +249,7 @@ class BatchAtProvider:
                     await claims.unregister()
                     database.close()
 
+        collect_garbage_often()
         try:
             return asyncio.run(main())
         except asyncio.CancelledError:

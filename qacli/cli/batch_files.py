@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.batch_remote import collect_garbage_often
 from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.settings import load_settings
@@ -95,6 +96,7 @@ def take(
     batch = batches.get(name)
     parts = BatchParts(batches.store)
     reader = result_reader(batch, endpoint_of(batch), settings)
+    collect_garbage_often()
     counts = _take_all(files, parts, reader)
     for line in taken_lines(counts):
         console.print(line)

@@ -1,5 +1,6 @@
 """The options of `qa batch FILE` for the provider's Batch API."""
 
+import gc
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,10 @@ from qacli.errors import InvalidRequest
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
     from qacli.provider.endpoint import Endpoint
+
+
+GC_THRESHOLD = 5_000
+"""New objects after which Python's garbage collector runs."""
 
 
 class Via(StrEnum):
@@ -105,3 +110,9 @@ def remote_options(
 
 with_remote_options = with_options_of(remote_options, "remote")
 """Add the options to a command, as its parameter `remote`."""
+
+
+def collect_garbage_often() -> None:
+    """Collect garbage in a long run, but do not examine the loaded modules each time."""
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)

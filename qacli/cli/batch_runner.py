@@ -1,6 +1,5 @@
 """`qa batch FILE`: ask every question of a file."""
 
-import gc
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.batch_remote import RemoteOptions, with_remote_options
+from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
 from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 EXIT_SOME_ITEMS_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
-GC_THRESHOLD = 5_000
-"""New objects after which Python's garbage collector runs."""
-
 RESERVED_FILE_DESCRIPTORS = 100
 """Maximum open files besides the connections to the provider."""
 
@@ -346,9 +342,7 @@ def ask_batch(
                 await runner.run()
             return runner
 
-    # Collect garbage in a long run, but do not examine the loaded modules each time.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    collect_garbage_often()
     try:
         return asyncio.run(main()), signals
     except asyncio.CancelledError:

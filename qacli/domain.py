@@ -61,6 +61,24 @@ class ItemState(StrEnum):
     FAILED = "failed"
 
 
+class PartState(StrEnum):
+    """How far a part of a batch is on its way through the provider's Batch API.
+
+    A state is stored before the step that it names begins, and the next one after that step.
+    """
+
+    FILLING = "filling"
+    READY = "ready"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    CREATING = "creating"
+    SUBMITTED = "submitted"
+    ENDED = "ended"
+    TAKEN = "taken"
+    DONE = "done"
+    FAILED = "failed"
+
+
 def now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)

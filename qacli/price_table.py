@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,8 @@ class PriceTable:
         self._patterns: dict[str, str] = document["patterns"]
         self._providers: dict[str, dict[str, Any]] = document["providers"]
         self.generated = date.fromisoformat(document["generated"])
+        # The answers of a batch are of one model.
+        self._entry = lru_cache(maxsize=256)(self._find_entry)
 
     @classmethod
     @cache
@@ -126,6 +128,9 @@ class PriceTable:
 
     def entry(self, model: str, endpoint: str | None) -> tuple[Any, Mapping[str, float]]:
         """Return the entry of a model, or None, and the factors of service tiers."""
+        return self._entry(model, endpoint)
+
+    def _find_entry(self, model: str, endpoint: str | None) -> tuple[Any, Mapping[str, float]]:
         for provider, is_exact in self._sellers(model, endpoint):
             # `openai/gpt-6-luna` of a gateway is `gpt-6-luna` of OpenAI.
             for name in (model, model.partition("/")[2]) if provider in FIRST_PARTY else (model,):

@@ -64,12 +64,13 @@ class BatchOptions:
     max_failures: int = 20
     max_wait: float = 3600.0
 
-    def question(self, key: str, payload: dict[str, Any]) -> Question:
+    def question(self, key: str, payload: dict[str, Any], **identity: Any) -> Question:  # noqa: ANN401
         """Return the question of an item; its own settings override those of the batch.
 
         Args:
             key: The item's key.
             payload: The item's payload; see `qacli.batch.reader.BatchInput.stored`.
+            identity: The `uid` and the `created_at` of the question, if it has them already.
 
         Raises:
             InvalidRequest: The item cannot be asked.
@@ -88,6 +89,7 @@ class BatchOptions:
             tags=payload.get("tags", []),
             batch_id=self.batch_id,
             item_key=key,
+            **identity,
         )
 
 

@@ -62,13 +62,33 @@ def stored_options(
     Raises:
         NotConfigured: The endpoint is not that of the batch.
     """
-    run = batch.run_options
+    run = require_run_options(batch)
     if run["endpoint"] != address_of(endpoint):
         raise NotConfigured(
             f"The batch {batch.name} asks {run['endpoint']}, and this worker is configured for "
             f"{address_of(endpoint)}.",
             "Set OPENAI_BASE_URL and the key of that endpoint here.",
         )
+    return options_of(batch, jobs=jobs, lease_seconds=lease_seconds)
+
+
+def require_run_options(batch: "Batch") -> dict[str, Any]:
+    """Return the stored options of a batch.
+
+    Raises:
+        InvalidRequest: An older version of qa has begun it, and stored none.
+    """
+    if batch.items is None or not batch.run_options:
+        raise InvalidRequest(
+            f"The batch {batch.name} has not been begun by this version of qa.",
+            "Run it once with its file: qa batch FILE",
+        )
+    return batch.run_options
+
+
+def options_of(batch: "Batch", *, jobs: int, lease_seconds: float) -> BatchOptions:
+    """Return the stored options of a batch for any endpoint; see `stored_options`."""
+    run = require_run_options(batch)
 
     def default_params(model: str) -> dict[str, Any]:
         return merge_params(run["model_defaults"].get(model, {}), run["extra_body"])

@@ -9,6 +9,7 @@ from typing import Any
 from qacli.batch.budget import Budget
 from qacli.batch.claim_loop import CLAIM_PAUSE_SECONDS, POLL_SECONDS, ClaimLoop
 from qacli.batch.claims import WorkerClaims
+from qacli.batch.corrections import continue_unfit
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
@@ -100,6 +101,7 @@ class BatchRunner:
         self._send_lock = asyncio.Lock()
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
+        self._has_unfit = False
         self.share = LimitShare(self.limiter, progress)
         self._budget = Budget(
             options,
@@ -139,6 +141,9 @@ class BatchRunner:
         """
         try:
             await self._claims.register()
+            self._has_unfit = await self._database.run(
+                self._batches.has_unfit_answers, self.options.batch_id
+            )
             await self._database.run(self._output.write)
             await self._ask_all()
             # The items that another process has settled since.
@@ -241,8 +246,13 @@ class BatchRunner:
         task = asyncio.current_task()
         active = ActiveItem(item.key, monotonic(), item.position, task=task, cost=item.reserved)
         self.progress.active_items[id(item)] = active
+        response = ChatResponse()
         try:
-            await self._ask(question, active)
+            if self._has_unfit:
+                question = await self._database.run(
+                    continue_unfit, self._batches, question, active, response
+                )
+            await self._ask(question, response, active)
         except asyncio.CancelledError:
             if not active.lost or task is None:
                 raise
@@ -252,9 +262,8 @@ class BatchRunner:
         finally:
             del self.progress.active_items[id(item)]
 
-    async def _ask(self, question: Question, active: ActiveItem) -> None:
+    async def _ask(self, question: Question, response: ChatResponse, active: ActiveItem) -> None:
         """Ask one item, with retries, and record its outcome."""
-        response = ChatResponse()
         error: QaError | None = None
         stop: QaError | None = None
         try:

@@ -144,7 +144,7 @@ def input_from_options(  # noqa: PLR0913 - one parameter an option
         bool | None,
         typer.Option(
             "--quotes/--no-quotes",
-            help="Whether fields can be quoted (default: in CSV but not in TSV).",
+            help="Read quoted fields (default: in CSV but not in TSV).",
         ),
     ] = None,
     encoding: Annotated[

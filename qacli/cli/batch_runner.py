@@ -1,6 +1,5 @@
 """`qa batch FILE`: ask every question of a file."""
 
-import gc
 import os
 import shlex
 import sys
@@ -16,6 +15,7 @@ from qacli.cli.batch_input import (
     input_path,
     with_input_options,
 )
+from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
 from qacli.cli.options import (
@@ -46,13 +46,11 @@ if TYPE_CHECKING:
 EXIT_SOME_ITEMS_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
-GC_THRESHOLD = 5_000
-"""New objects after which Python's garbage collector runs."""
-
 RESERVED_FILE_DESCRIPTORS = 100
 """Maximum open files besides the connections to the provider."""
 
 
+@with_remote_options
 @with_model_options
 @with_input_options
 def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
@@ -147,6 +145,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     system: System = None,
     params: dict[str, Any],
     as_json: AsJson = False,
+    remote: RemoteOptions,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
     ] = False,
@@ -164,6 +163,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
+    from qacli.cli.batch_at_provider import BatchAtProvider, finish_without_asking
     from qacli.cli.batch_show import BatchStatus
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
@@ -203,7 +203,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         )
         return _print_forecast(forecast, prices, console, as_json=as_json)
     with ExitStack() as stack:
-        endpoint = start_endpoint(settings, model, console, stack)
+        endpoint = remote.offline_endpoint(settings, model) or start_endpoint(
+            settings, model, console, stack
+        )
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,
             "system": settings.system if system is None else system or None,
@@ -257,11 +259,15 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             max_outage=max_outage,
             unordered=unordered,
         )
-        summary = batches.summary(options.batch_id)
         budget = batch.max_cost_usd if max_cost is None else max_cost
         check_budget(budget, options.model, endpoint, prices, settings)
-        run_options = run_options_of(options, endpoint, settings, jobs=jobs)
+        run_options = run_options_of(options, endpoint, settings, jobs=jobs) | remote.to_dict()
         batches.save_run_options(options.batch_id, run_options, max_cost)
+        remote_run = BatchAtProvider(batches, batch.name, endpoint, settings, console)
+        end = remote_run.follow(remote)
+        if end.exit_code is not None:
+            return end.exit_code
+        summary = batches.summary(options.batch_id)
         stack.enter_context(recorded_output(batches, batch.id or 0, writer))
         progress = Progress(
             batch.items or 0,
@@ -269,6 +275,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             failed=summary.states["failed"],
             cost=summary.cost_usd,
         )
+        if end.is_rest_left:
+            return finish_without_asking(batches, batch, writer, progress, console)
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),
@@ -374,9 +382,7 @@ def ask_batch(
                 await runner.run()
             return runner
 
-    # Collect garbage in a long run, but do not examine the loaded modules each time.
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    collect_garbage_often()
     try:
         return asyncio.run(main()), signals
     except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from qacli.cli.settings import load_settings
 
 if TYPE_CHECKING:
     from qacli.db.batches import Batches, Summary, WorkerStatus
-    from qacli.db.models import Batch
+    from qacli.db.models import Batch, BatchPart
     from qacli.db.shared_limits import LimitStatus
 
 WATCH_SECONDS = 2.0
@@ -34,6 +34,7 @@ class BatchStatus:
     workers: "list[WorkerStatus]"
     limits: "list[LimitStatus]"
     reserved_usd: float
+    parts: "list[BatchPart]"
 
     @classmethod
     def read(cls, batches: "Batches", name: str) -> "BatchStatus":
@@ -42,6 +43,7 @@ class BatchStatus:
         Raises:
             NotFound: There is no batch of that name.
         """
+        from qacli.db.batch_parts import BatchParts
         from qacli.db.shared_limits import SharedLimits
 
         batch = batches.get(name)
@@ -52,6 +54,7 @@ class BatchStatus:
             workers=batches.worker_statuses(batch_id),
             limits=SharedLimits(batches.store).status(batch_id),
             reserved_usd=batches.reserved(batch_id),
+            parts=BatchParts(batches.store).all(batch_id),
         )
 
     @property
@@ -73,6 +76,7 @@ class BatchStatus:
             "reserved_usd": self.reserved_usd,
             "workers": [asdict(worker) for worker in self.workers],
             "limits": [asdict(limit) for limit in self.limits],
+            "parts": [part_to_dict(part) for part in self.parts],
         }
 
     def lines(self) -> Iterator[str]:
@@ -108,6 +112,8 @@ class BatchStatus:
         yield "pace", pace
         for limit in self.limits:
             yield from _limit_rows(limit)
+        for part in self.parts:
+            yield f"part {part.id}", describe_part(part)
 
 
 def show(
@@ -196,6 +202,30 @@ def batch_to_dict(batch: "Batch", counts: dict[str, int]) -> dict[str, object]:
         "states": counts,
         "cancelled": batch.cancelled_at is not None,
     }
+
+
+def part_to_dict(part: "BatchPart") -> dict[str, object]:
+    """Return a part at the provider's Batch API as JSON has it."""
+    from qacli.serializers import to_jsonable
+
+    names = (
+        *("id", "state", "model", "items", "taken", "round", "remote_id", "remote_status"),
+        *("remote_completed", "remote_failed", "error", "created_at", "submitted_at"),
+    )
+    return {name: to_jsonable(getattr(part, name)) for name in names}
+
+
+def describe_part(part: "BatchPart") -> str:
+    """Return the state of a part for a person."""
+    from qacli.domain import PartState
+
+    if part.state in {PartState.TAKEN, PartState.DONE}:
+        return f"{part.taken:,} of {part.items:,} answers collected"
+    reason = f": {part.error}" if part.error else ""
+    if part.remote_id is None or part.state is PartState.FAILED:
+        return f"{part.state}, {part.items:,} questions{reason}"
+    done = (part.remote_completed or 0) + (part.remote_failed or 0)
+    return f"{part.remote_id}, {part.remote_status}, {done:,} of {part.items:,} done{reason}"
 
 
 def _limit_rows(limit: "LimitStatus") -> Iterator[tuple[str, str]]:

@@ -61,7 +61,7 @@ def work(
     settings = load_settings(console)
     batches = open_batches(settings, console, connections=THREADS)
     if name is not None and not forever:
-        return _work_on(batches.get(name), batches, settings, console, jobs=jobs)
+        return work_on(batches.get(name), batches, settings, console, jobs=jobs)
     return _work_on_all(batches, settings, console, name=name, jobs=jobs, forever=forever)
 
 
@@ -93,7 +93,7 @@ def _work_on_all(  # noqa: PLR0913 - the options, by name
         # Also if it is finished: then it is not open, unless this worker cannot finish it.
         rests[batch.id or 0] = monotonic() + REST_SECONDS
         try:
-            batch_code = _work_on(batch, batches, settings, console, jobs=jobs)
+            batch_code = work_on(batch, batches, settings, console, jobs=jobs)
         except QaError as error:
             if not forever:
                 raise
@@ -104,7 +104,7 @@ def _work_on_all(  # noqa: PLR0913 - the options, by name
         code = batch_code or code
 
 
-def _work_on(
+def work_on(
     batch: "Batch",
     batches: "Batches",
     settings: Settings,
@@ -114,16 +114,14 @@ def _work_on(
 ) -> int:
     """Ask the items of one batch until all are finished; return the exit code."""
     from qacli.batch.options import Progress
-    from qacli.batch.run_options import check_budget, stored_options
+    from qacli.batch.run_options import check_budget, require_run_options, stored_options
     from qacli.cli.ask_runner import start_endpoint
+    from qacli.cli.batch_at_provider import refuse_open_parts
     from qacli.cost import Pricing
     from qacli.recording.outbox import Outbox
 
-    if batch.items is None or not batch.run_options:
-        raise InvalidRequest(
-            f"The batch {batch.name} has not been begun by this version of qa.",
-            "Run it once with its file: qa batch FILE",
-        )
+    require_run_options(batch)
+    refuse_open_parts(batches, batch)
     if batch.cancelled_at is not None:
         raise InvalidRequest(
             f"The batch {batch.name} is cancelled.",

@@ -94,8 +94,7 @@ Join = Annotated[
     bool | None,
     typer.Option(
         "--join/--no-join",
-        help="Whether results have the columns of FILE and then the answer (default: in a table "
-        "of a table).",
+        help="Begin each result with the columns of FILE (default: if both are tables).",
     ),
 ]
 Force = Annotated[

@@ -13,8 +13,12 @@ from qacli.db.models import BatchItem
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
 from qacli.domain import ROW, ItemState, Status
+from qacli.errors import UnfitAnswer
 
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
+
+IS_UNFIT = sa.and_(RECORDS.c.status == Status.INTERRUPTED, RECORDS.c.error_kind == UnfitAnswer.kind)
+"""The condition of records whose answers came by the Batch API and do not fit their schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,24 @@ class BatchResults:
             page = self.finished(batch_id, next_position, PAGE, rows=rows)
             yield [item for item in page if item.record is not None]
             position = page[-1].position + 1 if page else next_position + 1
+
+    def has_unfit_answers(self, batch_id: int) -> bool:
+        """Return whether the batch has answers for `unfit_answer`."""
+        query = sa.select(RECORDS.c.id).where(RECORDS.c.batch_id == batch_id, IS_UNFIT).limit(1)
+        with self.store.transaction() as connection:
+            return connection.execute(query).first() is not None
+
+    def unfit_answer(self, batch_id: int, key: str) -> sa.Row[Any] | None:
+        """Return the record of a waiting item whose answer does not fit its schema; or None."""
+        names = (
+            *("uid", "created_at", "answer", "model", "prompt_tokens", "completion_tokens"),
+            *("cached_tokens", "reasoning_tokens", "cost_usd"),
+        )
+        query = sa.select(*(RECORDS.c[name] for name in names)).where(
+            RECORDS.c.batch_id == batch_id, RECORDS.c.item_key == key, IS_UNFIT
+        )
+        with self.store.transaction() as connection:
+            return connection.execute(query).first()
 
     def summary(self, batch_id: int) -> Summary:
         """Return the totals of the batch so far."""

@@ -120,7 +120,7 @@ class BatchWorkers(BatchResults):
             # The worker's row before its items, as in `evict`: another order could deadlock.
             if not self._renew(connection, worker):
                 raise WorkerEvicted
-            if (room := _lock_budget(connection, batch_id)) is not None:
+            if (room := lock_budget(connection, batch_id)) is not None:
                 return self._claim_within(
                     connection,
                     batch_id=batch_id,
@@ -195,10 +195,10 @@ class BatchWorkers(BatchResults):
         own = sa.and_(ITEMS.c.batch_id == batch_id, ITEMS.c.position == position)
         others = sa.and_(ITEMS.c.batch_id == batch_id, ITEMS.c.position.in_(release))
         with self.store.transaction(write=True) as connection:
-            room = _lock_budget(connection, batch_id)
+            room = lock_budget(connection, batch_id)
             if release:
                 connection.execute(_release_items(others, ITEMS.c.state == ItemState.CLAIMED))
-                room = _lock_budget(connection, batch_id)
+                room = lock_budget(connection, batch_id)
             if room is None:
                 return True
             earlier = connection.scalar(sa.select(ITEMS.c.reserved_usd).where(own)) or 0.0
@@ -359,7 +359,7 @@ class BatchWorkers(BatchResults):
         return database_seconds(sqlite=self.store.sqlite)
 
 
-def _lock_budget(connection: sa.Connection, batch_id: int) -> tuple[float, float] | None:
+def lock_budget(connection: sa.Connection, batch_id: int) -> tuple[float, float] | None:
     """Lock the batch's row; return what the budget still allows, and the budget.
 
     Returns None without a lock if the batch has no budget.

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.db.batch_loading import BatchLoading, refuse_changed_settings
+from qacli.db.batch_parts import OPEN, PARTS
 from qacli.db.batch_results import ITEMS, FinishedItem, Summary
 from qacli.db.batch_workers import (
     BATCHES,
@@ -62,6 +63,8 @@ class Batches(BatchLoading):
     def next_open(self, besides: Collection[int] = (), name: str | None = None) -> Batch | None:
         """Return the oldest batch with unfinished items that is not cancelled; None without one.
 
+        A batch with items at the provider's Batch API is not returned.
+
         Args:
             besides: The ids of batches that are not returned.
             name: The name of the only batch that is returned.
@@ -70,8 +73,9 @@ class Batches(BatchLoading):
             ITEMS.c.batch_id == BATCHES.c.id,
             ITEMS.c.state.in_([ItemState.WAITING, ItemState.CLAIMED]),
         )
+        is_remote = sa.exists().where(PARTS.c.batch_id == BATCHES.c.id, PARTS.c.state.in_(OPEN))
         query = sa.select(Batch).where(
-            col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits
+            col(Batch.cancelled_at).is_(None), col(Batch.items).is_not(None), waits, ~is_remote
         )
         if name is not None:
             query = query.where(col(Batch.name) == name)
@@ -105,6 +109,7 @@ class Batches(BatchLoading):
         with self.store.transaction(write=True) as connection:
             workers = sa.delete(BatchWorker).where(col(BatchWorker.batch_id) == batch_id)
             connection.execute(workers)
+            connection.execute(sa.delete(PARTS).where(PARTS.c.batch_id == batch_id))
             connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch_id))
             connection.execute(sa.delete(BATCHES).where(BATCHES.c.id == batch_id))
 
@@ -112,6 +117,13 @@ class Batches(BatchLoading):
         """Return all batches, oldest first."""
         with self.store.session() as session:
             return list(session.execute(sa.select(Batch).order_by(col(Batch.id))).scalars())
+
+    def open_parts(self) -> dict[int, int]:
+        """Return the number of parts at the provider's Batch API, by the ids of the batches."""
+        query = sa.select(PARTS.c.batch_id, sa.func.count()).where(PARTS.c.state.in_(OPEN))
+        with self.store.transaction() as connection:
+            rows = connection.execute(query.group_by(PARTS.c.batch_id))
+            return {batch_id: count for batch_id, count in rows}  # noqa: C416 - rows
 
     def cancel(self, batch_id: int) -> None:
         """Make all workers of the batch stop."""

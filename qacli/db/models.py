@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from qacli.cache_key import canonical_json
-from qacli.domain import ItemState, Status
+from qacli.domain import ItemState, PartState, Status
 from qacli.serializers import RECORD_FIELDS, to_jsonable
 
 SQLModel.metadata.naming_convention = {
@@ -265,6 +265,44 @@ class BatchWorker(SQLModel, table=True):
     finished: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default=sa.text("0"))
     )
+
+
+class BatchPart(SQLModel, table=True):
+    """A part of a batch that is sent to the provider's Batch API as one file.
+
+    Its items have its `uid` as their worker until they are settled or released. The provider's file
+    has the `uid` in its name, and the provider's batch in its metadata, so that both are found
+    again. `owner` is the worker that handles the part, `round` how often its items were sent
+    before, and `retry_at` the time (seconds since 1970) before which the next step is not tried.
+    """
+
+    __tablename__ = "batch_part"
+    __table_args__ = (_one_of(PartState, "state"), sa.UniqueConstraint("uid"))
+
+    id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
+    batch_id: int = Field(sa_column=sa.Column(BIG, nullable=False, index=True))
+    uid: str = Field(sa_type=sa.String(32))
+    state: PartState = Field(sa_column=sa.Column(_named(PartState), nullable=False))
+    owner: str | None = Field(default=None, sa_type=sa.String(32))
+    model: str = Field(sa_type=sa.Text)
+    path: str = Field(sa_type=sa.Text)
+    endpoint: str = Field(sa_type=sa.Text)
+    completion_window: str = Field(sa_type=sa.Text)
+    round: int = Field(default=0)
+    items: int = Field(default=0)
+    taken: int = Field(default=0)
+    attempts: int = Field(default=0)
+    retry_at: float = Field(default=0.0, sa_type=sa.Double)
+    file_id: str | None = Field(default=None, sa_type=sa.Text)
+    remote_id: str | None = Field(default=None, sa_type=sa.Text)
+    remote_status: str | None = Field(default=None, sa_type=sa.Text)
+    remote_completed: int | None = Field(default=None, sa_type=sa.BigInteger)
+    remote_failed: int | None = Field(default=None, sa_type=sa.BigInteger)
+    output_file_id: str | None = Field(default=None, sa_type=sa.Text)
+    error_file_id: str | None = Field(default=None, sa_type=sa.Text)
+    error: str | None = Field(default=None, sa_type=sa.Text)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    submitted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class SharedLimit(SQLModel, table=True):

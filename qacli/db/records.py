@@ -120,6 +120,18 @@ class Store(RecordQueries):
         Raises:
             DatabaseError: The records could not be stored.
         """
+        with self.transaction(write=True) as connection:
+            self.write_items(connection, batch_id, results)
+
+    def write_items(
+        self,
+        connection: sa.Connection,
+        batch_id: int,
+        results: Sequence[tuple[Question, Outcome]],
+    ) -> None:
+        """Store the outcomes of items in a transaction that is open; see `upsert_items`."""
+        if not results:
+            return
         insert = self.insert(RECORDS)
         columns = [name for name in RECORD_FIELDS if name not in {"id", "batch_id", "item_key"}]
         upsert = insert.on_conflict_do_update(
@@ -132,20 +144,19 @@ class Store(RecordQueries):
             # An interrupted item keeps its state: it waits again once its worker has ended.
             if outcome.status in ITEM_STATES:
                 keys.setdefault(ITEM_STATES[outcome.status], []).append(question.item_key)
-        with self.transaction(write=True) as connection:
-            spent = _new_costs(connection, batch_id, results)
-            connection.execute(upsert, [to_row(*result) for result in results])
-            for state, names in keys.items():
-                connection.execute(
-                    sa.update(BatchItem)
-                    .where(col(BatchItem.batch_id) == batch_id, col(BatchItem.key).in_(names))
-                    .where(col(BatchItem.state) != ItemState.ANSWERED)
-                    .values(state=state, worker=None)
-                )
-            if spent:
-                # Last: other workers wait for this row until the transaction ends.
-                own = sa.update(Batch).where(col(Batch.id) == batch_id)
-                connection.execute(own.values(spent_usd=col(Batch.spent_usd) + spent))
+        spent = _new_costs(connection, batch_id, results)
+        connection.execute(upsert, [to_row(*result) for result in results])
+        for state, names in keys.items():
+            connection.execute(
+                sa.update(BatchItem)
+                .where(col(BatchItem.batch_id) == batch_id, col(BatchItem.key).in_(names))
+                .where(col(BatchItem.state) != ItemState.ANSWERED)
+                .values(state=state, worker=None)
+            )
+        if spent:
+            # Last: other workers wait for this row until the transaction ends.
+            own = sa.update(Batch).where(col(Batch.id) == batch_id)
+            connection.execute(own.values(spent_usd=col(Batch.spent_usd) + spent))
 
     def release_idempotency_key(self, uid: str) -> None:
         """Remove the idempotency key of a record that ended without an answer."""

@@ -45,6 +45,7 @@ from qacli.provider.transport import (
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
+    from qacli.provider.batch_api import BatchApi
     from qacli.provider.relay import RawEvent
     from qacli.provider.translation.relay import TranslatingRelay
     from qacli.raw_request import RawRequest
@@ -221,6 +222,15 @@ class AsyncProvider:
         settings, endpoint = self._settings, self.endpoint
         relay = Relay(self._http_client, endpoint, settings, self._errors, self._find_path)
         return TranslatingRelay(relay, endpoint, settings, self._refused, self._on_notice)
+
+    @cached_property
+    def batch_api(self) -> "BatchApi":
+        """The provider's Batch API."""
+        from qacli.provider.batch_api import BatchApi
+
+        return BatchApi(
+            self._http_client, self.endpoint, self._settings, self._errors, self._find_path
+        )
 
     async def relay(
         self,

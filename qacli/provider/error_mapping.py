@@ -95,7 +95,7 @@ class ErrorMapper:
         """
         match error:
             case ErrorInAnswer():
-                mapped: ProviderError = self._map_stream_error(error.error, params)
+                mapped: ProviderError = self._map_stream_error(error.error, params, error.status)
             case ProviderError():
                 mapped = error
             case StatusError():
@@ -163,9 +163,11 @@ class ErrorMapper:
         )
         return provider_error
 
-    def _map_stream_error(self, error: ErrorBody, params: Mapping[str, Any]) -> ProviderError:
+    def _map_stream_error(
+        self, error: ErrorBody, params: Mapping[str, Any], status: int | None = None
+    ) -> ProviderError:
         """Map an error in place of an answer, or in a stream that began with status 200."""
-        status = implied_status(error)
+        status = implied_status(error) if status is None else status
         if status is not None:
             return self._map_status(status, error, {}, params)
         what = f"The provider stopped with an error: {self._clean(error.message)}."

@@ -26,11 +26,13 @@ class ErrorInAnswer(Exception):
 
     Args:
         error: The error as the provider describes it.
+        status: The HTTP status that a file of results has for it; None if there is none.
     """
 
-    def __init__(self, error: ErrorBody) -> None:
+    def __init__(self, error: ErrorBody, status: int | None = None) -> None:
         super().__init__(error.message)
         self.error = error
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class ChatResponse:
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
+        billing_tier: The service tier by which the answer is charged; None is the one in `details`.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
@@ -77,6 +80,7 @@ class ChatResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     others: "dict[int, ChatResponse]" = field(default_factory=dict)
+    billing_tier: str | None = None
     think_tags: ThinkTagSplitter | None = None
     first_token_ms: int | None = None
     latency_ms: int | None = None
@@ -289,7 +293,7 @@ class ChatResponse:
         """Return the attempts with known tokens, this one last."""
         if self.usage is None:
             return self.earlier_attempts
-        tier = self.details.get("service_tier")
+        tier = self.billing_tier or self.details.get("service_tier")
         return [*self.earlier_attempts, Attempt(self.usage, self.model, tier)]
 
     def _note_first_token(self) -> None:

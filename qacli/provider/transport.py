@@ -6,6 +6,7 @@ size. Here every body is read in pieces, decompressed, up to a limit.
 
 import json
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -146,10 +147,10 @@ def make_http_client(
         connect_seconds: The time limit for a connection; the other limits are the caller's.
         connections: The most connections at once. With a number, and without a proxy, the client
             is aiohttp, which takes less processor time for a request and longer to load; it does
-            not know SOCKS proxies.
+            not know SOCKS proxies. It is not used if openai was loaded without it.
     """
     route = endpoint.route
-    is_aiohttp = connections is not None and route.proxy is None
+    is_aiohttp = connections is not None and route.proxy is None and "aiohttp" in sys.modules
     make = openai.DefaultAioHttpClient if is_aiohttp else openai.DefaultAsyncHttpxClient
     return make(
         timeout=openai.Timeout(None, connect=connect_seconds),

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.batch_at_provider import cancel_remote, refuse_open_parts
+from qacli.cli.batch_collect import collect
+from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
 from qacli.cli.batch_show import batch_to_dict, show
@@ -12,7 +15,7 @@ from qacli.cli.command import App, Group, write_parameters
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.cli.store import open_batches
+from qacli.cli.store import count_noun, open_batches
 from qacli.suggestions import similar_name
 
 if TYPE_CHECKING:
@@ -75,6 +78,9 @@ commands.command()(work)
 commands.command()(show)
 commands.command()(results)
 commands.command()(wait)
+commands.command()(requests)
+commands.command()(take)
+commands.command()(collect)
 
 
 @commands.command("list")
@@ -85,12 +91,16 @@ def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     rows = [(batch, batches.counts(batch.id or 0)) for batch in batches.all()]
+    parts = batches.open_parts()
     if as_json:
-        console.print_json([batch_to_dict(batch, counts) for batch, counts in rows])
+        documents = [batch_to_dict(batch, counts) for batch, counts in rows]
+        for document, (batch, _) in zip(documents, rows, strict=True):
+            document["open_parts"] = parts.get(batch.id or 0, 0)
+        console.print_json(documents)
         return
     if not rows:
         console.info("There is no batch. Start one: qa batch questions.txt")
-    cells = [_row(batch, counts) for batch, counts in rows]
+    cells = [_row(batch, counts, parts.get(batch.id or 0, 0)) for batch, counts in rows]
     # A pipe gets tabs, as with `qa list`.
     for line in align(cells) if console.is_terminal else map("\t".join, cells):
         console.print(line)
@@ -103,25 +113,42 @@ def cancel(context: typer.Context, name: Name) -> None:
     Running the same qa batch command again continues it.
     """
     console = Console.from_context(context)
-    batches = open_batches(load_settings(console), console)
-    batches.cancel(batches.get(name).id or 0)
+    settings = load_settings(console)
+    batches = open_batches(settings, console)
+    batch = batches.get(name)
+    batches.cancel(batch.id or 0)
+    number = cancel_remote(batches, batch, settings, console)
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
+    if number:
+        console.print(f"Collect what the provider has answered: qa batch collect {name}")
 
 
 @commands.command("rm")
-def remove(context: typer.Context, name: Name) -> None:
+def remove(
+    context: typer.Context,
+    name: Name,
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also if answers at the provider's Batch API are lost."),
+    ] = False,
+) -> None:
     """Remove a batch; its records stay in the history."""
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     batch = batches.get(name)
+    if not force:
+        refuse_open_parts(batches, batch)
     batches.cancel(batch.id or 0)
     batches.remove(batch.id or 0)
     console.print(f"{name} is removed; its records stay in the history.")
 
 
-def _row(batch: "Batch", counts: dict[str, int]) -> tuple[str, str, str]:
+def _row(batch: "Batch", counts: dict[str, int], parts: int) -> tuple[str, str, str]:
     """Return the name, the time and the states of a batch, for a list."""
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     states = states or ("empty" if batch.items is not None else "not loaded; run it again")
+    if parts:
+        states += f"; {count_noun(parts, 'part')} at the provider"
     cancelled = "" if batch.cancelled_at is None else " (cancelled)"
     return batch.name, f"{batch.created_at.astimezone():%Y-%m-%d %H:%M}", states + cancelled

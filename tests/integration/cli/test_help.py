@@ -62,7 +62,7 @@ def test_unknown_command_names_the_command_that_does_it(
     ("words", "said"),
     [
         (["lsit"], "No such command 'lsit'. Did you mean 'list'?"),
-        (["rseults", "nightly"], "Did you mean 'results'?"),
+        (["rseults", "nightly"], "Did you mean 'results'"),
         (["results.txt"], "results.txt cannot be read: No such file"),
     ],
 )

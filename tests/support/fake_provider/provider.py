@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from . import older, responses
+from .batches import PREFIXES, BatchApi
 from .behaviour import Behaviour, Json, Reply, Request, change, directives, resolve
 from .connection import Connection, Hooks, Plan, Received
 from .tools import with_tools
@@ -86,6 +87,7 @@ class FakeProvider:
             self._stats: Counter[str] = Counter()
             self._max_concurrent, self._connections = self._in_flight, len(self._open)
             self._tokens, self._filled_at = math.inf, time.monotonic()
+            self.batch_api = BatchApi(self)
 
     @property
     def base_url(self) -> str:
@@ -285,8 +287,21 @@ class FakeProvider:
         reply = change(reply, spec, request.times) if spec else reply
         return with_tools(reply, request) if reply.tools or reply.schema else reply
 
-    def _other(self, request: Request) -> tuple[Reply, Json | None]:
-        """Answer /v1/models and /v1/models/NAME; all other paths get 404."""
+    def request_of(self, body: Json, path: str) -> Request:
+        """Return a request of a batch as if it had come alone."""
+        question = _question(body)
+        self._asked[question] += 1
+        times = self._asked[question]
+        return Request(time.time(), "POST", path, {}, body, question, times, b"")
+
+    def choose(self, request: Request) -> Reply:
+        """Return the reply to a request of a batch."""
+        return self._choose(request)
+
+    def _other(self, request: Request) -> tuple[Reply, Json | bytes | None]:
+        """Answer files, batches, /v1/models and /v1/models/NAME; all other paths get 404."""
+        if request.path.startswith(PREFIXES) and "/v1/batches" not in self.without:
+            return self.batch_api.handle(request)
         common = {"object": "model", "created": 1, "owned_by": "fake"}
         answers = {
             f"/v1/models/{name}": {"id": name, **common, **self.model_fields.get(name, {})}

@@ -67,7 +67,11 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 
 
 def steps(
-    request: Request, reply: Reply, limits: Mapping[str, str], answer: Json | None, shape: Shape
+    request: Request,
+    reply: Reply,
+    limits: Mapping[str, str],
+    answer: Json | bytes | None,
+    shape: Shape,
 ) -> Iterator[Step]:
     """Yield the steps for one request.
 
@@ -75,7 +79,7 @@ def steps(
         request: The request.
         reply: The reply to it.
         limits: The headers of the rate limit.
-        answer: JSON to send instead of an answer of the API.
+        answer: JSON, or the content of a file, to send instead of an answer of the API.
         shape: The API that is asked.
     """
     headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
@@ -111,12 +115,16 @@ def steps(
         yield End.CLOSE
 
 
-def _content(request: Request, reply: Reply, answer: Json | None, shape: Shape) -> bytes | None:
+def _content(
+    request: Request, reply: Reply, answer: Json | bytes | None, shape: Shape
+) -> bytes | None:
     """Return the body; None for a stream."""
     if reply.body == "html":
         return _HTML
     if reply.status != _OK:
         return json.dumps(error_of(request, reply)).encode()
+    if isinstance(answer, bytes):
+        return answer
     if answer is not None:
         return json.dumps(answer).encode()
     if not request.body.get("stream") or reply.body == "json":

@@ -27,7 +27,7 @@ def collect(
     ] = None,
     *,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until the provider has ended.")
+        bool, typer.Option("--until-done", help="Wait until the provider has ended.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")

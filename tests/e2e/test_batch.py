@@ -490,7 +490,7 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
 ) -> None:
     questions = [f"Question {n}" for n in range(200)]
     name = write(questions)
-    limit = 600_000
+    limit = 900_000
     with provider_process("--size", "60000", "--latency", "0.05", "--log", str(log)) as base_url:
         process = subprocess.run(
             [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],

@@ -17,7 +17,6 @@ from typing import Any
 from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
-from qacli.config.providers import known_providers
 from qacli.config.settings import Settings, setting_fields
 from qacli.config.tables import (
     OUTSIDE_PROFILES,
@@ -183,19 +182,17 @@ def profile_settings(settings: Settings, profile: str) -> Settings:
 
     Args:
         settings: All other settings.
-        profile: A profile of the configuration file, or a known provider.
+        profile: A profile of the configuration file.
 
     Raises:
-        NotConfigured: There is no such profile or provider, or a value cannot be used.
+        NotConfigured: There is no such profile, or a value cannot be used.
     """
     file = ConfigFile.read(settings.config_path or config_file())
-    layer = _table(file, profile) if profile in file.profiles else _known_provider(profile)
-    if layer is None:
-        names = [*file.profiles, *(name for name in known_providers() if _known_provider(name))]
+    layer = _table(file, profile)
+    if profile not in file.profiles:
         raise NotConfigured(
-            f"QA_UPSTREAMS names {profile!r}, which is neither a profile of {file.path} nor a "
-            "known provider.",
-            f"These are known: {', '.join(dict.fromkeys(names))}.",
+            f"QA_UPSTREAMS names the profile {profile!r}, which {file.path} does not have.",
+            f"Its profiles are {', '.join(file.profiles) or 'none'}.",
         )
     defaults = {item.name: item.default for item in setting_fields()}
     values: dict[str, Any] = {name: defaults[name] for name in ENDPOINT_SETTINGS}
@@ -209,15 +206,6 @@ def profile_settings(settings: Settings, profile: str) -> Settings:
     return replace(
         settings, **values, **read_endpoint_tables(file, profile), profile=profile, sources=sources
     )
-
-
-def _known_provider(name: str) -> _Layer | None:
-    """Return the settings of a known provider; None without one that has the same URL for all."""
-    provider = known_providers().get(name)
-    if provider is None or provider.base_url is None:
-        return None
-    values = {"base_url": provider.base_url, "key_variable": provider.key}
-    return _Layer(PROFILE_RANK, values, lambda setting: f"{setting} of the known provider {name}")
 
 
 def env_file_settings(file: EnvFile) -> Settings:

@@ -249,8 +249,8 @@ class Settings:
     )
     upstreams: str | None = _setting(
         "QA_UPSTREAMS",
-        "Profiles, or known providers, that `qa serve` asks besides its own endpoint, for models "
-        "named `profile/model`: `groq,openrouter`; with `local` also the model on this machine.",
+        "Profiles that `qa serve` asks besides its own endpoint, for models named "
+        "`profile/model`: `groq,openrouter`; with `local` also the model on this machine.",
     )
     on_disconnect: str = _setting(
         "QA_ON_DISCONNECT",

@@ -10,7 +10,7 @@ not meant for: see the last two functions.
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, replace
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,7 @@ from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
-from qacli.config.tables import (
-    OUTSIDE_PROFILES,
-    TABLES,
-    expand_headers,
-    read_endpoint_tables,
-    read_tables,
-)
+from qacli.config.tables import OUTSIDE_PROFILES, TABLES, expand_headers, read_tables
 from qacli.errors import NotConfigured
 from qacli.suggestions import similar_name
 
@@ -103,11 +97,6 @@ MIN_SIMILARITY = 0.75
 KEY_SETTINGS = ("api_key", "key_command", "keyring")
 """The settings that provide a key; within one source, the first has precedence."""
 
-ENDPOINT_SETTINGS = (*KEY_SETTINGS, "key_variable", "base_url", "model", "api")
-"""The settings that belong to one endpoint, and are never used for another."""
-
-TIME_LIMITS = ("timeout", "first_token_timeout", "connect_timeout", "retries")
-
 
 def load_settings(
     environ: Mapping[str, str] | None = None, directory: Path | None = None
@@ -171,40 +160,6 @@ def load_settings(
         config_path=file.path,
         ignored_env_file=ignored,
         misspelled=misspelled,
-    )
-
-
-def profile_settings(settings: Settings, profile: str) -> Settings:
-    """Return the settings with the endpoint of a profile, and its key, in place of their own.
-
-    Nothing about the endpoint comes from the environment or from the top of the file, but for the
-    variable that the profile names in `key_variable`: a key is sent to its own endpoint only.
-
-    Args:
-        settings: All other settings.
-        profile: A profile of the configuration file.
-
-    Raises:
-        NotConfigured: There is no such profile, or a value cannot be used.
-    """
-    file = ConfigFile.read(settings.config_path or config_file())
-    layer = _table(file, profile)
-    if profile not in file.profiles:
-        raise NotConfigured(
-            f"QA_UPSTREAMS names the profile {profile!r}, which {file.path} does not have.",
-            f"Its profiles are {', '.join(file.profiles) or 'none'}.",
-        )
-    defaults = {item.name: item.default for item in setting_fields()}
-    values: dict[str, Any] = {name: defaults[name] for name in ENDPOINT_SETTINGS}
-    for name, (value, _) in _resolve([layer]).items():
-        if name in ENDPOINT_SETTINGS or name in TIME_LIMITS:
-            values[name] = value
-    if (variable := values["key_variable"]) is not None:
-        variables = {**_trusted_values(EnvFile.read(Path(".env"))), **os.environ}
-        values["api_key"] = variables.get(variable) or values["api_key"]
-    sources = {name: layer.source(name) for name in values}
-    return replace(
-        settings, **values, **read_endpoint_tables(file, profile), profile=profile, sources=sources
     )
 
 

@@ -13,7 +13,7 @@ If the process ends at any time, the next command finds the record or the entry 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from qacli.cost import Pricing
@@ -23,7 +23,6 @@ from qacli.domain import (
     Delta,
     Failed,
     Finished,
-    Heartbeat,
     Outcome,
     Question,
     ReasoningDelta,
@@ -42,7 +41,7 @@ from qacli.recording.recorder import Recorder, SingleRecorder
 
 if TYPE_CHECKING:
     from qacli.db.records import Store
-    from qacli.provider.relay import RawEvent
+    from qacli.provider.sync import SyncProvider
 
 
 Check = Callable[[str], None]
@@ -55,21 +54,6 @@ Observer = Callable[[Question], Callable[[Outcome], None]]
 def null_observer(_question: Question) -> Callable[[Outcome], None]:
     """Observe nothing."""
     return lambda _outcome: None
-
-
-class Provider(Protocol):
-    """Asks questions: a `SyncProvider`, or one that chooses between several."""
-
-    def stream(
-        self,
-        request: ChatRequest,
-        response: ChatResponse,
-        *,
-        on_arrival: Callable[[TextEvent], None],
-        heartbeat_seconds: float | None,
-        deltas: bool,
-    ) -> "Generator[RawEvent | Heartbeat]":
-        """Ask, and yield the answer as it arrives; see `SyncProvider.stream`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +70,7 @@ class AskService:
         observer: Called with each question and its outcome, for metrics and traces.
     """
 
-    provider: Callable[[Question], Provider]
+    provider: Callable[[Question], "SyncProvider"]
     outbox: Outbox | None
     store: "Callable[[], Store]"
     prices: Pricing = field(default_factory=Pricing)

@@ -44,10 +44,8 @@ class FollowUpOptions:
             for name, value in record.params.items()
             if name in OPTION_NAMES or (name not in RESERVED and not is_from_api)
         }
-        model = record.params.get("model")
-        # The local model is chosen as `local`, and not by the name of its file.
-        if endpoint == LOCAL and model != LOCAL:
-            model = None
+        # The name of the local model is not the way to choose it.
+        model = None if endpoint == LOCAL else record.params.get("model")
         return cls(model, system, params)
 
     def params_for(self, model: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
             raw_request(path, dump_body(sent, original, data), body),
             history=b"" if previous is None else _with_items(sent, earlier),
             needs_history=previous is not None and is_own_id(previous, body),
-            model=model_in(sent),
+            model=sent["model"] if isinstance(sent["model"], str) else "",
             uid=question.uid,
             created=int(question.created_at.timestamp()),
         ),
@@ -171,12 +171,6 @@ def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
     if name == model or (name is not None and not isinstance(name, str)):
         return body
     return {**body, "model": model}
-
-
-def model_in(body: Mapping[str, Any]) -> str:
-    """Return the name of the model in a body; empty if it is not a text."""
-    model = body.get("model")
-    return model if isinstance(model, str) else ""
 
 
 def dump_body(sent: dict[str, Any], body: dict[str, Any], data: bytes) -> bytes:

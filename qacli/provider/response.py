@@ -35,15 +35,16 @@ class ErrorInAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt is paid for: its tokens, the model and the service tier that it came from."""
+    """The tokens of an attempt, and the model, the tier and the endpoint that they are of."""
 
     usage: Usage
     model: str | None
     tier: object
+    endpoint: str | None
 
-    def cost(self, prices: Pricing, endpoint: str | None) -> float | None:
+    def cost(self, prices: Pricing) -> float | None:
         """Return US dollars; None where they are unknown."""
-        return prices.cost(self.model, self.usage, endpoint=endpoint, tier=self.tier)
+        return prices.cost(self.model, self.usage, endpoint=self.endpoint, tier=self.tier)
 
 
 @dataclass(slots=True)
@@ -171,7 +172,7 @@ class ChatResponse:
         """Return the outcome; its status is `asking` while the answer is not complete."""
         attempts = self._attempts()
         usages = [attempt.usage for attempt in attempts]
-        amounts = [attempt.cost(prices, self.endpoint) for attempt in attempts]
+        amounts = [attempt.cost(prices) for attempt in attempts]
         costs = [amount for amount in amounts if amount is not None]
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
@@ -290,7 +291,7 @@ class ChatResponse:
         if self.usage is None:
             return self.earlier_attempts
         tier = self.details.get("service_tier")
-        return [*self.earlier_attempts, Attempt(self.usage, self.model, tier)]
+        return [*self.earlier_attempts, Attempt(self.usage, self.model, tier, self.endpoint)]
 
     def _note_first_token(self) -> None:
         if self.first_token_ms is None:

@@ -134,10 +134,10 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     return ParsedRequest(
         question,
         replace(
-            raw_request(path, dump_body(sent, original, data), body),
+            raw_request(path, dump_body(sent, original, data), sent),
             history=b"" if previous is None else _with_items(sent, earlier),
-            needs_history=previous is not None and is_own_id(previous, body),
-            model=sent["model"] if isinstance(sent["model"], str) else "",
+            needs_history=previous is not None
+            and (is_own_id(previous, body) or app_state.is_elsewhere(previous, str(sent["model"]))),
             uid=question.uid,
             created=int(question.created_at.timestamp()),
         ),
@@ -149,6 +149,7 @@ def raw_request(
     path: str, data: bytes, body: Mapping[str, Any] | None = None, method: str = "POST"
 ) -> RawRequest:
     """Return the request to the provider, with the headers of the client that it gets."""
+    model = body.get("model") if body else None
     return RawRequest(
         path=path,
         body=data,
@@ -156,6 +157,7 @@ def raw_request(
         headers={name: request.headers[name] for name in PASSED_HEADERS if name in request.headers},
         query=request.query_string.decode("latin-1"),
         is_streamed=bool(body and body.get("stream")),
+        model=model if isinstance(model, str) else "",
     )
 
 

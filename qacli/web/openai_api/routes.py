@@ -142,8 +142,9 @@ def embeddings() -> Response:
     app_state = state.get_state()
     data = ask.body(app_state.max_body)
     body = parse_body(data)
-    sent = dump_body(with_model(body, app_state), body, data)
-    return relay_response(app_state.relay(raw_request("/embeddings", sent, body)))
+    sent = with_model(body, app_state)
+    raw = raw_request("/embeddings", dump_body(sent, body, data), sent)
+    return relay_response(app_state.relay(raw))
 
 
 @_route("/models", "GET")

@@ -150,7 +150,7 @@ def embeddings() -> Response:
 @_route("/models", "GET")
 @describe({200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
 def models() -> dict[str, Any]:
-    """List the models: the server's default first, then the provider's."""
+    """List the models: the server's default first, then those of its providers."""
     return {"object": "list", "data": _models()}
 
 

@@ -133,7 +133,8 @@ class RoutedProvider:
                         yield from gate.release()
                         raise
                     tried.append(_describe(route.target, error))
-                    LOG.warning("the upstream %s: %s", route.target.upstream, error.what)
+                    name = route.target.upstream
+                    LOG.warning("the next upstream is asked after %s: %s", name, error.what)
                     place += 1
                 else:
                     return

@@ -208,7 +208,9 @@ class AppState:
         default = self._default_model()
         with self.slot():
             models = self.providers.models()
-        first = [model for model in models if model["id"] == default] or [{"id": default}]
+        first = [model for model in models if model["id"] == default]
+        if not first and self.providers.endpoint_names(default):
+            first = [{"id": default}]
         return first + [model for model in models if model["id"] != default]
 
 

@@ -371,6 +371,9 @@ def test_server_without_a_provider_of_its_own_asks_its_first_upstream(
     assert chat(client, "default").status_code == 200
     assert [request.body["model"] for request in north.requests] == ["big"]
     assert client.get("/v1/models").get_json()["data"][0]["id"] == "north/big"
+    bare = door(api_key=None, base_url=None, model=None, routes={}, upstreams="south,north")
+    assert "south" not in {item["id"] for item in bare.get("/v1/models").get_json()["data"]}
+    assert "Name one: south/MODEL" in chat(bare, "default").text
     refused = chat(client, "gpt-9")
     assert refused.status_code == 400
     assert "north/gpt-9" in refused.get_json()["error"]["message"]

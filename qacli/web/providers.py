@@ -9,6 +9,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from qacli.config.loader import headers_of
 from qacli.config.settings import Settings
 from qacli.config.upstreams import OWN, Target, Upstreams
 from qacli.errors import InvalidRequest, NotConfigured, ProviderRefused, QaError
@@ -21,7 +22,9 @@ LOG = logging.getLogger("qa.web")
 
 
 def check_upstreams(upstreams: Upstreams) -> None:
-    """Check that each upstream has an endpoint, and the local one its engine; no key is read.
+    """Check that each upstream has an endpoint and its headers, and the local one its engine.
+
+    No key is read: that may run a command.
 
     Raises:
         NotConfigured: One of them has not.
@@ -29,6 +32,7 @@ def check_upstreams(upstreams: Upstreams) -> None:
     for name in upstreams.names:
         try:
             endpoint.resolve_endpoint(upstreams.settings[name], with_key=False)
+            headers_of(upstreams.settings[name])
         except NotConfigured as error:
             what = f"The upstream {name} cannot be used. {error.what}"
             raise NotConfigured(what, error.todo) from None

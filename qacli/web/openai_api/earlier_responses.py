@@ -11,8 +11,8 @@ from typing import Any
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.domain import Status
-from qacli.errors import InvalidRequest
 from qacli.provider.translation.stored import RESPONSE_PREFIX
+from qacli.provider.translation.untranslatable import no_such_response
 from qacli.services.request import answer_items
 from qacli.web.request_context import current_context
 
@@ -26,7 +26,7 @@ def previous_response(store: Store, body: Mapping[str, Any]) -> QuestionAnswer |
     """Return the answered record of a request's `previous_response_id`; None where it has none.
 
     Raises:
-        InvalidRequest: The response is another caller's.
+        Untranslatable: The response is another caller's; the error is that for an unknown one.
     """
     response_id = body.get("previous_response_id")
     if not isinstance(response_id, str) or not response_id:
@@ -35,10 +35,7 @@ def previous_response(store: Store, body: Mapping[str, Any]) -> QuestionAnswer |
     record = store.by_response_id(response_id, caller)
     if record is None and store.is_response_of_other(response_id, caller):
         # The provider has the responses of all callers under one key.
-        raise InvalidRequest(
-            f"Previous response with id '{response_id}' not found.",
-            "Send the whole conversation as input.",
-        )
+        raise no_such_response(response_id)
     return record if record is not None and record.status is Status.ANSWERED else None
 
 

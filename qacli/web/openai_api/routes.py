@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from qacli.domain import ChatRequest
 from qacli.errors import NotFound
+from qacli.provider.translation.untranslatable import Untranslatable
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import start_request
 from qacli.web.api import ask
@@ -54,6 +55,7 @@ from qacli.web.openai_api.schemas import (
     ResponseRequest,
 )
 from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.route_policy import policy
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
+blueprint.register_error_handler(Untranslatable, errors.from_untranslatable)
 blueprint.register_blueprint(stored_responses.blueprint)
 
 ERROR = (JSON, ErrorResponse)
@@ -175,6 +178,7 @@ def init_app(app: "Flask", settings: "Settings") -> None:
         )
 
 
+@policy(limited_methods=frozenset(METHODS) - {"GET"})
 @describe({200: ResponseSpec("The response of the provider.")}, errors=PROVIDER_ERRORS, error=ERROR)
 def passthrough(path: str) -> Response:
     """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""

@@ -227,8 +227,13 @@ def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
         error_in(client.get(f"{URL}/{first['id']}", headers=headers), 404)
         error_in(client.delete(f"{URL}/{first['id']}", headers=headers), 404)
         error_in(client.get(f"{URL}/{first['id']}/input_items", headers=headers), 404)
-        error_in(client.post(URL, json=continued, headers=headers), 400)
+        foreign = error_in(client.post(URL, json=continued, headers=headers), 400)
+        assert foreign["code"] == "previous_response_not_found"
     assert len(provider.requests) == number
+    provider.without = (URL,)
+    unknown = {**body, "previous_response_id": "resp_none"}
+    error = error_in(client.post(URL, json=unknown, headers=bob), 400)
+    assert {**error, "message": error["message"].replace("resp_none", first["id"])} == foreign
     assert client.get(f"{URL}/{first['id']}", headers=alice).status_code == 200
 
 

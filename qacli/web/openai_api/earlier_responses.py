@@ -6,11 +6,12 @@ of a provider that keeps its responses are its own business, and its responses a
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
-from qacli.domain import Status
+from qacli.domain import Status, now
 from qacli.provider.translation.stored import RESPONSE_PREFIX
 from qacli.provider.translation.untranslatable import no_such_response
 from qacli.services.request import answer_items
@@ -20,6 +21,8 @@ OWN_ITEM = re.compile(r"(?:msg|rs|fc)_([0-9a-f]{32})_[0-9]+")
 """The id of an item, made by `ResponsesWriter`."""
 
 REFERENCE = "item_reference"
+KEPT_FOR = timedelta(hours=1)
+"""A provider that does not have a response younger than this keeps none."""
 
 
 def previous_response(store: Store, body: Mapping[str, Any]) -> QuestionAnswer | None:
@@ -42,6 +45,15 @@ def previous_response(store: Store, body: Mapping[str, Any]) -> QuestionAnswer |
 def is_own_id(record: QuestionAnswer, body: Mapping[str, Any]) -> bool:
     """Return whether the id of the previous response is one of this server."""
     return body.get("previous_response_id") == f"{RESPONSE_PREFIX}{record.uid}"
+
+
+def kept_by(record: QuestionAnswer) -> str:
+    """Return the endpoint that must still have a response if it keeps any; empty where none must.
+
+    OpenAI keeps responses for 30 days, but those with `"store": false`.
+    """
+    is_new = record.answered_at is not None and now() - record.answered_at < KEPT_FOR
+    return record.endpoint or "" if is_new and record.params.get("store") is not False else ""
 
 
 def with_referenced_items(store: Store, body: dict[str, Any]) -> dict[str, Any]:

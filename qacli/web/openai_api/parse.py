@@ -23,6 +23,7 @@ from qacli.services.request import answer_items, request_items
 from qacli.validation import MAX_ID, sanitize_text
 from qacli.web.openai_api.earlier_responses import (
     is_own_id,
+    kept_by,
     previous_response,
     with_referenced_items,
 )
@@ -138,6 +139,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
             history=b"" if previous is None else _with_items(sent, earlier),
             needs_history=previous is not None
             and (is_own_id(previous, body) or app_state.is_elsewhere(previous, str(sent["model"]))),
+            kept_by="" if previous is None else kept_by(previous),
             uid=question.uid,
             created=int(question.created_at.timestamp()),
         ),

@@ -124,6 +124,12 @@ class Providers:
         """
         return next(iter(self._providers.values())).get()
 
+    def is_present(self, model: str, away: set[str]) -> bool:
+        """Return whether the first upstream for a model is there, and not one of those away."""
+        with suppress(InvalidRequest):
+            return self.upstreams.route(model)[0].upstream not in away
+        return False
+
     def endpoint_names(self, model: str) -> set[str]:
         """Return the names of the endpoints that may answer a question for a model."""
         with suppress(QaError):
@@ -158,38 +164,40 @@ class Providers:
             return defaults
         return merge_params(defaults, settings.default_params(target.model))
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return the models of all providers; those of upstreams have its name before theirs.
+    def models(self) -> tuple[list[dict[str, Any]], set[str]]:
+        """Return the models of all providers, and the names of the upstreams that are away.
 
-        A provider that is away is left out and logged; one without a list is accepted.
+        Models of upstreams have its name before theirs. A provider without a list is accepted. One
+        that is away is left out and logged.
 
         Raises:
             ProviderError: There is one provider only, and it is away.
             NotConfigured: There is one provider only, and it cannot be used.
         """
         if not self.upstreams.names:
-            return self._models_of(OWN)
+            return self._models_of(OWN), set()
+        models: list[dict[str, Any]] = []
+        away = set()
         with ThreadPoolExecutor(len(self._providers)) as threads:
-            lists = threads.map(self._present_models, self._providers)
-            return [model for models in lists for model in models]
-
-    def _present_models(self, name: str) -> list[dict[str, Any]]:
-        try:
-            models = self._models_of(name)
-        except QaError as error:
-            LOG.warning("the upstream %s is left out of the list of models: %s", name, error)
-            return []
-        if name == OWN or self.upstreams.is_local(name):
-            return models
-        return [{"owned_by": name, **model, "id": f"{name}/{model['id']}"} for model in models]
+            lists = {name: threads.submit(self._models_of, name) for name in self._providers}
+        for name, future in lists.items():
+            try:
+                models += future.result()
+            except QaError as error:
+                LOG.warning("the upstream %s is left out of the list of models: %s", name, error)
+                away.add(name)
+        return models, away
 
     def _models_of(self, name: str) -> list[dict[str, Any]]:
         if name != OWN and self.upstreams.is_local(name):
             return [{"id": name, "owned_by": name}]
         try:
-            return self._providers[name].get().models()
+            models = self._providers[name].get().models()
         except ProviderRefused:
             return []
+        if name == OWN:
+            return models
+        return [{"owned_by": name, **model, "id": f"{name}/{model['id']}"} for model in models]
 
     def warm_up(self) -> None:
         """Make the providers in the background, so that the first question does not wait.

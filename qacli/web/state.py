@@ -207,9 +207,9 @@ class AppState:
         """
         default = self._default_model()
         with self.slot():
-            models = self.providers.models()
+            models, away = self.providers.models()
         first = [model for model in models if model["id"] == default]
-        if not first and self.providers.endpoint_names(default):
+        if not first and self.providers.is_present(default, away):
             first = [{"id": default}]
         return first + [model for model in models if model["id"] != default]
 

@@ -184,7 +184,9 @@ def passthrough(path: str) -> Response:
     """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""
     app_state = state.get_state()
     data = ask.raw_body(app_state.max_body)
-    raw = raw_request(f"/{path}", data, method=request.method)
+    has_upstreams = bool(app_state.providers.upstreams.names)
+    body = parse_body(data) if data and has_upstreams and request.is_json else None
+    raw = raw_request(f"/{path}", data, body, method=request.method)
     heartbeat = (
         sse.KEEP_ALIVE_SECONDS if sse.MIME_TYPE in request.headers.get("Accept", "") else None
     )

@@ -351,6 +351,43 @@ def test_models_lists_those_of_all_upstreams_with_their_names(
 
 
 @on_sqlite
+def test_models_of_an_own_provider_that_is_away_are_left_out(
+    door: Callable[..., FlaskClient], north: FakeProvider
+) -> None:
+    assert north
+    client = door(api_key="not-the-key-0123456789")
+    names = [item["id"] for item in client.get("/v1/models").get_json()["data"]]
+    assert names == [
+        f"{name}/fake-{size}" for name in ("north", "south") for size in ("large", "small")
+    ]
+
+
+@on_sqlite
+def test_ask_streamed_at_an_upstream_that_is_away_has_the_events_of_the_next(
+    door: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
+) -> None:
+    north.default = "status=503"
+    body = {"question": "Why?", "model": "north/m", "stream": True}
+    text = door().post("/ask", json=body).text
+    assert "event: done" in text
+    assert "Answer to: Why?" in text
+    assert (len(north.requests), len(south.requests)) == (1, 1)
+
+
+@on_sqlite
+def test_other_path_is_passed_on_to_the_upstream_of_its_model(
+    door: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
+) -> None:
+    client = door(passthrough=True)
+    north.other_reply = "status=418 message='A pot.'"
+    spoken = client.post("/v1/audio/speech", json={"model": "north/voice", "input": "Hello"})
+    assert spoken.status_code == 418
+    assert north.requests[-1].body == {"model": "voice", "input": "Hello"}
+    assert client.post("/v1/files", data=b"bytes").status_code == 404
+    assert provider.requests[-1].content == b"bytes"
+
+
+@on_sqlite
 def test_key_replayed_with_an_upstream_is_not_asked_again(
     door: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
 ) -> None:

@@ -178,6 +178,7 @@ def _upstream_settings(
 ) -> Settings:
     """Return the settings of an upstream: its own provider, and the server's other settings."""
     source = settings.sources.get("upstreams", "the setting upstreams")
+    source = source[0].upper() + source[1:]
     if name == OWN or "/" in name or any(letter in name for letter in "*?["):
         raise NotConfigured(
             f"{source} names {name!r}, which cannot be the name of an upstream.",

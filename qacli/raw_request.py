@@ -20,6 +20,8 @@ class RawRequest:
         history: The body with the conversation in place of the id of the previous response; empty
             if it has none that is in the history.
         needs_history: The provider does not have the previous response, so that it gets `history`.
+        kept_by: The name of the endpoint that must still have the previous response, which it has
+            given a short time ago; empty where none must.
     """
 
     path: str
@@ -33,6 +35,7 @@ class RawRequest:
     created: int = 0
     history: bytes = b""
     needs_history: bool = False
+    kept_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

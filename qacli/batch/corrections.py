@@ -37,7 +37,7 @@ def continue_unfit(
         record.reasoning_tokens,
         record.cost_usd,
     )
-    response.earlier_attempts = [Attempt(usage, record.model, BATCH_TIER)]
+    response.earlier_attempts = [Attempt(usage, record.model, BATCH_TIER, record.endpoint)]
     active.turns.append(Turn(question.question, record.answer))
     active.correction = repair_prompt(error)
     active.paid = record.cost_usd or 0.0

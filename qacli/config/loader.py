@@ -179,6 +179,24 @@ def env_file_settings(file: EnvFile) -> Settings:
     )
 
 
+def profile_values(file: ConfigFile, profile: str) -> dict[str, Any]:
+    """Return the settings that a profile itself has, by their names.
+
+    Raises:
+        NotConfigured: A value is not acceptable.
+    """
+    return {name: value for name, (value, _) in _resolve([_table(file, profile)]).items()}
+
+
+def variables_of(environ: Mapping[str, str], directory: Path | None = None) -> dict[str, str]:
+    """Return the variables of the environment and, below them, of a trusted `.env` file.
+
+    Raises:
+        NotConfigured: The file cannot be read.
+    """
+    return {**_trusted_values(EnvFile.read((directory or Path()) / ".env")), **environ}
+
+
 def _trusted_values(file: EnvFile | None) -> dict[str, str]:
     """Return the variables of a trusted `.env` file that have a value."""
     if file is None or trust_of(file) is not Trust.TRUSTED:

@@ -227,6 +227,12 @@ class Settings:
         "token. Unknown costs count as 0.",
         BUDGETS,
     )
+    upstreams: str | None = _setting(
+        "QA_UPSTREAMS",
+        "More providers for `qa serve`, separated by commas: profiles of the configuration file, "
+        "known providers such as `groq`, and `local`. Clients choose one by the name of the model, "
+        "`groq/MODEL`.",
+    )
     proxies: int = _setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
@@ -260,6 +266,12 @@ class Settings:
 
     model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The options of each model that a question does not set: `[models.NAME]`."""
+
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """The upstream of `qa serve` for each pattern of a model's name: `[routes]`."""
+
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The upstreams that are asked where another one is overloaded or away: `[fallbacks]`."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""

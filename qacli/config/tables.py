@@ -2,6 +2,7 @@
 
 `[aliases]` and `[models.NAME]` are about models; `[headers]` and `[extra_body]` are about the
 endpoint of their table, the top of the file or a profile, and are used for no other endpoint.
+`[routes]` and `[fallbacks]` are about the upstreams of `qa serve`; see `qacli.config.upstreams`.
 """
 
 import re
@@ -16,8 +17,9 @@ from qacli.redaction import SECRET_HEADER
 from qacli.tools import with_tools
 
 ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_body"
-TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY})
-OUTSIDE_PROFILES = frozenset({ALIASES, MODELS})
+ROUTES, FALLBACKS = "routes", "fallbacks"
+TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY, ROUTES, FALLBACKS})
+OUTSIDE_PROFILES = frozenset({ALIASES, MODELS, ROUTES, FALLBACKS})
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: RFC 9110, 5.1."""
@@ -37,9 +39,9 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
     aliases = _table(file, (ALIASES,))
     for name, model in aliases.items():
         if not isinstance(model, str) or not model:
-            raise _error(file, (ALIASES, name), "is not the name of a model")
+            raise table_error(file, (ALIASES, name), "is not the name of a model")
         if model in aliases:
-            raise _error(file, (ALIASES, name), f"names {model}, which is an alias too")
+            raise table_error(file, (ALIASES, name), f"names {model}, which is an alias too")
     models = {}
     for name, options in _table(file, (MODELS,)).items():
         _table(file, (MODELS, name))
@@ -48,14 +50,33 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
     headers = _table(file, (*path, HEADERS))
     for name, value in headers.items():
         if not HEADER_NAME.fullmatch(name):
-            raise _error(file, (*path, HEADERS, name), "is not the name of a header")
+            raise table_error(file, (*path, HEADERS, name), "is not the name of a header")
         if not isinstance(value, str) or not _is_header_value(value):
-            raise _error(file, (*path, HEADERS, name), "is not a text that a header takes")
+            raise table_error(file, (*path, HEADERS, name), "is not a text that a header takes")
         if not string.Template(value).is_valid():
-            raise _error(file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$")
+            raise table_error(
+                file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$"
+            )
     body = _options(file, (*path, EXTRA_BODY), _table(file, (*path, EXTRA_BODY)))
-    tables: dict[str, Any] = {"aliases": aliases, "model_defaults": models}
+    tables: dict[str, Any] = {"aliases": aliases, "model_defaults": models, **_rules(file)}
     return {**tables, "headers": headers, "extra_body": body} if with_endpoint else tables
+
+
+def _rules(file: ConfigFile) -> dict[str, Any]:
+    """Return `[routes]` and `[fallbacks]`; the names of upstreams are checked by the server."""
+    routes = _table(file, (ROUTES,))
+    for pattern, upstream in routes.items():
+        if not isinstance(upstream, str) or not upstream:
+            raise table_error(file, (ROUTES, pattern), "is not the name of an upstream")
+    fallbacks = _table(file, (FALLBACKS,))
+    for pattern, upstreams in fallbacks.items():
+        is_list = isinstance(upstreams, list) and all(isinstance(name, str) for name in upstreams)
+        if not is_list or not all(upstreams):
+            raise table_error(file, (FALLBACKS, pattern), "is not a list of names of upstreams")
+    return {
+        "routes": routes,
+        "fallbacks": {pattern: tuple(names) for pattern, names in fallbacks.items()},
+    }
 
 
 def expand_headers(
@@ -100,7 +121,7 @@ def _table(file: ConfigFile, path: tuple[str, ...]) -> Mapping[str, Any]:
     for name in path:
         table = table.get(name, {})
     if not isinstance(table, dict):
-        raise _error(file, path, "is not a table")
+        raise table_error(file, path, "is not a table")
     return table
 
 
@@ -114,13 +135,14 @@ def _options(file: ConfigFile, path: tuple[str, ...], options: Mapping[str, Any]
             checked |= with_tools({name: value})
         except InvalidRequest as error:
             problem = f"cannot be used: {error.what.rstrip('.')}"
-            raise _error(file, (*path, name), problem, error.todo) from None
+            raise table_error(file, (*path, name), problem, error.todo) from None
     return checked
 
 
-def _error(
+def table_error(
     file: ConfigFile, path: tuple[str, ...], problem: str, todo: str = CORRECT
 ) -> NotConfigured:
+    """Return the error for a value in a table, with its line."""
     return NotConfigured(
         f"Invalid setting, line {file.line(*path)} of {file.path}: {'.'.join(path)} {problem}.",
         todo,

@@ -160,6 +160,8 @@ class AsyncProvider:
         response: ChatResponse,
         *,
         on_event: Callable[[TextEvent], None],
+        seconds: float | None = None,
+        retries: int | None = None,
     ) -> None:
         """Send a request, and send it again after an error that may pass.
 
@@ -170,19 +172,22 @@ class AsyncProvider:
             response: Filled in while the answer arrives, so that it holds the part that came
                 before an error.
             on_event: Called with each piece of text and reasoning as it arrives.
+            seconds: The time for the answer; None is that of the settings.
+            retries: How often it may be sent again; None is the number of the settings.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.timeout
+        deadline = loop.time() + (self._settings.timeout if seconds is None else seconds)
+        retries = self._settings.retries if retries is None else retries
         attempt = 0
         while True:
             attempt += 1
             try:
                 await self.attempt(request, response, deadline, on_event=on_event)
             except ProviderError as error:
-                delay = retry_delay(error, attempt, self._settings.retries)
+                delay = retry_delay(error, attempt, retries)
                 if delay is None or response.has_begun or loop.time() + delay >= deadline:
                     raise
                 self._on_retry(Retry(error, delay, attempt))
@@ -238,13 +243,21 @@ class AsyncProvider:
         response: ChatResponse,
         *,
         on_event: "Callable[[RawEvent], None]",
+        seconds: float | None = None,
     ) -> None:
         """Send a client's request, and hand on the response; see `TranslatingRelay.exchange`.
+
+        Args:
+            request: The request.
+            response: See `ask`; so are the next two.
+            on_event: Called with each part of the response.
+            seconds: The time for the response.
 
         Raises:
             ProviderError: The response is an error, which was handed on, or is not complete.
         """
-        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        seconds = self._settings.timeout if seconds is None else seconds
+        deadline = asyncio.get_running_loop().time() + seconds
         async with self._mapped_errors(response, deadline, {}):
             await self._translating_relay.exchange(request, response, on_event)
 

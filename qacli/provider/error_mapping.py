@@ -225,7 +225,7 @@ class ErrorMapper:
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")
-                + "Set OPENAI_API_KEY to a valid key for this endpoint.",
+                + self._advice_on_key(),
                 provider_status=status,
                 fatal=True,
                 details=details,
@@ -273,7 +273,7 @@ class ErrorMapper:
                 f"{self._model(params)}, or choose another with --model or QA_MODEL."
             )
         if is_about_key(error):
-            return "Set OPENAI_API_KEY to a valid key for this endpoint."
+            return self._advice_on_key()
         if is_filtered(error):
             return "Put the question differently."
         if is_too_long(status, error):
@@ -282,6 +282,10 @@ class ErrorMapper:
         if option is not None:
             return f"Leave out {flag_of(option)}, or choose another --model."
         return "Change the question or the options."
+
+    def _advice_on_key(self) -> str:
+        name = self._settings.key_variable or "OPENAI_API_KEY"
+        return f"Set {name} to a valid key for this endpoint."
 
     def _model(self, params: Mapping[str, Any]) -> str:
         return str(params.get("model") or self._endpoint.model)

@@ -7,8 +7,9 @@ never imported.
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,10 @@ MAX_ANSWER_TOKENS = 512
 
 REPEAT_PENALTY = 1.1
 """llama.cpp's `repeat_penalty`: above 1 it discourages loops."""
+
+
+_shared: dict[Path, tuple[AbstractContextManager[str], str]] = {}
+_shared_lock = threading.Lock()
 
 
 def is_installed() -> bool:
@@ -78,3 +83,18 @@ def local_server(weights: Path) -> Iterator[str]:
         yield f"{server.listening_address}/v1"
     finally:
         del server  # stops its threads
+
+
+def shared_server(weights: Path) -> str:
+    """Return the base URL of this process's engine with these weights, started once.
+
+    It runs until the process ends.
+
+    Raises:
+        NotConfigured: See `local_server`.
+    """
+    with _shared_lock:
+        if weights not in _shared:
+            engine = local_server(weights)
+            _shared[weights] = engine, engine.__enter__()
+        return _shared[weights][1]

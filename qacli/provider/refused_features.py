@@ -47,6 +47,7 @@ class Feature(StrEnum):
     BASE_URL = "base_url"
     REASONING_SUMMARY = "reasoning_summary"
     INCLUDE = "include"
+    PREVIOUS_RESPONSE_ID = "previous_response_id"
 
 
 EVERY_MODEL = "*"

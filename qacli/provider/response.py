@@ -37,15 +37,16 @@ class ErrorInAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The values that determine the price of an attempt: tokens, model and service tier."""
+    """The values that determine the price of an attempt."""
 
     usage: Usage
     model: str | None
     tier: object
+    endpoint: str | None
 
-    def cost(self, prices: Pricing, endpoint: str | None) -> float | None:
+    def cost(self, prices: Pricing) -> float | None:
         """Return US dollars; None if they are unknown."""
-        return prices.cost(self.model, self.usage, endpoint=endpoint, tier=self.tier)
+        return prices.cost(self.model, self.usage, endpoint=self.endpoint, tier=self.tier)
 
 
 @dataclass(slots=True)
@@ -175,7 +176,7 @@ class ChatResponse:
         """Return the outcome; its status is `asking` while the answer is not complete."""
         attempts = self._attempts()
         usages = [attempt.usage for attempt in attempts]
-        amounts = [attempt.cost(prices, self.endpoint) for attempt in attempts]
+        amounts = [attempt.cost(prices) for attempt in attempts]
         costs = [amount for amount in amounts if amount is not None]
         return Outcome(
             status=Status.ASKING if self.answered_at is None else Status.ANSWERED,
@@ -294,7 +295,7 @@ class ChatResponse:
         if self.usage is None:
             return self.earlier_attempts
         tier = self.billing_tier or self.details.get("service_tier")
-        return [*self.earlier_attempts, Attempt(self.usage, self.model, tier)]
+        return [*self.earlier_attempts, Attempt(self.usage, self.model, tier, self.endpoint)]
 
     def _note_first_token(self) -> None:
         if self.first_token_ms is None:

@@ -39,7 +39,7 @@ class SyncProvider:
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
         self._thread.start()
 
-    def stream(
+    def stream(  # noqa: PLR0913 - as `AsyncProvider.ask`
         self,
         request: ChatRequest,
         response: ChatResponse,
@@ -47,6 +47,8 @@ class SyncProvider:
         on_arrival: Callable[[TextEvent], None] = lambda _event: None,
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
+        seconds: float | None = None,
+        retries: int | None = None,
     ) -> "Generator[RawEvent | Heartbeat]":
         """Ask, and yield the text and the reasoning, or a raw response, as they arrive.
 
@@ -63,6 +65,8 @@ class SyncProvider:
                 again, so that the reader can handle signals; None yields none.
             deltas: Yield text and reasoning; otherwise they are only in `response`, and this
                 thread is woken for heartbeats and at the end of the answer.
+            seconds: See `AsyncProvider.ask`; so is the next.
+            retries: How often the request may be sent again.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -77,22 +81,33 @@ class SyncProvider:
             arrived.put(event)
 
         asked = (
-            self._provider.ask(request, response, on_event=on_event)
+            self._provider.ask(
+                request, response, on_event=on_event, seconds=seconds, retries=retries
+            )
             if request.raw is None
-            else self._provider.relay(request.raw, response, on_event=on_event)
+            else self._provider.relay(request.raw, response, on_event=on_event, seconds=seconds)
         )
         yield from self._events(asked, arrived, heartbeat_seconds)
 
     def relay(
-        self, request: "RawRequest", *, heartbeat_seconds: float | None = None
+        self,
+        request: "RawRequest",
+        *,
+        heartbeat_seconds: float | None = None,
+        seconds: float | None = None,
     ) -> "Generator[RelayEvent | Heartbeat]":
         """Send a client's request, and yield the parts of the response as they arrive.
+
+        Args:
+            request: The request.
+            heartbeat_seconds: See `stream`.
+            seconds: The time for the response; None is that of the settings.
 
         Raises:
             ProviderError: See `AsyncProvider.relay`.
         """
         arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
-        sent = self._provider.relay(request, ChatResponse(), on_event=arrived.put)
+        sent = self._provider.relay(request, ChatResponse(), on_event=arrived.put, seconds=seconds)
         for event in self._events(sent, arrived, heartbeat_seconds):
             if not isinstance(event, Delta | ReasoningDelta):
                 yield event

@@ -13,7 +13,7 @@ If the process ends at any time, the next command finds the record or the entry 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from qacli.cost import Pricing
@@ -23,6 +23,7 @@ from qacli.domain import (
     Delta,
     Failed,
     Finished,
+    Heartbeat,
     Outcome,
     Question,
     ReasoningDelta,
@@ -41,7 +42,22 @@ from qacli.recording.recorder import Recorder, SingleRecorder
 
 if TYPE_CHECKING:
     from qacli.db.records import Store
-    from qacli.provider.sync import SyncProvider
+    from qacli.provider.relay import RawEvent
+
+
+class Provider(Protocol):
+    """A provider, or several of which one answers."""
+
+    def stream(
+        self,
+        request: ChatRequest,
+        response: ChatResponse,
+        *,
+        on_arrival: Callable[[TextEvent], None],
+        heartbeat_seconds: float | None,
+        deltas: bool,
+    ) -> "Generator[RawEvent | Heartbeat]":
+        """Ask; see `qacli.provider.sync.SyncProvider.stream`."""
 
 
 Check = Callable[[str], None]
@@ -61,7 +77,7 @@ class AskService:
     """Asks questions and records them.
 
     Attributes:
-        provider: Gives a provider for a question's model.
+        provider: Gives the provider for a question, which its model chooses.
         outbox: Where questions wait for the database; None asks without recording anything.
         store: Opens the history, or gives the open one; called only when an outcome is recorded,
             so that a request need not wait until the database layer is loaded.
@@ -70,7 +86,7 @@ class AskService:
         observer: Called with each question and its outcome, for metrics and traces.
     """
 
-    provider: Callable[[Question], "SyncProvider"]
+    provider: Callable[[Question], Provider]
     outbox: Outbox | None
     store: "Callable[[], Store]"
     prices: Pricing = field(default_factory=Pricing)

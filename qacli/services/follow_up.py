@@ -44,8 +44,9 @@ class FollowUpOptions:
             for name, value in record.params.items()
             if name in OPTION_NAMES or (name not in RESERVED and not is_from_api)
         }
-        # The name of the local model is not the way to choose it.
-        model = None if endpoint == LOCAL else record.params.get("model")
+        model = record.params.get("model")
+        if endpoint == LOCAL and model != LOCAL:
+            model = None  # the name of its file is not the way to choose it
         return cls(model, system, params)
 
     def params_for(self, model: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

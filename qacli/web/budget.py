@@ -8,7 +8,7 @@ import math
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flask import Flask, request
+from flask import Flask
 
 from qacli.config.budgets import EVERY_CALLER, Budget, budgets_of
 from qacli.db.records import Store
@@ -16,7 +16,7 @@ from qacli.db.spending import cost_of, first_id_of
 from qacli.domain import now
 from qacli.errors import BudgetSpent
 from qacli.web.request_context import current_context
-from qacli.web.route_policy import current_policy
+from qacli.web.route_policy import is_question
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
@@ -36,7 +36,7 @@ def init_app(app: Flask, settings: "Settings", store: Store) -> None:
     spending = Spending(store)
 
     def check() -> None:
-        if request.method != "POST" or request.endpoint is None or not current_policy().is_limited:
+        if not is_question():
             return
         caller = current_context().caller
         budget = budgets.get(caller or "", budgets.get(EVERY_CALLER))

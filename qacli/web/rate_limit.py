@@ -14,7 +14,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from qacli.errors import RateLimited
 from qacli.web.request_context import current_context
-from qacli.web.route_policy import current_policy
+from qacli.web.route_policy import is_question
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
@@ -32,7 +32,7 @@ def init_app(app: Flask, settings: "Settings") -> None:
     rates = RateLimiter(settings.rate_limit, settings.workers)
 
     def check() -> None:
-        if request.method != "POST" or request.endpoint is None or not current_policy().is_limited:
+        if not is_question():
             return
         client = current_context().caller or request.remote_addr or ""
         g.rate = rates.count(client)

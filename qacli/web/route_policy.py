@@ -35,23 +35,28 @@ class Policy:
 
     Attributes:
         access: The checks before it.
-        is_limited: Its POST requests count as questions against QA_RATE_LIMIT.
+        is_limited: Its requests count as questions against QA_RATE_LIMIT and QA_BUDGETS.
+        limited_methods: The methods of the requests that count.
     """
 
     access: Access = Access.TOKEN
     is_limited: bool = True
+    limited_methods: frozenset[str] = frozenset({"POST"})
 
 
 DEFAULT = Policy()
 
 
 def policy(
-    access: Access = DEFAULT.access, *, is_limited: bool = DEFAULT.is_limited
+    access: Access = DEFAULT.access,
+    *,
+    is_limited: bool = DEFAULT.is_limited,
+    limited_methods: frozenset[str] = DEFAULT.limited_methods,
 ) -> Callable[[View], View]:
     """Return a decorator that sets the rules of a view; see `Policy`."""
 
     def set_policy(view: View) -> View:
-        cast("Any", view).policy = Policy(access, is_limited)
+        cast("Any", view).policy = Policy(access, is_limited, limited_methods)
         return view
 
     return set_policy
@@ -67,6 +72,13 @@ def current_policy() -> Policy:
     """Return the rules of the route of the current request; the default for an unknown route."""
     endpoint = current_endpoint()
     return DEFAULT if endpoint is None else policy_of(current_app.view_functions[endpoint])
+
+
+def is_question() -> bool:
+    """Return whether the current request counts as a question."""
+    rules = current_policy()
+    is_limited = rules.is_limited and request.method in rules.limited_methods
+    return request.endpoint is not None and is_limited
 
 
 def current_endpoint() -> str | None:

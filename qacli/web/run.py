@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from qacli.config.callers import check_tokens
 from qacli.config.settings import Settings
+from qacli.config.upstreams import load_upstreams
 from qacli.db.records import Store
 from qacli.errors import NotConfigured
 from qacli.provider import endpoint, local_llama
@@ -31,6 +32,7 @@ from qacli.rlimits import raise_nofile_limit
 from qacli.web import access_log, auth, socket_timeouts, state
 from qacli.web.app import create_app
 from qacli.web.deferred import DeferredResumer
+from qacli.web.providers import check_upstreams
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -62,10 +64,12 @@ def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
         insecure: Allow an address that other machines can reach without a token.
 
     Raises:
-        NotConfigured: The port is in use, a token is needed, or a token is invalid.
+        NotConfigured: The port is in use, a token is needed, or a token or an upstream cannot be
+            used.
         DatabaseError: The database cannot be reached or is not migrated.
     """
     check_tokens(settings.callers)
+    check_upstreams(load_upstreams(settings))
     if not (auth.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
             f"Refusing to listen on {settings.host} without a token: any client that reaches it "
@@ -157,24 +161,24 @@ def _load(settings: Settings, shared: Path | None, port: int, messages: "Connect
     app_state: state.AppState = app.extensions[state.EXTENSION_KEY]
     start_recovery(app_state.outbox, app_state.all_records, DeferredResumer(app_state))
     app_state.in_flight.delay_exit(settings.grace)
-    app_state.warm_up()
+    app_state.providers.warm_up()
     report_ready(settings.host, port, messages)
     return app
 
 
 def _with_engine(settings: Settings) -> Settings:
     """Return the settings with the local engine, started, as the provider if they name it."""
+    if not load_upstreams(settings).has_own:
+        return settings
     try:
         resolved = endpoint.resolve_endpoint(settings)
         if resolved.weights is None:
             return settings
-        engine = local_llama.local_server(resolved.weights)
-        address = engine.__enter__()
+        address = local_llama.shared_server(resolved.weights)
     except NotConfigured as error:
         # The history can still be read; `POST /ask` returns this error.
         logging.getLogger("qa.web").warning("%s", error)
         return settings
-    _engines.append(engine)
     return replace(
         settings,
         base_url=address,
@@ -183,10 +187,6 @@ def _with_engine(settings: Settings) -> Settings:
         key_command=None,
         keyring=None,
     )
-
-
-_engines: list[object] = []
-"""Keeps the local engine alive as long as the worker."""
 
 
 def _end_with_parent(grace: float) -> None:

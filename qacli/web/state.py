@@ -3,33 +3,33 @@
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from copy import copy
-from time import monotonic
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
 from qacli.config.settings import Settings
+from qacli.config.upstreams import load_upstreams
 from qacli.cost import Pricing
 from qacli.db.records import Store
 from qacli.domain import AnswerEvent, Failed, Outcome, Question
 from qacli.errors import (
     Busy,
     InvalidRequest,
-    NotConfigured,
-    ProviderRefused,
     QaError,
     Unauthorized,
 )
 from qacli.provider import endpoint
-from qacli.provider.sync import SyncProvider
 from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer
+from qacli.web.providers import Providers
 from qacli.web.request_context import current_context
 from qacli.web.shutdown import DrainTracker
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
 
 LOG = logging.getLogger("qa.web")
 EXTENSION_KEY = "qa"
@@ -51,6 +51,7 @@ class AppState:
         context_tokens: The tokens of a thread that are sent with a follow-up.
         timeout: Seconds for one answer.
         max_body: The bytes of a body at `/v1` at most.
+        providers: The server's own provider and its upstreams.
         on_disconnect: `complete` or `interrupt` an answer whose client has disconnected.
         all_records: The history of all callers, for code outside of a request; no route uses it.
             It is not opened yet: a server also starts while the database is down.
@@ -68,9 +69,10 @@ class AppState:
         self.max_body = settings.max_body_mib * 1024 * 1024
         connections = min(max(TOTAL_CONNECTIONS // settings.workers, 2), MAX_WORKER_CONNECTIONS)
         self.all_records = Store(settings.database, connections=connections)
+        self.providers = Providers(load_upstreams(settings), settings.threads)
         self.outbox = Outbox(settings.outbox_path)
         self.ask_service = AskService(
-            provider=lambda _question: self._provider,
+            provider=lambda question: self.providers.choose(question.model),
             outbox=self.outbox,
             store=lambda: self.all_records,
             prices=Pricing.load(settings.prices_path),
@@ -81,10 +83,6 @@ class AppState:
         self.in_flight = DrainTracker()
         self._slots = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
-        self._provider_lock = threading.Lock()
-        self._cached_provider: SyncProvider | None = None
-        self._provider_error: NotConfigured | None = None
-        self._failed_at = 0.0
 
     def _observe(self, question: Question) -> Callable[[Outcome], None]:
         callbacks: list[Callable[[Outcome], None]] = []
@@ -111,38 +109,6 @@ class AppState:
             raise Unauthorized("The request has not been authenticated.", "Send a token.")
         return self.all_records.visible_to(identity.owner)
 
-    @property
-    def _provider(self) -> SyncProvider:
-        if self._cached_provider is not None:
-            return self._cached_provider
-        started_at = monotonic()
-        with self._provider_lock:
-            if self._cached_provider is None:
-                if self._provider_error is not None and self._failed_at > started_at:
-                    # Requests that waited for this attempt share its error.
-                    raise copy(self._provider_error)
-                try:
-                    self._cached_provider = self._make_provider()
-                except NotConfigured as error:
-                    self._provider_error, self._failed_at = copy(error), monotonic()
-                    raise
-            return self._cached_provider
-
-    def _make_provider(self) -> SyncProvider:
-        resolved = endpoint.resolve_endpoint(self._settings)
-        if not resolved.base_url:
-            raise NotConfigured("The local model is not running.", "See the server's log.")
-        return SyncProvider(resolved, self._settings, connections=self._limit)
-
-    def warm_up(self) -> None:
-        """Make the provider in the background, so that the first question does not wait for it."""
-
-        def load() -> None:
-            with suppress(NotConfigured):
-                _ = self._provider
-
-        threading.Thread(target=load, name="qa-warm-up", daemon=True).start()
-
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Count one question in flight; the spare threads stay free for all other requests.
@@ -164,7 +130,8 @@ class AppState:
         """Return the model to ask: this one if a request may choose it, or the default for None.
 
         Raises:
-            InvalidRequest: It is a local file; clients may not choose which files are opened.
+            InvalidRequest: It is a local file, and clients may not choose which files are opened;
+                or no upstream has it.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
@@ -172,16 +139,19 @@ class AppState:
             name = self._settings.aliases.get(name, name)
         if name is None or name in {default, DEFAULT_MODEL_ALIAS}:
             return default
-        if name.partition(":")[0] == endpoint.LOCAL:
+        upstreams = self.providers.upstreams
+        if name.partition(":")[0] == endpoint.LOCAL and name not in upstreams.names:
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",
-                "Start the server with it: qa serve --model local:/path.gguf",
+                "Start the server with it: qa serve --model local:/path.gguf, or with "
+                "QA_UPSTREAMS=local",
             )
+        upstreams.route(name)
         return name
 
     def default_params(self, model: str) -> dict[str, Any]:
         """Return the options for a model where a request does not set them."""
-        return self._settings.default_params(model)
+        return self.providers.default_params(model)
 
     def relay(
         self, raw: RawRequest, *, heartbeat_seconds: float | None = None
@@ -195,39 +165,52 @@ class AppState:
             NotConfigured: There is no provider to ask.
         """
         with self.slot(), self.in_flight.track():
-            events = self._provider.relay(raw, heartbeat_seconds=heartbeat_seconds)
+            providers = self.providers
+            provider = providers.choose(raw.model) if raw.model else providers.without_model()
+            events = provider.relay(raw, heartbeat_seconds=heartbeat_seconds)
             try:
                 yield from events
             except QaError as error:
                 yield Failed(error)
 
-    @property
-    def endpoint_name(self) -> str:
-        """The name of the endpoint that is asked, as records have it.
+    def endpoint_before(self, record: "QuestionAnswer") -> str:
+        """Return the name of the endpoint of a record, if its follow-up may be answered there too.
+
+        Otherwise it is that of the default model.
 
         Raises:
             NotConfigured: There is no provider to ask.
         """
-        return endpoint.resolve_endpoint(self._settings, with_key=False).name
+        model = str(record.params.get("model", ""))
+        if record.endpoint is not None and record.endpoint in self.providers.endpoint_names(model):
+            return record.endpoint
+        return self.providers.first_endpoint_name(self._default_model())
+
+    def is_elsewhere(self, record: "QuestionAnswer", model: str) -> bool:
+        """Return whether a record was answered by another endpoint than the first for a model."""
+        name = self.providers.first_endpoint_name(model)
+        return record.endpoint is not None and record.endpoint != name
 
     def _default_model(self) -> str:
+        upstreams = self.providers.upstreams
+        if not upstreams.has_own:
+            return upstreams.default_name()
         return endpoint.resolve_endpoint(self._settings, with_key=False).model
 
     def models(self) -> list[dict[str, Any]]:
-        """Return the models that can be used: the default first, then the provider's list.
+        """Return the models that can be used: the default first, then the providers' lists.
 
         Raises:
             Busy: See `slot`.
-            ProviderError: The provider cannot be reached; a provider without a list is accepted.
+            ProviderError: See `Providers.models`.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()
         with self.slot():
-            try:
-                models = self._provider.models()
-            except ProviderRefused:
-                models = []
-        first = [model for model in models if model["id"] == default] or [{"id": default}]
+            models, away = self.providers.models()
+        first = [model for model in models if model["id"] == default]
+        if not first and self.providers.is_present(default, away):
+            first = [{"id": default}]
         return first + [model for model in models if model["id"] != default]
 
 

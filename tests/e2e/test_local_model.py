@@ -63,3 +63,23 @@ def test_serve_without_a_key_answers_with_the_local_model(
     assert status == 200, record
     assert record["answer"].strip()
     assert "SmolLM2" in record["model"]
+
+
+def test_serve_with_local_as_an_upstream_answers_by_all_apis(
+    qa: Program, serve: Callable[..., Any], provider: FakeProvider
+) -> None:
+    served = serve(qa, QA_UPSTREAMS="local")
+    chat = {"model": "local", "messages": [{"role": "user", "content": "Who?"}], "max_tokens": 5}
+    status, completion = served.request("POST", "/v1/chat/completions", chat)
+    assert (status, completion["usage"]["completion_tokens"]) == (200, 5)
+    body = {"model": "local", "input": "Who?", "max_output_tokens": 5}
+    status, response = served.request("POST", "/v1/responses", body)
+    assert (status, response["usage"]["output_tokens"]) == (200, 5)
+    status, record = served.request(
+        "POST", "/ask", {"model": "local", "question": "Who?", "max_tokens": 5}
+    )
+    assert (status, record["endpoint"], record["completion_tokens"]) == (200, "local", 5)
+    assert record["details"]["upstream"] == "local"
+    _, follow_up = served.request("POST", "/ask", {"question": "And?", "follows_id": record["id"]})
+    assert (follow_up["params"]["model"], follow_up["endpoint"]) == ("local", "local")
+    assert provider.requests == []

@@ -9,9 +9,9 @@ from typing import Any
 from qacli.provider.json_values import without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.translation.untranslatable import (
-    NO_SUCH_RESPONSE,
     UNSUPPORTED_VALUE,
     Untranslatable,
+    no_such_response,
 )
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -85,12 +85,7 @@ def _check(body: Mapping[str, Any]) -> None:
             UNSUPPORTED_VALUE,
         )
     if response_id := body.get("previous_response_id"):
-        raise Untranslatable(
-            "previous_response_id",
-            f"Previous response with id '{response_id}' not found.",
-            "Send the whole conversation as input.",
-            NO_SUCH_RESPONSE,
-        )
+        raise no_such_response(response_id)
 
 
 def _text_options(text: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON of the client

@@ -100,17 +100,21 @@ class TranslatingRelay:
             await self._translated(request, response, on_event, known)
             return
         held = _HeldErrors(on_event)
-        direct = replace(request, body=request.history) if request.needs_history else request
+        has_none = Feature.PREVIOUS_RESPONSE_ID in known and bool(request.history)
+        needs_history = request.needs_history or has_none
+        direct = replace(request, body=request.history) if needs_history else request
         try:
             await self._relay.exchange(direct, response, held)
         except StatusError as error:
             first = error
         else:
             return
-        is_unknown = not request.needs_history and _is_about_previous(request, first)
+        is_unknown = not needs_history and _is_about_previous(request, first)
         if is_unknown and request.history:
-            # The provider keeps no responses.
             await self.exchange(replace(request, needs_history=True), response, on_event)
+            if _keeps_none(request, first, self._endpoint.name):
+                refused = frozenset({Feature.PREVIOUS_RESPONSE_ID})
+                self._refused.add(self._endpoint.base_url, request.model, refused)
             return
         if is_unknown or OTHER[own] in known or not self._refuses(own, first):
             held.release()
@@ -263,6 +267,16 @@ def _is_about_previous(request: RawRequest, error: StatusError) -> bool:
         or "previous_response_id" in fields.message
         or response_id in fields.message
     )
+
+
+def _keeps_none(request: RawRequest, error: StatusError, endpoint: str) -> bool:
+    """Return whether an error shows that the endpoint keeps no responses at all.
+
+    It does not take the id of one, or does not know a response that it has just given.
+    """
+    sent = {Feature.PREVIOUS_RESPONSE_ID.value: True}
+    feature = refused_feature(error.status, parse_error(error.body), sent)
+    return feature is Feature.PREVIOUS_RESPONSE_ID or request.kept_by == endpoint
 
 
 def _writer(request: RawRequest, body: dict[str, Any]) -> Writer:

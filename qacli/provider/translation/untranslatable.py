@@ -28,3 +28,13 @@ class Untranslatable(InvalidRequest):
         """Return the error in the form of OpenAI's API."""
         error = {"message": str(self), "type": "invalid_request_error"}
         return {"error": {**error, "param": self.param, "code": self.code}}
+
+
+def no_such_response(response_id: object) -> Untranslatable:
+    """Return the error for the id of an earlier response that is not known, as OpenAI has it."""
+    return Untranslatable(
+        "previous_response_id",
+        f"Previous response with id '{response_id}' not found.",
+        "Send the whole conversation as input.",
+        NO_SUCH_RESPONSE,
+    )

@@ -6,7 +6,8 @@ from typing import Any
 from flask import Response, jsonify
 from pydantic import ValidationError
 
-from qacli.web.errors import Problem
+from qacli.provider.translation.untranslatable import Untranslatable
+from qacli.web.errors import Problem, problem_for
 
 FORWARDED_STATUSES = range(400, 500)
 """Statuses of the provider that are passed on unchanged."""
@@ -80,3 +81,12 @@ def from_validation(error: ValidationError) -> tuple[dict[str, Any], int]:
         "code": "invalid_value",
     }
     return {"error": body}, HTTPStatus.BAD_REQUEST
+
+
+def from_untranslatable(error: Untranslatable) -> Response:
+    """Return the response for a part of a request that cannot be used, with its name and code."""
+    problem_for(error)  # for the log
+    response = jsonify(error.to_dict())
+    response.status_code = HTTPStatus.BAD_REQUEST
+    response.headers["X-Should-Retry"] = "false"
+    return response

@@ -23,6 +23,7 @@ from qacli.services.request import answer_items, request_items
 from qacli.validation import MAX_ID, sanitize_text
 from qacli.web.openai_api.earlier_responses import (
     is_own_id,
+    kept_by,
     previous_response,
     with_referenced_items,
 )
@@ -134,10 +135,11 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     return ParsedRequest(
         question,
         replace(
-            raw_request(path, dump_body(sent, original, data), body),
+            raw_request(path, dump_body(sent, original, data), sent),
             history=b"" if previous is None else _with_items(sent, earlier),
-            needs_history=previous is not None and is_own_id(previous, body),
-            model=sent["model"] if isinstance(sent["model"], str) else "",
+            needs_history=previous is not None
+            and (is_own_id(previous, body) or app_state.is_elsewhere(previous, str(sent["model"]))),
+            kept_by="" if previous is None else kept_by(previous),
             uid=question.uid,
             created=int(question.created_at.timestamp()),
         ),
@@ -149,6 +151,7 @@ def raw_request(
     path: str, data: bytes, body: Mapping[str, Any] | None = None, method: str = "POST"
 ) -> RawRequest:
     """Return the request to the provider, with the headers of the client that it gets."""
+    model = body.get("model") if body else None
     return RawRequest(
         path=path,
         body=data,
@@ -156,6 +159,7 @@ def raw_request(
         headers={name: request.headers[name] for name in PASSED_HEADERS if name in request.headers},
         query=request.query_string.decode("latin-1"),
         is_streamed=bool(body and body.get("stream")),
+        model=model if isinstance(model, str) else "",
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from qacli.domain import ChatRequest
 from qacli.errors import NotFound
+from qacli.provider.translation.untranslatable import Untranslatable
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import start_request
 from qacli.web.api import ask
@@ -54,6 +55,7 @@ from qacli.web.openai_api.schemas import (
     ResponseRequest,
 )
 from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.route_policy import policy
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("v1", __name__, url_prefix="/v1")
 blueprint.register_error_handler(ValidationError, errors.from_validation)
+blueprint.register_error_handler(Untranslatable, errors.from_untranslatable)
 blueprint.register_blueprint(stored_responses.blueprint)
 
 ERROR = (JSON, ErrorResponse)
@@ -142,14 +145,15 @@ def embeddings() -> Response:
     app_state = state.get_state()
     data = ask.body(app_state.max_body)
     body = parse_body(data)
-    sent = dump_body(with_model(body, app_state), body, data)
-    return relay_response(app_state.relay(raw_request("/embeddings", sent, body)))
+    sent = with_model(body, app_state)
+    raw = raw_request("/embeddings", dump_body(sent, body, data), sent)
+    return relay_response(app_state.relay(raw))
 
 
 @_route("/models", "GET")
 @describe({200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
 def models() -> dict[str, Any]:
-    """List the models: the server's default first, then the provider's."""
+    """List the models: the server's default first, then those of its providers."""
     return {"object": "list", "data": _models()}
 
 
@@ -174,12 +178,15 @@ def init_app(app: "Flask", settings: "Settings") -> None:
         )
 
 
+@policy(limited_methods=frozenset(METHODS) - {"GET"})
 @describe({200: ResponseSpec("The response of the provider.")}, errors=PROVIDER_ERRORS, error=ERROR)
 def passthrough(path: str) -> Response:
     """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""
     app_state = state.get_state()
     data = ask.raw_body(app_state.max_body)
-    raw = raw_request(f"/{path}", data, method=request.method)
+    has_upstreams = bool(app_state.providers.upstreams.names)
+    body = parse_body(data) if data and has_upstreams and request.is_json else None
+    raw = raw_request(f"/{path}", data, body, method=request.method)
     heartbeat = (
         sse.KEEP_ALIVE_SECONDS if sse.MIME_TYPE in request.headers.get("Accept", "") else None
     )

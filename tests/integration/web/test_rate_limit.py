@@ -95,3 +95,16 @@ def test_count_in_one_of_several_workers_takes_its_share(workers: int, taken: in
     assert [rate.is_over for rate in counted] == [False] * taken + [True] * (8 - taken)
     assert counted[0].remaining == taken - 1
     assert counted[0].headers()["RateLimit-Policy"] == '"7-per-day";q=7;w=86400'
+
+
+@on_sqlite
+def test_rate_limit_counts_all_changes_that_are_passed_on(
+    store: Store, build: Callable[..., Flask], provider: FakeProvider
+) -> None:
+    assert store
+    client = build(rate_limit="3/day", passthrough=True).test_client()
+    for method in ("PUT", "PATCH", "DELETE"):
+        assert client.open("/v1/files/1", method=method).status_code == 404
+        assert client.get("/v1/files/1").status_code == 404
+    assert client.delete("/v1/files/1").status_code == 429
+    assert len(provider.requests) == 6

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
     "cors_origins": ("https://a.example", "https://a.example"),
     "rate_limit": ("60/minute,500/day", "60/minute,500/day"),
+    "upstreams": ("groq, local", "groq, local"),
     "budgets": ("alice=5.00/day,*=20/month", "alice=5.00/day,*=20/month"),
     "proxies": ("1", 1),
 }
@@ -81,7 +82,7 @@ def test_settings_all_have_an_example_here() -> None:
     assert {item.name for item in fields(Settings)} == {
         *ENV,
         *("sources", "config_path", "ignored_env_file", "misspelled"),
-        *("aliases", "model_defaults", "headers", "extra_body"),
+        *("aliases", "model_defaults", "headers", "extra_body", "routes", "fallbacks"),
     }
 
 

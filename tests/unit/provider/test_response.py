@@ -19,6 +19,14 @@ def test_outcome_has_the_cost_of_each_attempt_at_its_own_price() -> None:
     assert outcome.prompt_tokens == 200_000
 
 
+def test_outcome_has_the_cost_of_an_attempt_at_another_endpoint() -> None:
+    response = ChatResponse(endpoint="api.openai.com", model="gpt-6-luna")
+    response.usage = Usage(100_000, 0)
+    response.reset()
+    response.endpoint, response.usage = "llm.example.com", Usage(5, 5, cost_usd=0.5)
+    assert response.outcome(Pricing()).cost_usd == pytest.approx(0.01 + 0.5)
+
+
 def test_outcome_with_one_attempt_of_unknown_price_has_no_cost() -> None:
     response = ChatResponse(endpoint="api.openai.com", model="gpt-6-luna", usage=Usage(10, 10))
     response.discard()

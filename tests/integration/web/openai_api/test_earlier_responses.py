@@ -121,9 +121,25 @@ def test_previous_response_that_the_provider_does_not_keep_is_sent_as_input(
     assert paths == [URL] * 3
     contents = [item["content"] for item in provider.requests[-1].body["input"]]
     assert (contents[0], contents[2]) == ("One?", "Two?")
-    # The API itself is not refused.
-    respond(client, input="Three?")
-    assert provider.requests[-1].path == URL
+    # It is remembered for the endpoint and the model; the API itself is not refused.
+    respond(client, input="Three?", previous_response_id=second.id)
+    assert "previous_response_id" not in provider.requests[-1].body
+    assert [request.path for request in provider.requests] == [URL] * 4
+    respond(client, input="Four?", model="n", previous_response_id=second.id)
+    assert provider.requests[-1].body["previous_response_id"] == second.id
+
+
+def test_previous_response_that_the_client_had_not_stored_is_asked_for_again(
+    client: FlaskClient, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = responses.PARAMETERS | {"previous_response_id"}
+    monkeypatch.setattr(responses, "PARAMETERS", known)
+    first = respond(client, input="One?", store=False)
+    text = f"Previous response with id '{first.id}' not found."
+    provider.script(Reply(status=400, message=text, code="previous_response_not_found"))
+    second = respond(client, input="Two?", previous_response_id=first.id)
+    respond(client, input="Three?", previous_response_id=second.id)
+    assert provider.requests[-1].body["previous_response_id"] == second.id
 
 
 @on_sqlite
@@ -227,8 +243,13 @@ def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
         error_in(client.get(f"{URL}/{first['id']}", headers=headers), 404)
         error_in(client.delete(f"{URL}/{first['id']}", headers=headers), 404)
         error_in(client.get(f"{URL}/{first['id']}/input_items", headers=headers), 404)
-        error_in(client.post(URL, json=continued, headers=headers), 400)
+        foreign = error_in(client.post(URL, json=continued, headers=headers), 400)
+        assert foreign["code"] == "previous_response_not_found"
     assert len(provider.requests) == number
+    provider.without = (URL,)
+    unknown = {**body, "previous_response_id": "resp_none"}
+    error = error_in(client.post(URL, json=unknown, headers=bob), 400)
+    assert {**error, "message": error["message"].replace("resp_none", first["id"])} == foreign
     assert client.get(f"{URL}/{first['id']}", headers=alice).status_code == 200
 
 

@@ -383,7 +383,7 @@ def test_other_path_is_passed_on_to_the_upstream_of_its_model(
     spoken = client.post("/v1/audio/speech", json={"model": "north/voice", "input": "Hello"})
     assert spoken.status_code == 418
     assert north.requests[-1].body == {"model": "voice", "input": "Hello"}
-    assert client.post("/v1/files", data=b"bytes").status_code == 404
+    assert client.post("/v1/uploads", data=b"bytes").status_code == 404
     assert provider.requests[-1].content == b"bytes"
 
 

@@ -1,13 +1,15 @@
 """`qa ask`: ask one question and print its answer; both are saved in the history."""
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
+from qacli.cli.answer_use import AnswerUse, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     follow_up_options,
@@ -33,18 +35,19 @@ from qacli.cli.options import (
     Timeout,
     with_model_options,
 )
+from qacli.cli.question_input import (
+    answer_schema,
+    fill_template,
+    load_template,
+    read_attachments,
+)
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
-from qacli.domain import ChatRequest, ContextPart, Question, Turn, create_question, now
-from qacli.errors import InvalidRequest
+from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
 from qacli.model_options import merge_params
-
-if TYPE_CHECKING:
-    from qacli.attachments import Attachment
-    from qacli.json_schema import AnswerSchema
-    from qacli.prompt_templates import PromptTemplate
+from qacli.serializers import result_to_dict
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -57,6 +60,8 @@ EPILOG = (
     """  qa ask --schema 'name, age int, bio' "Invent a dog" | jq .name\n"""
     "  qa ask - < question.txt\n"
     '  qa ask --reuse-max-age 7d --max-cost 0.01 "Who am I?"\n'
+    '  qa ask -x "A shell script that counts lines" > count.sh\n'
+    '  qa ask --copy --extract-lang sql "The ten largest orders"\n'
     '  qa ask --json "Who am I?" | jq .answer'
 )
 
@@ -67,6 +72,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_model_options
+@with_use_options
 def ask(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     words: Annotated[
@@ -149,6 +155,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
         ),
     ] = None,
+    use: AnswerUse,
     show_reasoning: ShowReasoning = None,
     raw: Raw = False,
     as_json: AsJson = False,
@@ -169,13 +176,14 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     console.quiet = quiet
     console.verbose = verbose
+    use.check_output()
     settings = load_settings(console).explicit_values(
         {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
     )
-    prompt_template = _load_template(template, settings)
-    attachments = _read_attachments(files or [], console)
-    text, template_system = _fill_template(prompt_template, words or [], parameters or [], console)
-    answer_schema = _answer_schema(schema, prompt_template, settings)
+    prompt_template = load_template(template, settings)
+    attachments = read_attachments(files or [], console)
+    text, template_system = fill_template(prompt_template, words or [], parameters or [], console)
+    structure = answer_schema(schema, prompt_template, settings)
     model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
@@ -183,10 +191,11 @@ def ask(  # noqa: PLR0913 - one parameter an option
         console,
         raw=raw,
         as_json=as_json,
-        as_data=answer_schema is not None,
+        as_data=structure is not None,
         show_reasoning=settings.show_reasoning,
         buffered=no_stream,
         with_reused=reuse,
+        hidden=use.replaces_output,
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
@@ -205,13 +214,15 @@ def ask(  # noqa: PLR0913 - one parameter an option
                 before.params_for(resolved.model, settings.default_params(before.model or "")),
                 settings.default_params(resolved.model),
             ),
-            response_format=answer_schema.response_format if answer_schema else None,
+            response_format=structure.response_format if structure else None,
             tags=tag or (),
             follows_id=follows_id,
             attachments=[attachment.to_dict() for attachment in attachments],
         )
-        check = answer_schema.check if answer_schema else None
-        if reuse and _show_cached_answer(question, display, settings, since=since, check=check):
+        check = structure.check if structure else None
+        if reuse and _show_cached_answer(
+            question, display, settings, use, since=since, check=check
+        ):
             return
         turns = []
         if follows_id is not None:
@@ -225,14 +236,41 @@ def ask(  # noqa: PLR0913 - one parameter an option
         service = make_service(started, settings, console, stack, save=not no_save)
         request = ChatRequest(question=question, turns=turns, parts=parts, stream=not no_stream)
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
+        results: list[Result] = []
         with suggest_models(started, settings, console):
-            show_answer(events, display)
+            show_answer(events, display, on_result=results.append)
+    result = results[-1]
+    _use_answer(
+        use, result.outcome.answer, display, result_to_dict(result), result.record_id, reused=False
+    )
 
 
-def _show_cached_answer(
+def _use_answer(  # noqa: PLR0913 - an answer and its record, by name
+    use: AnswerUse,
+    answer: str | None,
+    display: AnswerDisplay,
+    record: dict[str, Any],
+    record_id: int | None,
+    *,
+    reused: bool,
+) -> None:
+    """Print, copy and write the answer; see `AnswerUse.apply`."""
+    text = answer or ""
+    if display.as_data and not use.extract:
+        from qacli.json_schema import extract_json
+
+        text = extract_json(text)
+    document = None
+    if display.as_json:
+        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
+    use.apply(text, display.console, record_id=record_id, document=document)
+
+
+def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of its answer
     question: Question,
     display: AnswerDisplay,
     settings: Settings,
+    use: AnswerUse,
     *,
     since: datetime | None,
     check: Callable[[str], None] | None,
@@ -245,9 +283,10 @@ def _show_cached_answer(
     record = find_cached_answer(open_store(settings, console), question, since=since, check=check)
     if record is None:
         return False
-    if display.as_json:
-        console.print_json({**record.to_dict(), "reused": True})
-    else:
+    fields = record.to_dict()
+    if display.as_json and not display.hidden:
+        console.print_json(display.document(fields, reused=True))
+    elif not display.as_json:
         with display.writer() as text:
             if display.show_reasoning and record.reasoning:
                 text.add_reasoning(record.reasoning)
@@ -257,6 +296,7 @@ def _show_cached_answer(
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
     )
+    _use_answer(use, record.answer, display, fields, record.id, reused=True)
     return True
 
 
@@ -275,67 +315,3 @@ def _check_cost(  # noqa: PLR0913 - all that the cost depends on, by name
     estimate = CostEstimate.of(question, turns, parts)
     prices = Pricing.load(table)
     check_budget(question, estimate, limit=limit, prices=prices, endpoint=endpoint, table=table)
-
-
-def _read_attachments(files: list[str], console: Console) -> "list[Attachment]":
-    if not files:
-        return []
-    from qacli import attachments
-
-    return attachments.read_attachment(files, console.stdin.buffer if console.stdin else None)
-
-
-def _load_template(name: str | None, settings: Settings) -> "PromptTemplate":
-    from qacli import prompt_templates
-
-    if name is None:
-        return prompt_templates.PromptTemplate()
-    return prompt_templates.load_template(settings, name)
-
-
-def _answer_schema(
-    schema: str | None, template: "PromptTemplate", settings: Settings
-) -> "AnswerSchema | None":
-    """Return the schema of --schema or of the template, whose schema file is beside it."""
-    from qacli import prompt_templates
-    from qacli.json_schema import AnswerSchema
-
-    if schema is not None:
-        return AnswerSchema.from_document(schema)
-    if template.schema is not None:
-        return AnswerSchema.from_document(
-            template.schema, prompt_templates.templates_directory(settings)
-        )
-    return None
-
-
-def _fill_template(
-    template: "PromptTemplate", words: list[str], parameters: list[str], console: Console
-) -> tuple[str, str | None]:
-    """Return the question and the system prompt, with the values of the template's placeholders.
-
-    Raises:
-        InvalidRequest: There is no question, or a placeholder has no value.
-    """
-    text = read_input(words, console)
-    values: dict[str, str] = {}
-    for parameter in parameters:
-        name, equals, value = parameter.partition("=")
-        if not equals or not template.name:
-            raise InvalidRequest(
-                f"-p {parameter} fills no placeholder.", "Use: -t TEMPLATE -p NAME=VALUE"
-            )
-        values[name] = value
-    question, system = template.fill(text, values)
-    if not (question or words):
-        raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
-    return question, system
-
-
-def read_input(words: list[str], console: Console) -> str:
-    """Return the arguments, standard input, or both with a blank line between them."""
-    if words == ["-"]:
-        return console.read_stdin()
-    question = " ".join(words)
-    piped = "" if console.stdin is None or console.stdin.isatty() else console.read_stdin()
-    return f"{question}\n\n{piped}" if question and piped.strip() else question or piped

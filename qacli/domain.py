@@ -71,9 +71,12 @@ class Question:
             provider beside the messages.
         follows_id: The record that this one follows up.
         corrects_id: The record whose answer did not fit its schema, where this one asks again.
+        repeats_id: The record whose question this one asks again.
         attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
         caller: The name of the token that asked over HTTP; None at the terminal.
         request_id: The HTTP request that it came in, as the log names it.
+        title: The name that a user has given it; None until then.
+        rating: The judgement of a user, from 1 (bad) to 5 (good); None until then.
         context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
         uid: Names the question before the database has given it an id; unique for good.
 
@@ -86,6 +89,7 @@ class Question:
     params: dict[str, Any] = field(default_factory=dict)
     follows_id: int | None = None
     corrects_id: int | None = None
+    repeats_id: int | None = None
     batch_id: int | None = None
     item_key: str | None = None
     idempotency_key: str | None = None
@@ -94,13 +98,15 @@ class Question:
     caller: str | None = None
     request_id: str | None = None
     context_digest: str | None = None
+    title: str | None = None
+    rating: int | None = None
     uid: str = field(default_factory=lambda: uuid4().hex)
     created_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise InvalidRequest("The question is empty.", 'Ask something: qa ask "Who am I?"')
-        for name in ("question", "system", "item_key", "idempotency_key"):
+        for name in ("question", "system", "item_key", "idempotency_key", "title"):
             validate_text(getattr(self, name), f"the {name.replace('_', ' ')}")
         for name, value in self.params.items():
             validate_text([name, value], f"the {name.replace('_', ' ')}")
@@ -141,6 +147,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
     response_format: dict[str, Any] | None = None,
     tags: Sequence[str] = (),
     follows_id: int | None = None,
+    repeats_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
 ) -> Question:
     """Build a question from the input of a command or a request.
@@ -153,6 +160,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         response_format: The form of the answer, as the provider takes it.
         tags: The tags of the record.
         follows_id: The record that this question follows up.
+        repeats_id: The record whose question this is.
         attachments: See `Question`.
 
     Raises:
@@ -169,6 +177,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         params=merged,
         tags=list(tags),
         follows_id=follows_id,
+        repeats_id=repeats_id,
         attachments=list(attachments),
     )
 

@@ -42,6 +42,7 @@ COMMANDS = {
 HELP = (
     *COMMANDS.values(),
     "//: start a question with a slash.",
+    "Ctrl-X Ctrl-E: write the question in your editor ($VISUAL or $EDITOR).",
     "Alt-Enter, or Esc and Enter: a new line. Tab: completion. Up: earlier lines.",
     "Ctrl-C while an answer arrives: stop it; the text so far is saved.",
 )

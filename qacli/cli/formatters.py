@@ -271,7 +271,11 @@ def write_dimmed(file: TextIO, text: str) -> None:
 
 def _facts(record: "QuestionAnswer") -> list[str]:
     """Return the facts about a record besides its texts; each is a short phrase."""
-    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
+    facts = [
+        f"Record {record.id}",
+        record.title or "",
+        f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+    ]
     facts.append(record.status.value)
     facts.append(record.model or str(record.params.get("model", "")))
     if record.latency_ms is not None:
@@ -284,6 +288,10 @@ def _facts(record: "QuestionAnswer") -> list[str]:
         facts.append(f"follows {record.follows_id}")
     if record.corrects_id is not None:
         facts.append(f"corrects {record.corrects_id}")
+    if record.repeats_id is not None:
+        facts.append(f"asks {record.repeats_id} again")
+    if record.rating is not None:
+        facts.append(f"rated {record.rating}")
     facts += [
         f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in record.params.items()

@@ -1,6 +1,7 @@
 """Read the parts of a question: the text, the files, the template and the schema of its answer."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
@@ -31,9 +32,15 @@ def load_template(name: str | None, settings: Settings) -> "PromptTemplate":
 
 
 def answer_schema(
-    schema: str | None, template: "PromptTemplate", settings: Settings
+    schema: str | None,
+    template: "PromptTemplate",
+    settings: Settings,
+    earlier: dict[str, Any] | None,
 ) -> "AnswerSchema | None":
-    """Return the schema of --schema or of the template, whose schema file is beside it."""
+    """Return the schema of --schema or of the template, whose schema file is beside it.
+
+    `earlier` is the schema of a record that is asked again.
+    """
     from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema
 
@@ -43,18 +50,17 @@ def answer_schema(
         return AnswerSchema.from_document(
             template.schema, prompt_templates.templates_directory(settings)
         )
-    return None
+    return None if earlier is None else AnswerSchema.from_document(earlier)
 
 
 def fill_template(
-    template: "PromptTemplate", words: list[str], parameters: list[str], console: Console
+    template: "PromptTemplate", text: str, words: list[str], parameters: list[str]
 ) -> tuple[str, str | None]:
     """Return the question and the system prompt, with the values of the template's placeholders.
 
     Raises:
         InvalidRequest: There is no question, or a placeholder has no value.
     """
-    text = read_input(words, console)
     values: dict[str, str] = {}
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
@@ -67,6 +73,49 @@ def fill_template(
     if not (question or words):
         raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
     return question, system
+
+
+def write_question(  # noqa: PLR0913 - the ways to write a question, by name
+    words: list[str],
+    console: Console,
+    *,
+    start: str | None,
+    edit: bool,
+    prompt: bool,
+    history: Path | None,
+) -> str:
+    """Return the question from the arguments and standard input, and from an editor or a prompt.
+
+    The prompt is only for a user at a terminal who has given no question.
+
+    Args:
+        words: The arguments.
+        console: Its standard input is read, or the prompt is shown on it.
+        start: The question of an earlier record, in place of the arguments.
+        edit: Open the question in an editor.
+        prompt: Show the prompt where there is no question; a template may need none.
+        history: The directory of the file of typed lines for the prompt; None keeps none.
+
+    Raises:
+        InvalidRequest: The input is not UTF-8 text.
+        Interrupted: The user has cancelled the editor.
+        KeyboardInterrupt: The user has pressed Ctrl-C at the prompt.
+    """
+    text = read_input(words, console) if start is None else start
+    if edit:
+        from qacli.cli.editor import edit_text
+
+        return edit_text(text, console)
+    stdin = console.stdin
+    is_terminal = stdin is not None and stdin.isatty() and console.stderr.isatty()
+    if text or words or not (prompt and is_terminal):
+        return text
+    from qacli.cli.preload import PROVIDER, preload
+    from qacli.cli.prompt import HISTORY, prompt_for_question
+
+    # While the user types.
+    preload(PROVIDER)
+    return prompt_for_question(console, history / HISTORY if history else None)
 
 
 def read_input(words: list[str], console: Console) -> str:

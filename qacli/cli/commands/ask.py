@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,6 @@ from qacli.cli.answer_display import AnswerDisplay, warn_about_end
 from qacli.cli.answer_use import AnswerUse, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
-    follow_up_options,
-    followed_record,
     load_context_or_warn,
     make_service,
     show_answer,
@@ -35,19 +33,25 @@ from qacli.cli.options import (
     Timeout,
     with_model_options,
 )
+from qacli.cli.origin import Origin, find_origin
 from qacli.cli.question_input import (
     answer_schema,
     fill_template,
     load_template,
     read_attachments,
+    write_question,
 )
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
+from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
 from qacli.serializers import result_to_dict
+
+if TYPE_CHECKING:
+    from qacli.attachments import Attachment
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -55,6 +59,8 @@ EPILOG = (
     '  git diff | qa ask "Review this"\n'
     '  qa ask --model gpt-6-luna --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
+    "  qa ask --edit\n"
+    "  qa ask --again last --model gpt-6-luna\n"
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
     "  qa ask -t review < diff\n"
     """  qa ask --schema 'name, age int, bio' "Invent a dog" | jq .name\n"""
@@ -87,6 +93,23 @@ def ask(  # noqa: PLR0913 - one parameter an option
     model: Model = None,
     last: Continue = False,
     follow: Follow = None,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Ask a record's question again, perhaps with another model: an id or last.",
+        ),
+    ] = None,
+    edit: Annotated[
+        bool,
+        typer.Option("--edit", help="Write the question in $VISUAL or $EDITOR."),
+    ] = False,
+    edit_last: Annotated[
+        bool,
+        typer.Option(
+            "--edit-last", help="Begin in the editor with the last question, or with that of -c."
+        ),
+    ] = False,
     tag: Tags = None,
     files: Annotated[
         list[str] | None,
@@ -182,8 +205,20 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     prompt_template = load_template(template, settings)
     attachments = read_attachments(files or [], console)
-    text, template_system = fill_template(prompt_template, words or [], parameters or [], console)
-    structure = answer_schema(schema, prompt_template, settings)
+    origin = find_origin(
+        settings, console, last=last, follow=follow, again=again, edit_last=edit_last
+    )
+    _check_origin(origin, words or [], attachments)
+    text = write_question(
+        words or [],
+        console,
+        start=origin.question,
+        edit=edit or edit_last,
+        prompt=template is None,
+        history=None if no_save else settings.data_path,
+    )
+    text, template_system = fill_template(prompt_template, text, words or [], parameters or [])
+    structure = answer_schema(schema, prompt_template, settings, origin.schema)
     model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
@@ -199,8 +234,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        follows_id = followed_record(follow, settings, console, last=last)
-        before = follow_up_options(follows_id, settings, console)
+        follows_id, before = origin.follows_id, origin.options
         model = model or before.model
         resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
         system = first_system(system, template_system, before.system, settings.system)
@@ -217,6 +251,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             response_format=structure.response_format if structure else None,
             tags=tag or (),
             follows_id=follows_id,
+            repeats_id=origin.repeats_id,
             attachments=[attachment.to_dict() for attachment in attachments],
         )
         check = structure.check if structure else None
@@ -243,6 +278,25 @@ def ask(  # noqa: PLR0913 - one parameter an option
     _use_answer(
         use, result.outcome.answer, display, result_to_dict(result), result.record_id, reused=False
     )
+
+
+def _check_origin(origin: Origin, words: list[str], attachments: "list[Attachment]") -> None:
+    """Check that a record that is asked again is asked as it was.
+
+    Raises:
+        InvalidRequest: There is another question, or its files are missing.
+    """
+    if origin.question is not None and words:
+        raise InvalidRequest(
+            "The question is that of an earlier record, so it cannot be an argument too.",
+            "Leave out the question; --edit changes it.",
+        )
+    if origin.files and not attachments:
+        raise InvalidRequest(
+            f"The question was asked with {', '.join(origin.files)}, which the history does not "
+            "keep.",
+            "Name the files again: -f PATH",
+        )
 
 
 def _use_answer(  # noqa: PLR0913 - an answer and its record, by name

@@ -34,8 +34,6 @@ EPILOG = (
     "  qa chat --no-stream --timeout 60 < questions.txt\n"
 )
 
-HISTORY = "chat_history"
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -105,7 +103,7 @@ def _run_on_terminal(chat: "ChatSession", stdin: TextIO) -> None:
         KeyRejected: The provider rejects the key, which is read only once.
     """
     from qacli.cli.chat_session import COMMANDS
-    from qacli.cli.prompt import Prompt
+    from qacli.cli.prompt import HISTORY, Prompt
     from qacli.cli.signals import DeferredInterrupt, no_echo
 
     console = chat.console

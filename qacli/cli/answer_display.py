@@ -148,6 +148,11 @@ class AnswerDisplay:
     with_reused: bool = False
     hidden: bool = False
 
+    @property
+    def shows_text(self) -> bool:
+        """True if the text of the answer is printed while it arrives."""
+        return not (self.hidden or self.as_json or self.buffered)
+
     @contextmanager
     def writer(self) -> Iterator[TextWriter]:
         """Open the writer for the text of one answer; closing it completes the text."""

@@ -222,7 +222,13 @@ class ChatSession:
                 self._conversation = after
 
         with suggest_models(self._endpoint, self.settings, self.console):
-            show_answer(events, self._display, while_streaming=stoppable, on_result=on_result)
+            show_answer(
+                events,
+                self._display,
+                model=self.model,
+                while_streaming=stoppable,
+                on_result=on_result,
+            )
 
     def _service_after(self, conversation: Conversation) -> "AskService":
         """Return the service; a turn after one without a record is linked to it later."""

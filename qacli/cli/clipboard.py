@@ -80,7 +80,7 @@ def _run(command: list[str], text: str) -> bool:
 
 
 def _copy_through_terminal(text: str, console: "Console") -> bool:
-    if os.environ.get("TERM", "dumb") == "dumb":
+    if (os.environ.get("TERM") or "dumb") == "dumb":
         return False
     sequence = osc52(text, in_screen="STY" in os.environ)
     if console.stderr.isatty():

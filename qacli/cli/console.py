@@ -8,8 +8,8 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,6 +24,7 @@ from qacli.sanitize import (
 if TYPE_CHECKING:
     import typer
 
+    from qacli.cli.status_line import StatusLine
     from qacli.db.records import Store
 
 CLOSED_PIPE = 141
@@ -41,6 +42,7 @@ class Console:
         verbose: Print notes even if stderr is not a terminal.
         closed: stdout accepts no more text: its reader has closed it, or writing failed.
         failure: The error if writing failed; None if the reader has closed stdout.
+        status_line: The moving line on stderr, while there is one.
         store: The history, once the command has opened it; see `qacli.cli.store.open_store`.
     """
 
@@ -52,6 +54,7 @@ class Console:
     closed: bool = False
     failure: DatabaseError | None = None
     store: "Store | None" = None
+    status_line: "StatusLine | None" = None
 
     def __post_init__(self) -> None:
         self.stdout = sanitized(self.stdout)
@@ -107,6 +110,25 @@ class Console:
             # The interpreter flushes the buffer at its end, which must not raise again.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+
+    @contextmanager
+    def show_status(self, model: str) -> "Iterator[StatusLine | None]":
+        """Show a moving line while this model is asked, until the line or the block ends.
+
+        Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
+        """
+        has_cursor = (os.environ.get("TERM") or "dumb") != "dumb"
+        if self.quiet or not (has_cursor and self.is_terminal and self.stderr.isatty()):
+            yield None
+            return
+        from qacli.cli.status_line import StatusLine
+
+        with StatusLine(self.stderr, model) as line:
+            self.status_line = line
+            try:
+                yield line
+            finally:
+                self.status_line = None
 
     def print(self, text: str) -> None:
         """Write a line to stdout.
@@ -213,6 +235,7 @@ class Console:
             ) from None
 
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
-        with suppress(OSError):
+        paused = self.status_line.paused() if self.status_line else nullcontext()
+        with paused, suppress(OSError):
             self.stderr.write(text + end)
             self.stderr.flush()

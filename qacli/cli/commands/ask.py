@@ -273,7 +273,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
         results: list[Result] = []
         with suggest_models(started, settings, console):
-            show_answer(events, display, on_result=results.append)
+            show_answer(events, display, model=started.model, on_result=results.append)
     result = results[-1]
     _use_answer(
         use, result.outcome.answer, display, result_to_dict(result), result.record_id, reused=False

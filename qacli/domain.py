@@ -39,6 +39,9 @@ class GroupBy(StrEnum):
     """The column by which statistics are grouped."""
 
     DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    RATING = "rating"
     MODEL = "model"
     TAG = "tag"
     BATCH = "batch"

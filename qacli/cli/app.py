@@ -44,7 +44,7 @@ GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
 
 ORDER = (
-    *("ask", "chat", "models", "template", "show", "list", "batch", "rm", "prune", "tag"),
+    *("ask", "chat", "models", "template", "show", "list", "search", "batch", "rm", "prune", "tag"),
     *("export", "import", "stats", "config", "migrate", "serve", "help"),
 )
 
@@ -62,8 +62,7 @@ OTHER_WORDS = {
     "history": "qa list",
     "log": "qa list",
     "logs": "qa list",
-    "search": "qa list --search TEXT",
-    "find": "qa list --search TEXT",
+    "find": "qa search WORDS",
     "delete": "qa rm ID",
     "remove": "qa rm ID",
     "prompt": 'qa ask "..."',

@@ -95,15 +95,16 @@ Force = Annotated[
 
 
 def with_options_of(
-    build: Callable[..., Any], name: str
+    build: Callable[..., Any], name: str, *, without: str = ""
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Return a decorator that adds the options of a function to a command.
 
     Args:
         build: Its parameters are the options; it returns what the command gets.
         name: The parameter of the command that gets it, in whose place the options are listed.
+        without: A parameter that is no option of the command and has its default value.
     """
-    options = signature(build).parameters
+    options = {key: item for key, item in signature(build).parameters.items() if key != without}
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(command)

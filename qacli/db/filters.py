@@ -35,6 +35,7 @@ class Filter:
         error_kind: The kind of the error.
         follows_id: The record that the record follows up.
         corrects_id: The record that the record corrects.
+        rating: The judgement of a user, 1 to 5.
         min_cost: Minimum cost in US dollars.
         batch_id: The record's batch.
         request_id: The HTTP request that the record came in.
@@ -55,6 +56,7 @@ class Filter:
     error_kind: str | None = None
     follows_id: int | None = None
     corrects_id: int | None = None
+    rating: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
     request_id: str | None = None
@@ -84,6 +86,7 @@ class Filter:
             (self.error_kind, column.error_kind.__eq__),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
+            (self.rating, column.rating.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
             (self.request_id, column.request_id.__eq__),

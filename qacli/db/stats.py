@@ -117,8 +117,21 @@ def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
 def _row(name: str, parts: Iterable[list[Any]]) -> Row:
     """Return the sum of the numbers of one or more parts of a group, as the query has them."""
     columns = list(zip(*parts, strict=True))
-    counts = [sum(map(int, column)) for column in columns[:6]]
+    records, answered, prompt, completion, cached, reasoning = (
+        sum(map(int, column)) for column in columns[:6]
+    )
     costs = [cost for cost in columns[6] if cost is not None]
     latency, timed = (sum(map(int, column)) for column in columns[7:])
     mean = round(latency / timed) if timed else None
-    return Row(name, *counts, sum(costs) if costs else None, mean)
+    cost = sum(costs) if costs else None
+    return Row(
+        name,
+        records,
+        answered,
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        cost_usd=cost,
+        latency_ms=mean,
+    )

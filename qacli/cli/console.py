@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CLOSED_PIPE = 141
 """The exit code that a shell reports after SIGPIPE: 128 + 13."""
 
+WAITING_SECONDS = 1.0
+"""Seconds without standard input after which a note says that it is awaited."""
+
 BUFFER_CHARACTERS = 64 * 1024
 
 
@@ -225,6 +228,7 @@ class Console:
         """
         if self.stdin is None:
             return ""
+        self._note_waiting(self.stdin)
         data = self.stdin.buffer.read()
         try:
             return data.decode("utf-8-sig")
@@ -233,6 +237,17 @@ class Console:
                 f"The input is not UTF-8 text: byte {error.start + 1} is {data[error.start]:#x}.",
                 "Convert it to UTF-8 first.",
             ) from None
+
+    def _note_waiting(self, stdin: TextIO) -> None:
+        """Print a note if standard input is open and nothing comes: the program seems to hang."""
+        from select import select
+
+        try:
+            is_ready = bool(select([stdin], [], [], WAITING_SECONDS)[0])
+        except (OSError, ValueError):
+            return  # it has no file descriptor
+        if not is_ready:
+            self.info("Waiting for standard input; Ctrl-D ends it. Without any: < /dev/null")
 
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
         paused = self.status_line.paused() if self.status_line else nullcontext()

@@ -222,13 +222,14 @@ def ask(  # noqa: PLR0913 - one parameter an option
     model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
+    stream = settings.stream and not no_stream
     display = AnswerDisplay(
         console,
-        raw=raw,
+        raw=raw or settings.raw,
         as_json=as_json,
         as_data=structure is not None,
         show_reasoning=settings.show_reasoning,
-        buffered=no_stream,
+        buffered=not stream,
         with_reused=reuse,
         hidden=use.replaces_output,
     )
@@ -269,7 +270,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             )
         started = start_endpoint(settings, model, console, stack)
         service = make_service(started, settings, console, stack, save=not no_save)
-        request = ChatRequest(question=question, turns=turns, parts=parts, stream=not no_stream)
+        request = ChatRequest(question=question, turns=turns, parts=parts, stream=stream)
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
         results: list[Result] = []
         with suggest_models(started, settings, console):

@@ -78,11 +78,11 @@ def chat(  # noqa: PLR0913 - one parameter an option
         params,
         tuple(tag or ()),
         before,
-        not no_stream,
+        settings.stream and not no_stream,
     )
     with (
         exit_on_signals(),
-        ChatSession(settings, console, options, save=not no_save, raw=raw) as chat,
+        ChatSession(settings, console, options, save=not no_save, raw=raw or settings.raw) as chat,
     ):
         chat.use_model(model or before.model)
         # Report an invalid option before the first question.

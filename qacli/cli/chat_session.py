@@ -55,6 +55,7 @@ class ChatOptions:
     Attributes:
         before: The options of the record that the chat follows up; `params` have precedence.
         stream: Ask for an answer as a stream; otherwise in one piece.
+        fill: Returns the question that is asked for a line, from the template of the chat.
     """
 
     system: str | None
@@ -62,6 +63,7 @@ class ChatOptions:
     tags: Sequence[str]
     before: FollowUpOptions = field(default_factory=FollowUpOptions)
     stream: bool = True
+    fill: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +163,14 @@ class ChatSession:
         if not text.strip():
             return
         if text.startswith("//"):
-            self._ask(ChatQuestion(text[1:], self._files), self._conversation, stoppable)
+            self._ask(self._question(text[1:]), self._conversation, stoppable)
         elif text.startswith("/"):
             self._run_command(text, stoppable)
         else:
-            self._ask(ChatQuestion(text, self._files), self._conversation, stoppable)
+            self._ask(self._question(text), self._conversation, stoppable)
+
+    def _question(self, text: str) -> ChatQuestion:
+        return ChatQuestion(self._options.fill(text), self._files)
 
     def compose(self, question: ChatQuestion, follows_id: int | None = None) -> Question:
         """Return the question with the present options.

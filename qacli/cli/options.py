@@ -48,6 +48,24 @@ Tags = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="Name of a template for the question; see qa template.",
+    ),
+]
+TemplateParameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        "-p",
+        metavar="NAME=VALUE",
+        help="Value for a placeholder of the template; can be repeated.",
+    ),
+]
 Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
 ShowReasoning = Annotated[
     bool | None,

@@ -30,6 +30,8 @@ from qacli.cli.options import (
     ShowReasoning,
     System,
     Tags,
+    Template,
+    TemplateParameters,
     Timeout,
     with_model_options,
 )
@@ -121,24 +123,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
             "can be repeated. The record keeps only its name, size and SHA-256.",
         ),
     ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            "--template",
-            "-t",
-            metavar="NAME",
-            help="Name of a template for the question; see qa template.",
-        ),
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            "-p",
-            metavar="NAME=VALUE",
-            help="Value for a placeholder of the template; can be repeated.",
-        ),
-    ] = None,
+    template: Template = None,
+    parameters: TemplateParameters = None,
     schema: Annotated[
         str | None,
         typer.Option(

@@ -56,6 +56,30 @@ def test_setting_raw_renders_no_markdown(
     assert console(invoke, "ask", "Who?", QA_RAW="true").screen.strip() == "It is **bold**."
 
 
+def test_chat_with_a_template_fills_each_question(
+    invoke: Invoke, provider: FakeProvider, home: Path
+) -> None:
+    (home / "templates").mkdir()
+    template = home / "templates" / "translate.toml"
+    template.write_text(
+        'system = "Into {language}."\nquestion = "Translate: {input}"\nmodel = "big"\n'
+        "temperature = 0.2\n"
+    )
+    options = ("-t", "translate", "-p", "language=French")
+    assert invoke("chat", *options, input="One {x}\nTwo\n/retry\n").code == 0
+    bodies = [request.body for request in provider.requests]
+    assert [body["messages"][0]["content"] for body in bodies] == ["Into French."] * 3
+    assert [body["messages"][-1]["content"] for body in bodies] == [
+        *("Translate: One {x}", "Translate: Two", "Translate: Two")
+    ]
+    assert {(body["model"], body["temperature"]) for body in bodies} == {("big", 0.2)}
+    assert invoke("chat", "-t", "translate", input="One\n").code == 2
+    template.write_text('schema = "name"\n')
+    done = invoke("chat", "-t", "translate", input="One\n")
+    assert done.code == 2
+    assert "qa ask -t translate" in done.err
+
+
 def test_ask_with_an_open_standard_input_says_that_it_waits(qa: Program) -> None:
     process = qa.start("ask", "-v", "--no-save", "Who?", stdin=subprocess.PIPE)
     assert b"Waiting for standard input" in process.stderr.readline()

@@ -27,7 +27,7 @@ def title(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Name a record; the title of a thread's first record names the thread."""
+    """Name a record, or a thread by its first record."""
     from qacli.cli.store import open_store, record_at
 
     console = Console.from_context(context)

@@ -5,12 +5,12 @@ asked with the escape sequence OSC 52 (xterm's ctlseqs, "Manipulate Selection Da
 terminal in front of the user handles.
 """
 
-import os
 from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qacli.config.loader import environment
 from qacli.errors import NotConfigured
 from qacli.sanitize import unfiltered
 
@@ -49,15 +49,15 @@ def _copy_with_program(text: str) -> bool:
     """Copy with tmux, or with a program of the desktop; return False if none has worked."""
     from shutil import which
 
-    if os.environ.get("TMUX") and which("tmux"):
+    if environment().get("TMUX") and which("tmux"):
         # tmux passes it on to the terminal around it; it ignores OSC 52 by default.
         return _run(["tmux", "load-buffer", "-w", "-"], text)
-    if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
+    if environment().get("SSH_CONNECTION") or environment().get("SSH_TTY"):
         return False
     return any(
         _run(command, text)
         for name, variable, command in PROGRAMS
-        if (not variable or os.environ.get(variable)) and which(name)
+        if (not variable or environment().get(variable)) and which(name)
     )
 
 
@@ -80,9 +80,9 @@ def _run(command: list[str], text: str) -> bool:
 
 
 def _copy_through_terminal(text: str, console: "Console") -> bool:
-    if (os.environ.get("TERM") or "dumb") == "dumb":
+    if (environment().get("TERM") or "dumb") == "dumb":
         return False
-    sequence = osc52(text, in_screen="STY" in os.environ)
+    sequence = osc52(text, in_screen="STY" in environment())
     if console.stderr.isatty():
         stream = unfiltered(console.stderr)
         stream.write(sequence)

@@ -120,7 +120,9 @@ class Console:
 
         Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
         """
-        has_cursor = (os.environ.get("TERM") or "dumb") != "dumb"
+        from qacli.config.loader import environment
+
+        has_cursor = (environment().get("TERM") or "dumb") != "dumb"
         if self.quiet or not (has_cursor and self.is_terminal and self.stderr.isatty()):
             yield None
             return

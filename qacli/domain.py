@@ -41,6 +41,9 @@ class GroupBy(StrEnum):
     """The column by which statistics are grouped."""
 
     DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    RATING = "rating"
     MODEL = "model"
     TAG = "tag"
     BATCH = "batch"
@@ -95,9 +98,12 @@ class Question:
             request.
         follows_id: The record that this one follows up.
         corrects_id: The record whose answer did not fit its schema, if this question corrects it.
+        repeats_id: The record whose question this one asks again.
         attachments: The files that are sent with the question: `name`, `size` in bytes, `sha256`.
         caller: The name of the access token of the HTTP request; None for the command line.
         request_id: The id of the HTTP request, as in the log.
+        title: A name from the user; None if there is none.
+        rating: The user's rating, from 1 (bad) to 5 (good); None if there is none.
         context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
         uid: A random id, which exists before the database gives the record its id.
 
@@ -110,6 +116,7 @@ class Question:
     params: dict[str, Any] = field(default_factory=dict)
     follows_id: int | None = None
     corrects_id: int | None = None
+    repeats_id: int | None = None
     batch_id: int | None = None
     item_key: str | None = None
     idempotency_key: str | None = None
@@ -118,13 +125,15 @@ class Question:
     caller: str | None = None
     request_id: str | None = None
     context_digest: str | None = None
+    title: str | None = None
+    rating: int | None = None
     uid: str = field(default_factory=lambda: uuid4().hex)
     created_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise InvalidRequest("The question is empty.", 'Ask something: qa ask "Who am I?"')
-        for name in ("question", "system", "item_key", "idempotency_key"):
+        for name in ("question", "system", "item_key", "idempotency_key", "title"):
             validate_text(getattr(self, name), f"the {name.replace('_', ' ')}")
         for name, value in self.params.items():
             validate_text([name, value], f"the {name.replace('_', ' ')}")
@@ -165,6 +174,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
     response_format: dict[str, Any] | None = None,
     tags: Sequence[str] = (),
     follows_id: int | None = None,
+    repeats_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
 ) -> Question:
     """Build a question from the input of a command or a request.
@@ -177,6 +187,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         response_format: The format of the answer, as in the provider's API.
         tags: The tags of the record.
         follows_id: The record that this question follows up.
+        repeats_id: The record whose question this is.
         attachments: See `Question`.
 
     Raises:
@@ -193,6 +204,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         params=merged,
         tags=list(tags),
         follows_id=follows_id,
+        repeats_id=repeats_id,
         attachments=list(attachments),
     )
 

@@ -59,6 +59,9 @@ MEANINGS = {
     "details": "Everything else in the provider's response, by its own names.",
     "endpoint": "The provider's host; `local` for the local model.",
     "context_digest": "A digest of the messages of a request at `/v1`, to find its thread.",
+    "repeats_id": "The record whose question this one asks again, perhaps with another model.",
+    "title": "The name that a user has given it.",
+    "rating": "The judgement of a user: 1 (bad) to 5 (good).",
 }
 """The meaning of each field of a record, in the order in which every output has them."""
 

@@ -113,6 +113,13 @@ class _BufferedText(_PlainText):
             self.console.write(text if text.endswith("\n") else f"{text}\n")
 
 
+class _HiddenText(_PlainText):
+    """Print only the reasoning, if that is wanted: the answer is used otherwise."""
+
+    def add(self, text: str) -> None:
+        """Print nothing of the answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerDisplay:
     """The options for showing an answer.
@@ -127,6 +134,8 @@ class AnswerDisplay:
             processes (`xargs -P`) do not mix in one pipe.
         prints_id: Print the id of the record also when the answer is complete.
         with_reused: Add the field `reused` to the printed record.
+        hidden: Print neither the answer nor its record: the command does that with a file, or with
+            the code of the answer.
     """
 
     console: Console
@@ -137,6 +146,12 @@ class AnswerDisplay:
     buffered: bool = False
     prints_id: bool = True
     with_reused: bool = False
+    hidden: bool = False
+
+    @property
+    def shows_text(self) -> bool:
+        """True if the text of the answer is printed while it arrives."""
+        return not (self.hidden or self.as_json or self.buffered)
 
     @contextmanager
     def writer(self) -> Iterator[TextWriter]:
@@ -146,28 +161,37 @@ class AnswerDisplay:
             yield NoText()
             return
         shows = self.show_reasoning and not console.quiet
-        if console.is_terminal and not (self.raw or self.as_data):
+        if console.is_terminal and not (self.raw or self.as_data or self.hidden):
             from qacli.cli.formatters import markdown_stream
 
             with markdown_stream(console, show_reasoning=shows) as stream:
                 yield stream
             return
-        kind = _JsonText if self.as_data else _BufferedText if self.buffered else _PlainText
-        text = kind(console, shows)
+        text = self._text_type()(console, shows)
         try:
             yield text
         finally:
             text.finish()
 
+    def _text_type(self) -> type[_PlainText]:
+        if self.hidden:
+            return _HiddenText
+        return _JsonText if self.as_data else _BufferedText if self.buffered else _PlainText
+
     def record(self, result: Result) -> None:
         """Print the record if the options ask for it."""
-        if self.as_json:
-            record = result_to_dict(result)
-            self.console.print_json({**record, "reused": False} if self.with_reused else record)
+        if self.as_json and not self.hidden:
+            self.console.print_json(self.document(result_to_dict(result), reused=False))
+
+    def document(self, record: dict[str, Any], *, reused: bool) -> dict[str, Any]:
+        """Return the record as `--json` prints it."""
+        return {**record, "reused": reused} if self.with_reused else record
 
     def sources(self, details: Mapping[str, Any]) -> None:
         """Print the sources and images of an answer on a terminal."""
-        if details and self.console.is_terminal and not (self.as_json or self.as_data):
+        if self.hidden or self.as_json or self.as_data:
+            return
+        if details and self.console.is_terminal:
             from qacli.cli.formatters import source_lines
 
             if lines := source_lines(details):

@@ -1,6 +1,6 @@
 """The schema of an answer, from `--schema` or from a template."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qacli.config.settings import Settings
 
@@ -10,9 +10,18 @@ if TYPE_CHECKING:
 
 
 def answer_schema(
-    schema: str | None, template: "PromptTemplate", settings: Settings
+    schema: str | None,
+    template: "PromptTemplate",
+    settings: Settings,
+    earlier: dict[str, Any] | None = None,
 ) -> "AnswerSchema | None":
-    """Return the schema of --schema or of the template, whose schema file is beside it.
+    """Return the schema of --schema, else of the template, whose schema file is beside it.
+
+    Args:
+        schema: The value of --schema.
+        template: The template.
+        settings: The directory of the templates.
+        earlier: The schema of a record whose question is asked again; it is used last.
 
     Raises:
         InvalidRequest: It is no schema.
@@ -26,4 +35,4 @@ def answer_schema(
         return AnswerSchema.from_document(
             template.schema, prompt_templates.templates_directory(settings)
         )
-    return None
+    return None if earlier is None else AnswerSchema.from_document(earlier)

@@ -25,12 +25,14 @@ from qacli.cli.commands import (
     migrate,
     models,
     prune,
+    rate,
     rm,
     serve,
     show,
     stats,
     tag,
     template,
+    title,
 )
 from qacli.cli.commands import help as help_
 from qacli.cli.commands import list as list_
@@ -44,7 +46,21 @@ GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
 
 ORDER = (
-    *("ask", "chat", "models", "template", "show", "list", "batch", "rm", "prune", "tag"),
+    *(
+        "ask",
+        "chat",
+        "models",
+        "template",
+        "show",
+        "list",
+        "search",
+        "batch",
+        "rm",
+        "prune",
+        "tag",
+        "title",
+        "rate",
+    ),
     *("export", "import", "stats", "config", "migrate", "serve", "help"),
 )
 
@@ -62,8 +78,7 @@ OTHER_WORDS = {
     "history": "qa list",
     "log": "qa list",
     "logs": "qa list",
-    "search": "qa list --search TEXT",
-    "find": "qa list --search TEXT",
+    "find": "qa search WORDS",
     "delete": "qa rm ID",
     "remove": "qa rm ID",
     "prompt": 'qa ask "..."',
@@ -112,7 +127,7 @@ app = App(
 )
 for command in (
     *(ask, chat, models, template, show, list_, batch, rm, prune, tag, export),
-    *(import_, stats, config, migrate, serve, help_),
+    *(title, rate, import_, stats, config, migrate, serve, help_),
 ):
     command.register(app)
 

@@ -29,6 +29,7 @@ from qacli.domain import (
 )
 
 if TYPE_CHECKING:
+    from qacli.cli.status_line import StatusLine
     from qacli.provider.endpoint import Endpoint
     from qacli.provider.retry import Retry
     from qacli.provider.sync import SyncProvider
@@ -181,6 +182,7 @@ def show_answer(
     events: Generator[AnswerEvent],
     display: AnswerDisplay,
     *,
+    model: str,
     while_streaming: AbstractContextManager[None] | None = None,
     on_result: Callable[[Result], None] = lambda _result: None,
 ) -> None:
@@ -189,6 +191,7 @@ def show_answer(
     Args:
         events: The events of `qacli.services.ask.AskService.stream`.
         display: The options for showing the answer.
+        model: The model, for the line that is shown until the answer begins.
         while_streaming: Entered while the answer arrives, and left before it is recorded.
         on_result: Called with the result of the last question, also if it has failed.
 
@@ -196,8 +199,8 @@ def show_answer(
         QaError: There is no usable answer.
         KeyboardInterrupt: The user stopped it; the text that had arrived is recorded.
     """
-    with closing(events), ExitStack() as stack:
-        view = _AnswerView(display, stack, while_streaming or nullcontext(), on_result)
+    with display.console.show_status(model) as status, closing(events), ExitStack() as stack:
+        view = _AnswerView(display, stack, status, while_streaming or nullcontext(), on_result)
         try:
             for event in events:
                 view.show(event)
@@ -216,6 +219,7 @@ class _AnswerView:
     Args:
         display: The options for showing it.
         stack: Closed when the text of the answer is complete.
+        status: The line that is shown until the answer begins, where there is one.
         while_streaming: Entered into the stack when the question starts.
         on_result: Called with the result of the last question.
     """
@@ -224,11 +228,13 @@ class _AnswerView:
         self,
         display: AnswerDisplay,
         stack: ExitStack,
+        status: "StatusLine | None",
         while_streaming: AbstractContextManager[None],
         on_result: Callable[[Result], None],
     ) -> None:
         self._display = display
         self._stack = stack
+        self._status = status
         self._while_streaming = while_streaming
         self._on_result = on_result
         self._text: TextWriter = NoText()
@@ -247,12 +253,15 @@ class _AnswerView:
                 self._stack.enter_context(self._while_streaming)
                 self._text = self._stack.enter_context(self._display.writer())
             case ReasoningDelta(text):
+                self._show_status(text)
                 self._text.add_reasoning(text)
             case Delta(text):
+                self._end_status()
                 self._text.add(text)
             case Heartbeat():
                 self._text.redraw()
             case Received():
+                self._end_status(received=True)
                 self._stack.close()
             case Repairing(error, result):
                 _report_outcome(result, self._display.console)
@@ -263,6 +272,18 @@ class _AnswerView:
                 if result is not None:
                     self._show_end(result, prints_id=True)
                 raise failure
+
+    def _show_status(self, reasoning: str) -> None:
+        """Show the latest words of the reasoning, or end the line if all of it is shown."""
+        if self._display.show_reasoning:
+            self._end_status()
+        elif self._status is not None:
+            self._status.add_reasoning(reasoning)
+
+    def _end_status(self, *, received: bool = False) -> None:
+        """End the line; without text on the terminal, only when the whole answer has arrived."""
+        if self._status is not None and (received or self._display.shows_text):
+            self._status.end()
 
     def _time_reasoning(self, event: AnswerEvent) -> None:
         if isinstance(event, ReasoningDelta) and self._reasoning_started is None:

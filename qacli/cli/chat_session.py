@@ -42,6 +42,7 @@ COMMANDS = {
 HELP = (
     *COMMANDS.values(),
     "//: start a question with a slash.",
+    "Ctrl-X Ctrl-E: write the question in your editor ($VISUAL or $EDITOR).",
     "Alt-Enter, or Esc and Enter: a new line. Tab: completion. Up: earlier lines.",
     "Ctrl-C while an answer arrives: stop it; the text so far is saved.",
 )
@@ -54,6 +55,7 @@ class ChatOptions:
     Attributes:
         before: The options of the record that the chat follows up; `params` have precedence.
         stream: Ask for an answer as a stream; otherwise in one piece.
+        fill: Returns the question that is asked for a line, from the template of the chat.
     """
 
     system: str | None
@@ -61,6 +63,7 @@ class ChatOptions:
     tags: Sequence[str]
     before: FollowUpOptions = field(default_factory=FollowUpOptions)
     stream: bool = True
+    fill: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +163,14 @@ class ChatSession:
         if not text.strip():
             return
         if text.startswith("//"):
-            self._ask(ChatQuestion(text[1:], self._files), self._conversation, stoppable)
+            self._ask(self._question(text[1:]), self._conversation, stoppable)
         elif text.startswith("/"):
             self._run_command(text, stoppable)
         else:
-            self._ask(ChatQuestion(text, self._files), self._conversation, stoppable)
+            self._ask(self._question(text), self._conversation, stoppable)
+
+    def _question(self, text: str) -> ChatQuestion:
+        return ChatQuestion(self._options.fill(text), self._files)
 
     def compose(self, question: ChatQuestion, follows_id: int | None = None) -> Question:
         """Return the question with the present options.
@@ -221,7 +227,13 @@ class ChatSession:
                 self._conversation = after
 
         with suggest_models(self._endpoint, self.settings, self.console):
-            show_answer(events, self._display, while_streaming=stoppable, on_result=on_result)
+            show_answer(
+                events,
+                self._display,
+                model=self.model,
+                while_streaming=stoppable,
+                on_result=on_result,
+            )
 
     def _service_after(self, conversation: Conversation) -> "AskService":
         """Return the service; a turn after one without a record is linked to it later."""

@@ -8,8 +8,8 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,10 +24,14 @@ from qacli.sanitize import (
 if TYPE_CHECKING:
     import typer
 
+    from qacli.cli.status_line import StatusLine
     from qacli.db.records import Store
 
 CLOSED_PIPE = 141
 """The exit code that a shell reports after SIGPIPE: 128 + 13."""
+
+WAITING_SECONDS = 1.0
+"""Seconds without standard input after which a note says that it is awaited."""
 
 BUFFER_CHARACTERS = 64 * 1024
 
@@ -41,6 +45,7 @@ class Console:
         verbose: Print notes even if stderr is not a terminal.
         closed: stdout accepts no more text: its reader has closed it, or writing failed.
         failure: The error if writing failed; None if the reader has closed stdout.
+        status_line: The moving line on stderr, while there is one.
         store: The history, once the command has opened it; see `qacli.cli.store.open_store`.
     """
 
@@ -52,6 +57,7 @@ class Console:
     closed: bool = False
     failure: DatabaseError | None = None
     store: "Store | None" = None
+    status_line: "StatusLine | None" = None
 
     def __post_init__(self) -> None:
         self.stdout = sanitized(self.stdout)
@@ -107,6 +113,27 @@ class Console:
             # The interpreter flushes the buffer at its end, which must not raise again.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+
+    @contextmanager
+    def show_status(self, model: str) -> "Iterator[StatusLine | None]":
+        """Show a moving line while this model is asked, until the line or the block ends.
+
+        Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
+        """
+        from qacli.config.loader import environment
+
+        has_cursor = (environment().get("TERM") or "dumb") != "dumb"
+        if self.quiet or not (has_cursor and self.is_terminal and self.stderr.isatty()):
+            yield None
+            return
+        from qacli.cli.status_line import StatusLine
+
+        with StatusLine(self.stderr, model) as line:
+            self.status_line = line
+            try:
+                yield line
+            finally:
+                self.status_line = None
 
     def print(self, text: str) -> None:
         """Write a line to stdout.
@@ -203,6 +230,7 @@ class Console:
         """
         if self.stdin is None:
             return ""
+        self._note_waiting(self.stdin)
         data = self.stdin.buffer.read()
         try:
             return data.decode("utf-8-sig")
@@ -212,7 +240,19 @@ class Console:
                 "Convert it to UTF-8 first.",
             ) from None
 
+    def _note_waiting(self, stdin: TextIO) -> None:
+        """Print a note if standard input is open and nothing comes: the program seems to hang."""
+        from select import select
+
+        try:
+            is_ready = bool(select([stdin], [], [], WAITING_SECONDS)[0])
+        except (OSError, ValueError):
+            return  # it has no file descriptor
+        if not is_ready:
+            self.info("Waiting for standard input; Ctrl-D ends it. Without any: < /dev/null")
+
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
-        with suppress(OSError):
+        paused = self.status_line.paused() if self.status_line else nullcontext()
+        with paused, suppress(OSError):
             self.stderr.write(text + end)
             self.stderr.flush()

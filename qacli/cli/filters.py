@@ -37,6 +37,22 @@ def parse_record_id(text: str) -> int:
     return int(text)
 
 
+RATINGS = {"good": 5, "bad": 1}
+
+
+def parse_rating(text: str) -> int:
+    """Return a rating as a number from 1 to 5.
+
+    Raises:
+        InvalidRequest: The text is not a rating.
+    """
+    if text in RATINGS:
+        return RATINGS[text]
+    if not re.fullmatch("[1-5]", text):
+        raise InvalidRequest(f"{text!r} is not a rating.", "Give 1 to 5, good or bad.")
+    return int(text)
+
+
 def filter_from_options(  # noqa: PLR0913 - one parameter an option
     *,
     search: Annotated[
@@ -91,6 +107,10 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         str | None,
         typer.Option(metavar="NAME", help="Only answers in which the model called this tool."),
     ] = None,
+    rating: Annotated[
+        str | None,
+        typer.Option(metavar="RATING", help="Only records with this rating: 1 to 5, good or bad."),
+    ] = None,
     min_cost: Annotated[
         float | None, typer.Option(metavar="USD", help="Minimum cost in US dollars.")
     ] = None,
@@ -112,6 +132,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         system=system,
         follows_id=follow,
         min_cost=min_cost,
+        rating=None if rating is None else parse_rating(rating),
         caller=caller,
         request_id=request_id,
         tool=tool_call,

@@ -57,6 +57,7 @@ def print_table(
     search: str | None = None,
     *,
     narrowed: bool = False,
+    header: bool = True,
 ) -> None:
     """Print records as a table: aligned to the width of a terminal, or separated by tabs.
 
@@ -65,6 +66,7 @@ def print_table(
         console: The output.
         search: The words of a search; each text begins near its first match.
         narrowed: A search or a filter is set, so there may be other records.
+        header: Print the names of the columns on a terminal.
     """
     if not console.is_terminal:
         for document in documents:
@@ -72,7 +74,7 @@ def print_table(
             texts = (" ".join((document[name] or "").split()) for name in ("question", "answer"))
             console.print("\t".join([str(document["id"]), when, document["status"], *texts]))
         return
-    _print_aligned(iter(documents), console, search, narrowed=narrowed)
+    _print_aligned(iter(documents), console, search, narrowed=narrowed, header=header)
 
 
 def print_json_array(lines: Iterable[str], console: Console) -> None:
@@ -95,7 +97,12 @@ def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 
 def _print_aligned(
-    documents: Iterator[dict[str, Any]], console: Console, search: str | None, *, narrowed: bool
+    documents: Iterator[dict[str, Any]],
+    console: Console,
+    search: str | None,
+    *,
+    narrowed: bool,
+    header: bool,
 ) -> None:
     from shutil import get_terminal_size
 
@@ -113,7 +120,8 @@ def _print_aligned(
     if not first:
         console.info(NOTHING_FITS if narrowed else NOTHING_YET)
         return
-    first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
+    if header:
+        first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
     columns = get_terminal_size().columns
     fixed = max(len(row[0]) for row in first), max(len(row[1]) for row in first)
     room = max(columns - sum(fixed) - 6, 20)
@@ -271,7 +279,11 @@ def write_dimmed(file: TextIO, text: str) -> None:
 
 def _facts(record: "QuestionAnswer") -> list[str]:
     """Return the facts about a record besides its texts; each is a short phrase."""
-    facts = [f"Record {record.id}", f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
+    facts = [
+        f"Record {record.id}",
+        record.title or "",
+        f"{record.created_at.astimezone():%Y-%m-%d %H:%M:%S %Z}",
+    ]
     facts.append(record.status.value)
     facts.append(record.model or str(record.params.get("model", "")))
     if record.latency_ms is not None:
@@ -284,6 +296,10 @@ def _facts(record: "QuestionAnswer") -> list[str]:
         facts.append(f"follows {record.follows_id}")
     if record.corrects_id is not None:
         facts.append(f"corrects {record.corrects_id}")
+    if record.repeats_id is not None:
+        facts.append(f"asks {record.repeats_id} again")
+    if record.rating is not None:
+        facts.append(f"rated {record.rating}")
     facts += [
         f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in record.params.items()

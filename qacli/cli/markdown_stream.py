@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.segment import SegmentLines
 from rich.text import Text
 
-from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.markdown import (
     OPENING_FENCE,
     Highlighter,
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from rich.console import Console
 
-MAX_LATEST_CHARACTERS = 1000
-"""Of the reasoning, as many are kept for the line that shows its latest words."""
-
 FRAMES_PER_SECOND = 12
 PAUSE_FACTOR = 10
 """A drawing that took 1 second is followed by a pause of this many seconds."""
@@ -45,8 +41,7 @@ class MarkdownStream:
     Args:
         console: The terminal.
         live: Draws the text that may still change.
-        show_reasoning: Print all of the reasoning, dimmed. Otherwise one line has the latest words
-            of it, until the answer begins.
+        show_reasoning: Print all of the reasoning, dimmed; otherwise none of it.
     """
 
     def __init__(self, console: "Console", live: Live, *, show_reasoning: bool = False) -> None:
@@ -74,10 +69,9 @@ class MarkdownStream:
 
     def add_reasoning(self, text: str) -> None:
         """Add reasoning; reasoning that arrives after the answer has begun is shown below it."""
-        self._reasoning += sanitize(text, self._reasoning[-1:])
-        if not self._show_reasoning:
-            self._reasoning = self._reasoning[-MAX_LATEST_CHARACTERS:]
-        self.redraw()
+        if self._show_reasoning:
+            self._reasoning += sanitize(text, self._reasoning[-1:])
+            self.redraw()
 
     def redraw(self) -> None:
         """Draw the text that has arrived since the last drawing, if enough time has passed."""
@@ -104,24 +98,20 @@ class MarkdownStream:
         self._live.update(SegmentLines(lines[-rows:], new_lines=True), refresh=True)
 
     def _draw_reasoning(self) -> None:
-        """Print the complete lines of the reasoning and draw the rest, or draw its latest words."""
-        if self._show_reasoning:
-            complete, newline, self._reasoning = self._reasoning.rpartition("\n")
-            if newline:
-                self._live.update("")
-                self._print(self._dimmed(complete))
-                self._has_printed_reasoning = True
-            lines = self._dimmed(self._reasoning)[-max(self._console.height - 1, 1) :]
-        else:
-            lines = self._dimmed(latest_words(self._reasoning, self._console.width - 1))
+        """Print the complete lines of the reasoning and draw the rest."""
+        complete, newline, self._reasoning = self._reasoning.rpartition("\n")
+        if newline:
+            self._live.update("")
+            self._print(self._dimmed(complete))
+            self._has_printed_reasoning = True
+        lines = self._dimmed(self._reasoning)[-max(self._console.height - 1, 1) :]
         self._live.update(SegmentLines(lines, new_lines=True), refresh=True)
 
     def _end_reasoning(self) -> None:
-        """Print the reasoning that has not been printed yet, or remove the line about it."""
+        """Print the reasoning that has not been printed yet."""
         rest, self._reasoning = self._reasoning.strip("\n"), ""
         if rest:
             self._live.update("", refresh=True)
-        if rest and self._show_reasoning:
             self._print(self._separated(self._dimmed(rest)))
         elif self._has_printed_reasoning:
             self._printed = True
@@ -217,15 +207,6 @@ class _OpenFence:
         code = [self._indent.sub("", line, count=1) for line in lines]
         texts = self._highlighter.highlight(code)
         return [line for text in texts for line in renderer.code_line(text)]
-
-
-def latest_words(reasoning: str, width: int) -> str:
-    """Return one line, at most `width` cells wide, with the end of the reasoning."""
-    text = " ".join(reasoning.split())
-    start = "Thinking ... "
-    while text and cell_width(start) + cell_width(text) > width:
-        text = text[max((cell_width(text) + len(start) - width) // 2, 1) :]
-    return fit_to_width(start + text, width).rstrip()
 
 
 def complete_length(text: str, rows: int) -> tuple[int, bool]:

@@ -48,6 +48,24 @@ Tags = Annotated[
 System = Annotated[
     str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
 ]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="Name of a template for the question; see qa template.",
+    ),
+]
+TemplateParameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        "-p",
+        metavar="NAME=VALUE",
+        help="Value for a placeholder of the template; can be repeated.",
+    ),
+]
 Raw = Annotated[bool, typer.Option("--raw", help="Do not render Markdown.")]
 ShowReasoning = Annotated[
     bool | None,
@@ -103,15 +121,16 @@ Force = Annotated[
 
 
 def with_options_of(
-    build: Callable[..., Any], name: str
+    build: Callable[..., Any], name: str, *, without: str = ""
 ) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Return a decorator that adds the options of a function to a command.
 
     Args:
         build: Its parameters are the options; it returns what the command gets.
         name: The parameter of the command that gets it, in whose place the options are listed.
+        without: A parameter that is no option of the command and has its default value.
     """
-    options = signature(build).parameters
+    options = {key: item for key, item in signature(build).parameters.items() if key != without}
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
         @wraps(command)

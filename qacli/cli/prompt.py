@@ -1,6 +1,6 @@
-"""The input line of `qa chat`, with key bindings, completion and history.
+"""The prompt of `qa chat` and of `qa ask` without a question: keys, completion and history.
 
-The only module that imports prompt_toolkit; only `qa chat` on a terminal loads it.
+The only module that imports prompt_toolkit; only these two load it, on a terminal.
 """
 
 import os
@@ -22,6 +22,8 @@ from qacli.sanitize import unfiltered
 
 MARK = "> "
 CONTINUED = "· "
+HISTORY = "chat_history"
+"""The file of typed lines in the data directory."""
 
 
 class Prompt:
@@ -30,7 +32,7 @@ class Prompt:
     Args:
         console: The console; the prompt is on stderr if stdout is not a terminal.
         commands: The commands that Tab completes, each with its help text.
-        takes_path: The command whose argument is a path.
+        takes_path: The command whose argument is a path, if there is one.
         history: The file of typed lines; None keeps them only in memory.
     """
 
@@ -39,7 +41,7 @@ class Prompt:
         console: Console,
         commands: Mapping[str, str],
         *,
-        takes_path: str,
+        takes_path: str | None,
         history: Path | None,
     ) -> None:
         self._session: PromptSession[str] = PromptSession(
@@ -52,6 +54,9 @@ class Prompt:
             complete_style=CompleteStyle.READLINE_LIKE,
             history=_history(history),
             enable_suspend=True,
+            # Ctrl-X Ctrl-E, as in a shell; the text is sent when the editor ends without an error.
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
             # prompt_toolkit writes escape sequences, and shows typed ones as ^[.
             output=create_output(
                 stdout=unfiltered(console.stdout if console.is_terminal else console.stderr)
@@ -90,14 +95,14 @@ def _keys() -> KeyBindings:
 class _Commands(Completer):
     """Complete commands after a slash, and paths after the command that takes one."""
 
-    def __init__(self, commands: Mapping[str, str], takes_path: str) -> None:
+    def __init__(self, commands: Mapping[str, str], takes_path: str | None) -> None:
         self._commands = commands
-        self._before_path = f"{takes_path} "
+        self._before_path = takes_path and f"{takes_path} "
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
         before = document.text_before_cursor
-        if before.startswith(self._before_path):
+        if self._before_path and before.startswith(self._before_path):
             path = before.removeprefix(self._before_path)
             yield from self._paths.get_completions(Document(path), event)
         elif before.startswith("/"):
@@ -125,3 +130,21 @@ class _PersistentHistory(FileHistory):
 
 def _history(file: Path | None) -> History:
     return InMemoryHistory() if file is None else _PersistentHistory(str(file))
+
+
+def prompt_for_question(console: Console, history: Path | None) -> str:
+    """Read one question of any number of lines; "" if the user leaves with Ctrl-D.
+
+    Args:
+        console: The console.
+        history: The file of typed lines; None keeps them only in memory.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    prompt = Prompt(console, {}, takes_path=None, history=history)
+    console.info("Enter asks, Alt-Enter begins a new line, Ctrl-X Ctrl-E opens your editor.")
+    try:
+        return prompt.read()
+    except EOFError:
+        return ""

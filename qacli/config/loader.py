@@ -41,7 +41,7 @@ def chosen_profile() -> str | None:
 
 
 def environment(**defaults: str) -> dict[str, str]:
-    """Return the environment for a child process.
+    """Return the variables of the environment, for a child process or of the desktop.
 
     Args:
         defaults: Used for variables that are not set.

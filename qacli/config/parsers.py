@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+MAX_TEMPERATURE = 2.0
 MAX_SECONDS = 1e7
 """About four months; a larger number is a typing error."""
 
@@ -82,6 +83,13 @@ def _parse_seconds(text: str) -> float:
     return value
 
 
+def _parse_temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_TEMPERATURE:
+        raise ValueError
+    return value
+
+
 def _parse_integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
@@ -146,6 +154,7 @@ TEXT = Parser(str, "text")
 SECONDS = Parser(_parse_seconds, "a number of seconds above 0")
 NON_NEGATIVE = Parser(_parse_integer(0), "a whole number, 0 or more")
 BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
+TEMPERATURE = Parser(_parse_temperature, "a number from 0 to 2")
 POSITIVE = Parser(_parse_integer(1), "a whole number, 1 or more")
 PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")

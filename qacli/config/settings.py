@@ -123,6 +123,28 @@ class Settings:
         parsers.BOOLEAN,
         default=False,
     )
+    temperature: float | None = _setting(
+        "QA_TEMPERATURE",
+        "The sampling temperature, 0 to 2, of a question and a model that set none.",
+        parsers.TEMPERATURE,
+    )
+    max_tokens: int | None = _setting(
+        "QA_MAX_TOKENS",
+        "Maximum tokens of an answer, for a question and a model that set none.",
+        parsers.POSITIVE,
+    )
+    stream: bool = _setting(
+        "QA_STREAM",
+        "`false`: request an answer at the terminal in one piece, as `--no-stream` does.",
+        parsers.BOOLEAN,
+        default=True,
+    )
+    raw: bool = _setting(
+        "QA_RAW",
+        "`true`: do not render Markdown, as `--raw` does.",
+        parsers.BOOLEAN,
+        default=False,
+    )
     pager: str | None = _setting(
         "QA_PAGER",
         "The program that shows lists and records longer than the screen. Default: `$PAGER`, or "
@@ -307,7 +329,8 @@ class Settings:
 
     def default_params(self, model: str) -> dict[str, Any]:
         """Return the options for a model where a question does not set them."""
-        return merge_params(self.model_defaults.get(model, {}), self.extra_body)
+        general = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return merge_params(self.model_defaults.get(model, {}), general, self.extra_body)
 
     @property
     def callers(self) -> dict[str, str]:

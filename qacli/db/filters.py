@@ -38,6 +38,7 @@ class Filter:
         error_kind: The kind of the error.
         follows_id: The record that the record follows up.
         corrects_id: The record that the record corrects.
+        rating: The judgement of a user, 1 to 5.
         min_cost: Minimum cost in US dollars.
         batch_id: The record's batch.
         batch: The name of the record's batch.
@@ -59,6 +60,7 @@ class Filter:
     error_kind: str | None = None
     follows_id: int | None = None
     corrects_id: int | None = None
+    rating: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
     batch: str | None = None
@@ -89,6 +91,7 @@ class Filter:
             (self.error_kind, column.error_kind.__eq__),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
+            (self.rating, column.rating.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
             (self.batch, _in_batch),

@@ -1,8 +1,8 @@
 """Add imported records to a history; `qacli.db.import_source` reads them from a file.
 
 The uid identifies a record, so repeating an import adds nothing. A record keeps its id if no other
-record has it. Otherwise it gets a new id, and `follows_id` and `corrects_id` of the records that
-refer to it are changed to match.
+record has it. Otherwise it gets a new id, and the links of the records that refer to it
+are changed to match, see `LINKS`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,6 +36,9 @@ from qacli.serializers import (
 from qacli.validation import MAX_ID, validate_text
 
 CHUNK_SIZE = 1000
+LINKS = ("follows_id", "corrects_id", "repeats_id")
+"""The fields that name another record."""
+
 NO_UNIQUE_KEYS = {"idempotency_key": None, "batch_id": None, "item_key": None}
 """Values for a record whose idempotency key or batch item belongs to another record."""
 
@@ -173,11 +176,7 @@ def _add(
         _insert_renumbered(store, connection, row, result)
     result.added += len(with_own_id) + len(without_id)
     for row in (*with_own_id, *without_id):
-        links = {
-            name: result.new_ids[row[name]]
-            for name in ("follows_id", "corrects_id")
-            if row[name] in result.new_ids
-        }
+        links = {name: result.new_ids[row[name]] for name in LINKS if row[name] in result.new_ids}
         if links:
             values = {**links, "fingerprint": _fingerprint({**row, **links})}
             update = sa.update(RECORDS).where(RECORDS.c.uid == row["uid"])

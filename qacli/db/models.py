@@ -134,6 +134,9 @@ class QuestionAnswer(SQLModel, table=True):
     )
     endpoint: str | None = Field(default=None, sa_type=sa.Text)
     context_digest: str | None = Field(default=None, sa_type=sa.Text)
+    repeats_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    title: str | None = Field(default=None, sa_type=sa.Text)
+    rating: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it; see `qacli.serializers.record_to_dict`."""

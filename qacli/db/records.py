@@ -181,6 +181,18 @@ class Store(RecordQueries):
             connection.execute(sa.update(RECORDS).where(own).values(tags=after))
         return after
 
+    def annotate(self, record_id: int, **values: object) -> None:
+        """Set the fields `title` and `rating` of a record; the values have been checked.
+
+        Raises:
+            NotFound: The record does not exist, or belongs to another caller.
+        """
+        own = (RECORDS.c.id == require_id(record_id), *self._owned())
+        with self.transaction(write=True) as connection:
+            number = connection.execute(sa.update(RECORDS).where(*own).values(**values)).rowcount
+        if not number:
+            raise record_not_found(record_id)
+
     def remove(self, record_id: int) -> None:
         """Delete a record.
 

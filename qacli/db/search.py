@@ -39,6 +39,19 @@ UNSPACED_SCRIPTS = (
 )
 """Scripts without spaces between words: in an index, a whole sentence of them is one word."""
 
+
+class _TsQuery(sa.types.UserDefinedType[Any]):
+    """PostgreSQL's type of a query, without loading its dialect."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_options: object) -> str:
+        """Return its name in SQL."""
+        return "tsquery"
+
+
+TSQUERY = _TsQuery()
+
 # The expression of the index in migrations/versions/0003_search.py.
 POSTGRES_TEXT = (
     "regexp_replace(left(question, 100000) || ' ' || left(coalesce(answer, ''), 100000), "
@@ -53,9 +66,15 @@ POSTGRES_VECTOR = (
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """A word or a phrase that a record must contain."""
+    """A word or a phrase that a record must contain.
+
+    Attributes:
+        text: The word or the phrase.
+        is_prefix: A longer word matches too: the user has written a `*` after it.
+    """
 
     text: str
+    is_prefix: bool = False
 
     @property
     def is_indexed(self) -> bool:
@@ -77,20 +96,26 @@ class SearchTerm:
 def _is_indexed(character: str) -> bool:
     """Return whether every index takes it for a part of a word: it was a letter in Unicode 3.2."""
     if character.isascii():
-        return character.isalnum()
+        return character.isalnum()  # False for no character
     return unicodedata.ucd_3_2_0.category(character)[0] in "LN"
 
 
 def parse_terms(search: str) -> list[SearchTerm]:
-    """Return the terms of a search: quoted phrases, and words without `PUNCTUATION` around them."""
-    texts: dict[str, None] = {}
+    """Return the terms of a search: quoted phrases, and words without `PUNCTUATION` around them.
+
+    A `*` at the end of a word or a phrase makes its last word the start of a longer one.
+    """
+    terms: dict[SearchTerm, None] = {}
     for phrase, word in re.findall(r'"([^"]*)"|([^\s"]+)', sanitize_text(search)):
         text = phrase.strip() if phrase else word.strip(PUNCTUATION) or word
+        start = text.rstrip("*")
+        is_prefix = start != text and _is_indexed(start[-1:])
+        text = start if is_prefix else text
         if text:
-            texts[text[:MAX_TERM_LENGTH]] = None
-        if len(texts) == MAX_TERMS:
+            terms[SearchTerm(text[:MAX_TERM_LENGTH], is_prefix)] = None
+        if len(terms) == MAX_TERMS:
             break
-    return [SearchTerm(text) for text in texts]
+    return list(terms)
 
 
 def search_condition(search: str, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
@@ -109,7 +134,7 @@ def fts5_query(terms: list[SearchTerm]) -> str:
 
     No term contains a quotation mark: `parse_terms` splits there.
     """
-    return " AND ".join(f'"{term.text}"' for term in terms)
+    return " AND ".join(f'"{term.text}"{" *" * term.is_prefix}' for term in terms)
 
 
 def tsquery(term: SearchTerm) -> sa.ColumnElement[Any]:
@@ -119,6 +144,11 @@ def tsquery(term: SearchTerm) -> sa.ColumnElement[Any]:
     """
     words = sa.func.regexp_replace(term.text, r"\W+", " ", "g")
     written = sa.func.phraseto_tsquery(sa.text("'simple'"), words)
+    if term.is_prefix:
+        # The last word of the query becomes a prefix; a query without words stays empty.
+        start = sa.cast(written, sa.Text).op("||")(":*")
+        empty = sa.func.numnode(written) == 0
+        return sa.case((empty, written), else_=sa.cast(start, TSQUERY))
     stem = sa.func.phraseto_tsquery(sa.text("'english'"), words)
     return written.op("||")(stem)
 

@@ -1,6 +1,13 @@
-"""Count questions, tokens, cost and latency by groups."""
+"""Count questions, tokens, cost and latency by groups.
 
+Days, weeks and months are those of the local time zone, as records are shown. A database does not
+know that zone, so it counts quarters of an hour (no zone has a smaller offset), and they are added
+up here.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,10 +21,11 @@ from qacli.domain import GroupBy, Status
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The numbers of one day, model, tag, batch, kind of error or endpoint.
+    """The numbers of one day, week, month, model, tag, batch, kind of error or endpoint.
 
     Attributes:
-        name: The group; a day is in UTC.
+        name: The group: a local day (`2026-11-27`), week (ISO 8601, `2026-W48`) or month
+            (`2026-11`), or the name of another group.
         records: The number of records; `answered` have an answer.
         prompt_tokens: The sum, as of completion_tokens; unknown counts are 0.
         cached_tokens: The part of `prompt_tokens` from the provider's cache, if it is known.
@@ -37,22 +45,28 @@ class Row:
     latency_ms: int | None
 
 
+SLOT_SECONDS = 900
+TIME_FORMATS = {GroupBy.DAY: "%Y-%m-%d", GroupBy.WEEK: "%G-W%V", GroupBy.MONTH: "%Y-%m"}
+"""The name of a local time's group."""
+
+
 def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
-    """Return the numbers of each group: days in order of time, other groups by size."""
+    """Return the numbers of each group: times in their order, other groups by size."""
     column = RECORDS.c
     source: sa.FromClause = RECORDS
     name: sa.ColumnElement[Any]
     conditions = store.with_owner(only).conditions(sqlite=store.sqlite)
-    if by is GroupBy.DAY:
-        day = sa.func.date(column.created_at)
-        in_utc = sa.func.to_char(sa.func.timezone("UTC", column.created_at), "YYYY-MM-DD")
-        name = day if store.sqlite else in_utc
+    if by in TIME_FORMATS:
+        name = _slot(sqlite=store.sqlite)
     elif by is GroupBy.MODEL:
         name = sa.func.coalesce(column.model, "(none)")
     elif by is GroupBy.ENDPOINT:
         name = sa.func.coalesce(column.endpoint, "(none)")
     elif by is GroupBy.ERROR:
         name = column.error_kind
+        conditions.append(name.is_not(None))
+    elif by is GroupBy.RATING:
+        name = column.rating
         conditions.append(name.is_not(None))
     elif by is GroupBy.TAG:
         elements = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
@@ -61,41 +75,63 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
     else:
         batch = Batch.__table__  # type: ignore[attr-defined]
         source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
-    answered = sa.case((column.status == Status.ANSWERED, 1), else_=0)
-    latency = sa.case((column.status == Status.ANSWERED, column.latency_ms))
-    token_columns = (
-        *(column.prompt_tokens, column.completion_tokens),
+    answered = column.status == Status.ANSWERED
+    latency = sa.case((answered, column.latency_ms))
+    sums = (
+        *(sa.case((answered, 1), else_=0), column.prompt_tokens, column.completion_tokens),
         *(column.cached_tokens, column.reasoning_tokens),
     )
-    order = name if by is GroupBy.DAY else sa.func.count().desc()
     query = (
         sa.select(
             name,
             sa.func.count(),
-            sa.func.sum(answered),
-            *(sa.func.coalesce(sa.func.sum(tokens), 0) for tokens in token_columns),
+            *(sa.func.coalesce(sa.func.sum(number), 0) for number in sums),
             sa.func.sum(column.cost_usd),
-            sa.func.avg(latency),
+            sa.func.coalesce(sa.func.sum(latency), 0),
+            sa.func.count(latency),
         )
         .select_from(source)
         .where(*conditions)
         .group_by(name)
-        .order_by(order, name)
+        .order_by(name if by in TIME_FORMATS else sa.func.count().desc(), name)
     )
     with store.transaction() as connection:
-        return [
-            Row(
-                str(group),
-                records,
-                int(answers),
-                int(prompt),
-                int(completion),
-                int(cached),
-                int(reasoning),
-                cost,
-                None if mean is None else round(mean),
-            )
-            for group, records, answers, prompt, completion, cached, reasoning, cost, mean in (
-                connection.execute(query)
-            )
-        ]
+        rows = connection.execute(query).all()
+    if by not in TIME_FORMATS:
+        return [_row(str(group), [numbers]) for group, *numbers in rows]
+    groups: dict[str, list[list[Any]]] = {}
+    for slot, *numbers in rows:
+        local = datetime.fromtimestamp(int(slot) * SLOT_SECONDS, UTC).astimezone()
+        groups.setdefault(local.strftime(TIME_FORMATS[by]), []).append(numbers)
+    return [_row(group, parts) for group, parts in groups.items()]
+
+
+def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
+    """Return the number of the quarter of an hour since 1970 in which a record was asked."""
+    created_at = RECORDS.c.created_at
+    if sqlite:
+        return sa.cast(sa.func.strftime("%s", created_at), sa.Integer).op("/")(SLOT_SECONDS)
+    return sa.func.floor(sa.extract("epoch", created_at) / SLOT_SECONDS)
+
+
+def _row(name: str, parts: Iterable[list[Any]]) -> Row:
+    """Return the sum of the numbers of one or more parts of a group, as the query has them."""
+    columns = list(zip(*parts, strict=True))
+    records, answered, prompt, completion, cached, reasoning = (
+        sum(map(int, column)) for column in columns[:6]
+    )
+    costs = [cost for cost in columns[6] if cost is not None]
+    latency, timed = (sum(map(int, column)) for column in columns[7:])
+    mean = round(latency / timed) if timed else None
+    cost = sum(costs) if costs else None
+    return Row(
+        name,
+        records,
+        answered,
+        prompt,
+        completion,
+        cached,
+        reasoning,
+        cost_usd=cost,
+        latency_ms=mean,
+    )

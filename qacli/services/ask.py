@@ -257,6 +257,7 @@ def build_repair(result: Result, request: ChatRequest, text: str) -> ChatRequest
         question=text,
         follows_id=result.record_id,
         corrects_id=result.record_id,
+        repeats_id=None,
         idempotency_key=None,
         uid=uuid4().hex,
         created_at=now(),

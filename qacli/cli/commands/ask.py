@@ -1,5 +1,6 @@
 """`qa ask`: ask one question and print its answer; both are saved in the history."""
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -8,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
-from qacli.cli.answer_schema import answer_schema as build_schema
+from qacli.cli.answer_schema import answer_schema
+from qacli.cli.answer_use import AnswerUse, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
-    follow_up_options,
-    followed_record,
     load_context_or_warn,
     make_service,
     show_answer,
@@ -31,20 +31,29 @@ from qacli.cli.options import (
     ShowReasoning,
     System,
     Tags,
+    Template,
+    TemplateParameters,
     Timeout,
     with_model_options,
+)
+from qacli.cli.origin import Origin, find_origin
+from qacli.cli.question_input import (
+    fill_template,
+    load_template,
+    read_attachments,
+    write_question,
 )
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
-from qacli.domain import ChatRequest, ContextPart, Question, Turn, create_question, now
+from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
+from qacli.serializers import result_to_dict
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
-    from qacli.prompt_templates import PromptTemplate
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -52,11 +61,15 @@ EPILOG = (
     '  git diff | qa ask "Review this"\n'
     '  qa ask --model gpt-6-luna --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
+    "  qa ask --edit\n"
+    "  qa ask --again last --model gpt-6-luna\n"
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
     "  qa ask -t review < diff\n"
     """  qa ask --schema 'name, age int, bio' "Invent a dog" | jq .name\n"""
     "  qa ask - < question.txt\n"
     '  qa ask --reuse-max-age 7d --max-cost 0.01 "Who am I?"\n'
+    '  qa ask -x "A shell script that counts lines" > count.sh\n'
+    '  qa ask --copy --extract-lang sql "The ten largest orders"\n'
     '  qa ask --json "Who am I?" | jq .answer'
 )
 
@@ -67,6 +80,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_model_options
+@with_use_options
 def ask(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     words: Annotated[
@@ -81,6 +95,23 @@ def ask(  # noqa: PLR0913 - one parameter an option
     model: Model = None,
     last: Continue = False,
     follow: Follow = None,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Ask a record's question again, perhaps with another model: an id or last.",
+        ),
+    ] = None,
+    edit: Annotated[
+        bool,
+        typer.Option("--edit", help="Write the question in $VISUAL or $EDITOR."),
+    ] = False,
+    edit_last: Annotated[
+        bool,
+        typer.Option(
+            "--edit-last", help="Begin in the editor with the last question, or with that of -c."
+        ),
+    ] = False,
     tag: Tags = None,
     files: Annotated[
         list[str] | None,
@@ -92,24 +123,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
             "can be repeated. The record keeps only its name, size and SHA-256.",
         ),
     ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            "--template",
-            "-t",
-            metavar="NAME",
-            help="Name of a template for the question; see qa template.",
-        ),
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--param",
-            "-p",
-            metavar="NAME=VALUE",
-            help="Value for a placeholder of the template; can be repeated.",
-        ),
-    ] = None,
+    template: Template = None,
+    parameters: TemplateParameters = None,
     schema: Annotated[
         str | None,
         typer.Option(
@@ -149,6 +164,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
             min=0, metavar="USD", help="Do not ask if the estimated cost is higher, in US dollars."
         ),
     ] = None,
+    use: AnswerUse,
     show_reasoning: ShowReasoning = None,
     raw: Raw = False,
     as_json: AsJson = False,
@@ -169,29 +185,43 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     console.quiet = quiet
     console.verbose = verbose
+    use.check_output()
     settings = load_settings(console).explicit_values(
         {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
     )
-    prompt_template = _load_template(template, settings)
-    attachments = _read_attachments(files or [], console)
-    text, template_system = _fill_template(prompt_template, words or [], parameters or [], console)
-    answer_schema = build_schema(schema, prompt_template, settings)
+    prompt_template = load_template(template, settings)
+    attachments = read_attachments(files or [], console)
+    origin = find_origin(
+        settings, console, last=last, follow=follow, again=again, edit_last=edit_last
+    )
+    _check_origin(origin, words or [], attachments)
+    text = write_question(
+        words or [],
+        console,
+        start=origin.question,
+        edit=edit or edit_last,
+        prompt=template is None,
+        history=None if no_save else settings.data_path,
+    )
+    text, template_system = fill_template(prompt_template, text, words or [], parameters or [])
+    structure = answer_schema(schema, prompt_template, settings, origin.schema)
     model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
+    stream = settings.stream and not no_stream
     display = AnswerDisplay(
         console,
-        raw=raw,
+        raw=raw or settings.raw,
         as_json=as_json,
-        as_data=answer_schema is not None,
+        as_data=structure is not None,
         show_reasoning=settings.show_reasoning,
-        buffered=no_stream,
+        buffered=not stream,
         with_reused=reuse,
+        hidden=use.replaces_output,
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        follows_id = followed_record(follow, settings, console, last=last)
-        before = follow_up_options(follows_id, settings, console)
+        follows_id, before = origin.follows_id, origin.options
         model = model or before.model
         resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
         system = first_system(system, template_system, before.system, settings.system)
@@ -205,13 +235,16 @@ def ask(  # noqa: PLR0913 - one parameter an option
                 before.params_for(resolved.model, settings.default_params(before.model or "")),
                 settings.default_params(resolved.model),
             ),
-            response_format=answer_schema.response_format if answer_schema else None,
+            response_format=structure.response_format if structure else None,
             tags=tag or (),
             follows_id=follows_id,
+            repeats_id=origin.repeats_id,
             attachments=[attachment.to_dict() for attachment in attachments],
         )
-        check = answer_schema.check if answer_schema else None
-        if reuse and _show_cached_answer(question, display, settings, since=since, check=check):
+        check = structure.check if structure else None
+        if reuse and _show_cached_answer(
+            question, display, settings, use, since=since, check=check
+        ):
             return
         turns = []
         if follows_id is not None:
@@ -223,16 +256,62 @@ def ask(  # noqa: PLR0913 - one parameter an option
             )
         started = start_endpoint(settings, model, console, stack)
         service = make_service(started, settings, console, stack, save=not no_save)
-        request = ChatRequest(question=question, turns=turns, parts=parts, stream=not no_stream)
+        request = ChatRequest(question=question, turns=turns, parts=parts, stream=stream)
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
+        results: list[Result] = []
         with suggest_models(started, settings, console):
-            show_answer(events, display)
+            show_answer(events, display, model=started.model, on_result=results.append)
+    result = results[-1]
+    _use_answer(
+        use, result.outcome.answer, display, result_to_dict(result), result.record_id, reused=False
+    )
 
 
-def _show_cached_answer(
+def _check_origin(origin: Origin, words: list[str], attachments: "list[Attachment]") -> None:
+    """Check that a record that is asked again is asked as it was.
+
+    Raises:
+        InvalidRequest: There is another question, or its files are missing.
+    """
+    if origin.question is not None and words:
+        raise InvalidRequest(
+            "The question is that of an earlier record, so it cannot be an argument too.",
+            "Leave out the question; --edit changes it.",
+        )
+    if origin.files and not attachments:
+        raise InvalidRequest(
+            f"The question was asked with {', '.join(origin.files)}, which the history does not "
+            "keep.",
+            "Name the files again: -f PATH",
+        )
+
+
+def _use_answer(  # noqa: PLR0913 - an answer and its record, by name
+    use: AnswerUse,
+    answer: str | None,
+    display: AnswerDisplay,
+    record: dict[str, Any],
+    record_id: int | None,
+    *,
+    reused: bool,
+) -> None:
+    """Print, copy and write the answer; see `AnswerUse.apply`."""
+    text = answer or ""
+    if display.as_data and not use.extract:
+        from qacli.json_schema import extract_json
+
+        text = extract_json(text)
+    document = None
+    if display.as_json:
+        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
+    use.apply(text, display.console, record_id=record_id, document=document)
+
+
+def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of its answer
     question: Question,
     display: AnswerDisplay,
     settings: Settings,
+    use: AnswerUse,
     *,
     since: datetime | None,
     check: Callable[[str], None] | None,
@@ -245,9 +324,10 @@ def _show_cached_answer(
     record = find_cached_answer(open_store(settings, console), question, since=since, check=check)
     if record is None:
         return False
-    if display.as_json:
-        console.print_json({**record.to_dict(), "reused": True})
-    else:
+    fields = record.to_dict()
+    if display.as_json and not display.hidden:
+        console.print_json(display.document(fields, reused=True))
+    elif not display.as_json:
         with display.writer() as text:
             if display.show_reasoning and record.reasoning:
                 text.add_reasoning(record.reasoning)
@@ -257,6 +337,7 @@ def _show_cached_answer(
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
     )
+    _use_answer(use, record.answer, display, fields, record.id, reused=True)
     return True
 
 
@@ -275,51 +356,3 @@ def _check_cost(  # noqa: PLR0913 - all that the cost depends on, by name
     estimate = CostEstimate.of(question, turns, parts)
     prices = Pricing.load(table)
     check_budget(question, estimate, limit=limit, prices=prices, endpoint=endpoint, table=table)
-
-
-def _read_attachments(files: list[str], console: Console) -> "list[Attachment]":
-    if not files:
-        return []
-    from qacli import attachments
-
-    return attachments.read_attachment(files, console.stdin.buffer if console.stdin else None)
-
-
-def _load_template(name: str | None, settings: Settings) -> "PromptTemplate":
-    from qacli import prompt_templates
-
-    if name is None:
-        return prompt_templates.PromptTemplate()
-    return prompt_templates.load_template(settings, name)
-
-
-def _fill_template(
-    template: "PromptTemplate", words: list[str], parameters: list[str], console: Console
-) -> tuple[str, str | None]:
-    """Return the question and the system prompt, with the values of the template's placeholders.
-
-    Raises:
-        InvalidRequest: There is no question, or a placeholder has no value.
-    """
-    text = read_input(words, console)
-    values: dict[str, str] = {}
-    for parameter in parameters:
-        name, equals, value = parameter.partition("=")
-        if not equals or not template.name:
-            raise InvalidRequest(
-                f"-p {parameter} fills no placeholder.", "Use: -t TEMPLATE -p NAME=VALUE"
-            )
-        values[name] = value
-    question, system = template.fill(text, values)
-    if not (question or words):
-        raise InvalidRequest("There is no question.", 'Ask something: qa ask "Who am I?"')
-    return question, system
-
-
-def read_input(words: list[str], console: Console) -> str:
-    """Return the arguments, standard input, or both with a blank line between them."""
-    if words == ["-"]:
-        return console.read_stdin()
-    question = " ".join(words)
-    piped = "" if console.stdin is None or console.stdin.isatty() else console.read_stdin()
-    return f"{question}\n\n{piped}" if question and piped.strip() else question or piped

@@ -15,6 +15,8 @@ from qacli.cli.options import (
     ShowReasoning,
     System,
     Tags,
+    Template,
+    TemplateParameters,
     Timeout,
     with_model_options,
 )
@@ -22,6 +24,7 @@ from qacli.cli.preload import DATABASE, PROVIDER, preload
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.errors import InvalidRequest, KeyRejected, QaError
+from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
     from qacli.cli.chat_session import ChatSession
@@ -30,11 +33,10 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa chat\n"
     "  qa chat -c\n"
+    "  qa chat -t translate -p language=French\n"
     '  qa chat --model gpt-6-luna --system "Be brief."\n'
     "  qa chat --no-stream --timeout 60 < questions.txt\n"
 )
-
-HISTORY = "chat_history"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +52,8 @@ def chat(  # noqa: PLR0913 - one parameter an option
     last: Continue = False,
     follow: Follow = None,
     tag: Tags = None,
+    template: Template = None,
+    parameters: TemplateParameters = None,
     system: System = None,
     params: dict[str, Any],
     timeout: Timeout = None,
@@ -67,26 +71,39 @@ def chat(  # noqa: PLR0913 - one parameter an option
     """
     from qacli.cli.ask_runner import follow_up_options, followed_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
+    from qacli.cli.question_input import fill_template, load_template
     from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
     settings = load_settings(console).explicit_values(
         {"timeout": timeout, "show_reasoning": show_reasoning}
     )
+    prompt_template = load_template(template, settings)
+    if prompt_template.schema is not None:
+        raise InvalidRequest(
+            f"The template {template} has a schema, and a chat shows text.",
+            f"Use: qa ask -t {template}",
+        )
+
+    def fill(text: str) -> str:
+        return fill_template(prompt_template, text, [text], parameters or [])[0]
+
+    template_system = fill_template(prompt_template, "?", ["?"], parameters or [])[1]
     follows_id = followed_record(follow, settings, console, last=last)
     before = follow_up_options(follows_id, settings, console)
     options = ChatOptions(
-        first_system(system, before.system, settings.system),
-        params,
+        first_system(system, template_system, before.system, settings.system),
+        merge_params(params, prompt_template.params),
         tuple(tag or ()),
         before,
-        not no_stream,
+        settings.stream and not no_stream,
+        fill,
     )
     with (
         exit_on_signals(),
-        ChatSession(settings, console, options, save=not no_save, raw=raw) as chat,
+        ChatSession(settings, console, options, save=not no_save, raw=raw or settings.raw) as chat,
     ):
-        chat.use_model(model or before.model)
+        chat.use_model(model or prompt_template.model or before.model)
         # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
         if follows_id is not None:
@@ -105,7 +122,7 @@ def _run_on_terminal(chat: "ChatSession", stdin: TextIO) -> None:
         KeyRejected: The provider rejects the key, which is read only once.
     """
     from qacli.cli.chat_session import COMMANDS
-    from qacli.cli.prompt import Prompt
+    from qacli.cli.prompt import HISTORY, Prompt
     from qacli.cli.signals import DeferredInterrupt, no_echo
 
     console = chat.console

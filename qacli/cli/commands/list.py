@@ -1,20 +1,24 @@
-"""`qa list`: the history, oldest first and newest last, like a log."""
+"""`qa list` and `qa search`: the history, oldest first and newest last, like a log."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import with_filter_options
-from qacli.cli.options import AsJson, Format, NoPager, Verbose
+from qacli.cli.filters import filter_from_options, with_filter_options
+from qacli.cli.options import AsJson, Format, NoPager, Verbose, with_options_of
 from qacli.cli.settings import load_settings
-from qacli.serializers import to_json_line
+from qacli.errors import InvalidRequest
+from qacli.serializers import to_json_line, to_jsonable
 from qacli.validation import MAX_ID
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
+    from qacli.db.conversations import Thread
     from qacli.db.export import IdRange
     from qacli.db.filters import Filter
     from qacli.db.records import Store
@@ -24,8 +28,17 @@ EPILOG = (
     "  qa list\n"
     "  qa list --search 'what? \"exact phrase\"' --since 2d --tag good\n"
     "  qa list --limit 100 --after 250\n"
+    "  qa list --threads\n"
+    "  qa list --watch\n"
     "  qa list --format jsonl --limit 0 > history.jsonl"
 )
+SEARCH_EPILOG = (
+    "\b\nExamples:\n"
+    "  qa search ice cream\n"
+    "  qa search 'kuber*' --since 30d\n"
+    "  qa search '\"exact phrase\"' --json"
+)
+WATCH_SECONDS = 1.0
 
 
 class Order(StrEnum):
@@ -39,17 +52,48 @@ class Order(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("list", epilog=EPILOG)(with_filter_options(list_records))
+    words = with_options_of(filter_from_options, "only", without="search")
+    app.command("search", epilog=SEARCH_EPILOG)(words(search))
+
+
+Limit = Annotated[
+    int,
+    typer.Option("--limit", "-n", metavar="N", min=0, help="Maximum number of records; 0 for all."),
+]
+OutputFormat = Annotated[
+    Format,
+    typer.Option("--format", metavar="FORMAT", help="Output format: table, json, jsonl or csv."),
+]
+
+
+def search(  # noqa: PLR0913 - one parameter an option
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="WORD", help="Words, starts of words (kuber*) or '\"phrases\"'."),
+    ],
+    *,
+    limit: Limit = 20,
+    only: "Filter",
+    output_format: OutputFormat = Format.TABLE,
+    no_pager: NoPager = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search the history for words; the best matches come first."""
+    list_records(
+        context,
+        limit=limit,
+        only=replace(only, search=" ".join(words)),
+        output_format=output_format,
+        no_pager=no_pager,
+        as_json=as_json,
+    )
 
 
 def list_records(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     *,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit", "-n", metavar="N", min=0, help="Maximum number of records; 0 for all."
-        ),
-    ] = 20,
+    limit: Limit = 20,
     after: Annotated[
         int | None,
         typer.Option(metavar="ID", help="Only records after this id, oldest first."),
@@ -65,12 +109,17 @@ def list_records(  # noqa: PLR0913 - one parameter an option
             help="oldest, newest or best first (default: newest last; searches: best first).",
         ),
     ] = None,
-    output_format: Annotated[
-        Format,
+    threads: Annotated[
+        bool,
         typer.Option(
-            "--format", metavar="FORMAT", help="Output format: table, json, jsonl or csv."
+            "--threads", help="List conversations: the first question, and the number of records."
         ),
-    ] = Format.TABLE,
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Then print records as they are answered, until Ctrl-C."),
+    ] = False,
+    output_format: OutputFormat = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -86,6 +135,16 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     settings = load_settings(console)
     store = open_selected(settings, console, only)
     form = Format.JSON if as_json else output_format
+    if threads:
+        _check(form, {Format.TABLE, Format.JSON}, "--threads", alone=not watch)
+        from qacli.db.conversations import list_threads
+
+        conversations = list_threads(store, only, limit or None)
+        _print_threads(conversations, settings, console, form, no_pager=no_pager)
+        return
+    if watch:
+        _check(form, {Format.TABLE, Format.JSONL}, "--watch", alone=after is before is None)
+        _watch(store, only, limit, console, form)
     if only.search is not None and order in {None, Order.BEST} and after is before is None:
         order = Order.BEST
     elif order is Order.BEST:
@@ -105,6 +164,62 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         with pager_output(console, settings, enabled=not no_pager) as screen:
             print_table(records, screen, only.search, narrowed=only != Filter())
     _print_outbox(settings, console)
+
+
+def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> None:
+    """Check that an option goes with the format and the other options.
+
+    Raises:
+        InvalidRequest: It does not.
+    """
+    if form not in forms or not alone:
+        raise InvalidRequest(
+            f"{option} goes only with --format {' or '.join(sorted(forms))}, and not with "
+            "--after, --before and another list.",
+            "Leave one of them out.",
+        )
+
+
+def _print_threads(
+    threads: "list[Thread]", settings: "Settings", console: Console, form: Format, *, no_pager: bool
+) -> None:
+    from qacli.cli.pager import pager_output
+    from qacli.cli.thread_table import print_thread_table
+
+    rows = [asdict(thread) for thread in threads]
+    if form is Format.JSON:
+        documents = [{name: to_jsonable(value) for name, value in row.items()} for row in rows]
+        console.print_json(documents)
+        return
+    with pager_output(console, settings, enabled=not no_pager) as screen:
+        print_thread_table(rows[::-1], screen)
+
+
+def _watch(store: "Store", only: "Filter", limit: int, console: Console, form: Format) -> NoReturn:
+    """Print the newest records, and then each one as soon as it has an outcome."""
+    from qacli.cli.formatters import print_table
+    from qacli.domain import Status
+
+    latest = store.page(limit=limit or 1, newest_first=True, only=only)[::-1]
+    if not limit:
+        latest = []
+    last_id = max((record.id or 0 for record in store.page(limit=1, newest_first=True)), default=0)
+    waiting = [record.id or 0 for record in latest if record.status is Status.ASKING]
+    records = [record for record in latest if record.status is not Status.ASKING]
+    has_header = True
+    while True:
+        documents = [record.to_dict() for record in records]
+        if form is Format.JSONL:
+            console.print_lines(map(console.json_text, map(to_json_line, documents)))
+        elif documents:
+            print_table(documents, console, only.search, header=has_header)
+            has_header = False
+        sleep(WATCH_SECONDS)
+        new = store.page(limit=MAX_ID, after=last_id, only=only)
+        candidates = [*store.get_many(waiting), *new]
+        last_id = max([last_id, *(record.id or 0 for record in new)])
+        waiting = [record.id or 0 for record in candidates if record.status is Status.ASKING]
+        records = [record for record in candidates if record.status is not Status.ASKING]
 
 
 def _print_outbox(settings: "Settings", console: Console) -> None:

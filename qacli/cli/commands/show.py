@@ -1,17 +1,29 @@
 """`qa show`: one record."""
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.answer_use import AnswerUse, with_use_options
 from qacli.cli.console import Console
 from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
 from qacli.cli.options import AsJson, NoPager, ShowReasoning
 from qacli.cli.settings import load_settings
-from qacli.errors import InvalidRequest
+from qacli.errors import InvalidRequest, NotFound
 from qacli.serializers import RECORD_FIELDS
 
-EPILOG = "\b\nExamples:\n  qa show last\n  qa show 12 --json\n  qa show last --field answer | wc -w"
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
+
+EPILOG = (
+    "\b\nExamples:\n"
+    "  qa show last\n"
+    "  qa show 12 --json\n"
+    "  qa show last --field answer | wc -w\n"
+    "  qa show last -x > script.py\n"
+    "  qa show 12 --copy"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(show)
 
 
+@with_use_options
 def show(  # noqa: PLR0913 - one parameter an option
     context: typer.Context,
     record_id: RecordId,
@@ -38,6 +51,7 @@ def show(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--request", help="Print the request as JSON, with its whole conversation."),
     ] = False,
+    use: AnswerUse,
     no_pager: NoPager = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,6 +64,7 @@ def show(  # noqa: PLR0913 - one parameter an option
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
         )
+    _check_options(use, alone=thread or request or field is not None)
     settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
     store = open_store(settings, console)
     record = record_at(store, number)
@@ -58,6 +73,10 @@ def show(  # noqa: PLR0913 - one parameter an option
         from qacli.services.request import rebuild_request
 
         console.print_json(rebuild_request(store, record))
+        return
+    if use != AnswerUse():
+        _use_answer(use, record, console, fields if as_json else None)
+    if use.replaces_output:
         return
     if field is not None:
         value = fields[field]
@@ -83,3 +102,36 @@ def show(  # noqa: PLR0913 - one parameter an option
                     show_reasoning=settings.show_reasoning,
                     fold_tools=thread and not full,
                 )
+
+
+def _check_options(use: AnswerUse, *, alone: bool) -> None:
+    """Check the options that use the answer.
+
+    Args:
+        use: What they ask for.
+        alone: True if another option prints something else than the answer.
+
+    Raises:
+        InvalidRequest: The options do not go together, or the file cannot be written.
+    """
+    if alone and use != AnswerUse():
+        raise InvalidRequest(
+            "--extract, --copy and --output use one answer, so they do not go with --thread, "
+            "--request and --field.",
+            "Leave one of them out.",
+        )
+    use.check_output()
+
+
+def _use_answer(
+    use: AnswerUse, record: "QuestionAnswer", console: Console, fields: dict[str, Any] | None
+) -> None:
+    """Print, copy or write the answer; with fields, as JSON.
+
+    Raises:
+        NotFound: The record has no answer.
+    """
+    if not record.answer:
+        raise NotFound(f"Record {record.id} has no answer.", f"See: qa show {record.id}")
+    document = None if fields is None else json.dumps(fields, ensure_ascii=False)
+    use.apply(record.answer, console, record_id=record.id, document=document)

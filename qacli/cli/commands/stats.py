@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa stats                      by day\n"
+    "  qa stats --by month           or week, in local time\n"
     "  qa stats --by model --since 30d\n"
     "  qa stats --by tag --json\n"
     "  qa stats --by error --since 1d\n"
@@ -45,7 +46,10 @@ def stats(
     *,
     by: Annotated[
         GroupBy,
-        typer.Option(metavar="COLUMN", help="Group by day, model, tag, batch, error or endpoint."),
+        typer.Option(
+            metavar="COLUMN",
+            help="Group by day, week, month, model, tag, batch, error, endpoint or rating.",
+        ),
     ] = GroupBy.DAY,
     only: "Filter",
     as_json: AsJson = False,

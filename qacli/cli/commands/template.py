@@ -20,9 +20,6 @@ EPILOG = (
     "  qa template rm review"
 )
 
-EDITOR = 'exec ${VISUAL:-${EDITOR:-vi}} "$1"'
-"""Shell command, as in other programs: the variable can also hold options of the editor."""
-
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")]
 
 commands = App(no_args_is_help=True)
@@ -81,9 +78,8 @@ def show(context: typer.Context, name: Name, *, as_json: AsJson = False) -> None
 @commands.command()
 def edit(context: typer.Context, name: Name) -> None:
     """Open a template, or a new one, in $VISUAL or $EDITOR."""
-    import subprocess
-
     from qacli import prompt_templates
+    from qacli.cli.editor import run_editor
 
     console = Console.from_context(context)
     settings = load_settings(console)
@@ -91,11 +87,11 @@ def edit(context: typer.Context, name: Name) -> None:
     starter = "" if path.exists() else prompt_templates.STARTER.format(name=name)
     if starter:
         _create(path, starter)
-    code = subprocess.run(["/bin/sh", "-c", EDITOR, "qa", str(path)], check=False).returncode  # noqa: S603 - the user's own editor
-    # The user has left the editor without a change, or the editor could not start.
+    code = run_editor(path, console)
+    # The user has left the editor without a change or with an error, or it could not start.
     is_unchanged = bool(starter) and path.exists() and path.read_bytes() == starter.encode()
-    if is_unchanged:
-        path.unlink()
+    if is_unchanged or (starter and code):
+        path.unlink(missing_ok=True)
     if code:
         raise NotConfigured(
             f"The editor exited with {code}.", f"Set VISUAL or EDITOR, or edit {path} yourself."

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import re
 import signal
 import stat
-import struct
-import subprocess
-import sys
-import termios
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import FakeProvider, Reply
+from person import CTRL_C, CTRL_D, ENTER, ESCAPE, PROMPT, TAB, UP, Person
 
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
@@ -32,110 +24,6 @@ Records = Callable[[], list[dict[str, Any]]]
 # What differs between the databases is tested on both elsewhere; here the faces are.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-ENTER, ESCAPE, TAB, UP, CTRL_C, CTRL_D = "\r", "\x1b", "\t", "\x1b[A", "\x03", "\x04"
-PROMPT = "\n>"
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
-ON_ITS_TERMINAL = (
-    "import fcntl, os, sys, termios\n"
-    "os.setsid()\n"
-    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "os.execv(sys.argv[1], sys.argv[1:])\n"
-)
-
-
-class Person:
-    """Somebody at a terminal, in `qa chat`."""
-
-    def __init__(
-        self,
-        wait_for: Callable[..., Any],
-        qa: Program,
-        *arguments: str,
-        out: int | None,
-        **env: str,
-    ) -> None:
-        self._wait_for = wait_for
-        self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-        environ = qa.environ(TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1", **env)
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
-            environ.pop(name, None)
-        self.process = subprocess.Popen(
-            # Ctrl-C is a signal only on the terminal that controls the process.
-            [sys.executable, "-S", "-c", ON_ITS_TERMINAL, *qa.command, "chat", *arguments],
-            stdin=slave,
-            stdout=slave if out is None else out,
-            stderr=slave,
-            env=environ,
-        )
-        self.modes = termios.tcgetattr(slave)
-        self._slave = slave
-        self._output = bytearray()
-        self._read = 0
-        self._reader = threading.Thread(target=self._drain)
-        self._reader.start()
-
-    def _drain(self) -> None:
-        while data := os.read(self._master, 65536):
-            self._output += data
-            if data.endswith(b"\0"):
-                return
-
-    @property
-    def output(self) -> str:
-        return self._output.decode(errors="replace")
-
-    @property
-    def text(self) -> str:
-        """All that was shown, without what moves the cursor and colours."""
-        return ESCAPES.sub("", self.output)
-
-    @property
-    def echoes(self) -> bool:
-        """Whether the terminal itself shows what is typed."""
-        return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
-
-    def see(self, text: str) -> str:
-        """Wait until it is shown, after what was seen last; returns what came before it."""
-        try:
-            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
-        except AssertionError:
-            pytest.fail(
-                f"{text!r} does not stand behind {self.text[: self._read]!r}, but {self.output!r}"
-            )
-        before = self.text[self._read : found]
-        self._read = found + len(text)
-        return before
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    def say(self, text: str) -> None:
-        """At the next prompt."""
-        self.see(PROMPT)
-        self.type(text + ENTER)
-
-    def leave(self, keys: str = CTRL_D) -> int:
-        """At the next prompt; returns the exit code."""
-        self.see(PROMPT)
-        self.type(keys)
-        return self.end()
-
-    def end(self) -> int:
-        """The exit code, once it has ended by itself."""
-        code = self.process.wait(60)
-        assert termios.tcgetattr(self._slave)[:4] == self.modes[:4]
-        return code
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.write(self._slave, b"\0")
-        self._reader.join(10)
-        os.close(self._slave)
-        os.close(self._master)
-
 
 @pytest.fixture
 def chat(qa: Program, wait_for: Callable[..., Any]) -> Iterator[Callable[..., Person]]:
@@ -143,7 +31,7 @@ def chat(qa: Program, wait_for: Callable[..., Any]) -> Iterator[Callable[..., Pe
     with ExitStack() as stack:
 
         def start(*arguments: str, out: int | None = None, **env: str) -> Person:
-            person = Person(wait_for, qa, *arguments, out=out, **env)
+            person = Person(wait_for, qa, "chat", *arguments, out=out, **env)
             stack.callback(person.close)
             return person
 

@@ -45,7 +45,7 @@ def test_version_option_prints_the_version(invoke: Invoke) -> None:
     [
         (["history"], "qa list"),
         (["log", "-n", "3"], "qa list"),
-        (["search", "ice"], "qa list --search TEXT"),
+        (["find", "ice"], "qa search WORDS"),
         (["delete", "3"], "qa rm ID"),
         (["Who am I?"], "qa ask 'Who am I?'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,9 @@ from fake_provider import FakeProvider, Reply
 
 from qacli.cli.cells import cell_width
 from qacli.cli.formatters import source_lines
-from qacli.cli.markdown_stream import latest_words
+from qacli.cli.status_line import latest_words
+
+from .conftest import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +44,11 @@ def test_ask_on_a_terminal_folds_reasoning_to_one_line(
 ) -> None:
     seen = console(invoke, "ask", "Who?")
     assert seen.screen.strip() == "I am qa."
-    assert f"{DIM}Thinking ... First" in seen.out
+    assert re.search(r"\x1b\[2m. test-model \d+ s  First", seen.err)
     assert "4 tokens; qa show 1 --show-reasoning shows it." in seen.err
-    assert "thought" not in seen.err
+    # The line is gone at the end.
+    assert "thought" not in Screen(seen.rows).show(seen.err)
+    assert "thought" not in seen.out
 
 
 @thinks
@@ -199,7 +204,7 @@ def test_chat_with_show_reasoning_prints_it_apart(invoke: Invoke, thinking: Fake
 @pytest.mark.parametrize("text", ["", "a", "word " * 400, "漢字" * 300, "x" * 1000, "a\nb\n"])
 def test_latest_words_fit_the_width_and_end_with_the_newest(text: str) -> None:
     for width in (20, 41, 80):
-        line = latest_words(text, width)
+        line = latest_words(text, width, "x 1 s  ")
         assert cell_width(line) <= width
         assert "\n" not in line
         assert line.endswith(" ".join(text.split())[-3:])

@@ -23,6 +23,10 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "key_variable": ("GROQ_API_KEY", "GROQ_API_KEY"),
     "pager": ("most -s", "most -s"),
     "show_reasoning": ("true", True),
+    "temperature": ("0.5", 0.5),
+    "max_tokens": ("9", 9),
+    "stream": ("false", False),
+    "raw": ("true", True),
     "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
@@ -183,7 +187,7 @@ def test_load_settings_overridden_invalid_value_is_ignored() -> None:
 @pytest.mark.parametrize("value", ["true", "[1]", "{a = 1}"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_config_file_wrong_type_is_refused(name: str, value: str) -> None:
-    if value == "true" and name in {"keyring", "passthrough", "show_reasoning"}:
+    if value == "true" and name in {"keyring", "passthrough", "raw", "show_reasoning", "stream"}:
         return
     error = refused(config=f"{name} = {value}\n")
     assert f"{name} in {Path('config.toml').absolute()}" in error.what

@@ -1,0 +1,47 @@
+"""`qa title`: name a record."""
+
+from typing import Annotated
+
+import typer
+
+from qacli.cli.console import Console
+from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
+from qacli.cli.options import AsJson
+from qacli.cli.settings import load_settings
+from qacli.errors import InvalidRequest
+from qacli.validation import validate_text
+
+EPILOG = '\b\nExamples:\n  qa title last "A name for the boat"\n  qa title 12 ""        remove it'
+MAX_TITLE_CHARACTERS = 200
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=EPILOG, context_settings=NEGATIVE_IDS)(title)
+
+
+def title(
+    context: typer.Context,
+    record_id: RecordId,
+    text: Annotated[str, typer.Argument(metavar="TITLE", help='The title; "" removes it.')],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Name a record, or a thread by its first record."""
+    from qacli.cli.store import open_store, record_at
+
+    console = Console.from_context(context)
+    value = " ".join(text.split()) or None
+    if value is not None and len(value) > MAX_TITLE_CHARACTERS:
+        raise InvalidRequest(
+            f"The title has {len(value)} characters, more than {MAX_TITLE_CHARACTERS}.",
+            "Make it shorter.",
+        )
+    validate_text(value, "the title")
+    store = open_store(load_settings(console), console)
+    number = record_at(store, parse_record_id(record_id)).id or 0
+    store.annotate(number, title=value)
+    if as_json:
+        console.print_json({"id": number, "title": value})
+    else:
+        console.print(f"{number}: {value or '(no title)'}")

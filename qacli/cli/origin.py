@@ -1,0 +1,100 @@
+"""The record that a question comes from: the question follows it up, or asks it again."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from qacli.cli.ask_runner import follow_up_options, followed_record
+from qacli.cli.console import Console
+from qacli.config.settings import Settings
+from qacli.errors import InvalidRequest
+from qacli.services.follow_up import FollowUpOptions
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The record that a question comes from, with the options that it gives.
+
+    Attributes:
+        follows_id: The record that the question follows up.
+        repeats_id: The record whose question is asked again.
+        options: The options of that record.
+        question: Its question, to ask again or to begin with in the editor.
+        schema: The JSON schema of its answer, if it is asked again.
+        files: The names of its files, if it is asked again.
+    """
+
+    follows_id: int | None = None
+    repeats_id: int | None = None
+    options: FollowUpOptions = field(default_factory=FollowUpOptions)
+    question: str | None = None
+    schema: dict[str, Any] | None = None
+    files: tuple[str, ...] = ()
+
+
+def find_origin(  # noqa: PLR0913 - the options that name a record
+    settings: Settings,
+    console: Console,
+    *,
+    last: bool,
+    follow: str | None,
+    again: str | None,
+    edit_last: bool,
+) -> Origin:
+    """Return the record that the options name; an empty origin if they name none.
+
+    Args:
+        settings: The place of the history.
+        console: Prints notes.
+        last: `--continue`.
+        follow: `--follow`.
+        again: `--again`: the id of the record to ask again, or `last`.
+        edit_last: `--edit-last`: the question begins as that of the followed, or the last, record.
+
+    Raises:
+        NotFound: There is no such record.
+        InvalidRequest: The options do not go together, or an id is invalid.
+    """
+    from qacli.cli.store import open_store
+
+    if again is not None:
+        if last or follow is not None or edit_last:
+            raise InvalidRequest(
+                "--again asks a record's question in its own place in its thread.",
+                "Leave out --continue, --follow and --edit-last; --edit goes with it.",
+            )
+        return _again(again, settings, console)
+    follows_id = followed_record(follow, settings, console, last=last)
+    options = follow_up_options(follows_id, settings, console)
+    question = None
+    if edit_last:
+        store = open_store(settings, console)
+        question = (store.newest() if follows_id is None else store.get(follows_id)).question
+    return Origin(follows_id, options=options, question=question)
+
+
+def _again(record_id: str, settings: Settings, console: Console) -> Origin:
+    from qacli.cli.filters import parse_record_id
+    from qacli.cli.store import open_store, record_at
+    from qacli.provider.endpoint import resolve_endpoint
+
+    record = record_at(open_store(settings, console), parse_record_id(record_id))
+    present = resolve_endpoint(settings, with_key=False)
+    return Origin(
+        record.follows_id,
+        # All answers to one question are tied to its first record.
+        repeats_id=record.repeats_id or record.id,
+        options=FollowUpOptions.of(record, present.name),
+        question=record.question,
+        schema=_schema_of(record),
+        files=tuple(file["name"] for file in record.attachments),
+    )
+
+
+def _schema_of(record: "QuestionAnswer") -> dict[str, Any] | None:
+    form = record.params.get("response_format")
+    inner = form.get("json_schema") if isinstance(form, dict) else None
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    return schema if isinstance(schema, dict) else None

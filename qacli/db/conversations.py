@@ -1,0 +1,110 @@
+"""List conversations: the first record of each thread, with the number of its records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from qacli.db.filters import Filter
+from qacli.db.records import Store
+from qacli.db.search import RECORDS
+
+PAGE_RECORDS = 200
+"""The number of records whose threads are looked for at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A conversation with all its branches.
+
+    Attributes:
+        id: The id of its first record.
+        question: The first question.
+        title: The title of the first record, if it has one.
+        created_at: The time of the first question.
+        last_id: The newest record.
+        last_at: The time of the newest question.
+        records: The number of records.
+    """
+
+    id: int
+    question: str
+    title: str | None
+    created_at: datetime
+    last_id: int
+    last_at: datetime
+    records: int
+
+
+def list_threads(store: Store, only: Filter, limit: int | None) -> list[Thread]:
+    """Return the threads with a record that the filter selects, those with the newest ones first.
+
+    Args:
+        store: The history.
+        only: The filter.
+        limit: The number of threads at most; None for all.
+    """
+    roots: dict[int, None] = {}
+    before: int | None = None
+    while limit is None or len(roots) < limit:
+        page = store.page(before=before, limit=PAGE_RECORDS, newest_first=True, only=only)
+        ids = [record.id or 0 for record in page]
+        if not ids:
+            break
+        first = _first_records(store, ids)
+        roots.update(dict.fromkeys(first[number] for number in ids))
+        before = ids[-1]
+    return _threads(store, list(roots)[:limit])
+
+
+def _first_records(store: Store, ids: Sequence[int]) -> dict[int, int]:
+    """Return the first record of the thread of each of these records."""
+    owned = () if store.owner is None else (RECORDS.c.caller == store.owner,)
+    chain = (
+        sa.select(RECORDS.c.id.label("start"), RECORDS.c.id, RECORDS.c.follows_id)
+        .where(RECORDS.c.id.in_(ids))
+        .cte("chain", recursive=True)
+    )
+    # UNION drops rows that are there already, so that a circle ends.
+    chain = chain.union(
+        sa.select(chain.c.start, RECORDS.c.id, RECORDS.c.follows_id).where(
+            RECORDS.c.id == chain.c.follows_id, *owned
+        )
+    )
+    # The first record is the oldest: a record has a higher id than the one that it follows up.
+    query = sa.select(chain.c.start, sa.func.min(chain.c.id).label("first")).group_by(chain.c.start)
+    with store.transaction() as connection:
+        return {row.start: row.first for row in connection.execute(query)}
+
+
+def _threads(store: Store, roots: Sequence[int]) -> list[Thread]:
+    """Return the threads with these first records, in this order."""
+    owned = () if store.owner is None else (RECORDS.c.caller == store.owner,)
+    tree = (
+        sa.select(RECORDS.c.id.label("root"), RECORDS.c.id)
+        .where(RECORDS.c.id.in_(roots))
+        .cte("tree", recursive=True)
+    )
+    tree = tree.union(
+        sa.select(tree.c.root, RECORDS.c.id).where(RECORDS.c.follows_id == tree.c.id, *owned)
+    )
+    sizes = (
+        sa.select(
+            tree.c.root, sa.func.count().label("records"), sa.func.max(tree.c.id).label("last_id")
+        )
+        .group_by(tree.c.root)
+        .subquery()
+    )
+    last = RECORDS.alias("last")
+    query = (
+        sa.select(
+            *(RECORDS.c.id, RECORDS.c.question, RECORDS.c.title, RECORDS.c.created_at),
+            *(sizes.c.last_id, last.c.created_at.label("last_at"), sizes.c.records),
+        )
+        .join(sizes, sizes.c.root == RECORDS.c.id)
+        .join(last, last.c.id == sizes.c.last_id)
+    )
+    with store.transaction() as connection:
+        threads = {row.id: Thread(*row) for row in connection.execute(query)}
+    return [threads[root] for root in roots if root in threads]

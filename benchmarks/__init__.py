@@ -1,5 +1,5 @@
-"""What `qa` claims about speed and memory, measured: `python -m benchmarks`. See README.md here.
+"""Measure the claims of `qa` about speed and memory: `python -m benchmarks`. See README.md here.
 
-Each file is one claim, or a few that share their setting. `measure` runs and times processes,
-`setting` provides what they run in.
+Each file measures one claim, or a few in the same setting. `measure` runs and times processes;
+`setting` starts providers and databases.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs the benchmarks and writes a table of what they found."""
+"""`python -m benchmarks`: run the benchmarks and write a table of the results."""
 
 import argparse
 import importlib
@@ -18,14 +18,14 @@ NAMES = (
     *("serve_asks", "serve_reads", "serve_door"),
     *("moving_export", "moving_import"),
     *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),
-    "batch_api",
+    *("batch_tools", "batch_api"),
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("claim", "measured", "median (min to max)", "target", "runs", "met")
 
 
 def main() -> int:
-    """Run what is wanted; returns 0 if every target was met."""
+    """Run the selected benchmarks; return 0 if every target was met."""
     options = _options()
     if options.list:
         for name in NAMES:
@@ -41,7 +41,7 @@ def main() -> int:
             rows, problem, seconds = _run(name, made)
             met = met and not problem and all(row.met for row in rows)
             sections.append(_section(name, rows, problem, seconds))
-            # Written as it grows: a run takes long, and may be ended before its end.
+            # Written after each benchmark, because a run takes long and may be stopped.
             options.output.write_text(_page(sections, started, load, options.scale))
     _say(f"Written to {options.output}.", sys.stderr)
     return 0 if met else 1
@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=NAMES, help="this one; may be repeated")
     parser.add_argument("--scale", choices=("small", "full"), default="small")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the table goes")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the file of the table")
     parser.add_argument(
         "--against", type=Path, metavar="WORKTREE", help="compare with the qa of another worktree"
     )
@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(name: str, made: Bench) -> tuple[list[Row], str, float]:
-    """The rows of one benchmark, why there are no more of them, and how long it took."""
+    """Return the rows of one benchmark, the error that ended it, and the seconds that it took."""
     _say(f"{name} ...", sys.stderr)
     rows: list[Row] = []
     problem, begun = "", time.monotonic()
@@ -68,7 +68,7 @@ def _run(name: str, made: Bench) -> tuple[list[Row], str, float]:
         for row in importlib.import_module(f"benchmarks.{name}").run(made):
             rows.append(row)
             _say("  " + " | ".join(row.cells()), sys.stderr)
-    except Exception as error:  # noqa: BLE001 - the others' figures must not go with it
+    except Exception as error:  # noqa: BLE001 - the other benchmarks still run
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
         _say(f"  {problem}", sys.stderr)
     return rows, problem, time.monotonic() - begun
@@ -92,7 +92,7 @@ def _section(name: str, rows: list[Row], problem: str, seconds: float) -> str:
 def _page(sections: list[str], started: str, load: float, scale: str) -> str:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     head = (
-        "# What was measured\n\n"
+        "# Results of the benchmarks\n\n"
         f"By `python -m benchmarks --scale {scale}`, begun {started} at a load of {load:.1f}, on "
         f"{machine}, Python {platform.python_version()}.\n"
         "Each figure is the median of its runs; the smallest and the largest tell how noisy the "

@@ -1,8 +1,8 @@
 """`qa batch` against providers that refuse requests: at random, by rate, and by concurrency.
 
-Against a run that knows the provider: the questions at the pace that it takes. Where requests are
-refused at random, that is the time of a run without refusals, and as many waits for `Retry-After`
-as the unluckiest question probably needs.
+The ideal is a run at exactly the pace that the provider accepts. If requests are refused at random,
+it is a run without refusals, plus the waits for `Retry-After` of the question that is refused most
+often.
 Each run is a process from its start to its end. The part of refused requests is the provider's
 own count.
 """
@@ -21,7 +21,7 @@ LIMIT = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A provider, and the seconds that a run takes that knows it."""
+    """A provider, and the seconds of an ideal run."""
 
     name: str
     options: tuple[str, ...]

@@ -1,8 +1,8 @@
-"""`qa batch` keeps all its jobs busy: the whole run takes little more than it has to.
+"""`qa batch` keeps all its jobs busy: the whole run takes little more than the ideal time.
 
-20,000 questions, a provider that takes 500 ms, 256 jobs. Against the ideal, in which every job is
-always asking: questions / jobs x latency. Each run is a process from its start to its end, with
-the results written to a file, and all of them must be on record.
+20,000 questions, a provider that takes 500 ms, 256 jobs. In the ideal run every job always waits
+for an answer: questions / jobs x latency. A run is a process from its start to its end; the
+results are written to a file, and all of them must be on record.
 """
 
 from collections.abc import Iterator

@@ -66,10 +66,10 @@ def timed(  # noqa: PLR0913 - by name
 
 
 def get(base_url: str, path: str) -> int:
-    """The status of one request.
+    """Return the status of one request.
 
     Raises:
-        OSError: Nobody answers.
+        OSError: There is no answer.
     """
     return asyncio.run(_once(base_url, _head(base_url, "GET", path)))
 

@@ -1,4 +1,4 @@
-"""Running processes, timing them, and putting figures beside their targets."""
+"""Run and time processes, and compare the figures with their targets."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ Command = Sequence[str | Path]
 
 
 class Unusable(Exception):
-    """A run that did not do what was to be timed."""
+    """A run that failed, so that its time means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Ended:
     """A process that has ended.
 
     Attributes:
-        seconds: From before it was started until it was gone.
-        first_byte: Seconds until the first byte on its stdout; None where there was none.
-        cpu: Seconds of the processor, its own and the kernel's for it.
-        peak: The most memory it had, in MiB.
-        output: What it wrote to stdout.
+        seconds: The time from the start to the end.
+        first_byte: The seconds until the first byte on stdout; None without output.
+        cpu: The seconds of processor time, of the process and of the kernel for it.
+        peak: The maximum memory in MiB.
+        output: The bytes on stdout.
     """
 
     seconds: float
@@ -46,12 +46,12 @@ def run(
 
     Args:
         command: The program and its arguments.
-        env: Its environment, all of it.
+        env: Its whole environment.
         limit: Seconds after which it is killed.
-        into: The file that its output goes to, where that is not to be held in memory.
+        into: The file for its output; None keeps the output in memory.
 
     Raises:
-        Unusable: It failed, or had to be killed.
+        Unusable: It failed or was killed.
     """
     with ExitStack() as files:
         errors = files.enter_context(TemporaryFile())
@@ -90,9 +90,9 @@ def run(
 def background(
     command: Command, env: Mapping[str, str], log: Path, *, grace: float = 20
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process beside this one, told to end by SIGTERM at the end and killed if it does not.
+    """Run a process in the background; at the end send SIGTERM, and SIGKILL if it does not end.
 
-    What it writes to stderr goes to `log`.
+    Its stderr is written to `log`.
     """
     with log.open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603
@@ -110,10 +110,10 @@ def background(
 
 
 def refuse_own_peak(ended: Ended) -> None:
-    """See that a process's peak is its own: Linux counts what this one had when it forked.
+    """Check that a process's peak is its own: Linux counts the memory of this process at the fork.
 
     Raises:
-        Unusable: This process has had as much memory.
+        Unusable: This process has used as much memory.
     """
     own = getrusage(RUSAGE_SELF).ru_maxrss / 1024
     if ended.peak <= own:
@@ -122,7 +122,7 @@ def refuse_own_peak(ended: Ended) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Two things measured by turns, so that a load on the machine weighs on both."""
+    """Two series of figures measured alternately, so that a load on the machine affects both."""
 
     ours: list[float]
     peers: list[float]
@@ -134,7 +134,7 @@ class Pairs:
 
 
 def paired(runs: int, ours: Callable[[], float], peer: Callable[[], float]) -> Pairs:
-    """Measure two things by turns, either first as often, after one turn that does not count."""
+    """Measure two things alternately; the first of several rounds does not count."""
     pairs = Pairs([], [])
     for turn in range(-1, runs):
         order = [(ours, pairs.ours), (peer, pairs.peers)]
@@ -147,15 +147,15 @@ def paired(runs: int, ours: Callable[[], float], peer: Callable[[], float]) -> P
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A claim, and what was measured.
+    """A claim with its measured figures.
 
     Attributes:
-        claim: What is claimed, and against what.
+        claim: The claim and its peer.
         measured: The medians in their own units.
-        figures: The figure that the target is for, once a run.
-        target: What the median of them should be.
-        most: Whether the target is the most it may be, or the least.
-        unit: Of the figures; nothing for a ratio.
+        figures: The figure of each run, to compare with the target.
+        target: The limit for the median of the figures.
+        most: True if the target is a maximum, False if it is a minimum.
+        unit: The unit of the figures; empty for a ratio.
     """
 
     claim: str
@@ -176,13 +176,13 @@ class Row:
         scale: float = 1000,
         unit: str = "ms",
     ) -> "Row":
-        """A ratio against a peer; the medians are shown in a unit that is `scale` a figure."""
+        """Return a row of ratios against a peer; the shown medians are multiplied by `scale`."""
         ours, peer = median(pairs.ours) * scale, median(pairs.peers) * scale
         return cls(claim, f"{ours:,.0f} : {peer:,.0f} {unit}", pairs.ratios, target, most)
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches the target."""
+        """True if the median reaches the target."""
         figure = median(self.figures)
         return figure <= self.target if self.most else figure >= self.target
 
@@ -204,10 +204,10 @@ class Row:
 
 
 def until(seconds: float, ready: Callable[[], bool]) -> None:
-    """Wait until something is so.
+    """Wait until a condition is true.
 
     Raises:
-        Unusable: It is not, for so long.
+        Unusable: It is not true within these seconds.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:

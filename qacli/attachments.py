@@ -6,7 +6,6 @@ size and SHA-256, so a follow-up sends a placeholder instead of the content.
 """
 
 import codecs
-import html
 import os
 import re
 from base64 import b64encode
@@ -241,7 +240,9 @@ def _known_encoding(charset: str | None) -> str | None:
 
 
 def _quote(name: str) -> str:
-    return f'"{html.escape(name)}"'
+    from html import escape
+
+    return f'"{escape(name)}"'
 
 
 def _too_large_error(name: str, size: str) -> InvalidRequest:

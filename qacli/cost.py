@@ -35,7 +35,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of one answer, as the provider counts them; None where it does not.
+    """The tokens of one answer, as the provider counts them; None if it sends no count.
 
     Attributes:
         cached_tokens: The part of `prompt_tokens` that the provider took from its cache.
@@ -70,7 +70,7 @@ class Pricing:
         """Return the prices of a file, where it exists, in front of the table.
 
         Raises:
-            NotConfigured: The file is not what it should be.
+            NotConfigured: The file is not valid.
         """
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -97,7 +97,7 @@ class Pricing:
         tier: object = None,
         at: datetime | None = None,
     ) -> float | None:
-        """Return US dollars for an answer; None where the price or the usage is unknown.
+        """Return US dollars for an answer; None if the price or the usage is unknown.
 
         The provider's own price has precedence. A model's dated versions
         (`gpt-6-luna-2026-09-22`) cost the same as the model where they have no price of their own.
@@ -127,7 +127,7 @@ class Pricing:
         tier: str | None = None,
         at: datetime | None = None,
     ) -> Price | None:
-        """Return the price of a model's tokens; None where it is unknown. See `cost`."""
+        """Return the price of a model's tokens; None if it is unknown. See `cost`."""
         if not model:
             return None
         for name in plain_names(model):
@@ -174,7 +174,7 @@ def estimate_tokens(*texts: str, images: int = 0) -> int:
 
 
 def turn_tokens(turn: Turn) -> int:
-    """Return about how many tokens a turn takes, with what was put before its question."""
+    """Return the approximate number of tokens of a turn, including its attachments."""
     texts = (part.text for part in turn.parts)
     return estimate_tokens(turn.question, turn.answer, *texts, images=_images(turn.parts))
 
@@ -204,7 +204,7 @@ class CostEstimate:
     def of(
         cls, ask: Question, turns: Sequence[Turn] = (), parts: Sequence[ContextPart] = ()
     ) -> "CostEstimate":
-        """Return the estimate for a question, what it follows up, and what is put before it.
+        """Return the estimate for a question with its conversation and its attachments.
 
         With a schema it takes more than twice as much: an answer that does not fit goes back once.
         """
@@ -218,7 +218,7 @@ class CostEstimate:
         return cls(2 * prompt + completion, 2 * completion)
 
     def cost(self, model: str, prices: Pricing, endpoint: str | None) -> float | None:
-        """Return US dollars; None where the price of the model at the endpoint is unknown."""
+        """Return US dollars; None if the price of the model at the endpoint is unknown."""
         return prices.cost(model, Usage(self.prompt, self.completion), endpoint=endpoint)
 
 

@@ -1,15 +1,15 @@
-"""One question on its way, and what became of it: plain data that costs nothing to import.
+"""The data classes of a question, its outcome, and the events while it is asked.
 
-A request must not wait until the database layer is loaded, so what the outbox writes down and
-the provider fills in is not the table's class. Together with the id, the fields of `Question` and
-`Outcome` are the columns of `question_answer`; a test holds them to that.
+They are not the classes of the tables, so that a question can be sent before the database layer is
+loaded. The fields of `Question` and `Outcome`, and the id, are the columns of `question_answer`; a
+test compares them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from qacli.cache_key import cache_key, canonical_json
@@ -22,12 +22,14 @@ from qacli.errors import (
     UnfitAnswer,
 )
 from qacli.model_options import check_params, merge_params
-from qacli.raw_request import RawRequest, RelayEvent
 from qacli.validation import validate_tag, validate_text
+
+if TYPE_CHECKING:
+    from qacli.raw_request import RawRequest, RelayEvent
 
 
 class Status(StrEnum):
-    """What became of a question."""
+    """The status of a record."""
 
     ASKING = "asking"
     ANSWERED = "answered"
@@ -46,8 +48,12 @@ class GroupBy(StrEnum):
     ENDPOINT = "endpoint"
 
 
+ROW = "row"
+"""The field of a batch item's payload with the cells of its row, which the results repeat."""
+
+
 class ItemState(StrEnum):
-    """How far an item of a batch is."""
+    """The state of an item of a batch."""
 
     WAITING = "waiting"
     CLAIMED = "claimed"
@@ -74,26 +80,26 @@ class PartState(StrEnum):
 
 
 def now() -> datetime:
-    """The clock: the current time, in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question, and all that shapes its answer.
+    """A question, with everything that shapes its answer.
 
     Attributes:
-        question: What is asked, byte for byte.
+        question: The text of the question, unchanged.
         system: The system prompt.
-        params: The model asked for, temperature, token limit and whatever else goes to the
-            provider beside the messages.
+        params: The requested model, the temperature, the token limit and every other option of the
+            request.
         follows_id: The record that this one follows up.
-        corrects_id: The record whose answer did not fit its schema, where this one asks again.
-        attachments: What was put before the question: `name`, `size` in bytes and `sha256` each.
-        caller: The name of the token that asked over HTTP; None at the terminal.
-        request_id: The HTTP request that it came in, as the log names it.
+        corrects_id: The record whose answer did not fit its schema, if this question corrects it.
+        attachments: The files that are sent with the question: `name`, `size` in bytes, `sha256`.
+        caller: The name of the access token of the HTTP request; None for the command line.
+        request_id: The id of the HTTP request, as in the log.
         context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
-        uid: Names the question before the database has given it an id; unique for good.
+        uid: A random id, which exists before the database gives the record its id.
 
     Raises:
         InvalidRequest: The question is empty, or a field cannot be stored or sent.
@@ -127,16 +133,16 @@ class Question:
 
     @property
     def model(self) -> str:
-        """The model asked for; the one that answers may be named otherwise."""
+        """The requested model; the provider may name the model of the answer differently."""
         return str(self.params.get("model", ""))
 
     @property
     def cache_key(self) -> int:
-        """What finds the very same question again; see `canonical`."""
+        """The hash by which the same question is found; see `qacli.cache_key`."""
         return cache_key(self.canonical_json())
 
     def canonical_json(self) -> str:
-        """The question and all that shapes its answer; see the function of that name."""
+        """Return everything that shapes the answer as text; see `qacli.cache_key`."""
         return canonical_json(
             self.question, self.system, self.params, self.attachments, self.follows_id
         )
@@ -144,9 +150,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeferredQuestion(Question):
-    """A question whose asker was told that it will be answered, and does not wait for it.
+    """A question that was accepted with status 202: its client does not wait for the answer.
 
-    Where its process ends before there is an answer, the next server asks it again.
+    If its process ends before there is an answer, the next server asks it again.
     """
 
 
@@ -168,7 +174,7 @@ def create_question(  # noqa: PLR0913 - the input, by name
         model: The model to ask.
         system: The system prompt.
         params: The options that go to the model, by their names in `qacli.model_options`.
-        response_format: The form of the answer, as the provider takes it.
+        response_format: The format of the answer, as in the provider's API.
         tags: The tags of the record.
         follows_id: The record that this question follows up.
         attachments: See `Question`.
@@ -216,7 +222,7 @@ class ContextPart:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer that a follow-up goes on from, and what stood before it."""
+    """An earlier question of the conversation with its answer and its attachments."""
 
     question: str
     answer: str
@@ -225,35 +231,35 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """A request to the provider: a question as it is sent, and everything sent with it.
+    """A request to the provider.
 
     Attributes:
-        question: The question; its params hold `messages` where those are sent as they are.
+        question: The question; if its params have `messages`, they are sent unchanged.
         turns: The earlier questions and answers of the conversation, the oldest first.
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
-        raw: The request of a client, which is sent in place of all this.
+        raw: The request of a client, which is sent unchanged instead of all this.
     """
 
     question: Question
     turns: Sequence[Turn] = ()
     parts: Sequence[ContextPart] = ()
     stream: bool = True
-    raw: RawRequest | None = None
+    raw: "RawRequest | None" = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """The outcome of a question, as far as it is known.
+    """The outcome of a question; fields that are not known yet are None.
 
     Attributes:
         error_kind: The kind of the error, as in `qacli.errors`.
         error: The message of the error, without secrets.
         cached_tokens: The part of `prompt_tokens` that the provider took from its cache.
         reasoning_tokens: The part of `completion_tokens` that is reasoning.
-        reasoning: The model's reasoning, which is no part of the answer.
+        reasoning: The model's reasoning, which is not part of the answer.
         details: Everything else in the provider's response, by the provider's own names.
-        endpoint: The host, with its port where that is not the usual one; `local` for the local
+        endpoint: The host, with its port if that is not the default; `local` for the local
             model.
     """
 
@@ -280,7 +286,7 @@ class Outcome:
         """Mark the outcome as failed with an error, or as interrupted.
 
         Args:
-            error: The error. None, `Interrupted` and what is not an Exception (Ctrl-C) are an
+            error: The error. None, `Interrupted`, and exceptions such as KeyboardInterrupt are an
                 interruption.
         """
         self.status = Status.FAILED
@@ -306,9 +312,9 @@ class Result:
     Attributes:
         question: The question.
         outcome: Its outcome.
-        record_id: The id of its record; None where the database has not given it one.
-        undelivered: Why the database has not taken the outcome, which is in the outbox only; None
-            where it has.
+        record_id: The id of its record; None if the database does not have it yet.
+        undelivered: The error because of which the outcome is only in the outbox; None if the
+            database has it.
     """
 
     question: Question
@@ -319,11 +325,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A question is written down and is sent next.
+    """The question is in the outbox and is sent next.
 
     Attributes:
         question: The question.
-        record_id: The id of its record, where one was reserved.
+        record_id: The id of its record, if one was reserved.
     """
 
     question: Question
@@ -339,14 +345,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of the model's reasoning has arrived; it is not empty, and no part of the answer."""
+    """A piece of the model's reasoning has arrived; it is not empty."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing has arrived for a while: a moment to redraw, or to test a connection."""
+    """Nothing has arrived for a while; the display or the connection can be checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +362,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Repairing:
-    """The answer does not fit its schema and was recorded as failed; it is asked for once more.
+    """The answer does not fit its schema, was recorded as failed, and is requested again.
 
     The next event is the `Started` of the second question.
     """
@@ -377,23 +383,16 @@ class Failed:
     """The last event: there is no usable answer.
 
     Attributes:
-        error: Why; an exception of the reader, too, where that has thrown it into the stream.
-        result: The outcome; None where the error is not about the question.
+        error: The reason; it may be an exception that the reader has thrown into the stream.
+        result: The outcome; None if the error is not about the question.
     """
 
     error: BaseException
     result: Result | None = None
 
 
-AnswerEvent = (
-    Started
-    | Delta
-    | ReasoningDelta
-    | RelayEvent
-    | Heartbeat
-    | Received
-    | Repairing
-    | Finished
-    | Failed
+AnswerEvent: TypeAlias = (
+    "Started | Delta | ReasoningDelta | RelayEvent | Heartbeat | Received | Repairing | Finished"
+    " | Failed"
 )
-"""What happens to a question: see `qacli.services.ask.AskService.stream` for the order."""
+"""An event of a question; `qacli.services.ask.AskService.stream` documents their order."""

@@ -62,7 +62,7 @@ class QaError(Exception):
 
 
 class InvalidRequest(QaError):
-    """The question or an option cannot be used as given."""
+    """The question or an option is not valid."""
 
     exit_code = 2
     status = 422

@@ -5,10 +5,10 @@
 - `generated`: the date of the prices.
 - `hosts`: the provider of each host; `patterns`: regular expressions for other hosts.
 - `providers`: for each provider `models` (exact names), `prefixes`, `also` (providers whose models
-  it sells too), and `discounts` where they differ from `DISCOUNTS`.
+  it sells too), and `discounts` if they differ from `DISCOUNTS`.
 
 The entry of a model is a price, `[input, output]` or `[input, output, cached input]` in US dollars
-for a million tokens; or an object with such a `price` and, where they exist: `over`, the prices of
+for a million tokens; or an object with such a `price` and, if they exist: `over`, the prices of
 requests with more prompt tokens; `tiers`, the prices of service tiers; `hours`, the prices at other
 times of the day (UTC); and `from`, the prices from a later date.
 """
@@ -45,8 +45,8 @@ VENDORS: Mapping[str, str] = {
 }
 """Providers by the first part of a name like `openai/gpt-6-luna`, as gateways have them."""
 
-OPEN_WEIGHTS = re.compile(r"gemma|gpt-oss")
-DATE = re.compile(r"[-@]20\d\d-?\d\d-?\d\d$")
+OPEN_WEIGHTS = r"gemma|gpt-oss"
+DATE = r"[-@]20\d\d-?\d\d-?\d\d$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def plain_names(model: str) -> Iterator[str]:
     """
     name = model.lower().removeprefix("models/")
     yield name
-    if (undated := DATE.sub("", name)) != name:
+    if (undated := re.sub(DATE, "", name)) != name:
         yield undated
 
 
@@ -112,7 +112,7 @@ class PriceTable:
         tier: str | None,
         at: datetime,
     ) -> Price | None:
-        """Return the price of a request; None where it is unknown.
+        """Return the price of a request; None if it is unknown.
 
         Args:
             model: The model, as the provider or the user names it.
@@ -153,7 +153,7 @@ class PriceTable:
             vendor = VENDORS.get(model.partition("/")[0])
             local = own is None and endpoint is not None and is_private_host(host)
             for provider in PROPRIETARY if local else FIRST_PARTY:
-                if vendor in {None, provider} and not OPEN_WEIGHTS.search(model):
+                if vendor in {None, provider} and not re.search(OPEN_WEIGHTS, model):
                     yield provider, provider not in PROPRIETARY
 
 

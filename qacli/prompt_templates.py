@@ -5,8 +5,8 @@ schema; `qa ask -t review < diff` uses the one in `review.toml`. A batch uses `P
 with placeholders, for its questions too.
 """
 
+import json
 import re
-import string
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -39,9 +39,15 @@ question = "{{input}}"        # {{input}}: the arguments or standard input; {{ot
 """
 
 
+BRACES = re.compile(r"\{\{|\}\}|[{}]")
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A text with {placeholders}; {{ and }} are literal braces.
+
+    A name can have any character. Braces in it match each other; any other name with braces, or one
+    that begins with a quote, is written as a JSON text: `{"a } b"}`.
 
     Attributes:
         pieces: Pairs of literal text and the name of the placeholder after it, or None.
@@ -56,13 +62,22 @@ class Pattern:
         Raises:
             InvalidRequest: The braces do not match.
         """
-        try:
-            parsed = list(string.Formatter().parse(text))
-        except ValueError as error:
-            raise InvalidRequest(
-                f"Invalid template: {error}.", "Write {{ for a literal brace."
-            ) from None
-        return cls(tuple((literal, name) for literal, name, _, _ in parsed))
+        pieces: list[tuple[str, str | None]] = []
+        literal, end = "", 0
+        while brace := BRACES.search(text, end):
+            literal += text[end : brace.start()]
+            end = brace.end()
+            if brace[0] == "{":
+                name, end = _placeholder(text, end)
+                pieces.append((literal, name))
+                literal = ""
+            elif brace[0] == "}":
+                raise _invalid_braces("a } has no { before it")
+            else:
+                literal += brace[0][0]
+        if rest := literal + text[end:]:
+            pieces.append((rest, None))
+        return cls(tuple(pieces))
 
     @property
     def names(self) -> list[str]:
@@ -73,6 +88,35 @@ class Pattern:
         """Return the text with each placeholder replaced by its value."""
         texts = ((text, "" if name is None else value(name)) for text, name in self.pieces)
         return "".join(part for pair in texts for part in pair)
+
+
+def _placeholder(text: str, start: int) -> tuple[str, int]:
+    """Return the name of the placeholder that begins here, and the place after its brace.
+
+    Raises:
+        InvalidRequest: The placeholder has no end.
+    """
+    if text[start : start + 1] == '"':
+        try:
+            name, end = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            name, end = "", start
+        if text[end : end + 1] == "}":
+            return str(name), end + 1
+        raise _invalid_braces(
+            "a { is followed by a quote, but not by a name in quotes and a }",
+            "For literal braces, write {{ and }}.",
+        )
+    depth = 1
+    for brace in re.compile(r"[{}]").finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return text[start : brace.start()], brace.end()
+    raise _invalid_braces("a { has no } after it")
+
+
+def _invalid_braces(reason: str, todo: str = "Write {{ for a literal brace.") -> InvalidRequest:
+    return InvalidRequest(f"Invalid template: {reason}.", todo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,11 @@ class RawRequest:
         headers: The headers that go along, without those of the key.
         query: The query string, without its question mark.
         is_streamed: The client asks for a stream of events.
-        model: The model that is asked; empty where it is not known.
+        model: The model that is asked; empty if it is not known.
         uid: The uid of the question, of which the ids of a translated response are made.
         created: The time of the question, in seconds since 1970.
         history: The body with the conversation in place of the id of the previous response; empty
-            where it has none that is in the history.
+            if it has none that is in the history.
         needs_history: The provider does not have the previous response, so that it gets `history`.
     """
 

@@ -30,17 +30,15 @@ _JOINER_SCRIPTS = (
 # The flags of England, Scotland and Wales are encoded with tag characters.
 _FLAG = "(?P<flag>\U0001f3f4[\U000e0061-\U000e007a\U000e0030-\U000e0039]{3,6}\U000e007f)"
 
-UNSAFE = re.compile(
+UNSAFE = (
     rf"{_FLAG}|[{_CONTROLS}{_BIDI}{_INVISIBLE}]"
     # A joiner next to a character that it cannot join.
     rf"|[\u200c\u200d](?=[^{_JOINER_SCRIPTS}])|(?<=[^{_JOINER_SCRIPTS}])[\u200c\u200d]"
     # A variation selector that follows another, or a character that has no variants.
     rf"|(?<=[{_SELECTOR}])[{_SELECTOR}]|(?<=[\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])[{_SELECTOR}]"
 )
-_MAYBE_UNSAFE = re.compile(
-    r"[^\t\n\x20-\x7e\xa0-\xac\xae-\u02ff\u0370-\u05ff\u2010-\u2027\u3400-\u9fff]"
-)
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_MAYBE_UNSAFE = r"[^\t\n\x20-\x7e\xa0-\xac\xae-\u02ff\u0370-\u05ff\u2010-\u2027\u3400-\u9fff]"
+_NOT_ASCII = r"[^\x00-\x7f]"
 
 
 def sanitize(text: str, before: str = "") -> str:
@@ -53,10 +51,10 @@ def sanitize(text: str, before: str = "") -> str:
         text: Any text.
         before: The last character that was written before this text.
     """
-    if not _MAYBE_UNSAFE.search(text):
+    if not re.search(_MAYBE_UNSAFE, text):
         return text
     text = before + text.replace("\r", "")
-    return UNSAFE.sub(lambda match: match["flag"] or REPLACEMENT, text)[len(before) :]
+    return re.sub(UNSAFE, lambda match: match["flag"] or REPLACEMENT, text)[len(before) :]
 
 
 def escape_json(text: str, *, ascii_only: bool = False) -> str:
@@ -67,11 +65,11 @@ def escape_json(text: str, *, ascii_only: bool = False) -> str:
         ascii_only: Escape everything outside ASCII, for a terminal that is not UTF-8.
     """
     if ascii_only:
-        return _NOT_ASCII.sub(_escape, escape_json(text))
-    if not _MAYBE_UNSAFE.search(text):
+        return re.sub(_NOT_ASCII, _escape, escape_json(text))
+    if not re.search(_MAYBE_UNSAFE, text):
         return text
     text = text.replace("\r", "")  # JSON strings contain no raw carriage return
-    return UNSAFE.sub(lambda match: match["flag"] or _escape(match), text)
+    return re.sub(UNSAFE, lambda match: match["flag"] or _escape(match), text)
 
 
 def _escape(match: re.Match[str]) -> str:

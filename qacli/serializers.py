@@ -27,7 +27,7 @@ MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>&!~|]")
 MEANINGS = {
     "id": "The number in `/qa/{id}`; never used twice.",
     "question": "The text of the question, byte for byte.",
-    "answer": "The text received; partial where it was cut off, null where nothing came.",
+    "answer": "The text received; partial if it was cut off, null if nothing came.",
     "created_at": "The time of the question, in UTC.",
     "status": "`asking`, `answered`, `failed` or `interrupted`.",
     "error_kind": "The kind of the error, as in a problem.",
@@ -40,11 +40,11 @@ MEANINGS = {
     "finish_reason": "How the answer ended, in the provider's words.",
     "system": "The system prompt.",
     "params": "The requested model and the other parameters of the request.",
-    "prompt_tokens": "The provider's count; null where unknown.",
-    "completion_tokens": "The provider's count; null where unknown.",
+    "prompt_tokens": "The provider's count; null if unknown.",
+    "completion_tokens": "The provider's count; null if unknown.",
     "cached_tokens": "The part of `prompt_tokens` that came from the provider's cache.",
     "reasoning_tokens": "The part of `completion_tokens` that is reasoning.",
-    "cost_usd": "US dollars; null where the price is unknown.",
+    "cost_usd": "US dollars; null if the price is unknown.",
     "follows_id": "The record that this one follows up.",
     "corrects_id": "The record whose answer did not fit its schema; this one asks for it again.",
     "batch_id": "The batch that it came from.",
@@ -106,15 +106,15 @@ def flat_values(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_csv_line(values: Iterable[object]) -> str:
+def to_csv_line(values: Iterable[object], delimiter: str = ",") -> str:
     """Return values as one row of CSV, with its end; a text in it may have line ends."""
     import csv
     from io import StringIO
 
     row = StringIO()
-    # With an empty line end the writer would not quote the line ends in a text.
-    csv.writer(row, lineterminator="\n").writerow(values)
-    return row.getvalue()
+    # The writer quotes only those line ends in a text whose characters are in its own.
+    csv.writer(row, delimiter=delimiter, lineterminator="\r\n").writerow(values)
+    return row.getvalue().removesuffix("\r\n") + "\n"
 
 
 def to_markdown(document: dict[str, Any]) -> str:
@@ -191,7 +191,7 @@ def to_jsonable(value: object) -> object:
 
 
 def _without_exponent(value: float) -> float:
-    """Return the number as PostgreSQL gives it back from JSON: 1e22 in digits, and no -0."""
+    """Return the number as PostgreSQL returns it from JSON: 1e22 in digits, and no -0."""
     if isfinite(value) and abs(value) >= EXPONENT_THRESHOLD:
         from decimal import Decimal
 

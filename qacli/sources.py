@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         url: An http or https address, without spaces and control characters.
-        title: Its title in one line, empty where it is unknown; it can hold control characters.
+        title: Its title in one line, empty if it is unknown; it can hold control characters.
     """
 
     url: str
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def host(self) -> str:
-        """The name of the server, with its port where that is not the usual one."""
+        """The name of the server, with its port if that is not the usual one."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
@@ -43,9 +43,9 @@ class Image:
     """An image of an answer, whose content is in `details`.
 
     Attributes:
-        media_type: For example `image/png`; empty where it is unknown.
-        size: Its bytes; None where it is not in the record.
-        url: Its address, where it is an http or https address.
+        media_type: For example `image/png`; empty if it is unknown.
+        size: Its bytes; None if it is not in the record.
+        url: Its address, if it is an http or https address.
     """
 
     media_type: str

@@ -48,7 +48,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use a process for each processor where pytest-xdist is there; in one process: -n 0."""
+    """Use a process for each processor if pytest-xdist is installed; `-n 0` uses one process."""
     is_worker = hasattr(config, "workerinput")
     if not is_worker and getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses = "logical"
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home: no settings, no history, and nothing of the person who runs the tests."""
+    """An empty home: no settings, no history, and no variables of the user."""
     for item in setting_fields():
         monkeypatch.delenv(item.metadata["env"], raising=False)
     monkeypatch.setenv("QA_CONFIG", str(tmp_path / "config.toml"))
@@ -184,7 +184,7 @@ def migrated(settings: Settings) -> Store:
 
 
 class Watched(SyncProvider):
-    """A provider that tells whether the whole answer has arrived, read or not."""
+    """A provider that reports whether the whole answer has arrived, read or not."""
 
     reply: ChatResponse | None = None
 

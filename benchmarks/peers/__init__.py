@@ -1,1 +1,1 @@
-"""Programs beside `qa`: what it is measured against, and who looks at it meanwhile."""
+"""Programs that are measured beside `qa`, or that observe it during a measurement."""

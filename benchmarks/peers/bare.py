@@ -1,4 +1,4 @@
-"""What the bare views are served by: as `qa serve` is, and nothing else."""
+"""Serve the bare views with the same server as `qa serve`, and nothing else."""
 
 from collections.abc import Callable
 

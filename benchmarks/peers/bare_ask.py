@@ -35,7 +35,7 @@ async def work(
     together: "Started",
     times: "SimpleQueue[tuple[float, float]]",
 ) -> None:
-    """What one process does: its part of each burst, together with the others."""
+    """Send the part of one process of each burst, at the same time as the others."""
     async with AsyncOpenAI(max_retries=0, http_client=DefaultAioHttpClient()) as client:
         for _ in range(bursts):
             await asyncio.to_thread(together.wait, LIMIT_SECONDS)

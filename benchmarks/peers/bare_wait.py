@@ -10,7 +10,7 @@ from flask import Flask, request
 
 
 def create_app(seconds: float) -> Flask:
-    """The application: one view that asks nobody and keeps nothing."""
+    """The application: one view that asks no provider and stores nothing."""
     app = Flask(__name__)
 
     @app.post("/ask")

@@ -1,4 +1,4 @@
-"""Ask, and print the stream: what anybody would write with the openai package."""
+"""Ask, and print the stream: the shortest program with the openai package."""
 
 import sys
 

@@ -18,7 +18,7 @@ class Budget:
 
     Args:
         options: The batch.
-        batches: The database, which has the budget, and in it what is spent and reserved.
+        batches: The database, with the budget and the parts of it that are spent and reserved.
         database: The thread that calls the database.
         prices: The prices of the models.
         endpoint: The name of the endpoint; see `Endpoint.name`.

@@ -30,7 +30,7 @@ class ClaimLoop:
         progress: Updated with the results of all processes.
         budget: Estimates the costs to reserve.
         output: The writer of the results.
-        flush: Makes the recorder store what it has.
+        flush: Makes the recorder store its results.
         items: Gets the claimed items, and None for each consumer at the end.
         consumers: The number of tasks that read `items`.
         stop: Stops the run; see `BatchRunner.stop`.

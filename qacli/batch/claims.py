@@ -81,7 +81,7 @@ class WorkerClaims:
 
     @property
     def are_valid(self) -> bool:
-        """Whether no other worker can have taken the claims by now."""
+        """True as long as no other worker can take over the claims."""
         return self._lease.is_valid
 
     def has(self, item: ClaimedItem) -> bool:
@@ -120,7 +120,7 @@ class WorkerClaims:
 
     @property
     def are_open(self) -> bool:
-        """Whether the worker has items that are not stored yet."""
+        """True if the worker has items that are not stored yet."""
         return bool(self._items)
 
     async def claim(self, limit: int, cost_of: Callable[[ClaimedItem], float]) -> list[ClaimedItem]:

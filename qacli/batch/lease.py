@@ -54,7 +54,7 @@ class Lease:
 
     @property
     def is_valid(self) -> bool:
-        """Whether no other worker can have taken over the claims by now."""
+        """True as long as no other worker can take over the claims."""
         return self._valid_until is not None and uptime() < self._valid_until
 
 

@@ -12,7 +12,9 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
+from qacli.batch.input_file import InputOptions
 from qacli.batch.reader import BatchInput, read_items
+from qacli.batch.rows import csv_dialect, matching_files, name_of
 from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest
 
@@ -26,8 +28,8 @@ PROGRESS_ITEMS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSource:
-    """The file of a batch, and the options to read it; see `qacli.batch.reader.read_items`.
+class BatchSource(InputOptions):
+    """The file of a batch, and the options to read it.
 
     Attributes:
         path: The file; None is standard input.
@@ -35,11 +37,6 @@ class BatchSource:
     """
 
     path: Path | None
-    form: str
-    template: str | None = None
-    column: str | None = None
-    skip_bad: bool = False
-    quotes: bool | None = None
     spool: IO[bytes] | None = None
 
     def items(self) -> Iterator[BatchInput]:
@@ -48,15 +45,7 @@ class BatchSource:
         Raises:
             InvalidRequest: A line cannot be used; the message has its number and the reason.
         """
-        return read_items(
-            self.path,
-            form=self.form,
-            template=self.template,
-            column=self.column,
-            skip_bad=self.skip_bad,
-            quotes=self.quotes,
-            spool=self.spool,
-        )
+        return read_items(self.path, self, self.spool)
 
     def with_temporary_copy(self, stack: ExitStack) -> "BatchSource":
         """Return a source that can be read twice, so that all of it is checked before it is loaded.
@@ -67,7 +56,8 @@ class BatchSource:
         Raises:
             DatabaseError: The disk has no room for the copy.
         """
-        if self.path is not None and (self.path.is_file() or not self.path.exists()):
+        path = self.path
+        if path is not None and (path.is_file() or path.is_dir() or not path.exists()):
             return self
         try:
             spool = TemporaryFile(prefix="qa-batch-")  # noqa: SIM115 - the stack closes it
@@ -83,7 +73,17 @@ class BatchSource:
         return replace(self, spool=spool)
 
     def state(self) -> dict[str, Any]:
-        """Return path, size and time of a regular file, to recognise it; empty for other inputs."""
+        """Return path, size and time of a regular file, to recognise it; empty for other inputs.
+
+        For a directory or a pattern there is a digest of the names, sizes and times of its files.
+        """
+        if self.form == "files" and self.path is not None:
+            states = [
+                [name, (status := file.stat()).st_size, status.st_mtime_ns]
+                for name, file in matching_files(self.path)
+            ]
+            digest = sha256(json.dumps(states).encode()).hexdigest()
+            return {"path": str(self.path.absolute()), "digest": digest}
         if self.path is None or not self.path.is_file():
             return {}
         status = self.path.stat()
@@ -104,12 +104,18 @@ class BatchSource:
                 "A batch from standard input needs a name.", "Give it one: --name NAME"
             )
         key = json.dumps([str(self.path.absolute()), answer_settings], sort_keys=True, default=str)
-        return f"{self.path.name.partition('.')[0]}-{sha256(key.encode()).hexdigest()[:8]}"
+        return f"{name_of(self.path)}-{sha256(key.encode()).hexdigest()[:8]}"
 
     def is_loaded(self, batch: "Batch | None") -> bool:
         """Return whether the batch has all items of this file, which has not changed since."""
         state = self.state()
-        return bool(batch is not None and batch.items is not None and state and batch.file == state)
+        return bool(
+            batch is not None
+            and batch.items is not None
+            and batch.columns is not None
+            and state
+            and batch.file == state
+        )
 
     def load(
         self,
@@ -117,6 +123,8 @@ class BatchSource:
         name: str,
         settings: dict[str, Any],
         report: Callable[[str], None],
+        *,
+        ask_changed: bool = False,
     ) -> "Batch":
         """Check all items, then load all of them in one transaction.
 
@@ -125,6 +133,7 @@ class BatchSource:
             name: The batch's name; it is created if it does not exist.
             settings: The options that shape its answers.
             report: Called with a sentence on the progress.
+            ask_changed: Ask rows anew that have changed since the batch was begun.
 
         Raises:
             InvalidRequest: A line cannot be used, there is no question, or the batch was begun with
@@ -132,17 +141,48 @@ class BatchSource:
         """
         state = self.state()
         # Not inside the transaction: while it is open, no other process can write to SQLite.
-        for _ in self.items():
-            pass
-        return batches.load(name, settings, self._pages(report), state)
+        columns: tuple[str, ...] = ()
+        for item in self.items():
+            if item.columns != columns and item.columns:
+                names = (*columns, *item.columns)
+                columns = tuple(dict.fromkeys(names)) if columns else item.columns
+        return batches.load(
+            name,
+            settings,
+            _Pages(self, report),
+            {
+                **state,
+                "columns": list(columns),
+                "dialect": csv_dialect(self.path, self, self.spool),
+            },
+            ask_changed=ask_changed,
+            report=report,
+        )
 
-    def _pages(self, report: Callable[[str], None]) -> Iterator[list[dict[str, Any]]]:
-        count, items = 0, self.items()
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """The items of a source as the database takes them; they can be read several times."""
+
+    source: BatchSource
+    report: Callable[[str], None]
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        count, items = 0, self.source.items()
         while page := list(islice(items, CHUNK_SIZE)):
-            yield [{"position": i.position, "key": i.key, "payload": i.stored()} for i in page]
+            yield [
+                {
+                    "position": item.position,
+                    "key": item.key,
+                    "payload": item.stored(),
+                    "place": item.place,
+                    "has_id": item.has_id,
+                }
+                for item in page
+            ]
             count += len(page)
             if count % PROGRESS_ITEMS == 0:
-                report(f"{count:,} questions read.")
+                self.report(f"{count:,} questions read.")
 
 
 @dataclass(frozen=True, slots=True)

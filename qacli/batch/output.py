@@ -32,7 +32,7 @@ class ResultOutput:
 
     @property
     def has_reader(self) -> bool:
-        """Whether results can still be written: the reader of a pipe may have closed it."""
+        """False if the reader of the pipe has closed it, so that no result can be written."""
         return self._writer is None or not self._writer.closed
 
     def write(self, keys: list[str | None] | None = None) -> None:
@@ -46,15 +46,19 @@ class ResultOutput:
         """
         if self._writer is None:
             return
+        rows = self._writer.table.has_rows
         with self._lock:
             if not self._unordered:
-                while items := self._batches.finished(self._batch_id, self._next_position, PAGE):
+                while items := self._batches.finished(
+                    self._batch_id, self._next_position, PAGE, rows=rows
+                ):
                     self._writer.write(items)
                     self._next_position = items[-1].position + 1
             elif keys is not None:
-                self._write_new(self._writer, self._batches.finished_by_key(self._batch_id, keys))
+                items = self._batches.finished_by_key(self._batch_id, keys, rows=rows)
+                self._write_new(self._writer, items)
             else:
-                for page in self._batches.all_finished(self._batch_id):
+                for page in self._batches.all_finished(self._batch_id, rows=rows):
                     self._write_new(self._writer, page)
 
     def _write_new(self, writer: ResultWriter, items: list[FinishedItem]) -> None:

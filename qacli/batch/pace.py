@@ -39,7 +39,7 @@ class PaceConstants:
         few_requests: See there.
         tolerance: The share of refused requests, beyond the usual one, that lowers the pace.
         min_refused: Refused requests of an epoch without which the pace is not lowered.
-        trial_refused: A trial has enough requests for so many refusals, if none is saved.
+        trial_refused: Expected refusals of a trial at the old share; it sets the trial's length.
         max_usual_share: A larger share is no noise before `max_steps` trials could not lower it.
         max_steps: See there.
         significance: Standard errors by which a share must fall to be no chance.

@@ -71,7 +71,7 @@ class BatchRecorder(Recorder):
 
     @property
     def is_safe(self) -> bool:
-        """Whether a journal or the database has every result; if not, nothing may be sent."""
+        """True if a journal or the database has every result; if not, nothing may be sent."""
         return not self._unsafe_uids
 
     async def enqueue(self, question: Question, outcome: Outcome) -> None:
@@ -86,7 +86,7 @@ class BatchRecorder(Recorder):
 
     @property
     def has_stored_all(self) -> bool:
-        """Whether the database has all results so far."""
+        """True if the database has all results so far."""
         return self._waiting == 0
 
     def end(self) -> None:

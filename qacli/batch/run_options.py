@@ -16,7 +16,7 @@ from qacli.provider.endpoint import Endpoint
 if TYPE_CHECKING:
     from qacli.db.models import Batch
 
-STORED = ("retries", "timeout", "rpm", "tpm", "max_failures", "max_wait")
+STORED = ("retries", "timeout", "rpm", "tpm", "max_failures", "max_wait", "max_outage")
 """The options of `BatchOptions` that are stored as they are."""
 
 

@@ -59,7 +59,7 @@ class Allowance:
         return 0.0 if self.amount is None else self.amount - self.used
 
     def give_back(self) -> float:
-        """Return the amount that is left; what is spent from now on counts for the next amount."""
+        """Return the amount that is left; later spending counts for the next amount."""
         self.reported = self.used
         return self.unused
 
@@ -168,7 +168,11 @@ class LimitShare:
                     await database.run(limits.take, limit_id, worker, last)
 
     def report(self, *, is_last: bool = False) -> LimitReport:
-        """Return what this process knows and needs; nothing is needed if it is the last report."""
+        """Return the limits that this process knows and the amounts that it needs.
+
+        Args:
+            is_last: The process ends and needs nothing.
+        """
         request_rate, token_rate = self._limiter.stated_rates
         pause, pause_reason = self._limiter.own_pause
         jobs = self._limiter.jobs
@@ -188,7 +192,7 @@ class LimitShare:
         )
 
     def apply(self, grant: Grant) -> None:
-        """Use what was taken."""
+        """Use the amounts, the pause and the rates of this grant."""
         now = self._clock()
         seconds = random.uniform(*TAKE_SECONDS)  # noqa: S311 - no secret
         self._requests.renew(grant.requests, now, seconds)

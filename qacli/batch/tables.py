@@ -6,71 +6,137 @@ would silently change questions, so quotes and lengths are checked here. See RFC
 """
 
 import csv
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
+from qacli.batch.row import Row, checked_header, listed
 from qacli.errors import InvalidRequest
 
-Row: TypeAlias = tuple[int, str, Mapping[str, Any] | InvalidRequest]
-"""Line number, from 1; the row as text; its fields by column, or the error if it is invalid."""
+DELIMITERS = ",;\t|"
+"""The delimiters that are recognised in a header; the first of them is the default."""
 
-MAX_LISTED_NAMES = 10
+EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?[\r\n]*')
+"""The first line by which Excel names the delimiter; it is no part of the table."""
+
+QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+"""A field in quotes, with each quote inside doubled."""
+
 ADVICE = (
     'Close the quote, or write "" for a quote inside a quoted field; if quotes are plain text, '
     "use --no-quotes."
 )
+QUOTES_ADVICE = (
+    "Use --quotes if the fields are quoted, as pandas, DuckDB and Excel do it; use --no-quotes if "
+    "the quotes are text."
+)
 
 
-def table_rows(lines: Iterable[str], delimiter: str, *, quotes: bool) -> Iterator[Row]:
-    """Yield the rows of a table below its first, which has the columns' names; skip blank rows.
+def table_rows(
+    lines: Iterable[str], delimiter: str | None, *, quotes: bool | None, quoted: bool
+) -> Iterator[Row]:
+    """Yield the rows of a table below its first, which has the columns' names.
+
+    Empty lines, and rows without any text at the end, are skipped.
 
     Args:
         lines: The file's lines, with their ends.
-        delimiter: The character between two fields.
+        delimiter: The character between two fields; None is the most frequent one of the header.
         quotes: Whether fields can be quoted; if not, a quote is a normal character.
+        quoted: The value of `quotes` if that is None; if fields look quoted then, but are not to
+            be, the row is refused.
 
     Raises:
-        InvalidRequest: A quote is not closed or not allowed at its place; the message has the line.
-            No rows can be recognised after it.
+        InvalidRequest: A quote is not closed or not allowed at its place, or two columns have the
+            same name; the message has the line. No rows can be recognised after it.
     """
     csv.field_size_limit(2**31 - 1)
+    lines = iter(lines)
+    head, skipped = next(lines, ""), 0
+    if named := EXCEL_DELIMITER.fullmatch(head):
+        delimiter = delimiter or named[1]
+        head, skipped = next(lines, ""), 1
+    delimiter = delimiter or delimiter_of(head)
+    can_quote = quoted if quotes is None else quotes
+    is_guess = quotes is None and not can_quote
+    lines = chain((head,), lines)
     reader = csv.reader(
-        _checked_quotes(lines, delimiter) if quotes else lines,
+        _checked_quotes(lines, delimiter, skipped) if can_quote else lines,
         delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        quoting=csv.QUOTE_MINIMAL if can_quote else csv.QUOTE_NONE,
         strict=True,
     )
-    names: list[str] | None = None
-    first = 1
+    names: tuple[str, ...] | None = None
+    first = skipped + 1
+    blank: list[Row] = []
     try:
         for fields in reader:
-            number, first = first, reader.line_num + 1
+            number, first = first, reader.line_num + skipped + 1
             if not fields:
                 continue
             if names is None:
-                names = fields
-            elif len(fields) == len(names):
-                row = dict(zip(names, fields, strict=True))
-                yield number, json.dumps(row, ensure_ascii=False), row
-            else:
-                yield number, delimiter.join(fields), _length_error(fields, names)
+                names = checked_header(fields)
+                continue
+            row = _row(f"Line {number}", fields, names, delimiter, may_be_quoted=is_guess)
+            if not any(fields):
+                # Spreadsheet programs write such rows at the end of a table.
+                blank.append(row)
+                continue
+            yield from blank
+            blank.clear()
+            yield row
     except csv.Error as error:
         raise InvalidRequest(f"Line {first}: the row cannot be read: {error}.", ADVICE) from None
 
 
-def _length_error(fields: list[str], names: list[str]) -> InvalidRequest:
-    header = ", ".join(map(repr, names[:MAX_LISTED_NAMES]))
-    header += ", ..." if len(names) > MAX_LISTED_NAMES else ""
+def header_delimiter(lines: Iterable[str]) -> str:
+    """Return the delimiter of a table by its first lines; see `table_rows`."""
+    lines = iter(lines)
+    head = next(lines, "")
+    if named := EXCEL_DELIMITER.fullmatch(head):
+        return named[1]
+    return delimiter_of(head)
+
+
+def delimiter_of(header: str) -> str:
+    """Return the most frequent delimiter of a header, outside of quotes."""
+    text = QUOTED.sub("", header)
+    return max(DELIMITERS, key=text.count)
+
+
+def _row(
+    place: str, fields: list[str], names: tuple[str, ...], delimiter: str, *, may_be_quoted: bool
+) -> Row:
+    error = _quotes_error(fields) if may_be_quoted else None
+    if error is None and len(fields) != len(names):
+        error = _length_error(fields, names, delimiter)
+        if may_be_quoted and any(field.startswith('"') for field in fields):
+            error.todo = QUOTES_ADVICE
+    if error is not None:
+        return Row(place, error, raw=delimiter.join(fields))
+    return Row(place, dict(zip(names, fields, strict=True)), cells=fields, columns=names)
+
+
+def _length_error(fields: list[str], names: tuple[str, ...], delimiter: str) -> InvalidRequest:
     return InvalidRequest(
-        f"the row has {len(fields)} columns, and the header has {len(names)}: {header}."
+        f"the row has {len(fields)} columns, and the header has {len(names)}: {listed(names)}.",
+        f"Correct it, or use --skip-bad; if {delimiter!r} is not the character between two fields, "
+        "use --delimiter.",
     )
 
 
-def _checked_quotes(lines: Iterable[str], delimiter: str) -> Iterator[str]:
+def _quotes_error(fields: list[str]) -> InvalidRequest | None:
+    """Return the error if a field is quoted as in CSV, although quotes are text."""
+    for field in fields:
+        if field.startswith('"') and (match := QUOTED.fullmatch(field)) and '"' in match[1]:
+            return InvalidRequest(f"the field {field[:60]!r} is quoted as in CSV.", QUOTES_ADVICE)
+    return None
+
+
+def _checked_quotes(lines: Iterable[str], delimiter: str, skipped: int) -> Iterator[str]:
     """Yield the lines while each quote opens a field, closes one, or is doubled inside one."""
     open_line: int | None = None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, skipped + 1):
         if '"' in line:
             open_line = _check_line(line, delimiter, number, open_line)
         yield line

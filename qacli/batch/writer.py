@@ -6,43 +6,37 @@ The database has the state of each file that the batch has written: another file
 """
 
 import fcntl
-import json
+import gzip
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from io import BufferedWriter
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Protocol, Self
 
+from qacli.batch.input_file import is_pattern
+from qacli.batch.result_formats import (
+    BINARY_FORMATS,
+    DELIMITERS,
+    FORMATS,
+    BinaryTable,
+    TextFormat,
+    binary_table,
+    format_of,
+    require_binary,
+)
+from qacli.batch.result_table import RecordTable, ResultTable
 from qacli.db.batches import Batches, FinishedItem
 from qacli.errors import DatabaseError, InvalidRequest
 from qacli.sanitize import escape_json
-from qacli.serializers import (
-    FLOAT_FIELDS,
-    INT_FIELDS,
-    RECORD_FIELDS,
-    flat_values,
-    to_csv_line,
-    to_json_line,
-)
 
-FORMATS = ("jsonl", "csv", "openai", "parquet")
+__all__ = ["FORMATS", "Printer", "ResultWriter", "format_of", "recorded_output"]
 
-
-def format_of(path: Path | None, option: str | None) -> str:
-    """Return the format of the option `--format` or of the file's name; by default JSON Lines.
-
-    Raises:
-        InvalidRequest: The option is unknown.
-    """
-    if option is not None and option not in FORMATS:
-        raise InvalidRequest(f"There is no --format {option}.", f"There are {', '.join(FORMATS)}.")
-    if option is not None:
-        return option
-    suffix = path.suffix.removeprefix(".") if path is not None else ""
-    return suffix if suffix in FORMATS else "jsonl"
+SIGNATURES = {"parquet": b"PAR1", "xlsx": b"PK"}
+"""The first bytes of the binary formats."""
 
 
 class Printer(Protocol):
@@ -66,9 +60,11 @@ class ResultWriter:
         source: The file of questions; None is standard input.
         batch_id: The batch.
         outputs: The states of the files that the batch has written, by path; see `state`.
+        table: The columns of the results; None are those of a record.
         force: Replace a file that the batch has not written.
 
     Attributes:
+        table: The columns of the results.
         name: The file's real path; None if it is not a regular file.
         closed: The reader of a pipe has closed it.
 
@@ -86,6 +82,7 @@ class ResultWriter:
         source: Path | None = None,
         batch_id: int | None = None,
         outputs: Mapping[str, Mapping[str, Any]] | None = None,
+        table: ResultTable | None = None,
         force: bool = False,
     ) -> None:
         if path is not None and (str(path) == "-" or _is_stdout(path)):
@@ -94,17 +91,17 @@ class ResultWriter:
         self.closed = False
         self._form = form
         self._stdout = stdout
-        self._line: Callable[[str, dict[str, Any]], str]
-        self._line = {"csv": _csv, "openai": _openai}.get(form, _jsonl)
-        if form == "parquet":
-            _require_parquet(path)
-        self._parquet: Any = None
-        self._begun = self._created = self._escaped = False
+        self._is_compressed = path is not None and path.suffix.lower() == ".gz"
+        if form in BINARY_FORMATS:
+            require_binary(form, path)
+        self._binary: BinaryTable | None = None
+        self.set_table(table or RecordTable())
+        self._begun = self._created = self._escaped = self._is_closed = False
         self._file: IO[bytes] | None = None
         _refuse_source(path, source)
         if path is None:
             # JSON is escaped for a terminal; the terminal's stream sanitizes other formats.
-            self._escaped = form != "csv" and sys.stdout.isatty()
+            self._escaped = form not in DELIMITERS and sys.stdout.isatty()
             return
         self._created = not path.exists()
         self._file = _open_and_lock(path)
@@ -118,6 +115,11 @@ class ResultWriter:
                     "Name another file, or use --force to replace it.",
                 )
 
+    def set_table(self, table: ResultTable) -> None:
+        """Set the columns of the results, before the first of them is written."""
+        self.table = table
+        self._text = TextFormat(self._form, table)
+
     def _is_own(self, state: Mapping[str, Any] | None, batch_id: int | None) -> bool:
         """Return whether the file is empty, or unchanged since this batch has written it."""
         status = self._status()
@@ -129,7 +131,10 @@ class ResultWriter:
             return (state["size"], state["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
         # The run that wrote it was killed: only its first line can be checked.
         with Path(self.name or "").open("rb") as file:
-            return _is_first_line(file.readline(), self._form, batch_id)
+            if self._form in BINARY_FORMATS:
+                return file.read(len(SIGNATURES[self._form])) == SIGNATURES[self._form]
+            line = _first_line(file, compressed=self._is_compressed)
+            return self._text.is_own_start(line, batch_id)
 
     def state(self, *, complete: bool) -> dict[str, Any]:
         """Return the values by which a later run recognises the file.
@@ -162,11 +167,11 @@ class ResultWriter:
         self._begun = True
         if self.name is not None and self._file is not None:
             self._file.truncate(0)
-        if self._form == "parquet" and self._file is not None:
-            self._parquet = _Parquet(self._file)
-        elif self._form == "csv":
+        if self._form in BINARY_FORMATS and self._file is not None:
+            self._binary = binary_table(self._form, self._file, self.table)
+        elif self._text.header:
             with _explain_errors():
-                self._write(to_csv_line(RECORD_FIELDS))
+                self._write(self._text.header)
 
     def write(self, settled: Iterable[FinishedItem]) -> None:
         """Write items as complete lines, and flush them to the operating system.
@@ -175,12 +180,12 @@ class ResultWriter:
             DatabaseError: The file cannot be written; the database has all results.
         """
         self.begin()
-        records = [(item.key, item.record) for item in settled if item.record is not None]
+        items = [item for item in settled if item.record is not None]
         with _explain_errors():
-            if self._parquet is not None:
-                self._parquet.write([record for _, record in records])
-            elif records:
-                self._write("".join(self._line(key, record) for key, record in records))
+            if self._binary is not None:
+                self._binary.write(items)
+            elif items:
+                self._write(self._text.text(items))
 
     def _write(self, text: str) -> None:
         """Write all of the text or, on a full disk, none of it, so that no line is cut off."""
@@ -197,7 +202,9 @@ class ResultWriter:
 
     def _write_file(self, file: IO[bytes], text: str) -> None:
         size = os.fstat(file.fileno()).st_size if self.name is not None else 0
-        data = memoryview(text.encode())
+        encoded = text.encode()
+        # Each part is a member of its own, so that the file is readable up to the last one.
+        data = memoryview(gzip.compress(encoded) if self._is_compressed else encoded)
         try:
             while data:
                 data = data[file.write(data) or 0 :]
@@ -209,14 +216,19 @@ class ResultWriter:
 
     def close(self) -> None:
         """Complete the file; delete it if it was created for this output and not begun."""
-        if self._parquet is not None:
-            self._parquet.close()
-            self._parquet = None
-        if self._file is not None:
-            if self._created and not self._begun and self.name is not None:
-                Path(self.name).unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
+        try:
+            with _explain_errors():
+                if self._binary is not None:
+                    self._binary.close()
+                elif self._begun and self._text.footer and not self._is_closed:
+                    self._write(self._text.footer)
+        finally:
+            self._binary, self._is_closed = None, True
+            if self._file is not None:
+                if self._created and not self._begun and self.name is not None:
+                    Path(self.name).unlink(missing_ok=True)
+                self._file.close()
+                self._file = None
 
     def __enter__(self) -> Self:
         self.begin()
@@ -265,11 +277,18 @@ def _is_stdout(path: Path) -> bool:
 
 
 def _refuse_source(path: Path | None, source: Path | None) -> None:
-    """Check that the output is not the file of questions, under any name.
+    """Check that the output is not the file of questions, under any name, nor one of its files.
 
     Raises:
-        InvalidRequest: It is the file of questions.
+        InvalidRequest: It is the file of questions, or it would be one in the next run.
     """
+    if path is not None and source is not None:
+        is_inside = source.is_dir() and path.absolute().parent.resolve() == source.resolve()
+        if is_inside or (is_pattern(source) and path.absolute().match(str(source.absolute()))):
+            raise InvalidRequest(
+                f"The results would be one of the files of questions in {source}.",
+                "Name a file in another directory.",
+            )
     with suppress(OSError):
         questions = os.fstat(sys.stdin.fileno()) if source is None else source.stat()
         results = os.fstat(sys.stdout.fileno()) if path is None else path.stat()
@@ -280,24 +299,21 @@ def _refuse_source(path: Path | None, source: Path | None) -> None:
             )
 
 
-def _is_first_line(line: bytes, form: str, batch_id: int | None) -> bool:
-    """Return whether this line, or a part of it, can be the first of the batch's results."""
-    if form == "parquet":
-        return line.startswith(b"PAR1")
-    if form == "csv":
-        return to_csv_line(RECORD_FIELDS).encode().startswith(line)
-    if not line.endswith(b"\n"):
-        return line.startswith(b'{"id":')
-    try:
-        record = json.loads(line)
-        if form == "openai":
-            return str(record["id"]).startswith("batch_req_")
-        return bool(record["batch_id"] == batch_id)
-    except (ValueError, KeyError, TypeError):
-        return False
+def _first_line(file: IO[bytes], *, compressed: bool) -> bytes:
+    """Return the first line of a file, as far as it can be read."""
+    if not compressed:
+        return file.readline()
+    with suppress(OSError, EOFError, zlib.error):
+        return gzip.GzipFile(fileobj=file).readline()
+    return b""
 
 
 def _open_and_lock(path: Path) -> IO[bytes]:
+    if not path.parent.is_dir():
+        raise InvalidRequest(
+            f"{path} cannot be written: there is no directory {path.parent}.",
+            f"Create it: mkdir -p {shlex.quote(str(path.parent))}",
+        )
     try:
         file = path.open("ab", buffering=0)
         if path.is_file():  # not a device or pipe
@@ -312,88 +328,3 @@ def _open_and_lock(path: Path) -> IO[bytes]:
             f"{path} cannot be written: {error.strerror}.", "Name another file."
         ) from error
     return file
-
-
-def _jsonl(_key: str, record: dict[str, Any]) -> str:
-    return to_json_line(record) + "\n"
-
-
-def _csv(_key: str, record: dict[str, Any]) -> str:
-    return to_csv_line(flat_values(record).values())
-
-
-def _openai(key: str, record: dict[str, Any]) -> str:
-    """Return a line in the format of OpenAI's Batch API."""
-    is_answered = record["status"] == "answered"
-    message = {"role": "assistant", "content": record["answer"]}
-    if record["reasoning"] is not None:
-        message["reasoning_content"] = record["reasoning"]
-    body = {
-        "id": record["provider_response_id"],
-        "object": "chat.completion",
-        "model": record["model"],
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "finish_reason": record["finish_reason"],
-            }
-        ],
-        "usage": {
-            "prompt_tokens": record["prompt_tokens"],
-            "completion_tokens": record["completion_tokens"],
-            "total_tokens": (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0),
-        },
-    }
-    line = {
-        "id": f"batch_req_{record['uid']}",
-        "custom_id": key,
-        "response": {"status_code": 200, "request_id": record["uid"], "body": body}
-        if is_answered
-        else None,
-        "error": None
-        if is_answered
-        else {"code": record["error_kind"], "message": record["error"]},
-    }
-    return json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _require_parquet(path: Path | None) -> None:
-    """Check that Parquet can be written.
-
-    Raises:
-        InvalidRequest: The output is not a file, or the package is not installed.
-    """
-    if path is None:
-        raise InvalidRequest("Parquet cannot go to standard output.", "Name a file: -o FILE")
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise InvalidRequest(
-            "Parquet needs a package that is not installed.",
-            "Run: pip install 'qacli[parquet]'",
-        ) from error
-
-
-class _Parquet:
-    """Writer of a Parquet file, which is readable once the batch has ended."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        kinds = dict.fromkeys(INT_FIELDS, pa.int64()) | dict.fromkeys(FLOAT_FIELDS, pa.float64())
-        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in RECORD_FIELDS])
-        self._table = pa.Table
-        self._buffer = BufferedWriter(file)
-        self._writer = parquet.ParquetWriter(pa.PythonFile(self._buffer, mode="w"), self._schema)
-
-    def write(self, records: list[dict[str, Any]]) -> None:
-        rows = [flat_values(record) for record in records]
-        if rows:
-            self._writer.write_table(self._table.from_pylist(rows, schema=self._schema))
-
-    def close(self) -> None:
-        self._writer.close()
-        self._buffer.flush()
-        self._buffer.detach()

@@ -135,7 +135,7 @@ def followed_record(
 def follow_up_options(
     follows_id: int | None, settings: Settings, console: Console
 ) -> "FollowUpOptions":
-    """Return the options of the record that is followed up; none where it is None.
+    """Return the options of the record that is followed up; no options if there is none.
 
     Raises:
         NotFound: There is no such record.

@@ -39,7 +39,7 @@ def requests(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
-    """Write the waiting questions as request lines of OpenAI's Batch API.
+    """Write the waiting questions as lines for a Batch API.
 
     Send the file by a provider's web page or with vllm run-batch, and read the results with qa
     batch take.
@@ -82,7 +82,7 @@ def take(
         typer.Argument(metavar="RESULTS...", help="Files with results; - reads standard input."),
     ],
 ) -> int:
-    """Store the results of request lines: output files and error files.
+    """Store the results of request lines from files.
 
     Taking a file again changes nothing.
     """

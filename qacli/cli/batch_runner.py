@@ -1,5 +1,6 @@
 """`qa batch FILE`: ask every question of a file."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -7,13 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.answer_schema import answer_schema
+from qacli.cli.batch_input import (
+    BatchInputOptions,
+    batch_settings_of,
+    input_path,
+    with_input_options,
+)
 from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.money import usd
-from qacli.cli.options import Force, Model, System, Target, TargetFormat, with_model_options
+from qacli.cli.options import (
+    AsJson,
+    Force,
+    Join,
+    Model,
+    System,
+    Target,
+    TargetFormat,
+    with_model_options,
+)
 from qacli.cli.settings import load_settings
 from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
+from qacli.errors import InvalidRequest
+from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
     from qacli.batch.loader import BatchSource, Forecast
@@ -33,10 +52,16 @@ RESERVED_FILE_DESCRIPTORS = 100
 
 @with_remote_options
 @with_model_options
+@with_input_options
 def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after the other
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="File with the questions; - reads standard input.")
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="File with the questions, a directory or a pattern of text files, or - for "
+            "standard input.",
+        ),
     ],
     *,
     name: Annotated[
@@ -47,33 +72,9 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     ] = None,
     output: Target = None,
     output_format: TargetFormat = None,
+    join: Join = None,
     force: Force = False,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            "--input",
-            metavar="FORMAT",
-            help="Format of FILE: txt, csv, tsv or jsonl (default: by its name).",
-        ),
-    ] = None,
-    template: Annotated[
-        str | None,
-        typer.Option("--question", metavar="TEXT", help="The question, with {column} in it."),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Column with the question.")
-    ] = None,
-    quotes: Annotated[
-        bool | None,
-        typer.Option(
-            "--quotes/--no-quotes",
-            help="Whether fields can be quoted (default: in CSV but not in TSV).",
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Record invalid lines as failed instead of stopping."),
-    ] = False,
+    reading: BatchInputOptions,
     unordered: Annotated[
         bool,
         typer.Option("--unordered", help="Write results as they arrive, not in the order of FILE."),
@@ -81,6 +82,10 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Ask failed items again, with -m by another model."),
+    ] = False,
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Ask rows anew that have changed since the first run."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
@@ -118,6 +123,14 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             metavar="SECONDS", min=0, help="Stop if the provider asks to wait for longer."
         ),
     ] = 3600,
+    max_outage: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Stop if the provider or the database is away for longer.",
+        ),
+    ] = 60,
     max_cost: Annotated[
         float | None,
         typer.Option(metavar="USD", min=0, help="Budget of the batch in US dollars."),
@@ -131,6 +144,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     model: Model = None,
     system: System = None,
     params: dict[str, Any],
+    as_json: AsJson = False,
     remote: RemoteOptions,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no summary.")
@@ -142,13 +156,15 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     """
     from contextlib import ExitStack
 
-    from qacli.batch import reader
-    from qacli.batch.loader import BatchSource, Forecast
+    from qacli.batch.claims import reclaim_stale
+    from qacli.batch.loader import Forecast
     from qacli.batch.options import BatchOptions, Progress
+    from qacli.batch.result_table import table_of
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.ask_runner import start_endpoint
     from qacli.cli.batch_at_provider import BatchAtProvider, finish_without_asking
+    from qacli.cli.batch_show import BatchStatus
     from qacli.cli.store import open_batches
     from qacli.cost import Pricing
     from qacli.db.batches import THREADS
@@ -158,16 +174,23 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     console = Console.from_context(context)
     console.quiet = quiet
     settings = load_settings(console)
-    path = None if file == "-" else Path(file)
-    source = BatchSource(
-        path=path,
-        form=reader.format_of(path, input_format),
-        template=template,
-        column=column,
-        skip_bad=skip_bad,
-        quotes=quotes,
-    )
-    reader.quotes_of(source.form, quotes)
+    path = input_path(file)
+    result_form = format_of(output, output_format)
+    if as_json and output is not None and str(output) == "-":
+        raise InvalidRequest(
+            "The summary of --json and the results would both go to standard output.",
+            "Name a file for the results: -o FILE",
+        )
+    # With --json standard output is the summary alone.
+    output = Path(os.devnull) if as_json and output is None else output
+    prompt_template = reading.load_template(settings)
+    source = reading.source(path, prompt_template)
+    schema = answer_schema(reading.schema, prompt_template, settings)
+    form = {} if schema is None else {"response_format": schema.response_format}
+    params = merge_params(form, params, prompt_template.params)
+    model = model or prompt_template.model
+    if system is None and source.system_template is None:
+        system = prompt_template.system
     prices = Pricing.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
@@ -178,7 +201,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             prices=prices,
             endpoint=host_of(settings.base_url or OPENAI_BASE_URL),
         )
-        return _print_forecast(forecast, prices, console)
+        return _print_forecast(forecast, prices, console, as_json=as_json)
     with ExitStack() as stack:
         endpoint = remote.offline_endpoint(settings, model) or start_endpoint(
             settings, model, console, stack
@@ -190,11 +213,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         }
         # Refuse invalid options before anything is begun.
         create_question("?", model=endpoint.model, system=None, params=params)
-        result_form = format_of(output, output_format)
         batches = open_batches(settings, console, connections=THREADS)
-        batch_settings = {**answer_settings, "template": template, "column": column}
-        if quotes is not None and quotes != reader.quotes_of(source.form, None):
-            batch_settings["quotes"] = quotes
+        batch_settings = batch_settings_of(answer_settings, source)
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
         if retry_failed and model is not None:
@@ -207,6 +227,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             source=path,
             batch_id=None if existing is None else existing.id,
             outputs=None if existing is None else existing.outputs,
+            table=table_of(existing, result_form, join=join),
             force=force,
         )
         stack.callback(writer.close)
@@ -214,9 +235,13 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         if source.is_loaded(existing):
             batch = batches.begin(batch_name, batch_settings)
         else:
+            if existing is not None:
+                # Rows can be moved only while no process has claimed any.
+                reclaim_stale(batches, Outbox(settings.outbox_path), existing.id or 0)
             batch = source.with_temporary_copy(stack).load(
-                batches, batch_name, batch_settings, console.info
+                batches, batch_name, batch_settings, console.info, ask_changed=changed
             )
+        writer.set_table(table_of(batch, result_form, join=join))
         batches.resume(batch.id or 0, retry_failed=retry_failed)
         options = BatchOptions(
             batch_id=batch.id or 0,
@@ -231,6 +256,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             lease_seconds=settings.lease,
             max_failures=max_failures,
             max_wait=max_wait,
+            max_outage=max_outage,
             unordered=unordered,
         )
         budget = batch.max_cost_usd if max_cost is None else max_cost
@@ -260,6 +286,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             "progress": progress,
         }
         runner, signals = ask_batch(parts, endpoint, settings, console)
+        if as_json:
+            console.print_json(BatchStatus.read(batches, batch.name).to_dict())
         command = shlex.join(["qa", *sys.argv[1:]])
         return report(
             runner,
@@ -280,7 +308,7 @@ def _keep_model(
     existing: "Batch | None",
     settings: dict[str, Any],
 ) -> "Batch | None":
-    """Return the batch whose failed items another model is to be asked; it keeps its own model."""
+    """Return the batch whose failed items another model will answer."""
     if existing is None and not name and source.path is not None:
         path = str(source.path.absolute())
         existing = batches.find_begun(path, {**settings, "input": source.form})
@@ -289,8 +317,20 @@ def _keep_model(
     return existing
 
 
-def _print_forecast(forecast: "Forecast", prices: "Pricing", console: Console) -> int:
+def _print_forecast(
+    forecast: "Forecast", prices: "Pricing", console: Console, *, as_json: bool
+) -> int:
     """Print the estimate of `--dry-run`."""
+    if as_json:
+        console.print_json(
+            {
+                "items": forecast.questions,
+                "prompt_tokens": forecast.prompt,
+                "completion_tokens": forecast.completion,
+                "cost_usd": forecast.cost,
+            }
+        )
+        return 0
     console.print(f"questions   {forecast.questions:,}")
     console.print(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     console.print(

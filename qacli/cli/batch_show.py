@@ -59,7 +59,7 @@ class BatchStatus:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no item is left to ask."""
+        """True if no item is left to ask."""
         states = self.summary.states
         return not (states["waiting"] or states["claimed"])
 

@@ -16,11 +16,14 @@ RENAMED_OPTIONS = {
     "list": {**_FILTERS, "-f": "--format"},
     "export": {**_FILTERS, "-f": "--format"},
     "stats": _FILTERS,
-    "batch run": {"-t": "--question", "--template": "--question", "-f": "--format"},
+    "batch run": {"-f": "--format"},
     "batch results": {"-f": "--format"},
     "migrate new": {"-m": "--message"},
 }
 """For each command, the spelling in an earlier version and the present one. Each takes a value."""
+
+RENAMED_TEXT_OPTIONS = {"batch run": {"-t": "--question", "--template": "--question"}}
+"""Spellings that took a text with placeholders in an earlier version, and take a name now."""
 
 
 class Command(TyperCommand):
@@ -36,7 +39,9 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's
         """Parse the command line; a renamed option is replaced, with a notice on stderr."""
-        renamed = RENAMED_OPTIONS.get(ctx.command_path.partition(" ")[2], {})
+        console, command = Console.from_context(ctx), ctx.command_path.partition(" ")[2]
+        renamed = RENAMED_OPTIONS.get(command, {})
+        renamed_texts = RENAMED_TEXT_OPTIONS.get(command, {})
         options = [item for item in self.params if isinstance(item, TyperOption)]
         with_value = {name for item in options if not item.is_flag for name in item.opts}
         current: list[str] = []
@@ -47,8 +52,16 @@ class Command(TyperCommand):
                 break
             is_long = token.startswith("--")
             name, value = token.partition("=")[::2] if is_long else (token[:2], token[2:])
+            if (text_option := renamed_texts.get(name)) is not None:
+                following = [] if value else [text for text in [next(tokens, None)] if text]
+                if "{" in (text := value or "".join(following)):
+                    console.warning(f"qa: {name} is deprecated here. Use {text_option}.")
+                    current.append(f"{text_option}={text}")
+                else:
+                    current += [token, *following]
+                continue
             if new := renamed.get(name):
-                Console.from_context(ctx).warning(f"qa: {name} is deprecated here. Use {new}.")
+                console.warning(f"qa: {name} is deprecated here. Use {new}.")
             current.append(f"{new}={value}" if new and value else new or token)
             if token == name and (new or name in with_value):
                 current += [value for value in [next(tokens, None)] if value is not None]
@@ -84,7 +97,7 @@ def write_parameters(
     formatter: Any,  # noqa: ANN401 - Typer's own
     title: str = "Options",
 ) -> None:
-    """Write the sections "Arguments" and `title` of a help text, where they are not empty."""
+    """Write the sections "Arguments" and `title` of a help text, if they are not empty."""
     parameters = list(parameters)
     arguments = [(_name(item), item.help or "") for item in _arguments(parameters)]
     options = [

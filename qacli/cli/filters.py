@@ -70,6 +70,9 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="KIND", help="Filter by the kind of error: provider-refused."),
     ] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Filter by tag.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only records of this batch.")
+    ] = None,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Filter by text in the system prompt.")
     ] = None,
@@ -105,6 +108,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         status=status,
         error_kind=error,
         tag=tag,
+        batch=batch,
         system=system,
         follows_id=follow,
         min_cost=min_cost,

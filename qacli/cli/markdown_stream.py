@@ -80,7 +80,7 @@ class MarkdownStream:
         self.redraw()
 
     def redraw(self) -> None:
-        """Draw what has arrived since the last drawing, where it is time."""
+        """Draw the text that has arrived since the last drawing, if enough time has passed."""
         has_news = self._arrived or (self._reasoning and not self._has_text)
         if has_news and monotonic() >= self._next:
             started = monotonic()

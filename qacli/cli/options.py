@@ -86,7 +86,15 @@ TargetFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="jsonl, csv, openai or parquet (default: by the file's name, or jsonl).",
+        help="jsonl, csv, tsv, json, xlsx, parquet or openai (default: by the file's name, or "
+        "jsonl).",
+    ),
+]
+Join = Annotated[
+    bool | None,
+    typer.Option(
+        "--join/--no-join",
+        help="Begin each result with the columns of FILE (default: if both are tables).",
     ),
 ]
 Force = Annotated[

@@ -63,7 +63,7 @@ class _Pages(TextIOBase):
         return len(text)
 
     def finish(self) -> None:
-        """Print what is buffered, or wait for the end of the pager."""
+        """Print the buffered output, or wait for the end of the pager."""
         self._flush_buffer()
         if self._pager is not None:
             with suppress(BrokenPipeError):

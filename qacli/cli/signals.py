@@ -29,7 +29,7 @@ from typing import Self, TextIO
 
 @contextmanager
 def raise_on_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on Ctrl-C, so that a command can save what has arrived."""
+    """Raise KeyboardInterrupt on Ctrl-C, so that a command can save the text so far."""
     before = signal.getsignal(signal.SIGINT)
     # An ignored SIGINT stays ignored.
     if not callable(before) or before is signal.default_int_handler:
@@ -140,7 +140,7 @@ def no_echo(stdin: TextIO) -> Iterator[None]:
 
 @contextmanager
 def exit_on_signals() -> Iterator[None]:
-    """Raise SystemExit on SIGTERM and SIGHUP, so that what has arrived is saved."""
+    """Raise SystemExit on SIGTERM and SIGHUP, so that the text so far is saved."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qacli.db.batches import Batches
+    from qacli.db.filters import Filter
     from qacli.db.models import QuestionAnswer
     from qacli.db.records import Store
 
@@ -51,6 +52,20 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
         # The history can still be read, for example on a full disk.
         pending_questions = count_noun(len(outbox.pending()), "question")
         console.warning(f"qa: {error} The outbox keeps {pending_questions} until then.")
+    return store
+
+
+def open_selected(settings: Settings, console: Console, only: "Filter") -> "Store":
+    """Open the history for a selection of records; see `open_store`.
+
+    Raises:
+        NotFound: There is no batch of the name that the selection has.
+    """
+    from qacli.db.batches import Batches
+
+    store = open_store(settings, console)
+    if only.batch is not None:
+        Batches(store).get(only.batch)
     return store
 
 

@@ -10,15 +10,22 @@ not meant for: see the last two functions.
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass
+from dataclasses import Field, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
+from qacli.config.providers import known_providers
 from qacli.config.settings import Settings, setting_fields
-from qacli.config.tables import OUTSIDE_PROFILES, TABLES, expand_headers, read_tables
+from qacli.config.tables import (
+    OUTSIDE_PROFILES,
+    TABLES,
+    expand_headers,
+    read_endpoint_tables,
+    read_tables,
+)
 from qacli.errors import NotConfigured
 from qacli.suggestions import similar_name
 
@@ -97,6 +104,11 @@ MIN_SIMILARITY = 0.75
 KEY_SETTINGS = ("api_key", "key_command", "keyring")
 """The settings that provide a key; within one source, the first has precedence."""
 
+ENDPOINT_SETTINGS = (*KEY_SETTINGS, "key_variable", "base_url", "model", "api")
+"""The settings that belong to one endpoint, and are never used for another."""
+
+TIME_LIMITS = ("timeout", "first_token_timeout", "connect_timeout", "retries")
+
 
 def load_settings(
     environ: Mapping[str, str] | None = None, directory: Path | None = None
@@ -161,6 +173,51 @@ def load_settings(
         ignored_env_file=ignored,
         misspelled=misspelled,
     )
+
+
+def profile_settings(settings: Settings, profile: str) -> Settings:
+    """Return the settings with the endpoint of a profile, and its key, in place of their own.
+
+    Nothing about the endpoint comes from the environment or from the top of the file, but for the
+    variable that the profile names in `key_variable`: a key is sent to its own endpoint only.
+
+    Args:
+        settings: All other settings.
+        profile: A profile of the configuration file, or a known provider.
+
+    Raises:
+        NotConfigured: There is no such profile or provider, or a value cannot be used.
+    """
+    file = ConfigFile.read(settings.config_path or config_file())
+    layer = _table(file, profile) if profile in file.profiles else _known_provider(profile)
+    if layer is None:
+        names = [*file.profiles, *(name for name in known_providers() if _known_provider(name))]
+        raise NotConfigured(
+            f"QA_UPSTREAMS names {profile!r}, which is neither a profile of {file.path} nor a "
+            "known provider.",
+            f"These are known: {', '.join(dict.fromkeys(names))}.",
+        )
+    defaults = {item.name: item.default for item in setting_fields()}
+    values: dict[str, Any] = {name: defaults[name] for name in ENDPOINT_SETTINGS}
+    for name, (value, _) in _resolve([layer]).items():
+        if name in ENDPOINT_SETTINGS or name in TIME_LIMITS:
+            values[name] = value
+    if (variable := values["key_variable"]) is not None:
+        variables = {**_trusted_values(EnvFile.read(Path(".env"))), **os.environ}
+        values["api_key"] = variables.get(variable) or values["api_key"]
+    sources = {name: layer.source(name) for name in values}
+    return replace(
+        settings, **values, **read_endpoint_tables(file, profile), profile=profile, sources=sources
+    )
+
+
+def _known_provider(name: str) -> _Layer | None:
+    """Return the settings of a known provider; None without one that has the same URL for all."""
+    provider = known_providers().get(name)
+    if provider is None or provider.base_url is None:
+        return None
+    values = {"base_url": provider.base_url, "key_variable": provider.key}
+    return _Layer(PROFILE_RANK, values, lambda setting: f"{setting} of the known provider {name}")
 
 
 def env_file_settings(file: EnvFile) -> Settings:

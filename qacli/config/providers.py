@@ -7,7 +7,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class KnownProvider:
-    """What a profile for a provider needs.
+    """The values that a profile for a provider needs.
 
     Attributes:
         base_url: Its URL; None if each user has another one.

@@ -247,6 +247,11 @@ class Settings:
         parsers.BOOLEAN,
         default=False,
     )
+    upstreams: str | None = _setting(
+        "QA_UPSTREAMS",
+        "Profiles, or known providers, that `qa serve` asks besides its own endpoint, for models "
+        "named `profile/model`: `groq,openrouter`; with `local` also the model on this machine.",
+    )
     on_disconnect: str = _setting(
         "QA_ON_DISCONNECT",
         "The action when the client of a streamed answer disconnects: `complete` or `interrupt` "
@@ -260,6 +265,12 @@ class Settings:
 
     model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The options of each model that a question does not set: `[models.NAME]`."""
+
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """The upstreams of `qa serve` by patterns of models' names: `[routes]`."""
+
+    fallbacks: Mapping[str, list[str]] = field(default_factory=dict)
+    """The upstreams that are asked when another one is away, by its name: `[fallbacks]`."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""

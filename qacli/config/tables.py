@@ -2,6 +2,7 @@
 
 `[aliases]` and `[models.NAME]` are about models; `[headers]` and `[extra_body]` are about the
 endpoint of their table, the top of the file or a profile, and are used for no other endpoint.
+`[routes]` and `[fallbacks]` are about the upstreams of `qa serve`; see `qacli.web.upstreams`.
 """
 
 import re
@@ -16,8 +17,9 @@ from qacli.redaction import SECRET_HEADER
 from qacli.tools import with_tools
 
 ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_body"
-TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY})
-OUTSIDE_PROFILES = frozenset({ALIASES, MODELS})
+ROUTES, FALLBACKS = "routes", "fallbacks"
+TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY, ROUTES, FALLBACKS})
+OUTSIDE_PROFILES = frozenset({ALIASES, MODELS, ROUTES, FALLBACKS})
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: RFC 9110, 5.1."""
@@ -44,6 +46,20 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
     for name, options in _table(file, (MODELS,)).items():
         _table(file, (MODELS, name))
         models[aliases.get(name, name)] = _options(file, (MODELS, name), options)
+    tables = {"aliases": aliases, "model_defaults": models, **_read_routes(file)}
+    return {**tables, **read_endpoint_tables(file, profile)} if with_endpoint else tables
+
+
+def read_endpoint_tables(file: ConfigFile, profile: str | None) -> dict[str, Any]:
+    """Return the arguments of `Settings` from `[headers]` and `[extra_body]`.
+
+    Args:
+        file: The configuration file.
+        profile: The profile that has them; None is the top of the file.
+
+    Raises:
+        NotConfigured: A value cannot be used; the error has its line.
+    """
     path = () if profile is None else (PROFILES, profile)
     headers = _table(file, (*path, HEADERS))
     for name, value in headers.items():
@@ -54,8 +70,21 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
         if not string.Template(value).is_valid():
             raise _error(file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$")
     body = _options(file, (*path, EXTRA_BODY), _table(file, (*path, EXTRA_BODY)))
-    tables: dict[str, Any] = {"aliases": aliases, "model_defaults": models}
-    return {**tables, "headers": headers, "extra_body": body} if with_endpoint else tables
+    return {"headers": headers, "extra_body": body}
+
+
+def _read_routes(file: ConfigFile) -> dict[str, Any]:
+    """Return the arguments of `Settings` from `[routes]` and `[fallbacks]`."""
+    routes = _table(file, (ROUTES,))
+    for pattern, target in routes.items():
+        if not isinstance(target, str) or not target:
+            raise _error(file, (ROUTES, pattern), "is not an upstream, or upstream/model")
+    fallbacks = _table(file, (FALLBACKS,))
+    for name, targets in fallbacks.items():
+        is_list = isinstance(targets, list) and all(isinstance(item, str) for item in targets)
+        if not is_list or not all(targets):
+            raise _error(file, (FALLBACKS, name), "is not a list of upstreams, or upstream/model")
+    return {"routes": routes, "fallbacks": fallbacks}
 
 
 def expand_headers(

@@ -12,7 +12,7 @@ from qacli.db.export import PAGE, RAW, row_to_dict
 from qacli.db.models import BatchItem
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
-from qacli.domain import ItemState, Status
+from qacli.domain import ROW, ItemState, Status
 from qacli.errors import UnfitAnswer
 
 ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
@@ -27,11 +27,14 @@ class FinishedItem:
 
     Attributes:
         record: The item's record as JSON has it; None if it was deleted.
+        row: The cells of the item's row in the file; None without any, or if they were not asked
+            for. See `qacli.batch.row.Row`.
     """
 
     position: int
     key: str
     record: dict[str, Any] | None
+    row: list[Any] | dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,20 @@ class BatchResults:
             counts = {state.value: count for state, count in connection.execute(query)}
         return {state.value: counts.get(state.value, 0) for state in ItemState}
 
-    def finished(self, batch_id: int, start: int, limit: int) -> list[FinishedItem]:
-        """Return the settled items from position `start` up to the first that is not settled."""
+    def finished(
+        self, batch_id: int, start: int, limit: int, *, rows: bool = False
+    ) -> list[FinishedItem]:
+        """Return the settled items from position `start` up to the first that is not settled.
+
+        Args:
+            batch_id: The batch.
+            start: The first position.
+            limit: The maximum number of items.
+            rows: Return the rows of the file as well.
+        """
         query = (
-            _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
+            _item_query(rows=rows)
+            .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position >= start)
             .order_by(ITEMS.c.position)
             .limit(limit)
         )
@@ -86,14 +99,19 @@ class BatchResults:
             items = list(takewhile(_is_settled, connection.execute(query)))
             return _with_records(connection, batch_id, items)
 
-    def finished_by_key(self, batch_id: int, keys: Sequence[str | None]) -> list[FinishedItem]:
+    def finished_by_key(
+        self, batch_id: int, keys: Sequence[str | None], *, rows: bool = False
+    ) -> list[FinishedItem]:
         """Return the items with these keys that are settled, in the order of the items."""
-        query = _ITEM.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
+        in_batch = sa.and_(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys))
+        query = _item_query(rows=rows).where(in_batch)
         with self.store.transaction() as connection:
-            rows = connection.execute(query.order_by(ITEMS.c.position))
-            return _with_records(connection, batch_id, [row for row in rows if _is_settled(row)])
+            items = connection.execute(query.order_by(ITEMS.c.position))
+            return _with_records(
+                connection, batch_id, [item for item in items if _is_settled(item)]
+            )
 
-    def all_finished(self, batch_id: int) -> Iterator[list[FinishedItem]]:
+    def all_finished(self, batch_id: int, *, rows: bool = False) -> Iterator[list[FinishedItem]]:
         """Yield all settled items that have a record, in order, a page at a time."""
         position = 0
         while True:
@@ -107,7 +125,7 @@ class BatchResults:
                 )
             if next_position is None:
                 return
-            page = self.finished(batch_id, next_position, PAGE)
+            page = self.finished(batch_id, next_position, PAGE, rows=rows)
             yield [item for item in page if item.record is not None]
             position = page[-1].position + 1 if page else next_position + 1
 
@@ -162,7 +180,9 @@ class BatchResults:
         )
 
 
-_ITEM = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state)
+def _item_query(*, rows: bool) -> sa.Select[Any]:
+    payload = (ITEMS.c.payload,) if rows else ()
+    return sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.state, *payload)
 
 
 def _is_settled(item: sa.Row[Any]) -> bool:
@@ -181,4 +201,12 @@ def _with_records(
     keys = [item.key for item in items]
     rows = connection.execute(RAW.where(in_batch, RECORDS.c.item_key.in_(keys)))
     records = {row.item_key: row_to_dict(row) for row in rows}
-    return [FinishedItem(item.position, item.key, records.get(item.key)) for item in items]
+    return [
+        FinishedItem(
+            item.position,
+            item.key,
+            records.get(item.key),
+            row=item.payload.get(ROW) if "payload" in item._fields else None,
+        )
+        for item in items
+    ]

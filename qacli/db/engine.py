@@ -132,7 +132,7 @@ class Database:
 
     @property
     def writable(self) -> bool:
-        """Whether it may be written; for SQLite, by the permissions of file and directory."""
+        """True if it may be written; for SQLite, by the permissions of file and directory."""
         if not (self.sqlite and self.exists()):
             return True
         return all(os.access(path, os.W_OK) for path in (self._file, self._file.parent))

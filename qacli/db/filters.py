@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from qacli.db.models import Batch
 from qacli.db.search import RECORDS, parse_terms, search_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+BATCHES = Batch.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class Filter:
         corrects_id: The record that the record corrects.
         min_cost: Minimum cost in US dollars.
         batch_id: The record's batch.
+        batch: The name of the record's batch.
         request_id: The HTTP request that the record came in.
         caller: The name of the token that asked.
         tool: The name of a tool that the model called.
@@ -57,6 +61,7 @@ class Filter:
     corrects_id: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
+    batch: str | None = None
     request_id: str | None = None
     caller: str | None = None
     tool: str | None = None
@@ -65,7 +70,7 @@ class Filter:
 
     @property
     def in_index(self) -> bool:
-        """Whether it is only a search, and one that the index answers without reading a text."""
+        """True if it is only a search, and the index answers it without reading texts."""
         terms = parse_terms(self.search or "")
         is_only_search = Filter(search=self.search) == self
         return is_only_search and bool(terms) and not any(term.is_literal for term in terms)
@@ -86,6 +91,7 @@ class Filter:
             (self.corrects_id, column.corrects_id.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
+            (self.batch, _in_batch),
             (self.request_id, column.request_id.__eq__),
             (self.caller, column.caller.__eq__),
             (self.tool, partial(_has_called, sqlite=sqlite)),
@@ -97,6 +103,11 @@ class Filter:
         if self.search is not None:
             conditions += search_condition(self.search, sqlite=sqlite)
         return conditions
+
+
+def _in_batch(name: str) -> sa.ColumnElement[bool]:
+    query = sa.select(BATCHES.c.id).where(BATCHES.c.name == name)
+    return sa.and_(RECORDS.c.batch_id == query.scalar_subquery())
 
 
 def _answered_by(model: str) -> sa.ColumnElement[bool]:

@@ -95,7 +95,7 @@ class ImportResult:
         added: Records that were added.
         skipped: Records that the history already had.
         renumbered: Added records that got another id.
-        new_ids: The id in the history by the id in the import, where they differ.
+        new_ids: The id in the history by the id in the import, if they differ.
     """
 
     added: int = 0

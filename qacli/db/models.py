@@ -147,6 +147,8 @@ class QuestionAnswer(SQLModel, table=True):
 
 
 OUTPUTS = "outputs"
+COLUMNS = "columns"
+DIALECT = "dialect"
 
 
 class Batch(SQLModel, table=True):
@@ -154,7 +156,8 @@ class Batch(SQLModel, table=True):
 
     `settings` are the options that shape the answers, and may not change between two runs. `items`
     is the number of items, once all of them are in `batch_item`. `source` is the state of the file
-    of questions at that time, and under `outputs` the state of each file of results, by path.
+    of questions at that time, under `columns` the names
+    of its columns, and under `outputs` the state of each file of results, by path.
 
     `run_options` are the options of the last `qa batch FILE`, with which other workers join without
     the file; they have no key. `max_cost_usd` is the budget, and `spent_usd` the cost of all stored
@@ -183,7 +186,20 @@ class Batch(SQLModel, table=True):
     @property
     def file(self) -> dict[str, Any]:
         """The file of questions as it was when the items were loaded."""
-        return {key: value for key, value in self.source.items() if key != OUTPUTS}
+        others = {OUTPUTS, COLUMNS, DIALECT}
+        return {key: value for key, value in self.source.items() if key not in others}
+
+    @property
+    def columns(self) -> list[str] | None:
+        """The columns of the file of questions; None if an older version has loaded the items."""
+        columns: list[str] | None = self.source.get(COLUMNS)
+        return columns
+
+    @property
+    def dialect(self) -> dict[str, Any]:
+        """The form of a CSV file of questions; see `qacli.batch.rows.csv_dialect`."""
+        dialect: dict[str, Any] = self.source.get(DIALECT, {})
+        return dialect
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ MAX_RANKED = 1000
 """The number of newest matches that are ranked, so that a common word does not make it slow."""
 
 
-UNSPACED_SCRIPTS = re.compile(
+UNSPACED_SCRIPTS = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af"
     "\U00020000-\U0003ffff]"
 )
@@ -59,16 +59,16 @@ class SearchTerm:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the index can find it."""
+        """True if the index can find it."""
         return (
             len(self.text) < MAX_TERM_LENGTH
-            and not UNSPACED_SCRIPTS.search(self.text)
+            and not re.search(UNSPACED_SCRIPTS, self.text)
             and any(map(_is_indexed, self.text))
         )
 
     @property
     def is_literal(self) -> bool:
-        """Whether the texts must be searched for it, because the index has only a part of it."""
+        """True if the texts must be searched, because the index has only a part of the term."""
         return not self.is_indexed or not all(
             _is_indexed(char) or char.isspace() or char in WORD_SEPARATORS for char in self.text
         )

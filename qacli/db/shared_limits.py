@@ -130,7 +130,7 @@ class SharedLimits:
         return limit_id
 
     def take(self, limit_id: int, worker: str, report: LimitReport) -> Grant:
-        """Give back what a worker did not use, take what it needs, and tell the others.
+        """Return unused amounts of a worker, take new ones, and publish its pause and rate.
 
         Args:
             limit_id: See `open`.

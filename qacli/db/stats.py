@@ -20,9 +20,9 @@ class Row:
         name: The group; a day is in UTC.
         records: The number of records; `answered` have an answer.
         prompt_tokens: The sum, as of completion_tokens; unknown counts are 0.
-        cached_tokens: The part of `prompt_tokens` from the provider's cache, where it is known.
-        reasoning_tokens: The part of `completion_tokens` that is reasoning, where it is known.
-        cost_usd: The sum of the known costs; None where no cost is known.
+        cached_tokens: The part of `prompt_tokens` from the provider's cache, if it is known.
+        reasoning_tokens: The part of `completion_tokens` that is reasoning, if it is known.
+        cost_usd: The sum of the known costs; None if no cost is known.
         latency_ms: The mean of the answered records.
     """
 

@@ -63,7 +63,7 @@ def choose_api(
 
     Args:
         setting: `chat`, `responses`, or `auto`: Responses for OpenAI itself, Chat Completions
-            elsewhere, and the other one where that is refused.
+            elsewhere, and the other one if that is refused.
         params: The parameters of the request.
         refused: The features that the endpoint does not take.
         official: The request goes to OpenAI itself.

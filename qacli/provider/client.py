@@ -20,7 +20,6 @@ from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.model_list import MODELS_PATH, models_in, next_page
 from qacli.provider.refused_features import (
     EVERY_MODEL,
     MEANINGS,
@@ -43,13 +42,13 @@ from qacli.provider.transport import (
     make_http_client,
     request_options,
 )
-from qacli.raw_request import RawRequest
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
     from qacli.provider.batch_api import BatchApi
     from qacli.provider.relay import RawEvent
     from qacli.provider.translation.relay import TranslatingRelay
+    from qacli.raw_request import RawRequest
 
 APIS: "Mapping[Feature, Callable[[], Api]]" = {
     Feature.CHAT_COMPLETIONS: ChatCompletions,
@@ -132,6 +131,8 @@ class AsyncProvider:
         Raises:
             ProviderError: The list cannot be read.
         """
+        from qacli.provider.model_list import MODELS_PATH, models_in, next_page
+
         models: list[object] = []
         path: str | None = MODELS_PATH
         try:
@@ -197,7 +198,7 @@ class AsyncProvider:
         *,
         on_event: Callable[[TextEvent], None] = lambda _event: None,
     ) -> None:
-        """Send a request once; once more for each feature that the endpoint refuses.
+        """Send a request, and send it again for each feature that the endpoint refuses.
 
         Args:
             request: The request.
@@ -233,7 +234,7 @@ class AsyncProvider:
 
     async def relay(
         self,
-        request: RawRequest,
+        request: "RawRequest",
         response: ChatResponse,
         *,
         on_event: "Callable[[RawEvent], None]",
@@ -348,13 +349,13 @@ class AsyncProvider:
             reader.feed(chunk)
 
     async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request and return the open response, a POST where there is a body."""
+        """Send a request and return the open response, a POST if there is a body."""
         return await self._find_path(path, lambda url_path: self._open(url_path, body))
 
     async def _find_path(
         self, path: str, send: Callable[[str], Awaitable[httpx2.Response]]
     ) -> httpx2.Response:
-        """Send a request; once more with `/v1` where the base URL does not serve the API.
+        """Send a request, and send it again with `/v1` if the base URL does not serve the API.
 
         Args:
             path: The path below the base URL.

@@ -5,7 +5,6 @@ list of `{"loc": [...], "msg": ...}` is FastAPI's; others write a `message`, a t
 Gateways put the error of the endpoint behind them into theirs, often as JSON in a text.
 """
 
-import html
 import json
 import re
 from dataclasses import dataclass, replace
@@ -13,8 +12,8 @@ from typing import Any
 
 from qacli.validation import sanitize_text
 
-WEB_PAGE = re.compile(r"\s*<(!doctype|!--|html|head|body|center|h1|\?xml)", re.IGNORECASE)
-PAGE_TITLE = re.compile(r"<title>([^<]*)", re.IGNORECASE)
+WEB_PAGE = r"(?i)\s*<(!doctype|!--|html|head|body|center|h1|\?xml)"
+PAGE_TITLE = r"(?i)<title>([^<]*)"
 
 MESSAGE_NAMES = (
     *("message", "msg", "error_msg", "error_message", "errorMessage", "Message", "status_msg"),
@@ -56,7 +55,7 @@ class ErrorBody:
     """An error as the provider describes it.
 
     Attributes:
-        message: Its text; empty where there is none.
+        message: Its text; empty if there is none.
         code: Its code, such as `context_length_exceeded` or `402`.
         type: Its type, such as `invalid_request_error`.
         param: The parameter of the request that it is about.
@@ -77,7 +76,7 @@ class ErrorBody:
         return STATUS_OF_TYPE.get(self.code or "") or STATUS_OF_TYPE.get(self.type or "")
 
     def details(self) -> dict[str, str]:
-        """Return the code, the type and the parameter, where they are known."""
+        """Return the code, the type and the parameter, if they are known."""
         values = {"code": self.code, "type": self.type, "param": self.param}
         return {name: value for name, value in values.items() if value}
 
@@ -91,7 +90,7 @@ def parse_error(body: object) -> ErrorBody:
 
 
 def find_error(body: object, depth: int = 0) -> ErrorBody | None:
-    """Return the error in a body; None if nothing in it says what is wrong."""
+    """Return the error in a body; None if it has no message and no code."""
     if isinstance(body, list):
         return _join([find_error(item, depth + 1) for item in body]) if depth < MAX_DEPTH else None
     if isinstance(body, str):
@@ -140,7 +139,7 @@ def _read_fields(fields: dict[str, Any], depth: int) -> ErrorBody | None:
 
 
 def _with_upstream(fields: dict[str, Any], message: str, depth: int) -> str:
-    """Add what the provider behind a gateway says: OpenRouter has it under `metadata.raw`."""
+    """Add the message of the provider behind a gateway; OpenRouter has it in `metadata.raw`."""
     metadata = fields.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     upstream = find_error(raw, depth + 1) if depth < MAX_DEPTH else None
@@ -170,8 +169,10 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
     """Read a text: a web page, a sentence, or a sentence that ends in another error as JSON."""
     if not text.strip():
         return None
-    if WEB_PAGE.match(text):
-        title = PAGE_TITLE.search(text)
+    if re.match(WEB_PAGE, text):
+        import html
+
+        title = re.search(PAGE_TITLE, text)
         name = " ".join(html.unescape(title[1]).split()) if title else ""
         suffix = f" titled {name!r}" if name else ""
         return ErrorBody(f"a web page{suffix} instead of an API response")

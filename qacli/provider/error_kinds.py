@@ -21,10 +21,10 @@ PAYMENT = frozenset(
 )
 """Codes and types of OpenAI, OpenRouter, Anthropic and LiteLLM."""
 
-PAYMENT_MESSAGE = re.compile(
+PAYMENT_MESSAGE = (
+    r"(?i)"
     r"credit balance is too low"  # Anthropic, with status 400
-    r"|insufficient (balance|credits?|funds)",  # DeepSeek, MiniMax, OpenRouter
-    re.IGNORECASE,
+    r"|insufficient (balance|credits?|funds)"  # DeepSeek, MiniMax, OpenRouter
 )
 
 TOO_LONG = frozenset(
@@ -35,19 +35,19 @@ TOO_LONG = frozenset(
 )
 """Codes and types of OpenAI, llama.cpp, Anthropic and GitHub."""
 
-TOO_LONG_MESSAGE = re.compile(
+TOO_LONG_MESSAGE = (
+    r"(?i)"
     r"maximum context length|exceeds[^.]{0,40} context"  # vLLM, llama.cpp
     r"|context (length|size|window)[^.]{0,20} exceeded|context the overflows"  # LM Studio
     r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
     r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
-    r"|reduce the length of the",  # Cerebras
-    re.IGNORECASE,
+    r"|reduce the length of the"  # Cerebras
 )
 
-WRONG_KEY_MESSAGE = re.compile(
+WRONG_KEY_MESSAGE = (
+    r"(?i)"
     r"api[ _-]?key\b[^.]{0,40}\b(not valid|invalid|expired|incorrect)"  # Gemini, with status 400
-    r"|\b(incorrect|invalid|expired)\b[^.]{0,20} api[ _-]?key",  # xAI, with status 400
-    re.IGNORECASE,
+    r"|\b(incorrect|invalid|expired)\b[^.]{0,20} api[ _-]?key"  # xAI, with status 400
 )
 
 
@@ -56,7 +56,7 @@ def needs_payment(status: int, error: ErrorBody) -> bool:
     return (
         status == HTTPStatus.PAYMENT_REQUIRED
         or bool(PAYMENT & {error.code, error.type})
-        or PAYMENT_MESSAGE.search(error.message) is not None
+        or re.search(PAYMENT_MESSAGE, error.message) is not None
     )
 
 
@@ -65,13 +65,13 @@ def is_too_long(status: int, error: ErrorBody) -> bool:
     return (
         status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         or bool(TOO_LONG & {error.code, error.type})
-        or TOO_LONG_MESSAGE.search(error.message) is not None
+        or re.search(TOO_LONG_MESSAGE, error.message) is not None
     )
 
 
 def is_about_key(error: ErrorBody) -> bool:
     """Return whether a refusal with another status than 401 is about the key."""
-    return WRONG_KEY_MESSAGE.search(error.message) is not None
+    return re.search(WRONG_KEY_MESSAGE, error.message) is not None
 
 
 def is_filtered(error: ErrorBody) -> bool:

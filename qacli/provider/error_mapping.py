@@ -45,7 +45,7 @@ MAX_MESSAGE_LENGTH = 500
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
 """The codes and types of an error that only a payment ends."""
 
-REFUSED_CODE = re.compile(
+REFUSED_CODE = (
     r"invalid_|unsupported_|image_|empty_image_|failed_to_download_|context_length_"
     r"|data_residency_|\w+_policy"
 )
@@ -60,11 +60,11 @@ MODEL_NOT_FOUND = frozenset(
 )
 """Codes and types of OpenAI, Together, Groq, Mistral and Azure."""
 
-MODEL_NOT_FOUND_TEXT = re.compile(
+MODEL_NOT_FOUND_TEXT = (
+    r"(?i)"
     r"\bmodels?\b.{0,120}?\b(not found|not exist|doesn't exist|is unknown|decommissioned"
     r"|has been (deprecated|retired|removed|shut down)|is not available)"
-    r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: ",
-    re.IGNORECASE,
+    r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: "
 )
 """Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
 Mistral and Perplexity; of OpenRouter; of Anthropic."""
@@ -171,7 +171,7 @@ class ErrorMapper:
         if status is not None:
             return self._map_status(status, error, {}, params)
         what = f"The provider stopped with an error: {self._clean(error.message)}."
-        if REFUSED_CODE.match(error.code or ""):
+        if re.match(REFUSED_CODE, error.code or ""):
             advice = self._advice_on_refusal(HTTPStatus.BAD_REQUEST, error, params)
             return ProviderRefused(what, advice, details={**error.details()})
         return ProviderUnavailable(
@@ -205,7 +205,7 @@ class ErrorMapper:
         )
 
     def _proxy_login(self) -> KeyRejected:
-        """Return the error for a proxy that wants a user and a password, or others (407)."""
+        """Return the error for a proxy that rejects the user and the password (407)."""
         variable = self._endpoint.route.variable
         return KeyRejected(
             f"The proxy of {variable} takes no request without a valid user and password.",
@@ -298,7 +298,7 @@ def is_model_missing(status: int, error: ErrorBody) -> bool:
     if status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
         return False
     is_by_code = bool(MODEL_NOT_FOUND & {error.code, error.type})
-    return is_by_code or MODEL_NOT_FOUND_TEXT.search(error.message) is not None
+    return is_by_code or re.search(MODEL_NOT_FOUND_TEXT, error.message) is not None
 
 
 def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:

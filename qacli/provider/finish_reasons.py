@@ -27,11 +27,11 @@ FAILED = frozenset(
         *("malformed_function_call", "malformed_response", "unexpected_tool_call"),  # Gemini
     }
 )
-"""The provider stopped in the middle; what has arrived is no whole answer."""
+"""The provider stopped in the middle, so that the answer is not complete."""
 
 
 def finish_reason_of(value: object) -> str | None:
-    """Return a finish reason in OpenAI's words where it has one; None while there is none.
+    """Return OpenAI's name for a finish reason if there is one; None without a reason.
 
     SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`.
     """

@@ -13,11 +13,11 @@ OPENINGS = tuple(
 )
 """The beginnings of such a text."""
 
-MARKER = re.compile(r"(<\|(?:start|channel|constrain|message|end|return|call)\|>)")
-PARTIAL_MARKER = re.compile(r"<(?:\|[a-z]{0,9}\|?)?$")
+MARKER = r"(<\|(?:start|channel|constrain|message|end|return|call)\|>)"
+PARTIAL_MARKER = r"<(?:\|[a-z]{0,9}\|?)?$"
 MESSAGE = "<|message|>"
 ENDS = frozenset({"<|start|>", "<|channel|>", "<|end|>", "<|return|>", "<|call|>"})
-REASONING_HEADER = re.compile(r"<\|channel\|>\s*(analysis|commentary)")
+REASONING_HEADER = r"<\|channel\|>\s*(analysis|commentary)"
 
 
 @dataclass(slots=True)
@@ -38,10 +38,10 @@ class HarmonySplitter:
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the answer that this piece adds; either may be empty."""
         text = self._pending + text
-        partial = PARTIAL_MARKER.search(text)
+        partial = re.search(PARTIAL_MARKER, text)
         self._pending = partial.group() if partial else ""
         reasoning, answer = "", ""
-        for piece in MARKER.split(text[: len(text) - len(self._pending)]):
+        for piece in re.split(MARKER, text[: len(text) - len(self._pending)]):
             piece_of_message = self._read(piece)
             if self._is_answer:
                 answer += piece_of_message
@@ -63,11 +63,11 @@ class HarmonySplitter:
         return "", "" if is_header else text
 
     def _read(self, piece: str) -> str:
-        """Read a marker, or the text between two; return what it adds to a message."""
+        """Read a marker or the text between two markers; return the text that a message gains."""
         if self._header is None and piece not in ENDS:
             return piece
         if piece == MESSAGE:
-            self._is_answer = REASONING_HEADER.search(self._header or "") is None
+            self._is_answer = re.search(REASONING_HEADER, self._header or "") is None
             self._header, self._has_message = None, True
         else:
             is_end = piece in {"<|end|>", "<|return|>", "<|call|>"}

@@ -1,4 +1,4 @@
-"""The models that an endpoint serves, with what is known of each; a copy is kept on disk.
+"""The models that an endpoint serves, with their properties; a copy is kept on disk.
 
 The copy is for the completion of `--model` and for the advice in an error, which must not wait for
 the network.
@@ -43,7 +43,7 @@ SHUTDOWN_FIELDS = ("shutdown_date", "deprecation", "expiration_date")
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model of an endpoint; what is unknown is None.
+    """A model of an endpoint; unknown fields are None.
 
     Attributes:
         id: Its name, as `--model` takes it.
@@ -95,7 +95,7 @@ def models_in(body: object) -> list[object]:
 
 
 def next_page(body: object, path: str) -> str | None:
-    """Return the path of the page after this one; None where it is the last.
+    """Return the path of the page after this one; None if it is the last.
 
     Only Anthropic has pages (https://docs.anthropic.com/en/api/models-list).
 

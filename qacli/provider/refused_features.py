@@ -1,4 +1,4 @@
-"""Features that an endpoint refuses for a model: the request is sent once more without them.
+"""Features that an endpoint refuses for a model: the request is sent again without them.
 
 Only what qa adds by itself is left out. An option of the user, such as `--temperature`, is an
 error that names the option. What was refused is kept in a file of the data directory, so that no
@@ -17,19 +17,19 @@ from qacli.private_files import write_private
 from qacli.provider.error_body import ErrorBody
 
 REFUSING_STATUS = frozenset({400, 404, 405, 415, 422, 501})
-REFUSAL = re.compile(
+REFUSAL = (
+    r"(?i)"
     r"unsupported|unrecogni[sz]ed|unknown|unexpected|unavailable|extra(_| )"
     r"|not\s+(yet\s+|currently\s+)?(be\s+)?"
     r"(support|permit|allow|recogni[sz]|implement|available|compatible|enabled)"
-    r"|does ?n[o']t support|must be verified|no longer support|supported values are",
-    re.IGNORECASE,
+    r"|does ?n[o']t support|must be verified|no longer support|supported values are"
 )
 API_CODES = frozenset({"OperationNotSupported", "unsupported_api_for_model"})
 """The codes of Azure and GitHub Copilot for a model that needs another API."""
 
-RESPONSES_NAME = re.compile(r"responses[ _-]?api|/responses\b", re.IGNORECASE)
-CHAT_NAME = re.compile(r"chat[/ ._]?completions?\b|\bchat model\b", re.IGNORECASE)
-OTHER_API = re.compile(r"only (be )?supported|not a chat model|please use", re.IGNORECASE)
+RESPONSES_NAME = r"(?i)responses[ _-]?api|/responses\b"
+CHAT_NAME = r"(?i)chat[/ ._]?completions?\b|\bchat model\b"
+OTHER_API = r"(?i)only (be )?supported|not a chat model|please use"
 NO_SUCH_PATH = frozenset({404, 405, 501})
 FILE_NAME = "endpoints.json"
 
@@ -50,13 +50,7 @@ class Feature(StrEnum):
 
 
 EVERY_MODEL = "*"
-"""In place of a model, for what is refused by the endpoint itself: `BASE_URL`."""
-
-IN_TEXT: Mapping[Feature, re.Pattern[str]] = {
-    feature: re.compile(rf"\b{feature.replace('_', '[_ ]')}\b", re.IGNORECASE)
-    for feature in Feature
-} | {Feature.STREAM: re.compile(r"\bstream(ing)?\b", re.IGNORECASE)}
-"""The names in sentences: "response format" of Groq, "streaming" of Bedrock."""
+"""In place of a model, for a feature that the endpoint refuses for all models: `BASE_URL`."""
 
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
@@ -75,7 +69,7 @@ PLACES: Mapping[Feature, tuple[str, ...]] = {
     Feature.RESPONSE_FORMAT: ("response_format", "text.format"),
     Feature.REASONING_SUMMARY: ("reasoning.summary",),
 }
-"""The places of a feature in the body of a request, where they are not its name."""
+"""The places of a feature in the body of a request, if they are not its name."""
 
 
 def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> Feature | None:
@@ -89,7 +83,7 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     if status not in REFUSING_STATUS:
         return None
     text = " ".join(filter(None, (error.code, error.type, error.message)))
-    if not REFUSAL.search(text):
+    if not re.search(REFUSAL, text):
         return None
     sent = [(feature, place) for feature in Feature for place in _sent_places(feature, body)]
     for feature, place in sent:
@@ -97,11 +91,21 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
         if error.param is not None:
             is_refused = re.match(pattern, error.param) is not None
         else:
-            in_text = re.compile(r"\b" + pattern) if place != feature else IN_TEXT[feature]
-            is_refused = in_text.search(text) is not None
+            in_text = r"\b" + pattern if place != feature else _name_in_text(feature)
+            is_refused = re.search(in_text, text) is not None
         if is_refused:
             return feature
     return None
+
+
+def _name_in_text(feature: Feature) -> str:
+    """Return the pattern of a feature's name in a sentence.
+
+    Groq writes "response format", and Bedrock writes "streaming".
+    """
+    if feature == Feature.STREAM:
+        return r"(?i)\bstream(ing)?\b"
+    return rf"(?i)\b{feature.replace('_', '[_ ]')}\b"
 
 
 def _sent_places(feature: Feature, body: Mapping[str, Any]) -> list[str]:
@@ -126,13 +130,13 @@ def refuses_api(api: Feature, status: int, error: ErrorBody) -> bool:
         return False
     if error.code in API_CODES:
         return True
-    is_refusal = bool(REFUSAL.search(error.message) or OTHER_API.search(error.message))
+    is_refusal = bool(re.search(REFUSAL, error.message) or re.search(OTHER_API, error.message))
     if api is Feature.CHAT_COMPLETIONS:
-        return is_refusal and CHAT_NAME.search(error.message) is not None
+        return is_refusal and re.search(CHAT_NAME, error.message) is not None
     # "Unsupported parameter: 'x'. In the Responses API, it is ..." is about the parameter.
     if error.param not in {None, "model"}:
         return False
-    if is_refusal and RESPONSES_NAME.search(error.message):
+    if is_refusal and re.search(RESPONSES_NAME, error.message):
         return True
     is_about_model = re.search(r"model|deployment", f"{error.code} {error.message}", re.IGNORECASE)
     return status in NO_SUCH_PATH and not is_about_model

@@ -198,7 +198,7 @@ class _RecordReader:
             self.on_event(Delta(text))
 
     def close(self) -> None:
-        """Read what is left, and mark the answer as complete where it is; once."""
+        """Read the rest of the response, and mark the answer as complete if it is."""
         if self._is_closed:
             return
         self._is_closed = True

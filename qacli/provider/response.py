@@ -37,14 +37,14 @@ class ErrorInAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt is paid for: its tokens, the model and the service tier that it came from."""
+    """The values that determine the price of an attempt: tokens, model and service tier."""
 
     usage: Usage
     model: str | None
     tier: object
 
     def cost(self, prices: Pricing, endpoint: str | None) -> float | None:
-        """Return US dollars; None where they are unknown."""
+        """Return US dollars; None if they are unknown."""
         return prices.cost(self.model, self.usage, endpoint=endpoint, tier=self.tier)
 
 
@@ -147,12 +147,12 @@ class ChatResponse:
         return [ReasoningDelta(text)]
 
     def add_detail(self, name: str, value: object, *, join: bool = False) -> None:
-        """Add a field that has no place of its own, in place of an earlier value of it.
+        """Add a field of the response to the details; it replaces an earlier value.
 
         Args:
             name: The field.
             value: Any JSON; an empty value adds nothing.
-            join: Join a list to the earlier one: it comes in pieces.
+            join: Append a list to the earlier one, because it arrives in pieces.
         """
         value = sanitize_json(value)
         if value is None or value in ("", [], {}):
@@ -163,7 +163,7 @@ class ChatResponse:
         self.details[sanitize_text(name)] = value
 
     def close(self) -> list[TextEvent]:
-        """Return the events of what was held back; the provider sends no more."""
+        """Return the events of the text that was held back; the response has ended."""
         if self.think_tags is None:
             return []
         if self.think_tags.has_no_tag:
@@ -302,7 +302,7 @@ class ChatResponse:
 
 
 def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON
-    """Return a JSON value that both databases can store; what they cannot becomes None."""
+    """Return a JSON value that both databases can store; other values become None."""
     if isinstance(value, str):
         return sanitize_text(value)
     if isinstance(value, dict | list) and depth >= MAX_DETAIL_DEPTH:

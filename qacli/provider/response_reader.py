@@ -1,6 +1,7 @@
 """Read the bytes of a response, a stream of events or one document, into a `ChatResponse`."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ class ResponseReader:
         return not self._is_document
 
     def close(self) -> None:
-        """Read what is left at the end of the response.
+        """Read the rest at the end of the response.
 
         Raises:
             BrokenAnswer: As `feed`; or the response is not a complete answer.
@@ -136,6 +137,6 @@ def _is_json(line: bytes) -> bool:
 
 def _parse_document(content: bytes) -> object:
     text = content.decode("utf-8-sig", "replace")
-    if WEB_PAGE.match(text):
+    if re.match(WEB_PAGE, text):
         raise web_page_error()
     return json.loads(text)

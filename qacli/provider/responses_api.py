@@ -1,6 +1,6 @@
 """The Responses API (`POST /v1/responses`): build its requests, and read its responses.
 
-OpenAI's newest models take tools, and some take anything at all, only through this API. A stream
+OpenAI's newest models accept tools only through this API, and some have no other API. A stream
 has events of many types (https://platform.openai.com/docs/api-reference/responses-streaming);
 those that are not named here have no effect. Its last event has the whole response.
 """
@@ -51,7 +51,7 @@ FINISH_REASONS = {"max_output_tokens": "length"}
 """The reasons of an incomplete response whose names in Chat Completions are different."""
 
 COMMENTARY = "commentary"
-"""The phase of a message in which a model tells what it does next; no part of the answer."""
+"""The phase of a message in which a model announces its next steps; not part of the answer."""
 
 
 class ResponsesApi:

@@ -77,7 +77,7 @@ def _reasoning_options(rest: dict[str, Any], refused: frozenset[Feature]) -> dic
 
 
 def _includes(rest: dict[str, Any], tools: list[Any]) -> list[str]:
-    """Return what is sent only on request."""
+    """Return the fields that are sent only if they are requested."""
     includes: list[str] = []
     kinds = {tool.get("type") for tool in tools if isinstance(tool, dict)}
     if any(isinstance(kind, str) and kind.startswith("web_search") for kind in kinds):

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long."""
+"""The rules by which a request is sent again, and the time before that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def backoff(
 
     Args:
         attempt: How often the request has been sent.
-        retry_after: The seconds that the provider asks for, where it does.
+        retry_after: The seconds in the header `Retry-After`, if there is one.
         random: Returns a number from 0 to 1.
     """
     if retry_after is not None:

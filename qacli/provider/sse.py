@@ -12,7 +12,7 @@ class ServerSentEvent:
     """An event with data.
 
     Attributes:
-        type: The value of the field `event`; `message` where there is none.
+        type: The value of the field `event`; `message` if there is none.
         data: The values of the fields `data`, joined by line ends.
     """
 

@@ -4,16 +4,18 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Delta, Heartbeat, ReasoningDelta
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.relay import RawEvent
 from qacli.provider.response import ChatResponse, TextEvent
 from qacli.provider.retry import Retry
-from qacli.raw_request import RawRequest, RelayEvent
+
+if TYPE_CHECKING:
+    from qacli.provider.relay import RawEvent
+    from qacli.raw_request import RawRequest, RelayEvent
 
 
 class SyncProvider:
@@ -45,7 +47,7 @@ class SyncProvider:
         on_arrival: Callable[[TextEvent], None] = lambda _event: None,
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
-    ) -> Generator[RawEvent | Heartbeat]:
+    ) -> "Generator[RawEvent | Heartbeat]":
         """Ask, and yield the text and the reasoning, or a raw response, as they arrive.
 
         The answer arrives and is recorded however slowly the generator is read; closing the
@@ -67,7 +69,7 @@ class SyncProvider:
         """
         arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
-        def on_event(event: RawEvent) -> None:
+        def on_event(event: "RawEvent") -> None:
             if isinstance(event, Delta | ReasoningDelta):
                 on_arrival(event)
                 if not deltas or request.raw is not None:
@@ -82,8 +84,8 @@ class SyncProvider:
         yield from self._events(asked, arrived, heartbeat_seconds)
 
     def relay(
-        self, request: RawRequest, *, heartbeat_seconds: float | None = None
-    ) -> Generator[RelayEvent | Heartbeat]:
+        self, request: "RawRequest", *, heartbeat_seconds: float | None = None
+    ) -> "Generator[RelayEvent | Heartbeat]":
         """Send a client's request, and yield the parts of the response as they arrive.
 
         Raises:
@@ -100,7 +102,7 @@ class SyncProvider:
         coroutine: Coroutine[Any, Any, None],
         arrived: "SimpleQueue[RawEvent | None]",
         heartbeat_seconds: float | None,
-    ) -> Generator[RawEvent | Heartbeat]:
+    ) -> "Generator[RawEvent | Heartbeat]":
         """Run a coroutine that puts events into a queue; yield them. Closing this cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         future.add_done_callback(lambda _future: arrived.put(None))
@@ -116,7 +118,7 @@ class SyncProvider:
         return asyncio.run_coroutine_threadsafe(self._provider.models(), self._loop).result()
 
     def close(self) -> None:
-        """End what is asked, and close the connections."""
+        """Cancel the requests in flight, and close the connections."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -136,7 +138,7 @@ class SyncProvider:
 
 def _next(
     arrived: "SimpleQueue[RawEvent | None]", heartbeat_seconds: float | None
-) -> RawEvent | Heartbeat | None:
+) -> "RawEvent | Heartbeat | None":
     try:
         return arrived.get(timeout=heartbeat_seconds)
     except Empty:

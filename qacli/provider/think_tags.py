@@ -50,7 +50,7 @@ class ThinkTagSplitter:
 
     @property
     def has_no_tag(self) -> bool:
-        """Neither tag has come: what was returned as reasoning so far may be the answer."""
+        """True while no tag has arrived: text returned as reasoning may be the answer."""
         return self._state is _State.REASONING and self.starts_open
 
     def feed(self, text: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ class ThinkTagSplitter:
         return "", "".join(self._untagged) + pending if self.has_no_tag else pending
 
     def _begin(self, text: str) -> str:
-        """Leave the state START if the text shows how it begins; return what is left to read."""
+        """Leave the state START if the text shows how it begins; return the rest of the text."""
         stripped = text.lstrip()
         openings = (*CLOSING_TAGS, *OPENINGS)
         opening = next((tag for tag in openings if stripped.startswith(tag)), None)

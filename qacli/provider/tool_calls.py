@@ -15,14 +15,14 @@ class ToolCallWriter:
     """Adds the tool calls of a response to its text, so that a record shows them.
 
     They are added while they arrive, because a process may end in the middle of them. At the end
-    they are written as whole lines where the response has no other text, and removed where it has.
+    they are written as whole lines where the response has no other text, and removed if it has.
     """
 
     _written: list[int] = field(default_factory=list)
     _pieces: list[str] = field(default_factory=list)
 
     def new_text(self, response: ChatResponse) -> str:
-        """Add what has arrived since the last call to the response's text, and return it."""
+        """Add the newly arrived arguments to the response's text, and return them."""
         if "tool_calls" not in response.details:
             return ""
         pieces: list[str] = []

@@ -22,7 +22,7 @@ from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest answer that is read, decompressed."""
 
-MODEL_WORD = re.compile(r"(?<![a-z])model(?![a-z])", re.IGNORECASE)
+MODEL_WORD = r"(?i)(?<![a-z])model(?![a-z])"
 
 MAX_ERROR_BYTES = 256 * 1024
 """The part of an error response that is read, decompressed."""
@@ -62,7 +62,7 @@ async def raise_for_status(response: httpx2.Response) -> None:
 
 
 def is_missing(error: StatusError) -> bool:
-    """Return whether a response says that there is no such path; not that there is no such model.
+    """Return whether the path of a request does not exist; an unknown model is another error.
 
     An unknown model is a 404 too, of an API that is there.
     """
@@ -70,7 +70,7 @@ def is_missing(error: StatusError) -> bool:
         return False
     body = parse_error(error.body)
     texts = (body.param, body.code, body.message)
-    return not any(MODEL_WORD.search(text) for text in texts if text)
+    return not any(re.search(MODEL_WORD, text) for text in texts if text)
 
 
 def is_web_page(response: httpx2.Response) -> bool:
@@ -79,7 +79,7 @@ def is_web_page(response: httpx2.Response) -> bool:
 
 
 def parse_json_or_text(text: str) -> object:
-    """Return a text as JSON, or as it is where it is none that can be read."""
+    """Return the JSON value of a text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ async def follow_redirects(
     send: Callable[[str], Awaitable[httpx2.Response]],
     refuse: Callable[[Redirect], Exception],
 ) -> httpx2.Response:
-    """Send a request, and send the same again where it is redirected on the same host.
+    """Send a request, and send the same again if it is redirected on the same host.
 
     Args:
         path: The path below the base URL.

@@ -1,4 +1,4 @@
-"""Read what an answer has used: tokens, and the cost where the provider says it."""
+"""Read the usage of an answer: tokens, and the cost if the provider sends it."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ DETAIL_NAMES = frozenset(
 
 
 def add_usage(usage: object, response: ChatResponse) -> None:
-    """Set the usage of a response; keep it as it came where it says more than the record's fields.
+    """Set the usage of a response; keep the original if it has more than the record's fields.
 
     Some endpoints send it in every chunk, as far as it is known.
     """
@@ -45,7 +45,7 @@ def usage_of(document: dict[str, Any], choice: dict[str, Any] | None) -> object:
 
 
 def read_usage(usage: object) -> Usage | None:
-    """Return the tokens of an answer, by the names of either API; None where there are none."""
+    """Return the tokens of an answer, by the names of either API; None if there are none."""
     if not isinstance(usage, dict):
         return None
     prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")

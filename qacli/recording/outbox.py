@@ -91,7 +91,7 @@ class Journal:
 
     @property
     def exists(self) -> bool:
-        """Whether the file still has a name; a deleted one could not be recovered."""
+        """True if the file still has a name; a deleted file could not be recovered."""
         return os.fstat(self._file).st_nlink > 0
 
     @property
@@ -209,7 +209,7 @@ class OrphanedJournal:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file, and not a directory, a link or a pipe."""
+        """True if it is a regular file, and not a directory, a link or a pipe."""
         return stat.S_ISREG(self.path.lstat().st_mode)
 
     def read(self) -> JournalContents:

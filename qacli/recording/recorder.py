@@ -60,7 +60,7 @@ class WriteRequest:
 
     @property
     def has_outcome(self) -> bool:
-        """Whether there is an outcome."""
+        """True if there is an outcome."""
         return self.outcome.status is not Status.ASKING
 
 

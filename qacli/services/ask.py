@@ -1,15 +1,19 @@
-"""The use case: a question in, a recorded answer out. Joins provider, outbox and database.
+"""Ask a question and record its answer: the provider, the outbox and the database together.
 
-The order of the steps keeps what was asked and answered: the question goes into the outbox, it is
-sent, each piece of the answer goes into the outbox as it arrives, then the outcome; the record
-goes into the database, and only then the outbox entry is dropped. Whatever happens in between,
-the next command finds either the record or the outbox entry.
+The order of the steps makes sure that nothing is lost:
+
+1. The question goes into the outbox.
+2. It is sent, and each piece of the answer goes into the outbox as it arrives; then the outcome.
+3. The record goes into the database.
+4. The entry of the outbox is deleted.
+
+If the process ends at any time, the next command finds the record or the entry of the outbox.
 """
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from qacli.cost import Pricing
@@ -19,6 +23,7 @@ from qacli.domain import (
     Delta,
     Failed,
     Finished,
+    Heartbeat,
     Outcome,
     Question,
     ReasoningDelta,
@@ -37,7 +42,7 @@ from qacli.recording.recorder import Recorder, SingleRecorder
 
 if TYPE_CHECKING:
     from qacli.db.records import Store
-    from qacli.provider.sync import SyncProvider
+    from qacli.provider.relay import RawEvent
 
 
 Check = Callable[[str], None]
@@ -50,6 +55,21 @@ Observer = Callable[[Question], Callable[[Outcome], None]]
 def null_observer(_question: Question) -> Callable[[Outcome], None]:
     """Observe nothing."""
     return lambda _outcome: None
+
+
+class Provider(Protocol):
+    """Asks questions: a `SyncProvider`, or one that chooses between several."""
+
+    def stream(
+        self,
+        request: ChatRequest,
+        response: ChatResponse,
+        *,
+        on_arrival: Callable[[TextEvent], None],
+        heartbeat_seconds: float | None,
+        deltas: bool,
+    ) -> "Generator[RawEvent | Heartbeat]":
+        """Ask, and yield the answer as it arrives; see `SyncProvider.stream`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +86,7 @@ class AskService:
         observer: Called with each question and its outcome, for metrics and traces.
     """
 
-    provider: Callable[[Question], "SyncProvider"]
+    provider: Callable[[Question], Provider]
     outbox: Outbox | None
     store: "Callable[[], Store]"
     prices: Pricing = field(default_factory=Pricing)
@@ -83,7 +103,7 @@ class AskService:
         heartbeat_seconds: float | None = None,
         deltas: bool = True,
     ) -> Generator[AnswerEvent]:
-        """Ask a question, and ask once more where the answer does not fit its schema.
+        """Ask a question, and ask again if the answer does not fit its schema.
 
         Yields `Started`, `ReasoningDelta`, `Delta` and `Heartbeat` in any number, `Received`, and
         after the outcome is recorded `Finished` or `Failed`; in place of `Failed` may come

@@ -72,7 +72,7 @@ class Conversation:
 
     @property
     def follows_uid(self) -> str | None:
-        """The uid of the question that the next one follows up, where it has no record yet."""
+        """The uid of the question that the next one follows up, if it has no record yet."""
         return self._entries[-1].uid if self._entries and self.follows_id is None else None
 
     def context(self) -> Context:
@@ -93,7 +93,7 @@ class Conversation:
         return Context(turns[::-1], len(self._entries) - len(turns), omitted)
 
     def append(self, result: Result, parts: Sequence[ContextPart]) -> "Conversation":
-        """Return the conversation with one more question, and what was put before it.
+        """Return the conversation with one more question and its attachments.
 
         A question without any answer leaves the conversation as it is.
         """

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FollowUpOptions:
-    """The options that a record gives to its follow-ups; a question without one has none.
+    """The options that a follow-up takes over from its record.
 
     Attributes:
-        model: The model that was asked for; None where the present endpoint did not answer.
+        model: The model that was asked for; None if the present endpoint did not answer.
         system: The system prompt; "" if the record has none; None if there is no record.
         params: The options that go to the model. The schema of an answer is not one of them.
     """
@@ -44,8 +44,10 @@ class FollowUpOptions:
             for name, value in record.params.items()
             if name in OPTION_NAMES or (name not in RESERVED and not is_from_api)
         }
-        # The name of the local model is not the way to choose it.
-        model = None if endpoint == LOCAL else record.params.get("model")
+        model = record.params.get("model")
+        # The local model is chosen as `local`, and not by the name of its file.
+        if endpoint == LOCAL and model != LOCAL:
+            model = None
         return cls(model, system, params)
 
     def params_for(self, model: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,5 +67,5 @@ class FollowUpOptions:
 
 
 def first_system(*layers: str | None) -> str | None:
-    """Return the first system prompt that is given, where "" is one that removes the others."""
+    """Return the first system prompt that is not None; "" removes the others."""
     return next((text for text in layers if text is not None), None)

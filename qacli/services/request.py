@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def rebuild_request(store: "Store", record: "QuestionAnswer") -> dict[str, Any]:
     """Return the body of a record's request, as far as the history has its conversation.
 
-    It has `messages`, or `input` where there are items that only the Responses API has. Files are
+    It has `messages`, or `input` if there are items that only the Responses API has. Files are
     named and not included.
 
     Args:
@@ -83,7 +83,7 @@ def _thread_messages(store: "Store", record: "QuestionAnswer") -> list[Any]:
         if own is None:
             own = [{"role": "user", "content": item.question}]
         own = own[leading_system(own) :]
-        # A record has its own messages without the answer before them where that was not changed.
+        # A record has its own messages without the answer before them if that was not changed.
         if previous is not None and not (own and is_from_model(own[0])):
             if "tool_calls" in previous.details:
                 messages += answer_items(previous)  # the client has sent their results only

@@ -164,7 +164,7 @@ class _OutboxCollector:
 
 
 def _dead_processes(shared: Path) -> Iterator[int]:
-    """Yield the ids of processes that ended and left gauges of what they had in flight."""
+    """Yield the ids of ended processes whose gauges still count requests in flight."""
     for path in shared.glob("gauge_live*_*.db"):
         pid = path.stem.rpartition("_")[2]
         try:

@@ -31,6 +31,7 @@ from qacli.rlimits import raise_nofile_limit
 from qacli.web import access_log, auth, socket_timeouts, state
 from qacli.web.app import create_app
 from qacli.web.deferred import DeferredResumer
+from qacli.web.upstreams import Upstreams
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -62,10 +63,11 @@ def prepare(settings: Settings, *, insecure: bool = False) -> Iterator[str]:
         insecure: Allow an address that other machines can reach without a token.
 
     Raises:
-        NotConfigured: The port is in use, a token is needed, or a token is invalid.
+        NotConfigured: The port is in use, a token is needed, or a token or an upstream is invalid.
         DatabaseError: The database cannot be reached or is not migrated.
     """
     check_tokens(settings.callers)
+    Upstreams(settings, connections=1)
     if not (auth.is_loopback(settings.host) or settings.callers or insecure):
         raise NotConfigured(
             f"Refusing to listen on {settings.host} without a token: any client that reaches it "

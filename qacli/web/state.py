@@ -4,32 +4,30 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from copy import copy
-from time import monotonic
 from typing import Any
 
 from flask import current_app
 
 from qacli.config.settings import Settings
 from qacli.cost import Pricing
+from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.domain import AnswerEvent, Failed, Outcome, Question
 from qacli.errors import (
     Busy,
     InvalidRequest,
     NotConfigured,
-    ProviderRefused,
     QaError,
     Unauthorized,
 )
 from qacli.provider import endpoint
-from qacli.provider.sync import SyncProvider
 from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer
 from qacli.web.request_context import current_context
 from qacli.web.shutdown import DrainTracker
+from qacli.web.upstreams import OWN, Upstreams
 
 LOG = logging.getLogger("qa.web")
 EXTENSION_KEY = "qa"
@@ -70,7 +68,7 @@ class AppState:
         self.all_records = Store(settings.database, connections=connections)
         self.outbox = Outbox(settings.outbox_path)
         self.ask_service = AskService(
-            provider=lambda _question: self._provider,
+            provider=lambda question: self.upstreams.provider(question.model),
             outbox=self.outbox,
             store=lambda: self.all_records,
             prices=Pricing.load(settings.prices_path),
@@ -81,10 +79,7 @@ class AppState:
         self.in_flight = DrainTracker()
         self._slots = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
-        self._provider_lock = threading.Lock()
-        self._cached_provider: SyncProvider | None = None
-        self._provider_error: NotConfigured | None = None
-        self._failed_at = 0.0
+        self.upstreams = Upstreams(settings, connections=self._limit)
 
     def _observe(self, question: Question) -> Callable[[Outcome], None]:
         callbacks: list[Callable[[Outcome], None]] = []
@@ -111,35 +106,12 @@ class AppState:
             raise Unauthorized("The request has not been authenticated.", "Send a token.")
         return self.all_records.visible_to(identity.owner)
 
-    @property
-    def _provider(self) -> SyncProvider:
-        if self._cached_provider is not None:
-            return self._cached_provider
-        started_at = monotonic()
-        with self._provider_lock:
-            if self._cached_provider is None:
-                if self._provider_error is not None and self._failed_at > started_at:
-                    # Requests that waited for this attempt share its error.
-                    raise copy(self._provider_error)
-                try:
-                    self._cached_provider = self._make_provider()
-                except NotConfigured as error:
-                    self._provider_error, self._failed_at = copy(error), monotonic()
-                    raise
-            return self._cached_provider
-
-    def _make_provider(self) -> SyncProvider:
-        resolved = endpoint.resolve_endpoint(self._settings)
-        if not resolved.base_url:
-            raise NotConfigured("The local model is not running.", "See the server's log.")
-        return SyncProvider(resolved, self._settings, connections=self._limit)
-
     def warm_up(self) -> None:
         """Make the provider in the background, so that the first question does not wait for it."""
 
         def load() -> None:
             with suppress(NotConfigured):
-                _ = self._provider
+                self.upstreams.connect(OWN)
 
         threading.Thread(target=load, name="qa-warm-up", daemon=True).start()
 
@@ -167,15 +139,16 @@ class AppState:
             InvalidRequest: It is a local file; clients may not choose which files are opened.
             NotConfigured: There is no provider to ask.
         """
-        default = self._default_model()
         if name is not None:
             name = self._settings.aliases.get(name, name)
-        if name is None or name in {default, DEFAULT_MODEL_ALIAS}:
-            return default
-        if name.partition(":")[0] == endpoint.LOCAL:
+        if name is None or name == DEFAULT_MODEL_ALIAS:
+            return self._default_model()
+        is_local = name.partition(":")[0] == endpoint.LOCAL
+        if is_local and not (name == endpoint.LOCAL and self.upstreams.has_local):
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",
-                "Start the server with it: qa serve --model local:/path.gguf",
+                "Start the server with it: qa serve --model local:/path.gguf, or allow the model "
+                "`local` with QA_UPSTREAMS=local.",
             )
         return name
 
@@ -188,29 +161,34 @@ class AppState:
     ) -> Generator[AnswerEvent]:
         """Pass a request on to the provider without a record, and yield the response.
 
-        The last event is `Failed` where there is no whole response.
+        The last event is `Failed` if there is no whole response.
 
         Raises:
             Busy: See `slot`.
             NotConfigured: There is no provider to ask.
         """
         with self.slot(), self.in_flight.track():
-            events = self._provider.relay(raw, heartbeat_seconds=heartbeat_seconds)
+            events = self.upstreams.provider(raw.model).relay(
+                raw, heartbeat_seconds=heartbeat_seconds
+            )
             try:
                 yield from events
             except QaError as error:
                 yield Failed(error)
 
-    @property
-    def endpoint_name(self) -> str:
-        """The name of the endpoint that is asked, as records have it.
+    def endpoint_name(self, record: QuestionAnswer) -> str:
+        """Return the name of the endpoint that a follow-up of a record asks, as records have it.
 
         Raises:
             NotConfigured: There is no provider to ask.
         """
-        return endpoint.resolve_endpoint(self._settings, with_key=False).name
+        names = self.upstreams.endpoint_names(str(record.params.get("model", "")))
+        return record.endpoint if record.endpoint in names else names[0]
 
     def _default_model(self) -> str:
+        name = self._settings.model_name(None)
+        if name is not None and self.upstreams.targets(name)[0].upstream != OWN:
+            return name
         return endpoint.resolve_endpoint(self._settings, with_key=False).model
 
     def models(self) -> list[dict[str, Any]]:
@@ -221,12 +199,9 @@ class AppState:
             ProviderError: The provider cannot be reached; a provider without a list is accepted.
             NotConfigured: There is no provider to ask.
         """
-        default = self._default_model()
         with self.slot():
-            try:
-                models = self._provider.models()
-            except ProviderRefused:
-                models = []
+            models = self.upstreams.models()
+        default = self._default_model()
         first = [model for model in models if model["id"] == default] or [{"id": default}]
         return first + [model for model in models if model["id"] != default]
 

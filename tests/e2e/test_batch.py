@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -83,6 +84,37 @@ def no_trace(err: str) -> None:
     assert "should not have" not in err
     assert "Exception" not in err
     assert "never retrieved" not in err
+
+
+def test_batch_killed_twice_joins_each_row_once(
+    qa: Program,
+    begin: Callable[..., subprocess.Popen[bytes]],
+    provider: FakeProvider,
+    tmp_path: Path,
+    database_url: str,
+    wait_for: Callable[..., Any],
+) -> None:
+    rows = [[f"r{n}", f'w{n} "x", [[schema latency=0.2]]', f" {n}\r\n;"] for n in range(120)]
+    with (tmp_path / "words.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "word", "note"], *rows])
+    options = ("--column", "word", "--schema", "label, n int", "-o", "out.csv", "-j", "8")
+    for asked in (30, 70):
+        process = begin("words.csv", *options)
+        wait_for(lambda: len(provider.requests) >= asked, 60)  # noqa: B023 - called here
+        process.kill()
+        process.communicate(timeout=60)
+    done = qa("batch", "words.csv", *options, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["states"]["answered"] == 120
+    with (tmp_path / "out.csv").open(newline="") as file:
+        head, *joined = csv.reader(file)
+    assert head[:6] == ["id", "word", "note", "label", "n", "answer"]
+    assert [row[:3] for row in joined] == rows
+    assert all(row[6] == "answered" and json.loads(row[5])["label"] == row[3] for row in joined)
+    assert count_records(database_url) == 120
+    # Only questions in flight at a kill are asked again.
+    assert len(provider.requests) <= 120 + 2 * 8
+    assert qa("batch", "wait", json.loads(done.out)["name"]).code == 0
 
 
 @on_sqlite
@@ -358,14 +390,14 @@ def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
     tmp_path: Path,
     wait_for: Callable[..., Any],
 ) -> None:
-    behind = [f"Question {n}" for n in range(500)]
+    behind = [f"Question {n}" for n in range(300)]
     with provider_process("--size", "30000") as base_url:
 
         def run(first: str) -> tuple[int, Path]:
             file = tmp_path / f"{first[:4]}.txt"
             file.write_text("\n".join([first, *behind]))
             out = tmp_path / f"{first[:4]}.jsonl"
-            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "20")
+            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "12")
             # By its id alone: `wait4` tells the memory of just this process.
             program = [*qa.command, "batch", *arguments]
             env = qa.environ(OPENAI_BASE_URL=base_url)

@@ -27,7 +27,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @on_sqlite
-@pytest.mark.parametrize("count", [20, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.slow)])
 def test_ask_killed_at_any_time_has_one_record_of_each_question(
     qa: Program, database_url: str, log: Path, records: Records, count: int
 ) -> None:

@@ -63,3 +63,24 @@ def test_serve_without_a_key_answers_with_the_local_model(
     assert status == 200, record
     assert record["answer"].strip()
     assert "SmolLM2" in record["model"]
+
+
+def test_serve_with_local_as_an_upstream_answers_it_beside_a_provider(
+    qa: Program, serve: Callable[..., Any], provider: FakeProvider
+) -> None:
+    served = serve(qa, QA_UPSTREAMS="local")
+    question = {"messages": [{"role": "user", "content": "Who am I?"}], "max_tokens": 20}
+    status, answer = served.request(
+        "POST", "/v1/chat/completions", {**question, "model": "local"}, timeout=60
+    )
+    assert status == 200, answer
+    assert answer["choices"][0]["message"]["content"].strip()
+    assert not provider.requests
+    status, record = served.request(
+        "POST", "/ask", {"question": "Who?", "model": "local", "max_tokens": 20}, timeout=60
+    )
+    assert (status, record["endpoint"]) == (200, "local"), record
+    status, answer = served.request("POST", "/v1/chat/completions", {**question, "model": "m"})
+    assert answer["choices"][0]["message"]["content"] == "Answer to: Who am I?"
+    _, models = served.request("GET", "/v1/models")
+    assert "local" in [item["id"] for item in models["data"]]

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from qacli.cli.app import EXIT_CODES
+from qacli.config.providers import known_providers
 from qacli.config.settings import setting_fields
 from qacli.serializers import RECORD_FIELDS
 
@@ -104,6 +105,7 @@ def test_setting_is_documented_with_variable_meaning_and_default(item: Field[Any
 
 def test_env_example_lists_nothing_that_does_not_exist() -> None:
     known = {item.metadata["env"] for item in setting_fields()}
+    known |= {provider.key for provider in known_providers().values() if provider.key}
     listed = set(re.findall(r"^([A-Z_]+)=", ENV_EXAMPLE, re.MULTILINE))
     compose = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE))
     assert listed - known == {"QA_BIND", "QA_PORT", "POSTGRES_PASSWORD", "LOCAL_MODEL"}

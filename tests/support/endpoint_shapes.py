@@ -47,7 +47,7 @@ def document(body: object, status: int = 200) -> Answer:
 
 @dataclass(frozen=True)
 class Shape:
-    """What an endpoint sends, streamed and whole, and the record of it."""
+    """The response of an endpoint, streamed and whole, and the expected record."""
 
     name: str
     streamed: Answer

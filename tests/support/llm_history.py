@@ -2,7 +2,8 @@
 
     python llm_history.py whole|continued BASE_URL API_KEY
 
-`LLM_USER_PATH` says where. All commands run in one process, since each start of llm takes seconds.
+`LLM_USER_PATH` is its directory. All commands run in one process, because each start of llm takes
+seconds.
 """
 
 import json

@@ -15,7 +15,7 @@ PACKAGES = ("httpx",)  # llm 0.31 and older import it, and count on openai to br
 
 
 def python_with_llm(version: str) -> Path:
-    """Return the Python of an environment with this version; skip the test where there is none."""
+    """Return the Python of an environment with this version; skip the test without one."""
     uv = shutil.which("uv")
     if uv is None:
         pytest.skip("uv is needed, to install llm")

@@ -1,4 +1,4 @@
-"""What schemathesis cannot know from the document; it loads this file (see test_openapi.py)."""
+"""Hooks for schemathesis with facts that the document lacks; see test_openapi.py."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def wire_settings(base_url: str, data_dir: Path) -> Settings:
 
 @contextmanager
 def wire_client(settings: Settings) -> Iterator[FlaskClient]:
-    """A client of the application, whose history is closed at the end."""
+    """Yield a client of the application; its history is closed at the end."""
     app = create_app(settings)
     yield app.test_client()
     running: state.AppState = app.extensions[state.EXTENSION_KEY]

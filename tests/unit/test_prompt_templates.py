@@ -134,6 +134,26 @@ def test_pattern_names_are_unique() -> None:
     assert pattern.fill(str.upper) == "A {b} C A"
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("{a:b}", ["a:b"]),
+        ("{a!r}{b.c}{d[0]}", ["a!r", "b.c", "d[0]"]),
+        ("{first name} { x }", ["first name", " x "]),
+        ("{a{b}} {{{c}}}", ["a{b}", "c"]),
+        ('{"a } b"}{"\\"q\\""}', ["a } b", '"q"']),
+    ],
+)
+def test_pattern_names_can_have_any_character(text: str, names: list[str]) -> None:
+    assert Pattern.parse(text).names == names
+
+
+@pytest.mark.parametrize("text", ["a } b", "{a", '{"a"', '{"a" b}', "{a{b}"])
+def test_pattern_with_a_single_brace_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="Invalid template"):
+        Pattern.parse(text)
+
+
 def test_template_tools_by_name_become_tools(here: Settings) -> None:
     keep(here, "news", 'tools = ["web_search"]\nreasoning_effort = "low"\n')
     params = {"tools": [{"type": "web_search"}], "reasoning_effort": "low"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
+from qacli.cli.answer_schema import answer_schema as build_schema
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     follow_up_options,
@@ -43,7 +44,6 @@ from qacli.model_options import merge_params
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
-    from qacli.json_schema import AnswerSchema
     from qacli.prompt_templates import PromptTemplate
 
 EPILOG = (
@@ -175,7 +175,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     prompt_template = _load_template(template, settings)
     attachments = _read_attachments(files or [], console)
     text, template_system = _fill_template(prompt_template, words or [], parameters or [], console)
-    answer_schema = _answer_schema(schema, prompt_template, settings)
+    answer_schema = build_schema(schema, prompt_template, settings)
     model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
@@ -291,22 +291,6 @@ def _load_template(name: str | None, settings: Settings) -> "PromptTemplate":
     if name is None:
         return prompt_templates.PromptTemplate()
     return prompt_templates.load_template(settings, name)
-
-
-def _answer_schema(
-    schema: str | None, template: "PromptTemplate", settings: Settings
-) -> "AnswerSchema | None":
-    """Return the schema of --schema or of the template, whose schema file is beside it."""
-    from qacli import prompt_templates
-    from qacli.json_schema import AnswerSchema
-
-    if schema is not None:
-        return AnswerSchema.from_document(schema)
-    if template.schema is not None:
-        return AnswerSchema.from_document(
-            template.schema, prompt_templates.templates_directory(settings)
-        )
-    return None
 
 
 def _fill_template(

@@ -7,12 +7,13 @@ import typer
 from qacli.cli.batch_at_provider import cancel_remote, refuse_open_parts
 from qacli.cli.batch_collect import collect
 from qacli.cli.batch_files import requests, take
+from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
 from qacli.cli.batch_show import batch_to_dict, show
 from qacli.cli.batch_work import work
 from qacli.cli.command import App, Group, write_parameters
-from qacli.cli.console import CLOSED_PIPE, Console
-from qacli.cli.options import AsJson, Force, Target, TargetFormat
+from qacli.cli.console import Console
+from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.cli.store import count_noun, open_batches
 from qacli.suggestions import similar_name
@@ -26,7 +27,8 @@ EPILOG = (
     '  qa batch words.csv --question "Translate to French: {text}" -o french.csv\n'
     "  zcat questions.jsonl.gz | qa batch - --name nightly --jobs 64 --rpm 600\n"
     "  qa batch questions.txt --dry-run\n"
-    "  qa batch list; qa batch show nightly; qa batch results nightly"
+    "  qa batch list; qa batch show nightly; qa batch wait nightly\n"
+    "  qa batch results nightly --only failed -o failed.csv"
 )
 
 
@@ -74,6 +76,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
 commands.command(epilog=EPILOG)(run)
 commands.command()(work)
 commands.command()(show)
+commands.command()(results)
+commands.command()(wait)
 commands.command()(requests)
 commands.command()(take)
 commands.command()(collect)
@@ -138,39 +142,6 @@ def remove(
     batches.cancel(batch.id or 0)
     batches.remove(batch.id or 0)
     console.print(f"{name} is removed; its records stay in the history.")
-
-
-@commands.command()
-def results(
-    context: typer.Context,
-    name: Name,
-    *,
-    output: Target = None,
-    output_format: TargetFormat = None,
-    force: Force = False,
-) -> int:
-    """Write the results so far, in the order of the items."""
-    from pathlib import Path
-
-    from qacli.batch.writer import ResultWriter, format_of, recorded_output
-
-    console = Console.from_context(context)
-    batches = open_batches(load_settings(console), console)
-    batch = batches.get(name)
-    source = batch.file.get("path")
-    out = ResultWriter(
-        output,
-        format_of(output, output_format),
-        stdout=console,
-        source=None if source is None else Path(source),
-        batch_id=batch.id,
-        outputs=batch.outputs,
-        force=force,
-    )
-    with recorded_output(batches, batch.id or 0, out):
-        for page in batches.all_finished(batch.id or 0):
-            out.write(page)
-    return CLOSED_PIPE if out.closed else 0
 
 
 def _row(batch: "Batch", counts: dict[str, int], parts: int) -> tuple[str, str, str]:

@@ -33,13 +33,13 @@ def use(  # noqa: PLR0913 - one parameter an option
     ] = None,
     *,
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Base URL, where it is not the usual one.")
+        str | None, typer.Option(metavar="URL", help="Base URL, if it is not the usual one.")
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="Model of the profile.")
     ] = None,
     default: Annotated[
-        bool, typer.Option("--default", help="Use the profile where none is chosen.")
+        bool, typer.Option("--default", help="Use the profile if none is chosen.")
     ] = False,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Do not try it with a question.")

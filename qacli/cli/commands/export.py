@@ -44,10 +44,10 @@ def export(
     ] = ExportFormat.JSONL,
 ) -> None:
     """Write records to stdout, oldest first."""
-    from qacli.cli.store import open_store
+    from qacli.cli.store import open_selected
 
     console = Console.from_context(context)
-    store = open_store(load_settings(console), console)
+    store = open_selected(load_settings(console), console, only)
     if output is ExportFormat.JSONL:
         console.print_lines(map(console.json_text, store.json_lines(only)))
         return

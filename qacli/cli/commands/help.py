@@ -28,7 +28,7 @@ EXIT_CODES = {
     6: "provider unreachable, overloaded or timed out, or its answer is broken",
     7: "database cannot be used",
     8: "some items of a batch have no answer",
-    9: "a batch at the provider's Batch API is not ready",
+    9: "a batch is not finished",
     130: "interrupted",
     141: "the reader of the output has closed it",
 }

@@ -78,13 +78,13 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     """List records: the newest, or what a search and filters choose."""
     from qacli.cli.formatters import print_documents, print_json_array, print_table
     from qacli.cli.pager import pager_output
-    from qacli.cli.store import open_store
+    from qacli.cli.store import open_selected
     from qacli.db.filters import Filter
 
     console = Console.from_context(context)
     console.verbose = verbose
     settings = load_settings(console)
-    store = open_store(settings, console)
+    store = open_selected(settings, console, only)
     form = Format.JSON if as_json else output_format
     if only.search is not None and order in {None, Order.BEST} and after is before is None:
         order = Order.BEST

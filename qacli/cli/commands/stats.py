@@ -51,11 +51,11 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Count questions, tokens, cost and latency, by day or otherwise."""
-    from qacli.cli.store import open_store
+    from qacli.cli.store import open_selected
     from qacli.db.stats import stats as count
 
     console = Console.from_context(context)
-    rows = count(open_store(load_settings(console), console), by, only)
+    rows = count(open_selected(load_settings(console), console, only), by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:
@@ -67,7 +67,7 @@ def stats(
 def _print(rows: "list[Row]", by: str, console: Console) -> None:
     from qacli.cli.cells import cell_width, fit_to_width
 
-    # Few providers tell these two: they have columns only where there are any.
+    # Few providers send these two, so they have columns only if there are any.
     has_cached = any(row.cached_tokens for row in rows)
     has_reasoning = any(row.reasoning_tokens for row in rows)
     table = [

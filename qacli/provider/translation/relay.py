@@ -48,7 +48,7 @@ ADDED_HERE = frozenset(
         *(Feature.MAX_TOKENS, Feature.MAX_COMPLETION_TOKENS),
     }
 )
-"""The features that a translation adds or names: it is sent once more without what is refused."""
+"""The features that a translation adds or names; it is sent again without a refused one."""
 
 
 class TranslatingRelay:
@@ -125,7 +125,7 @@ class TranslatingRelay:
         refused: frozenset[Feature],
         refusal: "tuple[_HeldErrors, StatusError]",
     ) -> None:
-        """Send a request by the other API; where that is refused, too, hand on the first error."""
+        """Send a request by the other API; if that is refused too, return the first error."""
         own = APIS[request.path]
         held, first = refusal
         second = _HeldErrors(on_event)

@@ -68,7 +68,7 @@ class ResponseTranslator:
         return self.take()
 
     def take(self) -> bytes:
-        """Return the bytes for the client that are written; none where it gets one document."""
+        """Return the bytes for the client that are written; none if it gets one document."""
         return self._writer.take() if self._is_streamed else b""
 
     def close(self) -> bytes:
@@ -111,7 +111,7 @@ class ResponseTranslator:
         return self._write(events)
 
     def _write(self, events: list[TextEvent]) -> list[TextEvent]:
-        """Write what was read; returns no event, because it is written."""
+        """Write the events that were read; return an empty list."""
         response = self._response
         if response.model is not None or events:
             self._writer.start(response.model)

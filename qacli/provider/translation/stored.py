@@ -48,7 +48,7 @@ def stored_completion(question: Question, outcome: Outcome, *, with_usage: bool)
 
 
 def usage_in(outcome: Outcome) -> Usage | None:
-    """Return the tokens of a recorded answer; None where they are unknown."""
+    """Return the tokens of a recorded answer; None if they are unknown."""
     if outcome.prompt_tokens is None or outcome.completion_tokens is None:
         return None
     return Usage(
@@ -60,7 +60,7 @@ def usage_in(outcome: Outcome) -> Usage | None:
 
 
 def _own_id(outcome: Outcome) -> str | None:
-    """Return the id that the provider gave; None where the client got one of this server."""
+    """Return the id that the provider gave; None if the client got one of this server."""
     return None if TRANSLATED_TO in outcome.details else outcome.provider_response_id
 
 

@@ -122,7 +122,7 @@ def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Questio
     before = FollowUpOptions()
     if ask_request.follows_id is not None:
         record = app_state.store.get(ask_request.follows_id)
-        before = FollowUpOptions.of(record, app_state.endpoint_name)
+        before = FollowUpOptions.of(record, app_state.endpoint_name(record))
     model = app_state.model(ask_request.model or before.model)
     check_names(ask_request.options)
     named = {name: getattr(ask_request, name) for name in OPTION_NAMES}

@@ -23,7 +23,7 @@ REFERENCE = "item_reference"
 
 
 def previous_response(store: Store, body: Mapping[str, Any]) -> QuestionAnswer | None:
-    """Return the answered record of a request's `previous_response_id`; None where it has none.
+    """Return the answered record of a request's `previous_response_id`; None if it has none.
 
     Raises:
         InvalidRequest: The response is another caller's.
@@ -50,7 +50,7 @@ def is_own_id(record: QuestionAnswer, body: Mapping[str, Any]) -> bool:
 def with_referenced_items(store: Store, body: dict[str, Any]) -> dict[str, Any]:
     """Return the body with the items of this server in place of references to them.
 
-    It is the same object where there are none. Other references are the provider's business.
+    It is the same object if there are none. Other references are the provider's business.
     """
     items = body.get("input")
     uids = {uid for item in items if (uid := _uid_in(item))} if isinstance(items, list) else set()

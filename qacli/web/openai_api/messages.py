@@ -1,6 +1,6 @@
 """Read the messages of a request for its record: the question, the system prompt, the files.
 
-A message may have any form: what is wrong with it, the provider says. Both the messages of Chat
+A message may have any form: the provider checks it. Both the messages of Chat
 Completions and the items of Responses are read.
 """
 
@@ -19,7 +19,7 @@ from qacli.provider.tool_exchange import is_tool_result
 from qacli.redaction import redact_url
 
 NO_TEXT = "(no text)"
-"""The question of a request in which there is no text at all."""
+"""The question of a request without any text."""
 
 Message = Mapping[str, Any]
 

@@ -137,7 +137,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
             raw_request(path, dump_body(sent, original, data), body),
             history=b"" if previous is None else _with_items(sent, earlier),
             needs_history=previous is not None and is_own_id(previous, body),
-            model=sent["model"] if isinstance(sent["model"], str) else "",
+            model=model_in(sent),
             uid=question.uid,
             created=int(question.created_at.timestamp()),
         ),
@@ -173,6 +173,12 @@ def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
     return {**body, "model": model}
 
 
+def model_in(body: Mapping[str, Any]) -> str:
+    """Return the name of the model in a body; empty if it is not a text."""
+    model = body.get("model")
+    return model if isinstance(model, str) else ""
+
+
 def dump_body(sent: dict[str, Any], body: dict[str, Any], data: bytes) -> bytes:
     """Return the bytes to send: the client's own where nothing was changed."""
     return data if sent is body else json.dumps(sent, separators=(",", ":")).encode()
@@ -182,7 +188,7 @@ def find_thread(store: Store, messages: Sequence[Any]) -> tuple[int | None, Sequ
     """Return the record that a conversation continues, and the messages that it does not have.
 
     It is a record of the same caller. Where several have the same messages, it is the newest whose
-    answer the conversation has; an answer that a client has changed is accepted where there is only
+    answer the conversation has; an answer that a client has changed is accepted if there is only
     one.
 
     Args:

@@ -25,6 +25,7 @@ from qacli.web.openai_api.parse import (
     COMPLETIONS,
     RESPONSES,
     dump_body,
+    model_in,
     parse_body,
     parse_request,
     raw_request,
@@ -142,8 +143,9 @@ def embeddings() -> Response:
     app_state = state.get_state()
     data = ask.body(app_state.max_body)
     body = parse_body(data)
-    sent = dump_body(with_model(body, app_state), body, data)
-    return relay_response(app_state.relay(raw_request("/embeddings", sent, body)))
+    named = with_model(body, app_state)
+    raw = raw_request("/embeddings", dump_body(named, body, data), body)
+    return relay_response(app_state.relay(replace(raw, model=model_in(named))))
 
 
 @_route("/models", "GET")

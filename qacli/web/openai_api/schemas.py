@@ -1,6 +1,6 @@
 """The schemas of requests and responses of `/v1`, for the OpenAPI document.
 
-Requests are not validated with them: the provider validates what it gets. They name what this
+Requests are not validated with them: the provider validates them. They name what this
 server reads itself; all other fields are the provider's.
 """
 

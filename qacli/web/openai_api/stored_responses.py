@@ -137,7 +137,7 @@ def get_input_items(response_id: str) -> Response:
 
 
 def _find(response_id: str) -> "QuestionAnswer | None":
-    """Return the caller's record of a response; None where the history has none.
+    """Return the caller's record of a response; None if the history has none.
 
     Raises:
         NotFound: The response is another caller's, and the provider is not asked for it.

@@ -3,7 +3,7 @@
 `record` has the address of the record; `reasoning` has plain text that follows the reasoning
 before it; `text` has the blocks that are complete since the last
 one, and the block that still grows, which replaces the one before; `done` has the record as its
-page shows it. `error` is the problem, where there is no record to show.
+page shows it. `error` is the problem, if there is no record to show.
 """
 
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class _ArrivingText:
         self._changed = True
 
     def lines(self) -> Iterator[str]:
-        """Yield the next event where it is time for one, or a comment after a time without any."""
+        """Yield the next event if it is time for one, or a comment after a time without any."""
         moment = monotonic()
         if self._reasoning and moment >= self._due:
             self._sent, self._due = moment, moment + HEARTBEAT_SECONDS

@@ -335,7 +335,8 @@ def test_batch_added_lines_are_run_and_changed_ones_exit_2(
     assert (grown.code, len(lines_of(grown.out)), len(provider.requests)) == (0, 3, 3)
     changed = invoke("batch", write("one", "2", "three"))
     assert changed.code == 2
-    assert "Item 2" in changed.err
+    assert "Line 2" in changed.err
+    assert "--changed" in changed.err
     for order in ([], ["--unordered"]):
         shorter = invoke("batch", write("one", "two"), *order)
         no_trace(shorter)

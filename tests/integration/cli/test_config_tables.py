@@ -148,6 +148,9 @@ def test_header_with_an_unusable_variable_is_an_error(
         ("[profiles.p.headers]\nX = 'ü'", 3, "not a text"),
         ("[extra_body]\nmodel = 'x'", 3, "model cannot be set"),
         ("[profiles.p.aliases]\na = 'b'", 2, "not a setting"),
+        ("[routes]\n'a*' = 1", 3, "is not an upstream"),
+        ("[fallbacks]\ndefault = 'groq'", 3, "is not a list of upstreams"),
+        ("[fallbacks]\ndefault = ['']", 3, "is not a list of upstreams"),
     ],
 )
 def test_table_with_a_bad_value_is_an_error_with_its_line(

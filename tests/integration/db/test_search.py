@@ -17,7 +17,7 @@ from qacli.db.search import MAX_TERM_LENGTH, MAX_TERMS, parse_terms
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import QaError
 
-SEARCHES = int(os.environ.get("QA_TEST_SEARCHES", "1000"))
+SEARCHES = int(os.environ.get("QA_TEST_SEARCHES", "300"))
 QUESTIONS = 40
 
 PIECES = (

@@ -52,7 +52,7 @@ def ask(
             done = invoke("ask", "Who?", OPENAI_BASE_URL=url)
         else:
             Path("questions.txt").write_text("Who?\n")
-            done = invoke("batch", "questions.txt", OPENAI_BASE_URL=url)
+            done = invoke("batch", "questions.txt", "--max-outage", "2", OPENAI_BASE_URL=url)
         code = 6 if done.code == 8 else done.code  # a failed item, as its record says
         failed = invoke("list", "--json").out if code == 6 else ""
         return code, done.out + done.err + failed

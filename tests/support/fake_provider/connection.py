@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
             self._play(self.plan)
 
     def _take(self) -> Received | None:
-        """Remove one whole request from the buffer and return it; None until all of it is there."""
+        """Remove one whole request from the buffer and return it; None while it is incomplete."""
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
             return None

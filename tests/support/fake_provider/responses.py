@@ -159,7 +159,7 @@ def _part_events(part: Json, pieces: list[str], place: Json, *, lost: bool) -> I
 
 
 def _items(request: Request, reply: Reply, pieces: list[str]) -> list[Json]:
-    """What the response consists of: reasoning, a search, a call of a function or a message."""
+    """Return the items of the response: reasoning, a search, a function call or a message."""
     if reply.body == "no_choices":
         return []
     items: list[Json] = []

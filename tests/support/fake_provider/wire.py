@@ -32,7 +32,7 @@ Step = bytes | float | End
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How an API answers; `CHAT` is the one of Chat Completions."""
+    """The form of the responses of an API; `CHAT` is the one of Chat Completions."""
 
     whole: Callable[[Request, Reply], bytes]  # the body of an answer that is not streamed
     # The fields of all events of a stream, the place of the first content delta, their number.

@@ -36,7 +36,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 def read(path: Path | None, **options: Any) -> list[reader.BatchInput]:
     form = options.pop("form", None) or reader.format_of(path, None)
-    return list(reader.read_items(path, form=form, **options))
+    return list(reader.read_items(path, reader.InputOptions(form=form, **options)))
 
 
 def questions(path: Path | None, **options: Any) -> list[str]:
@@ -392,10 +392,10 @@ def test_format_of_returns_the_option_or_that_of_the_name(tmp_path: Path) -> Non
     assert reader.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
     assert reader.format_of(None, None) == "txt"
     with pytest.raises(InvalidRequest) as caught:
-        reader.format_of(tmp_path / "a.xlsx", None)
+        reader.format_of(tmp_path / "a.docx", None)
     assert "--input" in caught.value.todo
     with pytest.raises(InvalidRequest):
-        reader.format_of(tmp_path / "a.txt", "xlsx")
+        reader.format_of(tmp_path / "a.txt", "docx")
 
 
 def test_read_missing_file_raises(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_read_items_long_file_takes_no_more_memory(tmp_path: Path) -> None:
             file.writelines(f"Question {number}, with some more words\n" for number in range(lines))
         tracemalloc.start()
         try:
-            for item in reader.read_items(path, form="txt"):
+            for item in reader.read_items(path, reader.InputOptions(form="txt")):
                 assert item.position < lines
             return tracemalloc.get_traced_memory()[1]
         finally:

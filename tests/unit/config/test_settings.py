@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "on_disconnect": ("interrupt", "interrupt"),
     "max_body_mib": ("25", 25),
     "passthrough": ("true", True),
+    "upstreams": ("groq,local", "groq,local"),
     "token": (SECRET, SECRET),
     "tokens": (f"alice={SECRET}1,bob=b", f"alice={SECRET}1,bob=b"),
     "allowed_hosts": ("a.example,b.example", "a.example,b.example"),
@@ -81,7 +82,7 @@ def test_settings_all_have_an_example_here() -> None:
     assert {item.name for item in fields(Settings)} == {
         *ENV,
         *("sources", "config_path", "ignored_env_file", "misspelled"),
-        *("aliases", "model_defaults", "headers", "extra_body"),
+        *("aliases", "model_defaults", "headers", "extra_body", "routes", "fallbacks"),
     }
 
 

@@ -1,0 +1,29 @@
+"""The schema of an answer, from `--schema` or from a template."""
+
+from typing import TYPE_CHECKING
+
+from qacli.config.settings import Settings
+
+if TYPE_CHECKING:
+    from qacli.json_schema import AnswerSchema
+    from qacli.prompt_templates import PromptTemplate
+
+
+def answer_schema(
+    schema: str | None, template: "PromptTemplate", settings: Settings
+) -> "AnswerSchema | None":
+    """Return the schema of --schema or of the template, whose schema file is beside it.
+
+    Raises:
+        InvalidRequest: It is no schema.
+    """
+    from qacli import prompt_templates
+    from qacli.json_schema import AnswerSchema
+
+    if schema is not None:
+        return AnswerSchema.from_document(schema)
+    if template.schema is not None:
+        return AnswerSchema.from_document(
+            template.schema, prompt_templates.templates_directory(settings)
+        )
+    return None

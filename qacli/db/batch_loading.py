@@ -1,0 +1,393 @@
+"""Load the items of a batch: all those of its file, in one transaction.
+
+Items are matched by their keys. A file whose rows have ids can have them in another order, with
+some more and some fewer; the key of a row without an id is made of its position and its content.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from qacli.db.batch_results import ITEMS
+from qacli.db.batch_workers import BATCHES, WORKERS, BatchWorkers
+from qacli.db.models import OUTPUTS, Batch, BatchItem
+from qacli.db.search import RECORDS
+from qacli.domain import ROW, ItemState, Status, now
+from qacli.errors import InvalidRequest, NotFound
+
+MAX_NAMED_ROWS = 10
+ROWS_PER_STATEMENT = 500
+
+Item = dict[str, Any]
+"""An item with `position`, `key` and `payload`, and if they are known, `place` and `has_id`."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """The differences between the items of a batch and those of its file.
+
+    Attributes:
+        count: The number of items in the file.
+        moved: Pairs of the old and the new position.
+        removed: The positions of items that are not in the file.
+        gone: The number of those in whose place there is no other row without an id.
+        has_ids: Rows of the file have ids.
+        changed: The names of the rows that have changed, for a message.
+        changed_keys: The keys of those that have an id.
+        is_seen: For each stored position, whether the file has its item.
+        new: The names of new rows without an id, by their positions, where another item is stored.
+    """
+
+    count: int = 0
+    moved: list[tuple[int, int]] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    gone: int = 0
+    has_ids: bool = False
+    changed: list[str] = field(default_factory=list)
+    changed_keys: set[str] = field(default_factory=set)
+    is_seen: bytearray = field(default_factory=bytearray)
+    new: dict[int, str] = field(default_factory=dict)
+
+    def compare(self, item: Item, stored: Any) -> None:  # noqa: ANN401 - a row, or None
+        """Add the difference between an item of the file and the stored one with its key.
+
+        Raises:
+            InvalidRequest: The key has occurred before.
+        """
+        self.count += 1
+        has_id = item.get("has_id", False)
+        self.has_ids = self.has_ids or has_id
+        if stored is None:
+            if not has_id and item["position"] < len(self.is_seen):
+                self.new[item["position"]] = _place(item)
+            return
+        if stored.position >= len(self.is_seen) or self.is_seen[stored.position]:
+            raise _second_key(item)
+        self.is_seen[stored.position] = 1
+        if _content(stored.payload) != _content(item["payload"]):
+            self.changed.append(f"{_place(item)} (id {item['key']!r})")
+            self.changed_keys.add(item["key"])
+        if stored.position != item["position"]:
+            self.moved.append((stored.position, item["position"]))
+
+    def find_missing(self) -> None:
+        """Add the stored items that the file does not have."""
+        is_shorter = self.count < len(self.is_seen)
+        for position, is_seen in enumerate(self.is_seen):
+            if is_seen:
+                continue
+            if position in self.new:
+                self.changed.append(self.new[position])
+                self.removed.append(position)
+            elif self.has_ids or is_shorter:
+                self.gone += 1
+                self.removed.append(position)
+
+
+class BatchLoading(BatchWorkers):
+    """The loading of items; `qacli.db.batches.Batches` adds the other changes."""
+
+    def load(  # noqa: PLR0913 - what is loaded, by name
+        self,
+        name: str,
+        settings: dict[str, Any],
+        pages: Iterable[Sequence[Item]],
+        source: dict[str, Any],
+        *,
+        ask_changed: bool = False,
+        report: Callable[[str], None] = lambda _message: None,
+    ) -> Batch:
+        """Create a batch, or bring its items up to date: all in one transaction, or none.
+
+        Args:
+            name: The batch's name; it is created if it does not exist.
+            settings: The options that shape its answers.
+            pages: The items; they are read twice.
+            source: The state of the file; see `qacli.batch.loader.BatchSource.state`.
+            ask_changed: Ask rows anew that have changed, instead of refusing them.
+            report: Called with a sentence on what has changed.
+
+        Raises:
+            InvalidRequest: There are no items, a key occurs twice, items have changed, or the batch
+                was begun with other settings.
+        """
+        with self.store.transaction(write=True) as connection:
+            self._insert(connection, name, settings)
+            # A process that loads the same batch at the same time waits here.
+            batch = connection.execute(
+                sa.select(BATCHES).where(BATCHES.c.name == name).with_for_update()
+            ).one()
+            values: dict[str, Any] = {"cancelled_at": None}
+            if batch.items is None:
+                # An older version of qa was stopped while it loaded the items.
+                connection.execute(sa.delete(ITEMS).where(ITEMS.c.batch_id == batch.id))
+                values["settings"] = settings
+                count = self._add_all(connection, batch.id, pages)
+            else:
+                refuse_changed_settings(name, batch.settings, settings)
+                changes = self._compare(connection, batch, pages)
+                self._check(connection, batch, changes, ask_changed=ask_changed, report=report)
+                self._apply(connection, batch.id, changes)
+                self._update_all(connection, batch.id, pages, changes.changed_keys)
+                count = changes.count
+            if not count:
+                raise InvalidRequest("There is no question in the file.", "Write one in each line.")
+            outputs = {key: value for key, value in batch.source.items() if key == OUTPUTS}
+            values |= {"items": count, "source": {**source, **outputs}}
+            connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
+            if not self.store.sqlite:
+                # Without statistics PostgreSQL expects a few rows, and reads all for each claim.
+                connection.execute(sa.text("ANALYZE batch_item"))
+        return self.get(name)
+
+    def find(self, name: str) -> Batch | None:
+        """Return the batch of that name, or None."""
+        query = sa.select(Batch).where(col(Batch.name) == name)
+        with self.store.session() as session:
+            batch: Batch | None = session.execute(query).scalar()
+        return batch
+
+    def get(self, name: str) -> Batch:
+        """Return the batch of that name.
+
+        Raises:
+            NotFound: There is no batch of that name.
+        """
+        batch = self.find(name)
+        if batch is None:
+            raise NotFound(f"There is no batch {name!r}.", "List them: qa batch list")
+        return batch
+
+    def _insert(self, connection: sa.Connection, name: str, settings: dict[str, Any]) -> None:
+        insert = self.store.insert(BATCHES)
+        values = insert.values(name=name, created_at=now(), settings=settings, source={})
+        connection.execute(values.on_conflict_do_nothing(index_elements=["name"]))
+
+    def _add_all(
+        self, connection: sa.Connection, batch_id: int, pages: Iterable[Sequence[Item]]
+    ) -> int:
+        """Add the items of a new batch; return their number.
+
+        Raises:
+            InvalidRequest: A key occurs twice.
+        """
+        count = 0
+        insert = self.store.insert(BatchItem).on_conflict_do_nothing()
+        for page in pages:
+            connection.execute(insert, [_row(batch_id, item) for item in page])
+            _refuse_second_keys(connection, batch_id, page)
+            count += len(page)
+        return count
+
+    def _compare(
+        self,
+        connection: sa.Connection,
+        batch: Any,  # noqa: ANN401 - a row
+        pages: Iterable[Sequence[Item]],
+    ) -> Changes:
+        """Return the differences between the file and the stored items.
+
+        Raises:
+            InvalidRequest: A key occurs twice.
+        """
+        changes = Changes(is_seen=bytearray(batch.items))
+        for page in pages:
+            stored = {row.key: row for row in _stored(connection, batch.id, page)}
+            for item in page:
+                changes.compare(item, stored.get(item["key"]))
+        changes.find_missing()
+        return changes
+
+    def _check(
+        self,
+        connection: sa.Connection,
+        batch: Any,  # noqa: ANN401 - a row
+        changes: Changes,
+        *,
+        ask_changed: bool,
+        report: Callable[[str], None],
+    ) -> None:
+        """Check that the changes are such that the batch can go on.
+
+        Raises:
+            InvalidRequest: Rows have changed that are not to be asked anew, too many are gone, or
+                another process works on the batch.
+        """
+        number, gone = len(changes.changed), changes.gone
+        names = ", ".join(changes.changed[:MAX_NAMED_ROWS])
+        names += f" and {number - MAX_NAMED_ROWS:,} more" if number > MAX_NAMED_ROWS else ""
+        todo = (
+            "Use --changed to ask changed rows anew, or give the file a batch of its own: --name. "
+            "Rows with an id (--id COLUMN) can be moved, inserted and removed."
+        )
+        if number and not ask_changed:
+            raise InvalidRequest(f"{names} changed since this batch was begun.", todo)
+        if gone > (batch.items // 2 if changes.has_ids else 0) and not ask_changed:
+            raise InvalidRequest(
+                f"{gone:,} of the {batch.items:,} rows with which the batch was begun are not in "
+                "the file.",
+                todo,
+            )
+        if (number or changes.removed or changes.moved) and self._has_worker(connection, batch.id):
+            raise InvalidRequest(
+                "Rows of the file have changed while another process works on this batch, or has "
+                "just been killed.",
+                "Run it again when that process has ended, or in a minute.",
+            )
+        if number:
+            report(f"Rows that changed are asked anew: {names}.")
+        if gone:
+            report(f"Rows that are no longer in the file: {gone:,}; their records stay.")
+
+    def _has_worker(self, connection: sa.Connection, batch_id: int) -> bool:
+        is_alive = self._clock() - WORKERS.c.seen_at <= WORKERS.c.lease_seconds
+        query = sa.select(WORKERS.c.uid).where(WORKERS.c.batch_id == batch_id, is_alive)
+        return connection.execute(query.limit(1)).first() is not None
+
+    def _apply(self, connection: sa.Connection, batch_id: int, changes: Changes) -> None:
+        """Remove and move items. Those that move go to free positions below 0 first."""
+        own = ITEMS.c.batch_id == batch_id
+        for part in _parts(changes.removed):
+            connection.execute(sa.delete(ITEMS).where(own, ITEMS.c.position.in_(part)))
+        for pairs in _parts(changes.moved):
+            targets = {old: -new - 1 for old, new in pairs}
+            position = sa.case(targets, value=ITEMS.c.position)
+            moved = sa.update(ITEMS).where(own, ITEMS.c.position.in_(targets))
+            connection.execute(moved.values(position=position))
+        if changes.moved:
+            back = sa.update(ITEMS).where(own, ITEMS.c.position < 0)
+            connection.execute(back.values(position=-ITEMS.c.position - 1))
+
+    def _update_all(
+        self,
+        connection: sa.Connection,
+        batch_id: int,
+        pages: Iterable[Sequence[Item]],
+        changed: set[str],
+    ) -> None:
+        """Add the new items, and change those that are not as in the file."""
+        own = ITEMS.c.batch_id == batch_id
+        insert = self.store.insert(BatchItem).on_conflict_do_nothing()
+        for page in pages:
+            stored: dict[str, Any] = {row.key: row for row in _stored(connection, batch_id, page)}
+            new = [item for item in page if item["key"] not in stored]
+            if new:
+                answered = _with_answers(connection, batch_id, new)
+                rows = [_row(batch_id, item) for item in new]
+                for row in rows:
+                    if row["key"] in answered:
+                        row["state"] = ItemState.ANSWERED
+                connection.execute(insert, rows)
+                _refuse_second_keys(connection, batch_id, new)
+            for item in page:
+                before = stored.get(item["key"])
+                if before is not None and before.position != item["position"]:
+                    raise _second_key(item)
+                if before is None or before.payload == item["payload"]:
+                    continue
+                values: dict[str, Any] = {"payload": item["payload"]}
+                if item["key"] in changed:
+                    values |= {"state": ItemState.WAITING, "worker": None}
+                    _detach_records(connection, batch_id, [item["key"]])
+                update = sa.update(ITEMS).where(own, ITEMS.c.key == item["key"])
+                connection.execute(update.values(**values))
+
+
+def _row(batch_id: int, item: Item) -> dict[str, Any]:
+    """Return an item as a row of the table, waiting."""
+    columns = {name: item[name] for name in ("position", "key", "payload")}
+    return {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **columns}
+
+
+def _stored(
+    connection: sa.Connection, batch_id: int, page: Sequence[Item]
+) -> Iterator[sa.Row[Any]]:
+    """Yield the stored items that have a key of these items."""
+    query = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
+    for part in _parts([item["key"] for item in page]):
+        yield from connection.execute(
+            query.where(ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(part))
+        )
+
+
+def _refuse_second_keys(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> None:
+    """Check that these items were added: one whose key the batch has already was not.
+
+    Raises:
+        InvalidRequest: An item was not added.
+    """
+    span = ITEMS.c.position.between(items[0]["position"], items[-1]["position"])
+    query = sa.select(ITEMS.c.position, ITEMS.c.key).where(ITEMS.c.batch_id == batch_id, span)
+    keys = {row.position: row.key for row in connection.execute(query)}
+    for item in items:
+        if keys.get(item["position"]) != item["key"]:
+            raise _second_key(item)
+
+
+def _with_answers(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> set[str]:
+    """Return the keys of items that were removed from the batch earlier, and have an answer.
+
+    The answer to another question under the same id is no longer the item's.
+    """
+    texts = {item["key"]: item["payload"]["question"] for item in items}
+    query = sa.select(RECORDS.c.item_key, RECORDS.c.question).where(
+        RECORDS.c.batch_id == batch_id,
+        RECORDS.c.item_key.in_(texts),
+        RECORDS.c.status == Status.ANSWERED,
+    )
+    rows = list(connection.execute(query))
+    other = [row.item_key for row in rows if texts[row.item_key] != row.question]
+    _detach_records(connection, batch_id, other)
+    return {row.item_key for row in rows} - {*other}
+
+
+def _detach_records(connection: sa.Connection, batch_id: int, keys: Sequence[str]) -> None:
+    """Take the keys from answered records, which stay in the batch: a new answer replaces none."""
+    if keys:
+        own = sa.and_(RECORDS.c.batch_id == batch_id, RECORDS.c.item_key.in_(keys))
+        answered = RECORDS.c.status == Status.ANSWERED
+        connection.execute(sa.update(RECORDS).where(own, answered).values(item_key=None))
+
+
+def _content(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return what shapes the answer: all but the cells that only the results repeat."""
+    return {name: value for name, value in payload.items() if name != ROW}
+
+
+def _place(item: Item) -> str:
+    place: str = item.get("place") or f"Item {item['position'] + 1}"
+    return place
+
+
+def _second_key(item: Item) -> InvalidRequest:
+    return InvalidRequest(
+        f"The key {item['key']!r} occurs twice (item {item['position'] + 1}).",
+        "Give each item an id of its own.",
+    )
+
+
+def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
+    rest = iter(values)
+    while part := list(islice(rest, ROWS_PER_STATEMENT)):
+        yield part
+
+
+def refuse_changed_settings(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Check that a batch goes on with the settings with which it was begun.
+
+    Raises:
+        InvalidRequest: It does not; the message names the settings.
+    """
+    changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    if changed:
+        changes = "; ".join(
+            f"{key} was {before.get(key)!r}, is {after.get(key)!r}" for key in changed
+        )
+        raise InvalidRequest(
+            f"The batch {name!r} was begun with other settings: {changes}.",
+            "Run it with the same settings, or give this batch a name of its own: --name",
+        )

@@ -317,6 +317,7 @@ def test_questions_at_the_provider_are_not_asked_directly(
     assert submit("One", options=("--detach",)).code == 0
     for arguments in (
         (str(tmp_path / "q.jsonl"), "--name", "n"),
+        (str(tmp_path / "q.jsonl"), "--name", "n", "--via", "file"),
         ("work", "n"),
         ("rm", "n"),
     ):
@@ -324,6 +325,7 @@ def test_questions_at_the_provider_are_not_asked_directly(
         assert done.code == 2, arguments
         assert "qa batch collect n" in done.err
     assert invoke("batch", "work").code == 0
+    assert [invoke("batch", "collect", "n").code for _ in range(2)] == [9, 0]
     assert direct_questions(provider) == []
 
 
@@ -342,6 +344,12 @@ def test_cancel_ends_the_batch_at_the_provider_and_keeps_its_answers(
     assert show(invoke)["states"]["waiting"] == 1
     assert direct_questions(provider) == []
     assert invoke("batch", "rm", "n").code == 0
+
+
+def test_json_is_the_state_at_the_end(submit: Submit) -> None:
+    done = submit("One", options=("--json", "-o", "out.jsonl"))
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["states"]["answered"] == 1
 
 
 def test_rm_with_force_removes_a_batch_that_is_at_the_provider(

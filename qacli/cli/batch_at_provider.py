@@ -49,7 +49,7 @@ def cancel_remote(batches: "Batches", batch: "Batch", settings: Settings, consol
         return BatchAtProvider.of(batches, batch, settings, console, stack).cancel()
 
 
-def finish_without_asking(
+def finish_without_asking(  # noqa: PLR0913 - what is shown at the end
     batches: "Batches",
     batch: "Batch",
     writer: "ResultWriter",

@@ -214,12 +214,12 @@ def test_unfit_answer_is_corrected_directly_in_the_same_record(
 def test_batch_api_fault_costs_no_answer_and_no_second_payment(
     submit: Submit,
     invoke: Invoke,
-    faults: BatchFaults,
+    api: BatchApi,
     provider: FakeProvider,
     fault: dict[str, Any],
 ) -> None:
     for name, value in fault.items():
-        setattr(faults, name, value)
+        setattr(api.faults, name, value)
     done = submit(*(f"Question {number}" for number in range(7)))
     assert done.code == 0, done.err
     found = records(invoke)
@@ -227,10 +227,12 @@ def test_batch_api_fault_costs_no_answer_and_no_second_payment(
     assert {record["status"] for record in found.values()} == {"answered"}
     for number in range(7):
         assert provider.asked(f"Question {number}") == 1
+    submitted = [batch.total for batch in api.batches.values() if batch.status != "failed"]
+    assert sum(submitted) == 7
     if "separator" in fault:
         assert found["k0"]["answer"] == "One\u2028two"
     if "max_lines" in fault:
-        assert max(batch.total for batch in provider.batch_api.batches.values()) <= 2
+        assert max(submitted) <= 2
 
 
 def test_results_of_vllm_form_are_taken(

@@ -21,7 +21,7 @@ from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.validation import sanitize_text
 
-MAX_PAGE_LINES = 250
+MAX_PAGE_LINES = 100
 MAX_PAGE_BYTES = 1024 * 1024
 """The lines that are stored in one transaction."""
 

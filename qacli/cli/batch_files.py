@@ -145,14 +145,14 @@ def _take_all(files: list[str], parts: "BatchParts", reader: "ResultReader") -> 
 
     total = TakenCounts()
     for file in files:
-        page = ResultPage()
+        page = ResultPage(max_lines=PAGE)
         with _open_results(file) as lines:
             for line in lines:
                 if line.strip():
                     page.add(line)
                 if page.is_full:
                     total.add(page.store(parts, reader))
-                    page = ResultPage()
+                    page = ResultPage(max_lines=PAGE)
         total.add(page.store(parts, reader))
     return total
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from qacli.cli.batch_remote import RemoteOptions, Rest, Via, collect_garbage_often
+from qacli.cli.batch_show import BatchStatus
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.config.settings import Settings
-from qacli.errors import InvalidRequest, NotConfigured
+from qacli.errors import NotConfigured
 
 if TYPE_CHECKING:
     from qacli.batch.claims import WorkerClaims
@@ -42,39 +43,20 @@ class RemoteEnd:
 
 def cancel_remote(batches: "Batches", batch: "Batch", settings: Settings, console: Console) -> int:
     """Cancel the parts of a batch at the provider; return the number of batches there."""
-    if not open_parts(batches, batch):
+    if not batches.open_parts().get(batch.id or 0):
         return 0
     with ExitStack() as stack:
         return BatchAtProvider.of(batches, batch, settings, console, stack).cancel()
 
 
-def open_parts(batches: "Batches", batch: "Batch") -> int:
-    """Return the number of parts whose results are not stored yet."""
-    from qacli.db.batch_parts import OPEN, BatchParts
-
-    return len(BatchParts(batches.store).all(batch.id or 0, *OPEN))
-
-
-def refuse_open_parts(batches: "Batches", batch: "Batch") -> None:
-    """Check that no questions of a batch are at the provider's Batch API.
-
-    Raises:
-        InvalidRequest: There are some.
-    """
-    if open_parts(batches, batch):
-        raise InvalidRequest(
-            f"Questions of {batch.name} are at the provider's Batch API.",
-            f"Collect them first: qa batch collect {batch.name}; or end them: qa batch cancel "
-            f"{batch.name}",
-        )
-
-
-def finish_without_asking(
+def finish_without_asking(  # noqa: PLR0913 - what is shown at the end
     batches: "Batches",
     batch: "Batch",
     writer: "ResultWriter",
     progress: "Progress",
     console: Console,
+    *,
+    as_json: bool,
 ) -> int:
     """Write the results, print the summary and return the exit code."""
     from qacli.batch.output import ResultOutput
@@ -84,6 +66,8 @@ def finish_without_asking(
     summary = batches.summary(batch.id or 0)
     for line in summary_of(batch.name, summary, progress):
         console.warning(line)
+    if as_json:
+        console.print_json(BatchStatus.read(batches, batch.name).to_dict())
     if writer.closed:
         return CLOSED_PIPE
     states = summary.states
@@ -141,7 +125,6 @@ class BatchAtProvider:
             self.console.warning(f"{batch.items:,} questions are loaded. Write them: {command}")
             return RemoteEnd(exit_code=0)
         if remote.via is Via.DIRECT:
-            refuse_open_parts(self.batches, batch)
             return RemoteEnd()
         is_settled = self.collect(detach=remote.detach, wait=True)
         is_cancelled = self.batches.is_cancelled(batch.id or 0)

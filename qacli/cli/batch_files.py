@@ -50,7 +50,7 @@ def requests(
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    batches = open_batches(settings, console)
+    batches = open_batches(settings, console, connections=1)
     batch = batches.get(name)
     lines = request_lines(batch, endpoint_of(batch), settings)
     writer = _LineWriter(output, console, force=force)
@@ -92,7 +92,7 @@ def take(
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    batches = open_batches(settings, console)
+    batches = open_batches(settings, console, connections=1)
     batch = batches.get(name)
     parts = BatchParts(batches.store)
     reader = result_reader(batch, endpoint_of(batch), settings)
@@ -145,14 +145,14 @@ def _take_all(files: list[str], parts: "BatchParts", reader: "ResultReader") -> 
 
     total = TakenCounts()
     for file in files:
-        page = ResultPage()
+        page = ResultPage(max_lines=PAGE)
         with _open_results(file) as lines:
             for line in lines:
                 if line.strip():
                     page.add(line)
                 if page.is_full:
                     total.add(page.store(parts, reader))
-                    page = ResultPage()
+                    page = ResultPage(max_lines=PAGE)
         total.add(page.store(parts, reader))
     return total
 

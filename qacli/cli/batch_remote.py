@@ -12,6 +12,8 @@ from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
+    from qacli.db.batches import Batches
+    from qacli.db.models import Batch
     from qacli.provider.endpoint import Endpoint
 
 
@@ -61,6 +63,15 @@ class RemoteOptions:
         base_url, _user = split_user(settings.base_url or OPENAI_BASE_URL)
         name = settings.model_name(model) or DEFAULT_MODEL
         return Endpoint(base_url=base_url, key="", model=name)
+
+    def check(self, batches: "Batches", batch: "Batch | None") -> None:
+        """Check that a batch which is asked in another way is not at the provider's Batch API.
+
+        Raises:
+            InvalidRequest: It is.
+        """
+        if batch is not None and self.via is not Via.BATCH_API:
+            refuse_open_parts(batches, batch)
 
     def to_dict(self) -> dict[str, object]:
         """Return the options to store with the batch, for `qa batch collect`."""
@@ -116,3 +127,17 @@ def collect_garbage_often() -> None:
     """Collect garbage in a long run, but do not examine the loaded modules each time."""
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+
+
+def refuse_open_parts(batches: "Batches", batch: "Batch") -> None:
+    """Check that no questions of a batch are at the provider's Batch API.
+
+    Raises:
+        InvalidRequest: Some are.
+    """
+    if batches.open_parts().get(batch.id or 0):
+        raise InvalidRequest(
+            f"Questions of {batch.name} are at the provider's Batch API.",
+            f"Collect them first: qa batch collect {batch.name}; or end them: qa batch cancel "
+            f"{batch.name}",
+        )

@@ -220,6 +220,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         if retry_failed and model is not None:
             existing = _keep_model(batches, source, name, existing, batch_settings)
             batch_name = existing.name if existing else batch_name
+        remote.check(batches, existing)
         writer = ResultWriter(
             output,
             result_form,
@@ -276,7 +277,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             cost=summary.cost_usd,
         )
         if end.is_rest_left:
-            return finish_without_asking(batches, batch, writer, progress, console)
+            return finish_without_asking(batches, batch, writer, progress, console, as_json=as_json)
         parts = {
             "batches": batches,
             "outbox": Outbox(settings.outbox_path),

@@ -116,7 +116,7 @@ def work_on(
     from qacli.batch.options import Progress
     from qacli.batch.run_options import check_budget, require_run_options, stored_options
     from qacli.cli.ask_runner import start_endpoint
-    from qacli.cli.batch_at_provider import refuse_open_parts
+    from qacli.cli.batch_remote import refuse_open_parts
     from qacli.cost import Pricing
     from qacli.recording.outbox import Outbox
 

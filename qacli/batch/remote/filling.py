@@ -13,7 +13,7 @@ from qacli.db.models import BatchPart
 from qacli.domain import Outcome, PartState, Question
 from qacli.errors import DatabaseError, InvalidRequest
 
-PAGE = 500
+PAGE = 200
 
 
 @dataclass(slots=True)

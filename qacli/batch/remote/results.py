@@ -21,7 +21,7 @@ from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.validation import sanitize_text
 
-MAX_PAGE_LINES = 250
+MAX_PAGE_LINES = 100
 MAX_PAGE_BYTES = 1024 * 1024
 """The lines that are stored in one transaction."""
 
@@ -127,16 +127,18 @@ class ResultPage:
         lines: The results by the id of their request. The first one of an id counts.
         size: The bytes of the lines.
         counts: The lines that are of no use.
+        max_lines: The number of lines of a full page: more lines take more memory and less time.
     """
 
     lines: dict[str, ResultLine] = field(default_factory=dict)
     size: int = 0
     counts: TakenCounts = field(default_factory=TakenCounts)
+    max_lines: int = MAX_PAGE_LINES
 
     @property
     def is_full(self) -> bool:
         """True if the page should be stored now."""
-        return len(self.lines) >= MAX_PAGE_LINES or self.size >= MAX_PAGE_BYTES
+        return len(self.lines) >= self.max_lines or self.size >= MAX_PAGE_BYTES
 
     def add(self, content: bytes) -> None:
         """Add a line."""

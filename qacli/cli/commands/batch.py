@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.batch_at_provider import cancel_remote, refuse_open_parts
+from qacli.cli.batch_at_provider import cancel_remote
 from qacli.cli.batch_collect import collect
 from qacli.cli.batch_files import requests, take
+from qacli.cli.batch_remote import refuse_open_parts
 from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
 from qacli.cli.batch_show import batch_to_dict, show

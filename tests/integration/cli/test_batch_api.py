@@ -214,12 +214,12 @@ def test_unfit_answer_is_corrected_directly_in_the_same_record(
 def test_batch_api_fault_costs_no_answer_and_no_second_payment(
     submit: Submit,
     invoke: Invoke,
-    faults: BatchFaults,
+    api: BatchApi,
     provider: FakeProvider,
     fault: dict[str, Any],
 ) -> None:
     for name, value in fault.items():
-        setattr(faults, name, value)
+        setattr(api.faults, name, value)
     done = submit(*(f"Question {number}" for number in range(7)))
     assert done.code == 0, done.err
     found = records(invoke)
@@ -227,10 +227,12 @@ def test_batch_api_fault_costs_no_answer_and_no_second_payment(
     assert {record["status"] for record in found.values()} == {"answered"}
     for number in range(7):
         assert provider.asked(f"Question {number}") == 1
+    submitted = [batch.total for batch in api.batches.values() if batch.status != "failed"]
+    assert sum(submitted) == 7
     if "separator" in fault:
         assert found["k0"]["answer"] == "One\u2028two"
     if "max_lines" in fault:
-        assert max(batch.total for batch in provider.batch_api.batches.values()) <= 2
+        assert max(submitted) <= 2
 
 
 def test_results_of_vllm_form_are_taken(
@@ -317,6 +319,7 @@ def test_questions_at_the_provider_are_not_asked_directly(
     assert submit("One", options=("--detach",)).code == 0
     for arguments in (
         (str(tmp_path / "q.jsonl"), "--name", "n"),
+        (str(tmp_path / "q.jsonl"), "--name", "n", "--via", "file"),
         ("work", "n"),
         ("rm", "n"),
     ):
@@ -324,6 +327,7 @@ def test_questions_at_the_provider_are_not_asked_directly(
         assert done.code == 2, arguments
         assert "qa batch collect n" in done.err
     assert invoke("batch", "work").code == 0
+    assert [invoke("batch", "collect", "n").code for _ in range(2)] == [9, 0]
     assert direct_questions(provider) == []
 
 
@@ -342,6 +346,12 @@ def test_cancel_ends_the_batch_at_the_provider_and_keeps_its_answers(
     assert show(invoke)["states"]["waiting"] == 1
     assert direct_questions(provider) == []
     assert invoke("batch", "rm", "n").code == 0
+
+
+def test_json_is_the_state_at_the_end(submit: Submit) -> None:
+    done = submit("One", options=("--json", "-o", "out.jsonl"))
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["states"]["answered"] == 1
 
 
 def test_rm_with_force_removes_a_batch_that_is_at_the_provider(

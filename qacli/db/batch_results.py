@@ -139,7 +139,7 @@ class BatchResults:
         """Return the record of a waiting item whose answer does not fit its schema; or None."""
         names = (
             *("uid", "created_at", "answer", "model", "prompt_tokens", "completion_tokens"),
-            *("cached_tokens", "reasoning_tokens", "cost_usd"),
+            *("cached_tokens", "reasoning_tokens", "cost_usd", "endpoint"),
         )
         query = sa.select(*(RECORDS.c[name] for name in names)).where(
             RECORDS.c.batch_id == batch_id, RECORDS.c.item_key == key, IS_UNFIT

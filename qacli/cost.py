@@ -67,7 +67,7 @@ class Pricing:
 
     @classmethod
     def load(cls, file: Path) -> "Pricing":
-        """Return the prices of a file, where it exists, in front of the table.
+        """Return the prices of the user's file, if it exists, before those of the table.
 
         Raises:
             NotConfigured: The file is not valid.

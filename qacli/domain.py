@@ -65,7 +65,7 @@ class ItemState(StrEnum):
 
 
 class PartState(StrEnum):
-    """How far a part of a batch is on its way through the provider's Batch API.
+    """The state of a part of a batch at the provider's Batch API.
 
     A state is stored before the step that it names begins, and the next one after that step.
     """

@@ -104,7 +104,7 @@ class ClaimLoop:
     async def _claim(self, limit: int) -> list[ClaimedItem]:
         """Claim items; stop if the budget allows none, and none is in flight.
 
-        What is in flight may cost less than is reserved for it.
+        The requests in flight may cost less than is reserved for them.
         """
         try:
             return await self._claims.claim(limit, self._budget.cost_of)

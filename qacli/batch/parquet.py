@@ -122,7 +122,7 @@ class ParquetTable:
 
 
 def _plain_type(annotation: Any) -> Any:  # noqa: ANN401 - an annotation
-    """Return int or float for a field of that type, also where it can be None; else str."""
+    """Return int or float for a field of that type, also if it can be None; else str."""
     kinds = {*(get_args(annotation) or (annotation,))} - {type(None)}
     return next((kind for kind in (int, float) if kinds == {kind}), str)
 

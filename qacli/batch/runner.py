@@ -372,7 +372,7 @@ class BatchRunner:
     async def _reserve_cost(self, question: Question, active: ActiveItem) -> None:
         """Reserve the likely cost of a question; stop if the budget does not allow it.
 
-        Before that, wait for what is in flight, which may cost less than is reserved for it, and
+        Before that, wait for the requests in flight, which may cost less than is reserved, and
         release the items that were claimed for less than they are now likely to cost.
         """
         while not self._stop.is_set() and not await self._budget.reserve(question, active):

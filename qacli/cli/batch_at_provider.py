@@ -145,7 +145,7 @@ class BatchAtProvider:
         self.console.write_aside(f"{verb}. Collect the answers with: {command}\n")
 
     def collect(self, *, detach: bool = False, wait: bool) -> bool:
-        """Make parts of the waiting items where that is not done, and collect what has ended.
+        """Make parts of the waiting items that have none, and collect the ended parts.
 
         Returns whether all results are stored.
         """

@@ -105,7 +105,7 @@ def take(
 
 
 def taken_lines(counts: "TakenCounts") -> Iterator[str]:
-    """Return what was taken from result lines, for a person."""
+    """Return a sentence on the results that were taken."""
     texts = {
         "answered": "answers",
         "failed": "questions that the provider refused",

@@ -1,4 +1,4 @@
-"""A line on stderr that moves while a program waits: the model, the seconds, what it thinks."""
+"""A line on stderr that moves while a program waits: the model, the seconds, its reasoning."""
 
 from contextlib import contextmanager, suppress
 from threading import Event, RLock, Thread

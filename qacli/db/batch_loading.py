@@ -315,7 +315,7 @@ def _stored(
 
 
 def _refuse_second_keys(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> None:
-    """Check that these items were added: one whose key the batch has already was not.
+    """Check that these items were added; an item with an existing key was not.
 
     Raises:
         InvalidRequest: An item was not added.

@@ -31,7 +31,7 @@ LIMITS = SharedLimit.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReport:
-    """What a worker knows and needs; times are in seconds, rates for a second.
+    """The known limits and the needs of a worker; times in seconds, rates for a second.
 
     Attributes:
         request_rate: The limit of requests that it knows; None if it knows none.
@@ -64,7 +64,7 @@ class LimitReport:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a worker may send; None is no limit.
+    """The amounts that a worker may send; None is no limit.
 
     Attributes:
         requests: The number of requests.
@@ -135,7 +135,7 @@ class SharedLimits:
         Args:
             limit_id: See `open`.
             worker: The worker's id.
-            report: What it knows and needs.
+            report: Its limits and needs.
         """
         row_id = LIMITS.c.id == limit_id
         update = sa.update(LIMITS).where(row_id).values(self._changes(report))

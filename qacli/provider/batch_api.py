@@ -234,7 +234,7 @@ class BatchApi:
         return RemoteBatch.parse(await self._json("GET", f"/batches/{quote(batch_id, safe='')}"))
 
     async def cancel(self, batch_id: str) -> None:
-        """Cancel a batch; what it has answered can still be read.
+        """Cancel a batch; its answers so far can still be read.
 
         Raises:
             ProviderError: It cannot be cancelled, for example because it has ended.
@@ -353,7 +353,7 @@ def is_file_missing(error: ProviderError) -> bool:
 
 
 def is_missing(error: ProviderError) -> bool:
-    """Return whether what was asked for does not exist, or belongs to another project."""
+    """Return whether the file or the batch does not exist, or belongs to another project."""
     return error.provider_status == HTTPStatus.NOT_FOUND
 
 

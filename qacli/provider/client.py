@@ -1,4 +1,4 @@
-"""Ask a provider, with the openai package's client; retry and adapt a request where it helps."""
+"""Ask a provider, with the openai package's client; retry and adapt a request if that helps."""
 
 import asyncio
 import json

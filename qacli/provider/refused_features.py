@@ -1,8 +1,8 @@
 """Features that an endpoint refuses for a model: the request is sent again without them.
 
 Only what qa adds by itself is left out. An option of the user, such as `--temperature`, is an
-error that names the option. What was refused is kept in a file of the data directory, so that no
-later process sends it again.
+error that names the option. The refused features are kept in a file of the data directory, so that
+no later process sends them again.
 """
 
 import json
@@ -79,7 +79,7 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     Args:
         status: The HTTP status of the response.
         error: The error in it.
-        body: The request, so that only what was sent can be refused.
+        body: The request; only its own fields can be refused.
     """
     if status not in REFUSING_STATUS:
         return None

@@ -158,7 +158,7 @@ class RoutedProvider:
         return replace(request, question=question)
 
     def _raw_for(self, raw: RawRequest, place: int, model: str) -> RawRequest:
-        """Return the request with the model of an upstream; the same bytes where it is the same."""
+        """Return the request with an upstream's model; the same bytes if the name is the same."""
         # Only the first one can have the earlier responses of the conversation.
         raw = replace(raw, needs_history=raw.needs_history or (place > 0 and bool(raw.history)))
         if not raw.model or model == raw.model:
@@ -192,7 +192,7 @@ class _Gate:
             yield event
 
     def release(self) -> Events:
-        """Yield what was held back, and hold back nothing more."""
+        """Yield the held events, and hold no more."""
         self.is_open = True
         yield from self._held
         self._held.clear()

@@ -348,7 +348,7 @@ class PartSteps:
         return seconds
 
     async def _look_again(self, part: BatchPart) -> float:
-        """Count an attempt and wait a moment for what is not visible yet."""
+        """Count an attempt and wait a moment for a file or batch that is not visible yet."""
         await self._change(part, attempts=part.attempts + 1)
         await self.sleep(self.pause(self.pauses.look))
         return 0

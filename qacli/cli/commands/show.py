@@ -108,7 +108,7 @@ def _check_options(use: AnswerUse, *, alone: bool) -> None:
     """Check the options that use the answer.
 
     Args:
-        use: What they ask for.
+        use: The options.
         alone: True if another option prints something else than the answer.
 
     Raises:

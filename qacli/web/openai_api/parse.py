@@ -1,7 +1,7 @@
 """Parse a request at `/v1` into a question to record and the request that the provider gets.
 
 The provider gets the bytes of the client. They are changed only where the client leaves the model,
-or the system prompt of QA_SYSTEM, to this server. What is wrong with a request, the provider says;
+or the system prompt of QA_SYSTEM, to this server. The provider checks the request;
 here only what could harm the server is refused.
 """
 

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -166,6 +166,8 @@ class _Pages:
 
     source: BatchSource
     report: Callable[[str], None]
+    counts: list[int] = field(default_factory=list)
+    """The numbers of items that were reported, each once."""
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         count, items = 0, self.source.items()
@@ -181,7 +183,8 @@ class _Pages:
                 for item in page
             ]
             count += len(page)
-            if count % PROGRESS_ITEMS == 0:
+            if count % PROGRESS_ITEMS == 0 and count not in self.counts:
+                self.counts.append(count)
                 self.report(f"{count:,} questions read.")
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -78,14 +79,17 @@ def read_items(
         InvalidRequest: A line cannot be used; the message has its number and the reason.
     """
     builders = _builders(options)
-    first_places: dict[int, str] = {}
+    first_positions: dict[int, int] = {}
     for position, row in enumerate(file_rows(path, options, spool)):
         try:
             if isinstance(row.fields, InvalidRequest):
                 raise row.fields
             item = _item(position, row, row.fields, options, builders)
             if item.has_id:
-                _refuse_second(item, first_places)
+                # The hash of the id takes less memory, and so does the position without its line.
+                first = first_positions.setdefault(hash(item.key), position)
+                if first != position:
+                    raise _second_id(item, _place_of(first, path, options, spool))
         except InvalidRequest as error:
             message = f"{row.place}: {error.what}"
             if not options.skip_bad:
@@ -103,20 +107,21 @@ def read_items(
         yield item
 
 
-def _refuse_second(item: BatchInput, first_places: dict[int, str]) -> None:
-    """Check that no earlier item has the same id.
+def _place_of(
+    position: int, path: Path | None, options: InputOptions, spool: IO[bytes] | None
+) -> str:
+    """Return the place of the row at this position, for a message."""
+    if path is None and spool is None:
+        return f"item {position + 1}"  # standard input cannot be read again
+    return next(islice(file_rows(path, options, spool), position, None)).place.lower()
 
-    Args:
-        item: The item.
-        first_places: The places of the ids so far, by their hash, which takes less memory.
-    """
-    first = first_places.setdefault(hash(item.key), item.place)
-    if first != item.place:
-        raise InvalidRequest(
-            f"its id {item.key!r} is that of {first.lower()}, too.",
-            "Give each row an id of its own, name another column with --id COLUMN, or use --id ''"
-            " to number the rows.",
-        )
+
+def _second_id(item: BatchInput, first: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"its id {item.key!r} is that of {first}, too.",
+        "Give each row an id of its own, name another column with --id COLUMN, or use --id '' to "
+        "number the rows.",
+    )
 
 
 def _builders(options: InputOptions) -> tuple[Builder, Builder | None]:

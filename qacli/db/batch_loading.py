@@ -5,87 +5,22 @@ some more and some fewer; the key of a row without an id is made of its position
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.db.batch_changes import Changes, Item, second_key
 from qacli.db.batch_results import ITEMS
 from qacli.db.batch_workers import BATCHES, WORKERS, BatchWorkers
 from qacli.db.models import OUTPUTS, Batch, BatchItem
 from qacli.db.search import RECORDS
-from qacli.domain import ROW, ItemState, Status, now
+from qacli.domain import ItemState, Status, now
 from qacli.errors import InvalidRequest, NotFound
 
 MAX_NAMED_ROWS = 10
 ROWS_PER_STATEMENT = 500
-
-Item = dict[str, Any]
-"""An item with `position`, `key` and `payload`, and if they are known, `place` and `has_id`."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """The differences between the items of a batch and those of its file.
-
-    Attributes:
-        count: The number of items in the file.
-        moved: Pairs of the old and the new position.
-        removed: The positions of items that are not in the file.
-        gone: The number of those in whose place there is no other row without an id.
-        has_ids: Rows of the file have ids.
-        changed: The names of the rows that have changed, for a message.
-        changed_keys: The keys of those that have an id.
-        is_seen: For each stored position, whether the file has its item.
-        new: The names of new rows without an id, by their positions, where another item is stored.
-    """
-
-    count: int = 0
-    moved: list[tuple[int, int]] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
-    gone: int = 0
-    has_ids: bool = False
-    changed: list[str] = field(default_factory=list)
-    changed_keys: set[str] = field(default_factory=set)
-    is_seen: bytearray = field(default_factory=bytearray)
-    new: dict[int, str] = field(default_factory=dict)
-
-    def compare(self, item: Item, stored: Any) -> None:  # noqa: ANN401 - a row, or None
-        """Add the difference between an item of the file and the stored one with its key.
-
-        Raises:
-            InvalidRequest: The key has occurred before.
-        """
-        self.count += 1
-        has_id = item.get("has_id", False)
-        self.has_ids = self.has_ids or has_id
-        if stored is None:
-            if not has_id and item["position"] < len(self.is_seen):
-                self.new[item["position"]] = _place(item)
-            return
-        if stored.position >= len(self.is_seen) or self.is_seen[stored.position]:
-            raise _second_key(item)
-        self.is_seen[stored.position] = 1
-        if _content(stored.payload) != _content(item["payload"]):
-            self.changed.append(f"{_place(item)} (id {item['key']!r})")
-            self.changed_keys.add(item["key"])
-        if stored.position != item["position"]:
-            self.moved.append((stored.position, item["position"]))
-
-    def find_missing(self) -> None:
-        """Add the stored items that the file does not have."""
-        is_shorter = self.count < len(self.is_seen)
-        for position, is_seen in enumerate(self.is_seen):
-            if is_seen:
-                continue
-            if position in self.new:
-                self.changed.append(self.new[position])
-                self.removed.append(position)
-            elif self.has_ids or is_shorter:
-                self.gone += 1
-                self.removed.append(position)
 
 
 class BatchLoading(BatchWorkers):
@@ -132,7 +67,8 @@ class BatchLoading(BatchWorkers):
                 changes = self._compare(connection, batch, pages)
                 self._check(connection, batch, changes, ask_changed=ask_changed, report=report)
                 self._apply(connection, batch.id, changes)
-                self._update_all(connection, batch.id, pages, changes.changed_keys)
+                if changes.outdated_pages:
+                    self._update_all(connection, batch.id, pages, changes)
                 count = changes.count
             if not count:
                 raise InvalidRequest("There is no question in the file.", "Write one in each line.")
@@ -195,10 +131,13 @@ class BatchLoading(BatchWorkers):
             InvalidRequest: A key occurs twice.
         """
         changes = Changes(is_seen=bytearray(batch.items))
-        for page in pages:
+        for number, page in enumerate(pages):
             stored = {row.key: row for row in _stored(connection, batch.id, page)}
             for item in page:
-                changes.compare(item, stored.get(item["key"]))
+                row = stored.get(item["key"])
+                changes.compare(item, row)
+                if row is None or row.payload != item["payload"]:
+                    changes.outdated_pages.add(number)
         changes.find_missing()
         return changes
 
@@ -232,7 +171,9 @@ class BatchLoading(BatchWorkers):
                 "the file.",
                 todo,
             )
-        if (number or changes.removed or changes.moved) and self._has_worker(connection, batch.id):
+        if (number or changes.removed or changes.moved_from) and self._has_worker(
+            connection, batch.id
+        ):
             raise InvalidRequest(
                 "Rows of the file have changed while another process works on this batch, or has "
                 "just been killed.",
@@ -253,12 +194,12 @@ class BatchLoading(BatchWorkers):
         own = ITEMS.c.batch_id == batch_id
         for part in _parts(changes.removed):
             connection.execute(sa.delete(ITEMS).where(own, ITEMS.c.position.in_(part)))
-        for pairs in _parts(changes.moved):
+        for pairs in _parts(zip(changes.moved_from, changes.moved_to, strict=True)):
             targets = {old: -new - 1 for old, new in pairs}
             position = sa.case(targets, value=ITEMS.c.position)
             moved = sa.update(ITEMS).where(own, ITEMS.c.position.in_(targets))
             connection.execute(moved.values(position=position))
-        if changes.moved:
+        if changes.moved_from:
             back = sa.update(ITEMS).where(own, ITEMS.c.position < 0)
             connection.execute(back.values(position=-ITEMS.c.position - 1))
 
@@ -267,12 +208,14 @@ class BatchLoading(BatchWorkers):
         connection: sa.Connection,
         batch_id: int,
         pages: Iterable[Sequence[Item]],
-        changed: set[str],
+        changes: Changes,
     ) -> None:
         """Add the new items, and change those that are not as in the file."""
         own = ITEMS.c.batch_id == batch_id
         insert = self.store.insert(BatchItem).on_conflict_do_nothing()
-        for page in pages:
+        for number, page in enumerate(pages):
+            if number not in changes.outdated_pages:
+                continue
             stored: dict[str, Any] = {row.key: row for row in _stored(connection, batch_id, page)}
             new = [item for item in page if item["key"] not in stored]
             if new:
@@ -286,11 +229,11 @@ class BatchLoading(BatchWorkers):
             for item in page:
                 before = stored.get(item["key"])
                 if before is not None and before.position != item["position"]:
-                    raise _second_key(item)
+                    raise second_key(item)
                 if before is None or before.payload == item["payload"]:
                     continue
                 values: dict[str, Any] = {"payload": item["payload"]}
-                if item["key"] in changed:
+                if item["key"] in changes.changed_keys:
                     values |= {"state": ItemState.WAITING, "worker": None}
                     _detach_records(connection, batch_id, [item["key"]])
                 update = sa.update(ITEMS).where(own, ITEMS.c.key == item["key"])
@@ -325,7 +268,7 @@ def _refuse_second_keys(connection: sa.Connection, batch_id: int, items: Sequenc
     keys = {row.position: row.key for row in connection.execute(query)}
     for item in items:
         if keys.get(item["position"]) != item["key"]:
-            raise _second_key(item)
+            raise second_key(item)
 
 
 def _with_answers(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> set[str]:
@@ -353,24 +296,7 @@ def _detach_records(connection: sa.Connection, batch_id: int, keys: Sequence[str
         connection.execute(sa.update(RECORDS).where(own, answered).values(item_key=None))
 
 
-def _content(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return what shapes the answer: all but the cells that only the results repeat."""
-    return {name: value for name, value in payload.items() if name != ROW}
-
-
-def _place(item: Item) -> str:
-    place: str = item.get("place") or f"Item {item['position'] + 1}"
-    return place
-
-
-def _second_key(item: Item) -> InvalidRequest:
-    return InvalidRequest(
-        f"The key {item['key']!r} occurs twice (item {item['position'] + 1}).",
-        "Give each item an id of its own.",
-    )
-
-
-def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
+def _parts(values: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(values)
     while part := list(islice(rest, ROWS_PER_STATEMENT)):
         yield part

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from qacli.cli.batch_remote import RemoteOptions, Rest, Via, collect_garbage_often
 from qacli.cli.batch_show import BatchStatus
 from qacli.cli.console import CLOSED_PIPE, Console
+from qacli.cli.exit_codes import EXIT_SOME_ITEMS_FAILED, exit_code_of
 from qacli.config.settings import Settings
 from qacli.errors import NotConfigured
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from qacli.provider.client import AsyncProvider
     from qacli.provider.endpoint import Endpoint
 
-EXIT_SOME_ITEMS_FAILED = 8
 MAX_OUTAGE_SECONDS = 60.0
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def finish_without_asking(  # noqa: PLR0913 - what is shown at the end
     states = summary.states
     if states["failed"]:
         console.warning("Ask the failed questions again with the same command and --retry-failed.")
-    return 0 if states["answered"] == sum(states.values()) else EXIT_SOME_ITEMS_FAILED
+    return exit_code_of(states)
 
 
 @dataclass(frozen=True, slots=True)

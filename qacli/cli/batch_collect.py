@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.batch_at_provider import EXIT_SOME_ITEMS_FAILED, BatchAtProvider
+from qacli.cli.batch_at_provider import BatchAtProvider
 from qacli.cli.batch_remote import Rest
 from qacli.cli.console import Console
+from qacli.cli.exit_codes import EXIT_NOT_READY, exit_code_of
 from qacli.cli.settings import load_settings
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
@@ -15,8 +16,6 @@ from qacli.errors import InvalidRequest
 if TYPE_CHECKING:
     from qacli.db.batches import Batches
     from qacli.db.models import Batch
-
-EXIT_NOT_READY = 9
 
 
 def collect(
@@ -94,4 +93,4 @@ def _collect(
         )
     elif counts["waiting"] and not is_left:
         return work_on(batches.get(batch.name), batches, settings, console, jobs=None)
-    return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED
+    return exit_code_of(counts)

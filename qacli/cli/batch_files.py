@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from qacli.cli.batch_remote import collect_garbage_often
-from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
 from qacli.cli.console import CLOSED_PIPE, Console
+from qacli.cli.exit_codes import exit_code_of
 from qacli.cli.settings import load_settings
 from qacli.errors import DatabaseError, InvalidRequest
 
@@ -101,7 +101,7 @@ def take(
     for line in taken_lines(counts):
         console.print(line)
     states = batches.counts(batch.id or 0)
-    return 0 if states["answered"] == sum(states.values()) else EXIT_SOME_ITEMS_FAILED
+    return exit_code_of(states)
 
 
 def taken_lines(counts: "TakenCounts") -> Iterator[str]:

@@ -9,14 +9,13 @@ import typer
 
 from qacli.cli.batch_show import WATCH_FACTOR, WATCH_SECONDS, BatchStatus
 from qacli.cli.console import CLOSED_PIPE, Console
+from qacli.cli.exit_codes import EXIT_NOT_READY, exit_code_of
 from qacli.cli.options import AsJson, Force, Join, Target, TargetFormat
 from qacli.cli.settings import load_settings
 
 if TYPE_CHECKING:
     from qacli.db.batches import Batches
 
-EXIT_SOME_ITEMS_FAILED = 8
-EXIT_NOT_READY = 9
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
 
@@ -102,7 +101,7 @@ def wait(
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     if status.is_finished:
         console.info(f"{name} is finished: {counts}.")
-        return 0 if states["answered"] == sum(states.values()) else EXIT_SOME_ITEMS_FAILED
+        return exit_code_of(states)
     reason = "the time is over" if is_worked_on(status, batches) else "no process works on it"
     console.warning(f"{name} is not finished, and {reason}: {counts}.")
     return EXIT_NOT_READY

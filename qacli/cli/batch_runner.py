@@ -17,6 +17,7 @@ from qacli.cli.batch_input import (
 )
 from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
+from qacli.cli.exit_codes import exit_code_of
 from qacli.cli.money import usd
 from qacli.cli.options import (
     AsJson,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from qacli.db.models import Batch
     from qacli.provider.endpoint import Endpoint
 
-EXIT_SOME_ITEMS_FAILED = 8
 RETRIES = 10
 DEFAULT_JOBS = 32
 RESERVED_FILE_DESCRIPTORS = 100
@@ -423,4 +423,4 @@ def report(  # noqa: PLR0913 - the parts of the report, by name
         console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")
-    return 0 if counts["answered"] == sum(counts.values()) else EXIT_SOME_ITEMS_FAILED
+    return exit_code_of(counts)

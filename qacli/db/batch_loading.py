@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.db.batch_changes import Changes, Item, second_key
+from qacli.db.batch_parts import OPEN, PARTS
 from qacli.db.batch_results import ITEMS
 from qacli.db.batch_workers import BATCHES, WORKERS, BatchWorkers
 from qacli.db.models import OUTPUTS, Batch, BatchItem
@@ -154,7 +155,7 @@ class BatchLoading(BatchWorkers):
 
         Raises:
             InvalidRequest: Rows have changed that are not to be asked anew, too many are gone, or
-                another process works on the batch.
+                another process works on the batch, or the provider's Batch API has questions of it.
         """
         number, gone = len(changes.changed), changes.gone
         names = ", ".join(changes.changed[:MAX_NAMED_ROWS])
@@ -171,9 +172,15 @@ class BatchLoading(BatchWorkers):
                 "the file.",
                 todo,
             )
-        if (number or changes.removed or changes.moved_from) and self._has_worker(
-            connection, batch.id
-        ):
+        is_changed = bool(number or changes.removed or changes.moved_from)
+        if is_changed and self._has_open_part(connection, batch.id):
+            raise InvalidRequest(
+                "Rows of the file have changed while questions of this batch are at the provider's "
+                "Batch API.",
+                "Run it again after qa batch collect has stored their results, or cancel them: qa "
+                "batch cancel NAME",
+            )
+        if is_changed and self._has_worker(connection, batch.id):
             raise InvalidRequest(
                 "Rows of the file have changed while another process works on this batch, or has "
                 "just been killed.",
@@ -183,6 +190,10 @@ class BatchLoading(BatchWorkers):
             report(f"Rows that changed are asked anew: {names}.")
         if gone:
             report(f"Rows that are no longer in the file: {gone:,}; their records stay.")
+
+    def _has_open_part(self, connection: sa.Connection, batch_id: int) -> bool:
+        query = sa.select(PARTS.c.id).where(PARTS.c.batch_id == batch_id, PARTS.c.state.in_(OPEN))
+        return connection.execute(query.limit(1)).first() is not None
 
     def _has_worker(self, connection: sa.Connection, batch_id: int) -> bool:
         is_alive = self._clock() - WORKERS.c.seen_at <= WORKERS.c.lease_seconds

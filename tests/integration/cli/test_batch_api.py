@@ -420,3 +420,12 @@ def test_part_of_another_live_process_is_left_to_it(
     assert invoke("batch", "collect", "n").code == 9
     batches.unregister_worker("other")
     assert invoke("batch", "collect", "n").code == 0
+
+
+def test_rows_moved_while_a_part_is_open_are_refused(submit: Submit, invoke: Invoke) -> None:
+    first, second = {"id": "a", "question": "One"}, {"id": "b", "question": "Two"}
+    assert submit(first, second, options=("--detach",)).code == 0
+    done = submit(second, first, options=("--detach",))
+    assert (done.code, "are at the provider's Batch API" in done.err) == (2, True), done.err
+    assert invoke("batch", "collect", "n").code in {0, 9}
+    assert {record["question"] for record in records(invoke).values()} <= {"One", "Two"}

@@ -201,6 +201,7 @@ def test_completion_after_an_error_does_not_ask_again_at_once(
 
 def test_completion_with_wrong_settings_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QA_TIMEOUT", "never")
+    monkeypatch.setenv("QA_PROFILE", "")  # the completion of another profile sets it
     assert complete("") == []
     assert complete("", profile="none-of-that-name") == []
 

@@ -180,7 +180,7 @@ def test_provider_gzip_bomb_is_an_error_at_little_memory(
     wire: WireServer, connections: int | None, status: int
 ) -> None:
     headers = {"content-type": JSON, "content-encoding": "gzip"}
-    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(300))
+    wire.answers["/v1/chat/completions"] = (status, headers, gzip_bomb(210))
     tracemalloc.start()
     with closing(provider_at(wire, connections)) as provider, pytest.raises(ProviderError) as error:
         ask(provider, whole=True)

@@ -18,7 +18,7 @@ from endpoint_shapes import ANSWERS, HTTP_SHAPES, Shape
 from failure_shapes import FAILURES, HTTP_FAILURES, Failure
 from wire_app import wire_client, wire_server, wire_settings
 
-from qacli.cli.batch_runner import EXIT_SOME_ITEMS_FAILED
+from qacli.cli.exit_codes import EXIT_SOME_ITEMS_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

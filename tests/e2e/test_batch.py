@@ -390,14 +390,14 @@ def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
     tmp_path: Path,
     wait_for: Callable[..., Any],
 ) -> None:
-    behind = [f"Question {n}" for n in range(300)]
+    behind = [f"Question {n}" for n in range(500)]
     with provider_process("--size", "30000") as base_url:
 
         def run(first: str) -> tuple[int, Path]:
             file = tmp_path / f"{first[:4]}.txt"
             file.write_text("\n".join([first, *behind]))
             out = tmp_path / f"{first[:4]}.jsonl"
-            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "12")
+            arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "20")
             # By its id alone: `wait4` tells the memory of just this process.
             program = [*qa.command, "batch", *arguments]
             env = qa.environ(OPENAI_BASE_URL=base_url)
@@ -431,7 +431,8 @@ def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
         for n in range(2000)
     ]
     process = begin(write(questions), "--name", "n", "-j", "10")
-    wait_for(lambda: len(provider.requests) >= 10, 60)
+    # All are refused, so the pace sends the last of them one at a time on a slow machine.
+    wait_for(lambda: len(provider.requests) >= 40, 60)
     sleep(11)  # a line of the progress every ten seconds
     assert qa("batch", "cancel", "n").code == 0
     _, printed = process.communicate(timeout=60)
@@ -439,8 +440,8 @@ def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
     no_trace(err)
     assert process.returncode == 8
     assert "ancelled" in err
-    # Each job holds no more than four items that wait; all are refused, so the pace is slow.
-    assert 10 < len(provider.requests) <= 40
+    # Each job holds no more than four items that wait.
+    assert len(provider.requests) == 40
     assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is True
     [line] = re.findall(r"^\S+ of 2,000 .*$", err, re.MULTILINE)[:1]
     for part in ("in flight", "retrying", "/s", "tokens/s", "paused until", "Slow down."):
@@ -490,8 +491,9 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
 ) -> None:
     questions = [f"Question {n}" for n in range(200)]
     name = write(questions)
-    limit = 900_000
-    with provider_process("--size", "60000", "--latency", "0.05", "--log", str(log)) as base_url:
+    limit = 600_000
+    # A few answers are too large for the new journal that is tried last.
+    with provider_process("--size", "200000", "--latency", "0.05", "--log", str(log)) as base_url:
         process = subprocess.run(
             [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],
             env=qa.environ(OPENAI_BASE_URL=base_url),
@@ -504,8 +506,7 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
         err = process.stderr.decode()
         no_trace(err)
         assert process.returncode == 7, err
-        # By the first write that fails: of an answer, or of the worker's claims and limits.
-        assert "neither in the outbox nor in the database" in err or "disk I/O error" in err
+        assert "neither in the outbox nor in the database" in err
         assert "Make room" in err
         asked = count_logged(log)
         assert 20 < asked < 200

@@ -22,7 +22,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from qacli.cli.app import app as commands
+from qacli.cli.app import build_app
 from qacli.cli.commands.help import EXIT_CODES, PRECEDENCE
 from qacli.config.settings import Settings, setting_fields
 from qacli.web import openapi
@@ -87,7 +87,7 @@ def all_commands() -> list[tuple[str, Any]]:
             if not children[child].hidden:
                 yield from walk(f"{name} {child}", children[child])
 
-    return list(walk("qa", typer.main.get_command(commands)))
+    return list(walk("qa", typer.main.get_command(build_app())))
 
 
 def all_endpoints() -> list[tuple[str, str, str]]:
@@ -111,7 +111,7 @@ def help_of(name: str) -> str:
     """Return the output of `NAME --help` on a screen of 80 columns."""
     runner = CliRunner()
     result = runner.invoke(
-        commands, [*name.split()[1:], "--help"], prog_name="qa", terminal_width=HELP_COLUMNS
+        build_app(), [*name.split()[1:], "--help"], prog_name="qa", terminal_width=HELP_COLUMNS
     )
     if result.exit_code:
         raise RuntimeError(f"{name} --help ended with {result.exit_code}: {result.output}")

@@ -1,13 +1,15 @@
 """The Typer application: parses the command line, runs a command, maps errors to exit codes.
 
-Each command has a module of its own that is quick to import. It imports heavy modules when it runs,
-so that `qa --help` does not load the database layer.
+Each command has a module of its own, and only the module of the called command is imported. It
+imports heavy modules when it runs, so that `qa --help`, which imports all of them, is quick too.
 """
 
 import gc
 import os
 import sys
 from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,27 +17,6 @@ from typer.exceptions import TyperException
 
 from qacli import __version__
 from qacli.cli.command import App, Group
-from qacli.cli.commands import (
-    ask,
-    batch,
-    chat,
-    config,
-    export,
-    import_,
-    migrate,
-    models,
-    prune,
-    rate,
-    rm,
-    serve,
-    show,
-    stats,
-    tag,
-    template,
-    title,
-)
-from qacli.cli.commands import help as help_
-from qacli.cli.commands import list as list_
 from qacli.cli.commands.help import EXIT_CODES
 from qacli.cli.console import Console
 from qacli.cli.signals import raise_on_interrupt
@@ -45,24 +26,16 @@ from qacli.errors import Interrupted, InvalidRequest, QaError
 GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
 
-ORDER = (
-    *(
-        "ask",
-        "chat",
-        "models",
-        "template",
-        "show",
-        "list",
-        "search",
-        "batch",
-        "rm",
-        "prune",
-        "tag",
-        "title",
-        "rate",
-    ),
-    *("export", "import", "stats", "config", "migrate", "serve", "help"),
-)
+MODULES = {
+    **{name: name for name in ("ask", "chat", "models", "template", "show", "list")},
+    "search": "list",
+    **{name: name for name in ("batch", "rm", "prune", "tag", "title", "rate", "export")},
+    "import": "import_",
+    **{name: name for name in ("stats", "config", "migrate", "serve", "help")},
+}
+"""The module in `qacli.cli.commands` of each command, in the order of README."""
+
+ORDER = tuple(MODULES)
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -117,21 +90,6 @@ class OrderedGroup(Group):
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
-app = App(
-    name="qa",
-    cls=OrderedGroup,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EPILOG,
-)
-for command in (
-    *(ask, chat, models, template, show, list_, batch, rm, prune, tag, export),
-    *(title, rate, import_, stats, config, migrate, serve, help_),
-):
-    command.register(app)
-
-
 def _print_version(context: typer.Context, value: bool) -> None:  # noqa: FBT001 - Typer calls it so
     if value:
         Console.from_context(context).print(f"qa {__version__}")
@@ -144,7 +102,6 @@ def _choose_profile(name: str | None) -> str | None:
     return name
 
 
-@app.callback()
 def qa(
     *,
     version: Annotated[
@@ -168,18 +125,48 @@ def qa(
     """Ask a language model; keep every question and answer; find them again."""
 
 
-def run(arguments: list[str], app: typer.Typer = app, console: Console | None = None) -> int:
+@cache
+def build_app(command: str | None = None) -> App:
+    """Return the application with this command alone, which takes less time, or with all.
+
+    Args:
+        command: The name of a command; None for all commands.
+    """
+    app = App(
+        name="qa",
+        cls=OrderedGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
+    )
+    app.callback()(qa)
+    modules = MODULES.values() if command is None else (MODULES[command],)
+    for module in dict.fromkeys(modules):
+        import_module(f"qacli.cli.commands.{module}").register(app)
+    return app
+
+
+def _app_for(arguments: list[str]) -> App:
+    """Return the application for a command line; `help` needs all commands."""
+    command = arguments[0] if arguments else ""
+    return build_app(command if command in MODULES and command != "help" else None)
+
+
+def run(
+    arguments: list[str], app: typer.Typer | None = None, console: Console | None = None
+) -> int:
     """Run the program without ending the process; return the exit code.
 
     Args:
         arguments: The command line, without the name of the program.
-        app: The commands.
+        app: The commands; None for those of qa.
         console: The streams that every command uses; those of the process where None.
 
     Raises:
         SystemExit: A signal ended the command, or the reader of stdout has closed it.
     """
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(app or _app_for(arguments))
     console = console or Console.from_process()
     try:
         with raise_on_interrupt():

@@ -59,6 +59,14 @@ def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     assert loaded(command, "--help") & HEAVY <= {"pydantic"}
 
 
+@pytest.mark.parametrize(("command", "module"), [("ask", "ask"), ("search", "list")])
+def test_command_loads_no_module_of_another_command(command: str, module: str) -> None:
+    prefix = "qacli.cli.commands."
+    commands = {name for name in loaded(command, "--help") if name.startswith(prefix)}
+    # The exit codes in the help of `qa` are those of `qa help`.
+    assert commands == {f"{prefix}{module}", f"{prefix}help"}
+
+
 @pytest.fixture
 def history(home: Path) -> Path:
     """A history with one record, where `qa` looks for it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import qacli
+from qacli.cli.app import MODULES
 
 PACKAGE = Path(qacli.__file__).parent
 
@@ -146,7 +147,8 @@ def test_queries_are_executed_by_db_only() -> None:
 
 
 def test_cli_app_loading_it_loads_nothing_slow() -> None:
-    modules = loaded_by("cli.app")
+    starts = ["cli.app", *(f"cli.commands.{module}" for module in MODULES.values())]
+    modules = {name for start in starts for name in loaded_by(start)}
     assert {"cli.commands.ask", "cli.console", "config.loader", "errors"} <= modules
     assert not modules & {"provider.client", "db.records", "db.models"}
     assert not modules & SLOW_COMMAND_MODULES

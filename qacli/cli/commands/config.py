@@ -48,9 +48,6 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Setting, as qa config
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
-    config_trust.register(commands)
-    config_use.register(commands)
     app.add_typer(commands, name="config", epilog=EPILOG)
 
 
@@ -359,3 +356,9 @@ def _warn_if_overridden(name: str, console: Console) -> None:
         chosen_profile() is None and " of profile " in source
     ):
         console.warning(f"{name} is overridden by {source}.")
+
+
+# Last, for their order in the help.
+commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
+config_trust.register(commands)
+config_use.register(commands)

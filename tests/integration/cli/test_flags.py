@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer
 
-from qacli.cli.app import app
+from qacli.cli.app import build_app
 from qacli.cli.command import RENAMED_OPTIONS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 def commands(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every command and group, with its name as typed after `qa`."""
-    command = command or typer.main.get_command(app)
+    command = command or typer.main.get_command(build_app())
     yield name, command
     for word, child in getattr(command, "commands", {}).items():
         yield from commands(child, f"{name} {word}".strip())

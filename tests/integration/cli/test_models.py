@@ -11,7 +11,7 @@ import pytest
 import typer
 from conftest import KEY, Invoke
 
-from qacli.cli.app import app
+from qacli.cli.app import build_app
 from qacli.cli.ask_runner import start_endpoint
 from qacli.cli.console import Console
 from qacli.cli.model_names import complete_model
@@ -151,7 +151,7 @@ def test_ask_model_with_a_shutdown_date_warns(model: str, warning: str, *, quiet
 
 
 def complete(incomplete: str, **params: str) -> list[str]:
-    context = typer.Context(typer.main.get_command(app))
+    context = typer.Context(typer.main.get_command(build_app()))
     context.params = dict(params)
     return complete_model(context, incomplete)
 

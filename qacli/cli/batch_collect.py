@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.batch_at_provider import BatchAtProvider
 from qacli.cli.batch_remote import Rest
 from qacli.cli.console import Console
 from qacli.cli.exit_codes import EXIT_NOT_READY, exit_code_of
@@ -74,8 +75,6 @@ def _collect(
             "Send it there: qa batch FILE --via batch-api",
         )
     with ExitStack() as stack:
-        from qacli.cli.batch_at_provider import BatchAtProvider
-
         remote = BatchAtProvider.of(batches, batch, settings, console, stack)
         is_settled = remote.collect(wait=wait)
     if remote.signals:

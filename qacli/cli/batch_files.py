@@ -1,5 +1,6 @@
 """`qa batch requests` and `qa batch take`: the Batch API by files, without a network."""
 
+import gzip
 import sys
 import zlib
 from collections.abc import Iterator
@@ -162,9 +163,7 @@ def _open_results(name: str) -> Iterator[IO[bytes]]:
     try:
         with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
             peek = file.peek(2)[:2] if isinstance(file, BufferedReader) else b""
-            from gzip import GzipFile
-
-            yield GzipFile(fileobj=file) if peek == GZIP_START else file  # type: ignore[misc]
+            yield gzip.GzipFile(fileobj=file) if peek == GZIP_START else file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidRequest(f"{name} cannot be read: {reason}.", "Check the file.") from error

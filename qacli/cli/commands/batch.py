@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.cli.batch_at_provider import cancel_remote
 from qacli.cli.batch_collect import collect
 from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_remote import refuse_open_parts
@@ -112,8 +113,6 @@ def cancel(context: typer.Context, name: Name) -> None:
 
     Running the same qa batch command again continues it.
     """
-    from qacli.cli.batch_at_provider import cancel_remote
-
     console = Console.from_context(context)
     settings = load_settings(console)
     batches = open_batches(settings, console)

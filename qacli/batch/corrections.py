@@ -21,7 +21,7 @@ def continue_unfit(
     Args:
         batches: The database.
         question: The question of the item.
-        active: Gets the request for a correction and what is sent along.
+        active: Gets the request for a correction, and the question and the answer before it.
         response: Gets the earlier answer as an attempt.
     """
     record = batches.unfit_answer(question.batch_id or 0, question.item_key or "")

@@ -175,7 +175,7 @@ def _default_question(row: Mapping[str, Any]) -> str:
 
 
 def _cell_text(row: Mapping[str, Any], name: str) -> str:
-    """Return a cell as text; what is neither text nor empty is written as JSON.
+    """Return a cell as text; a value of another type is written as JSON.
 
     Raises:
         InvalidRequest: There is no such column.

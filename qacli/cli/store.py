@@ -4,6 +4,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qacli.cli.console import Console
+from qacli.cli.filters import parse_record_id
+from qacli.cli.settings import load_settings
 from qacli.config.settings import Settings
 from qacli.errors import DatabaseError
 
@@ -113,6 +115,30 @@ def record_at(store: "Store", number: int) -> "QuestionAnswer":
         NotFound: There is no such record.
     """
     return store.get(number) if number >= 0 else store.newest(-number)
+
+
+def annotate(
+    console: "Console", record_id: str, *, as_json: bool, **values: str | int | None
+) -> None:
+    """Set the title or the rating of a record, and print it.
+
+    Args:
+        console: The output.
+        record_id: The id, as the command line has it.
+        as_json: Print JSON.
+        values: `title` or `rating`, with its value; None removes it.
+
+    Raises:
+        NotFound: There is no such record.
+    """
+    store = open_store(load_settings(console), console)
+    number = record_at(store, parse_record_id(record_id)).id or 0
+    store.annotate(number, **values)
+    if as_json:
+        console.print_json({"id": number, **values})
+        return
+    for name, value in values.items():
+        console.print(f"{number}: {value or f'(no {name})'}")
 
 
 def count_noun(number: int, noun: str) -> str:

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_rating, parse_record_id
+from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_rating
 from qacli.cli.options import AsJson
-from qacli.cli.settings import load_settings
 
 EPILOG = (
     "\b\nExamples:\n  qa rate last good\n  qa rate 12 3\n  qa rate 12 none\n  qa list --rating good"
@@ -32,14 +31,7 @@ def rate(
     as_json: AsJson = False,
 ) -> None:
     """Judge an answer; lists and statistics can select by the rating."""
-    from qacli.cli.store import open_store, record_at
+    from qacli.cli.store import annotate
 
-    console = Console.from_context(context)
     rating = None if judgement == "none" else parse_rating(judgement)
-    store = open_store(load_settings(console), console)
-    number = record_at(store, parse_record_id(record_id)).id or 0
-    store.annotate(number, rating=rating)
-    if as_json:
-        console.print_json({"id": number, "rating": rating})
-    else:
-        console.print(f"{number}: {rating or '(no rating)'}")
+    annotate(Console.from_context(context), record_id, as_json=as_json, rating=rating)

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
+from qacli.cli.filters import NEGATIVE_IDS, RecordId
 from qacli.cli.options import AsJson
-from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest
 from qacli.validation import validate_text
 
@@ -28,9 +27,8 @@ def title(
     as_json: AsJson = False,
 ) -> None:
     """Name a record, or a thread by its first record."""
-    from qacli.cli.store import open_store, record_at
+    from qacli.cli.store import annotate
 
-    console = Console.from_context(context)
     value = " ".join(text.split()) or None
     if value is not None and len(value) > MAX_TITLE_CHARACTERS:
         raise InvalidRequest(
@@ -38,10 +36,4 @@ def title(
             "Make it shorter.",
         )
     validate_text(value, "the title")
-    store = open_store(load_settings(console), console)
-    number = record_at(store, parse_record_id(record_id)).id or 0
-    store.annotate(number, title=value)
-    if as_json:
-        console.print_json({"id": number, "title": value})
-    else:
-        console.print(f"{number}: {value or '(no title)'}")
+    annotate(Console.from_context(context), record_id, as_json=as_json, title=value)

@@ -34,6 +34,12 @@ def test_ask_without_a_key_uses_the_local_model(qa: Program, provider: FakeProvi
     assert 0 < record["completion_tokens"] <= 40
 
 
+def test_ask_local_model_twice_gives_the_same_right_answer(qa: Program) -> None:
+    answers = [qa("ask", "-q", "What is the capital of France?", **NO_KEY).out for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert "Paris" in answers[0]
+
+
 @pytest.mark.usefixtures("empty_database")
 def test_ask_local_file_missing_or_not_weights_exits_2(qa: Program, tmp_path: Path) -> None:
     missing = qa("ask", "--model", "local:/nonexistent.gguf", "x", **NO_KEY)

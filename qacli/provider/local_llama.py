@@ -26,6 +26,9 @@ REPEAT_PENALTY = 1.1
 """llama.cpp's `repeat_penalty`: above 1 it discourages loops."""
 
 SMALL_MODEL_REPEAT_PENALTY = 1.05
+SMALL_MODEL_DRY_MULTIPLIER = 0.8
+"""llama.cpp's `dry_multiplier`: above 0 it ends the repetition of whole phrases."""
+
 SMALL_MODEL_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant. You give short, correct answers.<|im_end|>\n"
@@ -86,6 +89,7 @@ def local_server(weights: Path) -> Iterator[str]:
     if weights == default_weights():
         parameters.sampling.penalty_repeat = SMALL_MODEL_REPEAT_PENALTY
         parameters.sampling.temp = 0
+        parameters.sampling.dry_multiplier = SMALL_MODEL_DRY_MULTIPLIER
         parameters.chat_template = SMALL_MODEL_TEMPLATE
     parameters.verbosity = -1
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -24,7 +24,7 @@ RUN if [ -n "$LOCAL_MODEL" ]; then \
 RUN useradd --uid 10001 --create-home qa && mkdir /data && chown qa:qa /data
 COPY --from=build /venv /venv
 COPY --from=build --chown=qa:qa /app /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_IMAGE=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
 WORKDIR /app
 USER qa
 VOLUME /data

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 
 from qacli.batch.row import Row, checked_header
 from qacli.errors import InvalidRequest
+from qacli.installation import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def require_pyarrow() -> None:
     except ImportError as error:
         raise InvalidRequest(
             "Parquet needs a package that is not installed.",
-            "Run: pip install 'qacli[parquet]'",
+            f"Run: {extra_command('parquet')}",
         ) from error
 
 

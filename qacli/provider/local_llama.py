@@ -51,7 +51,31 @@ _shared_lock = threading.Lock()
 
 def is_installed() -> bool:
     """Return whether the engine and the default weights are installed; nothing is loaded."""
-    return find_spec("xllamacpp") is not None and default_weights() is not None
+    return has_engine() and default_weights() is not None
+
+
+def has_engine() -> bool:
+    """Return whether the engine is installed; it is not loaded."""
+    return find_spec("xllamacpp") is not None
+
+
+def check_libraries() -> None:
+    """Check that the system has the libraries of the engine.
+
+    Raises:
+        NotConfigured: One is missing: slim images and small Debian systems have no OpenMP.
+    """
+    if sys.platform != "linux":
+        return
+    from ctypes import CDLL
+
+    try:
+        CDLL("libgomp.so.1")
+    except OSError as error:
+        raise NotConfigured(
+            "The local model needs the library libgomp.so.1, which this system does not have.",
+            "Install it: apt-get install libgomp1 (Debian, Ubuntu), dnf install libgomp (Fedora).",
+        ) from error
 
 
 def default_weights() -> Path | None:
@@ -69,12 +93,13 @@ def local_server(weights: Path) -> Iterator[str]:
     Raises:
         NotConfigured: The engine cannot be loaded, or cannot load the file.
     """
+    check_libraries()
     try:
         import xllamacpp
     except ImportError as error:
         raise NotConfigured(
             f"The local engine cannot be loaded: {error}.",
-            "If a library is missing, install it (on Debian: apt-get install libgomp1).",
+            "Install it for this system, or set OPENAI_API_KEY or OPENAI_BASE_URL.",
         ) from error
 
     parameters = xllamacpp.CommonParams()

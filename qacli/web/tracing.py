@@ -14,6 +14,7 @@ from flask import Flask
 
 import qacli
 from qacli.domain import Outcome, Question, Status
+from qacli.installation import extra_command
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span, TracerProvider
@@ -37,7 +38,7 @@ def init_app(app: Flask) -> "list[Observer]":
 
         provider = app.extensions[EXTENSION_KEY] = _provider()
     except ImportError as error:
-        LOG.warning("There are no traces: %s. Install them: pip install 'qacli[otel]'", error)
+        LOG.warning("There are no traces: %s. Run: %s", error, extra_command("otel"))
         return []
     FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
         app,

@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from qacli.config.loader import wants_traces
+from qacli.installation import extra_command
 from qacli.web import tracing
 
 if TYPE_CHECKING:
@@ -156,4 +157,4 @@ def test_tracing_without_the_packages_serves_and_warns(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.flask", None)
     assert build().test_client().get("/qas").status_code == 200
-    assert "pip install 'qacli[otel]'" in caplog.text
+    assert extra_command("otel") in caplog.text

@@ -166,10 +166,11 @@ def run(
     Raises:
         SystemExit: A signal ended the command, or the reader of stdout has closed it.
     """
-    command = typer.main.get_command(app or _app_for(arguments))
     console = console or Console.from_process()
     try:
         with raise_on_interrupt():
+            arguments = arguments or _first_arguments(console)
+            command = typer.main.get_command(app or _app_for(arguments))
             code = command.main(arguments, prog_name="qa", standalone_mode=False, obj=console)
     except QaError as error:
         console.error(error)
@@ -192,6 +193,15 @@ def run(
     else:
         code = code if isinstance(code, int) else 0
     return console.finish(code)
+
+
+def _first_arguments(console: Console) -> list[str]:
+    """Return the command line for `qa` alone: the first question, or nothing, which shows help."""
+    if console.stdin is None or not (console.stdin.isatty() and console.is_terminal):
+        return []
+    from qacli.cli.first_run import set_up, wants_setup
+
+    return ["ask", "--", set_up(console)] if wants_setup() else []
 
 
 def main() -> NoReturn:

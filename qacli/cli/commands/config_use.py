@@ -1,5 +1,7 @@
 """`qa config use`: write the profile of a known provider, and try it."""
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -53,10 +55,39 @@ def use(  # noqa: PLR0913 - one parameter an option
     from qacli.config.providers import known_providers
 
     console = Console.from_context(context)
-    providers = known_providers()
     if name is None:
-        _list(providers, console)
+        _list(known_providers(), console)
         return
+    use_provider(name, console, url=url, model=model, default=default, check=not no_check)
+
+
+def use_provider(  # noqa: PLR0913 - one parameter an option
+    name: str,
+    console: Console,
+    *,
+    url: str | None = None,
+    model: str | None = None,
+    default: bool = False,
+    check: bool = True,
+) -> None:
+    """Write the profile of a provider, get its key and try it with one question.
+
+    Args:
+        name: The name of a known provider, which is the profile's name too.
+        console: Prompts for what is missing, and prints what was done.
+        url: The base URL; None for the provider's usual one.
+        model: The model of the profile; None for the provider's usual one.
+        default: Use the profile if none is chosen, also if it is not the first one.
+        check: Try the profile with one question, which is not recorded.
+
+    Raises:
+        InvalidRequest: The provider is not known, or a value cannot be used.
+        NotConfigured: There is no key, or the server lists no model.
+        ProviderError: The provider does not answer the question.
+    """
+    from qacli.config.providers import known_providers
+
+    providers = known_providers()
     if name not in providers:
         raise InvalidRequest(
             f"There is no provider {name!r}.",
@@ -82,7 +113,7 @@ def use(  # noqa: PLR0913 - one parameter an option
     if settings.base_url != values["base_url"]:
         source = settings.sources.get("base_url", "")
         console.warning(f"Its base URL is overridden by {source}.")
-    if not no_check:
+    if check:
         _check(settings, name, console)
     if not (default or is_first):
         console.info(f"Use it: qa --profile {name} ask ...; always: qa config set profile {name}")
@@ -144,8 +175,7 @@ def _write(path: tuple[str, ...], value: object) -> None:
 def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
     """Return the settings of the profile, and prompt for a key if it has no key.
 
-    Raises:
-        NotConfigured: There is no keyring for the key.
+    Without a keyring, the key is saved in a file that only the user can read.
     """
     from qacli.config import credentials
     from qacli.config.file import PROFILES
@@ -158,9 +188,34 @@ def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
         console.warning(f"{provider.key} is not set.")
         return settings
     text = str(typer.prompt(f"Key (or Ctrl-C, and set {provider.key})", hide_input=True, err=True))
-    credentials.save_key(settings, credentials.parse_typed_key(text))
-    _write((PROFILES, str(settings.profile), "keyring"), True)  # noqa: FBT003 - TOML's true
+    key, profile = credentials.parse_typed_key(text), str(settings.profile)
+    try:
+        credentials.save_key(settings, key)
+        _write((PROFILES, profile, "keyring"), True)  # noqa: FBT003 - TOML's true
+    except NotConfigured:
+        path = _save_key_file(profile, key)
+        _write((PROFILES, profile, "key_command"), shlex.join(["cat", str(path)]))
+        console.info(f"There is no keyring here: the key is in {path}, which only you can read.")
     return load_settings()
+
+
+def _save_key_file(profile: str, key: str) -> Path:
+    """Write the key beside the configuration file, readable by the user alone.
+
+    Raises:
+        NotConfigured: The file cannot be written.
+    """
+    from qacli.private_files import make_private_directory, write_private
+
+    path = config_file().parent / "keys" / profile
+    try:
+        make_private_directory(path.parent)
+        write_private(path, f"{key}\n".encode())
+    except OSError as error:
+        raise NotConfigured(
+            f"The key cannot be saved in {path}: {error.strerror}.", "Set the key's variable."
+        ) from error
+    return path
 
 
 def _check(settings: "Settings", name: str, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keyring
 import keyring.backend
+import keyring.errors
 import pytest
 from conftest import KEY, Invoke
 from fake_provider import FakeProvider
@@ -151,6 +152,25 @@ def test_config_use_prompts_for_a_key_and_saves_it_in_the_keyring(
     assert tables()["profiles"]["groq"]["keyring"] is True
     assert provider.requests[-1].key == KEY
     assert KEY not in done.err + done.out
+
+
+def test_config_use_without_a_keyring_saves_the_key_in_a_private_file(
+    bare: Invoke, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "set_password", _no_keyring)
+    monkeypatch.setattr(config_use.typer, "prompt", lambda *_args, **_options: KEY)
+    done = bare("config", "use", "groq", "--url", provider.base_url, terminal=True)
+    assert done.code == 0, done.err
+    path = home / "keys" / "groq"
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (f"{KEY}\n", 0o600)
+    assert str(path) in done.err
+    assert KEY not in done.err + done.out + (home / "config.toml").read_text()
+    assert bare("ask", "Who?").code == 0
+    assert [request.key for request in provider.requests] == [KEY, KEY]
+
+
+def _no_keyring(*_arguments: str) -> None:
+    raise keyring.errors.NoKeyringError
 
 
 def test_config_use_without_a_key_names_the_variable(bare: Invoke) -> None:

@@ -1,0 +1,88 @@
+"""`qa` alone on a terminal: it offers the ways to an answer, and ends with one."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from person import CTRL_C, ENTER, Person
+
+from qacli.cli.first_run import LocalServer, find_local_servers, usual_addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Invoke, Program
+    from fake_provider import FakeProvider
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+NOTHING = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
+
+
+@on_sqlite
+def test_qa_alone_sets_up_the_local_model_and_answers(
+    qa: Program, wait_for: Callable[..., Any]
+) -> None:
+    user = Person(wait_for, qa, out=None, GROQ_API_KEY="gsk-x", **NOTHING)
+    try:
+        user.see("1  groq, with the key in GROQ_API_KEY")
+        user.see("  a provider with an API key")
+        number = user.see("  a small model on this machine").split()[-1]
+        user.see("Number [1]:")
+        user.type(f"9{ENTER}")
+        user.see("Type one of 1")
+        user.type(f"{number}{ENTER}")
+        user.see("Your question")
+        user.type(ENTER)
+        user.see("Paris")
+        assert user.end() == 0
+    finally:
+        user.close()
+    record = json.loads(qa("show", "last", "--json").out)
+    assert (record["question"], record["status"]) == ("What is the capital of France?", "answered")
+
+
+@on_sqlite
+def test_qa_alone_stopped_by_ctrl_c_exits_130_and_writes_nothing(
+    qa: Program, wait_for: Callable[..., Any]
+) -> None:
+    user = Person(wait_for, qa, out=None, **NOTHING)
+    try:
+        user.see("Number [1]:")
+        user.type(CTRL_C)
+        assert user.end() == 130
+    finally:
+        user.close()
+    assert json.loads(qa("list", "--json", **NOTHING).out or "[]") == []
+
+
+@on_sqlite
+@pytest.mark.parametrize("terminal", [True, False])
+def test_qa_alone_with_a_key_prints_the_help(invoke: Invoke, *, terminal: bool) -> None:
+    done = invoke(terminal=terminal)
+    assert "qa ask" in done.out + done.err
+    assert "Number" not in done.out
+
+
+def test_find_local_servers_lists_only_those_that_answer_with_models(
+    provider: FakeProvider,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    urls = {"away": f"http://127.0.0.1:{port}/v1", "here": provider.base_url}
+    provider.api_key, key = None, provider.api_key
+    try:
+        (server,) = find_local_servers(urls)
+        # A page that is no list of models is no server of this API.
+        assert find_local_servers({"other": f"{provider.base_url}/nothing"}) == []
+    finally:
+        provider.api_key = key
+    assert isinstance(server, LocalServer)
+    assert (server.name, server.models[0]) == ("here", "fake-large")
+
+
+def test_usual_addresses_are_the_local_servers_of_config_use() -> None:
+    assert set(usual_addresses()) == {"ollama", "lmstudio", "vllm", "llama.cpp"}

@@ -108,19 +108,10 @@ class ErrorMapper:
                 mapped = self._map_connection_error(error)
             case openai.APITimeoutError() | httpx2.TimeoutException():
                 mapped = self.idle_timeout()
+            case httpx2.DecodingError() | RecursionError() | ValueError():
+                mapped = _unreadable(error)
             case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
                 mapped = self._map_connection_error(error)
-            case RecursionError():
-                mapped = BrokenAnswer(
-                    "The provider's answer is JSON that is nested too deeply.",
-                    "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-                )
-            case ValueError():
-                mapped = BrokenAnswer(
-                    "The provider's answer is not JSON.",
-                    "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-                    retryable=True,
-                )
             case _:
                 mapped = self._map_stream_error(
                     ErrorBody(str(error) or type(error).__name__), params
@@ -332,6 +323,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return max(date - time.time(), 0.0)
+
+
+def _unreadable(error: Exception) -> BrokenAnswer:
+    """Return the error for an answer that is no JSON."""
+    if isinstance(error, RecursionError):
+        what = "The provider's answer is JSON that is nested too deeply."
+    elif isinstance(error, ValueError):
+        what = "The provider's answer is not JSON."
+    else:
+        what = "The provider's answer cannot be decompressed: its Content-Encoding is wrong."
+    return BrokenAnswer(
+        what,
+        "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+        retryable=not isinstance(error, RecursionError),
+    )
 
 
 def _timeout_error(seconds: float, name: str) -> ProviderTimeout:

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -53,11 +54,16 @@ async def raise_for_status(response: httpx2.Response) -> None:
     if response.is_success:
         return
     content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk[: MAX_ERROR_BYTES - len(content)]
-        if len(content) >= MAX_ERROR_BYTES:
-            break
-    text = content.decode(response.charset_encoding or "utf-8", "replace")
+    # A body that is not compressed as its header says is lost, but its status is known.
+    with suppress(httpx2.DecodingError):
+        async for chunk in response.aiter_bytes():
+            content += chunk[: MAX_ERROR_BYTES - len(content)]
+            if len(content) >= MAX_ERROR_BYTES:
+                break
+    try:
+        text = content.decode(response.charset_encoding or "utf-8", "replace")
+    except LookupError:  # Python has no such character set
+        text = content.decode("utf-8", "replace")
     raise StatusError(response, parse_json_or_text(text), bytes(content))
 
 

@@ -18,7 +18,7 @@ from endpoint_shapes import (
     stream,
     whole,
 )
-from wire_server import JSON, Answer
+from wire_server import EVENTS, JSON, Answer
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,14 @@ def refusal(
     return Failure(name, answer, answer, exit_code, http, text, may_pass, door)
 
 
+def bytes_refusal(
+    name: str, headers: dict[str, str], body: str, text: str | None = None
+) -> Failure:
+    """A response with status 400 and headers of its own."""
+    answer = 400, headers, body.encode()
+    return Failure(name, answer, answer, 5, 502, body if text is None else text)
+
+
 def message_failure(
     name: str, message: dict[str, Any], finish: str, text: str, *, may_pass: bool = False
 ) -> Failure:
@@ -78,6 +86,7 @@ ERROR_LATER = stream(
     chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
 )
 
+NOT_GZIP = 200, {"content-type": JSON, "content-encoding": "gzip"}, WHOLE[2]
 CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
 LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
 ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
@@ -196,6 +205,10 @@ FAILURES = [
         502,
         "OPENAI_API_KEY",
     ),
+    bytes_refusal("unknown-charset", {"content-type": "text/plain; charset=foo-8"}, "closed"),
+    bytes_refusal("events", {"content-type": EVENTS}, "event: error\ndata: not now\n\n", "not now"),
+    bytes_refusal("not-compressed", {"content-encoding": "gzip"}, "{}", "without a reason"),
+    Failure(*("answer-not-compressed", NOT_GZIP, NOT_GZIP, 6, 502, "decompressed"), may_pass=True),
     refusal("no-reason", 400, "", 5, 502, "without a reason"),
     refusal("capacity", 498, {"error": {"message": "m"}}, 6, 503, "Ask again", may_pass=True),
     refusal(

@@ -29,9 +29,11 @@ from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.error_kinds import (
     implied_status,
     is_about_key,
+    is_about_system,
     is_filtered,
     is_retryable,
     is_too_long,
+    may_pass,
     needs_payment,
 )
 from qacli.provider.redirects import Redirect
@@ -55,10 +57,10 @@ OpenAI's API reference."""
 MODEL_NOT_FOUND = frozenset(
     {
         *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
-        *("DeploymentNotFound", "unknown_model"),
+        *("DeploymentNotFound", "unknown_model", "model_not_supported"),
     }
 )
-"""Codes and types of OpenAI, Together, Groq, Mistral and Azure."""
+"""Codes and types of OpenAI, Together, Groq, Mistral, Azure and Hugging Face."""
 
 MODEL_NOT_FOUND_TEXT = (
     r"(?i)"
@@ -74,6 +76,10 @@ RESPONSES_NAMES = {
     "text.verbosity": "verbosity",
 }
 """The names of these parameters in the Responses API."""
+
+
+NO_REASONING = r"(?i)not support (thinking|reasoning)"
+"""Ollama's message for a model that does not reason, which names no option."""
 
 
 NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
@@ -230,7 +236,7 @@ class ErrorMapper:
                 details=details,
             )
         retryable = is_retryable(status, headers)
-        if retryable or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if retryable or may_pass(status):
             delay = retry_after(headers)
             return ProviderUnavailable(
                 what,
@@ -270,8 +276,9 @@ class ErrorMapper:
         if is_too_long(status, error):
             return "Shorten the question, its files or the conversation, or choose another --model."
         option = refused_option(error, params)
-        if option is not None:
-            return f"Leave out {flag_of(option)}, or choose another --model."
+        flag = "--system" if is_about_system(error) else option and flag_of(option)
+        if flag is not None:
+            return f"Leave out {flag}, or choose another --model."
         return "Change the question or the options."
 
     def _advice_on_key(self) -> str:
@@ -304,6 +311,8 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
         params: The names of the options in the request.
     """
     names = re.findall(r"[\w.]*\w", error.param or error.message)
+    if re.search(NO_REASONING, error.message):
+        names.append("reasoning_effort")
     # Both APIs' names stand for one option of the user.
     names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]

@@ -86,6 +86,7 @@ ERROR_LATER = stream(
     chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
 )
 
+BUSY = 429, {"content-type": JSON, "x-should-retry": "false"}, b"{}"
 NOT_GZIP = 200, {"content-type": JSON, "content-encoding": "gzip"}, WHOLE[2]
 CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
 LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
@@ -208,6 +209,7 @@ FAILURES = [
     bytes_refusal("unknown-charset", {"content-type": "text/plain; charset=foo-8"}, "closed"),
     bytes_refusal("events", {"content-type": EVENTS}, "event: error\ndata: not now\n\n", "not now"),
     bytes_refusal("not-compressed", {"content-encoding": "gzip"}, "{}", "without a reason"),
+    Failure("busy-for-long", BUSY, BUSY, 6, 503, "Ask again later"),
     Failure(*("answer-not-compressed", NOT_GZIP, NOT_GZIP, 6, 502, "decompressed"), may_pass=True),
     refusal("no-reason", 400, "", 5, 502, "without a reason"),
     refusal("capacity", 498, {"error": {"message": "m"}}, 6, 503, "Ask again", may_pass=True),

@@ -354,7 +354,7 @@ class AsyncProvider:
                 async with asyncio.timeout(TRAILING_USAGE_TIMEOUT if is_complete else silence):
                     chunk = await anext(chunks, None)
             except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
-                if not is_complete:
+                if not is_complete and not reader.has_document:
                     raise
                 return  # the answer was complete; a connection that breaks then costs nothing
             if chunk is None:

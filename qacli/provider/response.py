@@ -99,6 +99,11 @@ class ChatResponse:
         return bool(self.texts or self.reasoning_texts)
 
     @property
+    def is_complete(self) -> bool:
+        """The answer has begun, and its end has arrived."""
+        return self.has_begun and (self.is_done or self.finish_reason is not None)
+
+    @property
     def used_tokens(self) -> int:
         """The tokens of this attempt; 0 while they are unknown."""
         return 0 if self.usage is None else self.usage.total

@@ -94,6 +94,8 @@ ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
 LATE_ERROR = stream(
     ": processing", '{"error": {"message": "Overloaded.", "code": 502}}', done=False
 )
+INDENTED = stream(START, json.dumps([json.loads(LATE)], indent=2), done=False)
+SENTENCE = stream(START, chunk({"content": "hel"}), "data: Overloaded", done=False)
 TEXT_EVENT = stream("event: error\ndata: Overloaded", done=False)
 LLAMA_ERROR = {"code": 400, "message": "m", "type": "exceed_context_size_error"}
 OLD_LLAMA = stream("error: " + json.dumps(LLAMA_ERROR), done=False)
@@ -134,6 +136,8 @@ FAILURES = [
         door=503,
     ),
     Failure("comment-then-an-error", LATE_ERROR, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("indented-error", INDENTED, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("sentence-in-a-stream", SENTENCE, ERROR, 6, 503, "Overloaded", may_pass=True),
     Failure("error-of-old-llama.cpp", OLD_LLAMA, LLAMA, 5, 502, "Shorten the question"),
     Failure("error-event-of-text", TEXT_EVENT, ERROR, 6, 503, "Overloaded", may_pass=True),
     Failure("no-choices-but-filtered", FILTERED, FILTERED, 6, 502, "content filter"),

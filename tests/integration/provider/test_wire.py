@@ -229,6 +229,18 @@ def test_provider_stream_of_single_bytes_ends_at_the_time_limit(connections: int
 
 
 @clients
+def test_provider_whole_answer_before_the_connection_broke_is_kept(connections: int | None) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(head + WHOLE)
+
+    with raw_server(answer) as url, closing(provider_for(url, connections)) as provider:
+        assert ask(provider, whole=True) == "hello"
+
+
+@clients
 def test_provider_comments_are_a_sign_of_life(connections: int | None) -> None:
     def answer(connection: socket.socket) -> None:
         connection.recv(65536)

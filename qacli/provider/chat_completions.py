@@ -74,7 +74,8 @@ class ChatCompletions:
             messages.append({"role": "user", "content": _content(turn.question, turn.parts)})
             messages.append({"role": "assistant", "content": turn.answer})
         messages.append({"role": "user", "content": _content(question.question, request.parts)})
-        streams = request.stream and Feature.STREAM not in refused
+        is_wanted = request.stream or Feature.WHOLE in refused
+        streams = is_wanted and Feature.STREAM not in refused
         body: dict[str, Any] = {"messages": messages, **params, "stream": streams}
         if streams and Feature.STREAM_OPTIONS not in refused:
             body["stream_options"] = {"include_usage": True}

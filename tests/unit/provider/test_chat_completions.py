@@ -386,6 +386,7 @@ def test_outcome_values_that_no_database_takes_are_replaced() -> None:
         ({Feature.STREAM_OPTIONS}, True, {"stream": True, "max_tokens": 5}),
         ({Feature.STREAM}, True, {"stream": False, "max_tokens": 5}),
         (set(), False, {"stream": False, "max_tokens": 5}),
+        ({Feature.WHOLE, Feature.STREAM_OPTIONS}, False, {"stream": True, "max_tokens": 5}),
         ({Feature.MAX_TOKENS, Feature.STREAM}, True, {"stream": False, "max_completion_tokens": 5}),
     ],
 )

@@ -1,10 +1,7 @@
 """Map the exceptions of openai and its HTTP client to `ProviderError`s."""
 
-import math
 import re
-import time
 from collections.abc import Collection, Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +35,7 @@ from qacli.provider.error_kinds import (
 )
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
+from qacli.provider.retry_after import retry_after
 from qacli.provider.transport import StatusError
 from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
@@ -317,21 +315,6 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
     names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]
     return next((name for name in names if name in params and name not in RESERVED), None)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After (RFC 9110, either form) or OpenAI's retry-after-ms."""
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / scale
-        except ValueError:
-            continue
-        return max(seconds, 0.0) if math.isfinite(seconds) else None
-    try:
-        date = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
-    except ValueError:
-        return None
-    return max(date - time.time(), 0.0)
 
 
 def _unreadable(error: Exception) -> BrokenAnswer:

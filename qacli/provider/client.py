@@ -37,10 +37,10 @@ from qacli.provider.transport import (
     StatusError,
     follow_redirects,
     is_missing,
-    is_web_page,
     limited_bytes,
     make_http_client,
     request_options,
+    serves_no_api,
 )
 
 if TYPE_CHECKING:
@@ -383,7 +383,7 @@ class AsyncProvider:
         failure: StatusError | ProviderError
         try:
             response = await send(path)
-            if not is_web_page(response):
+            if not await serves_no_api(response):
                 return response
             await response.aclose()
             failure = web_page_error()
@@ -397,7 +397,7 @@ class AsyncProvider:
             if is_missing(error):
                 raise failure from error
             raise
-        if is_web_page(response):
+        if await serves_no_api(response):
             await response.aclose()
             raise failure
         self._refused.add(base_url, EVERY_MODEL, frozenset({Feature.BASE_URL}))

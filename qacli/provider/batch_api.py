@@ -20,8 +20,9 @@ import openai
 from qacli.config.settings import Settings
 from qacli.errors import BrokenAnswer, ProviderError
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.error_mapping import ErrorMapper, retry_after
+from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.response import ErrorInAnswer
+from qacli.provider.retry_after import retry_after
 from qacli.provider.transport import StatusError, follow_redirects, limited_bytes
 
 UPLOAD_TIMEOUT = 3600.0

@@ -74,7 +74,8 @@ class ChatCompletions:
             messages.append({"role": "user", "content": _content(turn.question, turn.parts)})
             messages.append({"role": "assistant", "content": turn.answer})
         messages.append({"role": "user", "content": _content(question.question, request.parts)})
-        streams = request.stream and Feature.STREAM not in refused
+        is_wanted = request.stream or Feature.WHOLE in refused
+        streams = is_wanted and Feature.STREAM not in refused
         body: dict[str, Any] = {"messages": messages, **params, "stream": streams}
         if streams and Feature.STREAM_OPTIONS not in refused:
             body["stream_options"] = {"include_usage": True}
@@ -113,8 +114,9 @@ class ChatCompletions:
         if kind != "message" and "choices" not in document:
             return []  # an event of another type, such as `ping`
         error = find_error(document) if document.get("choices") is None else None
-        if error is not None and error.code is not None:
-            raise ErrorInAnswer(error)  # without a wrapper, such as DashScope's
+        # An error without a wrapper, such as DashScope's; iFlytek's Spark sends the code 0.
+        if error is not None and error.code not in {None, "0"}:
+            raise ErrorInAnswer(error)
         return _read(document, response)
 
 
@@ -158,6 +160,9 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     response.response_id = _text(document.get("id")) or response.response_id
     choice = _own_choice(document.get("choices"))
     add_usage(usage_of(document, choice), response)
+    groq = document.get("x_groq")
+    if isinstance(groq, dict) and groq.get("error"):
+        raise ErrorInAnswer(parse_error(groq))  # Groq stopped the stream early
     for name, value in document.items():
         if name not in KNOWN_FIELDS:
             response.add_detail(name, value)
@@ -184,8 +189,11 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     delta, message = choice.get("delta"), choice.get("message")
     # Perplexity repeats the whole message beside each piece; it is read where no piece is.
     has_pieces = isinstance(delta, dict) and (bool(delta) or response.has_begun)
+    response.is_in_pieces = response.is_in_pieces or has_pieces
     part = delta if has_pieces else message
     if isinstance(part, dict):
+        if response.is_in_pieces and not has_pieces:  # MiniMax repeats it at the end
+            part = {name: part[name] for name in part.keys() - KNOWN_MESSAGE_FIELDS}
         return _read_message(part, response)
     return response.add_content(choice.get("text"))  # of a completion
 
@@ -231,7 +239,11 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
         events += refusal
         response.add_detail("refusal", value=True)
     events += _read_audio(part.get("audio"), response)
-    calls = part.get("tool_calls") or _as_list(part.get("function_call"))
+    # The older API has one call, whose pieces have no index.
+    older = part.get("function_call")
+    calls = part.get("tool_calls") or (
+        [{"index": 0, "function": older}] if isinstance(older, dict) else None
+    )
     if isinstance(calls, list) and calls:
         _merge_tool_calls(response, calls)
     for name, value in part.items():
@@ -323,7 +335,10 @@ def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
         function = next((call[name] for name in ("function", "custom") if call.get(name)), call)
         place = call.get("index")
         if not isinstance(place, int) or not 0 <= place < MAX_TOOL_CALLS:
-            place = len(merged)
+            # Gemini sends no index; a piece without an id and a name goes on with the last call.
+            names = function.get("name") if isinstance(function, dict) else None
+            is_next = bool(call.get("id") or names)
+            place = len(merged) if is_next else max(len(merged) - 1, 0)
         while len(merged) <= place:
             merged.append({"id": None, "function": {"name": "", "arguments": ""}})
         target = merged[place]

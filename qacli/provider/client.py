@@ -37,10 +37,10 @@ from qacli.provider.transport import (
     StatusError,
     follow_redirects,
     is_missing,
-    is_web_page,
     limited_bytes,
     make_http_client,
     request_options,
+    serves_no_api,
 )
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class AsyncProvider:
                 async with asyncio.timeout(TRAILING_USAGE_TIMEOUT if is_complete else silence):
                     chunk = await anext(chunks, None)
             except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
-                if not is_complete:
+                if not is_complete and not reader.has_document:
                     raise
                 return  # the answer was complete; a connection that breaks then costs nothing
             if chunk is None:
@@ -383,7 +383,7 @@ class AsyncProvider:
         failure: StatusError | ProviderError
         try:
             response = await send(path)
-            if not is_web_page(response):
+            if not await serves_no_api(response):
                 return response
             await response.aclose()
             failure = web_page_error()
@@ -397,7 +397,7 @@ class AsyncProvider:
             if is_missing(error):
                 raise failure from error
             raise
-        if is_web_page(response):
+        if await serves_no_api(response):
             await response.aclose()
             raise failure
         self._refused.add(base_url, EVERY_MODEL, frozenset({Feature.BASE_URL}))

@@ -10,10 +10,18 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qacli.provider.sse import EventParser
 from qacli.validation import sanitize_text
 
 WEB_PAGE = r"(?i)\s*<(!doctype|!--|html|head|body|center|h1|\?xml)"
-PAGE_TITLE = r"(?i)<title>([^<]*)"
+PAGE_TITLE = r"(?i)<(?:title|message)>([^<]*)"
+"""The title of an HTML page, or the message of an XML document (Amazon S3, Google)."""
+
+EVENTS = r"(data|event|):"
+"""The beginning of server-sent events: some gateways write each error as they would in a stream."""
+
+NO_VALUE = frozenset({"", "None", "null"})
+"""The texts that LiteLLM and others write for a field without a value."""
 
 MESSAGE_NAMES = (
     *("message", "msg", "error_msg", "error_message", "errorMessage", "Message", "status_msg"),
@@ -106,8 +114,13 @@ def find_error(body: object, depth: int = 0) -> ErrorBody | None:
 
 
 def _is_error(value: object) -> bool:
-    """Return whether a wrapper has an error; MiniMax sends one with the status 0 for success."""
-    return bool(value) and not (isinstance(value, dict) and value.get("status_code") == 0)
+    """Return whether a wrapper has an error.
+
+    MiniMax sends one with the status 0 for success; others send `"error": true` beside a message.
+    """
+    if isinstance(value, dict):
+        return bool(value) and value.get("status_code") != 0
+    return isinstance(value, str | list) and bool(value)
 
 
 def _read_wrapped(inner: object, body: dict[str, Any], depth: int) -> ErrorBody:
@@ -117,10 +130,11 @@ def _read_wrapped(inner: object, body: dict[str, Any], depth: int) -> ErrorBody:
         code = _code(inner) if isinstance(inner, dict) else None
         return ErrorBody(_as_text(inner), code or _code(body))
     if isinstance(inner, str):
-        # `{"error": "Not Found", "message": "..."}`: the message says more.
-        message = _first_text(body, "message", "detail") or found.message
-        kind = found.type or _text(body.get("error_type"))
-        found = replace(found, message=message, type=kind)
+        # `{"error": "Not Found", "message": "..."}`: the message, or a list of them, says more.
+        rest = {name: body[name] for name in ("message", "detail") if body.get(name)}
+        more = find_error(rest, depth + 1) or found
+        kind = more.type or found.type or _text(body.get("error_type"))
+        found = replace(more, code=more.code or found.code, type=kind)
     return replace(found, code=found.code or _code(body))
 
 
@@ -166,7 +180,7 @@ def _is_problem(item: object) -> bool:
 
 
 def _read_text(text: str, depth: int) -> ErrorBody | None:
-    """Read a text: a web page, a sentence, or a sentence that ends in another error as JSON."""
+    """Read a text: a web page, server-sent events, or a sentence."""
     if not text.strip():
         return None
     if re.match(WEB_PAGE, text):
@@ -176,6 +190,13 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
         name = " ".join(html.unescape(title[1]).split()) if title else ""
         suffix = f" titled {name!r}" if name else ""
         return ErrorBody(f"a web page{suffix} instead of an API response")
+    if re.match(EVENTS, text) and depth < MAX_DEPTH:
+        return _read_events(text, depth)
+    return _read_sentence(text, depth)
+
+
+def _read_sentence(text: str, depth: int) -> ErrorBody:
+    """Read a sentence, which may contain another error as JSON."""
     start = text.find("{")
     if start < 0 or depth >= MAX_DEPTH:
         return ErrorBody(text)
@@ -189,6 +210,14 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
     before, after = text[:start], text[start + length :]
     parts = (before.strip(" \n-:b'\""), error.message, after.strip(" \n'\"]"))
     return replace(error, message=": ".join(filter(None, parts)))
+
+
+def _read_events(text: str, depth: int) -> ErrorBody | None:
+    """Read the error in server-sent events."""
+    parser = EventParser()
+    events = [*parser.feed(text.encode(errors="replace")), *parser.close()]
+    texts = [event.data for event in events if event.data.strip() != "[DONE]"]
+    return _join([find_error(data, depth + 1) for data in texts])
 
 
 def _join(errors: list[ErrorBody | None]) -> ErrorBody | None:
@@ -213,8 +242,8 @@ def _code(fields: dict[str, Any]) -> str | None:
         code = fields.get(name)
         if isinstance(code, int) and not isinstance(code, bool):
             return str(code)
-        if isinstance(code, str) and code:
-            return sanitize_text(code)
+        if text := _text(code):
+            return text
     return None
 
 
@@ -224,7 +253,7 @@ def _first_text(fields: dict[str, Any], *names: str) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    return sanitize_text(value) if isinstance(value, str) and value else None
+    return sanitize_text(value) if isinstance(value, str) and value not in NO_VALUE else None
 
 
 def _as_text(value: object) -> str:

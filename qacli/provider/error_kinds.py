@@ -16,15 +16,20 @@ is Groq's for a flex tier without capacity; the openai package retries the other
 PAYMENT = frozenset(
     {
         *("insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"),
-        *("billing_not_active", "billing_error", "budget_exceeded"),
+        *("billing_not_active", "billing_error", "budget_exceeded", "credit_limit"),
+        *("exceeded_current_quota_error", "Arrearage", "AccountOverdueError"),
     }
 )
-"""Codes and types of OpenAI, OpenRouter, Anthropic and LiteLLM."""
+"""Codes and types of OpenAI, OpenRouter, Anthropic, LiteLLM and Together; of Moonshot, Alibaba's
+DashScope and Volcengine."""
 
 PAYMENT_MESSAGE = (
     r"(?i)"
     r"credit balance is too low"  # Anthropic, with status 400
     r"|insufficient (balance|credits?|funds)"  # DeepSeek, MiniMax, OpenRouter
+    r"|余额不足"  # Zhipu, with status 429: "insufficient balance"
+    r"|\b(have|has)\b.{0,20} any credits|used all available credits"  # xAI, with 403 and 429
+    r"|monthly spending limit"  # xAI; Fireworks, with status 412
 )
 
 TOO_LONG = frozenset(
@@ -41,7 +46,32 @@ TOO_LONG_MESSAGE = (
     r"|context (length|size|window)[^.]{0,20} exceeded|context the overflows"  # LM Studio
     r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
     r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
-    r"|reduce the length of the"  # Cerebras
+    r"|reduce the length of the|reduce your message size"  # Cerebras, Groq
+    r"|longer than the maximum (model|context) length"  # vLLM, SGLang
+    r"|`inputs` tokens \+|maximum prompt length|model token limit"  # Together, xAI, Moonshot
+    r"|prompt (contains|token count of) \d+|total number of tokens"  # Mistral, GitHub, Cohere
+    r"|range of input length"  # DashScope
+)
+
+FILTERED = frozenset(
+    {
+        *("content_filter", "content_policy_violation", "data_inspection_failed"),
+        *("SensitiveContentDetected", "1301"),
+    }
+)
+"""Codes and types of Azure and Moonshot, OpenAI, DashScope, Volcengine and Zhipu."""
+
+FILTERED_MESSAGE = (
+    r"(?i)"
+    r"flagged as potentially violating"  # OpenAI, with the code invalid_prompt
+    r"|input (was )?flagged|requires moderation"  # OpenRouter, with status 403
+)
+
+SYSTEM_MESSAGE = (
+    r"(?i)"
+    r"(developer|system) (instruction|prompt|message|role)s? (is|are) not"  # Gemini's Gemma
+    r"|role'? does not support '(system|developer)'"  # OpenAI's o1-mini
+    r"|system (role|messages?) (is )?not supported"  # chat templates, by vLLM and others
 )
 
 WRONG_KEY_MESSAGE = (
@@ -74,10 +104,15 @@ def is_about_key(error: ErrorBody) -> bool:
     return re.search(WRONG_KEY_MESSAGE, error.message) is not None
 
 
+def is_about_system(error: ErrorBody) -> bool:
+    """Return whether the model takes no system prompt."""
+    return re.search(SYSTEM_MESSAGE, error.message) is not None
+
+
 def is_filtered(error: ErrorBody) -> bool:
     """Return whether the provider's content filter refused the question."""
-    # Azure, OpenAI; Alibaba's DashScope
-    return bool({"content_filter", "data_inspection_failed"} & {error.code, error.type})
+    is_by_code = bool(FILTERED & {error.code, error.type})
+    return is_by_code or re.search(FILTERED_MESSAGE, error.message) is not None
 
 
 def implied_status(error: ErrorBody) -> int | None:
@@ -92,9 +127,12 @@ def implied_status(error: ErrorBody) -> int | None:
     return HTTPStatus.BAD_REQUEST if is_final else None
 
 
+def may_pass(status: int) -> bool:
+    """Return whether a status is of an endpoint that is overloaded or fails."""
+    return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
     """Return whether the same request may succeed later; OpenAI says it in `x-should-retry`."""
     advice = headers.get("x-should-retry", "").lower()
-    if advice in {"true", "false"}:
-        return advice == "true"
-    return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return advice == "true" if advice in {"true", "false"} else may_pass(status)

@@ -1,10 +1,7 @@
 """Map the exceptions of openai and its HTTP client to `ProviderError`s."""
 
-import math
 import re
-import time
 from collections.abc import Collection, Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -29,13 +26,16 @@ from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.error_kinds import (
     implied_status,
     is_about_key,
+    is_about_system,
     is_filtered,
     is_retryable,
     is_too_long,
+    may_pass,
     needs_payment,
 )
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
+from qacli.provider.retry_after import retry_after
 from qacli.provider.transport import StatusError
 from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
@@ -55,10 +55,10 @@ OpenAI's API reference."""
 MODEL_NOT_FOUND = frozenset(
     {
         *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
-        *("DeploymentNotFound", "unknown_model"),
+        *("DeploymentNotFound", "unknown_model", "model_not_supported"),
     }
 )
-"""Codes and types of OpenAI, Together, Groq, Mistral and Azure."""
+"""Codes and types of OpenAI, Together, Groq, Mistral, Azure and Hugging Face."""
 
 MODEL_NOT_FOUND_TEXT = (
     r"(?i)"
@@ -74,6 +74,10 @@ RESPONSES_NAMES = {
     "text.verbosity": "verbosity",
 }
 """The names of these parameters in the Responses API."""
+
+
+NO_REASONING = r"(?i)not support (thinking|reasoning)"
+"""Ollama's message for a model that does not reason, which names no option."""
 
 
 NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
@@ -108,19 +112,10 @@ class ErrorMapper:
                 mapped = self._map_connection_error(error)
             case openai.APITimeoutError() | httpx2.TimeoutException():
                 mapped = self.idle_timeout()
+            case httpx2.DecodingError() | RecursionError() | ValueError():
+                mapped = _unreadable(error)
             case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
                 mapped = self._map_connection_error(error)
-            case RecursionError():
-                mapped = BrokenAnswer(
-                    "The provider's answer is JSON that is nested too deeply.",
-                    "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-                )
-            case ValueError():
-                mapped = BrokenAnswer(
-                    "The provider's answer is not JSON.",
-                    "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
-                    retryable=True,
-                )
             case _:
                 mapped = self._map_stream_error(
                     ErrorBody(str(error) or type(error).__name__), params
@@ -239,7 +234,7 @@ class ErrorMapper:
                 details=details,
             )
         retryable = is_retryable(status, headers)
-        if retryable or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if retryable or may_pass(status):
             delay = retry_after(headers)
             return ProviderUnavailable(
                 what,
@@ -279,8 +274,9 @@ class ErrorMapper:
         if is_too_long(status, error):
             return "Shorten the question, its files or the conversation, or choose another --model."
         option = refused_option(error, params)
-        if option is not None:
-            return f"Leave out {flag_of(option)}, or choose another --model."
+        flag = "--system" if is_about_system(error) else option and flag_of(option)
+        if flag is not None:
+            return f"Leave out {flag}, or choose another --model."
         return "Change the question or the options."
 
     def _advice_on_key(self) -> str:
@@ -313,25 +309,27 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
         params: The names of the options in the request.
     """
     names = re.findall(r"[\w.]*\w", error.param or error.message)
+    if re.search(NO_REASONING, error.message):
+        names.append("reasoning_effort")
     # Both APIs' names stand for one option of the user.
     names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]
     return next((name for name in names if name in params and name not in RESERVED), None)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After (RFC 9110, either form) or OpenAI's retry-after-ms."""
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / scale
-        except ValueError:
-            continue
-        return max(seconds, 0.0) if math.isfinite(seconds) else None
-    try:
-        date = parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
-    except ValueError:
-        return None
-    return max(date - time.time(), 0.0)
+def _unreadable(error: Exception) -> BrokenAnswer:
+    """Return the error for an answer that is no JSON."""
+    if isinstance(error, RecursionError):
+        what = "The provider's answer is JSON that is nested too deeply."
+    elif isinstance(error, ValueError):
+        what = "The provider's answer is not JSON."
+    else:
+        what = "The provider's answer cannot be decompressed: its Content-Encoding is wrong."
+    return BrokenAnswer(
+        what,
+        "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
+        retryable=not isinstance(error, RecursionError),
+    )
 
 
 def _timeout_error(seconds: float, name: str) -> ProviderTimeout:

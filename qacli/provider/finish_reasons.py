@@ -33,11 +33,12 @@ FAILED = frozenset(
 def finish_reason_of(value: object) -> str | None:
     """Return OpenAI's name for a finish reason if there is one; None without a reason.
 
-    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`.
+    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`;
+    DashScope the text `null` before the end.
     """
     if isinstance(value, dict):
         value = value.get("type")
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or value.lower() in {"", "null", "none"}:
         return None
     name = value.lower().removeprefix("finish_reason_")
     if name in LENGTH:

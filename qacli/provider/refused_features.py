@@ -23,7 +23,16 @@ REFUSAL = (
     r"|not\s+(yet\s+|currently\s+)?(be\s+)?"
     r"(support|permit|allow|recogni[sz]|implement|available|compatible|enabled)"
     r"|does ?n[o']t support|must be verified|no longer support|supported values are"
+    r"|should not exist|(must|should) be (set to )?false"  # NestJS; a switch that cannot be on
 )
+STREAMS_ONLY = (
+    r"(?i)"
+    r"only supports? (the )?stream|non-?stream|stream.{0,3}(=|to) ?true"  # DashScope
+    r"|stream(ing)?( mode)? (is|must be) (required|true|enabled|set to true)"
+)
+"""Messages to a request for an answer in one piece: of DashScope for Qwen's thinking models, and of
+Anthropic for long answers."""
+
 API_CODES = frozenset({"OperationNotSupported", "unsupported_api_for_model"})
 """The codes of Azure and GitHub Copilot for a model that needs another API."""
 
@@ -41,6 +50,7 @@ class Feature(StrEnum):
     RESPONSES = "responses"
     STREAM_OPTIONS = "stream_options"
     STREAM = "stream"
+    WHOLE = "whole"
     MAX_COMPLETION_TOKENS = "max_completion_tokens"
     MAX_TOKENS = "max_tokens"
     RESPONSE_FORMAT = "response_format"
@@ -56,6 +66,7 @@ EVERY_MODEL = "*"
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
     Feature.STREAM: "does not stream: answers come in one piece",
+    Feature.WHOLE: "does not answer in one piece: its answers are streamed",
     Feature.MAX_COMPLETION_TOKENS: "takes max_tokens only",
     Feature.MAX_TOKENS: "takes max_completion_tokens only",
     Feature.RESPONSE_FORMAT: "does not take response_format: the schema is sent in the prompt",
@@ -84,7 +95,10 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     if status not in REFUSING_STATUS:
         return None
     text = " ".join(filter(None, (error.code, error.type, error.message)))
-    if not re.search(REFUSAL, text):
+    if body.get("stream") is False and re.search(STREAMS_ONLY, text):
+        return Feature.WHOLE
+    # A switch is refused with any words where the parameter is named.
+    if error.param != Feature.STREAM and not re.search(REFUSAL, text):
         return None
     sent = [(feature, place) for feature in Feature for place in _sent_places(feature, body)]
     for feature, place in sent:
@@ -102,11 +116,11 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
 def _name_in_text(feature: Feature) -> str:
     """Return the pattern of a feature's name in a sentence.
 
-    Groq writes "response format", and Bedrock writes "streaming".
+    Groq writes "response format", Bedrock "streaming", and some gateways "MaxTokens".
     """
     if feature == Feature.STREAM:
         return r"(?i)\bstream(ing)?\b"
-    return rf"(?i)\b{feature.replace('_', '[_ ]')}\b"
+    return rf"(?i)\b{feature.replace('_', '[_ ]?')}\b"
 
 
 def _sent_places(feature: Feature, body: Mapping[str, Any]) -> list[str]:

@@ -60,6 +60,9 @@ class ChatResponse:
         usage: The tokens of this attempt; None while they are unknown.
         earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
+        is_in_pieces: The message comes in pieces: a whole one after them repeats them.
+        half_character: The first half of a character (a surrogate) whose second half comes in
+            the next piece of the answer.
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
@@ -78,6 +81,8 @@ class ChatResponse:
     usage: Usage | None = None
     earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
+    is_in_pieces: bool = False
+    half_character: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     others: "dict[int, ChatResponse]" = field(default_factory=dict)
@@ -91,12 +96,17 @@ class ChatResponse:
     @property
     def text(self) -> str:
         """The answer as far as it has arrived."""
-        return "".join(self.texts)
+        return "".join(self.texts) + sanitize_text(self.half_character)
 
     @property
     def has_begun(self) -> bool:
         """Some text or reasoning has arrived."""
         return bool(self.texts or self.reasoning_texts)
+
+    @property
+    def is_complete(self) -> bool:
+        """The answer has begun, and its end has arrived."""
+        return self.has_begun and (self.is_done or self.finish_reason is not None)
 
     @property
     def used_tokens(self) -> int:
@@ -111,7 +121,8 @@ class ChatResponse:
         self.others.clear()
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
-        self.is_done = False
+        self.is_done = self.is_in_pieces = False
+        self.half_character = ""
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""
@@ -130,8 +141,16 @@ class ChatResponse:
         return [*self.add_reasoning(reasoning), *self.add_text(answer)]
 
     def add_text(self, text: object) -> list[TextEvent]:
-        """Add a piece of the answer; return its event, or none for an empty one."""
+        r"""Add a piece of the answer; return its event, or none for an empty one.
+
+        Servers in JavaScript may divide a character, as JSON can: "\ud83d" and "\ude00".
+        """
         if not isinstance(text, str) or not text:
+            return []
+        text, self.half_character = self.half_character + text, ""
+        if "\ud800" <= text[-1] <= "\udbff":
+            text, self.half_character = text[:-1], text[-1]
+        if not text:
             return []
         text = sanitize_text(text)
         self.texts.append(text)
@@ -165,12 +184,14 @@ class ChatResponse:
 
     def close(self) -> list[TextEvent]:
         """Return the events of the text that was held back; the response has ended."""
-        if self.think_tags is None:
-            return []
-        if self.think_tags.has_no_tag:
-            self.reasoning_texts.clear()
-        reasoning, answer = self.think_tags.close()
-        return [*self.add_reasoning(reasoning), *self.add_text(answer)]
+        reasoning = answer = ""
+        if self.think_tags is not None:
+            if self.think_tags.has_no_tag:
+                self.reasoning_texts.clear()
+            reasoning, answer = self.think_tags.close()
+        events = [*self.add_reasoning(reasoning), *self.add_text(answer)]
+        half, self.half_character = sanitize_text(self.half_character), ""
+        return [*events, *self.add_text(half)]
 
     def outcome(self, prices: Pricing) -> Outcome:
         """Return the outcome; its status is `asking` while the answer is not complete."""

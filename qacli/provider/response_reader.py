@@ -7,10 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qacli.errors import BrokenAnswer
-from qacli.provider.error_body import WEB_PAGE
-from qacli.provider.response import ChatResponse, TextEvent
+from qacli.provider.error_body import WEB_PAGE, parse_error
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.sse import EventParser, ServerSentEvent
-from qacli.provider.transport import parse_json_or_text
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 END_OF_STREAM = "[DONE]"
 DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
 """The first bytes of a document; a stream of events begins with another one."""
+
+JSON_BEGINNINGS = ("{", "[", '"')
+"""The beginnings of data that is meant to be JSON, not a sentence."""
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
 """The bytes before that: white space, and the byte order mark in UTF-8."""
@@ -42,6 +44,12 @@ class ResponseReader:
         self._is_document = False
         self._is_first_line = False
         self._events: EventParser | None = None
+        self._stray_text = ""
+
+    @property
+    def has_document(self) -> bool:
+        """The bytes are a whole document; a connection that breaks then costs nothing."""
+        return self._events is None and _is_json(b"".join(self._pieces).lstrip(BLANK))
 
     def feed(self, chunk: bytes) -> None:
         """Read some bytes.
@@ -91,6 +99,8 @@ class ResponseReader:
                 self._read(self._events.close())
         for event in self._response.close():
             self._on_event(event)
+        if self._stray_text and not self._response.is_complete:
+            raise ErrorInAnswer(parse_error(self._stray_text))
         if self._events is not None:
             self._response.require_complete()
 
@@ -106,12 +116,23 @@ class ResponseReader:
     def _read(self, events: Iterable[ServerSentEvent]) -> None:
         for event in events:
             data = event.data.strip()
-            if data == END_OF_STREAM:
+            while data.startswith("data:"):  # a gateway that has put an event into an event
+                data = data[5:].lstrip()
+            if data.strip('"').upper() == END_OF_STREAM:
                 self._response.is_done = True
                 return
             if not data:
                 continue
-            document = parse_json_or_text(data) if event.type == "error" else json.loads(data)
+            try:
+                document = json.loads(data, strict=False)
+            except ValueError:
+                if data.startswith(JSON_BEGINNINGS) and event.type == "message":
+                    raise
+                if event.type == "message":
+                    self._stray_text = data
+                if event.type != "error":
+                    continue  # a sign of life, or the reason if the stream ends here
+                document = data
             self._read_event(event.type, document)
 
     def _read_event(self, kind: str, document: object) -> None:
@@ -129,7 +150,7 @@ def web_page_error() -> BrokenAnswer:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        json.loads(line, strict=False)
     except (ValueError, RecursionError):
         return False
     return True
@@ -139,4 +160,4 @@ def _parse_document(content: bytes) -> object:
     text = content.decode("utf-8-sig", "replace")
     if re.match(WEB_PAGE, text):
         raise web_page_error()
-    return json.loads(text)
+    return json.loads(text, strict=False)

@@ -23,11 +23,16 @@ PATH = "/responses"
 
 TEXT_DELTAS = frozenset({"response.output_text.delta", "response.refusal.delta"})
 REASONING_DELTAS = frozenset(
-    {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}
+    {
+        *("response.reasoning_summary_text.delta", "response.reasoning_text.delta"),
+        "response.reasoning.delta",  # OpenRouter
+    }
 )
 LAST_EVENTS = frozenset(
-    f"response.{status}" for status in ("completed", "incomplete", "failed", "cancelled")
+    f"response.{status}" for status in ("completed", "incomplete", "failed", "cancelled", "done")
 )
+"""The last one, `done`, is of OpenRouter, for any status."""
+
 UNFINISHED = frozenset({"queued", "in_progress"})
 
 KNOWN_FIELDS = frozenset(
@@ -81,11 +86,7 @@ class ResponsesApi:
         if fields.get("object") == "error" or ("status" not in fields and fields.get("error")):
             raise ErrorInAnswer(parse_error(fields))
         if not isinstance(fields.get("output"), list) and fields.get("object") != "response":
-            raise BrokenAnswer(
-                "The provider's answer is not one of the Responses API.",
-                "Check OPENAI_BASE_URL, or set QA_API to chat.",
-                retryable=True,
-            )
+            raise _other_api()
         return self._finish(fields, response)
 
     def read_event(self, kind: str, document: object, response: ChatResponse) -> list[TextEvent]:
@@ -94,6 +95,8 @@ class ResponsesApi:
         kind = _text(event.get("type")) or kind
         if kind == "error" or (kind == "message" and event.get("error")):
             raise ErrorInAnswer(parse_error(event))
+        if event.get("object") == "chat.completion.chunk":
+            raise _other_api()
         if kind in TEXT_DELTAS or kind in REASONING_DELTAS:
             return self._read_delta(kind, event, response)
         if kind in LAST_EVENTS:
@@ -288,7 +291,10 @@ def _parts(
 ) -> Iterator[tuple[tuple[object, object], dict[str, Any]]]:
     """Yield the parts of messages that have text, with their places."""
     for index, message in enumerate(messages):
-        for place, part in enumerate(as_list(message.get("content"))):
+        content = message.get("content")
+        if isinstance(content, str):
+            content = [{"text": content}]
+        for place, part in enumerate(as_list(content)):
             if _part_text(part):
                 yield (index, place), part
 
@@ -305,6 +311,14 @@ def _reasoning_of(items: list[dict[str, Any]]) -> Iterator[object]:
         if item.get("type") == "reasoning":
             for part in [*as_list(item.get("summary")), *as_list(item.get("content"))]:
                 yield as_dict(part).get("text")
+
+
+def _other_api() -> BrokenAnswer:
+    return BrokenAnswer(
+        "The provider's answer is not one of the Responses API.",
+        "Check OPENAI_BASE_URL, or set QA_API to chat.",
+        retryable=True,
+    )
 
 
 def _require_object(document: object) -> dict[str, Any]:

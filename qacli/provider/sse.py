@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 BYTE_ORDER_MARK = "\ufeff"
 
+JSON_STARTS = ("{", "[{", "[DONE]")
+"""The beginnings of a line that is no field but data; see `EventParser`."""
+
+JSON_CONTINUATIONS = (" ", "\t", "}", "]", '"')
+"""The beginnings of the next lines of JSON that is indented."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
@@ -24,6 +30,10 @@ class EventParser:
     """Parses the bytes of a stream; one event may come in many pieces, one piece has many events.
 
     Comments, events without data, and the fields `id` and `retry` have no effect.
+
+    Not in the standard: JSON without the field `data`. It comes as a stream of JSON lines, or
+    from a gateway that fails after its first comment or event and writes the error, indented or
+    not, as it would write it without a stream.
     """
 
     def __init__(self) -> None:
@@ -33,6 +43,7 @@ class EventParser:
         self._ends_with_cr = False
         self._type = ""
         self._data: list[str] = []
+        self._is_json = False
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Yield the events that these bytes complete."""
@@ -69,10 +80,10 @@ class EventParser:
             has_data = bool(self._data)
             event = self._take_event()
             return event if has_data else None
-        if line.startswith("{"):
-            # Not in the standard: a stream of JSON lines; or a gateway fails after its first
-            # comment or event, and writes the error as it would write it without a stream.
+        is_start = line.startswith(JSON_STARTS) or line == "["
+        if is_start or (self._is_json and line.startswith(JSON_CONTINUATIONS)):
             self._data.append(line)
+            self._is_json = True
             return None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -87,7 +98,7 @@ class EventParser:
 
     def _take_event(self) -> ServerSentEvent:
         event = ServerSentEvent(self._type or "message", "\n".join(self._data))
-        self._type, self._data = "", []
+        self._type, self._data, self._is_json = "", [], False
         return event
 
     def _begins_next(self, line: str) -> bool:

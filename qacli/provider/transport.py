@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -16,13 +17,15 @@ import openai
 
 from qacli.errors import BrokenAnswer
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.error_body import parse_error
+from qacli.provider.error_body import WEB_PAGE, find_error, parse_error
 from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest answer that is read, decompressed."""
 
 MODEL_WORD = r"(?i)(?<![a-z])model(?![a-z])"
+
+UNKNOWN_PATH = r"Unexpected endpoint or method"
 
 MAX_ERROR_BYTES = 256 * 1024
 """The part of an error response that is read, decompressed."""
@@ -53,11 +56,16 @@ async def raise_for_status(response: httpx2.Response) -> None:
     if response.is_success:
         return
     content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk[: MAX_ERROR_BYTES - len(content)]
-        if len(content) >= MAX_ERROR_BYTES:
-            break
-    text = content.decode(response.charset_encoding or "utf-8", "replace")
+    # A body that is not compressed as its header says is lost, but its status is known.
+    with suppress(httpx2.DecodingError):
+        async for chunk in response.aiter_bytes():
+            content += chunk[: MAX_ERROR_BYTES - len(content)]
+            if len(content) >= MAX_ERROR_BYTES:
+                break
+    try:
+        text = content.decode(response.charset_encoding or "utf-8", "replace")
+    except LookupError:  # Python has no such character set
+        text = content.decode("utf-8", "replace")
     raise StatusError(response, parse_json_or_text(text), bytes(content))
 
 
@@ -73,9 +81,24 @@ def is_missing(error: StatusError) -> bool:
     return not any(re.search(MODEL_WORD, text) for text in texts if text)
 
 
-def is_web_page(response: httpx2.Response) -> bool:
-    """Return whether a response is an HTML page by its content type."""
-    return response.headers.get("content-type", "").lower().startswith("text/html")
+async def serves_no_api(response: httpx2.Response) -> bool:
+    """Return whether a response with success shows that its path is not an API's.
+
+    It is an HTML page, not only by its content type, which gateways in PHP send with all answers;
+    or LM Studio's error for an unknown path, which has the status 200.
+    """
+    kind = response.headers.get("content-type", "").lower()
+    is_html = kind.startswith("text/html")
+    if not is_html and not kind.startswith("application/json"):
+        return False
+    length = response.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > MAX_ERROR_BYTES:
+        return is_html
+    text = (await response.aread()).decode(errors="replace")
+    if is_html:
+        return re.match(WEB_PAGE, text) is not None
+    error = find_error(parse_json_or_text(text))
+    return error is not None and re.match(UNKNOWN_PATH, error.message) is not None
 
 
 def parse_json_or_text(text: str) -> object:

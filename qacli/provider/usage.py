@@ -1,5 +1,6 @@
 """Read the usage of an answer: tokens, and the cost if the provider sends it."""
 
+from dataclasses import astuple
 from typing import Any
 
 from qacli.cost import Usage
@@ -25,11 +26,16 @@ DETAIL_NAMES = frozenset(
 
 
 def add_usage(usage: object, response: ChatResponse) -> None:
-    """Set the usage of a response; keep the original if it has more than the record's fields.
+    """Add to the usage of a response; keep the original if it has more than the record's fields.
 
-    Some endpoints send it in every chunk, as far as it is known.
+    Some endpoints send it in every chunk, as far as it is known, or divide it: the newer counts
+    replace the older ones, except by none or 0.
     """
-    response.usage = read_usage(usage) or response.usage
+    counts = read_usage(usage)
+    if counts is not None:
+        before = astuple(response.usage or Usage())
+        pairs = zip(before, astuple(counts), strict=True)
+        response.usage = Usage(*(old if old and not new else new for old, new in pairs))
     if isinstance(usage, dict) and _says_more(usage):
         response.add_detail("usage", usage)
 

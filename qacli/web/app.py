@@ -38,6 +38,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         shared: The directory for the metrics of several processes; None for one process.
     """
     app = Flask("qacli", static_folder=None)
+    app.url_map.strict_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json = PydanticJSONProvider(app)
     app_state = app.extensions[state.EXTENSION_KEY] = state.AppState(settings)
@@ -59,7 +60,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     ):
         app.register_blueprint(blueprint)
     v1.init_app(app, settings)
-    errors.add_renderer(app, {v1.blueprint.name}, "/v1/", render_openai_error)
+    errors.add_renderer(app, {v1.blueprint.name}, "/v1", render_openai_error)
     ui.init_app(app)
     wsgi_app = access_log.AccessLogMiddleware(
         security_headers.SecurityHeadersMiddleware(app.wsgi_app),

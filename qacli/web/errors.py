@@ -177,6 +177,8 @@ def _from_http(error: HTTPException) -> Problem:
     """Return the problem for an error of Flask: an unknown path, a wrong method, a large body."""
     status = HTTPStatus(error.code or 500)
     advice = HTTP_ADVICE.get(status, error.description or status.description)
+    if error.description and error.description != type(error).description:
+        advice = error.description
     return Problem(
         status=status,
         kind=status.phrase.lower().replace(" ", "-"),

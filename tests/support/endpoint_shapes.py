@@ -107,6 +107,16 @@ ANSWERS = [
     Shape("no-space", stream(*(line.replace("data: ", "data:") for line in (HELLO, STOP))), WHOLE),
     Shape("crlf", stream(START, *PIECES, STOP, end="\r\n\r\n"), WHOLE),
     Shape("byte-order-mark", stream("\ufeff" + HELLO, STOP), WHOLE),
+    Shape("text-as-sign-of-life", stream("event: ping\ndata: still here", HELLO, STOP), WHOLE),
+    Shape("text-in-the-middle", stream("data: queued", HELLO, STOP), WHOLE),
+    Shape("quoted-end", stream(HELLO, 'data: "[DONE]"', done=False), WHOLE),
+    Shape("end-without-field", stream(HELLO, "[DONE]", done=False), WHOLE),
+    Shape("event-in-an-event", stream("data: " + HELLO, "data: data: [DONE]", done=False), WHOLE),
+    Shape(
+        "raw-control-character",
+        stream(HELLO.replace('"hello"', '"hello", "name": "\t"'), STOP),
+        (200, {}, WHOLE[2].replace(b'"hello"', b'"hello", "name": "\t"')),
+    ),
     Shape("no-finish-reason", stream(START, HELLO), whole({"content": "hello"}, None)),
     Shape("no-done", stream(HELLO, STOP, done=False), WHOLE),
     Shape(

@@ -18,7 +18,7 @@ from endpoint_shapes import (
     stream,
     whole,
 )
-from wire_server import JSON, Answer
+from wire_server import EVENTS, JSON, Answer
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,14 @@ def refusal(
     return Failure(name, answer, answer, exit_code, http, text, may_pass, door)
 
 
+def bytes_refusal(
+    name: str, headers: dict[str, str], body: str, text: str | None = None
+) -> Failure:
+    """A response with status 400 and headers of its own."""
+    answer = 400, headers, body.encode()
+    return Failure(name, answer, answer, 5, 502, body if text is None else text)
+
+
 def message_failure(
     name: str, message: dict[str, Any], finish: str, text: str, *, may_pass: bool = False
 ) -> Failure:
@@ -78,12 +86,16 @@ ERROR_LATER = stream(
     chunk({"content": "hel"}), 'data: {"error": {"message": "Overloaded.", "code": 502}}'
 )
 
+BUSY = 429, {"content-type": JSON, "x-should-retry": "false"}, b"{}"
+NOT_GZIP = 200, {"content-type": JSON, "content-encoding": "gzip"}, WHOLE[2]
 CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
 LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
 ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
 LATE_ERROR = stream(
     ": processing", '{"error": {"message": "Overloaded.", "code": 502}}', done=False
 )
+INDENTED = stream(START, json.dumps([json.loads(LATE)], indent=2), done=False)
+SENTENCE = stream(START, chunk({"content": "hel"}), "data: Overloaded", done=False)
 TEXT_EVENT = stream("event: error\ndata: Overloaded", done=False)
 LLAMA_ERROR = {"code": 400, "message": "m", "type": "exceed_context_size_error"}
 OLD_LLAMA = stream("error: " + json.dumps(LLAMA_ERROR), done=False)
@@ -124,6 +136,8 @@ FAILURES = [
         door=503,
     ),
     Failure("comment-then-an-error", LATE_ERROR, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("indented-error", INDENTED, ERROR, 6, 503, "Overloaded", may_pass=True),
+    Failure("sentence-in-a-stream", SENTENCE, ERROR, 6, 503, "Overloaded", may_pass=True),
     Failure("error-of-old-llama.cpp", OLD_LLAMA, LLAMA, 5, 502, "Shorten the question"),
     Failure("error-event-of-text", TEXT_EVENT, ERROR, 6, 503, "Overloaded", may_pass=True),
     Failure("no-choices-but-filtered", FILTERED, FILTERED, 6, 502, "content filter"),
@@ -196,6 +210,11 @@ FAILURES = [
         502,
         "OPENAI_API_KEY",
     ),
+    bytes_refusal("unknown-charset", {"content-type": "text/plain; charset=foo-8"}, "closed"),
+    bytes_refusal("events", {"content-type": EVENTS}, "event: error\ndata: not now\n\n", "not now"),
+    bytes_refusal("not-compressed", {"content-encoding": "gzip"}, "{}", "without a reason"),
+    Failure("busy-for-long", BUSY, BUSY, 6, 503, "Ask again later"),
+    Failure(*("answer-not-compressed", NOT_GZIP, NOT_GZIP, 6, 502, "decompressed"), may_pass=True),
     refusal("no-reason", 400, "", 5, 502, "without a reason"),
     refusal("capacity", 498, {"error": {"message": "m"}}, 6, 503, "Ask again", may_pass=True),
     refusal(

@@ -1,5 +1,6 @@
 """The route that asks a question: `POST /ask`."""
 
+from codecs import BOM_UTF8
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,8 @@ from qacli.web.state import AppState
 
 blueprint = Blueprint("asks", __name__)
 
+COMPRESSED = "The body must be sent without a Content-Encoding."
+
 
 def body(limit: int | None = None) -> bytes:
     """Return the body of the request.
@@ -32,11 +35,13 @@ def body(limit: int | None = None) -> bytes:
 
     Raises:
         RequestEntityTooLarge: It is larger than the limit.
-        UnsupportedMediaType: It is not sent as JSON.
+        UnsupportedMediaType: It is not sent as JSON, or it is compressed.
     """
     if not request.is_json:
         raise UnsupportedMediaType
-    return raw_body(limit)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType(COMPRESSED)
+    return raw_body(limit).removeprefix(BOM_UTF8)
 
 
 def raw_body(limit: int | None = None) -> bytes:

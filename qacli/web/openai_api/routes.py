@@ -81,8 +81,8 @@ View = Callable[..., Any]
 
 
 def _route(path: str, method: str = "POST") -> Callable[[View], View]:
-    """Return a decorator for a view at a path, with and without a slash at its end."""
-    return blueprint.route(path, methods=[method], strict_slashes=False)
+    """Return a decorator for a view at a path."""
+    return blueprint.route(path, methods=[method])
 
 
 @_route("/chat/completions")
@@ -173,9 +173,7 @@ def init_app(app: "Flask", settings: "Settings") -> None:
     """Add the routes; with QA_PASSTHROUGH also one for all other paths."""
     app.register_blueprint(blueprint)
     if settings.passthrough:
-        app.add_url_rule(
-            "/v1/<path:path>", "v1.passthrough", passthrough, methods=METHODS, strict_slashes=False
-        )
+        app.add_url_rule("/v1/<path:path>", "v1.passthrough", passthrough, methods=METHODS)
 
 
 @policy(limited_methods=frozenset(METHODS) - {"GET"})

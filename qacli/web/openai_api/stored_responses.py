@@ -53,7 +53,7 @@ class InputItemsQuery(BaseModel):
     after: str | None = Field(None, description="Only items after the one with this id.")
 
 
-@blueprint.route("/<response_id>", methods=["GET"], strict_slashes=False)
+@blueprint.route("/<response_id>", methods=["GET"])
 @describe(
     {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
     query=ResponseQuery,
@@ -79,7 +79,7 @@ def get_response(response_id: str) -> Response:
     return with_record(Response(writer.take(), content_type=f"{sse.MIME_TYPE}; charset=utf-8"))
 
 
-@blueprint.route("/<response_id>", methods=["DELETE"], strict_slashes=False)
+@blueprint.route("/<response_id>", methods=["DELETE"])
 @describe(
     {200: ResponseSpec("The response is deleted.", {JSON: DeletedResponse})},
     errors=ERRORS,
@@ -97,7 +97,7 @@ def delete_response(response_id: str) -> Response:
     return jsonify({"id": response_id, "object": "response", "deleted": True})
 
 
-@blueprint.route("/<response_id>/input_items", methods=["GET"], strict_slashes=False)
+@blueprint.route("/<response_id>/input_items", methods=["GET"])
 @describe(
     {200: ResponseSpec("The items.", {JSON: InputItems}, RECORDED)},
     query=InputItemsQuery,

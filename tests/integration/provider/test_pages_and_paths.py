@@ -7,17 +7,23 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import KEY, migrated
+from conftest import KEY, migrated, texts_of
 from wire_server import JSON, WireServer
 
 from qacli.config.settings import Settings
+from qacli.domain import ChatRequest, Question
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
 from qacli.web.app import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+CHOICE = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
+ANSWER = json.dumps({"id": "c", "model": "m", "choices": [CHOICE]}).encode()
 
 
 @pytest.fixture
@@ -58,18 +64,48 @@ def test_models_in_a_page_that_names_itself_end(wire: WireServer) -> None:
 def test_base_url_without_v1_is_learned_by_a_request_passed_on(
     wire: WireServer, tmp_path: Path
 ) -> None:
-    choice = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
-    body = json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode()
-    wire.answers["/v1/chat/completions"] = (200, {"content-type": JSON}, body)
+    wire.answers["/v1/chat/completions"] = (200, {"content-type": JSON}, ANSWER)
     settings = Settings(api_key=KEY, base_url=wire.address, model="m", data_dir=tmp_path)
     migrated(settings).close()
     client = create_app(settings).test_client()
     messages = [{"role": "user", "content": "Who?"}]
     for _ in range(2):
         response = client.post("/v1/chat/completions", json={"model": "m", "messages": messages})
-        assert (response.status_code, response.data) == (200, body)
+        assert (response.status_code, response.data) == (200, ANSWER)
     paths = [request.path for request in wire.requests]
     path = "/chat/completions"
     assert paths == [path, f"/v1{path}", f"/v1{path}"]
     [record, _] = client.get("/qas").get_json()
     assert record["answer"] == "hello"
+
+
+def answer_at(wire: WireServer, data_dir: Path, connections: int | None) -> str:
+    """Ask at the address of a server, without `/v1`, and return the answer."""
+    settings = Settings(api_key=KEY, base_url=wire.address, model="m", data_dir=data_dir, retries=0)
+    endpoint = Endpoint(base_url=wire.address, key=KEY, model="m")
+    request = ChatRequest(question=Question(question="Who?", params={"model": "m"}))
+    with closing(SyncProvider(endpoint, settings, connections=connections)) as provider:
+        return "".join(texts_of(provider.stream(request, ChatResponse())))
+
+
+@pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])
+def test_base_url_of_a_server_with_an_error_as_success_finds_v1(
+    wire: WireServer, tmp_path: Path, connections: int | None
+) -> None:
+    error = b'{"error": "Unexpected endpoint or method. (POST /chat/completions)"}'  # LM Studio
+    wire.answers["/chat/completions"] = 200, {"content-type": JSON}, error
+    wire.answers["/v1/chat/completions"] = 200, {"content-type": JSON}, ANSWER
+    assert answer_at(wire, tmp_path, connections) == "hello"
+    assert answer_at(wire, tmp_path, connections) == "hello"
+    paths = [request.path for request in wire.requests]
+    assert paths == ["/chat/completions", "/v1/chat/completions", "/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])
+@pytest.mark.parametrize("kind", [JSON, "text/html; charset=UTF-8"])
+def test_base_url_with_an_answer_of_any_type_is_taken_as_it_is(
+    wire: WireServer, tmp_path: Path, kind: str, connections: int | None
+) -> None:
+    wire.answers["/chat/completions"] = 200, {"content-type": kind}, ANSWER
+    assert answer_at(wire, tmp_path, connections) == "hello"
+    assert len(wire.requests) == 1

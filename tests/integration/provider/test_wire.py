@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import texts_of
-from wire_server import EVENTS, JSON, WireServer, raw_server
+from wire_server import EVENTS, JSON, Answer, WireRequest, WireServer, raw_server
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question
@@ -226,6 +226,33 @@ def test_provider_stream_of_single_bytes_ends_at_the_time_limit(connections: int
         pytest.raises(ProviderTimeout, match="within 1 s"),
     ):
         ask(provider, whole=False)
+
+
+@clients
+def test_provider_whole_answer_before_the_connection_broke_is_kept(connections: int | None) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(head + WHOLE)
+
+    with raw_server(answer) as url, closing(provider_for(url, connections)) as provider:
+        assert ask(provider, whole=True) == "hello"
+
+
+def test_provider_that_only_streams_is_asked_again_with_a_stream(wire: WireServer) -> None:
+    refusal = b'{"error": {"message": "This model only support stream mode."}}'
+
+    def answer(request: WireRequest) -> Answer:
+        if json.loads(request.body)["stream"]:
+            return 200, {"content-type": EVENTS}, STREAM
+        return 400, {"content-type": JSON}, refusal
+
+    wire.answer = answer
+    with closing(provider_at(wire, None)) as provider:
+        assert ask(provider, whole=True) == "hello"
+        assert ask(provider, whole=True) == "hello"
+    assert [json.loads(request.body)["stream"] for request in wire.requests] == [False, True, True]
 
 
 @clients

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -115,6 +116,40 @@ def test_post_ask_invalid_fields_are_all_named(client: FlaskClient, problem: Pro
     members = problem(response, 422, "invalid-request")
     assert {error["field"] for error in members["errors"]} == {"temperature", "colour"}
     assert "temperature" in members["detail"]
+
+
+@on_sqlite
+def test_post_ask_compressed_body_is_415(client: FlaskClient) -> None:
+    body = gzip.compress(b'{"question": "Who?"}')
+    headers = {"Content-Encoding": "gzip"}
+    for path in ("/ask", "/v1/chat/completions"):
+        response = client.post(path, data=body, content_type="application/json", headers=headers)
+        assert response.status_code == 415
+        assert "Content-Encoding" in response.text
+    headers = {"Content-Encoding": "identity"}
+    assert client.post("/ask", json={"question": "Who?"}, headers=headers).status_code == 200
+
+
+@on_sqlite
+def test_post_ask_byte_order_mark_is_left_out(client: FlaskClient) -> None:
+    body = '\ufeff{"question": "Who?"}'.encode()
+    response = client.post("/ask", data=body, content_type="application/json; charset=utf-8")
+    assert response.get_json()["question"] == "Who?"
+
+
+@on_sqlite
+def test_path_with_a_slash_at_the_end_is_the_same(client: FlaskClient) -> None:
+    record = client.post("/ask/", json={"question": "Who?"}).get_json()
+    assert client.get(f"/qa/{record['id']}/").get_json() == record
+    assert client.get("/qas/").get_json() == client.get("/qas").get_json() == [record]
+    assert client.get("/is_up/").get_json() == {"status": 200, "message": "yes"}
+
+
+@on_sqlite
+def test_root_of_v1_is_an_error_in_openais_form(client: FlaskClient) -> None:
+    for path in ("/v1", "/v1/"):
+        response = client.get(path)
+        assert (response.status_code, response.get_json()["error"]["code"]) == (404, "not_found")
 
 
 @on_sqlite

@@ -237,7 +237,7 @@ def test_wrong_bearer_token_with_a_valid_cookie_is_refused(
     problem(client.get("/qas", headers={"Authorization": "Basic x"}), 401, "unauthorized")
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/static/nothing.css", "/static/../qas"])
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-in/", "/static/nothing.css", "/static/../qas"])
 def test_open_paths_still_check_the_host(
     store: Store, build: Callable[..., Flask], path: str
 ) -> None:
@@ -249,7 +249,8 @@ def test_open_paths_still_check_the_host(
 
 
 @pytest.mark.parametrize(
-    "path", ["/sign-in/", "/sign-in/x", "/static", "/Static/x", "//static/x", "/is_up/", "/metrics"]
+    "path",
+    ["/sign-in/x", "/static", "/Static/x", "//static/x", "/is_up/x", "/metrics", "/metrics/"],
 )
 def test_path_similar_to_an_open_one_needs_the_token(
     store: Store, build: Callable[..., Flask], path: str, problem: Problem

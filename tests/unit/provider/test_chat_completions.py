@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from qacli.cost import Pricing
+from qacli.cost import Pricing, Usage
 from qacli.domain import ChatRequest, Delta, Question, ReasoningDelta
 from qacli.errors import BrokenAnswer
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.refused_features import Feature
-from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.response import ChatResponse, ErrorInAnswer, calls_of
 from qacli.provider.think_tags import ThinkTagSplitter
 
 API = ChatCompletions()
@@ -132,6 +132,8 @@ def test_read_event_other_choice_adds_nothing() -> None:
         ("ERROR", "error"),
         ({"type": "length", "length": 5}, "length"),
         ("", None),
+        ("null", None),
+        ("None", None),
         (7, None),
         (None, None),
     ],
@@ -164,6 +166,17 @@ def test_read_document_finish_reason_is_translated_and_kept(
         ([{"delta": {}, "message": {"content": "a"}}], "a"),
         ([{"delta": None, "finish_reason": None}, {"index": "0", "delta": {"content": "a"}}], "a"),
         ([{"text": "a"}, {"text": "b"}], "ab"),
+        (  # MiniMax
+            [
+                {"delta": {"content": "a"}},
+                {"delta": {"content": "b"}},
+                {"message": {"content": "ab"}},
+            ],
+            "ab",
+        ),
+        ([{"delta": {"content": "\ud83d"}}, {"delta": {"content": "\ude00!"}}], "\U0001f600!"),
+        ([{"delta": {"content": "a\ud83d"}}, {"delta": {"content": "b"}}], "a\ufffdb"),
+        ([{"delta": {"content": "a\ud83d"}}], "a\ufffd"),
     ],
 )
 def test_read_event_pieces_and_messages_are_read_once(
@@ -219,6 +232,51 @@ def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
 
 
 @pytest.mark.parametrize(
+    ("deltas", "calls"),
+    [
+        # The older API; Gemini without an index, in pieces and as two calls.
+        (
+            [
+                {"function_call": {"name": "f", "arguments": "{"}},
+                {"function_call": {"arguments": "}"}},
+            ],
+            [("f", "{}")],
+        ),
+        (
+            [
+                {"tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{"}}]},
+                {"tool_calls": [{"function": {"arguments": "}"}}]},
+                {"tool_calls": [{"id": "u", "function": {"name": "g", "arguments": "1"}}]},
+            ],
+            [("f", "{}"), ("g", "1")],
+        ),
+        ([{"tool_calls": [{"function": {"arguments": "}"}}]}], [("?", "}")]),
+    ],
+)
+def test_read_event_tool_calls_without_an_index_are_joined(
+    deltas: list[dict[str, Any]], calls: list[tuple[str, str]]
+) -> None:
+    response = ChatResponse()
+    for delta in deltas:
+        API.read_event("message", {"choices": [{"index": 0, "delta": delta}]}, response)
+    assert calls_of(response.details) == calls
+
+
+def test_close_half_a_character_is_the_last_event() -> None:
+    response = ChatResponse()
+    assert response.add_text("a\ud83d") == [Delta("a")]
+    assert response.close() == [Delta("\ufffd")]
+    assert response.text == "a\ufffd"
+
+
+def test_read_event_with_the_code_of_success_is_no_error() -> None:
+    response = ChatResponse()
+    document = {"code": 0, "message": "Success", "usage": {"prompt_tokens": 3}}
+    assert API.read_event("message", document, response) == []
+    assert response.usage == Usage(3)
+
+
+@pytest.mark.parametrize(
     "document",
     [
         {"error": {"message": "m", "code": 429}},
@@ -249,6 +307,7 @@ def test_read_document_error_in_place_of_an_answer_is_raised(document: object) -
         ("error", "m"),
         ("message", {"code": "InternalError", "message": "m"}),
         ("message", [{"error": {"message": "m"}}]),
+        ("message", {"choices": [], "x_groq": {"id": "r", "error": "m"}}),
     ],
 )
 def test_read_event_with_an_error_is_raised(kind: str, document: object) -> None:
@@ -327,6 +386,7 @@ def test_outcome_values_that_no_database_takes_are_replaced() -> None:
         ({Feature.STREAM_OPTIONS}, True, {"stream": True, "max_tokens": 5}),
         ({Feature.STREAM}, True, {"stream": False, "max_tokens": 5}),
         (set(), False, {"stream": False, "max_tokens": 5}),
+        ({Feature.WHOLE, Feature.STREAM_OPTIONS}, False, {"stream": True, "max_tokens": 5}),
         ({Feature.MAX_TOKENS, Feature.STREAM}, True, {"stream": False, "max_completion_tokens": 5}),
     ],
 )

@@ -34,6 +34,29 @@ for _ in range(100_000):
         ({"object": "error", "message": "m", "type": "t"}, ErrorBody("m", None, "t")),
         ({"errors": [{"message": "m"}]}, ErrorBody("m")),
         ({"error": {"code": 500}}, ErrorBody('{"code": 500}', "500")),
+        # NestJS: a list of messages; others: a flag beside the message
+        (
+            {"statusCode": 400, "message": ["m", "n"], "error": "Bad Request"},
+            ErrorBody("m; n"),
+        ),
+        ({"error": True, "message": "m"}, ErrorBody("m")),
+        ({"error": "e", "detail": "m", "code": "c"}, ErrorBody("m", "c")),
+        # LiteLLM: the text None for no value
+        (
+            {"error": {"message": "m", "type": "None", "param": "None", "code": "400"}},
+            ErrorBody("m", "400"),
+        ),
+        # Gateways: an error as it would come in a stream
+        (
+            'event: error\ndata: {"error": {"message": "m", "code": 429}}\n\ndata: [DONE]\n\n',
+            ErrorBody("m", "429"),
+        ),
+        (': hello\n\ndata: {"error": "m"}\n\n', ErrorBody("m")),
+        ("data: m", ErrorBody("m")),
+        (
+            '<?xml version="1.0"?><Error><Code>x</Code><Message>No access</Message></Error>',
+            ErrorBody("a web page titled 'No access' instead of an API response"),
+        ),
         # Mistral, in both of its forms
         (
             {"object": "error", "message": {"detail": [{"loc": ["body", "stop"], "msg": "m"}]}},

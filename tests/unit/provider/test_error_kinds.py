@@ -3,7 +3,8 @@
 import pytest
 
 from qacli.provider.error_body import ErrorBody
-from qacli.provider.error_kinds import implied_status, is_retryable
+from qacli.provider.error_kinds import implied_status, is_about_system, is_retryable
+from qacli.provider.error_mapping import refused_option
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,14 @@ from qacli.provider.error_kinds import implied_status, is_retryable
         (ErrorBody("m", "budget_exceeded"), 402),
         (ErrorBody("Your credit balance is too low to access the API."), 402),
         (ErrorBody("Insufficient Balance"), 402),
+        # Moonshot, DashScope and Volcengine; Zhipu; xAI; and Fireworks
+        (ErrorBody("Your account is suspended.", type="exceeded_current_quota_error"), 402),
+        (ErrorBody("Access denied.", "Arrearage"), 402),
+        (ErrorBody("Your account has an overdue balance.", "AccountOverdueError"), 402),
+        (ErrorBody("余额不足或无可用资源包,请充值。", "1113"), 402),
+        (ErrorBody("Your newly created team doesn't have any credits or licenses yet."), 402),
+        (ErrorBody("Your team has used all available credits."), 402),
+        (ErrorBody("Account x is suspended, possibly due to its monthly spending limit."), 402),
         # vLLM, llama.cpp, LM Studio, Anthropic, TGI, Cerebras
         (ErrorBody("This model's maximum context length is 4096 tokens."), 400),
         (ErrorBody("the request exceeds the available context size, try increasing it"), 400),
@@ -21,7 +30,23 @@ from qacli.provider.error_kinds import implied_status, is_retryable
         (ErrorBody("prompt is too long: 205351 tokens > 200000 maximum"), 400),
         (ErrorBody("`inputs` must have less than 1024 tokens"), 400),
         (ErrorBody("Please reduce the length of the messages or completion."), 400),
-        (ErrorBody("m", "data_inspection_failed"), 400),  # DashScope
+        # vLLM, Together, xAI, Moonshot, Mistral, GitHub, Cohere, DashScope, Groq
+        (ErrorBody("The prompt (length 9000) is longer than the maximum model length of 1."), 400),
+        (ErrorBody("`inputs` tokens + `max_new_tokens` must be <= 4097."), 400),
+        (ErrorBody("This model's maximum prompt length is 8 but the request contains 9."), 400),
+        (ErrorBody("Your request exceeded model token limit: 8192"), 400),
+        (ErrorBody("Prompt contains 40000 tokens and 0 draft tokens, too large."), 400),
+        (ErrorBody("prompt token count of 9000 exceeds the limit of 8000"), 400),
+        (ErrorBody("too many tokens: total number of tokens in the prompt cannot exceed 9"), 400),
+        (ErrorBody("Range of input length should be [1, 30720]"), 400),
+        (ErrorBody("Request too large: please reduce your message size and try again."), 400),
+        # DashScope, Volcengine, OpenAI, OpenRouter
+        (ErrorBody("m", "data_inspection_failed"), 400),
+        (ErrorBody("m", "SensitiveContentDetected"), 400),
+        (ErrorBody("Your prompt was flagged as potentially violating our usage policy."), 400),
+        (ErrorBody("m-1 requires moderation on P. Your input was flagged for x."), 400),
+        (ErrorBody("You have no idea of how many credits there are."), None),
+        (ErrorBody("Reach out for your monthly report."), None),
         # Gemini, xAI
         (ErrorBody("API key not valid. Please pass a valid API key."), 401),
         (ErrorBody("Incorrect API key provided: xa***. You can obtain an API key."), 401),
@@ -48,3 +73,34 @@ def test_is_retryable_by_status_and_header(
     status: int, headers: dict[str, str], *, retryable: bool
 ) -> None:
     assert is_retryable(status, headers) == retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Developer instruction is not enabled for models/gemma-3-27b-it", True),
+        ("Unsupported value: 'messages[0].role' does not support 'system' with this model.", True),
+        ("System role not supported", True),
+        ("The system is not available.", False),
+        ("This system does not support 'images'.", False),
+    ],
+)
+def test_is_about_system_by_message(message: str, *, expected: bool) -> None:
+    assert is_about_system(ErrorBody(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "option"),
+    [
+        (ErrorBody("m", param="temperature"), "temperature"),
+        (ErrorBody("gpt-5 models don't support temperature=0.2."), "temperature"),
+        (ErrorBody("m", param="max_completion_tokens"), "max_tokens"),
+        (ErrorBody("m", param="reasoning.effort"), "reasoning_effort"),
+        (ErrorBody('"m-1" does not support thinking'), "reasoning_effort"),  # Ollama
+        (ErrorBody("top_p is not supported"), None),
+        (ErrorBody("m", param="model"), None),
+    ],
+)
+def test_refused_option_is_one_of_the_request(error: ErrorBody, option: str | None) -> None:
+    params = ["model", "temperature", "max_tokens", "reasoning_effort"]
+    assert refused_option(error, params) == option

@@ -52,6 +52,28 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
             Feature.RESPONSE_FORMAT,
         ),
         (422, {"object": "error", "message": {"detail": [EXTRA]}}, Feature.STREAM_OPTIONS),
+        # A switch that must be off, FastAPI; NestJS; LiteLLM; a gateway in front of Azure
+        (400, error("stream must be false"), Feature.STREAM),
+        (
+            422,
+            {"detail": [{"loc": ["body", "stream"], "msg": "Input should be 0"}]},
+            Feature.STREAM,
+        ),
+        (
+            400,
+            {"message": ["property stream_options should not exist"], "error": "Bad Request"},
+            Feature.STREAM_OPTIONS,
+        ),
+        (
+            400,
+            error("b does not support parameters: ['stream_options'], for model=m-1.", "None"),
+            Feature.STREAM_OPTIONS,
+        ),
+        (
+            400,
+            error("this model is not supported MaxTokens, please use MaxCompletionTokens"),
+            Feature.MAX_TOKENS,
+        ),
         # A value is wrong, not the name; or it is an option of the user; or another status.
         (400, error("max_tokens is too large: 200000.", "max_tokens", "invalid_value"), None),
         (400, error("Invalid schema for response_format 'x'", "response_format"), None),
@@ -69,6 +91,21 @@ def test_refused_feature_of_a_response_is_found(
     status: int, body: object, feature: Feature | None
 ) -> None:
     assert refused_feature(status, parse_error(body), BODY) == feature
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model only support stream mode, please enable the stream parameter.",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "Streaming is required for operations that may take longer than 10 minutes.",
+        "Please set stream=true",
+    ],
+)
+def test_refused_feature_of_a_model_that_only_streams_is_whole(message: str) -> None:
+    refusal = parse_error(error(message))
+    assert refused_feature(400, refusal, {"stream": False}) == Feature.WHOLE
+    assert refused_feature(400, refusal, {}) is None
 
 
 def test_refused_feature_not_sent_is_none() -> None:

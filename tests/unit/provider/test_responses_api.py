@@ -259,6 +259,22 @@ def test_stream_with_lost_deltas_has_the_text_of_the_last_event(
     assert read_stream(*events, answer(message("one two"))).text == text
 
 
+def test_stream_of_openrouter_has_reasoning_and_an_end_of_its_own() -> None:
+    end = {"type": "response.done", "response": answer(message("one"))["response"]}
+    response = read_stream(delta("so", kind="reasoning"), delta("one"), end)
+    assert (response.text, response.reasoning_texts) == ("one", ["so"])
+    assert (response.is_done, response.finish_reason) == (True, "stop")
+
+
+def test_stream_with_a_text_as_content_is_read() -> None:
+    assert read_stream(answer({**message(""), "content": "one"})).text == "one"
+
+
+def test_stream_of_chat_completions_names_the_other_api() -> None:
+    with pytest.raises(BrokenAnswer, match="not one of the Responses API"):
+        read_stream({"type": "message", "object": "chat.completion.chunk", "choices": []})
+
+
 def test_stream_without_final_output_has_the_earlier_items() -> None:
     item = message("one two")
     done = {"type": "response.output_item.done", "output_index": 0, "item": item}

@@ -26,6 +26,12 @@ STREAMS = [
     (b'error: {"code":400}\n\n', [("error", '{"code":400}')]),
     (b': x\n\n{"error": "m"}', [("message", '{"error": "m"}')]),
     (b'data: a\n\n{"error": "m"}\n', [("message", "a"), ("message", '{"error": "m"}')]),
+    (b': x\n\n{\n  "error": {\n    "a": 1\n  }\n}\n', ['{\n  "error": {\n    "a": 1\n  }\n}']),
+    (b'data: a\n\n[{\n "b": 1\n}\n]\n', ["a", '[{\n "b": 1\n}\n]']),
+    (b'data: a\n\n[\n{"b": 1}\n]\n: x\n\n', ["a", '[\n{"b": 1}\n]']),
+    (b'{"a": 1}\n: x\ndata: {}\n\n', ['{"a": 1}', "{}"]),
+    (b"data: {}\n\n[DONE]\n", ["{}", "[DONE]"]),
+    (b"[x] y\n data: a\n\n", []),
     (b"data: \xff\n\n", [("message", "\ufffd")]),
     # Not in the standard: events that one line end divides, and a JSON object in each line.
     (b'data: {"a": 1}\ndata: {}\ndata: [DONE]\n', ['{"a": 1}', "{}", "[DONE]"]),

@@ -79,3 +79,16 @@ def test_read_event_usage_is_found_in_each_place(
     response = ChatResponse()
     ChatCompletions().read_event("message", document, response)
     assert response.usage == usage
+
+
+def test_add_usage_counts_in_several_chunks_are_merged() -> None:
+    response = ChatResponse()
+    for usage in (
+        {"prompt_tokens": 100, "completion_tokens": 0},
+        {"prompt_tokens": 110, "completion_tokens": 7},
+        {"completion_tokens": 20},
+        {"prompt_tokens": 0, "completion_tokens": 0},
+        {"prompt_tokens": None},
+    ):
+        add_usage(usage, response)
+    assert response.usage == Usage(110, 20)

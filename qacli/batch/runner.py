@@ -15,23 +15,19 @@ from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
-from qacli.batch.run_options import address_of
-from qacli.batch.shared_limits import LimitShare
+from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
 from qacli.batch.stop_rules import StopRules
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.db.shared_limits import SharedLimits
 from qacli.domain import ChatRequest, Question, Status, Turn
-from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
+from qacli.errors import DatabaseError, InvalidRequest, ProviderError, QaError
 from qacli.json_schema import is_repairable, repair_prompt, validation_error
 from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
-
-RATE_LIMIT_STATUSES = {429, 529}
-"""The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
 MAX_WAITING_ITEMS = 1000
 WORKERS_PER_JOB = 4
@@ -102,7 +98,7 @@ class BatchRunner:
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._has_unfit = False
-        self.share = LimitShare(self.limiter, progress)
+        self.share = LimitShare(self.limiter, progress, lambda: options.jobs)
         self._budget = Budget(
             options,
             batches=batches,
@@ -216,8 +212,7 @@ class BatchRunner:
 
     async def _share_limits(self) -> None:
         """Share the limits of the endpoint, the key and the model with all other processes."""
-        endpoint = self._provider.endpoint
-        limit = (address_of(endpoint), endpoint.key or endpoint.user, self.options.model)
+        limit = limit_of(self._provider.endpoint, self.options.model)
         limits = SharedLimits(self._batches.store)
         await self.share.run(limits, self._database, self._claims.worker, limit)
 
@@ -340,8 +335,7 @@ class BatchRunner:
             request = ChatRequest(question=question, turns=active.turns, stream=False)
             await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
-            is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
-            if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
+            if is_throttled(error):
                 self.limiter.on_throttled(error.what, response.headers, sent_at)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)

@@ -115,24 +115,28 @@ def test_take_after_a_pause_of_another_worker_has_it(limits: SharedLimits, store
     assert limits.take(limit_id, "b", LimitReport()).pause == 0
 
 
-def test_take_has_the_learned_rates_of_the_other_live_workers(
+def test_take_has_the_learned_rates_of_the_other_live_processes(
     limits: SharedLimits, store: Store
 ) -> None:
     limit_id = limits.open(*KEY)
-    for worker in ("a", "b", "c", "expired"):
+    for worker in ("b", "c"):
         register(store, worker)
     limits.take(limit_id, "expired", LimitReport(learned_rate=9))
     with store.transaction(write=True) as connection:
         connection.execute(
-            sa.text("UPDATE batch_worker SET seen_at = seen_at - 61 WHERE uid = 'expired'")
+            sa.text("UPDATE limit_user SET seen_at = seen_at - 11 WHERE uid = 'expired'")
         )
-    assert limits.take(limit_id, "a", LimitReport()).workers == 1
+    # A server, which is no worker of a batch.
+    assert limits.take(limit_id, "a", LimitReport()).users == 1
     limits.take(limit_id, "b", LimitReport(learned_rate=30))
     grant = limits.take(limit_id, "c", LimitReport(in_flight=7, finished=3))
-    assert (grant.workers, grant.learned_rates) == (3, (30.0,))
+    assert (grant.users, grant.learned_rates) == (3, (30.0,))
     by_uid = {worker.uid: worker for worker in Batches(store).worker_statuses(1)}
     assert (by_uid["c"].in_flight, by_uid["c"].finished) == (7, 3)
     assert by_uid["b"].learned_rate == 30
+    with store.transaction() as connection:
+        query = sa.text("SELECT uid FROM limit_user ORDER BY uid")
+        assert list(connection.scalars(query)) == ["a", "b", "c"]
 
 
 def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: Store) -> None:
@@ -145,13 +149,11 @@ def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: St
     assert limits.status(2) == []
 
 
-def test_take_of_the_last_worker_ends_its_rates(limits: SharedLimits, store: Store) -> None:
+def test_take_of_the_last_process_ends_its_rates(limits: SharedLimits) -> None:
     limit_id = limits.open(*KEY)
     for worker in ("a", "b"):
-        register(store, worker)
         limits.take(limit_id, worker, LimitReport(request_rate=1))
     limits.take(limit_id, "a", LimitReport(request_rate=1, is_last=True))
-    Batches(store).unregister_worker("a")
     assert limits.take(limit_id, "b", LimitReport(requests=9)).requests is not None
     limits.take(limit_id, "b", LimitReport(request_rate=1, is_last=True))
     assert limits.take(limit_id, "c", LimitReport(requests=9)).requests is None

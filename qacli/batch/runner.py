@@ -11,6 +11,7 @@ from qacli.batch.claim_loop import CLAIM_PAUSE_SECONDS, POLL_SECONDS, ClaimLoop
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.corrections import continue_unfit
 from qacli.batch.database import DatabaseExecutor
+from qacli.batch.job_slot import JobSlot
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
@@ -219,11 +220,11 @@ class BatchRunner:
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
         while (item := await self._items.get()) is not None:
-            async with self._slots:
-                await self._ask_item(item)
+            async with JobSlot(self._slots) as slot:
+                await self._ask_item(item, slot)
             self._window_changed.set()
 
-    async def _ask_item(self, item: ClaimedItem) -> None:
+    async def _ask_item(self, item: ClaimedItem, slot: JobSlot) -> None:
         """Ask one item, if its claim is still valid, and record its outcome."""
         # After the wait for a job: another worker may have taken the item over meanwhile.
         if self._stop.is_set() or not self._claims.has(item):
@@ -247,7 +248,7 @@ class BatchRunner:
                 question = await self._database.run(
                     continue_unfit, self._batches, question, active, response
                 )
-            await self._ask(question, response, active)
+            await self._ask(question, response, active, slot)
         except asyncio.CancelledError:
             if not active.lost or task is None:
                 raise
@@ -257,7 +258,9 @@ class BatchRunner:
         finally:
             del self.progress.active_items[id(item)]
 
-    async def _ask(self, question: Question, response: ChatResponse, active: ActiveItem) -> None:
+    async def _ask(
+        self, question: Question, response: ChatResponse, active: ActiveItem, slot: JobSlot
+    ) -> None:
         """Ask one item, with retries, and record its outcome."""
         error: QaError | None = None
         stop: QaError | None = None
@@ -271,11 +274,8 @@ class BatchRunner:
                     break
                 self.progress.retried += 1
                 active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
-                self._slots.release()
-                try:
+                async with slot.released():
                     await self._pause(delay)
-                finally:
-                    await self._slots.acquire()
                 active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:

@@ -28,6 +28,10 @@ from qacli.provider.endpoint import Endpoint
 TAKE_SECONDS = (0.5, 1.0)
 """The time between two takes is random within these limits, so that workers take turns."""
 
+CATCH_UP_SECONDS = 0.2
+"""Seconds' worth that may be spent at once after a delay; the rest is given back, so that workers
+that hung do not send all of it in a moment."""
+
 LONGER_SECONDS = 0.5
 """A pause is written at once if it is this much longer than the one in the database."""
 
@@ -61,6 +65,7 @@ class Allowance:
         started: The time at which it was taken.
         seconds: The time until the next take.
         spread: The time over which it is spent.
+        next_at: The time from which more may be spent.
     """
 
     unit: float
@@ -70,6 +75,7 @@ class Allowance:
     started: float = 0.0
     seconds: float = 1.0
     spread: float = 1.0
+    next_at: float = 0.0
 
     @property
     def unused(self) -> float:
@@ -88,12 +94,20 @@ class Allowance:
         end = self.started + self.seconds - now
         if self.unused < max(self.unit, 1e-9):
             return max(end, 0.05)
-        return max(self.started + self.used / self.amount * self.spread - now, 0.0)
+        return max(self.next_at - now, 0.0)
+
+    def spend(self, number: float, now: float) -> None:
+        """Spend a number of the units."""
+        self.used += number
+        if self.amount:
+            earliest = max(self.next_at, now - CATCH_UP_SECONDS)
+            self.next_at = earliest + number / self.amount * self.spread
 
     def renew(self, amount: float | None, now: float, seconds: float, rate: float = 0.0) -> None:
         """Replace it by a new amount, spent at this rate; 0 is evenly until the next take."""
         self.amount, self.started, self.seconds = amount, now, seconds
         self.spread = amount / rate if amount and rate else seconds
+        self.next_at = min(self.next_at, now)
         self.used, self.reported = self.used - self.reported, 0.0
 
 
@@ -153,11 +167,12 @@ class LimitShare:
 
     def on_sent(self, tokens: int) -> None:
         """Count a request that is sent, and its estimated tokens."""
-        self._requests.used += 1
-        self._tokens.used += tokens
+        now = self._clock()
+        self._requests.spend(1, now)
+        self._tokens.spend(tokens, now)
 
     def on_finished(self, estimated: int, used: int) -> None:
-        """Count the tokens of a request that has ended; write a pause for the other processes.
+        """Count the tokens of a request that has ended; share a new pause or limit at once.
 
         Args:
             estimated: The tokens that `on_sent` counted.
@@ -166,7 +181,8 @@ class LimitShare:
         if used:
             self._tokens.used += used - estimated
         written = self._paused_until - self._clock()
-        if self._limiter.own_pause[0] > max(written, 0.0) + LONGER_SECONDS:
+        is_new = self._requests.amount is None and self._limiter.stated_rates[0] is not None
+        if is_new or self._limiter.own_pause[0] > max(written, 0.0) + LONGER_SECONDS:
             self._take_now.set()
 
     async def run(

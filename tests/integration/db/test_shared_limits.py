@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
+from qacli.batch import shared_limits
+from qacli.batch.database import DatabaseExecutor
+from qacli.batch.limiter import AdaptiveLimiter
+from qacli.batch.options import Progress
+from qacli.batch.shared_limits import LimitShare
 from qacli.db.batches import Batches
 from qacli.db.shared_limits import LimitReport, SharedLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qacli.db.records import Store
 
 KEY = ("https://api.example/v1", "sk-0123456789", "m")
@@ -147,6 +155,28 @@ def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: St
     assert (status.requests_per_minute, status.tokens_per_minute) == (600, None)
     assert status.pause_seconds == pytest.approx(40, abs=5)
     assert limits.status(2) == []
+
+
+def test_share_with_a_new_stated_limit_takes_from_it_at_once(
+    limits: SharedLimits, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(shared_limits, "TAKE_SECONDS", (999.0, 999.0))
+    limiter, progress = AdaptiveLimiter(8), Progress(0)
+    share = LimitShare(limiter, progress, lambda: 8)
+
+    async def learn() -> None:
+        database = DatabaseExecutor(progress, 0.0)
+        running = asyncio.create_task(share.run(limits, database, "a", KEY))
+        await asyncio.to_thread(wait_for, lambda: share.delay() == 0)
+        limiter.on_success({"x-ratelimit-limit-requests": "6000"})
+        share.on_finished(0, 0)
+        other = limits.open(*KEY), "b", LimitReport(requests=9)
+        await asyncio.to_thread(wait_for, lambda: limits.take(*other).requests is not None)
+        running.cancel()
+        await asyncio.wait([running])
+        database.close()
+
+    asyncio.run(learn())
 
 
 def test_take_of_the_last_process_ends_its_rates(limits: SharedLimits) -> None:

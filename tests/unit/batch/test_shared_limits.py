@@ -43,19 +43,29 @@ def test_allowance_is_spent_evenly() -> None:
     allowance = Allowance(1.0)
     allowance.renew(4, now=10, seconds=1)
     assert allowance.delay(10) == 0
-    allowance.used = 1
-    assert allowance.delay(10) == pytest.approx(0.25)
-    assert allowance.delay(10.25) == pytest.approx(0)
-    allowance.used = 4
+    allowance.spend(1, 10)
+    assert allowance.delay(10) == pytest.approx(0.05), "a part may be spent at once"
+    assert allowance.delay(10.05) == pytest.approx(0)
+    allowance.spend(3, 10.25)
     assert allowance.delay(10.5) == pytest.approx(0.5), "until the next take"
 
 
 def test_allowance_with_a_rate_is_spent_at_that_rate() -> None:
     allowance = Allowance(1.0)
-    allowance.renew(4, now=10, seconds=1, rate=20)
-    allowance.used = 2
+    allowance.renew(40, now=10, seconds=1, rate=100)
+    allowance.spend(30, 10)
     assert allowance.delay(10) == pytest.approx(0.1)
-    assert allowance.delay(10.1) == 0
+    assert allowance.delay(10.1) == pytest.approx(0)
+
+
+def test_allowance_after_a_delay_is_not_spent_at_once() -> None:
+    allowance = Allowance(1.0)
+    allowance.renew(100, now=10, seconds=1)
+    sent = 0
+    while allowance.delay(10.9) == 0:
+        allowance.spend(1, 10.9)
+        sent += 1
+    assert sent == 21
 
 
 def test_allowance_given_back_counts_later_spending_for_the_next_amount() -> None:

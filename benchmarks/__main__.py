@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import platform
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ NAMES = (
     *("serve_asks", "serve_reads", "serve_door"),
     *("moving_export", "moving_import"),
     *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),
-    *("batch_tools", "batch_api"),
+    *("batch_workers", "batch_tools", "batch_api"),
 )
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEADINGS = ("claim", "measured", "median (min to max)", "target", "runs", "met")
@@ -33,16 +34,18 @@ def main() -> int:
         return 0
     started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     load = os.getloadavg()[0]
-    sections: list[str] = []
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    sections = _sections(options.output)
     met = True
     names = ["start_against"] if options.against else options.only or NAMES
     with bench(options.scale, options.against) as made:
         for name in names:
             rows, problem, seconds = _run(name, made)
             met = met and not problem and all(row.met for row in rows)
-            sections.append(_section(name, rows, problem, seconds))
+            when = f"{started}, load {load:.1f}, `{command}`"
+            sections[name] = _section(name, rows, problem, f"{when}, {seconds:.0f} s")
             # Written after each benchmark, because a run takes long and may be stopped.
-            options.output.write_text(_page(sections, started, load, options.scale))
+            options.output.write_text("\n".join([_head(), *sections.values()]))
     _say(f"Written to {options.output}.", sys.stderr)
     return 0 if met else 1
 
@@ -79,8 +82,17 @@ def _claim(name: str) -> str:
     return doc.partition("\n")[0]
 
 
-def _section(name: str, rows: list[Row], problem: str, seconds: float) -> str:
-    lines = [f"## {_claim(name)}", "", f"`{name}`, {seconds:.0f} s", ""]
+def _sections(path: Path) -> dict[str, str]:
+    """Return the sections of an earlier page, by the names of their benchmarks."""
+    text = path.read_text() if path.exists() else ""
+    sections = re.findall(r"^## .*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    names = [re.search(r"^`(\w+)`, ", section, re.MULTILINE) for section in sections]
+    pairs = zip(names, sections, strict=True)
+    return {name[1]: section.rstrip() + "\n" for name, section in pairs if name}
+
+
+def _section(name: str, rows: list[Row], problem: str, circumstances: str) -> str:
+    lines = [f"## {_claim(name)}", "", f"`{name}`, {circumstances}", ""]
     if rows:
         table = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
         lines += [f"| {' | '.join(cells)} |" for cells in table]
@@ -89,16 +101,15 @@ def _section(name: str, rows: list[Row], problem: str, seconds: float) -> str:
     return "\n".join([*lines, ""])
 
 
-def _page(sections: list[str], started: str, load: float, scale: str) -> str:
+def _head() -> str:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
-    head = (
+    return (
         "# Results of the benchmarks\n\n"
-        f"By `python -m benchmarks --scale {scale}`, begun {started} at a load of {load:.1f}, on "
-        f"{machine}, Python {platform.python_version()}.\n"
+        f"On {machine}, Python {platform.python_version()}. Each section has the time of its run, "
+        "the load of the machine at its start, the command and the seconds that it took.\n"
         "Each figure is the median of its runs; the smallest and the largest tell how noisy the "
         "machine was.\n"
     )
-    return "\n".join([head, *sections])
 
 
 def _say(text: str, stream: TextIO) -> None:

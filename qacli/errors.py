@@ -17,6 +17,7 @@ QaError                      1  500  an unexpected error in qa
 │   └── ProviderUnavailable  6  503  the provider is overloaded or failing
 │       ├── ProviderUnreachable  502  no connection, or the connection broke
 │       ├── ProviderTimeout      504  no answer within the timeout
+│       ├── SharedLimitReached   429  the limits that processes share allow no request in time
 │       ├── BrokenAnswer         502  the answer is empty, incomplete or not valid
 │       └── UnfitAnswer          502  the answer is complete but does not fit the schema
 ├── DatabaseError            7  503  the database cannot be used
@@ -202,6 +203,13 @@ class ProviderTimeout(ProviderUnavailable):
 
     status = 504
     kind = "provider-timeout"
+
+
+class SharedLimitReached(ProviderUnavailable):
+    """The limits that processes with the same key share allow no request in time."""
+
+    status = 429
+    kind = "shared-limit-reached"
 
 
 class BrokenAnswer(ProviderUnavailable):

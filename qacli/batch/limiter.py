@@ -25,6 +25,9 @@ BURST_SECONDS = 0.2
 HEADROOM = 0.98
 """The part of a stated limit that is used: clocks differ."""
 
+MAX_USED = 0.8
+"""The used part of a limit beyond which its headers do not show that it is one per second."""
+
 MINUTE = 60.0
 DAY = 86_400.0
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
@@ -214,7 +217,8 @@ def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] 
     """Return the stated limit and its period in seconds; None if none is stated.
 
     The headers do not name their period. It is a minute. It is longer if the next reset is more
-    than a minute away, and a second if the reset fits such a limit of which a part is used.
+    than a minute away, and a second if the reset fits such a limit of which a part is used. If most
+    is used, it could also be a limit per minute of which only a few seconds' worth can be saved up.
     """
     limit = _parse_number(headers.get(f"x-ratelimit-limit-{unit}"))
     if not limit:
@@ -226,7 +230,7 @@ def _stated_limit(headers: Mapping[str, str], unit: str) -> tuple[float, float] 
     if reset > MINUTE:
         return limit, DAY
     used = 1 - remaining / limit
-    is_per_second = reset <= 1 and used / 2 <= reset <= used * 2 and used > 0
+    is_per_second = reset <= 1 and used / 2 <= reset <= used * 2 and 0 < used < MAX_USED
     return limit, 1.0 if is_per_second else MINUTE
 
 

@@ -11,27 +11,24 @@ from qacli.batch.claim_loop import CLAIM_PAUSE_SECONDS, POLL_SECONDS, ClaimLoop
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.corrections import continue_unfit
 from qacli.batch.database import DatabaseExecutor
+from qacli.batch.job_slot import JobSlot
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
-from qacli.batch.run_options import address_of
-from qacli.batch.shared_limits import LimitShare
+from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
 from qacli.batch.stop_rules import StopRules
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.db.shared_limits import SharedLimits
 from qacli.domain import ChatRequest, Question, Status, Turn
-from qacli.errors import DatabaseError, InvalidRequest, ProviderError, ProviderUnavailable, QaError
+from qacli.errors import DatabaseError, InvalidRequest, ProviderError, QaError
 from qacli.json_schema import is_repairable, repair_prompt, validation_error
 from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
-
-RATE_LIMIT_STATUSES = {429, 529}
-"""The statuses of a provider that limits the rate; 503 with Retry-After is another."""
 
 MAX_WAITING_ITEMS = 1000
 WORKERS_PER_JOB = 4
@@ -102,7 +99,7 @@ class BatchRunner:
         self._window_changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._has_unfit = False
-        self.share = LimitShare(self.limiter, progress)
+        self.share = LimitShare(self.limiter, progress, lambda: options.jobs)
         self._budget = Budget(
             options,
             batches=batches,
@@ -216,19 +213,18 @@ class BatchRunner:
 
     async def _share_limits(self) -> None:
         """Share the limits of the endpoint, the key and the model with all other processes."""
-        endpoint = self._provider.endpoint
-        limit = (address_of(endpoint), endpoint.key or endpoint.user, self.options.model)
+        limit = limit_of(self._provider.endpoint, self.options.model)
         limits = SharedLimits(self._batches.store)
         await self.share.run(limits, self._database, self._claims.worker, limit)
 
     async def _worker(self) -> None:
         """Ask one item after the other, until there are no more."""
         while (item := await self._items.get()) is not None:
-            async with self._slots:
-                await self._ask_item(item)
+            async with JobSlot(self._slots) as slot:
+                await self._ask_item(item, slot)
             self._window_changed.set()
 
-    async def _ask_item(self, item: ClaimedItem) -> None:
+    async def _ask_item(self, item: ClaimedItem, slot: JobSlot) -> None:
         """Ask one item, if its claim is still valid, and record its outcome."""
         # After the wait for a job: another worker may have taken the item over meanwhile.
         if self._stop.is_set() or not self._claims.has(item):
@@ -252,7 +248,7 @@ class BatchRunner:
                 question = await self._database.run(
                     continue_unfit, self._batches, question, active, response
                 )
-            await self._ask(question, response, active)
+            await self._ask(question, response, active, slot)
         except asyncio.CancelledError:
             if not active.lost or task is None:
                 raise
@@ -262,7 +258,9 @@ class BatchRunner:
         finally:
             del self.progress.active_items[id(item)]
 
-    async def _ask(self, question: Question, response: ChatResponse, active: ActiveItem) -> None:
+    async def _ask(
+        self, question: Question, response: ChatResponse, active: ActiveItem, slot: JobSlot
+    ) -> None:
         """Ask one item, with retries, and record its outcome."""
         error: QaError | None = None
         stop: QaError | None = None
@@ -276,11 +274,8 @@ class BatchRunner:
                     break
                 self.progress.retried += 1
                 active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
-                self._slots.release()
-                try:
+                async with slot.released():
                     await self._pause(delay)
-                finally:
-                    await self._slots.acquire()
                 active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
@@ -340,8 +335,7 @@ class BatchRunner:
             request = ChatRequest(question=question, turns=active.turns, stream=False)
             await self._provider.attempt(request, response, deadline)
         except ProviderError as error:
-            is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
-            if is_delayed or error.provider_status in RATE_LIMIT_STATUSES:
+            if is_throttled(error):
                 self.limiter.on_throttled(error.what, response.headers, sent_at)
             if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
                 self.progress.errors.append(error.what)

@@ -242,6 +242,13 @@ class Settings:
         "its share.",
         parsers.RATES,
     )
+    shared_limits: float | None = _setting(
+        "QA_SHARED_LIMITS",
+        "Seconds that a question of `qa serve` waits at most for the provider's limits, which the "
+        "server then shares with batches and with other servers on its database. Default: it does "
+        "not share them.",
+        parsers.SECONDS,
+    )
     budgets: str | None = _setting(
         "QA_BUDGETS",
         "US dollars that a caller of `qa serve` may spend: `alice=5.00/day,*=20/month`; the "

@@ -15,11 +15,12 @@ from sqlmodel import col
 from qacli.config.settings import LEASE_SECONDS
 from qacli.db.batch_results import ITEMS, BatchResults
 from qacli.db.clock import database_seconds
-from qacli.db.models import Batch, BatchWorker
+from qacli.db.models import Batch, BatchWorker, LimitUser
 from qacli.domain import ItemState
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
 WORKERS = BatchWorker.__table__  # type: ignore[attr-defined]
+USERS = LimitUser.__table__  # type: ignore[attr-defined]
 RESERVED = sa.func.coalesce(sa.func.sum(ITEMS.c.reserved_usd), 0.0)
 
 
@@ -305,7 +306,12 @@ class BatchWorkers(BatchResults):
         claims = sa.select(ITEMS.c.worker, sa.func.count()).where(
             ITEMS.c.batch_id == batch_id, ITEMS.c.state == ItemState.CLAIMED
         )
-        query = sa.select(WORKERS, self._clock().label("now")).where(WORKERS.c.batch_id == batch_id)
+        used = (USERS.c.in_flight, USERS.c.finished, USERS.c.learned_rate)
+        query = (
+            sa.select(WORKERS, *used, self._clock().label("now"))
+            .select_from(WORKERS.outerjoin(USERS, USERS.c.uid == WORKERS.c.uid))
+            .where(WORKERS.c.batch_id == batch_id)
+        )
         with self.store.transaction() as connection:
             rows = connection.execute(claims.group_by(ITEMS.c.worker))
             counts = {uid: count for uid, count in rows}  # noqa: C416 - rows
@@ -316,8 +322,8 @@ class BatchWorkers(BatchResults):
                 machine=row.host.rpartition("/")[0],
                 label=row.label,
                 claimed=counts.get(row.uid, 0),
-                in_flight=row.in_flight,
-                finished=row.finished,
+                in_flight=row.in_flight or 0,
+                finished=row.finished or 0,
                 running_seconds=row.now - row.started_at,
                 seen_seconds=row.now - row.seen_at,
                 lease_seconds=row.lease_seconds,

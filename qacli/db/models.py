@@ -240,8 +240,7 @@ class BatchWorker(SQLModel, table=True):
     `seen_at` is the time of its last renewal of the lease, by the database's clock, and
     `lease_seconds` the duration of the lease. `host` and `journal` name the lock file that can
     prove that the process has ended; see `qacli.batch.lease`. `label` names it for a person.
-    `limit_id` is the shared limit that it draws on, and `learned_rate` its own part of the rate
-    that the provider accepts, in requests a second; see `qacli.db.shared_limits`.
+    `LimitUser` has its requests.
     """
 
     __tablename__ = "batch_worker"
@@ -259,14 +258,6 @@ class BatchWorker(SQLModel, table=True):
     )
     started_at: float = Field(
         default=0.0, sa_column=sa.Column(sa.Double, nullable=False, server_default=sa.text("0"))
-    )
-    limit_id: int | None = Field(default=None, sa_column=sa.Column(BIG, index=True))
-    learned_rate: float | None = Field(default=None, sa_type=sa.Double)
-    in_flight: int = Field(
-        default=0, sa_column=sa.Column(sa.Integer, nullable=False, server_default=sa.text("0"))
-    )
-    finished: int = Field(
-        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default=sa.text("0"))
     )
 
 
@@ -334,6 +325,24 @@ class SharedLimit(SQLModel, table=True):
     filled_at: float = Field(default=0.0, sa_type=sa.Double)
     paused_until: float = Field(default=0.0, sa_type=sa.Double)
     pause_reason: str = Field(default="", sa_type=sa.Text)
+
+
+class LimitUser(SQLModel, table=True):
+    """A process that draws on a shared limit: a worker of a batch, with its uid, or a server.
+
+    `seen_at` is the time of its last report, by the database's clock. `learned_rate` is its own
+    part of the rate that the provider accepts, in requests a second; None if it knows no limit.
+    See `qacli.db.shared_limits`.
+    """
+
+    __tablename__ = "limit_user"
+
+    uid: str = Field(sa_column=sa.Column(sa.String(32), primary_key=True))
+    limit_id: int = Field(sa_column=sa.Column(BIG, nullable=False, index=True))
+    seen_at: float = Field(sa_type=sa.Double)
+    learned_rate: float | None = Field(default=None, sa_type=sa.Double)
+    in_flight: int = Field(default=0, sa_type=sa.Integer)
+    finished: int = Field(default=0, sa_type=sa.BigInteger)
 
 
 class BrowserSession(SQLModel, table=True):

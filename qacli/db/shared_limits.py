@@ -1,12 +1,13 @@
 """Limits that all processes with one key share, in the database.
 
 There is one row for each endpoint, digest of the key, and model. Its token buckets refill at the
-rates that a worker knows: of an option, or of the provider's headers. Each worker takes what it is
-likely to need for about a second, and gives back what it did not use, in one UPDATE ... RETURNING
-by the database's clock. A pause that one worker writes holds for all of them.
+rates that a process knows: of an option, or of the provider's headers. Each process takes what it
+is likely to need for about a second, and gives back what it did not use, in one UPDATE ...
+RETURNING by the database's clock. A pause that one process writes holds for all of them.
 
-A rate that was learned from refusals is not in the buckets. Each worker has a part of it, which is
-adjusted when the number of workers changes; see `qacli.batch.shared_limits`.
+A rate that was learned from refusals is not in the buckets. Each process has a part of it, which is
+adjusted when the number of processes changes; see `qacli.batch.shared_limits`. A process is a
+worker of a batch or a server.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qacli.db.batch_workers import WORKERS
+from qacli.db.batch_workers import USERS, WORKERS
 from qacli.db.clock import database_seconds
 from qacli.db.models import SharedLimit
 from qacli.db.records import Store
 
 VALID_SECONDS = 10.0
-"""The time for which a rate holds after the last report of it."""
+"""The time for which a rate holds after the last report of it, and a process shares the limit."""
 
 BURST_SECONDS = 1.0
 """Seconds' worth of requests or tokens that a bucket holds."""
@@ -31,7 +32,7 @@ LIMITS = SharedLimit.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitReport:
-    """The known limits and the needs of a worker; times in seconds, rates for a second.
+    """The known limits and the needs of a process; times in seconds, rates for a second.
 
     Attributes:
         request_rate: The limit of requests that it knows; None if it knows none.
@@ -45,7 +46,7 @@ class LimitReport:
         learned_rate: Its part of the rate that was learned from refusals; None if it knows none.
         in_flight: Its requests in flight.
         finished: The number of items that it has finished.
-        is_last: The worker ends; if no other one shares the limit, its rates no longer hold.
+        is_last: The process ends; if no other one shares the limit, its rates no longer hold.
     """
 
     request_rate: float | None = None
@@ -64,23 +65,27 @@ class LimitReport:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The amounts that a worker may send; None is no limit.
+    """The amounts that a process may send; None is no limit.
 
     Attributes:
         requests: The number of requests.
         tokens: The number of tokens.
+        request_rate: The limit of requests, by all processes; 0 is no limit.
+        token_rate: The limit of tokens, by all processes; 0 is no limit.
         pause: Seconds in which nothing may be sent.
         pause_reason: The provider's message for it.
-        workers: The number of workers that share the limits.
-        learned_rates: The learned rates of the other workers, in requests a second; empty if they
+        users: The number of processes that share the limits.
+        learned_rates: The learned rates of the other processes, in requests a second; empty if they
             know no limit.
     """
 
     requests: float | None
     tokens: float | None
+    request_rate: float
+    token_rate: float
     pause: float
     pause_reason: str
-    workers: int
+    users: int
     learned_rates: tuple[float, ...]
 
 
@@ -129,12 +134,12 @@ class SharedLimits:
             limit_id: int = connection.execute(query).scalar_one()
         return limit_id
 
-    def take(self, limit_id: int, worker: str, report: LimitReport) -> Grant:
-        """Return unused amounts of a worker, take new ones, and publish its pause and rate.
+    def take(self, limit_id: int, user: str, report: LimitReport) -> Grant:
+        """Return unused amounts of a process, take new ones, and publish its pause and rate.
 
         Args:
             limit_id: See `open`.
-            worker: The worker's id.
+            user: The id of the process: that of the worker.
             report: Its limits and needs.
         """
         row_id = LIMITS.c.id == limit_id
@@ -142,23 +147,29 @@ class SharedLimits:
         returned = update.returning(
             LIMITS.c.requests_granted,
             LIMITS.c.tokens_granted,
+            LIMITS.c.request_rate,
+            LIMITS.c.token_rate,
             (LIMITS.c.paused_until - self._now).label("pause"),
             LIMITS.c.pause_reason,
         )
-        own = sa.update(WORKERS).where(WORKERS.c.uid == worker)
-        own = own.values(
-            limit_id=limit_id,
-            learned_rate=report.learned_rate,
-            in_flight=report.in_flight,
-            finished=report.finished,
-        )
-        is_alive = self._now - WORKERS.c.seen_at <= WORKERS.c.lease_seconds
-        others = sa.select(WORKERS.c.learned_rate).where(
-            WORKERS.c.limit_id == limit_id, WORKERS.c.uid != worker, is_alive
-        )
+        values = {
+            "limit_id": limit_id,
+            "seen_at": self._now,
+            "learned_rate": report.learned_rate,
+            "in_flight": report.in_flight,
+            "finished": report.finished,
+        }
+        insert = self._store.insert(USERS).values(uid=user, **values)
+        own = insert.on_conflict_do_update(index_elements=["uid"], set_=values)
+        has_ended = USERS.c.uid == user if report.is_last else sa.false()
+        has_expired = self._now - USERS.c.seen_at > VALID_SECONDS
+        of_limit = USERS.c.limit_id == limit_id
         with self._store.transaction(write=True) as connection:
-            connection.execute(own)
+            # First the limit, whose lock keeps all processes that share it in order.
             row = connection.execute(returned).one()
+            connection.execute(own)
+            connection.execute(sa.delete(USERS).where(of_limit, has_expired | has_ended))
+            others = sa.select(USERS.c.learned_rate).where(of_limit, USERS.c.uid != user)
             rates = list(connection.scalars(others))
             if report.is_last and not rates:
                 ended = sa.update(LIMITS).where(row_id)
@@ -166,9 +177,11 @@ class SharedLimits:
         return Grant(
             requests=row.requests_granted,
             tokens=row.tokens_granted,
+            request_rate=row.request_rate or 0.0,
+            token_rate=row.token_rate or 0.0,
             pause=max(row.pause, 0.0),
             pause_reason=row.pause_reason,
-            workers=len(rates) + 1,
+            users=len(rates) + 1,
             learned_rates=tuple(rate for rate in rates if rate is not None),
         )
 
@@ -186,13 +199,13 @@ class SharedLimits:
             if limit is None:
                 new_rate = sa.case((is_valid, rate), else_=sa.null())
             else:
-                # The smallest rate that any worker reports holds for all.
+                # The smallest rate that any process reports holds for all.
                 is_smaller = sa.and_(is_valid, rate < limit)
                 new_rate = sa.case((is_smaller, rate), else_=sa.literal(limit, sa.Double()))
                 values[until.name] = sa.case((is_smaller, until), else_=now + VALID_SECONDS)
             size = self._larger(new_rate * BURST_SECONDS, sa.literal(1.0, sa.Double()))
             left = LIMITS.c[f"{kind}s_left"] + sa.literal(unused, sa.Double())
-            # A bucket that no worker has used for long is full, whatever the rate was.
+            # A bucket that no process has used for long is full, whatever the rate was.
             left = self._smaller(left + self._larger(elapsed, sa.literal(0.0)) * new_rate, size)
             need: sa.ColumnElement[Any] = sa.literal(wanted, sa.Double())
             granted = self._larger(self._smaller(left, need), sa.literal(0.0, sa.Double()))
@@ -211,7 +224,8 @@ class SharedLimits:
 
     def status(self, batch_id: int) -> list[LimitStatus]:
         """Return the limits that the workers of a batch draw on."""
-        used = sa.select(WORKERS.c.limit_id).where(WORKERS.c.batch_id == batch_id)
+        workers = sa.select(WORKERS.c.uid).where(WORKERS.c.batch_id == batch_id)
+        used = sa.select(USERS.c.limit_id).where(USERS.c.uid.in_(workers))
         query = sa.select(LIMITS, self._now.label("now")).where(LIMITS.c.id.in_(used))
         with self._store.transaction() as connection:
             rows = connection.execute(query).all()

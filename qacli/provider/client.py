@@ -20,6 +20,7 @@ from qacli.provider.debug import format_request
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
+from qacli.provider.gate import Gate, NoGate
 from qacli.provider.refused_features import (
     EVERY_MODEL,
     MEANINGS,
@@ -77,6 +78,7 @@ class AsyncProvider:
         on_notice: Called with a sentence about a feature that the endpoint refuses.
         connections: The most connections at once. With a number, a client is used that takes
             longer to load and less processor time for a request.
+        gate: Limits the requests for answers.
     """
 
     def __init__(  # noqa: PLR0913 - the callbacks, by name
@@ -88,8 +90,10 @@ class AsyncProvider:
         on_notice: Callable[[str], None] = lambda _notice: None,
         *,
         connections: int | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self._gate = gate or NoGate()
         self._settings = settings
         self._on_retry = on_retry
         self._on_notice = on_notice
@@ -214,9 +218,10 @@ class AsyncProvider:
         Raises:
             ProviderError: There is no usable answer.
         """
-        async with self._mapped_errors(response, deadline, request.question.params):
-            await self._adapt(request, response, on_event)
-        response.finish()
+        async with self._gate.open(request, response, deadline):
+            async with self._mapped_errors(response, deadline, request.question.params):
+                await self._adapt(request, response, on_event)
+            response.finish()
 
     @cached_property
     def _translating_relay(self) -> "TranslatingRelay":
@@ -258,7 +263,10 @@ class AsyncProvider:
         """
         seconds = self._settings.timeout if seconds is None else seconds
         deadline = asyncio.get_running_loop().time() + seconds
-        async with self._mapped_errors(response, deadline, {}):
+        async with (
+            self._gate.open(request, response, deadline),
+            self._mapped_errors(response, deadline, {}),
+        ):
             await self._translating_relay.exchange(request, response, on_event)
 
     @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
@@ -15,10 +16,12 @@ from qacli.config.upstreams import OWN, Target, Upstreams
 from qacli.errors import InvalidRequest, NotConfigured, ProviderRefused, QaError
 from qacli.model_options import merge_params
 from qacli.provider import endpoint, local_llama
+from qacli.provider.gate import Gate
 from qacli.provider.sync import SyncProvider
 from qacli.web.routed_provider import Route, RoutedProvider
 
 LOG = logging.getLogger("qa.web")
+MakeGate = Callable[[endpoint.Endpoint], Gate]
 
 
 def check_upstreams(upstreams: Upstreams) -> None:
@@ -44,11 +47,13 @@ class LazyProvider:
     Args:
         settings: Its settings; a local model is started.
         connections: The most connections at once.
+        make_gate: See `Providers`.
     """
 
-    def __init__(self, settings: Settings, connections: int) -> None:
+    def __init__(self, settings: Settings, connections: int, make_gate: MakeGate) -> None:
         self._settings = settings
         self._connections = connections
+        self._make_gate = make_gate
         self._lock = threading.Lock()
         self._provider: SyncProvider | None = None
         self._error: NotConfigured | None = None
@@ -79,7 +84,14 @@ class LazyProvider:
         resolved = endpoint.resolve_endpoint(self._settings)
         if resolved.weights is not None:
             resolved = replace(resolved, base_url=local_llama.shared_server(resolved.weights))
-        return SyncProvider(resolved, self._settings, connections=self._connections)
+        gate = self._make_gate(resolved)
+        return SyncProvider(resolved, self._settings, connections=self._connections, gate=gate)
+
+    def close(self) -> None:
+        """End the provider's requests, if it was made."""
+        provider, self._provider = self._provider, None
+        if provider is not None:
+            provider.close()
 
 
 class Providers:
@@ -88,14 +100,20 @@ class Providers:
     Args:
         upstreams: The server's own provider, the upstreams and their rules.
         connections: The most connections at once to each.
+        make_gate: Returns the gate of an endpoint.
     """
 
-    def __init__(self, upstreams: Upstreams, connections: int) -> None:
+    def __init__(self, upstreams: Upstreams, connections: int, make_gate: MakeGate) -> None:
         self.upstreams = upstreams
         self._providers = {
-            name: LazyProvider(settings, connections)
+            name: LazyProvider(settings, connections, make_gate)
             for name, settings in upstreams.settings.items()
         }
+
+    def close(self) -> None:
+        """End the requests of all providers."""
+        for provider in self._providers.values():
+            provider.close()
 
     def choose(self, model: str) -> "SyncProvider | RoutedProvider":
         """Return the provider for a model.

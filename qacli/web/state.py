@@ -20,6 +20,7 @@ from qacli.errors import (
     Unauthorized,
 )
 from qacli.provider import endpoint
+from qacli.provider.gate import Gate, NoGate
 from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
@@ -69,7 +70,7 @@ class AppState:
         self.max_body = settings.max_body_mib * 1024 * 1024
         connections = min(max(TOTAL_CONNECTIONS // settings.workers, 2), MAX_WORKER_CONNECTIONS)
         self.all_records = Store(settings.database, connections=connections)
-        self.providers = Providers(load_upstreams(settings), settings.threads)
+        self.providers = Providers(load_upstreams(settings), settings.threads, self._make_gate)
         self.outbox = Outbox(settings.outbox_path)
         self.ask_service = AskService(
             provider=lambda question: self.providers.choose(question.model),
@@ -83,6 +84,17 @@ class AppState:
         self.in_flight = DrainTracker()
         self._slots = threading.BoundedSemaphore(settings.threads)
         self._limit = settings.threads
+
+    def _make_gate(self, of_endpoint: endpoint.Endpoint) -> Gate:
+        """Return the gate before an endpoint, which shares its limits if the settings say so."""
+        max_wait = self._settings.shared_limits
+        if max_wait is None:
+            return NoGate()
+        from qacli.db.shared_limits import SharedLimits
+        from qacli.web.shared_limits import SharedLimitGate
+
+        limits = SharedLimits(self.all_records)
+        return SharedLimitGate(limits, of_endpoint, jobs=self._limit, max_wait=max_wait)
 
     def _observe(self, question: Question) -> Callable[[Outcome], None]:
         callbacks: list[Callable[[Outcome], None]] = []

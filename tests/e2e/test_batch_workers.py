@@ -171,3 +171,20 @@ def test_workers_keep_one_limit_together(
     assert codes_of(processes) == [0, 0, 0]
     all_are_answered_once(records(database_url), questions)
     assert count_logged(log) - len(questions) <= 3
+
+
+@pytest.mark.slow
+@on_postgresql
+def test_workers_keep_one_budget_together(
+    qa: Program, begin: Callable[..., list[Worker]], tmp_path: Path, log: Path
+) -> None:
+    # An answer of three tokens costs a thousandth of a dollar.
+    (tmp_path / "prices.toml").write_text('"test-model" = [0.0, 333.333333333]\n')
+    questions = [f"{n:03}" for n in range(150)]
+    processes = begin(3, questions, options=("--max-cost", "0.0505"))
+    assert codes_of(processes) == [8, 8, 8]
+    shown = json.loads(qa("batch", "show", "n", "--json").out)
+    assert (shown["max_cost_usd"], shown["reserved_usd"]) == (0.0505, 0)
+    assert 0.04 <= shown["spent_usd"] <= 0.0505
+    # The first process was stopped while it asked one question.
+    assert count_logged(log) <= 51

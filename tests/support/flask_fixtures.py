@@ -34,6 +34,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
             app = create_app(replace(settings, **changes))
             running: state.AppState = app.extensions[state.EXTENSION_KEY]
             stack.callback(running.all_records.close)
+            stack.callback(running.providers.close)
             return app
 
         yield make

@@ -7,9 +7,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from shutil import copy2
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from conftest import KEY
 from fake_provider import Reply as Faked
 
@@ -361,8 +363,6 @@ def test_output_items_added_during_the_run_are_written(batches: Batches, home: P
 
 def make_silent(batches: Batches) -> None:
     """Let the leases of all workers be over."""
-    import sqlalchemy as sa
-
     with batches.store.transaction(write=True) as connection:
         connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
 
@@ -470,6 +470,49 @@ def test_engine_evicted_while_asking_ends_its_requests_and_goes_on(
     assert len(by_key) == count
     assert [key for key, answer in by_key.items() if answer == "A"] == ["k0", "k1"]
     assert list(outbox.directory.iterdir()) == []
+
+
+def test_engine_items_lost_while_they_wait_for_a_job_are_not_asked(
+    batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    provider.script("status=429 retry_after=0.01")
+    latencies = (0, 2, 0, 0.05, 0.05, 0.05)
+    questions = [f"Question {n} [[latency={seconds}]]" for n, seconds in enumerate(latencies)]
+    batch_id = begun(batches, questions)
+    progress = Progress(len(questions))
+    taken = [0, 2]
+
+    def is_waiting_for_its_job() -> bool:
+        active = {item.key: item for item in progress.active_items.values()}
+        retry_at = active["k0"].retry_at if len(active) == 2 else None
+        return retry_at is not None and monotonic() > retry_at and len(provider.requests) == 2
+
+    async def both() -> None:
+        asking = asyncio.create_task(
+            engine_for(batches, outbox, provider, batch_id, progress, jobs=1, lease_seconds=1.5)
+        )
+        await asyncio.to_thread(wait_for, is_waiting_for_its_job)
+        # Another worker takes over an item that is asked again, and one that was not asked yet.
+        with batches.store.transaction(write=True) as connection:
+            update = "UPDATE batch_item SET worker = 'other' WHERE position IN (0, 2)"
+            connection.execute(sa.text(update))
+        await asyncio.to_thread(
+            wait_for, lambda: batches.evict(next(worker for worker, _ in batches.workers(batch_id)))
+        )
+        batches.register_worker(batch_id, "other", "elsewhere", "other.worker")
+        await asyncio.to_thread(
+            wait_for, lambda: "k0" not in {item.key for item in progress.active_items.values()}
+        )
+        assert progress.done == 0, "the only job was held meanwhile"
+        batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in taken])
+        batches.unregister_worker("other")
+        await asyncio.wait_for(asking, 30)
+
+    asyncio.run(both())
+    assert batches.counts(batch_id)["answered"] == len(questions)
+    assert [request.question for request in provider.requests] == [
+        question for n, question in enumerate(questions) if n != 2
+    ]
 
 
 FITS = {"type": "object", "required": ["name"]}

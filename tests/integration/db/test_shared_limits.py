@@ -1,15 +1,23 @@
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
+from qacli.batch import shared_limits
+from qacli.batch.database import DatabaseExecutor
+from qacli.batch.limiter import AdaptiveLimiter
+from qacli.batch.options import Progress
+from qacli.batch.shared_limits import LimitShare
 from qacli.db.batches import Batches
 from qacli.db.shared_limits import LimitReport, SharedLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qacli.db.records import Store
 
 KEY = ("https://api.example/v1", "sk-0123456789", "m")
@@ -115,24 +123,28 @@ def test_take_after_a_pause_of_another_worker_has_it(limits: SharedLimits, store
     assert limits.take(limit_id, "b", LimitReport()).pause == 0
 
 
-def test_take_has_the_learned_rates_of_the_other_live_workers(
+def test_take_has_the_learned_rates_of_the_other_live_processes(
     limits: SharedLimits, store: Store
 ) -> None:
     limit_id = limits.open(*KEY)
-    for worker in ("a", "b", "c", "expired"):
+    for worker in ("b", "c"):
         register(store, worker)
     limits.take(limit_id, "expired", LimitReport(learned_rate=9))
     with store.transaction(write=True) as connection:
         connection.execute(
-            sa.text("UPDATE batch_worker SET seen_at = seen_at - 61 WHERE uid = 'expired'")
+            sa.text("UPDATE limit_user SET seen_at = seen_at - 11 WHERE uid = 'expired'")
         )
-    assert limits.take(limit_id, "a", LimitReport()).workers == 1
+    # A server, which is no worker of a batch.
+    assert limits.take(limit_id, "a", LimitReport()).users == 1
     limits.take(limit_id, "b", LimitReport(learned_rate=30))
     grant = limits.take(limit_id, "c", LimitReport(in_flight=7, finished=3))
-    assert (grant.workers, grant.learned_rates) == (3, (30.0,))
+    assert (grant.users, grant.learned_rates) == (3, (30.0,))
     by_uid = {worker.uid: worker for worker in Batches(store).worker_statuses(1)}
     assert (by_uid["c"].in_flight, by_uid["c"].finished) == (7, 3)
     assert by_uid["b"].learned_rate == 30
+    with store.transaction() as connection:
+        query = sa.text("SELECT uid FROM limit_user ORDER BY uid")
+        assert list(connection.scalars(query)) == ["a", "b", "c"]
 
 
 def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: Store) -> None:
@@ -145,13 +157,33 @@ def test_status_has_limit_and_pause_of_the_batch(limits: SharedLimits, store: St
     assert limits.status(2) == []
 
 
-def test_take_of_the_last_worker_ends_its_rates(limits: SharedLimits, store: Store) -> None:
+def test_share_with_a_new_stated_limit_takes_from_it_at_once(
+    limits: SharedLimits, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(shared_limits, "TAKE_SECONDS", (999.0, 999.0))
+    limiter, progress = AdaptiveLimiter(8), Progress(0)
+    share = LimitShare(limiter, progress, lambda: 8)
+
+    async def learn() -> None:
+        database = DatabaseExecutor(progress, 0.0)
+        running = asyncio.create_task(share.run(limits, database, "a", KEY))
+        await asyncio.to_thread(wait_for, lambda: share.delay() == 0)
+        limiter.on_success({"x-ratelimit-limit-requests": "6000"})
+        share.on_finished(0, 0)
+        other = limits.open(*KEY), "b", LimitReport(requests=9)
+        await asyncio.to_thread(wait_for, lambda: limits.take(*other).requests is not None)
+        running.cancel()
+        await asyncio.wait([running])
+        database.close()
+
+    asyncio.run(learn())
+
+
+def test_take_of_the_last_process_ends_its_rates(limits: SharedLimits) -> None:
     limit_id = limits.open(*KEY)
     for worker in ("a", "b"):
-        register(store, worker)
         limits.take(limit_id, worker, LimitReport(request_rate=1))
     limits.take(limit_id, "a", LimitReport(request_rate=1, is_last=True))
-    Batches(store).unregister_worker("a")
     assert limits.take(limit_id, "b", LimitReport(requests=9)).requests is not None
     limits.take(limit_id, "b", LimitReport(request_rate=1, is_last=True))
     assert limits.take(limit_id, "c", LimitReport(requests=9)).requests is None

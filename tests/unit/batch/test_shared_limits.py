@@ -24,7 +24,7 @@ def clock() -> Clock:
 
 def share_of(clock: Clock, **limits: float) -> tuple[LimitShare, AdaptiveLimiter]:
     limiter = AdaptiveLimiter(8, clock=clock, **limits)
-    return LimitShare(limiter, Progress(0), clock), limiter
+    return LimitShare(limiter, Progress(0), lambda: 8, clock), limiter
 
 
 def a_grant(
@@ -32,19 +32,40 @@ def a_grant(
     tokens: float | None = None,
     *,
     pause: float = 0.0,
-    workers: int = 1,
+    users: int = 1,
     learned: tuple[float, ...] = (),
 ) -> Grant:
-    return Grant(requests, tokens, pause, "Slow down." if pause else "", workers, learned)
+    reason = "Slow down." if pause else ""
+    return Grant(requests, tokens, 0.0, 0.0, pause, reason, users, learned)
 
 
 def test_allowance_is_spent_evenly() -> None:
     allowance = Allowance(1.0)
     allowance.renew(4, now=10, seconds=1)
-    assert allowance.delay(10) == pytest.approx(0.25)
-    assert allowance.delay(10.25) == pytest.approx(0)
-    allowance.used = 4
+    assert allowance.delay(10) == 0
+    allowance.spend(1, 10)
+    assert allowance.delay(10) == pytest.approx(0.05), "a part may be spent at once"
+    assert allowance.delay(10.05) == pytest.approx(0)
+    allowance.spend(3, 10.25)
     assert allowance.delay(10.5) == pytest.approx(0.5), "until the next take"
+
+
+def test_allowance_with_a_rate_is_spent_at_that_rate() -> None:
+    allowance = Allowance(1.0)
+    allowance.renew(40, now=10, seconds=1, rate=100)
+    allowance.spend(30, 10)
+    assert allowance.delay(10) == pytest.approx(0.1)
+    assert allowance.delay(10.1) == pytest.approx(0)
+
+
+def test_allowance_after_a_delay_is_not_spent_at_once() -> None:
+    allowance = Allowance(1.0)
+    allowance.renew(100, now=10, seconds=1)
+    sent = 0
+    while allowance.delay(10.9) == 0:
+        allowance.spend(1, 10.9)
+        sent += 1
+    assert sent == 21
 
 
 def test_allowance_given_back_counts_later_spending_for_the_next_amount() -> None:
@@ -101,18 +122,18 @@ def test_share_reports_a_pause_of_its_own_and_what_it_needs(clock: Clock) -> Non
 
 def test_share_that_joins_gets_an_equal_part_of_the_learned_rate(clock: Clock) -> None:
     share, limiter = share_of(clock)
-    share.apply(a_grant(workers=3, learned=(30.0, 60.0)))
+    share.apply(a_grant(users=3, learned=(30.0, 60.0)))
     assert limiter.learned_rate == pytest.approx(30)
 
 
-@pytest.mark.parametrize(("workers", "rate"), [(3, 20.0), (2, 30.0), (1, 60.0)])
+@pytest.mark.parametrize(("users", "rate"), [(3, 20.0), (2, 30.0), (1, 60.0)])
 def test_share_changes_its_learned_rate_with_the_number_of_workers(
-    clock: Clock, workers: int, rate: float
+    clock: Clock, users: int, rate: float
 ) -> None:
     share, limiter = share_of(clock)
-    share.apply(a_grant(workers=2))
+    share.apply(a_grant(users=2))
     limiter.set_learned_rate(30)
-    share.apply(a_grant(workers=workers))
+    share.apply(a_grant(users=users))
     assert limiter.learned_rate == pytest.approx(rate)
 
 
@@ -120,7 +141,7 @@ def test_share_with_a_stated_limit_reports_it_beside_the_learned_rate(clock: Clo
     share, limiter = share_of(clock)
     limiter.on_success({"x-ratelimit-limit-requests": "6000"})
     assert limiter.learned_rate is None
-    share.apply(a_grant(workers=2, learned=(5.0,)))
+    share.apply(a_grant(users=2, learned=(5.0,)))
     assert limiter.learned_rate == pytest.approx(2.5)
     assert limiter.rate == pytest.approx(2.5)
     assert share.report().request_rate == pytest.approx(100, rel=0.03)

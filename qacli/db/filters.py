@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from qacli.db.models import Batch
+from qacli.db.models import Batch, SharedValue
 from qacli.db.search import RECORDS, parse_terms, search_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
+VALUES = SharedValue.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class Filter:
             (self.endpoint, column.endpoint.__eq__),
             (self.status, column.status.__eq__),
             (self.tag, partial(_has_tag, sqlite=sqlite)),
-            (self.system, partial(column.system.contains, autoescape=True)),
+            (self.system, _has_system),
             (self.error_kind, column.error_kind.__eq__),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
@@ -111,6 +112,12 @@ class Filter:
 def _in_batch(name: str) -> sa.ColumnElement[bool]:
     query = sa.select(BATCHES.c.id).where(BATCHES.c.name == name)
     return sa.and_(RECORDS.c.batch_id == query.scalar_subquery())
+
+
+def _has_system(text: str) -> sa.ColumnElement[bool]:
+    long = sa.select(VALUES.c.id).where(VALUES.c.value.contains(text, autoescape=True))
+    own = RECORDS.c.system.contains(text, autoescape=True)
+    return sa.or_(own, RECORDS.c.system_id.in_(long))
 
 
 def _answered_by(model: str) -> sa.ColumnElement[bool]:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from qacli.db.models import Batch, SharedValue
+from qacli.db.models import Batch, SharedValue, ToolCall
 from qacli.db.search import RECORDS, parse_terms, search_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
+CALLS = ToolCall.__table__  # type: ignore[attr-defined]
 VALUES = SharedValue.__table__  # type: ignore[attr-defined]
+MAX_TOOL_NAME_LENGTH = 200
+"""Characters of a tool's name in `tool_call`; see migrations/versions/0015_record_lookups.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,7 @@ class Filter:
             (self.batch, _in_batch),
             (self.request_id, column.request_id.__eq__),
             (self.caller, column.caller.__eq__),
-            (self.tool, partial(_has_called, sqlite=sqlite)),
+            (self.tool, _has_called),
             (self.owner, column.caller.__eq__),
         )
         conditions = [condition(value) for value, condition in plain if value is not None]
@@ -135,23 +138,8 @@ def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     return has_tag
 
 
-def _has_called(tool: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
+def _has_called(tool: str) -> sa.ColumnElement[bool]:
     """Return the condition that one of the tool calls of the answer has this name."""
-    details = RECORDS.c.details
-    if sqlite:
-        calls = sa.func.json_each(details, "$.tool_calls").table_valued("value", "type")
-        names = sa.func.coalesce(
-            sa.func.json_extract(calls.c.value, "$.function.name"),
-            sa.func.json_extract(calls.c.value, "$.name"),
-        )
-        # Another value is no JSON text, so that it cannot be read.
-        name = sa.case((calls.c.type == "object", names))
-        return sa.exists(sa.select(calls.c.value).where(name == tool))
-    from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
-
-    has_name: sa.ColumnElement[bool] = sa.func.jsonb_path_exists(
-        sa.cast(details, JSONB),
-        sa.cast("$.tool_calls[*] ? (@.function.name == $name || @.name == $name)", JSONPATH),
-        sa.cast({"name": tool}, JSONB),
-    )
-    return has_name
+    ids = sa.select(CALLS.c.record_id).where(CALLS.c.name == tool[:MAX_TOOL_NAME_LENGTH])
+    is_caller: sa.ColumnElement[bool] = RECORDS.c.id.in_(ids)
+    return is_caller

@@ -166,6 +166,16 @@ class SharedValue(SQLModel, table=True):
     value: str = Field(sa_type=sa.Text)
 
 
+class ToolCall(SQLModel, table=True):
+    """The name of a tool that the answer of a record calls; triggers of the database keep it."""
+
+    __tablename__ = "tool_call"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: str = Field(sa_column=sa.Column(sa.Text, primary_key=True))
+    record_id: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+
+
 OUTPUTS = "outputs"
 COLUMNS = "columns"
 DIALECT = "dialect"

@@ -58,8 +58,6 @@ def visible_tables(settings: Settings) -> dict[str, Any]:
             for name, value in settings.headers.items()
         },
         "extra_body": dict(settings.extra_body),
-        "routes": dict(settings.routes),
-        "fallbacks": {name: list(others) for name, others in settings.fallbacks.items()},
     }
     return {name: table for name, table in tables.items() if table}
 

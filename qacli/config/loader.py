@@ -18,7 +18,14 @@ from qacli.config.database_url import with_absolute_path
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
-from qacli.config.tables import OUTSIDE_PROFILES, TABLES, expand_headers, read_tables
+from qacli.config.tables import (
+    OUTSIDE_PROFILES,
+    RULES,
+    TABLES,
+    expand_headers,
+    read_tables,
+    table_source,
+)
 from qacli.errors import NotConfigured
 from qacli.suggestions import similar_name
 
@@ -153,10 +160,10 @@ def load_settings(
         )
         values["database_url"] = _absolute_database_url(values["database_url"], base)
     in_file = ranks.get("base_url", TOP_RANK) in {PROFILE_RANK, TOP_RANK}
+    tables = read_tables(file, profile, with_endpoint=in_file)
     return Settings(
-        **values,
-        **read_tables(file, profile, with_endpoint=in_file),
-        sources=sources,
+        **{**tables, **values},
+        sources={**{name: table_source(file, name) for name in RULES & tables.keys()}, **sources},
         config_path=file.path,
         ignored_env_file=ignored,
         misspelled=misspelled,
@@ -278,9 +285,14 @@ def _dotenv(file: EnvFile) -> _Layer:
 def _table(file: ConfigFile, profile: str | None) -> _Layer:
     of_profile = f" of profile {profile}" if profile is not None else ""
     path = () if profile is None else (PROFILES, profile)
+    values = file.table(profile)
+    if profile is None:
+        # `read_tables` reads the rules that are tables.
+        is_table = {name for name in RULES if isinstance(values.get(name), dict)}
+        values = {name: value for name, value in values.items() if name not in is_table}
     return _Layer(
         TOP_RANK if profile is None else PROFILE_RANK,
-        file.table(profile),
+        values,
         lambda name: f"{name}{of_profile} in {file.path}",
         lambda name: file.line(*path, name),
     )

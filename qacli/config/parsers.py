@@ -76,6 +76,30 @@ def parse_rates(text: str) -> str:
     return text
 
 
+def parse_routes(text: str) -> dict[str, str]:
+    """Parse `llama-*=groq,fast=groq/small` into the upstream of each pattern.
+
+    Raises:
+        ValueError: A pattern or an upstream is missing, or a pattern occurs twice.
+    """
+    routes: dict[str, str] = {}
+    for part in parse_list(text):
+        pattern, _, upstream = (word.strip() for word in part.partition("="))
+        if not pattern or not upstream or pattern in routes:
+            raise ValueError
+        routes[pattern] = upstream
+    return routes
+
+
+def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
+    """Parse `groq=openrouter local,work=groq` into the upstreams that are asked after each.
+
+    Raises:
+        ValueError: As `parse_routes`.
+    """
+    return {pattern: tuple(names.split()) for pattern, names in parse_routes(text).items()}
+
+
 def _parse_seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < MAX_SECONDS:
@@ -168,4 +192,6 @@ ORIGINS = Parser(
 )
 RATES = Parser(parse_rates, "a rate such as 60/minute, or several separated by commas")
 ON_DISCONNECT = Parser(_parse_choice("complete", "interrupt"), "complete or interrupt")
+ROUTES = Parser(parse_routes, "a list such as llama-*=groq,fast=groq/small")
+FALLBACKS = Parser(parse_fallbacks, "a list such as groq=openrouter local,work=groq")
 API = Parser(_parse_choice("auto", "chat", "responses"), "auto, chat or responses")

@@ -262,6 +262,19 @@ class Settings:
         "known providers such as `groq`, and `local`. Clients choose one by the name of the model, "
         "`groq/MODEL`.",
     )
+    routes: Mapping[str, str] | None = _setting(
+        "QA_ROUTES",
+        "The upstream for each pattern of a model's name: `llama-*=groq,fast=groq/small`. In the "
+        "configuration file also the table `[routes]`.",
+        parsers.ROUTES,
+    )
+    fallbacks: Mapping[str, tuple[str, ...]] | None = _setting(
+        "QA_FALLBACKS",
+        "The upstreams that are asked where another one is overloaded or away: "
+        "`groq=openrouter local,work=groq`. In the configuration file also the "
+        "table `[fallbacks]`.",
+        parsers.FALLBACKS,
+    )
     proxies: int = _setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
@@ -295,12 +308,6 @@ class Settings:
 
     model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The options of each model that a question does not set: `[models.NAME]`."""
-
-    routes: Mapping[str, str] = field(default_factory=dict)
-    """The upstream of `qa serve` for each pattern of a model's name: `[routes]`."""
-
-    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The upstreams that are asked where another one is overloaded or away: `[fallbacks]`."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""

@@ -1,8 +1,9 @@
-"""The tables of the configuration file that are no settings.
+"""The tables of the configuration file.
 
 `[aliases]` and `[models.NAME]` are about models; `[headers]` and `[extra_body]` are about the
 endpoint of their table, the top of the file or a profile, and are used for no other endpoint.
 `[routes]` and `[fallbacks]` are about the upstreams of `qa serve`; see `qacli.config.upstreams`.
+Each of these two is also a setting, whose text has the same rules.
 """
 
 import re
@@ -19,7 +20,9 @@ from qacli.tools import with_tools
 ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_body"
 ROUTES, FALLBACKS = "routes", "fallbacks"
 TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY, ROUTES, FALLBACKS})
-OUTSIDE_PROFILES = frozenset({ALIASES, MODELS, ROUTES, FALLBACKS})
+OUTSIDE_PROFILES = frozenset({ALIASES, MODELS})
+RULES = frozenset({ROUTES, FALLBACKS})
+"""The tables that are also settings, as a text."""
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: RFC 9110, 5.1."""
@@ -64,19 +67,26 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
 
 def _rules(file: ConfigFile) -> dict[str, Any]:
     """Return `[routes]` and `[fallbacks]`; the names of upstreams are checked by the server."""
-    routes = _table(file, (ROUTES,))
-    for pattern, upstream in routes.items():
-        if not isinstance(upstream, str) or not upstream:
-            raise table_error(file, (ROUTES, pattern), "is not the name of an upstream")
-    fallbacks = _table(file, (FALLBACKS,))
-    for pattern, upstreams in fallbacks.items():
-        is_list = isinstance(upstreams, list) and all(isinstance(name, str) for name in upstreams)
-        if not is_list or not all(upstreams):
-            raise table_error(file, (FALLBACKS, pattern), "is not a list of names of upstreams")
-    return {
-        "routes": routes,
-        "fallbacks": {pattern: tuple(names) for pattern, names in fallbacks.items()},
-    }
+    for profile, table in file.profiles.items():
+        for name in RULES & table.keys():
+            if isinstance(table[name], dict):
+                path = (PROFILES, profile, name)
+                raise table_error(file, path, "is a table, which is for all profiles")
+    rules: dict[str, Any] = {}
+    if isinstance(routes := file.tables.get(ROUTES), dict):
+        for pattern, upstream in routes.items():
+            if not isinstance(upstream, str) or not upstream:
+                raise table_error(file, (ROUTES, pattern), "is not the name of an upstream")
+        rules[ROUTES] = routes
+    if isinstance(fallbacks := file.tables.get(FALLBACKS), dict):
+        for pattern, upstreams in fallbacks.items():
+            is_list = isinstance(upstreams, list) and all(
+                isinstance(text, str) for text in upstreams
+            )
+            if not is_list or not all(upstreams):
+                raise table_error(file, (FALLBACKS, pattern), "is not a list of names of upstreams")
+        rules[FALLBACKS] = {pattern: tuple(names) for pattern, names in fallbacks.items()}
+    return rules
 
 
 def expand_headers(
@@ -137,6 +147,11 @@ def _options(file: ConfigFile, path: tuple[str, ...], options: Mapping[str, Any]
             problem = f"cannot be used: {error.what.rstrip('.')}"
             raise table_error(file, (*path, name), problem, error.todo) from None
     return checked
+
+
+def table_source(file: ConfigFile, name: str) -> str:
+    """Return the source of a setting that is a table, for `Settings.sources`."""
+    return f"[{name}] in {file.path}"
 
 
 def table_error(

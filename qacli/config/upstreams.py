@@ -18,7 +18,7 @@ from qacli.config.loader import config_file, profile_values, variables_of
 from qacli.config.parsers import parse_list
 from qacli.config.providers import KnownProvider, known_providers
 from qacli.config.settings import Settings
-from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error
+from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error, table_source
 from qacli.errors import InvalidRequest, NotConfigured
 
 OWN = "default"
@@ -146,7 +146,7 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
     if not names:
         if settings.routes or settings.fallbacks:
             raise NotConfigured(
-                "The tables [routes] and [fallbacks] need upstreams, and none is named.",
+                "The settings routes and fallbacks need upstreams, and none is named.",
                 "Name them in the setting upstreams or in QA_UPSTREAMS.",
             )
         return Upstreams({OWN: settings}, {}, {})
@@ -158,9 +158,12 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
         name: _upstream_settings(name, settings, file, known.get(name), variables) for name in names
     }
     result = Upstreams(
-        {**own, **upstreams}, settings.routes, settings.fallbacks, settings.model_name(None) or ""
+        {**own, **upstreams},
+        settings.routes or {},
+        settings.fallbacks or {},
+        settings.model_name(None) or "",
     )
-    _check_rules(result, file)
+    _check_rules(result, file, settings.sources)
     return result
 
 
@@ -235,20 +238,34 @@ def _key_in(
     return variables.get(variable)
 
 
-def _check_rules(upstreams: Upstreams, file: ConfigFile) -> None:
+def _wrong_rule(
+    file: ConfigFile, source: str, path: tuple[str, str], problem: str, upstreams: Upstreams
+) -> NotConfigured:
+    """Return the error for a rule, with its line where it is in a table of the file."""
+    name, pattern = path
+    todo = f"The upstreams are {', '.join(upstreams.settings)}."
+    if source == table_source(file, name):
+        return table_error(file, path, problem, todo)
+    return NotConfigured(f"Invalid setting, {source}: {pattern} {problem}.", todo)
+
+
+def _check_rules(upstreams: Upstreams, file: ConfigFile, sources: Mapping[str, str]) -> None:
     """Raise NotConfigured for a rule that names no upstream."""
-    known = ", ".join(upstreams.settings)
-    todo = f"The upstreams are {known}."
+
+    def wrong_rule(name: str, pattern: str, problem: str) -> NotConfigured:
+        source = sources.get(name, f"the setting {name}")
+        return _wrong_rule(file, source, (name, pattern), problem, upstreams)
+
     for pattern, text in upstreams.routes.items():
         if text.partition("/")[0] not in upstreams.settings:
-            raise table_error(file, (ROUTES, pattern), f"names no upstream: {text}", todo)
+            raise wrong_rule(ROUTES, pattern, f"names no upstream: {text}")
     for pattern, texts in upstreams.fallbacks.items():
-        path, head = (FALLBACKS, pattern), pattern.partition("/")[0]
+        head = pattern.partition("/")[0]
         if not any(fnmatchcase(name, head) for name in upstreams.settings):
-            raise table_error(file, path, "is for no upstream", todo)
+            raise wrong_rule(FALLBACKS, pattern, "is for no upstream")
         for text in texts:
             if text.partition("/")[0] not in upstreams.settings:
-                raise table_error(file, path, f"names no upstream: {text}", todo)
+                raise wrong_rule(FALLBACKS, pattern, f"names no upstream: {text}")
     if not upstreams.has_own and upstreams.own_model:
         try:
             upstreams.route(upstreams.default_name())

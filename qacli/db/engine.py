@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -33,6 +33,10 @@ from qacli.db import migrate
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.private_files import make_private_directory
 from qacli.redaction import hide_secrets, passwords_in, without_password
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+    from sqlmodel import SQLModel
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
@@ -181,6 +185,16 @@ class Database:
         """
         with _explain_errors(self.url), self._engine.connect() as connection:
             yield connection
+
+    def insert(self, table: "type[SQLModel] | sa.TableClause") -> "postgresql.Insert":
+        """Return an INSERT with `on_conflict_*`, which both dialects have with the same syntax."""
+        if self.sqlite:
+            from sqlalchemy.dialects import sqlite
+
+            return cast("postgresql.Insert", sqlite.insert(table))
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     def outside_transaction(self, *statements: str) -> None:
         """Run statements that cannot run inside a transaction.

@@ -19,6 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.search import RECORDS
+from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
 from qacli.serializers import (
     FLOAT_FIELDS,
     INT_FIELDS,
@@ -58,13 +59,15 @@ def _in_postgres(element: _AsText, compiler: SQLCompiler, **options: Any) -> str
 
 
 def _raw(name: str) -> sa.ColumnElement[Any]:
+    if name in {"system", "params"}:
+        return (SYSTEM if name == "system" else PARAMS).label(name)
     column = RECORDS.c[name]
     if name in TIME_FIELDS or name in JSON_FIELDS:
         return _AsText(column)
     return sa.type_coerce(column, sa.types.NullType())
 
 
-RAW = sa.select(*map(_raw, RECORD_FIELDS))
+RAW = sa.select(*map(_raw, RECORD_FIELDS)).select_from(WITH_VALUES)
 """The fields as the driver returns them, for `row_to_dict` and `rows_to_json_lines`."""
 
 

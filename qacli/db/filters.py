@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from qacli.db.models import Batch
+from qacli.db.models import Batch, SharedValue, ToolCall
 from qacli.db.search import RECORDS, parse_terms, search_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]
+CALLS = ToolCall.__table__  # type: ignore[attr-defined]
+VALUES = SharedValue.__table__  # type: ignore[attr-defined]
+MAX_TOOL_NAME_LENGTH = 200
+"""Characters of a tool's name in `tool_call`; see migrations/versions/0015_record_lookups.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ class Filter:
             (self.endpoint, column.endpoint.__eq__),
             (self.status, column.status.__eq__),
             (self.tag, partial(_has_tag, sqlite=sqlite)),
-            (self.system, partial(column.system.contains, autoescape=True)),
+            (self.system, _has_system),
             (self.error_kind, column.error_kind.__eq__),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
@@ -97,7 +101,7 @@ class Filter:
             (self.batch, _in_batch),
             (self.request_id, column.request_id.__eq__),
             (self.caller, column.caller.__eq__),
-            (self.tool, partial(_has_called, sqlite=sqlite)),
+            (self.tool, _has_called),
             (self.owner, column.caller.__eq__),
         )
         conditions = [condition(value) for value, condition in plain if value is not None]
@@ -111,6 +115,12 @@ class Filter:
 def _in_batch(name: str) -> sa.ColumnElement[bool]:
     query = sa.select(BATCHES.c.id).where(BATCHES.c.name == name)
     return sa.and_(RECORDS.c.batch_id == query.scalar_subquery())
+
+
+def _has_system(text: str) -> sa.ColumnElement[bool]:
+    long = sa.select(VALUES.c.id).where(VALUES.c.value.contains(text, autoescape=True))
+    own = RECORDS.c.system.contains(text, autoescape=True)
+    return sa.or_(own, RECORDS.c.system_id.in_(long))
 
 
 def _answered_by(model: str) -> sa.ColumnElement[bool]:
@@ -128,23 +138,8 @@ def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     return has_tag
 
 
-def _has_called(tool: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
+def _has_called(tool: str) -> sa.ColumnElement[bool]:
     """Return the condition that one of the tool calls of the answer has this name."""
-    details = RECORDS.c.details
-    if sqlite:
-        calls = sa.func.json_each(details, "$.tool_calls").table_valued("value", "type")
-        names = sa.func.coalesce(
-            sa.func.json_extract(calls.c.value, "$.function.name"),
-            sa.func.json_extract(calls.c.value, "$.name"),
-        )
-        # Another value is no JSON text, so that it cannot be read.
-        name = sa.case((calls.c.type == "object", names))
-        return sa.exists(sa.select(calls.c.value).where(name == tool))
-    from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
-
-    has_name: sa.ColumnElement[bool] = sa.func.jsonb_path_exists(
-        sa.cast(details, JSONB),
-        sa.cast("$.tool_calls[*] ? (@.function.name == $name || @.name == $name)", JSONPATH),
-        sa.cast({"name": tool}, JSONB),
-    )
-    return has_name
+    ids = sa.select(CALLS.c.record_id).where(CALLS.c.name == tool[:MAX_TOOL_NAME_LENGTH])
+    is_caller: sa.ColumnElement[bool] = RECORDS.c.id.in_(ids)
+    return is_caller

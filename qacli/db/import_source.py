@@ -26,7 +26,7 @@ from pydantic_core import PydanticUndefined
 
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord, from_jsonl, not_a_record
 from qacli.db.llm_logs import is_llm_database, read_llm_logs
-from qacli.db.sqlite_file import HEADER, SqliteFile, open_sqlite
+from qacli.db.sqlite_file import HEADER, Row, SqliteFile, open_sqlite
 from qacli.errors import InvalidRequest
 from qacli.serializers import JSON_FIELDS, TIME_FIELDS
 
@@ -37,8 +37,16 @@ HEAD_SIZE = 4096
 BUFFER_SIZE = 2**17
 PAGE = 500
 MAX_CELL_LENGTH = 2**31 - 1
-DERIVED_COLUMNS = {"fingerprint"}
-"""Columns of a history that are computed from the others."""
+SHARED = ("shared_system", "shared_params")
+DERIVED_COLUMNS = {"fingerprint", "system_id", "params_id", *SHARED}
+"""Columns of a history that are computed from the others, or are parts of them."""
+
+WITH_SHARED_VALUES = (
+    "SELECT question_answer.*, system.value AS shared_system, params.value AS shared_params "
+    "FROM question_answer LEFT JOIN shared_value AS system ON system.id = system_id "
+    "LEFT JOIN shared_value AS params ON params.id = params_id "
+    "WHERE ?1 IS NULL OR question_answer.id > ?1 ORDER BY question_answer.id LIMIT ?2"
+)
 
 ADVICE = (
     "Import an export of qa (jsonl or csv), a history.db of qa, or the logs.db of llm "
@@ -221,21 +229,33 @@ def _of_history(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedRec
             omitted["questions of batches without an answer"] += number
     last_id: object = None
     query = "SELECT * FROM question_answer WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2"
+    if "shared_value" in file.tables:
+        query = WITH_SHARED_VALUES
     while rows := file.rows(query, last_id, PAGE):
         for row in rows:
-            values = {name: row[name] for name in row if name in ImportedRecord.model_fields}
-            for name in row.keys() - values.keys() - DERIVED_COLUMNS:
+            for name in row.keys() - ImportedRecord.model_fields.keys() - DERIVED_COLUMNS:
                 if row[name] not in {None, "", "[]", "{}"}:
                     omitted[f"values of {name}"] += 1
-            for name in TIME_FIELDS:
-                values[name] = _utc(values.get(name))
-            for name in JSON_FIELDS:
-                values[name] = _json(values.get(name)) or _default(name)
             try:
-                yield ImportedRecord.model_validate(values)
+                yield ImportedRecord.model_validate(_of_row(row))
             except ValidationError as error:
                 raise not_a_record(f"Record {row['id']}", error) from None
         last_id = rows[-1]["id"]
+
+
+def _of_row(row: Row) -> dict[str, Any]:
+    """Return the fields of a record in a row of a history."""
+    values = {name: row[name] for name in row if name in ImportedRecord.model_fields}
+    for name in TIME_FIELDS:
+        values[name] = _utc(values.get(name))
+    for name in JSON_FIELDS:
+        values[name] = _json(values.get(name)) or _default(name)
+    if row.get("shared_system") is not None:
+        values["system"] = row["shared_system"]
+    own, shared = values["params"], _json(row.get("shared_params"))
+    if isinstance(own, dict) and isinstance(shared, dict):
+        values["params"] = {**own, **shared}
+    return values
 
 
 def _default(name: str) -> object:

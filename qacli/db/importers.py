@@ -24,6 +24,7 @@ from qacli.cache_key import cache_key, canonical_json
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
+from qacli.db.shared_values import share_values
 from qacli.errors import InvalidRequest
 from qacli.serializers import (
     FIELD_TYPES,
@@ -186,6 +187,7 @@ def _add(
 def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
+    rows = share_values(store, connection, rows)
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing()
     connection.execute(insert, rows)
     uids = [row["uid"] for row in rows]
@@ -198,7 +200,8 @@ def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]])
 def _insert_renumbered(
     store: Store, connection: sa.Connection, row: dict[str, Any], result: ImportResult
 ) -> None:
-    values = {name: value for name, value in row.items() if name != "id"}
+    [values] = share_values(store, connection, [row])
+    del values["id"]
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing().returning(RECORDS.c.id)
     new_id = connection.scalar(insert, values) or connection.scalar(
         insert, {**values, **NO_UNIQUE_KEYS}

@@ -80,7 +80,11 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class QuestionAnswer(SQLModel, table=True):
-    """A record: one question and its outcome. See docs/record.md."""
+    """A record: one question and its outcome. See docs/record.md.
+
+    A long system prompt is in the `SharedValue` with the id `system_id`, and long params in that
+    with `params_id`; see `qacli.db.shared_values`.
+    """
 
     __tablename__ = "question_answer"
     __table_args__ = (
@@ -137,6 +141,8 @@ class QuestionAnswer(SQLModel, table=True):
     repeats_id: int | None = Field(default=None, sa_type=sa.BigInteger)
     title: str | None = Field(default=None, sa_type=sa.Text)
     rating: int | None = Field(default=None, sa_type=sa.BigInteger)
+    system_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    params_id: int | None = Field(default=None, sa_type=sa.BigInteger)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it; see `qacli.serializers.record_to_dict`."""
@@ -147,6 +153,27 @@ class QuestionAnswer(SQLModel, table=True):
         return canonical_json(
             self.question, self.system, self.params, self.attachments, self.follows_id
         )
+
+
+class SharedValue(SQLModel, table=True):
+    """A long text that many records have in common; `digest` is its SHA-256 in hexadecimal."""
+
+    __tablename__ = "shared_value"
+    __table_args__ = (sa.UniqueConstraint("digest"),)
+
+    id: int | None = Field(default=None, sa_column=sa.Column(BIG, primary_key=True))
+    digest: str = Field(sa_type=sa.String(64))
+    value: str = Field(sa_type=sa.Text)
+
+
+class ToolCall(SQLModel, table=True):
+    """The name of a tool that the answer of a record calls; triggers of the database keep it."""
+
+    __tablename__ = "tool_call"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    name: str = Field(sa_column=sa.Column(sa.Text, primary_key=True))
+    record_id: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
 
 
 OUTPUTS = "outputs"

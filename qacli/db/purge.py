@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from qacli.db.filters import Filter
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
+from qacli.db.shared_values import delete_unused_values
 
 
 def delete_matching(store: Store, only: Filter) -> int:
@@ -14,6 +15,7 @@ def delete_matching(store: Store, only: Filter) -> int:
     with store.transaction(write=True) as connection:
         number = connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(ids))).rowcount
     if number:
+        delete_unused_values(store)
         purge_deleted(store)
     return number
 

@@ -23,6 +23,7 @@ from qacli.db.search import (
     rank,
     sqlite_matches,
 )
+from qacli.db.shared_values import load_records
 from qacli.db.threads import MAX_THREAD, ancestors, descendants
 from qacli.domain import Question
 from qacli.errors import NotFound
@@ -77,9 +78,8 @@ class RecordQueries(Database):
             NotFound: The record does not exist, or belongs to another caller.
         """
         require_id(record_id)
-        with self.session() as session:
-            record = session.get(QuestionAnswer, record_id)
-        if record is None or self.owner not in {None, record.caller}:
+        record = self._one(RECORDS.c.id == record_id)
+        if record is None:
             raise record_not_found(record_id)
         return record
 
@@ -100,7 +100,7 @@ class RecordQueries(Database):
         """Return the records with these ids, in this order, without those that do not exist."""
         query = select(QuestionAnswer).where(RECORD_ID.in_(ids), *self._owned())
         with self.session() as session:
-            records = {record.id: record for record in session.exec(query)}
+            records = {record.id: record for record in load_records(session, query)}
         return [records[number] for number in ids if number in records]
 
     def by_uid(self, uid: str) -> QuestionAnswer | None:
@@ -130,8 +130,8 @@ class RecordQueries(Database):
         with self.session() as session:
             for condition in _of_response(response_id):
                 one = query.where(*condition).order_by(RECORD_ID.desc()).limit(1)
-                if (record := session.exec(one).first()) is not None:
-                    return record
+                if records := load_records(session, one):
+                    return records[0]
         return None
 
     def is_response_of_other(self, response_id: str, caller: str | None) -> bool:
@@ -146,7 +146,7 @@ class RecordQueries(Database):
     def _one(self, condition: sa.ColumnElement[bool]) -> QuestionAnswer | None:
         with self.session() as session:
             query = select(QuestionAnswer).where(condition, *self._owned())
-            return session.exec(query).one_or_none()
+            return next(iter(load_records(session, query)), None)
 
     def id_for_uid(self, uid: str) -> int | None:
         """Return the id of the record with this uid, or None."""
@@ -168,7 +168,7 @@ class RecordQueries(Database):
             .limit(1)
         )
         with self.session() as session:
-            record = session.exec(query).first()
+            record = next(iter(load_records(session, query)), None)
         # Two different questions can have the same fingerprint; then the cache has no answer.
         if record is None or record.canonical_json() != question.canonical_json():
             return None
@@ -224,11 +224,11 @@ class RecordQueries(Database):
         """
         query = select(QuestionAnswer).where(*self._owned()).order_by(RECORD_ID.desc())
         with self.session() as session:
-            record = session.exec(query.offset(min(number, MAX_ID) - 1).limit(1)).first()
-        if record is None:
+            records = load_records(session, query.offset(min(number, MAX_ID) - 1).limit(1))
+        if not records:
             reason = "There is no record" if number == 1 else f"There are not {number} records"
             raise NotFound(f"{reason} yet.", 'Ask something: qa ask "Who am I?"')
-        return record
+        return records[0]
 
     def thread(self, record_id: int, limit: int = MAX_THREAD) -> list[QuestionAnswer]:
         """Return the record and all that it follows up, the oldest first, in one query.
@@ -245,7 +245,7 @@ class RecordQueries(Database):
         chain = ancestors(require_id(record_id), self.owner, limit)
         query = select(QuestionAnswer).join(chain, chain.c.id == RECORD_ID)
         with self.session() as session:
-            records = list(session.exec(query.order_by(chain.c.depth.desc())))
+            records = load_records(session, query.order_by(chain.c.depth.desc()))
         if not records:
             raise record_not_found(record_id)
         return records
@@ -274,7 +274,7 @@ class RecordQueries(Database):
         query = select(QuestionAnswer).join(chain, chain.c.id == RECORD_ID)
         with self.session() as session:
             below = query.where(record_id != RECORD_ID).order_by(chain.c.depth)
-            return list(session.exec(below))
+            return load_records(session, below)
 
     def page(
         self,
@@ -304,7 +304,7 @@ class RecordQueries(Database):
         query = query.where(*self.with_owner(only).conditions(sqlite=self.sqlite))
         query = query.order_by(RECORD_ID.desc() if newest_first else RECORD_ID)
         with self.session() as session:
-            return list(session.exec(query))
+            return load_records(session, query)
 
     def search(self, only: Filter, limit: int) -> list[QuestionAnswer]:
         """Return the best matches of a search, the best first.
@@ -332,7 +332,7 @@ class RecordQueries(Database):
                         "AND question_answer_search MATCH :match"
                     ).bindparams(match=fts5_query(terms))
                     query = query.join(sa.table("question_answer_search"), index).order_by(score)
-            return list(session.exec(query.order_by(RECORD_ID.desc())))
+            return load_records(session, query.order_by(RECORD_ID.desc()))
 
     def dicts(
         self, only: Filter = EVERYTHING, **id_range: Unpack[IdRange]

@@ -1,20 +1,18 @@
 """Store and change records."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel, col
+from sqlmodel import col
 
 from qacli.db.models import Batch, BatchItem
 from qacli.db.record_queries import RecordQueries, record_not_found, require_id
 from qacli.db.search import RECORDS
+from qacli.db.shared_values import delete_unused_values, ids_of_values, share_values
 from qacli.domain import ItemState, Outcome, Question, Status
 from qacli.errors import DatabaseError
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql
 
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
@@ -28,9 +26,16 @@ FINISH_ONE = sa.update(RECORDS).where(
 SELECT_IDS = sa.select(RECORDS.c.uid, RECORDS.c.id).where(
     RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True))
 )
-DELETE_RESERVED = sa.delete(RECORDS).where(
-    RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)), RECORDS.c.status == Status.ASKING
+VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
+DELETE_RESERVED = (
+    sa.delete(RECORDS)
+    .where(
+        RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)), RECORDS.c.status == Status.ASKING
+    )
+    .returning(*VALUE_IDS)
 )
+DERIVED_COLUMNS = ("fingerprint", "system_id", "params_id")
+"""The columns that are no fields of a record."""
 
 
 class Store(RecordQueries):
@@ -40,16 +45,6 @@ class Store(RecordQueries):
     and no route can forget it. Storing a record is not restricted: its `uid` is known only to the
     process that asks.
     """
-
-    def insert(self, table: type[SQLModel] | sa.TableClause) -> "postgresql.Insert":
-        """Return an INSERT with `on_conflict_*`, which both dialects have with the same syntax."""
-        if self.sqlite:
-            from sqlalchemy.dialects import sqlite
-
-            return cast("postgresql.Insert", sqlite.insert(table))
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(table)
 
     def upsert(self, question: Question, outcome: Outcome) -> int:
         """Store a question with its outcome so far; return the record's id.
@@ -63,23 +58,19 @@ class Store(RecordQueries):
         own = RECORDS.c.uid == question.uid
         unfinished = sa.and_(own, RECORDS.c.status == Status.ASKING)
         # On the table and not on the class, which takes twice the time.
-        statements: tuple[sa.Executable, ...] = (
-            # First the update: an insert that conflicts would use up an id.
-            sa.update(RECORDS)
-            .where(unfinished)
-            .values(field_values(outcome))
-            .returning(RECORDS.c.id),
-            self.insert(RECORDS)
-            .values(to_row(question, outcome))
-            .on_conflict_do_nothing(index_elements=["uid"])
-            .returning(RECORDS.c.id),
-            sa.select(RECORDS.c.id).where(own),
-        )
+        update = sa.update(RECORDS).where(unfinished).values(field_values(outcome))
+        insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
+        select = sa.select(RECORDS.c.id).where(own)
         with self.transaction(write=True) as connection:
-            for statement in statements:
-                record_id: int | None = connection.execute(statement).scalar_one_or_none()
-                if record_id is not None:
-                    return record_id
+            # First the update: an insert that conflicts would use up an id.
+            record_id: int | None = connection.scalar(update.returning(RECORDS.c.id))
+            if record_id is None:
+                [row] = share_values(self, connection, [to_row(question, outcome)])
+                record_id = connection.scalar(insert.values(row).returning(RECORDS.c.id))
+            if record_id is None:
+                record_id = connection.scalar(select)
+            if record_id is not None:
+                return record_id
         raise DatabaseError("The database did not store the record.")
 
     def upsert_many(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
@@ -101,7 +92,7 @@ class Store(RecordQueries):
         with self.transaction(write=True) as connection:
             if reserved:
                 insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-                connection.execute(insert, reserved)
+                connection.execute(insert, share_values(self, connection, reserved))
             if finished:
                 connection.execute(FINISH_ONE, finished)
             ids = {row.uid: row.id for row in connection.execute(SELECT_IDS, {"uids": uids})}
@@ -136,7 +127,7 @@ class Store(RecordQueries):
         columns = [name for name in RECORD_FIELDS if name not in {"id", "batch_id", "item_key"}]
         upsert = insert.on_conflict_do_update(
             index_elements=["batch_id", "item_key"],
-            set_={name: insert.excluded[name] for name in (*columns, "fingerprint")},
+            set_={name: insert.excluded[name] for name in (*columns, *DERIVED_COLUMNS)},
             where=RECORDS.c.status != Status.ANSWERED,
         )
         keys: dict[ItemState, list[str | None]] = {}
@@ -145,7 +136,8 @@ class Store(RecordQueries):
             if outcome.status in ITEM_STATES:
                 keys.setdefault(ITEM_STATES[outcome.status], []).append(question.item_key)
         spent = _new_costs(connection, batch_id, results)
-        connection.execute(upsert, [to_row(*result) for result in results])
+        rows = share_values(self, connection, [to_row(*result) for result in results])
+        connection.execute(upsert, rows)
         for state, names in keys.items():
             connection.execute(
                 sa.update(BatchItem)
@@ -201,9 +193,10 @@ class Store(RecordQueries):
         """
         query = sa.delete(RECORDS).where(RECORDS.c.id == require_id(record_id), *self._owned())
         with self.transaction(write=True) as connection:
-            number = connection.execute(query).rowcount
-        if not number:
+            rows = connection.execute(query.returning(*VALUE_IDS)).all()
+        if not rows:
             raise record_not_found(record_id)
+        delete_unused_values(self, ids_of_values(rows))
 
     def delete_reserved(self, uids: Sequence[str]) -> None:
         """Delete records that are still `asking`, because their questions were not sent.
@@ -212,7 +205,8 @@ class Store(RecordQueries):
             DatabaseError: The database cannot be used.
         """
         with self.transaction(write=True) as connection:
-            connection.execute(DELETE_RESERVED, {"uids": list(uids)})
+            rows = connection.execute(DELETE_RESERVED, {"uids": list(uids)}).all()
+        delete_unused_values(self, ids_of_values(rows))
 
 
 def to_row(question: Question, outcome: Outcome) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from qacli.provider.relay import RawEvent
 from qacli.provider.response import ChatResponse, TextEvent
 from qacli.provider.sync import SyncProvider
 from qacli.raw_request import RawRequest, RelayEvent, ResponseBytes, ResponseEnd, ResponseHead
+from qacli.web.multipart import MIME_TYPE, with_field
 
 LOG = logging.getLogger("qa.web")
 UPSTREAM, TRIED = "upstream", "tried_upstreams"
@@ -163,6 +164,10 @@ class RoutedProvider:
         raw = replace(raw, needs_history=raw.needs_history or (place > 0 and bool(raw.history)))
         if not raw.model or model == raw.model:
             return raw
+        content_type = raw.headers.get("Content-Type", "")
+        if content_type.lower().startswith(MIME_TYPE):
+            body = with_field(raw.body, content_type, "model", model)
+            return replace(raw, model=model, body=body)
         body, history = (_with_model(data, model) for data in (raw.body, raw.history))
         return replace(raw, model=model, body=body, history=history)
 

@@ -20,6 +20,7 @@ from qacli.web.answer import start_request
 from qacli.web.api import ask
 from qacli.web.api.responses import Event
 from qacli.web.api.schemas import KeyHeaders
+from qacli.web.multipart import text_fields
 from qacli.web.openai_api import errors, stored_responses
 from qacli.web.openai_api.parse import (
     CHAT,
@@ -182,8 +183,13 @@ def passthrough(path: str) -> Response:
     """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""
     app_state = state.get_state()
     data = ask.raw_body(app_state.max_body)
-    has_upstreams = bool(app_state.providers.upstreams.names)
-    body = parse_body(data) if data and has_upstreams and request.is_json else None
+    body: dict[str, Any] | None = None
+    if data and app_state.providers.upstreams.names:
+        if request.is_json:
+            body = parse_body(data)
+        else:
+            fields = text_fields(data, request.content_type or "")
+            body = {"model": fields.get("model"), "stream": fields.get("stream") == "true"}
     raw = raw_request(f"/{path}", data, body, method=request.method)
     heartbeat = (
         sse.KEEP_ALIVE_SECONDS if sse.MIME_TYPE in request.headers.get("Accept", "") else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import KEY
 from fake_provider import FakeProvider
+from werkzeug.wrappers import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -385,6 +387,28 @@ def test_other_path_is_passed_on_to_the_upstream_of_its_model(
     assert north.requests[-1].body == {"model": "voice", "input": "Hello"}
     assert client.post("/v1/uploads", data=b"bytes").status_code == 404
     assert provider.requests[-1].content == b"bytes"
+
+
+@on_sqlite
+def test_form_is_passed_on_to_the_upstream_of_its_model(
+    door: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
+) -> None:
+    client = door(passthrough=True)
+    north.other_reply = "status=418 message='A pot.'"
+    sound = b"RIFF\r\n\r\nmodel\r\n--other\0" * 9
+    form = {"model": "north/whisper", "language": "de", "file": (BytesIO(sound), "model.wav")}
+    assert client.post("/v1/audio/transcriptions", data=form).status_code == 418
+    sent = north.requests[-1]
+    body = {"data": sent.content, "content_type": sent.headers["content-type"]}
+    with Request.from_values(**body) as received:
+        assert received.form.to_dict() == {"model": "whisper", "language": "de"}
+        assert received.files["file"].read() == sound
+        assert received.files["file"].filename == "model.wav"
+    # A file that is uploaded has no model.
+    upload = {"purpose": "batch", "file": (BytesIO(b"{}"), "a.jsonl")}
+    client.post("/v1/audio/voices", data=upload)
+    assert b'"purpose"' in provider.requests[-1].content
+    assert len(north.requests) == 1
 
 
 @on_sqlite

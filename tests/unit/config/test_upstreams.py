@@ -106,6 +106,16 @@ def test_route_of_a_name_returns_the_upstream_and_its_fallbacks(
     assert list(load(WORK + RULES).route(name)) == targets
 
 
+def test_route_by_rules_of_the_environment_replaces_those_of_the_file() -> None:
+    rules = {"QA_ROUTES": "m-*=work/large", "QA_FALLBACKS": "work/l*=groq local,groq=work"}
+    upstreams = load(WORK + RULES, **rules)
+    targets = [Target("work", "large"), Target("groq", "large"), Target("local", "")]
+    assert list(upstreams.route("m-1")) == targets
+    assert list(upstreams.route("groq/a")) == [Target("groq", "a"), Target("work", "a")]
+    in_file = 'routes = "m-*=work/large"\nfallbacks = "work=local"\n'
+    assert list(load(in_file + WORK).route("m-1")) == [targets[0], targets[2]]
+
+
 @pytest.mark.parametrize("name", ["local/other", "bare", "gpt-9"])
 def test_route_of_a_name_of_no_upstream_is_refused(name: str) -> None:
     config = '[profiles.bare]\nbase_url = "http://localhost:1/v1"\n'
@@ -143,6 +153,10 @@ def test_default_name_without_an_own_provider_is_of_an_upstream(
         (WORK, {"QA_UPSTREAMS": "openai", "OPENAI_BASE_URL": "https://o.example/v1"}, "cannot use"),
         (WORK + '[routes]\n"a*" = "wrok"\n', {}, "line 9 of .*names no upstream: wrok"),
         (WORK + '[fallbacks]\nwork = ["wrok/m"]\n', {}, "names no upstream: wrok/m"),
+        (WORK, {"QA_ROUTES": "a*=wrok"}, r"variable QA_ROUTES: a\* names no upstream: wrok"),
+        (WORK, {"QA_FALLBACKS": "work=groq b"}, "variable QA_FALLBACKS: work names no upstream: b"),
+        (WORK, {"QA_FALLBACKS": "work"}, "QA_FALLBACKS: 'work' is not a list such as"),
+        (WORK, {"QA_ROUTES": "a=b,a=c"}, "QA_ROUTES: 'a=b,a=c' is not a list such as"),
         (WORK + '[fallbacks]\nwrok = ["work"]\n', {}, "is for no upstream"),
         (
             WORK + '[fallbacks]\nwork = ["default"]\n',
@@ -176,5 +190,5 @@ def test_load_upstreams_that_cannot_be_used_is_refused(
 def test_load_settings_with_a_wrong_rule_names_its_line(table: str) -> None:
     file = Path("config.toml").absolute()
     file.write_text(table)
-    with pytest.raises(NotConfigured, match=r"[Ll]ine \d of"):
+    with pytest.raises(NotConfigured, match=r"[Ll]ine \d\b"):
         load_settings({"QA_CONFIG": str(file)})

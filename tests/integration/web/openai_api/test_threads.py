@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
+    from qacli.db.models import QuestionAnswer
     from qacli.db.records import Store
 
 URL = "/v1/chat/completions"
@@ -86,29 +87,59 @@ def test_thread_with_tools_has_each_message_once(client: FlaskClient, store: Sto
     assert (request["model"], request["tools"]) == ("test-model", [TOOL])
 
 
-def test_thread_of_forty_turns_grows_with_what_is_new(client: FlaskClient, store: Store) -> None:
+@pytest.mark.parametrize("url", [URL, "/v1/responses"])
+def test_thread_of_forty_turns_grows_with_what_is_new(
+    client: FlaskClient, store: Store, url: str
+) -> None:
     words = Random(1)
     # The first pages of the tables, indexes and maps of free space are there in a history in use.
-    converse(client, words, 4)
+    converse(client, url, words, 4)
     empty, empty_index = history_bytes(store)
-    messages = converse(client, words, 40)
+    body = converse(client, url, words, 40)
     records = store.page(limit=99)[4:]
     assert [record.follows_id for record in records] == [None, *range(5, 44)]
-    distinct = len(json.dumps(messages))
-    assert sum(len(json.dumps(record.to_dict())) for record in records) < 1.3 * distinct
+    assert all(record.params["tools"] == body["tools"] for record in records)
+    distinct = len(json.dumps(body))
+    assert sum(map(own_length, records)) < 1.3 * distinct
     size, index = history_bytes(store)
     print(f"{distinct} bytes: {size - empty} stored, {index - empty_index} in the search index")  # noqa: T201 - a figure, shown by -s
     assert size - empty < 1.3 * distinct
 
 
-def converse(client: FlaskClient, words: Random, turns: int) -> list[Any]:
-    """Ask questions of 8 KB that no database can compress much; return all messages."""
-    messages: list[Any] = []
+def own_length(record: QuestionAnswer) -> int:
+    """Return the length of a record without what it has in common with others."""
+    params = {name: value for name, value in record.params.items() if name != "tools"}
+    return len(json.dumps({**record.to_dict(), "system": None, "params": params}))
+
+
+def converse(client: FlaskClient, url: str, words: Random, turns: int) -> dict[str, Any]:
+    """Ask questions of 8 KB, with 20 tools of 1 KB and a system prompt; return the last body.
+
+    No database can compress the texts much.
+    """
+
+    def text(length: int) -> str:
+        return " ".join(words.randbytes(4).hex() for _ in range(length))
+
+    functions = [
+        {"name": f"tool_{number}", "description": text(100), "parameters": {"type": "object"}}
+        for number in range(20)
+    ]
+    if url == URL:
+        messages: list[Any] = [{"role": "system", "content": text(300)}]
+        tools = [{"type": "function", "function": function} for function in functions]
+        body = {"model": "m", "messages": messages, "tools": tools}
+    else:
+        messages = []
+        tools = [{"type": "function", **function} for function in functions]
+        body = {"model": "m", "input": messages, "tools": tools, "instructions": text(300)}
     for turn in range(turns):
-        text = " ".join(words.randbytes(4).hex() for _ in range(900))
-        messages.append(user(f"{turn} {text} [[text=Yes]]"))
-        messages.append(chat(client, messages))
-    return messages
+        messages.append(user(f"{turn} {text(900)} [[text=Yes]]"))
+        response = client.post(url, json=body)
+        assert response.status_code == 200, response.text
+        answer = response.get_json()
+        messages += [answer["choices"][0]["message"]] if url == URL else answer["output"]
+    return body
 
 
 def history_bytes(store: Store) -> tuple[int, int]:
@@ -117,7 +148,8 @@ def history_bytes(store: Store) -> tuple[int, int]:
         "SELECT sum(CASE WHEN name LIKE 'question_answer_search%' THEN 0 ELSE pgsize END), "
         "sum(CASE WHEN name LIKE 'question_answer_search%' THEN pgsize ELSE 0 END) FROM dbstat"
         if store.sqlite
-        else "SELECT pg_total_relation_size('question_answer') - "
+        else "SELECT pg_total_relation_size('question_answer') + "
+        "pg_total_relation_size('shared_value') - "
         "pg_relation_size('ix_question_answer_search'), "
         "pg_relation_size('ix_question_answer_search')"
     )

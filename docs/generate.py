@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from qacli.cli.app import build_app
 from qacli.cli.commands.help import EXIT_CODES, PRECEDENCE
 from qacli.config.settings import Settings, setting_fields
+from qacli.db.views import VIEWS
 from qacli.web import openapi
 from qacli.web.app import create_app
 
@@ -153,6 +154,15 @@ def record_table() -> str:
     """Return the table of a record's fields: name, type, meaning."""
     document = openapi_document()
     return _property_table(document["components"]["schemas"]["Record"], document, required=False)
+
+
+def view_tables() -> str:
+    """Return a table of the columns of each SQL view."""
+    tables = []
+    for name, (columns, _) in VIEWS.items():
+        rows = ((f"`{column}`", value.meaning) for column, value in columns.items())
+        tables.append(_table((f"column of `{name}`", "meaning"), rows))
+    return "\n\n".join(table.rstrip() for table in tables)
 
 
 def endpoint_table() -> str:
@@ -293,6 +303,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "precedence": precedence_text,
     "settings": setting_table,
     "record": record_table,
+    "views": view_tables,
     "endpoints": endpoint_table,
     "operations": endpoint_sections,
 }

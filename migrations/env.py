@@ -1,13 +1,14 @@
 """How alembic reaches the database: the connection that qa gives it, or the configured one."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import context
 from sqlmodel import SQLModel
 
-from qacli.db import migrate, models
+from qacli.db import migrate, models, views
 
 assert models.QuestionAnswer  # noqa: S101 - imported for the table it registers
 
@@ -61,7 +62,21 @@ def run_offline() -> None:
     url = context.config.get_main_option("sqlalchemy.url") or configured_database()
     context.configure(url=url, literal_binds=True, dialect_opts={"paramstyle": "named"}, **OPTIONS)
     with context.begin_transaction():
-        context.run_migrations()
+        run_without_views(context.get_revision_argument)
+
+
+def run_without_views(revision: Callable[[], Any]) -> None:
+    """Run the migrations, which could not change a table that a view needs.
+
+    Args:
+        revision: Return the revision of the database after the migrations.
+    """
+    for statement in views.drop_statements():
+        context.execute(statement)
+    context.run_migrations()
+    if revision() == migrate.head_revision():
+        for statement in views.create_statements(context.get_context().dialect.name):
+            context.execute(statement)
 
 
 def run_on(connection: sa.Connection) -> None:
@@ -70,7 +85,7 @@ def run_on(connection: sa.Connection) -> None:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(migrate.POSTGRES_LOCK)))
-        context.run_migrations()
+        run_without_views(context.get_context().get_current_revision)
 
 
 if context.is_offline_mode():

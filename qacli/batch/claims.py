@@ -22,7 +22,8 @@ from qacli.batch.lease import (
     uptime,
 )
 from qacli.db.batches import Batches, ClaimedItem, WorkerEvicted, WorkerStatus
-from qacli.errors import DatabaseError
+from qacli.db.models import Batch
+from qacli.errors import DatabaseError, InvalidRequest
 from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 
@@ -186,6 +187,20 @@ def reclaim_stale(batches: Batches, outbox: Outbox, batch_id: int) -> int:
                 remove_lock(outbox.directory, worker.journal)
     remove_stale_locks(outbox.directory, batches.lock_names())
     return released
+
+
+def refuse_open_parts(batches: Batches, batch: Batch) -> None:
+    """Check that no questions of a batch are at the provider's Batch API.
+
+    Raises:
+        InvalidRequest: Some are.
+    """
+    if batches.open_parts().get(batch.id or 0):
+        raise InvalidRequest(
+            f"Questions of {batch.name} are at the provider's Batch API.",
+            f"Collect them first: qa batch collect {batch.name}; or end them: qa batch cancel "
+            f"{batch.name}",
+        )
 
 
 def describe_owners(workers: Sequence[WorkerStatus]) -> str | None:

@@ -71,6 +71,8 @@ class RemoteOptions:
             InvalidRequest: It is.
         """
         if batch is not None and self.via is not Via.BATCH_API:
+            from qacli.batch.claims import refuse_open_parts
+
             refuse_open_parts(batches, batch)
 
     def to_dict(self) -> dict[str, object]:
@@ -127,17 +129,3 @@ def collect_garbage_often() -> None:
     """Collect garbage in a long run, but do not examine the loaded modules each time."""
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-
-
-def refuse_open_parts(batches: "Batches", batch: "Batch") -> None:
-    """Check that no questions of a batch are at the provider's Batch API.
-
-    Raises:
-        InvalidRequest: Some are.
-    """
-    if batches.open_parts().get(batch.id or 0):
-        raise InvalidRequest(
-            f"Questions of {batch.name} are at the provider's Batch API.",
-            f"Collect them first: qa batch collect {batch.name}; or end them: qa batch cancel "
-            f"{batch.name}",
-        )

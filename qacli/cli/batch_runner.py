@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.answer_schema import answer_schema
-from qacli.cli.batch_input import (
-    BatchInputOptions,
-    batch_settings_of,
-    input_path,
-    with_input_options,
-)
+from qacli.batch.source_options import BatchInputOptions, batch_settings_of
+from qacli.cli.batch_input import input_path, with_input_options
 from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
@@ -34,6 +29,7 @@ from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
+from qacli.services.answer_schema import answer_schema
 
 if TYPE_CHECKING:
     from qacli.batch.loader import BatchSource, Forecast

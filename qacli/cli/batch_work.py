@@ -113,10 +113,10 @@ def work_on(
     jobs: int | None,
 ) -> int:
     """Ask the items of one batch until all are finished; return the exit code."""
+    from qacli.batch.claims import refuse_open_parts
     from qacli.batch.options import Progress
     from qacli.batch.run_options import check_budget, require_run_options, stored_options
     from qacli.cli.ask_runner import start_endpoint
-    from qacli.cli.batch_remote import refuse_open_parts
     from qacli.cost import Pricing
     from qacli.recording.outbox import Outbox
 

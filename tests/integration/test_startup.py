@@ -7,6 +7,7 @@ import pytest
 from conftest import KEY
 from fake_provider import FakeProvider
 
+import qacli
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 
@@ -44,6 +45,18 @@ def loaded_in_order(*arguments: str) -> list[str]:
     assert code == 0, done.stderr
     assert done.stdout
     return [str(name) for name in modules]
+
+
+def test_import_of_the_package_loads_nothing_else() -> None:
+    program = "import sys; before = {*sys.modules}; import qacli; print({*sys.modules} - before)"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys, types, typing, importlib; {program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(qacli.__file__).parents[1],
+    )
+    assert done.stdout == "{'qacli'}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]], ids=" ".join)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.answer_display import AnswerDisplay, warn_about_end
-from qacli.cli.answer_schema import answer_schema
 from qacli.cli.answer_use import AnswerUse, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
@@ -51,6 +50,7 @@ from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, creat
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
 from qacli.serializers import result_to_dict
+from qacli.services.answer_schema import answer_schema
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment

@@ -7,7 +7,6 @@ import typer
 from qacli.cli.batch_at_provider import cancel_remote
 from qacli.cli.batch_collect import collect
 from qacli.cli.batch_files import requests, take
-from qacli.cli.batch_remote import refuse_open_parts
 from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
 from qacli.cli.batch_show import batch_to_dict, show
@@ -135,6 +134,8 @@ def remove(
     ] = False,
 ) -> None:
     """Remove a batch; its records stay in the history."""
+    from qacli.batch.claims import refuse_open_parts
+
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
     batch = batches.get(name)

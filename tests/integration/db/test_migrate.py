@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 from qacli.config.settings import Settings
-from qacli.db import migrate, models
+from qacli.db import migrate, models, views
 from qacli.db.engine import engine_for
 from qacli.db.records import Store
 from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
@@ -123,6 +123,8 @@ def test_migrations_and_models_create_the_same_tables(empty: Store) -> None:
     upgraded(empty)
     with empty.migrating() as connection:
         migrated = shape(connection)
+        for statement in views.drop_statements():
+            connection.execute(sa.text(statement))
         if connection.dialect.name == "sqlite":
             connection.execute(sa.text("DROP TABLE question_answer_search"))
         SQLModel.metadata.drop_all(connection)

@@ -1,0 +1,1 @@
+"""The functions for Python programs; `qacli` exports them. See docs/python.md."""

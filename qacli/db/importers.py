@@ -33,7 +33,7 @@ from qacli.serializers import (
     TIME_FIELDS,
     with_error_kind,
 )
-from qacli.validation import MAX_ID, validate_text
+from qacli.validation import MAX_ID, sanitize_text, validate_text
 
 CHUNK_SIZE = 1000
 LINKS = ("follows_id", "corrects_id", "repeats_id")
@@ -88,6 +88,24 @@ class ImportedRecord(_Fields):
         values = dict(self)
         validate_text(values, "a field")
         return {**values, "fingerprint": _fingerprint(values)}
+
+
+class ForeignRecord(ImportedRecord):
+    """A record of another program: it has no id yet, and names the one that it follows up by uid.
+
+    It gets the next id, so that records keep the order in which they come.
+    """
+
+    follows_uid: str | None = None
+
+
+def storable(value: Any) -> Any:  # noqa: ANN401 - a field's value
+    """Return a value whose texts can be stored in any database."""
+    if isinstance(value, str):
+        return sanitize_text(value)
+    if isinstance(value, dict):
+        return {sanitize_text(str(name)): storable(item) for name, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(slots=True)
@@ -151,7 +169,8 @@ def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 def _add(
     store: Store, connection: sa.Connection, page: list[dict[str, Any]], result: ImportResult
 ) -> None:
-    uids = [row["uid"] for row in page]
+    follows = {row["uid"]: uid for row in page if (uid := row.pop("follows_uid", None))}
+    uids = {row["uid"] for row in page}.union(follows.values())
     same_uid = sa.select(RECORDS.c.uid, RECORDS.c.id).where(RECORDS.c.uid.in_(uids))
     existing = {uid: record_id for uid, record_id in connection.execute(same_uid)}  # noqa: C416 - rows
     ids = [row["id"] for row in page if row["id"] is not None]
@@ -173,7 +192,10 @@ def _add(
     if without_id:
         _advance_sequence(store, connection)
     for row in without_id:
-        _insert_renumbered(store, connection, row, result)
+        if row["uid"] in follows:
+            row["follows_id"] = existing.get(follows[row["uid"]])
+            row["fingerprint"] = _fingerprint(row)
+        existing[row["uid"]] = _insert_renumbered(store, connection, row, result)
     result.added += len(with_own_id) + len(without_id)
     for row in (*with_own_id, *without_id):
         links = {name: result.new_ids[row[name]] for name in LINKS if row[name] in result.new_ids}
@@ -197,15 +219,16 @@ def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]])
 
 def _insert_renumbered(
     store: Store, connection: sa.Connection, row: dict[str, Any], result: ImportResult
-) -> None:
+) -> int | None:
     values = {name: value for name, value in row.items() if name != "id"}
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing().returning(RECORDS.c.id)
-    new_id = connection.scalar(insert, values) or connection.scalar(
+    new_id: int | None = connection.scalar(insert, values) or connection.scalar(
         insert, {**values, **NO_UNIQUE_KEYS}
     )
     if row["id"] is not None and new_id is not None:
         result.renumbered += 1
         _note_new_id(result, row["id"], new_id)
+    return new_id
 
 
 def _advance_sequence(store: Store, connection: sa.Connection) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qacli.db.importers import ImportedRecord
+from qacli.db.importers import ImportedRecord, storable
 from qacli.db.llm_layouts import NEW, OLD, Exchange, NewLayout, OldLayout, json_object
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import BrokenAnswer
 from qacli.redaction import redact_url
-from qacli.validation import parse_count, sanitize_text
+from qacli.validation import parse_count
 
 PAGE = 500
 """Exchanges in memory at once."""
@@ -144,7 +144,7 @@ def _document(exchange: Exchange, number: int, omitted: Counter[str]) -> Importe
         "attachments": [_attachment(item, n) for n, item in enumerate(exchange.attachments, 1)],
     }
     try:
-        document = ImportedRecord.model_validate({name: _storable(fields[name]) for name in fields})
+        document = ImportedRecord.model_validate({name: storable(fields[name]) for name in fields})
     except (ValidationError, OverflowError):
         return None
     _count(omitted, "reasoning of answers", exchange.reasoning)
@@ -193,12 +193,3 @@ def _attachment(row: Row, number: int) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _storable(value: Any) -> Any:  # noqa: ANN401 - a field's value
-    """Return a value whose texts can be stored in any database."""
-    if isinstance(value, str):
-        return sanitize_text(value)
-    if isinstance(value, dict):
-        return {sanitize_text(str(name)): _storable(item) for name, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list) else value

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from qacli.db.search import RECORDS
+from qacli.db.search import NEWEST_FIRST, RECORDS
 
 MAX_THREAD = 1000
 """The longest thread that is read, in records."""
@@ -76,7 +76,7 @@ def connected(record_id: int) -> sa.Select[tuple[int]]:
     """
     start: sa.ScalarSelect[int] | int = record_id
     if record_id < 0:
-        newest_first = sa.select(RECORDS.c.id).order_by(RECORDS.c.id.desc())
+        newest_first = sa.select(RECORDS.c.id).order_by(*NEWEST_FIRST)
         start = newest_first.offset(-record_id - 1).limit(1).scalar_subquery()
     tree = (
         sa.select(RECORDS.c.id, RECORDS.c.follows_id)

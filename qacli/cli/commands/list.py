@@ -263,7 +263,8 @@ def _load(
     load: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
     if order is Order.OLDEST:
         return load(only, **id_range)
-    newest_first = load(only, **id_range, newest_first=True)
+    by_time = id_range["after"] is id_range["before"] is None
+    newest_first = load(only, **id_range, newest_first=True, by_time=by_time)
     return newest_first if order is Order.NEWEST else iter(list(newest_first)[::-1])
 
 

@@ -16,13 +16,15 @@ from typing import Any, get_args, get_origin
 
 from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
-from qacli.sources import sources
+from qacli.sources import images, sources
 
 EXPONENT_THRESHOLD = 1e16
 """The smallest number that Python writes with an exponent."""
 
 MARKDOWN_SYNTAX = re.compile(r"[\\`*_\[\]<>&!~|]")
 """Characters that a backslash makes plain text (CommonMark 0.31, section 2.4)."""
+
+BACKTICKS = re.compile("`+")
 
 MEANINGS = {
     "id": "The number in `/qa/{id}`; never used twice.",
@@ -121,15 +123,33 @@ def to_csv_line(values: Iterable[object], delimiter: str = ",") -> str:
 
 
 def to_markdown(document: dict[str, Any]) -> str:
-    """Return a record as Markdown: the question as a quotation, the sources as links."""
+    """Return a record as Markdown: the question as a quotation, the sources as links.
+
+    Reasoning and tool calls are folded (`<details>`), and images are data URLs.
+    """
     quoted = "\n".join(f"> {line}" for line in document["question"].splitlines())
     facts = f"{document['created_at']}, {document['model'] or document['status']}"
     error = error_text(document["error_kind"], document["error"])
     body = document["answer"] or f"*{error}*"
     parts = [f"## {document['id']} ({facts})", quoted, body]
-    if links := _source_links(document["details"]):
+    details = document["details"]
+    if document["reasoning"]:
+        parts.insert(2, _folded("Reasoning", document["reasoning"]))
+    if calls := details.get("tool_calls"):
+        parts.append(_folded("Tool calls", json.dumps(calls, ensure_ascii=False, indent=2)))
+    if links := _source_links(details):
         parts.append("\n".join(links))
+    for number, image in enumerate(images(details), 1):
+        if address := image.data_url or image.url:
+            parts.append(f"![Image {number}](<{address}>)")
     return "\n\n".join(parts) + "\n"
+
+
+def _folded(summary: str, text: str) -> str:
+    """Return a text as a code block that is folded; its fence is longer than any in the text."""
+    fence = "`" * max(3, *(len(run) + 1 for run in BACKTICKS.findall(text)), 0)
+    block = f"{fence}\n{text}\n{fence}"
+    return f"<details><summary>{summary}</summary>\n\n{block}\n\n</details>"
 
 
 def _source_links(details: dict[str, Any]) -> list[str]:

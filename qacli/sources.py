@@ -4,8 +4,9 @@ Each provider has its own shape. `details` can hold any JSON: what does not have
 is left out.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ MAX_URL_CHARACTERS = 2000
 MAX_TITLE_CHARACTERS = 200
 UNSAFE_IN_URL = set(' <>"`\\')
 """Characters that RFC 3986 does not allow, and that can end a link in Markdown or HTML."""
+
+BITMAP_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/]*={0,2}")
 
 MAX_DEPTH = 6
 """Levels of objects above Gemini's grounding, which gateways put into different places."""
@@ -46,11 +49,13 @@ class Image:
         media_type: For example `image/png`; empty if it is unknown.
         size: Its bytes; None if it is not in the record.
         url: Its address, if it is an http or https address.
+        data_url: Its content as a `data:` URL, if that is a bitmap that a browser can show.
     """
 
     media_type: str
     size: int | None
     url: str | None = None
+    data_url: str | None = field(default=None, compare=False, repr=False)
 
 
 def sources(details: Mapping[str, Any]) -> list[Source]:
@@ -132,7 +137,8 @@ def _image(item: dict[str, Any]) -> Image:
     size = len(data)
     if "base64" in parameters:
         size = size * 3 // 4 - data[-2:].count("=")
-    return Image(media_type[:MAX_TITLE_CHARACTERS], size)
+    is_bitmap = BITMAP_URL.fullmatch(address) is not None
+    return Image(media_type[:MAX_TITLE_CHARACTERS], size, None, address if is_bitmap else None)
 
 
 def _list(value: object) -> list[Any]:

@@ -92,6 +92,12 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Filter by text in the system prompt.")
     ] = None,
+    thread: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Only the thread of this record, with all branches; last works too."
+        ),
+    ] = None,
     follow: Annotated[
         int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
@@ -130,6 +136,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         tag=tag,
         batch=batch,
         system=system,
+        thread=None if thread is None else parse_record_id(thread),
         follows_id=follow,
         min_cost=min_cost,
         rating=None if rating is None else parse_rating(rating),

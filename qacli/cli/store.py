@@ -61,13 +61,15 @@ def open_selected(settings: Settings, console: Console, only: "Filter") -> "Stor
     """Open the history for a selection of records; see `open_store`.
 
     Raises:
-        NotFound: There is no batch of the name that the selection has.
+        NotFound: There is no batch of the name, or no record of the thread, of the selection.
     """
     from qacli.db.batches import Batches
 
     store = open_store(settings, console)
     if only.batch is not None:
         Batches(store).get(only.batch)
+    if only.thread is not None:
+        record_at(store, only.thread)
     return store
 
 

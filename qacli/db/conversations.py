@@ -72,8 +72,11 @@ def _first_records(store: Store, ids: Sequence[int]) -> dict[int, int]:
             RECORDS.c.id == chain.c.follows_id, *owned
         )
     )
-    # The first record is the oldest: a record has a higher id than the one that it follows up.
-    query = sa.select(chain.c.start, sa.func.min(chain.c.id).label("first")).group_by(chain.c.start)
+    # An imported record can have a higher id than its follow-ups. Without one that follows none,
+    # because the first was deleted, it is the oldest.
+    begins = sa.func.min(sa.case((chain.c.follows_id.is_(None), chain.c.id)))
+    first = sa.func.coalesce(begins, sa.func.min(chain.c.id)).label("first")
+    query = sa.select(chain.c.start, first).group_by(chain.c.start)
     with store.transaction() as connection:
         return {row.start: row.first for row in connection.execute(query)}
 

@@ -7,6 +7,7 @@ records is converted to lines column by column, in loops that run in C.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
@@ -18,7 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from qacli.db.engine import Database
 from qacli.db.filters import Filter
-from qacli.db.search import RECORDS
+from qacli.db.search import NEWEST_FIRST, RECORDS
 from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
 from qacli.serializers import (
     FLOAT_FIELDS,
@@ -30,6 +31,7 @@ from qacli.serializers import (
 )
 from qacli.validation import MAX_ID
 
+CREATED_AT = RECORD_FIELDS.index("created_at")
 ZERO_MICROSECONDS = ".000000"
 TIME_LENGTH = len("2026-01-02 03:04:05.123456")
 MAX_CACHED_LENGTH = 1000
@@ -78,29 +80,39 @@ class IdRange(TypedDict, total=False):
         after: Only ids above this one.
         before: Only ids below this one.
         limit: The number of records at most.
-        newest_first: Sort from the newest to the oldest.
+        newest_first: Sort from the newest to the oldest, by id.
+        by_time: Sort from the newest to the oldest, by time; not with `after` and `before`.
     """
 
     after: int | None
     before: int | None
     limit: int | None
     newest_first: bool
+    by_time: bool
 
 
 def pages(
     database: Database, only: Filter, **id_range: Unpack[IdRange]
 ) -> Iterator[Sequence[sa.Row[Any]]]:
     """Yield the rows of `RAW`, a page at a time, each page in a transaction of its own."""
-    newest_first = id_range.get("newest_first", False)
+    by_time = id_range.get("by_time", False)
+    newest_first = by_time or id_range.get("newest_first", False)
     low, high, limit = id_range.get("after"), id_range.get("before"), id_range.get("limit")
     remaining = MAX_ID if limit is None else limit
     query = RAW.where(*only.conditions(sqlite=database.sqlite))
-    query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+    if by_time:
+        query = query.order_by(*NEWEST_FIRST)
+    else:
+        query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+    last_time: datetime | None = None
     while remaining > 0:
         page = query.limit(min(remaining, PAGE))
+        if last_time is not None:
+            earlier = sa.or_(RECORDS.c.created_at < last_time, RECORDS.c.id < high)
+            page = page.where(RECORDS.c.created_at <= last_time, earlier)
         if low is not None:
             page = page.where(RECORDS.c.id > low)
-        if high is not None:
+        if high is not None and not by_time:
             page = page.where(RECORDS.c.id < high)
         with database.transaction() as connection:
             rows = connection.execute(page).all()
@@ -109,6 +121,8 @@ def pages(
             return
         remaining -= len(rows)
         low, high = (low, rows[-1].id) if newest_first else (rows[-1].id, high)
+        if by_time:
+            last_time = datetime.fromisoformat(_iso_time(rows[-1][CREATED_AT]))
 
 
 def _iso_time(text: str) -> str:

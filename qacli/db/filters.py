@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from qacli.db.models import Batch, SharedValue, ToolCall
 from qacli.db.search import RECORDS, parse_terms, search_condition
+from qacli.db.threads import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,8 @@ class Filter:
         tag: One of the record's tags.
         system: A part of the system prompt.
         error_kind: The kind of the error.
+        thread: A record of the thread, with all branches; -1 is the newest record, -2 the one
+            before it.
         follows_id: The record that the record follows up.
         corrects_id: The record that the record corrects.
         rating: The judgement of a user, 1 to 5.
@@ -62,6 +65,7 @@ class Filter:
     tag: str | None = None
     system: str | None = None
     error_kind: str | None = None
+    thread: int | None = None
     follows_id: int | None = None
     corrects_id: int | None = None
     rating: int | None = None
@@ -93,6 +97,7 @@ class Filter:
             (self.tag, partial(_has_tag, sqlite=sqlite)),
             (self.system, _has_system),
             (self.error_kind, column.error_kind.__eq__),
+            (self.thread, _in_thread),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
             (self.rating, column.rating.__eq__),
@@ -110,6 +115,11 @@ class Filter:
         if self.search is not None:
             conditions += search_condition(self.search, sqlite=sqlite)
         return conditions
+
+
+def _in_thread(record_id: int) -> sa.ColumnElement[bool]:
+    records: sa.ColumnElement[bool] = RECORDS.c.id.in_(connected(record_id))
+    return records
 
 
 def _in_batch(name: str) -> sa.ColumnElement[bool]:

@@ -1,13 +1,14 @@
 """Recognise a file by its content and read its records, for `qa import`.
 
-The file can be an export of qa (JSON Lines or CSV), a SQLite history of qa, or the logs database of
-llm; each also compressed with gzip, and from standard input.
+The file can be an export of qa (JSON Lines or CSV), a SQLite history of qa, or a file of another
+program (see `Format`); each also compressed with gzip, and from standard input.
 """
 
 import csv
 import gzip
 import io
 import json
+import re
 import shutil
 import sys
 import zlib
@@ -20,18 +21,43 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord, from_jsonl, not_a_record
+from qacli.db.chat_exports import chatgpt, claude, openwebui, read_conversations, shell_gpt
+from qacli.db.chat_files import (
+    AICHAT_HEADING,
+    AICHAT_SESSION,
+    MODS_MARK,
+    aichat_messages,
+    aichat_session,
+    crush_sessions,
+    is_crush_database,
+    mods_show,
+)
+from qacli.db.conversations_import import in_order_of_time
+from qacli.db.importers import (
+    REQUIRED_FIELDS,
+    ForeignRecord,
+    ImportedRecord,
+    from_jsonl,
+    not_a_record,
+)
+from qacli.db.json_elements import first_keys, json_objects
 from qacli.db.llm_logs import is_llm_database, read_llm_logs
 from qacli.db.sqlite_file import HEADER, Row, SqliteFile, open_sqlite
+from qacli.domain import now
 from qacli.errors import InvalidRequest
 from qacli.serializers import JSON_FIELDS, TIME_FIELDS
 
 GZIP = b"\x1f\x8b"
-HEAD_SIZE = 4096
+ZIP = b"PK\x03\x04"
+CONVERSATIONS = re.compile(r"(?:.*/)?conversations(?:[-_]\d+)?\.json")
+"""The files of conversations in the zip archive that ChatGPT or Claude sends."""
+
+HEAD_SIZE = 2**16
 """The number of bytes at the beginning of a file that identify its format."""
 
 BUFFER_SIZE = 2**17
@@ -49,8 +75,8 @@ WITH_SHARED_VALUES = (
 )
 
 ADVICE = (
-    "Import an export of qa (jsonl or csv), a history.db of qa, or the logs.db of llm "
-    "(find it with: llm logs path)."
+    "Import an export of qa (jsonl or csv), a history.db of qa, or a file of llm, ChatGPT, Claude, "
+    "Open WebUI, shell-gpt, aichat, mods or crush."
 )
 
 
@@ -61,6 +87,18 @@ class Format(StrEnum):
     CSV = "csv"
     QA = "qa"
     LLM = "llm"
+    CHATGPT = "chatgpt"
+    CLAUDE = "claude"
+    OPENWEBUI = "openwebui"
+    SGPT = "sgpt"
+    AICHAT = "aichat"
+    MODS = "mods"
+    CRUSH = "crush"
+
+    @property
+    def program(self) -> str:
+        """The name of the program that wrote the file."""
+        return "qa" if self in {Format.JSONL, Format.CSV, Format.QA} else self.value
 
 
 FORMAT_NAMES = {
@@ -68,7 +106,21 @@ FORMAT_NAMES = {
     Format.CSV: "a CSV export of qa",
     Format.QA: "a history of qa",
     Format.LLM: "a logs database of llm",
+    Format.CHATGPT: "an export of ChatGPT",
+    Format.CLAUDE: "an export of Claude",
+    Format.OPENWEBUI: "an export of Open WebUI",
+    Format.SGPT: "a chat of shell-gpt",
+    Format.AICHAT: "a file of aichat",
+    Format.MODS: "a conversation of mods",
+    Format.CRUSH: "a database of crush",
 }
+
+READERS = {
+    Format.CHATGPT: ("mapping", chatgpt),
+    Format.CLAUDE: ("chat_messages", claude),
+    Format.OPENWEBUI: ("chat", openwebui),
+}
+"""The key that a conversation of each program has, and the function that reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +166,18 @@ def _open(path: str, name: str, stack: ExitStack) -> ImportSource:
     is_compressed = head.startswith(GZIP)
     if is_compressed:
         head, stream = _peek(gzip.GzipFile(fileobj=stream))
-    if not head.startswith(HEADER):
-        return _read_text(name, head, stream)
+    is_zip = head.startswith(ZIP)
+    if not head.startswith(HEADER) and not is_zip:
+        return _read_text(name, head, stream, None if path == "-" else Path(path))
     if not is_compressed and Path(path).is_file():
+        if is_zip:
+            return _read_zip(path, name, stack)
         return _read_database(stack.enter_context(open_sqlite(path)))
     copy = Path(stack.enter_context(TemporaryDirectory(prefix="qa-import-"))) / "copy.db"
     with copy.open("wb") as file:
         shutil.copyfileobj(stream, file)
+    if is_zip:
+        return _read_zip(str(copy), name, stack)
     return _read_database(stack.enter_context(open_sqlite(str(copy), name)))
 
 
@@ -138,7 +195,9 @@ def _explain_errors(name: str) -> Iterator[None]:
         raise InvalidRequest(f"{name} cannot be read: {reason}.", "Name an export.") from None
 
 
-def _reading(name: str, documents: Iterator[ImportedRecord]) -> Iterator[ImportedRecord]:
+def _reading(
+    name: str, documents: Iterator[ImportedRecord] | Iterator[ForeignRecord]
+) -> Iterator[ImportedRecord]:
     """Yield the records of a text, and explain errors of reading it."""
     with _explain_errors(name):
         yield from documents
@@ -167,9 +226,85 @@ def _peek(stream: IO[bytes] | gzip.GzipFile) -> tuple[bytes, IO[bytes]]:
     return head, io.BufferedReader(_PrependedStream(head, stream), BUFFER_SIZE)
 
 
-def _read_text(name: str, head: bytes, stream: IO[bytes]) -> ImportSource:
+def _read_zip(path: str, name: str, stack: ExitStack) -> ImportSource:
+    """Return the records of the archive that ChatGPT or Claude sends.
+
+    Raises:
+        InvalidRequest: It has no conversations, or cannot be read.
+    """
+    try:
+        archive = stack.enter_context(ZipFile(path))
+        members = sorted(filter(CONVERSATIONS.fullmatch, archive.namelist()))
+        if not members:
+            raise InvalidRequest(f"{name} has no conversations.json.", ADVICE)
+        with archive.open(members[0]) as member:
+            beginning = member.read(HEAD_SIZE).decode("utf-8-sig", "replace").lstrip()
+    except (BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise InvalidRequest(f"{name} cannot be unpacked: {error}.", "Get it again.") from None
+    form = _json_format(beginning)
+    if form not in READERS:
+        raise InvalidRequest(f"The format of {members[0]} in {name} is not known.", ADVICE)
+
+    def objects() -> Iterator[Any]:
+        for member in members:
+            with archive.open(member) as data:
+                yield from json_objects(io.TextIOWrapper(data, encoding="utf-8-sig"))
+
+    return _conversations(name, form, objects())
+
+
+def _json_format(beginning: str) -> Format | None:
+    """Return the format of a JSON text by the keys of its first object; None for other texts."""
+    if not beginning.startswith(("{", "[")):
+        return None
+    keys = first_keys(beginning)
+    if beginning.startswith("[") and {"role", "content"} <= keys:
+        return Format.SGPT
+    if "question" in keys:
+        return None
+    return next((form for form, (key, _) in READERS.items() if key in keys), None)
+
+
+def _conversations(name: str, form: Format, objects: Iterator[Any]) -> ImportSource:
+    """Return the records of an export of conversations, the oldest first."""
+    omitted: Counter[str] = Counter()
+    records = read_conversations(READERS[form][1], objects, omitted)
+    return ImportSource(form, _reading(name, in_order_of_time(records)), omitted)
+
+
+def _chat_file(
+    name: str, beginning: str, stream: IO[bytes], file: Path | None
+) -> ImportSource | None:
+    """Return the records of a file of another program; None if it is not one."""
+    form = _json_format(beginning)
+    omitted: Counter[str] = Counter()
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig")
+    if form in READERS:
+        return _conversations(name, form, json_objects(text))
+    saved_at = now() if file is None else datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    chat = "" if file is None else file.stem
+    if form is Format.SGPT:
+        records = shell_gpt(chat, json_objects(text), saved_at, omitted)
+    elif AICHAT_HEADING.match(beginning.partition("\n")[0]):
+        form = Format.AICHAT
+        records = in_order_of_time(aichat_messages(text, omitted))
+    elif AICHAT_SESSION.match(beginning):
+        form = Format.AICHAT
+        records = aichat_session(chat, text, saved_at, omitted)
+    elif MODS_MARK.match(beginning):
+        form = Format.MODS
+        records = mods_show(chat, text, saved_at, omitted)
+    else:
+        text.detach()
+        return None
+    return ImportSource(form, _reading(name, records), omitted)
+
+
+def _read_text(name: str, head: bytes, stream: IO[bytes], file: Path | None) -> ImportSource:
     """Recognise an export, and return its records."""
     beginning = head.decode("utf-8-sig", "replace").lstrip()
+    if source := _chat_file(name, beginning, stream, file):
+        return source
     header = next(csv.reader(beginning.splitlines()[:1]), [])
     if REQUIRED_FIELDS.issubset(header):
         # The csv module itself reads line ends, which can be within quotes.
@@ -188,6 +323,9 @@ def _read_database(file: SqliteFile) -> ImportSource:
         return ImportSource(Format.QA, _of_history(file, omitted), omitted)
     if is_llm_database(file):
         return ImportSource(Format.LLM, read_llm_logs(file, omitted), omitted)
+    if is_crush_database(file):
+        records = in_order_of_time(crush_sessions(file, omitted))
+        return ImportSource(Format.CRUSH, records, omitted)
     raise InvalidRequest(f"{file.path} is a SQLite database of another program.", ADVICE)
 
 

@@ -1,11 +1,14 @@
 """Add imported records to a history; `qacli.db.import_source` reads them from a file.
 
 The uid identifies a record, so repeating an import adds nothing. A record keeps its id if no other
-record has it. Otherwise it gets a new id, and the links of the records that refer to it
-are changed to match, see `LINKS`.
+record has it. Otherwise it gets a new id above all others, and the links of the records that refer
+to it are changed to match, see `LINKS`. The newest record is that of the latest time, so that such
+a record is not taken for it.
 """
 
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
@@ -19,6 +22,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic_core import to_json
 
 from qacli.cache_key import cache_key, canonical_json
 from qacli.db.models import QuestionAnswer
@@ -34,7 +38,9 @@ from qacli.serializers import (
     TIME_FIELDS,
     with_error_kind,
 )
-from qacli.validation import MAX_ID, validate_text
+from qacli.validation import MAX_ID, sanitize_text, validate_text
+
+Row = dict[str, Any]
 
 CHUNK_SIZE = 1000
 LINKS = ("follows_id", "corrects_id", "repeats_id")
@@ -91,6 +97,24 @@ class ImportedRecord(_Fields):
         return {**values, "fingerprint": _fingerprint(values)}
 
 
+class ForeignRecord(ImportedRecord):
+    """A record of another program: it has no id yet, and names the one that it follows up by uid.
+
+    It gets the next id, so that records keep the order in which they come.
+    """
+
+    follows_uid: str | None = None
+
+
+def storable(value: Any) -> Any:  # noqa: ANN401 - a field's value
+    """Return a value whose texts can be stored in any database."""
+    if isinstance(value, str):
+        return sanitize_text(value)
+    if isinstance(value, dict):
+        return {sanitize_text(str(name)): storable(item) for name, item in value.items()}
+    return [storable(item) for item in value] if isinstance(value, list) else value
+
+
 @dataclass(slots=True)
 class ImportResult:
     """The counts of an import.
@@ -113,6 +137,9 @@ def import_records(
 ) -> ImportResult:
     """Add records, `CHUNK_SIZE` in each transaction.
 
+    A record whose id is taken waits until all others are in, because its new id must not be the id
+    of a later one; so do the records that refer to it.
+
     Args:
         store: The history.
         documents: The records; a follow-up comes after the record that it follows up.
@@ -122,24 +149,66 @@ def import_records(
         InvalidRequest: A record cannot be read or stored. The records before it have been added.
     """
     result = ImportResult() if result is None else result
-    for page in _pages(document.row() for document in documents):
-        with store.transaction(write=True) as connection:
-            _add(store, connection, page, result)
-            # With each page: a question that is asked after a failed import needs a new id, too.
-            _advance_sequence(store, connection)
+    with closing(_WaitingRows()) as waiting:
+        try:
+            for page in _pages(documents):
+                _add_page(store, page, result, waiting)
+        except InvalidRequest:
+            _add_waiting(store, result, waiting)
+            raise
+        _add_waiting(store, result, waiting)
     return result
 
 
-def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows, many at a time; on an error, first the rows before it.
+class _WaitingRows:
+    """Rows that are added last, in a temporary database of SQLite (named "").
+
+    Attributes:
+        highest_id: The largest of their ids.
+    """
+
+    def __init__(self) -> None:
+        self.highest_id = 0
+        self._ids: set[int] = set()
+        self._file = sqlite3.connect("")
+        self._file.execute("CREATE TABLE waiting (number INTEGER PRIMARY KEY, record TEXT)")
+
+    def close(self) -> None:
+        """Delete the rows."""
+        self._file.close()
+
+    def takes(self, row: Row, *, is_taken: bool) -> bool:
+        """Store a row whose id is taken, or that refers to such a row; return whether it does."""
+        if not is_taken and self._ids.isdisjoint(row[name] for name in LINKS):
+            return False
+        self._ids.add(row["id"])
+        self.highest_id = max(self.highest_id, row["id"])
+        values = {name: row[name] for name in RECORD_FIELDS}
+        self._file.execute("INSERT INTO waiting (record) VALUES (?)", [to_json(values).decode()])
+        return True
+
+    def pages(self) -> Iterator[list[Row]]:
+        """Yield the rows in the order in which they came, `CHUNK_SIZE` at a time."""
+        rows = self._file.execute("SELECT record FROM waiting ORDER BY number")
+        while page := rows.fetchmany(CHUNK_SIZE):
+            yield [ImportedRecord.model_validate_json(text).row() for (text,) in page]
+
+
+def _add_waiting(store: Store, result: ImportResult, waiting: _WaitingRows) -> None:
+    for page in waiting.pages():
+        _add_page(store, page, result, None, waiting.highest_id)
+
+
+def _pages(documents: Iterable[ImportedRecord]) -> Iterator[list[Row]]:
+    """Yield the rows of records, many at a time; on an error, first those before it.
 
     Raises:
-        InvalidRequest: A row cannot be used.
+        InvalidRequest: A record cannot be used.
     """
-    page: list[dict[str, Any]] = []
+    page: list[Row] = []
     try:
-        for row in rows:
-            page.append(row)
+        for document in documents:
+            page.append(document.row())
             if len(page) == CHUNK_SIZE:
                 yield page
                 page = []
@@ -149,44 +218,76 @@ def _pages(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     yield page
 
 
-def _add(
-    store: Store, connection: sa.Connection, page: list[dict[str, Any]], result: ImportResult
+def _add_page(
+    store: Store,
+    page: list[Row],
+    result: ImportResult,
+    waiting: _WaitingRows | None,
+    highest_id: int = 0,
 ) -> None:
-    uids = [row["uid"] for row in page]
+    """Add rows in one transaction.
+
+    Args:
+        store: The history.
+        page: The rows.
+        result: The counts to add to.
+        waiting: Takes the rows whose id is taken; None gives them new ids.
+        highest_id: New ids are above it.
+    """
+    follows = {row["uid"]: uid for row in page if (uid := row.pop("follows_uid", None))}
+    uids = {row["uid"] for row in page}.union(follows.values())
     same_uid = sa.select(RECORDS.c.uid, RECORDS.c.id).where(RECORDS.c.uid.in_(uids))
-    existing = {uid: record_id for uid, record_id in connection.execute(same_uid)}  # noqa: C416 - rows
     ids = [row["id"] for row in page if row["id"] is not None]
-    used_ids = set(connection.scalars(sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(ids))))
-    with_own_id: list[dict[str, Any]] = []
-    without_id: list[dict[str, Any]] = []
-    for row in page:
-        if row["uid"] in existing:
-            result.skipped += 1
-            _note_new_id(result, row["id"], existing[row["uid"]])
-        elif row["id"] is None or row["id"] in used_ids:
-            without_id.append(row)
-        else:
+    same_id = sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(ids))
+    with_own_id: list[Row] = []
+    with store.transaction(write=True) as connection:
+        existing: dict[str, int | None] = {row.uid: row.id for row in connection.execute(same_uid)}
+        used_ids = set(connection.scalars(same_id))
+        new: list[Row] = []
+        for row in page:
+            if row["uid"] in existing:
+                result.skipped += 1
+                _note_new_id(result, row["id"], existing[row["uid"]])
+                continue
+            existing[row["uid"]] = row["id"]
+            is_taken = row["id"] in used_ids
             used_ids.add(row["id"])
-            with_own_id.append(row)
-        existing.setdefault(row["uid"], row["id"])
-    # First the records that keep their ids, so that no new id is the same as one of these.
-    _insert(store, connection, with_own_id)
-    if without_id:
+            if row["id"] is None or (is_taken and waiting is None):
+                new.append(row)
+            elif waiting is None or not waiting.takes(row, is_taken=is_taken):
+                with_own_id.append(row)
+        if waiting is not None:
+            # First the records that keep their ids, so that no new id is the same as one of these.
+            _insert(store, connection, with_own_id, result)
+        if new:
+            _advance_sequence(store, connection, highest_id)
+        for row in new:
+            if row["uid"] in follows:
+                row["follows_id"] = existing.get(follows[row["uid"]])
+                row["fingerprint"] = _fingerprint(row)
+            _link(row, result)
+            existing[row["uid"]] = _insert_renumbered(store, connection, row, result)
+        if waiting is None:
+            # Their links are to the records with new ids.
+            _insert(store, connection, with_own_id, result)
+        result.added += len(with_own_id) + len(new)
+        # With each page: a question that is asked after a failed import needs a new id, too.
         _advance_sequence(store, connection)
-    for row in without_id:
-        _insert_renumbered(store, connection, row, result)
-    result.added += len(with_own_id) + len(without_id)
-    for row in (*with_own_id, *without_id):
-        links = {name: result.new_ids[row[name]] for name in LINKS if row[name] in result.new_ids}
-        if links:
-            values = {**links, "fingerprint": _fingerprint({**row, **links})}
-            update = sa.update(RECORDS).where(RECORDS.c.uid == row["uid"])
-            connection.execute(update.values(values))
 
 
-def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+def _link(row: Row, result: ImportResult) -> None:
+    """Change the links of a row to the new ids of the records that they name."""
+    links = {name: result.new_ids[row[name]] for name in LINKS if row[name] in result.new_ids}
+    if links:
+        row.update(links)
+        row["fingerprint"] = _fingerprint(row)
+
+
+def _insert(store: Store, connection: sa.Connection, rows: list[Row], result: ImportResult) -> None:
     if not rows:
         return
+    for row in rows:
+        _link(row, result)
     rows = share_values(store, connection, rows)
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing()
     connection.execute(insert, rows)
@@ -199,23 +300,32 @@ def _insert(store: Store, connection: sa.Connection, rows: list[dict[str, Any]])
 
 def _insert_renumbered(
     store: Store, connection: sa.Connection, row: dict[str, Any], result: ImportResult
-) -> None:
+) -> int | None:
     [values] = share_values(store, connection, [row])
     del values["id"]
     insert = store.insert(QuestionAnswer).on_conflict_do_nothing().returning(RECORDS.c.id)
-    new_id = connection.scalar(insert, values) or connection.scalar(
+    new_id: int | None = connection.scalar(insert, values) or connection.scalar(
         insert, {**values, **NO_UNIQUE_KEYS}
     )
     if row["id"] is not None and new_id is not None:
         result.renumbered += 1
         _note_new_id(result, row["id"], new_id)
+    return new_id
 
 
-def _advance_sequence(store: Store, connection: sa.Connection) -> None:
-    """Make PostgreSQL generate ids above the largest one; SQLite does so itself."""
-    if not store.sqlite:
-        statement = "SELECT setval(pg_get_serial_sequence('question_answer', 'id'), max(id)) "
-        connection.execute(sa.text(statement + "FROM question_answer HAVING max(id) IS NOT NULL"))
+def _advance_sequence(store: Store, connection: sa.Connection, above: int = 0) -> None:
+    """Generate ids above this one and above all that exist or existed."""
+    if store.sqlite:
+        # AUTOINCREMENT keeps the largest id in this table: https://www.sqlite.org/autoinc.html
+        statement = "UPDATE sqlite_sequence SET seq = max(seq, :above) WHERE name = :name"
+    else:
+        statement = (
+            "SELECT setval(sequence, greatest(pg_sequence_last_value(sequence), :above,"
+            " (SELECT max(id) FROM question_answer), 1))"
+            " FROM (SELECT CAST(pg_get_serial_sequence(:name, 'id') AS regclass) AS sequence) own"
+            " WHERE EXISTS (SELECT 1 FROM question_answer)"
+        )
+    connection.execute(sa.text(statement), {"above": above, "name": "question_answer"})
 
 
 def _fingerprint(row: dict[str, Any]) -> int:
@@ -223,8 +333,8 @@ def _fingerprint(row: dict[str, Any]) -> int:
     return cache_key(canonical_json(*(row[name] for name in names)))
 
 
-def _note_new_id(result: ImportResult, old_id: int | None, new_id: int) -> None:
-    if old_id is not None and old_id != new_id:
+def _note_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
+    if old_id is not None and new_id is not None and old_id != new_id:
         result.new_ids[old_id] = new_id
 
 

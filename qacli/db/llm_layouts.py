@@ -25,7 +25,7 @@ class Exchange:
     Attributes:
         row: The row of `responses` or `turns`; the columns that both have keep their names.
         conversation: The id of the conversation.
-        follows: The number of the exchange that this one follows up.
+        follows: The uid of the record that this one follows up.
         prompt: The prompt with the text of its fragments, and tool results as text.
         system: The system prompt with the text of its fragments.
         response: The text of the response, and tool calls as text.
@@ -36,7 +36,7 @@ class Exchange:
 
     row: Row
     conversation: str | None
-    follows: int | None = None
+    follows: str | None = None
     prompt: str = ""
     system: str | None = None
     response: str = ""
@@ -116,7 +116,7 @@ class NewLayout:
         self._file = file
         self._messages: dict[str, Row] = {}
         self._system: dict[str, str | None] = {}
-        self._ends: dict[str, list[tuple[str | None, int]]] = {}
+        self._ends: dict[str, list[tuple[str | None, str]]] = {}
         self._forked_from: dict[str, str] = {}
         if "threads" in file.tables:
             forks = file.rows("SELECT id, forked_from FROM threads WHERE forked_from IS NOT NULL")
@@ -142,8 +142,8 @@ class NewLayout:
                 exchanges.append(exchange)
         return exchanges
 
-    def follows(self, exchange: Exchange) -> int | None:
-        """Return the number of the exchange that this one follows up, or None.
+    def follows(self, exchange: Exchange) -> str | None:
+        """Return the uid of the record that this one follows up, or None.
 
         It is the nearest one in the chain of messages that belongs to the same thread, or to a
         thread that this one was forked from: other conversations may have the same messages.
@@ -160,10 +160,10 @@ class NewLayout:
                         return ends[thread_id]
         return None
 
-    def remember(self, exchange: Exchange, number: int) -> None:
+    def remember(self, exchange: Exchange, uid: str) -> None:
         """Store the exchange's last message, for the exchanges that follow it up."""
         if last_message := exchange.row.get("tip_message_hash"):
-            self._ends.setdefault(last_message, []).append((exchange.conversation, number))
+            self._ends.setdefault(last_message, []).append((exchange.conversation, uid))
 
     def _exchange(self, row: Row) -> Exchange:
         start, last_message = row["parent_message_hash"], row["tip_message_hash"]

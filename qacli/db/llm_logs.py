@@ -17,12 +17,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qacli.db.importers import ImportedRecord
+from qacli.db.importers import ForeignRecord, storable
 from qacli.db.llm_layouts import NEW, OLD, Exchange, NewLayout, OldLayout, json_object
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import BrokenAnswer
 from qacli.redaction import redact_url
-from qacli.validation import parse_count, sanitize_text
+from qacli.validation import parse_count
 
 PAGE = 500
 """Exchanges in memory at once."""
@@ -51,7 +51,7 @@ def is_llm_database(file: SqliteFile) -> bool:
     )
 
 
-def read_llm_logs(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedRecord]:
+def read_llm_logs(file: SqliteFile, omitted: Counter[str]) -> Iterator[ForeignRecord]:
     """Return the exchanges of an llm database as records, the oldest first.
 
     Args:
@@ -69,26 +69,29 @@ def read_llm_logs(file: SqliteFile, omitted: Counter[str]) -> Iterator[ImportedR
         [instances] = file.rows("SELECT count(*) AS number FROM tool_instances")
         _count(omitted, "toolbox configurations", instances["number"])
     old, new = OldLayout(file), NewLayout(file)
-    last_numbers: dict[str, int] = {}
-    number = 0
+    last_uids: dict[str, str] = {}
     for page in _pages(file):
         exchanges = new.read([id_ for id_, table in page if table == NEW])
         exchanges += old.read([id_ for id_, table in page if table == OLD])
         _count(omitted, "exchanges without their messages", len(page) - len(exchanges))
         # Ids of the same millisecond can be in any order.
         for exchange in sorted(exchanges, key=lambda item: str(item.row["datetime_utc"])):
-            number += 1
             exchange.follows = new.follows(exchange)
             if exchange.follows is None and exchange.conversation is not None:
-                exchange.follows = last_numbers.get(exchange.conversation)
-            document = _document(exchange, number, omitted)
+                exchange.follows = last_uids.get(exchange.conversation)
+            document = _document(exchange, omitted)
             if document is None:
                 _count(omitted, "exchanges without a readable time")
                 continue
+            uid = _uid(exchange)
             if exchange.conversation is not None:
-                last_numbers[exchange.conversation] = number
-            new.remember(exchange, number)
+                last_uids[exchange.conversation] = uid
+            new.remember(exchange, uid)
             yield document
+
+
+def _uid(exchange: Exchange) -> str:
+    return sha256(f"llm:{exchange.row['id']}".encode()).hexdigest()[:32]
 
 
 def _count(omitted: Counter[str], description: str, number: int = 1) -> None:
@@ -111,7 +114,7 @@ def _pages(file: SqliteFile) -> Iterator[list[tuple[str, str]]]:
         last_id = page[-1][0]
 
 
-def _document(exchange: Exchange, number: int, omitted: Counter[str]) -> ImportedRecord | None:
+def _document(exchange: Exchange, omitted: Counter[str]) -> ForeignRecord | None:
     """Return the exchange as a record; None if its time cannot be read."""
     row = exchange.row
     try:
@@ -122,7 +125,6 @@ def _document(exchange: Exchange, number: int, omitted: Counter[str]) -> Importe
     latency = parse_count(row.get("duration_ms"))
     response, raw = exchange.response, json_object(row.get("response_json"))
     fields = {
-        "id": number,
         "question": exchange.prompt if exchange.prompt.strip() else NO_TEXT,
         "answer": response or None,
         "created_at": asked_at,
@@ -138,13 +140,13 @@ def _document(exchange: Exchange, number: int, omitted: Counter[str]) -> Importe
         "params": _params(exchange),
         "prompt_tokens": parse_count(row.get("input_tokens")),
         "completion_tokens": parse_count(row.get("output_tokens")),
-        "follows_id": exchange.follows,
+        "follows_uid": exchange.follows,
         "tags": ["llm"],
-        "uid": sha256(f"llm:{row['id']}".encode()).hexdigest()[:32],
+        "uid": _uid(exchange),
         "attachments": [_attachment(item, n) for n, item in enumerate(exchange.attachments, 1)],
     }
     try:
-        document = ImportedRecord.model_validate({name: _storable(fields[name]) for name in fields})
+        document = ForeignRecord.model_validate({name: storable(fields[name]) for name in fields})
     except (ValidationError, OverflowError):
         return None
     _count(omitted, "reasoning of answers", exchange.reasoning)
@@ -193,12 +195,3 @@ def _attachment(row: Row, number: int) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _storable(value: Any) -> Any:  # noqa: ANN401 - a field's value
-    """Return a value whose texts can be stored in any database."""
-    if isinstance(value, str):
-        return sanitize_text(value)
-    if isinstance(value, dict):
-        return {sanitize_text(str(name)): _storable(item) for name, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list) else value

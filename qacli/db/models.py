@@ -372,6 +372,26 @@ class LimitUser(SQLModel, table=True):
     finished: int = Field(default=0, sa_type=sa.BigInteger)
 
 
+class Embedding(SQLModel, table=True):
+    """The vector of a record's text, by which similar records are found.
+
+    `model_digest` names the model, its endpoint and the text; `vector` has one signed byte for each
+    dimension, and `signs` one bit. See `qacli.db.embeddings`.
+    """
+
+    record_id: int = Field(
+        sa_column=sa.Column(
+            BIG,
+            sa.ForeignKey("question_answer.id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        )
+    )
+    model_digest: str = Field(sa_column=sa.Column(sa.String(32), primary_key=True))
+    signs: bytes = Field(sa_type=sa.LargeBinary)
+    vector: bytes = Field(sa_type=sa.LargeBinary)
+
+
 class BrowserSession(SQLModel, table=True):
     """A browser that has signed in. See `qacli.web.sessions`.
 

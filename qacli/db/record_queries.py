@@ -16,6 +16,7 @@ from qacli.db.models import ANSWERED, QuestionAnswer
 from qacli.db.search import (
     COMMON_MATCHES,
     MAX_RANKED,
+    NEWEST_FIRST,
     RECORDS,
     SearchTerm,
     fts5_query,
@@ -98,8 +99,8 @@ class RecordQueries(Database):
 
     def get_many(self, ids: Sequence[int]) -> list[QuestionAnswer]:
         """Return the records with these ids, in this order, without those that do not exist."""
-        query = select(QuestionAnswer).where(RECORD_ID.in_(ids), *self._owned())
         with self.session() as session:
+            query = select(QuestionAnswer).where(RECORD_ID.in_(ids), *self._owned())
             records = {record.id: record for record in load_records(session, query)}
         return [records[number] for number in ids if number in records]
 
@@ -158,8 +159,8 @@ class RecordQueries(Database):
     def find_cached(self, question: Question) -> QuestionAnswer | None:
         """Return the newest answered record of the same question, or None.
 
-        The same is everything that shapes the answer: the text, the requested model, the system
-        prompt, the params, the attachments and the record that the question follows up.
+        The same is all that shapes the answer: the text, the requested model, the system prompt,
+        the params, the attachments and the record that the question follows up.
         """
         query = (
             select(QuestionAnswer)
@@ -169,7 +170,7 @@ class RecordQueries(Database):
         )
         with self.session() as session:
             record = next(iter(load_records(session, query)), None)
-        # Two different questions can have the same fingerprint; then the cache has no answer.
+        # Two different questions can have the same fingerprint.
         if record is None or record.canonical_json() != question.canonical_json():
             return None
         return record
@@ -217,17 +218,17 @@ class RecordQueries(Database):
             ]
 
     def newest(self, number: int = 1) -> QuestionAnswer:
-        """Return the n-th newest record; 1 is the newest.
+        """Return the n-th newest record by the time of its question; 1 is the newest.
 
         Raises:
             NotFound: There are fewer records.
         """
-        query = select(QuestionAnswer).where(*self._owned()).order_by(RECORD_ID.desc())
+        query = select(QuestionAnswer).where(*self._owned()).order_by(*NEWEST_FIRST).limit(1)
         with self.session() as session:
-            records = load_records(session, query.offset(min(number, MAX_ID) - 1).limit(1))
+            records = load_records(session, query.offset(min(number, MAX_ID) - 1))
         if not records:
-            reason = "There is no record" if number == 1 else f"There are not {number} records"
-            raise NotFound(f"{reason} yet.", 'Ask something: qa ask "Who am I?"')
+            number_of = "is no record" if number == 1 else f"are not {number} records"
+            raise NotFound(f"There {number_of} yet.", 'Ask something: qa ask "Who am I?"')
         return records[0]
 
     def thread(self, record_id: int, limit: int = MAX_THREAD) -> list[QuestionAnswer]:
@@ -240,7 +241,7 @@ class RecordQueries(Database):
             limit: The number of records at most: the newest ones.
 
         Raises:
-            NotFound: The record does not exist, or belongs to another caller.
+            NotFound: There is no such record of this caller.
         """
         chain = ancestors(require_id(record_id), self.owner, limit)
         query = select(QuestionAnswer).join(chain, chain.c.id == RECORD_ID)

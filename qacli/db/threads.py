@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from qacli.db.search import RECORDS
+from qacli.db.search import NEWEST_FIRST, RECORDS
 
 MAX_THREAD = 1000
 """The longest thread that is read, in records."""
@@ -66,6 +66,28 @@ def descendants(record_id: int, owner: str | None, limit: int) -> sa.Subquery:
     )
     depth = sa.func.min(chain.c.depth).label("depth")
     return sa.select(chain.c.id, depth).group_by(chain.c.id).subquery()
+
+
+def connected(record_id: int) -> sa.Select[tuple[int]]:
+    """Return a query for the ids of all records of a thread, with all branches.
+
+    Args:
+        record_id: One of them; below 0, count back from the newest record (-1).
+    """
+    start: sa.ScalarSelect[int] | int = record_id
+    if record_id < 0:
+        newest_first = sa.select(RECORDS.c.id).order_by(*NEWEST_FIRST)
+        start = newest_first.offset(-record_id - 1).limit(1).scalar_subquery()
+    tree = (
+        sa.select(RECORDS.c.id, RECORDS.c.follows_id)
+        .where(RECORDS.c.id == start)
+        .cte("tree", recursive=True)
+    )
+    other = RECORDS.alias("other")
+    is_linked = sa.or_(other.c.follows_id == tree.c.id, other.c.id == tree.c.follows_id)
+    # UNION drops rows that are there already, so that it ends.
+    tree = tree.union(sa.select(other.c.id, other.c.follows_id).where(is_linked))
+    return sa.select(tree.c.id)
 
 
 def _owned(records: sa.FromClause, owner: str | None) -> tuple[sa.ColumnElement[bool], ...]:

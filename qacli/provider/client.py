@@ -142,12 +142,7 @@ class AsyncProvider:
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
                 while path is not None:
-                    response = await self._send(path, None)
-                    try:
-                        content = b"".join([chunk async for chunk in limited_bytes(response)])
-                    finally:
-                        await response.aclose()
-                    body = json.loads(content)
+                    body = await self._json(path, None)
                     models += models_in(body)
                     path = next_page(body, path)
         except TimeoutError as error:
@@ -157,6 +152,40 @@ class AsyncProvider:
         return [
             item for item in models if isinstance(item, dict) and isinstance(item.get("id"), str)
         ]
+
+    async def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Send a request that is no question, again after an error that may pass.
+
+        Args:
+            path: The path below the base URL, such as `/embeddings`.
+            body: The request.
+
+        Returns:
+            The response as JSON.
+
+        Raises:
+            ProviderError: There is no usable response.
+        """
+        attempt = 0
+        deadline = asyncio.get_running_loop().time() + self._settings.timeout
+        while True:
+            attempt += 1
+            try:
+                async with self._mapped_errors(ChatResponse(), deadline, {}):
+                    return await self._json(path, body)
+            except ProviderError as error:
+                delay = retry_delay(error, attempt, self._settings.retries)
+                if delay is None or asyncio.get_running_loop().time() + delay >= deadline:
+                    raise
+                self._on_retry(Retry(error, delay, attempt))
+                await asyncio.sleep(delay)
+
+    async def _json(self, path: str, body: dict[str, Any] | None) -> Any:  # noqa: ANN401
+        response = await self._send(path, body)
+        try:
+            return json.loads(b"".join([chunk async for chunk in limited_bytes(response)]))
+        finally:
+            await response.aclose()
 
     async def ask(
         self,

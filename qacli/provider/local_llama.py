@@ -18,6 +18,7 @@ from qacli.errors import NotConfigured
 MAGIC = b"GGUF"
 """The first bytes of a GGUF file."""
 
+GGUF_HEAD_BYTES = 65_536
 CONTEXT_TOKENS = 8192
 MAX_ANSWER_TOKENS = 512
 """A limit, because a small model may repeat itself without end."""
@@ -87,8 +88,12 @@ def default_weights() -> Path | None:
 
 
 @contextmanager
-def local_server(weights: Path) -> Iterator[str]:
+def local_server(weights: Path, *, embeddings: bool = False) -> Iterator[str]:
     """Run the engine with these weights inside the context; yields its base URL.
+
+    Args:
+        weights: The model, a GGUF file.
+        embeddings: Serve embeddings, and no answers.
 
     Raises:
         NotConfigured: The engine cannot be loaded, or cannot load the file.
@@ -117,6 +122,13 @@ def local_server(weights: Path) -> Iterator[str]:
         parameters.sampling.dry_multiplier = SMALL_MODEL_DRY_MULTIPLIER
         parameters.chat_template = SMALL_MODEL_TEMPLATE
     parameters.verbosity = -1
+    parameters.embedding = embeddings
+    if embeddings:
+        # A text must fit into one batch; the default is 512 tokens.
+        parameters.n_batch = parameters.n_ubatch = CONTEXT_TOKENS
+        if not _has_pooling(weights):
+            mean = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+            parameters.pooling_type = mean
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # Its threads spin while they wait for each other, so a core that is used by another process
     # would slow down all of them.
@@ -132,6 +144,15 @@ def local_server(weights: Path) -> Iterator[str]:
         yield f"{server.listening_address}/v1"
     finally:
         del server  # stops its threads
+
+
+def _has_pooling(weights: Path) -> bool:
+    """Return whether a model says how the vectors of its tokens become one: it is for embeddings.
+
+    The key is among the first of a GGUF file (`{arch}.pooling_type`, the GGUF specification).
+    """
+    with weights.open("rb") as file:
+        return b".pooling_type" in file.read(GGUF_HEAD_BYTES)
 
 
 def shared_server(weights: Path) -> str:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qacli.domain import Outcome, Question, Status
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Program
     from fake_provider import FakeProvider
+
+    from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -38,6 +42,19 @@ def test_ask_local_model_twice_gives_the_same_right_answer(qa: Program) -> None:
     answers = [qa("ask", "-q", "What is the capital of France?", **NO_KEY).out for _ in range(2)]
     assert answers[0] == answers[1]
     assert "Paris" in answers[0]
+
+
+def test_list_similar_with_the_local_model_needs_no_endpoint(
+    qa: Program, store: Store, provider: FakeProvider
+) -> None:
+    for question in ("What is 6*7?", "Who wrote Hamlet?", "What is 7*8?"):
+        store.upsert(Question(question=question), Outcome(status=Status.ANSWERED, answer="x"))
+    done = qa("list", "--similar", "last", "--json", QA_EMBEDDING_MODEL="local", **NO_KEY)
+    assert done.code == 0, done.err
+    first, second = json.loads(done.out)
+    assert first["question"] == "What is 6*7?"
+    assert 1 > first["score"] > second["score"]
+    assert provider.requests == []
 
 
 @pytest.mark.usefixtures("empty_database")

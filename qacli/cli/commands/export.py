@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa export > history.jsonl\n"
-    "  qa export --format md --tag good --since 30d > good.md"
+    "  qa export --format md --tag good --since 30d > good.md\n"
+    "  qa export --format html --thread last > thread.html"
 )
 
 
@@ -25,6 +26,7 @@ class ExportFormat(StrEnum):
     JSONL = "jsonl"
     CSV = "csv"
     MD = "md"
+    HTML = "html"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +41,7 @@ def export(
     output: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", metavar="FORMAT", help="jsonl (can be imported again), csv or md."
+            "--format", metavar="FORMAT", help="jsonl (can be imported again), csv, md or html."
         ),
     ] = ExportFormat.JSONL,
 ) -> None:
@@ -50,6 +52,11 @@ def export(
     store = open_selected(load_settings(console), console, only)
     if output is ExportFormat.JSONL:
         console.print_lines(map(console.json_text, store.json_lines(only)))
+        return
+    if output is ExportFormat.HTML:
+        from qacli.web.ui.document import html_document
+
+        console.print_lines(html_document(store.dicts(only)))
         return
     from qacli.cli.formatters import print_documents
 

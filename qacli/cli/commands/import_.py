@@ -18,7 +18,8 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa import history.jsonl\n"
     "  DATABASE_URL=postgresql://... qa import history.jsonl\n"
-    '  qa import "$(llm logs path)"'
+    '  qa import "$(llm logs path)"\n'
+    "  qa import chatgpt-export.zip"
 )
 
 
@@ -27,6 +28,13 @@ class Source(StrEnum):
 
     QA = "qa"
     LLM = "llm"
+    CHATGPT = "chatgpt"
+    CLAUDE = "claude"
+    OPENWEBUI = "openwebui"
+    SGPT = "sgpt"
+    AICHAT = "aichat"
+    MODS = "mods"
+    CRUSH = "crush"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,8 +48,8 @@ def import_records(
         str,
         typer.Argument(
             metavar="FILE",
-            help="Export or SQLite history of qa, or logs database of llm, also with gzip; - reads "
-            "standard input.",
+            help="Export or SQLite history of qa, or a file of another program, also with gzip; - "
+            "reads standard input.",
         ),
     ],
     *,
@@ -50,19 +58,20 @@ def import_records(
         typer.Option(
             "--from",
             metavar="PROGRAM",
-            help="Refuse a file of another program: qa or llm (default: detected).",
+            help="Refuse a file of another program: qa, llm, chatgpt, claude, openwebui, sgpt, "
+            "aichat, mods or crush (default: detected).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Add the records of a file, with ids, links and times. Importing twice adds nothing."""
     from qacli.cli.store import open_store
-    from qacli.db.import_source import FORMAT_NAMES, Format, open_import_source
+    from qacli.db.import_source import FORMAT_NAMES, open_import_source
     from qacli.db.importers import ImportResult, import_records
 
     console = Console.from_context(context)
     with open_import_source(file) as source_file:
-        if source is not None and (source is Source.LLM) is not (source_file.format is Format.LLM):
+        if source is not None and source.value != source_file.format.program:
             raise InvalidRequest(
                 f"{file} is {FORMAT_NAMES[source_file.format]}, and --from is {source}.",
                 "Leave out --from.",

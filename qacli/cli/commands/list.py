@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.filters import filter_from_options, with_filter_options
+from qacli.cli.filters import filter_from_options, parse_record_id, with_filter_options
 from qacli.cli.options import AsJson, Format, NoPager, Verbose, with_options_of
 from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest
@@ -30,6 +30,7 @@ EPILOG = (
     "  qa list --limit 100 --after 250\n"
     "  qa list --threads\n"
     "  qa list --watch\n"
+    "  qa list --similar 12 --json | jq '.[] | {id, score}'\n"
     "  qa list --format jsonl --limit 0 > history.jsonl"
 )
 SEARCH_EPILOG = (
@@ -39,6 +40,8 @@ SEARCH_EPILOG = (
     "  qa search '\"exact phrase\"' --json"
 )
 WATCH_SECONDS = 1.0
+MAX_SIMILAR = 1000
+"""The number of similar records with `--limit 0`."""
 
 
 class Order(StrEnum):
@@ -115,6 +118,14 @@ def list_records(  # noqa: PLR0913 - one parameter an option
             "--threads", help="List conversations: the first question, and the number of records."
         ),
     ] = False,
+    similar: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="List the records that are most similar to this one, the most similar first; "
+            "needs the setting embedding_model.",
+        ),
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Then print records as they are answered, until Ctrl-C."),
@@ -141,6 +152,12 @@ def list_records(  # noqa: PLR0913 - one parameter an option
 
         conversations = list_threads(store, only, limit or None)
         _print_threads(conversations, settings, console, form, no_pager=no_pager)
+        return
+    if similar is not None:
+        forms = {Format.TABLE, Format.JSON, Format.JSONL}
+        is_alone = not watch and order is None and after is before is None
+        _check(form, forms, "--similar", alone=is_alone)
+        _print_similar(store, similar, only, limit, settings, console, form, no_pager=no_pager)
         return
     if watch:
         _check(form, {Format.TABLE, Format.JSONL}, "--watch", alone=after is before is None)
@@ -193,6 +210,33 @@ def _print_threads(
         return
     with pager_output(console, settings, enabled=not no_pager) as screen:
         print_thread_table(rows[::-1], screen)
+
+
+def _print_similar(  # noqa: PLR0913, PLR0917 - the options
+    store: "Store",
+    record_id: str,
+    only: "Filter",
+    limit: int,
+    settings: "Settings",
+    console: Console,
+    form: Format,
+    *,
+    no_pager: bool,
+) -> None:
+    from qacli.cli.formatters import print_table
+    from qacli.cli.pager import pager_output
+    from qacli.cli.similar import similar_dicts
+    from qacli.cli.store import record_at
+
+    record = record_at(store, parse_record_id(record_id))
+    documents = similar_dicts(store, record, only, limit or MAX_SIMILAR, settings, console)
+    if form is Format.JSON:
+        console.print_json(documents)
+    elif form is Format.JSONL:
+        console.print_lines(map(console.json_text, map(to_json_line, documents)))
+    else:
+        with pager_output(console, settings, enabled=not no_pager) as screen:
+            print_table(documents, screen, only.search, narrowed=True)
 
 
 def _watch(store: "Store", only: "Filter", limit: int, console: Console, form: Format) -> NoReturn:
@@ -263,7 +307,8 @@ def _load(
     load: Callable[..., Iterator[Any]] = store.json_lines if as_lines else store.dicts
     if order is Order.OLDEST:
         return load(only, **id_range)
-    newest_first = load(only, **id_range, newest_first=True)
+    by_time = id_range["after"] is id_range["before"] is None
+    newest_first = load(only, **id_range, newest_first=True, by_time=by_time)
     return newest_first if order is Order.NEWEST else iter(list(newest_first)[::-1])
 
 

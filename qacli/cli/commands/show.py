@@ -14,6 +14,8 @@ from qacli.errors import InvalidRequest, NotFound
 from qacli.serializers import RECORD_FIELDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qacli.db.models import QuestionAnswer
 
 EPILOG = (
@@ -22,7 +24,8 @@ EPILOG = (
     "  qa show 12 --json\n"
     "  qa show last --field answer | wc -w\n"
     "  qa show last -x > script.py\n"
-    "  qa show 12 --copy"
+    "  qa show 12 --copy\n"
+    "  qa show 12 --html > answer.html"
 )
 
 
@@ -51,6 +54,10 @@ def show(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--request", help="Print the request as JSON, with its whole conversation."),
     ] = False,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Print an HTML file that looks like the page of qa serve."),
+    ] = False,
     use: AnswerUse,
     no_pager: NoPager = False,
     as_json: AsJson = False,
@@ -64,7 +71,12 @@ def show(  # noqa: PLR0913 - one parameter an option
         raise InvalidRequest(
             f"A record has no field {field!r}.", f"The fields are {', '.join(RECORD_FIELDS)}."
         )
-    _check_options(use, alone=thread or request or field is not None)
+    _check_options(use, alone=thread or request or html or field is not None)
+    if html and (as_json or request or field is not None):
+        raise InvalidRequest(
+            "--html prints a whole record, so it does not go with --json, --request and --field.",
+            "Leave one of them out.",
+        )
     settings = load_settings(console).explicit_values({"show_reasoning": show_reasoning})
     store = open_store(settings, console)
     record = record_at(store, number)
@@ -78,6 +90,7 @@ def show(  # noqa: PLR0913 - one parameter an option
         _use_answer(use, record, console, fields if as_json else None)
     if use.replaces_output:
         return
+    records = store.thread(record.id or 0) if thread else [record]
     if field is not None:
         value = fields[field]
         if as_json or not isinstance(value, str):
@@ -85,23 +98,33 @@ def show(  # noqa: PLR0913 - one parameter an option
         else:
             console.print(value)
     elif as_json:
-        console.print_json(
-            [item.to_dict() for item in store.thread(record.id or 0)] if thread else fields
-        )
+        console.print_json([item.to_dict() for item in records] if thread else fields)
+    elif html:
+        from qacli.web.ui.document import html_document
+
+        console.print_lines(html_document(item.to_dict() for item in records))
     else:
-        from qacli.cli.formatters import show_record
         from qacli.cli.pager import pager_output
 
         with pager_output(console, settings, enabled=not no_pager) as screen:
-            for index, item in enumerate(store.thread(record.id or 0) if thread else [record]):
-                if index:
-                    screen.print("")
-                show_record(
-                    item,
-                    screen,
-                    show_reasoning=settings.show_reasoning,
-                    fold_tools=thread and not full,
-                )
+            _print_records(
+                records,
+                screen,
+                show_reasoning=settings.show_reasoning,
+                fold_tools=thread and not full,
+            )
+
+
+def _print_records(
+    records: "Sequence[QuestionAnswer]", screen: Console, *, show_reasoning: bool, fold_tools: bool
+) -> None:
+    """Print records for reading, with an empty line between them."""
+    from qacli.cli.formatters import show_record
+
+    for index, record in enumerate(records):
+        if index:
+            screen.print("")
+        show_record(record, screen, show_reasoning=show_reasoning, fold_tools=fold_tools)
 
 
 def _check_options(use: AnswerUse, *, alone: bool) -> None:
@@ -117,7 +140,7 @@ def _check_options(use: AnswerUse, *, alone: bool) -> None:
     if alone and use != AnswerUse():
         raise InvalidRequest(
             "--extract, --copy and --output use one answer, so they do not go with --thread, "
-            "--request and --field.",
+            "--request, --html and --field.",
             "Leave one of them out.",
         )
     use.check_output()

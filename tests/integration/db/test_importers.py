@@ -12,7 +12,8 @@ from conftest import Postgres, migrated
 from pydantic_core import to_json
 
 from qacli.config.settings import Settings
-from qacli.db import export
+from qacli.db import export, importers
+from qacli.db.conversations import list_threads
 from qacli.db.filters import Filter
 from qacli.db.importers import ImportResult, from_jsonl, import_records
 from qacli.db.purge import delete_matching, purge_deleted
@@ -275,6 +276,59 @@ def test_import_taken_id_is_renumbered_with_its_follow_ups(store: Store, other: 
     assert by_question["two"].follows_id == by_question["one"].id == 3
     assert by_question["two"].idempotency_key is None
     assert import_records(other, from_jsonl(exported(store))).skipped == 2
+
+
+def test_import_taken_ids_renumber_no_other_record_of_a_large_file(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importers, "CHUNK_SIZE", 3)
+    first = kept(store, "0")
+    kept(store, "1", follows_id=first)
+    for number in range(2, 8):
+        kept(store, str(number), follows_id=2 if number == 7 else None)
+    kept(other, "was here")
+    moved = import_records(other, from_jsonl(exported(store)))
+    assert (moved.added, moved.renumbered) == (8, 1)
+    records = {record.question: record for record in other.page(limit=10)}
+    # Only the first one gets a new id: not the later record that has the id after the first page.
+    assert [records[str(number)].id for number in range(8)] == [9, 2, 3, 4, 5, 6, 7, 8]
+    assert (records["1"].follows_id, records["7"].follows_id) == (9, 2)
+    assert kept(other, "next") == 10
+    [thread] = [item for item in list_threads(other, Filter(), None) if item.records > 1]
+    assert (thread.id, thread.question, thread.records) == (9, "0", 3)
+    assert import_records(other, from_jsonl(exported(store))).skipped == 8
+
+
+def test_import_with_a_new_id_does_not_become_the_newest_record(store: Store, other: Store) -> None:
+    kept(store, "old")
+    for number in range(3):
+        kept(other, f"new {number}")
+    import_records(other, from_jsonl(exported(store)))
+    assert other.newest().question == "new 2"
+    assert other.newest(4).question == "old"
+    newest = [document["question"] for document in other.dicts(by_time=True)]
+    assert newest == ["new 2", "new 1", "new 0", "old"]
+
+
+def test_records_by_time_are_each_there_once_over_many_pages(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PAGE", 2)
+    moment = now()
+    for seconds in (3, 1, 2, 1, 1):
+        question = Question(question="q", created_at=moment + timedelta(seconds=seconds))
+        store.upsert(question, Outcome(status=Status.FAILED))
+    assert [document["id"] for document in store.dicts(by_time=True)] == [1, 3, 5, 4, 2]
+    assert [document["id"] for document in store.dicts(by_time=True, limit=3)] == [1, 3, 5]
+
+
+def test_import_after_removal_of_the_newest_uses_no_id_twice(store: Store, other: Store) -> None:
+    kept(store, "one")
+    for number in range(3):
+        kept(other, f"{number}")
+    other.remove(3)
+    import_records(other, from_jsonl(exported(store)))
+    assert sorted(document["id"] for document in other.dicts()) == [1, 2, 4]
 
 
 def test_import_invalid_line_adds_the_records_before_it(store: Store, other: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from .wire import Shape, deltas_of
 
@@ -16,15 +17,27 @@ EMBEDDINGS = "/v1/embeddings"
 
 
 def embeddings_of(body: Json) -> Json:
-    """Return two numbers for each text."""
+    """Return two numbers for each text; of the model `words`, the number of its words by hash."""
     texts = body.get("input")
-    number = len(texts) if isinstance(texts, list) else 1
+    texts = texts if isinstance(texts, list) else [texts]
+    number = len(texts)
     data = [
-        {"object": "embedding", "index": index, "embedding": [0.1, index / 10]}
-        for index in range(number)
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": _words(text) if body.get("model") == "words" else [0.1, index / 10],
+        }
+        for index, text in enumerate(texts)
     ]
     usage = {"prompt_tokens": number, "total_tokens": number}
     return {"object": "list", "data": data, "model": body.get("model"), "usage": usage}
+
+
+def _words(text: str) -> list[float]:
+    vector = [0.0] * 256
+    for word in text.lower().split():
+        vector[crc32(word.encode()) % 256] += 1
+    return vector
 
 
 def _frame(request: Request, text: str, finish: str | None) -> Json:

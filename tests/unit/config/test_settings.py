@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
     "local_model": ("/w.gguf", Path("/w.gguf")),
+    "embedding_model": ("e", "e"),
     "system": ("Be brief.", "Be brief."),
     "database_url": ("sqlite:////tmp/h.db", "sqlite:////tmp/h.db"),
     "data_dir": ("/data", Path("/data")),

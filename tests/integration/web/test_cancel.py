@@ -117,3 +117,20 @@ def test_partial_answer_does_not_change_a_complete_record(store: Store) -> None:
     store.upsert(question, Outcome(status=Status.ANSWERED, answer="All of it."))
     assert store.save_partial_answers({question.uid: ("Part", None)}, [question.uid]) == []
     assert store.get(1).answer == "All of it."
+
+
+def test_page_shows_the_text_so_far_and_stops_without_a_script(
+    client: FlaskClient, wait_for: Callable[..., Any]
+) -> None:
+    client.post("/ask", json={"question": SLOW}, headers=DEFERRED)
+    begun(client, wait_for, 1)
+    html = client.get("/page/1").text
+    assert "<p>One" in html
+    assert 'action="/page/1/cancel"' in html
+    assert "<p>One" in client.get("/page/1/article").text
+    follow_up = client.post("/page/ask", data={"question": "And?", "follows_id": "1"})
+    assert "The answer of record 1 is not complete." in follow_up.text
+    response = client.post("/page/1/cancel")
+    assert (response.status_code, response.headers["Location"]) == (303, "/page/1#r1")
+    assert "<strong>Interrupted.</strong>" in client.get("/page/1").text
+    assert client.post("/page/1/cancel").status_code == 303

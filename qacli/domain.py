@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from qacli.cache_key import cache_key, canonical_json
 from qacli.errors import (
+    Cancelled,
     DatabaseError,
     Interrupted,
     InvalidRequest,
@@ -25,6 +26,7 @@ from qacli.model_options import check_params, merge_params
 from qacli.validation import validate_tag, validate_text
 
 if TYPE_CHECKING:
+    from qacli.cancellation import Cancellation
     from qacli.raw_request import RawRequest, RelayEvent
 
 
@@ -251,6 +253,7 @@ class ChatRequest:
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
         raw: The request of a client, which is sent unchanged instead of all this.
+        cancellation: Ends the request when another thread asks for it; None if none can.
     """
 
     question: Question
@@ -258,6 +261,7 @@ class ChatRequest:
     parts: Sequence[ContextPart] = ()
     stream: bool = True
     raw: "RawRequest | None" = None
+    cancellation: "Cancellation | None" = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -302,7 +306,10 @@ class Outcome:
                 interruption.
         """
         self.status = Status.FAILED
-        if isinstance(error, QaError) and not isinstance(error, Interrupted):
+        if isinstance(error, Cancelled):
+            self.status = Status.INTERRUPTED
+            self.error_kind, self.error = error.kind, error.what
+        elif isinstance(error, QaError) and not isinstance(error, Interrupted):
             self.error_kind, self.error = error.kind, error.what
             if isinstance(error, ProviderError) and error.details:
                 self.details = {**self.details, "error": error.details}

@@ -7,6 +7,7 @@ QaError                      1  500  an unexpected error in qa
 ├── Unauthorized             -  401  the server's client has no valid token
 ├── Forbidden                -  403  the request may come from another web site
 ├── StillAsking              -  409  the first request with this idempotency key still runs
+├── AlreadyFinished          -  409  the answer that a request cancels has ended already
 ├── RateLimited              -  429  the client has reached its rate limit
 ├── BudgetSpent              -  429  the client has spent its budget
 ├── Busy                     -  503  the server has reached its limit of concurrent questions
@@ -25,6 +26,7 @@ QaError                      1  500  an unexpected error in qa
 │   ├── RecordRefused                it cannot store this record; a retry does not help
 │   └── OutboxUnwritable             the question cannot be saved before it is asked
 └── Interrupted            130  503  stopped by the user or by a signal
+    └── Cancelled               409  a client of the server has cancelled the answer
 
 Every error has two sentences: what happened, and what the user can do.
 """
@@ -105,6 +107,13 @@ class StillAsking(QaError):
 
     status = 409
     kind = "still-asking"
+
+
+class AlreadyFinished(QaError):
+    """The answer that a request cancels has ended already."""
+
+    status = 409
+    kind = "already-finished"
 
 
 class RateLimited(QaError):
@@ -258,6 +267,13 @@ class Interrupted(QaError):
     exit_code = 130
     status = 503
     kind = "interrupted"
+
+
+class Cancelled(Interrupted):
+    """A client has cancelled the answer; the part that had arrived is kept."""
+
+    status = 409
+    kind = "cancelled"
 
 
 def error_classes() -> Iterator[type[QaError]]:

@@ -1,6 +1,6 @@
 """Store and change records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from qacli.db.record_queries import RecordQueries, record_not_found, require_id
 from qacli.db.search import RECORDS
 from qacli.db.shared_values import delete_unused_values, ids_of_values, share_values
 from qacli.domain import ItemState, Outcome, Question, Status
-from qacli.errors import DatabaseError
+from qacli.errors import Cancelled, DatabaseError
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
 
 ITEM_STATES = {
@@ -20,13 +20,18 @@ ITEM_STATES = {
 }
 
 # Built once, because building a statement takes as long as running it.
-FINISH_ONE = sa.update(RECORDS).where(
+UPDATE_ASKING = sa.update(RECORDS).where(
     RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.ASKING
 )
 SELECT_IDS = sa.select(RECORDS.c.uid, RECORDS.c.id).where(
     RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True))
 )
 VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
+SELECT_CANCELLED = sa.select(RECORDS.c.uid).where(
+    RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)),
+    RECORDS.c.status == Status.ASKING,
+    RECORDS.c.error_kind == Cancelled.kind,
+)
 DELETE_RESERVED = (
     sa.delete(RECORDS)
     .where(
@@ -94,7 +99,7 @@ class Store(RecordQueries):
                 insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
                 connection.execute(insert, share_values(self, connection, reserved))
             if finished:
-                connection.execute(FINISH_ONE, finished)
+                connection.execute(UPDATE_ASKING, finished)
             ids = {row.uid: row.id for row in connection.execute(SELECT_IDS, {"uids": uids})}
         for question, outcome in group:
             # Records that were deleted meanwhile, or were never reserved.
@@ -149,6 +154,44 @@ class Store(RecordQueries):
             # Last: other workers wait for this row until the transaction ends.
             own = sa.update(Batch).where(col(Batch.id) == batch_id)
             connection.execute(own.values(spent_usd=col(Batch.spent_usd) + spent))
+
+    def save_partial_answers(
+        self, texts: Mapping[str, tuple[str | None, str | None]], uids: Sequence[str]
+    ) -> list[str]:
+        """Store the text so far of answers that are arriving; a complete record stays as it is.
+
+        Args:
+            texts: The answer and the reasoning of those that have grown, by the questions' uids.
+            uids: All questions whose answers are arriving.
+
+        Returns:
+            The uids of the questions that are to be cancelled; see `request_cancel`.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+        """
+        rows = [
+            {"of_uid": uid, "answer": text[0], "reasoning": text[1]} for uid, text in texts.items()
+        ]
+        with self.transaction(write=bool(rows)) as connection:
+            if rows:
+                connection.execute(UPDATE_ASKING, rows)
+            return list(connection.scalars(SELECT_CANCELLED, {"uids": list(uids)}))
+
+    def request_cancel(self, record_id: int) -> bool:
+        """Ask the process that receives the answer of a record to cancel it.
+
+        The request is the error kind `cancelled` in a record that is still `asking`. Returns False
+        if the record is not `asking`.
+
+        Raises:
+            NotFound: The record does not exist, or belongs to another caller.
+        """
+        self.get(record_id)
+        own = (RECORDS.c.id == record_id, RECORDS.c.status == Status.ASKING)
+        request = {"error_kind": Cancelled.kind, "error": "A client has asked to cancel it."}
+        with self.transaction(write=True) as connection:
+            return bool(connection.execute(sa.update(RECORDS).where(*own).values(request)).rowcount)
 
     def release_idempotency_key(self, uid: str) -> None:
         """Remove the idempotency key of a record that ended without an answer."""

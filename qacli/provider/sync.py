@@ -3,11 +3,15 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from qacli.cancellation import Cancellation
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Delta, Heartbeat, ReasoningDelta
+from qacli.errors import Cancelled
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.gate import Gate
@@ -78,6 +82,7 @@ class SyncProvider:
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
+            Cancelled: Another thread has cancelled the request.
         """
         arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
@@ -95,7 +100,7 @@ class SyncProvider:
             if request.raw is None
             else self._provider.relay(request.raw, response, on_event=on_event, seconds=seconds)
         )
-        yield from self._events(asked, arrived, heartbeat_seconds)
+        yield from self._events(asked, arrived, heartbeat_seconds, request.cancellation)
 
     def relay(
         self,
@@ -125,14 +130,18 @@ class SyncProvider:
         coroutine: Coroutine[Any, Any, None],
         arrived: "SimpleQueue[RawEvent | None]",
         heartbeat_seconds: float | None,
+        cancellation: Cancellation | None = None,
     ) -> "Generator[RawEvent | Heartbeat]":
         """Run a coroutine that puts events into a queue; yield them. Closing this cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         future.add_done_callback(lambda _future: arrived.put(None))
         try:
-            while (event := _next(arrived, heartbeat_seconds)) is not None:
-                yield event
+            with cancellation.calling(future.cancel) if cancellation else nullcontext():
+                while (event := _next(arrived, heartbeat_seconds)) is not None:
+                    yield event
             future.result()
+        except CancelledError:
+            raise Cancelled("The answer was cancelled.", "Ask again.") from None
         finally:
             future.cancel()
 

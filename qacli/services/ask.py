@@ -263,7 +263,12 @@ def build_repair(result: Result, request: ChatRequest, text: str) -> ChatRequest
         created_at=now(),
     )
     turn = Turn(result.question.question, result.outcome.answer or "", request.parts)
-    return ChatRequest(question=question, turns=[*request.turns, turn], stream=request.stream)
+    return ChatRequest(
+        question=question,
+        turns=[*request.turns, turn],
+        stream=request.stream,
+        cancellation=request.cancellation,
+    )
 
 
 def wait_for_result(events: Iterable[AnswerEvent]) -> Result:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from qacli.attachments import placeholder_parts
 from qacli.cost import turn_tokens
-from qacli.domain import Turn
+from qacli.domain import Status, Turn
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -33,10 +33,15 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
     left = budget
     for start in range(0, len(ids), PAGE):
         for record in store.get_many(ids[start : start + PAGE]):
-            if record.id == follows_id and record.answer is None:
-                raise InvalidRequest(
-                    f"Record {follows_id} has no answer to go on from.", "Follow up another."
-                )
+            if record.id == follows_id:
+                if record.status is Status.ASKING:
+                    raise InvalidRequest(
+                        f"The answer of record {follows_id} is not complete.", "Wait for it."
+                    )
+                if record.answer is None:
+                    raise InvalidRequest(
+                        f"Record {follows_id} has no answer to go on from.", "Follow up another."
+                    )
             files = placeholder_parts(record.attachments)
             turn = Turn(record.question, record.answer or "", files)
             left -= turn_tokens(turn)

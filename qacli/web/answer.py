@@ -13,6 +13,7 @@ from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any
 
+from qacli.cancellation import Cancellation
 from qacli.db.records import Store
 from qacli.domain import (
     AnswerEvent,
@@ -164,23 +165,34 @@ def start_request(
     if context.identity is not None:
         # A resumed question has no request here; it keeps the caller of its original request.
         question = replace(question, caller=context.caller, request_id=context.request_id)
+    cancellation = Cancellation()
     events = state.ask_service.stream(
         question,
-        request,
+        replace(request, cancellation=cancellation),
         reserve=True,
         check=schema.check if schema else None,
         heartbeat_seconds=heartbeat_seconds,
         deltas=heartbeat_seconds is not None,
     )
     completes = state.on_disconnect != "interrupt"
-    return AnswerStream(_in_slot(state, events), completes=completes)
+    return AnswerStream(_in_slot(state, events, cancellation), completes=completes)
 
 
-def _in_slot(state: AppState, events: Generator[AnswerEvent]) -> Generator[AnswerEvent]:
+def _in_slot(
+    state: AppState, events: Generator[AnswerEvent], cancellation: Cancellation
+) -> Generator[AnswerEvent]:
     """Yield the events; until the last one, the question counts as in flight."""
-    with state.slot(), state.in_flight.track(), closing(events):
-        for event in events:
-            if isinstance(event, Finished | Failed):
-                break
-            yield event
+    uid = ""
+    try:
+        with state.slot(), state.in_flight.track(), closing(events):
+            for event in events:
+                if isinstance(event, Finished | Failed):
+                    break
+                if isinstance(event, Started):
+                    state.live.remove(uid)
+                    uid = event.question.uid
+                    state.live.add(uid, event.record_id, cancellation)
+                yield event
+    finally:
+        state.live.remove(uid)
     yield event

@@ -7,7 +7,7 @@ these questions. Only a question that was in flight when the server ended may be
 from time import sleep
 
 from qacli.domain import DeferredQuestion, Outcome, Status
-from qacli.errors import Busy, DatabaseError, NotConfigured, QaError
+from qacli.errors import Busy, Cancelled, DatabaseError, NotConfigured, QaError
 from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.state import AppState
 
@@ -37,6 +37,9 @@ class DeferredResumer:
         if record is None or record.status is not Status.ASKING:
             # It has been answered or deleted, or was never accepted.
             return True
+        if record.error_kind == Cancelled.kind:
+            self._fail(question, Cancelled(record.error or ""))
+            return True
         try:
             self._start(question).complete_in_background()
         except NotConfigured:
@@ -44,11 +47,14 @@ class DeferredResumer:
         except DatabaseError:
             raise
         except QaError as error:
-            outcome = Outcome()
-            outcome.fail(error)
-            self._state.all_records.upsert(question, outcome)
+            self._fail(question, error)
         self._resumed.add(question.uid)
         return True
+
+    def _fail(self, question: DeferredQuestion, error: QaError) -> None:
+        outcome = Outcome()
+        outcome.fail(error)
+        self._state.all_records.upsert(question, outcome)
 
     def _start(self, question: DeferredQuestion) -> AnswerStream:
         # The journal stays locked, so that no other process asks the same question.

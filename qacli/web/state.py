@@ -23,8 +23,8 @@ from qacli.provider import endpoint
 from qacli.provider.gate import Gate, NoGate
 from qacli.raw_request import RawRequest
 from qacli.recording.outbox import Outbox
-from qacli.recording.recorder import Recorder
 from qacli.services.ask import AskService, Observer
+from qacli.web.live_answers import LiveAnswers, LiveRecorder
 from qacli.web.providers import Providers
 from qacli.web.request_context import current_context
 from qacli.web.shutdown import DrainTracker
@@ -59,6 +59,7 @@ class AppState:
         ask_service: Asks questions and records them.
         observers: Called with each question and its outcome.
         in_flight: The answers that the process completes before it ends.
+        live: The text so far of these answers.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -72,12 +73,13 @@ class AppState:
         self.all_records = Store(settings.database, connections=connections)
         self.providers = Providers(load_upstreams(settings), settings.threads, self._make_gate)
         self.outbox = Outbox(settings.outbox_path)
+        self.live = LiveAnswers(lambda: self.all_records)
         self.ask_service = AskService(
             provider=lambda question: self.providers.choose(question.model),
             outbox=self.outbox,
             store=lambda: self.all_records,
             prices=Pricing.load(settings.prices_path),
-            shared_recorder=Recorder(self.outbox, lambda: self.all_records),
+            shared_recorder=LiveRecorder(self.live, self.outbox, lambda: self.all_records),
             observer=self._observe,
         )
         self.observers: list[Observer] = []

@@ -157,11 +157,11 @@ def test_ask_shows_the_answer_while_it_arrives(visit: Callable[..., Visit], stor
     page = visit().page
     page.keyboard.press("n")
     expect(page.get_by_label("Your question")).to_be_focused()
-    page.keyboard.type(
+    page.get_by_label("Your question").fill(
         "[[text='Hello.\n\n**Bold** words,\n\nand more of them to come' delay=0.15]]"
     )
     page.evaluate(WATCH)
-    page.keyboard.press("Control+Enter")
+    page.keyboard.press("Enter")
     expect(page.locator("article#r2 .answer")).to_contain_text("and more of them to come")
     expect(page.get_by_role("status")).to_have_text("The answer is complete.")
     seen = page.evaluate("window.seen")
@@ -184,17 +184,65 @@ def test_ask_shows_the_answer_while_it_arrives(visit: Callable[..., Visit], stor
     assert page.url.endswith("/page/2")
 
 
-def test_stop_button_keeps_the_received_text(
-    visit: Callable[..., Visit], store: Store, wait_for: Callable[..., Any]
+def test_stop_button_cancels_the_answer_and_keeps_the_received_text(
+    visit: Callable[..., Visit], store: Store, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
-    page = visit(server={"on_disconnect": "interrupt"}).page
+    page = visit().page
     page.get_by_label("Your question").fill("[[text='One two three four five six' delay=0.4]]")
     page.get_by_role("button", name="Ask").click()
     expect(page.locator(".arriving .answer")).to_contain_text("One")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article#r1 .state")).to_contain_text("Interrupted.")
-    assert wait_for(lambda: store.get(1).status == "interrupted")
+    assert store.get(1).status == "interrupted"
     assert (store.get(1).answer or "").startswith("One")
+    assert wait_for(lambda: provider.stats.get("client_gone"))
+
+
+def test_second_tab_shows_the_answer_while_it_arrives(visit: Callable[..., Visit]) -> None:
+    visited = visit()
+    page = visited.page
+    other = page.context.new_page()
+    other.goto(visited.address)
+    question = page.get_by_label("Your question")
+    question.fill("[[text='One two three four five six seven eight' delay=0.5]]")
+    expect(other.get_by_label("Your question")).to_have_value(question.input_value())
+    question.press("Enter")
+    expect(other.locator("#entries .entry")).to_have_count(1)
+    expect(other.get_by_label("Your question")).to_have_value("")
+    page.wait_for_url("**/page/1")
+    page.reload()
+    for tab in (page, other):
+        tab.goto(f"{visited.address}/page/1")
+        expect(tab.locator("#r1[data-status=asking] .answer")).to_contain_text("One")
+    other.get_by_role("button", name="Stop the answer").click()
+    expect(other.locator("#r1 .state")).to_contain_text("Interrupted.")
+    expect(page.locator("#r1 .state")).to_contain_text("Interrupted.")
+
+
+def test_enter_sends_and_shift_enter_breaks_the_line_unless_set(
+    visit: Callable[..., Visit], provider: FakeProvider
+) -> None:
+    page = visit().page
+    field = page.get_by_label("Your question")
+    field.press_sequentially("One")
+    field.press("Shift+Enter")
+    field.press_sequentially("two")
+    # Enter chooses a word of an input method.
+    field.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
+    page.reload()  # an unsent question stays
+    expect(field).to_have_value("One\ntwo")
+    assert provider.requests == []
+    field.press("Escape")
+    page.keyboard.press("?")
+    page.get_by_label("Enter sends").uncheck()
+    page.keyboard.press("Escape")
+    field.press("End")
+    field.press("Enter")
+    expect(field).to_have_value("One\ntwo\n")
+    field.press("Shift+Enter")
+    expect(page.locator("article#r1 .answer")).to_contain_text("Answer to: One")
+    page.go_back()
+    expect(page.get_by_label("Your question")).to_have_value("")
 
 
 def test_ask_failed_shows_the_error_and_can_ask_again(visit: Callable[..., Visit]) -> None:

@@ -3,20 +3,24 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import blake2b
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
+from qacli.domain import Status
 from qacli.errors import QaError
 from qacli.serializers import to_json_line
 from qacli.web import errors, state
 from qacli.web.api.ask import body
 from qacli.web.api.responses import Record
 from qacli.web.api.schemas import ListAllQuery, ListQuery, TagsRequest
+from qacli.web.live_answers import cancel_answer
 from qacli.web.openapi import JSON, ResponseSpec, describe
 from qacli.web.request_context import keep_context
+from qacli.web.route_policy import policy
 
 blueprint = Blueprint("records", __name__)
 
@@ -35,6 +39,9 @@ Records = list[Record]  # type: ignore[valid-type]
 def get(record_id: int) -> Response:
     """Return one record.
 
+    While the question is asked (`status` is `asking`), `answer` and `reasoning` are the text so
+    far; a server process stores it about once a second.
+
     A record of another caller gives 404, like an id that does not exist; an administrator can
     read all records. The same holds for every route with an id.
     """
@@ -47,6 +54,34 @@ def get(record_id: int) -> Response:
         response.status_code = 304
         response.set_data(b"")
         del response.headers["Content-Type"]
+    return response
+
+
+@blueprint.post("/qa/<int:record_id>/cancel")
+@policy(is_limited=False)
+@describe(
+    {
+        200: ResponseSpec("The record, interrupted, with what had arrived.", {JSON: Record}),
+        202: ResponseSpec(
+            "The process that receives the answer will cancel it.", {JSON: Record}, ["Location"]
+        ),
+    },
+    errors=(404, 409, 503),
+)
+def cancel(record_id: int) -> Response:
+    """Cancel the answer to a question that is being asked; the part that has arrived is kept.
+
+    Any server process on the same database can be asked. An answer that another process receives
+    ends within about a second; the response is 202 if it takes longer. A client that waits for the
+    answer gets the error `cancelled`. A record that is complete gives 409. An answer that a
+    command line on the same database receives cannot be cancelled here.
+    """
+    app_state = state.get_state()
+    record = cancel_answer(app_state.live, app_state.store, record_id).to_dict()
+    response = jsonify(record)
+    if record["status"] == Status.ASKING:
+        response.status_code = HTTPStatus.ACCEPTED
+        response.headers["Location"] = f"/qa/{record_id}"
     return response
 
 

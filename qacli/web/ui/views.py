@@ -1,23 +1,34 @@
 """Routes of the page: home, record, ask, delete and tags."""
 
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Blueprint, current_app, g, redirect, render_template, request, send_from_directory
+from flask import (
+    Blueprint,
+    current_app,
+    g,
+    get_template_attribute,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+)
 from markupsafe import Markup
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from qacli.dates import format_age
 from qacli.domain import Status, now
-from qacli.errors import QaError
+from qacli.errors import AlreadyFinished, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
 from qacli.serializers import error_text, reasoning_length
 from qacli.sources import images, sources
 from qacli.validation import validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
+from qacli.web.live_answers import cancel_answer
 from qacli.web.request_context import current_context
 from qacli.web.route_policy import Access, policy
 from qacli.web.ui import sse as ui_sse
@@ -151,6 +162,23 @@ def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:
         problem=problem.detail,
         status=problem.status,
     )
+
+
+@blueprint.get("/page/<int:record_id>/article")
+def article(record_id: int) -> str:
+    """Return one record as HTML, for a page that shows it while its answer arrives."""
+    macro = get_template_attribute("record.html", "article")
+    return str(macro(state.get_state().store.get(record_id), Status))
+
+
+@blueprint.post("/page/<int:record_id>/cancel")
+@policy(is_limited=False)
+def cancel(record_id: int) -> Response:
+    """Cancel the answer of a record, and show what had arrived."""
+    app_state = state.get_state()
+    with suppress(AlreadyFinished):  # its page shows the answer
+        cancel_answer(app_state.live, app_state.store, record_id)
+    return _to_record(record_id)
 
 
 @blueprint.post("/page/<int:record_id>/delete")

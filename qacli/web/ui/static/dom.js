@@ -1,0 +1,42 @@
+// Reads and changes the document; keeps small values in the browser.
+
+export const $ = (selector, within = document) => within.querySelector(selector);
+export const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+/** Parse HTML that the server has rendered and sanitised. */
+export function elements(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+}
+
+export function element(name, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
+}
+
+/** Announce a text to screen readers. */
+export function announce(text) {
+  const status = $("#announcements");
+  if (status) status.textContent = text;
+}
+
+/** Return a value that the browser keeps; null without it or without local storage. */
+export function stored(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/** Keep a value in the browser, if it has local storage; an empty one is removed. */
+export function store(name, value) {
+  try {
+    if (value) localStorage.setItem(name, value);
+    else localStorage.removeItem(name);
+  } catch {
+    // The page works without it.
+  }
+}

@@ -104,7 +104,8 @@ def last_answered(store: "Store", console: Console) -> int:
             record = store.get(record.follows_id)
     if record.answer is None:
         answered = Filter(status=Status.ANSWERED)
-        record = next(iter(store.page(limit=1, newest_first=True, only=answered)), last)
+        newest = store.dicts(answered, by_time=True, limit=1)
+        record = next((store.get(document["id"]) for document in newest), last)
     if record.id != last.id:
         console.warning(f"Record {last.id} has no answer; following up record {record.id}.")
     return record.id or 0

@@ -5,7 +5,6 @@ A conversation that does not have the expected shape is left out and counted.
 """
 
 import html
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -80,7 +79,7 @@ def chatgpt(value: dict[str, Any], omitted: Counter[str]) -> Conversation:
     return Conversation(
         program="chatgpt",
         key=str(value.get("conversation_id") or value["id"]),
-        created_at=_time_of(value, "create_time"),
+        created_at=_time_of(messages, value.get("create_time")),
         title=_text(value.get("title")),
         messages=messages,
     )
@@ -122,7 +121,7 @@ def claude(value: dict[str, Any], omitted: Counter[str]) -> Conversation:
         message = Message(
             key=item["uuid"],
             parent=item.get("parent_message_uuid"),
-            role=ROLES[item["sender"]],
+            role=ROLES.get(item["sender"], ""),
             text="\n\n".join(texts) or item.get("text") or "",
             reasoning="\n\n".join(filter(None, thoughts)),
             time=parse_time(item.get("created_at")),
@@ -143,7 +142,7 @@ def claude(value: dict[str, Any], omitted: Counter[str]) -> Conversation:
     return Conversation(
         program="claude",
         key=value["uuid"],
-        created_at=_time_of(value, "created_at"),
+        created_at=_time_of(messages, value.get("created_at")),
         title=_text(value.get("name")),
         messages=messages,
     )
@@ -163,7 +162,7 @@ def openwebui(value: dict[str, Any], _omitted: Counter[str]) -> Conversation:
         message = Message(
             key=str(item.get("id") or number),
             parent=item.get("parentId"),
-            role=ROLES[item["role"]],
+            role=ROLES.get(item["role"], ""),
             time=parse_time(item.get("timestamp")),
             model=_text(item.get("model")) if item["role"] == "assistant" else None,
             text=REASONING.sub("", text),
@@ -187,7 +186,7 @@ def openwebui(value: dict[str, Any], _omitted: Counter[str]) -> Conversation:
     return Conversation(
         program="openwebui",
         key=str(value.get("id") or chat.get("id") or chat.get("timestamp")),
-        created_at=_time_of({**chat, **value}, "created_at", "timestamp"),
+        created_at=_time_of(messages, value.get("created_at"), chat.get("timestamp")),
         title=_text(value.get("title") or chat.get("title")),
         messages=messages,
     )
@@ -236,16 +235,16 @@ def shell_gpt(
     yield from records_of(without_times("sgpt", name, messages, saved_at), omitted)
 
 
-def _time_of(value: dict[str, Any], *names: str) -> datetime:
-    """Return the time of a conversation.
+def _time_of(messages: Iterable[Message], *values: object) -> datetime:
+    """Return the time of a conversation: one of these values, or that of its first message.
 
     Raises:
-        ValueError: It has none.
+        ValueError: There is none.
     """
-    time = next(filter(None, (parse_time(value.get(name)) for name in names)), None)
-    if time is None:
-        raise ValueError(json.dumps(names))
-    return time
+    for time in map(parse_time, values):
+        if time is not None:
+            return time
+    return min(message.time for message in messages if message.time is not None)
 
 
 def _text(value: object) -> str | None:

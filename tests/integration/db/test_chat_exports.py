@@ -116,6 +116,12 @@ def test_import_chatgpt_reports_what_is_left_out(invoke: Invoke) -> None:
     }
 
 
+def test_import_chatgpt_without_a_time_has_that_of_its_first_message(invoke: Invoke) -> None:
+    conversation = {**chat_exports.chatgpt_conversation(), "create_time": None}
+    first, *_ = imported(invoke, as_json([conversation]))
+    assert first["created_at"] == "2025-10-09T08:53:21.250000+00:00"
+
+
 def test_import_claude_joins_pasted_text_and_reasoning(invoke: Invoke) -> None:
     first, second = imported(invoke, as_json([chat_exports.claude_conversation()]))
     assert first["question"] == "What is this?\n\ndef f(): "

@@ -128,13 +128,14 @@ class ResponseReader:
             try:
                 document = json.loads(data, strict=False)
             except ValueError:
-                if data.startswith(JSON_BEGINNINGS) and event.type == "message":
+                if event.type == "error":
+                    document = data
+                elif data.startswith(JSON_BEGINNINGS):
                     raise
-                if event.type == "message":
-                    self._stray_text = data
-                if event.type != "error":
-                    continue  # a sign of life, or the reason if the stream ends here
-                document = data
+                else:  # a sign of life, or the reason if the stream ends here
+                    if event.type == "message":
+                        self._stray_text = data
+                    continue
             self._read_event(event.type, document)
 
     def _read_event(self, kind: str, document: object) -> None:

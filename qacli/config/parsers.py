@@ -124,12 +124,18 @@ def _parse_integer(minimum: int, maximum: int | None = None) -> Callable[[str], 
     return parse
 
 
+OPERATION = r"/+(chat/completions|completions|responses)/*$"
+"""The end of an address of a request; documentation shows it more often than the base URL."""
+
+
 def _parse_url(text: str) -> str:
-    """Check an http or https URL; a trailing slash is removed."""
+    """Check an http or https URL; the path of an operation and a slash at its end are removed."""
+    text = text.strip()
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError
-    return text.rstrip("/")
+    address, mark, query = text.partition("?")
+    return re.sub(OPERATION, "", address).rstrip("/") + mark + query
 
 
 def _parse_path(text: str) -> Path:

@@ -31,6 +31,9 @@ KNOWN_CHOICE_FIELDS = frozenset(
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 """DeepSeek, vLLM and Qwen; Groq, OpenRouter and Ollama; Ollama's own API; GitHub."""
 
+REASONING_PARTS = ("thinking", "text", "reasoning", "summary")
+"""The fields with the text of a part of the content that is reasoning."""
+
 KNOWN_MESSAGE_FIELDS = frozenset(
     {
         *("role", "content", "refusal", "name", "audio"),
@@ -280,6 +283,9 @@ def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEv
 
 
 def _reasoning_text(value: object) -> str | None:
+    """Return reasoning that is a text, an object with a text, or a list of these."""
+    if isinstance(value, list):
+        return "".join(filter(None, map(_reasoning_text, value))) or None
     if isinstance(value, dict):
         value = value.get("content") or value.get("text")
     return value if isinstance(value, str) and value else None
@@ -312,7 +318,9 @@ def _read_content_part(item: object, response: ChatResponse) -> list[TextEvent]:
     if kind in {"thinking", "reasoning", "reasoning_text"}:
         return [
             event
-            for text in _texts(item.get("thinking") or item.get("text") or item.get("reasoning"))
+            for text in _texts(
+                next((item[name] for name in REASONING_PARTS if item.get(name)), None)
+            )
             for event in response.add_reasoning(text)
         ]
     response.add_detail("images" if kind == "image_url" else "content", [item], join=True)

@@ -76,8 +76,10 @@ SYSTEM_MESSAGE = (
 
 WRONG_KEY_MESSAGE = (
     r"(?i)"
-    r"api[ _-]?key\b[^.]{0,40}\b(not valid|invalid|expired|incorrect)"  # Gemini, with status 400
-    r"|\b(incorrect|invalid|expired)\b[^.]{0,20} api[ _-]?key"  # xAI, with status 400
+    # Gemini, with status 400
+    r"api[ _-]?key\b[^.]{0,40}\b(not valid|not found|invalid|expired|incorrect|missing|required)"
+    r"|\b(incorrect|invalid|expired|missing|no)\b[^.]{0,20} api[ _-]?key"  # xAI, with status 400
+    r"|unregistered callers|^invalid (access |bearer )?token\W*$"  # Gemini without a key, with 403
 )
 
 

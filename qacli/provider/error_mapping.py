@@ -63,11 +63,16 @@ MODEL_NOT_FOUND = frozenset(
 MODEL_NOT_FOUND_TEXT = (
     r"(?i)"
     r"\bmodels?\b.{0,120}?\b(not found|not exist|doesn't exist|is unknown|decommissioned"
-    r"|has been (deprecated|retired|removed|shut down)|is not available)"
+    r"|has been (deprecated|retired|removed|shut down)|is not (available|deployed))"
     r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: "
+    r"|not found the model|no model found|model identifier is invalid|模型不存在"
+    r"|^(the )?(requested )?model \S+ is not supported\W*$"
 )
 """Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
-Mistral and Perplexity; of OpenRouter; of Anthropic."""
+Mistral and Perplexity; of OpenRouter; of Anthropic; of Moonshot, Bedrock and Zhipu."""
+
+MODEL_STATUS = frozenset({400, 404, 410, 422})
+"""The statuses of responses with these messages; a code may come with any status."""
 
 RESPONSES_NAMES = {
     "reasoning.effort": "reasoning_effort",
@@ -295,10 +300,9 @@ class ErrorMapper:
 
 def is_model_missing(status: int, error: ErrorBody) -> bool:
     """Return whether a response says that the endpoint does not serve the model."""
-    if status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}:
-        return False
-    is_by_code = bool(MODEL_NOT_FOUND & {error.code, error.type})
-    return is_by_code or re.search(MODEL_NOT_FOUND_TEXT, error.message) is not None
+    if MODEL_NOT_FOUND & {error.code, error.type}:
+        return True
+    return status in MODEL_STATUS and re.search(MODEL_NOT_FOUND_TEXT, error.message) is not None
 
 
 def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:

@@ -10,6 +10,7 @@ from qacli.errors import BrokenAnswer
 from qacli.provider.error_body import WEB_PAGE, parse_error
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.sse import EventParser, ServerSentEvent
+from qacli.provider.usage import add_cost_of_headers
 
 if TYPE_CHECKING:
     from qacli.provider.api import Api
@@ -18,7 +19,7 @@ END_OF_STREAM = "[DONE]"
 DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
 """The first bytes of a document; a stream of events begins with another one."""
 
-JSON_BEGINNINGS = ("{", "[", '"')
+JSON_BEGINNINGS = ("{", "[{", '"')
 """The beginnings of data that is meant to be JSON, not a sentence."""
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
@@ -99,6 +100,7 @@ class ResponseReader:
                 self._read(self._events.close())
         for event in self._response.close():
             self._on_event(event)
+        add_cost_of_headers(self._response)
         if self._stray_text and not self._response.is_complete:
             raise ErrorInAnswer(parse_error(self._stray_text))
         if self._events is not None:
@@ -126,13 +128,14 @@ class ResponseReader:
             try:
                 document = json.loads(data, strict=False)
             except ValueError:
-                if data.startswith(JSON_BEGINNINGS) and event.type == "message":
+                if event.type == "error":
+                    document = data
+                elif data.startswith(JSON_BEGINNINGS):
                     raise
-                if event.type == "message":
-                    self._stray_text = data
-                if event.type != "error":
-                    continue  # a sign of life, or the reason if the stream ends here
-                document = data
+                else:  # a sign of life, or the reason if the stream ends here
+                    if event.type == "message":
+                        self._stray_text = data
+                    continue
             self._read_event(event.type, document)
 
     def _read_event(self, kind: str, document: object) -> None:

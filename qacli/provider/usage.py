@@ -1,6 +1,6 @@
 """Read the usage of an answer: tokens, and the cost if the provider sends it."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from qacli.cost import Usage
@@ -38,6 +38,13 @@ def add_usage(usage: object, response: ChatResponse) -> None:
         response.usage = Usage(*(old if old and not new else new for old, new in pairs))
     if isinstance(usage, dict) and _says_more(usage):
         response.add_detail("usage", usage)
+
+
+def add_cost_of_headers(response: ChatResponse) -> None:
+    """Add the cost in LiteLLM's header if the usage has none; it is 0 before a stream's end."""
+    cost = _dollars(response.headers.get("x-litellm-response-cost"))
+    if cost and response.usage is not None and response.usage.cost_usd is None:
+        response.usage = replace(response.usage, cost_usd=cost)
 
 
 def usage_of(document: dict[str, Any], choice: dict[str, Any] | None) -> object:

@@ -108,7 +108,7 @@ ANSWERS = [
     Shape("crlf", stream(START, *PIECES, STOP, end="\r\n\r\n"), WHOLE),
     Shape("byte-order-mark", stream("\ufeff" + HELLO, STOP), WHOLE),
     Shape("text-as-sign-of-life", stream("event: ping\ndata: still here", HELLO, STOP), WHOLE),
-    Shape("text-in-the-middle", stream("data: queued", HELLO, STOP), WHOLE),
+    Shape("text-in-the-middle", stream("data: [PROCESSING]", "data: queued", HELLO, STOP), WHOLE),
     Shape("quoted-end", stream(HELLO, 'data: "[DONE]"', done=False), WHOLE),
     Shape("end-without-field", stream(HELLO, "[DONE]", done=False), WHOLE),
     Shape("event-in-an-event", stream("data: " + HELLO, "data: data: [DONE]", done=False), WHOLE),

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from conftest import write_env_file
 
-from qacli.config import credentials
+from qacli.config import credentials, parsers
 from qacli.config.file import ConfigFile
 from qacli.config.loader import choose_profile, config_file, load_settings
 from qacli.config.settings import Settings, setting_fields
@@ -278,6 +278,26 @@ def test_config_file_path_is_taken_from_the_environment() -> None:
 def test_database_url_is_rewritten_for_the_driver(url: str, database: str | None) -> None:
     rewritten = database or url.replace("postgresql:", "postgresql+psycopg2:")
     assert Settings(database_url=url).database == rewritten
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://a.example/v1/", "https://a.example/v1"),
+        (" https://a.example/v1 ", "https://a.example/v1"),
+        ("https://a.example/v1/chat/completions", "https://a.example/v1"),
+        (
+            "https://a.example/v1/chat/completions/?api-version=1",
+            "https://a.example/v1?api-version=1",
+        ),
+        ("https://a.example/v1/responses", "https://a.example/v1"),
+        ("https://a.example/v1/completions", "https://a.example/v1"),
+        ("https://a.example/models", "https://a.example/models"),
+        ("https://a.example/chat", "https://a.example/chat"),
+    ],
+)
+def test_base_url_of_a_request_is_that_of_the_api(text: str, url: str) -> None:
+    assert parsers.URL(text) == url
 
 
 def test_database_url_unset_is_a_file_in_the_data_directory() -> None:

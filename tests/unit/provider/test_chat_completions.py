@@ -46,6 +46,18 @@ def text(value: str) -> dict[str, str]:
         # Anthropic's compatible endpoints
         ({"content": [{"type": "thinking", "thinking": "so"}, text("hello")]}, "hello", "so"),
         ({"content": "hello", "reasoning_content": "so"}, "hello", "so"),
+        ({"content": "hello", "reasoning": {"content": "so"}}, "hello", "so"),
+        ({"content": "hello", "reasoning": ["s", {"type": "text", "text": "o"}]}, "hello", "so"),
+        (
+            {
+                "content": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "so"}]},
+                    {"type": "text", "text": "hello"},
+                ]
+            },
+            "hello",
+            "so",
+        ),
         ({"content": "hello", "reasoning": "so"}, "hello", "so"),
         (
             {
@@ -66,7 +78,6 @@ def text(value: str) -> dict[str, str]:
         ),
         ({"content": "<think>so</think>\n\nhello"}, "hello", "so"),
         ({"content": {"type": "text", "text": "hello"}}, "hello", ""),
-        ({"content": "hello", "reasoning": {"content": "so"}}, "hello", "so"),
         ({"content": "hello", "thinking": "so"}, "hello", "so"),
         ({"content": "hello", "reasoning_text": "so"}, "hello", "so"),
         # LiteLLM, with and without the text in its own field
@@ -83,7 +94,7 @@ def text(value: str) -> dict[str, str]:
         ({"content": None, "audio": {"id": "a", "data": "AA", "transcript": "hello"}}, "hello", ""),
         ({"content": None, "refusal": "I cannot."}, "I cannot.", ""),
         ({"content": [{"type": "refusal", "refusal": "I cannot."}]}, "I cannot.", ""),
-        ({"content": 7, "reasoning_content": ["x"], "tool_calls": "x", "refusal": {}}, "", ""),
+        ({"content": 7, "reasoning_content": [7], "tool_calls": "x", "refusal": {}}, "", ""),
         ({"content": [None, 7, {"type": "text", "text": None}, {}]}, "", ""),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 
 from qacli.provider.error_body import ErrorBody
 from qacli.provider.error_kinds import implied_status, is_about_system, is_retryable
-from qacli.provider.error_mapping import refused_option
+from qacli.provider.error_mapping import is_model_missing, refused_option
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from qacli.provider.error_mapping import refused_option
         (ErrorBody("Your account is suspended.", type="exceeded_current_quota_error"), 402),
         (ErrorBody("Access denied.", "Arrearage"), 402),
         (ErrorBody("Your account has an overdue balance.", "AccountOverdueError"), 402),
-        (ErrorBody("余额不足或无可用资源包,请充值。", "1113"), 402),
+        (ErrorBody("余额不足", "1113"), 402),
         (ErrorBody("Your newly created team doesn't have any credits or licenses yet."), 402),
         (ErrorBody("Your team has used all available credits."), 402),
         (ErrorBody("Account x is suspended, possibly due to its monthly spending limit."), 402),
@@ -50,6 +50,18 @@ from qacli.provider.error_mapping import refused_option
         # Gemini, xAI
         (ErrorBody("API key not valid. Please pass a valid API key."), 401),
         (ErrorBody("Incorrect API key provided: xa***. You can obtain an API key."), 401),
+        *(
+            (ErrorBody(message), 401)
+            for message in (
+                "API Key not found. Please pass a valid API key.",
+                "Missing API key",
+                "No API key provided.",
+                "API key is required",
+                "Method doesn't allow unregistered callers (callers without identity).",
+                "Invalid token",
+            )
+        ),
+        (ErrorBody("Invalid token '<' in the JSON body."), None),
         (ErrorBody("Overloaded."), None),
         (ErrorBody("The context of your question is unclear."), None),
         (ErrorBody("m", "503"), 503),
@@ -104,3 +116,31 @@ def test_is_about_system_by_message(message: str, *, expected: bool) -> None:
 def test_refused_option_is_one_of_the_request(error: ErrorBody, option: str | None) -> None:
     params = ["model", "temperature", "max_tokens", "reasoning_effort"]
     assert refused_option(error, params) == option
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        *(
+            (status, ErrorBody(message), True)
+            for status, message in (
+                (400, "The provided model identifier is invalid."),  # Bedrock
+                (404, "Not found the model m-1 or Permission denied"),  # Moonshot
+                (400, "模型不存在"),  # Zhipu
+                (404, "The model 'm-1' is not deployed"),
+                (404, "No model found with id m-1"),
+                (410, "The model m-1 has been retired."),
+                (422, "Model m-1 not found"),
+                (400, "Model m-1 is not supported"),
+            )
+        ),
+        (403, ErrorBody("Project p has no access", "model_not_found"), True),
+        (400, ErrorBody("The model is not supported in streaming mode."), False),
+        (400, ErrorBody("This model does not support image input."), False),
+        (403, ErrorBody("The model m-1 does not exist"), False),
+    ],
+)
+def test_is_model_missing_by_code_and_message(
+    status: int, error: ErrorBody, *, expected: bool
+) -> None:
+    assert is_model_missing(status, error) == expected

@@ -21,6 +21,9 @@ TEXTS = [
     ("[THINK]so[/THINK]hello", "so", "hello"),
     ("[THINK]a</think>[/THI[/THINK]\n\nhello", "a</think>[/THI", "hello"),
     ("[THINKING] about it", "", "[THINKING] about it"),
+    ("◁think▷so◁/think▷hello", "so", "hello"),
+    ("<seed:think>so</seed:think>hello", "so", "hello"),
+    ("<seed:thinking", "", "<seed:thinking"),
     ("hello\n</think>\nyou", "", "hello\n</think>\nyou"),
 ]
 

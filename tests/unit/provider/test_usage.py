@@ -8,7 +8,7 @@ import pytest
 from qacli.cost import Usage
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.response import ChatResponse
-from qacli.provider.usage import add_usage, read_usage
+from qacli.provider.usage import add_cost_of_headers, add_usage, read_usage
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,21 @@ def test_add_usage_counts_in_several_chunks_are_merged() -> None:
     ):
         add_usage(usage, response)
     assert response.usage == Usage(110, 20)
+
+
+@pytest.mark.parametrize(
+    ("usage", "header", "cost"),
+    [
+        (Usage(3, 5), "0.00012", 0.00012),
+        (Usage(3, 5, cost_usd=0.5), "0.00012", 0.5),
+        (Usage(3, 5), "0.0", None),
+        (Usage(3, 5), "None", None),
+    ],
+)
+def test_add_cost_of_headers_is_litellms_where_the_usage_has_none(
+    usage: Usage, header: str, cost: float | None
+) -> None:
+    response = ChatResponse(usage=usage, headers={"x-litellm-response-cost": header})
+    add_cost_of_headers(response)
+    assert response.usage is not None
+    assert response.usage.cost_usd == cost

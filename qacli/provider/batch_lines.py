@@ -134,6 +134,8 @@ class ResultLine:
     @property
     def is_executed(self) -> bool:
         """True if the provider has tried to answer the request."""
+        if self.status == HTTPStatus.OK and not self.error:
+            return True
         return self.status != NOT_SENT_STATUS and self._error.code not in NOT_EXECUTED
 
     @property

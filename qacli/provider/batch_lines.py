@@ -1,7 +1,8 @@
 """The lines of OpenAI's Batch API: requests, and the results in its output and error files.
 
 A line of a result has a `response` with a status and a body, or an `error`. vLLM's `run-batch` has
-both for a request that failed: a response without a body, and the error as the API sends it.
+both for a request that failed: a response without a body, and the error as the API sends it, or as
+a text.
 See https://platform.openai.com/docs/api-reference/batch/request-output.
 """
 
@@ -133,6 +134,8 @@ class ResultLine:
     @property
     def is_executed(self) -> bool:
         """True if the provider has tried to answer the request."""
+        if self.status == HTTPStatus.OK and not self.error:
+            return True
         return self.status != NOT_SENT_STATUS and self._error.code not in NOT_EXECUTED
 
     @property
@@ -149,9 +152,12 @@ class ResultLine:
         """
         if self.status != HTTPStatus.OK or not isinstance(self.body, dict):
             raise self._error_in_answer()
-        is_responses = self.body.get("object") == "response"
+        body = self.body
+        if isinstance(body.get("choices"), dict):  # SGLang, up to 0.4, in its files only
+            body = {**body, "choices": [body["choices"]]}
+        is_responses = body.get("object") == "response"
         api: Api = ResponsesApi() if is_responses else ChatCompletions()
-        api.read_document(self.body, response)
+        api.read_document(body, response)
         response.close()
         response.require_text()
 

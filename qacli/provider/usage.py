@@ -95,8 +95,11 @@ def _says_more(usage: dict[str, Any]) -> bool:
 def _count(fields: object, *names: str) -> int | None:
     if not isinstance(fields, dict):
         return None
-    counts = (parse_count(_number(fields.get(name))) for name in names)
-    return next((count for count in counts if count is not None), None)
+    for name in names:
+        value = fields.get(name)
+        if value is not None and (count := parse_count(_number(value))) is not None:
+            return count
+    return None
 
 
 def _number(value: object) -> object:

@@ -229,6 +229,84 @@ def test_take_reads_results_of_vllm_run_batch(load: Any, invoke: Invoke, tmp_pat
     assert (b["status"], c["status"]) == ("failed", "failed")
 
 
+VLLM_ANSWER = {
+    "id": "chatcmpl-39d7",
+    "object": "chat.completion",
+    "created": 1795801874,
+    "model": "Qwen/Qwen3-0.6B",
+    "choices": [
+        {
+            "index": 0,
+            "message": {
+                "role": "assistant",
+                "content": "Yes",
+                "reasoning": "It is.",
+                **dict.fromkeys(("refusal", "annotations", "audio", "function_call")),
+            },
+            "logprobs": None,
+            "finish_reason": "stop",
+            **dict.fromkeys(("stop_reason", "token_ids", "routed_experts", "weight_versions")),
+        }
+    ],
+    "service_tier": None,
+    "system_fingerprint": None,
+    "usage": {
+        "prompt_tokens": 9,
+        "total_tokens": 12,
+        "completion_tokens": 3,
+        **dict.fromkeys(("prompt_tokens_details", "completion_tokens_details")),
+    },
+    **dict.fromkeys(("prompt_logprobs", "prompt_token_ids", "prompt_text", "metrics")),
+    **dict.fromkeys(("kv_transfer_params", "ec_transfer_params")),
+}
+"""An answer as vLLM 0.33 writes it with its own classes."""
+
+
+def vllm_line(custom_id: str, *, body: Any = None, error: Any = None) -> dict[str, Any]:
+    status = 200 if error is None else 400
+    response = {"status_code": status, "request_id": "vllm-batch-1", "body": body}
+    return {"id": "vllm-1", "custom_id": custom_id, "response": response, "error": error}
+
+
+def test_requests_of_a_batch_come_back_from_vllm_run_batch(
+    load: Any, invoke: Invoke, tmp_path: Path
+) -> None:
+    rows = "".join(f"{key},word {key}\n" for key in "abc")
+    lines = load(f"id,text\n{rows}", "--temperature", "0", "--max-tokens", "9", name="q.csv")
+    # vLLM parses a line as its BatchRequestInput: these four fields, and a chat request by its URL.
+    assert {*lines[0]} == {"custom_id", "method", "url", "body"}
+    assert (lines[0]["method"], lines[0]["url"]) == ("POST", "/v1/chat/completions")
+    assert "stream" not in lines[0]["body"]
+    wrapped = {"message": "Too long.", "type": "BadRequestError", "param": None, "code": 400}
+    results = [
+        vllm_line(lines[0]["custom_id"], body=VLLM_ANSWER),
+        vllm_line(lines[1]["custom_id"], error={"error": wrapped}),
+        vllm_line(lines[2]["custom_id"], error="URL /v1/x is not a supported endpoint."),
+    ]
+    done = invoke("batch", "take", "n", write(tmp_path / "out.jsonl", *results))
+    assert done.code == 8, done.err
+    a, b, c = records(invoke)
+    assert (a["answer"], a["reasoning"], a["prompt_tokens"]) == ("Yes", "It is.", 9)
+    assert a["model"] == "Qwen/Qwen3-0.6B"
+    assert b["error"] == "The provider answered 400: Too long."
+    assert c["error"] == "The provider answered 400: URL /v1/x is not a supported endpoint."
+
+
+def test_take_reads_results_of_sglang(load: Any, invoke: Invoke, tmp_path: Path) -> None:
+    load("a\n")
+    requests = invoke("batch", "requests", "n").out
+    (custom_id,) = (json.loads(line)["custom_id"] for line in requests.splitlines())
+    answer = result(custom_id)
+    body = answer["response"]["body"]
+    # SGLang has one choice in place of a list of them, and its finish reason as an object.
+    choice = {**body["choices"][0], "finish_reason": {"type": "stop", "matched": 2}}
+    body |= {"choices": choice, "system_fingerprint": None}
+    done = invoke("batch", "take", "n", write(tmp_path / "out.jsonl", answer))
+    assert done.code == 0, done.err
+    (record,) = records(invoke)
+    assert (record["answer"], record["finish_reason"]) == ("Yes", "stop")
+
+
 def test_take_ignores_what_is_no_result_of_the_batch(
     load: Any, invoke: Invoke, tmp_path: Path
 ) -> None:

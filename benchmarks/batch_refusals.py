@@ -1,8 +1,10 @@
-"""`qa batch` against providers that refuse requests: at random, by rate, and by concurrency.
+"""`qa batch` loses little time to a provider that refuses requests or is away for a while.
+
+They are refused at random, by rate, by a rate that changes, or by concurrency.
 
 The ideal is a run at exactly the pace that the provider accepts. If requests are refused at random,
 it is a run without refusals, plus the waits for `Retry-After` of the question that is refused most
-often.
+often. To start takes as long as for one question.
 Each run is a process from its start to its end. The part of refused requests is the provider's
 own count.
 """
@@ -15,8 +17,9 @@ from benchmarks.measure import Row, Unusable
 from benchmarks.setting import Bench, provider
 
 LATENCY = 0.4
-JOBS = 64
+JOBS = 32
 LIMIT = 1.3
+OUTAGE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ def run_once(bench: Bench, scenario: Scenario) -> tuple[float, dict[str, int]]:
 
 def run(bench: Bench) -> Iterator[Row]:
     """Measure each scenario once."""
-    many = bench.size(3_000, 20_000)
+    many = bench.size(1_200, 20_000)
     minutes = bench.size(0.5, 2)
+    start = run_once(bench, Scenario("", (), 1, LATENCY))[0] - LATENCY
     undisturbed, _ = run_once(bench, Scenario("", (), many, many / JOBS * LATENCY))
     scenarios = [
         *(
@@ -69,11 +73,32 @@ def run(bench: Bench) -> Iterator[Row]:
                 f"{rpm} a minute",
                 ("--rpm", str(rpm), "--burst", str(rpm / 60)),
                 round(rpm * minutes),
-                60 * minutes,
+                start + 60 * minutes,
             )
             for rpm in (600, 6_000)
         ),
-        Scenario("eight at once", ("--max-concurrency", "8"), many // 4, many / 4 / 8 * LATENCY),
+        Scenario(
+            "eight at once",
+            ("--max-concurrency", "8"),
+            many // 4,
+            start + many / 4 / 8 * LATENCY,
+        ),
+        Scenario(
+            "6,000 a minute, from 10 to 20 s only 1,500",
+            (
+                *("--rpm", "6000", "--burst", "100", "--after", "10", "burst=25"),
+                *("--after", "10", "rpm=1500", "--after", "20", "burst=100"),
+                *("--after", "20", "rpm=6000"),
+            ),
+            2_250,
+            start + 30,
+        ),
+        Scenario(
+            "away from 5 to 35 s",
+            ("--after", "5", "reset", "--after", "35", ""),
+            many,
+            undisturbed + OUTAGE_SECONDS,
+        ),
     ]
     for scenario in scenarios:
         seconds, stats = run_once(bench, scenario)

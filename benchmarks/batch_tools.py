@@ -80,7 +80,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _tools(bench: Bench) -> Iterator[Tool]:
-    many = bench.size(3_000, 20_000)
+    many = bench.size(1_000, 20_000)
 
     def script(python: str | Path, name: str) -> Callable[[Provider, Path, Path], Command]:
         return lambda there, file, home: (
@@ -104,7 +104,7 @@ def _tools(bench: Bench) -> Iterator[Tool]:
         path = f"LLM_USER_PATH={shlex.quote(env['LLM_USER_PATH'])}"
         return ("sh", "-c", f"{path} {command} > {shlex.quote(str(home / 'answers.jsonl'))}; true")
 
-    yield Tool("xargs with llm", bench.size(60, 400), start_llm, _lines, installed.env)
+    yield Tool("xargs with llm", bench.size(40, 400), start_llm, _lines, installed.env)
 
 
 def _start_qa(there: Provider, file: Path, home: Path) -> Command:

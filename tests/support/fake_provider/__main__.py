@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,30 @@ def _options() -> argparse.Namespace:
     add("--fail-with", action="append", metavar="SPEC")
     add("--seed", type=int, default=0)
     add("--log", type=Path, help="a file for each question as a line of JSON, before its reply")
+    add(
+        "--after",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("SECONDS", "CHANGE"),
+        help="a change this long after the first request: rpm=N, burst=N, or the SPEC of --default",
+    )
     add("--max-seconds", type=float, default=600.0)
     return parser.parse_args()
+
+
+def _change(provider: FakeProvider, changes: list[tuple[float, str]]) -> None:
+    """Make changes to a provider, at their times since its first request."""
+    while not provider.stats:
+        time.sleep(0.02)
+    started = time.monotonic()
+    for seconds, change in sorted(changes):
+        time.sleep(max(started + seconds - time.monotonic(), 0))
+        name, _, value = change.partition("=")
+        if name in {"rpm", "burst"}:
+            setattr(provider, name, float(value))
+        else:
+            provider.default = replace(Reply.parse(change), latency=provider.default.latency)
 
 
 def main() -> None:
@@ -68,6 +91,9 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    changes = [(float(seconds), change) for seconds, change in args.after]
+    if changes:
+        threading.Thread(target=_change, args=(provider, changes), daemon=True).start()
     with provider:
         os.write(1, f"{provider.base_url}\n".encode())
         stop.wait(args.max_seconds)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import wait
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from qacli.provider.retry import Retry
 if TYPE_CHECKING:
     from qacli.provider.relay import RawEvent
     from qacli.raw_request import RawRequest, RelayEvent
+
+    Ask = Callable[[Callable[[RawEvent], None]], Coroutine[Any, Any, None]]
+    """Returns the coroutine that asks, and calls the function with each event."""
 
 
 class SyncProvider:
@@ -71,23 +75,27 @@ class SyncProvider:
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
         """
-        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
-        def on_event(event: "RawEvent") -> None:
-            if isinstance(event, Delta | ReasoningDelta):
-                on_arrival(event)
-                if not deltas or request.raw is not None:
-                    return
-            arrived.put(event)
+        def ask(put: "Callable[[RawEvent], None]") -> Coroutine[Any, Any, None]:
+            def on_event(event: "RawEvent") -> None:
+                if isinstance(event, Delta | ReasoningDelta):
+                    on_arrival(event)
+                    if not deltas or request.raw is not None:
+                        return
+                put(event)
 
-        asked = (
-            self._provider.ask(
+            if request.raw is not None:
+                return self._provider.relay(
+                    request.raw, response, on_event=on_event, seconds=seconds
+                )
+            return self._provider.ask(
                 request, response, on_event=on_event, seconds=seconds, retries=retries
             )
-            if request.raw is None
-            else self._provider.relay(request.raw, response, on_event=on_event, seconds=seconds)
-        )
-        yield from self._events(asked, arrived, heartbeat_seconds)
+
+        if request.raw is not None and heartbeat_seconds is None:
+            yield from self._events_at_end(ask)
+        else:
+            yield from self._events(ask, heartbeat_seconds)
 
     def relay(
         self,
@@ -100,26 +108,29 @@ class SyncProvider:
 
         Args:
             request: The request.
-            heartbeat_seconds: See `stream`.
+            heartbeat_seconds: See `stream`; None yields all parts at the end.
             seconds: The time for the response; None is that of the settings.
 
         Raises:
             ProviderError: See `AsyncProvider.relay`.
         """
-        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
-        sent = self._provider.relay(request, ChatResponse(), on_event=arrived.put, seconds=seconds)
-        for event in self._events(sent, arrived, heartbeat_seconds):
+
+        def send(put: "Callable[[RawEvent], None]") -> Coroutine[Any, Any, None]:
+            return self._provider.relay(request, ChatResponse(), on_event=put, seconds=seconds)
+
+        is_whole = heartbeat_seconds is None
+        for event in (
+            self._events_at_end(send) if is_whole else self._events(send, heartbeat_seconds)
+        ):
             if not isinstance(event, Delta | ReasoningDelta):
                 yield event
 
     def _events(
-        self,
-        coroutine: Coroutine[Any, Any, None],
-        arrived: "SimpleQueue[RawEvent | None]",
-        heartbeat_seconds: float | None,
+        self, ask: "Ask", heartbeat_seconds: float | None
     ) -> "Generator[RawEvent | Heartbeat]":
-        """Run a coroutine that puts events into a queue; yield them. Closing this cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Yield the events of a coroutine as they come. Closing this cancels it."""
+        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
+        future = asyncio.run_coroutine_threadsafe(ask(arrived.put), self._loop)
         future.add_done_callback(lambda _future: arrived.put(None))
         try:
             while (event := _next(arrived, heartbeat_seconds)) is not None:
@@ -127,6 +138,14 @@ class SyncProvider:
             future.result()
         finally:
             future.cancel()
+
+    def _events_at_end(self, ask: "Ask") -> "Generator[RawEvent]":
+        """Yield the events of a coroutine once it has ended: this thread is woken once."""
+        arrived: list[RawEvent] = []
+        future = asyncio.run_coroutine_threadsafe(ask(arrived.append), self._loop)
+        wait([future])
+        yield from arrived
+        future.result()
 
     def models(self) -> list[dict[str, Any]]:
         """The models that the provider lists. See `AsyncProvider`."""

@@ -93,6 +93,9 @@ class Database:
         self.url = url
         self._engine = engine_for(url, connections=connections)
         self.sqlite = self._engine.dialect.name == "sqlite"
+        # The driver of SQLite begins no transaction anyway, see `_sqlite_connected`.
+        level = {} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._autocommit = self._engine.execution_options(**level)
         # One SQLite writer at a time in this process: a lock is fair, SQLite's own waiting is not.
         self._write_lock = threading.Lock() if self.sqlite else nullcontext()
 
@@ -178,12 +181,18 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open a connection for a single SELECT, which needs no transaction in SQLite.
+        """Open a connection for a single SELECT, without the messages of a transaction.
 
         Raises:
             DatabaseError: The database cannot be used.
         """
-        with _explain_errors(self.url), self._engine.connect() as connection:
+        with _explain_errors(self.url), self._autocommit.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_one(self) -> Iterator[sa.Connection]:
+        """Open a connection for a single statement that writes; see `reading`."""
+        with self._write_lock, self.reading() as connection:
             yield connection
 
     def insert(self, table: "type[SQLModel] | sa.TableClause") -> "postgresql.Insert":

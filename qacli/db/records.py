@@ -9,7 +9,12 @@ from sqlmodel import col
 from qacli.db.models import Batch, BatchItem
 from qacli.db.record_queries import RecordQueries, record_not_found, require_id
 from qacli.db.search import RECORDS
-from qacli.db.shared_values import delete_unused_values, ids_of_values, share_values
+from qacli.db.shared_values import (
+    delete_unused_values,
+    ids_of_values,
+    separate_values,
+    share_values,
+)
 from qacli.domain import ItemState, Outcome, Question, Status
 from qacli.errors import Cancelled, DatabaseError
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
@@ -20,12 +25,11 @@ ITEM_STATES = {
 }
 
 # Built once, because building a statement takes as long as running it.
+IDS = (RECORDS.c.uid, RECORDS.c.id)
 UPDATE_ASKING = sa.update(RECORDS).where(
     RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.ASKING
 )
-SELECT_IDS = sa.select(RECORDS.c.uid, RECORDS.c.id).where(
-    RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True))
-)
+SELECT_IDS = sa.select(*IDS).where(RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)))
 VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
 SELECT_CANCELLED = sa.select(RECORDS.c.uid).where(
     RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)),
@@ -87,25 +91,42 @@ class Store(RecordQueries):
             RecordRefused: The database does not accept one of them, and has stored none of them.
             DatabaseError: The database cannot be used.
         """
+        if len(group) == 1 and (record_id := self._upsert_at_once(*group[0])) is not None:
+            return {group[0][0].uid: record_id}
         reserved = [to_row(*pair) for pair in group if pair[1].status is Status.ASKING]
-        finished = [
-            {"of_uid": question.uid, **field_values(outcome)}
-            for question, outcome in group
-            if outcome.status is not Status.ASKING
-        ]
-        uids = [question.uid for question, _ in group]
+        finished = [_to_changes(*pair) for pair in group if pair[1].status is not Status.ASKING]
+        ids: dict[str, int] = {}
         with self.transaction(write=True) as connection:
             if reserved:
                 insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-                connection.execute(insert, share_values(self, connection, reserved))
+                rows = share_values(self, connection, reserved)
+                ids |= _ids(connection.execute(insert.returning(*IDS), rows))
             if finished:
                 connection.execute(UPDATE_ASKING, finished)
-            ids = {row.uid: row.id for row in connection.execute(SELECT_IDS, {"uids": uids})}
+            if uids := [question.uid for question, _ in group if question.uid not in ids]:
+                ids |= _ids(connection.execute(SELECT_IDS, {"uids": uids}))
         for question, outcome in group:
             # Records that were deleted meanwhile, or were never reserved.
             if question.uid not in ids:
                 ids[question.uid] = self.upsert(question, outcome)
         return ids
+
+    def _upsert_at_once(self, question: Question, outcome: Outcome) -> int | None:
+        """Store a new record, or an outcome, in one message to the database; return its id.
+
+        Returns None, and stores nothing, if that is not enough.
+        """
+        if outcome.status is Status.ASKING:
+            [row], texts = separate_values([to_row(question, outcome)])
+            if texts:
+                return None
+            insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
+            statement: sa.Executable = insert.returning(RECORDS.c.id)
+        else:
+            statement, row = FINISH_ONE.returning(RECORDS.c.id), _to_changes(question, outcome)
+        with self.writing_one() as connection:
+            record_id: int | None = connection.execute(statement, row).scalar()
+        return record_id
 
     def upsert_items(self, batch_id: int, results: Sequence[tuple[Question, Outcome]]) -> None:
         """Store the outcomes of items of a batch, and add their costs to the batch's, as one.
@@ -255,6 +276,16 @@ class Store(RecordQueries):
 def to_row(question: Question, outcome: Outcome) -> dict[str, Any]:
     """Return a record's values as the database takes them."""
     return {**record_values(question, outcome), "fingerprint": question.cache_key}
+
+
+def _to_changes(question: Question, outcome: Outcome) -> dict[str, Any]:
+    """Return the parameters of `FINISH_ONE`."""
+    return {"of_uid": question.uid, **field_values(outcome)}
+
+
+def _ids(rows: sa.CursorResult[Any]) -> dict[str, int]:
+    """Return the ids of records by their uids."""
+    return {row.uid: row.id for row in rows}
 
 
 def _new_costs(

@@ -85,6 +85,18 @@ def share_values(
         connection: Its open transaction.
         rows: The values of records, with `system` and `params`; they are not changed.
     """
+    new_rows, texts = separate_values(rows)
+    if texts:
+        ids = _stored_ids(database, connection, texts)
+        for row in new_rows:
+            row |= {name: ids.get(row[name]) for name in ("system_id", "params_id")}
+    return new_rows
+
+
+def separate_values(
+    rows: Iterable[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return rows with the digests of their long values in place of ids, and these by digest."""
     new_rows = []
     texts: dict[str, str] = {}
     for row in rows:
@@ -100,12 +112,7 @@ def share_values(
             rest = {name: value for name, value in row["params"].items() if name not in names}
             new |= {"params": rest, "params_id": _note(texts, params)}
         new_rows.append(new)
-    if not texts:
-        return new_rows
-    ids = _stored_ids(database, connection, texts)
-    for row in new_rows:
-        row |= {name: ids.get(row[name]) for name in ("system_id", "params_id")}
-    return new_rows
+    return new_rows, texts
 
 
 def _note(texts: dict[str, str], text: str) -> str:

@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import CancelledError
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import contextmanager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,15 @@ from qacli.domain import ChatRequest, Delta, Heartbeat, ReasoningDelta
 from qacli.errors import Cancelled
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.gate import Gate
 from qacli.provider.response import ChatResponse, TextEvent
 from qacli.provider.retry import Retry
 
 if TYPE_CHECKING:
     from qacli.provider.relay import RawEvent
     from qacli.raw_request import RawRequest, RelayEvent
+
+    Ask = Callable[[Callable[[RawEvent], None]], Coroutine[Any, Any, None]]
+    """Returns the coroutine that asks, and calls the function with each event."""
 
 
 class SyncProvider:
@@ -35,17 +37,10 @@ class SyncProvider:
         on_notice: Callable[[str], None] = lambda _notice: None,
         *,
         connections: int | None = None,
-        gate: Gate | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._provider = AsyncProvider(
-            endpoint,
-            settings,
-            on_retry,
-            on_request,
-            on_notice,
-            connections=connections,
-            gate=gate,
+            endpoint, settings, on_retry, on_request, on_notice, connections=connections
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)
@@ -84,23 +79,27 @@ class SyncProvider:
             ProviderError: There is no usable answer; the leaves of the class say why.
             Cancelled: Another thread has cancelled the request.
         """
-        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
 
-        def on_event(event: "RawEvent") -> None:
-            if isinstance(event, Delta | ReasoningDelta):
-                on_arrival(event)
-                if not deltas or request.raw is not None:
-                    return
-            arrived.put(event)
+        def ask(put: "Callable[[RawEvent], None]") -> Coroutine[Any, Any, None]:
+            def on_event(event: "RawEvent") -> None:
+                if isinstance(event, Delta | ReasoningDelta):
+                    on_arrival(event)
+                    if not deltas or request.raw is not None:
+                        return
+                put(event)
 
-        asked = (
-            self._provider.ask(
+            if request.raw is not None:
+                return self._provider.relay(
+                    request.raw, response, on_event=on_event, seconds=seconds
+                )
+            return self._provider.ask(
                 request, response, on_event=on_event, seconds=seconds, retries=retries
             )
-            if request.raw is None
-            else self._provider.relay(request.raw, response, on_event=on_event, seconds=seconds)
-        )
-        yield from self._events(asked, arrived, heartbeat_seconds, request.cancellation)
+
+        if request.raw is not None and heartbeat_seconds is None:
+            yield from self._events_at_end(ask, request.cancellation)
+        else:
+            yield from self._events(ask, heartbeat_seconds, request.cancellation)
 
     def relay(
         self,
@@ -113,33 +112,53 @@ class SyncProvider:
 
         Args:
             request: The request.
-            heartbeat_seconds: See `stream`.
+            heartbeat_seconds: See `stream`; None yields all parts at the end.
             seconds: The time for the response; None is that of the settings.
 
         Raises:
             ProviderError: See `AsyncProvider.relay`.
         """
-        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
-        sent = self._provider.relay(request, ChatResponse(), on_event=arrived.put, seconds=seconds)
-        for event in self._events(sent, arrived, heartbeat_seconds):
+
+        def send(put: "Callable[[RawEvent], None]") -> Coroutine[Any, Any, None]:
+            return self._provider.relay(request, ChatResponse(), on_event=put, seconds=seconds)
+
+        is_whole = heartbeat_seconds is None
+        for event in (
+            self._events_at_end(send) if is_whole else self._events(send, heartbeat_seconds)
+        ):
             if not isinstance(event, Delta | ReasoningDelta):
                 yield event
 
     def _events(
-        self,
-        coroutine: Coroutine[Any, Any, None],
-        arrived: "SimpleQueue[RawEvent | None]",
-        heartbeat_seconds: float | None,
-        cancellation: Cancellation | None = None,
+        self, ask: "Ask", heartbeat_seconds: float | None, cancellation: Cancellation | None = None
     ) -> "Generator[RawEvent | Heartbeat]":
-        """Run a coroutine that puts events into a queue; yield them. Closing this cancels it."""
+        """Yield the events of a coroutine as they come. Closing this cancels it."""
+        arrived: SimpleQueue[RawEvent | None] = SimpleQueue()
+        with self._running(ask(arrived.put), cancellation) as future:
+            future.add_done_callback(lambda _future: arrived.put(None))
+            while (event := _next(arrived, heartbeat_seconds)) is not None:
+                yield event
+            future.result()
+
+    def _events_at_end(
+        self, ask: "Ask", cancellation: Cancellation | None = None
+    ) -> "Generator[RawEvent]":
+        """Yield the events of a coroutine once it has ended: this thread is woken once."""
+        arrived: list[RawEvent] = []
+        with self._running(ask(arrived.append), cancellation) as future:
+            wait([future])
+            yield from arrived
+            future.result()
+
+    @contextmanager
+    def _running(
+        self, coroutine: Coroutine[Any, Any, None], cancellation: Cancellation | None
+    ) -> Iterator[Future[None]]:
+        """Run a coroutine in the event loop, until it ends, is cancelled or this context ends."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        future.add_done_callback(lambda _future: arrived.put(None))
         try:
             with cancellation.calling(future.cancel) if cancellation else nullcontext():
-                while (event := _next(arrived, heartbeat_seconds)) is not None:
-                    yield event
-            future.result()
+                yield future
         except CancelledError:
             raise Cancelled("The answer was cancelled.", "Ask again.") from None
         finally:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
+from statements import counted
 
 from qacli.config.settings import Settings
 from qacli.db import migrate
@@ -208,3 +209,15 @@ def test_find_cached_records_from_before_the_column_are_found(database_url: str)
     for ask in (asks[0], asks[500], asks[1202]):
         assert store.find_cached(ask) is not None
     store.close()
+
+
+def test_upsert_many_of_a_single_record_is_one_statement(store: Store) -> None:
+    ask = an_ask()
+    for outcome, count in ((Outcome(), 1), (ANSWERED, 1), (ANSWERED, None)):
+        with counted() as log:
+            assert store.upsert_many([(ask, outcome)]) == {ask.uid: 1}
+        # A second outcome changes nothing, so it takes a look at what is there.
+        assert count in {None, len([text for text in log if text != "connect"])}
+    pair = (an_ask(system="Be brief. " * 99), Outcome())
+    assert store.upsert_many([pair]) == {pair[0].uid: store.newest().id}
+    assert store.newest().system == pair[0].system

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,21 @@ class Watched(Store):
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        with self._watch(super().transaction(write=write), write=write) as connection:
+            yield connection
+
+    @contextmanager
+    def writing_one(self) -> Iterator[sa.Connection]:
+        with self._watch(super().writing_one(), write=True) as connection:
+            yield connection
+
+    @contextmanager
+    def _watch(
+        self, opened: AbstractContextManager[sa.Connection], *, write: bool
+    ) -> Iterator[sa.Connection]:
         if self.away:
             raise DatabaseError("It is away.")
-        with super().transaction(write=write) as connection:
+        with opened as connection:
             yield connection
         if write:
             self.writes += 1

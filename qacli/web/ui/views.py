@@ -25,7 +25,7 @@ from qacli.db.conversations import threads_of
 from qacli.domain import Status, now
 from qacli.errors import AlreadyFinished, NotFound, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
-from qacli.serializers import error_text, reasoning_length
+from qacli.serializers import error_text, reasoning_length, to_markdown
 from qacli.sources import images, sources
 from qacli.validation import parse_title, validate_tag
 from qacli.web import errors, sse, state
@@ -64,6 +64,9 @@ EXAMPLES = (
     "Write a Python function that merges overlapping intervals.",
     "Two days in Lisbon: what to see? As a table.",
 )
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+"""The values of `reasoning_effort` in OpenAI's API; a model takes some of them."""
 
 CACHE = RenderCache()
 
@@ -136,6 +139,7 @@ def home() -> tuple[str, int]:
         "model": record.params.get("model", ""),
         "system": record.system or "",
         "tags": ", ".join(record.tags),
+        "reasoning_effort": record.params.get("reasoning_effort", ""),
     }
     thread = None
     if before is not None:
@@ -200,6 +204,16 @@ def article(record_id: int) -> str:
     """Return one record as HTML, for a page that shows it while its answer arrives."""
     macro = get_template_attribute("record.html", "article")
     return str(macro(state.get_state().store.get(record_id), Status))
+
+
+@blueprint.get("/page/<int:record_id>/thread.md")
+def export(record_id: int) -> Response:
+    """Return a record, and those that it follows up, as a Markdown file."""
+    records = state.get_state().store.thread(record_id)
+    text = "\n".join(to_markdown(record.to_dict()) for record in records)
+    response = Response(text, content_type="text/markdown; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="qa-{record_id}.md"'
+    return response
 
 
 @blueprint.post("/page/<int:record_id>/cancel")
@@ -282,6 +296,7 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         problem=problem,
         removed=request.args.get("removed", type=int),
         examples=EXAMPLES,
+        efforts=EFFORTS,
         default_model=_default_model(),
     )
     return page, status

@@ -523,3 +523,38 @@ def test_page_stream_sends_reasoning_as_plain_text(
     article = json.loads(blocks[-1][1])["article"]
     assert "Hm &lt;img" in article
     assert "<img" not in article
+
+
+def test_export_link_gives_the_thread_as_markdown(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "What is a heron?", "A tall bird.")
+    second = keep(store, "And a grebe?", "A diver.", follows_id=first)
+    assert f'href="/page/{second}/thread.md"' in client.get(f"/page/{second}").text
+    response = client.get(f"/page/{second}/thread.md")
+    assert response.mimetype == "text/markdown"
+    assert f'filename="qa-{second}.md"' in response.headers["Content-Disposition"]
+    assert re.findall("heron|tall|grebe|diver", response.text) == [
+        "heron",
+        "tall",
+        "grebe",
+        "diver",
+    ]
+    assert client.get("/page/99/thread.md").status_code == 404
+
+
+@on_sqlite
+def test_reasoning_effort_of_the_form_is_an_option_of_the_question(
+    client: FlaskClient, store: Store
+) -> None:
+    client.post("/page/ask", data={"question": "Who?", "reasoning_effort": "low"})
+    assert store.get(1).params["reasoning_effort"] == "low"
+
+
+@on_sqlite
+def test_manifest_names_an_icon_of_the_server(client: FlaskClient) -> None:
+    page = client.get("/").text
+    assert 'rel="manifest" href="/static/manifest.webmanifest"' in page
+    with client.get("/static/manifest.webmanifest") as manifest:
+        assert manifest.mimetype == "application/manifest+json"
+        icon = manifest.get_json()["icons"][0]["src"]
+    with client.get(f"/static/{icon}") as response:
+        assert response.status_code == 200

@@ -4,6 +4,7 @@ import re
 
 from qacli.errors import InvalidRequest
 
+MAX_TITLE_CHARACTERS = 200
 MAX_ID = 2**63 - 1
 """The largest id that either database can hold."""
 
@@ -78,3 +79,19 @@ def parse_count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_ID:
         return None
     return int(value)
+
+
+def parse_title(text: str) -> str | None:
+    """Return the title of a record on one line; None for an empty text, which removes it.
+
+    Raises:
+        InvalidRequest: It is too long, or no database can store it.
+    """
+    title = " ".join(text.split()) or None
+    if title is not None and len(title) > MAX_TITLE_CHARACTERS:
+        raise InvalidRequest(
+            f"The title has {len(title)} characters, more than {MAX_TITLE_CHARACTERS}.",
+            "Make it shorter.",
+        )
+    validate_text(title, "the title")
+    return title

@@ -55,7 +55,15 @@ def list_threads(store: Store, only: Filter, limit: int | None) -> list[Thread]:
         first = _first_records(store, ids)
         roots.update(dict.fromkeys(first[number] for number in ids))
         before = ids[-1]
-    return _threads(store, list(roots)[:limit])
+    threads = _threads(store, list(roots)[:limit])
+    return [threads[root] for root in list(roots)[:limit] if root in threads]
+
+
+def threads_of(store: Store, ids: Sequence[int]) -> dict[int, Thread]:
+    """Return the thread of each of these records, by the record's id."""
+    first = _first_records(store, ids)
+    threads = _threads(store, list(set(first.values())))
+    return {number: threads[root] for number, root in first.items() if root in threads}
 
 
 def _first_records(store: Store, ids: Sequence[int]) -> dict[int, int]:
@@ -81,8 +89,8 @@ def _first_records(store: Store, ids: Sequence[int]) -> dict[int, int]:
         return {row.start: row.first for row in connection.execute(query)}
 
 
-def _threads(store: Store, roots: Sequence[int]) -> list[Thread]:
-    """Return the threads with these first records, in this order."""
+def _threads(store: Store, roots: Sequence[int]) -> dict[int, Thread]:
+    """Return the threads with these first records, by their ids."""
     owned = () if store.owner is None else (RECORDS.c.caller == store.owner,)
     tree = (
         sa.select(RECORDS.c.id.label("root"), RECORDS.c.id)
@@ -109,5 +117,4 @@ def _threads(store: Store, roots: Sequence[int]) -> list[Thread]:
         .join(last, last.c.id == sizes.c.last_id)
     )
     with store.transaction() as connection:
-        threads = {row.id: Thread(*row) for row in connection.execute(query)}
-    return [threads[root] for root in roots if root in threads]
+        return {row.id: Thread(*row) for row in connection.execute(query)}

@@ -123,7 +123,7 @@ class Store(RecordQueries):
             insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
             statement: sa.Executable = insert.returning(RECORDS.c.id)
         else:
-            statement, row = FINISH_ONE.returning(RECORDS.c.id), _to_changes(question, outcome)
+            statement, row = UPDATE_ASKING.returning(RECORDS.c.id), _to_changes(question, outcome)
         with self.writing_one() as connection:
             record_id: int | None = connection.execute(statement, row).scalar()
         return record_id
@@ -279,7 +279,7 @@ def to_row(question: Question, outcome: Outcome) -> dict[str, Any]:
 
 
 def _to_changes(question: Question, outcome: Outcome) -> dict[str, Any]:
-    """Return the parameters of `FINISH_ONE`."""
+    """Return the parameters of `UPDATE_ASKING`."""
     return {"of_uid": question.uid, **field_values(outcome)}
 
 

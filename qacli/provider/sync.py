@@ -14,6 +14,7 @@ from qacli.domain import ChatRequest, Delta, Heartbeat, ReasoningDelta
 from qacli.errors import Cancelled
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
+from qacli.provider.gate import Gate
 from qacli.provider.response import ChatResponse, TextEvent
 from qacli.provider.retry import Retry
 
@@ -37,10 +38,17 @@ class SyncProvider:
         on_notice: Callable[[str], None] = lambda _notice: None,
         *,
         connections: int | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.endpoint = endpoint
         self._provider = AsyncProvider(
-            endpoint, settings, on_retry, on_request, on_notice, connections=connections
+            endpoint,
+            settings,
+            on_retry,
+            on_request,
+            on_notice,
+            connections=connections,
+            gate=gate,
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="qa-provider", daemon=True)

@@ -269,6 +269,24 @@ def test_ask_with_an_invalid_field_keeps_the_form(
     assert provider.requests == []
 
 
+def test_pasted_text_file_is_added_to_the_question(visit: Callable[..., Visit]) -> None:
+    page = visit().page
+    field = page.get_by_label("Your question")
+    field.fill("What does it do?")
+    paste = """(field, [name, type, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name, { type }));
+      const event = new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+      field.dispatchEvent(event);
+    }"""
+    field.evaluate(paste, ["a.py", "text/x-python", "x = '```'"])
+    expect(field).to_have_value("What does it do?\n\na.py:\n````\nx = '```'\n````\n")
+    field.evaluate(paste, ["a.png", "image/png", "x"])
+    expect(page.get_by_role("alert")).to_contain_text("a.png")
+    page.locator("#ask summary").click()
+    expect(page.locator("#models option").first).to_have_attribute("value", "test-model")
+
+
 def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store: Store) -> None:
     for n in range(1, 4):
         keep(store, f"Question {n}", f"Answer {n}")

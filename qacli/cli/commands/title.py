@@ -7,11 +7,9 @@ import typer
 from qacli.cli.console import Console
 from qacli.cli.filters import NEGATIVE_IDS, RecordId
 from qacli.cli.options import AsJson
-from qacli.errors import InvalidRequest
-from qacli.validation import validate_text
+from qacli.validation import parse_title
 
 EPILOG = '\b\nExamples:\n  qa title last "A name for the boat"\n  qa title 12 ""        remove it'
-MAX_TITLE_CHARACTERS = 200
 
 
 def register(app: typer.Typer) -> None:
@@ -29,11 +27,4 @@ def title(
     """Name a record, or a thread by its first record."""
     from qacli.cli.store import annotate
 
-    value = " ".join(text.split()) or None
-    if value is not None and len(value) > MAX_TITLE_CHARACTERS:
-        raise InvalidRequest(
-            f"The title has {len(value)} characters, more than {MAX_TITLE_CHARACTERS}.",
-            "Make it shorter.",
-        )
-    validate_text(value, "the title")
-    annotate(Console.from_context(context), record_id, as_json=as_json, title=value)
+    annotate(Console.from_context(context), record_id, as_json=as_json, title=parse_title(text))

@@ -47,7 +47,7 @@ def parse_ask_form(form: Mapping[str, str]) -> AskRequest:
         InvalidRequest: The question is empty.
         ValidationError: A field is invalid.
     """
-    options = {name: form.get(name, "").strip() for name in ("model", "system")}
+    options = {name: form.get(name, "").strip() for name in ("model", "system", "reasoning_effort")}
     # A browser sends a line break as two characters.
     question = form.get("question", "").replace("\r\n", "\n")
     if not question.strip():

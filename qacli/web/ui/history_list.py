@@ -1,7 +1,8 @@
-"""The list of records beside the page: search, filters and keyset paging.
+"""The list of conversations beside the page: search, filters and keyset paging.
 
-The records are never counted: one query tells whether there is an older and a newer page, and it
-takes the same time for ten records as for a million.
+A conversation stands at its newest record; in a search, at its newest match on the page. The
+records are never counted: pages of them are read until there is one conversation more than a page
+of the list has.
 """
 
 import re
@@ -15,6 +16,7 @@ from markupsafe import Markup, escape
 from pydantic import TypeAdapter, ValidationError
 
 from qacli.dates import format_age, parse_when
+from qacli.db.conversations import Thread, threads_of
 from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
@@ -27,6 +29,9 @@ from qacli.web.api.schemas import Id
 
 _ID: TypeAdapter[int] = TypeAdapter(Id)
 PAGE_SIZE = 30
+MAX_READS = 10
+"""Pages of records that are read for one page of the list: a conversation may have thousands."""
+
 EXCERPT_CHARACTERS = 140
 CHARACTERS_BEFORE_MATCH = 40
 """Characters of a text that are shown before the word that was searched for."""
@@ -106,9 +111,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A record in the list."""
+    """A conversation in the list.
+
+    Attributes:
+        id: The record that stands for it.
+        thread: The id of its first record.
+        records: The number of its records.
+        follows: The shown question is a follow-up.
+    """
 
     id: int
+    thread: int
+    records: int
     address: str
     question: Markup
     excerpt: Markup
@@ -148,38 +162,68 @@ def load_listing(store: Store, query: Query, now: datetime) -> Listing:
     except InvalidRequest as error:
         return Listing(query=query, items=[], problem=str(error))
     upwards = after is not None and before is None
-    records = store.page(
-        limit=PAGE_SIZE + 1, before=before, after=after, newest_first=not upwards, only=only
-    )
-    more = len(records) > PAGE_SIZE
-    records = records[:PAGE_SIZE]
-    if upwards:
-        records.reverse()
+    found, more = _read(store, query, only, None if upwards else before, after, upwards=upwards)
     newer = older = None
-    if records and (more if upwards else before is not None):
-        newer = replace(query, after=str(records[0].id), before="").url
-    if records and (upwards or more):
-        older = replace(query, before=str(records[-1].id), after="").url
+    if found and (more if upwards else before is not None):
+        newer = replace(query, after=str(found[0][0].id), before="").url
+    if found and (upwards or more):
+        older = replace(query, before=str(found[-1][0].id), after="").url
     words = query.words
-    items = [make_item(record, query, now, words) for record in records]
+    items = [make_item(record, thread, query, now, words) for record, thread in found]
     return Listing(query=query, items=items, newer=newer, older=older)
 
 
-def make_item(record: QuestionAnswer, query: Query, now: datetime, words: list[str]) -> Item:
-    """Return a record as an item of the list.
+def _read(  # noqa: PLR0913 - the query and its range
+    store: Store,
+    query: Query,
+    only: Filter,
+    before: int | None,
+    after: int | None,
+    *,
+    upwards: bool,
+) -> tuple[list[tuple[QuestionAnswer, Thread]], bool]:
+    """Return a page of records with their threads, newest first; True if there are more."""
+    found: dict[int, tuple[QuestionAnswer, Thread]] = {}
+    for _ in range(MAX_READS):
+        records = store.page(
+            limit=PAGE_SIZE + 1, before=before, after=after, newest_first=not upwards, only=only
+        )
+        threads = threads_of(store, [record.id or 0 for record in records])
+        for record in records:
+            thread = threads.get(record.id or 0)
+            # Without a search the newest record stands for all, so no page has another one.
+            if thread is not None and (query.is_narrowed or thread.last_id == record.id):
+                found.setdefault(thread.id, (record, thread))
+        more = len(records) > PAGE_SIZE
+        if not more or len(found) > PAGE_SIZE:
+            break
+        last = records[-1].id
+        before, after = (before, last) if upwards else (last, after)
+    page = list(found.values())[:PAGE_SIZE]
+    return (page[::-1] if upwards else page), more or len(found) > PAGE_SIZE
+
+
+def make_item(
+    record: QuestionAnswer, thread: Thread, query: Query, now: datetime, words: list[str]
+) -> Item:
+    """Return a conversation as an item of the list.
 
     Args:
-        record: A record from the database.
+        record: The record that stands for it.
+        thread: The conversation.
         query: The query of the list.
         now: The current time.
         words: `query.words`, parsed once for a list.
     """
     assert record.id is not None  # noqa: S101 - it comes from the database
-    question = shorten(record.question)
+    heading = record.question if query.is_narrowed else thread.question
+    question = shorten(record.title or thread.title or heading)
     # A record within a thread is shown at its place in the thread.
     anchor = f"#r{record.id}" if record.follows_id is not None else ""
     return Item(
         id=record.id,
+        thread=thread.id,
+        records=thread.records,
         address=f"/page/{record.id}{query.suffix}{anchor}",
         question=mark_words(question, words),
         excerpt=mark_words(_excerpt(record, question, words), words),
@@ -188,7 +232,7 @@ def make_item(record: QuestionAnswer, query: Query, now: datetime, words: list[s
         model=record.model or str(record.params.get("model", "")),
         status=record.status,
         tags=record.tags,
-        follows=record.follows_id is not None,
+        follows=query.is_narrowed and record.follows_id is not None,
     )
 
 
@@ -210,14 +254,19 @@ def _excerpt(record: QuestionAnswer, question: str, words: list[str]) -> str:
 
 def mark_words(text: str, words: list[str]) -> Markup:
     """Return a short text as HTML with the words of the search marked."""
-    present = [re.escape(word) for word in words if find_first(text, [word]) is not None]
-    if not present:
-        return escape(text)
-    html = []
-    # Every second part is a match.
-    for index, part in enumerate(re.split(f"({'|'.join(present)})", text, flags=re.IGNORECASE)):
-        html.append(Markup("<mark>{}</mark>").format(part) if index % 2 else escape(part))
-    return Markup("").join(html)
+    return mark_html(escape(text), words) if find_first(text, words) is not None else escape(text)
+
+
+def mark_html(html: Markup, words: list[str]) -> Markup:
+    """Return HTML with the words of the search marked in its text."""
+    if not words:
+        return html
+    pattern = re.compile("|".join(re.escape(escape(word)) for word in words), re.IGNORECASE)
+    # Every second part is a tag, or a character that is written as an entity.
+    parts = re.split(r"(<[^>]*>|&[#\w]+;)" if "&" not in pattern.pattern else r"(<[^>]*>)", html)
+    for number in range(0, len(parts), 2):
+        parts[number] = pattern.sub(r"<mark>\g<0></mark>", parts[number])
+    return Markup("".join(parts))  # noqa: S704 - the parts of HTML, and tags of our own
 
 
 def _parse_id(name: str, text: str) -> int | None:

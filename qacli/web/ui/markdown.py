@@ -18,8 +18,9 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from qacli.markdown_tokens import split_elements
+from qacli.web.ui import formulas
 from qacli.web.ui.limits import CpuBudget, LimitExceeded
-from qacli.web.ui.markdown_parser import parser
+from qacli.web.ui.markdown_parser import mark_tasks, parser
 
 MAX_CHARACTERS = 100_000
 MAX_LINES = 8_000
@@ -54,6 +55,7 @@ TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "li"),
     *("em", "strong", "s", "code", "pre", "span", "div", "a"),
     *("table", "thead", "tbody", "tr", "th", "td"),
+    *formulas.TAGS,
 }
 SANITIZER = nh3.Cleaner(
     tags=TAGS,
@@ -65,8 +67,9 @@ SANITIZER = nh3.Cleaner(
         "span": {"class"},
         "th": {"class"},
         "td": {"class"},
+        **formulas.ATTRIBUTES,
     },
-    allowed_classes={"div": {"wide"}},
+    allowed_classes={"div": {"wide"}, "li": {"task"}},
     url_schemes=SCHEMES,
     url_relative="deny",
     link_rel="noopener nofollow noreferrer",
@@ -223,6 +226,7 @@ class _Document:
         state = StateCore("", parser(), self.environment, list(block))
         inline(state)
         text_join(state)
+        mark_tasks(block)
         if _attribute_characters(block) > MAX_ATTRIBUTE_CHARACTERS:
             raise LimitExceeded
         levels = list(outline)

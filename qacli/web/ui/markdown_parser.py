@@ -3,6 +3,7 @@
 Each step of its rules counts against the budget in the environment (`limits.CpuBudget`).
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -15,12 +16,18 @@ from markdown_it.rules_block.table import table as stock_table
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
+from qacli.web.ui.formulas import add_formulas
 from qacli.web.ui.highlighting import highlight
 from qacli.web.ui.limits import LimitExceeded
 from qacli.web.ui.links import MAX_LINK_CHARACTERS, link_rule
 
 MAX_CELLS = 1_500
 """Of a table: the parser fills up each row to the width of the first, all in one step."""
+
+LINE_BREAK = re.compile(r"<br */?>", re.IGNORECASE)
+
+BOXES = {"[ ] ": "\u2610 ", "[x] ": "\u2611 "}
+"""The boxes of task lists, by their Markdown."""
 
 MAX_DEPTH = 38
 """Levels of blocks; a quote is one, a list with its item two."""
@@ -52,6 +59,8 @@ def parser() -> MarkdownIt:
     markdown.block.ruler.before("table", "limit", _limit_block, {"alt": containers})
     markdown.inline.ruler.before("text", "limit", _limit_inline)
     markdown.inline.ruler.after("text", "address", link_rule)
+    markdown.inline.ruler.before("autolink", "line_break", _line_break)
+    add_formulas(markdown)
     markdown.add_render_rule("image", _image)
     markdown.add_render_rule("fence", _code)
     markdown.add_render_rule("code_block", _code)
@@ -78,6 +87,32 @@ def _limit_inline(state: StateInline, _: bool) -> bool:  # noqa: FBT001 - as the
     """Count a step of the inline parser."""
     state.env["budget"].step()
     return False
+
+
+def _line_break(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it
+    """Parse `<br>`, the only element of HTML that is one here: a cell has no other line break."""
+    match = LINE_BREAK.match(state.src, state.pos)
+    if match is None:
+        return False
+    if not silent:
+        state.push("hardbreak", "br", 0)
+    state.pos = match.end()
+    return True
+
+
+def mark_tasks(block: Sequence[Token]) -> None:
+    """Replace the `[ ]` or `[x]` at the start of list items by a box."""
+    for item, paragraph, text in zip(block, block[1:], block[2:], strict=False):
+        if (item.type, paragraph.type, text.type) != (
+            "list_item_open",
+            "paragraph_open",
+            "inline",
+        ):
+            continue
+        first = text.children[0] if text.children else None
+        if first is not None and (box := BOXES.get(first.content[:4].lower())):
+            first.content = box + first.content[4:]
+            item.attrSet("class", "task")
 
 
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it

@@ -12,6 +12,7 @@ from time import monotonic, thread_time
 from flask import Response, current_app, get_template_attribute, stream_with_context
 from markupsafe import Markup
 
+from qacli.db.conversations import threads_of
 from qacli.domain import (
     Delta,
     Failed,
@@ -123,12 +124,14 @@ def _end(record_id: int | None) -> str:
         return sse.event("error", errors.problem_for(error).to_json())
     if record.status is Status.ASKING:
         return sse.event("error", json({"detail": " ".join(WAITING)}))
+    thread = threads_of(state.get_state().store, [record.id or 0])[record.id or 0]
     article = get_template_attribute("record.html", "article")
     entry = get_template_attribute("list.html", "entry")
     done = {
         "id": record.id,
         "status": record.status,
         "article": article(record, Status),
-        "item": entry(make_item(record, Query(), now(), []), record.id),
+        "thread": thread.id,
+        "item": entry(make_item(record, thread, Query(), now(), []), thread.id),
     }
     return sse.event("done", json(done))

@@ -1,5 +1,6 @@
 """Routes of the page: home, record, ask, delete and tags."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
@@ -15,17 +16,18 @@ from flask import (
     request,
     send_from_directory,
 )
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from qacli.dates import format_age
+from qacli.db.conversations import threads_of
 from qacli.domain import Status, now
-from qacli.errors import AlreadyFinished, QaError
+from qacli.errors import AlreadyFinished, NotFound, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
-from qacli.serializers import error_text, reasoning_length
+from qacli.serializers import error_text, reasoning_length, to_markdown
 from qacli.sources import images, sources
-from qacli.validation import validate_tag
+from qacli.validation import parse_title, validate_tag
 from qacli.web import errors, sse, state
 from qacli.web.api import ask as ask_api
 from qacli.web.live_answers import cancel_answer
@@ -33,7 +35,7 @@ from qacli.web.request_context import current_context
 from qacli.web.route_policy import Access, policy
 from qacli.web.ui import sse as ui_sse
 from qacli.web.ui.forms import parse_ask_form, parse_follows_id, parse_tags
-from qacli.web.ui.history_list import Query, load_listing, shorten
+from qacli.web.ui.history_list import Query, load_listing, mark_html, shorten
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
 from qacli.web.ui.thread import Thread, load_thread
@@ -63,6 +65,9 @@ EXAMPLES = (
     "Two days in Lisbon: what to see? As a table.",
 )
 
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+"""The values of `reasoning_effort` in OpenAI's API; a model takes some of them."""
+
 CACHE = RenderCache()
 
 
@@ -77,6 +82,12 @@ def _markdown(answer: str, is_current: bool = False) -> Markup:  # noqa: FBT001,
     if "rendering" not in g:
         g.rendering = CpuBudget(PAGE_SECONDS)
     return CACHE.render(answer, CpuBudget(PAGE_SECONDS) if is_current else g.rendering)
+
+
+@blueprint.app_template_filter("marked")
+def _marked(text: str) -> Markup:
+    """Mark the words of the search in a text, or in HTML."""
+    return mark_html(escape(text), g.get("words", []))
 
 
 @blueprint.app_template_filter("ago")
@@ -117,8 +128,32 @@ def static(filename: str) -> Response:
 
 @blueprint.get("/")
 def home() -> tuple[str, int]:
-    """Show the form and the history."""
-    return _page(question=request.args.get("question", ""))
+    """Show the form and the history; with `edit` the question of that record, to ask it again."""
+    record_id = request.args.get("edit", type=int)
+    if record_id is None:
+        return _page(question=request.args.get("question", ""))
+    store = state.get_state().store
+    record = store.get(record_id)
+    before = record.follows_id
+    form = {
+        "model": record.params.get("model", ""),
+        "system": record.system or "",
+        "tags": ", ".join(record.tags),
+        "reasoning_effort": record.params.get("reasoning_effort", ""),
+    }
+    thread = None
+    if before is not None:
+        with suppress(NotFound):  # it may be deleted
+            thread = load_thread(store, before)
+            # Without the records that follow: the form is for another follow-up of this one.
+            thread.records = [item for item in thread.records if (item.id or 0) <= before]
+            thread.branches = []
+    return _page(
+        question=record.question,
+        thread=thread,
+        current=before if thread else None,
+        form=form,
+    )
 
 
 @blueprint.get("/page/<int:record_id>")
@@ -171,6 +206,16 @@ def article(record_id: int) -> str:
     return str(macro(state.get_state().store.get(record_id), Status))
 
 
+@blueprint.get("/page/<int:record_id>/thread.md")
+def export(record_id: int) -> Response:
+    """Return a record, and those that it follows up, as a Markdown file."""
+    records = state.get_state().store.thread(record_id)
+    text = "\n".join(to_markdown(record.to_dict()) for record in records)
+    response = Response(text, content_type="text/markdown; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="qa-{record_id}.md"'
+    return response
+
+
 @blueprint.post("/page/<int:record_id>/cancel")
 @policy(is_limited=False)
 def cancel(record_id: int) -> Response:
@@ -200,17 +245,27 @@ def tag(record_id: int) -> Response:
     return _to_record(record_id)
 
 
+@blueprint.post("/page/<int:record_id>/title")
+@policy(is_limited=False)
+def title(record_id: int) -> Response:
+    """Set the title of a record, or remove it."""
+    store = state.get_state().store
+    store.annotate(record_id, title=parse_title(request.form.get("title", "")))
+    return _to_record(record_id)
+
+
 def _to_record(record_id: int) -> Response:
     return redirect(f"/page/{record_id}#r{record_id}", HTTPStatus.SEE_OTHER)
 
 
-def _page(
+def _page(  # noqa: PLR0913 - the parts of the page, by name
     *,
     question: str = "",
     thread: Thread | None = None,
     current: int | None = None,
     problem: str | None = None,
     status: int = HTTPStatus.OK,
+    form: Mapping[str, str] | None = None,
 ) -> tuple[str, int]:
     """Render the page.
 
@@ -220,20 +275,28 @@ def _page(
         current: The id of the record.
         problem: The error in the form that was sent.
         status: The HTTP status.
+        form: The fields of the form; None for those that were sent.
     """
     listing = load_listing(state.get_state().store, Query.from_args(request.args), now())
     if listing.problem and status == HTTPStatus.OK:
         status = HTTPStatus.UNPROCESSABLE_ENTITY
+    g.words = listing.query.words
+    conversation = None
+    if current is not None:
+        threads = threads_of(state.get_state().store, [current])
+        conversation = threads[current].id if current in threads else current
     page = render_template(
         "page.html",
         listing=listing,
         thread=thread,
         current=current,
         question=question,
-        form=request.form,
+        conversation=conversation,
+        form=request.form if form is None else form,
         problem=problem,
         removed=request.args.get("removed", type=int),
         examples=EXAMPLES,
+        efforts=EFFORTS,
         default_model=_default_model(),
     )
     return page, status

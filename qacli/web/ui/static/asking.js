@@ -78,7 +78,7 @@ class Draft {
     this.growing.replaceChildren(elements(growing));
   }
 
-  done({ id, status, article, item }) {
+  done({ id, status, article, item, thread: first }) {
     const fragment = elements(article);
     const record = $("article", fragment);
     enrich(fragment);
@@ -87,6 +87,7 @@ class Draft {
     const entries = $("#entries");
     if (entries && !document.body.classList.contains("looking")) {
       $$("[aria-current]", entries).forEach((link) => link.removeAttribute("aria-current"));
+      $(`[data-thread="${first}"]`, entries)?.remove();
       entries.prepend(elements(item));
       $(".empty", side)?.remove();
     }

@@ -5,6 +5,7 @@ import { $, $$ } from "./dom.js";
 import { watch } from "./asking.js";
 import { enrich } from "./copying.js";
 import { focusQuestion } from "./keys.js";
+import "./fields.js";
 import "./tabs.js";
 
 document.documentElement.classList.add("scripted-page");

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import Reply
+from markupsafe import Markup
 
 from qacli.domain import Outcome, Question, Status
 from qacli.recording.recovery import recover_outbox
 from qacli.web import state
+from qacli.web.ui.history_list import mark_html
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider
@@ -258,8 +260,59 @@ def test_history_list_pages_by_key_without_counting(
     assert entries(newest) == pages[0]
     assert link(newest, "prev") is None
     assert "SELECT" in caplog.text
-    assert "count(" not in caplog.text
+    # The records of the conversations of one page are counted, and never those of the history.
+    counted = [text for text in caplog.messages if "count(" in text]
+    assert all(text.startswith("WITH RECURSIVE tree") for text in counted)
     assert "OFFSET" not in caplog.text.replace("OFFSET ?", "")
+
+
+def test_history_list_shows_a_conversation_once(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "What is a heron?", "A tall bird.")
+    other = keep(store, "Capital of France?", "Paris")
+    second = keep(store, "And a grebe?", "A tall diver.", follows_id=first)
+    third = keep(store, "And a coot?", "A black bird.", follows_id=second)
+    page = client.get(f"/page/{second}")
+    assert entries(page) == [third, other]
+    assert page.text.count('<span class="title">What is a heron?') == 1
+    assert "test-model 3 questions" in text_of(page)
+    # It is the current one, whichever of its records is open.
+    assert re.search(rf'href="/page/{third}#r{third}" aria-current="page"', page.text)
+    found = client.get("/?q=tall")
+    assert entries(found) == [second]
+    assert "Follow-up:" in found.text
+    opened = client.get(f"/page/{second}?q=tall")
+    assert opened.text.count("<p>A <mark>tall</mark>") == 2
+    assert "<mark>" not in client.get(f"/page/{second}").text
+
+
+def test_mark_html_changes_only_text() -> None:
+    html = mark_html(Markup('<a title="amp">R&amp;D amp</a>'), ["AMP", "R&D"])
+    assert html == '<a title="amp"><mark>R&amp;D</mark> <mark>amp</mark></a>'
+    assert mark_html(Markup("a &amp; amp"), ["amp"]) == "a &amp; <mark>amp</mark>"
+
+
+def test_title_form_names_the_record_in_the_list(client: FlaskClient, store: Store) -> None:
+    keep(store, "What is a heron?")
+    response = client.post("/page/1/title", data={"title": " Tall\nbirds "})
+    assert response.headers["Location"] == "/page/1#r1"
+    assert store.get(1).title == "Tall birds"
+    page = client.get("/page/1")
+    assert '<p class="name">Tall birds</p>' in page.text
+    assert re.search(r'<span class="title">Tall birds</span>', page.text)
+    assert client.post("/page/1/title", data={"title": "x" * 201}).status_code == 422
+    client.post("/page/1/title", data={"title": ""})
+    assert store.get(1).title is None
+
+
+def test_edit_link_fills_in_the_form_of_the_question(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "What is a heron?")
+    second = keep(store, "And a <grebe>?", tags=["birds", "geo"], follows_id=first)
+    assert f'href="/?edit={second}#question"' in client.get(f"/page/{second}").text
+    form = client.get(f"/?edit={second}").text
+    assert "And a &lt;grebe&gt;?</textarea>" in form
+    assert 'name="tags" value="birds, geo"' in form
+    assert f'id="follows" value="{first}"' in form
+    assert client.get("/?edit=99").status_code == 404
 
 
 def test_history_list_with_search_and_filters_shows_matching_records(
@@ -470,3 +523,38 @@ def test_page_stream_sends_reasoning_as_plain_text(
     article = json.loads(blocks[-1][1])["article"]
     assert "Hm &lt;img" in article
     assert "<img" not in article
+
+
+def test_export_link_gives_the_thread_as_markdown(client: FlaskClient, store: Store) -> None:
+    first = keep(store, "What is a heron?", "A tall bird.")
+    second = keep(store, "And a grebe?", "A diver.", follows_id=first)
+    assert f'href="/page/{second}/thread.md"' in client.get(f"/page/{second}").text
+    response = client.get(f"/page/{second}/thread.md")
+    assert response.mimetype == "text/markdown"
+    assert f'filename="qa-{second}.md"' in response.headers["Content-Disposition"]
+    assert re.findall("heron|tall|grebe|diver", response.text) == [
+        "heron",
+        "tall",
+        "grebe",
+        "diver",
+    ]
+    assert client.get("/page/99/thread.md").status_code == 404
+
+
+@on_sqlite
+def test_reasoning_effort_of_the_form_is_an_option_of_the_question(
+    client: FlaskClient, store: Store
+) -> None:
+    client.post("/page/ask", data={"question": "Who?", "reasoning_effort": "low"})
+    assert store.get(1).params["reasoning_effort"] == "low"
+
+
+@on_sqlite
+def test_manifest_names_an_icon_of_the_server(client: FlaskClient) -> None:
+    page = client.get("/").text
+    assert 'rel="manifest" href="/static/manifest.webmanifest"' in page
+    with client.get("/static/manifest.webmanifest") as manifest:
+        assert manifest.mimetype == "application/manifest+json"
+        icon = manifest.get_json()["icons"][0]["src"]
+    with client.get(f"/static/{icon}") as response:
+        assert response.status_code == 200

@@ -414,8 +414,10 @@ def test_sign_in_and_sign_out_in_a_browser(visit: Callable[..., Visit], store: S
     page.get_by_label("Follow up").fill("And?")
     page.keyboard.press("Control+Enter")
     expect(page.locator("article#r2 .answer")).to_have_text("Answer to: And?")
+    page.get_by_label("Follow up").fill("Not for the next user")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
+    assert page.evaluate("JSON.stringify(localStorage)") == "{}"
 
 
 def test_record_asked_by_another_request_appears_when_complete(

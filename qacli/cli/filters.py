@@ -95,6 +95,10 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     follow: Annotated[
         int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(metavar="ID", help="This record and those that ask its question again."),
+    ] = None,
     caller: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Only records that this token asked over HTTP."),
@@ -131,6 +135,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         batch=batch,
         system=system,
         follows_id=follow,
+        repeats_id=repeats,
         min_cost=min_cost,
         rating=None if rating is None else parse_rating(rating),
         caller=caller,

@@ -230,7 +230,8 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
     prices: Pricing,
     endpoint: str | None,
     table: Path,
-) -> None:
+    other_cost: float = 0.0,
+) -> float:
     """Refuse a question that is likely to cost more than a limit.
 
     Args:
@@ -240,6 +241,9 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
         prices: The prices of models.
         endpoint: The endpoint's name.
         table: The file with the user's own prices.
+        other_cost: US dollars for the same question to other models, which count too.
+
+    Returns the cost of all in US dollars.
 
     Raises:
         InvalidRequest: It may cost more, or the price of its model is unknown.
@@ -250,9 +254,11 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
             f"The model {ask.model} is unpriced, so --max-cost cannot hold.",
             f"Add its price to {table}, or leave --max-cost out.",
         )
+    cost += other_cost
     if not cost <= limit:  # also where the limit is NaN
         raise InvalidRequest(
             f"The answer may cost ${cost:.2g}, more than --max-cost {limit:g}: "
             f"about {estimate.prompt:,} tokens are asked and {estimate.completion:,} answered.",
             "Allow more, set a lower --max-tokens, or ask a cheaper --model.",
         )
+    return cost

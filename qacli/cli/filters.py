@@ -101,6 +101,10 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     follow: Annotated[
         int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(metavar="ID", help="This record and those that ask its question again."),
+    ] = None,
     caller: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Only records that this token asked over HTTP."),
@@ -138,6 +142,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         system=system,
         thread=None if thread is None else parse_record_id(thread),
         follows_id=follow,
+        repeats_id=repeats,
         min_cost=min_cost,
         rating=None if rating is None else parse_rating(rating),
         caller=caller,

@@ -35,6 +35,17 @@ Model = Annotated[
         help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
 ]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        autocompletion=complete_model,
+        help="Model to ask; local or local:/path.gguf runs on this machine. Several models answer "
+        "side by side.",
+    ),
+]
 Continue = Annotated[
     bool, typer.Option("--continue", "-c", help="Follow up the last answered record.")
 ]

@@ -45,6 +45,7 @@ class Filter:
             before it.
         follows_id: The record that the record follows up.
         corrects_id: The record that the record corrects.
+        repeats_id: The record is this one, or asks its question again.
         rating: The judgement of a user, 1 to 5.
         min_cost: Minimum cost in US dollars.
         batch_id: The record's batch.
@@ -68,6 +69,7 @@ class Filter:
     thread: int | None = None
     follows_id: int | None = None
     corrects_id: int | None = None
+    repeats_id: int | None = None
     rating: int | None = None
     min_cost: float | None = None
     batch_id: int | None = None
@@ -100,6 +102,7 @@ class Filter:
             (self.thread, _in_thread),
             (self.follows_id, column.follows_id.__eq__),
             (self.corrects_id, column.corrects_id.__eq__),
+            (self.repeats_id, _in_group),
             (self.rating, column.rating.__eq__),
             (self.min_cost, column.cost_usd.__ge__),
             (self.batch_id, column.batch_id.__eq__),
@@ -146,6 +149,11 @@ def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
 
     has_tag: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
     return has_tag
+
+
+def _in_group(record_id: int) -> sa.ColumnElement[bool]:
+    """Return the condition that a record is this one, or asks its question again."""
+    return sa.or_(RECORDS.c.id == record_id, RECORDS.c.repeats_id == record_id)
 
 
 def _has_called(tool: str) -> sa.ColumnElement[bool]:

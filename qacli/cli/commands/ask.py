@@ -23,7 +23,7 @@ from qacli.cli.options import (
     AsJson,
     Continue,
     Follow,
-    Model,
+    Models,
     NoStream,
     Quiet,
     Raw,
@@ -54,6 +54,7 @@ from qacli.services.answer_schema import answer_schema
 
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
+    from qacli.provider.endpoint import Endpoint
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -61,6 +62,7 @@ EPILOG = (
     '  git diff | qa ask "Review this"\n'
     '  qa ask --model gpt-6-luna --system "One word." "The capital of France?"\n'
     '  qa ask -c "And in winter?"\n'
+    '  qa ask -m gpt-6-luna -m gpt-6-sol "Why is the sky blue?"\n'
     "  qa ask --edit\n"
     "  qa ask --again last --model gpt-6-luna\n"
     '  qa ask -f notes.md -f photo.jpg "What has changed?"\n'
@@ -92,7 +94,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     *,
-    model: Model = None,
+    model: Models = None,
     last: Continue = False,
     follow: Follow = None,
     again: Annotated[
@@ -186,6 +188,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     console.quiet = quiet
     console.verbose = verbose
     use.check_output()
+    _check_models(model or (), use, reuse=reuse or reuse_max_age is not None)
     settings = load_settings(console).explicit_values(
         {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
     )
@@ -205,7 +208,6 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     text, template_system = fill_template(prompt_template, text, words or [], parameters or [])
     structure = answer_schema(schema, prompt_template, settings, origin.schema)
-    model = model or prompt_template.model
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
     stream = settings.stream and not no_stream
@@ -222,25 +224,30 @@ def ask(  # noqa: PLR0913 - one parameter an option
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
         follows_id, before = origin.follows_id, origin.options
-        model = model or before.model
-        resolved = endpoint.resolve_endpoint(settings, model, with_key=False)
+        names: Sequence[str | None] = model or [prompt_template.model or before.model]
         system = first_system(system, template_system, before.system, settings.system)
-        question = create_question(
-            text,
-            model=resolved.model,
-            system=system,
-            params=merge_params(
-                params,
-                prompt_template.params,
-                before.params_for(resolved.model, settings.default_params(before.model or "")),
-                settings.default_params(resolved.model),
-            ),
-            response_format=structure.response_format if structure else None,
-            tags=tag or (),
-            follows_id=follows_id,
-            repeats_id=origin.repeats_id,
-            attachments=[attachment.to_dict() for attachment in attachments],
-        )
+
+        def build(name: str | None) -> "tuple[Endpoint, Question]":
+            resolved = endpoint.resolve_endpoint(settings, name, with_key=False)
+            return resolved, create_question(
+                text,
+                model=resolved.model,
+                system=system,
+                params=merge_params(
+                    params,
+                    prompt_template.params,
+                    before.params_for(resolved.model, settings.default_params(before.model or "")),
+                    settings.default_params(resolved.model),
+                ),
+                response_format=structure.response_format if structure else None,
+                tags=tag or (),
+                follows_id=follows_id,
+                repeats_id=origin.repeats_id,
+                attachments=[attachment.to_dict() for attachment in attachments],
+            )
+
+        questions = [build(name) for name in names]
+        question = questions[0][1]
         check = structure.check if structure else None
         if reuse and _show_cached_answer(
             question, display, settings, use, since=since, check=check
@@ -250,11 +257,18 @@ def ask(  # noqa: PLR0913 - one parameter an option
         if follows_id is not None:
             turns = load_context_or_warn(follows_id, settings, console)
         parts = [attachment.part for attachment in attachments]
-        if max_cost is not None and resolved.weights is None:
-            _check_cost(
-                question, turns, parts, limit=max_cost, settings=settings, endpoint=resolved.name
-            )
-        started = start_endpoint(settings, model, console, stack)
+        if max_cost is not None:
+            _check_cost(questions, turns, parts, limit=max_cost, settings=settings)
+        if len(questions) > 1:
+            from qacli.cli.ask_models import ask_models
+
+            requests = [
+                (name, ChatRequest(question=item, turns=turns, parts=parts, stream=stream))
+                for name, (_, item) in zip(names, questions, strict=True)
+            ]
+            ask_models(requests, display, settings, save=not no_save, check=check)
+            return
+        started = start_endpoint(settings, names[0], console, stack)
         service = make_service(started, settings, console, stack, save=not no_save)
         request = ChatRequest(question=question, turns=turns, parts=parts, stream=stream)
         events = service.stream(question, request, check=check, heartbeat_seconds=REDRAW_SECONDS)
@@ -341,18 +355,42 @@ def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of it
     return True
 
 
-def _check_cost(  # noqa: PLR0913 - all that the cost depends on, by name
-    question: Question,
+def _check_cost(
+    questions: "Sequence[tuple[Endpoint, Question]]",
     turns: Sequence[Turn],
     parts: Sequence[ContextPart],
     *,
     limit: float,
     settings: Settings,
-    endpoint: str,
 ) -> None:
+    """Check that all questions together cost at most the limit; a local model costs nothing."""
     from qacli.cost import CostEstimate, Pricing, check_budget
 
     table = settings.prices_path
-    estimate = CostEstimate.of(question, turns, parts)
     prices = Pricing.load(table)
-    check_budget(question, estimate, limit=limit, prices=prices, endpoint=endpoint, table=table)
+    cost = 0.0
+    for endpoint, question in questions:
+        if endpoint.weights is None:
+            cost = check_budget(
+                question,
+                CostEstimate.of(question, turns, parts),
+                limit=limit,
+                prices=prices,
+                endpoint=endpoint.name,
+                table=table,
+                other_cost=cost,
+            )
+
+
+def _check_models(models: Sequence[str], use: AnswerUse, *, reuse: bool) -> None:
+    """Check that the other options fit the number of models.
+
+    Raises:
+        InvalidRequest: They use one answer, and there are several models.
+    """
+    if len(models) > 1 and (reuse or use != AnswerUse()):
+        raise InvalidRequest(
+            "--extract, --copy, --output and --reuse use one answer, so they do not go with "
+            "several models.",
+            "Name one --model, or leave them out.",
+        )

@@ -20,16 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperArgument, TyperOption
 from typer.testing import CliRunner
 
+import qacli
 from qacli.cli.app import build_app
-from qacli.cli.commands.help import EXIT_CODES, PRECEDENCE
+from qacli.cli.commands.help import EXIT_CODES, PRECEDENCE, TOPICS
+from qacli.cli.filters import RATINGS
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.views import VIEWS
+from qacli.domain import GroupBy, Status
 from qacli.web import openapi
 from qacli.web.app import create_app
 
 DOCS = Path(__file__).parent
+COMMANDS = Path(qacli.__file__).parent / "data" / "commands.json"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HELP_COLUMNS = 78  # what qa itself uses on a screen of 80
 LARGEST_BOUND = 2**53
@@ -59,7 +64,56 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             page.write_text(current, encoding="utf-8")
             typer.echo(f"wrote {page.name}", err=True)
+    table = json.dumps(command_table(), indent=0, ensure_ascii=False) + "\n"
+    if not COMMANDS.exists() or COMMANDS.read_text(encoding="utf-8") != table:
+        outdated += 1
+        if options.check:
+            typer.echo(f"{COMMANDS.name} is not current. Run: python docs/generate.py", err=True)
+        else:
+            COMMANDS.write_text(table, encoding="utf-8")
+            typer.echo(f"wrote {COMMANDS.name}", err=True)
     return 1 if options.check and outdated else 0
+
+
+def command_table() -> dict[str, Any]:
+    """Return the commands with their options, for the completion of a shell.
+
+    Its values: see `qacli.cli.completion_values`.
+    """
+
+    def node(command: Any) -> dict[str, Any]:  # noqa: ANN401 - Typer's command
+        parameters = command.get_params(typer.Context(command))
+        children = getattr(command, "commands", {})
+        names = command.list_commands(typer.Context(command)) if children else ()
+        return {
+            "help": (command.help or "").partition("\n")[0],
+            "options": {
+                name: {
+                    "help": item.help or "",
+                    **({} if item.is_flag else {"value": item.metavar or item.name.upper()}),
+                }
+                for item in parameters
+                if isinstance(item, TyperOption) and not item.hidden
+                for name in (*item.opts, *item.secondary_opts)
+            },
+            "arguments": [
+                (item.metavar or item.name) + "..." * (item.nargs == -1)
+                for item in parameters
+                if isinstance(item, TyperArgument)
+            ],
+            "commands": {name: node(children[name]) for name in names},
+        }
+
+    program = typer.main.get_command(build_app())
+    return {
+        **node(program),
+        "choices": {
+            "COLUMN": [*GroupBy],
+            "RATING": [*RATINGS, *map(str, range(1, 6))],
+            "STATUS": [*Status],
+            "TOPIC": [*TOPICS, *program.list_commands(typer.Context(program))],
+        },
+    }
 
 
 def render_page(text: str) -> str:

@@ -5,6 +5,7 @@ So this module imports only what that needs. All signal handlers: see `qacli.cli
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -13,6 +14,12 @@ def main() -> None:
     # A SIGINT that is ignored (`nohup`, `&` in a script) stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, exit_at_once)
+    from qacli.config.shell import completion_variables
+
+    if variables := completion_variables():
+        from qacli.cli.completion import main as complete
+
+        sys.exit(complete(variables))
     from qacli.cli.app import main as program
 
     program()

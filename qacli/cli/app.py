@@ -96,6 +96,25 @@ def _print_version(context: typer.Context, value: bool) -> None:  # noqa: FBT001
         raise typer.Exit
 
 
+def _print_completion(context: typer.Context, value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if value:
+        from qacli.cli.completion_scripts import script_of
+
+        Console.from_context(context).print(script_of())
+        raise typer.Exit
+
+
+def _install_completion(context: typer.Context, value: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if value:
+        from qacli.cli.completion_scripts import install
+
+        shell, path = install()
+        Console.from_context(context).print(
+            f"Completion for {shell} is in {path}; a new shell has it."
+        )
+        raise typer.Exit
+
+
 def _choose_profile(name: str | None) -> str | None:
     if name is not None:
         choose_profile(name)
@@ -113,13 +132,31 @@ def qa(
     profile: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
+            metavar="PROFILE",
             callback=_choose_profile,
             help="Profile of the configuration file to use.",
         ),
     ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")
+    ] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Install completion for the current shell.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_print_completion,
+            is_eager=True,
+            help="Print the completion script for the current shell.",
+        ),
     ] = False,
 ) -> None:
     """Ask a language model; keep every question and answer; find them again."""
@@ -137,6 +174,7 @@ def build_app(command: str | None = None) -> App:
         cls=OrderedGroup,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog=EPILOG,
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = 500
 GZIP_START = b"\x1f\x8b"
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
+Name = Annotated[str, typer.Argument(metavar="BATCH", help="Name of the batch.")]
 
 
 def requests(

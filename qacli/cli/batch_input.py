@@ -33,7 +33,7 @@ def input_from_options(  # noqa: PLR0913 - one parameter an option
         typer.Option(
             "--template",
             "-t",
-            metavar="NAME",
+            metavar="TEMPLATE",
             help="Name of a template whose placeholders are columns; see qa template.",
         ),
     ] = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qacli.db.batches import Batches
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
+Name = Annotated[str, typer.Argument(metavar="BATCH", help="Name of the batch.")]
 
 
 class Only(StrEnum):

@@ -63,7 +63,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Name of the batch (default: from the file and the options)."
+            metavar="BATCH", help="Name of the batch (default: from the file and the options)."
         ),
     ] = None,
     output: Target = None,

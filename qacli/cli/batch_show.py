@@ -118,7 +118,7 @@ class BatchStatus:
 
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")],
+    name: Annotated[str, typer.Argument(metavar="BATCH", help="Name of the batch.")],
     *,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the changes until the batch is finished.")

@@ -69,7 +69,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(metavar="WHEN", help="Only records asked before this date or age.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Filter by model.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Filter by model.")
     ] = None,
     endpoint: Annotated[
         str | None, typer.Option(metavar="HOST", help="Filter by endpoint: api.openai.com.")
@@ -87,7 +87,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     ] = None,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Filter by tag.")] = None,
     batch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only records of this batch.")
+        str | None, typer.Option(metavar="BATCH", help="Only records of this batch.")
     ] = None,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Filter by text in the system prompt.")
@@ -111,7 +111,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     ] = None,
     request_id: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Only records of this HTTP request (X-Request-Id)."),
+        typer.Option(metavar="REQUEST", help="Only records of this HTTP request (X-Request-Id)."),
     ] = None,
     tool_call: Annotated[
         str | None,

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from qacli.cli.console import Console
 from qacli.errors import ModelNotFound, QaError
 
@@ -15,8 +13,8 @@ if TYPE_CHECKING:
     from qacli.config.settings import Settings
     from qacli.provider.endpoint import Endpoint
 
-COMPLETION_SECONDS = 1.0
-"""Time limit of the request for completions, which a person waits for."""
+COMPLETION_SECONDS = 5.0
+"""Time limit of the request for completions, which no person waits for."""
 
 SUGGESTION_SECONDS = 5.0
 RETRY_AFTER = timedelta(minutes=1)
@@ -40,7 +38,7 @@ def fetch_models(
     import asyncio
 
     from qacli.cli.preload import hide_module
-    from qacli.provider.model_list import ModelListCache
+    from qacli.provider.model_cache import ModelListCache
 
     with hide_module("aiohttp"):
         from qacli.provider.client import AsyncProvider
@@ -77,32 +75,32 @@ def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console)
         raise
 
 
-def complete_model(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of models that begin with a text, for the completion of the shell.
+def refresh_models() -> None:
+    """Read the endpoint's list for the completion of the shell, if the copy on disk is old.
 
-    They come from the copy on disk. If that is old, the endpoint is asked, but only with a key that
-    is at hand: nothing is unlocked, and no command is run.
+    The endpoint is asked only with a key that is at hand: nothing is unlocked, and no command is
+    run.
     """
     from qacli.config import credentials, loader
     from qacli.provider.endpoint import resolve_endpoint
-    from qacli.provider.model_list import ModelListCache
+    from qacli.provider.model_cache import ModelListCache
 
     try:
-        if profile := context.find_root().params.get("profile"):
-            loader.choose_profile(profile)
         settings = loader.load_settings()
         endpoint = resolve_endpoint(settings, with_key=False)
         if endpoint.weights is not None:
-            return []
+            return
         cache = ModelListCache(settings.data_path)
         ids, is_fresh = cache.get(endpoint.base_url)
         if not is_fresh and (settings.api_key or not credentials.is_configured(settings)):
             endpoint = replace(endpoint, key=settings.api_key or "")
             try:
-                models = fetch_models(endpoint, settings, seconds=COMPLETION_SECONDS)
-                ids = sorted({model["id"] for model in models})
+                fetch_models(endpoint, settings, seconds=COMPLETION_SECONDS)
             except (QaError, TimeoutError):
                 cache.put(endpoint.base_url, ids, fresh_for=RETRY_AFTER)
     except QaError:
-        return []
-    return [name for name in ids if name.startswith(incomplete)]
+        return
+
+
+if __name__ == "__main__":
+    refresh_models()

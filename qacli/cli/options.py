@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from qacli.cli.model_names import complete_model
 from qacli.model_options import merge_params, parse_options
 from qacli.tools import parse_tool
 
@@ -30,8 +29,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="NAME",
-        autocompletion=complete_model,
+        metavar="MODEL",
         help="Model to ask; local or local:/path.gguf runs on this machine.",
     ),
 ]
@@ -64,7 +62,7 @@ Template = Annotated[
     typer.Option(
         "--template",
         "-t",
-        metavar="NAME",
+        metavar="TEMPLATE",
         help="Name of a template for the question; see qa template.",
     ),
 ]

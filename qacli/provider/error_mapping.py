@@ -250,7 +250,8 @@ class ErrorMapper:
                 details=details,
             )
         if is_model_missing(status, error):
-            from qacli.provider.model_list import ModelListCache, model_advice
+            from qacli.provider.model_cache import ModelListCache
+            from qacli.provider.model_list import model_advice
 
             ids, _ = ModelListCache(self._settings.data_path).get(self._endpoint.base_url)
             return ModelNotFound(

@@ -1,31 +1,17 @@
-"""The models that an endpoint serves, with their properties; a copy is kept on disk.
+"""The models that an endpoint serves, with their properties."""
 
-The copy is for the completion of `--model` and for the advice in an error, which must not wait for
-the network.
-"""
-
-import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import date
 from typing import Any, Self
 from urllib.parse import quote
 
 from qacli.cost import Pricing
 from qacli.price_table import PER_MILLION
-from qacli.private_files import make_private_directory, write_private
 from qacli.shutdowns import find_shutdown
 from qacli.validation import parse_count, sanitize_text
-
-FILE_NAME = "models.json"
-FRESH = timedelta(hours=12)
-"""The age up to which the copy of a list is used without a request."""
-
-MAX_MODELS = 5000
-"""Models of one endpoint in the copy."""
 
 MODELS_PATH = "/models"
 MAX_SUGGESTIONS = 3
@@ -144,53 +130,6 @@ def model_advice(name: str, base_url: str, ids: Sequence[str]) -> str:
         f"{nearest}Check that {base_url} serves the model {name}, or choose another with --model "
         "or QA_MODEL; `qa models` lists all."
     )
-
-
-class ModelListCache:
-    """The copies of the lists of all endpoints, in one file of the data directory.
-
-    Args:
-        directory: The data directory.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._file = directory / FILE_NAME
-
-    def get(self, base_url: str) -> tuple[list[str], bool]:
-        """Return the names of an endpoint's models, and whether they are fresh."""
-        entry = self._read().get(_key(base_url), {})
-        ids = [name for name in entry.get("ids", ()) if isinstance(name, str)]
-        with suppress(KeyError, ValueError, TypeError):
-            age = datetime.now(UTC) - datetime.fromisoformat(entry["read_at"])
-            return ids, timedelta(0) <= age < FRESH
-        return ids, False
-
-    def put(self, base_url: str, ids: Sequence[str], *, fresh_for: timedelta = FRESH) -> None:
-        """Keep a list. A file that cannot be written costs a request of a later process."""
-        table = self._read()
-        read_at = datetime.now(UTC) - FRESH + fresh_for
-        table[_key(base_url)] = {
-            "read_at": read_at.isoformat(timespec="seconds"),
-            "ids": [*ids[:MAX_MODELS]],
-        }
-        with suppress(OSError):
-            make_private_directory(self._file.parent)
-            write_private(self._file, json.dumps(table, indent=1).encode())
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        try:
-            table = json.loads(self._file.read_bytes())
-            return {str(key): {**entry} for key, entry in table.items()}
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-            return {}
-
-
-def _key(base_url: str) -> str:
-    """Return a URL without user, password and query: they may be secrets."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(base_url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def _context_length(document: dict[str, Any]) -> int | None:

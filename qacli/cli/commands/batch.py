@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(commands, name="batch", help="Ask every question in a file once.")
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the batch.")]
+Name = Annotated[str, typer.Argument(metavar="BATCH", help="Name of the batch.")]
 commands.command(epilog=EPILOG)(run)
 commands.command()(work)
 commands.command()(show)

@@ -43,7 +43,7 @@ EPILOG = (
 commands = App()
 key_commands = App(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Setting, as qa config lists it.")]
+Name = Annotated[str, typer.Argument(metavar="SETTING", help="Setting, as qa config lists it.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -38,7 +38,7 @@ def use(  # noqa: PLR0913 - one parameter an option
         str | None, typer.Option(metavar="URL", help="Base URL, if it is not the usual one.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Model of the profile.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Model of the profile.")
     ] = None,
     default: Annotated[
         bool, typer.Option("--default", help="Use the profile if none is chosen.")

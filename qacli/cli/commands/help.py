@@ -33,6 +33,8 @@ EXIT_CODES = {
     141: "the reader of the output has closed it",
 }
 
+TOPICS = ("exit-codes", "configuration", "scripting")
+
 PRECEDENCE = """\
 A setting has the value of the first of these sources that names it: a flag, the environment, a
 trusted .env file in the working directory, the chosen profile of the configuration file, the top
@@ -66,11 +68,8 @@ def show_topic(
     ] = None,
 ) -> None:
     """Explain exit-codes, configuration, scripting, or a command."""
-    topics: dict[str, Callable[[], str]] = {
-        "exit-codes": _exit_codes,
-        "configuration": _configuration,
-        "scripting": lambda: SCRIPTING,
-    }
+    texts: tuple[Callable[[], str], ...] = (_exit_codes, _configuration, lambda: SCRIPTING)
+    topics = dict(zip(TOPICS, texts, strict=True))
     console = Console.from_context(context)
     if not words:
         console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")

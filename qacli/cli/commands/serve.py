@@ -56,7 +56,7 @@ def serve(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Model to ask.")
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Model to ask.")
     ] = None,
     insecure: Annotated[
         bool,

@@ -20,7 +20,7 @@ EPILOG = (
     "  qa template rm review"
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")]
+Name = Annotated[str, typer.Argument(metavar="TEMPLATE", help="Name of the template.")]
 
 commands = App(no_args_is_help=True)
 

@@ -8,18 +8,18 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import typer
 from conftest import KEY, Invoke
 
-from qacli.cli.app import build_app
 from qacli.cli.ask_runner import start_endpoint
 from qacli.cli.console import Console
-from qacli.cli.model_names import complete_model
+from qacli.cli.model_names import refresh_models
 from qacli.config.settings import DEFAULT_MODEL, Settings
+from qacli.provider.model_cache import ModelListCache
 
 from .conftest import on_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Program
@@ -150,63 +150,68 @@ def test_ask_model_with_a_shutdown_date_warns(model: str, warning: str, *, quiet
     assert bool(text) == bool(warning)
 
 
-def complete(incomplete: str, **params: str) -> list[str]:
-    context = typer.Context(typer.main.get_command(build_app()))
-    context.params = dict(params)
-    return complete_model(context, incomplete)
+def refresh(home: Path, provider: FakeProvider) -> list[str]:
+    """Read the list for the completion, and return the names in the copy."""
+    refresh_models()
+    return ModelListCache(home / "data").get(provider.base_url)[0]
 
 
-def test_completion_asks_the_endpoint_once(
+def test_refresh_models_asks_the_endpoint_once(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
-    assert complete("fake-") == ["fake-large", "fake-small"]
-    assert complete("fake-l") == ["fake-large"]
-    assert complete("x") == []
+    for _ in range(3):
+        assert refresh(home, provider) == ["fake-large", "fake-small"]
     assert len(provider.requests) == 1
-    assert (home / "data" / "models.json").exists()
 
 
-def test_completion_never_runs_the_command_for_the_key(
+def test_refresh_models_never_runs_the_command_for_the_key(
     provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setenv("QA_KEY_COMMAND", f"touch {home}/ran")
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
-    assert complete("") == []
+    assert refresh(home, provider) == []
     assert not (home / "ran").exists()
     assert provider.requests == []
 
 
-def test_completion_of_a_hanging_endpoint_is_empty(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+def test_refresh_models_of_a_hanging_endpoint_ends_without_names(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
     monkeypatch.setattr("qacli.cli.model_names.COMPLETION_SECONDS", 0.1)
     monkeypatch.setattr(provider, "models_reply", "hang")
-    assert complete("") == []
+    assert refresh(home, provider) == []
 
 
-def test_completion_after_an_error_does_not_ask_again_at_once(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+def test_refresh_models_after_an_error_does_not_ask_again_at_once(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
     monkeypatch.setattr(provider, "models_reply", "status=500")
-    assert complete("") == []
-    assert complete("") == []
+    assert refresh(home, provider) == []
+    assert refresh(home, provider) == []
     assert len(provider.requests) == 1
 
 
-def test_completion_with_wrong_settings_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("home")
+def test_refresh_models_with_wrong_settings_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QA_TIMEOUT", "never")
-    monkeypatch.setenv("QA_PROFILE", "")  # the completion of another profile sets it
-    assert complete("") == []
-    assert complete("", profile="none-of-that-name") == []
+    refresh_models()
 
 
-def test_completion_in_a_shell_lists_models(qa: Program, provider: FakeProvider) -> None:
-    done = qa(_QA_COMPLETE="complete_bash", COMP_WORDS="qa ask --model fake-l", COMP_CWORD="3")
-    assert (done.out.split(), done.err) == (["fake-large"], "")
-    assert len(provider.requests) == 1
+def test_completion_of_models_reads_the_list_for_the_next_one(
+    qa: Program, provider: FakeProvider, wait_for: Callable[..., Any]
+) -> None:
+    def complete() -> list[str]:
+        line = "qa ask --model fake-l"
+        done = qa(_QA_COMPLETE="complete_bash", _QA_COMPLETE_LINE=line)
+        assert (done.code, done.err) == (0, "")
+        return done.out.split()
+
+    assert complete() == []
+    wait_for(lambda: complete() == ["fake-large"])
+    assert provider.requests

@@ -266,7 +266,8 @@ def test_is_downgrade_from_an_unknown_revision_raises() -> None:
 AT_ONCE = """
 import os, sys
 import alembic.command, alembic.config  # loaded before, so that all come to the database at once
-from qacli.db import Store, migrate
+from qacli.db import migrate
+from qacli.db.records import Store
 from qacli.domain import Outcome, Question
 
 def open(url):

@@ -29,7 +29,7 @@ from qacli.errors import (
 )
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
-from qacli.provider.model_list import ModelListCache
+from qacli.provider.model_cache import ModelListCache
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import MAX_BACKOFF_SECONDS, Retry, backoff
 from qacli.provider.sync import SyncProvider

@@ -471,7 +471,7 @@ import os, sys
 from pathlib import Path
 from qacli.recording.recovery import recover_outbox
 from qacli.recording.outbox import Outbox
-from qacli.db import Store
+from qacli.db.records import Store
 directory, url = Path(sys.argv[1]), sys.argv[2]
 ready, go = os.pipe()
 children = []

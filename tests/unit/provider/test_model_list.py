@@ -8,8 +8,8 @@ import pytest
 
 from qacli.cost import Pricing
 from qacli.price_table import Price
+from qacli.provider.model_cache import ModelListCache
 from qacli.provider.model_list import (
-    ModelListCache,
     ServedModel,
     model_advice,
     served_models,

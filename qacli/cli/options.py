@@ -38,8 +38,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         "-m",
-        metavar="NAME",
-        autocompletion=complete_model,
+        metavar="MODEL",
         help="Model to ask; local or local:/path.gguf runs on this machine. Several models answer "
         "side by side.",
     ),

@@ -4,7 +4,7 @@ This revision is empty: `migrations/env.py` creates the views once a database is
 revision. See `qacli.db.views`.
 """
 
-revision = "0018"
+revision = "0017"
 down_revision = "0016"
 branch_labels = None
 depends_on = None

@@ -17,7 +17,7 @@ from benchmarks.measure import Row, Unusable
 from benchmarks.setting import Bench, provider
 
 LATENCY = 0.4
-JOBS = 32
+JOBS = 64
 LIMIT = 1.3
 OUTAGE_SECONDS = 30
 

@@ -61,6 +61,7 @@ def _parse_whole_number(value: object) -> object:
 
 Id = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_parse_whole_number)]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_parse_whole_number)]
+Seed = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID), BeforeValidator(_parse_whole_number)]
 Text = Annotated[str, AfterValidator(_check_text)]
 ToolName = Annotated[str, Field(pattern=NAME_PATTERN)]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_check_text)]
@@ -104,9 +105,7 @@ class AskRequest(BaseModel):
     top_p: float | None = Field(
         None, ge=0, le=1, description="Sample only from the most probable part."
     )
-    seed: int | None = Field(
-        None, ge=-MAX_ID, le=MAX_ID, description="The same seed gives similar answers."
-    )
+    seed: Seed | None = Field(None, description="The same seed gives similar answers.")
     stop: list[Text] | None = Field(
         None, description="Texts before which the answer ends.", min_length=1, max_length=100
     )

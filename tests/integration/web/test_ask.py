@@ -76,6 +76,7 @@ def test_post_ask_options_are_sent_and_recorded(
         (b'{"question": "x", "temperature": 1e999}', 422, "invalid-request"),
         (b'{"question": "x", "max_tokens": 0}', 422, "invalid-request"),
         (b'{"question": "x", "max_tokens": 1.5}', 422, "invalid-request"),
+        (b'{"question": "x", "seed": 1.5}', 422, "invalid-request"),
         (b'{"question": "x", "max_tokens": 99999999999999999999}', 422, "invalid-request"),
         (b'{"question": "x", "tags": "a"}', 422, "invalid-request"),
         (b'{"question": "x", "tags": [""]}', 422, "invalid-request"),
@@ -292,3 +293,16 @@ def test_post_ask_with_the_database_down_sends_nothing(
     # Nor is anything left that a later delivery would take for a question that was asked.
     wait_for(lambda: not Outbox(settings.outbox_path).pending())
     problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", ["seed", "max_tokens"])
+def test_ask_whole_number_written_as_a_float_is_sent_as_an_integer(
+    client: FlaskClient, provider: FakeProvider, name: str
+) -> None:
+    response = client.post(
+        "/ask", data=f'{{"question": "x", "{name}": 7.0}}', content_type="application/json"
+    )
+    assert response.status_code == 200, response.text
+    sent = provider.requests[-1].body[name]
+    assert (sent, type(sent)) == (7, int)

@@ -13,7 +13,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY qacli qacli
 COPY migrations migrations
 # Editable, so that the migrations that `alembic` reads here are the ones that `qa` runs.
-RUN /venv/bin/pip install --no-deps --editable . && /venv/bin/python -m compileall -q qacli /venv/lib
+RUN /venv/bin/pip install --no-deps --editable . && /venv/bin/python -m compileall -q qacli /venv/lib && \
+    touch /venv/qa-image # so that advice names docker compose
 
 FROM python:3.13-slim
 ARG LOCAL_MODEL=
@@ -24,7 +25,7 @@ RUN if [ -n "$LOCAL_MODEL" ]; then \
 RUN useradd --uid 10001 --create-home qa && mkdir /data && chown qa:qa /data
 COPY --from=build /venv /venv
 COPY --from=build --chown=qa:qa /app /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_IMAGE=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
 WORKDIR /app
 USER qa
 VOLUME /data

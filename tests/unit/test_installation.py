@@ -19,7 +19,6 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / ".venv"
     directory.mkdir()
     monkeypatch.setattr(sys, "prefix", str(directory))
-    monkeypatch.delenv(installation.IMAGE_VARIABLE, raising=False)
     return directory
 
 
@@ -53,9 +52,8 @@ def test_installation_with_pipx_injects_the_packages(prefix: Path) -> None:
     assert extra_command("keyring") == "pipx inject qacli 'keyring>=25'"
 
 
-@pytest.mark.usefixtures("prefix")
-def test_installation_in_the_image_names_compose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(installation.IMAGE_VARIABLE, "1")
+def test_installation_in_the_image_names_compose(prefix: Path) -> None:
+    (prefix / installation.IMAGE_MARK).touch()
     assert installation.installation() is Installation.IMAGE
     assert "LOCAL_MODEL=1" in local_model_advice()
     assert extra_command("xlsx").startswith("docker compose exec --user root flask ")

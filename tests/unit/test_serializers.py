@@ -12,6 +12,7 @@ from qacli.db.batches import FinishedItem
 from qacli.db.export import row_to_dict, rows_to_json_lines
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.models import QuestionAnswer
+from qacli.db.records import DERIVED_COLUMNS
 from qacli.domain import Outcome, Question
 from qacli.recording.journal_reader import OUTCOME_FIELDS, QUESTION_FIELDS
 from qacli.serializers import (
@@ -44,7 +45,7 @@ def test_record_in_every_format_has_the_same_fields_in_order() -> None:
 
 
 def test_columns_and_journal_have_the_same_fields() -> None:
-    assert {*RECORD_FIELDS, "fingerprint"} == set(QuestionAnswer.model_fields)
+    assert {*RECORD_FIELDS, *DERIVED_COLUMNS} == set(QuestionAnswer.model_fields)
     assert {"id", *QUESTION_FIELDS, *OUTCOME_FIELDS} == {*RECORD_FIELDS}
     assert {item.name for item in (*fields(Question), *fields(Outcome))} == {*RECORD_FIELDS} - {
         "id"

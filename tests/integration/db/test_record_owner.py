@@ -52,8 +52,8 @@ CHANGING: dict[str, Callable[[Store], Any]] = {
 }
 FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
 WITHOUT_OWNER = {
-    *("upsert", "upsert_many", "upsert_items", "write_items", "delete_reserved", "insert"),
-    "session",
+    *("upsert", "upsert_many", "upsert_items", "write_items", "delete_reserved"),
+    *("save_partial_answers", "request_cancel", "session"),
     *("visible_to", "with_owner", "owner", "is_response_of_other"),
 }
 """Those that keep what is asked, by a uid that only its process knows, or that return no record."""
@@ -89,6 +89,16 @@ def test_changing_method_with_an_owner_changes_only_its_records(kept: Store, nam
     assert list(kept.dicts()) == before
     CHANGING[name](kept.visible_to("alice"))
     assert list(kept.dicts()) != before
+
+
+def test_request_cancel_with_an_owner_cancels_only_its_records(kept: Store) -> None:
+    asking = Question(question="tiger", caller="alice")
+    record_id = kept.upsert(asking, Outcome(status=Status.ASKING))
+    with pytest.raises(NotFound):
+        kept.visible_to("bob").request_cancel(record_id)
+    assert kept.save_partial_answers({}, [asking.uid]) == []
+    assert kept.visible_to("alice").request_cancel(record_id)
+    assert kept.save_partial_answers({}, [asking.uid]) == [asking.uid]
 
 
 def test_store_methods_are_all_in_one_of_the_lists() -> None:

@@ -157,7 +157,9 @@ def test_values_of_batch_items_are_shared(store: Store) -> None:
     store.upsert_items(1, [(item, ANSWERED) for item in items])
     assert len(values(store)) == 2
     assert [record.params["response_format"] for record in store.page(limit=9)] == [SCHEMA] * 3
-    other = replace(items[0], uid="other", item_key="9", system=SYSTEM * 2, params={"tools": TOOLS})
+    other = replace(
+        question("9?", tools=TOOLS), uid="other", batch_id=1, item_key="9", system=SYSTEM * 2
+    )
     store.upsert_items(1, [(other, failed)])
     store.upsert_items(1, [(replace(other, system=None, params={"model": "n"}), RENAMED)])
     record = store.newest()

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "model": ("m", "m"),
     "local_model": ("/w.gguf", Path("/w.gguf")),
     "embedding_model": ("e", "e"),
+    "shared_limits": ("5", 5.0),
     "system": ("Be brief.", "Be brief."),
     "database_url": ("sqlite:////tmp/h.db", "sqlite:////tmp/h.db"),
     "data_dir": ("/data", Path("/data")),

@@ -27,7 +27,7 @@ GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
 
 MODULES = {
-    **{name: name for name in ("ask", "chat", "models", "template", "show", "list")},
+    **{name: name for name in ("ask", "chat", "models", "template", "show", "compare", "list")},
     "search": "list",
     **{name: name for name in ("batch", "rm", "prune", "tag", "title", "rate", "export")},
     "import": "import_",

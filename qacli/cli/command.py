@@ -1,5 +1,6 @@
 """Typer's classes with plain help texts, and with the options of earlier versions."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -7,6 +8,9 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from qacli.cli.console import Console
+
+NUMBER_OPTION = re.compile("-[0-9]+")
+"""A limit as `head` and `tail` take it: `qa list -10`."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -27,7 +31,7 @@ RENAMED_TEXT_OPTIONS = {"batch run": {"-t": "--question", "--template": "--quest
 
 
 class Command(TyperCommand):
-    """A command without Python types in its help, which also accepts renamed options."""
+    """A command without Python types in its help, which also accepts renamed options and `-10`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's
         """Return the words of the usage line."""
@@ -50,6 +54,9 @@ class Command(TyperCommand):
             if token == "--":  # noqa: S105 - a word of the command line
                 current += [token, *tokens]
                 break
+            if "--limit" in with_value and NUMBER_OPTION.fullmatch(token):
+                current.append(f"--limit={token[1:]}")
+                continue
             is_long = token.startswith("--")
             name, value = token.partition("=")[::2] if is_long else (token[:2], token[2:])
             if (text_option := renamed_texts.get(name)) is not None:

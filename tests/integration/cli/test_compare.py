@@ -1,0 +1,91 @@
+"""`qa compare`: answers side by side, with their differences."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qacli.cli.commands.compare import MAX_WORDS, differences
+from qacli.domain import Outcome, Question, Status
+
+if TYPE_CHECKING:
+    from conftest import Invoke
+
+    from qacli.db.records import Store
+
+PLAIN = "Paris is the capital. It has 2 million people."
+OTHER = "Lyon is the capital. It has 2 million people!"
+
+
+@pytest.fixture
+def compared(invoke: Invoke, store: Store) -> Invoke:
+    """`qa` with two answers to one question (1 and 2), and a record of its own (3)."""
+    for answer, model, repeats_id in ((PLAIN, "a", None), (OTHER, "b", 1), (None, "c", None)):
+        status = Status.ANSWERED if answer else Status.FAILED
+        outcome = Outcome(
+            status=status,
+            answer=answer,
+            model=model,
+            latency_ms=1500,
+            prompt_tokens=9,
+            completion_tokens=11,
+            cost_usd=0.01,
+            error=None if answer else "It failed.",
+        )
+        store.upsert(Question(question="The capital?", repeats_id=repeats_id), outcome)
+    return invoke
+
+
+@pytest.mark.parametrize("words", [("1", "2"), ("1",), ("2",), ("-3", "-2")])
+def test_compare_on_a_pipe_prints_each_answer_under_a_heading(
+    compared: Invoke, words: tuple[str, ...]
+) -> None:
+    done = compared("compare", *words)
+    facts = "1.5 s, 9 + 11 tokens, 0.0100 USD"
+    expected = f"## #1 a\n\n{facts}\n\n{PLAIN}\n\n## #2 b\n\n{facts}\n\n{OTHER}\n"
+    assert (done.code, done.out) == (0, expected)
+
+
+def test_compare_as_json_has_the_records_and_their_similarity(compared: Invoke) -> None:
+    first, second, third = json.loads(compared("compare", "1", "2", "3", "--json").out)
+    assert (first["id"], second["id"], third["id"]) == (1, 2, 3)
+    assert first["similarity"] == 1
+    assert 0.7 < second["similarity"] < 1
+    assert third["similarity"] == 0
+
+
+def test_compare_on_a_terminal_marks_what_differs(
+    compared: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for columns in ("100", "40"):
+        monkeypatch.setenv("COLUMNS", columns)
+        out = compared("compare", "1", "2", terminal=True).out
+        for word in ("Paris", "Lyon"):
+            assert f"\x1b[1;33m{word}" in out, columns
+    assert "million" in out
+
+
+def test_compare_one_answer_alone_names_the_way_to_compare(compared: Invoke) -> None:
+    done = compared("compare", "3")
+    assert (done.code, done.out) == (2, "")
+    assert "qa compare 3 ID" in done.err
+    failed = compared("compare", "3", "1")
+    assert "failed" in failed.out
+    assert "It failed." in failed.out
+    assert compared("compare", "1", "99").code == 4
+
+
+@pytest.mark.parametrize("words", [0, 3, MAX_WORDS + 100])
+def test_differences_of_any_text_lose_nothing(words: int) -> None:
+    text = "  \n" + "".join(f"w{number}, \t" for number in range(words))
+    pieces = list(differences("w1, something else\n", text))
+    assert "".join(piece for piece, _ in pieces) == text
+
+
+def test_list_with_a_number_as_an_option_limits_the_list(compared: Invoke) -> None:
+    ids = [item["id"] for item in json.loads(compared("list", "-2", "--json").out)]
+    assert ids == [2, 3]
+    assert json.loads(compared("list", "--follow", "-1", "--json").out) == []

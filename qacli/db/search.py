@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -43,6 +43,10 @@ UNSPACED_SCRIPTS = (
 """Scripts without spaces between words: in an index, a whole sentence of them is one word."""
 
 
+DECOMPOSED = re.compile("[A-Za-z][\u0300-\u036f]+")
+"""A Latin letter with accents as characters of their own."""
+
+
 class _TsQuery(sa.types.UserDefinedType[Any]):
     """PostgreSQL's type of a query, without loading its dialect."""
 
@@ -55,10 +59,10 @@ class _TsQuery(sa.types.UserDefinedType[Any]):
 
 TSQUERY = _TsQuery()
 
-# The expression of the index in migrations/versions/0003_search.py.
+# The expression of the index in migrations/versions/0019_search_accents.py.
 POSTGRES_TEXT = (
-    "regexp_replace(left(question, 100000) || ' ' || left(coalesce(answer, ''), 100000), "
-    "'\\W+', ' ', 'g')"
+    "regexp_replace(qa_without_accents(left(question, 100000) || ' ' || "
+    "left(coalesce(answer, ''), 100000)), '\\W+', ' ', 'g')"
 )
 
 
@@ -115,10 +119,17 @@ def parse_terms(search: str) -> list[SearchTerm]:
         is_prefix = start != text and _is_indexed(start[-1:])
         text = start if is_prefix else text
         if text:
-            terms[SearchTerm(text[:MAX_TERM_LENGTH], is_prefix)] = None
+            term = SearchTerm(text[:MAX_TERM_LENGTH], is_prefix)
+            # The index has a letter with its accent as one character.
+            composed = replace(term, text=DECOMPOSED.sub(_composed, term.text))
+            terms[term if composed.is_literal else composed] = None
         if len(terms) == MAX_TERMS:
             break
     return list(terms)
+
+
+def _composed(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFC", match[0])
 
 
 def search_condition(search: str, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
@@ -145,7 +156,7 @@ def tsquery(term: SearchTerm) -> sa.ColumnElement[Any]:
 
     The database splits the term into words, because its locale defines what a letter is.
     """
-    words = sa.func.regexp_replace(term.text, r"\W+", " ", "g")
+    words = sa.func.regexp_replace(sa.func.qa_without_accents(term.text), r"\W+", " ", "g")
     written = sa.func.phraseto_tsquery(sa.text("'simple'"), words)
     if term.is_prefix:
         # The last word of the query becomes a prefix; a query without words stays empty.

@@ -132,6 +132,32 @@ def test_search_letters_unknown_to_the_locale_find_the_question(postgres: Postgr
     store.close()
 
 
+ACCENTED = {
+    "Café au lait": ("cafe", "CAFÉ", "cafe\u0301", '"cafe au"', "caf*"),
+    "naïve Zoë": ("naive", "zoe", "ZOË", '"naive zoe"'),
+    "Žluťoučký kůň": ("zlutoucky", "kun", "KŮŇ", "zlut*"),
+    "Düsseldorf, Fräulein": ("dusseldorf", "fraulein", "FRÄULEIN"),
+    "São Tomé, piñata, garçon": ("sao", "tome", "pinata", "garcon", '"sao tome"'),
+    "Việt Nam": ("viet", "VIỆT", '"viet nam"'),
+    "resume\u0301 decomposed": ("resumé", "resume decomposed"),
+    "ÅNGSTRÖM": ("angstrom", "ångström"),
+    "şükran İstanbul": ("sukran", "istanbul"),
+    "йод": ("йод", "ЙОД"),
+    "Straße": ("straße", "Straße"),
+}
+
+
+@pytest.mark.parametrize("question", ACCENTED)
+def test_search_with_or_without_accents_and_in_any_case_finds_the_question(
+    store: Store, question: str
+) -> None:
+    for other in ACCENTED:
+        store.upsert(Question(question=other), Outcome(status=Status.ANSWERED, answer="x"))
+    for search in ACCENTED[question]:
+        found = [record.question for record in store.search(Filter(search=search), 99)]
+        assert found == [question], search
+
+
 def test_search_word_too_long_for_an_index_is_found(pooled: Store) -> None:
     words = ["w" * 3000, "é" * 3000, "c++" * 1000, "\U0001f30d" * 3000, "a b " * 3000]
     for word in words:

@@ -203,6 +203,9 @@ HAND_WRITTEN = [page for page in PAGES if page.name != "cli.md"]
 @pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_docs_options_in_text_and_examples_exist(page: Path) -> None:
     text = page.read_text()
+    if page.name == "switching.md":
+        # The first column has the options of other programs.
+        text = re.sub(r"^\| .*? \|", "|", text, flags=re.MULTILINE)
     known = {option for name, _ in COMMANDS for option in options_of(name)}
     assert set(re.findall(r"`(--?[a-z][\w-]*)", text)) <= known | {"--check", "--no-deps"}
     for name, rest in examples(text):

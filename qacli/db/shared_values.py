@@ -102,9 +102,9 @@ def separate_values(
     for row in rows:
         system = row["system"]
         names = SHARED_PARAMS & row["params"].keys()
-        # Sorted, so that the same params from an export have the same digest.
-        shared = {name: row["params"][name] for name in names}
-        params = json.dumps(shared, sort_keys=True) if names else ""
+        # Their own members keep their order: in a schema, it is that of the answer's fields.
+        shared = {name: row["params"][name] for name in sorted(names)}
+        params = json.dumps(shared) if names else ""
         new = {**row, "system_id": None, "params_id": None}
         if system is not None and len(system) >= MIN_SHARED_LENGTH:
             new |= {"system": None, "system_id": _note(texts, system)}

@@ -52,9 +52,9 @@ def test_flags_have_one_meaning_in_all_commands() -> None:
                 long_of_short.setdefault(short, set()).add(long)
             values.setdefault(long, set()).add(None if option.is_flag else option.metavar)
     assert {short: names for short, names in long_of_short.items() if len(names) > 1} == {}
-    # The threads of records are a list, those of a server a number.
+    # A list of threads, and the number of a server's; the thread of the record, and that of an id.
     several = {long: kinds for long, kinds in values.items() if len(kinds) > 1}
-    assert several == {"--threads": {None, "N"}}
+    assert several == {"--threads": {None, "N"}, "--thread": {None, "ID"}}
     # A thread of records, and the threads of a server.
     assert [long for long in values if f"{long}s" in values] == ["--thread"]
 

@@ -121,6 +121,7 @@ def test_import_history_of_another_version_names_skipped_columns(
     with closing(sqlite3.connect(file)) as database:
         database.execute("ALTER TABLE question_answer ADD COLUMN mood TEXT")
         database.execute("UPDATE question_answer SET mood = 'good' WHERE id < 3")
+        database.execute("DROP INDEX ix_question_answer_request_id")
         database.execute("ALTER TABLE question_answer DROP COLUMN request_id")
         database.commit()
     with open_import_source(str(file)) as found:

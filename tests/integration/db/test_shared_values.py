@@ -186,7 +186,8 @@ def test_values_survive_export_and_import(agent: Store, home: Path) -> None:
     assert [merged[record["uid"]]["system"] for record in before] == [
         record["system"] for record in before
     ]
-    assert len(values(agent)) == 2
+    # The tools of that file have the order of an export, and those of the record another one.
+    assert len(values(agent)) == 3
 
 
 def test_values_of_a_damaged_history_are_named(home: Path, store: Store) -> None:

@@ -141,7 +141,7 @@ def test_batch_refused_key_is_raised_after_the_results(provider: FakeProvider) -
         ("a", {}, InvalidRequest, "The rows are one str"),
         ([], {}, InvalidRequest, "There is no question"),
         (["a"], {"template": "missing"}, InvalidRequest, "missing"),
-        (["a"], {"model": "local:missing.gguf"}, (InvalidRequest, NotConfigured), "local"),
+        (["a"], {"model": "local:missing.gguf"}, (InvalidRequest, NotConfigured), "GGUF"),
         (["a"], {"max_cost": 1.0}, InvalidRequest, "has no price"),
         ([{"id": 1, "text": "a"}, {"id": 1, "text": "b"}], {}, InvalidRequest, "that of line 1"),
     ],

@@ -138,7 +138,7 @@ def test_qas_invalid_query_names_the_field(
         ("GET", "/qa/", 404, "not-found"),
         ("GET", "/qa/x", 404, "not-found"),
         ("GET", "/qa/-1", 404, "not-found"),
-        ("GET", "/qa/1/", 404, "not-found"),
+        ("GET", "/qa/1/x", 404, "not-found"),
         ("GET", "/{nowhere}", 404, "not-found"),
         ("GET", "/ask", 405, "method-not-allowed"),
         ("PUT", "/ask", 405, "method-not-allowed"),

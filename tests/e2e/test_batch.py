@@ -443,9 +443,10 @@ def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
     # Each job holds no more than four items that wait.
     assert len(provider.requests) == 40
     assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is True
-    [line] = re.findall(r"^\S+ of 2,000 .*$", err, re.MULTILINE)[:1]
-    for part in ("in flight", "retrying", "/s", "tokens/s", "paused until", "Slow down."):
-        assert part in line
+    # On a slow machine, the first line shows the time before the pause.
+    lines = re.findall(r"^\S+ of 2,000 .*$", err, re.MULTILINE)
+    parts = ("in flight", "retrying", "/s", "tokens/s", "paused until", "Slow down.")
+    assert any(all(part in line for part in parts) for line in lines), lines
     # The same command takes the cancellation back.
     provider.default = "status=401"
     assert qa("batch", "questions.txt", "--name", "n").code == 3

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from alembic import context
 from sqlmodel import SQLModel
 
-from qacli.db import migrate, models, views
+from qacli.db import extra_models, migrate, models, views
 
-assert models.QuestionAnswer  # noqa: S101 - imported for the table it registers
+assert models.QuestionAnswer  # noqa: S101 - imported for the tables that it registers
+assert extra_models.BatchWorker  # noqa: S101 - likewise
 
 
 def number(_context: Any, _revision: Any, directives: list[Any]) -> None:  # noqa: ANN401 - alembic's

@@ -14,7 +14,8 @@ from qacli.cli.settings import load_settings
 
 if TYPE_CHECKING:
     from qacli.db.batches import Batches, Summary, WorkerStatus
-    from qacli.db.models import Batch, BatchPart
+    from qacli.db.extra_models import BatchPart
+    from qacli.db.models import Batch
     from qacli.db.shared_limits import LimitStatus
 
 WATCH_SECONDS = 2.0

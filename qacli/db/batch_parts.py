@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from qacli.db.batch_results import IS_UNFIT, ITEMS
 from qacli.db.batch_workers import WORKERS, BudgetReached, ClaimedItem, lock_budget
-from qacli.db.models import BatchPart
+from qacli.db.extra_models import BatchPart
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
 from qacli.domain import ItemState, Outcome, PartState, Question, Status, now

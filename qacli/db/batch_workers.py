@@ -15,7 +15,8 @@ from sqlmodel import col
 from qacli.config.settings import LEASE_SECONDS
 from qacli.db.batch_results import ITEMS, BatchResults
 from qacli.db.clock import database_seconds
-from qacli.db.models import Batch, BatchWorker, LimitUser
+from qacli.db.extra_models import BatchWorker, LimitUser
+from qacli.db.models import Batch
 from qacli.domain import ItemState
 
 BATCHES = Batch.__table__  # type: ignore[attr-defined]

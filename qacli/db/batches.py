@@ -23,7 +23,8 @@ from qacli.db.batch_workers import (
     WorkerEvicted,
     WorkerStatus,
 )
-from qacli.db.models import OUTPUTS, Batch, BatchWorker
+from qacli.db.extra_models import BatchWorker
+from qacli.db.models import OUTPUTS, Batch
 from qacli.domain import ItemState, now
 
 __all__ = [

@@ -13,8 +13,9 @@ from operator import mul
 
 import sqlalchemy as sa
 
+from qacli.db.extra_models import Embedding
 from qacli.db.filters import Filter
-from qacli.db.models import ANSWERED, Embedding
+from qacli.db.models import ANSWERED
 from qacli.db.records import Store
 from qacli.db.search import RECORDS
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from qacli.db.engine import Database
-from qacli.db.models import BrowserSession
+from qacli.db.extra_models import BrowserSession
 
 SESSIONS = BrowserSession.__table__  # type: ignore[attr-defined]
 

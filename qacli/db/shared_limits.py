@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from qacli.db.batch_workers import USERS, WORKERS
 from qacli.db.clock import database_seconds
-from qacli.db.models import SharedLimit
+from qacli.db.extra_models import SharedLimit
 from qacli.db.records import Store
 
 VALID_SECONDS = 10.0

@@ -9,7 +9,7 @@ from qacli.batch.remote.limits import MAX_LINES, MAX_PART_BYTES
 from qacli.batch.remote.requests import RequestLines
 from qacli.db.batch_parts import BatchParts, new_part
 from qacli.db.batches import BudgetReached, ClaimedItem
-from qacli.db.models import BatchPart
+from qacli.db.extra_models import BatchPart
 from qacli.domain import Outcome, PartState, Question
 from qacli.errors import DatabaseError, InvalidRequest
 

@@ -1,6 +1,6 @@
 """The marks by which the file and the batch of a part are found again at the provider."""
 
-from qacli.db.models import BatchPart
+from qacli.db.extra_models import BatchPart
 from qacli.provider.batch_api import RemoteBatch
 
 METADATA_PART = "qa_part"

@@ -12,7 +12,7 @@ from qacli.batch.remote.requests import position_of
 from qacli.cost import Pricing
 from qacli.db.batch_parts import BatchParts
 from qacli.db.batches import ClaimedItem
-from qacli.db.models import BatchPart
+from qacli.db.extra_models import BatchPart
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, ProviderError, QaError
 from qacli.json_schema import is_repairable, validation_error

@@ -10,7 +10,8 @@ from qacli.db.batches import Batches
 from qacli.domain import Outcome, PartState, Question, Status
 
 if TYPE_CHECKING:
-    from qacli.db.models import Batch, BatchPart
+    from qacli.db.extra_models import BatchPart
+    from qacli.db.models import Batch
     from qacli.db.records import Store
 
 

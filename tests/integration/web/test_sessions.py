@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from qacli.db.models import BrowserSession
+from qacli.db.extra_models import BrowserSession
 from qacli.db.sessions import SESSIONS, add_session
 from qacli.domain import now
 from qacli.web.sessions import COOKIE, LIFETIME, Sessions

@@ -53,9 +53,10 @@ def compare(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show answers side by side, with their differences, tokens, cost and time.
+    """Show answers side by side, with their differences.
 
-    One id alone stands for all answers to its question: of qa ask -m A -m B, and of --again.
+    Their tokens, cost and time are shown too. One id alone stands for all answers to its question:
+    of qa ask -m A -m B, and of --again.
     """
     from qacli.cli.store import open_store
 

@@ -1,6 +1,7 @@
 """Store and change records."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,6 +103,8 @@ class Store(RecordQueries):
                 rows = share_values(self, connection, reserved)
                 ids |= _ids(connection.execute(insert.returning(*IDS), rows))
             if finished:
+                # Sorted, as in `save_partial_answers`: both lock rows one after the other.
+                finished.sort(key=itemgetter("of_uid"))
                 connection.execute(UPDATE_ASKING, finished)
             if uids := [question.uid for question, _ in group if question.uid not in ids]:
                 ids |= _ids(connection.execute(SELECT_IDS, {"uids": uids}))
@@ -192,7 +195,8 @@ class Store(RecordQueries):
             DatabaseError: The database cannot be used.
         """
         rows = [
-            {"of_uid": uid, "answer": text[0], "reasoning": text[1]} for uid, text in texts.items()
+            {"of_uid": uid, "answer": text[0], "reasoning": text[1]}
+            for uid, text in sorted(texts.items())
         ]
         with self.transaction(write=bool(rows)) as connection:
             if rows:

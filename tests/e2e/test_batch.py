@@ -510,7 +510,7 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
         assert "neither in the outbox nor in the database" in err
         assert "Make room" in err
         asked = count_logged(log)
-        assert 10 < asked < 200
+        assert 20 < asked < 200
         done = qa("batch", name, "-q", "-o", "/dev/null", OPENAI_BASE_URL=base_url)
     assert done.code == 0, done.err
     assert len(records(database_url)) == 200

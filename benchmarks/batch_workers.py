@@ -98,7 +98,7 @@ def ask(  # noqa: PLR0913 - the parts of a run, by name
     jobs: int = 8,
     max_cost: float | None = None,
 ) -> Asked:
-    """Let workers ask a batch; return what they have done."""
+    """Let workers ask a batch; return the counts of their work."""
     log = bench.place("log") / "asked"
     budget = () if max_cost is None else ("--max-cost", str(max_cost))
     with provider(bench, "--log", str(log), *options) as there:

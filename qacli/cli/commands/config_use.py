@@ -74,7 +74,7 @@ def use_provider(  # noqa: PLR0913 - one parameter an option
 
     Args:
         name: The name of a known provider, which is the profile's name too.
-        console: Prompts for what is missing, and prints what was done.
+        console: Prompts for missing values, and prints the results.
         url: The base URL; None for the provider's usual one.
         model: The model of the profile; None for the provider's usual one.
         default: Use the profile if none is chosen, also if it is not the first one.

@@ -4,7 +4,7 @@
     what this process   <->  token buckets, pause, learned rates    <->   servers on any
     has learned                                                           machine
 
-About once a second a process returns its unused part and takes the part that it needs. A batch spends
+About once a second a process returns its unused part and takes the part it needs. A batch spends
 that evenly until the next time, and a server at the rate of the limit. While no process knows a
 limit, nothing is limited here. Of a rate that was learned from refusals each process has a part:
 one that joins gets an equal part, and the others lower theirs; when one leaves, they raise it.

@@ -266,7 +266,8 @@ def test_ask_with_an_invalid_field_keeps_the_form(
     page.get_by_role("button", name="Ask").click()
     expect(page.get_by_role("alert")).to_contain_text("local model")
     expect(page.get_by_label("Your question")).to_have_value("Who?")
-    assert provider.requests == []
+    # The field of the model lists the models of the provider; no question is sent.
+    assert {request.method for request in provider.requests} <= {"GET"}
 
 
 def test_pasted_text_file_is_added_to_the_question(visit: Callable[..., Visit]) -> None:

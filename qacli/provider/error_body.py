@@ -31,6 +31,9 @@ CODE_NAMES = ("code", "error_code", "errorCode", "status_code")
 WRAPPERS = ("error", "errors", "fault", "base_resp")
 """The fields that hold an error: OpenAI's, Cloudflare's, Apigee's, MiniMax's."""
 
+MESSAGE_END_CHARS = 8_000
+"""The length of each of the two ends of a very long message that are read."""
+
 MAX_DEPTH = 5
 """The errors in errors that are read."""
 
@@ -92,9 +95,13 @@ class ErrorBody:
 def parse_error(body: object) -> ErrorBody:
     """Return the error in the body of a response: JSON of any kind, or text."""
     error = find_error(body)
-    if error is not None:
-        return error
-    return ErrorBody(_as_text(body) if isinstance(body, dict) and body else "")
+    if error is None:
+        error = ErrorBody(_as_text(body) if isinstance(body, dict) and body else "")
+    # A provider that repeats the question in its error says what is wrong before or after it.
+    if len(error.message) > 2 * MESSAGE_END_CHARS:
+        ends = error.message[:MESSAGE_END_CHARS], error.message[-MESSAGE_END_CHARS:]
+        error = replace(error, message=" … ".join(ends))
+    return error
 
 
 def find_error(body: object, depth: int = 0) -> ErrorBody | None:

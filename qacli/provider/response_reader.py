@@ -50,7 +50,7 @@ class ResponseReader:
     @property
     def has_document(self) -> bool:
         """The bytes are a whole document; a connection that breaks then costs nothing."""
-        return self._events is None and _is_json(b"".join(self._pieces).lstrip(BLANK))
+        return self._events is None and _is_json(b"".join(self._pieces))
 
     def feed(self, chunk: bytes) -> None:
         """Read some bytes.
@@ -61,8 +61,11 @@ class ResponseReader:
             ValueError: They are not JSON.
         """
         if self._events is None:
-            self._pieces.append(chunk)
-            if not self._is_stream(chunk):
+            if not self._pieces:  # blanks keep a connection alive before the answer
+                chunk = chunk.lstrip(BLANK)
+            if chunk:
+                self._pieces.append(chunk)
+            if not chunk or not self._is_stream(chunk):
                 return
             self._events, chunk = EventParser(), b"".join(self._pieces)
         self._read(self._events.feed(chunk))
@@ -75,9 +78,11 @@ class ResponseReader:
         """
         if self._is_document or (self._is_first_line and b"\n" not in chunk):
             return False
-        start = b"".join(self._pieces).lstrip(BLANK)
+        if len(self._pieces) > 1 and not self._is_first_line and not chunk.strip():
+            return False  # more blanks after the first line
+        start = b"".join(self._pieces)
         if start[:1] not in DOCUMENT_STARTS:
-            return bool(start)
+            return True
         line, line_end, rest = start.partition(b"\n")
         if start[:1] == b"{" and not rest.strip():
             self._is_first_line = not line_end

@@ -30,6 +30,9 @@ UNKNOWN_PATH = r"Unexpected endpoint or method"
 MAX_ERROR_BYTES = 256 * 1024
 """The part of an error response that is read, decompressed."""
 
+MAX_COMPRESSED_ERROR_BYTES = MAX_RESPONSE_BYTES // 1032
+"""The largest compressed response that is an error of a path; DEFLATE packs at most 1,032 to 1."""
+
 
 class StatusError(openai.OpenAIError):
     """A response without success.
@@ -92,7 +95,9 @@ async def serves_no_api(response: httpx2.Response) -> bool:
     if not is_html and not kind.startswith("application/json"):
         return False
     length = response.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > MAX_ERROR_BYTES:
+    is_compressed = "content-encoding" in response.headers
+    max_bytes = MAX_COMPRESSED_ERROR_BYTES if is_compressed else MAX_ERROR_BYTES
+    if not length.isdecimal() or int(length) > max_bytes:
         return is_html
     text = (await response.aread()).decode(errors="replace")
     if is_html:

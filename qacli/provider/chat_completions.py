@@ -14,6 +14,7 @@ from qacli.provider.error_body import find_error, parse_error
 from qacli.provider.finish_reasons import finish_reason_of
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.tool_call_pieces import add_tool_calls
 from qacli.provider.usage import add_usage, usage_of
 from qacli.validation import sanitize_text
 
@@ -43,7 +44,6 @@ KNOWN_MESSAGE_FIELDS = frozenset(
 REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
 """The fields of a part of `reasoning_details` without a signature and without encrypted data."""
 
-MAX_TOOL_CALLS = 1000
 MAX_CHOICES = 1000
 
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
@@ -245,10 +245,10 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
     # The older API has one call, whose pieces have no index.
     older = part.get("function_call")
     calls = part.get("tool_calls") or (
-        [{"index": 0, "function": older}] if isinstance(older, dict) else None
+        {"index": 0, "function": older} if isinstance(older, dict) else None
     )
-    if isinstance(calls, list) and calls:
-        _merge_tool_calls(response, calls)
+    if isinstance(calls, list | dict) and calls:
+        add_tool_calls(response, _as_list(calls))
     for name, value in part.items():
         if name not in KNOWN_MESSAGE_FIELDS:
             response.add_detail(name, value, join=True)
@@ -331,33 +331,6 @@ def _texts(value: object) -> Iterable[object]:
     """Return the texts of a part: Mistral has a list of parts in a part, Anthropic a text."""
     for item in _as_list(value):
         yield item.get("text") if isinstance(item, dict) else item
-
-
-def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
-    """Add the pieces of tool calls to `details`; the arguments of a call come in many."""
-    merged = response.details.setdefault("tool_calls", [])
-    for call in calls:
-        if not isinstance(call, dict):
-            continue
-        # A custom tool of OpenAI has a text as its `input`.
-        function = next((call[name] for name in ("function", "custom") if call.get(name)), call)
-        place = call.get("index")
-        if not isinstance(place, int) or not 0 <= place < MAX_TOOL_CALLS:
-            # Gemini sends no index; a piece without an id and a name goes on with the last call.
-            names = function.get("name") if isinstance(function, dict) else None
-            is_next = bool(call.get("id") or names)
-            place = len(merged) if is_next else max(len(merged) - 1, 0)
-        while len(merged) <= place:
-            merged.append({"id": None, "function": {"name": "", "arguments": ""}})
-        target = merged[place]
-        target["id"] = _text(call.get("id")) or target["id"]
-        for name in ("name", "arguments"):
-            value = function.get(name) if isinstance(function, dict) else None
-            if value is None and name == "arguments" and isinstance(function, dict):
-                value = function.get("input")
-            if isinstance(value, dict):
-                value = json.dumps(value, ensure_ascii=False)  # Ollama has sent objects
-            target["function"][name] += _text(value) or ""
 
 
 def _as_list(value: object) -> list[Any]:

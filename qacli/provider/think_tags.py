@@ -12,14 +12,16 @@ from qacli.provider.harmony import OPENINGS, HarmonySplitter
 CLOSING_TAGS = {
     "<think>": "</think>",
     "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<thinking>": "</thinking>",
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<seed:think>": "</seed:think>",
 }
 """The tags that begin reasoning, each with the tag that ends it.
 
-DeepSeek, Qwen and many others; Gemini's compatible endpoint; Mistral's Magistral; Moonshot's
-Kimi-VL; ByteDance's Seed-OSS.
+DeepSeek, Qwen and many others; Gemini's compatible endpoint; gpt-oss and Nova at Bedrock;
+Mistral's Magistral; Moonshot's Kimi-VL; ByteDance's Seed-OSS.
 """
 
 OPENED_BY_TEMPLATE = re.compile(r"deepseek[-_. ]?r1|qwq|qwen.*thinking", re.IGNORECASE)

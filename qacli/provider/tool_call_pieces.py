@@ -69,11 +69,11 @@ def _begins_another(call: dict[str, Any], call_id: str | None, name: str | None)
     Ollama, Gemini and Claude behind gateways have numbered all calls 0. A new id alone is not
     enough: vLLM has sent a new one with each piece.
     """
-    before = call["function"]
+    before: dict[str, str] = call["function"]
     if name is None or not before["name"]:
         return False
     if call_id is not None and call["id"] is not None:
-        return call_id != call["id"]
+        return call_id != str(call["id"])
     return name != before["name"] and bool(before["arguments"])
 
 

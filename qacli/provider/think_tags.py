@@ -104,7 +104,8 @@ class ThinkTagSplitter:
     def _begin(self, text: str) -> str:
         """Leave the state START if the text shows how it begins; return the rest of the text."""
         stripped = text.lstrip()
-        openings = (*CLOSING_TAGS, *OPENINGS)
+        # A closing tag alone: DeepSeek, GLM and Qwen, whose server has separated the reasoning.
+        openings = (*CLOSING_TAGS, *CLOSING_TAGS.values(), *OPENINGS)
         opening = next((tag for tag in openings if stripped.startswith(tag)), None)
         if opening is None and any(tag.startswith(stripped) for tag in openings):
             self._pending = text
@@ -113,6 +114,9 @@ class ThinkTagSplitter:
             self._state, self.starts_open = _State.REASONING, False
             self._closing = CLOSING_TAGS[opening]
             return stripped.removeprefix(opening)
+        if opening in CLOSING_TAGS.values():
+            self._state = _State.ANSWER_START
+            return stripped.removeprefix(opening or "")
         if opening is not None:
             self._state = _State.CHANNELS
             return stripped

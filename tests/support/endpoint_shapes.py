@@ -176,6 +176,11 @@ ANSWERS = [
     message_shape(
         "reasoning-tag-of-bedrock", {"content": "<reasoning>so</reasoning>hello"}, reasoning="so"
     ),
+    message_shape(
+        "closing-tag-first",
+        {"content": "\n</think>\n\nhello", "reasoning_content": "so"},
+        reasoning="so",
+    ),
     message_shape("thinking-tag", {"content": "<thinking>so</thinking>hello"}, reasoning="so"),
     message_shape("end-of-cohere", {"content": "hello"}, "COMPLETE"),
     Shape(

@@ -9,11 +9,13 @@ from typing import IO, Any
 
 from qacli.batch.input_file import InputOptions, decode_error, is_pattern, open_binary, open_text
 from qacli.batch.row import Row
-from qacli.batch.tables import header_delimiter, table_rows
+from qacli.batch.tables import END_OF_FILE, header_delimiter, table_rows
 from qacli.errors import InvalidRequest
 
 CHUNK_CHARACTERS = 65_536
-WHITESPACE = " \t\r\n"
+WHITESPACE = " \t\r\n\x1e"
+"""The blanks of JSON, and the character before each text of a JSON sequence (RFC 7464)."""
+
 ROWS_ADVICE = (
     "Give one object for each question, in an array or one after the other: pandas writes them "
     'with orient="records", and jq extracts a list with jq .name.'
@@ -89,8 +91,9 @@ def _text_rows(file: IO[str], options: InputOptions) -> Iterator[Row]:
         yield from _json_rows(file)
     else:
         for number, line in enumerate(file, 1):
-            text = line.rstrip("\r\n")
-            if not text.strip():
+            # Each of several files that were joined can have its byte order mark.
+            text = line.rstrip("\r\n").removeprefix("\ufeff")
+            if not text.strip().strip(END_OF_FILE):
                 continue
             place = f"Line {number}"
             if form == "jsonl":
@@ -101,7 +104,7 @@ def _text_rows(file: IO[str], options: InputOptions) -> Iterator[Row]:
 
 def _json_line(place: str, text: str) -> Row:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text.strip(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     row = _object_row(place, value, text)

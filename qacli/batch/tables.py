@@ -19,6 +19,9 @@ DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?[\r\n]*')
 """The first line by which Excel names the delimiter; it is no part of the table."""
 
+END_OF_FILE = "\x1a"
+"""The last character of text files of DOS."""
+
 QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 """A field in quotes, with each quote inside doubled."""
 
@@ -72,7 +75,7 @@ def table_rows(
     try:
         for fields in reader:
             number, first = first, reader.line_num + skipped + 1
-            if not fields:
+            if not fields or fields == [END_OF_FILE]:
                 continue
             if names is None:
                 names = checked_header(fields)

@@ -1,5 +1,6 @@
 """Read and write the sheets of XLSX workbooks; needs the extra `xlsx`."""
 
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time, timedelta
@@ -24,6 +25,10 @@ FORMULA = b"<f"
 """The beginning of a formula in the XML of a sheet."""
 
 CHUNK_BYTES = 1 << 20
+ESCAPED = r"_x([0-9A-Fa-f]{4})_"
+"""A character that XML cannot have, as XLSX writes it: `_x000D_` is a carriage return (ECMA-376,
+part 1, 22.9.2.19). The first character of a text that only looks like one is written so."""
+
 MAX_CELL_TEXT = 32_767
 """The characters of one cell of XLSX."""
 
@@ -65,7 +70,7 @@ def workbook_rows(binary: BufferedReader, sheet: str | None) -> Iterator[Row]:
         if all(cell is None for cell in cells) and not any(source):
             continue
         if names is None:
-            header = ["" if cell is None else str(cell) for cell in cells]
+            header = ["" if cell is None else _unescape(str(cell)) for cell in cells]
             while header and not header[-1]:
                 header.pop()
             names = checked_header(header)
@@ -139,11 +144,17 @@ def _has_formulas(data: IO[bytes]) -> bool:
 
 def _value(cell: object) -> Any:  # noqa: ANN401 - any JSON
     """Return a cell as JSON has it; a date without a time is only the date."""
+    if isinstance(cell, str):
+        return _unescape(cell)
     if isinstance(cell, datetime):
         return (cell.date() if cell.time() == MIDNIGHT else cell).isoformat()
     if isinstance(cell, (date, time)):
         return cell.isoformat()
     return str(cell) if isinstance(cell, timedelta) else cell
+
+
+def _unescape(text: str) -> str:
+    return re.sub(ESCAPED, lambda match: chr(int(match[1], 16)), text)
 
 
 def require_openpyxl() -> Any:  # noqa: ANN401 - the module
@@ -187,7 +198,9 @@ class WorkbookTable:
         cells = []
         for value in values:
             if isinstance(value, str):
-                cell = self._cell(self._sheet, self._illegal.sub("\ufffd", value)[:MAX_CELL_TEXT])
+                text = self._illegal.sub("\ufffd", value)[:MAX_CELL_TEXT]
+                text = re.sub(f"_(?={ESCAPED[1:]})", "_x005F_", text)
+                cell = self._cell(self._sheet, text)
                 cell.data_type = "s"
                 cells.append(cell)
             else:

@@ -10,10 +10,12 @@ from typing import Any
 
 from qacli.domain import ChatRequest, ContextPart
 from qacli.errors import BrokenAnswer
-from qacli.provider.error_body import find_error, parse_error
+from qacli.provider.error_body import ErrorBody, find_error, is_error, parse_error
 from qacli.provider.finish_reasons import finish_reason_of
+from qacli.provider.json_values import as_dict
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.tool_call_pieces import add_tool_calls
 from qacli.provider.usage import add_usage, usage_of
 from qacli.validation import sanitize_text
 
@@ -31,6 +33,9 @@ KNOWN_CHOICE_FIELDS = frozenset(
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 """DeepSeek, vLLM and Qwen; Groq, OpenRouter and Ollama; Ollama's own API; GitHub."""
 
+TEXT_PARTS = frozenset({"text", "output_text", "input_text", "text_delta", None})
+"""The types of parts of the content that are the answer: gateways leave those of other APIs."""
+
 REASONING_PARTS = ("thinking", "text", "reasoning", "summary")
 """The fields with the text of a part of the content that is reasoning."""
 
@@ -43,7 +48,6 @@ KNOWN_MESSAGE_FIELDS = frozenset(
 REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
 """The fields of a part of `reasoning_details` without a signature and without encrypted data."""
 
-MAX_TOOL_CALLS = 1000
 MAX_CHOICES = 1000
 
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
@@ -163,22 +167,28 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     response.response_id = _text(document.get("id")) or response.response_id
     choice = _own_choice(document.get("choices"))
     add_usage(usage_of(document, choice), response)
-    groq = document.get("x_groq")
-    if isinstance(groq, dict) and groq.get("error"):
-        raise ErrorInAnswer(parse_error(groq))  # Groq stopped the stream early
     for name, value in document.items():
         if name not in KNOWN_FIELDS:
             response.add_detail(name, value)
-    choices = document.get("choices")
-    for index, other in _other_choices(choices):
+    for index, other in _other_choices(document.get("choices")):
         _read_choice(other, response.others.setdefault(index, ChatResponse()))
-    choice = _own_choice(choices)
-    return [] if choice is None else _read_choice(choice, response)
+    events = [] if choice is None else _read_choice(choice, response)
+    # These errors come beside a text, which was paid for: Groq and OpenRouter stop an answer
+    # early, MiniMax filters it.
+    for fields in (document.get("x_groq"), {"base_resp": document.get("base_resp")}, choice):
+        if error := _error_beside(fields):
+            raise ErrorInAnswer(error)
+    return events
+
+
+def _error_beside(fields: object) -> ErrorBody | None:
+    """Return the error in an object that has other fields; None if there is none."""
+    names = [name for name in ("error", "base_resp") if name in as_dict(fields)]
+    values = {name: as_dict(fields)[name] for name in names}
+    return find_error(values) if any(is_error(value) for value in values.values()) else None
 
 
 def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
-    if isinstance(choice.get("error"), dict | str) and choice["error"]:
-        raise ErrorInAnswer(parse_error(choice))  # OpenRouter
     # Gemini has sent `finishReason` in streams.
     native = choice.get("finish_reason") or choice.get("finishReason")
     reason = finish_reason_of(native)
@@ -190,6 +200,8 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
         if name not in KNOWN_CHOICE_FIELDS:
             _add_choice_detail(response, name, value)
     delta, message = choice.get("delta"), choice.get("message")
+    if isinstance(message, str):
+        message = {"content": message}
     # Perplexity repeats the whole message beside each piece; it is read where no piece is.
     has_pieces = isinstance(delta, dict) and (bool(delta) or response.has_begun)
     response.is_in_pieces = response.is_in_pieces or has_pieces
@@ -202,12 +214,9 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
 
 
 def _own_choice(choices: object) -> dict[str, Any] | None:
-    """Return the choice with the index 0; some endpoints number none."""
-    items = choices if isinstance(choices, list) else []
-    return next(
-        (item for item in items if isinstance(item, dict) and item.get("index") in (0, None, "0")),
-        None,
-    )
+    """Return the choice with the index 0; some endpoints number none, or write no list."""
+    items = [item for item in _as_list(choices) if isinstance(item, dict)]
+    return next((item for item in items if item.get("index") in (0, None, "0", -1)), None)
 
 
 def _other_choices(choices: object) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -233,6 +242,8 @@ def _add_choice_detail(response: ChatResponse, name: str, value: object) -> None
 def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     events = _read_reasoning(part, response)
     content = part.get("content")
+    if isinstance(content, dict) and content and not content.keys() & {"type", "text"}:
+        content = json.dumps(content, ensure_ascii=False)  # Cloudflare: the JSON of a schema
     if isinstance(content, list | dict):
         for item in _as_list(content):
             events += _read_content_part(item, response)
@@ -245,10 +256,10 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
     # The older API has one call, whose pieces have no index.
     older = part.get("function_call")
     calls = part.get("tool_calls") or (
-        [{"index": 0, "function": older}] if isinstance(older, dict) else None
+        {"index": 0, "function": older} if isinstance(older, dict) else None
     )
-    if isinstance(calls, list) and calls:
-        _merge_tool_calls(response, calls)
+    if isinstance(calls, list | dict) and calls:
+        add_tool_calls(response, _as_list(calls))
     for name, value in part.items():
         if name not in KNOWN_MESSAGE_FIELDS:
             response.add_detail(name, value, join=True)
@@ -309,7 +320,7 @@ def _read_content_part(item: object, response: ChatResponse) -> list[TextEvent]:
     if not isinstance(item, dict):
         return []
     kind = item.get("type")
-    if kind in {"text", "output_text", None}:
+    if kind in TEXT_PARTS:
         text = item.get("text")
         response.add_detail("annotations", item.get("annotations"), join=True)
         return response.add_content(text.get("value") if isinstance(text, dict) else text)
@@ -331,33 +342,6 @@ def _texts(value: object) -> Iterable[object]:
     """Return the texts of a part: Mistral has a list of parts in a part, Anthropic a text."""
     for item in _as_list(value):
         yield item.get("text") if isinstance(item, dict) else item
-
-
-def _merge_tool_calls(response: ChatResponse, calls: list[Any]) -> None:
-    """Add the pieces of tool calls to `details`; the arguments of a call come in many."""
-    merged = response.details.setdefault("tool_calls", [])
-    for call in calls:
-        if not isinstance(call, dict):
-            continue
-        # A custom tool of OpenAI has a text as its `input`.
-        function = next((call[name] for name in ("function", "custom") if call.get(name)), call)
-        place = call.get("index")
-        if not isinstance(place, int) or not 0 <= place < MAX_TOOL_CALLS:
-            # Gemini sends no index; a piece without an id and a name goes on with the last call.
-            names = function.get("name") if isinstance(function, dict) else None
-            is_next = bool(call.get("id") or names)
-            place = len(merged) if is_next else max(len(merged) - 1, 0)
-        while len(merged) <= place:
-            merged.append({"id": None, "function": {"name": "", "arguments": ""}})
-        target = merged[place]
-        target["id"] = _text(call.get("id")) or target["id"]
-        for name in ("name", "arguments"):
-            value = function.get(name) if isinstance(function, dict) else None
-            if value is None and name == "arguments" and isinstance(function, dict):
-                value = function.get("input")
-            if isinstance(value, dict):
-                value = json.dumps(value, ensure_ascii=False)  # Ollama has sent objects
-            target["function"][name] += _text(value) or ""
 
 
 def _as_list(value: object) -> list[Any]:

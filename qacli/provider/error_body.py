@@ -55,8 +55,13 @@ STATUS_OF_TYPE = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "overloaded_error": 529,
+    "1002": 429,
+    "1004": 401,
+    "2013": 400,
+    "2049": 401,
 }
-"""The HTTP statuses that belong to codes and types of OpenAI, Anthropic, vLLM and llama.cpp."""
+"""The HTTP statuses that belong to codes and types of OpenAI, Anthropic, vLLM and llama.cpp, and to
+the codes of MiniMax: too many requests, no login, invalid parameters, invalid key."""
 
 RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
@@ -112,7 +117,7 @@ def find_error(body: object, depth: int = 0) -> ErrorBody | None:
         return _read_text(body, depth)
     if not isinstance(body, dict):
         return None
-    inner = next((body[name] for name in WRAPPERS if _is_error(body.get(name))), None)
+    inner = next((body[name] for name in WRAPPERS if is_error(body.get(name))), None)
     if inner is not None:
         return _read_wrapped(inner, body, depth)
     if "detail" in body and _first_text(body, *MESSAGE_NAMES[:-1]) is None:
@@ -120,7 +125,7 @@ def find_error(body: object, depth: int = 0) -> ErrorBody | None:
     return _read_fields(body, depth)
 
 
-def _is_error(value: object) -> bool:
+def is_error(value: object) -> bool:
     """Return whether a wrapper has an error.
 
     MiniMax sends one with the status 0 for success; others send `"error": true` beside a message.

@@ -18,16 +18,19 @@ PAYMENT = frozenset(
         *("insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"),
         *("billing_not_active", "billing_error", "budget_exceeded", "credit_limit"),
         *("exceeded_current_quota_error", "Arrearage", "AccountOverdueError"),
+        *("AllocationQuota.FreeTierOnly", "1113"),
+        *("insufficient_user_quota", "pre_consume_token_quota_failed"),
     }
 )
 """Codes and types of OpenAI, OpenRouter, Anthropic, LiteLLM and Together; of Moonshot, Alibaba's
-DashScope and Volcengine."""
+DashScope (also the next) and Volcengine; of Zhipu; of new-api."""
 
 PAYMENT_MESSAGE = (
     r"(?i)"
     r"credit balance is too low"  # Anthropic, with status 400
     r"|insufficient (balance|credits?|funds)"  # DeepSeek, MiniMax, OpenRouter
-    r"|余额不足"  # Zhipu, with status 429: "insufficient balance"
+    r"|余额不足|欠费"  # Zhipu, with status 429: "insufficient balance", "in arrears"
+    r"|额度(已用尽|不足)"  # one-api and new-api, with 403: "the quota is used up", "insufficient"
     r"|\b(have|has)\b.{0,20} any credits|used all available credits"  # xAI, with 403 and 429
     r"|monthly spending limit"  # xAI; Fireworks, with status 412
 )
@@ -47,7 +50,7 @@ TOO_LONG_MESSAGE = (
     r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
     r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
     r"|reduce the length of the|reduce your message size"  # Cerebras, Groq
-    r"|longer than the maximum (model|context) length"  # vLLM, SGLang
+    r"|longer than the (maximum (model|context)|model's context) length"  # vLLM, SGLang
     r"|`inputs` tokens \+|maximum prompt length|model token limit"  # Together, xAI, Moonshot
     r"|prompt (contains|token count of) \d+|total number of tokens"  # Mistral, GitHub, Cohere
     r"|range of input length"  # DashScope
@@ -56,10 +59,11 @@ TOO_LONG_MESSAGE = (
 FILTERED = frozenset(
     {
         *("content_filter", "content_policy_violation", "data_inspection_failed"),
-        *("SensitiveContentDetected", "1301"),
+        *("DataInspectionFailed", "SensitiveContentDetected", "1301", "1026", "1027"),
     }
 )
-"""Codes and types of Azure and Moonshot, OpenAI, DashScope, Volcengine and Zhipu."""
+"""Codes and types of Azure and Moonshot, OpenAI, DashScope (in both APIs), Volcengine, Zhipu and
+MiniMax."""
 
 FILTERED_MESSAGE = (
     r"(?i)"

@@ -74,6 +74,9 @@ Mistral and Perplexity; of OpenRouter; of Anthropic; of Moonshot, Bedrock and Zh
 MODEL_STATUS = frozenset({400, 404, 410, 422})
 """The statuses of responses with these messages; a code may come with any status."""
 
+REDIRECTS = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.BAD_REQUEST)
+"""The statuses of redirects that are not followed: they do not keep a POST, or never end."""
+
 RESPONSES_NAMES = {
     "reasoning.effort": "reasoning_effort",
     "text.verbosity": "verbosity",
@@ -217,6 +220,8 @@ class ErrorMapper:
         self, status: int, error: ErrorBody, headers: Mapping[str, str], params: Mapping[str, Any]
     ) -> ProviderError:
         reason = self._clean(error.message)
+        if status in REDIRECTS:
+            reason = "a redirect that cannot be followed"
         what = f"The provider answered {status}{': ' if reason else ' without a reason'}{reason}."
         details: dict[str, str | int] = {"status": status, **error.details()}
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
@@ -283,7 +288,11 @@ class ErrorMapper:
         flag = "--system" if is_about_system(error) else option and flag_of(option)
         if flag is not None:
             return f"Leave out {flag}, or choose another --model."
-        return "Change the question or the options."
+        return (
+            "Check that OPENAI_BASE_URL is the address of an OpenAI-compatible endpoint."
+            if status in REDIRECTS
+            else "Change the question or the options."
+        )
 
     def _advice_on_key(self) -> str:
         name = self._settings.key_variable or "OPENAI_API_KEY"

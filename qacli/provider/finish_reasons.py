@@ -7,7 +7,11 @@ translated; any other stays as it came, since it means that the answer is comple
 LENGTH = frozenset(
     {
         *("max_tokens", "max_output_tokens", "max_completion_tokens"),  # Gemini, Anthropic, Cohere
-        *("model_length", "model_context_window_exceeded"),  # Mistral, Anthropic
+        *(
+            "model_length",
+            "model_context_window_exceeded",
+            "error_limit",
+        ),  # Mistral, Anthropic, Cohere
     }
 )
 
@@ -15,7 +19,7 @@ CONTENT_FILTER = frozenset(
     {
         *("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"),  # Gemini
         *("image_safety", "image_prohibited_content", "image_recitation"),  # Gemini
-        *("refusal", "sensitive"),  # Anthropic, Zhipu
+        *("refusal", "sensitive", "error_toxic"),  # Anthropic, Zhipu, Cohere
         *("content_filtered", "guardrail_intervened"),  # Bedrock
     }
 )
@@ -23,6 +27,7 @@ CONTENT_FILTER = frozenset(
 FAILED = frozenset(
     {
         *("error", "abort", "aborted", "cancelled"),  # OpenRouter, vLLM and SGLang, TGI
+        "user_cancel",  # Cohere
         *("insufficient_system_resource", "network_error"),  # DeepSeek, Zhipu
         *("malformed_function_call", "malformed_response", "unexpected_tool_call"),  # Gemini
     }

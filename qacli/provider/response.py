@@ -61,6 +61,7 @@ class ChatResponse:
         earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
         is_in_pieces: The message comes in pieces: a whole one after them repeats them.
+        call_places: The place in `details` of the tool call with each index.
         half_character: The first half of a character (a surrogate) whose second half comes in
             the next piece of the answer.
         headers: The headers of the response, or of the error response.
@@ -82,6 +83,7 @@ class ChatResponse:
     earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
     is_in_pieces: bool = False
+    call_places: dict[str, int] = field(default_factory=dict)
     half_character: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
@@ -119,6 +121,7 @@ class ChatResponse:
         self.texts.clear()
         self.reasoning_texts.clear()
         self.others.clear()
+        self.call_places.clear()
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
         self.is_done = self.is_in_pieces = False

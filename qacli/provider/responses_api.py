@@ -5,6 +5,7 @@ has events of many types (https://platform.openai.com/docs/api-reference/respons
 those that are not named here have no effect. Its last event has the whole response.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,6 +72,7 @@ class ResponsesApi:
         self._reasoning_place: tuple[object, ...] | None = None
         self._commentary: set[object] = set()
         self._items: list[dict[str, Any]] = []
+        self._has_deltas = False
 
     def build_body(
         self, request: ChatRequest, refused: frozenset[Feature] = frozenset(), *, official: bool
@@ -98,7 +100,10 @@ class ResponsesApi:
         if event.get("object") == "chat.completion.chunk":
             raise _other_api()
         if kind in TEXT_DELTAS or kind in REASONING_DELTAS:
+            self._has_deltas = self._has_deltas or kind in TEXT_DELTAS
             return self._read_delta(kind, event, response)
+        if kind == "response.output_text.done" and not self._has_deltas:
+            return self._read_delta(kind, {**event, "delta": event.get("text")}, response)
         if kind in LAST_EVENTS:
             status = kind.partition(".")[2]
             events = self._finish(as_dict(event.get("response")), response, status)
@@ -146,6 +151,9 @@ class ResponsesApi:
                 response.add_detail(name, value)
         items = [item for item in as_list(fields.get("output")) if isinstance(item, dict)]
         items = items or self._items
+        if not items:  # gateways that send the text alone
+            text = next((v for v in map(fields.get, ("output", "output_text")) if _text(v)), None)
+            items = [{"type": "message", "content": text}] if text else []
         _read_tool_calls(items, response)
         status = _text(fields.get("status")) or status
         if status in {"failed", "cancelled"}:
@@ -233,10 +241,10 @@ def _read_tool_calls(items: list[dict[str, Any]], response: ChatResponse) -> Non
     for item in items:
         kind = _text(item.get("type")) or "output"
         if kind in {"function_call", "custom_tool_call"}:
-            function = {
-                "name": _text(item.get("name")) or "",
-                "arguments": _text(item.get("arguments")) or _text(item.get("input")) or "",
-            }
+            arguments = item.get("arguments") or item.get("input")
+            if isinstance(arguments, dict | list):
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            function = {"name": _text(item.get("name")) or "", "arguments": _text(arguments) or ""}
             calls.setdefault("tool_calls", []).append(
                 {"id": _text(item.get("call_id")), "function": function}
             )
@@ -309,7 +317,10 @@ def _reasoning_of(items: list[dict[str, Any]]) -> Iterator[object]:
     """Yield the texts of the reasoning; its encrypted form is of use to the provider only."""
     for item in items:
         if item.get("type") == "reasoning":
-            for part in [*as_list(item.get("summary")), *as_list(item.get("content"))]:
+            content = item.get("content")
+            if isinstance(content, str):
+                yield content
+            for part in [*as_list(item.get("summary")), *as_list(content)]:
                 yield as_dict(part).get("text")
 
 

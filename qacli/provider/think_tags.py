@@ -12,14 +12,16 @@ from qacli.provider.harmony import OPENINGS, HarmonySplitter
 CLOSING_TAGS = {
     "<think>": "</think>",
     "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<thinking>": "</thinking>",
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<seed:think>": "</seed:think>",
 }
 """The tags that begin reasoning, each with the tag that ends it.
 
-DeepSeek, Qwen and many others; Gemini's compatible endpoint; Mistral's Magistral; Moonshot's
-Kimi-VL; ByteDance's Seed-OSS.
+DeepSeek, Qwen and many others; Gemini's compatible endpoint; gpt-oss and Nova at Bedrock;
+Mistral's Magistral; Moonshot's Kimi-VL; ByteDance's Seed-OSS.
 """
 
 OPENED_BY_TEMPLATE = re.compile(r"deepseek[-_. ]?r1|qwq|qwen.*thinking", re.IGNORECASE)
@@ -102,7 +104,8 @@ class ThinkTagSplitter:
     def _begin(self, text: str) -> str:
         """Leave the state START if the text shows how it begins; return the rest of the text."""
         stripped = text.lstrip()
-        openings = (*CLOSING_TAGS, *OPENINGS)
+        # A closing tag alone: DeepSeek, GLM and Qwen, whose server has separated the reasoning.
+        openings = (*CLOSING_TAGS, *CLOSING_TAGS.values(), *OPENINGS)
         opening = next((tag for tag in openings if stripped.startswith(tag)), None)
         if opening is None and any(tag.startswith(stripped) for tag in openings):
             self._pending = text
@@ -111,6 +114,9 @@ class ThinkTagSplitter:
             self._state, self.starts_open = _State.REASONING, False
             self._closing = CLOSING_TAGS[opening]
             return stripped.removeprefix(opening)
+        if opening in CLOSING_TAGS.values():
+            self._state = _State.ANSWER_START
+            return stripped.removeprefix(opening or "")
         if opening is not None:
             self._state = _State.CHANNELS
             return stripped

@@ -23,6 +23,9 @@ from qacli.provider.redirects import MAX_REDIRECTS, Redirect, redirect_target
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """The largest answer that is read, decompressed."""
 
+UNDECODED = frozenset({"br", "zstd"})
+"""The forms of compression that the client passes on as they are where their package is missing."""
+
 MODEL_WORD = r"(?i)(?<![a-z])model(?![a-z])"
 
 UNKNOWN_PATH = r"Unexpected endpoint or method"
@@ -59,8 +62,9 @@ async def raise_for_status(response: httpx2.Response) -> None:
     if response.is_success:
         return
     content = bytearray()
-    # A body that is not compressed as its header says is lost, but its status is known.
-    with suppress(httpx2.DecodingError):
+    # The status is known, and what came before the body breaks off, or is not compressed as its
+    # header says.
+    with suppress(httpx2.HTTPError):
         async for chunk in response.aiter_bytes():
             content += chunk[: MAX_ERROR_BYTES - len(content)]
             if len(content) >= MAX_ERROR_BYTES:
@@ -119,8 +123,13 @@ async def limited_bytes(response: httpx2.Response) -> AsyncIterator[bytes]:
 
     Raises:
         BrokenAnswer: It is larger than `MAX_RESPONSE_BYTES`.
+        httpx2.DecodingError: It is compressed in a form that was not accepted.
     """
     size = 0
+    accepted = response.request.headers.get("accept-encoding", "")
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in UNDECODED and encoding not in accepted:
+        raise httpx2.DecodingError(f"the response is compressed with {encoding}")
     async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > MAX_RESPONSE_BYTES:

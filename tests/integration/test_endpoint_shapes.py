@@ -168,5 +168,7 @@ def test_endpoint_failure_of_each_form_is_one_clear_error(
         return
     assert record["status"] in {"failed", "interrupted"}
     assert record["error"]
+    if failure.answer is not None:
+        assert record["answer"] == failure.answer
     if not failure.may_pass:
         assert len(wire.requests) == 1

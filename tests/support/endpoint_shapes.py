@@ -174,6 +174,40 @@ ANSWERS = [
     message_shape("think-tag", {"content": "<think>so</think>\n\nhello"}, reasoning="so"),
     message_shape("think-tag-of-mistral", {"content": "[THINK]so[/THINK]hello"}, reasoning="so"),
     message_shape(
+        "reasoning-tag-of-bedrock", {"content": "<reasoning>so</reasoning>hello"}, reasoning="so"
+    ),
+    message_shape(
+        "closing-tag-first",
+        {"content": "\n</think>\n\nhello", "reasoning_content": "so"},
+        reasoning="so",
+    ),
+    message_shape("thinking-tag", {"content": "<thinking>so</thinking>hello"}, reasoning="so"),
+    message_shape("end-of-cohere", {"content": "hello"}, "COMPLETE"),
+    Shape(
+        "verdict-of-azure-without-delta",
+        stream(only(content_filter_offsets={"check_offset": 0}), HELLO, STOP),
+        whole({"content": "hello", "padding": "x"}),
+    ),
+    message_shape(
+        "parts-of-other-apis",
+        {"content": [{"type": "input_text", "text": "hel"}, {"type": "text_delta", "text": "lo"}]},
+    ),
+    Shape(
+        "message-that-is-a-text",
+        stream(HELLO, STOP),
+        document({"choices": [{"message": "hello", "finish_reason": "stop"}]}),
+    ),
+    Shape(
+        "choice-that-is-no-list",
+        stream(chunk({}, choices={"delta": {"content": "hello"}, "finish_reason": "stop"})),
+        document({"choices": {"message": {"content": "hello"}, "finish_reason": "stop"}}),
+    ),
+    Shape(
+        "index-below-0",
+        stream(only(index=-1, delta={"content": "hello"}, finish_reason="stop")),
+        document({"choices": [{"index": -1, "message": {"content": "hello"}}]}),
+    ),
+    message_shape(
         "annotations",
         {"content": "hello", "annotations": [CITATION]},
         details={"annotations": [CITATION]},

@@ -30,6 +30,7 @@ class Failure:
         status: Of the response of `POST /ask`.
         text: A part of the error.
         may_pass: Another request may succeed, so that it is sent again.
+        answer: The part of the answer that is kept.
         door: Status of the response of `/v1`, where it is not the provider's.
     """
 
@@ -41,6 +42,7 @@ class Failure:
     text: str
     may_pass: bool = False
     door: int | None = None
+    answer: str | None = None
 
 
 def refusal(
@@ -105,6 +107,19 @@ FILTERED = document({"choices": [], "prompt_filter_results": [VERDICT]})
 MINIMAX = document(
     {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
 )
+SENSITIVE = {"status_code": 1026, "status_msg": "input new_sensitive"}
+BASE_RESP_STREAM = stream(chunk({"content": ""}), chunk({}, "stop", base_resp=SENSITIVE))
+FILTERED_BY_MINIMAX = whole({"content": ""}, base_resp=SENSITIVE)
+NO_CHOICES = document(
+    {"choices": [], "base_resp": {"status_code": 2013, "status_msg": "unknown model"}}
+)
+OVERLOADED = {"error": {"message": "Overloaded.", "code": 502}}
+TEXT_AND_ERROR = stream(chunk({"content": "hel"}, x_groq=OVERLOADED))
+WHOLE_AND_ERROR = document(
+    {"choices": [{"message": {"content": "hel"}, "finish_reason": "error", **OVERLOADED}]}
+)
+SEE_OTHER = 303, {"location": "/v1/other"}, b""
+NOT_ACCEPTED = 200, {"content-type": JSON, "content-encoding": "br"}, b"\x1b\x03"
 MODELS = document({"object": "list", "data": []})
 
 FAILURES = [
@@ -225,6 +240,46 @@ FAILURES = [
         502,
         "Upstream: deep.",
     ),
+    Failure(
+        *("filtered-by-minimax", BASE_RESP_STREAM, FILTERED_BY_MINIMAX, 5, 502, "differently"),
+    ),
+    Failure(
+        *("status-of-minimax-without-choices", NO_CHOICES, NO_CHOICES, 5, 502, "unknown model"),
+    ),
+    Failure(
+        *("error-beside-a-text", TEXT_AND_ERROR, WHOLE_AND_ERROR, 6, 503, "Overloaded"),
+        may_pass=True,
+        answer="hel",
+    ),
+    message_failure("filtered-by-cohere", {"content": ""}, "ERROR_TOXIC", "content filter"),
+    message_failure("limit-of-cohere", {"content": ""}, "ERROR_LIMIT", "token limit"),
+    refusal(
+        "filtered-by-dashscope",
+        400,
+        {"code": "DataInspectionFailed", "message": "Inappropriate content."},
+        *(5, 502, "differently"),
+    ),
+    refusal("arrears", 429, {"error": {"code": "1113", "message": "m"}}, 5, 502, "Add credit"),
+    refusal(
+        "quota-of-one-api",
+        403,
+        {"error": {"message": "该令牌额度已用尽", "type": "one_api_error"}},
+        *(5, 502, "Add credit"),
+    ),
+    refusal(
+        "quota-of-new-api",
+        403,
+        {"error": {"message": "m", "code": "insufficient_user_quota"}},
+        *(5, 502, "Add credit"),
+    ),
+    refusal(
+        "context-of-sglang",
+        400,
+        {"message": "The input (9 tokens) is longer than the model's context length (8 tokens)."},
+        *(5, 502, "Shorten the question"),
+    ),
+    Failure("see-other", SEE_OTHER, SEE_OTHER, 5, 502, "a redirect that cannot be followed"),
+    Failure(*("brotli", NOT_ACCEPTED, NOT_ACCEPTED, 6, 502, "decompressed"), may_pass=True),
     refusal(
         "detail-in-the-message",
         422,

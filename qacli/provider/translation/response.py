@@ -86,6 +86,7 @@ class ResponseTranslator:
         self._reader.close()
         response.require_success()
         self._writer.start(response.model)
+        self._write_calls()
         annotations = response.details.get("annotations", [])
         self._writer.add_annotations([item for item in annotations if isinstance(item, dict)])
         self._writer.finish(response.finish_reason, response.usage)
@@ -117,13 +118,18 @@ class ResponseTranslator:
             self._writer.start(response.model)
         for event in events:
             self._add_text(event)
-        calls = response.details.get("tool_calls", [])
+        self._write_calls()
+        return []
+
+    def _write_calls(self) -> None:
+        """Write what is new of the calls."""
+        calls = self._response.details.get("tool_calls", [])
         for place, call in enumerate(calls if isinstance(calls, list) else []):
             function = call["function"]
-            if place >= len(self._calls) and not function["name"]:
-                break  # a call has its name first
+            # A call has its name first, which is whole when its arguments begin.
+            if place >= len(self._calls) and not (function["arguments"] or self._is_finished):
+                break
             self._add_call(place, call["id"], function["name"], function["arguments"])
-        return []
 
     def _add_text(self, event: TextEvent) -> None:
         if isinstance(event, ReasoningDelta):

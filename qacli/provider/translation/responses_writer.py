@@ -37,6 +37,8 @@ Event = dict[str, Any]
 class ResponsesWriter:
     """Writes one response. Items open when their first piece comes, and close before the next one.
 
+    Only tool calls stay open to the end: the pieces of several calls may come in turns.
+
     Attributes:
         events: The events that were not taken yet.
 
@@ -118,8 +120,7 @@ class ResponsesWriter:
             arguments: The new piece of the arguments.
         """
         item = self._calls.get(place)
-        if item is None or item is not self._open:
-            self._close()
+        if item is None:
             fields = {"name": name, "arguments": "", "call_id": call_id or ""}
             item = self._open_item("function_call", "fc", **fields)
             item["call_id"] = item["call_id"] or item["id"]
@@ -144,8 +145,10 @@ class ResponsesWriter:
     def finish(self, finish_reason: str | None, usage: Usage | None) -> None:
         """Write the last events; `response` is the whole response then."""
         reason = INCOMPLETE.get(finish_reason or "")
-        self._close("incomplete" if reason else "completed")
         status = "incomplete" if reason else "completed"
+        last = self._output[-1] if self._output else None
+        for item in ([self._open] if self._open else []) + list(self._calls.values()):
+            self._close_item(item, status if item is last else "completed")
         self.response |= {
             "status": status,
             "incomplete_details": {"reason": reason} if reason else None,
@@ -192,13 +195,14 @@ class ResponsesWriter:
 
     def _open_item(self, kind: str, prefix: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
         """Return the open item of this type; open one after the open item of another type."""
-        if self._open is not None and self._open["type"] == kind and kind != "function_call":
-            return self._open
-        self._close()
+        if self._open is not None:
+            if self._open["type"] == kind:
+                return self._open
+            self._close_item(self._open)
         item = {"id": f"{prefix}_{self._key}_{len(self._output)}", "type": kind, **fields}
         item["status"] = "in_progress"
         self._output.append(item)
-        self._open = item
+        self._open = None if kind == "function_call" else item
         self._emit("response.output_item.added", output_index=len(self._output) - 1, item=item)
         return item
 
@@ -221,12 +225,8 @@ class ResponsesWriter:
             self._emit_part("response.output_text.done", item, part, **fields)
         self._emit_part("response.content_part.done", item, part)
 
-    def _close(self, status: str = "completed") -> None:
-        """Write the last events of the open item."""
-        item = self._open
-        if item is None:
-            return
-        self._open = None
+    def _close_item(self, item: dict[str, Any], status: str = "completed") -> None:
+        """Write the last events of an item."""
         if item["type"] == "reasoning":
             part = item["summary"][0]
             self._emit_part("response.reasoning_summary_text.done", item, text=part["text"])

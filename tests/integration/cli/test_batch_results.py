@@ -225,11 +225,12 @@ def test_batch_output_that_cannot_be_written_is_refused_first(
 def test_batch_workbook_text_is_no_formula(invoke: Invoke, home: Path) -> None:
     import openpyxl
 
-    (home / "a.csv").write_text("text\n=1+1\n" + "x" * 40_000 + "\n")
+    (home / "a.csv").write_text("text\n=1+1\n" + "x" * 40_000 + "\n_x000D_\n")
     assert invoke("batch", "a.csv", "-o", "out.xlsx").code == 0
     rows = list(openpyxl.load_workbook(home / "out.xlsx").active.iter_rows())
     assert (rows[1][0].value, rows[1][0].data_type) == ("=1+1", "s")
     assert len(rows[2][0].value) == 32_767
+    assert rows[3][0].value == "_x005F_x000D_"  # spreadsheet programs show _x000D_
 
 
 def test_batch_json_prints_one_summary(invoke: Invoke, words: str, home: Path) -> None:

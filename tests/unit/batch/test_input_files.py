@@ -103,6 +103,19 @@ FILES = [
     File("sheets.xlsx", lambda: workbook(CELLS, [["question"], ["one"]]), "--sheet NAME"),
     File("sheet.xlsx", lambda: workbook(CELLS, [["question"], [1]]), ["1"], {"sheet": "Sheet2"}),
     File("formula.xlsx", lambda: workbook([["question"], ["=1+1"]]), "formula in 'question'"),
+    # A line end in a cell of Excel, and a text that looks like one.
+    File(
+        "escaped.xlsx",
+        lambda: workbook([["question"], ["a_x000D_\nb _x005F_x000D_"]]),
+        ["a\r\nb _x000D_"],
+    ),
+    # The end mark of DOS; files with byte order marks that were joined; jq --seq.
+    File("dos.csv", "text\r\na\r\n\x1a", ["a"]),
+    File("dos.txt", "a\r\n\x1a", ["a"]),
+    File("joined.txt", "\ufeffa\n\ufeffb\n", ["a", "b"]),
+    File("joined.jsonl", '\ufeff{"question": "a"}\n\ufeff{"question": "b"}\n', ["a", "b"]),
+    File("sequence.json", '\x1e{"question": "a"}\n\x1e{"question": "b"}\n', ["a", "b"]),
+    File("sequence.jsonl", '\x1e{"question": "a"}\n\x1e{"question": "b"}\n', ["a", "b"]),
     # pandas, polars, DuckDB.
     File(
         "pandas.csv",

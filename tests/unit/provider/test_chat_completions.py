@@ -242,6 +242,11 @@ def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
     assert not error.value.retryable
 
 
+def tool_piece(call_id: str | None = None, index: object = 0, **function: str) -> dict[str, Any]:
+    """A piece of a tool call; null in place of an id."""
+    return {"tool_calls": [{"index": index, "id": call_id, "function": function}]}
+
+
 @pytest.mark.parametrize(
     ("deltas", "calls"),
     [
@@ -262,9 +267,56 @@ def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
             [("f", "{}"), ("g", "1")],
         ),
         ([{"tool_calls": [{"function": {"arguments": "}"}}]}], [("?", "}")]),
+        # The id once more in each piece, without an index.
+        (
+            [
+                {"tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{"}}]},
+                {"tool_calls": [{"id": "u", "function": {"name": "g", "arguments": "1"}}]},
+                {"tool_calls": [{"id": "t", "function": {"arguments": "}"}}]},
+            ],
+            [("f", "{}"), ("g", "1")],
+        ),
+        # MiniMax at NVIDIA, Kimi: the name in each piece. Gemini: a piece of the name in each.
+        ([tool_piece(name="f", arguments="{"), tool_piece(name="f", arguments="}")], [("f", "{}")]),
+        ([tool_piece(name="get_"), tool_piece(name="time", arguments="{}")], [("get_time", "{}")]),
+        # vLLM: a new id in each piece; text indices.
+        ([tool_piece("t", name="f", arguments="{"), tool_piece("u", arguments="}")], [("f", "{}")]),
+        (
+            [tool_piece(index="0", name="f", arguments="{"), tool_piece(index="0", arguments="}")],
+            [("f", "{}")],
+        ),
+        # Ollama, Gemini, Claude: all calls have the index 0, with ids and without.
+        (
+            [
+                tool_piece("t", name="f", arguments="1"),
+                tool_piece("u", name="f", arguments="2"),
+                tool_piece(arguments="3"),
+            ],
+            [("f", "1"), ("f", "23")],
+        ),
+        (
+            [tool_piece(name="f", arguments="1"), tool_piece(name="g", arguments="2")],
+            [("f", "1"), ("g", "2")],
+        ),
+        # The first index is 1; the pieces of two calls come in turns.
+        ([tool_piece(index=1, name="f", arguments="{}")], [("f", "{}")]),
+        (
+            [
+                tool_piece("t", index=0, name="f", arguments="{"),
+                tool_piece("u", index=1, name="g", arguments="["),
+                tool_piece(index=0, arguments="}"),
+                tool_piece(index=1, arguments="]"),
+            ],
+            [("f", "{}"), ("g", "[]")],
+        ),
+        # A call that is no list, arguments that are no text.
+        (
+            [{"tool_calls": {"index": 0, "function": {"name": "f", "arguments": [1]}}}],
+            [("f", "[1]")],
+        ),
     ],
 )
-def test_read_event_tool_calls_without_an_index_are_joined(
+def test_read_event_tool_calls_of_each_dialect_are_joined(
     deltas: list[dict[str, Any]], calls: list[tuple[str, str]]
 ) -> None:
     response = ChatResponse()

@@ -19,7 +19,7 @@ from qacli.domain import ChatRequest, ContextPart, Question, Turn
 from qacli.errors import BrokenAnswer
 from qacli.json_schema import response_format
 from qacli.provider.refused_features import Feature
-from qacli.provider.response import ChatResponse, ErrorInAnswer
+from qacli.provider.response import ChatResponse, ErrorInAnswer, calls_of
 from qacli.provider.responses_api import ResponsesApi
 
 PNG = "data:image/png;base64,aGVsbG8="
@@ -280,6 +280,32 @@ def test_stream_without_final_output_has_the_earlier_items() -> None:
     done = {"type": "response.output_item.done", "output_index": 0, "item": item}
     assert read_stream(done, answer()).text == "one two"
     assert read_stream(delta("one two"), done, answer()).text == "one two"
+
+
+@pytest.mark.parametrize("last", [answer(), answer(message("one"), message("two"))])
+def test_stream_of_whole_texts_without_deltas_has_their_text(last: dict[str, Any]) -> None:
+    texts = [
+        {"type": "response.output_text.done", "output_index": index, "text": text}
+        for index, text in enumerate(("one", "two"))
+    ]
+    assert read_stream(*texts, last).text == "one\n\ntwo"
+    assert read_stream(delta("one"), texts[0], answer()).text == "one"
+
+
+@pytest.mark.parametrize("name", ["output_text", "output"])
+def test_document_with_the_text_alone_is_read(name: str) -> None:
+    response = ChatResponse()
+    ResponsesApi().read_document({"object": "response", name: "one"}, response)
+    assert (response.text, response.finish_reason) == ("one", "stop")
+
+
+def test_document_of_calls_and_reasoning_in_other_types_is_read() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": {"a": 1}}
+    response = ChatResponse()
+    items = [{"type": "reasoning", "summary": [], "content": "so"}, call]
+    ResponsesApi().read_document({"object": "response", "output": items}, response)
+    assert response.reasoning_texts == ["so"]
+    assert calls_of(response.details) == [("f", '{"a": 1}')]
 
 
 def test_stream_of_two_messages_has_an_empty_line_between_them() -> None:

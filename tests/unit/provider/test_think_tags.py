@@ -25,6 +25,10 @@ TEXTS = [
     ("<seed:think>so</seed:think>hello", "so", "hello"),
     ("<seed:thinking", "", "<seed:thinking"),
     ("hello\n</think>\nyou", "", "hello\n</think>\nyou"),
+    ("\n</think>\n\nhello</think>", "", "hello</think>"),
+    ("</thinker>", "", "</thinker>"),
+    ("<reasoning>so</reasoning>hello", "so", "hello"),
+    ("<thinking>so</thinking>\nhello", "so", "hello"),
 ]
 
 ANALYSIS = "<|channel|>analysis<|message|>"

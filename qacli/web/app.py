@@ -51,7 +51,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         app_state.observers += tracing.init_app(app)
     cors.init_app(app, settings.cors_origins)
     auth.init_app(app, settings, app_state.all_records)
-    rate_limit.init_app(app, settings)
+    rate_limit.init_app(app, settings, app_state.all_records)
     budget.init_app(app, settings, app_state.all_records)
     errors.init_app(app)
     for blueprint in (

@@ -283,7 +283,7 @@ class Settings:
     proxies: int = _setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
-        "are trusted.",
+        "are trusted, and `X-Forwarded-Prefix` of the nearest one.",
         parsers.NON_NEGATIVE,
         default=0,
     )

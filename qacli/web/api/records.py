@@ -200,7 +200,9 @@ def page() -> Response:
     if len(records) > query.limit:
         edge = {"before" if newest_first else "after": records[query.limit - 1]["id"]}
         args = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        response.headers["Link"] = f'<{request.path}?{urlencode({**args, **edge})}>; rel="next"'
+        response.headers["Link"] = (
+            f'<{request.script_root}{request.path}?{urlencode({**args, **edge})}>; rel="next"'
+        )
     return response
 
 

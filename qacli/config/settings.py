@@ -243,8 +243,8 @@ class Settings:
     rate_limit: str | None = _setting(
         "QA_RATE_LIMIT",
         "Maximum questions for each token (without a token: for each client address) of "
-        "`qa serve`: `60/minute`, or several separated by commas. Each of several workers takes "
-        "its share.",
+        "`qa serve`: `60/minute`, or several separated by commas. It holds for all servers of one "
+        "database.",
         parsers.RATES,
     )
     shared_limits: float | None = _setting(
@@ -283,7 +283,7 @@ class Settings:
     proxies: int = _setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
-        "are trusted.",
+        "are trusted, and `X-Forwarded-Prefix` of the nearest one.",
         parsers.NON_NEGATIVE,
         default=0,
     )

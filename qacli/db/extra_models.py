@@ -152,3 +152,16 @@ class BrowserSession(SQLModel, table=True):
     digest: str = Field(sa_column=sa.Column(sa.String(64), primary_key=True))
     caller: str = Field(sa_type=sa.Text)
     expires_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RateCount(SQLModel, table=True):
+    """The events of one client in the present window of one limit. See `qacli.db.rate_counts`.
+
+    `ends_at` is in seconds since 1970, by the database's clock.
+    """
+
+    __tablename__ = "rate_count"
+
+    digest: str = Field(sa_column=sa.Column(sa.String(64), primary_key=True))
+    events: int = Field(sa_type=sa.BigInteger)
+    ends_at: float = Field(sa_column=sa.Column(sa.Double, nullable=False, index=True))

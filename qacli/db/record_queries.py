@@ -90,9 +90,12 @@ class RecordQueries(Database):
         Raises:
             NotFound: The record does not exist, or belongs to another caller.
         """
-        parameters = {"record_id": require_id(record_id)}
         with self.reading() as connection:
-            row = connection.execute(ONE_RECORD, parameters).one_or_none()
+            return self._dict_in(connection, record_id)
+
+    def _dict_in(self, connection: sa.Connection, record_id: int) -> dict[str, Any]:
+        parameters = {"record_id": require_id(record_id)}
+        row = connection.execute(ONE_RECORD, parameters).one_or_none()
         if row is None or self.owner not in {None, row.caller}:
             raise record_not_found(record_id)
         return row_to_dict(row)

@@ -1,6 +1,6 @@
 """Store and change records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +19,10 @@ from qacli.db.shared_values import (
 from qacli.domain import ItemState, Outcome, Question, Status
 from qacli.errors import Cancelled, DatabaseError
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
+
+RecordCheck = Callable[[dict[str, Any]], None]
+"""Called with a record, as JSON has it, in the transaction that changes it: raises an error if the
+record may not be changed. The record is locked, and nothing else may use the database."""
 
 ITEM_STATES = {
     Status.ANSWERED: ItemState.ANSWERED,
@@ -225,8 +229,20 @@ class Store(RecordQueries):
         with self.transaction(write=True) as connection:
             connection.execute(update.values(idempotency_key=None))
 
-    def change_tags(self, record_id: int, add: Sequence[str], remove: Sequence[str]) -> list[str]:
+    def change_tags(
+        self,
+        record_id: int,
+        add: Sequence[str],
+        remove: Sequence[str],
+        check: RecordCheck | None = None,
+    ) -> list[str]:
         """Add tags to a record and remove others; return the resulting tags.
+
+        Args:
+            record_id: The record.
+            add: Tags to add.
+            remove: Tags to remove.
+            check: See `RecordCheck`.
 
         Raises:
             NotFound: The record does not exist, or belongs to another caller.
@@ -234,6 +250,7 @@ class Store(RecordQueries):
         self.get(record_id)
         own = RECORDS.c.id == record_id
         with self.transaction(write=True) as connection:
+            self._check(connection, record_id, check)
             lock = sa.select(RECORDS.c.tags).where(own).with_for_update()
             before: list[str] = connection.scalar(lock) or []
             after = [tag for tag in before if tag not in remove]
@@ -253,18 +270,30 @@ class Store(RecordQueries):
         if not number:
             raise record_not_found(record_id)
 
-    def remove(self, record_id: int) -> None:
+    def remove(self, record_id: int, check: RecordCheck | None = None) -> None:
         """Delete a record.
+
+        Args:
+            record_id: The record.
+            check: See `RecordCheck`.
 
         Raises:
             NotFound: The record does not exist, or belongs to another caller.
         """
         query = sa.delete(RECORDS).where(RECORDS.c.id == require_id(record_id), *self._owned())
         with self.transaction(write=True) as connection:
+            self._check(connection, record_id, check)
             rows = connection.execute(query.returning(*VALUE_IDS)).all()
         if not rows:
             raise record_not_found(record_id)
         delete_unused_values(self, ids_of_values(rows))
+
+    def _check(self, connection: sa.Connection, record_id: int, check: RecordCheck | None) -> None:
+        """Lock a record in an open transaction, and check it; without a check, do nothing."""
+        if check is not None:
+            own = (RECORDS.c.id == record_id, *self._owned())
+            connection.execute(sa.select(RECORDS.c.id).where(*own).with_for_update())
+            check(self._dict_in(connection, record_id))
 
     def delete_reserved(self, uids: Sequence[str]) -> None:
         """Delete records that are still `asking`, because their questions were not sent.

@@ -65,7 +65,9 @@ class AccessLogMiddleware:
         request_id: str = (
             header if header and VALID_REQUEST_ID.fullmatch(header) else urandom(16).hex()
         )
-        context = environ[ENVIRON_KEY] = RequestContext(request_id, perf_counter())
+        context = environ[ENVIRON_KEY] = RequestContext(
+            request_id, perf_counter(), root=environ.get("SCRIPT_NAME", "")
+        )
         status, route, is_sized = HTTPStatus.INTERNAL_SERVER_ERROR.value, UNKNOWN_ROUTE, False
         self._on_request()
 

@@ -16,6 +16,7 @@ from qacli.web import (
     budget,
     cors,
     errors,
+    forwarded_prefix,
     metrics,
     rate_limit,
     security_headers,
@@ -51,9 +52,10 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
         app_state.observers += tracing.init_app(app)
     cors.init_app(app, settings.cors_origins)
     auth.init_app(app, settings, app_state.all_records)
-    rate_limit.init_app(app, settings)
+    rate_limit.init_app(app, settings, app_state.all_records)
     budget.init_app(app, settings, app_state.all_records)
     errors.init_app(app)
+    forwarded_prefix.init_app(app)
     for blueprint in (
         *(health.blueprint, metrics.blueprint, ask.blueprint, records.blueprint),
         docs.blueprint,
@@ -69,7 +71,8 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     )
     if trusted := settings.proxies:
         # Not X-Forwarded-Host: if the proxy does not set it, a client can send any.
-        app.wsgi_app = ProxyFix(wsgi_app, x_for=trusted, x_proto=trusted, x_host=0)  # type: ignore[method-assign]
+        fixed = ProxyFix(wsgi_app, x_for=trusted, x_proto=trusted, x_host=0)
+        app.wsgi_app = forwarded_prefix.ForwardedPrefixMiddleware(fixed)  # type: ignore[method-assign]
     else:
         app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     return app

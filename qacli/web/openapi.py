@@ -26,7 +26,7 @@ REFS = "#/components/schemas/{model}"
 UNDESCRIBED = {"HEAD", "OPTIONS"}
 
 HEADERS = {
-    "ETag": "The version of the record, for `If-None-Match`.",
+    "ETag": "The version of the record, for `If-None-Match` and `If-Match`.",
     "Link": "The next page (RFC 8288).",
     "Location": "The address of the record.",
     "Preference-Applied": "The preference of the request that is applied.",

@@ -1,7 +1,7 @@
 """Limit the rate of questions of each client, with the `limits` package.
 
-Each worker process counts in memory and allows its share of the limit, so all of them together
-allow at most the limit in the setting.
+The counts are in the database, so a rate holds for all workers and servers of that database. While
+the database is away, each process counts for itself.
 """
 
 import time
@@ -12,7 +12,9 @@ from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from qacli.errors import RateLimited
+from qacli.db.rate_counts import count_event
+from qacli.db.records import Store
+from qacli.errors import DatabaseError, RateLimited
 from qacli.web.request_context import current_context
 from qacli.web.route_policy import is_question
 
@@ -20,16 +22,17 @@ if TYPE_CHECKING:
     from qacli.config.settings import Settings
 
 
-def init_app(app: Flask, settings: "Settings") -> None:
+def init_app(app: Flask, settings: "Settings", store: Store) -> None:
     """Count the questions of each client, and refuse those above its rate.
 
     Args:
         app: The application; its requests are authenticated before they are counted.
-        settings: The rate, and the number of worker processes.
+        settings: The rate.
+        store: The database with the counts.
     """
     if settings.rate_limit is None:
         return
-    rates = RateLimiter(settings.rate_limit, settings.workers)
+    rates = RateLimiter(settings.rate_limit, store)
 
     def check() -> None:
         if not is_question():
@@ -56,17 +59,19 @@ class RateLimit:
     """The state of one client under one rate.
 
     Attributes:
-        item: The rate, of all workers together.
+        item: The rate.
         is_over: The client has asked too often.
-        remaining: Questions that this worker still accepts from the client.
+        remaining: Questions that the client may still ask.
         seconds: Seconds until the count starts again.
     """
 
-    def __init__(self, item: RateLimitItem, *, is_over: bool, remaining: int, reset: float) -> None:
+    def __init__(
+        self, item: RateLimitItem, *, is_over: bool, remaining: int, seconds: float
+    ) -> None:
         self.item = item
         self.is_over = is_over
         self.remaining = remaining
-        self.seconds = max(round(reset - time.time() + 0.5), 1)
+        self.seconds = max(round(seconds + 0.5), 1)
 
     def headers(self) -> dict[str, str]:
         """Return the headers of draft-ietf-httpapi-ratelimit-headers."""
@@ -82,28 +87,32 @@ class RateLimiter:
 
     Args:
         text: The rates of the setting, separated by commas.
-        workers: The number of worker processes; each allows its share of a rate, at least 1.
+        store: The database with the counts.
     """
 
-    def __init__(self, text: str, workers: int = 1) -> None:
-        items = sorted(parse_many(text))
-        shares = [max(item.amount // workers, 1) for item in items]
-        self._rates = [
-            (item, type(item)(share, item.multiples, item.namespace))
-            for item, share in zip(items, shares, strict=True)
-        ]
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+    def __init__(self, text: str, store: Store) -> None:
+        self._items = sorted(parse_many(text))
+        self._store = store
+        # While the database is away: the counts of this process.
+        self._own = FixedWindowRateLimiter(MemoryStorage())
 
     def count(self, client: str) -> RateLimit:
         """Count a question; return the exceeded rate, or the one with the fewest remaining."""
         rates: list[RateLimit] = []
-        for item, share in self._rates:
-            is_over = not self._limiter.hit(share, client)
-            stats = self._limiter.get_window_stats(share, client)
-            rate = RateLimit(
-                item, is_over=is_over, remaining=stats.remaining, reset=stats.reset_time
-            )
-            if is_over:
+        for item in self._items:
+            rate = self._count(item, client)
+            if rate.is_over:
                 return rate
             rates.append(rate)
         return min(rates, key=lambda rate: rate.remaining)
+
+    def _count(self, item: RateLimitItem, client: str) -> RateLimit:
+        try:
+            questions, seconds = count_event(self._store, item.key_for(client), item.get_expiry())
+        except DatabaseError:
+            is_over = not self._own.hit(item, client)
+            stats = self._own.get_window_stats(item, client)
+            reset = stats.reset_time - time.time()
+            return RateLimit(item, is_over=is_over, remaining=stats.remaining, seconds=reset)
+        remaining = item.amount - questions
+        return RateLimit(item, is_over=remaining < 0, remaining=max(remaining, 0), seconds=seconds)

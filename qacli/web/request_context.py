@@ -24,6 +24,7 @@ class RequestContext:
         started_at: The start, in seconds of `perf_counter`.
         identity: The caller, once authenticated; None before, and for public routes.
         is_signed_in: The caller was authenticated by the session of a browser.
+        root: The path below which a proxy publishes the server, such as `/qa`; usually empty.
         record_id: The id of the record that the request reads or writes.
         error: The kind of the error of the response.
     """
@@ -32,6 +33,7 @@ class RequestContext:
     started_at: float
     identity: Caller | None = None
     is_signed_in: bool = False
+    root: str = ""
     record_id: int | None = None
     error: str | None = None
 

@@ -56,7 +56,8 @@ def test_installation_in_the_image_names_compose(prefix: Path) -> None:
     (prefix / installation.IMAGE_MARK).touch()
     assert installation.installation() is Installation.IMAGE
     assert "LOCAL_MODEL=1" in local_model_advice()
-    assert extra_command("xlsx").startswith("docker compose exec --user root flask ")
+    assert extra_command("xlsx").startswith("EXTRAS='openpyxl>=")
+    assert extra_command("xlsx").endswith("' docker compose up -d --build --wait")
 
 
 @pytest.mark.parametrize("extra", ["keyring", "otel", "parquet", "xlsx"])

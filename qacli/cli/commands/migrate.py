@@ -24,6 +24,12 @@ EPILOG = (
     '  qa migrate new --message "Add ..."'
 )
 
+ADVICE_ON_REFUSAL = (
+    "The server runs: check the user, the password and the name of the database. The PostgreSQL of "
+    "docker compose keeps the POSTGRES_PASSWORD of its first start; docs/deployment.md has the "
+    "command that changes it."
+)
+
 AsSql = Annotated[bool, typer.Option("--sql", help="Print the SQL instead of running it.")]
 
 commands = App()
@@ -132,10 +138,17 @@ def _migrate_to(console: Console, revision: str, *, sql: bool, confirmed: bool) 
 
 
 def _wait_for_database(console: Console, seconds: float) -> None:
-    """Return once the database answers, or the time is over; then the next step fails."""
+    """Return once the database answers, or the time is over; then the next step fails.
+
+    Raises:
+        DatabaseError: The server accepts connections, but not this one: waiting cannot help.
+    """
     from time import monotonic, sleep
 
+    from qacli.db.server_status import accepts_connections
+
     store, end = _store(console), monotonic() + seconds
+    is_refused = False
     while monotonic() < end:
         try:
             if store.exists():
@@ -143,6 +156,12 @@ def _wait_for_database(console: Console, seconds: float) -> None:
         except SchemaMismatch:
             return
         except DatabaseError as error:
+            if not store.sqlite and accepts_connections(store.url):
+                if is_refused:
+                    raise DatabaseError(error.what, ADVICE_ON_REFUSAL) from error
+                # The server may have become ready after the first attempt.
+                is_refused = True
+                continue
             console.warning(
                 f"Waiting for the database, {end - monotonic():.0f} s left: {error.what}"
             )

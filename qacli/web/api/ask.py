@@ -27,6 +27,14 @@ blueprint = Blueprint("asks", __name__)
 COMPRESSED = "The body must be sent without a Content-Encoding."
 
 
+class CompressedBody(UnsupportedMediaType):
+    """The body has a Content-Encoding; the response names what can be sent (RFC 9110, 15.5.16)."""
+
+    def get_headers(self, *arguments: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - werkzeug's
+        """Return the headers of the response."""
+        return [*super().get_headers(*arguments), ("Accept-Encoding", "identity")]
+
+
 def body(limit: int | None = None) -> bytes:
     """Return the body of the request.
 
@@ -40,7 +48,7 @@ def body(limit: int | None = None) -> bytes:
     if not request.is_json:
         raise UnsupportedMediaType
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType(COMPRESSED)
+        raise CompressedBody(COMPRESSED)
     return raw_body(limit).removeprefix(BOM_UTF8)
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Blueprint, current_app, render_template
+from flask import Blueprint, current_app, render_template, request
 from markupsafe import Markup, escape
 
 from qacli.web import auth
@@ -27,7 +27,7 @@ def openapi() -> dict[str, Any]:
     if EXTENSION_KEY not in app.extensions:
         app.extensions[EXTENSION_KEY] = document(app, secured=bool(auth.current().tokens))
     spec: dict[str, Any] = app.extensions[EXTENSION_KEY]
-    return spec
+    return {**spec, "servers": [{"url": request.script_root or "/"}]}
 
 
 @blueprint.get("/docs")

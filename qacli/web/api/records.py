@@ -9,14 +9,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import PreconditionFailed
 
+from qacli.db.records import RecordCheck
 from qacli.domain import Status
 from qacli.errors import QaError
 from qacli.serializers import to_json_line
 from qacli.web import errors, state
 from qacli.web.api.ask import body
-from qacli.web.api.responses import Record
-from qacli.web.api.schemas import ListAllQuery, ListQuery, TagsRequest
+from qacli.web.api.responses import Deleted, Record
+from qacli.web.api.schemas import (
+    ChangeHeaders,
+    DeleteHeaders,
+    ListAllQuery,
+    ListQuery,
+    TagsRequest,
+)
 from qacli.web.live_answers import cancel_answer
 from qacli.web.openapi import JSON, ResponseSpec, describe
 from qacli.web.request_context import keep_context
@@ -25,6 +33,7 @@ from qacli.web.route_policy import policy
 blueprint = Blueprint("records", __name__)
 
 LINES = "application/x-ndjson"
+CHANGED = "The record has another version now. Read it again, and send its ETag in If-Match."
 Records = list[Record]  # type: ignore[valid-type]
 
 
@@ -46,8 +55,7 @@ def get(record_id: int) -> Response:
     read all records. The same holds for every route with an id.
     """
     response = jsonify(state.get_state().store.get_dict(record_id))
-    # A hash of the body: it needs no version column, and takes a hundredth of the reading time.
-    etag = blake2b(response.get_data(), digest_size=12).hexdigest()
+    etag = _etag_of(response)
     response.headers["ETag"] = f'"{etag}"'
     response.headers["Cache-Control"] = "private, no-cache"
     if "If-None-Match" in request.headers and request.if_none_match.contains_weak(etag):
@@ -55,6 +63,30 @@ def get(record_id: int) -> Response:
         response.set_data(b"")
         del response.headers["Content-Type"]
     return response
+
+
+def _etag_of(response: Response) -> str:
+    """Return the version of the record in a response."""
+    # A hash of the body: it needs no version column, and takes a hundredth of the reading time.
+    return blake2b(response.get_data(), digest_size=12).hexdigest()
+
+
+def _version_check() -> RecordCheck | None:
+    """Return the check of the request's If-Match header (RFC 9110, section 13.1.1), if it has one.
+
+    Raises:
+        PreconditionFailed: By the check: the record is not one of the versions in the header.
+    """
+    if "If-Match" not in request.headers:
+        return None
+    versions = request.if_match
+
+    def check(record: dict[str, Any]) -> None:
+        # Not a weak one: that says nothing of each byte.
+        if not versions.star_tag and not versions.is_strong(_etag_of(jsonify(record))):
+            raise PreconditionFailed(CHANGED)
+
+    return check
 
 
 @blueprint.post("/qa/<int:record_id>/cancel")
@@ -86,25 +118,43 @@ def cancel(record_id: int) -> Response:
 
 
 @blueprint.delete("/qa/<int:record_id>")
-@describe({204: ResponseSpec("The record is deleted.")}, errors=(404, 503))
-def delete(record_id: int) -> tuple[str, int]:
+@describe(
+    {
+        200: ResponseSpec("The record is deleted.", {JSON: Deleted}),
+        204: ResponseSpec(
+            "The record is deleted (`Prefer: return=minimal`).", headers=["Preference-Applied"]
+        ),
+    },
+    headers=DeleteHeaders,
+    errors=(404, 412, 503),
+)
+def delete(record_id: int) -> Response:
     """Delete a record."""
-    state.get_state().store.remove(record_id)
-    return "", 204
+    headers = DeleteHeaders.model_validate(dict(request.headers))
+    state.get_state().store.remove(record_id, _version_check())
+    if not headers.wants_minimal:
+        return jsonify(Deleted(id=record_id, deleted=True).model_dump())
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    response.headers["Preference-Applied"] = "return=minimal"
+    del response.headers["Content-Type"]
+    return response
 
 
 @blueprint.patch("/qa/<int:record_id>")
 @describe(
-    {200: ResponseSpec("The record, with its new tags.", {JSON: Record})},
+    {200: ResponseSpec("The record, with its new tags.", {JSON: Record}, ["ETag"])},
     body=TagsRequest,
-    errors=(400, 404, 413, 415, 422, 503),
+    headers=ChangeHeaders,
+    errors=(400, 404, 412, 413, 415, 422, 503),
 )
-def tag(record_id: int) -> dict[str, Any]:
+def tag(record_id: int) -> Response:
     """Add tags to a record, and remove tags."""
     change = TagsRequest.model_validate_json(body())
     store = state.get_state().store
-    store.change_tags(record_id, change.add_tags, change.remove_tags)
-    return store.get_dict(record_id)
+    store.change_tags(record_id, change.add_tags, change.remove_tags, _version_check())
+    response = jsonify(store.get_dict(record_id))
+    response.headers["ETag"] = f'"{_etag_of(response)}"'
+    return response
 
 
 @blueprint.get("/qa/<int:record_id>/thread")
@@ -150,7 +200,9 @@ def page() -> Response:
     if len(records) > query.limit:
         edge = {"before" if newest_first else "after": records[query.limit - 1]["id"]}
         args = query.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        response.headers["Link"] = f'<{request.path}?{urlencode({**args, **edge})}>; rel="next"'
+        response.headers["Link"] = (
+            f'<{request.script_root}{request.path}?{urlencode({**args, **edge})}>; rel="next"'
+        )
     return response
 
 

@@ -21,6 +21,13 @@ Record: type[BaseModel] = create_model(
 )
 
 
+class Deleted(BaseModel):
+    """The response of a request that has deleted a record."""
+
+    id: int = Field(description="The id of the record.")
+    deleted: Literal[True]
+
+
 class WrongField(BaseModel):
     """An error in one field of a request."""
 

@@ -162,8 +162,36 @@ class AskHeaders(KeyHeaders):
     @property
     def wants_no_wait(self) -> bool:
         """True if the client fetches the answer later (RFC 7240)."""
-        preferences = parse_list_header(self.prefer or "")
-        return "respond-async" in {item.partition(";")[0].strip().lower() for item in preferences}
+        return "respond-async" in _preferences(self.prefer)
+
+
+class ChangeHeaders(BaseModel):
+    """The header of a request that changes a record."""
+
+    if_match: str | None = Field(
+        None,
+        alias="If-Match",
+        description="Only if the record has this `ETag`, or one of several; `*` is any.",
+    )
+
+
+class DeleteHeaders(ChangeHeaders):
+    """The headers of `DELETE /qa/{id}`."""
+
+    prefer: str | None = Field(
+        None, alias="Prefer", description="`return=minimal`: 204 without a body."
+    )
+
+    @property
+    def wants_minimal(self) -> bool:
+        """True if the client needs no body (RFC 7240, section 4.2)."""
+        return not _preferences(self.prefer).isdisjoint({"return=minimal", 'return="minimal"'})
+
+
+def _preferences(header: str | None) -> set[str]:
+    """Return the preferences of a header without their parameters (RFC 7240)."""
+    items = parse_list_header(header or "")
+    return {item.partition(";")[0].strip().lower() for item in items}
 
 
 class TagsRequest(BaseModel):

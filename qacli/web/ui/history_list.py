@@ -26,6 +26,7 @@ from qacli.errors import InvalidRequest
 from qacli.excerpt import ELLIPSIS, find_first, from_position
 from qacli.validation import validate_text
 from qacli.web.api.schemas import Id
+from qacli.web.forwarded_prefix import root
 
 _ID: TypeAdapter[int] = TypeAdapter(Id)
 PAGE_SIZE = 30
@@ -85,7 +86,7 @@ class Query:
     @property
     def url(self) -> str:
         """The address of this list."""
-        return f"/{self.suffix}"
+        return f"{root()}/{self.suffix}"
 
     def filter(self, now: datetime) -> Filter:
         """Return the filter for the database.
@@ -224,7 +225,7 @@ def make_item(
         id=record.id,
         thread=thread.id,
         records=thread.records,
-        address=f"/page/{record.id}{query.suffix}{anchor}",
+        address=f"{root()}/page/{record.id}{query.suffix}{anchor}",
         question=mark_words(question, words),
         excerpt=mark_words(_excerpt(record, question, words), words),
         when=record.created_at,

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response
 
 from qacli.errors import Busy, Unauthorized
 from qacli.web import auth
+from qacli.web.forwarded_prefix import root
 from qacli.web.route_policy import Access, policy
 from qacli.web.sessions import COOKIE, LIFETIME
 from qacli.web.ui.forms import SignInForm
@@ -61,6 +62,7 @@ def sign_in() -> Response | tuple[str, int]:
         COOKIE,
         auth.current().sessions.start(caller.name or ""),
         max_age=LIFETIME,
+        path=root() or "/",
         httponly=True,
         samesite="Strict",
         secure=request.is_secure,
@@ -74,7 +76,13 @@ def sign_out() -> Response:
     """End the session, on the server and in the browser."""
     _end_session()
     response = redirect("/sign-in", HTTPStatus.SEE_OTHER)
-    response.delete_cookie(COOKIE, httponly=True, samesite="Strict", secure=request.is_secure)
+    response.delete_cookie(
+        COOKIE,
+        path=root() or "/",
+        httponly=True,
+        samesite="Strict",
+        secure=request.is_secure,
+    )
     return _without_old_cookie(response)
 
 

@@ -26,6 +26,7 @@ from qacli.domain import (
 from qacli.errors import QaError
 from qacli.web import errors, sse, state
 from qacli.web.answer import AnswerStream
+from qacli.web.forwarded_prefix import root
 from qacli.web.ui.history_list import Query, make_item
 from qacli.web.ui.markdown import StreamingMarkdown
 
@@ -52,7 +53,7 @@ def response(answer: AnswerStream) -> Response:
 def _lines(answer: AnswerStream) -> Iterator[str]:
     json = current_app.json.dumps
     record_id = answer.started.record_id
-    yield sse.event("record", json({"id": record_id, "address": f"/page/{record_id}"}))
+    yield sse.event("record", json({"id": record_id, "address": f"{root()}/page/{record_id}"}))
     text = _ArrivingText()
     for event in answer:
         match event:

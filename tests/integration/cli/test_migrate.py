@@ -3,18 +3,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 from conftest import Invoke, Program
+from sqlalchemy import make_url
 
 from qacli.config.settings import Settings
 from qacli.db.engine import engine_for
 from qacli.db.migrate import head_revision, revisions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from databases import PostgresDatabases
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAD = head_revision()
@@ -132,6 +142,75 @@ def test_migrate_wait_for_a_missing_database_ends(unmigrated: Invoke) -> None:
     assert done.code == 7
     assert 2 <= monotonic() - began < 6
     assert "Waiting for the database" in done.err
+
+
+@on_postgres
+def test_migrate_wait_for_a_refused_connection_fails_at_once(
+    unmigrated: Invoke, database_url: str
+) -> None:
+    missing = database_url.replace("/qa_", "/missing_", 1)
+    done = unmigrated("migrate", "--wait", "3600", DATABASE_URL=missing)
+    assert done.code == 7
+    assert "Waiting" not in done.err
+    assert "check the user, the password" in done.err
+
+
+@on_postgres
+def test_migrate_wait_for_a_starting_server_waits(unmigrated: Invoke) -> None:
+    # The reply to a startup message while the server starts: error 57P03 (PostgreSQL's protocol 3,
+    # "ErrorResponse").
+    fields = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+    reply = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+    class Starting(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(4096)
+            self.wfile.write(reply)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Starting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"postgresql://user@127.0.0.1:{server.server_address[1]}/name?sslmode=disable"
+        done = unmigrated("migrate", "--wait", "0.2", DATABASE_URL=url)
+        server.shutdown()
+    assert done.code == 7
+    assert "Waiting for the database" in done.err
+    assert "check the user, the password" not in done.err
+
+
+@on_postgres
+@pytest.mark.parametrize("password", ["a/b#c?d@e:f%g&h=i $j\\k'l\"m", "ä[]{}|<>~`^!;*()+,"])
+def test_migrate_password_in_pgpassword_may_have_any_character(
+    unmigrated: Invoke, database_url: str, postgres_databases: PostgresDatabases, password: str
+) -> None:
+    name = make_url(database_url).database or ""
+    user = f"user_{name}"
+    escaped = password.replace("'", "''")
+    postgres_databases.execute(
+        "postgres",
+        f"CREATE ROLE {user} LOGIN PASSWORD '{escaped}'",
+        f"ALTER DATABASE {name} OWNER TO {user}",
+    )
+    with require_password(postgres_databases, user):
+        url = database_url.replace("//postgres:@", f"//{user}@")
+        assert user in url
+        wrong = unmigrated("migrate", "--wait", "3600", DATABASE_URL=url, PGPASSWORD="wrong")
+        done = unmigrated("migrate", "--wait", "3600", DATABASE_URL=url, PGPASSWORD=password)
+    assert (wrong.code, "password authentication failed" in wrong.err) == (7, True)
+    assert (done.code, done.out) == (0, f"From base to {HEAD}.\n")
+
+
+@contextmanager
+def require_password(databases: PostgresDatabases, user: str) -> Iterator[None]:
+    """Let the server ask one user for a password; the others need none."""
+    path = Path(str(databases.execute("postgres", "SHOW hba_file")[0][0]))
+    rules = path.read_text()
+    path.write_text(f"local all {user} scram-sha-256\n{rules}")
+    try:
+        databases.execute("postgres", "SELECT pg_reload_conf()")
+        yield
+    finally:
+        path.write_text(rules)
+        databases.execute("postgres", "SELECT pg_reload_conf()")
 
 
 @on_sqlite

@@ -127,6 +127,7 @@ def test_post_ask_compressed_body_is_415(client: FlaskClient) -> None:
         response = client.post(path, data=body, content_type="application/json", headers=headers)
         assert response.status_code == 415
         assert "Content-Encoding" in response.text
+        assert response.headers["Accept-Encoding"] == "identity"
     headers = {"Content-Encoding": "identity"}
     assert client.post("/ask", json={"question": "Who?"}, headers=headers).status_code == 200
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,10 +50,61 @@ def test_qa_record_is_returned_and_deleted(
     address = f"/qa/{ids[2]}"
     assert client.get(address).get_json() == store.get(ids[2]).to_dict()
     response = client.delete(address)
-    assert (response.status_code, response.data) == (204, b"")
+    assert response.status_code == 200
+    assert response.get_json() == {"id": ids[2], "deleted": True}
     problem(client.get(address), 404, "not-found")
     problem(client.delete(address), 404, "not-found")
     assert got(client.get("/qas")) == [*ids[:2], *ids[3:]]
+
+
+@pytest.mark.parametrize("prefer", ["return=minimal", 'respond-async, Return="minimal"; x=1'])
+def test_qa_deleted_with_return_minimal_is_204(
+    client: FlaskClient, ids: list[int], prefer: str
+) -> None:
+    response = client.delete(f"/qa/{ids[2]}", headers={"Prefer": prefer})
+    assert (response.status_code, response.data) == (204, b"")
+    assert response.headers["Preference-Applied"] == "return=minimal"
+    assert client.get(f"/qa/{ids[2]}").status_code == 404
+
+
+def test_qa_change_with_if_match_needs_the_current_version(
+    client: FlaskClient, ids: list[int], store: Store, problem: Problem
+) -> None:
+    address = f"/qa/{ids[2]}"
+    etag = client.get(address).headers["ETag"]
+    tagged = client.patch(
+        address, json={"add_tags": ["a"]}, headers={"If-Match": f'"other", {etag}'}
+    )
+    assert tagged.status_code == 200
+    assert tagged.headers["ETag"] == client.get(address).headers["ETag"] != etag
+    for old in (etag, f"W/{tagged.headers['ETag']}", '"other"', ""):
+        headers = {"If-Match": old}
+        refused = client.patch(address, json={"add_tags": ["b"]}, headers=headers)
+        problem(refused, 412, "precondition-failed")
+        problem(client.delete(address, headers=headers), 412, "precondition-failed")
+    assert store.get(ids[2]).tags == ["a"]
+    any_version = {"If-Match": "*"}
+    assert client.patch(address, json={"add_tags": ["b"]}, headers=any_version).status_code == 200
+    etag = client.get(address).headers["ETag"]
+    assert client.delete(address, headers={"If-Match": etag}).status_code == 200
+    problem(client.delete(address, headers=any_version), 404, "not-found")
+    problem(client.patch(address, json={}, headers=any_version), 404, "not-found")
+
+
+def test_qa_changes_with_one_if_match_at_once_change_the_record_once(
+    client: FlaskClient, ids: list[int], store: Store
+) -> None:
+    address = f"/qa/{ids[2]}"
+    headers = {"If-Match": client.get(address).headers["ETag"]}
+
+    def tag(number: int) -> int:
+        body = {"add_tags": [f"t{number}"]}
+        app = client.application.test_client()
+        return app.patch(address, json=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(tag, range(6))) == [200] + [412] * 5
+    assert len(store.get(ids[2]).tags) == 1
 
 
 @pytest.mark.parametrize("path", ["/qa/0", "/qa/99", f"/qa/{2**63}", f"/qa/{10**40}"])

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from limits import parse
 
+from qacli.db.rate_counts import count_event
+from qacli.db.records import Store
 from qacli.web.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fake_provider import FakeProvider
     from flask import Flask
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
@@ -81,20 +86,44 @@ def test_rate_limit_unset_limits_nothing(store: Store, build: Callable[..., Flas
     assert "RateLimit" not in responses[0].headers
 
 
-def test_count_of_several_rates_returns_the_tightest() -> None:
-    rates = RateLimiter("5/day, 2/minute")
+def test_count_of_several_rates_returns_the_tightest(store: Store) -> None:
+    rates = RateLimiter("5/day, 2/minute", store)
     assert [rates.count("x").is_over for _ in range(3)] == [False, False, True]
     assert rates.count("x").item == parse("2/minute")
     assert not rates.count("y").is_over
 
 
-@pytest.mark.parametrize(("workers", "taken"), [(1, 7), (2, 3), (7, 1), (8, 1)])
-def test_count_in_one_of_several_workers_takes_its_share(workers: int, taken: int) -> None:
-    rates = RateLimiter("7/day", workers)
-    counted = [rates.count("x") for _ in range(8)]
-    assert [rate.is_over for rate in counted] == [False] * taken + [True] * (8 - taken)
-    assert counted[0].remaining == taken - 1
-    assert counted[0].headers()["RateLimit-Policy"] == '"7-per-day";q=7;w=86400'
+def test_count_in_several_servers_of_one_database_adds_up(
+    store: Store, build: Callable[..., Flask]
+) -> None:
+    servers = [build(rate_limit="7/day", workers=workers).test_client() for workers in (1, 2, 3)]
+    with ThreadPoolExecutor(4) as pool:
+        tasks = [pool.submit(servers[n % 3].post, "/ask", json=ASK) for n in range(12)]
+    responses = [task.result() for task in tasks]
+    assert sorted(response.status_code for response in responses) == [200] * 7 + [429] * 5
+    policies = {response.headers["RateLimit-Policy"] for response in responses}
+    assert policies == {'"7-per-day";q=7;w=86400'}
+    rests = [response.headers["RateLimit"].split(";")[1] for response in responses]
+    assert sorted(rests) == ["r=0"] * 6 + ["r=1", "r=2", "r=3", "r=4", "r=5", "r=6"]
+    assert store.count() == 7
+
+
+def test_count_in_a_new_window_begins_at_1_and_deletes_the_ended_ones(store: Store) -> None:
+    assert [count_event(store, key, 60)[0] for key in ("a", "a", "b")] == [1, 2, 1]
+    with store.transaction(write=True) as connection:
+        connection.exec_driver_sql("UPDATE rate_count SET ends_at = 1")
+    events, seconds = count_event(store, "a", 60)
+    assert (events, 59 < seconds <= 60) == (1, True)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT events FROM rate_count").all() == [(1,)]
+
+
+def test_count_without_a_database_counts_in_the_process(home: Path) -> None:
+    (home / "file").touch()
+    with closing(Store(f"sqlite:///{home}/file/history.db")) as store:
+        rates = RateLimiter("1/day", store)
+        assert [rates.count("x").is_over for _ in range(2)] == [False, True]
+        assert rates.count("x").headers()["RateLimit"].startswith('"1-per-day";r=0;t=86')
 
 
 @on_sqlite

@@ -1,6 +1,6 @@
 // Sends a question, and shows its answer while it arrives.
 
-import { $, $$, announce, element, elements, store, stored } from "./dom.js";
+import { $, $$, ROOT, announce, element, elements, store, stored } from "./dom.js";
 import { enrich } from "./copying.js";
 import { forgetDraft } from "./drafts.js";
 
@@ -122,7 +122,7 @@ function setBusy(stop) {
 /** Ask the server to cancel an answer; its last event then comes as usual. */
 async function cancel(id) {
   announce("Stopping.");
-  const response = await fetch(`/qa/${id}/cancel`, { method: "POST" }).catch(() => null);
+  const response = await fetch(`${ROOT}/qa/${id}/cancel`, { method: "POST" }).catch(() => null);
   return response !== null && (response.ok || response.status === 409);
 }
 
@@ -158,7 +158,7 @@ async function ask() {
       signal: controller.signal,
     });
     if (response.status === 401) {
-      return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
+      return location.assign(`${ROOT}/sign-in?next=${encodeURIComponent(location.pathname.slice(ROOT.length))}`);
     }
     if (!response.ok) {
       const problem = await response.json().catch(() => ({}));
@@ -253,7 +253,7 @@ export async function watch(id, pause = WATCH_MS) {
   await new Promise((resolve) => setTimeout(resolve, pause));
   const old = document.getElementById(`r${id}`);
   if (!old) return;
-  const response = await fetch(`/page/${id}/article`, { headers: { Accept: "text/html" } }).catch(() => null);
+  const response = await fetch(`${ROOT}/page/${id}/article`, { headers: { Accept: "text/html" } }).catch(() => null);
   let next = Math.min(pause * 1.5, MAX_WATCH_MS);
   if (response?.ok) {
     const article = $("article", elements(await response.text()));

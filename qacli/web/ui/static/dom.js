@@ -1,5 +1,8 @@
 // Reads and changes the document; keeps small values in the browser.
 
+/** The path below which a proxy publishes the server, without a slash at its end: usually empty. */
+export const ROOT = new URL("..", import.meta.url).pathname.slice(0, -1);
+
 export const $ = (selector, within = document) => within.querySelector(selector);
 export const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 

@@ -1,6 +1,6 @@
 // Helps to fill in the form: the names of the models, and text files by drop and paste.
 
-import { $, announce, element } from "./dom.js";
+import { $, ROOT, announce, element } from "./dom.js";
 
 const form = $("#ask");
 const question = $("#question");
@@ -11,7 +11,7 @@ const IS_TEXT = /^(text\/|application\/(json|xml|yaml|toml|javascript|sql|x-sh))
 
 /** Load the names of the models once, when the options are opened. */
 async function loadModels() {
-  const response = await fetch("/v1/models").catch(() => null);
+  const response = await fetch(`${ROOT}/v1/models`).catch(() => null);
   if (!response?.ok) return;
   const { data } = await response.json();
   models.replaceChildren(...data.map(({ id }) => element("option", { value: id })));

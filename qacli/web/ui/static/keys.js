@@ -1,6 +1,6 @@
 // The keyboard shortcuts, and their help.
 
-import { $, $$, store, stored } from "./dom.js";
+import { $, $$, ROOT, store, stored } from "./dom.js";
 
 const question = $("#question");
 const thread = $("#thread");
@@ -20,7 +20,7 @@ function showHelp() {
 $("#open-help")?.addEventListener("click", showHelp);
 
 export function focusQuestion() {
-  if (!question) return location.assign("/#question");
+  if (!question) return location.assign(`${ROOT}/#question`);
   question.focus();
   question.setSelectionRange(question.value.length, question.value.length);
   question.scrollIntoView({ block: "nearest" });
@@ -50,7 +50,7 @@ function openTags() {
 
 const KEYS = {
   "/": () => $("#search").select(),
-  n: () => ($("article") ? location.assign("/#question") : focusQuestion()),
+  n: () => ($("article") ? location.assign(`${ROOT}/#question`) : focusQuestion()),
   f: () => $("article") && focusQuestion(),
   j: () => moveFocus(1),
   k: () => moveFocus(-1),

@@ -1,6 +1,7 @@
 """The route that asks a question: `POST /ask`."""
 
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from qacli.attachments import Attachment
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.model_options import OPTION_NAMES, check_names, merge_params
@@ -106,11 +108,17 @@ def _deferred_response(answer: AnswerStream) -> Response:
     return response
 
 
-def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) -> AnswerStream:
+def start(
+    ask_request: AskRequest,
+    *,
+    attachments: Sequence[Attachment] = (),
+    heartbeat_seconds: float | None = None,
+) -> AnswerStream:
     """Start to answer a request.
 
     Args:
         ask_request: The request.
+        attachments: The files that are sent with the question.
         heartbeat_seconds: See `qacli.web.answer.start_request`.
 
     Raises:
@@ -119,8 +127,17 @@ def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) ->
         QaError: As `AnswerStream`.
     """
     app_state = state.get_state()
-    question = _question_from_body(ask_request, app_state)
-    return start_answer(app_state, question, app_state.store, heartbeat_seconds=heartbeat_seconds)
+    question = replace(
+        _question_from_body(ask_request, app_state),
+        attachments=[file.to_dict() for file in attachments],
+    )
+    return start_answer(
+        app_state,
+        question,
+        app_state.store,
+        parts=[file.part for file in attachments],
+        heartbeat_seconds=heartbeat_seconds,
+    )
 
 
 def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Question:

@@ -1,12 +1,18 @@
 """Parse the forms of the page into the request of `POST /ask`."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, field_validator
+from werkzeug.datastructures import FileStorage
 
+from qacli.attachments import MAX_IMAGE_BYTES, Attachment, make_attachment
 from qacli.errors import InvalidRequest
 from qacli.web.api.schemas import AskRequest, Id
+
+MAX_FILES = 10
+MAX_NAME_CHARACTERS = 200
 
 
 class FollowsForm(BaseModel):
@@ -70,6 +76,28 @@ def parse_follows_id(form: Mapping[str, str]) -> int | None:
     """
     text = form.get("follows_id", "").strip()
     return FollowsForm.model_validate({"follows_id": text or None}).follows_id
+
+
+def parse_files(files: Iterable[FileStorage]) -> list[Attachment]:
+    """Return the files of a form; without a choice, a browser sends one without a name.
+
+    Raises:
+        InvalidRequest: There are too many, or one is too large or of another type.
+    """
+    chosen = [file for file in files if file.filename]
+    if len(chosen) > MAX_FILES:
+        raise InvalidRequest(
+            f"A question can have {MAX_FILES} files; these are {len(chosen)}.", "Leave some out."
+        )
+    return [
+        make_attachment(_file_name(file.filename or ""), file.stream.read(MAX_IMAGE_BYTES + 1))
+        for file in chosen
+    ]
+
+
+def _file_name(path: str) -> str:
+    """Return the end of a file's name, without the directories that some clients send."""
+    return re.split(r"[/\\]", path)[-1][-MAX_NAME_CHARACTERS:] or "file"
 
 
 def parse_tags(text: str) -> list[str]:

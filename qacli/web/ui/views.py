@@ -28,13 +28,14 @@ from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_ca
 from qacli.serializers import error_text, reasoning_length, to_markdown
 from qacli.sources import images, sources
 from qacli.validation import parse_title, validate_tag
-from qacli.web import errors, sse, state
+from qacli.web import errors, multipart, sse, state
+from qacli.web.answer import AnswerStream
 from qacli.web.api import ask as ask_api
 from qacli.web.live_answers import cancel_answer
 from qacli.web.request_context import current_context
 from qacli.web.route_policy import Access, policy
 from qacli.web.ui import sse as ui_sse
-from qacli.web.ui.forms import parse_ask_form, parse_follows_id, parse_tags
+from qacli.web.ui.forms import parse_ask_form, parse_files, parse_follows_id, parse_tags
 from qacli.web.ui.history_list import Query, load_listing, mark_html, shorten
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
@@ -167,18 +168,26 @@ def ask() -> Response | tuple[str, int]:
     """Ask a question: stream events of the answer, or redirect to the record when it is done."""
     # The default for forms is lower than the limit for other bodies.
     request.max_form_memory_size = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.mimetype == multipart.MIME_TYPE:  # it can have files
+        request.max_content_length = state.get_state().max_body
     streamed = request.accept_mimetypes.best_match(["text/html", sse.MIME_TYPE])
     if streamed == sse.MIME_TYPE:
-        body = parse_ask_form(request.form)
-        answer = ask_api.start(body, heartbeat_seconds=ui_sse.HEARTBEAT_SECONDS)
-        return ui_sse.response(answer)
+        return ui_sse.response(_start(heartbeat_seconds=ui_sse.HEARTBEAT_SECONDS))
     try:
-        body = parse_ask_form(request.form)
-        result = ask_api.start(body).result()
+        result = _start().result()
     except (QaError, ValidationError) as error:
         failed = getattr(error, "record_id", None)
         return _form_with_error(error) if failed is None else _to_record(failed)
     return _to_record(result.record_id or 0)
+
+
+def _start(*, heartbeat_seconds: float | None = None) -> AnswerStream:
+    """Start to answer the question of the form."""
+    return ask_api.start(
+        parse_ask_form(request.form),
+        attachments=parse_files(request.files.getlist("files")),
+        heartbeat_seconds=heartbeat_seconds,
+    )
 
 
 def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 import { $, $$, announce, element, elements, store, stored } from "./dom.js";
 import { enrich } from "./copying.js";
 import { forgetDraft } from "./drafts.js";
+import { attach } from "./files.js";
 
 const form = $("#ask");
 const question = $("#question");
@@ -136,7 +137,7 @@ const CONNECTION_LOST = "The connection was lost. The answer is stored: reload t
 const UNREACHABLE = "The server cannot be reached. Check that it is running.";
 
 async function ask() {
-  const body = new URLSearchParams(new FormData(form));
+  const body = new FormData(form);
   const text = question.value;
   const controller = new AbortController();
   let draft = null;
@@ -158,7 +159,7 @@ async function ask() {
       signal: controller.signal,
     });
     if (response.status === 401) {
-      return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname)}`);
+      return location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     }
     if (!response.ok) {
       const problem = await response.json().catch(() => ({}));
@@ -172,6 +173,7 @@ async function ask() {
         $(".examples")?.remove();
         $("h1").textContent = `Record ${data.id} and its thread`;
         draft = new Draft(text);
+        attach([]);
         forgetDraft();
         question.value = "";
         fitHeight(question);

@@ -1,15 +1,17 @@
 """Parse the forms of the page into the request of `POST /ask`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, field_validator
 from werkzeug.datastructures import FileStorage
 
 from qacli.attachments import MAX_IMAGE_BYTES, Attachment, make_attachment
+from qacli.config.upstreams import OWN
 from qacli.errors import InvalidRequest
 from qacli.web.api.schemas import AskRequest, Id
+from qacli.web.state import DEFAULT_MODEL_ALIAS
 
 MAX_FILES = 10
 MAX_NAME_CHARACTERS = 200
@@ -46,14 +48,19 @@ class SignInForm(BaseModel):
         return address if is_path and not is_elsewhere else "/"
 
 
-def parse_ask_form(form: Mapping[str, str]) -> AskRequest:
+def parse_ask_form(form: Mapping[str, str], profiles: Collection[str] = ()) -> AskRequest:
     """Return the request for a form; empty fields are left out.
 
+    Args:
+        form: The fields.
+        profiles: The profiles that a form may choose: the upstreams of the server.
+
     Raises:
-        InvalidRequest: The question is empty.
+        InvalidRequest: The question is empty, or the profile is not one of these.
         ValidationError: A field is invalid.
     """
     options = {name: form.get(name, "").strip() for name in ("model", "system", "reasoning_effort")}
+    options["model"] = _full_model(options["model"], form.get("profile", ""), profiles)
     # A browser sends a line break as two characters.
     question = form.get("question", "").replace("\r\n", "\n")
     if not question.strip():
@@ -66,6 +73,20 @@ def parse_ask_form(form: Mapping[str, str]) -> AskRequest:
             **{name: value.replace("\r\n", "\n") for name, value in options.items() if value},
         }
     )
+
+
+def _full_model(model: str, profile: str, profiles: Collection[str]) -> str:
+    """Return a model with its profile before it, as `POST /ask` takes it; see `qacli.web.state`."""
+    if profile and profile not in profiles:
+        raise InvalidRequest(
+            f"This server does not use the profile {profile!r}.",
+            f"Choose one of these: {', '.join(profiles)}." if profiles else "Leave it out.",
+        )
+    if profile == OWN:
+        return model or DEFAULT_MODEL_ALIAS
+    if not profile or model.startswith(f"{profile}/"):
+        return model
+    return f"{profile}/{model}" if model else profile
 
 
 def parse_follows_id(form: Mapping[str, str]) -> int | None:

@@ -184,7 +184,7 @@ def ask() -> Response | tuple[str, int]:
 def _start(*, heartbeat_seconds: float | None = None) -> AnswerStream:
     """Start to answer the question of the form."""
     return ask_api.start(
-        parse_ask_form(request.form),
+        parse_ask_form(request.form, _profiles()),
         attachments=parse_files(request.files.getlist("files")),
         heartbeat_seconds=heartbeat_seconds,
     )
@@ -306,9 +306,16 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         removed=request.args.get("removed", type=int),
         examples=EXAMPLES,
         efforts=EFFORTS,
+        profiles=_profiles(),
         default_model=_default_model(),
     )
     return page, status
+
+
+def _profiles() -> list[str]:
+    """Return the names of the providers to choose from: none where there is only one."""
+    upstreams = state.get_state().providers.upstreams
+    return list(upstreams.settings) if upstreams.names else []
 
 
 def _default_model() -> str:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import (
     Blueprint,
@@ -23,9 +24,10 @@ from werkzeug.wrappers import Response
 from qacli.dates import format_age
 from qacli.db.conversations import threads_of
 from qacli.domain import Status, now
-from qacli.errors import AlreadyFinished, NotFound, QaError
+from qacli.errors import AlreadyFinished, InvalidRequest, NotFound, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
 from qacli.serializers import error_text, reasoning_length, to_markdown
+from qacli.services.compare import compare_records, figures, same_question
 from qacli.sources import images, sources
 from qacli.validation import parse_title, validate_tag
 from qacli.web import errors, multipart, sse, state
@@ -40,6 +42,9 @@ from qacli.web.ui.history_list import Query, load_listing, mark_html, shorten
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
 from qacli.web.ui.thread import Thread, load_thread
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shorten")
@@ -59,6 +64,9 @@ STATIC_FOLDER = Path(__file__).with_name("static")
 MAX_HEADING_CHARACTERS = 280
 MAX_HEADING_LINES = 4
 """A longer question is shown folded, below its beginning."""
+
+MAX_COLUMNS = 6
+"""Answers that are compared on a page."""
 
 EXAMPLES = (
     "Why does a bicycle stay upright? Five sentences.",
@@ -161,6 +169,27 @@ def home() -> tuple[str, int]:
 def record(record_id: int) -> tuple[str, int]:
     """Show a record in its thread, beside the history."""
     return _page(thread=load_thread(state.get_state().store, record_id), current=record_id)
+
+
+@blueprint.get("/page/<int:record_id>/compare")
+def compare(record_id: int) -> str:
+    """Compare a record's answer with those of the records in `with`, or to the same question."""
+    store = state.get_state().store
+    record = store.get(record_id)
+    others = [store.get(number) for number in request.args.getlist("with", type=int)]
+    others = [item for item in others or same_question(store, record) if item.id != record_id]
+    if not others:
+        raise InvalidRequest(
+            f"Record {record_id} is the only answer to its question.", "Choose another record."
+        )
+    records = sorted([record, *others[: MAX_COLUMNS - 1]], key=lambda item: item.id or 0)
+    return render_template(
+        "compare.html",
+        records=records,
+        rows=[figures(item) for item in records],
+        comparisons=compare_records(records, PAGE_SECONDS / len(records)),
+        listing=load_listing(store, Query(), now()),
+    )
 
 
 @blueprint.post("/page/ask")
@@ -291,7 +320,12 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     g.words = listing.query.words
     conversation = None
+    answers: list[QuestionAnswer] = []
     if current is not None:
+        shown = (
+            next((item for item in thread.records if item.id == current), None) if thread else None
+        )
+        answers = same_question(state.get_state().store, shown) if shown else []
         threads = threads_of(state.get_state().store, [current])
         conversation = threads[current].id if current in threads else current
     page = render_template(
@@ -300,6 +334,7 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         thread=thread,
         current=current,
         question=question,
+        answers=answers,
         conversation=conversation,
         form=request.form if form is None else form,
         problem=problem,

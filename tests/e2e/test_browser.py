@@ -314,6 +314,35 @@ def test_dropped_image_is_kept_over_a_reload_and_sent(
     assert [file["size"] for file in store.get(1).attachments] == [len(PIXEL)]
 
 
+def test_two_models_answer_side_by_side_and_below_each_other_on_a_phone(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    page = visit().page
+    page.locator("#ask summary").click()
+    page.locator("#ask-model").fill("model-a")
+    page.get_by_label("Second model").fill("model-b")
+    page.get_by_label("Your question").fill("Why? [[text=Because.]]")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    for number in (1, 2):
+        expect(page.locator(f".columns #r{number} .answer")).to_have_text("Because.")
+    expect(page.locator("#ask")).to_be_hidden()
+    assert page.url.endswith("/page/1/compare")
+    assert [store.get(number).repeats_id for number in (1, 2)] == [None, 1]
+    page.reload()
+    places = """() => [...document.querySelectorAll("#thread .record")].map((record) => {
+      const { left, top } = record.getBoundingClientRect();
+      return [Math.round(left), Math.round(top)];
+    })"""
+    first, second = page.evaluate(places)
+    assert (first[0] < second[0], first[1] == second[1]) == (True, True)
+    page.set_viewport_size({"width": 400, "height": 800})
+    first, second = page.evaluate(places)
+    assert (first[0] == second[0], first[1] < second[1]) == (True, True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.locator("#r2").get_by_role("link", name="Follow up").click()
+    expect(page.locator("#follows")).to_have_value("2")
+
+
 def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store: Store) -> None:
     for n in range(1, 4):
         keep(store, f"Question {n}", f"Answer {n}")

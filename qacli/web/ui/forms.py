@@ -17,10 +17,11 @@ MAX_FILES = 10
 MAX_NAME_CHARACTERS = 200
 
 
-class FollowsForm(BaseModel):
-    """The field with the id of the record that a question follows up."""
+class LinksForm(BaseModel):
+    """The fields with the ids of other records."""
 
     follows_id: Id | None = None
+    repeats_id: Id | None = None
 
 
 class SignInForm(BaseModel):
@@ -65,18 +66,27 @@ def parse_ask_form(form: Mapping[str, str], profiles: Collection[str] = ()) -> A
     question = form.get("question", "").replace("\r\n", "\n")
     if not question.strip():
         raise InvalidRequest("The question is empty.", "Write a question.")
+    links = parse_links(form)
     return AskRequest.model_validate(
         {
             "question": question,
             "tags": parse_tags(form.get("tags", "")),
-            "follows_id": parse_follows_id(form),
-            **{name: value.replace("\r\n", "\n") for name, value in options.items() if value},
+            "follows_id": links.follows_id,
+            **{
+                name: value.replace("\r\n", "\n")
+                for name, value in options.items()
+                # Emptied in the form of an earlier question, the field removes its system prompt.
+                if value or (name == "system" and name in form and links.repeats_id is not None)
+            },
         }
     )
 
 
 def _full_model(model: str, profile: str, profiles: Collection[str]) -> str:
-    """Return a model with its profile before it, as `POST /ask` takes it; see `qacli.web.state`."""
+    """Return a model with its profile before it, as `POST /ask` takes it.
+
+    A name that has a profile is taken as it is.
+    """
     if profile and profile not in profiles:
         raise InvalidRequest(
             f"This server does not use the profile {profile!r}.",
@@ -84,19 +94,19 @@ def _full_model(model: str, profile: str, profiles: Collection[str]) -> str:
         )
     if profile == OWN:
         return model or DEFAULT_MODEL_ALIAS
-    if not profile or model.startswith(f"{profile}/"):
+    if not profile or ("/" in model and model.partition("/")[0] in profiles):
         return model
     return f"{profile}/{model}" if model else profile
 
 
-def parse_follows_id(form: Mapping[str, str]) -> int | None:
-    """Return the id of the record that a form's question follows up.
+def parse_links(form: Mapping[str, str]) -> LinksForm:
+    """Return the records that a form's question follows up and repeats.
 
     Raises:
-        ValidationError: The text is not an id.
+        ValidationError: A text is not an id.
     """
-    text = form.get("follows_id", "").strip()
-    return FollowsForm.model_validate({"follows_id": text or None}).follows_id
+    names = LinksForm.model_fields
+    return LinksForm.model_validate({name: form.get(name, "").strip() or None for name in names})
 
 
 def parse_files(files: Iterable[FileStorage]) -> list[Attachment]:

@@ -76,7 +76,7 @@ def read_attachment(
         else:
             # A file name may contain bytes that are not UTF-8.
             name, data = os.fsencode(source).decode(errors="replace"), _read_path(source)
-        attachments.append(_make_attachment(name, data, charset))
+        attachments.append(make_attachment(name, data, charset))
     return attachments
 
 
@@ -108,7 +108,17 @@ def _read_path(path: str) -> bytes:
         ) from None
 
 
-def _make_attachment(name: str, data: bytes, charset: str | None) -> Attachment:
+def make_attachment(name: str, data: bytes, charset: str | None = None) -> Attachment:
+    """Return a file as an attachment; its type is found in its content.
+
+    Args:
+        name: The name that the provider and the record get.
+        data: The content; of a larger one than `MAX_IMAGE_BYTES`, one byte more is enough.
+        charset: The encoding of a text; None is UTF-8.
+
+    Raises:
+        InvalidRequest: It is too large, or neither text nor an image, a PDF or a sound.
+    """
     size = len(data)
     if size > MAX_IMAGE_BYTES:
         raise _too_large_error(name, f"more than {format_size(MAX_IMAGE_BYTES)}")

@@ -13,7 +13,6 @@ from qacli.cli.batch_input import input_path, with_input_options
 from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
-from qacli.cli.money import usd
 from qacli.cli.options import (
     AsJson,
     Force,
@@ -29,6 +28,7 @@ from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
+from qacli.money import usd
 from qacli.services.answer_schema import answer_schema
 
 if TYPE_CHECKING:

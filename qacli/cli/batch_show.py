@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qacli.cli.console import Console
-from qacli.cli.money import usd
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
+from qacli.money import usd
 
 if TYPE_CHECKING:
     from qacli.db.batches import Batches, Summary, WorkerStatus

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
-from qacli.cli.money import usd
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position
 from qacli.model_options import RESERVED
+from qacli.money import usd
 from qacli.sanitize import sanitize, unfiltered
 from qacli.serializers import (
     RECORD_FIELDS,

@@ -1,16 +1,13 @@
 """The record that a question comes from: the question follows it up, or asks it again."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qacli.cli.ask_runner import follow_up_options, followed_record
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
-from qacli.services.follow_up import FollowUpOptions
-
-if TYPE_CHECKING:
-    from qacli.db.models import QuestionAnswer
+from qacli.services.follow_up import FollowUpOptions, schema_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +85,6 @@ def _again(record_id: str, settings: Settings, console: Console) -> Origin:
         repeats_id=record.repeats_id or record.id,
         options=FollowUpOptions.of(record, present.name),
         question=record.question,
-        schema=_schema_of(record),
+        schema=schema_of(record),
         files=tuple(file["name"] for file in record.attachments),
     )
-
-
-def _schema_of(record: "QuestionAnswer") -> dict[str, Any] | None:
-    form = record.params.get("response_format")
-    inner = form.get("json_schema") if isinstance(form, dict) else None
-    schema = inner.get("schema") if isinstance(inner, dict) else None
-    return schema if isinstance(schema, dict) else None

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from qacli.cli.console import Console
-from qacli.cli.money import usd
+from qacli.money import usd
 
 if TYPE_CHECKING:
     from qacli.batch.options import Progress

@@ -1,4 +1,4 @@
-"""The options of a follow-up: those of the record that it follows up."""
+"""The options of a follow-up, or of a question that is asked again: those of its record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,3 +68,11 @@ class FollowUpOptions:
 def first_system(*layers: str | None) -> str | None:
     """Return the first system prompt that is not None; "" removes the others."""
     return next((text for text in layers if text is not None), None)
+
+
+def schema_of(record: "QuestionAnswer") -> dict[str, Any] | None:
+    """Return the JSON schema of a record's answer; None if it has none."""
+    form = record.params.get("response_format")
+    inner = form.get("json_schema") if isinstance(form, dict) else None
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    return schema if isinstance(schema, dict) else None

@@ -7,7 +7,7 @@ answers from an `AnswerStream`.
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
@@ -18,6 +18,7 @@ from qacli.db.records import Store
 from qacli.domain import (
     AnswerEvent,
     ChatRequest,
+    ContextPart,
     Failed,
     Finished,
     Outcome,
@@ -112,7 +113,12 @@ class AnswerStream:
 
 
 def start_answer(
-    state: AppState, question: Question, store: Store, *, heartbeat_seconds: float | None = None
+    state: AppState,
+    question: Question,
+    store: Store,
+    *,
+    parts: Sequence[ContextPart] = (),
+    heartbeat_seconds: float | None = None,
 ) -> AnswerStream:
     """Start to answer a question, with its thread and the schema in its params.
 
@@ -120,6 +126,7 @@ def start_answer(
         state: The application's state.
         question: The question.
         store: The history with the record that the question follows up.
+        parts: The files that are sent before the question.
         heartbeat_seconds: See `start_request`.
 
     Raises:
@@ -134,7 +141,7 @@ def start_answer(
     return start_request(
         state,
         question,
-        ChatRequest(question=question, turns=turns),
+        ChatRequest(question=question, turns=turns, parts=parts),
         schema=AnswerSchema(shape["json_schema"]["schema"]) if shape else None,
         heartbeat_seconds=heartbeat_seconds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from base64 import b64decode
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Thread
@@ -48,7 +49,9 @@ def f(x: int) -> str:  # a comment
 
 > quoted
 """
-
+PIXEL = b64decode(
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYPj/HwADAgH/eL9GtQAAAABJRU5ErkJggg=="
+)
 
 WATCH = """() => {
   const text = (selector) => document.querySelector(selector)?.textContent ?? "";
@@ -286,6 +289,58 @@ def test_pasted_text_file_is_added_to_the_question(visit: Callable[..., Visit]) 
     expect(page.get_by_role("alert")).to_contain_text("a.png")
     page.locator("#ask summary").click()
     expect(page.locator("#models option").first).to_have_attribute("value", "test-model")
+
+
+def test_dropped_image_is_kept_over_a_reload_and_sent(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    page = visit().page
+    drop = """(field, [name, data]) => {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([Uint8Array.from(data)], name, { type: "image/png" }));
+      const event = new DragEvent("drop", { dataTransfer: transfer, bubbles: true });
+      field.dispatchEvent(event);
+    }"""
+    page.get_by_label("Your question").fill("What is it?")
+    for name in ("a.png", EVIL):
+        page.get_by_label("Your question").evaluate(drop, [name, list(PIXEL)])
+    page.get_by_role("button", name="Remove a.png").click()
+    expect(page.locator("#file-list img")).to_have_count(1)
+    page.reload()
+    expect(page.locator("#file-list li")).to_contain_text([f"{EVIL}1 kB"])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.locator("article .meta").get_by_text(EVIL)).to_be_visible()
+    expect(page.locator("#file-list li")).to_have_count(0)
+    assert [file["size"] for file in store.get(1).attachments] == [len(PIXEL)]
+
+
+def test_two_models_answer_side_by_side_and_below_each_other_on_a_phone(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    page = visit().page
+    page.locator("#ask summary").click()
+    page.locator("#ask-model").fill("model-a")
+    page.get_by_label("Second model").fill("model-b")
+    page.get_by_label("Your question").fill("Why? [[text=Because.]]")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    for number in (1, 2):
+        expect(page.locator(f".columns #r{number} .answer")).to_have_text("Because.")
+    expect(page.locator("#ask")).to_be_hidden()
+    assert page.url.endswith("/page/1/compare")
+    assert [store.get(number).repeats_id for number in (1, 2)] == [None, 1]
+    page.reload()
+    places = """() => [...document.querySelectorAll("#thread .record")].map((record) => {
+      const { left, top } = record.getBoundingClientRect();
+      return [Math.round(left), Math.round(top)];
+    })"""
+    first, second = page.evaluate(places)
+    assert (first[0] < second[0], first[1] == second[1]) == (True, True)
+    page.set_viewport_size({"width": 400, "height": 800})
+    first, second = page.evaluate(places)
+    assert (first[0] == second[0], first[1] < second[1]) == (True, True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.locator("#r2").get_by_role("link", name="Follow up").click()
+    expect(page.locator("#follows")).to_have_value("2")
 
 
 def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store: Store) -> None:

@@ -1,7 +1,5 @@
 """`qa compare`: the answers of records side by side, with their differences."""
 
-import re
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,16 +8,16 @@ from qacli.cli.console import Console
 from qacli.cli.filters import NEGATIVE_IDS, parse_record_id
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.domain import Status
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.text import Text
 
     from qacli.db.models import QuestionAnswer
     from qacli.db.records import Store
+    from qacli.services.compare import Piece
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -27,16 +25,6 @@ EPILOG = (
     "  qa compare last          the answers to the newest question of several models\n"
     "  qa compare 12 15 --json | jq '.[] | {model, similarity}'"
 )
-
-WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
-MAX_WORDS = 5_000
-"""The first words of an answer, which are compared: the time can grow with their square."""
-
-MAX_GROUP = 50
-"""Answers to one question that are shown."""
-
-Part = tuple[str, bool]
-"""A piece of a text, and whether the other text has it too."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +47,7 @@ def compare(
     of qa ask -m A -m B, and of --again.
     """
     from qacli.cli.store import open_store
+    from qacli.services.compare import compare_records, compare_texts
 
     console = Console.from_context(context)
     store = open_store(load_settings(console), console)
@@ -67,35 +56,12 @@ def compare(
     if as_json:
         documents = [record.to_dict() for record in records]
         for document in documents:
-            matcher = _matcher(first, document["answer"] or "")
-            document["similarity"] = round(matcher.ratio(), 4)
+            similarity = compare_texts(first, document["answer"] or "").similarity
+            document["similarity"] = round(similarity, 4)
         console.print_json(documents)
         return
-    # The first answer is compared with the second, and each other one with the first.
-    bases = [records[1].answer or "", *[first] * (len(records) - 1)]
-    texts = [
-        list(differences(base, record.answer or record.error or ""))
-        for base, record in zip(bases, records, strict=True)
-    ]
+    texts = [comparison.pieces for comparison in compare_records(records)]
     _print(records, texts, console)
-
-
-def differences(base: str, text: str) -> "Iterator[Part]":
-    """Yield the pieces of a text, each with whether the base text has it at the same place.
-
-    The text after `MAX_WORDS` words is not compared, and yielded as if it were the same.
-    """
-    words = WORD.findall(text)
-    for operation, _, _, start, end in _matcher(base, text).get_opcodes():
-        if start != end:
-            yield "".join(words[start:end]), operation == "equal"
-    if rest := "".join(words[MAX_WORDS:]):
-        yield rest, True
-
-
-def _matcher(base: str, text: str) -> SequenceMatcher[str]:
-    old, new = (WORD.findall(part)[:MAX_WORDS] for part in (base, text))
-    return SequenceMatcher(None, old, new, autojunk=False)
 
 
 def _records(store: "Store", numbers: list[int]) -> "list[QuestionAnswer]":
@@ -106,13 +72,12 @@ def _records(store: "Store", numbers: list[int]) -> "list[QuestionAnswer]":
         InvalidRequest: There is only one answer.
     """
     from qacli.cli.store import record_at
-    from qacli.db.filters import Filter
+    from qacli.services.compare import same_question
 
     records = [record_at(store, number) for number in numbers]
     if len(records) == 1:
         [record] = records
-        group = Filter(repeats_id=record.repeats_id or record.id)
-        records = store.page(only=group, limit=MAX_GROUP)
+        records = same_question(store, record)
         if len(records) < 2:  # noqa: PLR2004 - a comparison needs two
             raise InvalidRequest(
                 f"Record {record.id} is the only answer to its question.",
@@ -122,17 +87,19 @@ def _records(store: "Store", numbers: list[int]) -> "list[QuestionAnswer]":
 
 
 def _print(
-    records: "Sequence[QuestionAnswer]", texts: "Sequence[list[Part]]", console: Console
+    records: "Sequence[QuestionAnswer]", texts: "Sequence[list[Piece]]", console: Console
 ) -> None:
     from qacli.cli.ask_models import columns_table, fits_columns
     from qacli.cli.formatters import console_on
+    from qacli.services.compare import figures
 
     headings = [f"#{record.id} {record.model or record.params.get('model')}" for record in records]
+    lines = [", ".join(figures(record).values()) for record in records]
     if not fits_columns(console, len(records)):
-        for heading, record, parts in zip(headings, records, texts, strict=True):
+        for heading, record, facts, parts in zip(headings, records, lines, texts, strict=True):
             if record is not records[0]:
                 console.print("")
-            console.print(f"## {heading}\n\n{_figures(record)}\n")
+            console.print(f"## {heading}\n\n{facts}\n")
             if console.is_terminal:
                 console_on(console.stdout).print(_marked(parts))
             else:
@@ -140,13 +107,13 @@ def _print(
         return
     screen = console_on(console.stdout)
     table = columns_table(headings, screen.width)
-    table.add_row(*(_figures(record) for record in records), style="dim")
+    table.add_row(*lines, style="dim")
     table.add_row(*("" for _ in records))
     table.add_row(*(_marked(parts) for parts in texts))
     screen.print(table)
 
 
-def _marked(parts: "list[Part]") -> "Text":
+def _marked(parts: "list[Piece]") -> "Text":
     """Return a text in which the pieces that the other text does not have stand out."""
     from rich.text import Text
 
@@ -156,19 +123,3 @@ def _marked(parts: "list[Part]") -> "Text":
     for piece, is_common in parts:
         text.append(sanitize(piece), style=None if is_common else "bold yellow")
     return text
-
-
-def _figures(record: "QuestionAnswer") -> str:
-    """Return the status, time, tokens, cost and rating of a record in one line."""
-    from qacli.cli.money import usd
-
-    facts = [] if record.status == Status.ANSWERED else [record.status.value]
-    if record.latency_ms is not None:
-        facts.append(f"{record.latency_ms / 1000:.1f} s")
-    if record.completion_tokens is not None:
-        facts.append(f"{record.prompt_tokens} + {record.completion_tokens} tokens")
-    if record.cost_usd is not None:
-        facts.append(usd(record.cost_usd))
-    if record.rating is not None:
-        facts.append(f"rated {record.rating}")
-    return ", ".join(facts)

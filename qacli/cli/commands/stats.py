@@ -7,10 +7,10 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.filters import with_filter_options
-from qacli.cli.money import dollars
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
 from qacli.domain import GroupBy
+from qacli.money import dollars
 
 if TYPE_CHECKING:
     from qacli.db.filters import Filter

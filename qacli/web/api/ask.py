@@ -1,19 +1,21 @@
 """The route that asks a question: `POST /ask`."""
 
 from codecs import BOM_UTF8
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from qacli.attachments import Attachment
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
 from qacli.model_options import OPTION_NAMES, check_names, merge_params
 from qacli.serializers import field_values, result_to_dict
-from qacli.services.follow_up import FollowUpOptions, first_system
+from qacli.services.follow_up import FollowUpOptions, first_system, schema_of
 from qacli.tools import parse_tool
 from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
@@ -21,6 +23,9 @@ from qacli.web.api.responses import Event, Record
 from qacli.web.api.schemas import AskHeaders, AskRequest
 from qacli.web.openapi import JSON, ResponseSpec, describe
 from qacli.web.state import AppState
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
 
 blueprint = Blueprint("asks", __name__)
 
@@ -114,11 +119,19 @@ def _deferred_response(answer: AnswerStream) -> Response:
     return response
 
 
-def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) -> AnswerStream:
+def start(
+    ask_request: AskRequest,
+    *,
+    attachments: Sequence[Attachment] = (),
+    repeats: "QuestionAnswer | None" = None,
+    heartbeat_seconds: float | None = None,
+) -> AnswerStream:
     """Start to answer a request.
 
     Args:
         ask_request: The request.
+        attachments: The files that are sent with the question.
+        repeats: The record whose question this is; it has its options, unless others are named.
         heartbeat_seconds: See `qacli.web.answer.start_request`.
 
     Raises:
@@ -127,14 +140,30 @@ def start(ask_request: AskRequest, *, heartbeat_seconds: float | None = None) ->
         QaError: As `AnswerStream`.
     """
     app_state = state.get_state()
-    question = _question_from_body(ask_request, app_state)
-    return start_answer(app_state, question, app_state.store, heartbeat_seconds=heartbeat_seconds)
+    question = replace(
+        _question_from_body(ask_request, app_state, repeats),
+        repeats_id=(repeats.repeats_id or repeats.id) if repeats else None,
+        attachments=[file.to_dict() for file in attachments],
+    )
+    return start_answer(
+        app_state,
+        question,
+        app_state.store,
+        parts=[file.part for file in attachments],
+        heartbeat_seconds=heartbeat_seconds,
+    )
 
 
-def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Question:
+def _question_from_body(
+    ask_request: AskRequest, app_state: AppState, repeats: "QuestionAnswer | None" = None
+) -> Question:
     before = FollowUpOptions()
-    if ask_request.follows_id is not None:
+    record, schema = repeats, ask_request.answer_schema
+    if repeats is None and ask_request.follows_id is not None:
         record = app_state.store.get(ask_request.follows_id)
+    elif repeats is not None and schema is None:
+        schema = schema_of(repeats)
+    if record is not None:
         before = FollowUpOptions.of(record, app_state.endpoint_before(record))
     model = app_state.model(ask_request.model or before.model)
     check_names(ask_request.options)
@@ -151,7 +180,7 @@ def _question_from_body(ask_request: AskRequest, app_state: AppState) -> Questio
             before.params_for(model, app_state.default_params(before.model or "")),
             app_state.default_params(model),
         ),
-        response_format=_response_format(ask_request.answer_schema),
+        response_format=_response_format(schema),
         tags=ask_request.tags,
         follows_id=ask_request.follows_id,
     )

@@ -1,10 +1,11 @@
 """Routes of the page: home, record, ask, delete and tags."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import (
     Blueprint,
@@ -20,25 +21,31 @@ from markupsafe import Markup, escape
 from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
+from qacli.attachments import Attachment
 from qacli.dates import format_age
 from qacli.db.conversations import threads_of
 from qacli.domain import Status, now
-from qacli.errors import AlreadyFinished, NotFound, QaError
+from qacli.errors import AlreadyFinished, InvalidRequest, NotFound, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
-from qacli.serializers import error_text, reasoning_length, to_markdown
+from qacli.serializers import error_text, reasoning_length
+from qacli.services.compare import same_question
 from qacli.sources import images, sources
 from qacli.validation import parse_title, validate_tag
-from qacli.web import errors, sse, state
+from qacli.web import errors, multipart, sse, state
+from qacli.web.answer import AnswerStream
 from qacli.web.api import ask as ask_api
 from qacli.web.live_answers import cancel_answer
 from qacli.web.request_context import current_context
 from qacli.web.route_policy import Access, policy
 from qacli.web.ui import sse as ui_sse
-from qacli.web.ui.forms import parse_ask_form, parse_follows_id, parse_tags
+from qacli.web.ui.forms import parse_ask_form, parse_files, parse_links, parse_tags
 from qacli.web.ui.history_list import Query, load_listing, mark_html, shorten
 from qacli.web.ui.limits import CpuBudget
 from qacli.web.ui.render_cache import PAGE_SECONDS, RenderCache
 from qacli.web.ui.thread import Thread, load_thread
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
 
 blueprint = Blueprint("page", __name__, template_folder="templates")
 blueprint.add_app_template_filter(shorten, "shorten")
@@ -140,6 +147,7 @@ def home() -> tuple[str, int]:
         "system": record.system or "",
         "tags": ", ".join(record.tags),
         "reasoning_effort": record.params.get("reasoning_effort", ""),
+        "repeats_id": str(record_id),
     }
     thread = None
     if before is not None:
@@ -150,6 +158,7 @@ def home() -> tuple[str, int]:
             thread.branches = []
     return _page(
         question=record.question,
+        files=[file["name"] for file in record.attachments],
         thread=thread,
         current=before if thread else None,
         form=form,
@@ -167,18 +176,60 @@ def ask() -> Response | tuple[str, int]:
     """Ask a question: stream events of the answer, or redirect to the record when it is done."""
     # The default for forms is lower than the limit for other bodies.
     request.max_form_memory_size = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.mimetype == multipart.MIME_TYPE:  # it can have files
+        request.max_content_length = state.get_state().max_body
     streamed = request.accept_mimetypes.best_match(["text/html", sse.MIME_TYPE])
     if streamed == sse.MIME_TYPE:
-        body = parse_ask_form(request.form)
-        answer = ask_api.start(body, heartbeat_seconds=ui_sse.HEARTBEAT_SECONDS)
+        files = parse_files(request.files.getlist("files"))
+        answer = _start(request.form, files, heartbeat_seconds=ui_sse.HEARTBEAT_SECONDS)
         return ui_sse.response(answer)
     try:
-        body = parse_ask_form(request.form)
-        result = ask_api.start(body).result()
+        files = parse_files(request.files.getlist("files"))
+        if second := request.form.get("second_model", "").strip():
+            return _ask_two({**request.form, "model": second}, files)
+        result = _start(request.form, files).result()
     except (QaError, ValidationError) as error:
         failed = getattr(error, "record_id", None)
         return _form_with_error(error) if failed is None else _to_record(failed)
     return _to_record(result.record_id or 0)
+
+
+def _ask_two(second: Mapping[str, str], files: Sequence[Attachment]) -> Response:
+    """Ask the models of the form and of a second one, at the same time, and compare the answers."""
+    # A model that cannot be asked is refused before the first one is.
+    state.get_state().model(parse_ask_form(second, _profiles()).model)
+    first = _start(request.form, files)
+    first.complete_in_background()
+    first_id = first.started.record_id
+    try:
+        _start({**second, "repeats_id": str(first_id)}, files).result()
+    except QaError as error:
+        if error.record_id is None:  # otherwise its record shows the error
+            raise
+    return redirect(f"/page/{first_id}/compare", HTTPStatus.SEE_OTHER)
+
+
+def _start(
+    form: Mapping[str, str],
+    files: Sequence[Attachment],
+    *,
+    heartbeat_seconds: float | None = None,
+) -> AnswerStream:
+    """Start to answer the question of a form."""
+    repeats_id = parse_links(form).repeats_id
+    repeats = None if repeats_id is None else state.get_state().store.get(repeats_id)
+    if repeats is not None and repeats.attachments and not files:
+        names = ", ".join(str(file.get("name")) for file in repeats.attachments)
+        raise InvalidRequest(
+            f"The question was asked with {names}, which the history does not keep.",
+            "Add the files again.",
+        )
+    return ask_api.start(
+        parse_ask_form(form, _profiles()),
+        attachments=files,
+        repeats=repeats,
+        heartbeat_seconds=heartbeat_seconds,
+    )
 
 
 def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:
@@ -186,7 +237,7 @@ def _form_with_error(error: QaError | ValidationError) -> tuple[str, int]:
     problem = errors.problem_for(error)
     thread = follows_id = None
     try:
-        if (record_id := parse_follows_id(request.form)) is not None:
+        if (record_id := parse_links(request.form).follows_id) is not None:
             thread, follows_id = load_thread(state.get_state().store, record_id), record_id
     except (QaError, ValidationError):
         pass  # the invalid field may be this one
@@ -204,16 +255,6 @@ def article(record_id: int) -> str:
     """Return one record as HTML, for a page that shows it while its answer arrives."""
     macro = get_template_attribute("record.html", "article")
     return str(macro(state.get_state().store.get(record_id), Status))
-
-
-@blueprint.get("/page/<int:record_id>/thread.md")
-def export(record_id: int) -> Response:
-    """Return a record, and those that it follows up, as a Markdown file."""
-    records = state.get_state().store.thread(record_id)
-    text = "\n".join(to_markdown(record.to_dict()) for record in records)
-    response = Response(text, content_type="text/markdown; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="qa-{record_id}.md"'
-    return response
 
 
 @blueprint.post("/page/<int:record_id>/cancel")
@@ -266,6 +307,7 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
     problem: str | None = None,
     status: int = HTTPStatus.OK,
     form: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
 ) -> tuple[str, int]:
     """Render the page.
 
@@ -276,13 +318,18 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         problem: The error in the form that was sent.
         status: The HTTP status.
         form: The fields of the form; None for those that were sent.
+        files: The names of the files of a question that is asked again.
     """
     listing = load_listing(state.get_state().store, Query.from_args(request.args), now())
     if listing.problem and status == HTTPStatus.OK:
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     g.words = listing.query.words
     conversation = None
+    answers: list[QuestionAnswer] = []
     if current is not None:
+        records = thread.records if thread else []
+        shown = next((item for item in records if item.id == current), None)
+        answers = same_question(state.get_state().store, shown) if shown else []
         threads = threads_of(state.get_state().store, [current])
         conversation = threads[current].id if current in threads else current
     page = render_template(
@@ -291,15 +338,24 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
         thread=thread,
         current=current,
         question=question,
+        answers=answers,
         conversation=conversation,
         form=request.form if form is None else form,
+        files=files,
         problem=problem,
         removed=request.args.get("removed", type=int),
         examples=EXAMPLES,
         efforts=EFFORTS,
+        profiles=_profiles(),
         default_model=_default_model(),
     )
     return page, status
+
+
+def _profiles() -> list[str]:
+    """Return the names of the providers to choose from: none where there is only one."""
+    upstreams = state.get_state().providers.upstreams
+    return list(upstreams.settings) if upstreams.names else []
 
 
 def _default_model() -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.cli.commands.compare import MAX_WORDS, differences
 from qacli.domain import Outcome, Question, Status
+from qacli.services.compare import MAX_WORDS, compare_texts
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -81,8 +81,19 @@ def test_compare_one_answer_alone_names_the_way_to_compare(compared: Invoke) -> 
 @pytest.mark.parametrize("words", [0, 3, MAX_WORDS + 100])
 def test_differences_of_any_text_lose_nothing(words: int) -> None:
     text = "  \n" + "".join(f"w{number}, \t" for number in range(words))
-    pieces = list(differences("w1, something else\n", text))
+    pieces = compare_texts("w1, something else\n", text).pieces
     assert "".join(piece for piece, _ in pieces) == text
+
+
+def test_comparison_of_repeated_words_ends_and_loses_nothing() -> None:
+    base, text = "a " * MAX_WORDS, "a a a b " * (MAX_WORDS // 4)
+    assert "".join(piece for piece, _ in compare_texts(base, text).pieces) == text
+
+
+def test_comparison_without_time_left_counts_as_different() -> None:
+    assert compare_texts("one two", "one two").pieces == [("one two", True)]
+    late = compare_texts("one two", "one two", seconds=-1)
+    assert (late.pieces, late.similarity) == ([("one two", False)], 0)
 
 
 def test_list_with_a_number_as_an_option_limits_the_list(compared: Invoke) -> None:

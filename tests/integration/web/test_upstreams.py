@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -465,3 +466,47 @@ def test_streamed_bytes_are_those_of_the_upstream(
     assert {chunk["model"] for chunk in chunks} == {"m-2026-01-01"}
     assert text.rstrip().endswith("data: [DONE]")
     assert len(south.requests) == 1
+
+
+@on_sqlite
+def test_page_offers_the_upstreams_as_profiles_and_no_other_profile(
+    door: Callable[..., FlaskClient],
+    north: FakeProvider,
+    south: FakeProvider,
+    provider: FakeProvider,
+    home: Path,
+) -> None:
+    with (home / "upstreams.toml").open("a") as file:
+        file.write(f'[profiles.private]\nbase_url = "{south.base_url}"\napi_key = "{SOUTH_KEY}"\n')
+    client = door()
+    page = client.get("/").text
+    select = page.partition('<select id="ask-profile"')[2].partition("</select>")[0]
+    assert re.findall(r"<option[^>]*>([^<]*)", select) == ["automatic", "default", "north", "south"]
+    assert SOUTH_KEY not in page
+
+    def ask(**form: str) -> Any:
+        return client.post("/page/ask", data={"question": "Why?", **form})
+
+    assert ask(profile="north").status_code == 303
+    assert ask(profile="south", model="small").status_code == 303
+    assert ask(profile="south", model="south/meta/small").status_code == 303
+    assert ask(follows_id="3").status_code == 303
+    assert ask(follows_id="3", profile="default").status_code == 303
+    assert [request.body["model"] for request in north.requests] == ["big"]
+    assert [request.body["model"] for request in south.requests] == [
+        *("small", "meta/small", "meta/small")
+    ]
+    assert [request.body["model"] for request in provider.requests] == ["test-model"]
+    for name in ("private", "<b>"):
+        response = ask(profile=name)
+        assert response.status_code == 422
+        assert "Choose one of these: default, north, south." in response.text
+        assert "<b>" not in response.text
+    assert len(south.requests) == 3
+
+
+@on_sqlite
+def test_page_with_one_provider_offers_no_profile(client: FlaskClient) -> None:
+    assert "ask-profile" not in client.get("/").text
+    response = client.post("/page/ask", data={"question": "Why?", "profile": "groq"})
+    assert response.status_code == 422

@@ -3,6 +3,7 @@
 import { $, $$, ROOT, announce, element, elements, store, stored } from "./dom.js";
 import { enrich } from "./copying.js";
 import { forgetDraft } from "./drafts.js";
+import { attach } from "./files.js";
 
 const form = $("#ask");
 const question = $("#question");
@@ -31,9 +32,11 @@ async function* eventsOf(response) {
   }
 }
 
+let drafts = 0;
+
 /** The article of a question whose answer is arriving. */
 class Draft {
-  constructor(text) {
+  constructor(text, place) {
     // Screen readers read a complete block once, and an unfinished block not at all.
     this.settled = element("div", { className: "settled" });
     this.settled.setAttribute("aria-live", "polite");
@@ -47,7 +50,8 @@ class Draft {
       element("summary", {}, "Reasoning"),
       this.thoughts,
     );
-    const heading = element("h2", { className: "question", id: "draft-question" }, text.trim());
+    const id = `draft-question-${(drafts += 1)}`;
+    const heading = element("h2", { className: "question", id }, text.trim());
     heading.classList.toggle("is-long", text.length > 280);
     this.article = element(
       "article",
@@ -57,10 +61,10 @@ class Draft {
       element("div", { className: "answer" }, this.settled, this.growing),
       this.state,
     );
-    this.article.setAttribute("aria-labelledby", "draft-question");
+    this.article.setAttribute("aria-labelledby", id);
     this.article.setAttribute("aria-busy", "true");
-    thread.append(this.article);
-    this.article.scrollIntoView({ block: "start" });
+    place.append(this.article);
+    if (place === thread) this.article.scrollIntoView({ block: "start" });
   }
 
   reason({ text }) {
@@ -96,6 +100,7 @@ class Draft {
       $("#question-label").textContent = "Follow up";
       $("#send").textContent = "Send";
       question.placeholder = "Follow up";
+      $("#ask-effort option").textContent = "as before";
     }
     announce(status === "answered" ? "The answer is complete." : `The question has ${status}.`);
   }
@@ -135,69 +140,118 @@ function showProblem(text) {
 const CONNECTION_LOST = "The connection was lost. The answer is stored: reload to see it.";
 const UNREACHABLE = "The server cannot be reached. Check that it is running.";
 
-async function ask() {
-  const body = new URLSearchParams(new FormData(form));
-  const text = question.value;
-  const controller = new AbortController();
-  let draft = null;
-  let record = null;
-  let isStopped = false;
-  const stop = async () => {
-    isStopped = true;
-    // Without the id the question is cancelled as soon as it has one.
-    if (record && !(await cancel(record.id))) controller.abort();
-  };
-  showProblem("");
-  setBusy(stop);
-  announce("Asking.");
-  try {
-    const response = await fetch(form.action, {
-      method: "POST",
-      body,
-      headers: { Accept: "text/event-stream" },
-      signal: controller.signal,
-    });
-    if (response.status === 401) {
-      return location.assign(`${ROOT}/sign-in?next=${encodeURIComponent(location.pathname.slice(ROOT.length))}`);
-    }
-    if (!response.ok) {
-      const problem = await response.json().catch(() => ({}));
-      return showProblem(problem.detail ?? `The server answered ${response.status}.`);
-    }
-    for await (const { name, data } of eventsOf(response)) {
-      if (name === "record") {
-        record = data;
-        if (isStopped) stop();
-        document.body.classList.replace("asking", "reading");
-        $(".examples")?.remove();
-        $("h1").textContent = `Record ${data.id} and its thread`;
-        draft = new Draft(text);
-        forgetDraft();
-        question.value = "";
-        fitHeight(question);
-        document.title = `${text.trim().slice(0, 60)} · qa`;
-        history.pushState({}, "", data.address);
-        currentPath = location.pathname;
-        changes?.postMessage(data.id);
-      } else if (name === "reasoning") draft.reason(data);
-      else if (name === "text") draft.text(data);
-      else if (name === "done") {
-        draft.done(data);
-        return changes?.postMessage(data.id);
-      } else if (name === "error") return draft.fail(data.detail);
-    }
-    draft?.fail(CONNECTION_LOST);
-  } catch (error) {
-    if (error.name !== "AbortError") draft ? draft.fail(CONNECTION_LOST) : showProblem(UNREACHABLE);
-    else if (record) location.assign(record.address); // its page shows the part that arrived
-  } finally {
-    setBusy(null);
+/** A question that is sent, and its answer while it arrives. */
+class Asking {
+  #controller = new AbortController();
+  #draft = null;
+  #record = null;
+  #isStopped = false;
+
+  /** Prepare a question: the fields of the form, its text, and the element for its answer. */
+  constructor(body, text, place) {
+    Object.assign(this, { body, text, place });
   }
+
+  async stop() {
+    this.#isStopped = true;
+    // Without the id the question is cancelled as soon as it has one.
+    if (this.#record && !(await cancel(this.#record.id))) this.#controller.abort();
+  }
+
+  get isStopped() {
+    return this.#isStopped;
+  }
+
+  /** Ask; call a function with the record when it has one, or another with a problem before it. */
+  async run(onRecord, onProblem) {
+    const fail = (text) => (this.#draft ? this.#draft.fail(text) : onProblem(text));
+    try {
+      const response = await fetch(`${ROOT}/page/ask`, {
+        method: "POST",
+        body: this.body,
+        headers: { Accept: "text/event-stream" },
+        signal: this.#controller.signal,
+      });
+      if (response.status === 401) {
+        return location.assign(`${ROOT}/sign-in?next=${encodeURIComponent(location.pathname.slice(ROOT.length) + location.search)}`);
+      }
+      if (!response.ok) {
+        const problem = await response.json().catch(() => ({}));
+        return fail(problem.detail ?? `The server answered ${response.status}.`);
+      }
+      for await (const { name, data } of eventsOf(response)) {
+        if (name === "record") {
+          this.#record = data;
+          if (this.#isStopped) this.stop();
+          this.#draft = new Draft(this.text, this.place);
+          onRecord(data);
+          changes?.postMessage(data.id);
+        } else if (name === "reasoning") this.#draft.reason(data);
+        else if (name === "text") this.#draft.text(data);
+        else if (name === "done") {
+          this.#draft.done(data);
+          return changes?.postMessage(data.id);
+        } else if (name === "error") return fail(data.detail);
+      }
+      fail(this.#draft ? CONNECTION_LOST : UNREACHABLE);
+    } catch (error) {
+      if (error.name !== "AbortError") fail(this.#draft ? CONNECTION_LOST : UNREACHABLE);
+      else if (this.#record) location.assign(this.#record.address); // its page shows the part that arrived
+    }
+  }
+}
+
+/** Send the fields of a form; with a second model, ask both at the same time, side by side. */
+async function send(body, text) {
+  const second = body.get("second_model")?.trim();
+  const place = second ? element("div", { className: "columns" }) : thread;
+  const asked = [new Asking(body, text, place)];
+  let other = null;
+  showProblem("");
+  setBusy(() => asked.forEach((asking) => asking.stop()));
+  announce("Asking.");
+
+  const begin = ({ id, address }) => {
+    document.body.classList.replace("asking", "reading");
+    $(".examples")?.remove();
+    $("h1").textContent = second ? "Two answers" : `Record ${id} and its thread`;
+    document.title = `${text.trim().slice(0, 60)} \u00b7 qa`;
+    history.pushState({}, "", second ? `${ROOT}/page/${id}/compare` : address);
+    currentPath = location.pathname;
+    if (!second || asked[0].isStopped) return;
+    body.set("model", second);
+    body.set("repeats_id", id);
+    asked.push(new Asking(body, text, place));
+    other = asked[1].run(() => {}, (problem) => new Draft(text, place).fail(`${second}: ${problem}`));
+  };
+  const clear = (record) => {
+    if (second) thread.append(place);
+    if (text === question.value) {
+      attach([]);
+      forgetDraft();
+      question.value = "";
+      fitHeight(question);
+    }
+    $("#repeats").value = "";
+    begin(record);
+  };
+  await asked[0].run(clear, showProblem);
+  await other;
+  setBusy(null);
+  form.hidden = place.isConnected && place !== thread; // each answer has its own follow-ups
 }
 
 form?.addEventListener("submit", (event) => {
   event.preventDefault();
-  if ($("#stop").hidden) ask();
+  if ($("#stop").hidden) send(new FormData(form), question.value);
+});
+
+// The buttons that ask again.
+thread?.addEventListener("submit", (event) => {
+  if (!form || event.target.getAttribute("action") !== `${ROOT}/page/ask`) return;
+  event.preventDefault();
+  const body = new FormData(event.target);
+  if ($("#stop").hidden) send(body, body.get("question"));
 });
 
 const enterSends = $("#enter-sends");

@@ -1,16 +1,44 @@
-// Keeps the unsent question of each form in the browser: after Back, a reload or a sign-in it is
-// there again, and other tabs with the same form show it.
+// Keeps the unsent question of each form, and its files, in the browser: after Back, a reload or a
+// sign-in they are there again, and other tabs with the same form show the question.
 
 import { $, store, stored } from "./dom.js";
 
 const question = $("#question");
 const PREFIX = "qa-question-";
+const DATABASE = "qa-drafts";
 
 const key = () => `${PREFIX}${$("#follows")?.value ?? ""}`;
 
-/** Remove the question that is sent now. */
+/** Remove the question that is sent now; its files are removed when the field has none. */
 export function forgetDraft() {
   store(key(), "");
+}
+
+/** Call a function with the store of files; return its result, undefined without a store. */
+function withFiles(use) {
+  return new Promise((resolve) => {
+    const opening = globalThis.indexedDB?.open(DATABASE, 1);
+    if (!opening) return resolve();
+    opening.onupgradeneeded = () => opening.result.createObjectStore("files");
+    opening.onerror = () => resolve();
+    opening.onsuccess = () => {
+      const request = use(opening.result.transaction("files", "readwrite").objectStore("files"));
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => resolve();
+      opening.result.close(); // after the transaction
+    };
+  });
+}
+
+/** Keep the files of the question; an empty list removes them. */
+export function storeDraftFiles(files) {
+  const name = key();
+  return withFiles((kept) => (files.length ? kept.put(files, name) : kept.delete(name)));
+}
+
+/** Return the files of the question, if the browser has any. */
+export function draftFiles() {
+  return withFiles((kept) => kept.get(key()));
 }
 
 function restore() {
@@ -30,4 +58,5 @@ if (question) {
 // The next user of this browser must not read it.
 $("form[action='/sign-out']")?.addEventListener("submit", () => {
   for (const name of Object.keys(localStorage)) if (name.startsWith(PREFIX)) localStorage.removeItem(name);
+  withFiles((kept) => kept.clear());
 });

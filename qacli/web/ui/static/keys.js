@@ -70,7 +70,7 @@ function closeOrBlur(target) {
 addEventListener("keydown", (event) => {
   if (!side || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const { target } = event;
-  if ($("#help").open) return;
+  if ($("#help")?.open) return;
   if (event.key === "Escape") return closeOrBlur(target);
   if (target.matches("input, textarea, select") || !keysOn.checked || !KEYS[event.key]) return;
   event.preventDefault();

@@ -6,6 +6,7 @@ import { watch } from "./asking.js";
 import { enrich } from "./copying.js";
 import { focusQuestion } from "./keys.js";
 import "./fields.js";
+import "./files.js";
 import "./tabs.js";
 
 document.documentElement.classList.add("scripted-page");

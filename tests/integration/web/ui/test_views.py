@@ -558,3 +558,17 @@ def test_manifest_names_an_icon_of_the_server(client: FlaskClient) -> None:
         icon = manifest.get_json()["icons"][0]["src"]
     with client.get(f"/static/{icon}") as response:
         assert response.status_code == 200
+
+
+def test_export_link_gives_the_thread_as_one_html_file(client: FlaskClient, store: Store) -> None:
+    first = keep(store, f"Root {EVIL}", f"**It** is <script>alert(1)</script> {EVIL}")
+    keep(store, "More", follows_id=first)
+    page = client.get("/page/2")
+    assert 'href="/page/2/thread.html" download' in page.text
+    response = client.get("/page/2/thread.html")
+    assert response.content_type == "text/html; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="qa-2.html"'
+    assert re.findall(r'<article[^>]*id="r(\d+)"', response.text) == ["1", "2"]
+    assert "<strong>It</strong> is" in response.text
+    assert not re.search(r"<script|<img|<form|<button|<link", response.text)
+    assert client.get("/page/99/thread.html").status_code == 404

@@ -1,0 +1,119 @@
+"""Compare the answers of records: the words in which they differ, and how similar they are."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import Match, SequenceMatcher
+from time import thread_time
+from typing import TYPE_CHECKING, TypeAlias
+
+from qacli.domain import Status
+from qacli.money import usd
+
+if TYPE_CHECKING:
+    from qacli.db.models import QuestionAnswer
+    from qacli.db.records import Store
+
+WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
+MAX_WORDS = 5_000
+"""The first words of an answer, which are compared."""
+
+MAX_SECONDS = 1.0
+"""Processor time for two answers: it can grow with the cube of their length."""
+
+MAX_GROUP = 50
+"""Answers to one question."""
+
+Piece: TypeAlias = tuple[str, bool]
+"""A piece of a text, and whether the other text has it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A text, compared with a base text.
+
+    Attributes:
+        pieces: The whole text; what is after `MAX_WORDS` words is not compared, and counts as
+            the same.
+        similarity: From 0, no word in common, to 1.
+    """
+
+    pieces: list[Piece]
+    similarity: float
+
+
+class _BoundedMatcher(SequenceMatcher[str]):
+    """Finds common words until its time is over; the rest then counts as different.
+
+    Of long texts the words that are more than 1 % are not where a match begins (`autojunk`), which
+    bounds the time of one step.
+    """
+
+    def __init__(self, base: Sequence[str], text: Sequence[str], seconds: float) -> None:
+        self._end = thread_time() + seconds
+        super().__init__(None, base, text)
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> Match:
+        if thread_time() > self._end:
+            return Match(alo, blo, 0)
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
+def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> Comparison:
+    """Compare a text with a base text, word by word, in at most this processor time."""
+    words = WORD.findall(text)
+    matcher = _BoundedMatcher(WORD.findall(base)[:MAX_WORDS], words[:MAX_WORDS], seconds)
+    pieces = [
+        ("".join(words[start:end]), operation == "equal")
+        for operation, _, _, start, end in matcher.get_opcodes()
+        if start != end
+    ]
+    if rest := "".join(words[MAX_WORDS:]):
+        pieces.append((rest, True))
+    return Comparison(pieces, matcher.ratio())
+
+
+def compare_records(
+    records: "Sequence[QuestionAnswer]", seconds: float = MAX_SECONDS
+) -> list[Comparison]:
+    """Compare the answers of two or more records, or their errors where there is no answer.
+
+    The first answer is compared with the second, and each other one with the first.
+
+    Args:
+        records: The records.
+        seconds: Processor time for each of them.
+    """
+    first, second = records[0].answer or "", records[1].answer or ""
+    return [
+        compare_texts(base, record.answer or record.error or "", seconds)
+        for base, record in zip([second, *[first] * (len(records) - 1)], records, strict=True)
+    ]
+
+
+def same_question(store: "Store", record: "QuestionAnswer") -> "list[QuestionAnswer]":
+    """Return the records that answer the question of a record, also this one, the oldest first."""
+    from qacli.db.filters import Filter
+
+    return store.page(only=Filter(repeats_id=record.repeats_id or record.id), limit=MAX_GROUP)
+
+
+def figures(record: "QuestionAnswer") -> dict[str, str]:
+    """Return the status, time, tokens, cost and rating of a record, as far as it has them.
+
+    An answered record has no status here.
+    """
+    facts: dict[str, str] = {}
+    if record.status != Status.ANSWERED:
+        facts["status"] = record.status.value
+    if record.latency_ms is not None:
+        facts["time"] = f"{record.latency_ms / 1000:.1f} s"
+    if record.completion_tokens is not None:
+        facts["tokens"] = f"{record.prompt_tokens} + {record.completion_tokens} tokens"
+    if record.cost_usd is not None:
+        facts["cost"] = usd(record.cost_usd)
+    if record.rating is not None:
+        facts["rating"] = f"rated {record.rating}"
+    return facts

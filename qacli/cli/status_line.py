@@ -1,4 +1,4 @@
-"""A line on stderr that moves while a program waits: the model, the seconds, its reasoning."""
+"""A line on stderr that moves while a program waits: a name, the seconds, the model's reasoning."""
 
 from contextlib import contextmanager, suppress
 from threading import Event, RLock, Thread
@@ -29,12 +29,12 @@ class StatusLine:
 
     Args:
         stream: The terminal that the line is on.
-        model: The model that is asked.
+        awaited: The model that is asked, or another name for what is awaited.
     """
 
-    def __init__(self, stream: TextIO, model: str) -> None:
+    def __init__(self, stream: TextIO, awaited: str) -> None:
         self._stream = unfiltered(stream)
-        self._model = model
+        self._awaited = awaited
         self._start = monotonic()
         self._reasoning = ""
         self._lock = RLock()
@@ -95,7 +95,7 @@ class StatusLine:
     def _text(self, width: int) -> str:
         frame = self._frames[self._number % len(self._frames)]
         seconds = int(monotonic() - self._start)
-        start = sanitize(f"{frame} {self._model} {seconds} s")
+        start = sanitize(f"{frame} {self._awaited} {seconds} s")
         if not self._reasoning:
             return start
         return latest_words(sanitize(self._reasoning), width, f"{start}  ")

@@ -42,7 +42,7 @@ def models(
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    rows = _read(settings)
+    rows = _read(settings, console)
     if search is not None:
         rows = [row for row in rows if search.lower() in row.id.lower()]
     if as_json:
@@ -54,7 +54,7 @@ def models(
             _print(rows, screen)
 
 
-def _read(settings: "Settings") -> "list[ServedModel]":
+def _read(settings: "Settings", console: Console) -> "list[ServedModel]":
     """Return the models of the endpoint; on this machine it is the local one.
 
     Raises:
@@ -69,7 +69,7 @@ def _read(settings: "Settings") -> "list[ServedModel]":
     if endpoint.weights is not None:
         return [ServedModel(endpoint.model)]
     prices = Pricing.load(settings.prices_path)
-    return served_models(fetch_models(endpoint, settings), endpoint.name, prices)
+    return served_models(fetch_models(endpoint, settings, console), endpoint.name, prices)
 
 
 def _print(rows: "list[ServedModel]", console: Console) -> None:

@@ -111,7 +111,7 @@ def _print_aligned(
         (
             str(document["id"]),
             format_age(datetime.fromisoformat(document["created_at"]), clock),
-            one_line(_around(document["question"], search)),
+            _question_cell(document, search),
             _answer_cell(document, search),
         )
         for document in documents
@@ -153,6 +153,12 @@ def _bold_matches(search: str, console: Console) -> Callable[[str], None]:
         rich_console.print(text, soft_wrap=True)
 
     return show
+
+
+def _question_cell(document: dict[str, Any], search: str | None) -> str:
+    question = one_line(_around(document["question"], search))
+    title = None if search else document["title"]
+    return question if title is None else f"{one_line(title)} · {question}"
 
 
 def _answer_cell(document: dict[str, Any], search: str | None) -> str:

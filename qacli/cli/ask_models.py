@@ -270,6 +270,8 @@ def _open_list(
     answers: list[ModelAnswer], display: AnswerDisplay, end_status: Callable[[], None]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that prints each answer when it and those before it are complete."""
+    from qacli.cli.formatters import print_heading
+
     waiting = list(answers)
 
     def draw() -> None:
@@ -282,7 +284,7 @@ def _open_list(
                 continue
             if len(waiting) + 1 < len(answers):
                 display.console.print("")
-            display.console.print(f"## {answer.model}\n")
+            print_heading(display.console, answer.model)
             with display.writer() as text:
                 text.add(answer.text)
 

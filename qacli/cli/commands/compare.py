@@ -125,14 +125,15 @@ def _print(
     records: "Sequence[QuestionAnswer]", texts: "Sequence[list[Part]]", console: Console
 ) -> None:
     from qacli.cli.ask_models import columns_table, fits_columns
-    from qacli.cli.formatters import console_on
+    from qacli.cli.formatters import console_on, print_heading
 
     headings = [f"#{record.id} {record.model or record.params.get('model')}" for record in records]
     if not fits_columns(console, len(records)):
         for heading, record, parts in zip(headings, records, texts, strict=True):
             if record is not records[0]:
                 console.print("")
-            console.print(f"## {heading}\n\n{_figures(record)}\n")
+            print_heading(console, heading)
+            console.print(f"{_figures(record)}\n")
             if console.is_terminal:
                 console_on(console.stdout).print(_marked(parts))
             else:

@@ -67,6 +67,24 @@ def test_models_prints_a_table(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize(
+    ("columns", "text", "header"),
+    [
+        (40, "", ["MODEL", "CONTEXT", "INPUT", "OUTPUT"]),
+        (20, "", ["MODEL", "CONTEXT"]),
+        (80, "luna", ["MODEL", "INPUT", "OUTPUT"]),
+        (8, "luna", ["MODEL"]),
+    ],
+)
+def test_models_table_has_the_columns_that_fit_and_are_known(
+    invoke: Invoke, columns: int, text: str, header: list[str]
+) -> None:
+    lines = on_terminal(invoke, "models", text, columns=columns).screen.splitlines()
+    assert lines[0].split() == header
+    assert max(map(len, lines)) <= max(columns, len("gpt-6-luna"))
+
+
+@pytest.mark.usefixtures("listed")
 def test_models_json_has_null_for_unknown_values(invoke: Invoke) -> None:
     rows: list[dict[str, Any]] = json.loads(invoke("models", "--json").out)
     assert rows[1] == {

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
 from qacli.cli.cells import cell_width, fit_to_width
+from qacli.config.loader import environment
 from qacli.sanitize import sanitize, unfiltered
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ FIRST_SECONDS = 0.2
 FRAME_SECONDS = 0.1
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_FRAMES = "|/-\\"
+LINUX_CONSOLE = "linux"
+"""The value of TERM on the console of Linux, whose fonts have no Braille."""
+
 MAX_LATEST_CHARACTERS = 1000
 """Of the reasoning, as many are kept for the line that shows its latest words."""
 
@@ -42,7 +46,8 @@ class StatusLine:
         self._drawn = False
         self._number = 0
         encoding = (getattr(self._stream, "encoding", None) or "ascii").lower()
-        self._frames = FRAMES if encoding.startswith("utf") else ASCII_FRAMES
+        has_braille = encoding.startswith("utf") and environment().get("TERM") != LINUX_CONSOLE
+        self._frames = FRAMES if has_braille else ASCII_FRAMES
         self._thread = Thread(target=self._run, name="qa-status", daemon=True)
 
     def __enter__(self) -> Self:

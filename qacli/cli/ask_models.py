@@ -127,7 +127,8 @@ def ask_models(
     console = display.console
     answers = [ModelAnswer(request.question.model) for _, request in requests]
     reader = _Reader()
-    with ExitStack() as stack:
+    names = ", ".join(answer.model for answer in answers)
+    with console.show_status(names) as status, ExitStack() as stack:
         streams: list[Generator[AnswerEvent]] = []
         first_id: int | None = None
         services = [
@@ -163,24 +164,34 @@ def ask_models(
             streams.append(stream)
         for index, stream in enumerate(streams):
             reader.start(index, stream)
-        _show_all(answers, reader, display)
+        _show_all(answers, reader, display, status.end if status else lambda: None)
     for answer in answers:
         _report(answer, console)
     if code := max(answer.exit_code for answer in answers):
         raise typer.Exit(code)
 
 
-def _show_all(answers: list[ModelAnswer], reader: _Reader, display: AnswerDisplay) -> None:
-    """Show the answers until all are complete; Ctrl-C ends those that are not."""
+def _show_all(
+    answers: list[ModelAnswer],
+    reader: _Reader,
+    display: AnswerDisplay,
+    end_status: Callable[[], None],
+) -> None:
+    """Show the answers until all are complete; Ctrl-C ends those that are not.
+
+    Args:
+        answers: The answers.
+        reader: The source of their events.
+        display: The options for showing an answer.
+        end_status: Removes the moving line; called when there is something to show.
+    """
     console = display.console
     stop: BaseException | None = None
-    names = ", ".join(answer.model for answer in answers)
     with ExitStack() as stack:
         if fits_columns(console, len(answers)) and not (display.as_json or display.raw):
-            draw, finish = _open_columns(answers, console, stack)
+            draw, finish = _open_columns(answers, console, stack, end_status)
         else:
-            status = stack.enter_context(console.show_status(names))
-            draw, finish = _open_list(answers, display, status.end if status else lambda: None)
+            draw, finish = _open_list(answers, display, end_status)
         while not all(answer.is_complete for answer in answers):
             try:
                 index, event = reader.events.get()
@@ -206,7 +217,10 @@ def fits_columns(console: Console, columns: int) -> bool:
 
 
 def _open_columns(
-    answers: list[ModelAnswer], console: Console, stack: ExitStack
+    answers: list[ModelAnswer],
+    console: Console,
+    stack: ExitStack,
+    end_status: Callable[[], None],
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that draws the last lines of all answers, and one that prints them."""
     from rich.live import Live
@@ -220,6 +234,9 @@ def _open_columns(
     )
 
     def draw() -> None:
+        if not any(answer.text or answer.is_complete for answer in answers):
+            return
+        end_status()
         width, height = _column_width(screen.width, len(answers)), max(screen.height - 4, 3)
         texts = [Text(answer.text or "...").wrap(screen, width)[-height:] for answer in answers]
         table = columns_table([answer.model for answer in answers], screen.width)
@@ -270,6 +287,8 @@ def _open_list(
     answers: list[ModelAnswer], display: AnswerDisplay, end_status: Callable[[], None]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that prints each answer when it and those before it are complete."""
+    from qacli.cli.formatters import print_heading
+
     waiting = list(answers)
 
     def draw() -> None:
@@ -282,7 +301,7 @@ def _open_list(
                 continue
             if len(waiting) + 1 < len(answers):
                 display.console.print("")
-            display.console.print(f"## {answer.model}\n")
+            print_heading(display.console, answer.model)
             with display.writer() as text:
                 text.add(answer.text)
 

@@ -15,6 +15,7 @@ from qacli.cli.ask_runner import (
     start_endpoint,
     warn_about_dropped_turns,
 )
+from qacli.cli.auto_title import name_thread
 from qacli.cli.console import Console
 from qacli.cli.model_names import suggest_models
 from qacli.config.settings import Settings
@@ -28,6 +29,8 @@ from qacli.suggestions import did_you_mean
 if TYPE_CHECKING:
     from qacli.attachments import Attachment
     from qacli.services.ask import AskService
+
+Stoppable = Callable[[], AbstractContextManager[None]]
 
 COMMANDS = {
     "/model": "/model NAME: ask another model; without NAME: show the model",
@@ -149,12 +152,13 @@ class ChatSession:
         turns = load_context_or_warn(record_id, self.settings, self.console)
         self._begin(Conversation.resume(self.settings.context_tokens, record_id, turns))
 
-    def handle_line(self, text: str, stoppable: AbstractContextManager[None] | None = None) -> None:
+    def handle_line(self, text: str, stoppable: Stoppable = nullcontext) -> None:
         """Ask the question in a line, or run its command; an empty line does nothing.
 
         Args:
             text: The line.
-            stoppable: Entered while Ctrl-C may stop the answer or the command.
+            stoppable: Makes a context that is entered while Ctrl-C may stop the answer, its title
+                or the command.
 
         Raises:
             QaError: The command failed, or there is no answer.
@@ -205,7 +209,7 @@ class ChatSession:
         self,
         chat_question: ChatQuestion,
         conversation: Conversation,
-        stoppable: AbstractContextManager[None] | None,
+        stoppable: Stoppable,
     ) -> None:
         context = conversation.context()
         parts = [file.part for file in chat_question.files]
@@ -231,9 +235,11 @@ class ChatSession:
                 events,
                 self._display,
                 model=self.model,
-                while_streaming=stoppable,
+                while_streaming=stoppable(),
                 on_result=on_result,
             )
+        if self._result is not None and conversation.follows_uid is None:
+            name_thread(self._service, self._result, self.settings, self.console, stoppable)
 
     def _service_after(self, conversation: Conversation) -> "AskService":
         """Return the service; a turn after one without a record is linked to it later."""
@@ -258,7 +264,7 @@ class ChatSession:
         self._dropped_turns = context.left_out
         self._omitted = set(context.omitted)
 
-    def _run_command(self, text: str, stoppable: AbstractContextManager[None] | None) -> None:
+    def _run_command(self, text: str, stoppable: Stoppable) -> None:
         name = text.split(maxsplit=1)[0]
         argument = text.removeprefix(name).strip()
         if name == "/retry":
@@ -273,7 +279,7 @@ class ChatSession:
                 f"{did_you_mean(name, COMMANDS)}/help lists the commands; "
                 "// starts a question with a slash.",
             )
-        with stoppable or nullcontext():
+        with stoppable():
             command(argument)
 
     def _model(self, name: str) -> None:

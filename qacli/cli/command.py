@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from shutil import get_terminal_size
 from typing import Any, TypeVar
 
 import typer
@@ -11,6 +12,15 @@ from qacli.cli.console import Console
 
 NUMBER_OPTION = re.compile("-[0-9]+")
 """A limit as `head` and `tail` take it: `qa list -10`."""
+
+NARROW_COLUMNS = 60
+"""A screen with fewer columns is narrow."""
+
+MIN_HELP_COLUMNS = 24
+NAME_COLUMNS = 8
+"""The longest name that has its text beside it on a narrow screen."""
+
+MAX_SHORT_HELP = 200
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -30,7 +40,19 @@ RENAMED_TEXT_OPTIONS = {"batch run": {"-t": "--question", "--template": "--quest
 """Spellings that took a text with placeholders in an earlier version, and take a name now."""
 
 
-class Command(TyperCommand):
+class _HelpForAnyWidth:
+    """Writes a help text that fits a narrow screen too."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        """Write the help text."""
+        columns = get_terminal_size().columns
+        if columns < NARROW_COLUMNS:
+            # Typer's formatter takes at least 50 columns.
+            formatter.width = max(columns - 1, MIN_HELP_COLUMNS)
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_HelpForAnyWidth, TyperCommand):
     """A command without Python types in its help, which also accepts renamed options and `-10`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's
@@ -75,13 +97,19 @@ class Command(TyperCommand):
         return super().parse_args(ctx, current)
 
 
-class Group(TyperGroup):
+class Group(_HelpForAnyWidth, TyperGroup):
     """A group of commands with the same help."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
         """Write the options and the commands."""
         write_parameters(self.get_params(ctx), formatter)
-        self.format_commands(ctx, formatter)
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, command.get_short_help_str(MAX_SHORT_HELP))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        _write_rows("Commands", rows, formatter)
 
 
 class App(typer.Typer):
@@ -113,9 +141,15 @@ def write_parameters(
         if isinstance(item, TyperOption) and not item.hidden
     ]
     for heading, rows in (("Arguments", arguments), (title, options)):
-        if rows:
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+        _write_rows(heading, rows, formatter)
+
+
+def _write_rows(heading: str, rows: list[tuple[str, str]], formatter: Any) -> None:  # noqa: ANN401
+    """Write names with their texts beside them; on a narrow screen a text is below a long name."""
+    if rows:
+        name_width = NAME_COLUMNS if formatter.width < NARROW_COLUMNS - 2 else 30
+        with formatter.section(heading):
+            formatter.write_dl(rows, col_max=name_width)
 
 
 def _arguments(parameters: Iterable[Any]) -> Iterator[TyperArgument]:

@@ -115,10 +115,13 @@ class Console:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
 
     @contextmanager
-    def show_status(self, model: str) -> "Iterator[StatusLine | None]":
-        """Show a moving line while this model is asked, until the line or the block ends.
+    def show_status(self, awaited: str) -> "Iterator[StatusLine | None]":
+        """Show a moving line while the program waits, until the line or the block ends.
 
         Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
+
+        Args:
+            awaited: The model that is asked, or another name for what is awaited.
         """
         from qacli.config.loader import environment
 
@@ -128,7 +131,7 @@ class Console:
             return
         from qacli.cli.status_line import StatusLine
 
-        with StatusLine(self.stderr, model) as line:
+        with StatusLine(self.stderr, awaited) as line:
             self.status_line = line
             try:
                 yield line

@@ -5,15 +5,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TextIO
 
-from qacli.cli.cells import cell_width, fit_to_width
+from qacli.cli.cells import fit_to_width
 from qacli.cli.console import Console
-from qacli.dates import format_age
-from qacli.domain import now
-from qacli.excerpt import find_first, from_position
 from qacli.model_options import RESERVED
 from qacli.money import usd
 from qacli.sanitize import sanitize, unfiltered
@@ -34,47 +30,15 @@ if TYPE_CHECKING:
     from qacli.cli.markdown_stream import MarkdownStream
     from qacli.db.models import QuestionAnswer
 
-NOTHING_YET = 'Nothing has been asked yet. Ask something: qa ask "Who am I?"'
 NOTHING_FITS = "No record matches."
 PREVIEW_CHARACTERS = 200
-MEASURED_ROWS = 1000
-"""The first rows, which decide the widths of a table's columns; later rows stream."""
-
 FENCE = re.compile(r"^ *(```|~~~)\S*", re.MULTILINE)
-CHARACTERS_BEFORE_MATCH = 20
-"""Characters of a text that are shown before the word that was searched for."""
 
 
 def one_line(text: str, length: int = PREVIEW_CHARACTERS) -> str:
     """Return the start of a text in one line, without the fences around code."""
     start = " ".join(FENCE.sub("", sanitize(text[: length * 2])).split())
     return start if len(start) <= length else start[: length - 1] + "…"
-
-
-def print_table(
-    documents: Iterable[dict[str, Any]],
-    console: Console,
-    search: str | None = None,
-    *,
-    narrowed: bool = False,
-    header: bool = True,
-) -> None:
-    """Print records as a table: aligned to the width of a terminal, or separated by tabs.
-
-    Args:
-        documents: The records as dicts, see `qacli.serializers.record_to_dict`.
-        console: The output.
-        search: The words of a search; each text begins near its first match.
-        narrowed: A search or a filter is set, so there may be other records.
-        header: Print the names of the columns on a terminal.
-    """
-    if not console.is_terminal:
-        for document in documents:
-            when = datetime.fromisoformat(document["created_at"]).isoformat(timespec="seconds")
-            texts = (" ".join((document[name] or "").split()) for name in ("question", "answer"))
-            console.print("\t".join([str(document["id"]), when, document["status"], *texts]))
-        return
-    _print_aligned(iter(documents), console, search, narrowed=narrowed, header=header)
 
 
 def print_json_array(lines: Iterable[str], console: Console) -> None:
@@ -94,84 +58,6 @@ def print_documents(documents: Iterator[dict[str, Any]], form: str, console: Con
 def _csv_lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:
     rows = (flat_values(document).values() for document in documents)
     return (to_csv_line(row)[:-1] for row in chain([RECORD_FIELDS], rows))
-
-
-def _print_aligned(
-    documents: Iterator[dict[str, Any]],
-    console: Console,
-    search: str | None,
-    *,
-    narrowed: bool,
-    header: bool,
-) -> None:
-    from shutil import get_terminal_size
-
-    clock = now()
-    rows = (
-        (
-            str(document["id"]),
-            format_age(datetime.fromisoformat(document["created_at"]), clock),
-            one_line(_around(document["question"], search)),
-            _answer_cell(document, search),
-        )
-        for document in documents
-    )
-    first = list(islice(rows, MEASURED_ROWS))
-    if not first:
-        console.info(NOTHING_FITS if narrowed else NOTHING_YET)
-        return
-    if header:
-        first.insert(0, ("ID", "ASKED", "QUESTION", "ANSWER"))
-    columns = get_terminal_size().columns
-    fixed = max(len(row[0]) for row in first), max(len(row[1]) for row in first)
-    room = max(columns - sum(fixed) - 6, 20)
-    # Two fifths for the question, and the width that no answer needs.
-    spare = room - max(cell_width(row[3]) for row in first)
-    width = min(max(cell_width(row[2]) for row in first), max(room * 2 // 5, spare))
-    show = _bold_matches(search, console) if search else console.print
-    for number, when, question, answer in chain(first, rows):
-        # A later id may be longer than those that were measured.
-        answer_width = room - width
-        answer_width -= max(len(number) - fixed[0], 0) + max(len(when) - fixed[1], 0)
-        line = f"{number:<{fixed[0]}}  {when:<{fixed[1]}}  {fit_to_width(question, width)}  "
-        show((line + fit_to_width(answer, max(answer_width, 8))).rstrip())
-
-
-def _bold_matches(search: str, console: Console) -> Callable[[str], None]:
-    """Return a function that prints a line with the words of the search in bold."""
-    from rich.text import Text
-
-    from qacli.db.search import parse_terms
-
-    words = "|".join(re.escape(term.text) for term in parse_terms(search))
-    rich_console = console_on(console.stdout)
-
-    def show(line: str) -> None:
-        text = Text(sanitize(line))
-        if words:
-            text.highlight_regex(f"(?i:{words})", "bold")
-        rich_console.print(text, soft_wrap=True)
-
-    return show
-
-
-def _answer_cell(document: dict[str, Any], search: str | None) -> str:
-    text = document["answer"] or error_text(document["error_kind"], document["error"])
-    answer = one_line(_around(text, search), PREVIEW_CHARACTERS * 2)
-    return answer if document["status"] == "answered" else f"({document['status']}) {answer}"
-
-
-def _around(text: str, search: str | None) -> str:
-    """Return the text from shortly before its first match; the whole text without a match."""
-    if search is None:
-        return text
-    from qacli.db.search import parse_terms
-
-    text = FENCE.sub("", text)
-    position = find_first(text, [term.text for term in parse_terms(search)]) or 0
-    if position < CHARACTERS_BEFORE_MATCH * 2:
-        return text
-    return from_position(text, position, CHARACTERS_BEFORE_MATCH)
 
 
 def show_record(
@@ -268,6 +154,16 @@ def source_lines(details: Mapping[str, Any]) -> list[str]:
         facts.append(image.url or "in the field `details` of the record")
         lines.append(f"Image {number}: {', '.join(filter(None, facts))}")
     return lines
+
+
+def print_heading(console: Console, text: str) -> None:
+    """Print a heading and an empty line: bold on a terminal, else as Markdown."""
+    if not console.is_terminal:
+        console.print(f"## {text}\n")
+        return
+    from rich.text import Text
+
+    console_on(console.stdout).print(Text(f"{sanitize(text)}\n", style="bold"))
 
 
 def write_dimmed(file: TextIO, text: str) -> None:

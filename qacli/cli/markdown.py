@@ -1,6 +1,6 @@
 """Render the Markdown of an answer for a terminal, without losing any of its text.
 
-The parser is CommonMark with tables and strikethrough, but HTML, footnotes and reference
+The parser is CommonMark with tables and strikethrough, but HTML, formulas, footnotes and reference
 definitions are text, as the model wrote them: a terminal has no other place for them. At the end
 `_render_block` compares letters and digits with the source, and prints the source if one is
 missing. Addresses of links and images are printed, since OSC 8 links are invisible in some
@@ -9,10 +9,9 @@ terminals.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from html.entities import html5
-from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from markdown_it import MarkdownIt
@@ -20,13 +19,14 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from qacli.cli.code_highlighting import TAB_WIDTH, Highlighter
 from qacli.markdown_tokens import split_elements
 from qacli.sanitize import sanitize
 
 if TYPE_CHECKING:
+    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
     from rich.console import Console, ConsoleOptions
-    from rich.syntax import Syntax
 
 Line = list[Segment]
 
@@ -41,14 +41,10 @@ ENTITY = re.compile(r"&(?:(#\d{1,7}|#[xX][0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{
 HTML_OR_DEFINITION_LINE = re.compile(r"^ {0,3}(?:<[A-Za-z/!?]|\[[^\]\n]+\]:)", re.MULTILINE)
 """Matches a line of HTML or a definition, in a paragraph whose line breaks are kept."""
 
-TAB_WIDTH = 4
-
-HIGHLIGHTED_CHARACTERS = 2_000
-"""Characters that are highlighted at once; as many before them are read again for context."""
-MAX_LINE_CHARACTERS = 500
-"""Of a highlighted line; several of Pygments' lexers take quadratic time for a longer one."""
-HIGHLIGHT_SECONDS = 0.2
-"""Processor time for one piece; after a slower piece the rest of the block is not highlighted."""
+FORMULA_ENDS = {"$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+MAX_FORMULA_CHARACTERS = 2_000
+DOLLAR_FORMULA = re.compile(r"\$[^\s$](?:[^$\n]*[^\s$\\])?\$(?!\d)")
+"""A formula between single dollar signs, which are more often prices."""
 
 EMPHASIS = {"em": "markdown.em", "strong": "markdown.strong", "s": "markdown.s"}
 
@@ -59,6 +55,7 @@ def parser() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_DEPTH})
     # `text_join` would lose where entities begin and end.
     markdown.enable(["table", "strikethrough"]).disable(["reference", "text_join"])
+    markdown.inline.ruler.before("escape", "formula", _formula)
     # Addresses are printed as they were written, never followed.
     for name, function in {
         "validateLink": lambda _url: True,
@@ -67,6 +64,23 @@ def parser() -> MarkdownIt:
     }.items():
         setattr(markdown, name, function)
     return markdown
+
+
+def _formula(state: "StateInline", silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it
+    """Read a formula as text: its `*`, `_` and backslashes are no Markdown."""
+    text, start = state.src, state.pos
+    if closing := FORMULA_ENDS.get(text[start : start + 2]):
+        end = text.find(closing, start + 2, min(state.posMax, start + MAX_FORMULA_CHARACTERS))
+        end += len(closing)
+    else:
+        match = DOLLAR_FORMULA.match(text, start, state.posMax)
+        end = match.end() if match else 0
+    if end < start + 2:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = text[start:end]
+    state.pos = end
+    return True
 
 
 def parse_blocks(text: str) -> "list[Sequence[Token]]":
@@ -270,62 +284,6 @@ class Renderer:
 
     def _style(self, name: str) -> Style:
         return self._console.get_style(name, default="none")
-
-
-class Highlighter:
-    """Highlight the lines of one block of code, in linear time.
-
-    Args:
-        info: The info string of the block; its first word is the language.
-    """
-
-    def __init__(self, info: str) -> None:
-        self._language = info.split(maxsplit=1)[0] if info.strip() else ""
-        self._syntax: Syntax | None = None
-        self._before: list[str] = []
-        self._off = not self._language
-
-    def highlight(self, lines: Sequence[str]) -> Iterator[Text]:
-        """Yield the next lines of the block, highlighted; a few lines before them are context."""
-        piece: list[str] = []
-        size = 0
-        for line in lines:
-            piece.append(line.expandtabs(TAB_WIDTH))
-            size += len(piece[-1]) + 1
-            if size >= HIGHLIGHTED_CHARACTERS:
-                yield from self._highlighted(piece)
-                piece, size = [], 0
-        if piece:
-            yield from self._highlighted(piece)
-
-    def _highlighted(self, lines: list[str]) -> list[Text]:
-        plain = [Text(line) for line in lines]
-        # A control character that a lexer splits off must not shift the lines.
-        if self._off or any(len(line) > MAX_LINE_CHARACTERS for line in lines):
-            self._before = []
-            return plain
-        started = process_time()
-        if self._syntax is None:
-            from rich.syntax import Syntax
-
-            self._syntax = Syntax("", self._language, theme="ansi_dark")
-            self._off = self._syntax.lexer is None
-        text = "\n".join([*self._before, *lines])
-        highlighted = self._syntax.highlight(text).split("\n", allow_blank=True)
-        self._off = self._off or process_time() - started > HIGHLIGHT_SECONDS
-        texts = list(highlighted)[len(self._before) :][: len(lines)]
-        self._before = _tail([*self._before, *lines], HIGHLIGHTED_CHARACTERS)
-        for text_of_line in texts:
-            text_of_line.style = ""
-        return texts if [text.plain for text in texts] == lines else plain
-
-
-def _tail(lines: list[str], size: int) -> list[str]:
-    """Return the last lines that have at most `size` characters together."""
-    start = len(lines)
-    while start and (size := size - len(lines[start - 1]) - 1) >= 0:
-        start -= 1
-    return lines[start:]
 
 
 def is_tight(tokens: Sequence["Token"]) -> bool:

@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.segment import SegmentLines
 from rich.text import Text
 
+from qacli.cli.code_highlighting import Highlighter
 from qacli.cli.markdown import (
     OPENING_FENCE,
-    Highlighter,
     Line,
     Renderer,
     is_tight,

@@ -1,7 +1,7 @@
 """The models of the endpoint: the list of the provider, completion of `--model`, suggestions."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,18 @@ RETRY_AFTER = timedelta(minutes=1)
 
 
 def fetch_models(
-    endpoint: "Endpoint", settings: "Settings", *, seconds: float | None = None
+    endpoint: "Endpoint",
+    settings: "Settings",
+    console: Console | None = None,
+    *,
+    seconds: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return the provider's list of models, and keep a copy of their names.
 
     Args:
         endpoint: The endpoint, with its key.
         settings: The time limits, and the place of the copy.
+        console: Shows a moving line on a terminal while the list is awaited; None shows nothing.
         seconds: A shorter time limit; None for the usual one.
 
     Raises:
@@ -40,14 +45,15 @@ def fetch_models(
     from qacli.cli.preload import hide_module
     from qacli.provider.model_cache import ModelListCache
 
-    with hide_module("aiohttp"):
-        from qacli.provider.client import AsyncProvider
-
     async def fetch() -> list[dict[str, Any]]:
+        with hide_module("aiohttp"):
+            from qacli.provider.client import AsyncProvider
+
         async with AsyncProvider(endpoint, settings) as provider, asyncio.timeout(seconds):
             return await provider.models()
 
-    models = asyncio.run(fetch())
+    with console.show_status(f"models of {endpoint.name}") if console else nullcontext():
+        models = asyncio.run(fetch())
     ids = sorted({model["id"] for model in models})
     ModelListCache(settings.data_path).put(endpoint.base_url, ids)
     return models
@@ -66,7 +72,7 @@ def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console)
             from qacli.provider.model_list import model_advice
 
             try:
-                models = fetch_models(endpoint, settings, seconds=SUGGESTION_SECONDS)
+                models = fetch_models(endpoint, settings, console, seconds=SUGGESTION_SECONDS)
             except (QaError, TimeoutError, KeyboardInterrupt):
                 models = []
             if models:

@@ -82,6 +82,13 @@ ShowReasoning = Annotated[
         help="Show all of the model's reasoning: above the answer on a terminal, else on stderr.",
     ),
 ]
+AutoTitle = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto-title/--no-auto-title",
+        help="Let the model name the thread after its first answer; qa title changes the name.",
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option(

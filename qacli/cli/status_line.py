@@ -1,4 +1,4 @@
-"""A line on stderr that moves while a program waits: the model, the seconds, its reasoning."""
+"""A line on stderr that moves while a program waits: a name, the seconds, the model's reasoning."""
 
 from contextlib import contextmanager, suppress
 from threading import Event, RLock, Thread
@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
 from qacli.cli.cells import cell_width, fit_to_width
+from qacli.config.loader import environment
 from qacli.sanitize import sanitize, unfiltered
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ FIRST_SECONDS = 0.2
 FRAME_SECONDS = 0.1
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_FRAMES = "|/-\\"
+LINUX_CONSOLE = "linux"
+"""The value of TERM on the console of Linux, whose fonts have no Braille."""
+
 MAX_LATEST_CHARACTERS = 1000
 """Of the reasoning, as many are kept for the line that shows its latest words."""
 
@@ -29,12 +33,12 @@ class StatusLine:
 
     Args:
         stream: The terminal that the line is on.
-        model: The model that is asked.
+        awaited: The model that is asked, or another name for what is awaited.
     """
 
-    def __init__(self, stream: TextIO, model: str) -> None:
+    def __init__(self, stream: TextIO, awaited: str) -> None:
         self._stream = unfiltered(stream)
-        self._model = model
+        self._awaited = awaited
         self._start = monotonic()
         self._reasoning = ""
         self._lock = RLock()
@@ -42,7 +46,8 @@ class StatusLine:
         self._drawn = False
         self._number = 0
         encoding = (getattr(self._stream, "encoding", None) or "ascii").lower()
-        self._frames = FRAMES if encoding.startswith("utf") else ASCII_FRAMES
+        has_braille = encoding.startswith("utf") and environment().get("TERM") != LINUX_CONSOLE
+        self._frames = FRAMES if has_braille else ASCII_FRAMES
         self._thread = Thread(target=self._run, name="qa-status", daemon=True)
 
     def __enter__(self) -> Self:
@@ -95,7 +100,7 @@ class StatusLine:
     def _text(self, width: int) -> str:
         frame = self._frames[self._number % len(self._frames)]
         seconds = int(monotonic() - self._start)
-        start = sanitize(f"{frame} {self._model} {seconds} s")
+        start = sanitize(f"{frame} {self._awaited} {seconds} s")
         if not self._reasoning:
             return start
         return latest_words(sanitize(self._reasoning), width, f"{start}  ")

@@ -108,6 +108,16 @@ class Settings:
         "The model for embeddings, which `qa list --similar` needs, of the same endpoint; or "
         "`local:/path.gguf`.",
     )
+    auto_title: bool = _setting(
+        "QA_AUTO_TITLE",
+        "`true`: let the model name a thread after its first answer, as `--auto-title` does.",
+        parsers.BOOLEAN,
+        default=False,
+    )
+    title_model: str | None = _setting(
+        "QA_TITLE_MODEL",
+        "The model of the same endpoint that names threads. Default: the model of the answer.",
+    )
     system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
     database_url: str | None = _setting(
         "DATABASE_URL",

@@ -51,6 +51,11 @@ DELETE_RESERVED = (
 DERIVED_COLUMNS = ("fingerprint", "system_id", "params_id")
 """The columns that are no fields of a record."""
 
+COUNTS = (
+    *("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"),
+    "cost_usd",
+)
+
 
 class Store(RecordQueries):
     """The records of one database, or those of one caller.
@@ -269,6 +274,25 @@ class Store(RecordQueries):
             number = connection.execute(sa.update(RECORDS).where(*own).values(**values)).rowcount
         if not number:
             raise record_not_found(record_id)
+
+    def add_title(self, record_id: int, title: str | None, outcome: Outcome) -> None:
+        """Set the title of a record that has none, and add its tokens and cost to the record's.
+
+        A count that the record does not have, or the title, stays as it is.
+
+        Args:
+            record_id: The record.
+            title: The title; None adds only the counts.
+            outcome: The outcome of the request for the title.
+
+        Raises:
+            NotFound: The record does not exist, or belongs to another caller.
+        """
+        values = {name: getattr(outcome, name) for name in COUNTS}
+        changes = {
+            name: RECORDS.c[name] + value for name, value in values.items() if value is not None
+        }
+        self.annotate(record_id, title=sa.func.coalesce(RECORDS.c.title, title), **changes)
 
     def remove(self, record_id: int, check: RecordCheck | None = None) -> None:
         """Delete a record.

@@ -13,7 +13,7 @@ import openai
 
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest
-from qacli.errors import ProviderError
+from qacli.errors import ProviderError, ProviderTimeout
 from qacli.provider.api import choose_api, needs_responses
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.debug import format_request
@@ -62,6 +62,9 @@ HANDLED_ERRORS = (
 )
 MODEL_LIST_TIMEOUT = 15.0
 """Seconds that a list of models may take."""
+
+NO_LIST_STATUSES = (404, 405, 501)
+"""The statuses of an endpoint without a list of models, which may answer questions."""
 
 TRAILING_USAGE_TIMEOUT = 2.0
 """Seconds to wait, after a complete answer, for its usage and the end of the stream."""
@@ -146,9 +149,20 @@ class AsyncProvider:
                     models += models_in(body)
                     path = next_page(body, path)
         except TimeoutError as error:
-            raise self._errors.idle_timeout() from error
+            raise ProviderTimeout(
+                f"The list of models of {self.endpoint.name} did not come within "
+                f"{MODEL_LIST_TIMEOUT:g} s.",
+                "Try again later. To ask a model, only its name is needed: --model NAME",
+                retryable=True,
+            ) from error
         except HANDLED_ERRORS as error:
-            raise self._errors.map_error(error) from error
+            mapped = self._errors.map_error(error)
+            if mapped.provider_status in NO_LIST_STATUSES:
+                mapped.todo = (
+                    "It may have no list of models, or the base URL is wrong. The provider's "
+                    "documentation has the names for --model."
+                )
+            raise mapped from error
         return [
             item for item in models if isinstance(item, dict) and isinstance(item.get("id"), str)
         ]

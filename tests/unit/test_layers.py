@@ -31,6 +31,7 @@ SLOW = {
 
 SLOW_COMMAND_MODULES = {
     *("cli.formatters", "cli.prompt", "cli.markdown", "cli.markdown_stream", "cli.cells"),
+    *("cli.code_highlighting", "cli.record_table"),
 }
 """Modules of `qacli.cli` that load a slow package; commands import them inside functions."""
 

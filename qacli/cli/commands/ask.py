@@ -17,10 +17,12 @@ from qacli.cli.ask_runner import (
     show_answer,
     start_endpoint,
 )
+from qacli.cli.auto_title import name_thread
 from qacli.cli.console import Console
 from qacli.cli.model_names import suggest_models
 from qacli.cli.options import (
     AsJson,
+    AutoTitle,
     Continue,
     Follow,
     Models,
@@ -168,6 +170,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     ] = None,
     use: AnswerUse,
     show_reasoning: ShowReasoning = None,
+    auto_title: AutoTitle = None,
     raw: Raw = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -185,12 +188,17 @@ def ask(  # noqa: PLR0913 - one parameter an option
     from qacli.services.follow_up import first_system
 
     console = Console.from_context(context)
-    console.quiet = quiet
-    console.verbose = verbose
+    console.quiet, console.verbose = quiet, verbose
     use.check_output()
-    _check_models(model or (), use, reuse=reuse or reuse_max_age is not None)
+    uses_one_answer = reuse or reuse_max_age is not None or auto_title or use != AnswerUse()
+    _check_options(model or (), uses_one_answer=uses_one_answer, title=auto_title, save=not no_save)
     settings = load_settings(console).explicit_values(
-        {"timeout": timeout, "retries": retries, "show_reasoning": show_reasoning}
+        {
+            "timeout": timeout,
+            "retries": retries,
+            "show_reasoning": show_reasoning,
+            "auto_title": auto_title,
+        }
     )
     prompt_template = load_template(template, settings)
     attachments = read_attachments(files or [], console)
@@ -275,10 +283,16 @@ def ask(  # noqa: PLR0913 - one parameter an option
         results: list[Result] = []
         with suggest_models(started, settings, console):
             show_answer(events, display, model=started.model, on_result=results.append)
-    result = results[-1]
-    _use_answer(
-        use, result.outcome.answer, display, result_to_dict(result), result.record_id, reused=False
-    )
+        result = results[-1]
+        _use_answer(
+            use,
+            result.outcome.answer,
+            display,
+            result_to_dict(result),
+            result.record_id,
+            reused=False,
+        )
+        name_thread(service, result, settings, console)
 
 
 def _check_origin(origin: Origin, words: list[str], attachments: "list[Attachment]") -> None:
@@ -382,15 +396,21 @@ def _check_cost(
             )
 
 
-def _check_models(models: Sequence[str], use: AnswerUse, *, reuse: bool) -> None:
-    """Check that the other options fit the number of models.
+def _check_options(
+    models: Sequence[str], *, uses_one_answer: bool | None, title: bool | None, save: bool
+) -> None:
+    """Check that the other options fit the number of models, and that a title has a record.
 
     Raises:
-        InvalidRequest: They use one answer, and there are several models.
+        InvalidRequest: They do not.
     """
-    if len(models) > 1 and (reuse or use != AnswerUse()):
+    if len(models) > 1 and uses_one_answer:
         raise InvalidRequest(
-            "--extract, --copy, --output and --reuse use one answer, so they do not go with "
-            "several models.",
+            "--extract, --copy, --output, --reuse and --auto-title use one answer, so they do not "
+            "go with several models.",
             "Name one --model, or leave them out.",
+        )
+    if title and not save:
+        raise InvalidRequest(
+            "--auto-title names a record, and --no-save keeps none.", "Leave one of them out."
         )

@@ -7,6 +7,7 @@ import typer
 
 from qacli.cli.console import Console
 from qacli.cli.options import (
+    AutoTitle,
     Continue,
     Follow,
     Model,
@@ -62,6 +63,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--no-save", help="Save no records and no history of typed lines.")
     ] = False,
     show_reasoning: ShowReasoning = None,
+    auto_title: AutoTitle = None,
     raw: Raw = False,
 ) -> None:
     """Ask question after question, each following up the one before.
@@ -76,7 +78,7 @@ def chat(  # noqa: PLR0913 - one parameter an option
 
     console = Console.from_context(context)
     settings = load_settings(console).explicit_values(
-        {"timeout": timeout, "show_reasoning": show_reasoning}
+        {"timeout": timeout, "show_reasoning": show_reasoning, "auto_title": auto_title}
     )
     prompt_template = load_template(template, settings)
     if prompt_template.schema is not None:
@@ -144,7 +146,7 @@ def _run_on_terminal(chat: "ChatSession", stdin: TextIO) -> None:
             stop_key.reset()
             try:
                 with no_echo(stdin):
-                    chat.handle_line(text, stop_key.allowed())
+                    chat.handle_line(text, stop_key.allowed)
             except KeyboardInterrupt:
                 pass  # the outcome is reported already
             except KeyRejected:

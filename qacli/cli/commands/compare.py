@@ -90,7 +90,7 @@ def _print(
     records: "Sequence[QuestionAnswer]", texts: "Sequence[list[Piece]]", console: Console
 ) -> None:
     from qacli.cli.ask_models import columns_table, fits_columns
-    from qacli.cli.formatters import console_on
+    from qacli.cli.formatters import console_on, print_heading
     from qacli.services.compare import figures
 
     headings = [f"#{record.id} {record.model or record.params.get('model')}" for record in records]
@@ -99,7 +99,8 @@ def _print(
         for heading, record, facts, parts in zip(headings, records, lines, texts, strict=True):
             if record is not records[0]:
                 console.print("")
-            console.print(f"## {heading}\n\n{facts}\n")
+            print_heading(console, heading)
+            console.print(f"{facts}\n")
             if console.is_terminal:
                 console_on(console.stdout).print(_marked(parts))
             else:

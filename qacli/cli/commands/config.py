@@ -177,7 +177,8 @@ def _show(console: Console, *, as_json: bool) -> None:
         if columns is not None and len(line) > columns:
             # Too long for the screen: put the source on a line of its own.
             console.print(f"{name:{name_width}}  {value}")
-            line = f"{'':{name_width}}  {source}"
+            indent = name_width if name_width + 2 + len(source) <= columns else 2
+            line = f"{'':{indent}}  {source}"
         console.print(line)
 
 

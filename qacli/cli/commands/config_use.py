@@ -234,7 +234,10 @@ def _check(settings: "Settings", name: str, console: Console) -> None:
     from qacli.provider.sync import SyncProvider
 
     endpoint = resolve_endpoint(settings)
-    with closing(SyncProvider(endpoint, settings, on_notice=console.info)) as provider:
+    with (
+        console.show_status(endpoint.name),
+        closing(SyncProvider(endpoint, settings, on_notice=console.info)) as provider,
+    ):
         model = settings.model_name(None)
         if model is None:
             models = provider.models()

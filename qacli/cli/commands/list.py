@@ -136,8 +136,9 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     verbose: Verbose = False,
 ) -> None:
     """List records: the newest, or what a search and filters choose."""
-    from qacli.cli.formatters import print_documents, print_json_array, print_table
+    from qacli.cli.formatters import print_documents, print_json_array
     from qacli.cli.pager import pager_output
+    from qacli.cli.record_table import print_table
     from qacli.cli.store import open_selected
     from qacli.db.filters import Filter
 
@@ -223,8 +224,8 @@ def _print_similar(  # noqa: PLR0913, PLR0917 - the options
     *,
     no_pager: bool,
 ) -> None:
-    from qacli.cli.formatters import print_table
     from qacli.cli.pager import pager_output
+    from qacli.cli.record_table import print_table
     from qacli.cli.similar import similar_dicts
     from qacli.cli.store import record_at
 
@@ -241,7 +242,7 @@ def _print_similar(  # noqa: PLR0913, PLR0917 - the options
 
 def _watch(store: "Store", only: "Filter", limit: int, console: Console, form: Format) -> NoReturn:
     """Print the newest records, and then each one as soon as it has an outcome."""
-    from qacli.cli.formatters import print_table
+    from qacli.cli.record_table import print_table
     from qacli.domain import Status
 
     latest = store.page(limit=limit or 1, newest_first=True, only=only)[::-1]

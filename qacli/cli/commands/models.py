@@ -42,7 +42,7 @@ def models(
 
     console = Console.from_context(context)
     settings = load_settings(console)
-    rows = _read(settings)
+    rows = _read(settings, console)
     if search is not None:
         rows = [row for row in rows if search.lower() in row.id.lower()]
     if as_json:
@@ -54,7 +54,7 @@ def models(
             _print(rows, screen)
 
 
-def _read(settings: "Settings") -> "list[ServedModel]":
+def _read(settings: "Settings", console: Console) -> "list[ServedModel]":
     """Return the models of the endpoint; on this machine it is the local one.
 
     Raises:
@@ -69,7 +69,7 @@ def _read(settings: "Settings") -> "list[ServedModel]":
     if endpoint.weights is not None:
         return [ServedModel(endpoint.model)]
     prices = Pricing.load(settings.prices_path)
-    return served_models(fetch_models(endpoint, settings), endpoint.name, prices)
+    return served_models(fetch_models(endpoint, settings, console), endpoint.name, prices)
 
 
 def _print(rows: "list[ServedModel]", console: Console) -> None:
@@ -87,14 +87,20 @@ def _print(rows: "list[ServedModel]", console: Console) -> None:
     if not console.is_terminal:
         console.print_lines("\t".join(row).rstrip("\t") for row in table)
         return
-    table.insert(0, HEADER)
+    from shutil import get_terminal_size
+
     from qacli.cli.cells import cell_width, fit_to_width
 
-    widths = [max(cell_width(row[column]) for row in table) for column in range(len(HEADER))]
-    for row in table:
-        cells = [fit_to_width(row[0], widths[0])]
-        cells += [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
-        console.print("  ".join(cells).rstrip())
+    columns = [column for column in zip(HEADER, *table, strict=True) if any(column[1:])]
+    widths = [max(map(cell_width, column)) for column in columns]
+    room = get_terminal_size().columns
+    # A broken line is not readable: a narrow screen has no room for the last columns.
+    while len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > room:
+        widths.pop()
+    for name, *cells in zip(*columns[: len(widths)], strict=True):
+        line = [fit_to_width(name, widths[0])]
+        line += [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        console.print("  ".join(line).rstrip())
 
 
 def _price(dollars: float | None) -> str:

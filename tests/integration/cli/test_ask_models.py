@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from fake_provider import FakeProvider, Reply
 
+from .conftest import on_terminal
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,15 @@ def test_ask_several_models_keeps_tied_records(invoke: Invoke) -> None:
     rows = json.loads(invoke("list", "--repeats", "1", "--json").out)
     assert {row["params"]["model"] for row in rows} == {"model-a", "model-b", "model-c"}
     assert sorted((row["id"], row["repeats_id"]) for row in rows) == [(1, None), (2, 1), (3, 1)]
+
+
+def test_ask_several_models_on_a_narrow_screen_has_bold_headings(invoke: Invoke) -> None:
+    options = ["-m", "model-a", "-m", "model-b"]
+    seen = on_terminal(invoke, "ask", *options, "Who?", columns=40)
+    assert seen.code == 0
+    assert "\x1b[1mmodel-a\x1b[0m" in seen.out
+    lines = [line for line in seen.screen.splitlines() if line]
+    assert lines == ["model-a", "Answer to: Who?", "model-b", "Answer to: Who?"]
 
 
 def test_ask_several_models_json_is_one_record_a_line(invoke: Invoke) -> None:

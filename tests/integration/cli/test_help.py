@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qacli import __version__
-from qacli.cli.app import EXIT_CODES
+from qacli.cli.app import EXIT_CODES, MODULES
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -99,6 +99,17 @@ def test_help_of_a_group_fits_80_columns_uncut(invoke: Invoke, group: str) -> No
     for line in lines:
         assert not line.endswith("...") or line.startswith("Usage:")
         assert len(line) <= 80
+
+
+@pytest.mark.parametrize("command", sorted({*MODULES, *GROUPS}))
+def test_help_of_every_command_fits_40_columns(invoke: Invoke, command: str) -> None:
+    done = invoke(*command.split(), "--help", COLUMNS="40")
+    text, _, _ = done.out.partition("Examples:\n")
+    assert done.code == 0
+    assert [line for line in text.splitlines() if len(line) > 40] == []
+    assert "..." not in text.partition("Commands:")[2]
+    whole = invoke(*command.split(), "--help", COLUMNS="80").out.partition("Examples:\n")[0]
+    assert "".join(text.split()) == "".join(whole.split())  # a hyphen may end a line
 
 
 def test_help_lists_the_commands_in_the_order_of_readme(invoke: Invoke) -> None:

@@ -11,6 +11,7 @@ from html.entities import html5
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hostile_markdown import answers
 
 from integration.cli.conftest import Screen
 from qacli.cli import formatters
@@ -251,6 +252,35 @@ def test_markdown_stream_any_answer_prints_every_letter_and_digit(
 )
 def test_renderer_unsupported_markup_shows_its_source(answer: str, expected: str) -> None:
     assert rendered(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (r"\(a*b*c_1\) and \[ x \\ y \]", r"\(a*b*c_1\) and \[ x \\ y \]"),
+        ("$a*b*c$ is $$\\{x_i\\}$$", "$a*b*c$ is $$\\{x_i\\}$$"),
+        ("\\[\n\\frac{a}{b} \\\\\nc\n\\]", "\\[\n\\frac{a}{b} \\\\\nc\n\\]"),
+        ("It costs $5, not *$10*, or \\$3.", "It costs $5, not $10, or $3."),
+        ("Open \\(*a*", "Open (a"),
+    ],
+)
+def test_renderer_formula_is_shown_as_its_source(answer: str, expected: str) -> None:
+    assert rendered(answer) == expected
+
+
+def test_renderer_slow_answers_show_every_letter_and_digit() -> None:
+    for number, text in enumerate(answers(60, seed=3)):
+        answer = sanitize(text[: 2_000 if number % 2 else 500])
+        screen = rendered(answer, 40)
+        missing = too_few(visible(answer), screen)
+        assert not missing, (number, answer)
+
+
+def test_renderer_many_open_formulas_take_linear_time() -> None:
+    answer = r"\(a" * 20_000 + "$a " * 20_000
+    started = time.process_time()
+    assert rendered(answer, 80).count("a") == 40_000
+    assert time.process_time() - started < 20
 
 
 def test_renderer_table_wider_than_the_screen_is_folded() -> None:

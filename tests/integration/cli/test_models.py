@@ -16,7 +16,7 @@ from qacli.cli.model_names import refresh_models
 from qacli.config.settings import DEFAULT_MODEL, Settings
 from qacli.provider.model_cache import ModelListCache
 
-from .conftest import on_terminal
+from .conftest import Screen, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,24 @@ def test_models_prints_a_table(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("listed")
+@pytest.mark.parametrize(
+    ("columns", "text", "header"),
+    [
+        (40, "", ["MODEL", "CONTEXT", "INPUT", "OUTPUT"]),
+        (20, "", ["MODEL", "CONTEXT"]),
+        (80, "luna", ["MODEL", "INPUT", "OUTPUT"]),
+        (8, "luna", ["MODEL"]),
+    ],
+)
+def test_models_table_has_the_columns_that_fit_and_are_known(
+    invoke: Invoke, columns: int, text: str, header: list[str]
+) -> None:
+    lines = on_terminal(invoke, "models", text, columns=columns).screen.splitlines()
+    assert lines[0].split() == header
+    assert max(map(len, lines)) <= max(columns, len("gpt-6-luna"))
+
+
+@pytest.mark.usefixtures("listed")
 def test_models_json_has_null_for_unknown_values(invoke: Invoke) -> None:
     rows: list[dict[str, Any]] = json.loads(invoke("models", "--json").out)
     assert rows[1] == {
@@ -87,6 +105,39 @@ def test_models_of_a_failing_endpoint_prints_its_error(
     assert invoke("models", OPENAI_BASE_URL="http://127.0.0.1:1/v1").code == 6
     monkeypatch.setattr(provider, "models_reply", "status=404")
     assert invoke("models").code == 5
+
+
+def test_models_of_a_slow_endpoint_shows_a_moving_line(
+    invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", "latency=0.5")
+    seen = on_terminal(invoke, "models")
+    assert seen.code == 0
+    name = provider.base_url.removeprefix("http://").removesuffix("/v1")
+    assert f"models of {name} 0 s" in seen.err
+    assert Screen(seen.rows).show(seen.err).strip() == ""
+    assert invoke("models", TERM="xterm").err == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+def test_models_of_a_silent_endpoint_ends_with_a_sentence(
+    invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", "hang")
+    monkeypatch.setattr("qacli.provider.client.MODEL_LIST_TIMEOUT", 0.3)
+    done = invoke("models", terminal=terminal)
+    assert (done.code, done.out) == (6, "")
+    assert "did not come within 0.3 s. Try again later." in done.err
+
+
+def test_models_of_an_endpoint_without_a_list_names_no_model(
+    invoke: Invoke, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", "status=404")
+    done = invoke("models")
+    assert done.code == 5
+    assert "It may have no list of models" in done.err
+    assert "test-model" not in done.err
 
 
 def test_models_without_a_match_on_a_terminal_reports_it(invoke: Invoke) -> None:

@@ -194,6 +194,17 @@ def test_list_table_with_any_text_fits_the_terminal(
 
 
 @on_sqlite
+def test_list_on_a_narrow_screen_leaves_the_age_out(
+    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
+) -> None:
+    keep("Who am I? 👨\u200d👩\u200d👧", answer="Ένα 🇬🇷 " * 20)
+    lines = console(invoke, "list", columns=40).screen.splitlines()
+    assert lines[0].split() == ["ID", "QUESTION", "ANSWER"]
+    assert lines[1].startswith("1   Who am I? 👨")
+    assert all(30 < cell_len(line) <= 40 for line in lines[1:])
+
+
+@on_sqlite
 def test_list_search_highlights_the_match_in_its_context(
     invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
 ) -> None:

@@ -47,6 +47,27 @@ def test_status_line_names_the_model_moves_and_is_gone_at_the_end(
     assert "test-model" not in seen.out or "--json" in options
 
 
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize("columns", [100, 40], ids=["columns", "list"])
+def test_status_line_names_all_models_until_an_answer_begins(
+    invoke: Invoke, console: Callable[..., Any], columns: int
+) -> None:
+    seen = console(invoke, "ask", "-m", "model-a", "-m", "model-b", "Who?", columns=columns)
+    assert seen.code == 0
+    assert re.fullmatch(r". model-a, model-b \d+ s", FRAME.findall(seen.err)[0])
+    assert "model-a, model-b" not in Screen(seen.rows).show(seen.err)
+    assert seen.screen.count("Yes.") == 2
+
+
+@pytest.mark.usefixtures("slow")
+def test_status_line_on_the_linux_console_is_ascii(
+    invoke: Invoke, console: Callable[..., Any]
+) -> None:
+    frames = FRAME.findall(console(invoke, "ask", "Who?", TERM="linux").err)
+    assert frames
+    assert all(frame.isascii() for frame in frames)
+
+
 @pytest.mark.parametrize("columns", [80, 40, 12])
 def test_status_line_fits_the_screen_while_a_model_thinks(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any], columns: int

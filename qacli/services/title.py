@@ -1,0 +1,96 @@
+"""Let a model name a thread after its first answer."""
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from qacli.domain import ChatRequest, Result, Status, create_question
+from qacli.errors import BrokenAnswer, ProviderTimeout
+from qacli.provider.response import ChatResponse
+from qacli.validation import parse_title
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qacli.services.ask import AskService
+
+TITLE_SECONDS = 30.0
+"""Maximum seconds for a title."""
+
+HEARTBEAT_SECONDS = 0.2
+MAX_SENT_CHARACTERS = 2000
+"""Characters of the question, and of the answer, that are sent for a title."""
+
+MAX_TITLE_CHARACTERS = 80
+PROMPT = (
+    "Write a title of at most six words for the conversation below, in its language. "
+    "Answer with the title alone.\n\n"
+    "<question>\n{question}\n</question>\n\n<answer>\n{answer}\n</answer>"
+)
+LABEL = re.compile(r"^(title|titel|titre|título)\s*:\s*", re.IGNORECASE)
+DECORATION = " \t*_`\"'“”„«»"
+
+
+def is_first_answer(result: Result) -> bool:
+    """Return whether a result is the recorded first answer of a thread."""
+    return (
+        result.outcome.status is Status.ANSWERED
+        and result.record_id is not None
+        and result.question.follows_id is None
+    )
+
+
+def title_thread(
+    service: "AskService", result: Result, *, model: str, params: "Mapping[str, Any]", stream: bool
+) -> str | None:
+    """Let a model name the thread of a first answer; return the title.
+
+    The tokens and the cost of the title are added to those of the record. A title that the record
+    has already stays.
+
+    Args:
+        service: Asks the model; the title itself is no question of the history.
+        result: The first answer of the thread, see `is_first_answer`.
+        model: The model that writes the title.
+        params: Its options.
+        stream: Ask for the title as a stream.
+
+    Raises:
+        ProviderError: There is no title.
+        DatabaseError: The title cannot be stored.
+        KeyboardInterrupt: The user stopped it.
+    """
+    prompt = PROMPT.format(
+        question=result.question.question[:MAX_SENT_CHARACTERS],
+        answer=(result.outcome.answer or "")[:MAX_SENT_CHARACTERS],
+    )
+    question = create_question(prompt, model=model, system=None, params=dict(params))
+    response = ChatResponse()
+    deadline = monotonic() + TITLE_SECONDS
+    for _event in service.provider(question).stream(
+        ChatRequest(question=question, stream=stream),
+        response,
+        on_arrival=lambda _event: None,
+        heartbeat_seconds=HEARTBEAT_SECONDS,
+        deltas=True,
+    ):
+        if monotonic() > deadline:
+            raise ProviderTimeout(
+                f"The title did not come within {TITLE_SECONDS:g} s.",
+                "Name a faster model: QA_TITLE_MODEL",
+            )
+    title = parse_title(clean_title(response.text))
+    service.store().add_title(result.record_id or 0, title, response.outcome(service.prices))
+    if title is None:
+        raise BrokenAnswer(
+            "The model answered with an empty title.", "Name the thread: qa title ID"
+        )
+    return title
+
+
+def clean_title(text: str) -> str:
+    """Return the first line of a model's answer, without quotes, markup and "Title:"."""
+    lines = (line.lstrip("# ").strip(DECORATION) for line in text.splitlines())
+    title = next(filter(None, lines), "")
+    title = LABEL.sub("", title).strip(DECORATION)
+    return title if len(title) <= MAX_TITLE_CHARACTERS else f"{title[: MAX_TITLE_CHARACTERS - 1]}…"

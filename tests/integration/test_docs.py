@@ -191,7 +191,7 @@ def examples(text: str) -> Iterator[tuple[str, str]]:
         if call is None:
             continue
         line = "qa " + re.sub(
-            r"^(--profile \w+|--debug) ", "", re.sub(r"'.*?'|\".*?\"", "", call[1])
+            r"^(--profile [\w.]+|--debug) ", "", re.sub(r"'.*?'|\".*?\"", "", call[1])
         )
         name = next(name for name in names if f"{line} ".startswith(f"{name} "))
         yield name, line.removeprefix(name)

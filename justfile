@@ -18,9 +18,14 @@ lint:
     uv run --group dev ruff format --check .
     uv run --group dev mypy
 
-# Write the generated parts of README.md and of the pages in docs/.
+# Write the generated parts of the pages, and build the site of docs/ in site/.
 docs:
     uv run --group dev python docs/generate.py
+    NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
+
+# Show the site at http://localhost:8001, built again after each change.
+docs-serve:
+    NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs serve --strict --dev-addr localhost:8001
 
 # Run all checks as CI does.
 ci:

@@ -36,6 +36,7 @@ from qacli.web.app import create_app
 DOCS = Path(__file__).parent
 COMMANDS = Path(qacli.__file__).parent / "data" / "commands.json"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+EXAMPLES = re.compile(r"^Examples:\n", re.MULTILINE)
 HELP_COLUMNS = 78  # what qa itself uses on a screen of 80
 LARGEST_BOUND = 2**53
 """A maximum from here on is that of an id, and says nothing to a reader."""
@@ -76,17 +77,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command_table() -> dict[str, Any]:
-    """Return the commands with their options, for the completion of a shell.
+    """Return the commands with their options.
 
-    Its values: see `qacli.cli.completion_values`.
+    The completion of a shell, the man pages (`qacli.man_pages`) and `qa help WORDS` are made of it.
     """
 
     def node(command: Any) -> dict[str, Any]:  # noqa: ANN401 - Typer's command
         parameters = command.get_params(typer.Context(command))
         children = getattr(command, "commands", {})
         names = command.list_commands(typer.Context(command)) if children else ()
+        summary, _, text = inspect.cleandoc(command.help or "").partition("\n")
         return {
-            "help": (command.help or "").partition("\n")[0],
+            "help": summary,
+            "text": " ".join(text.split()),
+            "usage": " ".join(command.collect_usage_pieces(typer.Context(command))),
+            "examples": re.findall(
+                r"^  (\S.*)$", EXAMPLES.split(command.epilog or "")[-1], re.MULTILINE
+            ),
             "options": {
                 name: {
                     "help": item.help or "",
@@ -101,12 +108,16 @@ def command_table() -> dict[str, Any]:
                 for item in parameters
                 if isinstance(item, TyperArgument)
             ],
+            "argument_help": [
+                item.help or "" for item in parameters if isinstance(item, TyperArgument)
+            ],
             "commands": {name: node(children[name]) for name in names},
         }
 
     program = typer.main.get_command(build_app())
     return {
         **node(program),
+        "exit_codes": {str(code): text for code, text in EXIT_CODES.items()},
         "choices": {
             "COLUMN": [*GroupBy],
             "RATING": [*RATINGS, *map(str, range(1, 6))],

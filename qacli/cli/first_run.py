@@ -103,13 +103,13 @@ def set_up(console: Console) -> str:
 
 
 def usual_addresses() -> dict[str, str]:
-    """Return the names and base URLs of the known providers that run on the user's machine."""
+    """Return the names and base URLs of the known providers on this machine that need no key."""
     from qacli.config.providers import known_providers
 
     return {
         name: item.base_url
         for name, item in known_providers().items()
-        if item.base_url and urlsplit(item.base_url).hostname == LOOPBACK
+        if item.base_url and not item.key and urlsplit(item.base_url).hostname == LOOPBACK
     }
 
 

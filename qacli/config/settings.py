@@ -259,9 +259,9 @@ class Settings:
     )
     shared_limits: float | None = _setting(
         "QA_SHARED_LIMITS",
-        "Seconds that a question of `qa serve` waits at most for the provider's limits, which the "
-        "server then shares with batches and with other servers on its database. Default: it does "
-        "not share them.",
+        "Maximum seconds that a question of `qa serve` waits while a limit of the provider is used "
+        "up. With this setting, the server and all batches and servers on its database keep to the "
+        "provider's limits together. Default: each keeps to them alone.",
         parsers.SECONDS,
     )
     budgets: str | None = _setting(

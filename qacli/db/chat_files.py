@@ -86,10 +86,12 @@ def aichat_session(
     Raises:
         InvalidRequest: PyYAML is missing, or the file is not a session.
     """
+    from qacli.installation import extra_command
+
     if find_spec("yaml") is None:
         raise InvalidRequest(
             "A session of aichat is YAML, and the package pyyaml is not installed.",
-            "Install it: pip install 'qacli[aichat]'",
+            f"Run: {extra_command('aichat')}",
         )
     import yaml
 

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -68,6 +69,11 @@ def test_generate_finds_every_page_current() -> None:
     for page in PAGES:
         text = page.read_text()
         assert GENERATOR.render_page(text) == text, f"run: python docs/generate.py ({page.name})"
+
+
+def test_generate_finds_the_table_of_commands_current() -> None:
+    table = json.loads(GENERATOR.COMMANDS.read_text())
+    assert table == GENERATOR.command_table(), "run: python docs/generate.py"
 
 
 def test_generate_check_on_an_outdated_page_fails(tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ def examples(text: str) -> Iterator[tuple[str, str]]:
         if call is None:
             continue
         line = "qa " + re.sub(
-            r"^(--profile \w+|--debug) ", "", re.sub(r"'.*?'|\".*?\"", "", call[1])
+            r"^(--profile [\w.]+|--debug) ", "", re.sub(r"'.*?'|\".*?\"", "", call[1])
         )
         name = next(name for name in names if f"{line} ".startswith(f"{name} "))
         yield name, line.removeprefix(name)

@@ -1,4 +1,4 @@
-"""`qa help TOPIC`: texts that are too long for `--help`."""
+"""`qa help TOPIC`: texts that are too long for `--help`; `qa help WORDS`: a search of all help."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,8 @@ EPILOG = (
     "  qa help exit-codes\n"
     "  qa help configuration\n"
     "  qa help scripting\n"
-    "  qa help batch run              the same as qa batch run --help"
+    "  qa help batch run              the same as qa batch run --help\n"
+    "  qa help budget                 everything whose help has this word"
 )
 
 EXIT_CODES = {
@@ -64,26 +65,37 @@ def show_topic(
     context: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TOPIC", help="exit-codes, configuration, scripting, or a command."),
+        typer.Argument(
+            metavar="TOPIC",
+            help="exit-codes, configuration, scripting, a command, or words to search for.",
+        ),
     ] = None,
 ) -> None:
-    """Explain exit-codes, configuration, scripting, or a command."""
+    """Explain a topic or a command, or search the help for words."""
+    from qacli.cli.help_search import is_command, search_help
+
     texts: tuple[Callable[[], str], ...] = (_exit_codes, _configuration, lambda: SCRIPTING)
     topics = dict(zip(TOPICS, texts, strict=True))
     console = Console.from_context(context)
     if not words:
         console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
-    if words[0] in topics:
-        console.print(topics[words[0]]())
+    name = "-".join(words).lower()
+    if name in topics:
+        console.print(topics[name]())
         return
     program: Any = context.find_root().command
-    if words[0] not in program.commands:
+    if is_command(words):
+        program.main([*words, "--help"], prog_name="qa", standalone_mode=False, obj=console)
+        return
+    rows = search_help(words, [(f"qa help {topic}", text()) for topic, text in topics.items()])
+    if not rows:
         raise InvalidRequest(
-            f"There is no topic and no command {words[0]!r}.",
+            f"There is no topic and no command {' '.join(words)!r}, and no help has these words.",
             f"Topics: {', '.join(topics)}. Commands: qa --help",
         )
-    program.main([*words, "--help"], prog_name="qa", standalone_mode=False, obj=console)
+    for name, text in rows:
+        console.print(f"{name}\n    {text}")
 
 
 def _exit_codes() -> str:

@@ -133,6 +133,34 @@ def test_help_explains_a_command_too(invoke: Invoke, words: list[str]) -> None:
     assert invoke("help", *words).out == invoke(*words, "--help").out != ""
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["budget"], ["qa batch run --max-cost", "qa config set budgets (QA_BUDGETS)"]),
+        (["standard", "INPUT"], ["qa chat", "qa help scripting"]),
+        (["timeout"], ["qa ask --timeout", "qa config set connect_timeout (QA_CONNECT_TIMEOUT)"]),
+        (["QA_LEASE"], ["qa config set lease (QA_LEASE)"]),
+        (["ask", "clipboard"], ["qa ask --copy"]),
+    ],
+)
+def test_help_words_find_what_has_all_of_them(
+    invoke: Invoke, words: list[str], names: list[str]
+) -> None:
+    done = invoke("help", *words)
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert {*names} <= {*lines[::2]}
+    assert all(line.startswith("    ") for line in lines[1::2])
+
+
+def test_help_words_in_a_name_come_first(invoke: Invoke) -> None:
+    assert invoke("help", "schema").out.startswith("qa ask --schema\n")
+
+
+def test_help_topic_is_found_by_its_words(invoke: Invoke) -> None:
+    assert invoke("help", "exit", "codes").out == invoke("help", "exit-codes").out
+
+
 def test_help_unknown_topic_exits_2(invoke: Invoke) -> None:
     done = invoke("help", "nonsense")
     assert (done.code, done.out) == (2, "")

@@ -1,7 +1,10 @@
-"""The names that the package exports."""
+"""The names that the package exports, and the Python that it needs."""
 
+import ast
+import runpy
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -9,6 +12,8 @@ import pytest
 
 import qacli
 from qacli.batch import options
+
+CLONE = Path(qacli.__file__).parents[1]
 
 PROGRAM = """
 from typing import assert_type
@@ -45,6 +50,26 @@ def test_batch_is_the_function_also_after_the_import_of_the_package() -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         qacli.other  # noqa: B018
+
+
+def test_program_on_an_old_python_names_the_python_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+    needed = project["requires-python"].removeprefix(">=")
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(CLONE / "qacli/__main__.py"), run_name="__main__")
+    assert ended.value.code == 3
+    assert capsys.readouterr().err.startswith(
+        f"qa needs Python {needed} or newer, and this is Python 3.10."
+    )
+
+
+@pytest.mark.parametrize("name", ["__init__", "__main__"])
+def test_first_modules_can_be_parsed_by_an_old_python(name: str) -> None:
+    text = (CLONE / f"qacli/{name}.py").read_text()
+    ast.parse(text, feature_version=(3, 7))
 
 
 @pytest.mark.slow

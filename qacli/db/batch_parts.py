@@ -13,14 +13,12 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.batch_results import IS_UNFIT, ITEMS
-from qacli.db.batch_workers import WORKERS, BudgetReached, ClaimedItem, lock_budget
-from qacli.db.extra_models import BatchPart
+from qacli.db.batch_results import IS_UNFIT
+from qacli.db.batch_workers import BudgetReached, ClaimedItem, lock_budget
+from qacli.db.extra_models import PARTS, WORKERS, BatchPart
+from qacli.db.models import ITEMS, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.domain import ItemState, Outcome, PartState, Question, Status, now
-
-PARTS = BatchPart.__table__  # type: ignore[attr-defined]
 
 OPEN = tuple(
     state for state in PartState if state not in {PartState.TAKEN, PartState.DONE, PartState.FAILED}

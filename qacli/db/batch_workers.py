@@ -13,15 +13,12 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.config.settings import LEASE_SECONDS
-from qacli.db.batch_results import ITEMS, BatchResults
+from qacli.db.batch_results import BatchResults
 from qacli.db.clock import database_seconds
-from qacli.db.extra_models import BatchWorker, LimitUser
-from qacli.db.models import Batch
+from qacli.db.extra_models import USERS, WORKERS, BatchWorker
+from qacli.db.models import BATCHES, ITEMS
 from qacli.domain import ItemState
 
-BATCHES = Batch.__table__  # type: ignore[attr-defined]
-WORKERS = BatchWorker.__table__  # type: ignore[attr-defined]
-USERS = LimitUser.__table__  # type: ignore[attr-defined]
 RESERVED = sa.func.coalesce(sa.func.sum(ITEMS.c.reserved_usd), 0.0)
 
 

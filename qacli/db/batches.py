@@ -14,17 +14,11 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.db.batch_loading import BatchLoading, refuse_changed_settings
-from qacli.db.batch_parts import OPEN, PARTS
-from qacli.db.batch_results import ITEMS, FinishedItem, Summary
-from qacli.db.batch_workers import (
-    BATCHES,
-    BudgetReached,
-    ClaimedItem,
-    WorkerEvicted,
-    WorkerStatus,
-)
-from qacli.db.extra_models import BatchWorker
-from qacli.db.models import OUTPUTS, Batch
+from qacli.db.batch_parts import OPEN
+from qacli.db.batch_results import FinishedItem, Summary
+from qacli.db.batch_workers import BudgetReached, ClaimedItem, WorkerEvicted, WorkerStatus
+from qacli.db.extra_models import PARTS, BatchWorker
+from qacli.db.models import BATCHES, ITEMS, OUTPUTS, Batch
 from qacli.domain import ItemState, now
 
 __all__ = [

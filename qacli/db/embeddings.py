@@ -13,13 +13,11 @@ from operator import mul
 
 import sqlalchemy as sa
 
-from qacli.db.extra_models import Embedding
+from qacli.db.extra_models import EMBEDDINGS, Embedding
 from qacli.db.filters import Filter
-from qacli.db.models import ANSWERED
+from qacli.db.models import ANSWERED, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 
-EMBEDDINGS = Embedding.__table__  # type: ignore[attr-defined]
 PAGE = 10_000
 """Rows of signs in memory at once."""
 

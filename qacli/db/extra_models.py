@@ -5,7 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from qacli.db.models import BIG, UtcDateTime, enum_type, one_of
+from qacli.db.models import BIG, UtcDateTime, enum_type, one_of, table_of
 from qacli.domain import PartState
 
 
@@ -152,3 +152,11 @@ class BrowserSession(SQLModel, table=True):
     digest: str = Field(sa_column=sa.Column(sa.String(64), primary_key=True))
     caller: str = Field(sa_type=sa.Text)
     expires_at: datetime = Field(sa_type=UtcDateTime)
+
+
+WORKERS = table_of(BatchWorker)
+PARTS = table_of(BatchPart)
+LIMITS = table_of(SharedLimit)
+USERS = table_of(LimitUser)
+EMBEDDINGS = table_of(Embedding)
+SESSIONS = table_of(BrowserSession)

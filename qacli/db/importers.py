@@ -25,9 +25,8 @@ from pydantic import (
 from pydantic_core import to_json
 
 from qacli.cache_key import cache_key, canonical_json
-from qacli.db.models import QuestionAnswer
+from qacli.db.models import RECORDS, QuestionAnswer
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.db.shared_values import share_values
 from qacli.errors import InvalidRequest
 from qacli.serializers import (

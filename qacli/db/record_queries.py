@@ -12,12 +12,10 @@ from sqlmodel import Session, col, select
 from qacli.db.engine import Database
 from qacli.db.export import RAW, IdRange, pages, row_to_dict, rows_to_json_lines
 from qacli.db.filters import Filter
-from qacli.db.models import ANSWERED, QuestionAnswer
+from qacli.db.models import ANSWERED, NEWEST_FIRST, RECORDS, QuestionAnswer
 from qacli.db.search import (
     COMMON_MATCHES,
     MAX_RANKED,
-    NEWEST_FIRST,
-    RECORDS,
     SearchTerm,
     fts5_query,
     parse_terms,

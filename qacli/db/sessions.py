@@ -5,9 +5,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from qacli.db.engine import Database
-from qacli.db.extra_models import BrowserSession
-
-SESSIONS = BrowserSession.__table__  # type: ignore[attr-defined]
+from qacli.db.extra_models import SESSIONS
 
 
 def add_session(

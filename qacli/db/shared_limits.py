@@ -16,9 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qacli.db.batch_workers import USERS, WORKERS
 from qacli.db.clock import database_seconds
-from qacli.db.extra_models import SharedLimit
+from qacli.db.extra_models import LIMITS, USERS, WORKERS
 from qacli.db.records import Store
 
 VALID_SECONDS = 10.0
@@ -26,8 +25,6 @@ VALID_SECONDS = 10.0
 
 BURST_SECONDS = 1.0
 """Seconds' worth of requests or tokens that a bucket holds."""
-
-LIMITS = SharedLimit.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from qacli.db.models import QuestionAnswer, SharedValue
-from qacli.db.search import RECORDS
+from qacli.db.models import RECORDS, VALUES, QuestionAnswer
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -40,7 +39,6 @@ MIN_SHARED_LENGTH = 256
 POSTGRES_LOCK = 0x7161_7661_6C
 """The key of the advisory lock of shared values: any number that no other program uses."""
 
-VALUES = SharedValue.__table__  # type: ignore[attr-defined]
 _SYSTEM, _PARAMS = VALUES.alias("shared_system"), VALUES.alias("shared_params")
 WITH_VALUES = RECORDS.outerjoin(_SYSTEM, _SYSTEM.c.id == RECORDS.c.system_id).outerjoin(
     _PARAMS, _PARAMS.c.id == RECORDS.c.params_id

@@ -4,8 +4,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 
 
 def first_id_of(store: Store, caller: str, since: datetime | None) -> int | None:

@@ -13,14 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from qacli.db.filters import Filter
-from qacli.db.models import Batch
+from qacli.db.models import BATCHES, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.domain import GroupBy, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatsRow:
     """The numbers of one day, week, month, model, tag, batch, kind of error or endpoint.
 
     Attributes:
@@ -50,7 +49,7 @@ TIME_FORMATS = {GroupBy.DAY: "%Y-%m-%d", GroupBy.WEEK: "%G-W%V", GroupBy.MONTH: 
 """The name of a local time's group."""
 
 
-def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
+def stats(store: Store, by: GroupBy, only: Filter) -> list[StatsRow]:
     """Return the numbers of each group: times in their order, other groups by size."""
     column = RECORDS.c
     source: sa.FromClause = RECORDS
@@ -73,8 +72,7 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
         tags = elements(column.tags).table_valued("value", joins_implicitly=True)
         source, name = RECORDS.join(tags, sa.true()), tags.c.value
     else:
-        batch = Batch.__table__  # type: ignore[attr-defined]
-        source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
+        source, name = RECORDS.join(BATCHES, BATCHES.c.id == column.batch_id), BATCHES.c.name
     answered = column.status == Status.ANSWERED
     latency = sa.case((answered, column.latency_ms))
     sums = (
@@ -114,7 +112,7 @@ def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
     return sa.func.floor(sa.extract("epoch", created_at) / SLOT_SECONDS)
 
 
-def _row(name: str, parts: Iterable[list[Any]]) -> Row:
+def _row(name: str, parts: Iterable[list[Any]]) -> StatsRow:
     """Return the sum of the numbers of one or more parts of a group, as the query has them."""
     columns = list(zip(*parts, strict=True))
     records, answered, prompt, completion, cached, reasoning = (
@@ -122,16 +120,8 @@ def _row(name: str, parts: Iterable[list[Any]]) -> Row:
     )
     costs = [cost for cost in columns[6] if cost is not None]
     latency, timed = (sum(map(int, column)) for column in columns[7:])
-    mean = round(latency / timed) if timed else None
-    cost = sum(costs) if costs else None
-    return Row(
-        name,
-        records,
-        answered,
-        prompt,
-        completion,
-        cached,
-        reasoning,
-        cost_usd=cost,
-        latency_ms=mean,
+    return StatsRow(
+        *(name, records, answered, prompt, completion, cached, reasoning),
+        cost_usd=sum(costs) if costs else None,
+        latency_ms=round(latency / timed) if timed else None,
     )

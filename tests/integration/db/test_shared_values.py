@@ -16,10 +16,9 @@ from qacli.db import migrate
 from qacli.db.filters import Filter
 from qacli.db.import_source import open_import_source
 from qacli.db.importers import from_jsonl, import_records
+from qacli.db.models import RECORDS, VALUES
 from qacli.db.purge import delete_matching
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.db.shared_values import VALUES
 from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from qacli.db.search import RECORDS
+from qacli.db.models import RECORDS
 from qacli.services.request import rebuild_request
 
 if TYPE_CHECKING:

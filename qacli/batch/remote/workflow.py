@@ -164,7 +164,7 @@ class RemoteRun:
         self, part: BatchPart, states: frozenset[PartState] | set[PartState]
     ) -> float:
         """Take the steps of a part until it has to wait; return the seconds."""
-        if not await self._run(self._parts.own, part, self._claims.worker):
+        if not await self._run(self._parts.take_over, part, self._claims.worker):
             return self.steps.pauses.poll  # another process handles it
         while not self.steps.is_stopped:
             part = await self._run(self._parts.get, part.id or 0)
@@ -187,7 +187,7 @@ class RemoteRun:
     async def _cancel_part(self, part: BatchPart) -> int:
         # Of a part that is not submitted, only its owner knows whether it will be in a moment: that
         # process does the same as soon as it sees that the batch is cancelled.
-        is_own = await self._run(self._parts.own, part, self._claims.worker)
+        is_own = await self._run(self._parts.take_over, part, self._claims.worker)
         part = await self._run(self._parts.get, part.id or 0)
         if not is_own and part.state is not PartState.SUBMITTED:
             return 0

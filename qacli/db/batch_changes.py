@@ -4,7 +4,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-from qacli.domain import ROW
+from qacli.batch_states import ROW
 from qacli.errors import InvalidRequest
 
 Item = dict[str, Any]

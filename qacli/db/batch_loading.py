@@ -11,12 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.db.batch_changes import Changes, Item, second_key
 from qacli.db.batch_parts import OPEN
 from qacli.db.batch_workers import BatchWorkers
 from qacli.db.extra_models import PARTS, WORKERS
 from qacli.db.models import BATCHES, ITEMS, OUTPUTS, RECORDS, Batch, BatchItem
-from qacli.domain import ItemState, Status, now
+from qacli.domain import Status, now
 from qacli.errors import InvalidRequest, NotFound
 
 MAX_NAMED_ROWS = 10

@@ -13,6 +13,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState, PartState
 from qacli.db.batch_results import IS_UNFIT
 from qacli.db.batch_workers import (
     BudgetReached,
@@ -25,7 +26,7 @@ from qacli.db.batch_workers import (
 from qacli.db.extra_models import PARTS, WORKERS, BatchPart
 from qacli.db.models import ITEMS, RECORDS
 from qacli.db.records import Store
-from qacli.domain import ItemState, Outcome, PartState, Question, Status, now
+from qacli.domain import Outcome, Question, Status, now
 
 OPEN = tuple(
     state for state in PartState if state not in {PartState.TAKEN, PartState.DONE, PartState.FAILED}

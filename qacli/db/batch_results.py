@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from qacli.batch_states import ROW, ItemState
 from qacli.db.export import PAGE, RAW, row_to_dict
 from qacli.db.models import ITEMS, RECORDS
 from qacli.db.records import Store
-from qacli.domain import ROW, ItemState, Status
+from qacli.domain import Status
 from qacli.errors import UnfitAnswer
 
 IS_UNFIT = sa.and_(RECORDS.c.status == Status.INTERRUPTED, RECORDS.c.error_kind == UnfitAnswer.kind)

@@ -12,12 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.config.settings import LEASE_SECONDS
 from qacli.db.batch_results import BatchResults
 from qacli.db.clock import database_seconds
 from qacli.db.extra_models import USERS, WORKERS, BatchWorker
 from qacli.db.models import BATCHES, ITEMS
-from qacli.domain import ItemState
 
 RESERVED = sa.func.coalesce(sa.func.sum(ITEMS.c.reserved_usd), 0.0)
 

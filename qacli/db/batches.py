@@ -13,13 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.db.batch_loading import BatchLoading, refuse_changed_settings
 from qacli.db.batch_parts import OPEN
 from qacli.db.batch_results import FinishedItem, Summary
 from qacli.db.batch_workers import BudgetReached, ClaimedItem, WorkerEvicted, WorkerStatus
 from qacli.db.extra_models import PARTS, BatchWorker
 from qacli.db.models import BATCHES, ITEMS, OUTPUTS, Batch
-from qacli.domain import ItemState, now
+from qacli.domain import now
 
 __all__ = [
     "THREADS",

@@ -5,8 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from qacli.batch_states import PartState
 from qacli.db.models import BIG, UtcDateTime, enum_type, one_of, table_of
-from qacli.domain import PartState
 
 
 class BatchWorker(SQLModel, table=True):

@@ -18,7 +18,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     create_model,
     model_validator,
 )
@@ -335,33 +334,3 @@ def _fingerprint(row: dict[str, Any]) -> int:
 def _note_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
     if old_id is not None and new_id is not None and old_id != new_id:
         result.new_ids[old_id] = new_id
-
-
-def from_jsonl(lines: Iterable[str]) -> Iterator[ImportedRecord]:
-    """Yield the records of a JSON Lines export.
-
-    Raises:
-        InvalidRequest: A line is not a record; the message has its number and the reason.
-    """
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield ImportedRecord.model_validate_json(line)
-        except ValidationError as error:
-            raise not_a_record(f"Line {number}", error) from None
-
-
-def not_a_record(where: str, error: ValidationError) -> InvalidRequest:
-    """Return the error for a line or a row that is not a record.
-
-    Args:
-        where: The place in the file, at the beginning of a sentence.
-        error: The reason.
-    """
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return InvalidRequest(
-        f"{where} is not a record: {field + ': ' if field else ''}{first['msg']}.",
-        "The records before it were added; correct it and import again.",
-    )

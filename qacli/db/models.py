@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from qacli.batch_states import ItemState
 from qacli.cache_key import canonical_json
-from qacli.domain import ItemState, Status
+from qacli.domain import Status
 from qacli.serializers import RECORD_FIELDS, to_jsonable
 
 SQLModel.metadata.naming_convention = {

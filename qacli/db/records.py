@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.db.models import RECORDS, Batch, BatchItem
 from qacli.db.record_queries import RecordQueries, record_not_found, require_id
 from qacli.db.shared_values import (
@@ -15,7 +16,7 @@ from qacli.db.shared_values import (
     separate_values,
     share_values,
 )
-from qacli.domain import ItemState, Outcome, Question, Status
+from qacli.domain import Outcome, Question, Status
 from qacli.errors import Cancelled
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
 

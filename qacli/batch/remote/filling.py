@@ -7,10 +7,11 @@ from typing import IO
 
 from qacli.batch.remote.limits import MAX_LINES, MAX_PART_BYTES
 from qacli.batch.remote.requests import RequestLines
+from qacli.batch_states import PartState
 from qacli.db.batch_parts import BatchParts
 from qacli.db.batches import BudgetReached, ClaimedItem
 from qacli.db.extra_models import BatchPart
-from qacli.domain import Outcome, PartState, Question
+from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, InvalidRequest
 
 PAGE = 200

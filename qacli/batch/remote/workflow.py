@@ -10,10 +10,10 @@ from qacli.batch.database import DatabaseExecutor
 from qacli.batch.lease import MARGIN
 from qacli.batch.remote.filling import PartFiller
 from qacli.batch.remote.steps import MAX_LOOKS, PartSteps
+from qacli.batch_states import PartState
 from qacli.db.batch_parts import OPEN, BatchParts, PartTaken
 from qacli.db.batches import BudgetReached
 from qacli.db.extra_models import BatchPart
-from qacli.domain import PartState
 from qacli.errors import DatabaseError, ProviderError, ProviderRefused
 from qacli.provider.batch_api import BatchApi
 from qacli.provider.retry import backoff

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qacli.batch_states import PartState
 from qacli.db.batch_parts import BatchParts, PartTaken
 from qacli.db.batches import Batches
-from qacli.domain import Outcome, PartState, Question, Status
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from qacli.db.extra_models import BatchPart

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TextIO
 
+from qacli.citations import images, sources
 from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.money import usd
@@ -25,7 +26,6 @@ from qacli.serializers import (
     to_csv_line,
     to_markdown,
 )
-from qacli.sources import images, sources
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

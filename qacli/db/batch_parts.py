@@ -297,8 +297,8 @@ class BatchParts:
         retry_at: float,
         error: str,
     ) -> None:
-        kept = ("batch_id", "owner", "model", "path", "endpoint", "completion_window", "round")
-        values = {name: getattr(part, name) for name in kept}
+        names = ("batch_id", "owner", "model", "path", "endpoint", "completion_window", "round")
+        values = {name: getattr(part, name) for name in names}
         values |= {"uid": uuid4().hex, "state": PartState.READY, "items": len(positions)}
         values |= {"taken": 0, "attempts": part.attempts + 1, "retry_at": retry_at}
         values |= {"error": error, "created_at": now()}

@@ -94,9 +94,9 @@ class Batches(BatchLoading):
 
     def find_begun(self, path: str, settings: dict[str, Any]) -> Batch | None:
         """Return the newest batch of a file with these settings, but for the model, if any."""
-        wanted = {**settings, "model": None}
+        expected = {**settings, "model": None}
         for batch in reversed(self.all()):
-            if batch.file.get("path") == path and {**batch.settings, "model": None} == wanted:
+            if batch.file.get("path") == path and {**batch.settings, "model": None} == expected:
                 return batch
         return None
 

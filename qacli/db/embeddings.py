@@ -23,7 +23,7 @@ PAGE = 10_000
 
 CANDIDATES = 1000
 VECTORS_PAGE = 500
-LARGEST = 127
+MAX_SIGNED_BYTE = 127
 """The largest value of a signed byte."""
 
 
@@ -135,7 +135,7 @@ class Embeddings:
 def to_bytes(vector: Sequence[float]) -> bytes:
     """Return a vector with one signed byte a dimension; its length is lost, its direction kept."""
     largest = max(map(abs, vector), default=0.0) or 1.0
-    return array("b", (round(value * LARGEST / largest) for value in vector)).tobytes()
+    return array("b", (round(value * MAX_SIGNED_BYTE / largest) for value in vector)).tobytes()
 
 
 def signs_of(vector: Sequence[float]) -> bytes:

@@ -32,7 +32,7 @@ from qacli.db.chat_files import (
     is_crush_database,
     mods_show,
 )
-from qacli.db.conversations_import import in_order_of_time
+from qacli.db.chat_records import sort_by_time
 from qacli.db.import_formats import CSV, JSONL, Program
 from qacli.db.importers import REQUIRED_FIELDS, ForeignRecord, ImportedRecord
 from qacli.db.json_elements import first_keys, json_objects
@@ -216,7 +216,7 @@ def _conversations(name: str, form: Program, objects: Iterator[Any]) -> ImportSo
     """Return the records of an export of conversations, the oldest first."""
     omitted: Counter[str] = Counter()
     records = read_conversations(READERS[form][1], objects, omitted)
-    return ImportSource(form, _reading(name, in_order_of_time(records)), omitted)
+    return ImportSource(form, _reading(name, sort_by_time(records)), omitted)
 
 
 def _chat_file(
@@ -234,7 +234,7 @@ def _chat_file(
         records = shell_gpt(chat, json_objects(text), saved_at, omitted)
     elif AICHAT_HEADING.match(beginning.partition("\n")[0]):
         form = Program.AICHAT
-        records = in_order_of_time(aichat_messages(text, omitted))
+        records = sort_by_time(aichat_messages(text, omitted))
     elif AICHAT_SESSION.match(beginning):
         form = Program.AICHAT
         records = aichat_session(chat, text, saved_at, omitted)
@@ -271,6 +271,6 @@ def _read_database(file: SqliteFile) -> ImportSource:
     if is_llm_database(file):
         return ImportSource(Program.LLM, read_llm_logs(file, omitted), omitted)
     if is_crush_database(file):
-        records = in_order_of_time(crush_sessions(file, omitted))
+        records = sort_by_time(crush_sessions(file, omitted))
         return ImportSource(Program.CRUSH, records, omitted)
     raise InvalidRequest(f"{file.path} is a SQLite database of another program.", ADVICE)

@@ -245,7 +245,7 @@ def _add_page(
         for row in page:
             if row["uid"] in existing:
                 result.skipped += 1
-                _note_new_id(result, row["id"], existing[row["uid"]])
+                _add_new_id(result, row["id"], existing[row["uid"]])
                 continue
             existing[row["uid"]] = row["id"]
             is_taken = row["id"] in used_ids
@@ -307,7 +307,7 @@ def _insert_renumbered(
     )
     if row["id"] is not None and new_id is not None:
         result.renumbered += 1
-        _note_new_id(result, row["id"], new_id)
+        _add_new_id(result, row["id"], new_id)
     return new_id
 
 
@@ -331,6 +331,6 @@ def _fingerprint(row: dict[str, Any]) -> int:
     return cache_key(canonical_json(*(row[name] for name in names)))
 
 
-def _note_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
+def _add_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
     if old_id is not None and new_id is not None and old_id != new_id:
         result.new_ids[old_id] = new_id

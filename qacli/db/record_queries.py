@@ -263,12 +263,7 @@ class RecordQueries(Database):
         return ids
 
     def followers(self, record_id: int, limit: int) -> list[QuestionAnswer]:
-        """Return the records below a record, the oldest first, up to the first branch.
-
-        Args:
-            record_id: The record.
-            limit: The number of records at most.
-        """
+        """Return at most `limit` records below a record, the oldest first, up to a branch."""
         chain = descendants(record_id, self.owner, limit)
         query = select(QuestionAnswer).join(chain, chain.c.id == RECORD_ID)
         with self.session() as session:

@@ -105,16 +105,16 @@ def separate_values(
         params = json.dumps(shared) if names else ""
         new = {**row, "system_id": None, "params_id": None}
         if system is not None and len(system) >= MIN_SHARED_LENGTH:
-            new |= {"system": None, "system_id": _note(texts, system)}
+            new |= {"system": None, "system_id": _add_text(texts, system)}
         if len(params) >= MIN_SHARED_LENGTH:
             rest = {name: value for name, value in row["params"].items() if name not in names}
-            new |= {"params": rest, "params_id": _note(texts, params)}
+            new |= {"params": rest, "params_id": _add_text(texts, params)}
         new_rows.append(new)
     return new_rows, texts
 
 
-def _note(texts: dict[str, str], text: str) -> str:
-    """Add a text by its digest, which is returned."""
+def _add_text(texts: dict[str, str], text: str) -> str:
+    """Add a text to `texts`; return its digest, by which it is stored there."""
     digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     texts[digest] = text
     return digest

@@ -52,27 +52,10 @@ TIME_FORMATS = {GroupBy.DAY: "%Y-%m-%d", GroupBy.WEEK: "%G-W%V", GroupBy.MONTH: 
 def stats(store: Store, by: GroupBy, only: Filter) -> list[StatsRow]:
     """Return the numbers of each group: times in their order, other groups by size."""
     column = RECORDS.c
-    source: sa.FromClause = RECORDS
-    name: sa.ColumnElement[Any]
     conditions = store.with_owner(only).conditions(sqlite=store.sqlite)
-    if by in TIME_FORMATS:
-        name = _slot(sqlite=store.sqlite)
-    elif by is GroupBy.MODEL:
-        name = sa.func.coalesce(column.model, "(none)")
-    elif by is GroupBy.ENDPOINT:
-        name = sa.func.coalesce(column.endpoint, "(none)")
-    elif by is GroupBy.ERROR:
-        name = column.error_kind
+    source, name = _grouping(by, sqlite=store.sqlite)
+    if by in {GroupBy.ERROR, GroupBy.RATING}:
         conditions.append(name.is_not(None))
-    elif by is GroupBy.RATING:
-        name = column.rating
-        conditions.append(name.is_not(None))
-    elif by is GroupBy.TAG:
-        elements = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
-        tags = elements(column.tags).table_valued("value", joins_implicitly=True)
-        source, name = RECORDS.join(tags, sa.true()), tags.c.value
-    else:
-        source, name = RECORDS.join(BATCHES, BATCHES.c.id == column.batch_id), BATCHES.c.name
     answered = column.status == Status.ANSWERED
     latency = sa.case((answered, column.latency_ms))
     sums = (
@@ -102,6 +85,26 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[StatsRow]:
         local = datetime.fromtimestamp(int(slot) * SLOT_SECONDS, UTC).astimezone()
         groups.setdefault(local.strftime(TIME_FORMATS[by]), []).append(numbers)
     return [_row(group, parts) for group, parts in groups.items()]
+
+
+def _grouping(by: GroupBy, *, sqlite: bool) -> tuple[sa.FromClause, sa.ColumnElement[Any]]:
+    """Return the records, joined with a table where a group needs it, and the name of the group."""
+    column = RECORDS.c
+    match by:
+        case GroupBy.MODEL | GroupBy.ENDPOINT:
+            return RECORDS, sa.func.coalesce(column[by.value], "(none)")
+        case GroupBy.ERROR:
+            return RECORDS, column.error_kind
+        case GroupBy.RATING:
+            return RECORDS, column.rating
+        case GroupBy.TAG:
+            elements = sa.func.json_each if sqlite else sa.func.jsonb_array_elements_text
+            tags = elements(column.tags).table_valued("value", joins_implicitly=True)
+            return RECORDS.join(tags, sa.true()), tags.c.value
+        case GroupBy.BATCH:
+            return RECORDS.join(BATCHES, BATCHES.c.id == column.batch_id), BATCHES.c.name
+        case _:
+            return RECORDS, _slot(sqlite=sqlite)
 
 
 def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:

@@ -13,13 +13,13 @@ from pydantic_core import to_json
 
 from qacli.config.settings import Settings
 from qacli.db import export, importers
-from qacli.db.conversations import list_threads
 from qacli.db.filters import Filter
 from qacli.db.importers import ImportResult, import_records
 from qacli.db.purge import delete_matching, purge_deleted
 from qacli.db.qa_exports import read_json_lines
 from qacli.db.records import Store
 from qacli.db.stats import stats
+from qacli.db.thread_list import list_threads
 from qacli.domain import GroupBy, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS

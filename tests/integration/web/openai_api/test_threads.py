@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from qacli.db.models import RECORDS
-from qacli.services.request import rebuild_request
+from qacli.services.record_request import rebuild_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

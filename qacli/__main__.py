@@ -23,7 +23,7 @@ def main() -> None:
     # A SIGINT that is ignored (`nohup`, `&` in a script) stays ignored.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, exit_at_once)
-    from qacli.config.shell import completion_variables
+    from qacli.config.completion import completion_variables
 
     variables = completion_variables()
     if variables:

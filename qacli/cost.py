@@ -21,7 +21,7 @@ LOCAL = "local"
 """The endpoint of the model on this machine, whose price is unknown; see `Endpoint.name`."""
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, as OpenAI's documentation puts it: good for an estimate, not for a bill."""
+"""Of English text, by OpenAI's documentation: good for an estimate, not for a bill."""
 
 PRICE_PARTS = ("input", "output", "cached")
 """The numbers of a price in `prices.toml`, in this order; the last one may be absent."""
@@ -30,7 +30,7 @@ UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError),
     *(OverflowError, RecursionError, AttributeError),
 )
-"""What a file of prices raises that is not as it should be."""
+"""The exceptions that reading an invalid file of prices raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _own_price(value: Any) -> Price:  # noqa: ANN401 - TOML of any form
     """Return `[input, output]`, with or without a third number, or a table of the same, as a price.
 
     Raises:
-        Exception: One of `UNREADABLE`: it is something else.
+        Exception: One of `UNREADABLE`: the value has another form.
     """
     if isinstance(value, list):
         value = (
@@ -185,12 +185,7 @@ def _images(parts: Sequence[ContextPart]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """About what a question takes, in tokens.
-
-    Attributes:
-        prompt: All that is sent.
-        completion: The answer.
-    """
+    """The estimated tokens of a question: of all that is sent, and of the answer."""
 
     prompt: int
     completion: int
@@ -236,14 +231,15 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
 
     Args:
         ask: The question.
-        estimate: Its tokens.
+        estimate: The tokens that it is likely to take.
         limit: US dollars.
         prices: The prices of models.
         endpoint: The endpoint's name.
-        table: The file with the user's own prices.
+        table: The file with the user's own prices, for the error.
         other_cost: US dollars for the same question to other models, which count too.
 
-    Returns the cost of all in US dollars.
+    Returns:
+        The cost of the question to all models, in US dollars.
 
     Raises:
         InvalidRequest: It may cost more, or the price of its model is unknown.

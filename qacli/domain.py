@@ -53,37 +53,6 @@ class GroupBy(StrEnum):
     ENDPOINT = "endpoint"
 
 
-ROW = "row"
-"""The field of a batch item's payload with the cells of its row, which the results repeat."""
-
-
-class ItemState(StrEnum):
-    """The state of an item of a batch."""
-
-    WAITING = "waiting"
-    CLAIMED = "claimed"
-    ANSWERED = "answered"
-    FAILED = "failed"
-
-
-class PartState(StrEnum):
-    """The state of a part of a batch at the provider's Batch API.
-
-    A state is stored before the step that it names begins, and the next one after that step.
-    """
-
-    FILLING = "filling"
-    READY = "ready"
-    UPLOADING = "uploading"
-    UPLOADED = "uploaded"
-    CREATING = "creating"
-    SUBMITTED = "submitted"
-    ENDED = "ended"
-    TAKEN = "taken"
-    DONE = "done"
-    FAILED = "failed"
-
-
 def now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
@@ -179,18 +148,10 @@ def create_question(  # noqa: PLR0913 - the input, by name
     repeats_id: int | None = None,
     attachments: Sequence[dict[str, Any]] = (),
 ) -> Question:
-    """Build a question from the input of a command or a request.
+    """Build a question from the input of a command or a request; see `Question`.
 
-    Args:
-        question: The question.
-        model: The model to ask.
-        system: The system prompt.
-        params: The options that go to the model, by their names in `qacli.model_options`.
-        response_format: The format of the answer, as in the provider's API.
-        tags: The tags of the record.
-        follows_id: The record that this question follows up.
-        repeats_id: The record whose question this is.
-        attachments: See `Question`.
+    `params` are the options that go to the model, by their names in `qacli.model_options`, and
+    `response_format` is the format of the answer, as in the provider's API.
 
     Raises:
         InvalidRequest: See `Question` and `validate_tag`.

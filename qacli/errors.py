@@ -60,82 +60,59 @@ class QaError(Exception):
         self.record_id: int | None = None
         """The record of the question that failed with this error, if there is one."""
 
+    def __init_subclass__(
+        cls, *, exit_code: int | None = None, status: int | None = None, kind: str | None = None
+    ) -> None:
+        """Set the values that a class declares after its base; the others are inherited."""
+        for name, value in {"exit_code": exit_code, "status": status, "kind": kind}.items():
+            if value is not None:
+                setattr(cls, name, value)
+
     def __str__(self) -> str:
         return f"{self.what} {self.todo}".strip()
 
 
-class InvalidRequest(QaError):
+class InvalidRequest(QaError, exit_code=2, status=422, kind="invalid-request"):
     """The question or an option is not valid."""
 
-    exit_code = 2
-    status = 422
-    kind = "invalid-request"
 
-
-class NotConfigured(QaError):
+class NotConfigured(QaError, exit_code=3, status=503, kind="not-configured"):
     """No key, no endpoint, or an invalid setting."""
 
-    exit_code = 3
-    status = 503
-    kind = "not-configured"
 
-
-class NotFound(QaError):
+class NotFound(QaError, exit_code=4, status=404, kind="not-found"):
     """No such record."""
 
-    exit_code = 4
-    status = 404
-    kind = "not-found"
 
-
-class Unauthorized(QaError):
+class Unauthorized(QaError, status=401, kind="unauthorized"):
     """The token is missing or wrong."""
 
-    status = 401
-    kind = "unauthorized"
 
-
-class Forbidden(QaError):
+class Forbidden(QaError, status=403, kind="forbidden"):
     """The request may come from another web site."""
 
-    status = 403
-    kind = "forbidden"
 
-
-class StillAsking(QaError):
+class StillAsking(QaError, status=409, kind="still-asking"):
     """The first request with the same idempotency key has no answer yet."""
 
-    status = 409
-    kind = "still-asking"
 
-
-class AlreadyFinished(QaError):
+class AlreadyFinished(QaError, status=409, kind="already-finished"):
     """The answer that a request cancels has ended already."""
 
-    status = 409
-    kind = "already-finished"
 
-
-class RateLimited(QaError):
+class RateLimited(QaError, status=429, kind="rate-limited"):
     """The client has reached its rate limit."""
 
-    status = 429
-    kind = "rate-limited"
     retry_after = 1
 
 
-class BudgetSpent(QaError):
+class BudgetSpent(QaError, status=429, kind="budget-spent"):
     """The client has spent its budget."""
 
-    status = 429
-    kind = "budget-spent"
 
-
-class Busy(QaError):
+class Busy(QaError, status=503, kind="busy"):
     """The server has reached its limit of concurrent questions."""
 
-    status = 503
-    kind = "busy"
     retry_after = 1
 
 
@@ -170,110 +147,64 @@ class ProviderError(QaError):
         self.details = details or {}
 
 
-class KeyRejected(ProviderError):
+class KeyRejected(ProviderError, exit_code=3, status=502, kind="key-rejected"):
     """The provider rejects the key."""
 
-    exit_code = 3
-    status = 502
-    kind = "key-rejected"
 
-
-class ProviderRefused(ProviderError):
+class ProviderRefused(ProviderError, exit_code=5, status=502, kind="provider-refused"):
     """The provider answered 4xx: a retry does not help."""
 
-    exit_code = 5
-    status = 502
-    kind = "provider-refused"
 
-
-class ModelNotFound(ProviderRefused):
+class ModelNotFound(ProviderRefused, kind="model-not-found"):
     """The provider does not serve the model, or no longer."""
 
-    kind = "model-not-found"
 
-
-class ProviderUnavailable(ProviderError):
+class ProviderUnavailable(ProviderError, exit_code=6, status=503, kind="provider-unavailable"):
     """The provider is overloaded or failing."""
 
-    exit_code = 6
-    status = 503
-    kind = "provider-unavailable"
 
-
-class ProviderUnreachable(ProviderUnavailable):
+class ProviderUnreachable(ProviderUnavailable, status=502, kind="provider-unreachable"):
     """No connection to the provider, or the connection broke."""
 
-    status = 502
-    kind = "provider-unreachable"
 
-
-class ProviderTimeout(ProviderUnavailable):
+class ProviderTimeout(ProviderUnavailable, status=504, kind="provider-timeout"):
     """No answer within the timeout."""
 
-    status = 504
-    kind = "provider-timeout"
 
-
-class SharedLimitReached(ProviderUnavailable):
+class SharedLimitReached(ProviderUnavailable, status=429, kind="shared-limit-reached"):
     """The limits that processes with the same key share allow no request in time."""
 
-    status = 429
-    kind = "shared-limit-reached"
 
-
-class BrokenAnswer(ProviderUnavailable):
+class BrokenAnswer(ProviderUnavailable, status=502, kind="broken-answer"):
     """The answer is empty, incomplete or not valid."""
 
-    status = 502
-    kind = "broken-answer"
 
-
-class UnfitAnswer(ProviderUnavailable):
+class UnfitAnswer(ProviderUnavailable, status=502, kind="unfit-answer"):
     """The answer is complete but does not fit the requested schema."""
 
-    status = 502
-    kind = "unfit-answer"
 
-
-class DatabaseError(QaError):
+class DatabaseError(QaError, exit_code=7, status=503, kind="database"):
     """The database cannot be used."""
 
-    exit_code = 7
-    status = 503
-    kind = "database"
 
-
-class SchemaMismatch(DatabaseError):
+class SchemaMismatch(DatabaseError, kind="schema-mismatch"):
     """The schema is older or newer than this program."""
 
-    kind = "schema-mismatch"
 
-
-class RecordRefused(DatabaseError):
+class RecordRefused(DatabaseError, kind="record-refused"):
     """The database cannot store this record; a retry does not help."""
 
-    kind = "record-refused"
 
-
-class OutboxUnwritable(DatabaseError):
+class OutboxUnwritable(DatabaseError, kind="outbox-unwritable"):
     """The question cannot be saved before it is asked."""
 
-    kind = "outbox-unwritable"
 
-
-class Interrupted(QaError):
+class Interrupted(QaError, exit_code=130, status=503, kind="interrupted"):
     """Stopped by the user or by a signal."""
 
-    exit_code = 130
-    status = 503
-    kind = "interrupted"
 
-
-class Cancelled(Interrupted):
+class Cancelled(Interrupted, status=409, kind="cancelled"):
     """A client has cancelled the answer; the part that had arrived is kept."""
-
-    status = 409
-    kind = "cancelled"
 
 
 def error_classes() -> Iterator[type[QaError]]:

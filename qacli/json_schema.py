@@ -91,31 +91,22 @@ class AnswerSchema:
         if source.lstrip().startswith("{"):
             return cls(_object(source, "The schema"))
         if not source.strip():
-            return cls.from_shorthand(source)
+            return cls(schema_from_shorthand(source))
         path = (directory or Path()) / source
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             if isinstance(error, UnicodeDecodeError):
                 raise InvalidRequest(f"The schema {source} is not UTF-8 text.", HINT) from None
-            return cls.from_shorthand(source)
+            return cls(schema_from_shorthand(source))
         except OSError as error:
             # A list of many fields can be longer than the name of a file.
             if "," in source:
-                return cls.from_shorthand(source)
+                return cls(schema_from_shorthand(source))
             raise InvalidRequest(
                 f"The schema {source} cannot be read: {error.strerror}.", HINT
             ) from None
         return cls(_object(text, f"The schema {source}"))
-
-    @classmethod
-    def from_shorthand(cls, fields: str) -> Self:
-        """Return the schema of a list of fields; no file is opened.
-
-        Raises:
-            InvalidRequest: It is not a list of fields.
-        """
-        return cls(schema_from_shorthand(fields))
 
     @property
     def response_format(self) -> dict[str, Any]:

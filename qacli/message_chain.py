@@ -42,12 +42,12 @@ def digests(messages: Sequence[Any]) -> list[str]:
     Args:
         messages: The messages, without the system prompt at the beginning.
     """
-    found: list[str] = []
+    chain: list[str] = []
     for message in messages:
-        text = f"{found[-1] if found else ''}\n{_encode(_normal(message))}"
+        text = f"{chain[-1] if chain else ''}\n{_encode(_normal(message))}"
         digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        found.append(digest[: 2 * DIGEST_BYTES])
-    return found
+        chain.append(digest[: 2 * DIGEST_BYTES])
+    return chain
 
 
 def earlier_requests(messages: Sequence[Any]) -> list[EarlierRequest]:

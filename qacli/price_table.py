@@ -83,11 +83,7 @@ def plain_names(model: str) -> Iterator[str]:
 
 
 class PriceTable:
-    """The table.
-
-    Args:
-        document: The content of the file.
-    """
+    """The prices in the document of the file `PATH`."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._hosts: dict[str, str] = document["hosts"]
@@ -140,7 +136,7 @@ class PriceTable:
         return None, {}
 
     def _sellers(self, model: str, endpoint: str | None) -> Iterator[tuple[str, bool]]:
-        """Yield the providers to look at, each with whether only exact names count."""
+        """Yield the providers whose prices may apply, each with True if only exact names count."""
         host = re.sub(r":\d+$", "", endpoint or "")
         own = self._hosts.get(host) or next(
             (name for pattern, name in self._patterns.items() if re.fullmatch(pattern, host)), None

@@ -15,13 +15,13 @@ class RawRequest:
         query: The query string, without its question mark.
         is_streamed: The client asks for a stream of events.
         model: The model that is asked; empty if it is not known.
-        uid: The uid of the question, of which the ids of a translated response are made.
+        uid: The uid of the question; a translated response has ids made of it.
         created: The time of the question, in seconds since 1970.
-        history: The body with the conversation in place of the id of the previous response; empty
-            if it has none that is in the history.
-        needs_history: The provider does not have the previous response, so that it gets `history`.
-        kept_by: The name of the endpoint that must still have the previous response, which it has
-            given a short time ago; empty where none must.
+        history: The body with the whole conversation instead of the id of the previous response;
+            empty if the database does not have that response, or the body has no such id.
+        needs_history: The provider does not have the previous response, so it gets `history`.
+        kept_by: The name of the endpoint that sent the previous response a short time ago, and so
+            must still have it; empty if there is no such endpoint.
     """
 
     path: str

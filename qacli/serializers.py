@@ -14,9 +14,9 @@ from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
+from qacli.citations import images, sources
 from qacli.domain import Outcome, Question, Result, Status
 from qacli.errors import error_kinds
-from qacli.sources import images, sources
 
 EXPONENT_THRESHOLD = 1e16
 """The smallest number that Python writes with an exponent."""

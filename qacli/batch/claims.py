@@ -150,8 +150,10 @@ class WorkerClaims:
             if await self._database.run(self._renew_lease):
                 return
             keys = {item.position: item.key for item in self._items.values()}
-            register = partial(self._batches.register_again, **self._terms)
-            reclaimed = await self._database.run(register, *self._registration, list(keys))
+            await self.register()
+            reclaimed = await self._database.run(
+                self._batches.claim_again, self._batch_id, self.worker, list(keys)
+            )
             lost = {key for position, key in keys.items() if position not in reclaimed}
             self.drop(lost)
             self._on_lost(lost)

@@ -18,7 +18,7 @@ from qacli.batch.options import BatchOptions
 from qacli.batch.request_lines import CUSTOM_ID, is_request, request_payload
 from qacli.batch.row import Row, listed
 from qacli.batch.rows import file_rows
-from qacli.domain import ROW
+from qacli.batch_states import ROW
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import INPUT, Pattern
 from qacli.validation import sanitize_text, validate_text

@@ -43,8 +43,8 @@ def start_endpoint(
     """Return the endpoint to ask, with the local engine started if it is the endpoint."""
     from dataclasses import replace
 
+    from qacli.model_shutdowns import shutdown_warning
     from qacli.provider import endpoint, local_llama
-    from qacli.shutdowns import shutdown_warning
 
     resolved = endpoint.resolve_endpoint(settings, model)
     if resolved.weights is None:

@@ -37,10 +37,10 @@ def collect(
     The exit code is 0 if every question has an answer, 8 if some have not, and 9 if the provider
     has not ended.
     """
+    from qacli.batch_states import PartState
     from qacli.cli.store import open_batches
     from qacli.db.batch_parts import OPEN, BatchParts
     from qacli.db.batches import THREADS
-    from qacli.domain import PartState
 
     console = Console.from_context(context)
     console.quiet = quiet
@@ -64,9 +64,9 @@ def _collect(
 ) -> int:
     """Collect one batch, and ask its rest; return the exit code."""
     from qacli.batch.run_options import require_run_options
+    from qacli.batch_states import PartState
     from qacli.cli.batch_work import work_on
     from qacli.db.batch_parts import BatchParts
-    from qacli.domain import PartState
 
     run_options = require_run_options(batch)
     if "remote" not in run_options:

@@ -218,7 +218,7 @@ def part_to_dict(part: "BatchPart") -> dict[str, object]:
 
 def describe_part(part: "BatchPart") -> str:
     """Return the state of a part for a person."""
-    from qacli.domain import PartState
+    from qacli.batch_states import PartState
 
     if part.state in {PartState.TAKEN, PartState.DONE}:
         return f"{part.taken:,} of {part.items:,} answers collected"

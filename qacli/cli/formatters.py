@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TextIO
 
+from qacli.citations import images, sources
 from qacli.cli.cells import fit_to_width
 from qacli.cli.console import Console
 from qacli.model_options import RESERVED
@@ -21,7 +22,6 @@ from qacli.serializers import (
     to_csv_line,
     to_markdown,
 )
-from qacli.sources import images, sources
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -11,7 +11,7 @@ from qacli.domain import now
 
 
 def print_thread_table(threads: Iterable[dict[str, Any]], console: Console) -> None:
-    """Print conversations, see `qacli.db.conversations.Thread`: aligned, or separated by tabs."""
+    """Print conversations, see `qacli.db.thread_list.Thread`: aligned, or separated by tabs."""
     clock = now()
     rows = []
     for item in threads:

@@ -9,10 +9,11 @@ import selectors
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
 from urllib.parse import urlsplit
 
 from qacli.config.settings import OPENAI_BASE_URL, Settings
@@ -23,8 +24,6 @@ COMMAND_SECONDS = 60.0
 
 MAX_OUTPUT_BYTES = 65536
 """Only this much of a key command's output is read."""
-
-Result = TypeVar("Result")
 
 
 def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
@@ -120,13 +119,8 @@ def save_key(settings: Settings, key: str) -> None:
         NotConfigured: There is no keyring, or it does not accept the key.
     """
     service, user = keyring_entry(settings)
-
-    def store() -> None:
-        import keyring
-
+    with _keyring() as keyring:
         keyring.set_password(service, user, key)
-
-    _with_keyring(store)
     _read_keyring.cache_clear()
 
 
@@ -137,28 +131,20 @@ def delete_key(settings: Settings) -> bool:
         NotConfigured: There is no keyring, or it does not delete the key.
     """
     service, user = keyring_entry(settings)
-
-    def remove() -> bool:
-        import keyring
-
-        if keyring.get_password(service, user) is None:
-            return False
-        keyring.delete_password(service, user)
-        return True
-
     _read_keyring.cache_clear()
-    return _with_keyring(remove)
+    with _keyring() as keyring:
+        exists = keyring.get_password(service, user) is not None
+        if exists:
+            keyring.delete_password(service, user)
+    return exists
 
 
 @cache
 def _read_keyring(service: str, user: str) -> str:
-    def get_password() -> str | None:
-        import keyring
-
-        return keyring.get_password(service, user)
-
+    with _keyring() as keyring:
+        text = keyring.get_password(service, user) or ""
     try:
-        return parse_line(_with_keyring(get_password) or "")
+        return parse_line(text)
     except ValueError:
         raise NotConfigured(
             f"The keyring has no usable key for {service}/{user}.",
@@ -166,9 +152,13 @@ def _read_keyring(service: str, user: str) -> str:
         ) from None
 
 
-def _with_keyring(call: Callable[[], Result]) -> Result:
+@contextmanager
+def _keyring() -> Iterator[ModuleType]:
+    """Load the package `keyring`; its errors become NotConfigured."""
     try:
-        return call()
+        import keyring
+
+        yield keyring
     except ImportError:
         from qacli.installation import extra_command
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from qacli.redaction import without_password
+
 IN_MEMORY = (":memory:", "file:")
 RESERVED = "/?#[]@"
 """The characters that a password in a URL may not have (RFC 3986, section 3.2.1)."""
@@ -59,3 +61,20 @@ def advice(url: str) -> str:
         "Use postgresql://user:password@host/name (a slash in the password is %2F) or "
         "sqlite:///path/to/file.db."
     )
+
+
+def outbox_directory(url: str, data_path: Path) -> Path:
+    """Return the directory of a database's outbox: each database has its own.
+
+    Args:
+        url: The database, as `with_driver` returns it.
+        data_path: The data directory, for the outbox of a PostgreSQL database.
+    """
+    from hashlib import sha256
+
+    if url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///").partition("?")[0])
+        return file.with_name(file.name + ".outbox")
+    parts = urlsplit(without_password(url))
+    name = f"{parts.hostname}:{parts.port or 5432}{parts.path}?{parts.query}"
+    return data_path / "outbox" / sha256(name.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from qacli.config.file import CORRECT
 from qacli.errors import NotConfigured
-from qacli.private_files import write_private
+from qacli.private_files import make_private_directory, write_private
 
 MAX_FILE_BYTES = 1024 * 1024
 """A larger `.env` file is never trusted."""
@@ -220,8 +220,7 @@ def save_record(file: EnvFile, *, trusted: bool) -> TrustRecord:
     target = _record_path(record.path)
     text = json.dumps({"path": str(record.path), "sha256": record.digest, "trusted": trusted})
     try:
-        target.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(target.parent)
         write_private(target, text.encode("ascii"))
     except OSError as error:
         raise _not_writable(target, error) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qacli.errors import NotConfigured
-from qacli.private_files import write_private
+from qacli.private_files import make_private_directory, write_private
 from qacli.suggestions import did_you_mean
 
 PROFILES = "profiles"
@@ -156,7 +156,7 @@ class ConfigFile:
         # Keep a symbolic link, for example into a collection of dotfiles.
         target = self.path.resolve()
         try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(target.parent)
             if self.path.parent == default_directory():
                 self.path.parent.chmod(0o700)
             write_private(target, text.encode())

@@ -20,7 +20,7 @@ from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
 from qacli.config.tables import (
     OUTSIDE_PROFILES,
-    RULES,
+    ROUTING_TABLES,
     TABLES,
     expand_headers,
     read_tables,
@@ -134,14 +134,10 @@ def load_settings(
         misspelled += _misspelled(env_file.values(), str(env_file.path))
     elif env_file is not None:
         ignored = _ignored(env_file, environ)
-    resolved = _resolve(layers)
-    profile = None
-    if "profile" in resolved:
-        value, layer = resolved["profile"]
-        profile = str(value)
-        _check_profile(profile, layer, file)
+    profile = _choose_profile(layers, file)
+    if profile is not None:
         layers.insert(-1, _table(file, profile))
-        resolved = _resolve(layers)
+    resolved = _resolve(layers)
     values = {name: value for name, (value, _) in resolved.items()}
     sources = {name: layer.source(name) for name, (_, layer) in resolved.items()}
     ranks = {name: layer.rank for name, (_, layer) in resolved.items()}
@@ -161,9 +157,10 @@ def load_settings(
         values["database_url"] = _absolute_database_url(values["database_url"], base)
     in_file = ranks.get("base_url", TOP_RANK) in {PROFILE_RANK, TOP_RANK}
     tables = read_tables(file, profile, with_endpoint=in_file)
+    rules = {name: table_source(file, name) for name in ROUTING_TABLES & tables.keys()}
     return Settings(
         **{**tables, **values},
-        sources={**{name: table_source(file, name) for name in RULES & tables.keys()}, **sources},
+        sources={**rules, **sources},
         config_path=file.path,
         ignored_env_file=ignored,
         misspelled=misspelled,
@@ -288,7 +285,7 @@ def _table(file: ConfigFile, profile: str | None) -> _Layer:
     values = file.table(profile)
     if profile is None:
         # `read_tables` reads the rules that are tables.
-        is_table = {name for name in RULES if isinstance(values.get(name), dict)}
+        is_table = {name for name in ROUTING_TABLES if isinstance(values.get(name), dict)}
         values = {name: value for name, value in values.items() if name not in is_table}
     return _Layer(
         TOP_RANK if profile is None else PROFILE_RANK,
@@ -323,10 +320,19 @@ def _parse(item: Field[Any], value: object, layer: _Layer) -> object:
         ) from None
 
 
-def _check_profile(name: str, layer: _Layer, file: ConfigFile) -> None:
-    """Raise NotConfigured if the file has no profile of that name."""
+def _choose_profile(layers: list[_Layer], file: ConfigFile) -> str | None:
+    """Return the profile that the layers name, or None.
+
+    Raises:
+        NotConfigured: The file has no profile of that name.
+    """
+    resolved = _resolve(layers)
+    if "profile" not in resolved:
+        return None
+    value, layer = resolved["profile"]
+    name = str(value)
     if name in file.profiles:
-        return
+        return name
     line = layer.line("profile")
     source = f"{layer.source('profile')}, line {line}," if line else "--profile or QA_PROFILE"
     raise NotConfigured(

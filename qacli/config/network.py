@@ -1,7 +1,7 @@
-"""The way to a provider: the proxy and the certificate authorities of the usual variables.
+"""The proxy and the certificate authorities for a URL, from the usual environment variables.
 
-They are resolved here, once for an endpoint, so that every command uses the same ones whichever
-HTTP client it takes. As in Go, a proxy is never used for this machine itself.
+They are resolved here, once for an endpoint, so that every command uses the same ones with any
+HTTP client. As in Go, a proxy is never used for this machine itself.
 """
 
 import os
@@ -24,12 +24,13 @@ SYSTEM_SETTINGS = "the system's settings"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one host.
+    """The connection to one host.
 
     Attributes:
-        proxy: The URL of the proxy, which can contain a password; None goes there directly.
+        proxy: The URL of the proxy, which can contain a password; None connects directly.
         variable: The environment variable that names the proxy.
-        certificates: What checks the host's certificate; None trusts the system's authorities.
+        certificates: The context that checks the host's certificate; None trusts the authorities
+            of the system.
     """
 
     proxy: str | None = None
@@ -38,7 +39,7 @@ class Route:
 
 
 def resolve_route(url: str, environ: Mapping[str, str] | None = None) -> Route:
-    """Return the way to a URL.
+    """Return the proxy and the certificate authorities for a URL.
 
     Args:
         url: An http or https URL.

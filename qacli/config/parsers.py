@@ -6,13 +6,15 @@ is asked or a client connects.
 
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-MAX_TEMPERATURE = 2.0
+MIN_SECONDS = sys.float_info.min
 MAX_SECONDS = 1e7
 """About four months; a larger number is a typing error."""
 
@@ -100,24 +102,14 @@ def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
     return {pattern: tuple(names.split()) for pattern, names in parse_routes(text).items()}
 
 
-def _parse_seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < MAX_SECONDS:
-        raise ValueError
-    return value
+def _parse_number(
+    kind: Callable[[str], float], minimum: float, maximum: float = inf
+) -> Callable[[str], float]:
+    """Return a parser of an `int` or a `float` in a closed range."""
 
-
-def _parse_temperature(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= MAX_TEMPERATURE:
-        raise ValueError
-    return value
-
-
-def _parse_integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < minimum or (maximum is not None and value > maximum):
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not minimum <= value <= maximum:  # also false for NaN
             raise ValueError
         return value
 
@@ -158,22 +150,18 @@ def _parse_keyring(text: str) -> str | None:
     return text
 
 
-def _parse_variable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII):
-        raise ValueError
-    return text
-
-
 def _parse_boolean(text: str) -> bool:
-    value = {"true": True, "1": True, "false": False, "0": False}.get(text.lower())
-    if value is None:
-        raise ValueError
-    return value
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError from None
 
 
-def _parse_choice(*values: str) -> Callable[[str], str]:
+def _parse_pattern(pattern: str) -> Callable[[str], str]:
+    """Return a parser of the texts that match a regular expression as a whole."""
+
     def parse(text: str) -> str:
-        if text not in values:
+        if not re.fullmatch(pattern, text, re.ASCII):
             raise ValueError
         return text
 
@@ -181,23 +169,22 @@ def _parse_choice(*values: str) -> Callable[[str], str]:
 
 
 TEXT = Parser(str, "text")
-SECONDS = Parser(_parse_seconds, "a number of seconds above 0")
-NON_NEGATIVE = Parser(_parse_integer(0), "a whole number, 0 or more")
+SECONDS = Parser(_parse_number(float, MIN_SECONDS, MAX_SECONDS), "a number of seconds above 0")
+NON_NEGATIVE = Parser(_parse_number(int, 0), "a whole number, 0 or more")
+POSITIVE = Parser(_parse_number(int, 1), "a whole number, 1 or more")
+TEMPERATURE = Parser(_parse_number(float, 0, 2), "a number from 0 to 2")
+PORT = Parser(_parse_number(int, 0, MAX_PORT), "a port number, 0 to 65535")
 BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
-TEMPERATURE = Parser(_parse_temperature, "a number from 0 to 2")
-POSITIVE = Parser(_parse_integer(1), "a whole number, 1 or more")
-PORT = Parser(_parse_integer(0, MAX_PORT), "a port number, 0 to 65535")
 URL = Parser(_parse_url, "an http:// or https:// address")
 PATH = Parser(_parse_path, "a path")
 COMMAND = Parser(_parse_command, "a command with its arguments")
-VARIABLE = Parser(_parse_variable, "the name of an environment variable")
+VARIABLE = Parser(_parse_pattern(r"[A-Za-z_]\w*"), "the name of an environment variable")
 KEYRING = Parser(_parse_keyring, "true, false or an entry as service/user", takes_boolean=True)
-BOOLEAN = Parser(_parse_boolean, "true or false", takes_boolean=True)
 ORIGINS = Parser(
     parse_origins, "exact origins such as https://app.example.com, separated by commas"
 )
 RATES = Parser(parse_rates, "a rate such as 60/minute, or several separated by commas")
-ON_DISCONNECT = Parser(_parse_choice("complete", "interrupt"), "complete or interrupt")
+ON_DISCONNECT = Parser(_parse_pattern("complete|interrupt"), "complete or interrupt")
 ROUTES = Parser(parse_routes, "a list such as llama-*=groq,fast=groq/small")
 FALLBACKS = Parser(parse_fallbacks, "a list such as groq=openrouter local,work=groq")
-API = Parser(_parse_choice("auto", "chat", "responses"), "auto, chat or responses")
+API = Parser(_parse_pattern("auto|chat|responses"), "auto, chat or responses")

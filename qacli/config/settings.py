@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from qacli.config import parsers
 from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
-from qacli.config.database_url import advice, with_driver
+from qacli.config.database_url import advice, outbox_directory, with_driver
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.config.parsers import Parser
 from qacli.errors import NotConfigured
 from qacli.model_options import merge_params
-from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in, without_password
+from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
@@ -37,16 +36,8 @@ def _setting(  # noqa: PLR0913 - the declaration of a setting, by name
     in_dotenv: bool = True,
 ) -> Any:  # noqa: ANN401 - as dataclasses.field
     """Declare a setting; with `in_dotenv=False` a `.env` file must not set it."""
-    return field(
-        default=default,
-        metadata={
-            "env": env,
-            "help": help_text,
-            "parser": parser,
-            "secret": secret,
-            "in_dotenv": in_dotenv,
-        },
-    )
+    metadata = {"env": env, "help": help_text, "parser": parser}
+    return field(default=default, metadata={**metadata, "secret": secret, "in_dotenv": in_dotenv})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +146,7 @@ class Settings:
         default=True,
     )
     raw: bool = _setting(
-        "QA_RAW",
-        "`true`: do not render Markdown, as `--raw` does.",
-        parsers.BOOLEAN,
-        default=False,
+        "QA_RAW", "`true`: do not render Markdown, as `--raw` does.", parsers.BOOLEAN, default=False
     )
     pager: str | None = _setting(
         "QA_PAGER",
@@ -285,9 +273,8 @@ class Settings:
     )
     fallbacks: Mapping[str, tuple[str, ...]] | None = _setting(
         "QA_FALLBACKS",
-        "The upstreams that are asked where another one is overloaded or away: "
-        "`groq=openrouter local,work=groq`. In the configuration file also the "
-        "table `[fallbacks]`.",
+        "The upstreams that are asked where another one is overloaded or away: `groq=openrouter "
+        "local,work=groq`. In the configuration file also the table `[fallbacks]`.",
         parsers.FALLBACKS,
     )
     proxies: int = _setting(
@@ -398,30 +385,19 @@ class Settings:
             return url
         source = self.sources.get("database_url", "DATABASE_URL")
         raise NotConfigured(
-            f"The database URL from {source} is not supported.",
-            advice(self.database_url),
+            f"The database URL from {source} is not supported.", advice(self.database_url)
         )
 
     @property
     def outbox_path(self) -> Path:
         """The directory of questions not yet in the database; each database has its own."""
-        from hashlib import sha256
-
-        database = self.database
-        if database.startswith("sqlite:///"):
-            file = Path(database.removeprefix("sqlite:///").partition("?")[0])
-            return file.with_name(file.name + ".outbox")
-        parts = urlsplit(without_password(database))
-        name = f"{parts.hostname}:{parts.port or 5432}{parts.path}?{parts.query}"
-        return self.data_path / "outbox" / sha256(name.encode()).hexdigest()[:16]
+        return outbox_directory(self.database, self.data_path)
 
     def redact(self, text: str, *secrets: str) -> str:
-        """Mask the secrets of these settings, the given secrets and everything like a key."""
-        url = self.database_url
-        database = {url, *passwords_in(url)} if url else set()
-        database |= passwords_in(self.base_url or "")
-        own = {self.api_key, self.tokens, *self.callers.values()}
-        return hide_key_shapes(hide_secrets(text, {*own, *database, *secrets}))
+        """Mask the secrets of these settings, other secrets, and what has the shape of a key."""
+        own = {self.api_key, self.tokens, self.database_url, *self.callers.values()}
+        passwords = {*passwords_in(self.database_url or ""), *passwords_in(self.base_url or "")}
+        return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))
 
 
 def setting_fields() -> list[Field[Any]]:

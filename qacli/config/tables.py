@@ -21,7 +21,7 @@ ALIASES, MODELS, HEADERS, EXTRA_BODY = "aliases", "models", "headers", "extra_bo
 ROUTES, FALLBACKS = "routes", "fallbacks"
 TABLES = frozenset({ALIASES, MODELS, HEADERS, EXTRA_BODY, ROUTES, FALLBACKS})
 OUTSIDE_PROFILES = frozenset({ALIASES, MODELS})
-RULES = frozenset({ROUTES, FALLBACKS})
+ROUTING_TABLES = frozenset({ROUTES, FALLBACKS})
 """The tables that are also settings, as a text."""
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -68,7 +68,7 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
 def _rules(file: ConfigFile) -> dict[str, Any]:
     """Return `[routes]` and `[fallbacks]`; the names of upstreams are checked by the server."""
     for profile, table in file.profiles.items():
-        for name in RULES & table.keys():
+        for name in ROUTING_TABLES & table.keys():
             if isinstance(table[name], dict):
                 path = (PROFILES, profile, name)
                 raise table_error(file, path, "is a table, which is for all profiles")

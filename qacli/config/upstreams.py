@@ -26,7 +26,7 @@ OWN = "default"
 
 LOCAL = "local"
 OWN_KEY = "OPENAI_API_KEY"
-OF_PROVIDER: Mapping[str, Any] = {
+PROVIDER_SETTINGS: Mapping[str, Any] = {
     **dict.fromkeys(("api_key", "key_command", "keyring", "key_variable", "base_url", "model")),
     "api": "auto",
     "headers": {},
@@ -193,7 +193,7 @@ def _upstream_settings(
         tables = read_tables(file, name, with_endpoint=True)
         todo = "Set base_url in the profile: an upstream does not use that of another place."
     elif name == LOCAL:
-        return replace(settings, **{**OF_PROVIDER, "model": LOCAL})
+        return replace(settings, **{**PROVIDER_SETTINGS, "model": LOCAL})
     elif known is not None:
         values = {"base_url": known.base_url, "key_variable": known.key, "model": known.model}
         todo = f"Write its profile: qa config use {name}"
@@ -205,7 +205,7 @@ def _upstream_settings(
         )
     if not values.get("base_url"):
         raise NotConfigured(f"The upstream {name} has no base_url.", todo)
-    own = {item: value for item, value in {**values, **tables}.items() if item in OF_PROVIDER}
+    own = {item: value for item, value in {**values, **tables}.items() if item in PROVIDER_SETTINGS}
     sources = dict.fromkeys(own, f"the profile {name}")
     if variable := own.get("key_variable"):
         own_key = _key_in(variable, name, own["base_url"], settings, variables)
@@ -217,8 +217,10 @@ def _upstream_settings(
                 f"The upstream {name} needs the environment variable {variable}, which is not set.",
                 f"Set {variable}, or take {name} out of the upstreams.",
             )
-    others = {item: text for item, text in settings.sources.items() if item not in OF_PROVIDER}
-    return replace(settings, **{**OF_PROVIDER, **own}, sources={**others, **sources})
+    others = {
+        item: text for item, text in settings.sources.items() if item not in PROVIDER_SETTINGS
+    }
+    return replace(settings, **{**PROVIDER_SETTINGS, **own}, sources={**others, **sources})
 
 
 def _key_in(

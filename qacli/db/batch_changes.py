@@ -4,7 +4,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-from qacli.domain import ROW
+from qacli.batch_states import ROW
 from qacli.errors import InvalidRequest
 
 Item = dict[str, Any]
@@ -20,12 +20,12 @@ class Changes:
         outdated_pages: The numbers of the pages with items to add or to change.
         moved_from: The positions of items that move; as moved_to, in the same order.
         removed: The positions of items that are not in the file.
-        gone: The number of those in whose place there is no other row without an id.
+        gone: The number of removed items whose position has no new row without an id.
         has_ids: Rows of the file have ids.
         changed: The names of the rows that have changed, for a message.
-        changed_keys: The keys of those that have an id.
+        changed_keys: The keys of the changed rows that have an id.
         is_seen: For each stored position, whether the file has its item.
-        new: The names of new rows without an id, by their positions, where another item is stored.
+        new: The names of new rows without an id, by positions at which another item is stored.
     """
 
     count: int = 0

@@ -11,13 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.db.batch_changes import Changes, Item, second_key
-from qacli.db.batch_parts import OPEN, PARTS
-from qacli.db.batch_results import ITEMS
-from qacli.db.batch_workers import BATCHES, WORKERS, BatchWorkers
-from qacli.db.models import OUTPUTS, Batch, BatchItem
-from qacli.db.search import RECORDS
-from qacli.domain import ItemState, Status, now
+from qacli.db.batch_parts import OPEN
+from qacli.db.batch_workers import BatchWorkers
+from qacli.db.extra_models import PARTS, WORKERS
+from qacli.db.models import BATCHES, ITEMS, OUTPUTS, RECORDS, Batch, BatchItem
+from qacli.domain import Status, now
 from qacli.errors import InvalidRequest, NotFound
 
 MAX_NAMED_ROWS = 10
@@ -257,9 +257,7 @@ def _row(batch_id: int, item: Item) -> dict[str, Any]:
     return {"batch_id": batch_id, "state": ItemState.WAITING, "worker": None, **columns}
 
 
-def _stored(
-    connection: sa.Connection, batch_id: int, page: Sequence[Item]
-) -> Iterator[sa.Row[Any]]:
+def _stored(connection: sa.Connection, batch_id: int, page: Sequence[Item]) -> Iterator[Any]:
     """Yield the stored items that have a key of these items."""
     query = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
     for part in _parts([item["key"] for item in page]):

@@ -13,14 +13,20 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.batch_results import IS_UNFIT, ITEMS
-from qacli.db.batch_workers import WORKERS, BudgetReached, ClaimedItem, lock_budget
-from qacli.db.extra_models import BatchPart
+from qacli.batch_states import ItemState, PartState
+from qacli.db.batch_results import IS_UNFIT
+from qacli.db.batch_workers import (
+    BudgetReached,
+    ClaimedItem,
+    claim_each,
+    claims_of,
+    lock_budget,
+    release_items,
+)
+from qacli.db.extra_models import PARTS, WORKERS, BatchPart
+from qacli.db.models import ITEMS, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.domain import ItemState, Outcome, PartState, Question, Status, now
-
-PARTS = BatchPart.__table__  # type: ignore[attr-defined]
+from qacli.domain import Outcome, Question, Status, now
 
 OPEN = tuple(
     state for state in PartState if state not in {PartState.TAKEN, PartState.DONE, PartState.FAILED}
@@ -40,11 +46,17 @@ class BatchParts:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def create(self, part: BatchPart) -> BatchPart:
-        """Store a new part, in the state `filling`; return it with its id."""
-        values = part.model_dump(exclude={"id"})
+    def create(self, batch_id: int, **columns: Any) -> BatchPart:  # noqa: ANN401 - by column
+        """Store a part without items, in the state `filling`; return it with its id.
+
+        Args:
+            batch_id: The batch.
+            columns: `owner`, `model`, `path`, `endpoint`, `completion_window` and `round`.
+        """
+        columns |= {"batch_id": batch_id, "uid": uuid4().hex, "state": PartState.FILLING}
+        part = BatchPart(**columns, created_at=now())
+        insert = sa.insert(PARTS).values(part.model_dump(exclude={"id"})).returning(PARTS.c.id)
         with self.store.transaction(write=True) as connection:
-            insert = sa.insert(PARTS).values(**values).returning(PARTS.c.id)
             part_id = connection.execute(insert).scalar_one()
         return self.get(part_id)
 
@@ -69,7 +81,7 @@ class BatchParts:
         with self.store.transaction() as connection:
             return set(connection.scalars(query))
 
-    def own(self, part: BatchPart, owner: str) -> bool:
+    def take_over(self, part: BatchPart, owner: str) -> bool:
         """Make a worker the owner of a part; return False if another live worker owns it."""
         is_live = sa.exists().where(WORKERS.c.uid == PARTS.c.owner)
         free = sa.or_(PARTS.c.owner.is_(None), PARTS.c.owner == owner, ~is_live)
@@ -144,7 +156,7 @@ class BatchParts:
         reached: BudgetReached | None = None
         with self.store.transaction(write=True) as connection:
             budget = lock_budget(connection, part.batch_id)
-            rows: list[dict[str, Any]] = []
+            costs: dict[int, float] = {}
             room = 0.0 if budget is None else budget[0]
             for item in items:
                 cost = 0.0 if budget is None else cost_of(item)
@@ -152,32 +164,17 @@ class BatchParts:
                 if budget is not None and room < 0:
                     reached = BudgetReached(budget[1])
                     break
-                rows.append({"at": item.position, "reserved": cost})
-            claimed = self._claim(connection, part, rows)
+                costs[item.position] = cost
+            claim_each(connection, part.batch_id, part.uid, costs)
+            added = sa.select(sa.func.count()).where(
+                *_claims_of(part), ITEMS.c.position.in_(list(costs))
+            )
+            claimed = connection.scalar(added) or 0
             own = sa.update(PARTS).where(PARTS.c.id == part.id)
             connection.execute(own.values(items=PARTS.c["items"] + claimed))
         if reached is not None:
             raise reached
         return claimed
-
-    def _claim(
-        self, connection: sa.Connection, part: BatchPart, rows: Sequence[dict[str, Any]]
-    ) -> int:
-        if not rows:
-            return 0
-        update = (
-            sa.update(ITEMS)
-            .where(
-                ITEMS.c.batch_id == part.batch_id,
-                ITEMS.c.position == sa.bindparam("at"),
-                ITEMS.c.state == ItemState.WAITING,
-            )
-            .values(state=ItemState.CLAIMED, worker=part.uid, reserved_usd=sa.bindparam("reserved"))
-        )
-        connection.execute(update, rows)
-        places = [row["at"] for row in rows]
-        query = sa.select(sa.func.count()).where(*_claims_of(part), ITEMS.c.position.in_(places))
-        return connection.scalar(query) or 0
 
     def open_items(
         self,
@@ -248,8 +245,7 @@ class BatchParts:
             update = sa.update(PARTS).where(_unchanged(part)).values(state=state, **values)
             if not connection.execute(update).rowcount:
                 raise PartTaken
-            release = sa.update(ITEMS).where(*_claims_of(part))
-            connection.execute(release.values(state=ItemState.WAITING, worker=None))
+            connection.execute(release_items(*_claims_of(part)))
         return self.get(part.id or 0)
 
     def wait_for_room(self, part: BatchPart, *, retry_at: float, error: str) -> bool:
@@ -301,8 +297,8 @@ class BatchParts:
         retry_at: float,
         error: str,
     ) -> None:
-        kept = ("batch_id", "owner", "model", "path", "endpoint", "completion_window", "round")
-        values = {name: getattr(part, name) for name in kept}
+        names = ("batch_id", "owner", "model", "path", "endpoint", "completion_window", "round")
+        values = {name: getattr(part, name) for name in names}
         values |= {"uid": uuid4().hex, "state": PartState.READY, "items": len(positions)}
         values |= {"taken": 0, "attempts": part.attempts + 1, "retry_at": retry_at}
         values |= {"error": error, "created_at": now()}
@@ -312,38 +308,9 @@ class BatchParts:
         connection.execute(move.values(worker=values["uid"]))
 
 
-def new_part(  # noqa: PLR0913 - the columns of its row
-    batch_id: int,
-    *,
-    owner: str,
-    model: str,
-    path: str,
-    endpoint: str,
-    completion_window: str,
-    round_number: int,
-) -> BatchPart:
-    """Return a part without items, to be stored."""
-    return BatchPart(
-        batch_id=batch_id,
-        uid=uuid4().hex,
-        state=PartState.FILLING,
-        owner=owner,
-        model=model,
-        path=path,
-        endpoint=endpoint,
-        completion_window=completion_window,
-        round=round_number,
-        created_at=now(),
-    )
-
-
 def _unchanged(part: BatchPart) -> sa.ColumnElement[bool]:
     return sa.and_(PARTS.c.id == part.id, PARTS.c.owner == part.owner, PARTS.c.state == part.state)
 
 
 def _claims_of(part: BatchPart) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        ITEMS.c.batch_id == part.batch_id,
-        ITEMS.c.worker == part.uid,
-        ITEMS.c.state == ItemState.CLAIMED,
-    )
+    return ITEMS.c.batch_id == part.batch_id, claims_of(part.uid)

@@ -8,14 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from qacli.batch_states import ROW, ItemState
 from qacli.db.export import PAGE, RAW, row_to_dict
-from qacli.db.models import BatchItem
+from qacli.db.models import ITEMS, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.domain import ROW, ItemState, Status
+from qacli.domain import Status
 from qacli.errors import UnfitAnswer
-
-ITEMS = BatchItem.__table__  # type: ignore[attr-defined]
 
 IS_UNFIT = sa.and_(RECORDS.c.status == Status.INTERRUPTED, RECORDS.c.error_kind == UnfitAnswer.kind)
 """The condition of records whose answers came by the Batch API and do not fit their schemas."""

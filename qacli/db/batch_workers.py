@@ -5,23 +5,20 @@ the batch has spent in the transaction that stores the record. The batch's row i
 so that all workers together reserve no more than the budget.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.config.settings import LEASE_SECONDS
-from qacli.db.batch_results import ITEMS, BatchResults
+from qacli.db.batch_results import BatchResults
 from qacli.db.clock import database_seconds
-from qacli.db.extra_models import BatchWorker, LimitUser
-from qacli.db.models import Batch
-from qacli.domain import ItemState
+from qacli.db.extra_models import USERS, WORKERS, BatchWorker
+from qacli.db.models import BATCHES, ITEMS
 
-BATCHES = Batch.__table__  # type: ignore[attr-defined]
-WORKERS = BatchWorker.__table__  # type: ignore[attr-defined]
-USERS = LimitUser.__table__  # type: ignore[attr-defined]
 RESERVED = sa.func.coalesce(sa.func.sum(ITEMS.c.reserved_usd), 0.0)
 
 
@@ -171,16 +168,7 @@ class BatchWorkers(BatchResults):
                 break
             is_first = False
             items.append(item)
-        if items:
-            update = (
-                sa.update(ITEMS)
-                .where(ITEMS.c.batch_id == batch_id, ITEMS.c.position == sa.bindparam("at"))
-                .values(
-                    state=ItemState.CLAIMED, worker=worker, reserved_usd=sa.bindparam("reserved")
-                )
-            )
-            rows = [{"at": item.position, "reserved": item.reserved} for item in items]
-            connection.execute(update, rows)
+        claim_each(connection, batch_id, worker, {item.position: item.reserved for item in items})
         return items
 
     def reserve(
@@ -199,7 +187,7 @@ class BatchWorkers(BatchResults):
         with self.store.transaction(write=True) as connection:
             room = lock_budget(connection, batch_id)
             if release:
-                connection.execute(_release_items(others, ITEMS.c.state == ItemState.CLAIMED))
+                connection.execute(release_items(others, ITEMS.c.state == ItemState.CLAIMED))
                 room = lock_budget(connection, batch_id)
             if room is None:
                 return True
@@ -249,33 +237,12 @@ class BatchWorkers(BatchResults):
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.insert(BatchWorker).values(**values))
 
-    def register_again(  # noqa: PLR0913 - as register_worker
-        self,
-        batch_id: int,
-        worker: str,
-        host: str,
-        journal: str,
-        positions: Sequence[int],
-        *,
-        label: str = "",
-        lease_seconds: float = LEASE_SECONDS,
-    ) -> set[int]:
-        """Register an evicted worker again; return the positions that it could claim again.
+    def claim_again(self, batch_id: int, worker: str, positions: Sequence[int]) -> set[int]:
+        """Claim the items of a worker that was evicted and registered again, if they still wait.
 
-        What is reserved for those items stays reserved.
-
-        Args:
-            batch_id: The batch.
-            worker: See `register_worker`; as host, journal, label and lease_seconds.
-            host: See there.
-            journal: See there.
-            positions: The positions of the items that it had claimed.
-            label: See there.
-            lease_seconds: See there.
+        Returns the positions of those that it could claim. What is reserved for them stays
+        reserved.
         """
-        self.register_worker(
-            batch_id, worker, host, journal, label=label, lease_seconds=lease_seconds
-        )
         waiting = ITEMS.c.state == ItemState.WAITING
         update = (
             sa.update(ITEMS)
@@ -349,18 +316,18 @@ class BatchWorkers(BatchResults):
             if not connection.execute(row).rowcount:
                 return 0
             in_batch = ITEMS.c.batch_id == worker.batch_id
-            return connection.execute(_release_items(in_batch, _claims_of(worker.uid))).rowcount
+            return connection.execute(release_items(in_batch, claims_of(worker.uid))).rowcount
 
     def unregister_worker(self, worker: str) -> int:
         """Delete a worker and release its claims; return the number of items released."""
-        released = self._release(_claims_of(worker))
+        released = self._release(claims_of(worker))
         with self.store.transaction(write=True) as connection:
             connection.execute(sa.delete(BatchWorker).where(col(BatchWorker.uid) == worker))
         return released
 
     def _release(self, *conditions: sa.ColumnElement[bool]) -> int:
         with self.store.transaction(write=True) as connection:
-            return connection.execute(_release_items(*conditions)).rowcount
+            return connection.execute(release_items(*conditions)).rowcount
 
     def _clock(self) -> sa.ColumnElement[float]:
         return database_seconds(sqlite=self.store.sqlite)
@@ -380,14 +347,41 @@ def lock_budget(connection: sa.Connection, batch_id: int) -> tuple[float, float]
     return max_cost - spent - reserved, max_cost
 
 
+def claim_each(
+    connection: sa.Connection, batch_id: int, worker: str, costs: Mapping[int, float]
+) -> None:
+    """Claim waiting items, and reserve the likely cost of each.
+
+    Args:
+        connection: An open transaction.
+        batch_id: The batch.
+        worker: The worker's id.
+        costs: US dollars by the positions of the items.
+    """
+    update = (
+        sa.update(ITEMS)
+        .where(
+            ITEMS.c.batch_id == batch_id,
+            ITEMS.c.position == sa.bindparam("at"),
+            ITEMS.c.state == ItemState.WAITING,
+        )
+        .values(state=ItemState.CLAIMED, worker=worker, reserved_usd=sa.bindparam("cost"))
+    )
+    if costs:
+        rows = [{"at": position, "cost": cost} for position, cost in costs.items()]
+        connection.execute(update, rows)
+
+
 def _reserved(batch_id: int) -> sa.Select[tuple[float]]:
     claimed = ITEMS.c.state == ItemState.CLAIMED
     return sa.select(RESERVED).where(ITEMS.c.batch_id == batch_id, claimed)
 
 
-def _claims_of(worker: str) -> sa.ColumnElement[bool]:
+def claims_of(worker: str) -> sa.ColumnElement[bool]:
+    """Return the condition of the items that a worker has claimed."""
     return sa.and_(ITEMS.c.worker == worker, ITEMS.c.state == ItemState.CLAIMED)
 
 
-def _release_items(*conditions: sa.ColumnElement[bool]) -> sa.Update:
+def release_items(*conditions: sa.ColumnElement[bool]) -> sa.Update:
+    """Return the statement that makes items wait again."""
     return sa.update(ITEMS).where(*conditions).values(state=ItemState.WAITING, worker=None)

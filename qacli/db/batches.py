@@ -13,19 +13,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
+from qacli.batch_states import ItemState
 from qacli.db.batch_loading import BatchLoading, refuse_changed_settings
-from qacli.db.batch_parts import OPEN, PARTS
-from qacli.db.batch_results import ITEMS, FinishedItem, Summary
-from qacli.db.batch_workers import (
-    BATCHES,
-    BudgetReached,
-    ClaimedItem,
-    WorkerEvicted,
-    WorkerStatus,
-)
-from qacli.db.extra_models import BatchWorker
-from qacli.db.models import OUTPUTS, Batch
-from qacli.domain import ItemState, now
+from qacli.db.batch_parts import OPEN
+from qacli.db.batch_results import FinishedItem, Summary
+from qacli.db.batch_workers import BudgetReached, ClaimedItem, WorkerEvicted, WorkerStatus
+from qacli.db.extra_models import PARTS, BatchWorker
+from qacli.db.models import BATCHES, ITEMS, OUTPUTS, Batch
+from qacli.domain import now
 
 __all__ = [
     "THREADS",
@@ -99,9 +94,9 @@ class Batches(BatchLoading):
 
     def find_begun(self, path: str, settings: dict[str, Any]) -> Batch | None:
         """Return the newest batch of a file with these settings, but for the model, if any."""
-        wanted = {**settings, "model": None}
+        expected = {**settings, "model": None}
         for batch in reversed(self.all()):
-            if batch.file.get("path") == path and {**batch.settings, "model": None} == wanted:
+            if batch.file.get("path") == path and {**batch.settings, "model": None} == expected:
                 return batch
         return None
 

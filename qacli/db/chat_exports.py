@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from qacli.db.conversations_import import (
+from qacli.db.chat_records import (
     Conversation,
     Message,
+    conversation_without_times,
     file_fields,
-    in_a_row,
+    link_in_order,
     parse_time,
     records_of,
-    without_times,
 )
 from qacli.db.importers import ForeignRecord
 from qacli.validation import parse_count
@@ -135,7 +135,7 @@ def claude(value: dict[str, Any], omitted: Counter[str]) -> Conversation:
         messages.append(message)
     keys = {message.key for message in messages}
     if not any(message.parent in keys for message in messages):
-        in_a_row(messages)
+        link_in_order(messages)
     model = _text(value.get("model"))
     for message in messages:
         message.model = model if message.role == "assistant" else None
@@ -179,7 +179,7 @@ def openwebui(value: dict[str, Any], _omitted: Counter[str]) -> Conversation:
         )
         messages.append(message)
     if not tree and not any(message.parent for message in messages):
-        in_a_row(messages)
+        link_in_order(messages)
     params = chat.get("params") or {}
     if system := _text(params.get("system") or chat.get("system")):
         _put_first(messages, Message(key="system", role="system", text=system))
@@ -232,7 +232,7 @@ def shell_gpt(
             messages.append(Message(key="", role=ROLES[value["role"]], text=value["content"]))
         else:
             omitted["calls of tools"] += 1
-    yield from records_of(without_times("sgpt", name, messages, saved_at), omitted)
+    yield from records_of(conversation_without_times("sgpt", name, messages, saved_at), omitted)
 
 
 def _time_of(messages: Iterable[Message], *values: object) -> datetime:

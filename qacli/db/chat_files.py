@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 from qacli.db.chat_exports import ROLES
-from qacli.db.conversations_import import (
+from qacli.db.chat_records import (
     Conversation,
     Message,
+    conversation_without_times,
     file_fields,
-    in_a_row,
+    link_in_order,
     parse_time,
     records_of,
-    without_times,
 )
 from qacli.db.importers import ForeignRecord
 from qacli.db.sqlite_file import SqliteFile
@@ -67,7 +67,7 @@ def _aichat_exchange(time: str, body: list[str], omitted: Counter[str]) -> Itera
     ]
     key = sha256(f"{time}:{question}".encode(errors="replace")).hexdigest()
     conversation = Conversation(
-        program="aichat", key=key, created_at=asked_at, messages=in_a_row(messages)
+        program="aichat", key=key, created_at=asked_at, messages=link_in_order(messages)
     )
     yield from records_of(conversation, omitted)
 
@@ -105,7 +105,7 @@ def aichat_session(
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InvalidRequest(f"{name} is not a session of aichat: {reason}.", "Check it.") from None
-    conversation = without_times("aichat", name, messages, saved_at)
+    conversation = conversation_without_times("aichat", name, messages, saved_at)
     conversation.params = {
         key: session[key] for key in ("temperature", "top_p") if session.get(key) is not None
     }
@@ -150,7 +150,7 @@ def mods_show(
             messages[-1].text += line
     for message in messages:
         message.text = message.text.strip("\n")
-    yield from records_of(without_times("mods", name, messages, saved_at), omitted)
+    yield from records_of(conversation_without_times("mods", name, messages, saved_at), omitted)
 
 
 def is_crush_database(file: SqliteFile) -> bool:
@@ -180,7 +180,7 @@ def crush_sessions(file: SqliteFile, omitted: Counter[str]) -> Iterator[ForeignR
             key=session["id"],
             title=session["title"] or None,
             created_at=created_at,
-            messages=in_a_row(messages),
+            messages=link_in_order(messages),
         )
         yield from records_of(conversation, omitted)
 

@@ -13,19 +13,17 @@ from operator import mul
 
 import sqlalchemy as sa
 
-from qacli.db.extra_models import Embedding
+from qacli.db.extra_models import EMBEDDINGS, Embedding
 from qacli.db.filters import Filter
-from qacli.db.models import ANSWERED
+from qacli.db.models import ANSWERED, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 
-EMBEDDINGS = Embedding.__table__  # type: ignore[attr-defined]
 PAGE = 10_000
 """Rows of signs in memory at once."""
 
 CANDIDATES = 1000
 VECTORS_PAGE = 500
-LARGEST = 127
+MAX_SIGNED_BYTE = 127
 """The largest value of a signed byte."""
 
 
@@ -137,7 +135,7 @@ class Embeddings:
 def to_bytes(vector: Sequence[float]) -> bytes:
     """Return a vector with one signed byte a dimension; its length is lost, its direction kept."""
     largest = max(map(abs, vector), default=0.0) or 1.0
-    return array("b", (round(value * LARGEST / largest) for value in vector)).tobytes()
+    return array("b", (round(value * MAX_SIGNED_BYTE / largest) for value in vector)).tobytes()
 
 
 def signs_of(vector: Sequence[float]) -> bytes:

@@ -19,7 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from qacli.db.engine import Database
 from qacli.db.filters import Filter
-from qacli.db.search import NEWEST_FIRST, RECORDS
+from qacli.db.models import NEWEST_FIRST, RECORDS
 from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
 from qacli.serializers import (
     FLOAT_FIELDS,

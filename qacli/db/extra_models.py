@@ -5,8 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from qacli.db.models import BIG, UtcDateTime, enum_type, one_of
-from qacli.domain import PartState
+from qacli.batch_states import PartState
+from qacli.db.models import BIG, UtcDateTime, enum_type, one_of, table_of
 
 
 class BatchWorker(SQLModel, table=True):
@@ -165,3 +165,12 @@ class RateCount(SQLModel, table=True):
     digest: str = Field(sa_column=sa.Column(sa.String(64), primary_key=True))
     events: int = Field(sa_type=sa.BigInteger)
     ends_at: float = Field(sa_column=sa.Column(sa.Double, nullable=False, index=True))
+
+
+WORKERS = table_of(BatchWorker)
+PARTS = table_of(BatchPart)
+LIMITS = table_of(SharedLimit)
+USERS = table_of(LimitUser)
+EMBEDDINGS = table_of(Embedding)
+SESSIONS = table_of(BrowserSession)
+RATE_COUNTS = table_of(RateCount)

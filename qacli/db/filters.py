@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from qacli.db.models import Batch, SharedValue, ToolCall
-from qacli.db.search import RECORDS, parse_terms, search_condition
+from qacli.db.models import BATCHES, CALLS, RECORDS, VALUES
+from qacli.db.search import parse_terms, search_condition
 from qacli.db.threads import connected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BATCHES = Batch.__table__  # type: ignore[attr-defined]
-CALLS = ToolCall.__table__  # type: ignore[attr-defined]
-VALUES = SharedValue.__table__  # type: ignore[attr-defined]
 MAX_TOOL_NAME_LENGTH = 200
 """Characters of a tool's name in `tool_call`; see migrations/versions/0015_record_lookups.py."""
 

@@ -18,16 +18,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     create_model,
     model_validator,
 )
 from pydantic_core import to_json
 
 from qacli.cache_key import cache_key, canonical_json
-from qacli.db.models import QuestionAnswer
+from qacli.db.models import RECORDS, QuestionAnswer
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.db.shared_values import share_values
 from qacli.errors import InvalidRequest
 from qacli.serializers import (
@@ -247,7 +245,7 @@ def _add_page(
         for row in page:
             if row["uid"] in existing:
                 result.skipped += 1
-                _note_new_id(result, row["id"], existing[row["uid"]])
+                _add_new_id(result, row["id"], existing[row["uid"]])
                 continue
             existing[row["uid"]] = row["id"]
             is_taken = row["id"] in used_ids
@@ -309,7 +307,7 @@ def _insert_renumbered(
     )
     if row["id"] is not None and new_id is not None:
         result.renumbered += 1
-        _note_new_id(result, row["id"], new_id)
+        _add_new_id(result, row["id"], new_id)
     return new_id
 
 
@@ -333,36 +331,6 @@ def _fingerprint(row: dict[str, Any]) -> int:
     return cache_key(canonical_json(*(row[name] for name in names)))
 
 
-def _note_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
+def _add_new_id(result: ImportResult, old_id: int | None, new_id: int | None) -> None:
     if old_id is not None and new_id is not None and old_id != new_id:
         result.new_ids[old_id] = new_id
-
-
-def from_jsonl(lines: Iterable[str]) -> Iterator[ImportedRecord]:
-    """Yield the records of a JSON Lines export.
-
-    Raises:
-        InvalidRequest: A line is not a record; the message has its number and the reason.
-    """
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield ImportedRecord.model_validate_json(line)
-        except ValidationError as error:
-            raise not_a_record(f"Line {number}", error) from None
-
-
-def not_a_record(where: str, error: ValidationError) -> InvalidRequest:
-    """Return the error for a line or a row that is not a record.
-
-    Args:
-        where: The place in the file, at the beginning of a sentence.
-        error: The reason.
-    """
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return InvalidRequest(
-        f"{where} is not a record: {field + ': ' if field else ''}{first['msg']}.",
-        "The records before it were added; correct it and import again.",
-    )

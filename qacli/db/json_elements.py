@@ -9,11 +9,12 @@ from qacli.errors import InvalidRequest
 
 CHUNK_CHARACTERS = 2**20
 MAX_OBJECT_CHARACTERS = 2**28
-BRACKETS = re.compile(r'["{}\[\]]')
-STRING_END = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+
 TOKENS = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(:?)|[{}\[\]]', re.DOTALL)
-BETWEEN = " \t\r\n,"
+GAP = re.compile(r"[ \t\r\n,]*")
 """Characters that can be between two objects."""
+
+AFTER_TOKEN = re.compile(r'[\]},:"]')
 
 ADVICE = "Nothing of it was added. Get the file again, or correct it."
 
@@ -41,100 +42,73 @@ def json_objects(stream: IO[str]) -> Iterator[Any]:
         InvalidRequest: The text is not JSON, ends early, or has an object of more than
             `MAX_OBJECT_CHARACTERS`; the message has the number of the object and the place.
     """
-    scanner = _Scanner()
-    while chunk := stream.read(CHUNK_CHARACTERS):
-        scanner.add(chunk)
-        while bracket := scanner.next_bracket():
-            if text := scanner.object_at(bracket):
-                yield _parse(text, scanner.number, scanner.position - len(text))
-            if scanner.depth <= 0:
+    decode = json.JSONDecoder().raw_decode
+    text, position, number = "", 0, 1
+    is_array: bool | None = None
+    while chunk := _read(stream, len(text)):
+        text, start = text + chunk, 0
+        while (start := _skip_gap(text, start)) < len(text):
+            bracket = text[start]
+            if is_array is None:
+                is_array = bracket == "["
+                start += is_array
+                continue
+            if bracket == "]" and is_array:
                 return
-    raise InvalidRequest(f"The file ends in the middle of object {scanner.number}.", ADVICE)
-
-
-class _Scanner:
-    """Finds the ends of objects in a text that arrives in pieces.
-
-    Attributes:
-        number: The number of the object that was found last, from 1.
-        depth: The number of brackets that are open.
-    """
-
-    def __init__(self) -> None:
-        self.number = self.depth = 0
-        self._text = ""
-        self._at = self._dropped = 0
-        self._start: int | None = None
-        self._outer: int | None = None
-        self._in_string = False
-
-    @property
-    def position(self) -> int:
-        """The number of characters that were scanned."""
-        return self._dropped + self._at
-
-    def add(self, chunk: str) -> None:
-        """Add text; drop what comes before the current object."""
-        kept = self._at if self._start is None else self._start
-        if self._at - kept > MAX_OBJECT_CHARACTERS:
-            raise InvalidRequest(
-                f"Object {self.number} has more than {MAX_OBJECT_CHARACTERS:,} characters.", ADVICE
-            )
-        self._text = self._text[kept:] + chunk
-        self._at -= kept
-        self._dropped += kept
-        self._start = None if self._start is None else 0
-
-    def next_bracket(self) -> str | None:
-        """Return the next bracket that is not in a string; None if more text is needed."""
-        while True:
-            if self._in_string:
-                end = STRING_END.match(self._text, self._at)
-                self._at = end.end() if end else self._at
-                if self._text[self._at : self._at + 1] != '"':
-                    return None
-                self._in_string = False
-                self._at += 1
-            bracket = BRACKETS.search(self._text, self._at)
-            end_of_gap = bracket.start() if bracket else len(self._text)
-            if self._start is None and self._text[self._at : end_of_gap].strip(BETWEEN):
+            if bracket not in "{[":
                 raise InvalidRequest(
-                    f"After object {self.number}, near character {self.position + 1}, the file is "
-                    "not JSON.",
+                    f"After object {number - 1}, near character {position + start + 1}, the file "
+                    "is not JSON.",
                     ADVICE,
                 )
-            if bracket is None:
-                self._at = len(self._text)
-                return None
-            self._at = bracket.end()
-            if bracket[0] != '"':
-                return bracket[0]
-            self._in_string = True
-
-    def object_at(self, bracket: str) -> str | None:
-        """Return the text of the object that ends with this bracket, if one does."""
-        if bracket in "{[":
-            if self._outer is None:
-                self._outer = int(bracket == "[")
-            if self.depth == self._outer:
-                self._start = self._at - 1
-                self.number += 1
-            self.depth += 1
-            return None
-        self.depth -= 1
-        if self.depth != self._outer or self._start is None:
-            return None
-        text = self._text[self._start : self._at]
-        self._start = None
-        return text
+            try:
+                value, start = decode(text, start)
+            except (ValueError, RecursionError) as error:
+                if not _is_cut(error, text):
+                    raise _not_json(number, position, error) from None
+                break
+            yield value
+            number += 1
+            if not is_array:
+                return
+        text, position = text[start:], position + start
+        if len(text) > MAX_OBJECT_CHARACTERS:
+            raise InvalidRequest(
+                f"Object {number} has more than {MAX_OBJECT_CHARACTERS:,} characters.", ADVICE
+            )
+    raise InvalidRequest(f"The file ends in the middle of object {number}.", ADVICE)
 
 
-def _parse(text: str, number: int, position: int) -> Any:  # noqa: ANN401 - any JSON
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        place = position + getattr(error, "pos", 0) + 1
-        reason = getattr(error, "msg", "it is nested too deeply")
-        raise InvalidRequest(
-            f"Object {number} is not JSON, at character {place} of the file: {reason}.", ADVICE
-        ) from None
+def _read(stream: IO[str], least: int) -> str:
+    """Return the next chunks, this number of characters or more; less at the end of the file.
+
+    An object is parsed again when its text has doubled, so that the time stays linear.
+    """
+    chunks: list[str] = []
+    size = 0
+    while chunk := stream.read(CHUNK_CHARACTERS):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= least:
+            break
+    return "".join(chunks)
+
+
+def _skip_gap(text: str, start: int) -> int:
+    gap = GAP.match(text, start)
+    return start if gap is None else gap.end()
+
+
+def _is_cut(error: Exception, text: str) -> bool:
+    """Return whether an error of the parser can be that the text ends too early."""
+    return isinstance(error, json.JSONDecodeError) and (
+        error.msg.startswith("Unterminated string") or not AFTER_TOKEN.search(text, error.pos)
+    )
+
+
+def _not_json(number: int, position: int, error: Exception) -> InvalidRequest:
+    place = position + getattr(error, "pos", 0) + 1
+    reason = getattr(error, "msg", "it is nested too deeply")
+    return InvalidRequest(
+        f"Object {number} is not JSON, at character {place} of the file: {reason}.", ADVICE
+    )

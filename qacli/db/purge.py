@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 
 from qacli.db.filters import Filter
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.db.shared_values import delete_unused_values
 
 

@@ -6,9 +6,7 @@ import sqlalchemy as sa
 
 from qacli.db.clock import database_seconds
 from qacli.db.engine import Database
-from qacli.db.extra_models import RateCount
-
-COUNTS = RateCount.__table__  # type: ignore[attr-defined]
+from qacli.db.extra_models import RATE_COUNTS
 
 
 def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
@@ -26,18 +24,18 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
         DatabaseError: The database cannot be used.
     """
     now = database_seconds(sqlite=database.sqlite)
-    digest, has_ended = sha256(key.encode()).hexdigest(), COUNTS.c.ends_at <= now
-    insert = database.insert(COUNTS).values(digest=digest, events=1, ends_at=now + window)
+    digest, has_ended = sha256(key.encode()).hexdigest(), RATE_COUNTS.c.ends_at <= now
+    insert = database.insert(RATE_COUNTS).values(digest=digest, events=1, ends_at=now + window)
     upsert = insert.on_conflict_do_update(
         index_elements=["digest"],
         set_={
-            "events": sa.case((has_ended, 1), else_=COUNTS.c.events + 1),
-            "ends_at": sa.case((has_ended, now + window), else_=COUNTS.c.ends_at),
+            "events": sa.case((has_ended, 1), else_=RATE_COUNTS.c.events + 1),
+            "ends_at": sa.case((has_ended, now + window), else_=RATE_COUNTS.c.ends_at),
         },
     )
     with database.writing_one() as connection:
         events, seconds = connection.execute(
-            upsert.returning(COUNTS.c.events, COUNTS.c.ends_at - now)
+            upsert.returning(RATE_COUNTS.c.events, RATE_COUNTS.c.ends_at - now)
         ).one()
     if events == 1:
         _delete_ended(database, now)
@@ -46,8 +44,10 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
 
 def _delete_ended(database: Database, now: sa.ColumnElement[float]) -> None:
     """Delete the windows that have ended, without those that another process counts in now."""
-    ended = sa.select(COUNTS.c.digest).where(COUNTS.c.ends_at <= now)
+    ended = sa.select(RATE_COUNTS.c.digest).where(RATE_COUNTS.c.ends_at <= now)
     with database.writing_one() as connection:
         connection.execute(
-            sa.delete(COUNTS).where(COUNTS.c.digest.in_(ended.with_for_update(skip_locked=True)))
+            sa.delete(RATE_COUNTS).where(
+                RATE_COUNTS.c.digest.in_(ended.with_for_update(skip_locked=True))
+            )
         )

@@ -12,12 +12,10 @@ from sqlmodel import Session, col, select
 from qacli.db.engine import Database
 from qacli.db.export import RAW, IdRange, pages, row_to_dict, rows_to_json_lines
 from qacli.db.filters import Filter
-from qacli.db.models import ANSWERED, QuestionAnswer
+from qacli.db.models import ANSWERED, NEWEST_FIRST, RECORDS, QuestionAnswer
 from qacli.db.search import (
     COMMON_MATCHES,
     MAX_RANKED,
-    NEWEST_FIRST,
-    RECORDS,
     SearchTerm,
     fts5_query,
     parse_terms,
@@ -268,12 +266,7 @@ class RecordQueries(Database):
         return ids
 
     def followers(self, record_id: int, limit: int) -> list[QuestionAnswer]:
-        """Return the records below a record, the oldest first, up to the first branch.
-
-        Args:
-            record_id: The record.
-            limit: The number of records at most.
-        """
+        """Return at most `limit` records below a record, the oldest first, up to a branch."""
         chain = descendants(record_id, self.owner, limit)
         query = select(QuestionAnswer).join(chain, chain.c.id == RECORD_ID)
         with self.session() as session:

@@ -7,17 +7,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import col
 
-from qacli.db.models import Batch, BatchItem
+from qacli.batch_states import ItemState
+from qacli.db.models import RECORDS, Batch, BatchItem
 from qacli.db.record_queries import RecordQueries, record_not_found, require_id
-from qacli.db.search import RECORDS
 from qacli.db.shared_values import (
     delete_unused_values,
     ids_of_values,
     separate_values,
     share_values,
 )
-from qacli.domain import ItemState, Outcome, Question, Status
-from qacli.errors import Cancelled, DatabaseError
+from qacli.domain import Outcome, Question, Status
+from qacli.errors import Cancelled
 from qacli.serializers import RECORD_FIELDS, field_values, record_values
 
 RecordCheck = Callable[[dict[str, Any]], None]
@@ -68,34 +68,15 @@ class Store(RecordQueries):
     def upsert(self, question: Question, outcome: Outcome) -> int:
         """Store a question with its outcome so far; return the record's id.
 
-        If the record exists, only one that is still `asking` is completed. So a journal can be
-        delivered any number of times, and the first outcome stays.
-
-        Raises:
-            DatabaseError: The record could not be stored.
+        See `upsert_many`.
         """
-        own = RECORDS.c.uid == question.uid
-        unfinished = sa.and_(own, RECORDS.c.status == Status.ASKING)
-        # On the table and not on the class, which takes twice the time.
-        update = sa.update(RECORDS).where(unfinished).values(field_values(outcome))
-        insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-        select = sa.select(RECORDS.c.id).where(own)
-        with self.transaction(write=True) as connection:
-            # First the update: an insert that conflicts would use up an id.
-            record_id: int | None = connection.scalar(update.returning(RECORDS.c.id))
-            if record_id is None:
-                [row] = share_values(self, connection, [to_row(question, outcome)])
-                record_id = connection.scalar(insert.values(row).returning(RECORDS.c.id))
-            if record_id is None:
-                record_id = connection.scalar(select)
-            if record_id is not None:
-                return record_id
-        raise DatabaseError("The database did not store the record.")
+        return self.upsert_many([(question, outcome)])[question.uid]
 
     def upsert_many(self, group: Sequence[tuple[Question, Outcome]]) -> dict[str, int]:
-        """Store questions with their outcomes so far; return the records' ids by uid.
+        """Store questions with their outcomes so far in one transaction; return the ids by uid.
 
-        As `upsert`, but in one transaction: all of them or none.
+        Of the records that exist, only those that are still `asking` are completed. So a journal
+        can be delivered any number of times, and the first outcome stays.
 
         Raises:
             RecordRefused: The database does not accept one of them, and has stored none of them.
@@ -106,21 +87,26 @@ class Store(RecordQueries):
         reserved = [to_row(*pair) for pair in group if pair[1].status is Status.ASKING]
         finished = [_to_changes(*pair) for pair in group if pair[1].status is not Status.ASKING]
         ids: dict[str, int] = {}
+
+        def insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+            """Add rows and their ids; then the ids of the records that the database had before."""
+            if rows:
+                statement = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
+                values = share_values(self, connection, rows)
+                ids.update(_ids(connection.execute(statement.returning(*IDS), values)))
+            if uids := [question.uid for question, _ in group if question.uid not in ids]:
+                ids.update(_ids(connection.execute(SELECT_IDS, {"uids": uids})))
+
         with self.transaction(write=True) as connection:
-            if reserved:
-                insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-                rows = share_values(self, connection, reserved)
-                ids |= _ids(connection.execute(insert.returning(*IDS), rows))
             if finished:
                 # Sorted, as in `save_partial_answers`: both lock rows one after the other.
                 finished.sort(key=itemgetter("of_uid"))
                 connection.execute(UPDATE_ASKING, finished)
-            if uids := [question.uid for question, _ in group if question.uid not in ids]:
-                ids |= _ids(connection.execute(SELECT_IDS, {"uids": uids}))
-        for question, outcome in group:
-            # Records that were deleted meanwhile, or were never reserved.
-            if question.uid not in ids:
-                ids[question.uid] = self.upsert(question, outcome)
+            insert(connection, reserved)
+            # Records that were deleted meanwhile, or were never reserved. They come last: an
+            # insert that conflicts would use up an id.
+            if new := [to_row(*pair) for pair in group if pair[0].uid not in ids]:
+                insert(connection, new)
         return ids
 
     def _upsert_at_once(self, question: Question, outcome: Outcome) -> int | None:

@@ -8,14 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qacli.db.models import QuestionAnswer
+from qacli.db.models import RECORDS
 from qacli.validation import sanitize_text
-
-RECORDS = QuestionAnswer.__table__  # type: ignore[attr-defined]
-
-NEWEST_FIRST = (RECORDS.c.created_at.desc(), RECORDS.c.id.desc())
-"""The order by the times of questions: an imported record can have a high id and an early time."""
-
 
 PUNCTUATION = "?!.,;:()[]{}'\u2018\u2019\u201c\u201d\u2026"
 """Characters that are removed around a word."""

@@ -5,22 +5,13 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from qacli.db.engine import Database
-from qacli.db.extra_models import BrowserSession
-
-SESSIONS = BrowserSession.__table__  # type: ignore[attr-defined]
+from qacli.db.extra_models import SESSIONS
 
 
 def add_session(
     database: Database, digest: str, caller: str, expires_at: datetime, now: datetime
 ) -> None:
-    """Store a session, and delete expired ones.
-
-    Args:
-        database: The database of the history.
-        digest: The primary key.
-        caller: The name of the caller.
-        expires_at: The end of the session.
-        now: The current time.
+    """Store a session, by its digest, until a time; delete the sessions that have expired.
 
     Raises:
         DatabaseError: The session cannot be stored.

@@ -16,9 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from qacli.db.batch_workers import USERS, WORKERS
 from qacli.db.clock import database_seconds
-from qacli.db.extra_models import SharedLimit
+from qacli.db.extra_models import LIMITS, USERS, WORKERS
 from qacli.db.records import Store
 
 VALID_SECONDS = 10.0
@@ -26,8 +25,6 @@ VALID_SECONDS = 10.0
 
 BURST_SECONDS = 1.0
 """Seconds' worth of requests or tokens that a bucket holds."""
-
-LIMITS = SharedLimit.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +186,7 @@ class SharedLimits:
         """Return the new values of the row; every expression refers to the old ones."""
         now, elapsed = self._now, self._now - LIMITS.c.filled_at
         values: dict[str, Any] = {"filled_at": now}
-        for kind, limit, wanted, unused in (
+        for kind, limit, need, unused in (
             ("request", report.request_rate, report.requests, report.unused_requests),
             ("token", report.token_rate, report.tokens, report.unused_tokens),
         ):
@@ -207,8 +204,8 @@ class SharedLimits:
             left = LIMITS.c[f"{kind}s_left"] + sa.literal(unused, sa.Double())
             # A bucket that no process has used for long is full, whatever the rate was.
             left = self._smaller(left + self._larger(elapsed, sa.literal(0.0)) * new_rate, size)
-            need: sa.ColumnElement[Any] = sa.literal(wanted, sa.Double())
-            granted = self._larger(self._smaller(left, need), sa.literal(0.0, sa.Double()))
+            possible = self._smaller(left, sa.literal(need, sa.Double()))
+            granted = self._larger(possible, sa.literal(0.0, sa.Double()))
             values[rate.name] = new_rate
             is_limited = new_rate.is_not(None)
             values[f"{kind}s_granted"] = sa.case((is_limited, granted), else_=sa.null())

@@ -15,8 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from qacli.db.models import QuestionAnswer, SharedValue
-from qacli.db.search import RECORDS
+from qacli.db.models import RECORDS, VALUES, QuestionAnswer
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -40,7 +39,6 @@ MIN_SHARED_LENGTH = 256
 POSTGRES_LOCK = 0x7161_7661_6C
 """The key of the advisory lock of shared values: any number that no other program uses."""
 
-VALUES = SharedValue.__table__  # type: ignore[attr-defined]
 _SYSTEM, _PARAMS = VALUES.alias("shared_system"), VALUES.alias("shared_params")
 WITH_VALUES = RECORDS.outerjoin(_SYSTEM, _SYSTEM.c.id == RECORDS.c.system_id).outerjoin(
     _PARAMS, _PARAMS.c.id == RECORDS.c.params_id
@@ -107,16 +105,16 @@ def separate_values(
         params = json.dumps(shared) if names else ""
         new = {**row, "system_id": None, "params_id": None}
         if system is not None and len(system) >= MIN_SHARED_LENGTH:
-            new |= {"system": None, "system_id": _note(texts, system)}
+            new |= {"system": None, "system_id": _add_text(texts, system)}
         if len(params) >= MIN_SHARED_LENGTH:
             rest = {name: value for name, value in row["params"].items() if name not in names}
-            new |= {"params": rest, "params_id": _note(texts, params)}
+            new |= {"params": rest, "params_id": _add_text(texts, params)}
         new_rows.append(new)
     return new_rows, texts
 
 
-def _note(texts: dict[str, str], text: str) -> str:
-    """Add a text by its digest, which is returned."""
+def _add_text(texts: dict[str, str], text: str) -> str:
+    """Add a text to `texts`; return its digest, by which it is stored there."""
     digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     texts[digest] = text
     return digest

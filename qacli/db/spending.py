@@ -4,11 +4,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 
 
-def first_id_of(store: Store, caller: str, since: datetime | None) -> int | None:
+def first_record_id(store: Store, caller: str, since: datetime | None) -> int | None:
     """Return the first id of a caller's records of this time or later; None without such a record.
 
     Raises:
@@ -23,7 +23,7 @@ def first_id_of(store: Store, caller: str, since: datetime | None) -> int | None
         return first
 
 
-def cost_of(store: Store, caller: str, first_id: int) -> float:
+def total_cost(store: Store, caller: str, first_id: int) -> float:
     """Return the US dollars of a caller's records from this id on; unknown costs count as 0.
 
     Raises:

@@ -13,14 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from qacli.db.filters import Filter
-from qacli.db.models import Batch
+from qacli.db.models import BATCHES, RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.domain import GroupBy, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StatsRow:
     """The numbers of one day, week, month, model, tag, batch, kind of error or endpoint.
 
     Attributes:
@@ -50,31 +49,13 @@ TIME_FORMATS = {GroupBy.DAY: "%Y-%m-%d", GroupBy.WEEK: "%G-W%V", GroupBy.MONTH: 
 """The name of a local time's group."""
 
 
-def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
+def stats(store: Store, by: GroupBy, only: Filter) -> list[StatsRow]:
     """Return the numbers of each group: times in their order, other groups by size."""
     column = RECORDS.c
-    source: sa.FromClause = RECORDS
-    name: sa.ColumnElement[Any]
     conditions = store.with_owner(only).conditions(sqlite=store.sqlite)
-    if by in TIME_FORMATS:
-        name = _slot(sqlite=store.sqlite)
-    elif by is GroupBy.MODEL:
-        name = sa.func.coalesce(column.model, "(none)")
-    elif by is GroupBy.ENDPOINT:
-        name = sa.func.coalesce(column.endpoint, "(none)")
-    elif by is GroupBy.ERROR:
-        name = column.error_kind
+    source, name = _grouping(by, sqlite=store.sqlite)
+    if by in {GroupBy.ERROR, GroupBy.RATING}:
         conditions.append(name.is_not(None))
-    elif by is GroupBy.RATING:
-        name = column.rating
-        conditions.append(name.is_not(None))
-    elif by is GroupBy.TAG:
-        elements = sa.func.json_each if store.sqlite else sa.func.jsonb_array_elements_text
-        tags = elements(column.tags).table_valued("value", joins_implicitly=True)
-        source, name = RECORDS.join(tags, sa.true()), tags.c.value
-    else:
-        batch = Batch.__table__  # type: ignore[attr-defined]
-        source, name = RECORDS.join(batch, batch.c.id == column.batch_id), batch.c.name
     answered = column.status == Status.ANSWERED
     latency = sa.case((answered, column.latency_ms))
     sums = (
@@ -106,6 +87,26 @@ def stats(store: Store, by: GroupBy, only: Filter) -> list[Row]:
     return [_row(group, parts) for group, parts in groups.items()]
 
 
+def _grouping(by: GroupBy, *, sqlite: bool) -> tuple[sa.FromClause, sa.ColumnElement[Any]]:
+    """Return the records, joined with a table where a group needs it, and the name of the group."""
+    column = RECORDS.c
+    match by:
+        case GroupBy.MODEL | GroupBy.ENDPOINT:
+            return RECORDS, sa.func.coalesce(column[by.value], "(none)")
+        case GroupBy.ERROR:
+            return RECORDS, column.error_kind
+        case GroupBy.RATING:
+            return RECORDS, column.rating
+        case GroupBy.TAG:
+            elements = sa.func.json_each if sqlite else sa.func.jsonb_array_elements_text
+            tags = elements(column.tags).table_valued("value", joins_implicitly=True)
+            return RECORDS.join(tags, sa.true()), tags.c.value
+        case GroupBy.BATCH:
+            return RECORDS.join(BATCHES, BATCHES.c.id == column.batch_id), BATCHES.c.name
+        case _:
+            return RECORDS, _slot(sqlite=sqlite)
+
+
 def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
     """Return the number of the quarter of an hour since 1970 in which a record was asked."""
     created_at = RECORDS.c.created_at
@@ -114,7 +115,7 @@ def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
     return sa.func.floor(sa.extract("epoch", created_at) / SLOT_SECONDS)
 
 
-def _row(name: str, parts: Iterable[list[Any]]) -> Row:
+def _row(name: str, parts: Iterable[list[Any]]) -> StatsRow:
     """Return the sum of the numbers of one or more parts of a group, as the query has them."""
     columns = list(zip(*parts, strict=True))
     records, answered, prompt, completion, cached, reasoning = (
@@ -122,16 +123,8 @@ def _row(name: str, parts: Iterable[list[Any]]) -> Row:
     )
     costs = [cost for cost in columns[6] if cost is not None]
     latency, timed = (sum(map(int, column)) for column in columns[7:])
-    mean = round(latency / timed) if timed else None
-    cost = sum(costs) if costs else None
-    return Row(
-        name,
-        records,
-        answered,
-        prompt,
-        completion,
-        cached,
-        reasoning,
-        cost_usd=cost,
-        latency_ms=mean,
+    return StatsRow(
+        *(name, records, answered, prompt, completion, cached, reasoning),
+        cost_usd=sum(costs) if costs else None,
+        latency_ms=round(latency / timed) if timed else None,
     )

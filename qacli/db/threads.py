@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from qacli.db.search import NEWEST_FIRST, RECORDS
+from qacli.db.models import NEWEST_FIRST, RECORDS
 
 MAX_THREAD = 1000
 """The longest thread that is read, in records."""

@@ -9,8 +9,8 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from qacli.cost import Pricing
+from qacli.model_shutdowns import find_shutdown
 from qacli.price_table import PER_MILLION
-from qacli.shutdowns import find_shutdown
 from qacli.validation import parse_count, sanitize_text
 
 MODELS_PATH = "/models"

@@ -1,4 +1,4 @@
-"""What a call needs: the settings, the open history and the endpoint."""
+"""The settings, the open history and the endpoint of one call."""
 
 import warnings
 from contextlib import ExitStack, suppress
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 
 class Session(ExitStack):
-    """The settings of one call, and what it has opened; at the end all of it is closed.
+    """The settings of one call, and the resources that it opens, which are closed at its end.
 
-    It can be entered again after that.
-
-    Nothing is shared between two calls, so that a call works in any thread, beside a running event
-    loop, and in a process that was forked.
+    It can be entered again after that. Nothing is shared between two calls, so that a call works in
+    any thread, beside a running event loop, and in a process that was forked.
 
     Args:
         values: Settings that override those of the environment; None overrides nothing.
@@ -72,10 +70,10 @@ class Session(ExitStack):
         """Return the endpoint to ask, with the local engine started if it is the endpoint.
 
         Raises:
-            NotConfigured: There is none.
+            NotConfigured: The settings name no endpoint that can be asked.
         """
+        from qacli.model_shutdowns import shutdown_warning
         from qacli.provider import endpoint, local_llama
-        from qacli.shutdowns import shutdown_warning
 
         resolved = endpoint.resolve_endpoint(self.settings, model)
         if resolved.weights is not None:
@@ -87,5 +85,5 @@ class Session(ExitStack):
 
 
 def warn(text: str) -> None:
-    """Warn of something that the caller should know, and that prevents nothing."""
+    """Issue a Python warning: the caller should know it, but the call goes on."""
     warnings.warn(text, stacklevel=3)

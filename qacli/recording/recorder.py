@@ -71,7 +71,7 @@ class Recorder:
         outbox: The directory of the journals.
         store: Returns the history; called in the database thread for the first record.
         sync_outcome: Outcomes, too, survive a power cut before the database has them.
-        commit_seconds: The time that a record waits for others to share its transaction.
+        commit_seconds: Seconds that a record waits for others to share its transaction.
         follows_uid: The uid of the question that all follow up, if that has no record yet.
     """
 
@@ -94,7 +94,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._is_urgent = self._is_ending = False
         self._thread: threading.Thread | None = None
-        self._reserved_uncertain: list[str] = []
+        self._uncertain_uids: list[str] = []
 
     def begin(self, question: Question, *, reserve: bool) -> int | None:
         """Write a question to a journal; it may be sent once this returns.
@@ -217,7 +217,7 @@ class Recorder:
     def _next_group(self) -> list[WriteRequest] | None:
         """Wait for records and return at most `MAX_GROUP`; None means that the thread ends."""
         with self._changed:
-            retry = RETRY_SECONDS if self._reserved_uncertain else None
+            retry = RETRY_SECONDS if self._uncertain_uids else None
             self._changed.wait_for(lambda: self._queue or self._is_ending, retry)
             if self._commit_seconds:
                 self._changed.wait_for(self._is_due, self._commit_seconds)
@@ -265,7 +265,7 @@ class Recorder:
     def _fail(self, requests: list[WriteRequest], error: Exception) -> None:
         self.move_to_new_journal([request for request in requests if request.has_outcome])
         if _may_be_committed(error):
-            self._reserved_uncertain += [r.question.uid for r in requests if not r.has_outcome]
+            self._uncertain_uids += [r.question.uid for r in requests if not r.has_outcome]
         for request in requests:
             # A new error for each: each caller adds its record to it.
             request.record_id.set_exception(copy(error))
@@ -303,16 +303,16 @@ class Recorder:
 
     def _delete_uncertain(self) -> None:
         """Delete records that may be reserved, after a connection broke, for unsent questions."""
-        if not self._reserved_uncertain:
+        if not self._uncertain_uids:
             return
         try:
-            self._store().delete_reserved(self._reserved_uncertain)
+            self._store().delete_reserved(self._uncertain_uids)
         except DatabaseError:
             return
         except Exception:
             LOG.exception("reserved records of questions that were not asked could not be deleted")
             return
-        self._reserved_uncertain.clear()
+        self._uncertain_uids.clear()
 
 
 class SingleRecorder(Recorder):

@@ -77,12 +77,12 @@ class AskService:
     """Asks questions and records them.
 
     Attributes:
-        provider: Gives the provider for a question, which its model chooses.
-        outbox: Where questions wait for the database; None asks without recording anything.
-        store: Opens the history, or gives the open one; called only when an outcome is recorded,
-            so that a request need not wait until the database layer is loaded.
-        prices: For the cost of an answer.
-        shared_recorder: Records what any number of threads ask, in place of a journal for each.
+        provider: Returns the provider of a question, chosen by its model.
+        outbox: The outbox; None asks without recording anything.
+        store: Returns the open history; called only when an outcome is recorded, so that a request
+            need not wait until the database layer is loaded.
+        prices: The prices of models.
+        shared_recorder: The recorder that all threads share; None makes one for each question.
         observer: Called with each question and its outcome, for metrics and traces.
     """
 

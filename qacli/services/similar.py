@@ -10,11 +10,11 @@ from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 
 MAX_TEXT_CHARACTERS = 6000
-"""Of the question and the answer together: about 1,500 tokens; most models take at most 2,048."""
+"""Of question and answer together: about 1,500 tokens; most models take at most 2,048."""
 
 TEXTS_AT_ONCE = 64
-RECIPE = 1
-"""The version of `text_of`; another text needs other embeddings."""
+TEXT_VERSION = 1
+"""The version of `text_of`: a change of the text needs new embeddings."""
 
 
 def embeddings_of(store: Store, endpoint: str, model: str) -> Embeddings:
@@ -25,7 +25,7 @@ def embeddings_of(store: Store, endpoint: str, model: str) -> Embeddings:
         endpoint: The host; models of the same name on two hosts can differ.
         model: The name of the model.
     """
-    key = f"{RECIPE}\n{endpoint}\n{model}".encode()
+    key = f"{TEXT_VERSION}\n{endpoint}\n{model}".encode()
     return Embeddings(store, blake2b(key, digest_size=16).hexdigest())
 
 
@@ -36,13 +36,7 @@ def text_of(record: QuestionAnswer) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SimilarRecords:
-    """Finds similar records.
-
-    Attributes:
-        store: The history.
-        embeddings: The embeddings of the model.
-        embed: Returns a vector for each text.
-    """
+    """A search for similar records; `embed` returns a vector for each text."""
 
     store: Store
     embeddings: Embeddings

@@ -12,7 +12,7 @@ from flask import Flask
 
 from qacli.config.budgets import EVERY_CALLER, Budget, budgets_of
 from qacli.db.records import Store
-from qacli.db.spending import cost_of, first_id_of
+from qacli.db.spending import first_record_id, total_cost
 from qacli.domain import now
 from qacli.errors import BudgetSpent
 from qacli.web.request_context import current_context
@@ -79,8 +79,8 @@ class Spending:
         begin = budget.begin(clock)
         known_begin, first_id = self._first_ids.get(caller, (None, None))
         if first_id is None or known_begin != begin:
-            first_id = first_id_of(self._store, caller, begin)
+            first_id = first_record_id(self._store, caller, begin)
             if first_id is None:
                 return 0.0
             self._first_ids[caller] = (begin, first_id)
-        return cost_of(self._store, caller, first_id)
+        return total_cost(self._store, caller, first_id)

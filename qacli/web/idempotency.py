@@ -36,7 +36,7 @@ from qacli.errors import (
     error_classes,
 )
 from qacli.json_schema import is_repairable
-from qacli.services.request import result_of
+from qacli.services.record_request import result_of
 from qacli.web.answer import AnswerStream
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState

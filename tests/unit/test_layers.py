@@ -1,8 +1,10 @@
 """Import rules: those of `[tool.importlinter]` in pyproject.toml, and those it cannot express."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +121,32 @@ def test_import_contracts_are_kept() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_architecture_table_has_the_layers_of_the_contract() -> None:
+    root = PACKAGE.parent
+    configuration = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    [contract] = [
+        contract
+        for contract in configuration["tool"]["importlinter"]["contracts"]
+        if contract["name"] == "Layers"
+    ]
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.partition("## Imports")[2].partition("Two imports")[0]
+    rows = [line for line in section.splitlines() if re.match(r"\| [\w ]+ \| `", line)]
+    listed = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert listed == [re.findall(r"\w+", layer) for layer in contract["layers"]]
+
+
+def test_architecture_walks_pass_at_most_ten_steps_of_modules_that_exist() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for title in ("qa ask", "POST /ask"):
+        walk = page.partition(f"## The way of a question through `{title}`")[2].partition("\n## ")[
+            0
+        ]
+        assert 5 < len(re.findall(r"^\d+\. ", walk, re.MULTILINE)) <= 10
+        for module in re.findall(r"`([\w/]+\.py)`", walk):
+            assert (PACKAGE / module).is_file(), module
 
 
 def test_environment_is_read_by_config_only() -> None:

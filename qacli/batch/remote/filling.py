@@ -7,10 +7,11 @@ from typing import IO
 
 from qacli.batch.remote.limits import MAX_LINES, MAX_PART_BYTES
 from qacli.batch.remote.requests import RequestLines
-from qacli.db.batch_parts import BatchParts, new_part
+from qacli.batch_states import PartState
+from qacli.db.batch_parts import BatchParts
 from qacli.db.batches import BudgetReached, ClaimedItem
 from qacli.db.extra_models import BatchPart
-from qacli.domain import Outcome, PartState, Question
+from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, InvalidRequest
 
 PAGE = 200
@@ -114,15 +115,13 @@ class PartFiller:
 
     def _new_part(self, model: str, path: str, round_number: int) -> BatchPart:
         return self._parts.create(
-            new_part(
-                self._lines.options.batch_id,
-                owner=self._owner,
-                model=model,
-                path=path,
-                endpoint=self._address,
-                completion_window=self._window,
-                round_number=round_number,
-            )
+            self._lines.options.batch_id,
+            owner=self._owner,
+            model=model,
+            path=path,
+            endpoint=self._address,
+            completion_window=self._window,
+            round=round_number,
         )
 
     def _check_size(self, content: bytes) -> None:

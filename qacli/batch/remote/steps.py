@@ -24,9 +24,10 @@ from qacli.batch.remote.filling import PartFiller, item_at_line
 from qacli.batch.remote.limits import Pauses
 from qacli.batch.remote.marks import METADATA_PART, file_name, is_of, reason
 from qacli.batch.remote.results import ResultPage, ResultReader, TakenCounts
+from qacli.batch_states import PartState
 from qacli.db.batch_parts import BatchParts, PartTaken
 from qacli.db.extra_models import BatchPart
-from qacli.domain import Outcome, PartState, Status, now
+from qacli.domain import Outcome, Status, now
 from qacli.errors import InvalidRequest, ProviderError, ProviderRefused
 from qacli.provider.batch_api import (
     BatchApi,

@@ -10,10 +10,10 @@ from qacli.batch.database import DatabaseExecutor
 from qacli.batch.lease import MARGIN
 from qacli.batch.remote.filling import PartFiller
 from qacli.batch.remote.steps import MAX_LOOKS, PartSteps
+from qacli.batch_states import PartState
 from qacli.db.batch_parts import OPEN, BatchParts, PartTaken
 from qacli.db.batches import BudgetReached
 from qacli.db.extra_models import BatchPart
-from qacli.domain import PartState
 from qacli.errors import DatabaseError, ProviderError, ProviderRefused
 from qacli.provider.batch_api import BatchApi
 from qacli.provider.retry import backoff
@@ -164,7 +164,7 @@ class RemoteRun:
         self, part: BatchPart, states: frozenset[PartState] | set[PartState]
     ) -> float:
         """Take the steps of a part until it has to wait; return the seconds."""
-        if not await self._run(self._parts.own, part, self._claims.worker):
+        if not await self._run(self._parts.take_over, part, self._claims.worker):
             return self.steps.pauses.poll  # another process handles it
         while not self.steps.is_stopped:
             part = await self._run(self._parts.get, part.id or 0)
@@ -187,7 +187,7 @@ class RemoteRun:
     async def _cancel_part(self, part: BatchPart) -> int:
         # Of a part that is not submitted, only its owner knows whether it will be in a moment: that
         # process does the same as soon as it sees that the batch is cancelled.
-        is_own = await self._run(self._parts.own, part, self._claims.worker)
+        is_own = await self._run(self._parts.take_over, part, self._claims.worker)
         part = await self._run(self._parts.get, part.id or 0)
         if not is_own and part.state is not PartState.SUBMITTED:
             return 0

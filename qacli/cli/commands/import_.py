@@ -1,6 +1,5 @@
 """`qa import`: add the records of a file to the history."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +7,7 @@ import typer
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
+from qacli.db.import_formats import FORMAT_NAMES, Program
 from qacli.errors import InvalidRequest, QaError
 
 if TYPE_CHECKING:
@@ -21,20 +21,6 @@ EPILOG = (
     '  qa import "$(llm logs path)"\n'
     "  qa import chatgpt-export.zip"
 )
-
-
-class Source(StrEnum):
-    """The program that wrote a file."""
-
-    QA = "qa"
-    LLM = "llm"
-    CHATGPT = "chatgpt"
-    CLAUDE = "claude"
-    OPENWEBUI = "openwebui"
-    SGPT = "sgpt"
-    AICHAT = "aichat"
-    MODS = "mods"
-    CRUSH = "crush"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +40,7 @@ def import_records(
     ],
     *,
     source: Annotated[
-        Source | None,
+        Program | None,
         typer.Option(
             "--from",
             metavar="PROGRAM",
@@ -66,12 +52,12 @@ def import_records(
 ) -> None:
     """Add the records of a file, with ids, links and times. Importing twice adds nothing."""
     from qacli.cli.store import open_store
-    from qacli.db.import_source import FORMAT_NAMES, open_import_source
+    from qacli.db.import_source import open_import_source
     from qacli.db.importers import ImportResult, import_records
 
     console = Console.from_context(context)
     with open_import_source(file) as source_file:
-        if source is not None and source.value != source_file.format.program:
+        if source not in {None, source_file.program}:
             raise InvalidRequest(
                 f"{file} is {FORMAT_NAMES[source_file.format]}, and --from is {source}.",
                 "Leave out --from.",
@@ -100,7 +86,7 @@ def _report(
         console.print_json(
             {
                 **counts,
-                "format": source_file.format.value,
+                "format": source_file.format,
                 "left_out": dict(sorted(source_file.omitted.items())),
             }
         )

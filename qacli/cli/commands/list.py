@@ -18,10 +18,10 @@ from qacli.validation import MAX_ID
 
 if TYPE_CHECKING:
     from qacli.config.settings import Settings
-    from qacli.db.conversations import Thread
     from qacli.db.export import IdRange
     from qacli.db.filters import Filter
     from qacli.db.records import Store
+    from qacli.db.thread_list import Thread
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -149,7 +149,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     form = Format.JSON if as_json else output_format
     if threads:
         _check(form, {Format.TABLE, Format.JSON}, "--threads", alone=not watch)
-        from qacli.db.conversations import list_threads
+        from qacli.db.thread_list import list_threads
 
         conversations = list_threads(store, only, limit or None)
         _print_threads(conversations, settings, console, form, no_pager=no_pager)

@@ -82,7 +82,7 @@ def show(  # noqa: PLR0913 - one parameter an option
     record = record_at(store, number)
     fields = record.to_dict()
     if request:
-        from qacli.services.request import rebuild_request
+        from qacli.services.record_request import rebuild_request
 
         console.print_json(rebuild_request(store, record))
         return

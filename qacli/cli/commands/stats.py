@@ -14,7 +14,7 @@ from qacli.money import dollars
 
 if TYPE_CHECKING:
     from qacli.db.filters import Filter
-    from qacli.db.stats import Row
+    from qacli.db.stats import StatsRow
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -68,7 +68,7 @@ def stats(
         _print(rows, by, console)
 
 
-def _print(rows: "list[Row]", by: str, console: Console) -> None:
+def _print(rows: "list[StatsRow]", by: str, console: Console) -> None:
     from qacli.cli.cells import cell_width, fit_to_width
 
     # Few providers send these two, so they have columns only if there are any.

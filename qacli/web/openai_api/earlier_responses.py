@@ -14,7 +14,7 @@ from qacli.db.records import Store
 from qacli.domain import Status, now
 from qacli.provider.translation.stored import RESPONSE_PREFIX
 from qacli.provider.translation.untranslatable import no_such_response
-from qacli.services.request import answer_items
+from qacli.services.record_request import answer_items
 from qacli.web.request_context import current_context
 
 OWN_ITEM = re.compile(r"(?:msg|rs|fc)_([0-9a-f]{32})_[0-9]+")

@@ -19,7 +19,7 @@ from qacli.errors import InvalidRequest
 from qacli.message_chain import digests, earlier_requests, leading_system
 from qacli.provider.tool_exchange import is_tool_result
 from qacli.raw_request import RawRequest
-from qacli.services.request import answer_items, request_items
+from qacli.services.record_request import answer_items, request_items
 from qacli.validation import MAX_ID, sanitize_text
 from qacli.web.openai_api.earlier_responses import (
     is_own_id,

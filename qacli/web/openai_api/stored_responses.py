@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from qacli.errors import NotFound
 from qacli.provider.refused_features import NO_SUCH_PATH
 from qacli.provider.translation.stored import stored_response
-from qacli.services.request import request_items, result_of
+from qacli.services.record_request import request_items, result_of
 from qacli.web import sse, state
 from qacli.web.api.responses import Event
 from qacli.web.openai_api.parse import raw_request

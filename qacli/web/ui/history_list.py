@@ -16,11 +16,11 @@ from markupsafe import Markup, escape
 from pydantic import TypeAdapter, ValidationError
 
 from qacli.dates import format_age, parse_when
-from qacli.db.conversations import Thread, threads_of
 from qacli.db.filters import Filter
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 from qacli.db.search import parse_terms
+from qacli.db.thread_list import Thread, threads_of
 from qacli.domain import Status
 from qacli.errors import InvalidRequest
 from qacli.excerpt import ELLIPSIS, find_first, from_position

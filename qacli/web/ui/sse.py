@@ -12,7 +12,7 @@ from time import monotonic, thread_time
 from flask import Response, current_app, get_template_attribute, stream_with_context
 from markupsafe import Markup
 
-from qacli.db.conversations import threads_of
+from qacli.db.thread_list import threads_of
 from qacli.domain import (
     Delta,
     Failed,

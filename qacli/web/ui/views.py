@@ -22,14 +22,14 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response
 
 from qacli.attachments import Attachment
+from qacli.citations import images, sources
 from qacli.dates import format_age
-from qacli.db.conversations import threads_of
+from qacli.db.thread_list import threads_of
 from qacli.domain import Status, now
 from qacli.errors import AlreadyFinished, InvalidRequest, NotFound, QaError
 from qacli.provider.tool_exchange import call_arguments, has_tool_results, is_calls_only
 from qacli.serializers import error_text, reasoning_length
 from qacli.services.compare import same_question
-from qacli.sources import images, sources
 from qacli.validation import parse_title, validate_tag
 from qacli.web import errors, multipart, sse, state
 from qacli.web.answer import AnswerStream

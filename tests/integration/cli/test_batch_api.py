@@ -416,7 +416,7 @@ def test_part_of_another_live_process_is_left_to_it(
     batches.register_worker(batch.id or 0, "other", "host", "journal")
     parts = BatchParts(batches.store)
     [part] = parts.all(batch.id or 0)
-    assert parts.own(part, "other")
+    assert parts.take_over(part, "other")
     assert invoke("batch", "collect", "n").code == 9
     batches.unregister_worker("other")
     assert invoke("batch", "collect", "n").code == 0

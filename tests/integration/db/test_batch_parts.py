@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.db.batch_parts import BatchParts, PartTaken, new_part
+from qacli.batch_states import PartState
+from qacli.db.batch_parts import BatchParts, PartTaken
 from qacli.db.batches import Batches
-from qacli.domain import Outcome, PartState, Question, Status
+from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
     from qacli.db.extra_models import BatchPart
@@ -30,15 +31,13 @@ def parts(store: Store) -> BatchParts:
 def make(parts: BatchParts, batch: Batch, *, limit: int = 10) -> BatchPart:
     """Make a part of the first waiting items."""
     part = parts.create(
-        new_part(
-            batch.id or 0,
-            owner="me",
-            model="m",
-            path="/v1/chat/completions",
-            endpoint="http://x",
-            completion_window="24h",
-            round_number=0,
-        )
+        batch.id or 0,
+        owner="me",
+        model="m",
+        path="/v1/chat/completions",
+        endpoint="http://x",
+        completion_window="24h",
+        round=0,
     )
     items = parts.waiting(batch.id or 0, -1, limit)
     assert parts.add_items(part, items, lambda _item: 0.0) == len(items)
@@ -69,7 +68,7 @@ def test_change_from_an_older_state_or_by_another_owner_is_refused(
     parts.change(part, state=PartState.UPLOADING)
     with pytest.raises(PartTaken):
         parts.change(part, state=PartState.UPLOADING)
-    assert parts.own(part, "another")  # no worker of the name `me` is registered
+    assert parts.take_over(part, "another")  # no worker of the name `me` is registered
     with pytest.raises(PartTaken):
         parts.change(parts.get(part.id or 0).model_copy(update={"owner": "me"}), file_id="x")
 
@@ -79,10 +78,10 @@ def test_part_of_a_live_worker_gets_no_other_owner(
 ) -> None:
     part = make(parts, batch)
     Batches(store).register_worker(batch.id or 0, "me", "host", "journal")
-    assert not parts.own(part, "another")
-    assert parts.own(part, "me")
+    assert not parts.take_over(part, "another")
+    assert parts.take_over(part, "me")
     Batches(store).unregister_worker("me")
-    assert parts.own(part, "another")
+    assert parts.take_over(part, "another")
 
 
 def test_results_settle_only_open_items_of_the_part_and_only_once(

@@ -366,7 +366,8 @@ def test_evict_expired_lease_releases_claims_and_ends_the_worker(batches: Batche
         batches.claim(batch_id, "slept", 1)
     claim(batches, batch_id, "other", 2)
     # Of the three that it had, only one still waits.
-    assert batches.register_again(batch_id, "slept", "host", "slept.worker", [0, 1, 2]) == {2}
+    batches.register_worker(batch_id, "slept", "host", "slept.worker")
+    assert batches.claim_again(batch_id, "slept", [0, 1, 2]) == {2}
     assert batches.heartbeat("slept")
     assert positions(batches.claim(batch_id, "slept", 9)) == [3]
 

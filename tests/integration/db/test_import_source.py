@@ -13,7 +13,8 @@ import pytest
 from conftest import Invoke, migrated
 
 from qacli.config.settings import Settings
-from qacli.db.import_source import Format, open_import_source
+from qacli.db.import_formats import CSV, JSONL, Program
+from qacli.db.import_source import open_import_source
 from qacli.db.importers import ImportResult, import_records
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status, now
@@ -70,19 +71,19 @@ def with_crlf(data: bytes) -> bytes:
     return BOM + data.replace(b"}\n", b"}\r\n")
 
 
-FILES: dict[str, tuple[Callable[[Store], bytes], Format]] = {
-    "jsonl": (as_jsonl, Format.JSONL),
-    "jsonl with BOM and CRLF": (lambda source: with_crlf(as_jsonl(source)), Format.JSONL),
-    "jsonl.gz": (lambda source: gzip.compress(as_jsonl(source)), Format.JSONL),
+FILES: dict[str, tuple[Callable[[Store], bytes], str]] = {
+    "jsonl": (as_jsonl, JSONL),
+    "jsonl with BOM and CRLF": (lambda source: with_crlf(as_jsonl(source)), JSONL),
+    "jsonl.gz": (lambda source: gzip.compress(as_jsonl(source)), JSONL),
     "jsonl.gz with BOM and CRLF": (
         lambda source: gzip.compress(with_crlf(as_jsonl(source))),
-        Format.JSONL,
+        JSONL,
     ),
-    "csv": (as_csv, Format.CSV),
-    "csv with BOM": (lambda source: BOM + as_csv(source), Format.CSV),
-    "csv.gz": (lambda source: gzip.compress(as_csv(source)), Format.CSV),
-    "history": (as_database, Format.QA),
-    "history.gz": (lambda source: gzip.compress(as_database(source)), Format.QA),
+    "csv": (as_csv, CSV),
+    "csv with BOM": (lambda source: BOM + as_csv(source), CSV),
+    "csv.gz": (lambda source: gzip.compress(as_csv(source)), CSV),
+    "history": (as_database, Program.QA),
+    "history.gz": (lambda source: gzip.compress(as_database(source)), Program.QA),
 }
 
 

@@ -13,12 +13,13 @@ from pydantic_core import to_json
 
 from qacli.config.settings import Settings
 from qacli.db import export, importers
-from qacli.db.conversations import list_threads
 from qacli.db.filters import Filter
-from qacli.db.importers import ImportResult, from_jsonl, import_records
+from qacli.db.importers import ImportResult, import_records
 from qacli.db.purge import delete_matching, purge_deleted
+from qacli.db.qa_exports import read_json_lines
 from qacli.db.records import Store
 from qacli.db.stats import stats
+from qacli.db.thread_list import list_threads
 from qacli.domain import GroupBy, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import RECORD_FIELDS
@@ -70,10 +71,10 @@ def test_import_to_the_other_database_and_back_keeps_all(store: Store, other: St
     store.remove(gone)
     kept(store, "four", batch_id=1, item_key="x")
     lines = exported(store)
-    assert import_records(other, from_jsonl(lines)) == ImportResult(added=3)
+    assert import_records(other, read_json_lines(lines)) == ImportResult(added=3)
     assert exported(other) == lines
-    assert import_records(other, from_jsonl(lines)) == ImportResult(skipped=3)
-    assert import_records(store, from_jsonl(exported(other))) == ImportResult(skipped=3)
+    assert import_records(other, read_json_lines(lines)) == ImportResult(skipped=3)
+    assert import_records(store, read_json_lines(exported(other))) == ImportResult(skipped=3)
     assert exported(store) == exported(other) == lines
     assert kept(other, "next") == 5
 
@@ -182,10 +183,12 @@ def test_import_random_records_to_the_other_database_is_exact(store: Store, othe
     for name in RECORD_FIELDS:
         assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
     assert {each["status"] for each in documents} == set(Status)
-    assert import_records(other, from_jsonl(f"{line}\n" for line in lines)).added == len(lines)
+    assert import_records(other, read_json_lines(f"{line}\n" for line in lines)).added == len(lines)
     assert exported(other) == lines
-    assert import_records(other, from_jsonl(lines)) == ImportResult(skipped=len(lines))
-    assert import_records(store, from_jsonl(exported(other))) == ImportResult(skipped=len(lines))
+    assert import_records(other, read_json_lines(lines)) == ImportResult(skipped=len(lines))
+    assert import_records(store, read_json_lines(exported(other))) == ImportResult(
+        skipped=len(lines)
+    )
     assert exported(store) == exported(other) == lines
 
 
@@ -268,14 +271,14 @@ def test_import_taken_id_is_renumbered_with_its_follow_ups(store: Store, other: 
     first = kept(store, "one")
     kept(store, "two", follows_id=first, idempotency_key="same")
     kept(other, "was here", idempotency_key="same")
-    moved = import_records(other, from_jsonl(exported(store)))
+    moved = import_records(other, read_json_lines(exported(store)))
     assert (moved.added, moved.renumbered) == (2, 1)
     by_question = {record.question: record for record in other.page(limit=10)}
     assert by_question["was here"].id == 1
     assert by_question["two"].id == 2
     assert by_question["two"].follows_id == by_question["one"].id == 3
     assert by_question["two"].idempotency_key is None
-    assert import_records(other, from_jsonl(exported(store))).skipped == 2
+    assert import_records(other, read_json_lines(exported(store))).skipped == 2
 
 
 def test_import_taken_ids_renumber_no_other_record_of_a_large_file(
@@ -287,7 +290,7 @@ def test_import_taken_ids_renumber_no_other_record_of_a_large_file(
     for number in range(2, 8):
         kept(store, str(number), follows_id=2 if number == 7 else None)
     kept(other, "was here")
-    moved = import_records(other, from_jsonl(exported(store)))
+    moved = import_records(other, read_json_lines(exported(store)))
     assert (moved.added, moved.renumbered) == (8, 1)
     records = {record.question: record for record in other.page(limit=10)}
     # Only the first one gets a new id: not the later record that has the id after the first page.
@@ -296,14 +299,14 @@ def test_import_taken_ids_renumber_no_other_record_of_a_large_file(
     assert kept(other, "next") == 10
     [thread] = [item for item in list_threads(other, Filter(), None) if item.records > 1]
     assert (thread.id, thread.question, thread.records) == (9, "0", 3)
-    assert import_records(other, from_jsonl(exported(store))).skipped == 8
+    assert import_records(other, read_json_lines(exported(store))).skipped == 8
 
 
 def test_import_with_a_new_id_does_not_become_the_newest_record(store: Store, other: Store) -> None:
     kept(store, "old")
     for number in range(3):
         kept(other, f"new {number}")
-    import_records(other, from_jsonl(exported(store)))
+    import_records(other, read_json_lines(exported(store)))
     assert other.newest().question == "new 2"
     assert other.newest(4).question == "old"
     newest = [document["question"] for document in other.dicts(by_time=True)]
@@ -327,7 +330,7 @@ def test_import_after_removal_of_the_newest_uses_no_id_twice(store: Store, other
     for number in range(3):
         kept(other, f"{number}")
     other.remove(3)
-    import_records(other, from_jsonl(exported(store)))
+    import_records(other, read_json_lines(exported(store)))
     assert sorted(document["id"] for document in other.dicts()) == [1, 2, 4]
 
 
@@ -335,7 +338,9 @@ def test_import_invalid_line_adds_the_records_before_it(store: Store, other: Sto
     for number in range(3):
         kept(store, f"question {number}")
     with pytest.raises(InvalidRequest, match="Line 4 is not a record"):
-        import_records(other, from_jsonl([*(f"{line}\n" for line in exported(store)), "nonsense"]))
+        import_records(
+            other, read_json_lines([*(f"{line}\n" for line in exported(store)), "nonsense"])
+        )
     assert exported(other) == exported(store)
     # And what is asked next gets an id of its own.
     assert kept(other, "one more") == 4
@@ -369,7 +374,7 @@ def test_export_long_text_is_not_cached(store: Store) -> None:
 )
 def test_import_line_that_is_no_record_raises(store: Store, line: str) -> None:
     with pytest.raises(InvalidRequest):
-        import_records(store, from_jsonl([line]))
+        import_records(store, read_json_lines([line]))
     assert store.count() == 0
 
 

@@ -14,7 +14,8 @@ from conftest import KEY
 from fake_provider import FakeProvider
 from llm_versions import make_llm_history
 
-from qacli.db.import_source import Format, open_import_source
+from qacli.db.import_formats import Program
+from qacli.db.import_source import open_import_source
 from qacli.db.importers import ImportResult, import_records
 from qacli.db.records import Store
 from qacli.errors import InvalidRequest
@@ -60,7 +61,7 @@ def copy_of(llm_history: MakeHistory, tmp_path: Path) -> MakeHistory:
 
 def imported(store: Store, path: Path) -> tuple[ImportResult, Counter[str]]:
     with open_import_source(str(path)) as source:
-        assert source.format is Format.LLM
+        assert source.format is Program.LLM
         return import_records(store, source.documents), source.omitted
 
 

@@ -12,8 +12,7 @@ import sqlalchemy as sa
 
 from qacli.db import migrate
 from qacli.db.filters import Filter
-from qacli.db.models import ToolCall
-from qacli.db.search import RECORDS
+from qacli.db.models import RECORDS, ToolCall
 from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:

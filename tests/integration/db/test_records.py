@@ -8,8 +8,8 @@ from statements import counted
 from qacli.config.settings import Settings
 from qacli.db import migrate
 from qacli.db.importers import ImportedRecord, import_records
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import NotFound
 from qacli.serializers import record_to_dict

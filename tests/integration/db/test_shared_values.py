@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from qacli.db import migrate
 from qacli.db.filters import Filter
 from qacli.db.import_source import open_import_source
-from qacli.db.importers import from_jsonl, import_records
+from qacli.db.importers import import_records
+from qacli.db.models import RECORDS, VALUES
 from qacli.db.purge import delete_matching
+from qacli.db.qa_exports import read_json_lines
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
-from qacli.db.shared_values import VALUES
 from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def test_values_survive_export_and_import(agent: Store, home: Path) -> None:
     before = list(agent.dicts())
     lines = list(agent.json_lines())
     with closing(Store.open(f"sqlite:///{home / 'other.db'}")) as other:
-        assert import_records(other, from_jsonl(lines)).added == 4
+        assert import_records(other, read_json_lines(lines)).added == 4
         assert list(other.dicts()) == before
         assert len(values(other)) == 2
     delete_matching(agent, Filter())

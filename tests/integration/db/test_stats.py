@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qacli.db.filters import Filter
-from qacli.db.stats import Row, stats
+from qacli.db.stats import StatsRow, stats
 from qacli.domain import GroupBy, Outcome, Question, Status
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def test_stats_by_endpoint_adds_up_all_tokens_and_costs(store: Store) -> None:
     keep(store, LOCAL, **counts)
     keep(store, None)
     assert stats(store, GroupBy.ENDPOINT, Filter()) == [
-        Row(OPENAI, 2, 2, 200, 40, 100, 15, 0.75, 700),
-        Row("(none)", 1, 1, 0, 0, 0, 0, None, None),
-        Row(LOCAL, 1, 1, 100, 20, 0, 0, None, None),
+        StatsRow(OPENAI, 2, 2, 200, 40, 100, 15, 0.75, 700),
+        StatsRow("(none)", 1, 1, 0, 0, 0, 0, None, None),
+        StatsRow(LOCAL, 1, 1, 100, 20, 0, 0, None, None),
     ]
 
 

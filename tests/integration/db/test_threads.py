@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 from statements import counted
 
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, NotFound
 from qacli.services.context import load_context

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from qacli.db.extra_models import BrowserSession
-from qacli.db.sessions import SESSIONS, add_session
+from qacli.db.extra_models import SESSIONS, BrowserSession
+from qacli.db.sessions import add_session
 from qacli.domain import now
 from qacli.web.sessions import COOKIE, LIFETIME, Sessions
 

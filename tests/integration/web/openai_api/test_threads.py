@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from qacli.db.search import RECORDS
-from qacli.services.request import rebuild_request
+from qacli.db.models import RECORDS
+from qacli.services.record_request import rebuild_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

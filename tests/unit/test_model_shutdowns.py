@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from qacli.config.settings import DEFAULT_MODEL
-from qacli.shutdowns import PATH, Shutdown, find_shutdown, shutdown_warning
+from qacli.model_shutdowns import PATH, Shutdown, find_shutdown, shutdown_warning
 
 OPENAI = "api.openai.com"
 

@@ -1,4 +1,4 @@
-"""The variables in which the completion script of a shell passes the command line."""
+"""Read the command line that the completion script of a shell passes in variables."""
 
 import os
 

@@ -145,12 +145,12 @@ def _record(
     if uid in seen:
         return None
     seen.add(uid)
-    asked = [message for message in turn.messages if message.role == "user"]
+    questions = [message for message in turn.messages if message.role == "user"]
     answers = [message for message in turn.messages if message.role != "user"]
-    if not asked:
+    if not questions:
         omitted["answers without a question"] += 1
         return None
-    question = _joined(message.text for message in asked)
+    question = _joined(message.text for message in questions)
     answer = _joined(message.text for message in answers)
     error = _joined(message.error for message in answers)
     created_at = _asked_at(turn)
@@ -174,7 +174,7 @@ def _record(
         "completion_tokens": last.completion_tokens if last else None,
         "rating": last.rating if last else None,
         "title": conversation.title if turn.follows_uid is None else None,
-        "attachments": [file for message in asked for file in message.files],
+        "attachments": [file for message in questions for file in message.files],
         "tags": [conversation.program],
         "uid": uid,
         "follows_uid": turn.follows_uid,
@@ -190,7 +190,7 @@ def _joined(texts: Iterable[str]) -> str:
     return "\n\n".join(text for text in texts if text.strip())
 
 
-def in_order_of_time(records: Iterable[ForeignRecord]) -> Iterator[ForeignRecord]:
+def sort_by_time(records: Iterable[ForeignRecord]) -> Iterator[ForeignRecord]:
     """Yield records, the oldest first, once all of them have been read without an error.
 
     They wait in a temporary database of SQLite (the name "" in `sqlite3.connect`), not in memory.
@@ -213,7 +213,7 @@ def in_order_of_time(records: Iterable[ForeignRecord]) -> Iterator[ForeignRecord
             yield ForeignRecord.model_validate_json(text)
 
 
-def in_a_row(messages: Iterable[Message]) -> list[Message]:
+def link_in_order(messages: Iterable[Message]) -> list[Message]:
     """Return messages, each with the one before it as its parent."""
     row: list[Message] = []
     for message in messages:
@@ -222,7 +222,7 @@ def in_a_row(messages: Iterable[Message]) -> list[Message]:
     return row
 
 
-def without_times(
+def conversation_without_times(
     program: str, name: str, messages: Iterable[Message], saved_at: datetime
 ) -> Conversation:
     """Return a conversation of a file that has no times and no names of messages.
@@ -241,8 +241,10 @@ def without_times(
         message.key = f"{key}:{counts[key]}"
         message.time = saved_at - timedelta(seconds=len(row) - number)
         before = message.text if message.role == "user" else ""
-    begun = saved_at - timedelta(seconds=len(row))
-    return Conversation(program=program, key=name, created_at=begun, messages=in_a_row(row))
+    created_at = saved_at - timedelta(seconds=len(row))
+    return Conversation(
+        program=program, key=name, created_at=created_at, messages=link_in_order(row)
+    )
 
 
 def parse_time(value: object) -> datetime | None:

@@ -16,10 +16,6 @@ def rebuild_request(store: "Store", record: "QuestionAnswer") -> dict[str, Any]:
 
     It has `messages`, or `input` if there are items that only the Responses API has. Files are
     named and not included.
-
-    Args:
-        store: The history.
-        record: The record.
     """
     messages = _thread_messages(store, record)
     if record.system:
@@ -34,10 +30,6 @@ def request_items(store: "Store", record: "QuestionAnswer") -> list[Any]:
     """Return the conversation of a record's request as items of Responses.
 
     It is without the system prompt at the beginning and without the answer.
-
-    Args:
-        store: The history.
-        record: The record.
     """
     from qacli.provider.responses_body import input_items
 

@@ -7,8 +7,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from qacli.db.filters import Filter
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import RECORDS
 
 PAGE_RECORDS = 200
 """The number of records whose threads are looked for at once."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qacli.sources import MAX_SOURCES, Image, Source, images, sources
+from qacli.citations import MAX_SOURCES, Image, Source, images, sources
 
 PAGE = Source("https://a.example/x", "A page")
 NESTED = {"type": "url_citation", "url_citation": {"url": PAGE.url, "title": PAGE.title}}

@@ -184,6 +184,9 @@ OUTPUTS = "outputs"
 COLUMNS = "columns"
 DIALECT = "dialect"
 
+MODELS = "models"
+"""The setting of a batch with the models that each of its questions is asked of."""
+
 
 class Batch(SQLModel, table=True):
     """Many questions asked together, under a name.
@@ -222,6 +225,15 @@ class Batch(SQLModel, table=True):
         """The file of questions as it was when the items were loaded."""
         others = {OUTPUTS, COLUMNS, DIALECT}
         return {key: value for key, value in self.source.items() if key not in others}
+
+    @property
+    def models(self) -> list[str]:
+        """The models that each question is asked of; empty if there are not several.
+
+        The items of a row follow one another in this order.
+        """
+        models: list[str] = self.settings.get(MODELS, [])
+        return models
 
     @property
     def columns(self) -> list[str] | None:

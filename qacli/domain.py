@@ -56,6 +56,9 @@ class GroupBy(StrEnum):
 ROW = "row"
 """The field of a batch item's payload with the cells of its row, which the results repeat."""
 
+MODELS = "models"
+"""The setting of a batch with the models that each of its questions is asked of."""
+
 
 class ItemState(StrEnum):
     """The state of an item of a batch."""

@@ -8,7 +8,7 @@ from typing import Any
 from qacli.batch.input_file import format_of
 from qacli.batch.loader import BatchSource
 from qacli.config.settings import Settings
-from qacli.db.models import MODELS
+from qacli.domain import MODELS
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import Pattern, PromptTemplate, load_template
 from qacli.provider.endpoint import LOCAL

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from qacli.cache_key import canonical_json
-from qacli.domain import ItemState, Status
+from qacli.domain import MODELS, ItemState, Status
 from qacli.serializers import RECORD_FIELDS, to_jsonable
 
 SQLModel.metadata.naming_convention = {
@@ -183,9 +183,6 @@ class ToolCall(SQLModel, table=True):
 OUTPUTS = "outputs"
 COLUMNS = "columns"
 DIALECT = "dialect"
-
-MODELS = "models"
-"""The setting of a batch with the models that each of its questions is asked of."""
 
 
 class Batch(SQLModel, table=True):

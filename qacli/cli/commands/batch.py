@@ -6,6 +6,8 @@ import typer
 
 from qacli.cli.batch_at_provider import cancel_remote
 from qacli.cli.batch_collect import collect
+from qacli.cli.batch_compare import EPILOG as COMPARE_EPILOG
+from qacli.cli.batch_compare import compare
 from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
@@ -78,6 +80,7 @@ commands.command(epilog=EPILOG)(run)
 commands.command()(work)
 commands.command()(show)
 commands.command()(results)
+commands.command(epilog=COMPARE_EPILOG)(compare)
 commands.command()(wait)
 commands.command()(requests)
 commands.command()(take)

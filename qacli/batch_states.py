@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+MODELS = "models"
+"""The setting of a batch with the models that each of its questions is asked of."""
+
 ROW = "row"
 """The field of a batch item's payload with the cells of its row, which the results repeat."""
 

@@ -70,6 +70,7 @@ class InputOptions:
         id_column: The column with the id of a row; None is `id` where there is one, and an empty
             text is no column.
         tags: The tags of all records.
+        models: The models that each question is asked of; empty if there are not several.
         skip_bad: Return a row that cannot be asked with its error, instead of raising it.
         quotes: Whether fields of a table can be quoted; None is true for CSV, false for TSV.
         delimiter: The character between two fields; None is the one that the header has.
@@ -83,6 +84,7 @@ class InputOptions:
     column: str | None = None
     id_column: str | None = None
     tags: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     skip_bad: bool = False
     quotes: bool | None = None
     delimiter: str | None = None

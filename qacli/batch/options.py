@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 from qacli.config.settings import LEASE_SECONDS
-from qacli.domain import Question, Turn
+from qacli.domain import Outcome, Question, Status, Turn
 from qacli.errors import InvalidRequest
 from qacli.model_options import check_params, merge_params
 
@@ -172,6 +172,20 @@ class Progress:
     def finished(self) -> int:
         """The number of items that are answered or have failed, in all processes."""
         return min(self.done + self.failed, self.total)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome of this process."""
+        self.finished_in_this_run += 1
+        if outcome.status is Status.ANSWERED:
+            self.done += 1
+        elif outcome.status is Status.FAILED:
+            self.failed += 1
+        self.tokens += (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
+
+    def add_error(self, message: str) -> None:
+        """Add an error of the provider, unless it is the last one."""
+        if not self.errors or self.errors[-1] != message:
+            self.errors.append(message)
 
     def update(self, states: dict[str, int]) -> None:
         """Update the counts from the database, for the results of other processes.

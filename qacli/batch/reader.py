@@ -5,8 +5,8 @@ which can have settings of its own. Lines of OpenAI's Batch API are asked as the
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -64,11 +64,34 @@ class BatchInput:
         payload = self.payload if self.row is None else {**self.payload, ROW: self.row}
         return payload if self.error is None else {**payload, "error": self.error}
 
+    def for_models(self, models: Sequence[str]) -> Iterator["BatchInput"]:
+        """Yield the question for each of several models; unchanged without any.
+
+        The items of a row follow one another, so that rows can be added at the end of the file.
+        """
+        for number, model in enumerate(models):
+            yield replace(
+                self,
+                position=self.position * len(models) + number,
+                key=key_of_model(self.key, model),
+                payload={
+                    **self.payload,
+                    "params": {**self.payload.get("params", {}), "model": model},
+                },
+            )
+        if not models:
+            yield self
+
+
+def key_of_model(key: str, model: str) -> str:
+    """Return the key of a row's item that is asked of one of several models."""
+    return f"{key}:{model}"
+
 
 def read_items(
     path: Path | None, options: InputOptions, spool: IO[bytes] | None = None
 ) -> Iterator[BatchInput]:
-    """Yield the items of a file, in order, with one of them in memory.
+    """Yield the items of a file, in order, with those of one row in memory.
 
     Args:
         path: The file; None is standard input.
@@ -104,7 +127,7 @@ def read_items(
                 row=row.cells,
                 columns=_columns(row),
             )
-        yield item
+        yield from item.for_models(options.models)
 
 
 def _place_of(
@@ -213,6 +236,12 @@ def _item(
         own_system = {} if system is None else {"system": system(fields)}
         own = own_settings(fields) if has_settings else {}
         payload = {"question": text, **own_system, **own}
+    own_model = payload.get("params", {}).get("model")
+    if options.models and own_model is not None:
+        raise InvalidRequest(
+            f"it has a model of its own, {own_model!r}, and the command asks several models.",
+            "Leave that field out, or name one model with --model.",
+        )
     if options.tags:
         payload["tags"] = list(dict.fromkeys((*options.tags, *payload.get("tags", ()))))
     own_id = _own_id(fields, options)

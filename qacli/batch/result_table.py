@@ -73,26 +73,33 @@ class JoinedTable:
         columns: The names of the columns of the file; without any, there is the question.
         fields: The names of the fields of the schema.
         dialect: The form of CSV.
+        has_models: Each question is asked of several models, so that the model is a column.
     """
 
     has_rows = True
 
     def __init__(
-        self, columns: Sequence[str], fields: Sequence[str], dialect: Mapping[str, Any]
+        self,
+        columns: Sequence[str],
+        fields: Sequence[str],
+        dialect: Mapping[str, Any],
+        *,
+        has_models: bool = False,
     ) -> None:
         self.dialect = dialect
+        self._answer_fields = (*(("model",) if has_models else ()), *ANSWER_FIELDS)
         self._columns = columns
         self._fields = fields
         names = list(columns or ("question",))
-        for name in (*fields, *ANSWER_FIELDS):
+        for name in (*fields, *self._answer_fields):
             unique = name
             while unique in names:
                 unique = PREFIX + unique
             names.append(unique)
         self.names: Sequence[str] = names
-        own = names[-len(ANSWER_FIELDS) :]
+        own = names[-len(self._answer_fields) :]
         self.types: Mapping[str, Any] = {
-            name: FIELD_TYPES[field] for name, field in zip(own, ANSWER_FIELDS, strict=True)
+            name: FIELD_TYPES[field] for name, field in zip(own, self._answer_fields, strict=True)
         }
 
     def values(self, item: FinishedItem) -> list[Any]:
@@ -117,11 +124,21 @@ class JoinedTable:
     def _answer(self, item: FinishedItem) -> list[Any]:
         record = item.record or {}
         fields = _answer_fields(record) if self._fields else {}
-        own = {**record, "error": error_text(record["error_kind"], record["error"]) or None}
+        own = {
+            **record,
+            "model": asked_model(record),
+            "error": error_text(record["error_kind"], record["error"]) or None,
+        }
         return [
             *(fields.get(name) for name in self._fields),
-            *(own[name] for name in ANSWER_FIELDS),
+            *(own[name] for name in self._answer_fields),
         ]
+
+
+def asked_model(record: Mapping[str, Any]) -> str | None:
+    """Return the model that was asked; the provider may name that of the answer differently."""
+    model: str | None = (record["params"] or {}).get("model") or record["model"]
+    return model
 
 
 def _cells(item: FinishedItem, columns: Sequence[str]) -> list[Any]:
@@ -180,7 +197,12 @@ def table_of(batch: "Batch | None", form: str, *, join: bool | None) -> ResultTa
             f"The batch {batch.name} was begun by an earlier version, without the file's columns.",
             "Run its command again, which adds them, or use --no-join.",
         )
-    return JoinedTable(batch.columns, _schema_fields(batch.settings), batch.dialect)
+    return JoinedTable(
+        batch.columns,
+        _schema_fields(batch.settings),
+        batch.dialect,
+        has_models=bool(batch.models),
+    )
 
 
 def _schema_fields(settings: Mapping[str, Any]) -> list[str]:

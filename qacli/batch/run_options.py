@@ -3,6 +3,7 @@
 No key and no password is stored: each worker has its own, and its own settings name the endpoint.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -107,15 +108,20 @@ def options_of(batch: "Batch", *, jobs: int, lease_seconds: float) -> BatchOptio
 
 
 def check_budget(
-    max_cost: float | None, model: str, endpoint: Endpoint, prices: Pricing, settings: Settings
+    max_cost: float | None,
+    models: Iterable[str],
+    endpoint: Endpoint,
+    prices: Pricing,
+    settings: Settings,
 ) -> None:
-    """Check that the model has a price if the batch has a budget.
+    """Check that the models have a price if the batch has a budget.
 
     Raises:
-        InvalidRequest: It has none.
+        InvalidRequest: One has none.
     """
-    if max_cost is not None and prices.price(model, endpoint.name) is None:
-        raise InvalidRequest(
-            f"The model {model} has no price, so --max-cost cannot be used.",
-            f"Add it to {settings.prices_path}.",
-        )
+    for model in models:
+        if max_cost is not None and prices.price(model, endpoint.name) is None:
+            raise InvalidRequest(
+                f"The model {model} has no price, so --max-cost cannot be used.",
+                f"Add it to {settings.prices_path}.",
+            )

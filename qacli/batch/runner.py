@@ -122,12 +122,7 @@ class BatchRunner:
             stop=self.stop,
             stopped=self._stop,
         )
-        self._rules = StopRules(
-            max_failures=options.max_failures,
-            max_outage=options.max_outage,
-            max_wait=options.max_wait,
-            now=monotonic(),
-        )
+        self._rules = StopRules.of(options, monotonic())
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until `stop` is called.
@@ -268,7 +263,7 @@ class BatchRunner:
             while not self._stop.is_set():
                 error = await self._ask_with_repair(question, response, active)
                 if isinstance(error, ProviderError):
-                    stop = self._rules.on_error(active.key, error, monotonic())
+                    stop = self._rules.on_error(active.key, error, monotonic(), question.model)
                 delay = retry_delay(error, active.attempt, self.options.retries)
                 if delay is None or stop is not None:
                     break
@@ -337,12 +332,11 @@ class BatchRunner:
         except ProviderError as error:
             if is_throttled(error):
                 self.limiter.on_throttled(error.what, response.headers, sent_at)
-            if len(self.progress.errors) == 0 or self.progress.errors[-1] != error.what:
-                self.progress.errors.append(error.what)
+            self.progress.add_error(error.what)
             return error
         else:
             used = response.used_tokens
-            self._rules.on_answered(monotonic())
+            self._rules.on_answered(monotonic(), question.model)
             self.limiter.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:
@@ -391,13 +385,7 @@ class BatchRunner:
         if outcome.status is not Status.ANSWERED or error is not None:
             outcome.fail(error)
             outcome.status = status or outcome.status
-        progress = self.progress
-        progress.finished_in_this_run += 1
-        if outcome.status is Status.ANSWERED:
-            progress.done += 1
-        elif outcome.status is Status.FAILED:
-            progress.failed += 1
-        progress.tokens += (outcome.prompt_tokens or 0) + (outcome.completion_tokens or 0)
+        self.progress.add(outcome)
         self._budget.add(outcome.cost_usd)
         await self._recorder.enqueue(question, outcome)
 

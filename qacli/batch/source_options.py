@@ -1,15 +1,20 @@
 """How questions are made of the rows of a batch: the options, as a face gets them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qacli.batch.input_file import format_of
 from qacli.batch.loader import BatchSource
+from qacli.batch_states import MODELS
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import Pattern, PromptTemplate, load_template
+from qacli.provider.endpoint import LOCAL
 from qacli.validation import validate_tag
+
+MIN_SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,15 @@ class BatchInputOptions:
             )
         return template
 
-    def source(self, path: Path | None, template: PromptTemplate) -> BatchSource:
+    def source(
+        self, path: Path | None, template: PromptTemplate, models: tuple[str, ...] = ()
+    ) -> BatchSource:
         """Return the file with these options.
 
         Args:
             path: The file; None is standard input.
             template: The template of `--template`.
+            models: See `several_models`.
 
         Raises:
             InvalidRequest: The format is unknown, or an option does not belong to it.
@@ -75,6 +83,7 @@ class BatchInputOptions:
             column=self.column,
             id_column=self.id_column,
             tags=self.tags,
+            models=models,
             skip_bad=self.skip_bad,
             quotes=self.quotes,
             delimiter=self.delimiter,
@@ -83,6 +92,28 @@ class BatchInputOptions:
         )
         source.check()
         return source
+
+
+def several_models(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the models that each question is asked of; empty if there is at most one.
+
+    Args:
+        settings: The names that the user has given to models.
+        names: The models as the user names them.
+
+    Raises:
+        InvalidRequest: One of several is the local model, which has an endpoint of its own.
+    """
+    models = tuple(dict.fromkeys(settings.model_name(name) or name for name in names))
+    if len(models) < MIN_SEVERAL:
+        return ()
+    for model in models:
+        if model.partition(":")[0] == LOCAL:
+            raise InvalidRequest(
+                f"The model {model} is on this machine, and the others are at a provider.",
+                "Ask it in a batch of its own, then compare the two: qa batch compare BATCH BATCH",
+            )
+    return models
 
 
 def batch_settings_of(answer_settings: dict[str, Any], source: BatchSource) -> dict[str, Any]:
@@ -98,5 +129,6 @@ def batch_settings_of(answer_settings: dict[str, Any], source: BatchSource) -> d
         "id": source.id_column,
         "tags": list(source.tags) or None,
         "system_template": source.system_template,
+        MODELS: list(source.models) or None,
     }
     return settings | {name: value for name, value in newer.items() if value is not None}

@@ -1,7 +1,9 @@
 """Decide when a batch stops, because asking more of its questions is of no use."""
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from qacli.batch.options import BatchOptions
 from qacli.errors import ProviderError, ProviderUnavailable, QaError
 
 MIN_FAILING_ITEMS = 5
@@ -11,18 +13,23 @@ FORBIDDEN = 403
 CLIENT_ERRORS = range(400, 500)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusals:
+    """The refusals of one model in a row: their status and code, and the keys of their items."""
+
+    reason: tuple[int | None, object]
+    keys: set[str] = field(default_factory=set)
+
+
 class StopRules:
     """The rules of one run of a batch; an answer of any item resets their counts.
 
     Args:
-        max_failures: Items in a row that the provider refuses with the same status and code (4xx)
-            before the run stops; 0 is no limit.
+        max_failures: Items of a model in a row that the provider refuses with the same status and
+            code (4xx) before the run stops; 0 is no limit.
         max_outage: Seconds without an answer after which the provider counts as away.
         max_wait: Maximum seconds of a `Retry-After` header that are waited for.
         now: The present time, in seconds of a monotonic clock.
-
-    Attributes:
-        refused_keys: The items of the refusals in a row.
     """
 
     def __init__(
@@ -34,22 +41,39 @@ class StopRules:
         self._answered_at = now
         self._has_answered = False
         self._failing: set[str] = set()
-        self.refused_keys: set[str] = set()
-        self._refusal: tuple[int | None, object] = (None, None)
+        self._refusals: dict[str, _Refusals] = {}
 
-    def on_answered(self, now: float) -> None:
-        """Count an answer."""
+    @classmethod
+    def of(cls, options: BatchOptions, now: float) -> "StopRules":
+        """Return the rules with the options of a batch."""
+        return cls(
+            max_failures=options.max_failures,
+            max_outage=options.max_outage,
+            max_wait=options.max_wait,
+            now=now,
+        )
+
+    @property
+    def refused_keys(self) -> set[str]:
+        """The items of the refusals in a row, of all models."""
+        return {key for refusals in self._refusals.values() for key in refusals.keys}
+
+    def on_answered(self, now: float, model: str = "") -> None:
+        """Count an answer of a model."""
         self._answered_at, self._has_answered = now, True
         self._failing.clear()
-        self.refused_keys.clear()
+        self._refusals.pop(model, None)
 
-    def on_error(self, key: str, error: ProviderError, now: float) -> QaError | None:
+    def on_error(
+        self, key: str, error: ProviderError, now: float, model: str = ""
+    ) -> QaError | None:
         """Count a failed attempt; return the error that the run stops with, None: it goes on.
 
         Args:
             key: The key of the item.
             error: The error of the attempt.
             now: The present time.
+            model: The model that was asked: answers of another one do not reset its refusals.
         """
         self._failing.add(key)
         if error.fatal:
@@ -58,23 +82,23 @@ class StopRules:
             return _wait_error(error, error.retry_after)
         if error.retryable:
             return error if self._is_outage(now) else None
-        return self._stop_on_refusals(key, error)
+        return self._stop_on_refusals(key, error, model)
 
     def _is_outage(self, now: float) -> bool:
         """Return True if the provider seems to be away, and not only a few items fail."""
         is_long = now - self._answered_at > self._max_outage
         return is_long and (not self._has_answered or len(self._failing) >= MIN_FAILING_ITEMS)
 
-    def _stop_on_refusals(self, key: str, error: ProviderError) -> QaError | None:
+    def _stop_on_refusals(self, key: str, error: ProviderError, model: str) -> QaError | None:
         status = error.provider_status
         if status not in CLIENT_ERRORS:
             return None
-        refusal = (status, error.details.get("code"))
-        if refusal != self._refusal:
-            self._refusal = refusal
-            self.refused_keys.clear()
-        self.refused_keys.add(key)
-        count = len(self.refused_keys)
+        reason = (status, error.details.get("code"))
+        refusals = self._refusals.get(model)
+        if refusals is None or refusals.reason != reason:
+            refusals = self._refusals[model] = _Refusals(reason)
+        refusals.keys.add(key)
+        count = len(refusals.keys)
         if status == FORBIDDEN and not self._has_answered and count >= MIN_FAILING_ITEMS:
             return error
         if not self._max_failures or count < self._max_failures:

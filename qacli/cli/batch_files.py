@@ -37,6 +37,10 @@ def requests(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write (default: stdout)."),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="MODEL", help="Only questions for MODEL."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
     """Write the waiting questions as lines for a Batch API.
@@ -55,7 +59,13 @@ def requests(
     lines = request_lines(batch, endpoint_of(batch), settings)
     writer = _LineWriter(output, console, force=force)
     try:
-        count, size, models = _write_requests(batches, batch, lines, writer)
+        count, size, models = _write_requests(
+            batches,
+            batch,
+            lines,
+            writer,
+            model=None if model is None else settings.model_name(model),
+        )
     finally:
         writer.close()
     counts = batches.counts(batch.id or 0)
@@ -69,7 +79,8 @@ def requests(
         console.warning(
             f"Providers take files of one model, {MAX_LINES:,} lines and "
             f"{MAX_PART_BYTES // 10**6} MB; this one has {len(models)} models, {count:,} lines "
-            f"and {size / 10**6:.0f} MB. qa batch FILE --via batch-api sends it in parts."
+            f"and {size / 10**6:.0f} MB. --model writes the lines of one model; qa batch "
+            "FILE --via batch-api sends all in parts."
         )
     return CLOSED_PIPE if writer.closed else 0
 
@@ -120,9 +131,22 @@ def taken_lines(counts: "TakenCounts") -> Iterator[str]:
 
 
 def _write_requests(
-    batches: "Batches", batch: "Batch", lines: "RequestLines", writer: "_LineWriter"
+    batches: "Batches",
+    batch: "Batch",
+    lines: "RequestLines",
+    writer: "_LineWriter",
+    *,
+    model: str | None,
 ) -> tuple[int, int, set[str]]:
-    """Write the lines of all waiting items; return their number, their bytes and their models."""
+    """Write the lines of all waiting items; return their number, their bytes and their models.
+
+    Args:
+        batches: The database.
+        batch: The batch.
+        lines: Builds the lines.
+        writer: Writes them.
+        model: The only model whose lines are written; None is all models.
+    """
     from qacli.db.batch_parts import BatchParts
 
     parts = BatchParts(batches.store)
@@ -134,6 +158,8 @@ def _write_requests(
         for item in items:
             with suppress(InvalidRequest):  # qa batch FILE records it as failed
                 line = lines.line(item)
+                if model not in {None, line.model}:
+                    continue
                 writer.write(line.content)
                 count, size = count + 1, size + len(line.content)
                 models.add(line.model)

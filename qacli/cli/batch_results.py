@@ -38,16 +38,21 @@ def results(  # noqa: PLR0913 - one parameter an option
         Only | None,
         typer.Option(metavar="STATUS", help="Only results that are answered, or failed."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Only answers of MODEL.")
+    ] = None,
     force: Force = False,
 ) -> int:
     """Write the results so far, in the order of the items."""
-    from qacli.batch.result_table import table_of
+    from qacli.batch.result_table import asked_model, table_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
     from qacli.cli.store import open_batches
 
     console = Console.from_context(context)
     form = format_of(output, output_format)
-    batches = open_batches(load_settings(console), console)
+    settings = load_settings(console)
+    model = None if model is None else settings.model_name(model)
+    batches = open_batches(settings, console)
     batch = batches.get(name)
     source = batch.file.get("path")
     out = ResultWriter(
@@ -63,7 +68,11 @@ def results(  # noqa: PLR0913 - one parameter an option
     with recorded_output(batches, batch.id or 0, out):
         for page in batches.all_finished(batch.id or 0, rows=out.table.has_rows):
             out.write(
-                item for item in page if only is None or (item.record or {})["status"] == only
+                item
+                for item in page
+                if item.record is not None
+                and (only is None or item.record["status"] == only)
+                and (model is None or asked_model(item.record) == model)
             )
     return CLOSED_PIPE if out.closed else 0
 

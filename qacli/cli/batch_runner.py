@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.batch.source_options import BatchInputOptions, batch_settings_of
+from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
+from qacli.cli.batch_asking import ask_batch, limit_jobs, report
 from qacli.cli.batch_input import input_path, with_input_options
-from qacli.cli.batch_remote import RemoteOptions, collect_garbage_often, with_remote_options
-from qacli.cli.console import CLOSED_PIPE, Console
-from qacli.cli.exit_codes import exit_code_of
+from qacli.cli.batch_remote import RemoteOptions, with_remote_options
+from qacli.cli.console import Console
 from qacli.cli.options import (
     AsJson,
     Force,
     Join,
-    Model,
+    Models,
     System,
     Target,
     TargetFormat,
     with_model_options,
 )
 from qacli.cli.settings import load_settings
-from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL, Settings
+from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
@@ -33,17 +33,12 @@ from qacli.services.answer_schema import answer_schema
 
 if TYPE_CHECKING:
     from qacli.batch.loader import BatchSource, Forecast
-    from qacli.batch.options import Progress
-    from qacli.batch.runner import BatchRunner
     from qacli.cost import Pricing
     from qacli.db.batches import Batches
     from qacli.db.models import Batch
-    from qacli.provider.endpoint import Endpoint
 
 RETRIES = 10
 DEFAULT_JOBS = 32
-RESERVED_FILE_DESCRIPTORS = 100
-"""Maximum open files besides the connections to the provider."""
 
 
 @with_remote_options
@@ -137,7 +132,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             "--dry-run", help="Count the questions and estimate the cost, without asking."
         ),
     ] = False,
-    model: Model = None,
+    models: Models = None,
     system: System = None,
     params: dict[str, Any],
     as_json: AsJson = False,
@@ -148,7 +143,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
 ) -> int:
     """Ask every question in a file once.
 
-    Running the same command again asks only the questions without an answer.
+    Running the same command again asks only the questions without an answer. With several models
+    each question is asked of each.
     """
     from contextlib import ExitStack
 
@@ -180,11 +176,12 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     # With --json standard output is the summary alone.
     output = Path(os.devnull) if as_json and output is None else output
     prompt_template = reading.load_template(settings)
-    source = reading.source(path, prompt_template)
+    names = models or ([prompt_template.model] if prompt_template.model else [])
+    source = reading.source(path, prompt_template, several_models(settings, names))
     schema = answer_schema(reading.schema, prompt_template, settings)
     form = {} if schema is None else {"response_format": schema.response_format}
     params = merge_params(form, params, prompt_template.params)
-    model = model or prompt_template.model
+    model = names[0] if names else None
     if system is None and source.system_template is None:
         system = prompt_template.system
     prices = Pricing.load(settings.prices_path)
@@ -213,7 +210,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         batch_settings = batch_settings_of(answer_settings, source)
         batch_name = name or source.default_batch_name(batch_settings)
         existing = batches.find(batch_name)
-        if retry_failed and model is not None:
+        if retry_failed and models:
             existing = _keep_model(batches, source, name, existing, batch_settings)
             batch_name = existing.name if existing else batch_name
         remote.check(batches, existing)
@@ -257,7 +254,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
             unordered=unordered,
         )
         budget = batch.max_cost_usd if max_cost is None else max_cost
-        check_budget(budget, options.model, endpoint, prices, settings)
+        check_budget(budget, source.models or (options.model,), endpoint, prices, settings)
         run_options = run_options_of(options, endpoint, settings, jobs=jobs) | remote.to_dict()
         batches.save_run_options(options.batch_id, run_options, max_cost)
         remote_run = BatchAtProvider(batches, batch.name, endpoint, settings, console)
@@ -336,87 +333,3 @@ def _print_forecast(
         else f"cost        about {usd(forecast.cost)}, at prices of {prices.generated}"
     )
     return 0
-
-
-def limit_jobs(jobs: int, console: Console) -> int:
-    """Return the number of jobs that the limit of open files allows, after raising that limit."""
-    from qacli.rlimits import raise_nofile_limit
-
-    needed = jobs + RESERVED_FILE_DESCRIPTORS
-    allowed = raise_nofile_limit(needed)
-    if allowed == needed:
-        return jobs
-    console.warning(
-        f"Only {allowed - RESERVED_FILE_DESCRIPTORS} jobs: this system allows {allowed} open files."
-    )
-    return max(allowed - RESERVED_FILE_DESCRIPTORS, 1)
-
-
-def ask_batch(
-    parts: dict[str, Any], endpoint: "Endpoint", settings: Settings, console: Console
-) -> tuple["BatchRunner | None", list[int]]:
-    """Run the batch in an event loop of its own, with a display of its progress.
-
-    Returns the runner, or None if a second signal ended it at once, and the signals.
-    """
-    import asyncio
-
-    from qacli.batch.options import StopReason
-    from qacli.batch.runner import BatchRunner
-    from qacli.cli.progress import ProgressDisplay
-    from qacli.cli.signals import stop_on_signals
-    from qacli.provider.client import AsyncProvider
-
-    signals: list[int] = []
-    options = parts["options"]
-
-    async def main() -> BatchRunner:
-        async with AsyncProvider(endpoint, settings, connections=options.jobs) as provider:
-            runner = BatchRunner(provider=provider, **parts)
-            message = f"stopping; {options.grace:g} s for the questions that are being asked"
-            stop_on_signals(lambda: runner.stop(StopReason.SIGNAL, message), signals)
-            async with ProgressDisplay(console, runner):
-                await runner.run()
-            return runner
-
-    collect_garbage_often()
-    try:
-        return asyncio.run(main()), signals
-    except asyncio.CancelledError:
-        return None, signals
-
-
-def report(  # noqa: PLR0913 - the parts of the report, by name
-    runner: "BatchRunner | None",
-    signals: list[int],
-    *,
-    batches: "Batches",
-    name: str,
-    progress: "Progress",
-    command: str,
-    retry: str,
-    console: Console,
-) -> int:
-    """Print the result of the batch and the command to continue it; return the exit code."""
-    from qacli.batch.options import StopReason
-    from qacli.cli.progress import summary_of
-
-    if runner is None:
-        console.warning(f"Stopped at once; nothing is lost. Go on with: {command}")
-        return 128 + signals[0]
-    for line in summary_of(name, batches.summary(runner.options.batch_id), progress):
-        console.warning(line)
-    if signals:
-        console.warning(f"Stopped. Go on with: {command}")
-        return 128 + signals[0]
-    if runner.stopped is not None:
-        raise runner.stopped
-    counts = batches.counts(runner.options.batch_id)
-    if runner.stop_reason is StopReason.OUTPUT_CLOSED:
-        return CLOSED_PIPE
-    if runner.stop_reason is not None:
-        # With --quiet, too: the exit code does not tell why.
-        console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
-    elif counts["failed"]:
-        console.warning(f"Ask the failed questions again with: {retry}")
-    return exit_code_of(counts)

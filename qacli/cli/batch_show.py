@@ -36,6 +36,7 @@ class BatchStatus:
     limits: "list[LimitStatus]"
     reserved_usd: float
     parts: "list[BatchPart]"
+    models: "dict[str, dict[str, int]]"
 
     @classmethod
     def read(cls, batches: "Batches", name: str) -> "BatchStatus":
@@ -56,6 +57,7 @@ class BatchStatus:
             limits=SharedLimits(batches.store).status(batch_id),
             reserved_usd=batches.reserved(batch_id),
             parts=BatchParts(batches.store).all(batch_id),
+            models=batches.counts_by_model(batch_id, batch.models) if batch.models else {},
         )
 
     @property
@@ -78,6 +80,7 @@ class BatchStatus:
             "workers": [asdict(worker) for worker in self.workers],
             "limits": [asdict(limit) for limit in self.limits],
             "parts": [part_to_dict(part) for part in self.parts],
+            "models": self.models,
         }
 
     def lines(self) -> Iterator[str]:
@@ -99,6 +102,9 @@ class BatchStatus:
         yield "items", f"{sum(summary.states.values())}"
         for state, count in summary.states.items():
             yield state, f"{count}"
+        for model, states in self.models.items():
+            counts = (f"{count} {state}" for state, count in states.items() if count)
+            yield f"  {model}", ", ".join(counts)
         for kind, count in summary.errors.items():
             yield f"  {kind}", f"{count}"
         yield "tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"

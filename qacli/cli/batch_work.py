@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.batch_runner import ask_batch, limit_jobs, report
+from qacli.cli.batch_asking import ask_batch, limit_jobs, report
 from qacli.cli.console import Console
 from qacli.cli.settings import load_settings
 from qacli.config.settings import Settings
@@ -136,7 +136,8 @@ def work_on(
             jobs=limit_jobs(jobs or batch.run_options["jobs"], console),
             lease_seconds=settings.lease,
         )
-        check_budget(batch.max_cost_usd, options.model, endpoint, prices, settings)
+        models = batch.models or (options.model,)
+        check_budget(batch.max_cost_usd, models, endpoint, prices, settings)
         counts = batches.counts(options.batch_id)
         progress = Progress(
             sum(counts.values()),

@@ -76,6 +76,18 @@ class BatchResults:
             counts = {state.value: count for state, count in connection.execute(query)}
         return {state.value: counts.get(state.value, 0) for state in ItemState}
 
+    def counts_by_model(self, batch_id: int, models: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Return the number of items by model and state, of a batch with these models."""
+        number = (ITEMS.c.position % len(models)).label("number")
+        query = sa.select(number, ITEMS.c.state, sa.func.count()).where(
+            ITEMS.c.batch_id == batch_id
+        )
+        counts = {model: dict.fromkeys(ItemState, 0) for model in models}
+        with self.store.transaction() as connection:
+            for index, state, count in connection.execute(query.group_by(number, ITEMS.c.state)):
+                counts[models[index]][state] = count
+        return {model: {s.value: n for s, n in states.items()} for model, states in counts.items()}
+
     def finished(
         self, batch_id: int, start: int, limit: int, *, rows: bool = False
     ) -> list[FinishedItem]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from qacli.batch_states import ItemState
+from qacli.batch_states import MODELS, ItemState
 from qacli.cache_key import canonical_json
 from qacli.domain import Status
 from qacli.serializers import RECORD_FIELDS, to_jsonable
@@ -229,6 +229,15 @@ class Batch(SQLModel, table=True):
         """The file of questions as it was when the items were loaded."""
         others = {OUTPUTS, COLUMNS, DIALECT}
         return {key: value for key, value in self.source.items() if key not in others}
+
+    @property
+    def models(self) -> list[str]:
+        """The models that each question is asked of; empty if there are not several.
+
+        The items of a row follow one another in this order.
+        """
+        models: list[str] = self.settings.get(MODELS, [])
+        return models
 
     @property
     def columns(self) -> list[str] | None:

@@ -18,7 +18,7 @@ from qacli.batch.loader import BatchSource
 from qacli.batch.options import BatchOptions, Progress, StopReason
 from qacli.batch.run_options import check_budget, run_options_of
 from qacli.batch.runner import BatchRunner
-from qacli.batch.source_options import BatchInputOptions, batch_settings_of
+from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
 from qacli.cost import Pricing
 from qacli.db.batches import THREADS, Batches, FinishedItem
 from qacli.domain import Status, create_question
@@ -64,7 +64,7 @@ class BatchArguments(TypedDict, total=False):
     template: str | None
     column: str | None
     id_column: str | None
-    model: str | None
+    model: str | Sequence[str] | None
     system: str | None
     tags: Sequence[str]
     options: Mapping[str, Any]
@@ -128,7 +128,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
     column: str | None = None,
     id_column: str | None = None,
     schema: SchemaSource = None,
-    model: str | None = None,
+    model: str | Sequence[str] | None = None,
     system: str | None = None,
     tags: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
@@ -157,7 +157,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         id_column: The column with the id of each row; None is `id` where there is one, and ""
             numbers the rows.
         schema: See `qacli.ask`.
-        model: The model to ask.
+        model: The model to ask; or several, and each gives a result for each row.
         system: The system prompt; "" is none.
         tags: The tags of all records.
         options: Fields of the requests, such as `{"temperature": 0}`.
@@ -186,13 +186,16 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         tags=tuple(tags),
     )
     prompt = reading.load_template(session.settings)
-    source = reading.source(rows if isinstance(rows, Path) else None, prompt)
+    names = [model] if isinstance(model, str) else list(model or filter(None, [prompt.model]))
+    models = several_models(session.settings, names)
+    source = reading.source(rows if isinstance(rows, Path) else None, prompt, models)
     if form.schema is None:
         form = DataFormat(answer_schema(None, prompt, session.settings))
     params = merge_params(form.params, options or {}, prompt.params)
     if system is None and source.system_template is None:
         system = session.settings.system if prompt.system is None else prompt.system
-    endpoint = resolve_endpoint(session.settings, model or prompt.model, with_key=False)
+    first_model = names[0] if names else None
+    endpoint = resolve_endpoint(session.settings, first_model, with_key=False)
     create_question("?", model=endpoint.model, system=None, params=params)
     answer_settings: dict[str, Any] = {
         "model": endpoint.model,
@@ -232,12 +235,10 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         )
         prices = Pricing.load(session.settings.prices_path)
         budget = loaded.max_cost_usd if max_cost is None else max_cost
-        check_budget(budget, endpoint.model, endpoint, prices, session.settings)
+        check_budget(budget, models or (endpoint.model,), endpoint, prices, session.settings)
         run_options = run_options_of(answering, endpoint, session.settings, jobs=jobs)
         batches.save_run_options(answering.batch_id, run_options, max_cost)
-    return BatchResults(
-        loaded.name, _results(session, model or prompt.model, loaded, answering, form)
-    )
+    return BatchResults(loaded.name, _results(session, first_model, loaded, answering, form))
 
 
 def _load(  # noqa: PLR0913 - the rows and what is done with them, by name

@@ -6,6 +6,8 @@ import typer
 
 from qacli.cli.batch_at_provider import cancel_remote
 from qacli.cli.batch_collect import collect
+from qacli.cli.batch_compare import EPILOG as COMPARE_EPILOG
+from qacli.cli.batch_compare import compare
 from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_results import results, wait
 from qacli.cli.batch_runner import run
@@ -25,6 +27,7 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa batch questions.txt -o answers.jsonl\n"
     '  qa batch words.csv --question "Translate to French: {text}" -o french.csv\n'
+    "  qa batch reviews.csv -t rate -m gpt-4o -m gpt-4o-mini -o rated.csv\n"
     "  zcat questions.jsonl.gz | qa batch - --name nightly --jobs 64 --rpm 600\n"
     "  qa batch questions.txt --dry-run\n"
     "  qa batch list; qa batch show nightly; qa batch wait nightly\n"
@@ -77,6 +80,7 @@ commands.command(epilog=EPILOG)(run)
 commands.command()(work)
 commands.command()(show)
 commands.command()(results)
+commands.command(epilog=COMPARE_EPILOG)(compare)
 commands.command()(wait)
 commands.command()(requests)
 commands.command()(take)

@@ -48,6 +48,16 @@ def test_stop_rules_different_refusals_or_an_answer_begin_anew() -> None:
         assert subject.on_error(f"{number}", refused(), now=1.0) is None
 
 
+def test_stop_rules_answers_of_another_model_reset_no_refusals() -> None:
+    subject = rules(max_failures=3)
+    for number in range(2):
+        assert subject.on_error(f"{number}", refused(), now=1.0, model="gone") is None
+        subject.on_answered(1.0, "other")
+    assert subject.on_error("other", refused(), now=1.0, model="other") is None
+    assert subject.on_error("2", refused(), now=1.0, model="gone") is not None
+    assert subject.refused_keys == {"0", "1", "2", "other"}
+
+
 def test_stop_rules_forbidden_stops_only_before_the_first_answer() -> None:
     assert stops_at(rules(), refused(403), 10) == 5
     subject = rules()

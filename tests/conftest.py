@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date
 from fake_provider import FakeProvider
+from forked_program import PROGRAM, ForkedPopen
 from postgres_server import Postgres, postgres_server
 
 from qacli import domain
@@ -267,13 +268,19 @@ def texts_of(events: Iterable[AnswerEvent]) -> list[str]:
 
 @dataclass
 class Program:
-    """The installed `qa`, run as a process."""
+    """`qa`, run as a process.
+
+    Attributes:
+        env: Variables of the environment of each process.
+        popen: Starts a process: quickly, or `subprocess.Popen` for the installed program.
+    """
 
     env: dict[str, str] = field(default_factory=dict)
+    popen: type[subprocess.Popen[Any]] = ForkedPopen
 
     @property
     def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("qa"))]
+        return [str(PROGRAM)]
 
     def environ(self, **env: str) -> dict[str, str]:
         return {**os.environ, **self.env, **env}
@@ -285,20 +292,19 @@ class Program:
         timeout: float = 240,
         **env: str,
     ) -> "Finished":
-        done = subprocess.run(
-            [*self.command, *arguments],
-            input=input.encode() if isinstance(input, str) else input,
-            capture_output=True,
-            timeout=timeout,
-            env=self.environ(**env),
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+        data = input.encode() if isinstance(input, str) else input
+        with self.start(*arguments, env=env, stdin=subprocess.PIPE) as process:
+            try:
+                out, err = process.communicate(data, timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return Finished(process.returncode, out.decode(), err.decode())
 
     def start(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
         """Start it without waiting: a `subprocess.Popen` with pipes for text."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
+        return self.popen(
             [*self.command, *arguments],
             env=self.environ(**(env or {})),
             **{**pipes, **options},
@@ -372,6 +378,13 @@ class Finished:
 def qa(provider: FakeProvider, database_url: str) -> Program:
     """`qa` with the provider and both databases in turn, migrated."""
     return Program(command_environment(provider, database_url))
+
+
+@pytest.fixture
+def installed_qa(qa: Program) -> Program:
+    """`qa` as it is installed, with its start-up."""
+    qa.popen = subprocess.Popen
+    return qa
 
 
 @pytest.fixture

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 NO_KEY = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
 
 
-def test_ask_without_a_key_uses_the_local_model(qa: Program, provider: FakeProvider) -> None:
+def test_ask_without_a_key_uses_the_local_model(
+    installed_qa: Program, provider: FakeProvider
+) -> None:
+    qa = installed_qa
     done = qa("ask", "--max-tokens", "40", "Who am I?", **NO_KEY)
     assert done.code == 0, done.err
     assert done.out.strip()

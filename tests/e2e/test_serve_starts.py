@@ -48,13 +48,13 @@ def cpu_load() -> Iterator[None]:
 
 @pytest.mark.usefixtures("cpu_load")
 def test_serve_start_under_cpu_load_always_answers(
-    qa: Program, start_serve: Callable[..., Any], wait_for: Callable[..., Any]
+    installed_qa: Program, start_serve: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
-    assert qa("list").code == 0  # creates the database once, for all of them
+    assert installed_qa("list").code == 0  # creates the database once, for all of them
     for first in range(0, STARTS, AT_ONCE):
         count = min(AT_ONCE, STARTS - first)
         with ExitStack() as stack:
-            servers = [stack.enter_context(start_serve(qa)) for _ in range(count)]
+            servers = [stack.enter_context(start_serve(installed_qa)) for _ in range(count)]
             for number, served in enumerate(servers, start=first + 1):
                 wait_for(lambda served=served: served.port or served.process.poll(), SECONDS)
                 assert served.port, (number, served.log)

@@ -72,9 +72,9 @@ def test_interrupt_ignored_by_the_parent_stays_ignored(qa: Program) -> None:
     assert pressed("ignored", qa).code == 0
 
 
-def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(qa: Program) -> None:
+def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(installed_qa: Program) -> None:
     for moment in range(0, 150, 5):
-        process = qa.start("--version")
+        process = installed_qa.start("--version")
         sleep(moment / 1000)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

@@ -68,7 +68,7 @@ def full_disk(qa: Program, history: Path, tmp_path: Path) -> FullDisk:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this system mounts nothing for a test")
     env = {**qa.env, "DATABASE_URL": f"sqlite:///{disk / history.name}"}
-    return FullDisk(env, str(disk), str(history.parent))
+    return FullDisk(env, disk=str(disk), origin=str(history.parent))
 
 
 @on_sqlite

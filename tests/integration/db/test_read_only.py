@@ -63,7 +63,7 @@ def mounts(tmp_path: Path) -> None:
 @pytest.fixture
 def read_only(qa: Program, history: Path, mounts: None) -> ReadOnly:
     assert mounts is None
-    return ReadOnly(qa.env, str(history.parent))
+    return ReadOnly(qa.env, path=str(history.parent))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_read_only_directory_asks_nothing(read_only: ReadOnly, provider: Any) ->
 
 @pytest.mark.usefixtures("mounts")
 def test_read_only_file_leaves_the_answer_in_the_outbox(qa: Program, history: Path) -> None:
-    done = ReadOnly(qa.env, str(history))("ask", "And you?")
+    done = ReadOnly(qa.env, path=str(history))("ask", "And you?")
     assert (done.code, done.out) == (0, "Answer to: And you?\n")
     assert "cannot be used: attempt to write a readonly database. The question and its" in done.err
     assert "Answer to: And you?" in qa("list").out

@@ -81,16 +81,12 @@ class ForkServer:
 @contextmanager
 def orphans_become_children() -> Iterator[None]:
     """Make orphans of this process's descendants its children inside the context."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for is_inside in (1, 0):
-        if libc.prctl(PR_SET_CHILD_SUBREAPER, is_inside, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl")
-        if is_inside:
-            try:
-                yield
-            except BaseException:
-                libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-                raise
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 class ForkedPopen(subprocess.Popen[Any]):

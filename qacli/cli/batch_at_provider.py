@@ -133,7 +133,7 @@ class BatchAtProvider:
             self.print_detached("Cancelled by another process")
             return RemoteEnd(exit_code=EXIT_SOME_ITEMS_FAILED)
         if self.signals or not is_settled:
-            self.print_detached("Stopped; the provider goes on" if self.signals else "Submitted")
+            self.print_detached("Stopped; the provider continues" if self.signals else "Submitted")
             return RemoteEnd(exit_code=128 + self.signals[0] if self.signals else 0)
         is_left = remote.rest is Rest.LEAVE or is_cancelled
         has_rest = self.batches.counts(batch.id or 0)["waiting"] > 0

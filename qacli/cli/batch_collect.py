@@ -78,7 +78,7 @@ def _collect(
         remote = BatchAtProvider.of(batches, batch, settings, console, stack)
         is_settled = remote.collect(wait=wait)
     if remote.signals:
-        remote.print_detached("Stopped; the provider goes on")
+        remote.print_detached("Stopped; the provider continues")
         return 128 + remote.signals[0]
     if not is_settled:
         console.info(f"{batch.name} is not ready. Look again: qa batch collect {batch.name}")

@@ -326,7 +326,7 @@ class _BatchThread(Thread):
         if runner.stop_reason is not None:
             self.error = runner.stopped or Interrupted(
                 f"The batch has stopped: {self.progress.stopping}.",
-                "Call batch() again with the same rows: it goes on where it was.",
+                "Call batch() again with the same rows: it asks only those without an answer.",
             )
 
     def stop(self) -> None:

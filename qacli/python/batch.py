@@ -215,26 +215,20 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
             retry_failed=retry_failed,
             keeps_model=retry_failed and model is not None,
         )
-        batches = Batches(session.store())
         files = raise_nofile_limit(jobs + RESERVED_FILES)
-        jobs = max(files - RESERVED_FILES, 1)
         answering = BatchOptions(
             batch_id=loaded.id or 0,
             **answer_settings,
             aliases=session.settings.aliases,
             default_params=session.settings.default_params,
-            jobs=jobs,
+            jobs=max(files - RESERVED_FILES, 1),
             retries=retries,
             timeout=session.settings.timeout,
             rpm=rpm,
             tpm=tpm,
             lease_seconds=session.settings.lease,
         )
-        prices = Pricing.load(session.settings.prices_path)
-        budget = loaded.max_cost_usd if max_cost is None else max_cost
-        check_budget(budget, endpoint.model, endpoint, prices, session.settings)
-        run_options = run_options_of(answering, endpoint, session.settings, jobs=jobs)
-        batches.save_run_options(answering.batch_id, run_options, max_cost)
+        _save_run(session, endpoint, loaded, answering, max_cost)
     return BatchResults(
         loaded.name, _results(session, model or prompt.model, loaded, answering, form)
     )
@@ -267,6 +261,26 @@ def _load(  # noqa: PLR0913 - the rows and what is done with them, by name
     loaded = source.load(batches, name, settings, lambda _message: None, ask_changed=changed)
     batches.resume(loaded.id or 0, retry_failed=retry_failed)
     return loaded
+
+
+def _save_run(
+    session: Session,
+    endpoint: Endpoint,
+    loaded: "Batch",
+    options: BatchOptions,
+    max_cost: float | None,
+) -> None:
+    """Store the options with which other workers join, and the budget if it is not None.
+
+    Raises:
+        InvalidRequest: The batch has a budget, and the price of its model is unknown.
+    """
+    settings = session.settings
+    budget = loaded.max_cost_usd if max_cost is None else max_cost
+    prices = Pricing.load(settings.prices_path)
+    check_budget(budget, endpoint.model, endpoint, prices, settings)
+    run_options = run_options_of(options, endpoint, settings, jobs=options.jobs)
+    Batches(session.store()).save_run_options(options.batch_id, run_options, max_cost)
 
 
 class _BatchThread(Thread):

@@ -12,18 +12,32 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from qacli.domain import ContextPart
 from qacli.errors import InvalidRequest
 from qacli.redaction import redact_url
 
+if TYPE_CHECKING:
+    import httpx2
+
 MAX_TEXT_BYTES = 1_000_000
 MAX_IMAGE_BYTES = 20_000_000
+KILOBYTE = 1000
 FETCH_SECONDS = 30.0
 MAX_REDIRECTS = 5
 MP3_START = re.compile(rb"ID3[\x02-\x04]|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
 """An ID3 tag with its version, or a frame of MPEG layer III."""
+
+SIGNATURES = {
+    b"%PDF-": "application/pdf",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+RIFF_TYPES = {b"WAVE": "audio/wav", b"WEBP": "image/webp"}
+"""The media types of RIFF files, by the bytes 8 to 11."""
 
 STDIN = "-"
 """The source that means standard input."""
@@ -162,26 +176,11 @@ def _decode_text(name: str, data: bytes, charset: str | None) -> str:
 
 def _media_type(data: bytes) -> str | None:
     """Return the media type of an image, a PDF or a sound by its first bytes; None for others."""
-    if data.startswith(b"%PDF-"):
-        return "application/pdf"
-    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
-        return "audio/wav"
+    if data.startswith(b"RIFF"):
+        return RIFF_TYPES.get(data[8:12])
     if MP3_START.match(data):
         return "audio/mpeg"
-    return _image_type(data)
-
-
-def _image_type(data: bytes) -> str | None:
-    """Return the media type of an image by its first bytes; None if it is not an image."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return None
+    return next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
 
 
 def _fetch(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
@@ -190,41 +189,10 @@ def _fetch(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
 
     import httpx2
 
-    from qacli.config.network import resolve_route
-
     async def fetch() -> tuple[bytes, str | None]:
         # A limit for the whole transfer: the client's own timeouts are for a single read.
         async with asyncio.timeout(seconds):
-            address = url
-            for _ in range(MAX_REDIRECTS + 1):
-                # Each host has its own way: a redirect may lead to one that needs no proxy.
-                route = resolve_route(address)
-                async with (
-                    httpx2.AsyncClient(
-                        timeout=None,
-                        trust_env=False,
-                        proxy=route.proxy,
-                        verify=route.certificates or True,
-                    ) as client,
-                    client.stream("GET", address) as response,
-                ):
-                    if response.next_request is None:
-                        return await read(response)
-                    address = str(response.next_request.url)
-        raise InvalidRequest(
-            f"{name} cannot be fetched: it redirects more than {MAX_REDIRECTS} times.",
-            "Check the URL.",
-        )
-
-    async def read(response: httpx2.Response) -> tuple[bytes, str | None]:
-        if response.status_code != httpx2.codes.OK:
-            raise InvalidRequest(f"{name} answered {response.status_code}.", "Check the URL.")
-        data = bytearray()
-        async for chunk in response.aiter_bytes():
-            data += chunk
-            if len(data) > MAX_IMAGE_BYTES:
-                break
-        return bytes(data), _known_encoding(response.charset_encoding)
+            return await _fetch_all(url, name)
 
     try:
         return asyncio.run(fetch())
@@ -238,6 +206,47 @@ def _fetch(url: str, name: str, seconds: float) -> tuple[bytes, str | None]:
             f"{name} cannot be fetched: {str(error).rstrip('.') or type(error).__name__}.",
             "Check the URL and the network.",
         ) from None
+
+
+async def _fetch_all(address: str, name: str) -> tuple[bytes, str | None]:
+    """Follow the redirects of a URL; return its body and encoding."""
+    import httpx2
+
+    from qacli.config.network import resolve_route
+
+    for _ in range(MAX_REDIRECTS + 1):
+        # Each host has its own route: a redirect may lead to one that needs no proxy.
+        route = resolve_route(address)
+        async with (
+            httpx2.AsyncClient(
+                timeout=None,
+                trust_env=False,
+                proxy=route.proxy,
+                verify=route.certificates or True,
+            ) as client,
+            client.stream("GET", address) as response,
+        ):
+            if response.next_request is None:
+                return await _read_response(response, name)
+            address = str(response.next_request.url)
+    raise InvalidRequest(
+        f"{name} cannot be fetched: it redirects more than {MAX_REDIRECTS} times.",
+        "Check the URL.",
+    )
+
+
+async def _read_response(response: "httpx2.Response", name: str) -> tuple[bytes, str | None]:
+    """Return the body of a response, cut off above the limit, and its encoding."""
+    import httpx2
+
+    if response.status_code != httpx2.codes.OK:
+        raise InvalidRequest(f"{name} answered {response.status_code}.", "Check the URL.")
+    data = bytearray()
+    async for chunk in response.aiter_bytes():
+        data += chunk
+        if len(data) > MAX_IMAGE_BYTES:
+            break
+    return bytes(data), _known_encoding(response.charset_encoding)
 
 
 def _known_encoding(charset: str | None) -> str | None:
@@ -264,14 +273,11 @@ def _too_large_error(name: str, size: str) -> InvalidRequest:
 
 
 def format_size(size: int) -> str:
-    """Return a number of bytes in bytes, kB or MB, rounded up."""
-    value = float(size)
-    for unit in ("bytes", "kB", "MB"):
-        if value < 1000 or unit == "MB":  # noqa: PLR2004 - the factor between units
-            break
-        value /= 1000
-    if unit == "bytes":
+    """Return a number of bytes in bytes, kB or MB, rounded up.
+
+    So the size of a file above a limit is not shown as the limit.
+    """
+    if size < KILOBYTE:
         return f"{size} byte" if size == 1 else f"{size} bytes"
-    # Round up, so that the size of a file above the limit is not shown as the limit.
-    tenths = -(-size * 10 // (1000 if unit == "kB" else 1_000_000))
-    return f"{tenths / 10:g} {unit}"
+    unit, name = (KILOBYTE, "kB") if size < KILOBYTE**2 else (KILOBYTE**2, "MB")
+    return f"{-(-size * 10 // unit) / 10:g} {name}"

@@ -35,7 +35,7 @@ class Caller:
         return None if self.is_admin else self.name
 
 
-LOCAL = Caller(None, is_admin=True)
+LOCAL_CALLER = Caller(None, is_admin=True)
 """The caller of a server without tokens: the user of this machine."""
 
 

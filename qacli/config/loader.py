@@ -3,8 +3,8 @@
 From the highest precedence: a flag, the environment, `.env` in the working directory, the chosen
 profile of the configuration file, the top of that file, the default. A `.env` file that the user
 does not trust (see `qacli.config.env_file`) is ignored.
-Nothing else in the package reads the environment. A key is never sent to an endpoint that it was
-not meant for: see the last two functions.
+Nothing else in the package reads the environment. A key is sent only to the endpoint that it is
+meant for: see `_unused_keys` and `_check_key_and_endpoint`.
 """
 
 import os
@@ -133,7 +133,7 @@ def load_settings(
         layers.insert(DOTENV_RANK, _dotenv(env_file))
         misspelled += _misspelled(env_file.values(), str(env_file.path))
     elif env_file is not None:
-        ignored = _ignored(env_file, environ)
+        ignored = _ignored_file(env_file, environ)
     profile = _choose_profile(layers, file)
     if profile is not None:
         layers.insert(-1, _table(file, profile))
@@ -234,7 +234,7 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
     )
 
 
-def _ignored(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:
+def _ignored_file(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:
     """Return the file as an ignored one; None if ignoring it changes nothing."""
     names = file.names_in(item.metadata["env"] for item in setting_fields())
     names = tuple(name for name in names if not environ.get(name))

@@ -89,7 +89,7 @@ class Upstreams:
         return first if model is None or self.is_local(first) else f"{first}/{model}"
 
     def route(self, name: str) -> tuple[Target, ...]:
-        """Return the models to ask for a model's name: the first, and those in its place.
+        """Return the models to ask for a model's name: the first, then its fallbacks.
 
         Raises:
             InvalidRequest: No upstream has the model, or the name is not complete.

@@ -140,7 +140,7 @@ class BatchResults:
             position = page[-1].position + 1 if page else next_position + 1
 
     def has_unfit_answers(self, batch_id: int) -> bool:
-        """Return whether the batch has answers for `unfit_answer`."""
+        """Return whether a waiting item of the batch has an answer that does not fit its schema."""
         query = sa.select(RECORDS.c.id).where(RECORDS.c.batch_id == batch_id, IS_UNFIT).limit(1)
         with self.store.transaction() as connection:
             return connection.execute(query).first() is not None

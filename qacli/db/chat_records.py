@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, cast
 
-from pydantic import ValidationError
-
-from qacli.db.importers import ForeignRecord, storable
+from qacli.db.importers import ForeignRecord, foreign_record
 from qacli.errors import BrokenAnswer
 from qacli.validation import parse_count
 
@@ -179,11 +177,10 @@ def _record(
         "uid": uid,
         "follows_uid": turn.follows_uid,
     }
-    try:
-        return ForeignRecord.model_validate({name: storable(values[name]) for name in values})
-    except ValidationError:
+    record = foreign_record(values)
+    if record is None:
         omitted["questions with values that cannot be stored"] += 1
-        return None
+    return record
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ MAX_TOOL_NAME_LENGTH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A selection of records; a value of None selects nothing in particular.
+    """A selection of records; a value of None does not restrict it.
 
     Attributes:
         search: Plain words and "quoted phrases"; a record must contain all of them.

@@ -2,8 +2,8 @@
 
 The uid identifies a record, so repeating an import adds nothing. A record keeps its id if no other
 record has it. Otherwise it gets a new id above all others, and the links of the records that refer
-to it are changed to match, see `LINKS`. The newest record is that of the latest time, so that such
-a record is not taken for it.
+to it are changed to match, see `LINKS`. The newest record is the one of the latest time, not the
+one with the highest id, so a record does not become the newest by its new id.
 """
 
 import sqlite3
@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationError,
     create_model,
     model_validator,
 )
@@ -102,6 +103,14 @@ class ForeignRecord(ImportedRecord):
     """
 
     follows_uid: str | None = None
+
+
+def foreign_record(values: dict[str, Any]) -> ForeignRecord | None:
+    """Return a record with these values, made storable; None if one of them is not valid."""
+    try:
+        return ForeignRecord.model_validate({name: storable(values[name]) for name in values})
+    except (ValidationError, OverflowError):
+        return None
 
 
 def storable(value: Any) -> Any:  # noqa: ANN401 - a field's value

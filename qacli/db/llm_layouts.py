@@ -29,7 +29,7 @@ class Exchange:
         prompt: The prompt with the text of its fragments, and tool results as text.
         system: The system prompt with the text of its fragments.
         response: The text of the response, and tool calls as text.
-        reasoning: Whether the response has reasoning.
+        reasoning: True if the response has reasoning.
         attachments: Rows of `attachments`, with `size` for their content.
         tools: Rows of `tools`: the tools that were offered.
     """

@@ -11,13 +11,12 @@ after the exchange that it follows up.
 import mimetypes
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-from pydantic import ValidationError
-
-from qacli.db.importers import ForeignRecord, storable
+from qacli.db.chat_records import NO_TEXT, parse_time
+from qacli.db.importers import ForeignRecord, foreign_record
 from qacli.db.llm_layouts import NEW, OLD, Exchange, NewLayout, OldLayout, json_object
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import BrokenAnswer
@@ -33,9 +32,6 @@ TABLES = (
     *(NEW, "threads", "messages", "parts", "turn_tools"),
 )
 """The tables that are read, if this version of llm has them."""
-
-NO_TEXT = "(no text)"
-"""The question of an exchange that has only attachments."""
 
 
 def is_llm_database(file: SqliteFile) -> bool:
@@ -117,11 +113,9 @@ def _pages(file: SqliteFile) -> Iterator[list[tuple[str, str]]]:
 def _document(exchange: Exchange, omitted: Counter[str]) -> ForeignRecord | None:
     """Return the exchange as a record; None if its time cannot be read."""
     row = exchange.row
-    try:
-        asked_at = datetime.fromisoformat(row["datetime_utc"])
-    except (TypeError, ValueError):
+    asked_at = parse_time(row["datetime_utc"])
+    if asked_at is None:
         return None
-    asked_at = asked_at if asked_at.tzinfo else asked_at.replace(tzinfo=UTC)
     latency = parse_count(row.get("duration_ms"))
     response, raw = exchange.response, json_object(row.get("response_json"))
     fields = {
@@ -145,9 +139,8 @@ def _document(exchange: Exchange, omitted: Counter[str]) -> ForeignRecord | None
         "uid": _uid(exchange),
         "attachments": [_attachment(item, n) for n, item in enumerate(exchange.attachments, 1)],
     }
-    try:
-        document = ForeignRecord.model_validate({name: storable(fields[name]) for name in fields})
-    except (ValidationError, OverflowError):
+    document = foreign_record(fields)
+    if document is None:
         return None
     _count(omitted, "reasoning of answers", exchange.reasoning)
     _count(omitted, "token details", bool(json_object(row.get("token_details"))))

@@ -187,9 +187,8 @@ class ToolCall(SQLModel, table=True):
     record_id: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
 
 
-OUTPUTS = "outputs"
-COLUMNS = "columns"
-DIALECT = "dialect"
+OUTPUTS, COLUMNS, DIALECT = "outputs", "columns", "dialect"
+"""The keys in `Batch.source` that are not the state of the file."""
 
 
 class Batch(SQLModel, table=True):
@@ -197,8 +196,8 @@ class Batch(SQLModel, table=True):
 
     `settings` are the options that shape the answers, and may not change between two runs. `items`
     is the number of items, once all of them are in `batch_item`. `source` is the state of the file
-    of questions at that time, under `columns` the names
-    of its columns, and under `outputs` the state of each file of results, by path.
+    of questions at that time, with the names of its columns under `columns`, the form of a CSV file
+    under `dialect`, and the state of each file of results, by path, under `outputs`.
 
     `run_options` are the options of the last `qa batch FILE`, with which other workers join without
     the file; they have no key. `max_cost_usd` is the budget, and `spent_usd` the cost of all stored

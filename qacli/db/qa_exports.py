@@ -4,12 +4,12 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import IO, Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from qacli.db.chat_records import parse_time
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import InvalidRequest
@@ -100,7 +100,7 @@ def _of_row(row: Row) -> dict[str, Any]:
     """Return the fields of a record in a row of a history."""
     values = {name: row[name] for name in row if name in ImportedRecord.model_fields}
     for name in TIME_FIELDS:
-        values[name] = _utc(values.get(name))
+        values[name] = parse_time(values.get(name))
     for name in JSON_FIELDS:
         values[name] = _json(values.get(name)) or _default(name)
     if row.get("shared_system") is not None:
@@ -122,15 +122,6 @@ def _json(text: object) -> object:
         return json.loads(text) if isinstance(text, str) else text
     except (ValueError, RecursionError):
         return text
-
-
-def _utc(text: object) -> object:
-    """Parse a time of a SQLite history, which is in UTC and has no offset."""
-    try:
-        time = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _not_a_record(where: str, error: ValidationError) -> InvalidRequest:

@@ -199,7 +199,7 @@ class RecordQueries(Database):
         """Return id, digest and answer of the answered records of these requests, newest first.
 
         Args:
-            digests: Values of `context_digest`, the most wanted first.
+            digests: Values of `context_digest`, the most important first.
             caller: The caller that asked; None finds the records without one.
         """
         query = (

@@ -218,15 +218,13 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
             retry_failed=retry_failed,
             keeps_model=retry_failed and model is not None,
         )
-        batches = Batches(session.store())
         files = raise_nofile_limit(jobs + RESERVED_FILES)
-        jobs = max(files - RESERVED_FILES, 1)
         answering = BatchOptions(
             batch_id=loaded.id or 0,
             **answer_settings,
             aliases=session.settings.aliases,
             default_params=session.settings.default_params,
-            jobs=jobs,
+            jobs=max(files - RESERVED_FILES, 1),
             retries=retries,
             timeout=session.settings.timeout,
             rpm=rpm,
@@ -237,7 +235,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         budget = loaded.max_cost_usd if max_cost is None else max_cost
         check_budget(budget, models or (endpoint.model,), endpoint, prices, session.settings)
         run_options = run_options_of(answering, endpoint, session.settings, jobs=jobs)
-        batches.save_run_options(answering.batch_id, run_options, max_cost)
+        Batches(session.store()).save_run_options(answering.batch_id, run_options, max_cost)
     return BatchResults(loaded.name, _results(session, first_model, loaded, answering, form))
 
 

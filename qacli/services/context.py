@@ -30,7 +30,7 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
     """
     ids = store.thread_ids(follows_id)
     turns: list[Turn] = []
-    left = budget
+    remaining = budget
     for start in range(0, len(ids), PAGE):
         for record in store.get_many(ids[start : start + PAGE]):
             if record.id == follows_id:
@@ -44,8 +44,8 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
                     )
             files = placeholder_parts(record.attachments)
             turn = Turn(record.question, record.answer or "", files)
-            left -= turn_tokens(turn)
-            if left < 0 and turns:
+            remaining -= turn_tokens(turn)
+            if remaining < 0 and turns:
                 return turns[::-1], len(ids) - len(turns)
             turns.append(turn)
     return turns[::-1], len(ids) - len(turns)

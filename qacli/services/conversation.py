@@ -79,15 +79,15 @@ class Conversation:
         """Return the newest turns, and as many of their files as the budget allows."""
         turns: list[Turn] = []
         omitted: list[str] = []
-        left = self.budget
+        remaining = self.budget
         for entry in reversed(self._entries):
             turn = entry.turn
-            if entry.attachments and turn_tokens(turn) > left:
+            if entry.attachments and turn_tokens(turn) > remaining:
                 turn = entry.without_files
                 omitted += [str(file["name"]) for file in entry.attachments]
-            left -= turn_tokens(turn)
+            remaining -= turn_tokens(turn)
             # The last turn is always sent: without it there is no conversation.
-            if left < 0 and turns:
+            if remaining < 0 and turns:
                 break
             turns.append(turn)
         return Context(turns[::-1], len(self._entries) - len(turns), omitted)

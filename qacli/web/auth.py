@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
-from qacli.config.callers import LOCAL, Caller
+from qacli.config.callers import LOCAL_CALLER, Caller
 from qacli.config.parsers import parse_list
 from qacli.config.settings import Settings
 from qacli.db.records import Store
@@ -134,7 +134,7 @@ def init_app(app: Flask, settings: Settings, store: Store) -> None:
             return
         context = current_context()
         if not guard.tokens:
-            context.identity = LOCAL
+            context.identity = LOCAL_CALLER
         elif (token := _bearer_token()) is not None:
             context.identity = guard.from_token(token)
             return

@@ -14,7 +14,7 @@ from conftest import Invoke
 
 from qacli.db.import_source import open_import_source
 from qacli.db.importers import import_records
-from qacli.db.json_elements import MAX_OBJECT_CHARACTERS
+from qacli.db.json_elements import MAX_OBJECT_CHARACTERS, json_objects
 from qacli.db.records import Store
 from qacli.errors import InvalidRequest
 
@@ -264,3 +264,14 @@ def test_json_objects_of_a_large_file_are_read_in_pieces() -> None:
     assert list(json_elements.json_objects(Pieces(text))) == values
     assert list(json_elements.json_objects(Pieces(json.dumps(values[1])))) == values[1:2]
     assert MAX_OBJECT_CHARACTERS > 2**20
+
+
+def test_json_objects_of_a_text_that_ends_early_raises_wherever_it_is_cut() -> None:
+    from io import StringIO
+
+    text = json.dumps([{"a": 'x"\\é'}, {"b": [True, None, -1.5e10, {"c": "]}"}]}])
+    for end in range(1, len(text)):
+        with pytest.raises(InvalidRequest, match="The file ends in the middle of object"):
+            list(json_objects(StringIO(text[:end])))
+    with pytest.raises(InvalidRequest, match="Object 1 is not JSON, at character 7"):
+        list(json_objects(StringIO('[{"a":nonsense}]')))

@@ -29,6 +29,8 @@ PAYMENT_MESSAGE = (
     r"(?i)"
     r"credit balance is too low"  # Anthropic, with status 400
     r"|insufficient (balance|credits?|funds)"  # DeepSeek, MiniMax, OpenRouter
+    r"|balance is insufficient|not enough balance"  # SiliconFlow, Novita
+    r"|credits (are|is) (depleted|exhausted)|run out of credits"  # Gemini, with 429; SambaNova
     r"|余额不足|欠费"  # Zhipu, with status 429: "insufficient balance", "in arrears"
     r"|额度(已用尽|不足)"  # one-api and new-api, with 403: "the quota is used up", "insufficient"
     r"|\b(have|has)\b.{0,20} any credits|used all available credits"  # xAI, with 403 and 429

@@ -226,7 +226,8 @@ class ErrorMapper:
         details: dict[str, str | int] = {"status": status, **error.details()}
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
             return self._proxy_login()
-        if status == HTTPStatus.UNAUTHORIZED:
+        # Perplexity sends 401 for an account without credit.
+        if status == HTTPStatus.UNAUTHORIZED and not needs_payment(status, error):
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")

@@ -259,6 +259,12 @@ FAILURES = [
         {"code": "DataInspectionFailed", "message": "Inappropriate content."},
         *(5, 502, "differently"),
     ),
+    refusal(
+        "quota-with-401",
+        401,
+        {"error": {"message": "Quota.", "type": "insufficient_quota", "code": 401}},
+        *(5, 502, "Add credit"),
+    ),
     refusal("arrears", 429, {"error": {"code": "1113", "message": "m"}}, 5, 502, "Add credit"),
     refusal(
         "quota-of-one-api",

@@ -40,14 +40,14 @@ PAYMENT_MESSAGE = (
 TOO_LONG = frozenset(
     {
         *("context_length_exceeded", "exceed_context_size_error", "request_too_large"),
-        *("string_above_max_length", "model_max_prompt_tokens_exceeded"),
+        *("string_above_max_length", "model_max_prompt_tokens_exceeded", "1261", "1039"),
     }
 )
-"""Codes and types of OpenAI, llama.cpp, Anthropic and GitHub."""
+"""Codes and types of OpenAI, llama.cpp, Anthropic, GitHub, Zhipu and MiniMax."""
 
 TOO_LONG_MESSAGE = (
     r"(?i)"
-    r"maximum context length|exceeds[^.]{0,40} context"  # vLLM, llama.cpp
+    r"maximum context length|exceed(s|ed)?[^.]{0,40} context"  # vLLM, llama.cpp, Anthropic
     r"|context (length|size|window)[^.]{0,20} exceeded|context the overflows"  # LM Studio
     r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
     r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
@@ -55,7 +55,9 @@ TOO_LONG_MESSAGE = (
     r"|longer than the (maximum (model|context)|model's context) length"  # vLLM, SGLang
     r"|`inputs` tokens \+|maximum prompt length|model token limit"  # Together, xAI, Moonshot
     r"|prompt (contains|token count of) \d+|total number of tokens"  # Mistral, GitHub, Cohere
-    r"|range of input length"  # DashScope
+    r"|range of input length|input tokens exceed"  # DashScope, Bedrock
+    r"|greater than the context length|prompt too long"  # LM Studio, Ollama
+    r"|token count is \d+ but|maximum supported sequence length"  # Vertex AI, SambaNova
 )
 
 FILTERED = frozenset(

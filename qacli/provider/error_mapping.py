@@ -65,11 +65,13 @@ MODEL_NOT_FOUND_TEXT = (
     r"\bmodels?\b.{0,120}?\b(not found|not exist|doesn't exist|is unknown|decommissioned"
     r"|has been (deprecated|retired|removed|shut down)|is not (available|deployed))"
     r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: "
+    r"|could not find (real |the )?model|no models? (is |are )?loaded"
     r"|not found the model|no model found|model identifier is invalid|模型不存在"
     r"|^(the )?(requested )?model \S+ is not supported\W*$"
 )
 """Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
-Mistral and Perplexity; of OpenRouter; of Anthropic; of Moonshot, Bedrock and Zhipu."""
+Mistral and Perplexity; of OpenRouter; of Anthropic; of llama-swap, LocalAI and LM Studio; of
+Moonshot, Bedrock and Zhipu."""
 
 MODEL_STATUS = frozenset({400, 404, 410, 422})
 """The statuses of responses with these messages; a code may come with any status."""

@@ -29,6 +29,15 @@ from qacli.provider.error_mapping import is_model_missing, refused_option
         (ErrorBody("This model's maximum context length is 4096 tokens."), 400),
         (ErrorBody("the request exceeds the available context size, try increasing it"), 400),
         (ErrorBody("Context size has been exceeded."), 400),
+        # Anthropic, Bedrock, LM Studio, Ollama, Vertex AI, Cloudflare, SambaNova, MiniMax
+        (ErrorBody("input length and `max_tokens` exceed context limit: 3 + 2 > 4"), 400),
+        (ErrorBody("Input Tokens Exceeded: Number of input tokens exceeds maximum length."), 400),
+        (ErrorBody("The number of tokens to keep is greater than the context length."), 400),
+        (ErrorBody("prompt too long; exceeded max context length by 12 tokens"), 400),
+        (ErrorBody("the input token count is 40000 but model only supports up to 32768."), 400),
+        (ErrorBody("maximum output tokens (9) exceeded this model context window limit (8)."), 400),
+        (ErrorBody("the maximum supported sequence length is just 8192!"), 400),
+        (ErrorBody("token limit", "1039"), 400),
         (ErrorBody("Trying to keep the first 15857 tokens when context the overflows."), 400),
         (ErrorBody("prompt is too long: 205351 tokens > 200000 maximum"), 400),
         (ErrorBody("`inputs` must have less than 1024 tokens"), 400),
@@ -132,6 +141,8 @@ def test_refused_option_is_one_of_the_request(error: ErrorBody, option: str | No
                 (400, "模型不存在"),  # Zhipu
                 (404, "The model 'm-1' is not deployed"),
                 (404, "No model found with id m-1"),
+                (400, "could not find real modelID for m-1"),  # llama-swap
+                (400, "No models loaded. Please load a model."),  # LM Studio
                 (410, "The model m-1 has been retired."),
                 (422, "Model m-1 not found"),
                 (400, "Model m-1 is not supported"),

@@ -137,7 +137,7 @@ class AsyncProvider:
         """
         from qacli.provider.model_list import MODELS_PATH, models_in, next_page
 
-        models: list[object] = []
+        models: list[dict[str, Any]] = []
         path: str | None = MODELS_PATH
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
@@ -149,9 +149,7 @@ class AsyncProvider:
             raise self._errors.idle_timeout() from error
         except HANDLED_ERRORS as error:
             raise self._errors.map_error(error) from error
-        return [
-            item for item in models if isinstance(item, dict) and isinstance(item.get("id"), str)
-        ]
+        return models
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Send a request that is no question, again after an error that may pass.

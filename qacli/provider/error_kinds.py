@@ -80,6 +80,8 @@ SYSTEM_MESSAGE = (
     r"(developer|system) (instruction|prompt|message|role)s? (is|are) not"  # Gemini's Gemma
     r"|role'? does not support '(system|developer)'"  # OpenAI's o1-mini
     r"|system (role|messages?) (is )?not supported"  # chat templates, by vLLM and others
+    r"|only user(, | and )assistant.{0,12} roles are supported"  # Mistral's and Llama's templates
+    r"|support system messages|role:? .{0,20}\bsystem\b"  # Bedrock; DeepSeek, Anthropic
 )
 
 WRONG_KEY_MESSAGE = (

@@ -64,15 +64,19 @@ FILTERED = frozenset(
     {
         *("content_filter", "content_policy_violation", "data_inspection_failed"),
         *("DataInspectionFailed", "SensitiveContentDetected", "1301", "1026", "1027"),
+        *("censorship_blocked", "10013", "10014"),
     }
 )
 """Codes and types of Azure and Moonshot, OpenAI, DashScope (in both APIs), Volcengine, Zhipu and
-MiniMax."""
+MiniMax; of StepFun and iFlytek's Spark."""
 
 FILTERED_MESSAGE = (
     r"(?i)"
     r"flagged as potentially violating"  # OpenAI, with the code invalid_prompt
     r"|input (was )?flagged|requires moderation"  # OpenRouter, with status 403
+    r"|content exists risk|violates usage guidelines"  # DeepSeek; xAI, with 403
+    r"|blocked by (content|guardrail|moderation)"  # Anthropic, and gateways
+    r"|prohibited_content"  # Gemini
 )
 
 SYSTEM_MESSAGE = (
@@ -90,6 +94,9 @@ WRONG_KEY_MESSAGE = (
     r"api[ _-]?key\b[^.]{0,40}\b(not valid|not found|invalid|expired|incorrect|missing|required)"
     r"|\b(incorrect|invalid|expired|missing|no)\b[^.]{0,20} api[ _-]?key"  # xAI, with status 400
     r"|unregistered callers|^invalid (access |bearer )?token\W*$"  # Gemini without a key, with 403
+    r"|api key was reported as leaked"  # Gemini, with 403
+    r"|(bearer|security) token\b.{0,40}\b(expired|invalid)"  # Bedrock, with 403
+    r"|user is not authenticated|^authorization failed"  # DeepInfra and NVIDIA, with 403
 )
 
 
@@ -123,7 +130,10 @@ def is_about_system(error: ErrorBody) -> bool:
 
 def is_filtered(error: ErrorBody) -> bool:
     """Return whether the provider's content filter refused the question."""
-    is_by_code = bool(FILTERED & {error.code, error.type})
+    # Volcengine: InputTextSensitiveContentDetected.PolicyViolation and others.
+    is_by_code = bool(FILTERED & {error.code, error.type}) or "SensitiveContent" in (
+        error.code or ""
+    )
     return is_by_code or re.search(FILTERED_MESSAGE, error.message) is not None
 
 

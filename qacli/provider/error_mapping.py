@@ -328,6 +328,8 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
     names = re.findall(r"[\w.]*\w", error.param or error.message)
     if re.search(NO_REASONING, error.message):
         names.append("reasoning_effort")
+    # xAI and gateways write `reasoningEffort`.
+    names += [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names]
     # Both APIs' names stand for one option of the user.
     names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]

@@ -126,6 +126,7 @@ def test_is_about_system_by_message(message: str, *, expected: bool) -> None:
         (ErrorBody("m", param="max_completion_tokens"), "max_tokens"),
         (ErrorBody("m", param="reasoning.effort"), "reasoning_effort"),
         (ErrorBody('"m-1" does not support thinking'), "reasoning_effort"),  # Ollama
+        (ErrorBody("Model m-1 does not support parameter reasoningEffort."), "reasoning_effort"),
         (ErrorBody("top_p is not supported"), None),
         (ErrorBody("m", param="model"), None),
     ],

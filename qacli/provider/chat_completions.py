@@ -161,7 +161,10 @@ def _file_part(part: ContextPart, url: str) -> dict[str, Any]:
 
 def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     # vLLM has written errors without a wrapper: {"object": "error", "message": ...}.
-    if document.get("error") or "error" in {document.get("object"), document.get("type")}:
+    error = document.get("error")
+    # Some gateways write {"code": 0, "message": ""} for success.
+    has_error = any(error.values()) if isinstance(error, dict) else bool(error)
+    if has_error or "error" in {document.get("object"), document.get("type")}:
         raise ErrorInAnswer(parse_error(document))
     response.model = _text(document.get("model")) or response.model
     response.response_id = _text(document.get("id")) or response.response_id
@@ -270,7 +273,7 @@ def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEv
     """Read the reasoning of a message.
 
     OpenRouter has the same text once more in `reasoning_details`, with signatures and encrypted
-    parts; LiteLLM in `thinking_blocks`.
+    parts; LiteLLM in `thinking_blocks`, Portkey in `content_blocks`.
     """
     details = [item for item in _as_list(part.get("reasoning_details")) if isinstance(item, dict)]
     text = next(
@@ -279,7 +282,14 @@ def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEv
     if text is not None:
         events = response.add_reasoning(text)
     else:
-        blocks = [*details, *_as_list(part.get("thinking_blocks"))]
+        portkey = (
+            as_dict(block.get("delta") or block)
+            for block in map(as_dict, _as_list(part.get("content_blocks")))
+        )
+        blocks = [
+            *(*details, *_as_list(part.get("thinking_blocks"))),
+            *({"thinking": block.get("thinking")} for block in portkey),
+        ]
         events = [
             event
             for item in blocks

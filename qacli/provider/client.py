@@ -140,7 +140,7 @@ class AsyncProvider:
         """
         from qacli.provider.model_list import MODELS_PATH, models_in, next_page
 
-        models: list[object] = []
+        models: list[dict[str, Any]] = []
         path: str | None = MODELS_PATH
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
@@ -163,9 +163,7 @@ class AsyncProvider:
                     "documentation has the names for --model."
                 )
             raise mapped from error
-        return [
-            item for item in models if isinstance(item, dict) and isinstance(item.get("id"), str)
-        ]
+        return models
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Send a request that is no question, again after an error that may pass.

@@ -29,6 +29,8 @@ PAYMENT_MESSAGE = (
     r"(?i)"
     r"credit balance is too low"  # Anthropic, with status 400
     r"|insufficient (balance|credits?|funds)"  # DeepSeek, MiniMax, OpenRouter
+    r"|balance is insufficient|not enough balance"  # SiliconFlow, Novita
+    r"|credits (are|is) (depleted|exhausted)|run out of credits"  # Gemini, with 429; SambaNova
     r"|余额不足|欠费"  # Zhipu, with status 429: "insufficient balance", "in arrears"
     r"|额度(已用尽|不足)"  # one-api and new-api, with 403: "the quota is used up", "insufficient"
     r"|\b(have|has)\b.{0,20} any credits|used all available credits"  # xAI, with 403 and 429
@@ -38,14 +40,14 @@ PAYMENT_MESSAGE = (
 TOO_LONG = frozenset(
     {
         *("context_length_exceeded", "exceed_context_size_error", "request_too_large"),
-        *("string_above_max_length", "model_max_prompt_tokens_exceeded"),
+        *("string_above_max_length", "model_max_prompt_tokens_exceeded", "1261", "1039"),
     }
 )
-"""Codes and types of OpenAI, llama.cpp, Anthropic and GitHub."""
+"""Codes and types of OpenAI, llama.cpp, Anthropic, GitHub, Zhipu and MiniMax."""
 
 TOO_LONG_MESSAGE = (
     r"(?i)"
-    r"maximum context length|exceeds[^.]{0,40} context"  # vLLM, llama.cpp
+    r"maximum context length|exceed(s|ed)?[^.]{0,40} context"  # vLLM, llama.cpp, Anthropic
     r"|context (length|size|window)[^.]{0,20} exceeded|context the overflows"  # LM Studio
     r"|(prompt|input) is too long|too many (input )?tokens in"  # Anthropic, Bedrock
     r"|must have less than \d+ tokens|exceeds the maximum number of tokens"  # TGI, Gemini
@@ -53,22 +55,28 @@ TOO_LONG_MESSAGE = (
     r"|longer than the (maximum (model|context)|model's context) length"  # vLLM, SGLang
     r"|`inputs` tokens \+|maximum prompt length|model token limit"  # Together, xAI, Moonshot
     r"|prompt (contains|token count of) \d+|total number of tokens"  # Mistral, GitHub, Cohere
-    r"|range of input length"  # DashScope
+    r"|range of input length|input tokens exceed"  # DashScope, Bedrock
+    r"|greater than the context length|prompt too long"  # LM Studio, Ollama
+    r"|token count is \d+ but|maximum supported sequence length"  # Vertex AI, SambaNova
 )
 
 FILTERED = frozenset(
     {
         *("content_filter", "content_policy_violation", "data_inspection_failed"),
         *("DataInspectionFailed", "SensitiveContentDetected", "1301", "1026", "1027"),
+        *("censorship_blocked", "10013", "10014"),
     }
 )
 """Codes and types of Azure and Moonshot, OpenAI, DashScope (in both APIs), Volcengine, Zhipu and
-MiniMax."""
+MiniMax; of StepFun and iFlytek's Spark."""
 
 FILTERED_MESSAGE = (
     r"(?i)"
     r"flagged as potentially violating"  # OpenAI, with the code invalid_prompt
     r"|input (was )?flagged|requires moderation"  # OpenRouter, with status 403
+    r"|content exists risk|violates usage guidelines"  # DeepSeek; xAI, with 403
+    r"|blocked by (content|guardrail|moderation)"  # Anthropic, and gateways
+    r"|prohibited_content"  # Gemini
 )
 
 SYSTEM_MESSAGE = (
@@ -76,6 +84,8 @@ SYSTEM_MESSAGE = (
     r"(developer|system) (instruction|prompt|message|role)s? (is|are) not"  # Gemini's Gemma
     r"|role'? does not support '(system|developer)'"  # OpenAI's o1-mini
     r"|system (role|messages?) (is )?not supported"  # chat templates, by vLLM and others
+    r"|only user(, | and )assistant.{0,12} roles are supported"  # Mistral's and Llama's templates
+    r"|support system messages|role:? .{0,20}\bsystem\b"  # Bedrock; DeepSeek, Anthropic
 )
 
 WRONG_KEY_MESSAGE = (
@@ -84,6 +94,9 @@ WRONG_KEY_MESSAGE = (
     r"api[ _-]?key\b[^.]{0,40}\b(not valid|not found|invalid|expired|incorrect|missing|required)"
     r"|\b(incorrect|invalid|expired|missing|no)\b[^.]{0,20} api[ _-]?key"  # xAI, with status 400
     r"|unregistered callers|^invalid (access |bearer )?token\W*$"  # Gemini without a key, with 403
+    r"|api key was reported as leaked"  # Gemini, with 403
+    r"|(bearer|security) token\b.{0,40}\b(expired|invalid)"  # Bedrock, with 403
+    r"|user is not authenticated|^authorization failed"  # DeepInfra and NVIDIA, with 403
 )
 
 
@@ -117,7 +130,10 @@ def is_about_system(error: ErrorBody) -> bool:
 
 def is_filtered(error: ErrorBody) -> bool:
     """Return whether the provider's content filter refused the question."""
-    is_by_code = bool(FILTERED & {error.code, error.type})
+    # Volcengine: InputTextSensitiveContentDetected.PolicyViolation and others.
+    is_by_code = bool(FILTERED & {error.code, error.type}) or "SensitiveContent" in (
+        error.code or ""
+    )
     return is_by_code or re.search(FILTERED_MESSAGE, error.message) is not None
 
 

@@ -65,11 +65,13 @@ MODEL_NOT_FOUND_TEXT = (
     r"\bmodels?\b.{0,120}?\b(not found|not exist|doesn't exist|is unknown|decommissioned"
     r"|has been (deprecated|retired|removed|shut down)|is not (available|deployed))"
     r"|\b(unknown|invalid|no such) model\b|not a valid model|no endpoints found for|^model: "
+    r"|could not find (real |the )?model|no models? (is |are )?loaded"
     r"|not found the model|no model found|model identifier is invalid|模型不存在"
     r"|^(the )?(requested )?model \S+ is not supported\W*$"
 )
 """Messages for a model that is not served: of OpenAI and vLLM, Ollama, Gemini, DeepSeek; of
-Mistral and Perplexity; of OpenRouter; of Anthropic; of Moonshot, Bedrock and Zhipu."""
+Mistral and Perplexity; of OpenRouter; of Anthropic; of llama-swap, LocalAI and LM Studio; of
+Moonshot, Bedrock and Zhipu."""
 
 MODEL_STATUS = frozenset({400, 404, 410, 422})
 """The statuses of responses with these messages; a code may come with any status."""
@@ -226,7 +228,8 @@ class ErrorMapper:
         details: dict[str, str | int] = {"status": status, **error.details()}
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
             return self._proxy_login()
-        if status == HTTPStatus.UNAUTHORIZED:
+        # Perplexity sends 401 for an account without credit.
+        if status == HTTPStatus.UNAUTHORIZED and not needs_payment(status, error):
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")
@@ -325,6 +328,8 @@ def refused_option(error: ErrorBody, params: Collection[str]) -> str | None:
     names = re.findall(r"[\w.]*\w", error.param or error.message)
     if re.search(NO_REASONING, error.message):
         names.append("reasoning_effort")
+    # xAI and gateways write `reasoningEffort`.
+    names += [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names]
     # Both APIs' names stand for one option of the user.
     names = [RESPONSES_NAMES.get(name, re.split(r"[.\[]", name)[0]) for name in names]
     names = ["max_tokens" if name == "max_completion_tokens" else name for name in names]

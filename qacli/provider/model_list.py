@@ -73,11 +73,24 @@ class ServedModel:
         )
 
 
-def models_in(body: object) -> list[object]:
-    """Return the items of a provider's list, or of a page of it."""
-    # Together and others send the list alone, Ollama and Cohere name it `models`.
-    models = body.get("data") or body.get("models") if isinstance(body, dict) else body
-    return models if isinstance(models, list) else []
+LISTS = {"data": ("id", "name"), "models": ("id", "name", "model"), "result": ("name", "id")}
+"""The fields with the list, and those of an item with the name that `--model` takes: of OpenAI; of
+Ollama and Cohere; of Cloudflare, where the id of a model is another one."""
+
+
+def models_in(body: object) -> list[dict[str, Any]]:
+    """Return the items of a provider's list, or of a page of it; each has an `id`."""
+    # Together and others send the list alone.
+    lists: dict[str, Any] = body if isinstance(body, dict) else {"data": body}
+    field = next((name for name in LISTS if isinstance(lists.get(name), list)), None)
+    models: list[dict[str, Any]] = []
+    for item in lists[field] if field else []:
+        fields = item if isinstance(item, dict) else {"id": item}
+        names = (fields.get(name) for name in LISTS[field or "data"])
+        model_id = next((name for name in names if isinstance(name, str) and name), None)
+        if model_id is not None:
+            models.append({**fields, "id": model_id})
+    return models
 
 
 def next_page(body: object, path: str) -> str | None:

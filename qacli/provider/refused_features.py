@@ -23,6 +23,7 @@ REFUSAL = (
     r"|not\s+(yet\s+|currently\s+)?(be\s+)?"
     r"(support|permit|allow|recogni[sz]|implement|available|compatible|enabled)"
     r"|does ?n[o']t support|must be verified|no longer support|supported values are"
+    r"|(cannot|can't) be (used|set|combined)|不支持"
     r"|should not exist|(must|should) be (set to )?false"  # NestJS; a switch that cannot be on
 )
 STREAMS_ONLY = (
@@ -97,9 +98,7 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
     text = " ".join(filter(None, (error.code, error.type, error.message)))
     if body.get("stream") is False and re.search(STREAMS_ONLY, text):
         return Feature.WHOLE
-    # A switch is refused with any words where the parameter is named.
-    if error.param != Feature.STREAM and not re.search(REFUSAL, text):
-        return None
+    is_refusal = bool(re.search(REFUSAL, text))
     sent = [(feature, place) for feature in Feature for place in _sent_places(feature, body)]
     for feature, place in sent:
         pattern = re.escape(place) + r"\b"
@@ -108,9 +107,23 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
         else:
             in_text = r"\b" + pattern if place != feature else _name_in_text(feature)
             is_refused = re.search(in_text, text) is not None
-        if is_refused:
+        if is_refused and (is_refusal or _needs_no_words(feature, error, text)):
             return feature
     return None
+
+
+def _needs_no_words(feature: Feature, error: ErrorBody, text: str) -> bool:
+    """Return whether a message that names a feature refuses it, whatever else it says.
+
+    No user asks for `stream_options`; `stream` is a switch; and a message that has both names of
+    the limit of tokens wants the other one.
+    """
+    both = (Feature.MAX_COMPLETION_TOKENS, Feature.MAX_TOKENS)
+    return (
+        feature is Feature.STREAM_OPTIONS
+        or (feature is Feature.STREAM and error.param == feature)
+        or (feature in both and all(re.search(_name_in_text(name), text) for name in both))
+    )
 
 
 def _name_in_text(feature: Feature) -> str:

@@ -85,6 +85,10 @@ class ThinkTagSplitter:
             self._state = _State.ANSWER_START
         if self._state is _State.ANSWER_START:
             text = text.lstrip()
+            while text.startswith(self._closing):  # of a tag inside of the first one
+                text = text.removeprefix(self._closing).lstrip()
+            if self._closing.startswith(text):
+                text, self._pending = "", text
             if text:
                 self._state = _State.ANSWER
         return reasoning, text

@@ -3,7 +3,10 @@
 `create_app` builds it from settings; importing this module creates nothing.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -27,6 +30,9 @@ from qacli.web.api import ask, docs, health, records
 from qacli.web.json_provider import PydanticJSONProvider
 from qacli.web.openai_api import routes as v1
 from qacli.web.openai_api.errors import render_openai_error
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 MAX_BODY = 4 * 1024 * 1024
 
@@ -65,7 +71,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     errors.add_renderer(app, {v1.blueprint.name}, "/v1", render_openai_error)
     ui.init_app(app)
     wsgi_app = access_log.AccessLogMiddleware(
-        security_headers.SecurityHeadersMiddleware(app.wsgi_app),
+        security_headers.SecurityHeadersMiddleware(_merge_slashes(app.wsgi_app)),
         app_metrics.request_started,
         app_metrics.request_finished,
     )
@@ -76,3 +82,16 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     else:
         app.wsgi_app = wsgi_app  # type: ignore[method-assign]
     return app
+
+
+def _merge_slashes(wsgi_app: "WSGIApplication") -> "WSGIApplication":
+    """Return an application that takes `//` in a path for `/`.
+
+    Many a base URL ends in a slash. Werkzeug would answer with a redirect, in HTML.
+    """
+
+    def call(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        environ["PATH_INFO"] = re.sub("//+", "/", environ["PATH_INFO"])
+        return wsgi_app(environ, start_response)
+
+    return call

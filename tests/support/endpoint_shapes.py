@@ -181,6 +181,22 @@ ANSWERS = [
         {"content": "\n</think>\n\nhello", "reasoning_content": "so"},
         reasoning="so",
     ),
+    message_shape(
+        "tag-in-a-tag",
+        {"content": "<think>so<think>so</think></think>\n\nhello"},
+        reasoning="so<think>so",
+    ),
+    Shape(
+        "blocks-of-portkey",
+        stream(chunk({"content_blocks": [{"index": 0, "delta": {"thinking": "so"}}]}), HELLO, STOP),
+        whole({"content": "hello", "content_blocks": [{"type": "thinking", "thinking": "so"}]}),
+        {"reasoning": "so"},
+    ),
+    Shape(
+        "error-of-success",
+        stream(chunk({"content": "hello"}, "stop", error={"code": 0, "message": ""})),
+        whole({"content": "hello"}, error={"code": 0, "message": ""}),
+    ),
     message_shape("thinking-tag", {"content": "<thinking>so</thinking>hello"}, reasoning="so"),
     message_shape("end-of-cohere", {"content": "hello"}, "COMPLETE"),
     Shape(

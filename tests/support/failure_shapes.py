@@ -259,6 +259,30 @@ FAILURES = [
         {"code": "DataInspectionFailed", "message": "Inappropriate content."},
         *(5, 502, "differently"),
     ),
+    *(
+        refusal(name, status, {"error": error}, 5, 502, "Put the question differently")
+        for name, status, error in (
+            ("filtered-by-deepseek", 400, {"message": "Content Exists Risk"}),
+            ("filtered-by-xai", 403, {"message": "Content violates usage guidelines."}),
+            ("filtered-by-anthropic", 400, {"message": "Output blocked by content filtering."}),
+            ("filtered-by-stepfun", 451, {"message": "m", "type": "censorship_blocked"}),
+            ("filtered-by-volcengine", 400, {"message": "m", "code": "SensitiveContentDetected.X"}),
+        )
+    ),
+    *(
+        refusal(name, 403, {"message": message}, 5, 502, "OPENAI_API_KEY")
+        for name, message in (
+            ("leaked-key", "Your API key was reported as leaked."),
+            ("expired-token", "Bearer Token has expired"),
+            ("unknown-token", "The security token included in the request is invalid."),
+        )
+    ),
+    refusal(
+        "quota-with-401",
+        401,
+        {"error": {"message": "Quota.", "type": "insufficient_quota", "code": 401}},
+        *(5, 502, "Add credit"),
+    ),
     refusal("arrears", 429, {"error": {"code": "1113", "message": "m"}}, 5, 502, "Add credit"),
     refusal(
         "quota-of-one-api",

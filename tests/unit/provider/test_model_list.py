@@ -12,6 +12,7 @@ from qacli.provider.model_cache import ModelListCache
 from qacli.provider.model_list import (
     ServedModel,
     model_advice,
+    models_in,
     served_models,
     similar_models,
 )
@@ -104,6 +105,26 @@ def test_served_model_is_read_from_each_form_of_list(
     document: dict[str, Any], endpoint: str, model: ServedModel
 ) -> None:
     assert served_models([document], endpoint, Pricing()) == [model]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "list", "data": [{"id": "a"}, {"id": "b"}]},
+        [{"id": "a"}, {"id": "b"}],
+        ["a", "b"],
+        {"data": ["a", None, 7, "b", {"id": None}]},
+        {"data": None, "models": [{"name": "a"}, {"model": "b"}]},  # Cohere, Ollama
+        {"result": [{"id": "u", "name": "a"}, {"id": "v", "name": "b"}]},  # Cloudflare
+    ],
+)
+def test_models_in_a_list_of_each_form_have_their_names(body: object) -> None:
+    assert [item["id"] for item in models_in(body)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("body", [None, "x", {}, {"data": {}}, {"data": None}])
+def test_models_in_something_else_are_empty(body: object) -> None:
+    assert models_in(body) == []
 
 
 def test_served_model_without_a_price_has_the_users_price() -> None:

@@ -74,6 +74,20 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
             error("this model is not supported MaxTokens, please use MaxCompletionTokens"),
             Feature.MAX_TOKENS,
         ),
+        # No user asks for stream_options, whatever is wrong with it
+        (400, error("Invalid keys: stream_options"), Feature.STREAM_OPTIONS),
+        (
+            400,
+            error("Field 'stream_options' is invalid for this model"),
+            Feature.STREAM_OPTIONS,
+        ),
+        (400, error("参数 stream 不支持"), Feature.STREAM),
+        (400, error("This model cannot be used with streaming."), Feature.STREAM),
+        (
+            400,
+            error("max_tokens is deprecated; use max_completion_tokens instead"),
+            Feature.MAX_TOKENS,
+        ),
         # A value is wrong, not the name; or it is an option of the user; or another status.
         (400, error("max_tokens is too large: 200000.", "max_tokens", "invalid_value"), None),
         (400, error("Invalid schema for response_format 'x'", "response_format"), None),

@@ -27,6 +27,9 @@ TEXTS = [
     ("hello\n</think>\nyou", "", "hello\n</think>\nyou"),
     ("\n</think>\n\nhello</think>", "", "hello</think>"),
     ("</thinker>", "", "</thinker>"),
+    ("<think><think>so</think>\n</think>hello</think>", "<think>so", "hello</think>"),
+    ("<think>so</think></thinker", "so", "</thinker"),
+    ("<think>so</think></thin", "so", "</thin"),
     ("<reasoning>so</reasoning>hello", "so", "hello"),
     ("<thinking>so</thinking>\nhello", "so", "hello"),
 ]

@@ -51,6 +51,16 @@ def chunks_in(response: Any) -> list[Any]:
     return [data if data == "[DONE]" else json.loads(data) for data in datas]
 
 
+@on_sqlite
+@pytest.mark.parametrize("path", ["/v1//chat/completions", "/v1/chat//completions//"])
+def test_chat_completions_base_url_that_ends_in_a_slash_is_served(
+    client: FlaskClient, path: str
+) -> None:
+    response = client.post(path, json={"messages": [user("Who?")]})
+    assert response.status_code == 200
+    assert response.get_json()["object"] == "chat.completion"
+
+
 def test_chat_completions_exchange_is_a_record(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:

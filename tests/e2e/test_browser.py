@@ -528,6 +528,7 @@ def test_page_has_no_accessibility_violations(
         "thread": f"/page/{second}",
         "search": "/?q=code&tag=one",
         "wide": "/page/3",
+        "compare": "/page/2/compare?with=3",
     }
     for name, path in {**paths, "filter": "/?since=x", "missing": "/page/99"}.items():
         visited.go(path)

@@ -1,6 +1,6 @@
 """The page with answers side by side."""
 
-from flask import Blueprint, render_template, request
+from flask import render_template, request
 
 from qacli.domain import now
 from qacli.errors import InvalidRequest
@@ -8,8 +8,7 @@ from qacli.services.compare import compare_records, figures, same_question
 from qacli.web import state
 from qacli.web.ui.history_list import Query, load_listing
 from qacli.web.ui.render_cache import PAGE_SECONDS
-
-blueprint = Blueprint("compare", __name__)
+from qacli.web.ui.views import blueprint
 
 MAX_COLUMNS = 6
 """Answers that are compared on a page."""

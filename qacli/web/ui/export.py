@@ -1,12 +1,11 @@
 """A conversation as a file."""
 
-from flask import Blueprint, Response
+from flask import Response
 
 from qacli.serializers import to_markdown
 from qacli.web import state
 from qacli.web.ui.document import html_document
-
-blueprint = Blueprint("export", __name__)
+from qacli.web.ui.views import blueprint
 
 
 @blueprint.get("/page/<int:record_id>/thread.md")

@@ -36,7 +36,7 @@ let drafts = 0;
 
 /** The article of a question whose answer is arriving. */
 class Draft {
-  constructor(text, place) {
+  constructor(text, place, model) {
     // Screen readers read a complete block once, and an unfinished block not at all.
     this.settled = element("div", { className: "settled" });
     this.settled.setAttribute("aria-live", "polite");
@@ -56,7 +56,7 @@ class Draft {
     this.article = element(
       "article",
       { className: "record arriving" },
-      element("header", {}, heading),
+      element("header", {}, heading, ...(place === thread ? [] : [element("p", { className: "meta" }, model)])),
       this.reasoning,
       element("div", { className: "answer" }, this.settled, this.growing),
       this.state,
@@ -183,7 +183,7 @@ class Asking {
         if (name === "record") {
           this.#record = data;
           if (this.#isStopped) this.stop();
-          this.#draft = new Draft(this.text, this.place);
+          this.#draft = new Draft(this.text, this.place, this.body.get("model") || $("#ask-model").placeholder);
           onRecord(data);
           changes?.postMessage(data.id);
         } else if (name === "reasoning") this.#draft.reason(data);
@@ -222,10 +222,13 @@ async function send(body, text) {
     body.set("model", second);
     body.set("repeats_id", id);
     asked.push(new Asking(body, text, place));
-    other = asked[1].run(() => {}, (problem) => new Draft(text, place).fail(`${second}: ${problem}`));
+    other = asked[1].run(() => {}, (problem) => new Draft(text, place, second).fail(problem));
   };
   const clear = (record) => {
-    if (second) thread.append(place);
+    if (second) {
+      thread.append(place);
+      $("#ask .options").open = false;
+    }
     if (text === question.value) {
       attach([]);
       forgetDraft();

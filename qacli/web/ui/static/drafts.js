@@ -7,7 +7,11 @@ const question = $("#question");
 const PREFIX = "qa-question-";
 const DATABASE = "qa-drafts";
 
-const key = () => `${PREFIX}${$("#follows")?.value ?? ""}`;
+/** An earlier question that is edited has a draft of its own. */
+function key() {
+  const repeats = $("#repeats")?.value;
+  return `${PREFIX}${$("#follows")?.value ?? ""}${repeats ? `-again-${repeats}` : ""}`;
+}
 
 /** Remove the question that is sent now; its files are removed when the field has none. */
 export function forgetDraft() {
@@ -42,7 +46,8 @@ export function draftFiles() {
 }
 
 function restore() {
-  if (!question.value) question.value = stored(key()) ?? "";
+  const draft = stored(key());
+  if (draft && (!question.value || $("#repeats").value)) question.value = draft;
 }
 
 if (question) {

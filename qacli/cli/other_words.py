@@ -47,15 +47,15 @@ COMMANDS = {
 """By group: words for a command, with the command here."""
 
 OPTIONS = {
-    **dict.fromkeys(("--list", "-l"), "qa list"),
+    "--list": "qa list",
     **dict.fromkeys(("--list-models", "--models"), "qa models"),
-    **dict.fromkeys(("--list-sessions", "--list-chats"), "qa list --threads"),
+    **dict.fromkeys(("--list-sessions", "--list-chats", "-l"), "qa list --threads"),
     **dict.fromkeys(("--info", "--settings", "--list-settings"), "qa config"),
     **dict.fromkeys(("--role", "-r", "--list-roles"), "qa ask -t TEMPLATE, qa template list"),
     **dict.fromkeys(("--execute", "-e", "--code", "--shell"), 'qa ask -x "..."'),
     **dict.fromkeys(("--repl", "--chat"), "qa chat"),
-    **dict.fromkeys(("--session", "-S"), 'qa ask -c "...", qa ask --follow ID "..."'),
-    **dict.fromkeys(("--show", "--show-last"), "qa show ID, qa show last"),
+    "--session": 'qa ask -c "...", qa ask --follow ID "..."',
+    **dict.fromkeys(("--show", "--show-last", "-S"), "qa show ID, qa show last"),
     "--delete": "qa rm ID",
     "--title": "qa title ID TITLE",
 }

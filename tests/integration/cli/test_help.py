@@ -75,7 +75,7 @@ def test_unknown_command_names_the_command_that_does_it(
         (["-m", "a", "Who am I?"], "qa ask -m a 'Who am I?'"),
         (["--continue", "And?"], "qa ask --continue 'And?'"),
         (["--list-models"], "qa models"),
-        (["-S", "boats"], 'qa ask -c "...", qa ask --follow ID "..."'),
+        (["--session", "boats"], 'qa ask -c "...", qa ask --follow ID "..."'),
         (["--role", "x"], "qa ask -t TEMPLATE, qa template list"),
         (["config", "get", "model"], "qa config"),
         (["template", "save", "x"], "qa template edit NAME"),

@@ -7,12 +7,12 @@ with placeholders, for its questions too.
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from qacli.config.file import parse_toml
 from qacli.config.loader import config_file
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
@@ -243,7 +243,7 @@ def load_template(settings: Settings, name: str) -> PromptTemplate:
     """
     path = template_path(settings, name)
     try:
-        values = tomllib.loads(read_text(settings, name))
+        values = parse_toml(read_text(settings, name))
     except (ValueError, RecursionError) as error:
         raise _invalid_template(path, f"is not TOML: {error}") from None
     for key, value in values.items():

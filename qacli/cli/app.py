@@ -21,7 +21,7 @@ from qacli.cli.commands.help import EXIT_CODES
 from qacli.cli.console import Console
 from qacli.cli.signals import raise_on_interrupt
 from qacli.config.loader import choose_profile
-from qacli.errors import Interrupted, InvalidRequest, QaError
+from qacli.errors import Interrupted, QaError
 
 GC_THRESHOLD = 50_000
 """New objects before a run of the garbage collector."""
@@ -47,43 +47,8 @@ EPILOG = (
 )
 
 
-OTHER_WORDS = {
-    "history": "qa list",
-    "log": "qa list",
-    "logs": "qa list",
-    "find": "qa search WORDS",
-    "delete": "qa rm ID",
-    "remove": "qa rm ID",
-    "prompt": 'qa ask "..."',
-    "version": "qa --version",
-}
-"""Words that other programs have for a command, with the command here."""
-
-
 class OrderedGroup(Group):
-    """A group that lists its commands in the order of README.
-
-    An unknown command that other programs have, or a question, is an error that names the command.
-    """
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's
-        """Return the name, the command and its arguments.
-
-        Raises:
-            TyperException: There is no such command.
-        """
-        try:
-            return super().resolve_command(ctx, args)
-        except TyperException as error:
-            word = args[0]
-            command = OTHER_WORDS.get(word)
-            if command is None and (len(word.split()) > 1 or word.endswith("?")):
-                from shlex import quote
-
-                command = f"qa ask {quote(word)}"
-            if command is None:
-                raise
-            raise InvalidRequest(f"There is no command {word!r}.", f"Use: {command}") from error
+    """A group that lists its commands in the order of README."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - Typer's context
         """Return the names of the commands."""

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from shlex import join
 from shutil import get_terminal_size
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.exceptions import TyperException
 
 from qacli.cli.console import Console
+from qacli.errors import InvalidRequest
 
 NUMBER_OPTION = re.compile("-[0-9]+")
 """A limit as `head` and `tail` take it: `qa list -10`."""
@@ -55,6 +58,8 @@ class _HelpForAnyWidth:
 class Command(_HelpForAnyWidth, TyperCommand):
     """A command without Python types in its help, which also accepts renamed options and `-10`."""
 
+    allow_extra_args = True  # `parse_args` reports them
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's
         """Return the words of the usage line."""
         return ["[OPTIONS]", *map(_usage, _arguments(self.params))]
@@ -94,11 +99,65 @@ class Command(_HelpForAnyWidth, TyperCommand):
             current.append(f"{new}={value}" if new and value else new or token)
             if token == name and (new or name in with_value):
                 current += [value for value in [next(tokens, None)] if value is not None]
-        return super().parse_args(ctx, current)
+        rest = _parse(super().parse_args, ctx, current)
+        if rest and not ctx.resilient_parsing:
+            from qacli.cli.other_words import command_for_extra
+
+            use = command_for_extra(ctx.command_path, args, rest)
+            todo = f"Use: {use}" if use else f"See: {ctx.command_path} --help"
+            raise InvalidRequest(f"{ctx.command_path} does not take {join(rest)}.", todo)
+        return rest
+
+
+def _parse(parse: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+    """Parse a command line; an error of the parser names the help of this command."""
+    try:
+        return parse(ctx, args)
+    except TyperException as error:
+        if getattr(error, "ctx", ctx) is None:
+            error.ctx = ctx  # type: ignore[attr-defined]
+        raise
 
 
 class Group(_HelpForAnyWidth, TyperGroup):
-    """A group of commands with the same help."""
+    """A group of commands with the same help.
+
+    A command or an option that other programs have, or a question, is an error that names the
+    command here.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's
+        """Parse the options of the group; an option of `qa ask` is an error that names it."""
+        words = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            option = getattr(error, "option_name", None)
+            if option is None or ctx.command_path != "qa":
+                raise
+            from qacli.cli.other_words import command_for_option
+
+            use = command_for_option(option, words)
+            if use is None:
+                raise
+            raise InvalidRequest(f"qa itself has no option {option}.", f"Use: {use}") from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's
+        """Return the name, the command and its arguments.
+
+        Raises:
+            TyperException: There is no such command.
+            InvalidRequest: There is none, and another one was probably meant.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperException as error:
+            from qacli.cli.other_words import command_for
+
+            use = command_for(ctx.command_path, args)
+            if use is None:
+                raise
+            raise InvalidRequest(f"There is no command {args[0]!r}.", f"Use: {use}") from error
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
         """Write the options and the commands."""

@@ -23,8 +23,11 @@ LIST_KEY = "63"
 """COMP_TYPE of bash while it only lists the completions, after a second Tab."""
 
 MAX_LISTED_CHARACTERS = 70
-SPECIAL = re.compile(r"([^\w@%+=:,./\-\u0080-\U0010ffff])")
-"""A character that bash, outside quotes, would not take for a part of a word."""
+SPECIAL = re.compile(r"""([\x00-\x20!"#$&'()*;<>?\[\\\]^`{|}~\x7f])""")
+"""A character that bash, outside quotes, would not take for a part of a word; all are ASCII.
+
+Python takes 10 ms to compile the opposite class, which has all other characters of Unicode.
+"""
 
 
 class Line:

@@ -30,6 +30,8 @@ def parse_record_id(text: str) -> int:
     """
     if text == "last":
         return -1
+    if text.startswith("--"):
+        raise InvalidRequest(f"There is no option {text} here.", "--help lists the options.")
     if not re.fullmatch(r"-?[0-9]{1,4000}", text):
         raise InvalidRequest(
             f"{text!r} is not a record's id.", "Give a number as qa list shows it, or last."

@@ -6,12 +6,21 @@ from typing import Any
 from qacli.cli.cells import align, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.formatters import NOTHING_FITS, one_line
+from qacli.cli.record_table import NOTHING_YET
 from qacli.dates import format_age
 from qacli.domain import now
 
 
-def print_thread_table(threads: Iterable[dict[str, Any]], console: Console) -> None:
-    """Print conversations, see `qacli.db.thread_list.Thread`: aligned, or separated by tabs."""
+def print_thread_table(
+    threads: Iterable[dict[str, Any]], console: Console, *, narrowed: bool = False
+) -> None:
+    """Print conversations: aligned, or separated by tabs.
+
+    Args:
+        threads: The conversations as dicts, see `qacli.db.thread_list.Thread`.
+        console: The output.
+        narrowed: A search or a filter is set, so there may be others.
+    """
     clock = now()
     rows = []
     for item in threads:
@@ -26,7 +35,7 @@ def print_thread_table(threads: Iterable[dict[str, Any]], console: Console) -> N
     if not console.is_terminal:
         return
     if not rows:
-        console.info(NOTHING_FITS)
+        console.info(NOTHING_FITS if narrowed else NOTHING_YET)
         return
     from shutil import get_terminal_size
 

@@ -5,9 +5,7 @@ or a keyring's content. `keyring` is an optional dependency that only this modul
 """
 
 import os
-import selectors
 import shlex
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,6 +201,10 @@ def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
     The command gets no standard input, which may be the question. It stays in the session of the
     terminal, so that it can ask for a passphrase.
     """
+    # Few commands need them, and the completion of the shell must be quick.
+    import selectors
+    import subprocess
+
     end = time.monotonic() + seconds
     output = b""
     with (

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
@@ -77,7 +76,7 @@ class EnvFile:
     @property
     def digest(self) -> str:
         """The SHA-256 of the content in hexadecimal; empty if it cannot be read."""
-        return "" if self.data is None else sha256(self.data).hexdigest()
+        return "" if self.data is None else _sha256(self.data)
 
     def values(self) -> Mapping[str, str | None]:
         """Return the variables in the file; references in the values are not expanded.
@@ -251,7 +250,7 @@ def all_records() -> list[TrustRecord]:
 
 
 def _record_path(path: Path) -> Path:
-    return records_directory() / f"{sha256(os.fsencode(path)).hexdigest()}.json"
+    return records_directory() / f"{_sha256(os.fsencode(path))}.json"
 
 
 def _read_record(path: Path) -> TrustRecord | None:
@@ -269,3 +268,10 @@ def _not_writable(path: Path, error: OSError) -> NotConfigured:
         f"The record {path} cannot be written: {error.strerror}.",
         "Make its directory writable, or set the values in the environment instead.",
     )
+
+
+def _sha256(data: bytes) -> str:
+    """Return the SHA-256 of data; OpenSSL is loaded only where there is a file."""
+    from hashlib import sha256
+
+    return sha256(data).hexdigest()

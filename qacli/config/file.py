@@ -4,7 +4,6 @@ This module checks only names and tables; `qacli.config.loader` checks the value
 loads `tomlkit`.
 """
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class ConfigFile:
         except (OSError, UnicodeDecodeError) as error:
             raise NotConfigured(f"The file {path} cannot be read: {error}.", CORRECT) from error
         try:
-            return cls(path, text, tomllib.loads(text))
+            return cls(path, text, parse_toml(text))
         except (ValueError, RecursionError) as error:  # RecursionError: deep nesting
             raise NotConfigured(f"The file {path} is not TOML: {error}.", CORRECT) from error
 
@@ -96,7 +95,7 @@ class ConfigFile:
         lines = self.text.splitlines(keepends=True)
         for number in range(1, len(lines) + 1):
             try:
-                value: Any = tomllib.loads("".join(lines[:number]))
+                value: Any = parse_toml("".join(lines[:number]))
             except (ValueError, RecursionError):
                 continue
             for key in keys:
@@ -137,7 +136,7 @@ class ConfigFile:
                 text = _edit_top_level(self.text, path[0], value)
             else:
                 text = _edit_table(self.text, path, value)
-            is_correct = tomllib.loads(text) == expected
+            is_correct = parse_toml(text) == expected
         except Exception as error:  # any error in an edit leaves the file unchanged
             raise self._not_editable() from error
         if not is_correct:
@@ -226,9 +225,21 @@ def _split_lines(text: str) -> tuple[str, str]:
     return text, ""
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text; the parser is loaded only where there is a file.
+
+    Raises:
+        ValueError: It is not TOML.
+        RecursionError: It is nested too deeply.
+    """
+    import tomllib
+
+    return tomllib.loads(text)
+
+
 def _is_toml(text: str) -> bool:
     try:
-        tomllib.loads(text)
+        parse_toml(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -152,7 +152,8 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         from qacli.db.thread_list import list_threads
 
         conversations = list_threads(store, only, limit or None)
-        _print_threads(conversations, settings, console, form, no_pager=no_pager)
+        narrowed = only != Filter()
+        _print_threads(conversations, settings, console, form, no_pager=no_pager, narrowed=narrowed)
         return
     if similar is not None:
         forms = {Format.TABLE, Format.JSON, Format.JSONL}
@@ -198,8 +199,14 @@ def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> Non
         )
 
 
-def _print_threads(
-    threads: "list[Thread]", settings: "Settings", console: Console, form: Format, *, no_pager: bool
+def _print_threads(  # noqa: PLR0913 - the options
+    threads: "list[Thread]",
+    settings: "Settings",
+    console: Console,
+    form: Format,
+    *,
+    no_pager: bool,
+    narrowed: bool,
 ) -> None:
     from qacli.cli.pager import pager_output
     from qacli.cli.thread_table import print_thread_table
@@ -210,7 +217,7 @@ def _print_threads(
         console.print_json(documents)
         return
     with pager_output(console, settings, enabled=not no_pager) as screen:
-        print_thread_table(rows[::-1], screen)
+        print_thread_table(rows[::-1], screen, narrowed=narrowed)
 
 
 def _print_similar(  # noqa: PLR0913, PLR0917 - the options

@@ -157,6 +157,8 @@ def test_completion_loads_nothing_heavy(line: str, qa: Program) -> None:
         "typer",
         "rich",
         "asyncio",
+        "hashlib",
+        "tomllib",
     }
 
 

@@ -172,3 +172,9 @@ def test_stats_groups_by_local_time(
         assert sum(row["records"] for row in rows) == sum(row["answered"] for row in rows) == 2
         assert sum(row["cost_usd"] for row in rows) == 1.0
         assert {row["latency_ms"] for row in rows} == {1000}
+
+
+def test_list_threads_of_an_empty_history_names_the_first_step(invoke: Invoke) -> None:
+    assert "Nothing has been asked yet." in invoke("list", "--threads", terminal=True).err
+    done = invoke("list", "--threads", "--tag", "x", terminal=True)
+    assert "No record matches." in done.err

@@ -11,6 +11,7 @@ from qacli.cli.app import EXIT_CODES, MODULES
 
 if TYPE_CHECKING:
     from conftest import Invoke
+    from fake_provider import FakeProvider
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -48,6 +49,16 @@ def test_version_option_prints_the_version(invoke: Invoke) -> None:
         (["find", "ice"], "qa search WORDS"),
         (["delete", "3"], "qa rm ID"),
         (["Who am I?"], "qa ask 'Who am I?'"),
+        (["how", "do", "I", "exit?"], "qa ask 'how do I exit?'"),
+        (["explain", "rainbows"], "qa ask 'explain rainbows'"),
+        (["hello there", "-m", "a b"], "qa ask 'hello there' -m 'a b'"),
+        (["ls"], "qa list"),
+        (["undo"], "qa rm last"),
+        (["keys", "set", "openai"], "qa config key set"),
+        (["usage"], "qa stats"),
+        (["retry"], "qa ask --again last"),
+        (["diff", "1", "2"], "qa compare ID ID"),
+        (["last"], "qa show last, qa show ID"),
     ],
 )
 def test_unknown_command_names_the_command_that_does_it(
@@ -56,6 +67,52 @@ def test_unknown_command_names_the_command_that_does_it(
     done = invoke(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err == f"qa: There is no command {words[0]!r}. Use: {command}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["-m", "a", "Who am I?"], "qa ask -m a 'Who am I?'"),
+        (["--continue", "And?"], "qa ask --continue 'And?'"),
+        (["--list-models"], "qa models"),
+        (["--session", "boats"], 'qa ask -c "...", qa ask --follow ID "..."'),
+        (["--role", "x"], "qa ask -t TEMPLATE, qa template list"),
+        (["config", "get", "model"], "qa config"),
+        (["template", "save", "x"], "qa template edit NAME"),
+        (["list", "3"], "qa show 3"),
+        (["list", "ice", "cream"], "qa search ice cream"),
+        (["show", "1", "last"], "qa compare 1 last"),
+        (["title", "3", "A", "new", "name"], "qa title 3 'A new name'"),
+        (["stats", "week"], "qa stats --by week"),
+        (["chat", "hello", "there"], "qa ask 'hello there'"),
+    ],
+)
+def test_words_of_other_programs_name_the_command_that_does_it(
+    invoke: Invoke, provider: FakeProvider, words: list[str], command: str
+) -> None:
+    done = invoke(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith(f". Use: {command}\n")
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rm", "last", "--dry-run"], "There is no option --dry-run here."),
+        (["ask", "-m"], "Option '-m' requires an argument. See: qa ask --help"),
+        (["export", "3"], "qa export does not take 3. See: qa export --help"),
+        (["lsit", "x"], "No such command 'lsit'. Did you mean 'list'?"),
+        (["--nonsense", "x"], "No such option: --nonsense"),
+        (["config", "nonsense"], "No such command 'nonsense'. See: qa config --help"),
+    ],
+)
+def test_words_of_no_program_are_an_error_that_says_which(
+    invoke: Invoke, words: list[str], message: str
+) -> None:
+    done = invoke(*words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
 
 
 @pytest.mark.parametrize(

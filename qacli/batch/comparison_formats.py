@@ -171,7 +171,7 @@ def summary(comparison: Comparison) -> Iterator[str]:
     for name, number in comparison.fields.items():
         yield f"field {name}: {_share(comparison.same_fields[name], number)} the same"
     if comparison.judge is not None:
-        missing = count - comparison.judged
+        missing = comparison.different - comparison.judged
         yield f"{comparison.judged:,} verdicts, {comparison.ties:,} ties, {missing:,} missing"
 
 

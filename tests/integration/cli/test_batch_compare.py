@@ -214,6 +214,8 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
     again = invoke("batch", "compare", "x", "y", "--judge", "better", "--json")
     assert (json.loads(again.out), len(asked)) == (result, 10)
     assert "best" in invoke("batch", "compare", "x", "y", "--judge", "better").out
+    page = invoke("batch", "compare", "x", "y", "--judge", "better", "--format", "html").out
+    assert page.count("<td>x<br><small>R</small></td>") == 9
     # An answer that has changed is judged anew, and it alone.
     changed = (home / "w.csv").read_text().replace("word 3", "word 33")
     (home / "w.csv").write_text(changed)

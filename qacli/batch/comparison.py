@@ -164,6 +164,11 @@ class Comparison:
         return [variant.label for variant in self.variants]
 
     @property
+    def different(self) -> int:
+        """The number of items whose answers differ, for which there can be a verdict."""
+        return self.count - self.same
+
+    @property
     def judged(self) -> int:
         """The number of verdicts."""
         return self.ties + sum(totals.wins for totals in self.totals)
@@ -190,7 +195,9 @@ class Comparison:
                 ]
                 if len(answered) == len(answers):
                     texts = [record["answer"] or "" for record in answered]
-                    item = ComparedItem(key, answered, Agreement.of(texts), verdicts.get(key))
+                    agreement = Agreement.of(texts)
+                    verdict = None if agreement.is_same else verdicts.get(key)
+                    item = ComparedItem(key, answered, agreement, verdict)
                     self._add(item)
                     yield item
 
@@ -256,7 +263,7 @@ class Comparison:
                 "model": self.judge.settings.get("model"),
                 "verdicts": self.judged,
                 "ties": self.ties,
-                "missing": self.count - self.judged,
+                "missing": self.different - self.judged,
                 "cost_usd": self._batches.summary(self.judge.id or 0).cost_usd,
             }
         return values

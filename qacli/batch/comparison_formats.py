@@ -16,7 +16,7 @@ STYLE = (
     "font:15px/1.4 system-ui,sans-serif;margin:1rem}#totals{order:-1}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{border:1px solid #8886;padding:.3rem .5rem;text-align:left;vertical-align:top;"
-    "overflow-wrap:anywhere}td.text{white-space:pre-wrap}tr.different{background:#f802}"
+    "overflow-wrap:anywhere}td:first-child{overflow-wrap:normal}td.text{white-space:pre-wrap}tr.different{background:#f802}"
     "td.best{outline:2px solid #080}small{opacity:.7}"
 )
 """The totals are written last, when they are known, and shown first."""
@@ -108,9 +108,10 @@ def html_page(items: Items, comparison: Comparison) -> Iterator[str]:
     title = "Comparison of " + ", ".join(comparison.labels)
     yield PAGE.format(title=escape(title), style=STYLE)
     heads = ["id", "question", *comparison.labels]
+    heads += [] if comparison.judge is None else ["verdict"]
     yield f"<table><thead><tr>{_cells(heads, 'th')}</tr></thead><tbody>\n"
     for item in items:
-        yield _html_row(item)
+        yield _html_row(item, comparison)
     yield "</tbody></table>\n"
     totals = comparison.to_dict()
     rows = "".join(
@@ -126,7 +127,7 @@ def html_page(items: Items, comparison: Comparison) -> Iterator[str]:
     )
 
 
-def _html_row(item: ComparedItem) -> str:
+def _html_row(item: ComparedItem, comparison: Comparison) -> str:
     winner = None if item.verdict is None else item.verdict.winner
     cells = f"<td>{escape(item.key)}</td>"
     cells += f'<td class="text">{escape(item.records[0]["question"])}</td>'
@@ -136,6 +137,10 @@ def _html_row(item: ComparedItem) -> str:
         cells += (
             f'<td class="{kind}">{escape(record["answer"] or "")}<br><small>{note}</small></td>'
         )
+    if comparison.judge is not None:
+        reason = "" if item.verdict is None else item.verdict.reason
+        winner_name = winner_of(item, comparison.labels)
+        cells += f"<td>{escape(winner_name)}<br><small>{escape(reason)}</small></td>"
     kind = "same" if item.agreement.is_same else "different"
     return f'<tr class="{kind}">{cells}</tr>\n'
 
@@ -171,7 +176,7 @@ def summary(comparison: Comparison) -> Iterator[str]:
     for name, number in comparison.fields.items():
         yield f"field {name}: {_share(comparison.same_fields[name], number)} the same"
     if comparison.judge is not None:
-        missing = count - comparison.judged
+        missing = comparison.different - comparison.judged
         yield f"{comparison.judged:,} verdicts, {comparison.ties:,} ties, {missing:,} missing"
 
 

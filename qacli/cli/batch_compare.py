@@ -131,8 +131,9 @@ def compare(  # noqa: PLR0913 - one parameter an option
         _write(output, lines, force=force)
     if form is not Format.TABLE and form is not Format.JSON:
         from qacli.cli.batch_comparison_table import totals_lines
+        from qacli.cli.formatters import console_on
 
-        for line in totals_lines(comparison, 80):
+        for line in totals_lines(comparison, console_on(console.stderr).width):
             console.warning(line)
     return code
 

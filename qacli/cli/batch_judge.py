@@ -32,7 +32,7 @@ TAG = "judge"
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Asks which of two answers is better, for each compared item.
+    """Asks which of two answers is better, for each compared item whose answers differ.
 
     The verdicts are a batch whose name comes from the compared batches, the template and the
     model, so that the same command goes on with it.
@@ -64,9 +64,11 @@ class Judge:
         _check_template(prompt)
         with ExitStack() as stack:
             spool = stack.enter_context(TemporaryFile(prefix="qa-batch-"))
-            pairs = ((item.key, item.records) for item in self.comparison.items())
-            write_pairs(pairs, spool)
-            if not self.comparison.count:
+            items = self.comparison.items()
+            write_pairs(
+                ((item.key, item.records) for item in items if not item.agreement.is_same), spool
+            )
+            if not self.comparison.different:
                 return 0
             name = self._load(reading, prompt, spool, model, max_cost)
         self.comparison.judge = self.batches.get(name)

@@ -214,6 +214,8 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
     again = invoke("batch", "compare", "x", "y", "--judge", "better", "--json")
     assert (json.loads(again.out), len(asked)) == (result, 10)
     assert "best" in invoke("batch", "compare", "x", "y", "--judge", "better").out
+    page = invoke("batch", "compare", "x", "y", "--judge", "better", "--format", "html").out
+    assert page.count("<td>x<br><small>R</small></td>") == 9
     # An answer that has changed is judged anew, and it alone.
     changed = (home / "w.csv").read_text().replace("word 3", "word 33")
     (home / "w.csv").write_text(changed)
@@ -227,8 +229,8 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
 def test_compare_judge_that_fails_leaves_verdicts_out(
     both: Any, invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
-    def answer(_request: Request) -> str:
-        return "good"
+    def answer(request: Request) -> str:
+        return "good" if request.question == "word 2" else str(request.body["model"])
 
     def reply(request: Request) -> Reply | str:
         return "status=400" if "word 1\n" in request.question else Reply(text=VERDICT)
@@ -240,8 +242,9 @@ def test_compare_judge_that_fails_leaves_verdicts_out(
     done = judge(prepare, invoke, home)
     assert done.code == 8
     result = json.loads(done.out)
-    assert (result["judge"]["verdicts"], result["judge"]["missing"]) == (9, 1)
-    assert [item["id"] for item in result["items"] if item["verdict"] is None] == ["w1"]
+    assert (result["judge"]["verdicts"], result["judge"]["missing"]) == (8, 1)
+    # Equal answers are not judged.
+    assert [item["id"] for item in result["items"] if item["verdict"] is None] == ["w1", "w2"]
     # Failed verdicts are asked again.
     provider.default = Reply(text=VERDICT)
     done = invoke("batch", "compare", "x", "y", "--judge", "better", "--json")

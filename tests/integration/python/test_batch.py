@@ -55,6 +55,14 @@ def test_batch_of_texts_returns_results_in_order(history: Store) -> None:
     assert history.count() == 250
 
 
+def test_batch_of_several_models_has_a_result_for_each(history: Store) -> None:
+    results = list(batch(WORDS[:2], column="word", model=["gpt-4o", "gpt-4o-mini"]))
+    assert [(result.row, result.key) for result in results] == [
+        (row, f"{row['id']}:{model}") for row in WORDS[:2] for model in ("gpt-4o", "gpt-4o-mini")
+    ]
+    assert history.count() == 4
+
+
 def test_batch_again_with_the_same_rows_asks_nothing(
     history: Store, provider: FakeProvider, invoke: Invoke
 ) -> None:

@@ -27,6 +27,9 @@ MAX_BACKTRACKS = 10_000
 MAX_PATTERN_BYTES = 1_000_000
 """The memory of one compiled pattern."""
 
+MAX_REPEATED_CHARS = 8_000
+"""The longest schema that the request for another answer repeats."""
+
 FENCE = re.compile(r"```[\w-]*\s*")
 """The first line of a fenced block of code."""
 
@@ -217,9 +220,19 @@ def checked_schema(schema: str) -> AnswerSchema:
     return AnswerSchema(_object(schema, "The schema"))
 
 
-def repair_prompt(error: UnfitAnswer) -> str:
-    """Return the question that asks for another answer after one that does not fit."""
-    return f"{error.what} Answer again, with nothing but JSON that fits the schema."
+def repair_prompt(error: UnfitAnswer, params: Mapping[str, Any]) -> str:
+    """Return the question that asks for another answer after one that does not fit.
+
+    It repeats the schema, unless that is long: some endpoints ignore the one in the request, for
+    example Anthropic's for OpenAI clients.
+
+    Args:
+        error: The reason why the answer does not fit.
+        params: The question's params, with the schema.
+    """
+    request = f"{error.what} Answer again, with nothing but JSON that fits the schema"
+    schema = json.dumps(params["response_format"]["json_schema"]["schema"], ensure_ascii=False)
+    return f"{request}." if len(schema) > MAX_REPEATED_CHARS else f"{request}:\n\n{schema}"
 
 
 def schema_from_shorthand(fields: str) -> dict[str, Any]:

@@ -39,6 +39,6 @@ def continue_unfit(
     )
     response.earlier_attempts = [Attempt(usage, record.model, BATCH_TIER, record.endpoint)]
     active.turns.append(Turn(question.question, record.answer))
-    active.correction = repair_prompt(error)
+    active.correction = repair_prompt(error, question.params)
     active.paid = record.cost_usd or 0.0
     return replace(question, uid=record.uid, created_at=record.created_at)

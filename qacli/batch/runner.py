@@ -301,7 +301,7 @@ class BatchRunner:
             return schema_error
         self.progress.retried += 1
         active.turns.append(Turn(question.question, response.text))
-        active.correction = repair_prompt(schema_error)
+        active.correction = repair_prompt(schema_error, question.params)
         active.paid = response.outcome(self._prices).cost_usd or 0.0
         response.discard()
         return await self._ask_with_repair(question, response, active)

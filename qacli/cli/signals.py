@@ -26,6 +26,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self, TextIO
 
+IMPORT_CHECK_SECONDS = 0.02
+"""The time after which a signal that interrupted an import comes again."""
+
 
 @contextmanager
 def raise_on_interrupt() -> Iterator[None]:
@@ -35,11 +38,35 @@ def raise_on_interrupt() -> Iterator[None]:
     if not callable(before) or before is signal.default_int_handler:
         yield
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not _comes_after_import(number, frame):
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _comes_after_import(number: int, frame: FrameType | None) -> bool:
+    """Return whether an import is interrupted, and let the signal come again after it.
+
+    An exception in an import can leave the lock of its module held. Threads that import the module,
+    and the end of the program, would wait for it for ever.
+
+    Args:
+        number: The signal.
+        frame: The code that it interrupts.
+    """
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    if frame is None:
+        return False
+    signal.signal(signal.SIGALRM, lambda _number, _frame: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, IMPORT_CHECK_SECONDS)
+    return True
 
 
 @contextmanager
@@ -142,8 +169,9 @@ def no_echo(stdin: TextIO) -> Iterator[None]:
 def exit_on_signals() -> Iterator[None]:
     """Raise SystemExit on SIGTERM and SIGHUP, so that the text so far is saved."""
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+    def end(number: int, frame: FrameType | None) -> None:
+        if not _comes_after_import(number, frame):
+            raise SystemExit(128 + number)
 
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, end) for number in numbers]

@@ -139,7 +139,9 @@ class AskService:
 
             if is_repairable(end.error, end.result.outcome.finish_reason):
                 yield Repairing(end.error, end.result)
-                second = build_repair(end.result, request, repair_prompt(end.error))
+                second = build_repair(
+                    end.result, request, repair_prompt(end.error, question.params)
+                )
                 end = yield from ask(second.question, second)
         yield end
 

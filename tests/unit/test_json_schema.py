@@ -135,11 +135,21 @@ def test_check_fitting_answer_is_accepted(answer: str) -> None:
     ],
 )
 def test_check_unfit_answer_raises_with_the_reason(answer: str, said: str) -> None:
+    schema = AnswerSchema.from_document("name, age int")
     with pytest.raises(UnfitAnswer) as caught:
-        AnswerSchema.from_document("name, age int").check(answer)
+        schema.check(answer)
     assert said in caught.value.what
-    assert caught.value.what in repair_prompt(caught.value)
+    prompt = repair_prompt(caught.value, {"response_format": schema.response_format})
+    assert caught.value.what in prompt
+    assert json.loads(prompt.partition("\n\n")[2]) == schema.schema
     assert len(caught.value.what) < 1000
+
+
+def test_repair_prompt_does_not_repeat_a_long_schema() -> None:
+    fields = ", ".join(f"field_{number}" for number in range(1000))
+    schema = AnswerSchema.from_document(fields)
+    params = {"response_format": schema.response_format}
+    assert repair_prompt(UnfitAnswer("It is not JSON."), params).endswith("fits the schema.")
 
 
 def test_check_error_message_can_be_stored() -> None:

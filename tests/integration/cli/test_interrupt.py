@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Finished, Program
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -36,6 +38,18 @@ if when == "ignored":
 sys.meta_path.insert(0, Import())
 from qacli.__main__ import main
 main()
+"""
+
+SIGNAL_IN_IMPORT = """
+import os, sys, threading
+
+class Import:
+    def find_spec(self, name, path=None, target=None):
+        if name == "qacli.services.ask" and threading.current_thread() is threading.main_thread():
+            os.kill(os.getpid(), {number})
+            sys.stderr.write("imported\\n")
+
+sys.meta_path.insert(0, Import())
 """
 
 
@@ -81,3 +95,15 @@ def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(installed_qa: Prog
         # What Python itself says, before it has come to the first line of ours, is its own.
         assert b"qacli/cli" not in err, f"{moment} ms: {err.decode()}"
         assert process.returncode != 1 or b"Fatal Python error" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_an_import_ends_the_command_after_the_import(
+    installed_qa: Program, tmp_path: Path, number: int
+) -> None:
+    # The modules of qacli are imported while the command runs, some of them in threads.
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_IN_IMPORT.format(number=number))
+    done = installed_qa("ask", "Who am I? [[delay=3]]", PYTHONPATH=str(tmp_path))
+    assert done.code == 128 + number
+    assert "imported" in done.err
+    assert "Traceback" not in done.err

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from qacli.config.settings import Settings
 from qacli.db import migrate
 from qacli.db.records import Store
-from qacli.errors import UnfitAnswer, error_kinds
-from qacli.json_schema import repair_prompt
+from qacli.errors import error_kinds
 
 REVISION = Path(migrate.migrations_path() / "versions" / "0007_error_kind.py")
 INSERT = (
@@ -20,7 +19,7 @@ INSERT = (
     ":error, :follows_id)"
 )
 UNFIT = "The answer does not fit the schema: 'age' is missing."
-REPAIR = repair_prompt(UnfitAnswer(UNFIT))
+REPAIR = f"{UNFIT} Answer again, with nothing but JSON that fits the schema."
 
 RECORDS = [
     # question, error before, follows_id, error_kind, error, corrects_id

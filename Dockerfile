@@ -1,5 +1,5 @@
 # The server's image. `--build-arg LOCAL_MODEL=1` builds in the small model that needs no key, and
-# `--build-arg EXTRAS=openpyxl` more packages. CI builds on the digest that the tag has that day.
+# `--build-arg EXTRAS=openpyxl` more packages. For a fixed base: `--build-arg PYTHON=python@sha256:...`.
 ARG PYTHON=python:3.13-slim
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
@@ -32,7 +32,9 @@ RUN if [ -n "$LOCAL_MODEL" ]; then \
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp qa && mkdir /data && chown qa:qa /data
 COPY --from=build /venv /venv
 COPY --from=build /app /app
-# The root file system may be read-only: only /data and /tmp are written.
+# For `alembic revision` in a container; otherwise only /data and /tmp are written, and the root file
+# system may be read-only.
+RUN chown qa:qa /app/migrations/versions
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     QA_DATA_DIR=/data QA_SERVE_PORT=8000
 WORKDIR /app

@@ -33,7 +33,7 @@ def test_compose_question_is_answered_and_stored_until_removed() -> None:
         records = call("GET", f"{path}?after={record['id'] - 1}")
         assert isinstance(records, list)
         assert list(records[0])[:4] == ["id", "question", "answer", "created_at"]
-    call("DELETE", f"/qa/{record['id']}")
+    assert call("DELETE", f"/qa/{record['id']}") == {"id": record["id"], "deleted": True}
     assert call("GET", f"/qas?after={record['id'] - 1}") == []
 
 

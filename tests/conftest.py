@@ -49,10 +49,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Use a process for each processor, and one more because many tests wait; not with `-n 0`."""
+    """Use two processes for each processor, because many tests wait; not with `-n 0`."""
     is_worker = hasattr(config, "workerinput")
     if not is_worker and getattr(config.option, "numprocesses", 0) is None:
-        config.option.numprocesses = (os.cpu_count() or 1) + 1
+        config.option.numprocesses = 2 * (os.cpu_count() or 1)
         config.option.dist = "worksteal"
 
 

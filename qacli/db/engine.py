@@ -283,9 +283,28 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
     # Updates of many rows go in one message, not in one for each row.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
+    _close_lost(engine)
     if connections:
         _renew_idle(engine)
     return engine
+
+
+def _close_lost(engine: sa.Engine) -> None:
+    """Close a connection that turns out to be lost when it goes back to the pool.
+
+    SQLAlchemy sets its isolation level back there. An error of the driver would hide that the
+    statement before has succeeded, and the connection's place in the pool would never be free again.
+    """
+    dialect = engine.dialect
+    reset = dialect.reset_isolation_level
+
+    def reset_or_close(connection: Any) -> None:  # noqa: ANN401 - the driver's
+        try:
+            reset(connection)
+        except dialect.loaded_dbapi.Error:
+            connection.close()
+
+    dialect.reset_isolation_level = reset_or_close  # type: ignore[method-assign]
 
 
 def _renew_idle(engine: sa.Engine) -> None:

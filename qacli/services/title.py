@@ -27,8 +27,10 @@ PROMPT = (
     "Answer with the title alone.\n\n"
     "<question>\n{question}\n</question>\n\n<answer>\n{answer}\n</answer>"
 )
-LABEL = re.compile(r"^(title|titel|titre|título)\s*:\s*", re.IGNORECASE)
-DECORATION = " \t*_`\"'“”„«»"
+LABEL = re.compile(r"([*_]*)(title|titel|titre|título)(\1\s*:|\s*:\1)\s*", re.IGNORECASE)
+QUOTES = ("“”", "„“”", "«»", "»«", "‘’", "‹›")  # noqa: RUF001 - the quotes themselves are meant
+CLOSING_MARKS = {mark: mark for mark in "*_`\"'"} | {quotes[0]: quotes[1:] for quotes in QUOTES}
+"""The marks that can close a text, by the mark that opens it."""
 
 
 def is_first_answer(result: Result) -> bool:
@@ -90,7 +92,24 @@ def title_thread(
 
 def clean_title(text: str) -> str:
     """Return the first line of a model's answer, without quotes, markup and "Title:"."""
-    lines = (line.lstrip("# ").strip(DECORATION) for line in text.splitlines())
+    lines = (_without_label(line) for line in text.splitlines())
     title = next(filter(None, lines), "")
-    title = LABEL.sub("", title).strip(DECORATION)
     return title if len(title) <= MAX_TITLE_CHARACTERS else f"{title[: MAX_TITLE_CHARACTERS - 1]}…"
+
+
+def _without_label(line: str) -> str:
+    line = _without_marks(line.lstrip("# \t"))
+    label = LABEL.match(line)
+    return _without_marks(line[label.end() :]) if label else line
+
+
+def _without_marks(line: str) -> str:
+    """Remove the marks that enclose a whole line and are not inside it."""
+    line = line.strip()
+    while line and line[-1] in CLOSING_MARKS.get(line[0], ""):
+        width = len(line) - len(line.lstrip(line[0]))
+        text = line[width:-width]
+        if line[0] in text or line[-1] in text or not line.endswith(line[-1] * width):
+            break
+        line = text.strip()
+    return line

@@ -156,6 +156,18 @@ def test_add_title_keeps_a_title_and_unknown_counts(store: Store) -> None:
         ("«Les bateaux»", "Les bateaux"),
         ("***", ""),
         ("", ""),
+        ("Title:\nWhy bicycles", "Why bicycles"),
+        ("**Title:**\n\nWhy *two* bicycles", "Why *two* bicycles"),
+        ("**Title**: Boats", "Boats"),
+        ("__Titre :__ **Bateaux**", "Bateaux"),
+        ("Title:\n\n***\n", ""),
+        ("__init__ and friends", "__init__ and friends"),
+        ("`asyncio.gather` explained", "`asyncio.gather` explained"),
+        ('"Foo" vs "Bar"', '"Foo" vs "Bar"'),
+        ("“Foo” vs “Bar”", "“Foo” vs “Bar”"),
+        ("Why we say “Foo”", "Why we say “Foo”"),
+        ("**“Foo”**", "Foo"),
+        ("„Boote“", "Boote"),
     ],
 )
 def test_clean_title_is_the_first_line_without_markup(text: str, title: str) -> None:

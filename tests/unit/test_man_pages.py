@@ -43,6 +43,12 @@ def test_man_page_of_the_program_lists_the_pages_of_its_commands() -> None:
     assert {f"share/man/man1/{name}.1" for name in names} <= set(PAGES)
 
 
+def test_man_page_of_the_program_has_no_exit_code_as_an_example() -> None:
+    examples = PAGES["share/man/man1/qa.1"].partition(".SH EXAMPLES\n")[2].partition("\n.SH ")[0]
+    assert examples.splitlines()[0] == ".nf"
+    assert {line.split()[0] for line in examples.splitlines()[1:-1]} == {"qa", "git"}
+
+
 def test_completion_files_call_the_program() -> None:
     for shell, path in COMPLETION_FILES.items():
         assert f"_QA_COMPLETE=complete_{shell}" in FILES[path]

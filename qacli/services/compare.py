@@ -110,7 +110,7 @@ def figures(record: "QuestionAnswer") -> dict[str, str]:
         facts["status"] = record.status.value
     if record.latency_ms is not None:
         facts["time"] = f"{record.latency_ms / 1000:.1f} s"
-    if record.completion_tokens is not None:
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
         facts["tokens"] = f"{record.prompt_tokens} + {record.completion_tokens} tokens"
     if record.cost_usd is not None:
         facts["cost"] = usd(record.cost_usd)

@@ -86,11 +86,9 @@ def compare_records(
         records: The records.
         seconds: Processor time for each of them.
     """
-    first, second = records[0].answer or "", records[1].answer or ""
-    return [
-        compare_texts(base, record.answer or record.error or "", seconds)
-        for base, record in zip([second, *[first] * (len(records) - 1)], records, strict=True)
-    ]
+    texts = [record.answer or record.error or "" for record in records]
+    bases = [texts[1], *[texts[0]] * (len(texts) - 1)]
+    return [compare_texts(base, text, seconds) for base, text in zip(bases, texts, strict=True)]
 
 
 def same_question(store: "Store", record: "QuestionAnswer") -> "list[QuestionAnswer]":

@@ -53,7 +53,15 @@ def test_compare_as_json_has_the_records_and_their_similarity(compared: Invoke) 
     assert (first["id"], second["id"], third["id"]) == (1, 2, 3)
     assert first["similarity"] == 1
     assert 0.7 < second["similarity"] < 1
-    assert third["similarity"] == 0
+    assert third["similarity"] == 0.2857  # "It " and "." of its error
+
+
+def test_compare_failed_records_compares_their_errors(compared: Invoke, store: Store) -> None:
+    for error in ("It failed twice.", "Nothing came"):
+        outcome = Outcome(status=Status.FAILED, model="d", error=error)
+        store.upsert(Question(question="The capital?"), outcome)
+    records = json.loads(compared("compare", "3", "4", "5", "--json").out)
+    assert [record["similarity"] for record in records] == [1, 0.5714, 0]
 
 
 def test_compare_on_a_terminal_marks_what_differs(

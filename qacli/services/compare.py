@@ -22,7 +22,7 @@ MAX_SECONDS = 1.0
 """Processor time for two answers: it can grow with the cube of their length."""
 
 MAX_GROUP = 50
-"""Answers to one question."""
+"""The number of answers to one question that are compared."""
 
 Piece: TypeAlias = tuple[str, bool]
 """A piece of a text, and whether the other text has it too."""
@@ -92,10 +92,16 @@ def compare_records(
 
 
 def same_question(store: "Store", record: "QuestionAnswer") -> "list[QuestionAnswer]":
-    """Return the records that answer the question of a record, also this one, the oldest first."""
+    """Return the records that answer the question of a record, including this one, sorted by id.
+
+    Of more than `MAX_GROUP` records, the newest are returned, and this one.
+    """
     from qacli.db.filters import Filter
 
-    return store.page(only=Filter(repeats_id=record.repeats_id or record.id), limit=MAX_GROUP)
+    group = Filter(repeats_id=record.repeats_id or record.id)
+    newest = store.page(only=group, limit=MAX_GROUP, newest_first=True)
+    others = [item for item in newest if item.id != record.id]
+    return sorted([record, *others[: MAX_GROUP - 1]], key=lambda item: item.id or 0)
 
 
 def figures(record: "QuestionAnswer") -> dict[str, str]:

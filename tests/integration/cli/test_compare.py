@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qacli.domain import Outcome, Question, Status
-from qacli.services.compare import MAX_WORDS, compare_texts
+from qacli.services.compare import MAX_GROUP, MAX_WORDS, compare_texts
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -62,6 +62,16 @@ def test_compare_failed_records_compares_their_errors(compared: Invoke, store: S
         store.upsert(Question(question="The capital?"), outcome)
     records = json.loads(compared("compare", "3", "4", "5", "--json").out)
     assert [record["similarity"] for record in records] == [1, 0.5714, 0]
+
+
+def test_compare_one_of_many_answers_has_it_and_the_newest(invoke: Invoke, store: Store) -> None:
+    answer = Outcome(status=Status.ANSWERED, answer="Paris.", model="m")
+    first = store.upsert(Question(question="The capital?"), answer)
+    again = [Question(question="The capital?", repeats_id=first) for _ in range(MAX_GROUP + 1)]
+    newest = sorted(store.upsert_many([(question, answer) for question in again]).values())
+    for record_id, others in ((first, newest[2:]), (newest[-1], newest[1:-1])):
+        records = json.loads(invoke("compare", str(record_id), "--json").out)
+        assert [record["id"] for record in records] == sorted([record_id, *others])
 
 
 def test_compare_on_a_terminal_marks_what_differs(

@@ -61,8 +61,8 @@ def _call_of_piece(
         return calls[position]
     if len(calls) >= MAX_TOOL_CALLS:
         # The next pieces without an id, or with the same index, belong to the dropped call too.
-        for place in (key, None):
-            response.call_places.pop(place, None)
+        for dropped in (key, None):
+            response.call_places.pop(dropped, None)
         return None
     response.call_places[key] = response.call_places[None] = len(calls)
     calls.append({"id": None, "function": {"name": "", "arguments": ""}})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 MAX_WORDS = 5_000
-"""The first words of an answer, which are compared."""
+"""Only so many words of an answer are compared, from its beginning."""
 
 MAX_SECONDS = 1.0
 """Processor time for two answers: it can grow with the cube of their length."""
@@ -29,7 +29,7 @@ Piece: TypeAlias = tuple[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TextComparison:
     """A text, compared with a base text.
 
     Attributes:
@@ -45,8 +45,8 @@ class Comparison:
 class _BoundedMatcher(SequenceMatcher[str]):
     """Finds common words until its time is over; the rest then counts as different.
 
-    Of long texts the words that are more than 1 % are not where a match begins (`autojunk`), which
-    bounds the time of one step.
+    In long texts no match begins at a word that makes up more than 1 % of the text (`autojunk`),
+    which bounds the time of one step.
     """
 
     def __init__(self, base: Sequence[str], text: Sequence[str], seconds: float) -> None:
@@ -61,7 +61,7 @@ class _BoundedMatcher(SequenceMatcher[str]):
         return super().find_longest_match(alo, ahi, blo, bhi)
 
 
-def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> Comparison:
+def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> TextComparison:
     """Compare a text with a base text, word by word, in at most this processor time."""
     words = WORD.findall(text)
     matcher = _BoundedMatcher(WORD.findall(base)[:MAX_WORDS], words[:MAX_WORDS], seconds)
@@ -72,15 +72,15 @@ def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> Compari
     ]
     if rest := "".join(words[MAX_WORDS:]):
         pieces.append((rest, True))
-    return Comparison(pieces, matcher.ratio())
+    return TextComparison(pieces, matcher.ratio())
 
 
 def compare_records(
     records: "Sequence[QuestionAnswer]", seconds: float = MAX_SECONDS
-) -> list[Comparison]:
+) -> list[TextComparison]:
     """Compare the answers of two or more records, or their errors where there is no answer.
 
-    The first answer is compared with the second, and each other one with the first.
+    The first answer has the second as its base; every other answer has the first.
 
     Args:
         records: The records.

@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 0.2
 MAX_SENT_CHARACTERS = 2000
 """Characters of the question, and of the answer, that are sent for a title."""
 
-MAX_TITLE_CHARACTERS = 80
+MAX_GENERATED_TITLE_CHARACTERS = 80
 PROMPT = (
     "Write a title of at most six words for the conversation below, in its language. "
     "Answer with the title alone.\n\n"
@@ -47,11 +47,11 @@ def title_thread(
 ) -> str | None:
     """Let a model name the thread of a first answer; return the title.
 
-    The tokens and the cost of the title are added to those of the record. A title that the record
-    has already stays.
+    The tokens and the cost of the title are added to those of the record. If the record already has
+    a title, it is kept.
 
     Args:
-        service: Asks the model; the title itself is no question of the history.
+        service: Asks the model; the question for the title is not recorded.
         result: The first answer of the thread, see `is_first_answer`.
         model: The model that writes the title.
         params: Its options.
@@ -76,6 +76,7 @@ def title_thread(
         heartbeat_seconds=HEARTBEAT_SECONDS,
         deltas=True,
     ):
+        # A heartbeat is an event too, so this is checked every 0.2 s.
         if monotonic() > deadline:
             raise ProviderTimeout(
                 f"The title did not come within {TITLE_SECONDS:g} s.",
@@ -94,7 +95,9 @@ def clean_title(text: str) -> str:
     """Return the first line of a model's answer, without quotes, markup and "Title:"."""
     lines = (_without_label(line) for line in text.splitlines())
     title = next(filter(None, lines), "")
-    return title if len(title) <= MAX_TITLE_CHARACTERS else f"{title[: MAX_TITLE_CHARACTERS - 1]}…"
+    if len(title) > MAX_GENERATED_TITLE_CHARACTERS:
+        title = f"{title[: MAX_GENERATED_TITLE_CHARACTERS - 1]}…"
+    return title
 
 
 def _without_label(line: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from qacli.config.settings import Settings
+from qacli.config.settings import LOCAL, Settings
 from qacli.config.upstreams import load_upstreams
 from qacli.cost import Pricing
 from qacli.db.records import Store
@@ -154,7 +154,7 @@ class AppState:
         if name is None or name in {default, DEFAULT_MODEL_ALIAS}:
             return default
         upstreams = self.providers.upstreams
-        if name.partition(":")[0] == endpoint.LOCAL and name not in upstreams.names:
+        if name.partition(":")[0] == LOCAL and name not in upstreams.names:
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",
                 "Start the server with it: qa serve --model local:/path.gguf, or with "

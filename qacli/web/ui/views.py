@@ -154,7 +154,8 @@ def home() -> tuple[str, int]:
         with suppress(NotFound):  # it may be deleted
             thread = load_thread(store, before)
             # Without the records that follow: the form is for another follow-up of this one.
-            thread.records = [item for item in thread.records if (item.id or 0) <= before]
+            position = [item.id for item in thread.records].index(before)
+            del thread.records[position + 1 :]
             thread.branches = []
     return _page(
         question=record.question,

@@ -2,6 +2,9 @@
 
 The default is strict: a route needs a token, and its POST requests count. A route with another
 policy has the decorator `policy`.
+
+The policy is not about single records: a caller reads and deletes only records of its own, by the
+conditions of `RecordQueries._owned` in `db.record_queries`.
 """
 
 from collections.abc import Callable

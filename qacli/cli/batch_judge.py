@@ -86,7 +86,7 @@ class Judge:
     ) -> str:
         """Load the pairs of answers into the batch of the verdicts; return its name."""
         settings, batches = self.settings, self.batches
-        source = replace(reading.source(None, prompt), spool=spool)
+        source = replace(reading.to_source(None, prompt), spool=spool)
         endpoint = resolve_endpoint(settings, model or prompt.model, with_key=False)
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,

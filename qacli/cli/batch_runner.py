@@ -175,7 +175,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     output = Path(os.devnull) if as_json and output is None else output
     prompt_template = reading.load_template(settings)
     names = models or ([prompt_template.model] if prompt_template.model else [])
-    source = reading.source(path, prompt_template, several_models(settings, names))
+    source = reading.to_source(path, prompt_template, several_models(settings, names))
     schema = answer_schema(reading.schema, prompt_template, settings)
     form = {} if schema is None else {"response_format": schema.response_format}
     params = merge_params(form, params, prompt_template.params)

@@ -3,6 +3,8 @@
 The conversion to Python's types and back takes three times as long, which is most of the time of a
 large export. So PostgreSQL casts to text the columns that SQLite stores as text, and a page of
 records is converted to lines column by column, in loops that run in C.
+
+The columns are `RECORD_FIELDS`; CSV is written by `cli.formatters`.
 """
 
 import json

@@ -23,14 +23,8 @@ from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.models import NEWEST_FIRST, RECORDS
 from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
-from qacli.serializers import (
-    FLOAT_FIELDS,
-    INT_FIELDS,
-    JSON_FIELDS,
-    RECORD_FIELDS,
-    TIME_FIELDS,
-    to_jsonable,
-)
+from qacli.record_fields import FLOAT_FIELDS, INT_FIELDS, JSON_FIELDS, RECORD_FIELDS, TIME_FIELDS
+from qacli.serializers import to_jsonable
 from qacli.validation import MAX_ID
 
 CREATED_AT = RECORD_FIELDS.index("created_at")

@@ -13,7 +13,8 @@ from sqlmodel import Field, SQLModel
 from qacli.batch_states import MODELS, ItemState
 from qacli.cache_key import canonical_json
 from qacli.domain import Status
-from qacli.serializers import RECORD_FIELDS, to_jsonable
+from qacli.record_fields import RECORD_FIELDS
+from qacli.serializers import to_jsonable
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

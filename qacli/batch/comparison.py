@@ -101,7 +101,7 @@ class VariantTotals:
     """The totals of a variant over the compared items.
 
     Attributes:
-        states: How many items of the variant are in each state, compared or not.
+        states: The number of the variant's items in each state, compared or not.
         tokens: The sum of all tokens that the provider reported.
         cost: US dollars; None if no cost is known.
         latencies: The milliseconds of each answer.

@@ -104,7 +104,7 @@ class Epoch:
 
     @property
     def share(self) -> float:
-        """The part of the requests that was refused."""
+        """The part of the requests that was refused, from 0 to 1."""
         return self.refused / self.sent if self.sent else 0.0
 
     @property

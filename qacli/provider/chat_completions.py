@@ -70,7 +70,8 @@ class ChatCompletions:
     ) -> dict[str, Any]:
         """Build the JSON body of a request.
 
-        For OpenAI itself, `max_tokens` is sent as `max_completion_tokens`.
+        For OpenAI itself, and if an endpoint has refused `max_tokens`, that option is sent as
+        `max_completion_tokens`.
         """
         question = request.question
         system = question.system

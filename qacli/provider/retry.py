@@ -1,6 +1,6 @@
 """The rules by which a request is sent again, and the time before that.
 
-Which errors may be retried: `error_kinds.is_retryable`.
+The errors that may be retried: `error_kinds.is_retryable`.
 """
 
 from collections.abc import Callable

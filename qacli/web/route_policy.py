@@ -85,7 +85,7 @@ def is_question() -> bool:
 
 
 def current_endpoint() -> str | None:
-    """Return the endpoint at the request's path, also if it does not accept the method."""
+    """Return the name of the endpoint for the request's path, even if it refuses the method."""
     error = request.routing_exception
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         urls = current_app.create_url_adapter(request)

@@ -58,10 +58,10 @@ class BatchInputOptions:
             )
         return template
 
-    def source(
+    def to_source(
         self, path: Path | None, template: PromptTemplate, models: tuple[str, ...] = ()
     ) -> BatchSource:
-        """Return the file with these options.
+        """Return a checked `BatchSource` for a file, from these options and the template's texts.
 
         Args:
             path: The file; None is standard input.

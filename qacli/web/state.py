@@ -45,7 +45,7 @@ MAX_WORKER_CONNECTIONS = 10
 
 
 class AppState:
-    """One process's provider, database pool and outbox.
+    """The parts of one server process that its requests share.
 
     Attributes:
         system: The system prompt of a question that has none.
@@ -125,7 +125,9 @@ class AppState:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Count one question in flight; the spare threads stay free for all other requests.
+        """Count one question as in flight during the `with` block.
+
+        The number is limited, so that threads stay free for all other requests.
 
         Raises:
             Busy: The server has as many questions in flight as it accepts.

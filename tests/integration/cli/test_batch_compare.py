@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import Reply
 
-from qacli.batch.verdicts import is_swapped
+from qacli.batch.verdicts import are_answers_swapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,7 +203,7 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
     verdicts = result["judge"]
     assert (verdicts["verdicts"], verdicts["ties"], verdicts["missing"]) == (10, 1, 0)
     assert verdicts["cost_usd"] > 0
-    swapped = {f"w{number}" for number in range(10) if is_swapped(f"w{number}")}
+    swapped = {f"w{number}" for number in range(10) if are_answers_swapped(f"w{number}")}
     assert {item["id"] for item in result["items"] if item["verdict"]["swapped"]} == swapped
     assert 0 < len(swapped) < 10
     first_bad = {text.split("\n")[0] for text in asked if "First: bad" in text}

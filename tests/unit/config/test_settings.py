@@ -27,6 +27,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "max_tokens": ("9", 9),
     "stream": ("false", False),
     "raw": ("true", True),
+    "auto_title": ("true", True),
+    "title_model": ("small", "small"),
     "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),

@@ -103,7 +103,7 @@ def test_compare_counts_what_not_all_have_answered(
         ("x", "y"): 1,
         ("z", "y"): 1,
     }
-    done = invoke("batch", "compare", "x", "y", "--only", "different")
+    done = invoke("batch", "compare", "x", "y", "--answers", "different")
     assert "w0" not in done.out
     assert "4 compared, 4 (100.0%) with the same answer." in done.out
 
@@ -146,9 +146,9 @@ def test_compare_csv_and_jsonl_have_a_row_an_item(both: Any, invoke: Invoke, hom
     assert invoke("batch", "compare", "n", "-o", "c.csv").code == 2
     assert invoke("batch", "compare", "n", "-o", "c.csv", "--force").code == 0
     assert invoke("batch", "compare", "n", "-o", "c.xyz").code == 2
-    lines = invoke("batch", "compare", "n", "--format", "jsonl", "--only", "different").out
+    lines = invoke("batch", "compare", "n", "--format", "jsonl", "--answers", "different").out
     assert [json.loads(line)["id"] for line in lines.splitlines()] == ["w0", "w1", "w2", "w3"]
-    assert compared(invoke, "n", "--only", "same")["items"] == []
+    assert compared(invoke, "n", "--answers", "same")["items"] == []
 
 
 def test_compare_html_is_one_file_with_all_texts_escaped(

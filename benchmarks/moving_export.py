@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import measure
 from benchmarks.measure import Row, Unusable, paired, refuse_own_peak
 from benchmarks.setting import Bench, Home, postgres, psql
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 QUERY = f"SELECT {', '.join(RECORD_FIELDS)} FROM question_answer ORDER BY id"  # noqa: S608 - names of fields
 """All fields of a record, so that the databases copy the same columns as `qa export`."""

@@ -36,7 +36,7 @@ from qacli.web.app import create_app
 DOCS = Path(__file__).parent
 COMMANDS = Path(qacli.__file__).parent / "data" / "commands.json"
 PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-EXAMPLES = re.compile(r"^Examples:\n", re.MULTILINE)
+EXAMPLES = re.compile(r"^Examples:\n(.*?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 HELP_COLUMNS = 78  # what qa itself uses on a screen of 80
 LARGEST_BOUND = 2**53
 """A maximum from here on is that of an id, and says nothing to a reader."""
@@ -91,9 +91,11 @@ def command_table() -> dict[str, Any]:
             "help": summary,
             "text": " ".join(text.split()),
             "usage": " ".join(command.collect_usage_pieces(typer.Context(command))),
-            "examples": re.findall(
-                r"^  (\S.*)$", EXAMPLES.split(command.epilog or "")[-1], re.MULTILINE
-            ),
+            "examples": [
+                line.removeprefix("  ")
+                for lines in EXAMPLES.findall(command.epilog or "")
+                for line in lines.splitlines()
+            ],
             "options": {
                 name: {
                     "help": item.help or "",

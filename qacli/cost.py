@@ -13,12 +13,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from qacli.config.settings import LOCAL
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.price_table import DISCOUNTS, PREMIUM_TIERS, Price, PriceTable, plain_names
-
-LOCAL = "local"
-"""The endpoint of the model on this machine, whose price is unknown; see `Endpoint.name`."""
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, by OpenAI's documentation: good for an estimate, not for a bill."""

@@ -1,4 +1,4 @@
-"""Man pages and completion files in the wheel, which hatchling makes of `data/commands.json`.
+"""Build hook: writes man pages (from `data/commands.json`) and completion files into the wheel.
 
 hatchling loads this file by its path when it builds a wheel (`[tool.hatch.build.targets.wheel.
 hooks.custom]` in pyproject.toml), so it imports nothing of qacli. They are installed in `share`
@@ -51,21 +51,19 @@ def shared_files(version: str) -> dict[str, str]:
     table = json.loads((PACKAGE / "data" / "commands.json").read_text(encoding="utf-8"))
     scripts = runpy.run_path(str(PACKAGE / "cli" / "completion_scripts.py"))["SCRIPTS"]
     pages = {
-        f"share/man/man1/{name.replace(' ', '-')}.1": man_page(name, node, table, version)
-        for name, node in _commands("qa", table)
+        f"share/man/man1/{name.replace(' ', '-')}.1": man_page(name, command, table, version)
+        for name, command in _commands("qa", table)
     }
     return pages | {path: scripts[shell].lstrip() for shell, path in COMPLETION_FILES.items()}
 
 
-def man_page(
-    name: str, command: Mapping[str, Any], program: Mapping[str, Any], version: str
-) -> str:
+def man_page(name: str, command: Mapping[str, Any], table: Mapping[str, Any], version: str) -> str:
     """Return the man page of a command as roff (man(7)).
 
     Args:
         name: The name of the command, such as `qa batch run`.
         command: Its entry in commands.json.
-        program: The whole table.
+        table: The whole of commands.json.
         version: The version of qa.
     """
     title = name.replace(" ", "-")
@@ -79,9 +77,9 @@ def man_page(
         lines += [".PP", _text(command["text"])]
     if command["commands"]:
         lines.append(".SH COMMANDS")
-        for child, node in command["commands"].items():
-            page = f"{title}-{child}"
-            lines += [".TP", f".BR {_text(page)} (1)", _text(node["help"])]
+        for child_name, child in command["commands"].items():
+            page = f"{title}-{child_name}"
+            lines += [".TP", f".BR {_text(page)} (1)", _text(child["help"])]
     if command["arguments"]:
         lines.append(".SH ARGUMENTS")
         for argument, text in zip(command["arguments"], command["argument_help"], strict=True):
@@ -94,22 +92,23 @@ def man_page(
     if command["examples"]:
         lines += [".SH EXAMPLES", ".nf", *map(_text, command["examples"]), ".fi"]
     lines.append(".SH EXIT STATUS")
-    for code, text in program["exit_codes"].items():
+    for code, text in table["exit_codes"].items():
         lines += [".TP", f".B {code}", _text(text)]
-    parent = title.rpartition("-")[0]
+    parent = name.rpartition(" ")[0].replace(" ", "-")
     lines += [".SH SEE ALSO", f".BR {_text(parent or 'qa-help')} (1)"]
     return "\n".join(lines) + "\n"
 
 
-def _commands(name: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each command with its whole name, from the program down."""
-    yield name, node
-    for child, command in node["commands"].items():
-        yield from _commands(f"{name} {child}", command)
+def _commands(name: str, command: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield a command with its whole name, then each command below it."""
+    yield name, command
+    for child_name, child in command["commands"].items():
+        yield from _commands(f"{name} {child_name}", child)
 
 
 def _text(text: str) -> str:
-    """Return a line of text as roff reads it: no escapes, no requests."""
-    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+    """Escape one line of text for roff, so that none of it is a request or an escape."""
+    escaped = " ".join(text.splitlines()).replace("\\", "\\e")
+    escaped = escaped.replace("-", "\\-").replace("'", "\\(aq")
     escaped = escaped.replace("^", "\\(ha").replace("~", "\\(ti").replace("`", "\\(ga")
     return f"\\&{escaped}" if escaped.startswith(".") else escaped

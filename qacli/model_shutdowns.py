@@ -23,7 +23,7 @@ NOTICE = timedelta(days=60)
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The end of a model.
+    """The day on which a provider stops serving a model, and the recommended successor.
 
     Attributes:
         day: The first day on which it is not served.

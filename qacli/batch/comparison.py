@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qacli.db.models import Batch
 
 MIN_VARIANTS = 2
+"""A comparison needs two variants; a judge takes exactly two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class VariantTotals:
     """The totals of a variant over the compared items.
 
     Attributes:
-        states: The number of all its items by state.
+        states: The number of the variant's items in each state, compared or not.
         tokens: The sum of all tokens that the provider reported.
         cost: US dollars; None if no cost is known.
         latencies: The milliseconds of each answer.
@@ -135,9 +136,10 @@ class Comparison:
         variants: What is compared.
 
     Attributes:
-        judge: The batch of the verdicts; None without a judge.
+        verdict_batch: The batch of the verdicts, set by `Judge.ask`; None without a judge.
         totals: The totals of the variants so far, in their order; complete after `items`.
-        count: The number of compared items so far; so are the other numbers.
+        count: The number of compared items so far. The numbers below also count only the items so
+            far.
         same: The items whose answers are all equal.
         fields: For each field of JSON answers, the items that have it.
         same_fields: For each field, the items that have the same value in all answers.
@@ -147,7 +149,7 @@ class Comparison:
 
     def __init__(self, batches: Batches, variants: Sequence[Variant]) -> None:
         self.variants = variants
-        self.judge: Batch | None = None
+        self.verdict_batch: Batch | None = None
         self._batches = batches
         self._begin()
 
@@ -178,14 +180,24 @@ class Comparison:
         return sum(self.totals[index].states.values()) - self.count
 
     def items(self) -> Iterator[ComparedItem]:
-        """Yield the compared items in the order of the first variant; a page is in memory."""
+        """Yield the compared items in the order of the first variant, reading one page at a time.
+
+        Starts the totals anew.
+        """
         self._begin()
         first, *others = self.variants
         for page in self._batches.all_finished(first.batch.id or 0):
             rows = {row_key: item for item in page if (row_key := first.row_key(item)) is not None}
-            records = [{key: item.record or {} for key, item in rows.items()}]
+            own_records = {
+                key: item.record for key, item in rows.items() if item.record is not None
+            }
+            records = [own_records]
             records += [self._records(variant, list(rows)) for variant in others]
-            verdicts = {} if self.judge is None else read_verdicts(self._batches, self.judge, rows)
+            verdicts = (
+                {}
+                if self.verdict_batch is None
+                else read_verdicts(self._batches, self.verdict_batch, rows)
+            )
             for key in rows:
                 answers = [by_key.get(key) for by_key in records]
                 answered = [
@@ -217,6 +229,7 @@ class Comparison:
         for totals, record in zip(self.totals, item.records, strict=True):
             totals.add(record)
         texts = [record["answer"] or "" for record in item.records]
+        # With two variants this number is `same` already.
         for pair in combinations(range(len(texts)), 2) if len(texts) > MIN_VARIANTS else ():
             self.same_pairs[pair] += Agreement.of([texts[index] for index in pair]).is_same
         if item.verdict is not None:
@@ -245,7 +258,7 @@ class Comparison:
                     "tokens": totals.tokens,
                     "cost_usd": totals.cost,
                     "median_latency_ms": totals.median_ms,
-                    **({} if self.judge is None else {"wins": totals.wins}),
+                    **({} if self.verdict_batch is None else {"wins": totals.wins}),
                 }
                 for index, (variant, totals) in enumerate(
                     zip(self.variants, self.totals, strict=True)
@@ -257,13 +270,13 @@ class Comparison:
                 {"variants": [self.labels[index] for index in pair], "same": count}
                 for pair, count in sorted(self.same_pairs.items())
             ]
-        if self.judge is not None:
+        if self.verdict_batch is not None:
             values["judge"] = {
-                "batch": self.judge.name,
-                "model": self.judge.settings.get("model"),
+                "batch": self.verdict_batch.name,
+                "model": self.verdict_batch.settings.get("model"),
                 "verdicts": self.judged,
                 "ties": self.ties,
                 "missing": self.different - self.judged,
-                "cost_usd": self._batches.summary(self.judge.id or 0).cost_usd,
+                "cost_usd": self._batches.summary(self.verdict_batch.id or 0).cost_usd,
             }
         return values

@@ -43,7 +43,7 @@ def item_to_dict(item: ComparedItem, comparison: Comparison) -> dict[str, Any]:
         "different": item.agreement.different,
         "answers": answers,
     }
-    if comparison.judge is not None:
+    if comparison.verdict_batch is not None:
         values["verdict"] = item.verdict and {
             "winner": winner_of(item, comparison.labels),
             "reason": item.verdict.reason,
@@ -79,7 +79,7 @@ def json_object(items: Items, comparison: Comparison) -> Iterator[str]:
 
 def csv_rows(items: Items, comparison: Comparison) -> Iterator[str]:
     """Yield a header, and a row for each item."""
-    is_judged = comparison.judge is not None
+    is_judged = comparison.verdict_batch is not None
     details = ("answer", "cost_usd", "latency_ms")
     names = ["id", "question", "same", "agreement", "different"]
     names += ["winner", "reason"] if is_judged else []
@@ -108,7 +108,7 @@ def html_page(items: Items, comparison: Comparison) -> Iterator[str]:
     title = "Comparison of " + ", ".join(comparison.labels)
     yield PAGE.format(title=escape(title), style=STYLE)
     heads = ["id", "question", *comparison.labels]
-    heads += [] if comparison.judge is None else ["verdict"]
+    heads += [] if comparison.verdict_batch is None else ["verdict"]
     yield f"<table><thead><tr>{_cells(heads, 'th')}</tr></thead><tbody>\n"
     for item in items:
         yield _html_row(item, comparison)
@@ -137,7 +137,7 @@ def _html_row(item: ComparedItem, comparison: Comparison) -> str:
         cells += (
             f'<td class="{kind}">{escape(record["answer"] or "")}<br><small>{note}</small></td>'
         )
-    if comparison.judge is not None:
+    if comparison.verdict_batch is not None:
         reason = "" if item.verdict is None else item.verdict.reason
         winner_name = winner_of(item, comparison.labels)
         cells += f"<td>{escape(winner_name)}<br><small>{escape(reason)}</small></td>"
@@ -175,7 +175,7 @@ def summary(comparison: Comparison) -> Iterator[str]:
         yield f"{names}: {_share(number, count)} the same"
     for name, number in comparison.fields.items():
         yield f"field {name}: {_share(comparison.same_fields[name], number)} the same"
-    if comparison.judge is not None:
+    if comparison.verdict_batch is not None:
         missing = comparison.different - comparison.judged
         yield f"{comparison.judged:,} verdicts, {comparison.ties:,} ties, {missing:,} missing"
 

@@ -67,7 +67,7 @@ class OutageRetry:
 
 
 class DatabaseExecutor(OutageRetry):
-    """A thread that makes the calls to the database for an event loop."""
+    """Makes the database calls of an event loop, in one thread of its own."""
 
     def __init__(self, progress: Progress, max_seconds: float) -> None:
         super().__init__(progress, max_seconds)

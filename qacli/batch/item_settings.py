@@ -28,7 +28,7 @@ COLUMN_ADVICE = (
 
 
 def own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an object for its own question: `system`, `params` and `tags`.
+    """Return the settings that a row has for its own question: `system`, `params` and `tags`.
 
     Raises:
         InvalidRequest: A setting has a value that it cannot have, or qa cannot send it.

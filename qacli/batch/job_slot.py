@@ -28,7 +28,7 @@ class JobSlot:
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
-        """Leave the slot to another item during the block, then wait for one again."""
+        """Give up the slot during the `async with` block; after it, wait for a free slot."""
         self._release()
         yield
         await self._acquire()

@@ -49,7 +49,11 @@ class Lease:
         self._valid_until: float | None = None
 
     def renew(self, sent_at: float) -> None:
-        """Extend the lease, from the time by `uptime` at which the renewal was sent."""
+        """Extend the lease.
+
+        Args:
+            sent_at: The time by `uptime` at which the renewal was sent; the lease lasts from then.
+        """
         self._valid_until = sent_at + self.seconds * (1 - MARGIN)
 
     @property

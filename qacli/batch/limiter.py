@@ -120,12 +120,12 @@ class AdaptiveLimiter:
     @property
     def window(self) -> int:
         """Maximum requests in flight at the moment."""
-        return 1 if self.is_closed else max(int(self._pace.window), 1)
+        return 1 if self.is_probing else max(int(self._pace.window), 1)
 
     @property
-    def is_closed(self) -> bool:
-        """The provider refuses every request, so that only probes are sent."""
-        return self._pace.is_closed
+    def is_probing(self) -> bool:
+        """True while the provider refuses every request, so that only probes are sent."""
+        return self._pace.is_probing
 
     def delay(self) -> float | None:
         """Return the seconds until a request may be sent; None while too many are in flight."""

@@ -13,6 +13,9 @@ from qacli.domain import Outcome, Question, Status, Turn
 from qacli.errors import InvalidRequest
 from qacli.model_options import check_params, merge_params
 
+DEFAULT_JOBS = 32
+DEFAULT_RETRIES = 10
+
 
 class StopReason(Enum):
     """The reason why a run of a batch stops before its end."""
@@ -52,8 +55,8 @@ class BatchOptions:
     params: dict[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     default_params: Callable[[str], Mapping[str, Any]] = lambda _model: {}
-    jobs: int = 32
-    retries: int = 10
+    jobs: int = DEFAULT_JOBS
+    retries: int = DEFAULT_RETRIES
     timeout: float = 600.0
     rpm: float | None = None
     tpm: float | None = None
@@ -188,7 +191,7 @@ class Progress:
             self.errors.append(message)
 
     def update(self, states: dict[str, int]) -> None:
-        """Update the counts from the database, for the results of other processes.
+        """Raise the counts to those of the database, which has the results of other processes too.
 
         The counts never decrease: results of this process may not be in the database yet.
         """

@@ -84,7 +84,7 @@ CONSTANTS = PaceConstants()
 
 @dataclass(slots=True)
 class Epoch:
-    """The requests of one experiment.
+    """One measurement of the pace: its time, and how many requests were sent and refused.
 
     Attributes:
         started: When it began; seconds of the clock.
@@ -104,7 +104,7 @@ class Epoch:
 
     @property
     def share(self) -> float:
-        """The part of the requests that was refused."""
+        """The part of the requests that was refused, from 0 to 1."""
         return self.refused / self.sent if self.sent else 0.0
 
     @property
@@ -138,7 +138,7 @@ class Pace:
     Attributes:
         rate: Requests per second; None is no limit.
         window: Requests in flight.
-        is_closed: Every request was refused, so only probes are sent.
+        is_probing: True while the provider refuses every request, so that only probes are sent.
         usual_share: The part of the requests that is refused at any pace.
     """
 
@@ -146,7 +146,7 @@ class Pace:
         self.jobs = jobs
         self.rate: float | None = None
         self.window = float(jobs)
-        self.is_closed = False
+        self.is_probing = False
         self.usual_share = 0.0
         self._growth = CONSTANTS.first_growth
         self._settle = CONSTANTS.first_settle_seconds
@@ -162,7 +162,7 @@ class Pace:
     def delay(self, now: float, in_flight: int) -> float | None:
         """Return the seconds until a request may be sent; None while too many are in flight."""
         self._advance(now, in_flight)
-        if self.is_closed:
+        if self.is_probing:
             if self._probe_sent_at is not None:
                 return max(self._probe_sent_at + self._settle - now, 1e-3)
             return max(self._next_at - now, 0.0)
@@ -180,12 +180,12 @@ class Pace:
 
     def seconds_to_probe(self, now: float) -> float:
         """Return the seconds until the next probe; 0 if requests are sent as usual."""
-        return max(self._next_at - now, 0.0) if self.is_closed else 0.0
+        return max(self._next_at - now, 0.0) if self.is_probing else 0.0
 
     def on_sent(self, now: float) -> None:
         """Count a request that is sent."""
         self._pending.append(now)
-        if self.is_closed:
+        if self.is_probing:
             self._probe_sent_at = now
             return
         if self._epoch.ended == inf:
@@ -207,14 +207,14 @@ class Pace:
         epoch = self._epoch
         if epoch.started <= sent_at < epoch.ended and epoch.refused < epoch.sent:
             epoch.refused += 1
-        if self.is_closed and self._probe_sent_at is not None and sent_at >= self._probe_sent_at:
+        if self.is_probing and self._probe_sent_at is not None and sent_at >= self._probe_sent_at:
             self._probe_sent_at = None
             self._next_at = now + self._probe_wait
             self._probe_wait = min(2 * self._probe_wait, CONSTANTS.max_probe_seconds)
 
     def _advance(self, now: float, in_flight: int) -> None:
         """End the epoch, or read its result, if its time has come."""
-        if self.is_closed:
+        if self.is_probing:
             if self._probe_sent_at is not None and now >= self._probe_sent_at + self._settle:
                 self._open(now)
             return
@@ -251,7 +251,7 @@ class Pace:
         else:
             self._lower_usual_share(epoch)
             self._grow(epoch)
-        if not self.is_closed:
+        if not self.is_probing:
             self._epoch = Epoch(now)
 
     def _is_refused_often(self, epoch: Epoch) -> bool:
@@ -323,7 +323,7 @@ class Pace:
         self._next_at = now
 
     def _close(self, now: float) -> None:
-        self.is_closed = True
+        self.is_probing = True
         self._is_window_learned = False
         self._trial = None
         self.window = float(self.jobs)
@@ -332,7 +332,7 @@ class Pace:
         self._probe_sent_at = None
 
     def _open(self, now: float) -> None:
-        self.is_closed = False
+        self.is_probing = False
         self.set_rate(CONSTANTS.restart_rate, now)
         self._growth = CONSTANTS.max_growth
         self._epoch = Epoch(now)

@@ -65,7 +65,7 @@ class BatchInput:
         return payload if self.error is None else {**payload, "error": self.error}
 
     def for_models(self, models: Sequence[str]) -> Iterator["BatchInput"]:
-        """Yield the question for each of several models; unchanged without any.
+        """Yield the item once for each model; with no models, yield the item itself.
 
         The items of a row follow one another, so that rows can be added at the end of the file.
         """

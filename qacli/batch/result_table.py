@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qacli.db.batches import FinishedItem
 from qacli.errors import InvalidRequest
 from qacli.json_schema import extract_json
-from qacli.serializers import FIELD_TYPES, RECORD_FIELDS, error_text, flat_values
+from qacli.record_fields import FIELD_TYPES, RECORD_FIELDS
+from qacli.serializers import error_text, flat_values
 
 if TYPE_CHECKING:
     from qacli.db.models import Batch

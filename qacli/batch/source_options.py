@@ -8,10 +8,9 @@ from typing import Any
 from qacli.batch.input_file import format_of
 from qacli.batch.loader import BatchSource
 from qacli.batch_states import MODELS
-from qacli.config.settings import Settings
+from qacli.config.settings import LOCAL, Settings
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import Pattern, PromptTemplate, load_template
-from qacli.provider.endpoint import LOCAL
 from qacli.validation import validate_tag
 
 MIN_SEVERAL = 2
@@ -59,10 +58,10 @@ class BatchInputOptions:
             )
         return template
 
-    def source(
+    def to_source(
         self, path: Path | None, template: PromptTemplate, models: tuple[str, ...] = ()
     ) -> BatchSource:
-        """Return the file with these options.
+        """Return a checked `BatchSource` for a file, from these options and the template's texts.
 
         Args:
             path: The file; None is standard input.

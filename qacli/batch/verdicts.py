@@ -1,7 +1,7 @@
-"""The verdicts of a judge: a batch whose questions have two answers, and which of them is better.
+"""The verdicts of a judge: a batch whose questions show two answers and ask which is better.
 
-The two answers of half of the items are swapped, by a digest of the item's key, so that a judge
-which prefers the first answer does not prefer one variant.
+For about half of the items the two answers are swapped (by a digest of the item's key), so that a
+judge's bias for the first answer favours no variant.
 """
 
 import json
@@ -17,14 +17,14 @@ from qacli.json_schema import extract_json, response_format
 if TYPE_CHECKING:
     from qacli.db.models import Batch
 
-NAMES = ("a", "b")
+ANSWER_NAMES = ("a", "b")
 TIE = "tie"
 VERDICT_FORMAT = response_format(
     {
         "type": "object",
         "properties": {
             "reason": {"type": "string"},
-            "winner": {"type": "string", "enum": [*NAMES, TIE]},
+            "winner": {"type": "string", "enum": [*ANSWER_NAMES, TIE]},
         },
         "required": ["reason", "winner"],
         "additionalProperties": False,
@@ -38,7 +38,7 @@ class Verdict:
     """The verdict on an item.
 
     Attributes:
-        winner: The number of the variant with the better answer; None is a tie.
+        winner: The index (0 or 1) of the variant with the better answer; None is a tie.
         reason: The judge's reason, with the names `a` and `b` as it saw them.
         is_swapped: The judge saw the answer of the second variant as `a`.
         record_id: The record of the verdict.
@@ -50,13 +50,15 @@ class Verdict:
     record_id: int
 
 
-def is_swapped(key: str) -> bool:
-    """Return whether the two answers to the item of this key are swapped for the judge."""
+def are_answers_swapped(key: str) -> bool:
+    """Return whether the judge gets the two answers to the item of this key in reverse order."""
     return bool(sha256(key.encode()).digest()[0] & 1)
 
 
 def write_pairs(pairs: Iterable[tuple[str, list[dict[str, Any]]]], file: IO[bytes]) -> None:
-    """Write a line of JSON for each item: its id, the question and its two answers.
+    """Write a line of JSON for each item: its id, its question and the two answers.
+
+    The question is the one that the first variant has.
 
     Args:
         pairs: The keys of the items, each with the two records.
@@ -64,12 +66,12 @@ def write_pairs(pairs: Iterable[tuple[str, list[dict[str, Any]]]], file: IO[byte
     """
     for key, records in pairs:
         answers = [record["answer"] for record in records]
-        if is_swapped(key):
+        if are_answers_swapped(key):
             answers.reverse()
         row = {
             "id": key,
             "question": records[0]["question"],
-            **dict(zip(NAMES, answers, strict=True)),
+            **dict(zip(ANSWER_NAMES, answers, strict=True)),
         }
         file.write(json.dumps(row).encode() + b"\n")
     file.flush()
@@ -88,6 +90,9 @@ def read_verdicts(batches: Batches, judge: "Batch", keys: Iterable[str]) -> dict
 def _verdict(key: str, record: dict[str, Any]) -> Verdict:
     """Return the verdict of an answer, which fits `VERDICT_FORMAT`."""
     value = json.loads(extract_json(record["answer"]))
-    swapped = is_swapped(key)
-    winner = None if value["winner"] == TIE else NAMES.index(value["winner"]) ^ swapped
-    return Verdict(winner, value["reason"], swapped, record["id"])
+    is_swapped = are_answers_swapped(key)
+    winner = None
+    if value["winner"] != TIE:
+        index = ANSWER_NAMES.index(value["winner"])
+        winner = 1 - index if is_swapped else index
+    return Verdict(winner, value["reason"], is_swapped, record["id"])

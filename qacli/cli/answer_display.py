@@ -187,7 +187,7 @@ class AnswerDisplay:
         """Return the record as `--json` prints it."""
         return {**record, "reused": reused} if self.with_reused else record
 
-    def sources(self, details: Mapping[str, Any]) -> None:
+    def print_sources(self, details: Mapping[str, Any]) -> None:
         """Print the sources and images of an answer on a terminal."""
         if self.hidden or self.as_json or self.as_data:
             return

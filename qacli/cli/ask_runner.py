@@ -295,7 +295,7 @@ class _AnswerView:
     def _show_end(self, result: Result, *, prints_id: bool) -> None:
         self._on_result(result)
         self._display.record(result)
-        self._display.sources(result.outcome.details)
+        self._display.print_sources(result.outcome.details)
         self._display.summarize_reasoning(result.outcome, result.record_id, self._reasoning_seconds)
         _report_outcome(result, self._display.console, prints_id=prints_id)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "\b\nExamples:\n"
     "  qa batch compare reviews              the models of one batch\n"
-    "  qa batch compare before after --only different\n"
+    "  qa batch compare before after --answers different\n"
     "  qa batch compare before after -o comparison.html\n"
     "  qa batch compare before after --judge better --model gpt-4o --max-cost 2"
 )
@@ -37,8 +37,8 @@ class Format(StrEnum):
     HTML = "html"
 
 
-class Only(StrEnum):
-    """The items that are shown."""
+class Answers(StrEnum):
+    """The answers of the items that are shown."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -67,8 +67,8 @@ def compare(  # noqa: PLR0913 - one parameter an option
             help="table, csv, json, jsonl or html (default: by the file's name, or table).",
         ),
     ] = None,
-    only: Annotated[
-        Only | None,
+    answers: Annotated[
+        Answers | None,
         typer.Option(metavar="WHAT", help="Only items whose answers are the same, or different."),
     ] = None,
     judge: Annotated[
@@ -121,7 +121,7 @@ def compare(  # noqa: PLR0913 - one parameter an option
         if code > EXIT_INTERRUPTED:
             return code
     items = _not_empty(comparison)
-    shown = items if only is None else _only(items, only)
+    shown = items if answers is None else _with_answers(items, answers)
     lines = _pieces(form, shown, comparison, console, is_file=output is not None)
     if output is None or str(output) == "-":
         is_json = form in {Format.JSON, Format.JSONL}
@@ -172,8 +172,8 @@ def _not_empty(comparison: "Comparison") -> Iterator["ComparedItem"]:
     return chain([first], items)
 
 
-def _only(items: Iterable["ComparedItem"], only: Only) -> Iterator["ComparedItem"]:
-    is_same = only is Only.SAME
+def _with_answers(items: Iterable["ComparedItem"], answers: Answers) -> Iterator["ComparedItem"]:
+    is_same = answers is Answers.SAME
     return (item for item in items if item.agreement.is_same is is_same)
 
 

@@ -97,7 +97,7 @@ def totals_lines(comparison: Comparison, width: int) -> Iterator[str]:
         ["median", *(_seconds(total.median_ms) for total in totals)],
         ["tokens", *(f"{total.tokens:,}" for total in totals)],
     ]
-    if comparison.judge is not None:
+    if comparison.verdict_batch is not None:
         rows.append(["best", *(f"{total.wins:,}" for total in totals)])
     cells = max((width - len("left out")) // len(totals) - GAP, len("123,456 USD"))
     labels = [fit_to_width(label, cells).rstrip() for label in comparison.labels]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qacli.batch.options import DEFAULT_JOBS, DEFAULT_RETRIES
 from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
 from qacli.cli.batch_asking import ask_batch, limit_jobs, report
 from qacli.cli.batch_input import input_path, with_input_options
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from qacli.cost import Pricing
     from qacli.db.batches import Batches
     from qacli.db.models import Batch
-
-RETRIES = 10
-DEFAULT_JOBS = 32
 
 
 @with_remote_options
@@ -95,7 +93,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     ] = None,
     retries: Annotated[
         int, typer.Option(metavar="N", min=0, help="Retries for each item.")
-    ] = RETRIES,
+    ] = DEFAULT_RETRIES,
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=0.001, max=1e7, help="Time limit for one attempt."),
@@ -177,7 +175,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     output = Path(os.devnull) if as_json and output is None else output
     prompt_template = reading.load_template(settings)
     names = models or ([prompt_template.model] if prompt_template.model else [])
-    source = reading.source(path, prompt_template, several_models(settings, names))
+    source = reading.to_source(path, prompt_template, several_models(settings, names))
     schema = answer_schema(reading.schema, prompt_template, settings)
     form = {} if schema is None else {"response_format": schema.response_format}
     params = merge_params(form, params, prompt_template.params)

@@ -70,7 +70,7 @@ def parse_line(text: str) -> Line:
 
 
 def complete(line: Line) -> list[Value] | None:  # noqa: C901, PLR0912 - the grammar of a command line
-    """Return what can stand at the cursor; None for the name of a file."""
+    """Return the completions at the cursor; None if a file name is expected there."""
     table: dict[str, Any] = json.loads(
         (Path(__file__).parents[1] / "data" / "commands.json").read_text(encoding="utf-8")
     )

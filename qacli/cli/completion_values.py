@@ -26,7 +26,7 @@ class Value(NamedTuple):
 
 
 def values_of(kind: str, prefix: str, profile: str | None) -> list[Value]:
-    """Return the values of a kind that begin with a text.
+    """Return the completions of one kind, such as TAG, that start with `prefix`.
 
     Args:
         kind: The name of the value in the help of its option, such as TAG.

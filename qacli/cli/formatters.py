@@ -13,15 +13,9 @@ from qacli.cli.cells import fit_to_width
 from qacli.cli.console import Console
 from qacli.model_options import RESERVED
 from qacli.money import usd
+from qacli.record_fields import RECORD_FIELDS
 from qacli.sanitize import sanitize, unfiltered
-from qacli.serializers import (
-    RECORD_FIELDS,
-    error_text,
-    flat_values,
-    reasoning_length,
-    to_csv_line,
-    to_markdown,
-)
+from qacli.serializers import error_text, flat_values, reasoning_length, to_csv_line, to_markdown
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -100,7 +100,7 @@ def slowdown_reason(engine: "BatchRunner") -> Iterator[str]:
         until = datetime.now().astimezone() + timedelta(seconds=seconds)
         day = "" if until.date() == datetime.now().astimezone().date() else f"{until:%Y-%m-%d} "
         yield f"paused until {day}{until:%H:%M:%S}: {engine.limiter.last_refusal}"
-    elif engine.limiter.is_closed:
+    elif engine.limiter.is_probing:
         yield f"one request at a time: {engine.limiter.last_refusal}"
     elif engine.progress.database_wait_reason:
         yield f"held up: {engine.progress.database_wait_reason}"

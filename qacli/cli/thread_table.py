@@ -14,7 +14,7 @@ from qacli.domain import now
 def print_thread_table(
     threads: Iterable[dict[str, Any]], console: Console, *, narrowed: bool = False
 ) -> None:
-    """Print conversations: aligned, or separated by tabs.
+    """Print conversations: in aligned columns on a terminal, elsewhere separated by tabs.
 
     Args:
         threads: The conversations as dicts, see `qacli.db.thread_list.Thread`.

@@ -26,7 +26,7 @@ def default_directory() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """The content of the file; a file that does not exist is empty."""
+    """The content of the configuration file; empty if the file does not exist."""
 
     path: Path
     text: str

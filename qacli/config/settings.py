@@ -22,6 +22,7 @@ from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
+LOCAL = "local"  # the name of the model on this machine, and of its endpoint
 LEASE_SECONDS = 60.0
 """Seconds after which other workers take over the items of one that has not renewed its lease."""
 

@@ -17,14 +17,13 @@ from qacli.config.file import ConfigFile
 from qacli.config.loader import config_file, profile_values, variables_of
 from qacli.config.parsers import parse_list
 from qacli.config.providers import KnownProvider, known_providers
-from qacli.config.settings import Settings
+from qacli.config.settings import LOCAL, Settings
 from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error, table_source
 from qacli.errors import InvalidRequest, NotConfigured
 
 OWN = "default"
 """The name of the provider of the settings themselves, beside the upstreams."""
 
-LOCAL = "local"
 OWN_KEY = "OPENAI_API_KEY"
 PROVIDER_SETTINGS: Mapping[str, Any] = {
     **dict.fromkeys(("api_key", "key_command", "keyring", "key_variable", "base_url", "model")),

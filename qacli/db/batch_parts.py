@@ -236,7 +236,7 @@ class BatchParts:
         return [*conditions, ITEMS.c.state == ItemState.CLAIMED, ITEMS.c.worker == uid]
 
     def close(self, part: BatchPart, state: PartState, **values: object) -> BatchPart:
-        """Release the items of a part that are not settled, and change its state, as one.
+        """Set the final state of a part and release its unsettled items, in one transaction.
 
         Raises:
             PartTaken: See `change`.

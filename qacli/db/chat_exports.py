@@ -109,7 +109,10 @@ def _add_content(message: Message, content: dict[str, Any]) -> None:
 
 
 def claude(value: dict[str, Any], omitted: Counter[str]) -> Conversation:
-    """Read a conversation of Claude: a list of messages, in newer exports with their parents."""
+    """Read a conversation of a Claude export.
+
+    It is a list of messages; in newer exports each message names its parent.
+    """
     messages = []
     for item in value["chat_messages"]:
         blocks = [block for block in item.get("content") or [] if isinstance(block, dict)]

@@ -15,21 +15,19 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from math import inf
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
-    DisconnectionError,
     IntegrityError,
     SQLAlchemyError,
 )
 
 from qacli.db import migrate
+from qacli.db.connection_loss import close_lost, renew_idle
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.private_files import make_private_directory
 from qacli.redaction import hide_secrets, passwords_in, without_password
@@ -42,9 +40,6 @@ BUSY_SECONDS = 60
 CONNECT_SECONDS = 5
 TCP_TIMEOUT_SECONDS = 20
 """TCP_USER_TIMEOUT for PostgreSQL: the time without an acknowledgement that ends a connection."""
-
-IDLE_SECONDS = 1.0
-"""The idle time after which a connection is tested before it is used."""
 
 NO_ROOM_FOR_INDEX = ("SQLITE_IOERR_SHM", "SQLITE_FULL")
 ADVICE_ON_SERVER = (
@@ -283,31 +278,10 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
     # Updates of many rows go in one message, not in one for each row.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
+    close_lost(engine)
     if connections:
-        _renew_idle(engine)
+        renew_idle(engine)
     return engine
-
-
-def _renew_idle(engine: sa.Engine) -> None:
-    """Replace connections that broke while idle, for example when the database restarted.
-
-    A connection that was just used is not tested: a test costs as much as a query. If it breaks
-    in that moment, one query fails, and all later ones get new connections.
-    """
-
-    def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's
-        record.info["used"] = monotonic()
-
-    def take(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: ANN401 - the pool's
-        if monotonic() - record.info.get("used", inf) < IDLE_SECONDS:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise DisconnectionError from error
-
-    sa.event.listen(engine, "checkin", used)
-    sa.event.listen(engine, "checkout", take)
 
 
 def _connecting_to_sqlite(

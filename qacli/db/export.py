@@ -3,6 +3,8 @@
 The conversion to Python's types and back takes three times as long, which is most of the time of a
 large export. So PostgreSQL casts to text the columns that SQLite stores as text, and a page of
 records is converted to lines column by column, in loops that run in C.
+
+The columns are `RECORD_FIELDS`; CSV is written by `cli.formatters`.
 """
 
 import json
@@ -21,14 +23,8 @@ from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.models import NEWEST_FIRST, RECORDS
 from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
-from qacli.serializers import (
-    FLOAT_FIELDS,
-    INT_FIELDS,
-    JSON_FIELDS,
-    RECORD_FIELDS,
-    TIME_FIELDS,
-    to_jsonable,
-)
+from qacli.record_fields import FLOAT_FIELDS, INT_FIELDS, JSON_FIELDS, RECORD_FIELDS, TIME_FIELDS
+from qacli.serializers import to_jsonable
 from qacli.validation import MAX_ID
 
 CREATED_AT = RECORD_FIELDS.index("created_at")

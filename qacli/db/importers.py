@@ -29,14 +29,8 @@ from qacli.db.models import RECORDS, QuestionAnswer
 from qacli.db.records import Store
 from qacli.db.shared_values import share_values
 from qacli.errors import InvalidRequest
-from qacli.serializers import (
-    FIELD_TYPES,
-    INT_FIELDS,
-    JSON_FIELDS,
-    RECORD_FIELDS,
-    TIME_FIELDS,
-    with_error_kind,
-)
+from qacli.record_fields import FIELD_TYPES, INT_FIELDS, JSON_FIELDS, RECORD_FIELDS, TIME_FIELDS
+from qacli.serializers import with_error_kind
 from qacli.validation import MAX_ID, sanitize_text, validate_text
 
 Row = dict[str, Any]

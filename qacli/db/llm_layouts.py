@@ -20,7 +20,7 @@ ATTACHMENT = "t.id, t.type, t.path, t.url, length(t.content) AS size"
 
 @dataclass(slots=True)
 class Exchange:
-    """One prompt and its response, from either layout.
+    """One prompt and its response, from the old or the new layout of llm's database.
 
     Attributes:
         row: The row of `responses` or `turns`; the columns that both have keep their names.

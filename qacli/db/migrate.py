@@ -130,7 +130,7 @@ def downgrade(connection: "Connection", revision: str) -> None:
     command.downgrade(_config(connection), revision)
 
 
-def migration_sql(url: str, start: str | None, target: str) -> None:
+def print_migration_sql(url: str, start: str | None, target: str) -> None:
     """Print the SQL of a migration without running it.
 
     Args:

@@ -13,7 +13,8 @@ from sqlmodel import Field, SQLModel
 from qacli.batch_states import MODELS, ItemState
 from qacli.cache_key import canonical_json
 from qacli.domain import Status
-from qacli.serializers import RECORD_FIELDS, to_jsonable
+from qacli.record_fields import RECORD_FIELDS
+from qacli.serializers import to_jsonable
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -71,7 +72,7 @@ class Json(sa.types.TypeDecorator[Any]):
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """A time, always aware and in UTC in Python."""
+    """The type of columns with a time; in Python it is aware and in UTC."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -231,7 +232,7 @@ class Batch(SQLModel, table=True):
 
     @property
     def models(self) -> list[str]:
-        """The models that each question is asked of; empty if there are not several.
+        """The models that answer each question; empty if the batch has only one.
 
         The items of a row follow one another in this order.
         """

@@ -13,7 +13,7 @@ from qacli.db.chat_records import parse_time
 from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.sqlite_file import Row, SqliteFile
 from qacli.errors import InvalidRequest
-from qacli.serializers import JSON_FIELDS, TIME_FIELDS
+from qacli.record_fields import JSON_FIELDS, TIME_FIELDS
 
 PAGE = 500
 MAX_CELL_LENGTH = 2**31 - 1

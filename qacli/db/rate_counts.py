@@ -14,7 +14,7 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
 
     Args:
         database: The database of the history.
-        key: The limit and the client; only a digest is stored.
+        key: A text that names the limit and the client; only a digest is stored.
         window: The length of the window in seconds.
 
     Returns:
@@ -23,6 +23,7 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
     Raises:
         DatabaseError: The database cannot be used.
     """
+    # An SQL expression, evaluated by each statement, not a number.
     now = database_seconds(sqlite=database.sqlite)
     digest, has_ended = sha256(key.encode()).hexdigest(), RATE_COUNTS.c.ends_at <= now
     insert = database.insert(RATE_COUNTS).values(digest=digest, events=1, ends_at=now + window)
@@ -38,12 +39,13 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
             upsert.returning(RATE_COUNTS.c.events, RATE_COUNTS.c.ends_at - now)
         ).one()
     if events == 1:
+        # Only now and then: when a window begins.
         _delete_ended(database, now)
     return events, seconds
 
 
 def _delete_ended(database: Database, now: sa.ColumnElement[float]) -> None:
-    """Delete the windows that have ended, without those that another process counts in now."""
+    """Delete the ended windows, except those that another process has locked to count in."""
     ended = sa.select(RATE_COUNTS.c.digest).where(RATE_COUNTS.c.ends_at <= now)
     with database.writing_one() as connection:
         connection.execute(

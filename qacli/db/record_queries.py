@@ -233,7 +233,7 @@ class RecordQueries(Database):
         return records[0]
 
     def thread(self, record_id: int, limit: int = MAX_THREAD) -> list[QuestionAnswer]:
-        """Return the record and all that it follows up, the oldest first, in one query.
+        """Return a record and the earlier records of its thread, the oldest first, in one query.
 
         See `qacli.db.threads.ancestors` for the end of a thread.
 

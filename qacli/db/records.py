@@ -18,7 +18,8 @@ from qacli.db.shared_values import (
 )
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import Cancelled
-from qacli.serializers import RECORD_FIELDS, field_values, record_values
+from qacli.record_fields import RECORD_FIELDS
+from qacli.serializers import field_values, record_values
 
 RecordCheck = Callable[[dict[str, Any]], None]
 """Called with a record, as JSON has it, in the transaction that changes it: raises an error if the

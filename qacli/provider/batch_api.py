@@ -50,7 +50,13 @@ HANDLED = (
 
 @dataclass(frozen=True, slots=True)
 class RemoteError:
-    """An error of a whole batch; `line` is that of its input file, from 1, where there is one."""
+    """An error of a whole batch.
+
+    Attributes:
+        code: The provider's code for it.
+        message: The provider's message.
+        line: The number of a line of the input file, from 1; None if it is about no single line.
+    """
 
     code: str
     message: str

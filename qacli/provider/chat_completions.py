@@ -68,7 +68,11 @@ class ChatCompletions:
     def build_body(
         self, request: ChatRequest, refused: frozenset[Feature] = frozenset(), *, official: bool
     ) -> dict[str, Any]:
-        """Build the JSON body of a request. OpenAI's newer models refuse `max_tokens`."""
+        """Build the JSON body of a request.
+
+        For OpenAI itself, and if an endpoint has refused `max_tokens`, that option is sent as
+        `max_completion_tokens`.
+        """
         question = request.question
         system = question.system
         params = dict(question.params)

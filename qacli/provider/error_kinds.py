@@ -155,6 +155,9 @@ def may_pass(status: int) -> bool:
 
 
 def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
-    """Return whether the same request may succeed later; OpenAI says it in `x-should-retry`."""
+    """Return whether the same request may succeed later.
+
+    OpenAI states it in the header `x-should-retry`.
+    """
     advice = headers.get("x-should-retry", "").lower()
     return advice == "true" if advice in {"true", "false"} else may_pass(status)

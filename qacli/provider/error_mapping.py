@@ -160,7 +160,10 @@ class ErrorMapper:
         return provider_error
 
     def has_no_tools(self, error: Exception) -> ProviderError:
-        """Return the error for tools where the endpoint has no Responses API for the model."""
+        """Return the error for a request with tools to an endpoint without the Responses API.
+
+        An endpoint can lack it for one model only.
+        """
         provider_error = self.map_error(error)
         provider_error.todo = (
             "Leave out --tool, or choose another --model: tools need the Responses API, which "

@@ -214,7 +214,10 @@ class _RecordReader:
 
 
 def passed_headers(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the headers of a response that the client gets; the provider's request id renamed."""
+    """Return the headers of a provider's response that are passed on to the client.
+
+    The provider's `X-Request-Id` is renamed to `X-Provider-Request-Id`.
+    """
     passed = [
         (name, value)
         for name, value in headers.items()

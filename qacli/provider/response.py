@@ -61,7 +61,8 @@ class ChatResponse:
         earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
         is_in_pieces: The message comes in pieces: a whole one after them repeats them.
-        call_places: The place in `details` of the tool call with each index.
+        call_places: The place in `details` of the tool call with each index, and with None that
+            of the newest call.
         half_character: The first half of a character (a surrogate) whose second half comes in
             the next piece of the answer.
         headers: The headers of the response, or of the error response.
@@ -83,7 +84,7 @@ class ChatResponse:
     earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
     is_in_pieces: bool = False
-    call_places: dict[str, int] = field(default_factory=dict)
+    call_places: dict[str | None, int] = field(default_factory=dict)
     half_character: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None

@@ -61,7 +61,7 @@ COMMENTARY = "commentary"
 
 
 class ResponsesApi:
-    """One request of the Responses API; see `qacli.provider.api.Api`."""
+    """The Responses API, with the state of one request; see `qacli.provider.api.Api`."""
 
     path = PATH
 

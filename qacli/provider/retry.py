@@ -1,4 +1,7 @@
-"""The rules by which a request is sent again, and the time before that."""
+"""The rules by which a request is sent again, and the time before that.
+
+The errors that may be retried: `error_kinds.is_retryable`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -27,7 +27,9 @@ class ServerSentEvent:
 
 
 class EventParser:
-    """Parses the bytes of a stream; one event may come in many pieces, one piece has many events.
+    """Parses server-sent events from chunks of bytes.
+
+    A chunk can have a part of an event, or several events.
 
     Comments, events without data, and the fields `id` and `retry` have no effect.
 

@@ -94,7 +94,7 @@ class ThinkTagSplitter:
         return reasoning, text
 
     def close(self) -> tuple[str, str]:
-        """Return the reasoning and the answer that were held back.
+        """End the text: return the reasoning and the answer that `feed` has held back.
 
         Where `has_no_tag`, the answer is the whole text.
         """

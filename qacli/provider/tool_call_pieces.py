@@ -1,7 +1,7 @@
 """Join the pieces of tool calls of Chat Completions, in all their dialects.
 
-A piece belongs to the call with its `index`; an endpoint that numbers no calls repeats their ids,
-or sends the pieces of one call after those of the other.
+A piece belongs to the call with the same `index`. An endpoint without indexes repeats the call's id
+in each piece, or sends all pieces of a call before the next call.
 """
 
 import json
@@ -11,6 +11,7 @@ from qacli.provider.response import ChatResponse
 from qacli.validation import sanitize_text
 
 MAX_TOOL_CALLS = 1000
+"""Calls of one answer; those after them are dropped."""
 
 
 def add_tool_calls(response: ChatResponse, pieces: list[Any]) -> None:
@@ -24,6 +25,8 @@ def add_tool_calls(response: ChatResponse, pieces: list[Any]) -> None:
         function = fields if isinstance(fields, dict) else {}
         call_id, name = _text(piece.get("id")), _text(function.get("name"))
         call = _call_of_piece(response, calls, piece.get("index"), call_id, name)
+        if call is None:
+            continue
         call["id"] = call_id or call["id"]
         target = call["function"]
         # MiniMax at NVIDIA, Kimi and gateways repeat the name in each piece; Gemini has split it.
@@ -43,22 +46,25 @@ def _call_of_piece(
     index: object,
     call_id: str | None,
     name: str | None,
-) -> dict[str, Any]:
-    """Return the call that a piece goes on with, a new one if it begins one."""
+) -> dict[str, Any] | None:
+    """Return the call that a piece continues, or a new call if the piece begins one.
+
+    A piece of a call after `MAX_TOOL_CALLS` has none.
+    """
     key = str(index) if isinstance(index, int | str) else None
-    place: int | None = None
-    if key is not None:
-        place = response.call_places.get(key)
+    position: int | None = None
+    if key is not None or (call_id is None and name is None):
+        position = response.call_places.get(key)
     elif call_id is not None:
-        place = next((n for n, call in enumerate(calls) if call["id"] == call_id), None)
-    elif name is None and calls:
-        place = len(calls) - 1
-    if place is not None and not _begins_another(calls[place], call_id, name):
-        return calls[place]
+        position = next((n for n, call in enumerate(calls) if call["id"] == call_id), None)
+    if position is not None and not _begins_another(calls[position], call_id, name):
+        return calls[position]
     if len(calls) >= MAX_TOOL_CALLS:
-        return calls[-1]
-    if key is not None:
-        response.call_places[key] = len(calls)
+        # The next pieces without an id, or with the same index, belong to the dropped call too.
+        for dropped in (key, None):
+            response.call_places.pop(dropped, None)
+        return None
+    response.call_places[key] = response.call_places[None] = len(calls)
     calls.append({"id": None, "function": {"name": "", "arguments": ""}})
     return calls[-1]
 
@@ -67,7 +73,8 @@ def _begins_another(call: dict[str, Any], call_id: str | None, name: str | None)
     """Return whether a piece with the index of a call begins another one.
 
     Ollama, Gemini and Claude behind gateways have numbered all calls 0. A new id alone is not
-    enough: vLLM has sent a new one with each piece.
+    enough: vLLM has sent a new one with each piece. Two calls of one function without ids cannot be
+    told apart and are joined.
     """
     before: dict[str, str] = call["function"]
     if name is None or not before["name"]:

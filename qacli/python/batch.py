@@ -188,7 +188,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
     prompt = reading.load_template(session.settings)
     names = [model] if isinstance(model, str) else list(model or filter(None, [prompt.model]))
     models = several_models(session.settings, names)
-    source = reading.source(rows if isinstance(rows, Path) else None, prompt, models)
+    source = reading.to_source(rows if isinstance(rows, Path) else None, prompt, models)
     if form.schema is None:
         form = DataFormat(answer_schema(None, prompt, session.settings))
     params = merge_params(form.params, options or {}, prompt.params)

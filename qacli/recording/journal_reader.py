@@ -18,7 +18,8 @@ from zlib import crc32
 
 from qacli.domain import DeferredQuestion, Outcome, Question, Status
 from qacli.errors import InvalidRequest
-from qacli.serializers import INT_FIELDS, with_error_kind
+from qacli.record_fields import INT_FIELDS
+from qacli.serializers import with_error_kind
 from qacli.validation import MAX_ID, sanitize_text
 
 MAX_UID_LENGTH = 32

@@ -203,7 +203,7 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedJournal:
-    """A journal whose process has ended; valid inside the loop that yields it."""
+    """The journal of a process that has ended; usable only inside the loop that yields it."""
 
     path: Path
 

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 MAX_WORDS = 5_000
-"""The first words of an answer, which are compared."""
+"""Only so many words of an answer are compared, from its beginning."""
 
 MAX_SECONDS = 1.0
 """Processor time for two answers: it can grow with the cube of their length."""
 
 MAX_GROUP = 50
-"""Answers to one question."""
+"""The number of answers to one question that are compared."""
 
 Piece: TypeAlias = tuple[str, bool]
 """A piece of a text, and whether the other text has it too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TextComparison:
     """A text, compared with a base text.
 
     Attributes:
@@ -45,8 +45,8 @@ class Comparison:
 class _BoundedMatcher(SequenceMatcher[str]):
     """Finds common words until its time is over; the rest then counts as different.
 
-    Of long texts the words that are more than 1 % are not where a match begins (`autojunk`), which
-    bounds the time of one step.
+    In long texts no match begins at a word that makes up more than 1 % of the text (`autojunk`),
+    which bounds the time of one step.
     """
 
     def __init__(self, base: Sequence[str], text: Sequence[str], seconds: float) -> None:
@@ -61,7 +61,7 @@ class _BoundedMatcher(SequenceMatcher[str]):
         return super().find_longest_match(alo, ahi, blo, bhi)
 
 
-def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> Comparison:
+def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> TextComparison:
     """Compare a text with a base text, word by word, in at most this processor time."""
     words = WORD.findall(text)
     matcher = _BoundedMatcher(WORD.findall(base)[:MAX_WORDS], words[:MAX_WORDS], seconds)
@@ -72,32 +72,36 @@ def compare_texts(base: str, text: str, seconds: float = MAX_SECONDS) -> Compari
     ]
     if rest := "".join(words[MAX_WORDS:]):
         pieces.append((rest, True))
-    return Comparison(pieces, matcher.ratio())
+    return TextComparison(pieces, matcher.ratio())
 
 
 def compare_records(
     records: "Sequence[QuestionAnswer]", seconds: float = MAX_SECONDS
-) -> list[Comparison]:
+) -> list[TextComparison]:
     """Compare the answers of two or more records, or their errors where there is no answer.
 
-    The first answer is compared with the second, and each other one with the first.
+    The first answer has the second as its base; every other answer has the first.
 
     Args:
         records: The records.
         seconds: Processor time for each of them.
     """
-    first, second = records[0].answer or "", records[1].answer or ""
-    return [
-        compare_texts(base, record.answer or record.error or "", seconds)
-        for base, record in zip([second, *[first] * (len(records) - 1)], records, strict=True)
-    ]
+    texts = [record.answer or record.error or "" for record in records]
+    bases = [texts[1], *[texts[0]] * (len(texts) - 1)]
+    return [compare_texts(base, text, seconds) for base, text in zip(bases, texts, strict=True)]
 
 
 def same_question(store: "Store", record: "QuestionAnswer") -> "list[QuestionAnswer]":
-    """Return the records that answer the question of a record, also this one, the oldest first."""
+    """Return the records that answer the question of a record, including this one, sorted by id.
+
+    Of more than `MAX_GROUP` records, the newest are returned, and this one.
+    """
     from qacli.db.filters import Filter
 
-    return store.page(only=Filter(repeats_id=record.repeats_id or record.id), limit=MAX_GROUP)
+    group = Filter(repeats_id=record.repeats_id or record.id)
+    newest = store.page(only=group, limit=MAX_GROUP, newest_first=True)
+    others = [item for item in newest if item.id != record.id]
+    return sorted([record, *others[: MAX_GROUP - 1]], key=lambda item: item.id or 0)
 
 
 def figures(record: "QuestionAnswer") -> dict[str, str]:
@@ -110,7 +114,7 @@ def figures(record: "QuestionAnswer") -> dict[str, str]:
         facts["status"] = record.status.value
     if record.latency_ms is not None:
         facts["time"] = f"{record.latency_ms / 1000:.1f} s"
-    if record.completion_tokens is not None:
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
         facts["tokens"] = f"{record.prompt_tokens} + {record.completion_tokens} tokens"
     if record.cost_usd is not None:
         facts["cost"] = usd(record.cost_usd)

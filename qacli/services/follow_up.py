@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qacli.config.settings import LOCAL
 from qacli.model_options import OPTION_NAMES, RESERVED
-from qacli.provider.endpoint import LOCAL
 
 if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer

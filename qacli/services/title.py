@@ -21,14 +21,16 @@ HEARTBEAT_SECONDS = 0.2
 MAX_SENT_CHARACTERS = 2000
 """Characters of the question, and of the answer, that are sent for a title."""
 
-MAX_TITLE_CHARACTERS = 80
+MAX_GENERATED_TITLE_CHARACTERS = 80
 PROMPT = (
     "Write a title of at most six words for the conversation below, in its language. "
     "Answer with the title alone.\n\n"
     "<question>\n{question}\n</question>\n\n<answer>\n{answer}\n</answer>"
 )
-LABEL = re.compile(r"^(title|titel|titre|título)\s*:\s*", re.IGNORECASE)
-DECORATION = " \t*_`\"'“”„«»"
+LABEL = re.compile(r"([*_]*)(title|titel|titre|título)(\1\s*:|\s*:\1)\s*", re.IGNORECASE)
+QUOTES = ("“”", "„“”", "«»", "»«", "‘’", "‹›")  # noqa: RUF001 - the quotes themselves are meant
+CLOSING_MARKS = {mark: mark for mark in "*_`\"'"} | {quotes[0]: quotes[1:] for quotes in QUOTES}
+"""The marks that can close a text, by the mark that opens it."""
 
 
 def is_first_answer(result: Result) -> bool:
@@ -45,11 +47,11 @@ def title_thread(
 ) -> str | None:
     """Let a model name the thread of a first answer; return the title.
 
-    The tokens and the cost of the title are added to those of the record. A title that the record
-    has already stays.
+    The tokens and the cost of the title are added to those of the record. If the record already has
+    a title, it is kept.
 
     Args:
-        service: Asks the model; the title itself is no question of the history.
+        service: Asks the model; the question for the title is not recorded.
         result: The first answer of the thread, see `is_first_answer`.
         model: The model that writes the title.
         params: Its options.
@@ -74,6 +76,7 @@ def title_thread(
         heartbeat_seconds=HEARTBEAT_SECONDS,
         deltas=True,
     ):
+        # A heartbeat is an event too, so this is checked every 0.2 s.
         if monotonic() > deadline:
             raise ProviderTimeout(
                 f"The title did not come within {TITLE_SECONDS:g} s.",
@@ -90,7 +93,26 @@ def title_thread(
 
 def clean_title(text: str) -> str:
     """Return the first line of a model's answer, without quotes, markup and "Title:"."""
-    lines = (line.lstrip("# ").strip(DECORATION) for line in text.splitlines())
+    lines = (_without_label(line) for line in text.splitlines())
     title = next(filter(None, lines), "")
-    title = LABEL.sub("", title).strip(DECORATION)
-    return title if len(title) <= MAX_TITLE_CHARACTERS else f"{title[: MAX_TITLE_CHARACTERS - 1]}…"
+    if len(title) > MAX_GENERATED_TITLE_CHARACTERS:
+        title = f"{title[: MAX_GENERATED_TITLE_CHARACTERS - 1]}…"
+    return title
+
+
+def _without_label(line: str) -> str:
+    line = _without_marks(line.lstrip("# \t"))
+    label = LABEL.match(line)
+    return _without_marks(line[label.end() :]) if label else line
+
+
+def _without_marks(line: str) -> str:
+    """Remove the marks that enclose a whole line and are not inside it."""
+    line = line.strip()
+    while line and line[-1] in CLOSING_MARKS.get(line[0], ""):
+        width = len(line) - len(line.lstrip(line[0]))
+        text = line[width:-width]
+        if line[0] in text or line[-1] in text or not line.endswith(line[-1] * width):
+            break
+        line = text.strip()
+    return line

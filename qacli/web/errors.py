@@ -71,7 +71,7 @@ class Problem:
         return {name: value for name, value in members.items() if value is not None}
 
     def to_json(self) -> str:
-        """Return the problem document."""
+        """Return the problem document as JSON text."""
         return current_app.json.dumps(self.to_dict())
 
 
@@ -79,7 +79,7 @@ Renderer = Callable[[Problem], Response]
 
 
 def init_app(app: Flask) -> None:
-    """Handle all errors of requests."""
+    """Register the handler for all errors of requests."""
     app.extensions[EXTENSION_KEY] = []
     app.register_error_handler(Exception, lambda error: render(problem_for(error)))
 

@@ -1,8 +1,8 @@
 """The path below which a proxy publishes the server: `X-Forwarded-Prefix`.
 
-The proxy takes the prefix off the path of each request and names it in the header. It is WSGI's
-SCRIPT_NAME, and `current_context().root`. Addresses in the code are without it: `Location` gets it
-here, links of pages by the template function `root()`.
+The proxy removes the prefix from each path and sends it in this header. Here it becomes WSGI's
+SCRIPT_NAME (`current_context().root`). Routes in the code have no prefix: `init_app` adds it to
+`Location`, and templates write `root()` before a link.
 """
 
 import re
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 PREFIX = re.compile(r"(?:/(?!\.\.?(?:/|$))[\w.~-]+)+", re.ASCII)
-"""A path that is the same in HTML, in headers and in cookies; `//` would be another server."""
+"""A path that needs no escaping in HTML, headers or cookies.
+
+No `//`, which a browser reads as another host; no `.` or `..`.
+"""
 
 
 class ForwardedPrefixMiddleware:
-    """Set SCRIPT_NAME from the header of the nearest proxy; a value that is no path is ignored.
+    """Set SCRIPT_NAME from the nearest proxy's header; any other value than `PREFIX` is ignored.
+
+    To be used only if clients cannot reach the server but through the proxy.
 
     Args:
-        app: The application; only a proxy can reach it.
+        app: The application.
     """
 
     def __init__(self, app: "WSGIApplication") -> None:

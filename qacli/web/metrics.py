@@ -17,7 +17,7 @@ from qacli.config.loader import share_metrics
 from qacli.domain import Outcome, Question, Status
 from qacli.recording.outbox import Outbox
 from qacli.web import auth
-from qacli.web.openapi import ResponseSpec, describe
+from qacli.web.openapi import ResponseSpec, openapi_operation
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -176,7 +176,7 @@ def _dead_processes(shared: Path) -> Iterator[int]:
 
 
 @blueprint.get("/metrics")
-@describe({HTTPStatus.OK: ResponseSpec("The metrics.", {"text/plain": str})})
+@openapi_operation({HTTPStatus.OK: ResponseSpec("The metrics.", {"text/plain": str})})
 def metrics() -> Response:
     """Return the metrics of all processes of this server for Prometheus.
 

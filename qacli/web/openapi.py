@@ -1,4 +1,4 @@
-"""Build the OpenAPI 3.1 document from the routes, which are described with `describe`.
+"""Build the OpenAPI 3.1 document from the routes, which are described with `openapi_operation`.
 
 pydantic makes the schemas from the models that validate requests; this module adds paths,
 parameters and responses. A test compares the routes with the document, and schemathesis compares
@@ -69,7 +69,7 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationSpec:
-    """The description of a route; see `describe`."""
+    """The description of a route; see `openapi_operation`."""
 
     answers: Mapping[int, ResponseSpec]
     body: type[BaseModel] | None
@@ -79,7 +79,7 @@ class OperationSpec:
     error: tuple[str, Any]
 
 
-def describe(  # noqa: PLR0913 - the parts of a description, by name
+def openapi_operation(  # noqa: PLR0913 - the parts of a description, by name
     answers: Mapping[int, ResponseSpec],
     *,
     body: type[BaseModel] | None = None,
@@ -88,7 +88,9 @@ def describe(  # noqa: PLR0913 - the parts of a description, by name
     errors: Sequence[int] = (),
     error: tuple[str, Any] = (problems.MIME_TYPE, Problem),
 ) -> Callable[[View], View]:
-    """Return a decorator that describes a route; its summary comes from the docstring.
+    """Return a decorator that adds a route's OpenAPI description.
+
+    The route's docstring is the summary.
 
     Args:
         answers: The responses by status.

@@ -143,7 +143,7 @@ class Providers:
         return next(iter(self._providers.values())).get()
 
     def is_present(self, model: str, away: set[str]) -> bool:
-        """Return whether the first upstream for a model is there, and not one of those away."""
+        """Return whether the first upstream for a model exists and is not in `away`."""
         with suppress(InvalidRequest):
             return self.upstreams.route(model)[0].upstream not in away
         return False

@@ -2,6 +2,8 @@
 
 The counts are in the database, so a rate holds for all workers and servers of that database. While
 the database is away, each process counts for itself.
+
+The other 429s: `budget.py`, `shared_limits.py`, `wrong_token_limit.py`.
 """
 
 import time

@@ -2,6 +2,9 @@
 
 The default is strict: a route needs a token, and its POST requests count. A route with another
 policy has the decorator `policy`.
+
+The policy is not about single records: a caller reads and deletes only records of its own, by the
+conditions of `RecordQueries._owned` in `db.record_queries`.
 """
 
 from collections.abc import Callable
@@ -82,7 +85,7 @@ def is_question() -> bool:
 
 
 def current_endpoint() -> str | None:
-    """Return the endpoint at the request's path, also if it does not accept the method."""
+    """Return the name of the endpoint for the request's path, even if it refuses the method."""
     error = request.routing_exception
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         urls = current_app.create_url_adapter(request)

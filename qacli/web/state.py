@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from qacli.config.settings import Settings
+from qacli.config.settings import LOCAL, Settings
 from qacli.config.upstreams import load_upstreams
 from qacli.cost import Pricing
 from qacli.db.records import Store
@@ -45,7 +45,7 @@ MAX_WORKER_CONNECTIONS = 10
 
 
 class AppState:
-    """One process's provider, database pool and outbox.
+    """The parts of one server process that its requests share.
 
     Attributes:
         system: The system prompt of a question that has none.
@@ -125,7 +125,9 @@ class AppState:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Count one question in flight; the spare threads stay free for all other requests.
+        """Count one question as in flight during the `with` block.
+
+        The number is limited, so that threads stay free for all other requests.
 
         Raises:
             Busy: The server has as many questions in flight as it accepts.
@@ -154,7 +156,7 @@ class AppState:
         if name is None or name in {default, DEFAULT_MODEL_ALIAS}:
             return default
         upstreams = self.providers.upstreams
-        if name.partition(":")[0] == endpoint.LOCAL and name not in upstreams.names:
+        if name.partition(":")[0] == LOCAL and name not in upstreams.names:
             raise InvalidRequest(
                 "A local model cannot be chosen by a request.",
                 "Start the server with it: qa serve --model local:/path.gguf, or with "

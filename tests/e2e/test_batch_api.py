@@ -117,7 +117,8 @@ def test_cancel_by_another_process_ends_the_wait_and_the_batch(
 ) -> None:
     (tmp_path / "q.txt").write_text("One\n")
     api = provider.batch_api
-    api.faults.statuses, api.faults.retry_after = ("in_progress",), 0.1
+    # The next look at the batch would come after the cancelling process has ended.
+    api.faults.statuses, api.faults.retry_after = ("in_progress",), 50
     arguments = ("batch", str(tmp_path / "q.txt"), "--name", "n", "--via", "batch-api")
     process = qa.start(*arguments, text=True, env={"QA_LEASE": "3"})
     wait_for(lambda: [batch for batch in api.batches.values() if batch.status == "in_progress"])

@@ -14,7 +14,7 @@ import pytest
 from qacli.cli.app import EXIT_CODES
 from qacli.config.providers import known_providers
 from qacli.config.settings import setting_fields
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

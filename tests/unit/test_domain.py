@@ -10,7 +10,8 @@ from qacli.db.models import QuestionAnswer
 from qacli.db.records import DERIVED_COLUMNS
 from qacli.domain import Outcome, Question, Status, create_question, now
 from qacli.errors import InvalidRequest
-from qacli.serializers import RECORD_FIELDS, record_to_dict
+from qacli.record_fields import RECORD_FIELDS
+from qacli.serializers import record_to_dict
 from qacli.validation import MAX_ID, parse_count, sanitize_text
 from qacli.web.api.schemas import AskRequest
 

@@ -14,20 +14,16 @@ from qacli.db.importers import REQUIRED_FIELDS, ImportedRecord
 from qacli.db.models import QuestionAnswer
 from qacli.db.records import DERIVED_COLUMNS
 from qacli.domain import Outcome, Question
-from qacli.recording.journal_reader import OUTCOME_FIELDS, QUESTION_FIELDS
-from qacli.serializers import (
+from qacli.record_fields import (
     FIELD_TYPES,
     FLOAT_FIELDS,
     INT_FIELDS,
     JSON_FIELDS,
     RECORD_FIELDS,
     TIME_FIELDS,
-    flat_values,
-    record_to_dict,
-    to_csv_line,
-    to_json_line,
-    to_markdown,
 )
+from qacli.recording.journal_reader import OUTCOME_FIELDS, QUESTION_FIELDS
+from qacli.serializers import flat_values, record_to_dict, to_csv_line, to_json_line, to_markdown
 from qacli.web.api.responses import Record
 
 DOCUMENT = record_to_dict(Question(question="Who?\nMe?", tags=["ä"]), Outcome(answer="You."), 7)

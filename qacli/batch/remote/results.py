@@ -141,7 +141,10 @@ class ResultPage:
         return len(self.lines) >= self.max_lines or self.size >= MAX_PAGE_BYTES
 
     def add(self, content: bytes) -> None:
-        """Add a line."""
+        """Parse a result line and add it.
+
+        An unreadable line or a second one of an id is only counted.
+        """
         try:
             line = ResultLine.parse(content)
         except ValueError:

@@ -181,7 +181,10 @@ class PartSteps:
         return 0
 
     async def find_batch(self, part: BatchPart) -> float:
-        """Look for the batch of a request whose end is unknown; create it if there is none."""
+        """Look for a batch that may have been created by a request without an answer.
+
+        If there is none, set the part back to `UPLOADED`, so that it is submitted again.
+        """
         began = (part.submitted_at or part.created_at).timestamp()
         for look in range(MAX_LOOKS):
             try:

@@ -102,7 +102,7 @@ class RemoteRun:
         return bool(await self.fill(following))
 
     async def submit(self) -> None:
-        """Bring all parts as far as `submitted`, unless the queue has no room for them.
+        """Submit all parts; a part for which the provider's queue has no room stays waiting.
 
         Raises:
             ProviderError: The provider cannot be asked.

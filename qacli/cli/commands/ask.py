@@ -360,7 +360,7 @@ def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of it
             if display.show_reasoning and record.reasoning:
                 text.add_reasoning(record.reasoning)
             text.add(record.answer or "")
-        display.sources(record.details)
+        display.print_sources(record.details)
     warn_about_end(record, console)
     console.info(
         f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."

@@ -47,20 +47,20 @@ def compare(
     of qa ask -m A -m B, and of --again.
     """
     from qacli.cli.store import open_store
-    from qacli.services.compare import compare_records, compare_texts
+    from qacli.services.compare import compare_records
 
     console = Console.from_context(context)
     store = open_store(load_settings(console), console)
     records = _records(store, [parse_record_id(text) for text in record_ids])
-    first = records[0].answer or ""
+    comparisons = compare_records(records)
     if as_json:
         documents = [record.to_dict() for record in records]
-        for document in documents:
-            similarity = compare_texts(first, document["answer"] or "").similarity
-            document["similarity"] = round(similarity, 4)
+        for document, comparison in zip(documents, comparisons, strict=True):
+            document["similarity"] = round(comparison.similarity, 4)
+        documents[0]["similarity"] = 1  # the others are compared with the first
         console.print_json(documents)
         return
-    texts = [comparison.pieces for comparison in compare_records(records)]
+    texts = [comparison.pieces for comparison in comparisons]
     _print(records, texts, console)
 
 

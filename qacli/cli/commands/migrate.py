@@ -122,7 +122,7 @@ def _migrate_to(console: Console, revision: str, *, sql: bool, confirmed: bool) 
     current = store.revision() if store.exists() else None
     if sql:
         if target != (current or "base"):
-            migrate.migration_sql(store.url, current, target)
+            migrate.print_migration_sql(store.url, current, target)
         return
     down = current is not None and migrate.is_downgrade(current, target)
     if down and not confirmed:

@@ -11,7 +11,7 @@ from qacli.cli.filters import NEGATIVE_IDS, RecordId, parse_record_id
 from qacli.cli.options import AsJson, NoPager, ShowReasoning
 from qacli.cli.settings import load_settings
 from qacli.errors import InvalidRequest, NotFound
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

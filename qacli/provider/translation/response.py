@@ -55,7 +55,7 @@ class ResponseTranslator:
         self._is_finished = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """Read some bytes; return those for the client.
+        """Read a chunk of the provider's response; return the bytes for the client.
 
         Raises:
             BrokenAnswer: They are not of the provider's API.

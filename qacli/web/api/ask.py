@@ -21,7 +21,7 @@ from qacli.web import idempotency, sse, state
 from qacli.web.answer import AnswerStream, start_answer
 from qacli.web.api.responses import Event, Record
 from qacli.web.api.schemas import AskHeaders, AskRequest
-from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.state import AppState
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def raw_body(limit: int | None = None) -> bytes:
 
 
 @blueprint.post("/ask")
-@describe(
+@openapi_operation(
     {
         200: ResponseSpec("The record, or events.", {JSON: Record, sse.MIME_TYPE: Event}),
         202: ResponseSpec(

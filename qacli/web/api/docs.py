@@ -12,7 +12,7 @@ from flask import Blueprint, current_app, render_template, request
 from markupsafe import Markup, escape
 
 from qacli.web import auth
-from qacli.web.openapi import JSON, ResponseSpec, describe, document
+from qacli.web.openapi import JSON, ResponseSpec, document, openapi_operation
 
 EXTENSION_KEY = "qa-openapi"
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("docs", __name__, template_folder="../ui/templates")
 
 
 @blueprint.get("/openapi.json")
-@describe({200: ResponseSpec("The document.", {JSON: dict[str, Any]})})
+@openapi_operation({200: ResponseSpec("The document.", {JSON: dict[str, Any]})})
 def openapi() -> dict[str, Any]:
     """Return this document, as OpenAPI 3.1."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
@@ -31,7 +31,7 @@ def openapi() -> dict[str, Any]:
 
 
 @blueprint.get("/docs")
-@describe({200: ResponseSpec("The page.", {"text/html": str})})
+@openapi_operation({200: ResponseSpec("The page.", {"text/html": str})})
 def docs() -> str:
     """Return this document as a page that can also send requests."""
     spec = openapi()

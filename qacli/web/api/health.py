@@ -4,14 +4,14 @@ from flask import Blueprint
 
 from qacli.web import state
 from qacli.web.api.responses import HealthResponse
-from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.route_policy import Access, policy
 
 blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/is_up")
-@describe({200: ResponseSpec("The process runs.", {JSON: HealthResponse})})
+@openapi_operation({200: ResponseSpec("The process runs.", {JSON: HealthResponse})})
 @policy(Access.PUBLIC)
 def is_up() -> dict[str, object]:
     """Check that the process runs. Nothing else is checked."""
@@ -19,7 +19,7 @@ def is_up() -> dict[str, object]:
 
 
 @blueprint.get("/is_ready")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The server can store records.", {JSON: HealthResponse})},
     errors=(503,),
 )

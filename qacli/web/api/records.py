@@ -26,7 +26,7 @@ from qacli.web.api.schemas import (
     TagsRequest,
 )
 from qacli.web.live_answers import cancel_answer
-from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.request_context import keep_context
 from qacli.web.route_policy import policy
 
@@ -38,7 +38,7 @@ Records = list[Record]  # type: ignore[valid-type]
 
 
 @blueprint.get("/qa/<int:record_id>")
-@describe(
+@openapi_operation(
     {
         200: ResponseSpec("The record.", {JSON: Record}, ["ETag"]),
         304: ResponseSpec("The record is the version in `If-None-Match`.", headers=["ETag"]),
@@ -91,7 +91,7 @@ def _version_check() -> RecordCheck | None:
 
 @blueprint.post("/qa/<int:record_id>/cancel")
 @policy(is_limited=False)
-@describe(
+@openapi_operation(
     {
         200: ResponseSpec("The record, interrupted, with what had arrived.", {JSON: Record}),
         202: ResponseSpec(
@@ -118,7 +118,7 @@ def cancel(record_id: int) -> Response:
 
 
 @blueprint.delete("/qa/<int:record_id>")
-@describe(
+@openapi_operation(
     {
         200: ResponseSpec("The record is deleted.", {JSON: Deleted}),
         204: ResponseSpec(
@@ -141,7 +141,7 @@ def delete(record_id: int) -> Response:
 
 
 @blueprint.patch("/qa/<int:record_id>")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The record, with its new tags.", {JSON: Record}, ["ETag"])},
     body=TagsRequest,
     headers=ChangeHeaders,
@@ -158,7 +158,9 @@ def tag(record_id: int) -> Response:
 
 
 @blueprint.get("/qa/<int:record_id>/thread")
-@describe({200: ResponseSpec("The records, oldest first.", {JSON: Records})}, errors=(404, 503))
+@openapi_operation(
+    {200: ResponseSpec("The records, oldest first.", {JSON: Records})}, errors=(404, 503)
+)
 def thread(record_id: int) -> Response:
     """Return a record and all records that it follows up, oldest first."""
     return jsonify([record.to_dict() for record in state.get_state().store.thread(record_id)])
@@ -166,7 +168,7 @@ def thread(record_id: int) -> Response:
 
 @blueprint.get("/qas")
 @blueprint.get("/qas/")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The records.", {JSON: Records, LINES: Records}, ["Link"])},
     query=ListQuery,
     errors=(422, 503),

@@ -1,13 +1,13 @@
 """The schemas of responses, for the OpenAPI document; responses are not validated.
 
-The schema of a record follows from `qacli.serializers`.
+The schema of a record follows from `qacli.record_fields`.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from qacli.serializers import FIELD_TYPES, MEANINGS
+from qacli.record_fields import FIELD_TYPES, MEANINGS
 
 RECORD: dict[str, Any] = {
     name: (Annotated[FIELD_TYPES[name], Field(description=meaning)], ...)

@@ -150,7 +150,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
 def raw_request(
     path: str, data: bytes, body: Mapping[str, Any] | None = None, method: str = "POST"
 ) -> RawRequest:
-    """Return the request to the provider, with the headers of the client that it gets."""
+    """Return the request to the provider, with the client's headers in `PASSED_HEADERS`."""
     model = body.get("model") if body else None
     return RawRequest(
         path=path,

@@ -55,7 +55,7 @@ from qacli.web.openai_api.schemas import (
     Models,
     ResponseRequest,
 )
-from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.route_policy import policy
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _route(path: str, method: str = "POST") -> Callable[[View], View]:
 
 
 @_route("/chat/completions")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The answer.", {JSON: ChatCompletion, sse.MIME_TYPE: Event}, RECORDED)},
     body=ChatCompletionRequest,
     headers=KeyHeaders,
@@ -105,7 +105,7 @@ def chat_completions() -> Response:
 
 
 @_route("/responses")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
     body=ResponseRequest,
     headers=KeyHeaders,
@@ -122,7 +122,7 @@ def responses() -> Response:
 
 
 @_route("/completions")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The text.", {JSON: Completion, sse.MIME_TYPE: Event}, RECORDED)},
     body=CompletionRequest,
     headers=KeyHeaders,
@@ -135,7 +135,7 @@ def completions() -> Response:
 
 
 @_route("/embeddings")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The vectors.", {JSON: Embeddings})},
     body=EmbeddingRequest,
     errors=(415, *PROVIDER_ERRORS),
@@ -152,14 +152,16 @@ def embeddings() -> Response:
 
 
 @_route("/models", "GET")
-@describe({200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR)
+@openapi_operation(
+    {200: ResponseSpec("The models.", {JSON: Models})}, errors=(502, 503, 504), error=ERROR
+)
 def models() -> dict[str, Any]:
     """List the models: the server's default first, then those of its providers."""
     return {"object": "list", "data": _models()}
 
 
 @_route("/models/<path:model>", "GET")
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The model.", {JSON: Model})}, errors=(404, 502, 503, 504), error=ERROR
 )
 def model(model: str) -> dict[str, Any]:
@@ -178,7 +180,9 @@ def init_app(app: "Flask", settings: "Settings") -> None:
 
 
 @policy(limited_methods=frozenset(METHODS) - {"GET"})
-@describe({200: ResponseSpec("The response of the provider.")}, errors=PROVIDER_ERRORS, error=ERROR)
+@openapi_operation(
+    {200: ResponseSpec("The response of the provider.")}, errors=PROVIDER_ERRORS, error=ERROR
+)
 def passthrough(path: str) -> Response:
     """Pass a request on to the provider, with the server's key; it is logged, and not recorded."""
     app_state = state.get_state()

@@ -24,7 +24,7 @@ from qacli.web.openai_api.schemas import (
     InputItems,
     ModelResponse,
 )
-from qacli.web.openapi import JSON, ResponseSpec, describe
+from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.request_context import current_context
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class InputItemsQuery(BaseModel):
 
 
 @blueprint.route("/<response_id>", methods=["GET"])
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
     query=ResponseQuery,
     errors=ERRORS,
@@ -80,7 +80,7 @@ def get_response(response_id: str) -> Response:
 
 
 @blueprint.route("/<response_id>", methods=["DELETE"])
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The response is deleted.", {JSON: DeletedResponse})},
     errors=ERRORS,
     error=ERROR,
@@ -98,7 +98,7 @@ def delete_response(response_id: str) -> Response:
 
 
 @blueprint.route("/<response_id>/input_items", methods=["GET"])
-@describe(
+@openapi_operation(
     {200: ResponseSpec("The items.", {JSON: InputItems}, RECORDED)},
     query=InputItemsQuery,
     errors=ERRORS,

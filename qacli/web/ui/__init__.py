@@ -22,4 +22,4 @@ def init_app(app: Flask) -> None:
     app.register_blueprint(views.blueprint)
     app.register_blueprint(sign_in.blueprint)
     names = {views.blueprint.name, sign_in.blueprint.name}
-    add_renderer(app, names, "/page/", errors.render_page)
+    add_renderer(app, names, "/page/", errors.render_error)

@@ -21,7 +21,7 @@ TITLES = {
 }
 
 
-def render_page(problem: Problem) -> Response:
+def render_error(problem: Problem) -> Response:
     """Return the response of an error: a page for a browser, else a problem document."""
     if request.accept_mimetypes.best_match([errors.MIME_TYPE, HTML]) != HTML:
         return errors.render_problem(problem)

@@ -85,7 +85,7 @@ class Query:
 
     @property
     def url(self) -> str:
-        """The address of this list."""
+        """The path and the query string of the page with this list."""
         return f"{root()}/{self.suffix}"
 
     def filter(self, now: datetime) -> Filter:

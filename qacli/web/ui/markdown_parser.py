@@ -41,7 +41,7 @@ class _MarkdownIt(MarkdownIt):
         return len(url) <= MAX_LINK_CHARACTERS and super().validateLink(url)
 
     def normalizeLink(self, url: str) -> str:  # noqa: N802
-        """Return the address percent-encoded; one that is too long is refused by `validateLink`."""
+        """Return the address percent-encoded; one that is too long for a link is unchanged."""
         return super().normalizeLink(url) if len(url) <= MAX_LINK_CHARACTERS else url
 
     def normalizeLinkText(self, link: str) -> str:  # noqa: N802

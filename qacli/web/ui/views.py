@@ -84,7 +84,8 @@ def _markdown(answer: str, is_current: bool = False) -> Markup:  # noqa: FBT001,
 
     Args:
         answer: The answer.
-        is_current: The page is about this record: it has a time of its own.
+        is_current: This is the page's main record; it does not share the processor time of the
+            other answers.
     """
     if "rendering" not in g:
         g.rendering = CpuBudget(PAGE_SECONDS)
@@ -135,13 +136,16 @@ def static(filename: str) -> Response:
 
 @blueprint.get("/")
 def home() -> tuple[str, int]:
-    """Show the form and the history; with `edit` the question of that record, to ask it again."""
+    """Show the form and the history; with `?edit=ID`, filled with that record's question.
+
+    The user asks that question again.
+    """
     record_id = request.args.get("edit", type=int)
     if record_id is None:
         return _page(question=request.args.get("question", ""))
     store = state.get_state().store
     record = store.get(record_id)
-    before = record.follows_id
+    parent_id = record.follows_id
     form = {
         "model": record.params.get("model", ""),
         "system": record.system or "",
@@ -150,17 +154,18 @@ def home() -> tuple[str, int]:
         "repeats_id": str(record_id),
     }
     thread = None
-    if before is not None:
+    if parent_id is not None:
         with suppress(NotFound):  # it may be deleted
-            thread = load_thread(store, before)
-            # Without the records that follow: the form is for another follow-up of this one.
-            thread.records = [item for item in thread.records if (item.id or 0) <= before]
+            thread = load_thread(store, parent_id)
+            # Leave out the records below: the form asks another follow-up of the parent.
+            position = [item.id for item in thread.records].index(parent_id)
+            del thread.records[position + 1 :]
             thread.branches = []
     return _page(
         question=record.question,
         files=[file["name"] for file in record.attachments],
         thread=thread,
-        current=before if thread else None,
+        current=parent_id if thread else None,
         form=form,
     )
 
@@ -195,8 +200,8 @@ def ask() -> Response | tuple[str, int]:
 
 
 def _ask_two(second: Mapping[str, str], files: Sequence[Attachment]) -> Response:
-    """Ask the models of the form and of a second one, at the same time, and compare the answers."""
-    # A model that cannot be asked is refused before the first one is.
+    """Ask the form's model and a second model at the same time, and compare the answers."""
+    # Refuse a second model that cannot be asked before the first one is asked.
     state.get_state().model(parse_ask_form(second, _profiles()).model)
     first = _start(request.form, files)
     first.complete_in_background()
@@ -314,7 +319,7 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
     Args:
         question: The text in the form.
         thread: The record in its thread; None for a new question.
-        current: The id of the record.
+        current: The id of the record that the page is about.
         problem: The error in the form that was sent.
         status: The HTTP status.
         form: The fields of the form; None for those that were sent.
@@ -353,7 +358,7 @@ def _page(  # noqa: PLR0913 - the parts of the page, by name
 
 
 def _profiles() -> list[str]:
-    """Return the names of the providers to choose from: none where there is only one."""
+    """Return the names of the providers to choose from; empty if there is nothing to choose."""
     upstreams = state.get_state().providers.upstreams
     return list(upstreams.settings) if upstreams.names else []
 

@@ -18,7 +18,8 @@ from qacli.cli.console import Console
 from qacli.db.batches import FinishedItem
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import DatabaseError, InvalidRequest
-from qacli.serializers import RECORD_FIELDS, record_to_dict
+from qacli.record_fields import RECORD_FIELDS
+from qacli.serializers import record_to_dict
 
 ANSWERED = Outcome(
     status=Status.ANSWERED,

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import termios
 import threading
 from collections.abc import Callable
@@ -98,7 +97,7 @@ def on_terminal(
     environ = qa.environ(**{"TERM": "xterm-256color", **env})
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
         environ.pop(name, None)
-    process = subprocess.Popen(
+    process = qa.popen(
         [*qa.command, *arguments],
         stdin=slaves[0],
         stdout=slaves[0],

@@ -9,7 +9,7 @@ from fake_provider import Reply
 
 from qacli.cli.cells import cell_width
 from qacli.domain import Outcome, Status, create_question
-from qacli.services.title import MAX_TITLE_CHARACTERS, clean_title
+from qacli.services.title import MAX_GENERATED_TITLE_CHARACTERS, clean_title
 
 from .conftest import on_terminal
 
@@ -156,6 +156,18 @@ def test_add_title_keeps_a_title_and_unknown_counts(store: Store) -> None:
         ("«Les bateaux»", "Les bateaux"),
         ("***", ""),
         ("", ""),
+        ("Title:\nWhy bicycles", "Why bicycles"),
+        ("**Title:**\n\nWhy *two* bicycles", "Why *two* bicycles"),
+        ("**Title**: Boats", "Boats"),
+        ("__Titre :__ **Bateaux**", "Bateaux"),
+        ("Title:\n\n***\n", ""),
+        ("__init__ and friends", "__init__ and friends"),
+        ("`asyncio.gather` explained", "`asyncio.gather` explained"),
+        ('"Foo" vs "Bar"', '"Foo" vs "Bar"'),
+        ("“Foo” vs “Bar”", "“Foo” vs “Bar”"),
+        ("Why we say “Foo”", "Why we say “Foo”"),
+        ("**“Foo”**", "Foo"),
+        ("„Boote“", "Boote"),
     ],
 )
 def test_clean_title_is_the_first_line_without_markup(text: str, title: str) -> None:
@@ -164,5 +176,5 @@ def test_clean_title_is_the_first_line_without_markup(text: str, title: str) -> 
 
 def test_clean_title_of_a_long_line_is_cut() -> None:
     title = clean_title("word " * 100)
-    assert cell_width(title) == MAX_TITLE_CHARACTERS
+    assert cell_width(title) == MAX_GENERATED_TITLE_CHARACTERS
     assert title.endswith("…")

@@ -16,7 +16,7 @@ from conftest import KEY, Finished, Invoke, Program
 
 from qacli.cli.app import run
 from qacli.price_table import PriceTable
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from fake_provider import FakeProvider

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import Reply
 
-from qacli.batch.verdicts import is_swapped
+from qacli.batch.verdicts import are_answers_swapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ def test_compare_counts_what_not_all_have_answered(
         ("x", "y"): 1,
         ("z", "y"): 1,
     }
-    done = invoke("batch", "compare", "x", "y", "--only", "different")
+    done = invoke("batch", "compare", "x", "y", "--answers", "different")
     assert "w0" not in done.out
     assert "4 compared, 4 (100.0%) with the same answer." in done.out
 
@@ -146,9 +146,9 @@ def test_compare_csv_and_jsonl_have_a_row_an_item(both: Any, invoke: Invoke, hom
     assert invoke("batch", "compare", "n", "-o", "c.csv").code == 2
     assert invoke("batch", "compare", "n", "-o", "c.csv", "--force").code == 0
     assert invoke("batch", "compare", "n", "-o", "c.xyz").code == 2
-    lines = invoke("batch", "compare", "n", "--format", "jsonl", "--only", "different").out
+    lines = invoke("batch", "compare", "n", "--format", "jsonl", "--answers", "different").out
     assert [json.loads(line)["id"] for line in lines.splitlines()] == ["w0", "w1", "w2", "w3"]
-    assert compared(invoke, "n", "--only", "same")["items"] == []
+    assert compared(invoke, "n", "--answers", "same")["items"] == []
 
 
 def test_compare_html_is_one_file_with_all_texts_escaped(
@@ -203,7 +203,7 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
     verdicts = result["judge"]
     assert (verdicts["verdicts"], verdicts["ties"], verdicts["missing"]) == (10, 1, 0)
     assert verdicts["cost_usd"] > 0
-    swapped = {f"w{number}" for number in range(10) if is_swapped(f"w{number}")}
+    swapped = {f"w{number}" for number in range(10) if are_answers_swapped(f"w{number}")}
     assert {item["id"] for item in result["items"] if item["verdict"]["swapped"]} == swapped
     assert 0 < len(swapped) < 10
     first_bad = {text.split("\n")[0] for text in asked if "First: bad" in text}

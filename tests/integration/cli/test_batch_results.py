@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

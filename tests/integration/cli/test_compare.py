@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qacli.domain import Outcome, Question, Status
-from qacli.services.compare import MAX_WORDS, compare_texts
+from qacli.services.compare import MAX_GROUP, MAX_WORDS, compare_texts
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -53,7 +53,25 @@ def test_compare_as_json_has_the_records_and_their_similarity(compared: Invoke) 
     assert (first["id"], second["id"], third["id"]) == (1, 2, 3)
     assert first["similarity"] == 1
     assert 0.7 < second["similarity"] < 1
-    assert third["similarity"] == 0
+    assert third["similarity"] == 0.2857  # "It " and "." of its error
+
+
+def test_compare_failed_records_compares_their_errors(compared: Invoke, store: Store) -> None:
+    for error in ("It failed twice.", "Nothing came"):
+        outcome = Outcome(status=Status.FAILED, model="d", error=error)
+        store.upsert(Question(question="The capital?"), outcome)
+    records = json.loads(compared("compare", "3", "4", "5", "--json").out)
+    assert [record["similarity"] for record in records] == [1, 0.5714, 0]
+
+
+def test_compare_one_of_many_answers_has_it_and_the_newest(invoke: Invoke, store: Store) -> None:
+    answer = Outcome(status=Status.ANSWERED, answer="Paris.", model="m")
+    first = store.upsert(Question(question="The capital?"), answer)
+    again = [Question(question="The capital?", repeats_id=first) for _ in range(MAX_GROUP + 1)]
+    newest = sorted(store.upsert_many([(question, answer) for question in again]).values())
+    for record_id, others in ((first, newest[2:]), (newest[-1], newest[1:-1])):
+        records = json.loads(invoke("compare", str(record_id), "--json").out)
+        assert [record["id"] for record in records] == sorted([record_id, *others])
 
 
 def test_compare_on_a_terminal_marks_what_differs(

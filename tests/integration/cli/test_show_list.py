@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from qacli.config.settings import Settings
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

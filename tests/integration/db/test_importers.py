@@ -22,7 +22,7 @@ from qacli.db.stats import stats
 from qacli.db.thread_list import list_threads
 from qacli.domain import GroupBy, Outcome, Question, Status, now
 from qacli.errors import InvalidRequest
-from qacli.serializers import RECORD_FIELDS
+from qacli.record_fields import RECORD_FIELDS
 
 RANDOM_RECORDS = 100
 

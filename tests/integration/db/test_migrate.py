@@ -372,12 +372,12 @@ def test_upgrade_failed_leaves_nothing(empty: Store) -> None:
 def test_migration_sql_is_printed_without_a_database(
     url: str, typical: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    migrate.migration_sql(url, None, migrate.head_revision())
+    migrate.print_migration_sql(url, None, migrate.head_revision())
     sql = capsys.readouterr().out
     assert "CREATE TABLE question_answer" in sql
     assert f"'{migrate.head_revision()}'" in sql[sql.rindex("version_num=") :]
     assert typical in sql
-    migrate.migration_sql(url, migrate.head_revision(), "base")
+    migrate.print_migration_sql(url, migrate.head_revision(), "base")
     sql = capsys.readouterr().out
     assert "DROP TABLE question_answer" in sql
     assert "CREATE TABLE question_answer" not in sql
@@ -387,7 +387,7 @@ def test_migration_sql_creates_the_same_schema(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed, migrated = home / "printed.db", home / "migrated.db"
-    migrate.migration_sql(f"sqlite:///{printed}", None, "head")
+    migrate.print_migration_sql(f"sqlite:///{printed}", None, "head")
     assert not printed.exists()
     with sqlite3.connect(printed) as connection:
         connection.executescript(capsys.readouterr().out)

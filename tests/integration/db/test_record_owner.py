@@ -46,6 +46,7 @@ FINDING: dict[str, Callable[[Store], Any]] = {
 CHANGING: dict[str, Callable[[Store], Any]] = {
     "change_tags": lambda store: store.change_tags(1, ["stolen"], ["t"]),
     "annotate": lambda store: store.annotate(1, title="stolen"),
+    "add_title": lambda store: store.add_title(1, "stolen", ANSWERED),
     "remove": lambda store: store.remove(1),
     "release_idempotency_key": lambda store: store.release_idempotency_key(FAILED.uid),
     "remove_all": lambda store: delete_matching(store, Filter()),

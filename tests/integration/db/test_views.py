@@ -115,11 +115,11 @@ def test_views_do_not_hinder_migrations_that_change_their_tables(history: Store)
 def test_sql_of_a_migration_drops_and_creates_the_views(
     dialect: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    migrate.migration_sql(f"{dialect}://", "0011", "head")
+    migrate.print_migration_sql(f"{dialect}://", "0011", "head")
     sql = capsys.readouterr().out
     assert sql.index("DROP VIEW IF EXISTS answers") < sql.index("CREATE TABLE batch_part")
     assert sql.index("ADD COLUMN rating") < sql.index("CREATE VIEW answers AS")
-    migrate.migration_sql(f"{dialect}://", migrate.head_revision(), "0011")
+    migrate.print_migration_sql(f"{dialect}://", migrate.head_revision(), "0011")
     sql = capsys.readouterr().out
     assert "DROP VIEW IF EXISTS answers" in sql
     assert "CREATE VIEW" not in sql

@@ -10,7 +10,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import validate
 
-from qacli.serializers import MEANINGS, RECORD_FIELDS
+from qacli.record_fields import MEANINGS, RECORD_FIELDS
 from qacli.web.openapi import HEADERS, path_of
 
 if TYPE_CHECKING:

@@ -240,14 +240,14 @@ def test_limiter_outage_gets_single_probes_and_the_rate_comes_back() -> None:
     done = run(limiter, clock, provider, seconds=60, latency=1.0)
     assert provider.refused < 450
     assert done.rate(51, 60) >= 0.9 * 64
-    assert not limiter.is_closed
+    assert not limiter.is_probing
 
 
 def test_limiter_closed_sends_one_request_at_a_time() -> None:
     clock = Clock()
     limiter = AdaptiveLimiter(16, clock=clock)
     run(limiter, clock, Outage(clock, 0, 1000), seconds=20, latency=0.5)
-    assert limiter.is_closed
+    assert limiter.is_probing
     assert limiter.window == 1
     assert limiter.last_refusal == "too fast"
     assert limiter.refused < 350

@@ -106,13 +106,13 @@ def test_share_reports_a_pause_of_its_own_and_what_it_needs(clock: Clock) -> Non
         limiter.on_throttled("Slow down.", {}, sent_at)
         limiter.on_finished()
         clock.now += 0.1
-        if limiter.delay() and limiter.is_closed:
+        if limiter.delay() and limiter.is_probing:
             break
     share.on_finished(100, 0)
     share.on_finished(100, 40)
     report = share.report()
     assert (report.request_rate, report.token_rate) == (10, 100)
-    assert limiter.is_closed
+    assert limiter.is_probing
     assert (report.pause, report.pause_reason) == (limiter.own_pause[0], "Slow down.")
     assert report.pause > 0
     assert (report.unused_requests, report.unused_tokens) == (17, 9000 - 240)

@@ -27,6 +27,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "max_tokens": ("9", 9),
     "stream": ("false", False),
     "raw": ("true", True),
+    "auto_title": ("true", True),
+    "title_model": ("small", "small"),
     "profile": ("work", "work"),
     "base_url": ("https://a.example/v1/", "https://a.example/v1"),
     "model": ("m", "m"),
@@ -191,7 +193,8 @@ def test_load_settings_overridden_invalid_value_is_ignored() -> None:
 @pytest.mark.parametrize("value", ["true", "[1]", "{a = 1}"])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_config_file_wrong_type_is_refused(name: str, value: str) -> None:
-    if value == "true" and name in {"keyring", "passthrough", "raw", "show_reasoning", "stream"}:
+    true_or_false = {"auto_title", "keyring", "passthrough", "raw", "show_reasoning", "stream"}
+    if value == "true" and name in true_or_false:
         return
     if value.startswith("{") and name in {"routes", "fallbacks"}:
         return  # each of them can be a table; tests/unit/config/test_upstreams.py has wrong ones

@@ -13,6 +13,7 @@ from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, calls_of
 from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.provider.tool_call_pieces import MAX_TOOL_CALLS
 
 API = ChatCompletions()
 
@@ -323,6 +324,24 @@ def test_read_event_tool_calls_of_each_dialect_are_joined(
     for delta in deltas:
         API.read_event("message", {"choices": [{"index": 0, "delta": delta}]}, response)
     assert calls_of(response.details) == calls
+
+
+@pytest.mark.parametrize("dialect", ["index", "same index", "id", "none"])
+def test_read_event_tool_calls_after_the_maximum_are_dropped(dialect: str) -> None:
+    response = ChatResponse()
+    for number in range(MAX_TOOL_CALLS + 1):
+        index = {"index": number, "same index": 0}.get(dialect)
+        call_id = None if dialect == "none" else f"t{number}"
+        rest = None if dialect != "id" else call_id
+        pieces = [
+            {"index": index, "id": call_id, "function": {"name": f"f{number}", "arguments": "{"}},
+            {"index": index, "id": rest, "function": {"arguments": "}"}},
+        ]
+        for piece in pieces:
+            choice = {"index": 0, "delta": {"tool_calls": [piece]}}
+            API.read_event("message", {"choices": [choice]}, response)
+    expected = [(f"f{number}", "{}") for number in range(MAX_TOOL_CALLS)]
+    assert calls_of(response.details) == expected
 
 
 def test_close_half_a_character_is_the_last_event() -> None:

@@ -62,6 +62,18 @@ def test_edited_question_names_its_record_and_can_lose_the_system_prompt(
 
 
 @on_sqlite
+def test_edit_in_a_thread_without_order_of_ids_shows_the_records_before(
+    client: FlaskClient, store: Store
+) -> None:
+    keep(store, follows_id=3)
+    keep(store, follows_id=1)
+    keep(store)
+    for record_id, before in ((1, ["3"]), (2, ["3", "1"])):
+        page = client.get(f"/?edit={record_id}").text
+        assert re.findall(r'<article[^>]*id="r(\d+)"', page) == before
+
+
+@on_sqlite
 def test_ask_again_of_a_question_with_files_needs_the_files(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:

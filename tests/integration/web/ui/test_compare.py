@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 
-def keep(store: Store, model: str, answer: str, repeats_id: int | None = None) -> int:
+def keep(
+    store: Store,
+    model: str,
+    answer: str,
+    repeats_id: int | None = None,
+    prompt_tokens: int | None = 9,
+) -> int:
     """Store a record with figures."""
     outcome = Outcome(
         status=Status.ANSWERED,
         answer=answer,
         model=model,
         latency_ms=1500,
-        prompt_tokens=9,
+        prompt_tokens=prompt_tokens,
         completion_tokens=11,
         cost_usd=0.01,
     )
@@ -57,6 +63,19 @@ def test_compare_page_without_another_answer_is_refused(client: FlaskClient, sto
         assert (page.status_code, "only answer" in text_of(page)) == (422, True)
     for number in ("7", "9" * 30):
         assert client.get(f"/page/1/compare?with={number}").status_code == 404
+
+
+@on_sqlite
+def test_compare_page_of_answers_without_prompt_tokens_has_no_tokens(
+    client: FlaskClient, store: Store
+) -> None:
+    for repeats_id in (None, 1):
+        keep(store, "model-a", "Paris.", repeats_id, prompt_tokens=None)
+    for address in ("/page/1", "/page/1/compare"):
+        page = client.get(address)
+        assert "1.5 s" in page.text
+        assert "None" not in text_of(page)
+        assert "11 tokens" not in text_of(page)
 
 
 @on_sqlite

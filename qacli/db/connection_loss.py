@@ -1,0 +1,51 @@
+"""Handle connections to PostgreSQL that are lost, for example when the database restarts."""
+
+from math import inf
+from time import monotonic
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DisconnectionError
+
+IDLE_SECONDS = 1.0
+"""The idle time after which a connection is tested before it is used."""
+
+
+def close_lost(engine: sa.Engine) -> None:
+    """Close a connection that turns out to be lost when it goes back to the pool.
+
+    SQLAlchemy sets its isolation level back there. An error of the driver would hide that the
+    statement before has succeeded, and the connection's place in the pool would stay taken.
+    """
+    dialect = engine.dialect
+    reset = dialect.reset_isolation_level
+
+    def reset_or_close(connection: Any) -> None:  # noqa: ANN401 - the driver's
+        try:
+            reset(connection)
+        except dialect.loaded_dbapi.Error:
+            connection.close()
+
+    dialect.reset_isolation_level = reset_or_close  # type: ignore[method-assign, assignment]
+
+
+def renew_idle(engine: sa.Engine) -> None:
+    """Replace connections that broke while idle, for example when the database restarted.
+
+    A connection that was just used is not tested: a test costs as much as a query. If it breaks
+    in that moment, one query fails, and all later ones get new connections.
+    """
+
+    def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's
+        record.info["used"] = monotonic()
+
+    def take(connection: Any, record: Any, _proxy: Any) -> None:  # noqa: ANN401 - the pool's
+        if monotonic() - record.info.get("used", inf) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+    sa.event.listen(engine, "checkin", used)
+    sa.event.listen(engine, "checkout", take)

@@ -41,6 +41,22 @@ SCHEMA = """
 """
 """What a test may have changed: tables, indexes, columns, triggers and the revision."""
 
+EMPTY = """
+    DO $$
+    DECLARE tables text;
+    BEGIN
+        SELECT string_agg(quote_ident(relname), ', ') INTO tables FROM pg_class
+        LEFT JOIN pg_sequences ON sequencename = relname || '_id_seq'
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+            AND relname <> 'alembic_version'
+            AND (pg_relation_size(pg_class.oid) > 0 OR last_value IS NOT NULL);
+        IF tables IS NOT NULL THEN
+            EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY CASCADE';
+        END IF;
+    END $$
+"""
+"""Empties the tables that have had rows or ids: to empty all of them takes much longer."""
+
 
 def bring_up_to_date(url: str) -> None:
     """Migrate a database to the newest revision, as `qa migrate` does."""
@@ -99,14 +115,7 @@ class PostgresDatabases:
 
     def _is_emptied(self, name: str) -> bool:
         """Delete all rows; returns whether the schema is still that of the template."""
-        tables = {str(row[0]) for row in self._schema if row[1] == "r"} - {"alembic_version"}
-        schema = self.execute(
-            name,
-            OTHER_SESSIONS,
-            "SET lock_timeout = '5s'",
-            f"TRUNCATE {', '.join(sorted(tables))} RESTART IDENTITY",
-            SCHEMA,
-        )
+        schema = self.execute(name, OTHER_SESSIONS, "SET lock_timeout = '5s'", EMPTY, SCHEMA)
         return schema == self._schema
 
 

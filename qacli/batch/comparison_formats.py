@@ -1,13 +1,12 @@
 """Write a comparison of batches as CSV, JSON or HTML, a piece at a time."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
 from qacli.batch.comparison import ComparedItem, Comparison
+from qacli.serializers import to_csv_line
 
 Items = Iterable[ComparedItem]
 
@@ -84,7 +83,7 @@ def csv_rows(items: Items, comparison: Comparison) -> Iterator[str]:
     names = ["id", "question", "same", "agreement", "different"]
     names += ["winner", "reason"] if is_judged else []
     names += [f"{label} {detail}" for label in comparison.labels for detail in details]
-    yield _csv_row(names)
+    yield to_csv_line(names)
     for item in items:
         agreement = item.agreement
         cells = [item.key, item.records[0]["question"]]
@@ -94,13 +93,7 @@ def csv_rows(items: Items, comparison: Comparison) -> Iterator[str]:
             reason = "" if item.verdict is None else item.verdict.reason
             cells += [winner_of(item, comparison.labels), reason]
         cells += [record[detail] for record in item.records for detail in details]
-        yield _csv_row(cells)
-
-
-def _csv_row(cells: Sequence[object]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+        yield to_csv_line(cells)
 
 
 def html_page(items: Items, comparison: Comparison) -> Iterator[str]:

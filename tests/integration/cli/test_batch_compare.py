@@ -151,6 +151,14 @@ def test_compare_csv_and_jsonl_have_a_row_an_item(both: Any, invoke: Invoke, hom
     assert compared(invoke, "n", "--answers", "same")["items"] == []
 
 
+def test_compare_csv_keeps_a_line_end_of_old_systems(both: Any, invoke: Invoke, home: Path) -> None:
+    both(answer=lambda _request: "one\rtwo")
+    assert invoke("batch", "compare", "n", "-o", "c.csv").code == 0
+    with (home / "c.csv").open(newline="") as file:
+        answers = [row["gpt-4o-mini answer"] for row in csv.DictReader(file)]
+    assert answers == ["one\rtwo"] * 4
+
+
 def test_compare_html_is_one_file_with_all_texts_escaped(
     both: Any, invoke: Invoke, home: Path
 ) -> None:

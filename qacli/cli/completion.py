@@ -69,11 +69,16 @@ def parse_line(text: str) -> Line:
     return line
 
 
+def command_table() -> dict[str, Any]:
+    """Return the commands with their options and texts, as docs/generate.py has written them."""
+    path = Path(__file__).parents[1] / "data" / "commands.json"
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table
+
+
 def complete(line: Line) -> list[Value] | None:  # noqa: C901, PLR0912 - the grammar of a command line
     """Return the completions at the cursor; None if a file name is expected there."""
-    table: dict[str, Any] = json.loads(
-        (Path(__file__).parents[1] / "data" / "commands.json").read_text(encoding="utf-8")
-    )
+    table = command_table()
     node, profile = table, None
     kind: str | None = None  # of the value that the last option takes
     arguments, options = 0, True

@@ -1,11 +1,10 @@
 """The search of `qa help WORDS`: in topics, commands, options and settings."""
 
-import json
 import re
 from collections.abc import Iterator
-from importlib.resources import files
 from itertools import chain
-from typing import Any
+
+from qacli.cli.completion import command_table
 
 Entry = tuple[str, str]
 """A name as it is typed, such as `qa ask --reuse`, and its text."""
@@ -57,8 +56,3 @@ def _entries() -> Iterator[Entry]:
             f"qa config set {field.name} ({field.metadata['env']})",
             field.metadata["help"].replace("`", ""),
         )
-
-
-def command_table() -> Any:  # noqa: ANN401 - JSON
-    """Return the commands with their options and texts, as docs/generate.py has written them."""
-    return json.loads(files("qacli").joinpath("data", "commands.json").read_text("utf-8"))

@@ -1,9 +1,8 @@
 """Commands and options of other programs (llm, aichat, mods, sgpt, git), and those of qa."""
 
-import json
-from importlib.resources import files
 from shlex import join, quote
 
+from qacli.cli.completion import command_table
 from qacli.suggestions import similar_name
 
 ASK = 'qa ask "..."'
@@ -75,7 +74,9 @@ def command_for(group: str, words: list[str]) -> str | None:
         return None
     text = " ".join(words)
     is_question = len(words[0].split()) > 1 or text.endswith("?") or len(words) > 2  # noqa: PLR2004
-    if is_question or (len(words) > 1 and similar_name(words[0], command_names()) is None):
+    if is_question or (
+        len(words) > 1 and similar_name(words[0], [*command_table()["commands"]]) is None
+    ):
         options = any(word.startswith("-") for word in words)
         return f"qa ask {join(words) if options else quote(text)}"
     return None
@@ -83,7 +84,7 @@ def command_for(group: str, words: list[str]) -> str | None:
 
 def command_for_option(option: str, words: list[str]) -> str | None:
     """Return the command that was probably meant by an option of `qa` itself; None if unknown."""
-    if option in _commands()["ask"]["options"]:
+    if option in command_table()["commands"]["ask"]["options"]:
         return f"qa ask {join(words)}"
     return OPTIONS.get(option)
 
@@ -110,14 +111,3 @@ def command_for_extra(path: str, words: list[str], extra: list[str]) -> str | No
         case "qa chat":
             return f"qa ask {quote(' '.join(extra))}"
     return None
-
-
-def command_names() -> list[str]:
-    """Return the names of the commands."""
-    return list(_commands())
-
-
-def _commands() -> "dict[str, dict[str, dict[str, object]]]":
-    text = files("qacli").joinpath("data/commands.json").read_text(encoding="utf-8")
-    commands: dict[str, dict[str, dict[str, object]]] = json.loads(text)["commands"]
-    return commands

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.batch_files import full_disk_explained, open_new
 from qacli.cli.console import Console
 from qacli.cli.options import AsJson
 from qacli.cli.settings import load_settings
-from qacli.errors import DatabaseError, InvalidRequest, NotFound
+from qacli.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from qacli.batch.comparison import ComparedItem, Comparison
@@ -224,19 +226,6 @@ def _write(output: Path, lines: Iterable[str], *, force: bool) -> None:
         InvalidRequest: The file cannot be opened.
         DatabaseError: The disk is full.
     """
-    try:
-        file = output.open("w" if force else "x", encoding="utf-8", newline="")
-    except OSError as error:
-        if not output.is_char_device():
-            raise InvalidRequest(
-                f"{output} cannot be written: {error.strerror}.", "Name another file."
-            ) from error
-        file = output.open("w", encoding="utf-8", newline="")
-    try:
-        with file:
-            file.writelines(lines)
-    except OSError as error:
-        raise DatabaseError(
-            f"The comparison cannot be written: {error.strerror}.",
-            "Make room on the disk and run it again with --force.",
-        ) from error
+    file = open_new(output, force=force or output.is_char_device())
+    with full_disk_explained("comparison"), TextIOWrapper(file, "utf-8", newline="") as text:
+        text.writelines(lines)

@@ -5,7 +5,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -195,6 +195,43 @@ def _open_results(name: str) -> Iterator[IO[bytes]]:
         raise InvalidRequest(f"{name} cannot be read: {reason}.", "Check the file.") from error
 
 
+def open_new(path: Path, *, force: bool) -> BufferedWriter:
+    """Open a file to write it; an existing file only with `force`.
+
+    Raises:
+        InvalidRequest: The file exists, or cannot be opened.
+    """
+    try:
+        return path.open("wb" if force else "xb")
+    except FileExistsError:
+        raise InvalidRequest(
+            f"{path} exists.", "Name another file, or use --force to replace it."
+        ) from None
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written: {error.strerror}.", "Name another file."
+        ) from error
+
+
+@contextmanager
+def full_disk_explained(content: str) -> Iterator[None]:
+    """Turn an error of writing into one that says what to do.
+
+    Args:
+        content: The name of the content that is written, such as `requests`.
+
+    Raises:
+        DatabaseError: The content cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DatabaseError(
+            f"The {content} cannot be written: {error.strerror}.",
+            "Make room on the disk and run it again with --force.",
+        ) from error
+
+
 class _LineWriter:
     """Writes lines to a new file or to standard output."""
 
@@ -204,28 +241,14 @@ class _LineWriter:
         self._file = None
         if path is None or str(path) == "-":
             return
-        try:
-            self._file = path.open("wb" if force else "xb")
-        except FileExistsError:
-            raise InvalidRequest(
-                f"{path} exists.", "Name another file, or use --force to replace it."
-            ) from None
-        except OSError as error:
-            raise InvalidRequest(
-                f"{path} cannot be written: {error.strerror}.", "Name another file."
-            ) from error
+        self._file = open_new(path, force=force)
 
     def write(self, line: bytes) -> None:
         if self._file is None:
             self._print(line.decode().removesuffix("\n"))
             return
-        try:
+        with full_disk_explained("requests"):
             self._file.write(line)
-        except OSError as error:
-            raise DatabaseError(
-                f"The requests cannot be written: {error.strerror}.",
-                "Make room on the disk and run it again with --force.",
-            ) from error
 
     def _print(self, line: str) -> None:
         if not self.closed:

@@ -146,6 +146,8 @@ def test_compare_csv_and_jsonl_have_a_row_an_item(both: Any, invoke: Invoke, hom
     assert invoke("batch", "compare", "n", "-o", "c.csv").code == 2
     assert invoke("batch", "compare", "n", "-o", "c.csv", "--force").code == 0
     assert invoke("batch", "compare", "n", "-o", "c.xyz").code == 2
+    full = invoke("batch", "compare", "n", "-o", "/dev/full", "--format", "csv")
+    assert (full.code, "Make room on the disk" in full.err) == (7, True)
     lines = invoke("batch", "compare", "n", "--format", "jsonl", "--answers", "different").out
     assert [json.loads(line)["id"] for line in lines.splitlines()] == ["w0", "w1", "w2", "w3"]
     assert compared(invoke, "n", "--answers", "same")["items"] == []

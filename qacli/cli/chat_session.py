@@ -11,11 +11,11 @@ from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     load_context_or_warn,
     make_service,
+    name_thread,
     show_answer,
     start_endpoint,
     warn_about_dropped_turns,
 )
-from qacli.cli.auto_title import name_thread
 from qacli.cli.console import Console
 from qacli.cli.model_names import suggest_models
 from qacli.config.settings import Settings

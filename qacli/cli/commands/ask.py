@@ -14,10 +14,10 @@ from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     load_context_or_warn,
     make_service,
+    name_thread,
     show_answer,
     start_endpoint,
 )
-from qacli.cli.auto_title import name_thread
 from qacli.cli.console import Console
 from qacli.cli.model_names import suggest_models
 from qacli.cli.options import (

@@ -58,7 +58,7 @@ class Variant:
 
 
 def variants_of(batches: Batches, names: Sequence[str]) -> list[Variant]:
-    """Return what is compared: each batch, or each model of a batch that has several.
+    """Return a variant for each batch, or for each model of a batch with several models.
 
     Raises:
         InvalidRequest: There is only one.
@@ -133,7 +133,7 @@ class Comparison:
 
     Args:
         batches: The database.
-        variants: What is compared.
+        variants: The batches, or the models, whose answers are compared.
 
     Attributes:
         verdict_batch: The batch of the verdicts, set by `Judge.ask`; None without a judge.

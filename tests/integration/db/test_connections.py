@@ -20,6 +20,19 @@ def test_store_postgresql_connection_has_timeouts(postgres_url: str) -> None:
     assert wait <= 20
 
 
+def test_store_pooled_connection_closed_by_a_loss_is_replaced(postgres_url: str) -> None:
+    url = f"postgresql+psycopg2://{postgres_url.partition('://')[2]}"
+    store = Store(url, connections=1)
+    with store.reading() as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+        pooled = connection.connection.dbapi_connection
+    assert pooled is not None
+    pooled.close()
+    with store.reading() as connection:
+        assert connection.scalar(sa.text("SELECT 2")) == 2
+    store.close()
+
+
 @pytest.mark.parametrize("password", ["p", "qa", "pa55word"])
 def test_store_open_error_is_readable_and_hides_the_password(password: str) -> None:
     with pytest.raises(DatabaseError, match="port 1 failed") as raised:

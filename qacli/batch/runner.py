@@ -14,6 +14,7 @@ from qacli.batch.database import DatabaseExecutor
 from qacli.batch.job_slot import JobSlot
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
+from qacli.batch.outage import OutageWaits
 from qacli.batch.output import ResultOutput
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
@@ -123,6 +124,7 @@ class BatchRunner:
             stopped=self._stop,
         )
         self._rules = StopRules.of(options, monotonic())
+        self._outage_waits = OutageWaits(self._pause)
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until `stop` is called.
@@ -157,6 +159,7 @@ class BatchRunner:
             self.progress.stopping = message
             self._stop.set()
             self._window_changed.set()
+            self._outage_waits.end()
 
     def _stop_unsafe(self, cause: DatabaseError) -> None:
         """Stop, because an answer could not be stored."""
@@ -269,8 +272,9 @@ class BatchRunner:
                     break
                 self.progress.retried += 1
                 active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
+                is_away = isinstance(error, ProviderError) and not is_throttled(error)
                 async with slot.released():
-                    await self._pause(delay)
+                    await (self._outage_waits.wait if is_away else self._pause)(delay)
                 active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
@@ -336,7 +340,8 @@ class BatchRunner:
             return error
         else:
             used = response.used_tokens
-            self._rules.on_answered(monotonic(), question.model)
+            if self._rules.on_answered(monotonic(), question.model):
+                self._outage_waits.end()
             self.limiter.on_success(response.headers, estimated=tokens, used=used)
             return None
         finally:

@@ -58,11 +58,13 @@ class StopRules:
         """The items of the refusals in a row, of all models."""
         return {key for refusals in self._refusals.values() for key in refusals.keys}
 
-    def on_answered(self, now: float, model: str = "") -> None:
-        """Count an answer of a model."""
+    def on_answered(self, now: float, model: str = "") -> bool:
+        """Count an answer of a model; return whether it is the first one after an outage."""
+        was_away = len(self._failing) >= MIN_FAILING_ITEMS
         self._answered_at, self._has_answered = now, True
         self._failing.clear()
         self._refusals.pop(model, None)
+        return was_away
 
     def on_error(
         self, key: str, error: ProviderError, now: float, model: str = ""

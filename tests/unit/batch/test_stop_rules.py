@@ -75,6 +75,17 @@ def test_stop_rules_one_failing_item_is_no_outage_after_an_answer() -> None:
     assert stop is UNAVAILABLE
 
 
+def test_stop_rules_answer_after_five_failing_items_ends_an_outage() -> None:
+    subject = rules()
+    for number in range(4):
+        subject.on_error(f"item {number}", UNAVAILABLE, now=1.0)
+    assert not subject.on_answered(2.0)
+    for number in range(5):
+        subject.on_error(f"item {number}", UNAVAILABLE, now=3.0)
+    assert subject.on_answered(4.0)
+    assert not subject.on_answered(5.0)
+
+
 def test_stop_rules_without_any_answer_one_item_shows_an_outage() -> None:
     subject = rules()
     assert subject.on_error("1", UNAVAILABLE, now=59.0) is None

@@ -191,12 +191,19 @@ class BatchParts:
             positions: The positions.
             part_id: The part to which they belong; None for all open items.
         """
+        # By two indexes: with the state as a condition too, SQLite would read all open items.
+        items: dict[int, ClaimedItem] = {}
         with self.store.transaction() as connection:
-            conditions = self._open_conditions(connection, batch_id, part_id)
-            query = sa.select(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload).where(
-                *conditions, sa.or_(ITEMS.c.key.in_(keys), ITEMS.c.position.in_(positions))
-            )
-            return [ClaimedItem(*row) for row in connection.execute(query)]
+            is_open = self._open_condition(connection, part_id)
+            for condition in (ITEMS.c.key.in_(keys), ITEMS.c.position.in_(positions)):
+                query = sa.select(
+                    *(ITEMS.c.state, ITEMS.c.worker),
+                    *(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload),
+                ).where(ITEMS.c.batch_id == batch_id, condition)
+                for state, worker, *row in connection.execute(query):
+                    if is_open(state, worker):
+                        items[row[0]] = ClaimedItem(*row)
+        return [item for _, item in sorted(items.items())]
 
     def store_results(
         self,
@@ -216,9 +223,12 @@ class BatchParts:
         """
         keys = [question.item_key for question, _ in results]
         with self.store.transaction(write=True) as connection:
-            conditions = self._open_conditions(connection, batch_id, part_id)
-            query = sa.select(ITEMS.c.key).where(*conditions, ITEMS.c.key.in_(keys))
-            open_keys = set(connection.scalars(query.with_for_update()))
+            is_open = self._open_condition(connection, part_id)
+            query = sa.select(ITEMS.c.key, ITEMS.c.state, ITEMS.c.worker).where(
+                ITEMS.c.batch_id == batch_id, ITEMS.c.key.in_(keys)
+            )
+            rows = connection.execute(query.with_for_update())
+            open_keys = {key for key, state, worker in rows if is_open(state, worker)}
             own = [result for result in results if result[0].item_key in open_keys]
             self.store.write_items(connection, batch_id, own)
             if part_id is not None and own:
@@ -226,14 +236,14 @@ class BatchParts:
                 connection.execute(update.values(taken=PARTS.c.taken + len(own)))
         return Counter(outcome.status for _, outcome in own)
 
-    def _open_conditions(
-        self, connection: sa.Connection, batch_id: int, part_id: int | None
-    ) -> list[sa.ColumnElement[bool]]:
-        conditions = [ITEMS.c.batch_id == batch_id]
+    def _open_condition(
+        self, connection: sa.Connection, part_id: int | None
+    ) -> Callable[[ItemState, str | None], bool]:
+        """Return the function that tells by state and worker if an item has no answer yet."""
         if part_id is None:
-            return [*conditions, ITEMS.c.state.in_(UNSETTLED)]
+            return lambda state, _worker: state in UNSETTLED
         uid = connection.scalar(sa.select(PARTS.c.uid).where(PARTS.c.id == part_id))
-        return [*conditions, ITEMS.c.state == ItemState.CLAIMED, ITEMS.c.worker == uid]
+        return lambda state, worker: state is ItemState.CLAIMED and worker == uid
 
     def close(self, part: BatchPart, state: PartState, **values: object) -> BatchPart:
         """Set the final state of a part and release its unsettled items, in one transaction.

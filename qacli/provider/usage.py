@@ -1,6 +1,6 @@
 """Read the usage of an answer: tokens, and the cost if the provider sends it."""
 
-from dataclasses import astuple, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from qacli.cost import Usage
@@ -33,11 +33,16 @@ def add_usage(usage: object, response: ChatResponse) -> None:
     """
     counts = read_usage(usage)
     if counts is not None:
-        before = astuple(response.usage or Usage())
-        pairs = zip(before, astuple(counts), strict=True)
-        response.usage = Usage(*(old if old and not new else new for old, new in pairs))
+        before = response.usage
+        response.usage = counts if before is None else _newest(before, counts)
     if isinstance(usage, dict) and _says_more(usage):
         response.add_detail("usage", usage)
+
+
+def _newest(before: Usage, counts: Usage) -> Usage:
+    """Return the newer counts, and the older ones where the newer are none or 0."""
+    pairs = [(getattr(before, field.name), getattr(counts, field.name)) for field in fields(Usage)]
+    return Usage(*(old if old and not new else new for old, new in pairs))
 
 
 def add_cost_of_headers(response: ChatResponse) -> None:

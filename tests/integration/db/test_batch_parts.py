@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from qacli.batch_states import PartState
 from qacli.db.batch_parts import BatchParts, PartTaken
@@ -96,6 +97,31 @@ def test_results_settle_only_open_items_of_the_part_and_only_once(
     assert states(store, batch) == {"claimed": 8, "answered": 2}
     assert parts.get(first.id or 0).taken == 1
     assert {record.answer for record in store.page(limit=10)} == {"Yes"}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_open_items_and_results_do_not_read_all_open_items(
+    store: Store, parts: BatchParts, batch: Batch
+) -> None:
+    plans: list[str] = []
+
+    def explain(connection: sa.Connection, cursor: object, text: str, values: object, *_: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        if "SELECT batch_item" in text:
+            rows = connection.connection.driver_connection.execute(
+                f"EXPLAIN QUERY PLAN {text}", values
+            )
+            plans.extend(row[-1] for row in rows)
+
+    batch_id = batch.id or 0
+    sa.event.listen(sa.Engine, "before_cursor_execute", explain)
+    try:
+        items = parts.open_items(batch_id, ["k1", "k2", "k9"], [2, 3])
+        parts.store_results(batch_id, [result(batch, "k0")])
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", explain)
+    assert [item.key for item in items] == ["k1", "k2", "k3", "k9"]
+    assert len(plans) == 3
+    assert not [plan for plan in plans if "position=?" not in plan and "key=?" not in plan]
 
 
 def test_close_releases_what_has_no_result(store: Store, parts: BatchParts, batch: Batch) -> None:

@@ -11,24 +11,6 @@ IDLE_SECONDS = 1.0
 """The idle time after which a connection is tested before it is used."""
 
 
-def close_lost(engine: sa.Engine) -> None:
-    """Close a connection that turns out to be lost when it goes back to the pool.
-
-    SQLAlchemy sets its isolation level back there. An error of the driver would hide that the
-    statement before has succeeded, and the connection's place in the pool would stay taken.
-    """
-    dialect = engine.dialect
-    reset = dialect.reset_isolation_level
-
-    def reset_or_close(connection: Any) -> None:  # noqa: ANN401 - the driver's
-        try:
-            reset(connection)
-        except dialect.loaded_dbapi.Error:
-            connection.close()
-
-    dialect.reset_isolation_level = reset_or_close  # type: ignore[method-assign, assignment]
-
-
 def renew_idle(engine: sa.Engine) -> None:
     """Replace connections that broke while idle, for example when the database restarted.
 

@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 )
 
 from qacli.db import migrate
-from qacli.db.connection_loss import close_lost, renew_idle
+from qacli.db.connection_loss import renew_idle
 from qacli.errors import DatabaseError, RecordRefused
 from qacli.private_files import make_private_directory
 from qacli.redaction import hide_secrets, passwords_in, without_password
@@ -88,9 +88,6 @@ class Database:
         self.url = url
         self._engine = engine_for(url, connections=connections)
         self.sqlite = self._engine.dialect.name == "sqlite"
-        # The driver of SQLite begins no transaction anyway, see `_sqlite_connected`.
-        level = {} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}
-        self._autocommit = self._engine.execution_options(**level)
         # One SQLite writer at a time in this process: a lock is fair, SQLite's own waiting is not.
         self._write_lock = threading.Lock() if self.sqlite else nullcontext()
 
@@ -167,6 +164,7 @@ class Database:
             _explain_errors(self.url),
             self._write_lock if write else nullcontext(),
             self._engine.connect() as connection,
+            nullcontext() if self.sqlite else _without_autocommit(connection),
             connection.begin(),
         ):
             if self.sqlite:
@@ -181,7 +179,7 @@ class Database:
         Raises:
             DatabaseError: The database cannot be used.
         """
-        with _explain_errors(self.url), self._autocommit.connect() as connection:
+        with _explain_errors(self.url), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -278,10 +276,27 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
     # Updates of many rows go in one message, not in one for each row.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
-    close_lost(engine)
+    sa.event.listen(engine, "connect", _postgresql_connected)
     if connections:
         renew_idle(engine)
     return engine
+
+
+def _postgresql_connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's
+    # A single statement is no transaction: `Database.transaction` begins them.
+    connection.autocommit = True
+
+
+@contextmanager
+def _without_autocommit(connection: sa.Connection) -> Iterator[None]:
+    """Let psycopg2 begin a transaction before the first statement of the `with` block."""
+    driver: Any = connection.connection.driver_connection
+    driver.autocommit = False
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = True
 
 
 def _connecting_to_sqlite(

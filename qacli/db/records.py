@@ -1,6 +1,7 @@
 """Store and change records."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -35,6 +36,7 @@ IDS = (RECORDS.c.uid, RECORDS.c.id)
 UPDATE_ASKING = sa.update(RECORDS).where(
     RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.ASKING
 )
+UPDATE_ASKING_ONE = UPDATE_ASKING.returning(RECORDS.c.id)
 SELECT_IDS = sa.select(*IDS).where(RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)))
 VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
 SELECT_CANCELLED = sa.select(RECORDS.c.uid).where(
@@ -110,6 +112,11 @@ class Store(RecordQueries):
                 insert(connection, new)
         return ids
 
+    @cached_property
+    def _insert_one(self) -> sa.Executable:
+        insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
+        return insert.returning(RECORDS.c.id)
+
     def _upsert_at_once(self, question: Question, outcome: Outcome) -> int | None:
         """Store a new record, or an outcome, in one message to the database; return its id.
 
@@ -119,10 +126,9 @@ class Store(RecordQueries):
             [row], texts = separate_values([to_row(question, outcome)])
             if texts:
                 return None
-            insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-            statement: sa.Executable = insert.returning(RECORDS.c.id)
+            statement: sa.Executable = self._insert_one
         else:
-            statement, row = UPDATE_ASKING.returning(RECORDS.c.id), _to_changes(question, outcome)
+            statement, row = UPDATE_ASKING_ONE, _to_changes(question, outcome)
         with self.writing_one() as connection:
             record_id: int | None = connection.execute(statement, row).scalar()
         return record_id

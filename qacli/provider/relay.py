@@ -7,6 +7,7 @@ has the text, the tool calls and the usage; a response that cannot be parsed is 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -57,6 +58,9 @@ DROPPED_HEADERS = frozenset(
     }
 )
 """The headers of the provider that a client does not get, besides those of CORS."""
+
+parse_url = lru_cache(maxsize=128)(httpx2.URL)
+"""Return a URL as the HTTP client needs it: most requests have the same one."""
 
 Sender = Callable[[str], Awaitable[httpx2.Response]]
 RawEvent = TextEvent | ResponseHead | ResponseBytes | ResponseEnd
@@ -157,7 +161,7 @@ class Relay:
         if request.query:
             url = f"{url}{'&' if '?' in url else '?'}{request.query}"
         sent = self.http.build_request(
-            request.method, url, content=request.body or None, headers=headers
+            request.method, parse_url(url), content=request.body or None, headers=headers
         )
         return await self.http.send(sent, stream=True)
 

@@ -9,6 +9,7 @@ import typer
 from qacli.cli.batch_asking import ask_batch, limit_jobs, report
 from qacli.cli.console import Console
 from qacli.cli.settings import load_settings
+from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
 from qacli.errors import DatabaseError, InvalidRequest, QaError
 
@@ -75,20 +76,27 @@ def _work_on_all(  # noqa: PLR0913 - the options, by name
     forever: bool,
 ) -> int:
     """Work on one batch after the other; return the last exit code that is not 0."""
-    code, rests = 0, dict[int, float]()
+    code, rests, loading = 0, dict[int, float](), set[int]()
     while True:
         rests = {batch_id: end for batch_id, end in rests.items() if end > monotonic()}
-        try:
-            batch = batches.next_open(besides=rests, name=name)
-        except DatabaseError as error:
-            if not forever:
-                raise
-            console.error(error)
-            batch = None
-        if batch is None:
-            if not forever:
-                return code
-            sleep(IDLE_SECONDS)
+        # The first process of a container ignores SIGTERM if it has no handler; asking has its own.
+        with exit_on_signals():
+            try:
+                batch = batches.next_open(besides=rests, name=name)
+            except DatabaseError as error:
+                if not forever:
+                    raise
+                console.error(error)
+                batch = None
+            if batch is None:
+                if not forever:
+                    return code
+                sleep(IDLE_SECONDS)
+                continue
+        if forever and not batch.run_options and batch.id not in loading:
+            # `qa batch FILE` stores the items first, and then the options.
+            loading.add(batch.id or 0)
+            rests[batch.id or 0] = monotonic() + IDLE_SECONDS
             continue
         # Also if it is finished: then it is not open, unless this worker cannot finish it.
         rests[batch.id or 0] = monotonic() + REST_SECONDS

@@ -211,6 +211,9 @@ class Console:
         message = message.replace("Value error, ", "")
         end = "" if message.endswith((".", "?")) else "."
         context = getattr(error, "ctx", None)
+        option = getattr(error, "option_name", None)
+        if context and context.parent and option in _options_of_qa(context):
+            message = f"{option} is an option of qa itself: write it before the command"
         self._write_stderr(
             f"qa: {message}{end} See: {context.command_path if context else 'qa'} --help"
         )
@@ -259,3 +262,7 @@ class Console:
         with paused, suppress(OSError):
             self.stderr.write(text + end)
             self.stderr.flush()
+
+
+def _options_of_qa(context: Any) -> set[str]:  # noqa: ANN401 - Typer carries its own click
+    return {name for item in context.find_root().command.params for name in item.opts}

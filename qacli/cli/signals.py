@@ -6,8 +6,8 @@
 | after a command has ended             |                   | with 130                            |
 | a command                             | SIGINT            | `raise_on_interrupt`: raises        |
 |                                       |                   | KeyboardInterrupt                   |
-| `qa ask`, `qa chat`                   | SIGTERM, SIGHUP   | `exit_on_signals`: raises           |
-|                                       |                   | SystemExit; what arrived is saved   |
+| `qa ask`, `qa chat`, `qa batch work`  | SIGTERM, SIGHUP   | `exit_on_signals`: raises           |
+| between two batches                   |                   | SystemExit; what arrived is saved   |
 | `qa chat` on a terminal               | SIGINT            | `DeferredInterrupt`: stops only the |
 |                                       |                   | answer                              |
 | `qa batch FILE`                       | SIGINT, SIGTERM   | `stop_on_signals`: the first stops  |

@@ -353,7 +353,9 @@ def _explain_errors(url: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
+        # libpq indents its own advice: "Is the server running on that host ...?"
+        lines = [line for line in str(cause).splitlines() if not line.startswith("\t")]
+        reason = " ".join(" ".join(lines).split()) or type(cause).__name__
         reason = hide_secrets(reason, passwords_in(url)).rstrip(".?")
         # PostgreSQL's error class 54: a value is too large for an index or a column.
         is_too_large = (getattr(cause, "pgcode", None) or "").startswith("54")

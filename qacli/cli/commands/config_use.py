@@ -91,7 +91,8 @@ def use_provider(  # noqa: PLR0913 - one parameter an option
     if name not in providers:
         raise InvalidRequest(
             f"There is no provider {name!r}.",
-            did_you_mean(name, providers) + f"There are {', '.join(providers)}.",
+            did_you_mean(name, providers)
+            + f"There are {', '.join(providers)}. For another endpoint, set OPENAI_BASE_URL.",
         )
     provider = providers[name]
     before = load_settings()

@@ -216,6 +216,7 @@ def test_ask_database_down_prints_the_answer(invoke: Invoke) -> None:
     listed = invoke("list", DATABASE_URL=away)
     assert (listed.code, listed.out) == (7, "")
     assert "1 question will be delivered" in listed.err
+    assert "Connection refused. Check that it is running" in listed.err
     assert "secret-pw" not in done.err + listed.err
 
 

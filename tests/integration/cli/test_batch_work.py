@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections import Counter
+from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +20,8 @@ from qacli.db.shared_limits import LimitReport, SharedLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from conftest import Invoke
+    from conftest import Invoke, Program
     from fake_provider import FakeProvider
 
 PRICE = '"test-model" = [0.0, 333.333333333]\n'
@@ -124,6 +127,38 @@ def test_work_keeps_the_budget_of_the_batch(
     assert shown["spent_usd"] == pytest.approx(shown["cost_usd"])
     assert len(provider.requests) == round(shown["spent_usd"] / 0.001)
     assert "0.0000 USD reserved of 0.0105 USD" in invoke("batch", "show", "n").out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_work_forever_waits_for_the_options_and_ends_at_sigterm(
+    qa: Program,
+    leave: Callable[..., None],
+    batches: Batches,
+    provider: FakeProvider,
+    wait_for: Callable[..., Any],
+) -> None:
+    leave("One", "Two")
+    batch = batches.get("n")
+    batches.save_run_options(batch.id or 0, {}, None)  # as between the items and the options
+    process = qa.start("batch", "work", "--forever")
+
+    def handles_sigterm() -> int:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return caught >> (signal.SIGTERM - 1) & 1
+
+    wait_for(handles_sigterm)
+    sleep(0.3)
+    batches.save_run_options(batch.id or 0, batch.run_options, None)
+    wait_for(lambda: len(provider.requests) == 2)
+    wait_for(lambda: batches.counts(batch.id or 0)["answered"] == 2)
+    assert process.stderr.readline().startswith(b"n: 2 answered; 2 asked in ")
+    wait_for(handles_sigterm)
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (143, b"")
+    assert b"qa:" not in err
 
 
 def test_show_has_workers_limits_and_pauses(

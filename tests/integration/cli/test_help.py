@@ -104,6 +104,8 @@ def test_words_of_other_programs_name_the_command_that_does_it(
         (["export", "3"], "qa export does not take 3. See: qa export --help"),
         (["lsit", "x"], "No such command 'lsit'. Did you mean 'list'?"),
         (["--nonsense", "x"], "No such option: --nonsense"),
+        (["ask", "x", "--profile", "y"], "--profile is an option of qa itself: write it before"),
+        (["--profile"], "Option '--profile' requires an argument. See: qa --help"),
         (["config", "nonsense"], "No such command 'nonsense'. See: qa config --help"),
     ],
 )

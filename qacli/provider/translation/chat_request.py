@@ -18,10 +18,10 @@ SYSTEM_ROLES = frozenset({"system", "developer"})
 TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal"})
 LOGPROBS = "message.output_text.logprobs"
 
-ANSWERED_HERE = frozenset({"include", "max_tool_calls", "metadata", "store"})
+ANSWERED_HERE = frozenset({"client_metadata", "include", "max_tool_calls", "metadata", "store"})
 """Fields without a part in Chat Completions: the response repeats them, and this server keeps the
 response. The values of `include` besides `LOGPROBS`, and `max_tool_calls`, are about tools that are
-refused, and about encrypted reasoning, which comes as text."""
+refused, and about encrypted reasoning, which comes as text. `client_metadata` is about Codex."""
 
 REFUSED = {
     "background": "Leave it out: the answer comes in this response.",

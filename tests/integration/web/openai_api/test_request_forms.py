@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fake_provider import FakeProvider
+    from flask import Flask
     from flask.testing import FlaskClient
 
     from qacli.db.models import QuestionAnswer
@@ -219,3 +222,26 @@ def test_message_with_an_object_as_its_type_is_passed_on(
     item = json.loads(message.replace("%s", json.dumps(value)))
     body = {"messages": [ASK, item]} if path == CHAT else {"input": [ASK, item]}
     record_of(client, provider, store, path, **body)
+
+
+@pytest.mark.parametrize("value", [["x"], {"a": 1}, 5])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (RESPONSES, '{"input": [{"type": "message", "role": %s, "content": %s}]}'),
+        (RESPONSES, '{"input": [{"role": "user", "content": [{"type": %s}]}]}'),
+        (RESPONSES, '{"input": "x", "tools": %s}'),
+        (RESPONSES, '{"input": "x", "include": %s}'),
+        (RESPONSES, '{"input": "x", "text": {"format": %s}}'),
+        (CHAT, '{"messages": [{"role": %s, "content": "x"}]}'),
+        (CHAT, '{"messages": [{"role": "user", "content": [{"type": %s}]}]}'),
+        (CHAT, '{"messages": [], "tools": [{"type": "function", "function": %s}]}'),
+    ],
+)
+def test_request_of_any_form_is_translated_or_refused(
+    store: Store, build: Callable[..., Flask], path: str, body: str, value: Any
+) -> None:
+    assert store
+    client = build(api="responses" if path == CHAT else "chat").test_client()
+    content = json.loads(body.replace("%s", json.dumps(value)))
+    assert client.post(path, json={"model": "m", **content}).status_code in {200, 400}

@@ -13,10 +13,11 @@ from hashlib import sha256
 from typing import Any
 
 DIGEST_BYTES = 16
-SYSTEM_ROLES = frozenset({"system", "developer"})
-TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-CLIENT_ITEMS = frozenset({"function_call_output", "custom_tool_call_output", "message", None})
-"""The types of items of Responses, without a role, that come from a client."""
+# Not sets: a value of a request is looked for in them, and lists and objects have no hash.
+SYSTEM_ROLES = ("system", "developer")
+TEXT_PARTS = ("text", "input_text", "output_text")
+APPROVAL = "mcp_approval_response"
+"""The type of the item with which a client lets the provider call a tool, or refuses it."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
@@ -78,7 +79,16 @@ def is_from_model(message: Any) -> bool:  # noqa: ANN401 - any JSON
         return False
     if message.get("role") is not None:
         return bool(message["role"] == "assistant")
-    return message.get("type") not in CLIENT_ITEMS
+    kind = message.get("type")
+    return kind not in ("message", None) and not is_result_type(kind)
+
+
+def is_result_type(kind: object) -> bool:
+    """Return whether items of Responses of this type are the results of calls.
+
+    Each call that a client runs has its own type (functions, shells, patches, computers).
+    """
+    return isinstance(kind, str) and (kind.endswith("_call_output") or kind == APPROVAL)
 
 
 def _normal(value: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -37,6 +37,9 @@ UPDATE_ASKING = sa.update(RECORDS).where(
     RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.ASKING
 )
 UPDATE_ASKING_ONE = UPDATE_ASKING.returning(RECORDS.c.id)
+UPDATE_FAILED = sa.update(RECORDS).where(
+    RECORDS.c.uid == sa.bindparam("of_uid"), RECORDS.c.status == Status.FAILED
+)
 SELECT_IDS = sa.select(*IDS).where(RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)))
 VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
 SELECT_CANCELLED = sa.select(RECORDS.c.uid).where(
@@ -132,6 +135,15 @@ class Store(RecordQueries):
         with self.writing_one() as connection:
             record_id: int | None = connection.execute(statement, row).scalar()
         return record_id
+
+    def replace_failure(self, question: Question, outcome: Outcome) -> None:
+        """Store the answer to a question whose record has failed; other records stay as they are.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+        """
+        with self.transaction(write=True) as connection:
+            connection.execute(UPDATE_FAILED, _to_changes(question, outcome))
 
     def upsert_items(self, batch_id: int, results: Sequence[tuple[Question, Outcome]]) -> None:
         """Store the outcomes of items of a batch, and add their costs to the batch's, as one.
@@ -329,7 +341,7 @@ def to_row(question: Question, outcome: Outcome) -> dict[str, Any]:
 
 
 def _to_changes(question: Question, outcome: Outcome) -> dict[str, Any]:
-    """Return the parameters of `UPDATE_ASKING`."""
+    """Return the parameters of `UPDATE_ASKING` and `UPDATE_FAILED`."""
     return {"of_uid": question.uid, **field_values(outcome)}
 
 

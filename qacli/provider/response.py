@@ -359,15 +359,21 @@ def _is_filtered(details: Mapping[str, Any]) -> bool:
 
 
 def calls_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the names and the arguments, as they were sent, of the tool calls in `details`."""
+    """Return the names and the arguments, as they were sent, of the tool calls in `details`.
+
+    A custom tool of OpenAI has a text as its `input`.
+    """
     calls = details.get("tool_calls")
     functions = [
-        call.get("function", call)
+        call.get("function", call.get("custom", call))
         for call in (calls if isinstance(calls, list) else [])
         if isinstance(call, dict)
     ]
     return [
-        (str(function.get("name") or "?"), str(function.get("arguments") or ""))
+        (
+            str(function.get("name") or "?"),
+            str(function.get("arguments") or function.get("input") or ""),
+        )
         for function in functions
         if isinstance(function, dict)
     ]

@@ -5,7 +5,6 @@ has events of many types (https://platform.openai.com/docs/api-reference/respons
 those that are not named here have no effect. Its last event has the whole response.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from qacli.provider.json_values import as_dict, as_list
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
 from qacli.provider.responses_body import translate_body
+from qacli.provider.tool_calls import call_of_item
 from qacli.provider.usage import add_usage
 from qacli.validation import sanitize_text
 
@@ -236,21 +236,15 @@ def _read_identity(fields: dict[str, Any], response: ChatResponse) -> None:
 
 
 def _read_tool_calls(items: list[dict[str, Any]], response: ChatResponse) -> None:
-    """Add the calls: of our functions in the form of Chat Completions, others as they are."""
+    """Add the calls: those for the client in the form of Chat Completions, others as they are."""
     calls: dict[str, list[Any]] = {}
     for item in items:
         kind = _text(item.get("type")) or "output"
-        if kind in {"function_call", "custom_tool_call"}:
-            arguments = item.get("arguments") or item.get("input")
-            if isinstance(arguments, dict | list):
-                arguments = json.dumps(arguments, ensure_ascii=False)
-            function = {"name": _text(item.get("name")) or "", "arguments": _text(arguments) or ""}
-            calls.setdefault("tool_calls", []).append(
-                {"id": _text(item.get("call_id")), "function": function}
-            )
-        elif kind == "image_generation_call":
+        if (call := call_of_item(item)) is not None:
+            calls.setdefault("tool_calls", []).append(call)
+        if kind == "image_generation_call":
             calls.setdefault("images", []).append(item)
-        elif kind not in {"message", "reasoning"}:
+        elif kind not in {"message", "reasoning", "function_call", "custom_tool_call"}:
             calls.setdefault(kind, []).append(item)
     for name, value in calls.items():
         response.add_detail(name, value)

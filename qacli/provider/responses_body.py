@@ -99,7 +99,7 @@ def input_items(message: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - JSON of
     if not isinstance(message, dict):
         return [message]
     role, content = message.get("role"), message.get("content")
-    if role in {"tool", "function"}:
+    if role in ("tool", "function"):
         output = {"call_id": message.get("tool_call_id"), "output": _plain_text(content)}
         return [{"type": "function_call_output", **output}]
     items: list[dict[str, Any]] = []

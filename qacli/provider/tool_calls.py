@@ -1,13 +1,51 @@
-"""Write tool calls as text that a person can read: `name(arguments)`, one a line."""
+"""Read tool calls, and write them as text that a person can read: `name(arguments)`, one a line."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qacli.provider.response import ChatResponse, calls_of
+from qacli.validation import sanitize_text
+
+CALLS_BY_NAME = frozenset({"function_call", "custom_tool_call", "mcp_approval_request"})
+"""The types of items of Responses that name a tool; the others are calls of a built-in one."""
+
+NO_ARGUMENTS = frozenset({"type", "id", "call_id", "status", "pending_safety_checks"})
+"""The fields of a call of a built-in tool that are not its arguments."""
 
 
 def format_call(name: str, arguments: str) -> str:
     """Return a call as a line; the usual `{}` of a call without arguments is left out."""
     return f"{name}({'' if arguments.strip() == '{}' else arguments})"
+
+
+def call_of_item(item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return an item of Responses that waits for the client, as a call of Chat Completions.
+
+    A call of a built-in tool that the client runs (`local_shell_call`) has its type as the name.
+
+    Returns:
+        None if it is no call, or one that the provider runs (`web_search_call`).
+    """
+    kind = item.get("type")
+    if not isinstance(kind, str):
+        return None
+    key, name = item.get("call_id"), item.get("name")
+    arguments: object = item.get("arguments") or item.get("input")
+    if kind not in CALLS_BY_NAME:
+        if key is None or not kind.endswith("_call"):
+            return None
+        name = kind
+        arguments = {field: value for field, value in item.items() if field not in NO_ARGUMENTS}
+    if isinstance(arguments, dict | list):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    function = {"name": _text(name) or "", "arguments": _text(arguments) or ""}
+    return {"id": _text(key or item.get("id")), "function": function}
+
+
+def _text(value: object) -> str | None:
+    return sanitize_text(value) if isinstance(value, str) and value else None
 
 
 @dataclass(slots=True)

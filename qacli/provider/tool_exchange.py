@@ -4,11 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from qacli.message_chain import is_result_type
 from qacli.provider.response import calls_of
 from qacli.provider.tool_calls import format_call
-
-TOOL_RESULTS = ("function_call_output", "custom_tool_call_output")
-"""The types of items of Responses that are results of tools."""
 
 FOLDED_CHARACTERS = 40
 """The length of a folded line."""
@@ -42,7 +40,7 @@ def is_tool_result(message: object) -> bool:
     """Return whether a message, or an item of Responses, is the result of a tool."""
     if not isinstance(message, Mapping):
         return False
-    return message.get("role") in ("tool", "function") or message.get("type") in TOOL_RESULTS
+    return message.get("role") in ("tool", "function") or is_result_type(message.get("type"))
 
 
 def call_arguments(details: Mapping[str, Any]) -> list[tuple[str, str]]:

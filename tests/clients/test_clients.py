@@ -44,19 +44,26 @@ PYTHON = {
     "llm_client.py": ["llm"],
     "aider_client.py": ["aider-chat"],
     "dspy_client.py": ["dspy"],
+    "haystack_client.py": ["haystack-ai"],
+    "autogen_client.py": ["autogen-agentchat", "autogen-ext[openai]"],
+    "semantic_kernel_client.py": ["semantic-kernel"],
+    "langgraph_client.py": ["langgraph", "langchain", "langchain-openai"],
 }
 NODE = {
     "openai_node.mjs": ["openai"],
     "ai_sdk.mjs": ["ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "zod"],
+    "langchain_node.mjs": ["@langchain/openai", "@langchain/core"],
+    "agents_node.mjs": ["@openai/agents", "zod"],
+    "codex.mjs": ["@openai/codex"],
 }
-WITHOUT_TOOL_ROUNDS = {"aider_client.py", "instructor_client.py"}
-"""Clients that ask once: they give no results of tools back to the model."""
+WITHOUT_TOOL_ROUNDS = {"aider_client.py", "instructor_client.py", "codex.mjs"}
+"""Clients that give no results of our tool back: they ask once, or have tools of their own."""
 
 PYTHON_VERSIONS = {"aider_client.py": ">=3.11,<3.13"}
 """The versions of Python that a client demands, where it does not run with all of ours."""
 
 NEW_EACH_TIME = re.compile(
-    rb"\b(?:chatcmpl-|call_|resp_|msg_|fc_|rs_|req_)[0-9a-f]{8,}"
+    rb"\b(?:chatcmpl-|call_|resp_|msg_|fc_|rs_|ws_|req_)[0-9a-f]{8,}"
     rb'|(?<="created": )[\d.]+|(?<="created_at": )[\d.]+|(?<="completed_at": )[\d.]+'
 )
 """The provider's ids and times, which are new in each response."""
@@ -201,6 +208,18 @@ def test_client_gets_the_responses_of_the_provider(
         assert len(questions) == 3
         assert b"sunny" in questions[0]
         assert all(question.startswith(questions[0]) for question in questions)
+
+
+def test_rounds_of_codex_are_one_thread(
+    provider: FakeProvider, served: str, store: Store, node_modules: Path
+) -> None:
+    outcomes, _ = run_program("codex.mjs", served, TOKEN, node_modules)
+    assert outcomes["rounds"] == "Answer to: Look around. [[tools=2]]"
+    [start] = [record for record in store.page(limit=9) if record.question.startswith("Look")]
+    records = store.thread(store.followers(start.id or 0, 9)[-1].id or 0)
+    assert [record.question.partition("(")[0] for record in records[1:]] == ["exec_command"] * 2
+    assert [record.answer for record in records][-1] == outcomes["rounds"]
+    assert provider.requests[-1].body["store"] is False
 
 
 def test_idempotency_key_of_openai_node_repeats_the_first_answer(

@@ -6,7 +6,8 @@ Fields that are not named here go to the provider unchanged.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qacli.provider.json_values import without_null
+from qacli.message_chain import SYSTEM_ROLES
+from qacli.provider.json_values import as_dict, as_list, without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.translation.untranslatable import (
     UNSUPPORTED_VALUE,
@@ -14,14 +15,13 @@ from qacli.provider.translation.untranslatable import (
     no_such_response,
 )
 
-SYSTEM_ROLES = frozenset({"system", "developer"})
-TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal"})
+TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
 LOGPROBS = "message.output_text.logprobs"
 
-ANSWERED_HERE = frozenset({"include", "max_tool_calls", "metadata", "store"})
+ANSWERED_HERE = frozenset({"client_metadata", "include", "max_tool_calls", "metadata", "store"})
 """Fields without a part in Chat Completions: the response repeats them, and this server keeps the
 response. The values of `include` besides `LOGPROBS`, and `max_tool_calls`, are about tools that are
-refused, and about encrypted reasoning, which comes as text."""
+refused, and about encrypted reasoning, which comes as text. `client_metadata` is about Codex."""
 
 REFUSED = {
     "background": "Leave it out: the answer comes in this response.",
@@ -47,7 +47,7 @@ def build_chat_request(
     """
     rest = {name: value for name, value in body.items() if value is not None}
     _check(rest)
-    include = rest.get("include", [])
+    include = as_list(rest.get("include"))
     for name in (*ANSWERED_HERE, *REFUSED, "truncation", "stream_options"):
         rest.pop(name, None)
     messages = _messages(rest.pop("input", None))
@@ -61,7 +61,8 @@ def build_chat_request(
     chat |= _text_options(rest.pop("text", {}))
     chat |= _reasoning_options(rest.pop("reasoning", {}))
     if tools := rest.pop("tools", None):
-        chat["tools"] = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(tools)]
+        names = ((tool, f"tools[{place}]") for place, tool in enumerate(as_list(tools)))
+        chat["tools"] = [_tool(*pair) for pair in names] if isinstance(tools, list) else tools
     if "tool_choice" in rest:
         chat["tool_choice"] = _tool_choice(rest.pop("tool_choice"))
     if LOGPROBS in include or "top_logprobs" in rest:
@@ -91,7 +92,7 @@ def _check(body: Mapping[str, Any]) -> None:
 def _text_options(text: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON of the client
     options = dict(text) if isinstance(text, dict) else {}
     chat: dict[str, Any] = {}
-    form = options.pop("format", None) or {}
+    form = as_dict(options.pop("format", None))
     if form.get("type") == "json_schema":
         inner = {name: value for name, value in form.items() if name != "type"}
         chat["response_format"] = {"type": "json_schema", "json_schema": without_null(inner)}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qacli.provider.api import CHAT_ONLY
-from qacli.provider.json_values import without_null
+from qacli.provider.json_values import as_dict, without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.responses_body import translate_body
 from qacli.provider.translation.untranslatable import UNSUPPORTED_VALUE, Untranslatable
@@ -17,7 +17,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """The values with which these parameters change nothing."""
 
-PARTS = frozenset({"text", "image_url", "file", "refusal"})
+PARTS = ("text", "image_url", "file", "refusal")
 
 
 def build_responses_request(body: Mapping[str, Any], refused: frozenset[Feature]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def build_responses_request(body: Mapping[str, Any], refused: frozenset[Feature]
     if isinstance(tools, list):
         # Responses makes a function strict where it says nothing; Chat Completions does not.
         chat["tools"] = [
-            {**tool, "function": {"strict": False, **without_null(tool.get("function") or {})}}
+            {**tool, "function": {"strict": False, **without_null(as_dict(tool.get("function")))}}
             for tool in tools
         ]
     choice = chat.get("tool_choice")

@@ -72,7 +72,7 @@ def with_referenced_items(store: Store, body: dict[str, Any]) -> dict[str, Any]:
 
 def _uid_in(item: object) -> str | None:
     """Return the uid in the id of a reference to an item of this server."""
-    if not isinstance(item, dict) or item.get("type") not in {REFERENCE, None} or "role" in item:
+    if not isinstance(item, dict) or item.get("type") not in (REFERENCE, None) or "role" in item:
         return None
     match = OWN_ITEM.fullmatch(str(item.get("id")))
     return match[1] if match else None

@@ -14,12 +14,25 @@ from typing import Any
 
 from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
 from qacli.provider.response import calls_of
-from qacli.provider.tool_calls import format_call
+from qacli.provider.tool_calls import call_of_item, format_call
 from qacli.provider.tool_exchange import is_tool_result
 from qacli.redaction import redact_url
 
 NO_TEXT = "(no text)"
 """The question of a request without any text."""
+
+MEDIA_PARTS = {
+    **{f"{name}_url": (name, f"{name}_url") for name in ("image", "video", "audio")},
+    **dict.fromkeys(("input_image", "computer_screenshot"), ("image", "image_url")),
+    "input_video": ("video", "video_url"),
+}
+"""For the types of parts with a URL, or with data in its place: the kind, and the field."""
+
+CALL_IDS = ("call_id", "tool_call_id", "approval_request_id", "id", "name")
+"""The fields of results of tools that name their call; the last one is of the older API."""
+
+PLAIN_FIELDS = {"role", "content", "type", "id", "status"}
+"""The fields of a message that has nothing but its content."""
 
 Message = Mapping[str, Any]
 
@@ -31,7 +44,7 @@ class Conversation:
     Attributes:
         system: The texts of the system's and the developer's messages.
         question: The newest text of the user, or the results of tools that are newer.
-        attachments: The files in the message with the question: `name`, `size` and `sha256`.
+        attachments: The files in the messages with the question: `name`, `size` and `sha256`.
         earlier: The messages before the question, without those of the system.
         is_last: No message comes after the question.
     """
@@ -51,8 +64,9 @@ def read_conversation(items: Sequence[object]) -> Conversation:
     start = _newest_start(rest)
     place = _newest_user_message(rest, start)
     if place is None and any(map(is_tool_result, rest[start:])):
-        question = "\n".join(_format_results(rest, start))
-        return Conversation(system, question.strip() or NO_TEXT, earlier=rest[:start])
+        question = "\n".join(_format_results(rest, start)).strip() or NO_TEXT
+        files = [file for item in rest[start:] for file in attachments_of(item)]
+        return Conversation(system, question, files, rest[:start])
     if place is None:
         place = _newest_user_message(rest, 0)
     if place is None:
@@ -60,11 +74,9 @@ def read_conversation(items: Sequence[object]) -> Conversation:
         question = texts[-1] if texts else system if system.strip() else NO_TEXT
         return Conversation(system, question, is_last=False)
     attachments = list(attachments_of(rest[place]))
-    names = "\n".join(f"<image name={json.dumps(item['name'])} />" for item in attachments)
-    text = text_of(rest[place])
     return Conversation(
         system,
-        text if text.strip() else names,
+        _text_or_files(rest[place]),
         attachments,
         rest[:place],
         is_last=rest[place] is messages[-1],
@@ -99,12 +111,27 @@ def attachments_of(message: Message) -> Iterator[dict[str, Any]]:
             yield _attachment(part, number)
 
 
+def has_only_text_and_files(message: Message) -> bool:
+    """Return whether a record has all of a message in its question and its attachments."""
+    return message.keys() <= PLAIN_FIELDS and all(
+        part.get("type") in TEXT_PARTS or _is_file(part) for part in _parts(message)
+    )
+
+
 def without_files(message: object) -> Any:  # noqa: ANN401 - any JSON
     """Return a message as it is recorded: each file with its bytes is replaced by a placeholder."""
-    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+    if not isinstance(message, dict):
         return message
-    content = [_without_file(part) for part in message["content"]]
-    return {**message, "content": content}
+    if message.get("type") == "image_generation_call":  # the model's, sent back by the client
+        result = message.get("result")
+        image = {"type": "input_image", "image_url": f"data:image/png;base64,{result}"}
+        return {**message, "result": _placeholder(image)} if result else message
+    bodies = {name: message[name] for name in ("content", "output") if name in message}
+    return {**message, **{name: _without_files_in(body) for name, body in bodies.items()}}
+
+
+def _without_files_in(body: object) -> object:
+    return [_without_file(part) for part in body] if isinstance(body, list) else _without_file(body)
 
 
 def _is_system(message: Message) -> bool:
@@ -133,7 +160,7 @@ def _newest_user_message(messages: Sequence[Message], start: int) -> int | None:
 def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
     """Yield `name(arguments) -> result` for each result of a tool after the start."""
     calls = {
-        str(item.get("call_id") or item.get("id")): call
+        str(item.get("id")): call
         for message in messages[:start]
         for item in _call_items(message)
         for call in calls_of({"tool_calls": [item]})
@@ -141,19 +168,41 @@ def _format_results(messages: Sequence[Message], start: int) -> Iterator[str]:
     for message in messages[start:]:
         if not is_tool_result(message):
             continue
-        key = str(message.get("call_id") or message.get("tool_call_id"))
+        key = next((str(message[name]) for name in CALL_IDS if message.get(name)), "")
         name, arguments = calls.get(key, (str(message.get("name") or "tool"), ""))
-        result = message.get("output", message.get("content"))
-        if isinstance(result, list):
-            result = text_of({"content": result})
-        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-        yield f"{format_call(name, arguments)} -> {text}"
+        yield f"{format_call(name, arguments)} -> {_result_of(message)}"
+
+
+def _result_of(message: Message) -> str:
+    """Return the result of a tool as a text: its text or the names of its files, or its JSON."""
+    result = message.get("output", message.get("content"))
+    if isinstance(result, str):
+        return result
+    text = _text_or_files(message)
+    if text or result == [] or any(part.get("type") in TEXT_PARTS for part in _parts(message)):
+        return text
+    if result is None:  # an approval, or a result that is nothing but a status
+        fields = ("approve", "reason", "status")
+        result = {name: message[name] for name in fields if message.get(name) is not None}
+    return json.dumps(result or None, ensure_ascii=False)
+
+
+def _text_or_files(message: Message) -> str:
+    """Return the text of a message; if it has none, a line with the name of each file."""
+    text = text_of(message)
+    if text.strip():
+        return text
+    names = (json.dumps(file["name"]) for file in attachments_of(message))
+    return "\n".join(f"<image name={name} />" for name in names)
 
 
 def _call_items(message: Message) -> list[dict[str, Any]]:
     """Return the calls in a message; Chat Completions has a list, Responses an item for each."""
-    if message.get("type") in {"function_call", "custom_tool_call"}:
-        return [dict(message)]
+    if (call := call_of_item(message)) is not None:
+        return [call]
+    older = message.get("function_call")
+    if isinstance(older, dict):  # its result has the name, and no id
+        return [{"id": older.get("name"), "function": older}]
     calls = message.get("tool_calls")
     return [item for item in calls if isinstance(item, dict)] if isinstance(calls, list) else []
 
@@ -163,17 +212,22 @@ def _calls_in(message: Message) -> list[tuple[str, str]]:
 
 
 def _parts(message: Message) -> list[dict[str, Any]]:
-    content = message.get("content")
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    """Return the parts of a message, or of the result of a tool; a screenshot is the only one."""
+    content = message.get("content", message.get("output"))
+    parts = content if isinstance(content, list) else [content]
+    return [part for part in parts if isinstance(part, dict)]
 
 
 def _file_of(part: Message) -> tuple[str, str] | None:
     """Return the kind of a file in a part, and its URL, its Base64 or its id."""
     kind = part.get("type")
-    if kind in {"image_url", "input_image"}:
-        url = part.get("image_url")
+    if not isinstance(kind, str):
+        return None
+    if kind in MEDIA_PARTS:
+        name, field = MEDIA_PARTS[kind]
+        url = part.get(field)
         url = url.get("url") if isinstance(url, dict) else url or part.get("file_id")
-        return ("image", url) if isinstance(url, str) else None
+        return (name, url) if isinstance(url, str) else None
     if kind in {"input_audio", "file", "input_file"}:
         inner = part.get("file" if kind == "file" else "input_audio", part)
         if isinstance(inner, dict):
@@ -215,8 +269,11 @@ def _without_file(part: object) -> object:
     if not isinstance(part, dict) or not _is_file(part):
         return part
     facts = _attachment(part, 1)
-    if facts["sha256"] is None:
-        return part
+    return {"type": "text", "text": _placeholder(part)} if facts["sha256"] else part
+
+
+def _placeholder(part: Message) -> str:
+    facts = _attachment(part, 1)
     kind = (_file_of(part) or ("file", ""))[0]
     name = html.escape(f"{facts['sha256'][:12]}.{facts['name'].rpartition('.')[2]}")
-    return {"type": "text", "text": f'<{kind} name="{name}" omitted />'}
+    return f'<{kind} name="{name}" omitted />'

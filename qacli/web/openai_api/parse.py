@@ -28,9 +28,12 @@ from qacli.web.openai_api.earlier_responses import (
     with_referenced_items,
 )
 from qacli.web.openai_api.messages import (
+    NO_TEXT,
+    PLAIN_FIELDS,
     Conversation,
     Message,
     answer_of,
+    has_only_text_and_files,
     read_conversation,
     text_of,
     without_files,
@@ -41,7 +44,7 @@ from qacli.web.state import AppState
 if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer
 
-NOT_RECORDED = {"messages", "input", "instructions", "prompt", "model", "stream", "stream_options"}
+NOT_RECORDED = {"model", "stream", "stream_options"}
 """Fields that are no params of a record: they have columns, or only shape the response."""
 
 PASSED_HEADERS = ("Accept", "Content-Type", "HTTP-Referer", "OpenAI-Beta", "X-Title")
@@ -50,8 +53,8 @@ the others are OpenRouter's names for the application."""
 
 CHAT, COMPLETIONS, RESPONSES = "/chat/completions", "/completions", "/responses"
 
-PLAIN_FIELDS = {"role", "content", "type", "id", "status"}
-"""The fields of a message of the model that has nothing but its text."""
+CONVERSATION = {CHAT: {"messages"}, COMPLETIONS: {"prompt"}, RESPONSES: {"input", "instructions"}}
+"""The fields of each API that are read for the question, and are no params either."""
 
 MAX_DEPTH = 100
 """Levels of nesting in a body; several recursive functions walk through it."""
@@ -105,8 +108,10 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     params = {
         name: value
         for name, value in body.items()
-        if name not in NOT_RECORDED and value is not None
+        if name not in NOT_RECORDED | CONVERSATION[path] and value is not None
     }
+    if path == COMPLETIONS and conversation.question == NO_TEXT:
+        params["prompt"] = body.get("prompt")  # numbers of tokens
     params["model"] = sent["model"]
     recorded = [without_files(message) for message in messages]
     own = recorded[leading_system(recorded) :]
@@ -120,7 +125,8 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
         follows_id = previous_record(app_state.store, conversation, recorded)
         new = own[-1:] if follows_id is not None and conversation.is_last else own
     is_result = previous is not None and any(map(is_tool_result, new))
-    if len(new) > 1 or not conversation.is_last or is_result:
+    is_plain = conversation.is_last and has_only_text_and_files(recorded[-1])
+    if len(new) > 1 or not is_plain or is_result:
         params["messages"] = recorded if follows_id is None else new
     digest = digests([*earlier[leading_system(earlier) :], *own])[-1:]
     question = Question(
@@ -209,8 +215,8 @@ def find_thread(store: Store, messages: Sequence[Any]) -> tuple[int | None, Sequ
         text = sanitize_text(answer_of(item.answer))
         same = [record_id for record_id, answer in candidates if answer == text]
         if same:
-            is_plain = all(message.keys() <= PLAIN_FIELDS for message in map(_given, item.answer))
-            return same[0], messages[item.end + (len(item.answer) if is_plain else 0) :]
+            is_text = all(message.keys() <= PLAIN_FIELDS for message in map(_given, item.answer))
+            return same[0], messages[item.end + (len(item.answer) if is_text else 0) :]
         if len(candidates) == 1:
             return candidates[0][0], messages[item.end :]
     return None, messages

@@ -1,18 +1,23 @@
 """Routes for earlier responses: `GET` and `DELETE /v1/responses/{id}`, and its input items.
 
-They are answered from the history of the caller. A response that is not in the history is the
-provider's business: it may keep responses itself.
+A provider that keeps its responses has more of them than the history: calls of its own tools,
+encrypted reasoning, and the answer of a response in the background. So it is asked first where a
+response has its id; the history of the caller has those that it does not keep.
 """
 
+from dataclasses import replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
 
-from qacli.errors import NotFound
+from qacli.domain import Status
+from qacli.errors import InvalidRequest, NotFound, QaError
 from qacli.provider.refused_features import NO_SUCH_PATH
-from qacli.provider.translation.stored import stored_response
+from qacli.provider.translation.stored import TRANSLATED_TO, stored_response
+from qacli.services.late_answer import record_late_answer
 from qacli.services.record_request import request_items, result_of
 from qacli.web import sse, state
 from qacli.web.api.responses import Event
@@ -26,6 +31,7 @@ from qacli.web.openai_api.schemas import (
 )
 from qacli.web.openapi import JSON, ResponseSpec, openapi_operation
 from qacli.web.request_context import current_context
+from qacli.web.route_policy import policy
 
 if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer
@@ -61,14 +67,19 @@ class InputItemsQuery(BaseModel):
     error=ERROR,
 )
 def get_response(response_id: str) -> Response:
-    """Return an earlier response of the caller, from the history.
+    """Return an earlier response of the caller: from the provider, or from the history.
 
-    One that is not in the history is asked of the provider.
+    The answer of a response in the background is recorded when it is read here.
     """
     query = ResponseQuery.model_validate(request.args.to_dict())
     record = _find(response_id)
+    response = _from_provider(response_id, record, is_streamed=query.stream)
+    if response is not None:
+        if record is not None and not query.stream:
+            record_late_answer(state.get_state().ask_service, record, response.get_data())
+        return response
     if record is None:
-        return _pass_on(response_id)
+        raise _not_found(response_id)
     result = result_of(record)
     writer = stored_response(result.question, result.outcome)
     if not query.stream:
@@ -92,9 +103,32 @@ def delete_response(response_id: str) -> Response:
     """
     record = _find(response_id)
     if record is None:
-        return _pass_on(response_id)
+        response = _from_provider(response_id, None)
+        if response is None:
+            raise _not_found(response_id)
+        return response
     state.get_state().store.remove(record.id or 0)
     return jsonify({"id": response_id, "object": "response", "deleted": True})
+
+
+@blueprint.route("/<response_id>/cancel", methods=["POST"])
+@policy(is_limited=False)
+@openapi_operation(
+    {200: ResponseSpec("The response.", {JSON: ModelResponse}, RECORDED)},
+    errors=ERRORS,
+    error=ERROR,
+)
+def cancel_response(response_id: str) -> Response:
+    """Cancel a response in the background, at the provider."""
+    record = _find(response_id)
+    if record is not None and not _is_of_provider(record):
+        raise InvalidRequest(
+            "Cannot cancel a synchronous response.", "Send it with the option `background`."
+        )
+    response = _from_provider(response_id, record, "/cancel")
+    if response is None:
+        raise _not_found(response_id)
+    return response
 
 
 @blueprint.route("/<response_id>/input_items", methods=["GET"])
@@ -105,14 +139,17 @@ def delete_response(response_id: str) -> Response:
     error=ERROR,
 )
 def get_input_items(response_id: str) -> Response:
-    """Return the conversation that an earlier response of the caller answers, from the history.
+    """Return the conversation that an earlier response of the caller answers.
 
-    That of a response that is not in the history is asked of the provider.
+    It is from the provider, or from the history.
     """
     query = InputItemsQuery.model_validate(request.args.to_dict())
     record = _find(response_id)
+    response = _from_provider(response_id, record, "/input_items")
+    if response is not None:
+        return response
     if record is None:
-        return _pass_on(response_id, "/input_items")
+        raise _not_found(response_id)
     items = [
         _input_item(item, f"in_{record.uid}_{place}")
         for place, item in enumerate(request_items(state.get_state().store, record))
@@ -151,17 +188,40 @@ def _find(response_id: str) -> "QuestionAnswer | None":
     return record
 
 
-def _pass_on(response_id: str, rest: str = "") -> Response:
-    """Return the provider's response to the request.
+def _is_of_provider(record: "QuestionAnswer") -> bool:
+    """Return whether the provider may have a response: it gave the id, and was to store it."""
+    is_own = record.provider_response_id is None or TRANSLATED_TO in record.details
+    return not is_own and record.params.get("store") is not False
+
+
+def _from_provider(
+    response_id: str, record: "QuestionAnswer | None", rest: str = "", *, is_streamed: bool = False
+) -> Response | None:
+    """Return the provider's response to the request, streamed or whole.
+
+    Returns:
+        None if it has no such response, or keeps none, or if it fails and the history has the
+        answer.
 
     Raises:
-        NotFound: It has no such response, or keeps none.
+        QaError: It could not be reached, and the history has no answer.
     """
-    raw = raw_request(f"/responses/{quote(response_id, safe='')}{rest}", b"", method=request.method)
-    response = relay_response(state.get_state().relay(raw))
-    if response.status_code in NO_SUCH_PATH:
-        raise _not_found(response_id)
-    return response
+    if record is not None and not _is_of_provider(record):
+        return None
+    is_answered = record is not None and record.status is Status.ANSWERED
+    path = f"/responses/{quote(response_id, safe='')}{rest}"
+    raw = raw_request(path, request.get_data(), method=request.method)
+    model = "" if record is None else str(record.params.get("model", ""))
+    raw = replace(raw, model=model, is_streamed=is_streamed)
+    heartbeat = sse.KEEP_ALIVE_SECONDS if is_streamed else None
+    try:
+        response = relay_response(state.get_state().relay(raw, heartbeat_seconds=heartbeat))
+    except QaError:
+        if is_answered:
+            return None
+        raise
+    failed = response.status_code >= HTTPStatus.BAD_REQUEST
+    return None if response.status_code in NO_SUCH_PATH or (failed and is_answered) else response
 
 
 def _not_found(response_id: str) -> NotFound:

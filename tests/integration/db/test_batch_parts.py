@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -100,16 +100,15 @@ def test_results_settle_only_open_items_of_the_part_and_only_once(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_open_items_and_results_do_not_read_all_open_items(
-    store: Store, parts: BatchParts, batch: Batch
-) -> None:
+def test_open_items_and_results_do_not_read_all_open_items(parts: BatchParts, batch: Batch) -> None:
     plans: list[str] = []
 
-    def explain(connection: sa.Connection, cursor: object, text: str, values: object, *_: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def explain(
+        connection: sa.Connection, _cursor: object, text: str, values: object, *_: object
+    ) -> None:
         if "SELECT batch_item" in text:
-            rows = connection.connection.driver_connection.execute(
-                f"EXPLAIN QUERY PLAN {text}", values
-            )
+            driver: Any = connection.connection.driver_connection
+            rows = driver.execute(f"EXPLAIN QUERY PLAN {text}", values)
             plans.extend(row[-1] for row in rows)
 
     batch_id = batch.id or 0

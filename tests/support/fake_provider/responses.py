@@ -22,7 +22,8 @@ PATH = "/v1/responses"
 PARAMETERS = frozenset(
     {
         *("background", "include", "input", "instructions", "max_output_tokens", "metadata"),
-        *("max_tool_calls", "model", "parallel_tool_calls", "prompt_cache_key", "reasoning"),
+        *("client_metadata", "max_tool_calls", "model", "parallel_tool_calls"),
+        *("prompt_cache_key", "reasoning"),
         *("safety_identifier", "service_tier", "store", "stream", "stream_options"),
         *("temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation"),
         "user",
@@ -54,7 +55,7 @@ def refusal_of(body: Json) -> Reply | None:
                 f"to '{MOVED[name]}'. Try again with the new parameter."
             )
             return _refuse(message, name, "unsupported_parameter")
-        if name not in PARAMETERS:
+        if name not in PARAMETERS and (name, body[name]) != ("previous_response_id", None):
             return _refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     items = body.get("input")
     is_list = isinstance(items, list) and all(isinstance(item, dict) for item in items)

@@ -497,3 +497,21 @@ def test_fake_provider_refuses_parameters_of_chat_completions(name: str) -> None
     refusal = responses.refusal_of({"model": "m", "input": "Who?", name: 1})
     assert refusal is not None
     assert (refusal.status, refusal.param) == (400, name)
+
+
+def test_stream_of_calls_of_built_in_tools_of_the_client_has_them_as_its_answer() -> None:
+    shell = {"type": "local_shell_call", "id": "l1", "call_id": "c1", "action": {"command": ["a"]}}
+    approval = {"type": "mcp_approval_request", "id": "m1", "name": "f", "arguments": "{}"}
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    response = read_stream(answer(shell, approval, search))
+    assert response.finish_reason == "tool_calls"
+    arguments = '{"action": {"command": ["a"]}}'
+    assert response.details == {
+        "tool_calls": [
+            {"id": "c1", "function": {"name": "local_shell_call", "arguments": arguments}},
+            {"id": "m1", "function": {"name": "f", "arguments": "{}"}},
+        ],
+        "local_shell_call": [shell],
+        "mcp_approval_request": [approval],
+        "web_search_call": [search],
+    }

@@ -89,6 +89,7 @@ def test_responses_text_is_translated_and_recorded(
         "stream": stream,
         "max_output_tokens": 99,
         "metadata": {"a": "b"},
+        "client_metadata": {"a": "b"},
         "x_unknown": 1,
     }
     response = respond(client, body)
@@ -104,6 +105,7 @@ def test_responses_text_is_translated_and_recorded(
         {"role": "user", "content": "Who am I?"},
     ]
     assert (second.body["max_tokens"], second.body["x_unknown"]) == (99, 1)
+    assert not {"metadata", "client_metadata"} & second.body.keys()
     record = store.newest()
     assert (record.question, record.answer) == ("Who am I?", "Answer to: Who am I?")
     assert record.details["translated_to"] == "chat_completions"

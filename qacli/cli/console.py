@@ -255,7 +255,21 @@ class Console:
             self.info("Waiting for standard input; Ctrl-D ends it. Without any: < /dev/null")
 
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
+        if self.stderr.isatty():
+            text = _wrapped(text)
         paused = self.status_line.paused() if self.status_line else nullcontext()
         with paused, suppress(OSError):
             self.stderr.write(text + end)
             self.stderr.flush()
+
+
+def _wrapped(text: str) -> str:
+    """Return a message with its lines broken between words, as wide as the terminal."""
+    from shutil import get_terminal_size
+
+    width = get_terminal_size().columns
+    if 2 * len(text) <= width:  # no character has more than two cells
+        return text
+    from qacli.cli.cells import wrap_words
+
+    return wrap_words(text, width)

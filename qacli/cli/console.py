@@ -256,18 +256,22 @@ class Console:
 
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
         if self.stderr.isatty():
-            text = _wrapped(text)
+            text = _wrapped(text, self.stderr)
         paused = self.status_line.paused() if self.status_line else nullcontext()
         with paused, suppress(OSError):
             self.stderr.write(text + end)
             self.stderr.flush()
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, terminal: TextIO) -> str:
     """Return a message with its lines broken between words, as wide as the terminal."""
     from shutil import get_terminal_size
 
     width = get_terminal_size().columns
+    with suppress(OSError, ValueError):
+        # By itself the function asks stdout, which can be a pipe.
+        if "COLUMNS" not in os.environ:
+            width = os.get_terminal_size(terminal.fileno()).columns or width
     if 2 * len(text) <= width:  # no character has more than two cells
         return text
     from qacli.cli.cells import wrap_words

@@ -151,6 +151,15 @@ class Console:
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
 
+    def print_message(self, text: str) -> None:
+        """Write a sentence to stdout; on a terminal its lines are broken between words.
+
+        Raises:
+            SystemExit: The reader is gone.
+            DatabaseError: Writing failed.
+        """
+        self.print(_wrapped(text, self.stdout) if self.is_terminal else text)
+
     def print_lines(self, texts: Iterable[str]) -> None:
         """Write lines one by one; in blocks of `BUFFER_CHARACTERS` if stdout is not a terminal.
 

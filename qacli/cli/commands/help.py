@@ -78,7 +78,7 @@ def show_topic(
     topics = dict(zip(TOPICS, texts, strict=True))
     console = Console.from_context(context)
     if not words:
-        console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")
+        console.print_message("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
     name = "-".join(words).lower()
     if name in topics:

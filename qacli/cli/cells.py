@@ -25,15 +25,17 @@ def fit_to_width(text: str, width: int) -> str:
 def wrap_words(text: str, width: int) -> str:
     """Return the text with lines of at most this width, broken between words.
 
-    A word that is wider than a line stays whole, so that an address can be copied.
+    Each new line is indented as the line before. A word that is wider than a line stays whole, so
+    that an address can be copied.
     """
     lines: list[str] = []
     for line in text.split("\n"):
         current = ""
+        indent = line[: len(line) - len(line.lstrip())]
         for word in re.findall(r"\s*\S+", line):
             if current and cell_width(current + word) > width:
                 lines.append(current)
-                current = word.lstrip()
+                current = indent + word.lstrip()
             else:
                 current += word
         lines.append(current)

@@ -11,7 +11,7 @@ from qacli.cli.cells import wrap_words
         ("one two three", "one two\nthree"),
         ("exactly8 word", "exactly8\nword"),
         ("a https://example.org/x b", "a\nhttps://example.org/x\nb"),
-        ("  in dented", "  in\ndented"),
+        ("  in dented", "  in\n  dented"),
         ("one\n\ntwo", "one\n\ntwo"),
         ("漢字 漢字 x", "漢字\n漢字 x"),
         ("", ""),

@@ -276,11 +276,10 @@ def _wrapped(text: str, terminal: TextIO) -> str:
     """Return a message with its lines broken between words, as wide as the terminal."""
     from shutil import get_terminal_size
 
-    width = get_terminal_size().columns
+    size = (80, 24)
     with suppress(OSError, ValueError):
-        # By itself the function asks stdout, which can be a pipe.
-        if "COLUMNS" not in os.environ:
-            width = os.get_terminal_size(terminal.fileno()).columns or width
+        size = os.get_terminal_size(terminal.fileno())
+    width = get_terminal_size(fallback=size).columns  # stdout can be a pipe
     if 2 * len(text) <= width:  # no character has more than two cells
         return text
     from qacli.cli.cells import wrap_words

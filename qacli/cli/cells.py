@@ -1,5 +1,6 @@
 """Measure, cut and align text in terminal cells."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 
@@ -19,6 +20,26 @@ def fit_to_width(text: str, width: int) -> str:
         if cell_width(text) <= width
         else set_cell_size(text, width - 1) + "…"
     )
+
+
+def wrap_words(text: str, width: int) -> str:
+    """Return the text with lines of at most this width, broken between words.
+
+    Each new line is indented as the line before. A word that is wider than a line stays whole, so
+    that an address can be copied.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        current = ""
+        indent = line[: len(line) - len(line.lstrip())]
+        for word in re.findall(r"\s*\S+", line):
+            if current and cell_width(current + word) > width:
+                lines.append(current)
+                current = indent + word.lstrip()
+            else:
+                current += word
+        lines.append(current)
+    return "\n".join(lines)
 
 
 def align(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -151,6 +151,15 @@ class Console:
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
 
+    def print_message(self, text: str) -> None:
+        """Write a sentence to stdout; on a terminal its lines are broken between words.
+
+        Raises:
+            SystemExit: The reader is gone.
+            DatabaseError: Writing failed.
+        """
+        self.print(_wrapped(text, self.stdout) if self.is_terminal else text)
+
     def print_lines(self, texts: Iterable[str]) -> None:
         """Write lines one by one; in blocks of `BUFFER_CHARACTERS` if stdout is not a terminal.
 
@@ -258,6 +267,8 @@ class Console:
             self.info("Waiting for standard input; Ctrl-D ends it. Without any: < /dev/null")
 
     def _write_stderr(self, text: str, *, end: str = "\n") -> None:
+        if self.stderr.isatty():
+            text = _wrapped(text, self.stderr)
         paused = self.status_line.paused() if self.status_line else nullcontext()
         with paused, suppress(OSError):
             self.stderr.write(text + end)
@@ -266,3 +277,18 @@ class Console:
 
 def _options_of_qa(context: Any) -> set[str]:  # noqa: ANN401 - Typer carries its own click
     return {name for item in context.find_root().command.params for name in item.opts}
+
+
+def _wrapped(text: str, terminal: TextIO) -> str:
+    """Return a message with its lines broken between words, as wide as the terminal."""
+    from shutil import get_terminal_size
+
+    size = (80, 24)
+    with suppress(OSError, ValueError):
+        size = os.get_terminal_size(terminal.fileno())
+    width = get_terminal_size(fallback=size).columns  # stdout can be a pipe
+    if 2 * len(text) <= width:  # no character has more than two cells
+        return text
+    from qacli.cli.cells import wrap_words
+
+    return wrap_words(text, width)

@@ -73,7 +73,7 @@ def set_up(console: Console) -> str:
 
     def ask_for_provider() -> None:
         names = [name for name, item in known_providers().items() if item.key]
-        console.print(f"\nThe providers: {', '.join(names)}.")
+        console.print_message(f"\nThe providers: {', '.join(names)}.")
         use_provider(_choose("Provider", names), console, default=True)
 
     def use_server(server: LocalServer) -> None:
@@ -91,14 +91,16 @@ def set_up(console: Console) -> str:
     choices["a small model on this machine: no key, 130 MB, often wrong"] = partial(
         install_local_model, console
     )
-    console.print("qa asks a language model, and keeps the questions and answers in your database.")
-    console.print("Choose the source of the answers:\n")
+    console.print_message(
+        "qa asks a language model, and keeps the questions and answers in your database."
+    )
+    console.print_message("Choose the source of the answers:\n")
     for number, text in enumerate(choices, start=1):
         console.print(f"  {number}  {text}")
     console.print("")
     chosen = _choose("Number", [str(number) for number in range(1, len(choices) + 1)])
     list(choices.values())[int(chosen) - 1]()
-    console.print("\nSettings: qa config. Help: qa --help.")
+    console.print_message("\nSettings: qa config. Help: qa --help.")
     return str(typer.prompt("\nYour question", default=FIRST_QUESTION))
 
 

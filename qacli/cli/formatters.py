@@ -259,7 +259,10 @@ def live_lines() -> Iterator[Callable[[list[str]], None]]:
 
 def console_on(file: TextIO) -> "RichConsole":
     """Return a rich console that sanitizes all text, but not its own escape sequences."""
+    from shutil import get_terminal_size
+
     from rich.console import Console as RichConsole
+    from rich.console import ConsoleDimensions
     from rich.segment import Segment
     from rich.theme import Theme
 
@@ -273,4 +276,8 @@ def console_on(file: TextIO) -> "RichConsole":
 
     # Without rich's black background for code, which looks wrong on other backgrounds.
     theme = Theme({"markdown.code": "bold cyan"})
-    return SanitizingConsole(highlight=False, file=unfiltered(file), theme=theme)
+    console = SanitizingConsole(highlight=False, file=unfiltered(file), theme=theme)
+    if console.is_dumb_terminal:
+        # Rich takes 80 columns for any such terminal.
+        console.size = ConsoleDimensions(*get_terminal_size())
+    return console

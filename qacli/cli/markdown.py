@@ -20,6 +20,7 @@ from rich.style import Style
 from rich.text import Text
 
 from qacli.cli.code_highlighting import TAB_WIDTH, Highlighter
+from qacli.markdown_rules import add_rules
 from qacli.markdown_tokens import split_elements
 from qacli.sanitize import sanitize
 
@@ -46,6 +47,10 @@ MAX_FORMULA_CHARACTERS = 2_000
 DOLLAR_FORMULA = re.compile(r"\$[^\s$](?:[^$\n]*[^\s$\\])?\$(?!\d)")
 """A formula between single dollar signs, which are more often prices."""
 
+CONTAINERS = {"bullet_list_open", "ordered_list_open", "blockquote_open"}
+MIN_NUMBER_WIDTH = 3
+"""Cells for the number of a list item with its mark; each item alone decides on its indent."""
+
 EMPHASIS = {"em": "markdown.em", "strong": "markdown.strong", "s": "markdown.s"}
 
 
@@ -56,6 +61,7 @@ def parser() -> MarkdownIt:
     # `text_join` would lose where entities begin and end.
     markdown.enable(["table", "strikethrough"]).disable(["reference", "text_join"])
     markdown.inline.ruler.before("escape", "formula", _formula)
+    add_rules(markdown)
     # Addresses are printed as they were written, never followed.
     for name, function in {
         "validateLink": lambda _url: True,
@@ -102,11 +108,12 @@ class Renderer:
         self._fold = fold
         encoding = (console.encoding or "utf-8").lower()
         self._plain = not encoding.startswith("utf")
+        self._source: list[str] = []
 
     def render(self, text: str) -> list[Line]:
         """Return the lines of a text, with one empty line between two blocks."""
         lines: list[Line] = []
-        source = text.split("\n")
+        source = self._source = text.split("\n")
         for block in parse_blocks(text):
             if lines:
                 lines.append([])
@@ -134,16 +141,17 @@ class Renderer:
         # The cells of a row stand side by side, and are wrapped there.
         ordered = all(token.type != "table_open" for token in block)
         shown = "\n".join(plain_text(line) for line in lines)
-        if shown.strip() and is_complete(source, shown, ordered=ordered):
+        has_text = block[0].type not in CONTAINERS or any(map(str.isalnum, source))
+        if has_text and shown.strip() and is_complete(source, shown, ordered=ordered):
             return lines
         return self._wrapped(Text(source), self._console.width)
 
     def _blocks(
-        self, tokens: Sequence["Token"], width: int, *, outer: bool = False, tight: bool = False
+        self, tokens: Sequence["Token"], width: int, *, outer: bool = False, in_item: bool = False
     ) -> list[Line]:
         lines: list[Line] = []
         for children in split_elements(tokens):
-            if lines and not tight:
+            if lines and (not in_item or is_separate(self._source, children[0])):
                 lines.append([])
             lines += self._block(children, max(width, MIN_WIDTH), outer=outer)
         return lines
@@ -169,26 +177,25 @@ class Renderer:
         return self._wrapped(text, width)
 
     def _list(self, tokens: Sequence["Token"], width: int) -> list[Line]:
-        items = split_elements(tokens)
-        numbers = [item[0].info for item in items]
-        tight = is_tight(tokens)
-        mark = max((len(number) for number in numbers), default=0) + 2 if any(numbers) else 3
         lines: list[Line] = []
-        for number, item in zip(numbers, items, strict=True):
-            if lines and not tight:
+        for item in split_elements(tokens):
+            if lines and is_separate(self._source, item[0]):
                 lines.append([])
-            bullet = " * " if self._plain else " • "
-            label = f"{number}".rjust(mark - 1) + " " if number else bullet.rjust(mark)
+            number, mark = item[0].info, item[0].markup
+            if number:
+                label = f"{number}{mark}".rjust(MIN_NUMBER_WIDTH) + " "
+            else:
+                label = f" {mark if mark == '+' else '*' if self._plain else '•'} "
             style = self._style("markdown.item.number" if number else "markdown.item.bullet")
-            inner = self._blocks(item[1:-1], width - mark, tight=tight) or [[]]
+            inner = self._blocks(item[1:-1], width - len(label), in_item=True) or [[]]
             before = Segment(label, style)
             for line in inner:
-                lines.append([before, *line])
-                before = Segment(" " * mark)
+                lines.append([before, *line] if line or before.text == label else [])
+                before = Segment(" " * len(label))
         return lines
 
     def _code(self, token: "Token", width: int, *, outer: bool) -> list[Line]:
-        code = token.content.removesuffix("\n").split("\n")
+        code = token.content.removesuffix("\n").split("\n") if token.content else []
         lines = self.code_rule(token.info)
         for text in Highlighter(token.info).highlight(code):
             lines += self.code_line(text, width, outer=outer)
@@ -286,15 +293,15 @@ class Renderer:
         return self._console.get_style(name, default="none")
 
 
-def is_tight(tokens: Sequence["Token"]) -> bool:
-    """Return whether the items of a list have no empty lines between them.
+def is_separate(source: Sequence[str], token: "Token") -> bool:
+    """Return whether an empty line is above the block or the list item that starts with a token.
 
     Args:
-        tokens: The tokens between the start and the end of the list.
+        source: The lines of the text that was parsed.
+        token: The first token.
     """
-    level = tokens[0].level + 1 if tokens else 0
-    paragraphs = (token for token in tokens if token.type == "paragraph_open")
-    return all(paragraph.hidden for paragraph in paragraphs if paragraph.level == level)
+    start = token.map[0] if token.map else 0
+    return start > 0 and not source[start - 1].strip(" \t>")
 
 
 def is_complete(source: str, shown: str, *, ordered: bool = True) -> bool:

@@ -19,7 +19,7 @@ from qacli.cli.markdown import (
     OPENING_FENCE,
     Line,
     Renderer,
-    is_tight,
+    is_separate,
     parse_blocks,
 )
 from qacli.sanitize import sanitize
@@ -235,7 +235,7 @@ def complete_length(text: str, rows: int) -> tuple[int, bool]:
     if last and last[0].type.endswith("list_open") and len(lines) > rows:
         items = [token for token in last if token.type == "list_item_open" and token.level == 1]
         if len(items) > 1 and (start := _start(items[-1:])):
-            return _length(lines, start), not is_tight(last[1:-1])
+            return _length(lines, start), is_separate(lines, items[-1])
     return 0, True
 
 

@@ -102,7 +102,8 @@ class Settings:
     )
     auto_title: bool = _setting(
         "QA_AUTO_TITLE",
-        "`true`: let the model name a thread after its first answer, as `--auto-title` does.",
+        "`true`: let the model name a thread after its first answer, as `--auto-title` does; "
+        "the server does it in the background, for `POST /ask` and the page.",
         parsers.BOOLEAN,
         default=False,
     )

@@ -34,6 +34,7 @@ from qacli.services.ask import wait_for_result
 from qacli.services.context import load_context
 from qacli.web.request_context import current_context
 from qacli.web.state import AppState
+from qacli.web.title import name_thread
 
 LOG = logging.getLogger("qa.web")
 
@@ -144,16 +145,18 @@ def start_answer(
         ChatRequest(question=question, turns=turns, parts=parts),
         schema=AnswerSchema(shape["json_schema"]["schema"]) if shape else None,
         heartbeat_seconds=heartbeat_seconds,
+        names_thread=True,
     )
 
 
-def start_request(
+def start_request(  # noqa: PLR0913 - one more option by name
     state: AppState,
     question: Question,
     request: ChatRequest,
     *,
     schema: AnswerSchema | None = None,
     heartbeat_seconds: float | None = None,
+    names_thread: bool = False,
 ) -> AnswerStream:
     """Start to answer a question with this request to the provider.
 
@@ -164,6 +167,7 @@ def start_request(
         schema: The schema that the answer must fit.
         heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes. None for a
             client that waits for the whole answer: its thread wakes up once, at the end.
+        names_thread: Let a model name the thread afterwards, if the settings ask for it.
 
     Raises:
         QaError: As `AnswerStream`.
@@ -182,11 +186,16 @@ def start_request(
         deltas=heartbeat_seconds is not None,
     )
     completes = state.on_disconnect != "interrupt"
-    return AnswerStream(_in_slot(state, events, cancellation), completes=completes)
+    events = _in_slot(state, events, cancellation, names_thread=names_thread)
+    return AnswerStream(events, completes=completes)
 
 
 def _in_slot(
-    state: AppState, events: Generator[AnswerEvent], cancellation: Cancellation
+    state: AppState,
+    events: Generator[AnswerEvent],
+    cancellation: Cancellation,
+    *,
+    names_thread: bool,
 ) -> Generator[AnswerEvent]:
     """Yield the events; until the last one, the question counts as in flight."""
     uid = ""
@@ -202,4 +211,6 @@ def _in_slot(
                 yield event
     finally:
         state.live.remove(uid)
+    if names_thread and isinstance(event, Finished):
+        name_thread(state, event.result)
     yield event

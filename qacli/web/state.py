@@ -50,6 +50,9 @@ class AppState:
     Attributes:
         system: The system prompt of a question that has none.
         context_tokens: The tokens of a thread that are sent with a follow-up.
+        auto_title: Let a model name each thread after its first answer.
+        title_model: That model; None for the model of the answer.
+        streams: Ask for a title as a stream.
         timeout: Seconds for one answer.
         max_body: The bytes of a body at `/v1` at most.
         providers: The server's own provider and its upstreams.
@@ -67,6 +70,9 @@ class AppState:
         self.system = settings.system
         self.context_tokens = settings.context_tokens
         self.on_disconnect = settings.on_disconnect
+        self.auto_title = settings.auto_title
+        self.title_model = settings.title_model
+        self.streams = settings.stream
         self.timeout = settings.timeout
         self.max_body = settings.max_body_mib * 1024 * 1024
         connections = min(max(TOTAL_CONNECTIONS // settings.workers, 2), MAX_WORKER_CONNECTIONS)

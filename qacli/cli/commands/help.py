@@ -10,6 +10,9 @@ from qacli.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_WIDTH = 88
+"""Columns of the text about settings."""
+
 EPILOG = (
     "\b\nExamples:\n"
     "  qa help exit-codes\n"
@@ -78,11 +81,11 @@ def show_topic(
     topics = dict(zip(TOPICS, texts, strict=True))
     console = Console.from_context(context)
     if not words:
-        console.print("Topics: " + ", ".join(topics) + ". Commands: qa --help")
+        console.print_message("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
     name = "-".join(words).lower()
     if name in topics:
-        console.print(topics[name]())
+        console.print_message(topics[name]())
         return
     program: Any = context.find_root().command
     if is_command(words):
@@ -95,7 +98,7 @@ def show_topic(
             f"Topics: {', '.join(topics)}. Commands: qa --help",
         )
     for name, text in rows:
-        console.print(f"{name}\n    {text}")
+        console.print_message(f"{name}\n    {text}")
 
 
 def _exit_codes() -> str:
@@ -103,10 +106,12 @@ def _exit_codes() -> str:
 
 
 def _configuration() -> str:
+    from shutil import get_terminal_size
     from textwrap import fill
 
     from qacli.config.settings import setting_fields
 
+    width = min(get_terminal_size().columns, MAX_WIDTH)
     parts = [PRECEDENCE]
     for item in setting_fields():
         text = item.metadata["help"].replace("`", "")
@@ -115,6 +120,6 @@ def _configuration() -> str:
             text += (
                 f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
             )
-        body = fill(text, 88, initial_indent="    ", subsequent_indent="    ")
+        body = fill(text, width, initial_indent="    ", subsequent_indent="    ")
         parts.append(f"{item.name}  ({item.metadata['env']})\n{body}")
     return "\n\n".join(parts)

@@ -91,11 +91,15 @@ def _report(
             }
         )
         return
-    console.print(f"Added: {count_noun(result.added, 'record')}; {result.skipped} were there.")
+    console.print_message(
+        f"Added: {count_noun(result.added, 'record')}; {result.skipped} were there."
+    )
     if result.renumbered:
-        console.print(f"{count_noun(result.renumbered, 'record')} got a new id: theirs was taken.")
+        console.print_message(
+            f"{count_noun(result.renumbered, 'record')} got a new id: theirs was taken."
+        )
     if source_file.omitted:
         parts = ", ".join(
             f"{name} ({number})" for name, number in sorted(source_file.omitted.items())
         )
-        console.print(f"Left out, because a record has no field for it: {parts}.")
+        console.print_message(f"Left out, because a record has no field for it: {parts}.")

@@ -54,4 +54,6 @@ def prune(
     elif yes:
         console.print(f"Removed: {count_noun(number, 'record')}.")
     else:
-        console.print(f"Would remove: {count_noun(number, 'record')}. Add --yes to remove them.")
+        console.print_message(
+            f"Would remove: {count_noun(number, 'record')}. Add --yes to remove them."
+        )

@@ -16,6 +16,7 @@ from markdown_it.rules_block.table import table as stock_table
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
+from qacli.markdown_rules import add_rules
 from qacli.web.ui.formulas import add_formulas
 from qacli.web.ui.highlighting import highlight
 from qacli.web.ui.limits import LimitExceeded
@@ -61,6 +62,7 @@ def parser() -> MarkdownIt:
     markdown.inline.ruler.after("text", "address", link_rule)
     markdown.inline.ruler.before("autolink", "line_break", _line_break)
     add_formulas(markdown)
+    add_rules(markdown)
     markdown.add_render_rule("image", _image)
     markdown.add_render_rule("fence", _code)
     markdown.add_render_rule("code_block", _code)

@@ -178,3 +178,14 @@ def test_list_threads_of_an_empty_history_names_the_first_step(invoke: Invoke) -
     assert "Nothing has been asked yet." in invoke("list", "--threads", terminal=True).err
     done = invoke("list", "--threads", "--tag", "x", terminal=True)
     assert "No record matches." in done.err
+
+
+@pytest.mark.parametrize("arguments", [("show", "77"), ("ask", "--nosuch", "Who?")])
+def test_error_on_a_narrow_terminal_breaks_between_words(
+    invoke: Invoke, console: Callable[..., Any], arguments: tuple[str, ...]
+) -> None:
+    wide = console(invoke, *arguments, columns=400).err.split()
+    lines = console(invoke, *arguments, columns=24).err.split("\r\n")
+    assert len(lines) > 2
+    assert " ".join(lines).split() == wide
+    assert all(len(line) <= 24 for line in lines)

@@ -47,9 +47,11 @@ def rendered(text: str, width: int = 60) -> str:
     return "\n".join(plain_text(line) for line in lines)
 
 
-def stream_output(pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: int = 24) -> str:
+def stream_output(
+    pieces: Iterable[str], monkeypatch: pytest.MonkeyPatch, *, rows: int = 24, columns: int = 60
+) -> str:
     """Return all output to a terminal while an answer arrives."""
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", str(rows))
     monkeypatch.setenv("TERM", "xterm-256color")
     file = Tty()
@@ -247,6 +249,19 @@ def test_markdown_stream_any_answer_prints_every_letter_and_digit(
         ("a &lt; b &amp; c&#8206;d", "a < b & c&#8206;d"),
         ("one  \ntwo\\\nthree", "one\ntwo\nthree"),
         ("| a | b |\n|---|---|\n| 1 | 2 | 3 |", "| a | b |\n|---|---|\n| 1 | 2 | 3 |"),
+        ("__init__, a.__dict__, __all__", "__init__, a.__dict__, __all__"),
+        ("2*3*4 and a**b**c", "2*3*4 and a**b**c"),
+        ("un *important* **Haupt**wort, 这是**粗体**字", "un important Hauptwort, 这是粗体字"),
+        ("*.py and **/*.js", "*.py and **/*.js"),
+        (r"\\host\share, a\/b, \"x\", \*, \_", r"\\host\share, a\/b, \"x\", *, _"),
+        ("1986. A year.\n\n2) x", "1986. A year.\n\n 2) x"),
+        ("9. a\n10. b", " 9. a\n10. b"),
+        ("- removed\n+ added", " • removed\n\n + added"),
+        ("-", "-"),
+        ("- +", "- +"),
+        (">", ">"),
+        ("- a\n\n- b\n- c\n\n  d", " • a\n\n • b\n • c\n\n   d"),
+        ("```\n```", "─" * 40 + "\n" + "─" * 40),
         (">" * 70 + " deep", ">" * 60 + "\n" + ">" * 10 + " deep"),
     ],
 )
@@ -266,6 +281,33 @@ def test_renderer_unsupported_markup_shows_its_source(answer: str, expected: str
 )
 def test_renderer_formula_is_shown_as_its_source(answer: str, expected: str) -> None:
     assert rendered(answer) == expected
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```\n```\nafter",
+        "```md\n# A\n```python\nx = 1\n```\nmore\n```\n",
+        "".join(f"{n}. item\n   - sub {n}\n\n" for n in range(1, 25)),
+        "".join(f"{n}. item **{n}**\n" for n in range(95, 125)),
+        "".join(f"- item {n}\n" for n in range(30)) + "\n- loose\n- tight\n\nEnd.",
+        (
+            "````md\n~~~\nx\n~~~\n````\n- a\n  ```sh\n  ls\n  ```\n- b\n\n"
+            "| a | b |\n|---|---|\n| 1 | 2 |"
+        ),
+    ],
+)
+def test_markdown_stream_answer_in_pieces_looks_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, answer: str, size: int, width: int
+) -> None:
+    monkeypatch.setattr("qacli.cli.markdown_stream.FRAMES_PER_SECOND", 1e9)
+    monkeypatch.setattr("qacli.cli.markdown_stream.PAUSE_FACTOR", 0)
+    pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+    out = stream_output(pieces, monkeypatch, columns=width)
+    screen = Screen(24).show(out.replace("\n", "\r\n"))
+    assert screen.rstrip() == rendered(answer, width)
 
 
 def test_renderer_slow_answers_show_every_letter_and_digit() -> None:

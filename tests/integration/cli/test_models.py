@@ -125,7 +125,7 @@ def test_models_of_a_silent_endpoint_ends_with_a_sentence(
 ) -> None:
     monkeypatch.setattr(provider, "models_reply", "hang")
     monkeypatch.setattr("qacli.provider.client.MODEL_LIST_TIMEOUT", 0.3)
-    done = invoke("models", terminal=terminal)
+    done = invoke("models", terminal=terminal, COLUMNS="200")
     assert (done.code, done.out) == (6, "")
     assert "did not come within 0.3 s. Try again later." in done.err
 

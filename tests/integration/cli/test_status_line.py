@@ -102,7 +102,7 @@ def test_status_line_leaves_notes_whole(
     invoke: Invoke, provider: FakeProvider, console: Callable[..., Any]
 ) -> None:
     provider.default = Reply(status=503, retry_after=0.5, times=1, latency=0.4)
-    seen = console(invoke, "ask", "Who?", QA_RETRIES="1")
+    seen = console(invoke, "ask", "Who?", columns=200, QA_RETRIES="1")
     assert seen.code == 0
     lines = Screen(seen.rows).show(seen.err).splitlines()
     assert next(line for line in lines if "Asking again in" in line).startswith("The provider")

@@ -49,7 +49,9 @@ def test_ask_form_with_an_image_sends_it_and_records_its_name(
         {"name": "cat.txt", "size": len(PNG), "sha256": sha256(PNG).hexdigest()},
         {"name": "note.bin", "size": 6, "sha256": sha256(b"Sunny.").hexdigest()},
     ]
-    assert "With cat.txt, 72 Bytes note.bin, 6 Bytes" in text_of(client.get("/page/1"))
+    page = text_of(client.get("/page/1"))
+    assert "With cat.txt, 72 Bytes note.bin, 6 Bytes" in page
+    assert f"{sha256(PNG).hexdigest()} cat.txt {sha256(b'Sunny.').hexdigest()} note.bin" in page
 
 
 @on_sqlite

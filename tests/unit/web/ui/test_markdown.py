@@ -53,6 +53,8 @@ The end.
     ("answer", "html"),
     [
         ("*a* **b** `c` ~~d~~", "<em>a</em> <strong>b</strong> <code>c</code> <s>d</s>"),
+        ("__init__ of a*b*c", "<p>__init__ of a*b*c</p>"),
+        (r"\\host\x in *.py", r"<p>\\host\x in *.py</p>"),
         ("a\n\n- b\n", "<ul>\n<li>b</li>\n</ul>"),
         ("3. x", '<ol start="3">'),
         ("```py\nx = 1\n```", '<span class="n">x</span>'),

@@ -8,7 +8,9 @@ As a program, `forked_program.py SOCKET` is the process that has imported the mo
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import json
 import os
 import pkgutil
@@ -16,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,13 @@ PROGRAM = Path(sys.executable).with_name("qa")
 
 LOCALE_VARIABLES = frozenset({"LANG", "LC_ALL", "LC_CTYPE"})
 
+
+LOADED_LATER = (
+    *("alembic.command", "anyio._backends._asyncio", "encodings.ascii", "encodings.idna"),
+    *("httpcore2", "rich.markdown", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"),
+    *("truststore", "typer._adapters", "typer.core", "typer.rich_utils"),
+)
+"""Modules that the dependencies load when a command needs them."""
 
 STARTING = threading.Lock()
 """Held while the server is started."""
@@ -128,10 +137,16 @@ def is_read_at_start(variables: dict[str, str]) -> bool:
 def main(connection: socket.socket) -> list[str]:
     """Serve requests; return in each child that is to run a command line, with the command line."""
     import qacli
+    from qacli.config.network import resolve_route
 
     for module in pkgutil.walk_packages(qacli.__path__, "qacli."):
         import_module(module.name)
+    for name in LOADED_LATER:
+        import_module(name)
+    resolve_route("https://localhost")  # reads the certificates of SSL_CERT_FILE
     assert threading.active_count() == 1, "a thread does not survive a fork"
+    gc.collect()
+    gc.freeze()
     while True:
         data, files, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 3)
         if not data:
@@ -171,8 +186,27 @@ def become(request: dict[str, Any], files: list[int]) -> list[str]:
     return arguments
 
 
-if __name__ == "__main__":
-    sys.argv = main(socket.socket(fileno=int(sys.argv[1])))
+def run(command_line: list[str]) -> None:
+    """Run a command line, and end this process as Python does, but without freeing its memory.
+
+    To free the modules one by one takes as long as several commands.
+    """
     from qacli.__main__ import main as qa
 
-    qa()
+    sys.argv = command_line
+    try:
+        qa()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads
+            atexit._run_exitfuncs()  # noqa: SLF001
+            # If the output cannot be written, Python reports it.
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit((end.code or 0) & 0xFF)
+        raise
+
+
+if __name__ == "__main__":
+    run(main(socket.socket(fileno=int(sys.argv[1]))))

@@ -109,9 +109,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres_databases(postgres: Postgres) -> PostgresDatabases:
+def postgres_databases(postgres: Postgres) -> Iterator[PostgresDatabases]:
     """The databases of that server."""
-    return PostgresDatabases(postgres)
+    with closing(PostgresDatabases(postgres)) as databases:
+        yield databases
 
 
 @pytest.fixture(scope="session")

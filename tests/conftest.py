@@ -1,5 +1,6 @@
 """Every test has a home of its own, a real provider on loopback, and both databases."""
 
+import gc
 import io
 import os
 import subprocess
@@ -63,6 +64,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser" if item.path.name == "test_browser.py" else "e2e")
         if item.path.parent.name == "clients":
             item.add_marker("clients")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the modules and the tests out of garbage collections: each would visit them all."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

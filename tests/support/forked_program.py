@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ import pkgutil
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -42,6 +44,14 @@ LOADED_LATER = (
     *("truststore", "typer._adapters", "typer.core", "typer.rich_utils"),
 )
 """Modules that the dependencies load when a command needs them."""
+
+ON_ITS_TERMINAL = (
+    "import fcntl, os, sys, termios\n"
+    "os.setsid()\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
+"""A program that begins a session on its terminal, and becomes the program of its arguments."""
 
 STARTING = threading.Lock()
 """Held while the server is started."""
@@ -76,7 +86,7 @@ class ForkServer:
         """Start a process.
 
         Args:
-            request: Its `arguments`, `env`, `cwd` and `start_new_session`.
+            request: Its `arguments`, `env`, `cwd`, `start_new_session` and `on_terminal`.
             files: Its standard input, output and error.
 
         Returns:
@@ -99,7 +109,18 @@ def orphans_become_children() -> Iterator[None]:
 
 
 class ForkedPopen(subprocess.Popen[Any]):
-    """A `subprocess.Popen` of `qa` that forks, where that is the same as executing the program."""
+    """A `subprocess.Popen` of `qa` that forks, where that is the same as executing the program.
+
+    Args:
+        args: The command line.
+        on_terminal: Begin a session which standard input, a terminal, controls: Ctrl-C on it is a
+            signal for the process.
+        options: As those of `subprocess.Popen`.
+    """
+
+    def __init__(self, args: list[str], *, on_terminal: bool = False, **options: Any) -> None:
+        self._on_terminal = on_terminal
+        super().__init__(args, **options)
 
     def _execute_child(self, args: list[str], executable: Any, *options: Any) -> None:
         """Start the child; `subprocess.Popen` calls it alike from Python 3.11 to 3.14."""
@@ -107,6 +128,8 @@ class ForkedPopen(subprocess.Popen[Any]):
         variables = dict(os.environ if env is None else env)
         is_qa = Path(args[0]) == PROGRAM and not preexec_fn and not pass_fds
         if sys.platform != "linux" or not is_qa or is_read_at_start(variables):
+            if self._on_terminal:
+                args = [sys.executable, "-S", "-c", ON_ITS_TERMINAL, *args]
             super()._execute_child(args, executable, *options)
             return
         pipes = rest[:6]
@@ -114,7 +137,8 @@ class ForkedPopen(subprocess.Popen[Any]):
             "arguments": args,
             "env": variables,
             "cwd": str(cwd or Path.cwd()),
-            "start_new_session": rest[-2],
+            "start_new_session": rest[-2] or self._on_terminal,
+            "on_terminal": self._on_terminal,
         }
         inner_ends = (pipes[0], pipes[3], pipes[5])
         files = [number if end == -1 else end for number, end in enumerate(inner_ends)]
@@ -175,6 +199,8 @@ def become(request: dict[str, Any], files: list[int]) -> list[str]:
         os.setsid()
     for target, file in enumerate(files):
         os.dup2(file, target)
+    if request["on_terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - no path
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

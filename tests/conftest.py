@@ -1,5 +1,6 @@
 """Every test has a home of its own, a real provider on loopback, and both databases."""
 
+import gc
 import io
 import os
 import subprocess
@@ -65,6 +66,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("clients")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the modules and the tests out of garbage collections: each would visit them all."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: no settings, no history, and no variables of the user."""
@@ -109,9 +121,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres_databases(postgres: Postgres) -> PostgresDatabases:
+def postgres_databases(postgres: Postgres) -> Iterator[PostgresDatabases]:
     """The databases of that server."""
-    return PostgresDatabases(postgres)
+    with closing(PostgresDatabases(postgres)) as databases:
+        yield databases
 
 
 @pytest.fixture(scope="session")

@@ -156,6 +156,12 @@ def _app_for(arguments: list[str]) -> App:
     return build_app(command if command in MODULES and command != "help" else None)
 
 
+@cache
+def _command_of(app: typer.Typer) -> Any:  # noqa: ANN401 - Typer's own
+    """Return the command of an application, which takes longer to make than most of its runs."""
+    return typer.main.get_command(app)
+
+
 def run(
     arguments: list[str], app: typer.Typer | None = None, console: Console | None = None
 ) -> int:
@@ -173,7 +179,7 @@ def run(
     try:
         with raise_on_interrupt():
             arguments = arguments or _first_arguments(console)
-            command = typer.main.get_command(app or _app_for(arguments))
+            command = _command_of(app or _app_for(arguments))
             code = command.main(arguments, prog_name="qa", standalone_mode=False, obj=console)
     except QaError as error:
         console.error(error)

@@ -13,6 +13,8 @@ from qacli.db.records import Store
 PAGE_RECORDS = 200
 """The number of records whose threads are looked for at once."""
 
+LAST = RECORDS.alias("last")
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
@@ -107,14 +109,13 @@ def _threads(store: Store, roots: Sequence[int]) -> dict[int, Thread]:
         .group_by(tree.c.root)
         .subquery()
     )
-    last = RECORDS.alias("last")
     query = (
         sa.select(
             *(RECORDS.c.id, RECORDS.c.question, RECORDS.c.title, RECORDS.c.created_at),
-            *(sizes.c.last_id, last.c.created_at.label("last_at"), sizes.c.records),
+            *(sizes.c.last_id, LAST.c.created_at.label("last_at"), sizes.c.records),
         )
         .join(sizes, sizes.c.root == RECORDS.c.id)
-        .join(last, last.c.id == sizes.c.last_id)
+        .join(LAST, LAST.c.id == sizes.c.last_id)
     )
     with store.transaction() as connection:
         return {row.id: Thread(*row) for row in connection.execute(query)}

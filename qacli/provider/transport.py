@@ -6,11 +6,13 @@ size. Here every body is read in pieces, decompressed, up to a limit.
 
 import json
 import re
+import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import openai
@@ -169,6 +171,31 @@ async def follow_redirects(
     return await send(url)
 
 
+@cache
+def system_context() -> ssl.SSLContext:
+    """Return the context that trusts the authorities of the system, which takes 45 ms to make."""
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+class SystemContext(ssl.SSLContext):
+    """A context like `system_context`, made with the first connection that needs TLS.
+
+    Most endpoints of the user's own machine and network are plain HTTP.
+    """
+
+    def __new__(cls) -> Self:
+        """Make one that reads no authorities."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Set the protocols of the connections."""
+        system_context().set_alpn_protocols(alpn_protocols)
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:  # noqa: ANN401 - passed on
+        """Start TLS on a connection: the method that asyncio and anyio call."""
+        return system_context().wrap_bio(*args, **options)
+
+
 def make_http_client(
     endpoint: Endpoint,
     on_request: Callable[[httpx2.Request], Awaitable[None]] | None,
@@ -197,7 +224,7 @@ def make_http_client(
         # The variables of the environment are resolved in `qacli.config.network`.
         trust_env=False,
         proxy=route.proxy,
-        verify=route.certificates or True,
+        verify=route.certificates or SystemContext(),
         event_hooks={
             "request": [] if on_request is None else [on_request],
             "response": [raise_for_status],

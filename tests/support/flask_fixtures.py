@@ -6,23 +6,60 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from flask import Flask
+from jinja2 import BytecodeCache
+from werkzeug.routing import Rule
 from werkzeug.serving import make_server
 
 from qacli.web import state
 from qacli.web.app import create_app
 
 if TYPE_CHECKING:
-    from flask import Flask
     from flask.testing import FlaskClient
+    from jinja2.bccache import Bucket
 
     from qacli.config.settings import Settings
     from qacli.db.records import Store
 
+
+class TemplateCache(BytecodeCache):
+    """Compiled templates, so that each is compiled once for all applications of a process."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if code := self._codes.get(bucket.key):
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key] = bucket.bytecode_to_string()
+
+
+class CompiledRule(Rule):
+    """A rule that shares the compiled functions of an equal one of another application."""
+
+    _functions: ClassVar[dict[tuple[object, ...], Any]] = {}
+
+    def _compile_builder(self, *append_unknown: bool) -> Any:
+        if self.defaults:
+            return super()._compile_builder(*append_unknown)
+        key = (self.rule, tuple(self._trace), append_unknown)
+        if key not in self._functions:
+            self._functions[key] = super()._compile_builder(*append_unknown)
+        return self._functions[key]
+
+
+TEMPLATES = TemplateCache()
+
 Problem = Callable[..., dict[str, Any]]
 TOKEN = "token-0123456789abcdef"
+
+
+Flask.url_rule_class = CompiledRule
 
 
 @pytest.fixture
@@ -32,6 +69,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
 
         def make(**changes: Any) -> Flask:
             app = create_app(replace(settings, **changes))
+            app.jinja_env.bytecode_cache = TEMPLATES
             running: state.AppState = app.extensions[state.EXTENSION_KEY]
             stack.callback(running.all_records.close)
             stack.callback(running.providers.close)

@@ -8,15 +8,19 @@ As a program, `forked_program.py SOCKET` is the process that has imported the mo
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import fcntl
+import gc
 import json
 import os
 import pkgutil
 import socket
 import subprocess
 import sys
+import termios
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +37,21 @@ PROGRAM = Path(sys.executable).with_name("qa")
 
 LOCALE_VARIABLES = frozenset({"LANG", "LC_ALL", "LC_CTYPE"})
 
+
+LOADED_LATER = (
+    *("alembic.command", "anyio._backends._asyncio", "encodings.ascii", "encodings.idna"),
+    *("httpcore2", "rich.markdown", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"),
+    *("truststore", "typer._adapters", "typer.core", "typer.rich_utils"),
+)
+"""Modules that the dependencies load when a command needs them."""
+
+ON_ITS_TERMINAL = (
+    "import fcntl, os, sys, termios\n"
+    "os.setsid()\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
+"""A program that begins a session on its terminal, and becomes the program of its arguments."""
 
 STARTING = threading.Lock()
 """Held while the server is started."""
@@ -67,7 +86,7 @@ class ForkServer:
         """Start a process.
 
         Args:
-            request: Its `arguments`, `env`, `cwd` and `start_new_session`.
+            request: Its `arguments`, `env`, `cwd`, `start_new_session` and `on_terminal`.
             files: Its standard input, output and error.
 
         Returns:
@@ -90,7 +109,18 @@ def orphans_become_children() -> Iterator[None]:
 
 
 class ForkedPopen(subprocess.Popen[Any]):
-    """A `subprocess.Popen` of `qa` that forks, where that is the same as executing the program."""
+    """A `subprocess.Popen` of `qa` that forks, where that is the same as executing the program.
+
+    Args:
+        args: The command line.
+        on_terminal: Begin a session which standard input, a terminal, controls: Ctrl-C on it is a
+            signal for the process.
+        options: As those of `subprocess.Popen`.
+    """
+
+    def __init__(self, args: list[str], *, on_terminal: bool = False, **options: Any) -> None:
+        self._on_terminal = on_terminal
+        super().__init__(args, **options)
 
     def _execute_child(self, args: list[str], executable: Any, *options: Any) -> None:
         """Start the child; `subprocess.Popen` calls it alike from Python 3.11 to 3.14."""
@@ -98,6 +128,8 @@ class ForkedPopen(subprocess.Popen[Any]):
         variables = dict(os.environ if env is None else env)
         is_qa = Path(args[0]) == PROGRAM and not preexec_fn and not pass_fds
         if sys.platform != "linux" or not is_qa or is_read_at_start(variables):
+            if self._on_terminal:
+                args = [sys.executable, "-S", "-c", ON_ITS_TERMINAL, *args]
             super()._execute_child(args, executable, *options)
             return
         pipes = rest[:6]
@@ -105,7 +137,8 @@ class ForkedPopen(subprocess.Popen[Any]):
             "arguments": args,
             "env": variables,
             "cwd": str(cwd or Path.cwd()),
-            "start_new_session": rest[-2],
+            "start_new_session": rest[-2] or self._on_terminal,
+            "on_terminal": self._on_terminal,
         }
         inner_ends = (pipes[0], pipes[3], pipes[5])
         files = [number if end == -1 else end for number, end in enumerate(inner_ends)]
@@ -128,10 +161,16 @@ def is_read_at_start(variables: dict[str, str]) -> bool:
 def main(connection: socket.socket) -> list[str]:
     """Serve requests; return in each child that is to run a command line, with the command line."""
     import qacli
+    from qacli.config.network import resolve_route
 
     for module in pkgutil.walk_packages(qacli.__path__, "qacli."):
         import_module(module.name)
+    for name in LOADED_LATER:
+        import_module(name)
+    resolve_route("https://localhost")  # reads the certificates of SSL_CERT_FILE
     assert threading.active_count() == 1, "a thread does not survive a fork"
+    gc.collect()
+    gc.freeze()
     while True:
         data, files, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 3)
         if not data:
@@ -160,6 +199,8 @@ def become(request: dict[str, Any], files: list[int]) -> list[str]:
         os.setsid()
     for target, file in enumerate(files):
         os.dup2(file, target)
+    if request["on_terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - no path
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -171,8 +212,27 @@ def become(request: dict[str, Any], files: list[int]) -> list[str]:
     return arguments
 
 
-if __name__ == "__main__":
-    sys.argv = main(socket.socket(fileno=int(sys.argv[1])))
+def run(command_line: list[str]) -> None:
+    """Run a command line, and end this process as Python does, but without freeing its memory.
+
+    To free the modules one by one takes as long as several commands.
+    """
     from qacli.__main__ import main as qa
 
-    qa()
+    sys.argv = command_line
+    try:
+        qa()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads
+            atexit._run_exitfuncs()  # noqa: SLF001
+            # If the output cannot be written, Python reports it.
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit((end.code or 0) & 0xFF)
+        raise
+
+
+if __name__ == "__main__":
+    run(main(socket.socket(fileno=int(sys.argv[1]))))

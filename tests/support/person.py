@@ -7,13 +7,12 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from forked_program import ForkedPopen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 ENTER, ESCAPE, TAB, UP, CTRL_C, CTRL_D = "\r", "\x1b", "\t", "\x1b[A", "\x03", "\x04"
 PROMPT = "\n>"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
-ON_ITS_TERMINAL = (
-    "import fcntl, os, sys, termios\n"
-    "os.setsid()\n"
-    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "os.execv(sys.argv[1], sys.argv[1:])\n"
-)
 
 
 class Person:
@@ -48,9 +41,9 @@ class Person:
         environ = qa.environ(TERM="xterm-256color", PROMPT_TOOLKIT_NO_CPR="1", **env)
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
             environ.pop(name, None)
-        self.process = subprocess.Popen(
-            # Ctrl-C is a signal only on the terminal that controls the process.
-            [sys.executable, "-S", "-c", ON_ITS_TERMINAL, *qa.command, *arguments],
+        self.process = ForkedPopen(
+            [*qa.command, *arguments],
+            on_terminal=True,
             stdin=slave,
             stdout=slave if out is None else out,
             stderr=slave,

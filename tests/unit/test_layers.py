@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,14 @@ def module_name(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-TREES = {
-    name: ast.parse(file.read_text(encoding="utf-8"))
-    for file in sorted(PACKAGE.rglob("*.py"))
-    if (name := module_name(file))
-}
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of each module, by its name."""
+    return {
+        name: ast.parse(file.read_text(encoding="utf-8"))
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if (name := module_name(file))
+    }
 
 
 def imports_of(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
@@ -74,13 +78,13 @@ def imports_of(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
 
 def packages_at_import(module: str) -> set[str]:
     """The packages that loading the module itself imports."""
-    return {name.split(".")[0] for name in imports_of(TREES[module], at_import=True)}
+    return {name.split(".")[0] for name in imports_of(trees()[module], at_import=True)}
 
 
 def own_modules(names: Iterator[str]) -> set[str]:
     """The modules of `qacli` among the names, by their names inside it."""
     inside = {name.removeprefix("qacli.") for name in names if name.startswith("qacli.")}
-    return {name if name in TREES else name.rpartition(".")[0] for name in inside} - {""}
+    return {name if name in trees() else name.rpartition(".")[0] for name in inside} - {""}
 
 
 def loaded_by(module: str, loaded: set[str] | None = None) -> set[str]:
@@ -89,7 +93,7 @@ def loaded_by(module: str, loaded: set[str] | None = None) -> set[str]:
     if module not in loaded:
         loaded.add(module)
         parent = module.rpartition(".")[0]
-        for other in own_modules(imports_of(TREES[module], at_import=True)) | {parent} - {""}:
+        for other in own_modules(imports_of(trees()[module], at_import=True)) | {parent} - {""}:
             loaded_by(other, loaded)
     return loaded
 
@@ -150,7 +154,7 @@ def test_architecture_walks_pass_at_most_ten_steps_of_modules_that_exist() -> No
 
 
 def test_environment_is_read_by_config_only() -> None:
-    readers = {name for name, tree in TREES.items() if reads_environment(tree)}
+    readers = {name for name, tree in trees().items() if reads_environment(tree)}
     assert {name.split(".")[0] for name in readers} == {"config"}
 
 
@@ -170,7 +174,7 @@ def test_reads_environment_finds_each_spelling(code: str) -> None:
 
 
 def test_queries_are_executed_by_db_only() -> None:
-    callers = {name for name, tree in TREES.items() if methods_called(tree) & QUERIES}
+    callers = {name for name, tree in trees().items() if methods_called(tree) & QUERIES}
     callers -= {"web.rate_limit_storage"}  # a SQLite file of its own
     assert {name.split(".")[0] for name in callers} == {"db"}
 
@@ -185,13 +189,13 @@ def test_cli_app_loading_it_loads_nothing_slow() -> None:
 
 
 def test_cli_modules_import_nothing_slow_at_their_top() -> None:
-    modules = {name for name in TREES if name.startswith("cli.")} - SLOW_COMMAND_MODULES
+    modules = {name for name in trees() if name.startswith("cli.")} - SLOW_COMMAND_MODULES
     assert modules
     assert {name: slow for name in modules if (slow := packages_at_import(name) & SLOW)} == {}
 
 
 def test_alembic_and_openai_are_loaded_by_the_provider_only() -> None:
-    for name in TREES:
+    for name in trees():
         forbidden = {"alembic"} if name.startswith("provider.") else {"alembic", "openai"}
         assert not packages_at_import(name) & forbidden, name
 

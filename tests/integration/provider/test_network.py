@@ -11,6 +11,7 @@ from flask import Flask
 from relays import LOGIN, Proxy, Relay, SocksProxy, tls_relay
 
 from qacli.config.settings import Settings
+from qacli.provider.transport import system_context
 
 HOST = "provider.example"
 HTTP_URL = f"http://{HOST}/v1"
@@ -163,6 +164,33 @@ def test_private_authority_of_requests_is_trusted(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     assert ask(f"https://localhost:{tls.port}/v1")[0] == 0
+
+
+@pytest.mark.parametrize("through_proxy", [False, True])
+def test_authority_of_the_system_is_trusted(
+    ask: Ask, tls: Relay, bundle: Path, through_proxy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_context().load_verify_locations(bundle)
+    try:
+        if not through_proxy:
+            assert ask(f"https://localhost:{tls.port}/v1")[0] == 0
+            return
+        with Proxy(tls.port) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+            assert ask(HTTPS_URL)[0] == 0
+    finally:
+        system_context.cache_clear()
+
+
+def test_replaced_file_of_authorities_is_read_again(
+    invoke: Invoke, tls: Relay, bundle: Path, home: Path
+) -> None:
+    file = home / "replaced.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    environ = {"OPENAI_BASE_URL": f"https://localhost:{tls.port}/v1", "SSL_CERT_FILE": str(file)}
+    assert invoke("ask", "Who?", **environ).code == 6
+    bundle.replace(file)
+    assert invoke("ask", "Who?", **environ).code == 0
 
 
 def test_certificate_of_an_unknown_authority_advises_ssl_cert_file(

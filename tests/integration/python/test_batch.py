@@ -11,9 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 from conftest import Invoke
 from fake_provider import FakeProvider
@@ -170,19 +167,29 @@ def test_batch_other_rows_under_the_same_name_are_refused() -> None:
     assert questions_of(batch(["One", "Three"], name="b", changed=True)) == ["One", "Three"]
 
 
+DATA: dict[str, list[Any]] = {"text": ["a", "b"], "n": [1.5, None]}
+DAYS = {"day": [date(2026, 1, 2), None]}
+
+
+def make_frame(package: str) -> Any:
+    """Return a data frame; its package is loaded only here, because that takes long."""
+    if package == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame({**DATA, "day": pd.to_datetime(["2026-01-02", None])})
+    if package == "polars":
+        import polars as pl
+
+        return pl.DataFrame(DATA | DAYS)
+    import pyarrow as pa
+
+    return pa.table(DATA | DAYS)
+
+
 @pytest.mark.usefixtures("history")
-@pytest.mark.parametrize(
-    "frame",
-    [
-        pd.DataFrame(
-            {"text": ["a", "b"], "n": [1.5, None], "day": pd.to_datetime(["2026-01-02", None])}
-        ),
-        pl.DataFrame({"text": ["a", "b"], "n": [1.5, None], "day": [date(2026, 1, 2), None]}),
-        pa.table({"text": ["a", "b"], "n": [1.5, None], "day": [date(2026, 1, 2), None]}),
-    ],
-    ids=["pandas", "polars", "pyarrow"],
-)
-def test_batch_of_a_data_frame_keeps_its_rows(frame: Any) -> None:
+@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
+def test_batch_of_a_data_frame_keeps_its_rows(package: str) -> None:
+    frame = make_frame(package)
     first, second = batch(frame, question="{text}: {n} {day}", name="frame")
     assert first.question.startswith("a: 1.5 2026-01-02")
     assert second.question == "b:  "
@@ -191,6 +198,9 @@ def test_batch_of_a_data_frame_keeps_its_rows(frame: Any) -> None:
 
 @pytest.mark.usefixtures("history")
 def test_batch_of_columns_of_a_data_frame_asks_their_texts() -> None:
+    import pandas as pd
+    import polars as pl
+
     texts = ["One", "Two"]
     assert questions_of(batch(pd.Series(texts), name="pandas")) == texts
     assert questions_of(batch(pl.Series(texts), name="polars")) == texts
@@ -198,6 +208,8 @@ def test_batch_of_columns_of_a_data_frame_asks_their_texts() -> None:
 
 @pytest.mark.usefixtures("history")
 def test_batch_values_are_written_as_json() -> None:
+    import pandas as pd
+
     row = {"n": pd.Series([3])[0], "d": Decimal("1.10"), "p": Path("a"), "f": float("inf")}
     (result,) = batch([row], question="{n} {d} {p} {f}", name="b")
     assert result.question == "3 1.10 a "

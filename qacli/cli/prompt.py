@@ -4,6 +4,7 @@ The only module that imports prompt_toolkit; only these two load it, on a termin
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from qacli.cli.console import Console
+from qacli.cli.signals import restored_terminal
 from qacli.private_files import make_private_directory
 from qacli.sanitize import unfiltered
 
@@ -70,7 +72,8 @@ class Prompt:
             KeyboardInterrupt: Ctrl-C.
             EOFError: Ctrl-D on an empty line, or the terminal is gone.
         """
-        return self._session.prompt()
+        with restored_terminal(sys.stdin):
+            return self._session.prompt()
 
     @property
     def is_empty(self) -> bool:

@@ -24,7 +24,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 IMPORT_CHECK_SECONDS = 0.02
 """The time after which a signal that interrupted an import comes again."""
@@ -154,12 +154,22 @@ class DeferredInterrupt:
 @contextmanager
 def no_echo(stdin: TextIO) -> Iterator[None]:
     """Turn terminal echo off while an answer streams; typed keys stay in the input buffer."""
-    before = termios.tcgetattr(stdin)
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(stdin, termios.TCSANOW, silent)
-    try:
+    with restored_terminal(stdin) as before:
+        silent = [*before]
+        silent[3] &= ~termios.ECHO
+        termios.tcsetattr(stdin, termios.TCSANOW, silent)
         yield
+
+
+@contextmanager
+def restored_terminal(stdin: TextIO) -> Iterator[list[Any]]:
+    """Restore the modes of a terminal at the end of the block, which gets them.
+
+    A prompt restores them too, unless a signal ends it in the moment in which it changes them.
+    """
+    before = termios.tcgetattr(stdin)
+    try:
+        yield before
     finally:
         with suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(stdin, termios.TCSANOW, before)

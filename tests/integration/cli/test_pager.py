@@ -86,7 +86,7 @@ def test_pager_with_a_pipe_is_not_started(full: Program) -> None:
 def test_pager_that_cannot_start_warns_and_output_is_printed(
     full: Program, console: Callable[..., Any], pager: str
 ) -> None:
-    seen = console(full, "list", "-n", "0", QA_PAGER=pager)
+    seen = console(full, "list", "-n", "0", columns=200, QA_PAGER=pager)
     assert seen.code == 0
     assert len(seen.out.splitlines()) == RECORDS + 1
     assert seen.err.count("\n") == 1

@@ -54,7 +54,7 @@ CHANGING: dict[str, Callable[[Store], Any]] = {
 FAILED = Question(question="lion", caller="alice", idempotency_key="failed", follows_id=1)
 WITHOUT_OWNER = {
     *("upsert", "upsert_many", "upsert_items", "write_items", "delete_reserved"),
-    *("save_partial_answers", "request_cancel", "session"),
+    *("save_partial_answers", "replace_failure", "request_cancel", "session"),
     *("visible_to", "with_owner", "owner", "is_response_of_other"),
 }
 """Those that keep what is asked, by a uid that only its process knows, or that return no record."""

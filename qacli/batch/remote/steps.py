@@ -183,7 +183,7 @@ class PartSteps:
     async def find_batch(self, part: BatchPart) -> float:
         """Look for a batch that may have been created by a request without an answer.
 
-        If there is none, set the part back to `UPLOADED`, so that it is submitted again.
+        Without one, change the state of the part to `UPLOADED`, so that it is submitted again.
         """
         began = (part.submitted_at or part.created_at).timestamp()
         for look in range(MAX_LOOKS):

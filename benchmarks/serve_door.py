@@ -2,8 +2,9 @@
 
 The same body again and again, with a provider that takes 0 ms or 200 ms, streamed and not: to the
 provider alone, to `qa serve` with its history on PostgreSQL, and to LiteLLM's proxy, by turns. Each
-server has two worker processes. The rate is of 32 connections at the same time; the latencies are
-of 4, and those of the provider alone are taken off. Each answer of `qa serve` has to be on record.
+server has two worker processes. The rate is of 32 connections at the same time, or of 128 if the
+provider takes 200 ms, so that the servers limit it and not the provider. The latencies are of 4,
+and those of the provider alone are taken off. Each answer of `qa serve` has to be on record.
 
 LiteLLM's proxy runs without a database: it needs the engines of prisma, which pip does not bring.
 It keeps nothing then, which is to its advantage.
@@ -37,7 +38,8 @@ from benchmarks.setting import (
 
 PATH = "/v1/chat/completions"
 WORKERS, THREADS = 2, 64
-RATE_CONNECTIONS, LATENCY_CONNECTIONS = 32, 4
+RATE_CONNECTIONS = {0.0: 32, 0.2: 128}
+LATENCY_CONNECTIONS = 4
 START_SECONDS = 300
 LITELLM = "litellm[proxy]"
 
@@ -54,7 +56,7 @@ class Turn:
 def run(bench: Bench) -> Iterator[Row]:
     """Measure all three at each latency, streamed and not."""
     command = _install(bench)
-    for latency in (0.0, 0.2):
+    for latency, connections in RATE_CONNECTIONS.items():
         with (
             provider(bench, "--latency", str(latency)) as there,
             homes(bench, there) as places,
@@ -66,11 +68,18 @@ def run(bench: Bench) -> Iterator[Row]:
             alone = there.base_url.removesuffix("/v1")
             for streamed in (False, True):
                 what = f"{latency * 1000:.0f} ms, {'streamed' if streamed else 'whole'}"
-                yield from _compare(bench, what, [alone, ours, peer], places, streamed=streamed)
+                addresses = [alone, ours, peer]
+                yield from _compare(bench, what, addresses, places, connections, streamed=streamed)
 
 
-def _compare(
-    bench: Bench, what: str, addresses: list[str], places: dict[str, Home], *, streamed: bool
+def _compare(  # noqa: PLR0913 - one call
+    bench: Bench,
+    what: str,
+    addresses: list[str],
+    places: dict[str, Home],
+    connections: int,
+    *,
+    streamed: bool,
 ) -> Iterator[Row]:
     """The rows of one latency and one form."""
     body = json.dumps(
@@ -85,7 +94,7 @@ def _compare(
     for number in range(-1, bench.size(2, 11)):
         figures = []
         for place, address in enumerate(addresses):
-            turn, requests = _turn(bench, address, body)
+            turn, requests = _turn(bench, address, body, connections)
             figures.append(turn)
             answered += requests if place == 1 else 0
         if number >= 0:  # the first one does not count
@@ -116,7 +125,7 @@ def _compare(
         )
 
 
-def _turn(bench: Bench, address: str, body: bytes) -> tuple[Turn, int]:
+def _turn(bench: Bench, address: str, body: bytes, connections: int) -> tuple[Turn, int]:
     """The figures of one server, and how many requests it has answered.
 
     Raises:
@@ -124,7 +133,7 @@ def _turn(bench: Bench, address: str, body: bytes) -> tuple[Turn, int]:
     """
     seconds = bench.size(3, 15)
     measure_load = partial(load.timed, address, PATH, body, key=KEY, seconds=seconds)
-    fast = measure_load(connections=RATE_CONNECTIONS)
+    fast = measure_load(connections=connections)
     calm = measure_load(connections=LATENCY_CONNECTIONS)
     if failed := fast.failed + calm.failed:
         raise Unusable(f"{failed} requests to {address} failed.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlmodel import col
@@ -21,6 +21,9 @@ from qacli.domain import Outcome, Question, Status
 from qacli.errors import Cancelled
 from qacli.record_fields import RECORD_FIELDS
 from qacli.serializers import field_values, record_values
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 RecordCheck = Callable[[dict[str, Any]], None]
 """Called with a record, as JSON has it, in the transaction that changes it: raises an error if the
@@ -42,6 +45,9 @@ UPDATE_FAILED = sa.update(RECORDS).where(
 )
 SELECT_IDS = sa.select(*IDS).where(RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)))
 VALUE_IDS = (RECORDS.c.system_id, RECORDS.c.params_id)
+UNSYNCED = sa.func.set_config("synchronous_commit", "off", True)  # noqa: FBT003 - of SQL
+"""In the RETURNING of PostgreSQL: the transaction does not wait for the disk when it commits, see
+https://www.postgresql.org/docs/current/wal-async-commit.html."""
 SELECT_CANCELLED = sa.select(RECORDS.c.uid).where(
     RECORDS.c.uid.in_(sa.bindparam("uids", expanding=True)),
     RECORDS.c.status == Status.ASKING,
@@ -97,9 +103,9 @@ class Store(RecordQueries):
         def insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
             """Add rows and their ids; then the ids of the records that the database had before."""
             if rows:
-                statement = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
                 values = share_values(self, connection, rows)
-                ids.update(_ids(connection.execute(statement.returning(*IDS), values)))
+                insert = self._insert_new.returning(*IDS)
+                ids.update(_ids(connection.execute(insert, values)))
             if uids := [question.uid for question, _ in group if question.uid not in ids]:
                 ids.update(_ids(connection.execute(SELECT_IDS, {"uids": uids})))
 
@@ -117,19 +123,28 @@ class Store(RecordQueries):
 
     @cached_property
     def _insert_one(self) -> sa.Executable:
-        insert = self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
-        return insert.returning(RECORDS.c.id)
+        return self._insert_new.returning(RECORDS.c.id)
+
+    @cached_property
+    def _insert_unsynced(self) -> sa.Executable:
+        return self._insert_new.returning(RECORDS.c.id, UNSYNCED)
+
+    @property
+    def _insert_new(self) -> "postgresql.Insert":
+        return self.insert(RECORDS).on_conflict_do_nothing(index_elements=["uid"])
 
     def _upsert_at_once(self, question: Question, outcome: Outcome) -> int | None:
         """Store a new record, or an outcome, in one message to the database; return its id.
 
-        Returns None, and stores nothing, if that is not enough.
+        Returns None, and stores nothing, if that is not enough. The journal has the question of a
+        record that is only reserved, so PostgreSQL need not sync it, unless it reserves a key too.
         """
         if outcome.status is Status.ASKING:
             [row], texts = separate_values([to_row(question, outcome)])
             if texts:
                 return None
-            statement: sa.Executable = self._insert_one
+            is_synced = self.sqlite or question.idempotency_key is not None
+            statement = self._insert_one if is_synced else self._insert_unsynced
         else:
             statement, row = UPDATE_ASKING_ONE, _to_changes(question, outcome)
         with self.writing_one() as connection:

@@ -221,3 +221,14 @@ def test_upsert_many_of_a_single_record_is_one_statement(store: Store) -> None:
     pair = (an_ask(system="Be brief. " * 99), Outcome())
     assert store.upsert_many([pair]) == {pair[0].uid: store.newest().id}
     assert store.newest().system == pair[0].system
+
+
+def test_upsert_record_that_is_reserved_is_synced_only_with_a_key(store: Store) -> None:
+    with counted() as statements:
+        record_id = store.upsert(ask := an_ask(), Outcome())
+        store.upsert(an_ask(idempotency_key="k-1"), Outcome())
+        store.upsert(ask, ANSWERED)
+
+    writes = [statement for statement in statements if statement.startswith(("INSERT", "UPDATE"))]
+    assert ["set_config(" in write for write in writes] == [not store.sqlite, False, False]
+    assert store.get(record_id).status is Status.ANSWERED

@@ -18,7 +18,7 @@ MANUAL_INDEXES = {
     *("uq_question_answer_caller_idempotency_key", "ix_question_answer_caller_id"),
     *("uq_question_answer_idempotency_key_without_caller", "ix_question_answer_context_digest"),
     *("ix_question_answer_provider_response_id", "ix_question_answer_repeats_id"),
-    "ix_question_answer_request_id",
+    *("ix_question_answer_request_id", "ix_question_answer_asking"),
     *("ix_question_answer_system_id", "ix_question_answer_params_id"),
 }
 """Indexes that only the migrations define."""

@@ -53,7 +53,7 @@ class _TsQuery(sa.types.UserDefinedType[Any]):
 
 TSQUERY = _TsQuery()
 
-# The expression of the index in migrations/versions/0019_search_accents.py.
+# The expression and the condition of the index in migrations/versions/0021_search_outcomes.py.
 POSTGRES_TEXT = (
     "regexp_replace(qa_without_accents(left(question, 100000) || ' ' || "
     "left(coalesce(answer, ''), 100000)), '\\W+', ' ', 'g')"
@@ -63,6 +63,9 @@ POSTGRES_TEXT = (
 POSTGRES_VECTOR = (
     f"(to_tsvector('simple', {POSTGRES_TEXT}) || to_tsvector('english', {POSTGRES_TEXT}))"
 )
+
+
+POSTGRES_INDEXED = "question_answer.status <> 'asking'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +183,17 @@ def _postgres_condition(terms: list[SearchTerm]) -> list[sa.ColumnElement[bool]]
     queries = [tsquery(term) for term in terms]
     every = reduce(lambda left, right: left.op("&&")(right), queries)
     vector: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_VECTOR)
-    # The planner computes numnode once, and drops the alternatives that it excludes.
-    in_index = sa.or_(sa.func.numnode(every) == 0, vector.op("@@", is_comparison=True)(every))
+    matches = vector.op("@@", is_comparison=True)(every)
+    in_flight = sa.select(RECORDS.c.id).where(sa.text("status = 'asking'"), matches)
+    # The planner computes numnode once, and drops the alternatives that it excludes. An array of
+    # ids, because it would move a condition that two alternatives have in common out of the OR.
+    found = sa.or_(
+        sa.func.numnode(every) == 0,
+        sa.and_(sa.text(POSTGRES_INDEXED), matches),
+        RECORDS.c.id == sa.any_(sa.func.array(in_flight.correlate(None).scalar_subquery())),
+    )
     return [
-        in_index,
+        found,
         *(
             sa.or_(sa.func.numnode(query) > 0, _contains(term.text))
             for term, query in zip(terms, queries, strict=True)

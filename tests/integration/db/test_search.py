@@ -8,12 +8,14 @@ import random
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from conftest import Postgres, migrated
 
 from qacli.config.settings import Settings
 from qacli.db.filters import Filter
+from qacli.db.models import RECORDS
 from qacli.db.records import Store
-from qacli.db.search import MAX_TERM_LENGTH, MAX_TERMS, parse_terms
+from qacli.db.search import MAX_TERM_LENGTH, MAX_TERMS, parse_terms, search_condition
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import QaError
 
@@ -156,6 +158,28 @@ def test_search_with_or_without_accents_and_in_any_case_finds_the_question(
     for search in ACCENTED[question]:
         found = [record.question for record in store.search(Filter(search=search), 99)]
         assert found == [question], search
+
+
+def test_search_finds_questions_with_and_without_an_outcome_by_an_index(store: Store) -> None:
+    finished, in_flight = (Question(question=f"Which harbour is {n}?") for n in range(2))
+    ids = [store.upsert(finished, Outcome()), store.upsert(in_flight, Outcome())]
+    store.upsert(finished, Outcome(status=Status.ANSWERED, answer="The old one."))
+    store.upsert(Question(question="Which village?"), Outcome())
+
+    only = Filter(search="harbour")
+
+    assert sorted(record.id or 0 for record in store.page(only=only, limit=9)) == ids
+    assert sorted(record.id or 0 for record in store.search(only, 9)) == ids
+    if not store.sqlite:
+        query = sa.select(RECORDS.c.id).where(*search_condition("harbour", sqlite=False))
+        with store.transaction() as connection:
+            text = query.compile(connection, compile_kwargs={"literal_binds": True})
+            connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+            plan = connection.exec_driver_sql(f"EXPLAIN {text}").scalars()
+            lines = "\n".join(plan)
+        assert "Seq Scan" not in lines
+        for index in ("search", "asking"):
+            assert f"ix_question_answer_{index}" in lines
 
 
 def test_search_word_too_long_for_an_index_is_found(pooled: Store) -> None:

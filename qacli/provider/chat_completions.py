@@ -41,12 +41,15 @@ REASONING_PARTS = ("thinking", "text", "reasoning", "summary")
 
 KNOWN_MESSAGE_FIELDS = frozenset(
     {
-        *("role", "content", "refusal", "name", "audio"),
+        *("role", "content", "refusal", "name", "audio", "function_call"),
         *(*REASONING_NAMES, "reasoning_details", "tool_calls"),
     }
 )
 REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
 """The fields of a part of `reasoning_details` without a signature and without encrypted data."""
+
+SUCCESS_CODES = frozenset({None, "0", "200"})
+"""The codes of an object without choices that is no error: iFlytek's Spark sends 0."""
 
 MAX_CHOICES = 1000
 
@@ -103,6 +106,7 @@ class ChatCompletions:
         """Read a whole answer into the response; see `Api.read_document`."""
         if isinstance(document, list) and document and isinstance(document[0], dict):
             document = document[0]  # Gemini writes errors in a list
+        document = _unwrapped(document)
         if isinstance(document, dict) and document.get("choices") is None:
             if error := find_error(document):
                 raise ErrorInAnswer(error)
@@ -118,6 +122,7 @@ class ChatCompletions:
         """Read an event of a stream into the response; see `Api.read_event`."""
         if isinstance(document, list) and document:
             document = document[0]
+        document = _unwrapped(document)
         if kind == "error":
             raise ErrorInAnswer(parse_error(document))
         if not isinstance(document, dict):
@@ -125,8 +130,10 @@ class ChatCompletions:
         if kind != "message" and "choices" not in document:
             return []  # an event of another type, such as `ping`
         error = find_error(document) if document.get("choices") is None else None
-        # An error without a wrapper, such as DashScope's; iFlytek's Spark sends the code 0.
-        if error is not None and error.code not in {None, "0"}:
+        # An error without a wrapper: DashScope's and, without a code, DeepInfra's.
+        if error is not None and (
+            error.code not in SUCCESS_CODES or document.get("error_message") is not None
+        ):
             raise ErrorInAnswer(error)
         return _read(document, response)
 
@@ -218,6 +225,13 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
             part = {name: part[name] for name in part.keys() - KNOWN_MESSAGE_FIELDS}
         return _read_message(part, response)
     return response.add_content(choice.get("text"))  # of a completion
+
+
+def _unwrapped(document: object) -> object:
+    """Return the answer that a gateway has put into a field of its own document."""
+    fields = as_dict(document)
+    inner = (as_dict(fields.get(name)) for name in ("data", "result"))
+    return document if "choices" in fields else next((d for d in inner if "choices" in d), document)
 
 
 def _own_choice(choices: object) -> dict[str, Any] | None:

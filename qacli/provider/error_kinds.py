@@ -9,9 +9,17 @@ from http import HTTPStatus
 
 from qacli.provider.error_body import ErrorBody
 
-RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 498})
-"""Besides 5xx, the statuses after which the same request may succeed: 425 is "too early", and 498
-is Groq's for a flex tier without capacity; the openai package retries the others."""
+RETRYABLE_STATUS = frozenset({408, 409, 424, 425, 429, 498, 499})
+"""Besides 5xx, the statuses after which the same request may succeed: 424 is of Bedrock and TGI
+for a model that failed, 425 is "too early", 498 is Groq's for a flex tier without capacity, and
+499 Gemini's for a request that it cancelled; the openai package retries the others."""
+
+FINAL_STATUS = frozenset({501, 505, 511})
+"""The statuses 5xx of a request that is not supported (llama.cpp, vLLM), and of a network that
+asks for a login (RFC 6585)."""
+
+FINAL_MESSAGE = r"(?i)image input is not supported|requires more system memory"
+"""The messages of llama.cpp and Ollama with status 500 that the same request ends in again."""
 
 PAYMENT = frozenset(
     {
@@ -58,6 +66,7 @@ TOO_LONG_MESSAGE = (
     r"|range of input length|input tokens exceed"  # DashScope, Bedrock
     r"|greater than the context length|prompt too long"  # LM Studio, Ollama
     r"|token count is \d+ but|maximum supported sequence length"  # Vertex AI, SambaNova
+    r"|tokens must be reduced in order to run"  # OpenAI, with 429: above the limit of a minute
 )
 
 FILTERED = frozenset(
@@ -87,6 +96,13 @@ SYSTEM_MESSAGE = (
     r"|only user(, | and )assistant.{0,12} roles are supported"  # Mistral's and Llama's templates
     r"|support system messages|role:? .{0,20}\bsystem\b"  # Bedrock; DeepSeek, Anthropic
 )
+
+PLACE_MESSAGE = (
+    r"(?i)"
+    r"\b(country|region|territory|location)\b[^.]{0,40} not (supported|available|allowed)"
+    r"|not (supported|available|allowed) in your (country|region|location)"
+)
+"""Messages for a country that a provider does not serve: of OpenAI, Gemini and OpenRouter."""
 
 WRONG_KEY_MESSAGE = (
     r"(?i)"
@@ -123,6 +139,11 @@ def is_about_key(error: ErrorBody) -> bool:
     return re.search(WRONG_KEY_MESSAGE, error.message) is not None
 
 
+def is_about_place(error: ErrorBody) -> bool:
+    """Return whether the provider does not serve the country of the request."""
+    return re.search(PLACE_MESSAGE, error.message) is not None
+
+
 def is_about_system(error: ErrorBody) -> bool:
     """Return whether the model takes no system prompt."""
     return re.search(SYSTEM_MESSAGE, error.message) is not None
@@ -149,15 +170,20 @@ def implied_status(error: ErrorBody) -> int | None:
     return HTTPStatus.BAD_REQUEST if is_final else None
 
 
-def may_pass(status: int) -> bool:
-    """Return whether a status is of an endpoint that is overloaded or fails."""
+def may_pass(status: int, error: ErrorBody) -> bool:
+    """Return whether an error is of an endpoint that is overloaded or fails."""
+    if status in FINAL_STATUS or re.search(FINAL_MESSAGE, error.message):
+        return False
+    # A request that is larger than a limit of a minute is too large in every minute.
+    if status == HTTPStatus.TOO_MANY_REQUESTS and is_too_long(status, error):
+        return False
     return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
+def is_retryable(status: int, error: ErrorBody, headers: Mapping[str, str]) -> bool:
     """Return whether the same request may succeed later.
 
     OpenAI states it in the header `x-should-retry`.
     """
     advice = headers.get("x-should-retry", "").lower()
-    return advice == "true" if advice in {"true", "false"} else may_pass(status)
+    return advice == "true" if advice in {"true", "false"} else may_pass(status, error)

@@ -27,7 +27,7 @@ CONTENT_FILTER = frozenset(
 FAILED = frozenset(
     {
         *("error", "abort", "aborted", "cancelled"),  # OpenRouter, vLLM and SGLang, TGI
-        "user_cancel",  # Cohere
+        *("user_cancel", "timeout", "time_limit"),  # Cohere; watsonx
         *("insufficient_system_resource", "network_error"),  # DeepSeek, Zhipu
         *("malformed_function_call", "malformed_response", "unexpected_tool_call"),  # Gemini
     }
@@ -38,14 +38,14 @@ FAILED = frozenset(
 def finish_reason_of(value: object) -> str | None:
     """Return OpenAI's name for a finish reason if there is one; None without a reason.
 
-    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`;
-    DashScope the text `null` before the end.
+    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY` and
+    `function_call_filter: MALFORMED_FUNCTION_CALL`; DashScope the text `null` before the end.
     """
     if isinstance(value, dict):
         value = value.get("type")
     if not isinstance(value, str) or value.lower() in {"", "null", "none"}:
         return None
-    name = value.lower().removeprefix("finish_reason_")
+    name = value.lower().removeprefix("finish_reason_").removeprefix("function_call_filter: ")
     if name in LENGTH:
         return "length"
     if name in CONTENT_FILTER or name.startswith("content_filter"):

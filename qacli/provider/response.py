@@ -65,6 +65,7 @@ class ChatResponse:
             of the newest call.
         half_character: The first half of a character (a surrogate) whose second half comes in
             the next piece of the answer.
+        half_of_reasoning: The same of the reasoning.
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
@@ -86,6 +87,7 @@ class ChatResponse:
     is_in_pieces: bool = False
     call_places: dict[str | None, int] = field(default_factory=dict)
     half_character: str = ""
+    half_of_reasoning: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     others: "dict[int, ChatResponse]" = field(default_factory=dict)
@@ -126,7 +128,7 @@ class ChatResponse:
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
         self.is_done = self.is_in_pieces = False
-        self.half_character = ""
+        self.half_character = self.half_of_reasoning = ""
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""
@@ -151,12 +153,9 @@ class ChatResponse:
         """
         if not isinstance(text, str) or not text:
             return []
-        text, self.half_character = self.half_character + text, ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self.half_character = text[:-1], text[-1]
+        text, self.half_character = _split_half(self.half_character + text)
         if not text:
             return []
-        text = sanitize_text(text)
         self.texts.append(text)
         self._note_first_token()
         return [Delta(text)]
@@ -165,7 +164,9 @@ class ChatResponse:
         """Add a piece of reasoning; return its event, or none for an empty one."""
         if not isinstance(text, str) or not text:
             return []
-        text = sanitize_text(text)
+        text, self.half_of_reasoning = _split_half(self.half_of_reasoning + text)
+        if not text:
+            return []
         self.reasoning_texts.append(text)
         self._note_first_token()
         return [ReasoningDelta(text)]
@@ -253,11 +254,7 @@ class ChatResponse:
             BrokenAnswer: It ended without a finish reason and without its end mark.
         """
         if self.has_begun and self.finish_reason is None and not self.is_done:
-            raise BrokenAnswer(
-                "The answer was cut off: the provider closed the stream in the middle.",
-                "Ask again; what had arrived is kept.",
-                retryable=True,
-            )
+            raise cut_off_error()
 
     def require_success(self) -> None:
         """Check that the provider did not fail in the middle of the answer.
@@ -327,6 +324,15 @@ class ChatResponse:
             self.first_token_ms = self.elapsed_ms()
 
 
+def cut_off_error() -> BrokenAnswer:
+    """Return the error for an answer that ends in its middle."""
+    return BrokenAnswer(
+        "The answer was cut off: the provider closed the stream in the middle.",
+        "Ask again; what had arrived is kept.",
+        retryable=True,
+    )
+
+
 def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON
     """Return a JSON value that both databases can store; other values become None."""
     if isinstance(value, str):
@@ -340,6 +346,12 @@ def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any J
     if isinstance(value, list):
         return [sanitize_json(item, depth + 1) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _split_half(text: str) -> tuple[str, str]:
+    """Return a text that can be stored, and the first half of a character at its end."""
+    end = len(text) - ("\ud800" <= text[-1] <= "\udbff")
+    return sanitize_text(text[:end]), text[end:]
 
 
 def _sum(counts: "Any") -> int | None:  # noqa: ANN401 - an iterable of numbers and None

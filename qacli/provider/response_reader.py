@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qacli.errors import BrokenAnswer
 from qacli.provider.error_body import WEB_PAGE, parse_error
-from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent, cut_off_error
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.usage import add_cost_of_headers
 
@@ -21,6 +21,9 @@ DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
 
 JSON_BEGINNINGS = ("{", "[{", '"')
 """The beginnings of data that is meant to be JSON, not a sentence."""
+
+ERROR_NAMES = frozenset({"message", "msg", "detail"})
+"""The fields of an event that has an error and no code; others have them for a sign of life."""
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
 """The bytes before that: white space, and the byte order mark in UTF-8."""
@@ -141,6 +144,8 @@ class ResponseReader:
                     if event.type == "message":
                         self._stray_text = data
                     continue
+            if event.type == "message" and _may_be_error(document):
+                self._stray_text = data
             self._read_event(event.type, document)
 
     def _read_event(self, kind: str, document: object) -> None:
@@ -156,6 +161,12 @@ def web_page_error() -> BrokenAnswer:
     )
 
 
+def _may_be_error(document: object) -> bool:
+    """Return whether an event is an error if no answer comes: a gateway's, without a wrapper."""
+    names = document.keys() if isinstance(document, dict) else set()
+    return bool(ERROR_NAMES & names) and not {"type", "choices"} & names
+
+
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line, strict=False)
@@ -165,7 +176,14 @@ def _is_json(line: bytes) -> bool:
 
 
 def _parse_document(content: bytes) -> object:
-    text = content.decode("utf-8-sig", "replace")
+    text = content.decode("utf-8-sig", "replace").rstrip()
     if re.match(WEB_PAGE, text):
         raise web_page_error()
-    return json.loads(text, strict=False)
+    if not text:  # DeepSeek keeps a connection open with blank lines, and may close it so
+        raise BrokenAnswer("The provider's answer is empty.", "Ask again.", retryable=True)
+    try:
+        return json.loads(text, strict=False)
+    except ValueError:
+        if text.startswith(("{", "[")) and not text.endswith(("}", "]")):
+            raise cut_off_error() from None
+        raise

@@ -3,7 +3,12 @@
 import pytest
 
 from qacli.provider.error_body import ErrorBody
-from qacli.provider.error_kinds import implied_status, is_about_system, is_retryable
+from qacli.provider.error_kinds import (
+    implied_status,
+    is_about_place,
+    is_about_system,
+    is_retryable,
+)
 from qacli.provider.error_mapping import is_model_missing, refused_option
 
 
@@ -87,7 +92,9 @@ def test_implied_status_of_an_error_with_status_200(error: ErrorBody, status: in
     ("status", "headers", "retryable"),
     [
         *((status, {}, True) for status in (408, 409, 425, 429, 498, 500, 502, 503, 524, 529)),
+        *((status, {}, True) for status in (424, 499)),
         *((status, {}, False) for status in (400, 401, 404, 413, 422)),
+        *((status, {}, False) for status in (501, 505, 511)),
         (500, {"x-should-retry": "false"}, False),
         (400, {"x-should-retry": "true"}, True),
         (400, {"x-should-retry": "perhaps"}, False),
@@ -96,7 +103,44 @@ def test_implied_status_of_an_error_with_status_200(error: ErrorBody, status: in
 def test_is_retryable_by_status_and_header(
     status: int, headers: dict[str, str], *, retryable: bool
 ) -> None:
-    assert is_retryable(status, headers) == retryable
+    assert is_retryable(status, ErrorBody("m"), headers) == retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "retryable"),
+    [
+        (429, "Rate limit reached for m on tokens per min (TPM): Limit 3, Used 2.", True),
+        (429, "Too many tokens, please wait before trying again.", True),
+        # OpenAI; llama.cpp; Ollama
+        (
+            429,
+            "Request too large for m. The input or output tokens must be reduced in order to run.",
+            False,
+        ),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", False),
+        (500, "model requires more system memory (5 GiB) than is available (3 GiB)", False),
+        (500, "The server had an error.", True),
+    ],
+)
+def test_is_retryable_of_a_request_that_cannot_succeed_is_false(
+    status: int, message: str, *, retryable: bool
+) -> None:
+    assert is_retryable(status, ErrorBody(message), {}) == retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        # OpenAI, Gemini, OpenRouter
+        ("Country, region, or territory not supported", True),
+        ("User location is not supported for the API use.", True),
+        ("This model is not available in your region.", True),
+        ("The model m is not supported.", False),
+        ("Streaming is not supported in this region's dialect", False),
+    ],
+)
+def test_is_about_place_by_message(message: str, *, expected: bool) -> None:
+    assert is_about_place(ErrorBody(message)) == expected
 
 
 @pytest.mark.parametrize(

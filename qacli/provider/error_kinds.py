@@ -18,7 +18,20 @@ FINAL_STATUS = frozenset({501, 505, 511})
 """The statuses 5xx of a request that is not supported (llama.cpp, vLLM), and of a network that
 asks for a login (RFC 6585)."""
 
-FINAL_MESSAGE = r"(?i)image input is not supported|requires more system memory"
+OVERLOADED = frozenset(
+    {
+        *("overloaded_error", "server_is_overloaded", "service_unavailable_error"),
+        "engine_overloaded_error",
+    }
+)
+"""Codes and types of Anthropic, OpenAI and Moonshot, with any status."""
+
+OVERLOADED_MESSAGE = (
+    r"(?i)\b(servers?|engine|model|service) (is|are) (currently |temporarily )?overloaded"
+)
+"""Messages of OpenAI, with status 400 (tontinton/maki#777 on GitHub), and of others."""
+
+FINAL_MESSAGE = r"image input is not supported|requires more system memory"
 """The messages of llama.cpp and Ollama with status 500 that the same request ends in again."""
 
 PAYMENT = frozenset(
@@ -66,8 +79,16 @@ TOO_LONG_MESSAGE = (
     r"|range of input length|input tokens exceed"  # DashScope, Bedrock
     r"|greater than the context length|prompt too long"  # LM Studio, Ollama
     r"|token count is \d+ but|maximum supported sequence length"  # Vertex AI, SambaNova
-    r"|tokens must be reduced in order to run"  # OpenAI, with 429: above the limit of a minute
+    r"|ContextWindowExceededError"  # LiteLLM
+    r"|cannot exceed the total tokens limit|exceed max message tokens"  # watsonx, Volcengine
+    r"|must be less than max_seq_len|context window exceeds limit"  # SiliconFlow, MiniMax
+    r"|prompt exceeds max length|exceeds the maximum allowed input length"  # Z.ai, OpenRouter
+    r"|(context window|context size) is \d|exceeds the max_model_len"  # rkllama, vLLM
 )
+
+OVER_LIMIT_MESSAGE = r"[Rr]equest too large for|tokens must be reduced in order to run"
+"""The message of OpenAI, with 429, for a request that is larger than the limit of a minute: it is
+too large in every minute."""
 
 FILTERED = frozenset(
     {
@@ -131,6 +152,7 @@ def is_too_long(status: int, error: ErrorBody) -> bool:
         status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         or bool(TOO_LONG & {error.code, error.type})
         or re.search(TOO_LONG_MESSAGE, error.message) is not None
+        or re.search(OVER_LIMIT_MESSAGE, error.message) is not None
     )
 
 
@@ -172,12 +194,15 @@ def implied_status(error: ErrorBody) -> int | None:
 
 def may_pass(status: int, error: ErrorBody) -> bool:
     """Return whether an error is of an endpoint that is overloaded or fails."""
-    if status in FINAL_STATUS or re.search(FINAL_MESSAGE, error.message):
+    is_final = re.search(f"{FINAL_MESSAGE}|{OVER_LIMIT_MESSAGE}", error.message) is not None
+    if status in FINAL_STATUS or is_final:
         return False
-    # A request that is larger than a limit of a minute is too large in every minute.
-    if status == HTTPStatus.TOO_MANY_REQUESTS and is_too_long(status, error):
-        return False
-    return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return (
+        status in RETRYABLE_STATUS
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or bool(OVERLOADED & {error.code, error.type})
+        or re.search(OVERLOADED_MESSAGE, error.message) is not None
+    )
 
 
 def is_retryable(status: int, error: ErrorBody, headers: Mapping[str, str]) -> bool:

@@ -320,6 +320,8 @@ class ErrorMapper:
         return (
             "Check that OPENAI_BASE_URL is the address of an OpenAI-compatible endpoint."
             if status in REDIRECTS
+            else "Change the question or the options, or choose another --model."
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR
             else "Change the question or the options."
         )
 

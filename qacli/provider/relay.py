@@ -18,7 +18,7 @@ from qacli.errors import ProviderError
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent, cut_off_error
 from qacli.provider.response_reader import ResponseReader
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.tool_calls import ToolCallWriter
@@ -218,6 +218,8 @@ class _RecordReader:
             try:
                 self.reader.close()
                 self.response.require_success()
+                if self.reader.is_stream and not self.has_answer:  # not even a call of a tool
+                    raise cut_off_error()
             except READ_ERRORS as error:
                 self.error = error
         self._calls.finish(self.response)

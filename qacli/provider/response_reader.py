@@ -55,6 +55,11 @@ class ResponseReader:
         """The bytes are a whole document; a connection that breaks then costs nothing."""
         return self._events is None and _is_json(b"".join(self._pieces))
 
+    @property
+    def is_stream(self) -> bool:
+        """The bytes are events, or a JSON object in each line."""
+        return self._events is not None
+
     def feed(self, chunk: bytes) -> None:
         """Read some bytes.
 

@@ -345,6 +345,13 @@ FAILURES = [
         *(6, 503, "Ask again later"),
         may_pass=True,
     ),
+    refusal(
+        "overloaded-with-400",
+        400,
+        {"error": {"message": "m", "code": "server_is_overloaded"}},
+        *(6, 503, "Ask again later"),
+        may_pass=True,
+    ),
     refusal("model-failed", 424, {"message": "m"}, 6, 503, "Ask again later", may_pass=True),
     refusal("not-supported-by-llama.cpp", 501, {"error": {"message": "m"}}, 5, 502, "the options"),
     refusal("login-page", 511, "<html><title>Login</title></html>", 5, 502, "firewall"),

@@ -42,6 +42,15 @@ from qacli.provider.error_mapping import is_model_missing, refused_option
         (ErrorBody("the input token count is 40000 but model only supports up to 32768."), 400),
         (ErrorBody("maximum output tokens (9) exceeded this model context window limit (8)."), 400),
         (ErrorBody("the maximum supported sequence length is just 8192!"), 400),
+        # watsonx, Volcengine, SiliconFlow, MiniMax, Z.ai, OpenRouter, rkllama, LiteLLM
+        (ErrorBody("the number of input tokens 9 cannot exceed the total tokens limit 8"), 400),
+        (ErrorBody("Total tokens of image and text exceed max message tokens."), 400),
+        (ErrorBody("length of prompt_tokens (9) must be less than max_seq_len (8)."), 400),
+        (ErrorBody("invalid params, context window exceeds limit"), 400),
+        (ErrorBody("Prompt exceeds max length"), 400),
+        (ErrorBody("The input exceeds the maximum allowed input length of 8 tokens."), 400),
+        (ErrorBody("Prompt is 9 tokens but the model context window is 8 tokens."), 400),
+        (ErrorBody("litellm.ContextWindowExceededError: m"), 400),
         (ErrorBody("token limit", "1039"), 400),
         (ErrorBody("Trying to keep the first 15857 tokens when context the overflows."), 400),
         (ErrorBody("prompt is too long: 205351 tokens > 200000 maximum"), 400),
@@ -120,11 +129,14 @@ def test_is_retryable_by_status_and_header(
         (500, "image input is not supported - hint: you may need to provide the mmproj", False),
         (500, "model requires more system memory (5 GiB) than is available (3 GiB)", False),
         (500, "The server had an error.", True),
+        # Anthropic: passes when the minute has passed
+        (429, "Please reduce the prompt length, or try again later.", True),
+        # OpenAI, with 400
+        (400, "Our servers are currently overloaded. Please try again later.", True),
+        (400, "The method get() is overloaded.", False),
     ],
 )
-def test_is_retryable_of_a_request_that_cannot_succeed_is_false(
-    status: int, message: str, *, retryable: bool
-) -> None:
+def test_is_retryable_by_message(status: int, message: str, *, retryable: bool) -> None:
     assert is_retryable(status, ErrorBody(message), {}) == retryable
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CHOICE = {"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}
 CHUNK = {"index": 0, "delta": {"content": "hello"}, "finish_reason": "stop"}
 WHOLE = json.dumps({"id": "c1", "model": "m-1", "choices": [CHOICE]}).encode()
+PIECE = {"index": 0, "id": "t1", "function": {"name": "f", "arguments": '{"a'}}
+CALL = b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"tool_calls": [PIECE]}}]}).encode()
 STREAM = b"data: %b\n\n" % json.dumps({"id": "c1", "choices": [CHUNK]}).encode()
 
 
@@ -37,6 +39,25 @@ def test_response_with_a_whole_answer_before_the_connection_broke_is_kept(
         [record] = client.get("/qas").get_json()
     assert (response.status_code, response.data) == (200, content)
     assert (record["status"], record["answer"]) == ("answered", "hello")
+
+
+@pytest.mark.parametrize("content", [b": keep-alive\n\n", CALL], ids=["comment", "call"])
+def test_response_stream_that_ends_without_a_text_or_an_end_is_recorded_as_failed(
+    tmp_path: Path, content: bytes
+) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = (
+            f"HTTP/1.1 200 OK\r\ncontent-type: {EVENTS}\r\ncontent-length: {len(content)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + content)
+
+    body = {"messages": [{"role": "user", "content": "Who?"}], "stream": True}
+    with raw_server(answer) as url, wire_client(wire_settings(url, tmp_path)) as client:
+        response = client.post("/v1/chat/completions", json=body, buffered=True)
+        [record] = client.get("/qas").get_json()
+    assert (response.status_code, response.data) == (200, content)
+    assert (record["status"], record["error_kind"]) == ("failed", "broken-answer")
 
 
 def test_response_that_is_no_http_is_an_error_of_the_provider(tmp_path: Path) -> None:

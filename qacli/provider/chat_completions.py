@@ -10,11 +10,13 @@ from typing import Any
 
 from qacli.domain import ChatRequest, ContextPart
 from qacli.errors import BrokenAnswer
+from qacli.provider.chat_reasoning import REASONING_NAMES, read_reasoning
 from qacli.provider.error_body import ErrorBody, find_error, is_error, parse_error
 from qacli.provider.finish_reasons import finish_reason_of
-from qacli.provider.json_values import as_dict
+from qacli.provider.json_values import as_dict, to_list
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.tool_call_pieces import add_tool_calls
 from qacli.provider.usage import add_usage, usage_of
 from qacli.validation import sanitize_text
@@ -30,9 +32,6 @@ KNOWN_FIELDS = frozenset(
 KNOWN_CHOICE_FIELDS = frozenset(
     {"index", "delta", "message", "finish_reason", "finishReason", "text", "error", "usage"}
 )
-REASONING_NAMES = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
-"""DeepSeek, vLLM and Qwen; Groq, OpenRouter and Ollama; Ollama's own API; GitHub."""
-
 TEXT_PARTS = frozenset({"text", "output_text", "input_text", "text_delta", None})
 """The types of parts of the content that are the answer: gateways leave those of other APIs."""
 
@@ -45,9 +44,6 @@ KNOWN_MESSAGE_FIELDS = frozenset(
         *(*REASONING_NAMES, "reasoning_details", "tool_calls"),
     }
 )
-REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
-"""The fields of a part of `reasoning_details` without a signature and without encrypted data."""
-
 SUCCESS_CODES = frozenset({None, "0", "200"})
 """The codes of an object without choices that is no error: iFlytek's Spark sends 0."""
 
@@ -236,7 +232,7 @@ def _unwrapped(document: object) -> object:
 
 def _own_choice(choices: object) -> dict[str, Any] | None:
     """Return the choice with the index 0; some endpoints number none, or write no list."""
-    items = [item for item in _as_list(choices) if isinstance(item, dict)]
+    items = [item for item in to_list(choices) if isinstance(item, dict)]
     return next((item for item in items if item.get("index") in (0, None, "0", -1)), None)
 
 
@@ -261,15 +257,15 @@ def _add_choice_detail(response: ChatResponse, name: str, value: object) -> None
 
 
 def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
-    events = _read_reasoning(part, response)
+    events = read_reasoning(part, response)
     content = part.get("content")
     if isinstance(content, dict) and content and not content.keys() & {"type", "text"}:
         content = json.dumps(content, ensure_ascii=False)  # Cloudflare: the JSON of a schema
     if isinstance(content, list | dict):
-        for item in _as_list(content):
+        for item in to_list(content):
             events += _read_content_part(item, response)
     else:
-        events += response.add_content(content)
+        events += _add_text(content, response)
     if refusal := response.add_text(part.get("refusal")):
         events += refusal
         response.add_detail("refusal", value=True)
@@ -280,54 +276,23 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
         {"index": 0, "function": older} if isinstance(older, dict) else None
     )
     if isinstance(calls, list | dict) and calls:
-        add_tool_calls(response, _as_list(calls))
+        add_tool_calls(response, to_list(calls))
     for name, value in part.items():
         if name not in KNOWN_MESSAGE_FIELDS:
             response.add_detail(name, value, join=True)
     return events
 
 
-def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
-    """Read the reasoning of a message.
-
-    OpenRouter has the same text once more in `reasoning_details`, with signatures and encrypted
-    parts; LiteLLM in `thinking_blocks`, Portkey in `content_blocks`.
-    """
-    details = [item for item in _as_list(part.get("reasoning_details")) if isinstance(item, dict)]
-    text = next(
-        (text for name in REASONING_NAMES if (text := _reasoning_text(part.get(name)))), None
-    )
-    if text is not None:
-        events = response.add_reasoning(text)
-    else:
-        portkey = (
-            as_dict(block.get("delta") or block)
-            for block in map(as_dict, _as_list(part.get("content_blocks")))
-        )
-        blocks = [
-            *(*details, *_as_list(part.get("thinking_blocks"))),
-            *({"thinking": block.get("thinking")} for block in portkey),
-        ]
-        events = [
-            event
-            for item in blocks
-            if isinstance(item, dict)
-            for event in response.add_reasoning(
-                item.get("text") or item.get("summary") or item.get("thinking")
-            )
-        ]
-    opaque = [item for item in details if not item.keys() <= REASONING_TEXT_FIELDS]
-    response.add_detail("reasoning_details", opaque, join=True)
-    return events
-
-
-def _reasoning_text(value: object) -> str | None:
-    """Return reasoning that is a text, an object with a text, or a list of these."""
-    if isinstance(value, list):
-        return "".join(filter(None, map(_reasoning_text, value))) or None
-    if isinstance(value, dict):
-        value = value.get("content") or value.get("text")
-    return value if isinstance(value, str) and value else None
+def _add_text(text: object, response: ChatResponse) -> list[TextEvent]:
+    """Add a piece of the text, which may have all of the text so far."""
+    if not isinstance(text, str) or not text:
+        return []
+    piece, before = response.cumulative.read(text)
+    if before is not None:  # what was shown is wrong; the record is not
+        response.texts.clear()
+        response.think_tags = response.think_tags and ThinkTagSplitter()
+        response.add_content(before)
+    return response.add_content(piece)
 
 
 def _read_audio(audio: object, response: ChatResponse) -> list[TextEvent]:
@@ -368,14 +333,8 @@ def _read_content_part(item: object, response: ChatResponse) -> list[TextEvent]:
 
 def _texts(value: object) -> Iterable[object]:
     """Return the texts of a part: Mistral has a list of parts in a part, Anthropic a text."""
-    for item in _as_list(value):
+    for item in to_list(value):
         yield item.get("text") if isinstance(item, dict) else item
-
-
-def _as_list(value: object) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def _text(value: object) -> str | None:

@@ -107,6 +107,7 @@ FILTERED_MESSAGE = (
     r"|content exists risk|violates usage guidelines"  # DeepSeek; xAI, with 403
     r"|blocked by (content|guardrail|moderation)"  # Anthropic, and gateways
     r"|prohibited_content"  # Gemini
+    r"|content management policy|ContentPolicyViolationError"  # Azure, behind LiteLLM
 )
 
 SYSTEM_MESSAGE = (

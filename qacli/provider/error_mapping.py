@@ -56,10 +56,11 @@ OpenAI's API reference."""
 MODEL_NOT_FOUND = frozenset(
     {
         *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
-        *("DeploymentNotFound", "unknown_model", "model_not_supported"),
+        *("DeploymentNotFound", "unknown_model", "model_not_supported", "ModelError"),
     }
 )
-"""Codes and types of OpenAI, Together, Groq, Mistral, Azure and Hugging Face."""
+"""Codes and types of OpenAI, Together, Groq, Mistral, Azure, Hugging Face and OpenCode's Zen, which
+has the status 401 for it."""
 
 MODEL_NOT_FOUND_TEXT = (
     r"(?i)"
@@ -233,7 +234,8 @@ class ErrorMapper:
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
             return self._proxy_login()
         # Perplexity sends 401 for an account without credit.
-        if status == HTTPStatus.UNAUTHORIZED and not needs_payment(status, error):
+        is_other = needs_payment(status, error) or is_model_missing(status, error)
+        if status == HTTPStatus.UNAUTHORIZED and not is_other:
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")

@@ -10,6 +10,7 @@ from typing import Any
 from qacli.cost import Pricing, Usage
 from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
+from qacli.provider.cumulative import CumulativeText
 from qacli.provider.error_body import ErrorBody
 from qacli.provider.finish_reasons import FAILED
 from qacli.provider.think_tags import OPENED_BY_TEMPLATE, ThinkTagSplitter
@@ -70,6 +71,8 @@ class ChatResponse:
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
         billing_tier: The service tier by which the answer is charged; None is the one in `details`.
+        cumulative: Recognises pieces of the text that each have all of it; so does the next one for
+            the reasoning.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
@@ -92,6 +95,8 @@ class ChatResponse:
     endpoint: str | None = None
     others: "dict[int, ChatResponse]" = field(default_factory=dict)
     billing_tier: str | None = None
+    cumulative: CumulativeText = field(default_factory=CumulativeText)
+    cumulative_reasoning: CumulativeText = field(default_factory=CumulativeText)
     think_tags: ThinkTagSplitter | None = None
     first_token_ms: int | None = None
     latency_ms: int | None = None
@@ -129,6 +134,7 @@ class ChatResponse:
         self.model = self.response_id = self.finish_reason = None
         self.is_done = self.is_in_pieces = False
         self.half_character = self.half_of_reasoning = ""
+        self.cumulative, self.cumulative_reasoning = CumulativeText(), CumulativeText()
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""

@@ -364,6 +364,12 @@ FAILURES = [
         *(5, 502, "a network in a country"),
     ),
     refusal(
+        "model-with-401",
+        401,
+        {"error": {"type": "ModelError", "message": "Model m is not supported for format f"}},
+        *(5, 502, "serves the model"),
+    ),
+    refusal(
         "permission",
         403,
         {"message": "Missing scopes: model.request."},

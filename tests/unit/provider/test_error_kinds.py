@@ -68,6 +68,7 @@ from qacli.provider.error_mapping import is_model_missing, refused_option
         (ErrorBody("Request too large: please reduce your message size and try again."), 400),
         # DashScope, Volcengine, OpenAI, OpenRouter
         (ErrorBody("m", "data_inspection_failed"), 400),
+        (ErrorBody("filtered due to the prompt triggering Azure's content management policy"), 400),
         (ErrorBody("m", "SensitiveContentDetected"), 400),
         (ErrorBody("Your prompt was flagged as potentially violating our usage policy."), 400),
         (ErrorBody("m-1 requires moderation on P. Your input was flagged for x."), 400),

@@ -31,7 +31,9 @@ OVERLOADED_MESSAGE = (
 )
 """Messages of OpenAI, with status 400 (tontinton/maki#777 on GitHub), and of others."""
 
-FINAL_MESSAGE = r"image input is not supported|requires more system memory"
+FINAL_MESSAGE = (
+    r"image input is not supported|Unsupported content part type|requires more system memory"
+)
 """The messages of llama.cpp and Ollama with status 500 that the same request ends in again."""
 
 PAYMENT = frozenset(
@@ -119,6 +121,16 @@ SYSTEM_MESSAGE = (
     r"|support system messages|role:? .{0,20}\bsystem\b"  # Bedrock; DeepSeek, Anthropic
 )
 
+PART_MESSAGE = (
+    r"(?i)"
+    r"unknown variant .?(image_url|file|input_audio)"  # DeepSeek
+    r"|not a multimodal model|(multimodal|audio) (data|input) is not supported"  # vLLM, SGLang
+    r"|support (for )?image|(image|vision|audio|file) inputs? (is|are) not"  # Ollama, llama.cpp
+    r"|image_url is only supported|unsupported content part type"  # OpenAI, llama.cpp
+    r"|content must be a string"  # Groq
+)
+"""Messages for an image, a sound or another file that a model does not take."""
+
 PLACE_MESSAGE = (
     r"(?i)"
     r"\b(country|region|territory|location)\b[^.]{0,40} not (supported|available|allowed)"
@@ -160,6 +172,11 @@ def is_too_long(status: int, error: ErrorBody) -> bool:
 def is_about_key(error: ErrorBody) -> bool:
     """Return whether a refusal with another status than 401 is about the key."""
     return re.search(WRONG_KEY_MESSAGE, error.message) is not None
+
+
+def is_about_part(error: ErrorBody) -> bool:
+    """Return whether the model does not take an image, a sound or another file of the question."""
+    return re.search(PART_MESSAGE, error.message) is not None
 
 
 def is_about_place(error: ErrorBody) -> bool:

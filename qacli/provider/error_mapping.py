@@ -26,6 +26,7 @@ from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.error_kinds import (
     implied_status,
     is_about_key,
+    is_about_part,
     is_about_place,
     is_about_system,
     is_filtered,
@@ -310,6 +311,8 @@ class ErrorMapper:
             return "Put the question differently."
         if is_too_long(status, error):
             return "Shorten the question, its files or the conversation, or choose another --model."
+        if is_about_part(error):
+            return "Leave out the images and the other files, or choose another --model."
         option = refused_option(error, params)
         flag = "--system" if is_about_system(error) else option and flag_of(option)
         if flag is not None:

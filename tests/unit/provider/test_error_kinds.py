@@ -5,6 +5,7 @@ import pytest
 from qacli.provider.error_body import ErrorBody
 from qacli.provider.error_kinds import (
     implied_status,
+    is_about_part,
     is_about_place,
     is_about_system,
     is_retryable,
@@ -139,6 +140,25 @@ def test_is_retryable_by_status_and_header(
 )
 def test_is_retryable_by_message(status: int, message: str, *, retryable: bool) -> None:
     assert is_retryable(status, ErrorBody(message), {}) == retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        # DeepSeek, vLLM, Ollama, llama.cpp, OpenAI, Groq, OpenRouter
+        ("messages[0]: unknown variant `image_url`, expected `text` at line 1", True),
+        ("facebook/opt-125m is not a multimodal model", True),
+        ("this model does not support image input", True),
+        ("image input is not supported - hint: you may need to provide the mmproj", True),
+        ("Invalid content type. image_url is only supported by certain models.", True),
+        ("'messages.0' : for 'role:user' 'messages.0.content' content must be a string", True),
+        ("No endpoints found that support image input", True),
+        ("The model does not support tools.", False),
+        ("unknown variant `system`, expected `user`", False),
+    ],
+)
+def test_is_about_part_by_message(message: str, *, expected: bool) -> None:
+    assert is_about_part(ErrorBody(message)) == expected
 
 
 @pytest.mark.parametrize(

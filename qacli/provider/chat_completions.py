@@ -171,7 +171,8 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     error = document.get("error")
     # Some gateways write {"code": 0, "message": ""} for success.
     has_error = any(error.values()) if isinstance(error, dict) else bool(error)
-    if has_error or "error" in {document.get("object"), document.get("type")}:
+    has_error = has_error or "error" in {document.get("object"), document.get("type")}
+    if has_error and not document.get("choices"):
         raise ErrorInAnswer(parse_error(document))
     response.model = _text(document.get("model")) or response.model
     response.response_id = _text(document.get("id")) or response.response_id
@@ -185,6 +186,8 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     events = [] if choice is None else _read_choice(choice, response)
     # These errors come beside a text, which was paid for: Groq and OpenRouter stop an answer
     # early, MiniMax filters it.
+    if has_error:
+        raise ErrorInAnswer(parse_error(document))
     for fields in (document.get("x_groq"), {"base_resp": document.get("base_resp")}, choice):
         if error := _error_beside(fields):
             raise ErrorInAnswer(error)
@@ -202,6 +205,7 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     # Gemini has sent `finishReason` in streams.
     native = choice.get("finish_reason") or choice.get("finishReason")
     reason = finish_reason_of(native)
+    had_reason = response.finish_reason is not None
     if reason is not None:
         response.finish_reason = sanitize_text(reason)
         if reason != native:
@@ -209,6 +213,13 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     for name, value in choice.items():
         if name not in KNOWN_CHOICE_FIELDS:
             _add_choice_detail(response, name, value)
+    events = _read_part(choice, response)
+    response.has_late_text = response.has_late_text or (had_reason and bool(events))
+    response.ends_with_reason = not events and (reason is not None or response.ends_with_reason)
+    return events
+
+
+def _read_part(choice: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     delta, message = choice.get("delta"), choice.get("message")
     if isinstance(message, str):
         message = {"content": message}

@@ -4,6 +4,9 @@ OpenAI has `stop`, `length`, `content_filter` and `tool_calls`. Only reasons wit
 translated; any other stays as it came, since it means that the answer is complete.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 LENGTH = frozenset(
     {
         *("max_tokens", "max_output_tokens", "max_completion_tokens"),  # Gemini, Anthropic, Cohere
@@ -51,3 +54,14 @@ def finish_reason_of(value: object) -> str | None:
     if name in CONTENT_FILTER or name.startswith("content_filter"):
         return "content_filter"
     return name if name in FAILED else value
+
+
+def is_filtered(details: Mapping[str, Any]) -> bool:
+    """Return whether Azure's filter stopped the question: such an answer has no choices."""
+    results = details.get("prompt_filter_results")
+    return any(
+        isinstance(verdict, dict) and verdict.get("filtered") is True
+        for item in (results if isinstance(results, list) else [])
+        if isinstance(item, dict) and isinstance(item.get("content_filter_results"), dict)
+        for verdict in item["content_filter_results"].values()
+    )

@@ -195,8 +195,7 @@ class _RecordReader:
         """The answer is complete; a connection that breaks then costs nothing."""
         if self.reader is None or self.error is not None:
             return False
-        is_ended = self.response.is_done or self.response.finish_reason is not None
-        return is_ended or self.reader.has_document
+        return self.response.has_ended or self.reader.has_document
 
     def feed(self, chunk: bytes) -> None:
         """Read some bytes."""

@@ -12,7 +12,7 @@ from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
 from qacli.provider.cumulative import CumulativeText
 from qacli.provider.error_body import ErrorBody
-from qacli.provider.finish_reasons import FAILED
+from qacli.provider.finish_reasons import FAILED, is_filtered
 from qacli.provider.think_tags import OPENED_BY_TEMPLATE, ThinkTagSplitter
 from qacli.validation import sanitize_text
 
@@ -61,6 +61,8 @@ class ChatResponse:
         usage: The tokens of this attempt; None while they are unknown.
         earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
+        ends_with_reason: The newest piece has the finish reason, and no text.
+        has_late_text: Text came after a finish reason: each piece of the endpoint may have one.
         is_in_pieces: The message comes in pieces: a whole one after them repeats them.
         call_places: The place in `details` of the tool call with each index, and with None that
             of the newest call.
@@ -87,6 +89,8 @@ class ChatResponse:
     usage: Usage | None = None
     earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
+    ends_with_reason: bool = False
+    has_late_text: bool = False
     is_in_pieces: bool = False
     call_places: dict[str | None, int] = field(default_factory=dict)
     half_character: str = ""
@@ -119,6 +123,11 @@ class ChatResponse:
         return self.has_begun and (self.is_done or self.finish_reason is not None)
 
     @property
+    def has_ended(self) -> bool:
+        """The end of the answer has arrived; a connection that breaks then costs nothing."""
+        return self.is_done or (self.finish_reason is not None and not self.has_late_text)
+
+    @property
     def used_tokens(self) -> int:
         """The tokens of this attempt; 0 while they are unknown."""
         return 0 if self.usage is None else self.usage.total
@@ -132,7 +141,7 @@ class ChatResponse:
         self.call_places.clear()
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
-        self.is_done = self.is_in_pieces = False
+        self.is_done = self.is_in_pieces = self.ends_with_reason = self.has_late_text = False
         self.half_character = self.half_of_reasoning = ""
         self.cumulative, self.cumulative_reasoning = CumulativeText(), CumulativeText()
 
@@ -291,7 +300,7 @@ class ChatResponse:
                 f"The token limit was reached before the first word of the answer: {used}.",
                 "Allow more with --max-tokens, or less reasoning with --reasoning-effort.",
             )
-        if self.finish_reason == "content_filter" or _is_filtered(self.details):
+        if self.finish_reason == "content_filter" or is_filtered(self.details):
             raise BrokenAnswer(
                 "The provider's content filter withheld the answer.",
                 "Put the question differently.",
@@ -363,17 +372,6 @@ def _split_half(text: str) -> tuple[str, str]:
 def _sum(counts: "Any") -> int | None:  # noqa: ANN401 - an iterable of numbers and None
     values = [count for count in counts if count is not None]
     return sum(values) if values else None
-
-
-def _is_filtered(details: Mapping[str, Any]) -> bool:
-    """Return whether Azure's filter stopped the question: such an answer has no choices."""
-    results = details.get("prompt_filter_results")
-    return any(
-        isinstance(verdict, dict) and verdict.get("filtered") is True
-        for item in (results if isinstance(results, list) else [])
-        if isinstance(item, dict) and isinstance(item.get("content_filter_results"), dict)
-        for verdict in item["content_filter_results"].values()
-    )
 
 
 def calls_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -22,6 +22,9 @@ DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
 JSON_BEGINNINGS = ("{", "[{", '"')
 """The beginnings of data that is meant to be JSON, not a sentence."""
 
+EVENT_FIELDS = frozenset({"data", "event", "id", "retry"})
+"""The fields of server-sent events."""
+
 ERROR_NAMES = frozenset({"message", "msg", "detail"})
 """The fields of an event that has an error and no code; others have them for a sign of life."""
 
@@ -111,13 +114,38 @@ class ResponseReader:
         elif not self._response.is_done:
             with suppress(ValueError):  # the last event was cut
                 self._read(self._events.close())
-        for event in self._response.close():
+        for event in (*self._response.close(), *self._only_choice()):
             self._on_event(event)
         add_cost_of_headers(self._response)
-        if self._stray_text and not self._response.is_complete:
-            raise ErrorInAnswer(parse_error(self._stray_text))
+        reason = self._stray_text or self._sentence()
+        if reason and not self._response.is_complete:
+            raise ErrorInAnswer(parse_error(reason))
         if self._events is not None:
             self._response.require_complete()
+
+    def _only_choice(self) -> list[TextEvent]:
+        """Read the choices with other numbers as the answer if none has the number 0.
+
+        Gateways number a single choice 1, and older servers of TGI (1646 on GitHub) its tokens.
+        """
+        response = self._response
+        if response.has_begun or response.details.get("tool_calls") or response.finish_reason:
+            return []
+        others = [choice for _, choice in sorted(response.others.items())]
+        response.others.clear()
+        events: list[TextEvent] = []
+        for choice in others:
+            events += response.add_reasoning("".join(choice.reasoning_texts))
+            events += response.add_content(choice.text)
+            response.details |= choice.details
+            response.finish_reason = choice.finish_reason
+        return [*events, *response.close()]
+
+    def _sentence(self) -> str:
+        """Return a response that is neither events nor a document but text, such as a proxy's."""
+        text = b"".join(self._pieces).decode(errors="replace") if self.is_stream else ""
+        is_text = text[:1].isalpha() and text.isprintable() and len(text.split()) > 1
+        return text if is_text and text.partition(":")[0] not in EVENT_FIELDS else ""
 
     def _read_document(self, document: object) -> None:
         if isinstance(document, list) and len(document) > 1:  # the chunks of a stream in one array

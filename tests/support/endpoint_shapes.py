@@ -161,6 +161,17 @@ ANSWERS = [
     Shape("null-delta", stream(only(delta=None, index="0"), HELLO, STOP), WHOLE),
     Shape("null-choices", stream(chunk({}, choices=None), HELLO, STOP), WHOLE),
     Shape("empty-finish-reason", stream(chunk({"content": "hello"}, ""), STOP), WHOLE),
+    Shape(
+        "only-choice-is-number-1",
+        stream(*(only(index=1, delta={"content": text}) for text in ("hel", "lo"))),
+        document({"choices": [{"index": 1, "message": {"content": "hello"}}]}),
+        {"details": {}},
+    ),
+    Shape(
+        "number-for-each-token",
+        stream(*(only(index=n, delta={"content": t}) for n, t in ((1, "hel"), (2, "lo")))),
+        WHOLE,
+    ),
     Shape("finish-reason-first", stream(chunk({"content": "hel"}, "stop"), PIECES[1]), WHOLE),
     Shape(
         "message-beside-the-pieces",

@@ -91,6 +91,7 @@ ERROR_LATER = stream(
 BUSY = 429, {"content-type": JSON, "x-should-retry": "false"}, b"{}"
 NOT_GZIP = 200, {"content-type": JSON, "content-encoding": "gzip"}, WHOLE[2]
 CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
+PROXY = 200, {"content-type": "text/plain"}, b"upstream connect error or disconnect"
 LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
 ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
 LATE_ERROR = stream(
@@ -306,6 +307,9 @@ FAILURES = [
         {"message": "The input (9 tokens) is longer than the model's context length (8 tokens)."},
         *(5, 502, "Shorten the question"),
     ),
+    Failure(
+        *("sentence-of-a-proxy", PROXY, PROXY, 6, 503, "upstream connect error"), may_pass=True
+    ),
     Failure(*("blank-lines", BLANK, BLANK, 6, 502, "answer is empty"), may_pass=True),
     Failure(*("nothing-but-a-comment", NO_TEXT, BLANK, 6, 502, "answer is empty"), may_pass=True),
     Failure(
@@ -369,14 +373,7 @@ FAILURES = [
         {"error": {"type": "ModelError", "message": "Model m is not supported for format f"}},
         *(5, 502, "serves the model"),
     ),
-    refusal(
-        "permission",
-        403,
-        {"message": "Missing scopes: model.request."},
-        5,
-        502,
-        "the key, its account",
-    ),
+    refusal("permission", 403, {"message": "Missing scopes."}, 5, 502, "the key, its account"),
     Failure("see-other", SEE_OTHER, SEE_OTHER, 5, 502, "a redirect that cannot be followed"),
     Failure(*("brotli", NOT_ACCEPTED, NOT_ACCEPTED, 6, 502, "decompressed"), may_pass=True),
     refusal(

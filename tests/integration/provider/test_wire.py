@@ -24,6 +24,7 @@ from qacli.errors import (
     ProviderUnavailable,
     ProviderUnreachable,
 )
+from qacli.provider.client import TRAILING_USAGE_TIMEOUT
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
@@ -244,6 +245,22 @@ def test_provider_whole_answer_before_the_connection_broke_is_kept(connections: 
 
     with raw_server(answer) as url, closing(provider_for(url, connections)) as provider:
         assert ask(provider, whole=True) == "hello"
+
+
+@pytest.mark.parametrize("text", ["content", "reasoning_content"])
+def test_provider_finish_reason_in_each_piece_is_not_the_end(text: str) -> None:
+    pieces = [{"delta": {text: "so"}, "finish_reason": "stop"}, CHUNK]
+    events = [b"data: %b\n\n" % json.dumps({"choices": [piece]}).encode() for piece in pieces]
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        connection.sendall(events[0])
+        time.sleep(TRAILING_USAGE_TIMEOUT + 0.3)
+        connection.sendall(events[1] + b"data: [DONE]\n\n")
+
+    with raw_server(answer) as url, closing(provider_for(url, None)) as provider:
+        assert ask(provider, whole=False).endswith("hello")
 
 
 @clients

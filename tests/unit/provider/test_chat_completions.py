@@ -385,6 +385,15 @@ def test_read_document_error_in_place_of_an_answer_is_raised(document: object) -
     assert error.value.error.message == "m"
 
 
+@pytest.mark.parametrize("field", ["message", "delta"])
+def test_error_beside_choices_keeps_their_text(field: str) -> None:
+    response = ChatResponse()
+    choice = {"index": 0, field: {"content": "hel"}, "finish_reason": "error"}
+    with pytest.raises(ErrorInAnswer, match="m"):
+        API.read_event("message", {"choices": [choice], "error": {"message": "m"}}, response)
+    assert response.text == "hel"
+
+
 @pytest.mark.parametrize(
     ("kind", "document"),
     [

@@ -143,7 +143,8 @@ class ResponseReader:
 
     def _sentence(self) -> str:
         """Return a response that is neither events nor a document but text, such as a proxy's."""
-        text = b"".join(self._pieces).decode(errors="replace") if self.is_stream else ""
+        content = b"".join(self._pieces) if self.is_stream else b""
+        text = " ".join(content.decode(errors="replace").split())
         is_text = text[:1].isalpha() and text.isprintable() and len(text.split()) > 1
         return text if is_text and text.partition(":")[0] not in EVENT_FIELDS else ""
 

@@ -48,9 +48,13 @@ def limit_of(endpoint: Endpoint, model: str) -> tuple[str, str, str]:
 
 
 def is_throttled(error: ProviderError) -> bool:
-    """Return whether the provider refused a request because it is overloaded or limits the rate."""
-    is_delayed = error.retry_after is not None and isinstance(error, ProviderUnavailable)
-    return is_delayed or error.provider_status in THROTTLE_STATUSES
+    """Return whether the provider refused a request because it is overloaded or limits the rate.
+
+    A 429 for a request that is larger than a limit, or for an empty account, says nothing of the
+    rate.
+    """
+    is_delayed = error.retry_after is not None or error.provider_status in THROTTLE_STATUSES
+    return is_delayed and isinstance(error, ProviderUnavailable)
 
 
 @dataclass(slots=True)

@@ -10,11 +10,13 @@ from typing import Any
 
 from qacli.domain import ChatRequest, ContextPart
 from qacli.errors import BrokenAnswer
+from qacli.provider.chat_reasoning import REASONING_NAMES, read_reasoning
 from qacli.provider.error_body import ErrorBody, find_error, is_error, parse_error
 from qacli.provider.finish_reasons import finish_reason_of
-from qacli.provider.json_values import as_dict
+from qacli.provider.json_values import as_dict, to_list
 from qacli.provider.refused_features import Feature
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.tool_call_pieces import add_tool_calls
 from qacli.provider.usage import add_usage, usage_of
 from qacli.validation import sanitize_text
@@ -30,9 +32,6 @@ KNOWN_FIELDS = frozenset(
 KNOWN_CHOICE_FIELDS = frozenset(
     {"index", "delta", "message", "finish_reason", "finishReason", "text", "error", "usage"}
 )
-REASONING_NAMES = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
-"""DeepSeek, vLLM and Qwen; Groq, OpenRouter and Ollama; Ollama's own API; GitHub."""
-
 TEXT_PARTS = frozenset({"text", "output_text", "input_text", "text_delta", None})
 """The types of parts of the content that are the answer: gateways leave those of other APIs."""
 
@@ -41,12 +40,12 @@ REASONING_PARTS = ("thinking", "text", "reasoning", "summary")
 
 KNOWN_MESSAGE_FIELDS = frozenset(
     {
-        *("role", "content", "refusal", "name", "audio"),
+        *("role", "content", "refusal", "name", "audio", "function_call"),
         *(*REASONING_NAMES, "reasoning_details", "tool_calls"),
     }
 )
-REASONING_TEXT_FIELDS = frozenset({"type", "id", "index", "format", "text", "summary"})
-"""The fields of a part of `reasoning_details` without a signature and without encrypted data."""
+SUCCESS_CODES = frozenset({None, "0", "200"})
+"""The codes of an object without choices that is no error: iFlytek's Spark sends 0."""
 
 MAX_CHOICES = 1000
 
@@ -103,6 +102,7 @@ class ChatCompletions:
         """Read a whole answer into the response; see `Api.read_document`."""
         if isinstance(document, list) and document and isinstance(document[0], dict):
             document = document[0]  # Gemini writes errors in a list
+        document = _unwrapped(document)
         if isinstance(document, dict) and document.get("choices") is None:
             if error := find_error(document):
                 raise ErrorInAnswer(error)
@@ -118,6 +118,7 @@ class ChatCompletions:
         """Read an event of a stream into the response; see `Api.read_event`."""
         if isinstance(document, list) and document:
             document = document[0]
+        document = _unwrapped(document)
         if kind == "error":
             raise ErrorInAnswer(parse_error(document))
         if not isinstance(document, dict):
@@ -125,8 +126,10 @@ class ChatCompletions:
         if kind != "message" and "choices" not in document:
             return []  # an event of another type, such as `ping`
         error = find_error(document) if document.get("choices") is None else None
-        # An error without a wrapper, such as DashScope's; iFlytek's Spark sends the code 0.
-        if error is not None and error.code not in {None, "0"}:
+        # An error without a wrapper: DashScope's and, without a code, DeepInfra's.
+        if error is not None and (
+            error.code not in SUCCESS_CODES or document.get("error_message") is not None
+        ):
             raise ErrorInAnswer(error)
         return _read(document, response)
 
@@ -168,7 +171,8 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     error = document.get("error")
     # Some gateways write {"code": 0, "message": ""} for success.
     has_error = any(error.values()) if isinstance(error, dict) else bool(error)
-    if has_error or "error" in {document.get("object"), document.get("type")}:
+    has_error = has_error or "error" in {document.get("object"), document.get("type")}
+    if has_error and not document.get("choices"):
         raise ErrorInAnswer(parse_error(document))
     response.model = _text(document.get("model")) or response.model
     response.response_id = _text(document.get("id")) or response.response_id
@@ -182,6 +186,8 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     events = [] if choice is None else _read_choice(choice, response)
     # These errors come beside a text, which was paid for: Groq and OpenRouter stop an answer
     # early, MiniMax filters it.
+    if has_error:
+        raise ErrorInAnswer(parse_error(document))
     for fields in (document.get("x_groq"), {"base_resp": document.get("base_resp")}, choice):
         if error := _error_beside(fields):
             raise ErrorInAnswer(error)
@@ -199,6 +205,7 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     # Gemini has sent `finishReason` in streams.
     native = choice.get("finish_reason") or choice.get("finishReason")
     reason = finish_reason_of(native)
+    had_reason = response.finish_reason is not None
     if reason is not None:
         response.finish_reason = sanitize_text(reason)
         if reason != native:
@@ -206,6 +213,13 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     for name, value in choice.items():
         if name not in KNOWN_CHOICE_FIELDS:
             _add_choice_detail(response, name, value)
+    events = _read_part(choice, response)
+    response.has_late_text = response.has_late_text or (had_reason and bool(events))
+    response.ends_with_reason = not events and (reason is not None or response.ends_with_reason)
+    return events
+
+
+def _read_part(choice: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     delta, message = choice.get("delta"), choice.get("message")
     if isinstance(message, str):
         message = {"content": message}
@@ -220,9 +234,16 @@ def _read_choice(choice: dict[str, Any], response: ChatResponse) -> list[TextEve
     return response.add_content(choice.get("text"))  # of a completion
 
 
+def _unwrapped(document: object) -> object:
+    """Return the answer that a gateway has put into a field of its own document."""
+    fields = as_dict(document)
+    inner = (as_dict(fields.get(name)) for name in ("data", "result"))
+    return document if "choices" in fields else next((d for d in inner if "choices" in d), document)
+
+
 def _own_choice(choices: object) -> dict[str, Any] | None:
     """Return the choice with the index 0; some endpoints number none, or write no list."""
-    items = [item for item in _as_list(choices) if isinstance(item, dict)]
+    items = [item for item in to_list(choices) if isinstance(item, dict)]
     return next((item for item in items if item.get("index") in (0, None, "0", -1)), None)
 
 
@@ -247,15 +268,15 @@ def _add_choice_detail(response: ChatResponse, name: str, value: object) -> None
 
 
 def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
-    events = _read_reasoning(part, response)
+    events = read_reasoning(part, response)
     content = part.get("content")
     if isinstance(content, dict) and content and not content.keys() & {"type", "text"}:
         content = json.dumps(content, ensure_ascii=False)  # Cloudflare: the JSON of a schema
     if isinstance(content, list | dict):
-        for item in _as_list(content):
+        for item in to_list(content):
             events += _read_content_part(item, response)
     else:
-        events += response.add_content(content)
+        events += _add_text(content, response)
     if refusal := response.add_text(part.get("refusal")):
         events += refusal
         response.add_detail("refusal", value=True)
@@ -266,54 +287,23 @@ def _read_message(part: dict[str, Any], response: ChatResponse) -> list[TextEven
         {"index": 0, "function": older} if isinstance(older, dict) else None
     )
     if isinstance(calls, list | dict) and calls:
-        add_tool_calls(response, _as_list(calls))
+        add_tool_calls(response, to_list(calls))
     for name, value in part.items():
         if name not in KNOWN_MESSAGE_FIELDS:
             response.add_detail(name, value, join=True)
     return events
 
 
-def _read_reasoning(part: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
-    """Read the reasoning of a message.
-
-    OpenRouter has the same text once more in `reasoning_details`, with signatures and encrypted
-    parts; LiteLLM in `thinking_blocks`, Portkey in `content_blocks`.
-    """
-    details = [item for item in _as_list(part.get("reasoning_details")) if isinstance(item, dict)]
-    text = next(
-        (text for name in REASONING_NAMES if (text := _reasoning_text(part.get(name)))), None
-    )
-    if text is not None:
-        events = response.add_reasoning(text)
-    else:
-        portkey = (
-            as_dict(block.get("delta") or block)
-            for block in map(as_dict, _as_list(part.get("content_blocks")))
-        )
-        blocks = [
-            *(*details, *_as_list(part.get("thinking_blocks"))),
-            *({"thinking": block.get("thinking")} for block in portkey),
-        ]
-        events = [
-            event
-            for item in blocks
-            if isinstance(item, dict)
-            for event in response.add_reasoning(
-                item.get("text") or item.get("summary") or item.get("thinking")
-            )
-        ]
-    opaque = [item for item in details if not item.keys() <= REASONING_TEXT_FIELDS]
-    response.add_detail("reasoning_details", opaque, join=True)
-    return events
-
-
-def _reasoning_text(value: object) -> str | None:
-    """Return reasoning that is a text, an object with a text, or a list of these."""
-    if isinstance(value, list):
-        return "".join(filter(None, map(_reasoning_text, value))) or None
-    if isinstance(value, dict):
-        value = value.get("content") or value.get("text")
-    return value if isinstance(value, str) and value else None
+def _add_text(text: object, response: ChatResponse) -> list[TextEvent]:
+    """Add a piece of the text, which may have all of the text so far."""
+    if not isinstance(text, str) or not text:
+        return []
+    piece, before = response.cumulative.read(text)
+    if before is not None:  # what was shown is wrong; the record is not
+        response.texts.clear()
+        response.think_tags = response.think_tags and ThinkTagSplitter()
+        response.add_content(before)
+    return response.add_content(piece)
 
 
 def _read_audio(audio: object, response: ChatResponse) -> list[TextEvent]:
@@ -354,14 +344,8 @@ def _read_content_part(item: object, response: ChatResponse) -> list[TextEvent]:
 
 def _texts(value: object) -> Iterable[object]:
     """Return the texts of a part: Mistral has a list of parts in a part, Anthropic a text."""
-    for item in _as_list(value):
+    for item in to_list(value):
         yield item.get("text") if isinstance(item, dict) else item
-
-
-def _as_list(value: object) -> list[Any]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def _text(value: object) -> str | None:

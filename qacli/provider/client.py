@@ -398,12 +398,12 @@ class AsyncProvider:
     ) -> None:
         chunks = limited_bytes(http).__aiter__()
         while not response.is_done:
-            is_complete = response.finish_reason is not None
+            limit = TRAILING_USAGE_TIMEOUT if response.ends_with_reason else silence
             try:
-                async with asyncio.timeout(TRAILING_USAGE_TIMEOUT if is_complete else silence):
+                async with asyncio.timeout(limit):
                     chunk = await anext(chunks, None)
             except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError):
-                if not is_complete and not reader.has_document:
+                if not response.has_ended and not reader.has_document:
                     raise
                 return  # the answer was complete; a connection that breaks then costs nothing
             if chunk is None:

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qacli.provider.json_values import as_dict, as_list
+from qacli.provider.retry_after import parse_seconds, retry_after
 from qacli.provider.sse import EventParser
 from qacli.validation import sanitize_text
 
@@ -75,7 +77,9 @@ class ErrorBody:
         code: Its code, such as `context_length_exceeded` or `402`.
         type: Its type, such as `invalid_request_error`.
         param: The parameter of the request that it is about.
-        retry_after: Seconds after which to ask again, where the body has them (Gemini).
+        retry_after: Seconds after which to ask again, where the body has them: of Gemini,
+            OpenRouter, and of Hugging Face while a model is loaded.
+        is_page: It is an HTML page: something else than the API has answered.
     """
 
     message: str
@@ -83,6 +87,7 @@ class ErrorBody:
     type: str | None = None
     param: str | None = None
     retry_after: float | None = None
+    is_page: bool = False
 
     @property
     def status(self) -> int | None:
@@ -146,7 +151,8 @@ def _read_wrapped(inner: object, body: dict[str, Any], depth: int) -> ErrorBody:
         rest = {name: body[name] for name in ("message", "detail") if body.get(name)}
         more = find_error(rest, depth + 1) or found
         kind = more.type or found.type or _text(body.get("error_type"))
-        found = replace(more, code=more.code or found.code, type=kind)
+        delay = more.retry_after or parse_seconds(body.get("estimated_time"))
+        found = replace(more, code=more.code or found.code, type=kind, retry_after=delay)
     return replace(found, code=found.code or _code(body))
 
 
@@ -158,9 +164,12 @@ def _read_fields(fields: dict[str, Any], depth: int) -> ErrorBody | None:
     return ErrorBody(
         _with_upstream(fields, inner.message, depth),
         _code(fields) or inner.code,
-        _text(fields.get("type")) or _text(fields.get("status")) or inner.type,
+        _text(fields.get("type"))
+        or _text(fields.get("error_type"))
+        or _text(fields.get("status"))
+        or inner.type,
         _text(fields.get("param")) or inner.param,
-        _retry_delay(fields.get("details")) or inner.retry_after,
+        _retry_delay(fields) or inner.retry_after,
     )
 
 
@@ -201,7 +210,8 @@ def _read_text(text: str, depth: int) -> ErrorBody | None:
         title = re.search(PAGE_TITLE, text)
         name = " ".join(html.unescape(title[1]).split()) if title else ""
         suffix = f" titled {name!r}" if name else ""
-        return ErrorBody(f"a web page{suffix} instead of an API response")
+        is_page = not text.lstrip().startswith("<?xml")  # Amazon's and Google's APIs write XML
+        return ErrorBody(f"a web page{suffix} instead of an API response", is_page=is_page)
     if re.match(EVENTS, text) and depth < MAX_DEPTH:
         return _read_events(text, depth)
     return _read_sentence(text, depth)
@@ -240,13 +250,16 @@ def _join(errors: list[ErrorBody | None]) -> ErrorBody | None:
     return replace(found[0], message="; ".join(error.message for error in found))
 
 
-def _retry_delay(details: object) -> float | None:
-    """Return the seconds of Google's `RetryInfo`, such as `{"retryDelay": "31s"}`."""
-    for item in details if isinstance(details, list) else []:
+def _retry_delay(fields: dict[str, Any]) -> float | None:
+    """Return the seconds of Google's `RetryInfo`, such as `{"retryDelay": "31s"}`.
+
+    OpenRouter has the headers of the limit in `metadata`.
+    """
+    for item in as_list(fields.get("details")):
         if isinstance(item, dict) and item.get("@type") == RETRY_INFO:
-            delay = re.fullmatch(r"(\d{1,9}(\.\d{1,9})?)s", str(item.get("retryDelay")))
-            return float(delay[1]) if delay else None
-    return None
+            return parse_seconds(item.get("retryDelay"))
+    headers = as_dict(as_dict(fields.get("metadata")).get("headers"))
+    return retry_after({name.lower(): str(value) for name, value in headers.items()})
 
 
 def _code(fields: dict[str, Any]) -> str | None:

@@ -9,9 +9,32 @@ from http import HTTPStatus
 
 from qacli.provider.error_body import ErrorBody
 
-RETRYABLE_STATUS = frozenset({408, 409, 425, 429, 498})
-"""Besides 5xx, the statuses after which the same request may succeed: 425 is "too early", and 498
-is Groq's for a flex tier without capacity; the openai package retries the others."""
+RETRYABLE_STATUS = frozenset({408, 409, 424, 425, 429, 498, 499})
+"""Besides 5xx, the statuses after which the same request may succeed: 424 is of Bedrock and TGI
+for a model that failed, 425 is "too early", 498 is Groq's for a flex tier without capacity, and
+499 Gemini's for a request that it cancelled; the openai package retries the others."""
+
+FINAL_STATUS = frozenset({501, 505, 511})
+"""The statuses 5xx of a request that is not supported (llama.cpp, vLLM), and of a network that
+asks for a login (RFC 6585)."""
+
+OVERLOADED = frozenset(
+    {
+        *("overloaded_error", "server_is_overloaded", "service_unavailable_error"),
+        "engine_overloaded_error",
+    }
+)
+"""Codes and types of Anthropic, OpenAI and Moonshot, with any status."""
+
+OVERLOADED_MESSAGE = (
+    r"(?i)\b(servers?|engine|model|service) (is|are) (currently |temporarily )?overloaded"
+)
+"""Messages of OpenAI, with status 400 (tontinton/maki#777 on GitHub), and of others."""
+
+FINAL_MESSAGE = (
+    r"image input is not supported|Unsupported content part type|requires more system memory"
+)
+"""The messages of llama.cpp and Ollama with status 500 that the same request ends in again."""
 
 PAYMENT = frozenset(
     {
@@ -58,7 +81,16 @@ TOO_LONG_MESSAGE = (
     r"|range of input length|input tokens exceed"  # DashScope, Bedrock
     r"|greater than the context length|prompt too long"  # LM Studio, Ollama
     r"|token count is \d+ but|maximum supported sequence length"  # Vertex AI, SambaNova
+    r"|ContextWindowExceededError"  # LiteLLM
+    r"|cannot exceed the total tokens limit|exceed max message tokens"  # watsonx, Volcengine
+    r"|must be less than max_seq_len|context window exceeds limit"  # SiliconFlow, MiniMax
+    r"|prompt exceeds max length|exceeds the maximum allowed input length"  # Z.ai, OpenRouter
+    r"|(context window|context size) is \d|exceeds the max_model_len"  # rkllama, vLLM
 )
+
+OVER_LIMIT_MESSAGE = r"[Rr]equest too large for|tokens must be reduced in order to run"
+"""The message of OpenAI, with 429, for a request that is larger than the limit of a minute: it is
+too large in every minute."""
 
 FILTERED = frozenset(
     {
@@ -77,6 +109,7 @@ FILTERED_MESSAGE = (
     r"|content exists risk|violates usage guidelines"  # DeepSeek; xAI, with 403
     r"|blocked by (content|guardrail|moderation)"  # Anthropic, and gateways
     r"|prohibited_content"  # Gemini
+    r"|content management policy|ContentPolicyViolationError"  # Azure, behind LiteLLM
 )
 
 SYSTEM_MESSAGE = (
@@ -87,6 +120,23 @@ SYSTEM_MESSAGE = (
     r"|only user(, | and )assistant.{0,12} roles are supported"  # Mistral's and Llama's templates
     r"|support system messages|role:? .{0,20}\bsystem\b"  # Bedrock; DeepSeek, Anthropic
 )
+
+PART_MESSAGE = (
+    r"(?i)"
+    r"unknown variant .?(image_url|file|input_audio)"  # DeepSeek
+    r"|not a multimodal model|(multimodal|audio) (data|input) is not supported"  # vLLM, SGLang
+    r"|support (for )?image|(image|vision|audio|file) inputs? (is|are) not"  # Ollama, llama.cpp
+    r"|image_url is only supported|unsupported content part type"  # OpenAI, llama.cpp
+    r"|content must be a string"  # Groq
+)
+"""Messages for an image, a sound or another file that a model does not take."""
+
+PLACE_MESSAGE = (
+    r"(?i)"
+    r"\b(country|region|territory|location)\b[^.]{0,40} not (supported|available|allowed)"
+    r"|not (supported|available|allowed) in your (country|region|location)"
+)
+"""Messages for a country that a provider does not serve: of OpenAI, Gemini and OpenRouter."""
 
 WRONG_KEY_MESSAGE = (
     r"(?i)"
@@ -115,12 +165,23 @@ def is_too_long(status: int, error: ErrorBody) -> bool:
         status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         or bool(TOO_LONG & {error.code, error.type})
         or re.search(TOO_LONG_MESSAGE, error.message) is not None
+        or re.search(OVER_LIMIT_MESSAGE, error.message) is not None
     )
 
 
 def is_about_key(error: ErrorBody) -> bool:
     """Return whether a refusal with another status than 401 is about the key."""
     return re.search(WRONG_KEY_MESSAGE, error.message) is not None
+
+
+def is_about_part(error: ErrorBody) -> bool:
+    """Return whether the model does not take an image, a sound or another file of the question."""
+    return re.search(PART_MESSAGE, error.message) is not None
+
+
+def is_about_place(error: ErrorBody) -> bool:
+    """Return whether the provider does not serve the country of the request."""
+    return re.search(PLACE_MESSAGE, error.message) is not None
 
 
 def is_about_system(error: ErrorBody) -> bool:
@@ -149,15 +210,23 @@ def implied_status(error: ErrorBody) -> int | None:
     return HTTPStatus.BAD_REQUEST if is_final else None
 
 
-def may_pass(status: int) -> bool:
-    """Return whether a status is of an endpoint that is overloaded or fails."""
-    return status in RETRYABLE_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+def may_pass(status: int, error: ErrorBody) -> bool:
+    """Return whether an error is of an endpoint that is overloaded or fails."""
+    is_final = re.search(f"{FINAL_MESSAGE}|{OVER_LIMIT_MESSAGE}", error.message) is not None
+    if status in FINAL_STATUS or is_final:
+        return False
+    return (
+        status in RETRYABLE_STATUS
+        or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or bool(OVERLOADED & {error.code, error.type})
+        or re.search(OVERLOADED_MESSAGE, error.message) is not None
+    )
 
 
-def is_retryable(status: int, headers: Mapping[str, str]) -> bool:
+def is_retryable(status: int, error: ErrorBody, headers: Mapping[str, str]) -> bool:
     """Return whether the same request may succeed later.
 
     OpenAI states it in the header `x-should-retry`.
     """
     advice = headers.get("x-should-retry", "").lower()
-    return advice == "true" if advice in {"true", "false"} else may_pass(status)
+    return advice == "true" if advice in {"true", "false"} else may_pass(status, error)

@@ -26,6 +26,8 @@ from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.error_kinds import (
     implied_status,
     is_about_key,
+    is_about_part,
+    is_about_place,
     is_about_system,
     is_filtered,
     is_retryable,
@@ -35,7 +37,7 @@ from qacli.provider.error_kinds import (
 )
 from qacli.provider.redirects import Redirect
 from qacli.provider.response import ErrorInAnswer
-from qacli.provider.retry_after import retry_after
+from qacli.provider.retry_after import retry_after, wait_in_text
 from qacli.provider.transport import StatusError
 from qacli.redaction import redact_url
 from qacli.validation import sanitize_text
@@ -55,10 +57,11 @@ OpenAI's API reference."""
 MODEL_NOT_FOUND = frozenset(
     {
         *("model_not_found", "model_not_available", "model_decommissioned", "invalid_model"),
-        *("DeploymentNotFound", "unknown_model", "model_not_supported"),
+        *("DeploymentNotFound", "unknown_model", "model_not_supported", "ModelError"),
     }
 )
-"""Codes and types of OpenAI, Together, Groq, Mistral, Azure and Hugging Face."""
+"""Codes and types of OpenAI, Together, Groq, Mistral, Azure, Hugging Face and OpenCode's Zen, which
+has the status 401 for it."""
 
 MODEL_NOT_FOUND_TEXT = (
     r"(?i)"
@@ -232,7 +235,8 @@ class ErrorMapper:
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._endpoint.route.variable:
             return self._proxy_login()
         # Perplexity sends 401 for an account without credit.
-        if status == HTTPStatus.UNAUTHORIZED and not needs_payment(status, error):
+        is_other = needs_payment(status, error) or is_model_missing(status, error)
+        if status == HTTPStatus.UNAUTHORIZED and not is_other:
             return KeyRejected(
                 what,
                 self._settings.advice_on_ignored("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_PROFILE")
@@ -249,14 +253,14 @@ class ErrorMapper:
                 fatal=True,
                 details=details,
             )
-        retryable = is_retryable(status, headers)
-        if retryable or may_pass(status):
-            delay = retry_after(headers)
+        retryable = is_retryable(status, error, headers)
+        if retryable or may_pass(status, error):
+            delays = (retry_after(headers), error.retry_after, wait_in_text(error.message))
             return ProviderUnavailable(
                 what,
                 "Ask again later.",
                 provider_status=status,
-                retry_after=error.retry_after if delay is None else delay,
+                retry_after=next((delay for delay in delays if delay is not None), None),
                 retryable=retryable,
                 details=details,
             )
@@ -279,24 +283,50 @@ class ErrorMapper:
         )
 
     def _advice_on_refusal(self, status: int, error: ErrorBody, params: Mapping[str, Any]) -> str:
+        access = self._advice_on_access(status, error, params)
+        return self._advice_on_request(status, error, params) if access is None else access
+
+    def _advice_on_access(
+        self, status: int, error: ErrorBody, params: Mapping[str, Any]
+    ) -> str | None:
+        """Return the advice on the address, the network or the key, if an error is about them."""
+        if error.is_page or status == HTTPStatus.METHOD_NOT_ALLOWED:
+            return (
+                "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint, and that no proxy "
+                "or firewall answers in its place."
+            )
         if status == HTTPStatus.NOT_FOUND:
             return (
                 f"Check that {redact_url(self._endpoint.base_url)} serves the model "
                 f"{self._model(params)}, or choose another with --model or QA_MODEL."
             )
+        if is_about_place(error):
+            return "Use another endpoint, or a network in a country that this one serves."
         if is_about_key(error):
             return self._advice_on_key()
+        return None
+
+    def _advice_on_request(self, status: int, error: ErrorBody, params: Mapping[str, Any]) -> str:
         if is_filtered(error):
             return "Put the question differently."
         if is_too_long(status, error):
             return "Shorten the question, its files or the conversation, or choose another --model."
+        if is_about_part(error):
+            return "Leave out the images and the other files, or choose another --model."
         option = refused_option(error, params)
         flag = "--system" if is_about_system(error) else option and flag_of(option)
         if flag is not None:
             return f"Leave out {flag}, or choose another --model."
+        if status == HTTPStatus.FORBIDDEN:
+            return (
+                f"Check that the key, its account and this network may use {self._model(params)}, "
+                "or choose another --model."
+            )
         return (
             "Check that OPENAI_BASE_URL is the address of an OpenAI-compatible endpoint."
             if status in REDIRECTS
+            else "Change the question or the options, or choose another --model."
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR
             else "Change the question or the options."
         )
 

@@ -4,6 +4,9 @@ OpenAI has `stop`, `length`, `content_filter` and `tool_calls`. Only reasons wit
 translated; any other stays as it came, since it means that the answer is complete.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 LENGTH = frozenset(
     {
         *("max_tokens", "max_output_tokens", "max_completion_tokens"),  # Gemini, Anthropic, Cohere
@@ -27,7 +30,7 @@ CONTENT_FILTER = frozenset(
 FAILED = frozenset(
     {
         *("error", "abort", "aborted", "cancelled"),  # OpenRouter, vLLM and SGLang, TGI
-        "user_cancel",  # Cohere
+        *("user_cancel", "timeout", "time_limit"),  # Cohere; watsonx
         *("insufficient_system_resource", "network_error"),  # DeepSeek, Zhipu
         *("malformed_function_call", "malformed_response", "unexpected_tool_call"),  # Gemini
     }
@@ -38,16 +41,27 @@ FAILED = frozenset(
 def finish_reason_of(value: object) -> str | None:
     """Return OpenAI's name for a finish reason if there is one; None without a reason.
 
-    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY`;
-    DashScope the text `null` before the end.
+    SGLang has sent an object with the reason as its `type`; Gemini `content_filter: SAFETY` and
+    `function_call_filter: MALFORMED_FUNCTION_CALL`; DashScope the text `null` before the end.
     """
     if isinstance(value, dict):
         value = value.get("type")
     if not isinstance(value, str) or value.lower() in {"", "null", "none"}:
         return None
-    name = value.lower().removeprefix("finish_reason_")
+    name = value.lower().removeprefix("finish_reason_").removeprefix("function_call_filter: ")
     if name in LENGTH:
         return "length"
     if name in CONTENT_FILTER or name.startswith("content_filter"):
         return "content_filter"
     return name if name in FAILED else value
+
+
+def is_filtered(details: Mapping[str, Any]) -> bool:
+    """Return whether Azure's filter stopped the question: such an answer has no choices."""
+    results = details.get("prompt_filter_results")
+    return any(
+        isinstance(verdict, dict) and verdict.get("filtered") is True
+        for item in (results if isinstance(results, list) else [])
+        if isinstance(item, dict) and isinstance(item.get("content_filter_results"), dict)
+        for verdict in item["content_filter_results"].values()
+    )

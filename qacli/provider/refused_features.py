@@ -34,6 +34,14 @@ STREAMS_ONLY = (
 """Messages to a request for an answer in one piece: of DashScope for Qwen's thinking models, and of
 Anthropic for long answers."""
 
+FORMAT_REFUSAL = (
+    r"(?i)"
+    r"response_format\W{0,3}type"  # Groq, LM Studio, FastAPI: the types that are allowed
+    r"|(json[_ ]?schema|structured[_ ]outputs?)\W{0,2} (is|are) not (currently )?support"
+    r"|not support (json[_ ]?schema|structured[_ ]outputs?)"
+)
+"""Messages for the type of `response_format`; those for a schema that is wrong have other words."""
+
 API_CODES = frozenset({"OperationNotSupported", "unsupported_api_for_model"})
 """The codes of Azure and GitHub Copilot for a model that needs another API."""
 
@@ -107,6 +115,8 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
         else:
             in_text = r"\b" + pattern if place != feature else _name_in_text(feature)
             is_refused = re.search(in_text, text) is not None
+        if feature is Feature.RESPONSE_FORMAT and re.search(FORMAT_REFUSAL, text):
+            return feature
         if is_refused and (is_refusal or _needs_no_words(feature, error, text)):
             return feature
     return None

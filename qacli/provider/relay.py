@@ -18,7 +18,7 @@ from qacli.errors import ProviderError
 from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_mapping import ErrorMapper
-from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent, cut_off_error
 from qacli.provider.response_reader import ResponseReader
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.tool_calls import ToolCallWriter
@@ -124,7 +124,7 @@ class Relay:
         )
         on_event(ResponseHead(http.status_code, passed_headers(http.headers)))
         try:
-            async for chunk in self._chunks(http, response, silence):
+            async for chunk in self._chunks(http, reader, silence):
                 reader.feed(chunk)
                 if response.is_done:
                     reader.close()
@@ -137,17 +137,17 @@ class Relay:
             raise reader.error
 
     async def _chunks(
-        self, http: httpx2.Response, response: ChatResponse, silence: float | None
+        self, http: httpx2.Response, reader: "_RecordReader", silence: float | None
     ) -> AsyncIterator[bytes]:
-        """Yield the bytes of a response to its end; after the end mark it may break off."""
+        """Yield the bytes of a response to its end; after a whole answer it may break off."""
         chunks = limited_bytes(http).__aiter__()
         while True:
-            is_done = response.is_done
+            is_done = reader.response.is_done
             try:
                 async with asyncio.timeout(END_SECONDS if is_done else silence):
                     chunk = await anext(chunks, None)
             except (httpx2.HTTPError, OSError):  # TimeoutError is an OSError
-                if not is_done:
+                if not reader.has_answer:
                     raise
                 return
             if chunk is None:
@@ -190,6 +190,13 @@ class _RecordReader:
     _calls: ToolCallWriter = field(default_factory=ToolCallWriter)
     _is_closed: bool = False
 
+    @property
+    def has_answer(self) -> bool:
+        """The answer is complete; a connection that breaks then costs nothing."""
+        if self.reader is None or self.error is not None:
+            return False
+        return self.response.has_ended or self.reader.has_document
+
     def feed(self, chunk: bytes) -> None:
         """Read some bytes."""
         if self.reader is None or self.error is not None:
@@ -210,6 +217,8 @@ class _RecordReader:
             try:
                 self.reader.close()
                 self.response.require_success()
+                if self.reader.is_stream and not self.has_answer:  # not even a call of a tool
+                    raise cut_off_error()
             except READ_ERRORS as error:
                 self.error = error
         self._calls.finish(self.response)

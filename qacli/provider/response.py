@@ -10,8 +10,9 @@ from typing import Any
 from qacli.cost import Pricing, Usage
 from qacli.domain import Delta, Outcome, ReasoningDelta, Status, now
 from qacli.errors import BrokenAnswer
+from qacli.provider.cumulative import CumulativeText
 from qacli.provider.error_body import ErrorBody
-from qacli.provider.finish_reasons import FAILED
+from qacli.provider.finish_reasons import FAILED, is_filtered
 from qacli.provider.think_tags import OPENED_BY_TEMPLATE, ThinkTagSplitter
 from qacli.validation import sanitize_text
 
@@ -60,15 +61,20 @@ class ChatResponse:
         usage: The tokens of this attempt; None while they are unknown.
         earlier_attempts: The attempts whose answers were discarded.
         is_done: The provider has marked the end of the answer.
+        ends_with_reason: The newest piece has the finish reason, and no text.
+        has_late_text: Text came after a finish reason: each piece of the endpoint may have one.
         is_in_pieces: The message comes in pieces: a whole one after them repeats them.
         call_places: The place in `details` of the tool call with each index, and with None that
             of the newest call.
         half_character: The first half of a character (a surrogate) whose second half comes in
             the next piece of the answer.
+        half_of_reasoning: The same of the reasoning.
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
         billing_tier: The service tier by which the answer is charged; None is the one in `details`.
+        cumulative: Recognises pieces of the text that each have all of it; so does the next one for
+            the reasoning.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
@@ -83,13 +89,18 @@ class ChatResponse:
     usage: Usage | None = None
     earlier_attempts: list[Attempt] = field(default_factory=list)
     is_done: bool = False
+    ends_with_reason: bool = False
+    has_late_text: bool = False
     is_in_pieces: bool = False
     call_places: dict[str | None, int] = field(default_factory=dict)
     half_character: str = ""
+    half_of_reasoning: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     others: "dict[int, ChatResponse]" = field(default_factory=dict)
     billing_tier: str | None = None
+    cumulative: CumulativeText = field(default_factory=CumulativeText)
+    cumulative_reasoning: CumulativeText = field(default_factory=CumulativeText)
     think_tags: ThinkTagSplitter | None = None
     first_token_ms: int | None = None
     latency_ms: int | None = None
@@ -112,6 +123,11 @@ class ChatResponse:
         return self.has_begun and (self.is_done or self.finish_reason is not None)
 
     @property
+    def has_ended(self) -> bool:
+        """The end of the answer has arrived; a connection that breaks then costs nothing."""
+        return self.is_done or (self.finish_reason is not None and not self.has_late_text)
+
+    @property
     def used_tokens(self) -> int:
         """The tokens of this attempt; 0 while they are unknown."""
         return 0 if self.usage is None else self.usage.total
@@ -125,8 +141,9 @@ class ChatResponse:
         self.call_places.clear()
         self.details = {}
         self.model = self.response_id = self.finish_reason = None
-        self.is_done = self.is_in_pieces = False
-        self.half_character = ""
+        self.is_done = self.is_in_pieces = self.ends_with_reason = self.has_late_text = False
+        self.half_character = self.half_of_reasoning = ""
+        self.cumulative, self.cumulative_reasoning = CumulativeText(), CumulativeText()
 
     def discard(self) -> None:
         """Discard a complete answer; the tokens that it used still count."""
@@ -151,12 +168,9 @@ class ChatResponse:
         """
         if not isinstance(text, str) or not text:
             return []
-        text, self.half_character = self.half_character + text, ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self.half_character = text[:-1], text[-1]
+        text, self.half_character = _split_half(self.half_character + text)
         if not text:
             return []
-        text = sanitize_text(text)
         self.texts.append(text)
         self._note_first_token()
         return [Delta(text)]
@@ -165,7 +179,9 @@ class ChatResponse:
         """Add a piece of reasoning; return its event, or none for an empty one."""
         if not isinstance(text, str) or not text:
             return []
-        text = sanitize_text(text)
+        text, self.half_of_reasoning = _split_half(self.half_of_reasoning + text)
+        if not text:
+            return []
         self.reasoning_texts.append(text)
         self._note_first_token()
         return [ReasoningDelta(text)]
@@ -253,11 +269,7 @@ class ChatResponse:
             BrokenAnswer: It ended without a finish reason and without its end mark.
         """
         if self.has_begun and self.finish_reason is None and not self.is_done:
-            raise BrokenAnswer(
-                "The answer was cut off: the provider closed the stream in the middle.",
-                "Ask again; what had arrived is kept.",
-                retryable=True,
-            )
+            raise cut_off_error()
 
     def require_success(self) -> None:
         """Check that the provider did not fail in the middle of the answer.
@@ -288,7 +300,7 @@ class ChatResponse:
                 f"The token limit was reached before the first word of the answer: {used}.",
                 "Allow more with --max-tokens, or less reasoning with --reasoning-effort.",
             )
-        if self.finish_reason == "content_filter" or _is_filtered(self.details):
+        if self.finish_reason == "content_filter" or is_filtered(self.details):
             raise BrokenAnswer(
                 "The provider's content filter withheld the answer.",
                 "Put the question differently.",
@@ -327,6 +339,15 @@ class ChatResponse:
             self.first_token_ms = self.elapsed_ms()
 
 
+def cut_off_error() -> BrokenAnswer:
+    """Return the error for an answer that ends in its middle."""
+    return BrokenAnswer(
+        "The answer was cut off: the provider closed the stream in the middle.",
+        "Ask again; what had arrived is kept.",
+        retryable=True,
+    )
+
+
 def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON
     """Return a JSON value that both databases can store; other values become None."""
     if isinstance(value, str):
@@ -342,20 +363,15 @@ def sanitize_json(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - any J
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+def _split_half(text: str) -> tuple[str, str]:
+    """Return a text that can be stored, and the first half of a character at its end."""
+    end = len(text) - ("\ud800" <= text[-1] <= "\udbff")
+    return sanitize_text(text[:end]), text[end:]
+
+
 def _sum(counts: "Any") -> int | None:  # noqa: ANN401 - an iterable of numbers and None
     values = [count for count in counts if count is not None]
     return sum(values) if values else None
-
-
-def _is_filtered(details: Mapping[str, Any]) -> bool:
-    """Return whether Azure's filter stopped the question: such an answer has no choices."""
-    results = details.get("prompt_filter_results")
-    return any(
-        isinstance(verdict, dict) and verdict.get("filtered") is True
-        for item in (results if isinstance(results, list) else [])
-        if isinstance(item, dict) and isinstance(item.get("content_filter_results"), dict)
-        for verdict in item["content_filter_results"].values()
-    )
 
 
 def calls_of(details: Mapping[str, Any]) -> list[tuple[str, str]]:

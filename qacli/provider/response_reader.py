@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qacli.errors import BrokenAnswer
 from qacli.provider.error_body import WEB_PAGE, parse_error
-from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
+from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent, cut_off_error
 from qacli.provider.sse import EventParser, ServerSentEvent
 from qacli.provider.usage import add_cost_of_headers
 
@@ -21,6 +21,12 @@ DOCUMENT_STARTS = frozenset({b"{", b"[", b"<"})
 
 JSON_BEGINNINGS = ("{", "[{", '"')
 """The beginnings of data that is meant to be JSON, not a sentence."""
+
+EVENT_FIELDS = frozenset({"data", "event", "id", "retry"})
+"""The fields of server-sent events."""
+
+ERROR_NAMES = frozenset({"message", "msg", "detail"})
+"""The fields of an event that has an error and no code; others have them for a sign of life."""
 
 BLANK = b"\xef\xbb\xbf \t\r\n"
 """The bytes before that: white space, and the byte order mark in UTF-8."""
@@ -51,6 +57,11 @@ class ResponseReader:
     def has_document(self) -> bool:
         """The bytes are a whole document; a connection that breaks then costs nothing."""
         return self._events is None and _is_json(b"".join(self._pieces))
+
+    @property
+    def is_stream(self) -> bool:
+        """The bytes are events, or a JSON object in each line."""
+        return self._events is not None
 
     def feed(self, chunk: bytes) -> None:
         """Read some bytes.
@@ -103,13 +114,39 @@ class ResponseReader:
         elif not self._response.is_done:
             with suppress(ValueError):  # the last event was cut
                 self._read(self._events.close())
-        for event in self._response.close():
+        for event in (*self._response.close(), *self._only_choice()):
             self._on_event(event)
         add_cost_of_headers(self._response)
-        if self._stray_text and not self._response.is_complete:
-            raise ErrorInAnswer(parse_error(self._stray_text))
+        reason = self._stray_text or self._sentence()
+        if reason and not self._response.is_complete:
+            raise ErrorInAnswer(parse_error(reason))
         if self._events is not None:
             self._response.require_complete()
+
+    def _only_choice(self) -> list[TextEvent]:
+        """Read the choices with other numbers as the answer if none has the number 0.
+
+        Gateways number a single choice 1, and older servers of TGI (1646 on GitHub) its tokens.
+        """
+        response = self._response
+        if response.has_begun or response.details.get("tool_calls") or response.finish_reason:
+            return []
+        others = [choice for _, choice in sorted(response.others.items())]
+        response.others.clear()
+        events: list[TextEvent] = []
+        for choice in others:
+            events += response.add_reasoning("".join(choice.reasoning_texts))
+            events += response.add_content(choice.text)
+            response.details |= choice.details
+            response.finish_reason = choice.finish_reason
+        return [*events, *response.close()]
+
+    def _sentence(self) -> str:
+        """Return a response that is neither events nor a document but text, such as a proxy's."""
+        content = b"".join(self._pieces) if self.is_stream else b""
+        text = " ".join(content.decode(errors="replace").split())
+        is_text = text[:1].isalpha() and text.isprintable() and len(text.split()) > 1
+        return text if is_text and text.partition(":")[0] not in EVENT_FIELDS else ""
 
     def _read_document(self, document: object) -> None:
         if isinstance(document, list) and len(document) > 1:  # the chunks of a stream in one array
@@ -141,6 +178,8 @@ class ResponseReader:
                     if event.type == "message":
                         self._stray_text = data
                     continue
+            if event.type == "message" and _may_be_error(document):
+                self._stray_text = data
             self._read_event(event.type, document)
 
     def _read_event(self, kind: str, document: object) -> None:
@@ -156,6 +195,12 @@ def web_page_error() -> BrokenAnswer:
     )
 
 
+def _may_be_error(document: object) -> bool:
+    """Return whether an event is an error if no answer comes: a gateway's, without a wrapper."""
+    names = document.keys() if isinstance(document, dict) else set()
+    return bool(ERROR_NAMES & names) and not {"type", "choices"} & names
+
+
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line, strict=False)
@@ -165,7 +210,14 @@ def _is_json(line: bytes) -> bool:
 
 
 def _parse_document(content: bytes) -> object:
-    text = content.decode("utf-8-sig", "replace")
+    text = content.decode("utf-8-sig", "replace").rstrip()
     if re.match(WEB_PAGE, text):
         raise web_page_error()
-    return json.loads(text, strict=False)
+    if not text:  # DeepSeek keeps a connection open with blank lines, and may close it so
+        raise BrokenAnswer("The provider's answer is empty.", "Ask again.", retryable=True)
+    try:
+        return json.loads(text, strict=False)
+    except ValueError:
+        if text.startswith(("{", "[")) and not text.endswith(("}", "]")):
+            raise cut_off_error() from None
+        raise

@@ -34,6 +34,9 @@ LAST_EVENTS = frozenset(
 )
 """The last one, `done`, is of OpenRouter, for any status."""
 
+ERROR_EVENTS = frozenset({"error", "response.error"})
+"""The second one is of gateways, such as the one of Codex."""
+
 UNFINISHED = frozenset({"queued", "in_progress"})
 
 KNOWN_FIELDS = frozenset(
@@ -95,7 +98,7 @@ class ResponsesApi:
         """Read an event of a stream into the response; see `Api.read_event`."""
         event = _require_object(document)
         kind = _text(event.get("type")) or kind
-        if kind == "error" or (kind == "message" and event.get("error")):
+        if kind in ERROR_EVENTS or (kind == "message" and event.get("error")):
             raise ErrorInAnswer(parse_error(event))
         if event.get("object") == "chat.completion.chunk":
             raise _other_api()

@@ -17,18 +17,21 @@ CLOSING_TAGS = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<seed:think>": "</seed:think>",
+    "<|channel>thought": "<channel|>",
 }
 """The tags that begin reasoning, each with the tag that ends it.
 
 DeepSeek, Qwen and many others; Gemini's compatible endpoint; gpt-oss and Nova at Bedrock;
-Mistral's Magistral; Moonshot's Kimi-VL; ByteDance's Seed-OSS.
+Mistral's Magistral; Moonshot's Kimi-VL; ByteDance's Seed-OSS; Google's Gemma 4.
 """
 
-OPENED_BY_TEMPLATE = re.compile(r"deepseek[-_. ]?r1|qwq|qwen.*thinking", re.IGNORECASE)
+OPENED_BY_TEMPLATE = re.compile(
+    r"deepseek[-_. ]?r1|qwq|qwen.*thinking|minimax[-_. ]?m2", re.IGNORECASE
+)
 """The models whose chat template writes `<think>`: their own text has the closing tag alone.
 
-A server without a reasoning parser sends that text (vllm-project/vllm#13125 and
-ggml-org/llama.cpp#11861 on GitHub).
+A server without a reasoning parser sends that text (vllm-project/vllm#13125,
+ggml-org/llama.cpp#11861 and cubist38/mlx-openai-server#179 on GitHub).
 """
 
 

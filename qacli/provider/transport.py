@@ -214,22 +214,35 @@ def make_http_client(
             not know SOCKS proxies. It is not used if openai was loaded without it.
     """
     route = endpoint.route
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    context = route.certificates or SystemContext()
     is_aiohttp = connections is not None and route.proxy is None and "aiohttp" in sys.modules
-    make = openai.DefaultAioHttpClient if is_aiohttp else openai.DefaultAsyncHttpxClient
-    return make(
+    return openai.DefaultAsyncHttpxClient(
         timeout=openai.Timeout(None, connect=connect_seconds),
-        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=limits,
+        transport=_aiohttp_transport(context, limits) if is_aiohttp else None,
         # A redirect is followed by `follow_redirects`, and only on the same host.
         follow_redirects=False,
         # The variables of the environment are resolved in `qacli.config.network`.
         trust_env=False,
         proxy=route.proxy,
-        verify=route.certificates or SystemContext(),
+        verify=context,
         event_hooks={
             "request": [] if on_request is None else [on_request],
             "response": [raise_for_status],
         },
     )
+
+
+def _aiohttp_transport(
+    context: ssl.SSLContext, limits: httpx2.Limits
+) -> httpx2.AsyncBaseTransport | None:
+    """Return the transport of aiohttp; None if this version of openai has none of its own."""
+    try:
+        from qacli.provider.aiohttp_transport import Transport
+    except ImportError:
+        return None
+    return Transport(verify=context, limits=limits, trust_env=False)
 
 
 def request_options(endpoint: Endpoint) -> Any:  # noqa: ANN401 - the package's type is private

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from qacli.cost import Usage
+from qacli.provider.json_values import as_dict
 from qacli.provider.response import ChatResponse
 from qacli.validation import parse_count
 
@@ -84,7 +85,28 @@ def read_usage(usage: object) -> Usage | None:
         or _count(usage, "reasoning_tokens"),
         cost_usd=_cost(usage),
     )
-    return None if counts == Usage() else counts
+    if counts == Usage():
+        return None
+    return _with_separate_reasoning(counts, usage)
+
+
+def _with_separate_reasoning(counts: Usage, usage: dict[str, Any]) -> Usage:
+    """Return counts whose completion has the reasoning that a provider counts beside it.
+
+    The sum shows it. At xAI (https://docs.x.ai, "Consumption and Rate Limits") the reasoning has a
+    number of its own; Gemini's compatible endpoint counts it in `total_tokens` only.
+    """
+    total, completion = _count(usage, "total_tokens"), counts.completion_tokens or 0
+    if total is None or counts.prompt_tokens is None:
+        return counts
+    rest = total - counts.prompt_tokens - completion
+    if counts.reasoning_tokens:
+        is_reasoning = rest == counts.reasoning_tokens
+    else:  # any other count, such as of a cache, may be in the sum too
+        is_reasoning = rest > 0 and not _says_more(usage)
+    if not is_reasoning:
+        return counts
+    return replace(counts, completion_tokens=completion + rest, reasoning_tokens=rest)
 
 
 def _says_more(usage: dict[str, Any]) -> bool:
@@ -116,10 +138,17 @@ def _number(value: object) -> object:
 
 
 def _cost(usage: dict[str, Any]) -> float | None:
-    """Return US dollars: OpenRouter's number, Perplexity's object, DeepInfra's, xAI's ticks."""
+    """Return US dollars: OpenRouter's number, Perplexity's object, DeepInfra's, xAI's ticks.
+
+    For a request with the user's own key of a provider (`is_byok`), OpenRouter's number is its
+    fee, often 0; the provider's price is beside it.
+    """
     value = usage.get("cost")
     value = value.get("total_cost") if isinstance(value, dict) else value
     dollars = _dollars(value)
+    if usage.get("is_byok") is True:
+        upstream = _dollars(as_dict(usage.get("cost_details")).get("upstream_inference_cost"))
+        return None if upstream is None else (dollars or 0.0) + upstream
     if dollars is None:
         dollars = _dollars(usage.get("estimated_cost"))
     if dollars is None:

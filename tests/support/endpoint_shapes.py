@@ -15,6 +15,18 @@ ALL_USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 7},
     "cost": 0.0123,
 }
+XAI_USAGE = {
+    "prompt_tokens": 32,
+    "completion_tokens": 9,
+    "total_tokens": 135,
+    "completion_tokens_details": {"reasoning_tokens": 94},
+}
+BYOK_USAGE = {
+    **USAGE,
+    "cost": 0,
+    "is_byok": True,
+    "cost_details": {"upstream_inference_cost": 0.036},
+}
 TEXT_USAGE = {"prompt_tokens": "100", "completion_tokens": "20", "cost": "0.5"}
 CITATION = {"type": "url_citation", "url_citation": {"url": "https://e.org", "title": "E"}}
 TOOL_CALL = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -70,6 +82,7 @@ DATA = [line.removeprefix("data: ") for line in (START, *PIECES, STOP)]
 LINES = 200, {"content-type": JSON}, "\n".join(DATA).encode()
 ARRAY = 200, {"content-type": JSON}, f"[{','.join(DATA)}]".encode()
 R1 = {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"}
+M2 = {"model": "MiniMaxAI/MiniMax-M2.1"}
 HARMONY = (
     "<|channel|>analysis<|message|>so<|end|><|start|>assistant<|channel|>final<|message|>hello"
 )
@@ -82,6 +95,21 @@ ANSWERS = [
         "closing-tag-alone",
         stream(*(chunk({"content": text}, **R1) for text in ("so\n</thi", "nk>\n\nhello")), STOP),
         whole({"content": "so\n</think>\n\nhello"}, **R1),
+        {"reasoning": "so"},
+    ),
+    Shape(
+        "closing-tag-alone-of-minimax",
+        stream(*(chunk({"content": text}, **M2) for text in ("so\n</thi", "nk>\n\nhello")), STOP),
+        whole({"content": "so\n</think>\n\nhello"}, **M2),
+        {"reasoning": "so"},
+    ),
+    Shape(
+        "channel-of-gemma",
+        stream(
+            *(chunk({"content": text}) for text in ("<|chan", "nel>thought\nso<chan")),
+            *(chunk({"content": "nel|>hello"}), STOP),
+        ),
+        whole({"content": "<|channel>thought\nso<channel|>hello"}),
         {"reasoning": "so"},
     ),
     Shape(
@@ -133,6 +161,17 @@ ANSWERS = [
     Shape("null-delta", stream(only(delta=None, index="0"), HELLO, STOP), WHOLE),
     Shape("null-choices", stream(chunk({}, choices=None), HELLO, STOP), WHOLE),
     Shape("empty-finish-reason", stream(chunk({"content": "hello"}, ""), STOP), WHOLE),
+    Shape(
+        "only-choice-is-number-1",
+        stream(*(only(index=1, delta={"content": text}) for text in ("hel", "lo"))),
+        document({"choices": [{"index": 1, "message": {"content": "hello"}}]}),
+        {"details": {}},
+    ),
+    Shape(
+        "number-for-each-token",
+        stream(*(only(index=n, delta={"content": t}) for n, t in ((1, "hel"), (2, "lo")))),
+        WHOLE,
+    ),
     Shape("finish-reason-first", stream(chunk({"content": "hel"}, "stop"), PIECES[1]), WHOLE),
     Shape(
         "message-beside-the-pieces",
@@ -149,6 +188,12 @@ ANSWERS = [
         whole({"content": "hello"}, "MAX_TOKENS"),
         {"finish_reason": "length", "details": {"native_finish_reason": "MAX_TOKENS"}},
     ),
+    Shape(
+        "answer-in-a-wrapper",
+        stream(*(f'data: {{"result": {line}}}' for line in DATA)),
+        document({"code": 200, "msg": "success", "data": json.loads(WHOLE[2])}),
+    ),
+    Shape("code-of-success", stream('data: {"code": 200, "msg": "success"}', HELLO, STOP), WHOLE),
     Shape("comment-then-a-document", (200, {}, b": processing\n\n" + WHOLE[2]), WHOLE),
     Shape("blank-lines-first", (200, {}, b"\n\n" + WHOLE[2]), (200, {}, b"\n\n" + WHOLE[2])),
     Shape("document-for-a-stream", WHOLE, WHOLE),
@@ -171,6 +216,12 @@ ANSWERS = [
         "reasoning-content", {"content": "hello", "reasoning_content": "so"}, reasoning="so"
     ),
     message_shape("reasoning", {"content": "hello", "reasoning": "so"}, reasoning="so"),
+    Shape(
+        "half-characters-of-reasoning",
+        stream(*(only(delta={"reasoning": half}) for half in "\ud83d\ude00"), HELLO, STOP),
+        whole({"content": "hello", "reasoning": "\ud83d\ude00"}),
+        {"reasoning": "\U0001f600"},
+    ),
     message_shape("think-tag", {"content": "<think>so</think>\n\nhello"}, reasoning="so"),
     message_shape("think-tag-of-mistral", {"content": "[THINK]so[/THINK]hello"}, reasoning="so"),
     message_shape(
@@ -254,6 +305,18 @@ ANSWERS = [
         },
     ),
     Shape(
+        "usage-of-xai",
+        stream(HELLO, STOP, chunk({}, choices=[], usage=XAI_USAGE)),
+        whole({"content": "hello"}, usage=XAI_USAGE),
+        {"prompt_tokens": 32, "completion_tokens": 103, "reasoning_tokens": 94},
+    ),
+    Shape(
+        "usage-of-openrouter-with-own-key",
+        stream(HELLO, STOP, chunk({}, choices=[], usage=BYOK_USAGE)),
+        whole({"content": "hello"}, usage=BYOK_USAGE),
+        {"prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.036},
+    ),
+    Shape(
         "usage-of-groq",
         stream(HELLO, chunk({}, "stop", x_groq={"usage": USAGE})),
         whole({"content": "hello"}, x_groq={"usage": USAGE}),
@@ -287,7 +350,7 @@ ANSWERS = [
 HTTP_SHAPES = {
     *("retry-field", "no-finish-reason", "document-for-a-stream", "stream-for-a-document"),
     *("json-lines", "json-array", "single-line-ends", "closing-tag-alone", "no-closing-tag"),
-    "channels",
+    *("channels", "answer-in-a-wrapper", "usage-of-xai", "usage-of-openrouter-with-own-key"),
     *("thinking-part", "annotations", "refusal", "text-and-tool-call", "usage-details-and-cost"),
     *("content-filter-after-text", "finish-reason-of-gemini"),
 }

@@ -91,6 +91,7 @@ ERROR_LATER = stream(
 BUSY = 429, {"content-type": JSON, "x-should-retry": "false"}, b"{}"
 NOT_GZIP = 200, {"content-type": JSON, "content-encoding": "gzip"}, WHOLE[2]
 CUT_WHOLE = 200, {"content-type": JSON}, WHOLE[2][:40]
+PROXY = 200, {"content-type": "text/plain"}, b"upstream connect error\nor disconnect\n"
 LATE = '{"error": {"message": "Overloaded.", "code": 502}}'
 ERROR = document({"error": {"message": "Overloaded.", "code": 502}})
 LATE_ERROR = stream(
@@ -118,6 +119,10 @@ TEXT_AND_ERROR = stream(chunk({"content": "hel"}, x_groq=OVERLOADED))
 WHOLE_AND_ERROR = document(
     {"choices": [{"message": {"content": "hel"}, "finish_reason": "error", **OVERLOADED}]}
 )
+BLANK = 200, {"content-type": JSON}, b"\n\n\n"
+NO_TEXT = stream(": keep-alive", done=False)
+TOO_LONG = {"error_type": "BadRequestError", "error_message": "maximum context length is 8."}
+BAD_CALL = "function_call_filter: MALFORMED_FUNCTION_CALL"
 SEE_OTHER = 303, {"location": "/v1/other"}, b""
 NOT_ACCEPTED = 200, {"content-type": JSON, "content-encoding": "br"}, b"\x1b\x03"
 MODELS = document({"object": "list", "data": []})
@@ -302,6 +307,73 @@ FAILURES = [
         {"message": "The input (9 tokens) is longer than the model's context length (8 tokens)."},
         *(5, 502, "Shorten the question"),
     ),
+    Failure(
+        *("sentence-of-a-proxy", PROXY, PROXY, 6, 503, "upstream connect error"), may_pass=True
+    ),
+    Failure(*("blank-lines", BLANK, BLANK, 6, 502, "answer is empty"), may_pass=True),
+    Failure(*("nothing-but-a-comment", NO_TEXT, BLANK, 6, 502, "answer is empty"), may_pass=True),
+    Failure(
+        *("cut-in-the-middle", (200, {"content-type": JSON}, WHOLE[2][:50]), CUT_WHOLE),
+        *(6, 502, "cut off"),
+        may_pass=True,
+    ),
+    Failure(
+        "error-of-deepinfra-in-a-stream",
+        stream("data: " + json.dumps({"choices": None, **TOO_LONG})),
+        document(TOO_LONG, 400),
+        *(5, 502, "Shorten the question"),
+    ),
+    Failure(
+        "detail-in-a-stream",
+        stream(chunk({"content": "hel"}), 'data: {"detail": "Overloaded"}', done=False),
+        document(
+            {"choices": [{"message": {"content": "hel"}, "error": {"message": "Overloaded"}}]}
+        ),
+        *(6, 503, "Overloaded"),
+        may_pass=True,
+        answer="hel",
+    ),
+    message_failure(
+        "call-that-gemini-cannot-read", {"content": "hel"}, BAD_CALL, "failed before", may_pass=True
+    ),
+    refusal(
+        "larger-than-a-minute",
+        429,
+        {"error": {"message": "The input or output tokens must be reduced in order to run."}},
+        *(5, 502, "Shorten the question"),
+    ),
+    refusal(
+        "cancelled-by-gemini",
+        499,
+        [{"error": {"code": 499, "message": "The operation was cancelled."}}],
+        *(6, 503, "Ask again later"),
+        may_pass=True,
+    ),
+    refusal(
+        "overloaded-with-400",
+        400,
+        {"error": {"message": "m", "code": "server_is_overloaded"}},
+        *(6, 503, "Ask again later"),
+        may_pass=True,
+    ),
+    refusal("model-failed", 424, {"message": "m"}, 6, 503, "Ask again later", may_pass=True),
+    refusal("not-supported-by-llama.cpp", 501, {"error": {"message": "m"}}, 5, 502, "the options"),
+    refusal("login-page", 511, "<html><title>Login</title></html>", 5, 502, "firewall"),
+    refusal("firewall", 403, "<!DOCTYPE html><title>Blocked</title>", 5, 502, "firewall"),
+    refusal("wrong-method", 405, {"detail": "Method Not Allowed"}, 5, 502, "OPENAI_BASE_URL"),
+    refusal(
+        "country",
+        403,
+        {"error": {"message": "Country, region, or territory not supported"}},
+        *(5, 502, "a network in a country"),
+    ),
+    refusal(
+        "model-with-401",
+        401,
+        {"error": {"type": "ModelError", "message": "Model m is not supported for format f"}},
+        *(5, 502, "serves the model"),
+    ),
+    refusal("permission", 403, {"message": "Missing scopes."}, 5, 502, "the key, its account"),
     Failure("see-other", SEE_OTHER, SEE_OTHER, 5, 502, "a redirect that cannot be followed"),
     Failure(*("brotli", NOT_ACCEPTED, NOT_ACCEPTED, 6, 502, "decompressed"), may_pass=True),
     refusal(
@@ -318,4 +390,5 @@ FAILURES = [
 HTTP_FAILURES = {
     *("cut", "error-in-a-stream", "tool-call", "filtered", "list", "detail-list", "page"),
     *("credits", "quota", "context", "key", "failed-in-the-middle"),
+    *("larger-than-a-minute", "cancelled-by-gemini", "not-supported-by-llama.cpp"),
 }

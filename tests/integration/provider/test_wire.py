@@ -22,7 +22,9 @@ from qacli.errors import (
     ProviderRefused,
     ProviderTimeout,
     ProviderUnavailable,
+    ProviderUnreachable,
 )
+from qacli.provider.client import TRAILING_USAGE_TIMEOUT
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.response import ChatResponse
 from qacli.provider.sync import SyncProvider
@@ -243,6 +245,59 @@ def test_provider_whole_answer_before_the_connection_broke_is_kept(connections: 
 
     with raw_server(answer) as url, closing(provider_for(url, connections)) as provider:
         assert ask(provider, whole=True) == "hello"
+
+
+@pytest.mark.parametrize("text", ["content", "reasoning_content"])
+def test_provider_finish_reason_in_each_piece_is_not_the_end(text: str) -> None:
+    pieces = [{"delta": {text: "so"}, "finish_reason": "stop"}, CHUNK]
+    events = [b"data: %b\n\n" % json.dumps({"choices": [piece]}).encode() for piece in pieces]
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        connection.sendall(events[0])
+        time.sleep(TRAILING_USAGE_TIMEOUT + 0.3)
+        connection.sendall(events[1] + b"data: [DONE]\n\n")
+
+    with raw_server(answer) as url, closing(provider_for(url, None)) as provider:
+        assert ask(provider, whole=False).endswith("hello")
+
+
+@clients
+@pytest.mark.parametrize("size", [10_000, 60_000])
+def test_provider_long_header_is_read(connections: int | None, size: int) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = f"content-security-policy: {'x' * size}\r\ncontent-length: {len(WHOLE)}\r\n\r\n"
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + head.encode() + WHOLE)
+
+    with raw_server(answer) as url, closing(provider_for(url, connections)) as provider:
+        assert ask(provider, whole=True) == "hello"
+
+
+@clients
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\na header: with a space\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nlong: " + b"x" * 200_000 + b"\r\n\r\n",
+    ],
+    ids=["ssh", "header-name", "endless-header"],
+)
+def test_provider_response_that_is_no_http_is_one_error(
+    connections: int | None, content: bytes
+) -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(content)
+
+    with (
+        raw_server(answer) as url,
+        closing(provider_for(url, connections)) as provider,
+        pytest.raises(ProviderUnreachable, match=r"The connection to .* failed: \w"),
+    ):
+        ask(provider, whole=True)
 
 
 def test_provider_that_only_streams_is_asked_again_with_a_stream(wire: WireServer) -> None:

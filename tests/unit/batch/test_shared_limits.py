@@ -5,9 +5,10 @@ import pytest
 from qacli.batch.claims import describe_owners
 from qacli.batch.limiter import AdaptiveLimiter
 from qacli.batch.options import Progress
-from qacli.batch.shared_limits import Allowance, LimitShare
+from qacli.batch.shared_limits import Allowance, LimitShare, is_throttled
 from qacli.db.batches import WorkerStatus
 from qacli.db.shared_limits import Grant
+from qacli.errors import ProviderError, ProviderRefused, ProviderUnavailable
 
 
 class Clock:
@@ -157,3 +158,19 @@ def test_describe_owners_names_the_workers_that_have_the_items() -> None:
     assert "host:0 has 1, last seen 4 s ago; host:1 has 2" in sentence
     assert sentence.endswith("and 2 more")
     assert describe_owners([]) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ProviderUnavailable("m", "", provider_status=429), True),
+        (ProviderUnavailable("m", "", provider_status=503, retry_after=3), True),
+        (ProviderUnavailable("m", "", provider_status=503), False),
+        # larger than the limit of a minute, or an empty account
+        (ProviderRefused("m", "", provider_status=429), False),
+    ],
+)
+def test_is_throttled_of_a_refused_request_is_false(
+    error: ProviderError, *, expected: bool
+) -> None:
+    assert is_throttled(error) == expected

@@ -140,6 +140,9 @@ def test_read_event_other_choice_adds_nothing() -> None:
         ("FINISH_REASON_PROHIBITED_CONTENT", "content_filter"),
         ("content_filter: RECITATION", "content_filter"),
         ("sensitive", "content_filter"),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", "malformed_function_call"),
+        ("TIMEOUT", "timeout"),
+        ("time_limit", "time_limit"),
         ("refusal", "content_filter"),
         ("ERROR", "error"),
         ({"type": "length", "length": 5}, "length"),
@@ -380,6 +383,15 @@ def test_read_document_error_in_place_of_an_answer_is_raised(document: object) -
     with pytest.raises(ErrorInAnswer) as error:
         API.read_document(document, ChatResponse())
     assert error.value.error.message == "m"
+
+
+@pytest.mark.parametrize("field", ["message", "delta"])
+def test_error_beside_choices_keeps_their_text(field: str) -> None:
+    response = ChatResponse()
+    choice = {"index": 0, field: {"content": "hel"}, "finish_reason": "error"}
+    with pytest.raises(ErrorInAnswer, match="m"):
+        API.read_event("message", {"choices": [choice], "error": {"message": "m"}}, response)
+    assert response.text == "hel"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,20 @@ for _ in range(100_000):
         ({"error": "e", "detail": "m", "code": "c"}, ErrorBody("m", "c")),
         # LiteLLM: the text None for no value
         (
+            {
+                "error": {
+                    "message": "m",
+                    "code": 429,
+                    "metadata": {
+                        "headers": {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}
+                    },
+                }
+            },
+            ErrorBody("m", "429", retry_after=9),
+        ),
+        ({"error": "m", "estimated_time": 20.5}, ErrorBody("m", retry_after=20.5)),
+        ({"error_type": "t", "error_message": "m"}, ErrorBody("m", type="t")),
+        (
             {"error": {"message": "m", "type": "None", "param": "None", "code": "400"}},
             ErrorBody("m", "400"),
         ),
@@ -116,12 +130,15 @@ for _ in range(100_000):
         ("upstream connect error", ErrorBody("upstream connect error")),
         (
             "<!-- x --><html><title>\n Bad &amp;\n Gateway</title>",
-            ErrorBody("a web page titled 'Bad & Gateway' instead of an API response"),
+            ErrorBody("a web page titled 'Bad & Gateway' instead of an API response", is_page=True),
         ),
-        ("<center><h1>413", ErrorBody("a web page instead of an API response")),
+        (
+            "<center><h1>413",
+            ErrorBody("a web page instead of an API response", is_page=True),
+        ),
         (
             "<!DOCTYPE html><title> 502 </title>",
-            ErrorBody("a web page titled '502' instead of an API response"),
+            ErrorBody("a web page titled '502' instead of an API response", is_page=True),
         ),
         ([], ErrorBody("")),
         (None, ErrorBody("")),

@@ -3,7 +3,13 @@
 import pytest
 
 from qacli.provider.error_body import ErrorBody
-from qacli.provider.error_kinds import implied_status, is_about_system, is_retryable
+from qacli.provider.error_kinds import (
+    implied_status,
+    is_about_part,
+    is_about_place,
+    is_about_system,
+    is_retryable,
+)
 from qacli.provider.error_mapping import is_model_missing, refused_option
 
 
@@ -37,6 +43,15 @@ from qacli.provider.error_mapping import is_model_missing, refused_option
         (ErrorBody("the input token count is 40000 but model only supports up to 32768."), 400),
         (ErrorBody("maximum output tokens (9) exceeded this model context window limit (8)."), 400),
         (ErrorBody("the maximum supported sequence length is just 8192!"), 400),
+        # watsonx, Volcengine, SiliconFlow, MiniMax, Z.ai, OpenRouter, rkllama, LiteLLM
+        (ErrorBody("the number of input tokens 9 cannot exceed the total tokens limit 8"), 400),
+        (ErrorBody("Total tokens of image and text exceed max message tokens."), 400),
+        (ErrorBody("length of prompt_tokens (9) must be less than max_seq_len (8)."), 400),
+        (ErrorBody("invalid params, context window exceeds limit"), 400),
+        (ErrorBody("Prompt exceeds max length"), 400),
+        (ErrorBody("The input exceeds the maximum allowed input length of 8 tokens."), 400),
+        (ErrorBody("Prompt is 9 tokens but the model context window is 8 tokens."), 400),
+        (ErrorBody("litellm.ContextWindowExceededError: m"), 400),
         (ErrorBody("token limit", "1039"), 400),
         (ErrorBody("Trying to keep the first 15857 tokens when context the overflows."), 400),
         (ErrorBody("prompt is too long: 205351 tokens > 200000 maximum"), 400),
@@ -54,6 +69,7 @@ from qacli.provider.error_mapping import is_model_missing, refused_option
         (ErrorBody("Request too large: please reduce your message size and try again."), 400),
         # DashScope, Volcengine, OpenAI, OpenRouter
         (ErrorBody("m", "data_inspection_failed"), 400),
+        (ErrorBody("filtered due to the prompt triggering Azure's content management policy"), 400),
         (ErrorBody("m", "SensitiveContentDetected"), 400),
         (ErrorBody("Your prompt was flagged as potentially violating our usage policy."), 400),
         (ErrorBody("m-1 requires moderation on P. Your input was flagged for x."), 400),
@@ -87,7 +103,9 @@ def test_implied_status_of_an_error_with_status_200(error: ErrorBody, status: in
     ("status", "headers", "retryable"),
     [
         *((status, {}, True) for status in (408, 409, 425, 429, 498, 500, 502, 503, 524, 529)),
+        *((status, {}, True) for status in (424, 499)),
         *((status, {}, False) for status in (400, 401, 404, 413, 422)),
+        *((status, {}, False) for status in (501, 505, 511)),
         (500, {"x-should-retry": "false"}, False),
         (400, {"x-should-retry": "true"}, True),
         (400, {"x-should-retry": "perhaps"}, False),
@@ -96,7 +114,66 @@ def test_implied_status_of_an_error_with_status_200(error: ErrorBody, status: in
 def test_is_retryable_by_status_and_header(
     status: int, headers: dict[str, str], *, retryable: bool
 ) -> None:
-    assert is_retryable(status, headers) == retryable
+    assert is_retryable(status, ErrorBody("m"), headers) == retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "retryable"),
+    [
+        (429, "Rate limit reached for m on tokens per min (TPM): Limit 3, Used 2.", True),
+        (429, "Too many tokens, please wait before trying again.", True),
+        # OpenAI; llama.cpp; Ollama
+        (
+            429,
+            "Request too large for m. The input or output tokens must be reduced in order to run.",
+            False,
+        ),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", False),
+        (500, "model requires more system memory (5 GiB) than is available (3 GiB)", False),
+        (500, "The server had an error.", True),
+        # Anthropic: passes when the minute has passed
+        (429, "Please reduce the prompt length, or try again later.", True),
+        # OpenAI, with 400
+        (400, "Our servers are currently overloaded. Please try again later.", True),
+        (400, "The method get() is overloaded.", False),
+    ],
+)
+def test_is_retryable_by_message(status: int, message: str, *, retryable: bool) -> None:
+    assert is_retryable(status, ErrorBody(message), {}) == retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        # DeepSeek, vLLM, Ollama, llama.cpp, OpenAI, Groq, OpenRouter
+        ("messages[0]: unknown variant `image_url`, expected `text` at line 1", True),
+        ("facebook/opt-125m is not a multimodal model", True),
+        ("this model does not support image input", True),
+        ("image input is not supported - hint: you may need to provide the mmproj", True),
+        ("Invalid content type. image_url is only supported by certain models.", True),
+        ("'messages.0' : for 'role:user' 'messages.0.content' content must be a string", True),
+        ("No endpoints found that support image input", True),
+        ("The model does not support tools.", False),
+        ("unknown variant `system`, expected `user`", False),
+    ],
+)
+def test_is_about_part_by_message(message: str, *, expected: bool) -> None:
+    assert is_about_part(ErrorBody(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        # OpenAI, Gemini, OpenRouter
+        ("Country, region, or territory not supported", True),
+        ("User location is not supported for the API use.", True),
+        ("This model is not available in your region.", True),
+        ("The model m is not supported.", False),
+        ("Streaming is not supported in this region's dialect", False),
+    ],
+)
+def test_is_about_place_by_message(message: str, *, expected: bool) -> None:
+    assert is_about_place(ErrorBody(message)) == expected
 
 
 @pytest.mark.parametrize(

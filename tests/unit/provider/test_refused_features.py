@@ -88,6 +88,29 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
             error("max_tokens is deprecated; use max_completion_tokens instead"),
             Feature.MAX_TOKENS,
         ),
+        # The type of response_format: Groq, LM Studio, FastAPI; others name the feature
+        (
+            400,
+            error("'response_format.type' : value is not one of the allowed values ['text']"),
+            Feature.RESPONSE_FORMAT,
+        ),
+        (
+            400,
+            {"error": "'response_format.type' must be 'json_schema' or 'text'"},
+            Feature.RESPONSE_FORMAT,
+        ),
+        (
+            422,
+            {
+                "detail": [
+                    {"loc": ["body", "response_format", "type"], "msg": "Input should be 'a'"}
+                ]
+            },
+            Feature.RESPONSE_FORMAT,
+        ),
+        (400, error("Structured outputs are not supported."), Feature.RESPONSE_FORMAT),
+        (400, error("This model does not support json_schema."), Feature.RESPONSE_FORMAT),
+        (400, error("json_schema: the keyword 'pattern' is not supported"), None),
         # A value is wrong, not the name; or it is an option of the user; or another status.
         (400, error("max_tokens is too large: 200000.", "max_tokens", "invalid_value"), None),
         (400, error("Invalid schema for response_format 'x'", "response_format"), None),

@@ -436,6 +436,7 @@ def test_stream_of_a_failed_response_raises_and_keeps_its_usage() -> None:
     [
         {"type": "error", "code": "x", "message": "It broke.", "param": None},
         {"type": "error", "error": {"code": "x", "message": "It broke."}},
+        {"type": "response.error", "error": {"code": "x", "message": "It broke."}},
         {"error": {"code": "x", "message": "It broke."}},
         [{"error": {"code": "x", "message": "It broke."}}],
     ],

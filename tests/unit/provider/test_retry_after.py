@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from qacli.provider.retry_after import retry_after
+from qacli.provider.retry_after import retry_after, wait_in_text
 
 LEFT = {"x-ratelimit-remaining": "0"}
 
@@ -45,6 +45,31 @@ LEFT = {"x-ratelimit-remaining": "0"}
 )
 def test_retry_after_of_headers(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        # OpenAI and Groq, Azure, Gemini, Moonshot, GitHub Models
+        ("Rate limit reached for m. Please try again in 11.054s. Visit https://e.org.", 11.054),
+        ("Please try again in 20ms.", 0.02),
+        ("Please try again in 1m4.5s. Need more tokens?", 64.5),
+        ("Please try again in 7m12s", 432),
+        ("Please retry after 26 seconds.", 26),
+        ("Please retry in 31.5s.", 31.5),
+        ("please try again after 1 seconds", 1),
+        ("Please wait 51000 seconds before retrying.", 51000),
+        ("Try again in 1 hour and 2 minutes.", 3720),
+        ("Retry after 250 milliseconds", 0.25),
+        ("Please try again later.", None),
+        ("Wait for 3 models, then try again in a moment.", None),
+        ("try again in 3 months", None),
+        ("Limit 30000, Requested 31538.", None),
+        ("", None),
+    ],
+)
+def test_wait_in_text_of_messages(text: str, seconds: float | None) -> None:
+    assert wait_in_text(text) == seconds
 
 
 @pytest.mark.parametrize("form", ["http", "iso", "seconds", "milliseconds"])

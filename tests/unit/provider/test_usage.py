@@ -35,6 +35,80 @@ from qacli.provider.usage import add_cost_of_headers, add_usage, read_usage
         ({"prompt_tokens": 3, "cached_tokens": 2}, Usage(3, None, 2)),
         ({"prompt_tokens": 3, "estimated_cost": 0.5}, Usage(3, cost_usd=0.5)),
         ({"prompt_tokens": 3, "cost_in_usd_ticks": 5_000_000_000}, Usage(3, cost_usd=0.5)),
+        # Reasoning beside the completion: xAI, Gemini, CLIProxyAPI; not where a cache explains it
+        (
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            Usage(32, 103, None, 94),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 424, "total_tokens": 1016},
+            Usage(20, 996, None, 572),
+        ),
+        (
+            {
+                "prompt_tokens": 21,
+                "completion_tokens": 0,
+                "total_tokens": 81,
+                "completion_tokens_details": {"reasoning_tokens": 60},
+            },
+            Usage(21, 60, None, 60),
+        ),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 9,
+                "total_tokens": 129,
+                "cache_read_input_tokens": 100,
+            },
+            Usage(20, 9, 100),
+        ),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 9,
+                "total_tokens": 129,
+                "completion_tokens_details": {"reasoning_tokens": 4},
+            },
+            Usage(20, 9, None, 4),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 9, "total_tokens": 20},
+            Usage(20, 9),
+        ),
+        # OpenRouter with the user's own key of a provider; its fee is 0 or more
+        (
+            {
+                "prompt_tokens": 3,
+                "cost": 0,
+                "is_byok": True,
+                "cost_details": {"upstream_inference_cost": 0.036},
+            },
+            Usage(3, cost_usd=0.036),
+        ),
+        (
+            {
+                "prompt_tokens": 3,
+                "cost": 0.25,
+                "is_byok": True,
+                "cost_details": {"upstream_inference_cost": 0.5},
+            },
+            Usage(3, cost_usd=0.75),
+        ),
+        ({"prompt_tokens": 3, "cost": 0, "is_byok": True, "cost_details": None}, Usage(3)),
+        (
+            {
+                "prompt_tokens": 3,
+                "cost": 0.5,
+                "is_byok": False,
+                "cost_details": {"upstream_inference_cost": 0.5},
+            },
+            Usage(3, cost_usd=0.5),
+        ),
         ({"prompt_tokens": -1, "completion_tokens": "five", "cost": math.inf}, None),
         ({"prompt_tokens": "nan", "completion_tokens": "-1", "cost": "-1"}, None),
         ({"prompt_tokens_details": [], "cost": True}, None),

@@ -104,7 +104,7 @@ def _tools(bench: Bench) -> Iterator[Tool]:
         path = f"LLM_USER_PATH={shlex.quote(env['LLM_USER_PATH'])}"
         return ("sh", "-c", f"{path} {command} > {shlex.quote(str(home / 'answers.jsonl'))}; true")
 
-    yield Tool("xargs with llm", bench.size(40, 400), start_llm, _lines, installed.env)
+    yield Tool("xargs with llm", bench.size(40, 100), start_llm, _lines, installed.env)
 
 
 def _start_qa(there: Provider, file: Path, home: Path) -> Command:

@@ -75,7 +75,7 @@ class Question:
         request_id: The id of the HTTP request, as in the log.
         title: A name from the user; None if there is none.
         rating: The user's rating, from 1 (bad) to 5 (good); None if there is none.
-        context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
+        context_digest: The digest of the messages that were sent; see `qacli.message_digests`.
         uid: A random id, which exists before the database gives the record its id.
 
     Raises:

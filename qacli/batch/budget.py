@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from qacli.batch.database import DatabaseExecutor
-from qacli.batch.options import ActiveItem, BatchOptions, Progress
+from qacli.batch.options import BatchOptions
+from qacli.batch.progress import ActiveItem, Progress
 from qacli.cost import CostEstimate, Pricing
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import Question

@@ -9,8 +9,9 @@ from qacli.batch.budget import Budget
 from qacli.batch.claims import WorkerClaims, describe_owners
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.lease import MARGIN
-from qacli.batch.options import BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import Progress
 from qacli.db.batches import Batches, BudgetReached, ClaimedItem
 from qacli.errors import DatabaseError
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qacli.batch.agreement import Agreement
-from qacli.batch.reader import key_of_model
+from qacli.batch.item_reader import key_of_model
 from qacli.batch.verdicts import Verdict, read_verdicts
 from qacli.db.batches import Batches
 from qacli.domain import Status

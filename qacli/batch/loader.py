@@ -13,7 +13,7 @@ from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.input_file import InputOptions
-from qacli.batch.reader import BatchInput, read_items
+from qacli.batch.item_reader import BatchInput, read_items
 from qacli.batch.rows import csv_dialect, matching_files, name_of
 from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest

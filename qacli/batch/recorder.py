@@ -13,8 +13,9 @@ from copy import copy
 from typing import Any
 
 from qacli.batch.database import OutageRetry
-from qacli.batch.options import BatchOptions, Progress
+from qacli.batch.options import BatchOptions
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import Progress
 from qacli.db.batches import Batches
 from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, RecordRefused

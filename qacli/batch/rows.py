@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from qacli.batch.csv_tables import END_OF_FILE, header_delimiter, table_rows
 from qacli.batch.input_file import InputOptions, decode_error, is_pattern, open_binary, open_text
 from qacli.batch.row import Row
-from qacli.batch.tables import END_OF_FILE, header_delimiter, table_rows
 from qacli.errors import InvalidRequest
 
 CHUNK_CHARACTERS = 65_536

@@ -13,9 +13,10 @@ from qacli.batch.corrections import continue_unfit
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.job_slot import JobSlot
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
 from qacli.batch.outage import OutageWaits
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import ActiveItem, Progress
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
 from qacli.batch.stop_rules import StopRules
@@ -25,11 +26,12 @@ from qacli.db.batches import Batches, ClaimedItem
 from qacli.db.shared_limits import SharedLimits
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, QaError
-from qacli.json_schema import is_repairable, repair_prompt, validation_error
+from qacli.json_schema import validation_error
 from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
+from qacli.schema_repair import is_repairable, repair_prompt
 
 MAX_WAITING_ITEMS = 1000
 WORKERS_PER_JOB = 4

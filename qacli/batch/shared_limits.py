@@ -19,7 +19,7 @@ from time import monotonic
 
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.batch.run_options import address_of
 from qacli.db.shared_limits import Grant, LimitReport, SharedLimits
 from qacli.errors import DatabaseError, ProviderError, ProviderUnavailable

@@ -208,9 +208,9 @@ def _first_arguments(console: Console) -> list[str]:
     """Return the command line for `qa` alone: the first question, or nothing, which shows help."""
     if console.stdin is None or not (console.stdin.isatty() and console.is_terminal):
         return []
-    from qacli.cli.first_run import set_up, wants_setup
+    from qacli.cli.first_run import set_up, should_offer_setup
 
-    return ["ask", "--", set_up(console)] if wants_setup() else []
+    return ["ask", "--", set_up(console)] if should_offer_setup() else []
 
 
 def main() -> NoReturn:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from qacli.cli.batch_remote import collect_garbage_often
+from qacli.cli.batch_api_options import collect_garbage_often
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
 from qacli.config.settings import Settings
 
 if TYPE_CHECKING:
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.runner import BatchRunner
     from qacli.db.batches import Batches
     from qacli.provider.endpoint import Endpoint

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from qacli.cli.batch_remote import RemoteOptions, Rest, Via, collect_garbage_often
+from qacli.cli.batch_api_options import RemoteOptions, Rest, Via, collect_garbage_often
 from qacli.cli.batch_show import BatchStatus
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import EXIT_SOME_ITEMS_FAILED, exit_code_of
@@ -16,7 +16,7 @@ from qacli.errors import NotConfigured
 if TYPE_CHECKING:
     from qacli.batch.claims import WorkerClaims
     from qacli.batch.database import DatabaseExecutor
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.remote.workflow import RemoteRun
     from qacli.batch.writer import ResultWriter
     from qacli.db.batches import Batches
@@ -198,7 +198,7 @@ class BatchAtProvider:
         """
         from qacli.batch.claims import WorkerClaims
         from qacli.batch.database import DatabaseExecutor
-        from qacli.batch.options import Progress
+        from qacli.batch.progress import Progress
         from qacli.cli.preload import hide_module
         from qacli.cli.signals import stop_on_signals
         from qacli.recording.outbox import Outbox

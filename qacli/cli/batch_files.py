@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.batch_remote import collect_garbage_often
+from qacli.cli.batch_api_options import collect_garbage_often
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
 from qacli.cli.settings import load_settings

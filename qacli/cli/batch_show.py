@@ -178,7 +178,7 @@ def _watch(
 
 def worker_table(workers: "list[WorkerStatus]") -> Iterator[str]:
     """Return the lines of a table of workers."""
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     rows = [("worker", "machine", "claimed", "in flight", "finished", "a second", "limit", "seen")]
     rows += [

@@ -122,7 +122,7 @@ def work_on(
 ) -> int:
     """Ask the items of one batch until all are finished; return the exit code."""
     from qacli.batch.claims import refuse_open_parts
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.run_options import check_budget, require_run_options, stored_options
     from qacli.cli.ask_runner import start_endpoint
     from qacli.cost import Pricing

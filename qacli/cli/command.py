@@ -101,7 +101,7 @@ class Command(_HelpForAnyWidth, TyperCommand):
                 current += [value for value in [next(tokens, None)] if value is not None]
         rest = _parse(super().parse_args, ctx, current)
         if rest and not ctx.resilient_parsing:
-            from qacli.cli.other_words import command_for_extra
+            from qacli.cli.other_programs import command_for_extra
 
             use = command_for_extra(ctx.command_path, args, rest)
             todo = f"Use: {use}" if use else f"See: {ctx.command_path} --help"
@@ -135,7 +135,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
             option = getattr(error, "option_name", None)
             if option is None or ctx.command_path != "qa":
                 raise
-            from qacli.cli.other_words import command_for_option
+            from qacli.cli.other_programs import command_for_option
 
             use = command_for_option(option, words)
             if use is None:
@@ -152,7 +152,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except TyperException as error:
-            from qacli.cli.other_words import command_for
+            from qacli.cli.other_programs import command_for
 
             use = command_for(ctx.command_path, args)
             if use is None:

@@ -289,6 +289,6 @@ def _wrapped(text: str, terminal: TextIO) -> str:
     width = get_terminal_size(fallback=size).columns  # stdout can be a pipe
     if 2 * len(text) <= width:  # no character has more than two cells
         return text
-    from qacli.cli.cells import wrap_words
+    from qacli.cli.text_width import wrap_words
 
     return wrap_words(text, width)

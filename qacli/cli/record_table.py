@@ -6,9 +6,9 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.formatters import FENCE, NOTHING_FITS, PREVIEW_CHARACTERS, console_on, one_line
+from qacli.cli.text_width import cell_width, fit_to_width
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position

@@ -5,7 +5,7 @@ from threading import Event, RLock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
-from qacli.cli.cells import cell_width, fit_to_width
+from qacli.cli.text_width import cell_width, fit_to_width
 from qacli.config.loader import environment
 from qacli.sanitize import sanitize, unfiltered
 

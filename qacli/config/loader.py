@@ -73,7 +73,7 @@ def headers_of(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
     return expand_headers(settings.headers, os.environ)
 
 
-def wants_traces() -> bool:
+def has_trace_exporter() -> bool:
     """Return whether OpenTelemetry's environment variables name an exporter for traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack
 from qacli.batch.claims import reclaim_stale, refuse_open_parts
 from qacli.batch.database import OutageRetry
 from qacli.batch.loader import BatchSource
-from qacli.batch.options import BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
+from qacli.batch.progress import Progress
 from qacli.batch.run_options import check_budget, run_options_of
 from qacli.batch.runner import BatchRunner
 from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models

@@ -3,7 +3,7 @@
 A journal may contain anything: a power cut leaves blocks of zeros, a disk flips bits, a newer
 version of qa writes unknown fields. Each value is checked separately, so that a bad one does not
 affect the others. Each problem is reported, so that a file is not deleted before all of it is read.
-`qacli.recording.outbox` describes the format.
+`qacli.recording.journal_format` describes the format.
 """
 
 import codecs
@@ -83,11 +83,6 @@ class JournalContents:
 
 class UnreadableLineError(ValueError):
     """A line of a journal cannot be used."""
-
-
-def with_checksum(line: str) -> str:
-    """Return a line of a journal, a JSON object, with a checksum as its last field."""
-    return f'{line[:-1]}, "crc": "{crc32(line.encode()):08x}"}}'
 
 
 def parse_journal(data: bytes, asked_at: datetime) -> JournalContents:

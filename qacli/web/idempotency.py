@@ -35,7 +35,7 @@ from qacli.errors import (
     StillAsking,
     error_classes,
 )
-from qacli.json_schema import is_repairable
+from qacli.schema_repair import is_repairable
 from qacli.services.record_request import result_of
 from qacli.web.answer import AnswerStream
 from qacli.web.request_context import current_context

@@ -15,10 +15,11 @@ from qacli.db.batches import ClaimedItem
 from qacli.db.extra_models import BatchPart
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, ProviderError, QaError
-from qacli.json_schema import is_repairable, validation_error
+from qacli.json_schema import validation_error
 from qacli.provider.batch_lines import BATCH_TIER, ResultLine
 from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.schema_repair import is_repairable
 from qacli.validation import sanitize_text
 
 MAX_PAGE_LINES = 100

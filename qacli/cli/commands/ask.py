@@ -19,6 +19,7 @@ from qacli.cli.ask_runner import (
     start_endpoint,
 )
 from qacli.cli.console import Console
+from qacli.cli.earlier_record import EarlierRecord, find_earlier_record
 from qacli.cli.model_names import suggest_models
 from qacli.cli.options import (
     AsJson,
@@ -37,7 +38,6 @@ from qacli.cli.options import (
     Timeout,
     with_model_options,
 )
-from qacli.cli.origin import Origin, find_origin
 from qacli.cli.question_input import (
     fill_template,
     load_template,
@@ -202,20 +202,20 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     prompt_template = load_template(template, settings)
     attachments = read_attachments(files or [], console)
-    origin = find_origin(
+    earlier = find_earlier_record(
         settings, console, last=last, follow=follow, again=again, edit_last=edit_last
     )
-    _check_origin(origin, words or [], attachments)
+    _check_repeat(earlier, words or [], attachments)
     text = write_question(
         words or [],
         console,
-        start=origin.question,
+        start=earlier.question,
         edit=edit or edit_last,
         prompt=template is None,
         history=None if no_save else settings.data_path,
     )
     text, template_system = fill_template(prompt_template, text, words or [], parameters or [])
-    structure = answer_schema(schema, prompt_template, settings, origin.schema)
+    structure = answer_schema(schema, prompt_template, settings, earlier.schema)
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
     stream = settings.stream and not no_stream
@@ -231,7 +231,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        follows_id, before = origin.follows_id, origin.options
+        follows_id, before = earlier.follows_id, earlier.options
         names: Sequence[str | None] = model or [prompt_template.model or before.model]
         system = first_system(system, template_system, before.system, settings.system)
 
@@ -250,7 +250,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
                 response_format=structure.response_format if structure else None,
                 tags=tag or (),
                 follows_id=follows_id,
-                repeats_id=origin.repeats_id,
+                repeats_id=earlier.repeats_id,
                 attachments=[attachment.to_dict() for attachment in attachments],
             )
 
@@ -295,20 +295,22 @@ def ask(  # noqa: PLR0913 - one parameter an option
         name_thread(service, result, settings, console)
 
 
-def _check_origin(origin: Origin, words: list[str], attachments: "list[Attachment]") -> None:
+def _check_repeat(
+    earlier: EarlierRecord, words: list[str], attachments: "list[Attachment]"
+) -> None:
     """Check that a record that is asked again is asked as it was.
 
     Raises:
         InvalidRequest: There is another question, or its files are missing.
     """
-    if origin.question is not None and words:
+    if earlier.question is not None and words:
         raise InvalidRequest(
             "The question is that of an earlier record, so it cannot be an argument too.",
             "Leave out the question; --edit changes it.",
         )
-    if origin.files and not attachments:
+    if earlier.files and not attachments:
         raise InvalidRequest(
-            f"The question was asked with {', '.join(origin.files)}, which the history does not "
+            f"The question was asked with {', '.join(earlier.files)}, which the history does not "
             "keep.",
             "Name the files again: -f PATH",
         )

@@ -124,7 +124,7 @@ def _visible_values(settings: Settings) -> dict[str, object]:
 
 
 def _print(console: Console, file: EnvFile, values: dict[str, object]) -> None:
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     console.print(f"{file.location} sets:")
     for line in align((name, one_line(value)) for name, value in values.items()):

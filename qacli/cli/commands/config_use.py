@@ -121,7 +121,7 @@ def use_provider(  # noqa: PLR0913 - one parameter an option
 
 
 def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     rows = [
         [name, item.base_url or "your own URL", item.key or "no key", item.model or "its first"]

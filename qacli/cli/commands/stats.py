@@ -69,7 +69,7 @@ def stats(
 
 
 def _print(rows: "list[StatsRow]", by: str, console: Console) -> None:
-    from qacli.cli.cells import cell_width, fit_to_width
+    from qacli.cli.text_width import cell_width, fit_to_width
 
     # Few providers send these two, so they have columns only if there are any.
     has_cached = any(row.cached_tokens for row in rows)

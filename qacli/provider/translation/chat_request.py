@@ -6,7 +6,7 @@ Fields that are not named here go to the provider unchanged.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qacli.message_chain import SYSTEM_ROLES
+from qacli.message_digests import SYSTEM_ROLES
 from qacli.provider.json_values import as_dict, as_list, without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.translation.untranslatable import (

@@ -98,11 +98,11 @@ def ask() -> Response:
     headers = AskHeaders.model_validate(dict(request.headers))
     app_state = state.get_state()
     question = _apply_headers(headers, _question_from_body(ask_request, app_state))
-    streamed = _wants_events() if ask_request.stream is None else ask_request.stream
+    streamed = _accepts_events() if ask_request.stream is None else ask_request.stream
     heartbeat = sse.KEEP_ALIVE_SECONDS if streamed else None
     start = partial(start_answer, app_state, question, app_state.store, heartbeat_seconds=heartbeat)
     answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
-    if headers.wants_no_wait:
+    if headers.is_async:
         return _deferred_response(answer)
     return sse.answer_events(answer) if streamed else jsonify(result_to_dict(answer.result()))
 
@@ -188,7 +188,7 @@ def _question_from_body(
 
 def _apply_headers(headers: AskHeaders, question: Question) -> Question:
     question = replace(question, idempotency_key=headers.idempotency_key)
-    return DeferredQuestion(**field_values(question)) if headers.wants_no_wait else question
+    return DeferredQuestion(**field_values(question)) if headers.is_async else question
 
 
 def _response_format(schema: dict[str, Any] | str | None) -> dict[str, Any] | None:
@@ -198,6 +198,6 @@ def _response_format(schema: dict[str, Any] | str | None) -> dict[str, Any] | No
     return response_format(schema_from_shorthand(schema) if isinstance(schema, str) else schema)
 
 
-def _wants_events() -> bool:
+def _accepts_events() -> bool:
     accepted = request.accept_mimetypes
     return accepted.best_match([JSON, sse.MIME_TYPE]) == sse.MIME_TYPE

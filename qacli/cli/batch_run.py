@@ -10,9 +10,9 @@ import typer
 
 from qacli.batch.options import DEFAULT_JOBS, DEFAULT_RETRIES
 from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
+from qacli.cli.batch_api_options import RemoteOptions, with_remote_options
 from qacli.cli.batch_asking import ask_batch, limit_jobs, report
-from qacli.cli.batch_input import input_path, with_input_options
-from qacli.cli.batch_remote import RemoteOptions, with_remote_options
+from qacli.cli.batch_input_options import input_path, with_input_options
 from qacli.cli.console import Console
 from qacli.cli.options import (
     AsJson,
@@ -148,7 +148,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
 
     from qacli.batch.claims import reclaim_stale
     from qacli.batch.loader import Forecast
-    from qacli.batch.options import BatchOptions, Progress
+    from qacli.batch.options import BatchOptions
+    from qacli.batch.progress import Progress
     from qacli.batch.result_table import table_of
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output

@@ -21,7 +21,6 @@ from qacli.cli.model_names import suggest_models
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
-from qacli.model_options import merge_params
 from qacli.services.conversation import Context, Conversation
 from qacli.services.follow_up import FollowUpOptions
 from qacli.suggestions import did_you_mean
@@ -182,16 +181,12 @@ class ChatSession:
         Raises:
             InvalidRequest: The question or an option is invalid.
         """
-        before = self._options.before
-        old_defaults = self.settings.default_params(before.model or "")
         return create_question(
             question.text,
             model=self.model,
             system=self._options.system,
-            params=merge_params(
-                self._options.params,
-                before.params_for(self.model, old_defaults),
-                self.settings.default_params(self.model),
+            params=self._options.before.merge(
+                self.model, self.settings.default_params, self._options.params
             ),
             tags=self._options.tags,
             follows_id=follows_id,

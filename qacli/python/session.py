@@ -2,7 +2,6 @@
 
 import warnings
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qacli.config.env_file import Trust
@@ -76,12 +75,9 @@ class Session(ExitStack):
         from qacli.provider import endpoint, local_llama
 
         resolved = endpoint.resolve_endpoint(self.settings, model)
-        if resolved.weights is not None:
-            base_url = self.enter_context(local_llama.local_server(resolved.weights))
-            return replace(resolved, base_url=base_url)
         if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
             warn(warning)
-        return resolved
+        return local_llama.with_local_server(resolved, self)
 
 
 def warn(text: str) -> None:

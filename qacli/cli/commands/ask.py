@@ -50,7 +50,6 @@ from qacli.config.settings import Settings
 from qacli.dates import format_age, parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
 from qacli.errors import InvalidRequest
-from qacli.model_options import merge_params
 from qacli.serializers import result_to_dict
 from qacli.services.answer_schema import answer_schema
 
@@ -241,11 +240,8 @@ def ask(  # noqa: PLR0913 - one parameter an option
                 text,
                 model=resolved.model,
                 system=system,
-                params=merge_params(
-                    params,
-                    prompt_template.params,
-                    before.params_for(resolved.model, settings.default_params(before.model or "")),
-                    settings.default_params(resolved.model),
+                params=before.merge(
+                    resolved.model, settings.default_params, params, prompt_template.params
                 ),
                 response_format=structure.response_format if structure else None,
                 tags=tag or (),

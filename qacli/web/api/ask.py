@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from qacli.attachments import Attachment
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
-from qacli.model_options import OPTION_NAMES, check_names, merge_params
+from qacli.model_options import OPTION_NAMES, check_names
 from qacli.serializers import field_values, result_to_dict
 from qacli.services.follow_up import FollowUpOptions, first_system, schema_of
 from qacli.tools import parse_tool
@@ -174,12 +174,7 @@ def _question_from_body(
         ask_request.question,
         model=model,
         system=first_system(ask_request.system, before.system, app_state.system),
-        params=merge_params(
-            named,
-            ask_request.options,
-            before.params_for(model, app_state.default_params(before.model or "")),
-            app_state.default_params(model),
-        ),
+        params=before.merge(model, app_state.default_params, named, ask_request.options),
         response_format=_response_format(schema),
         tags=ask_request.tags,
         follows_id=ask_request.follows_id,

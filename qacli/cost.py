@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from qacli.config.settings import LOCAL
+from qacli.config.defaults import LOCAL
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.price_table import DISCOUNTS, PREMIUM_TIERS, Price, PriceTable, plain_names

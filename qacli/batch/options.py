@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from qacli.config.settings import LEASE_SECONDS
+from qacli.config.defaults import LEASE_SECONDS
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
 from qacli.model_options import check_params, merge_params

@@ -8,7 +8,8 @@ from typing import Any
 from qacli.batch.input_file import format_of
 from qacli.batch.loader import BatchSource
 from qacli.batch_states import MODELS
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.defaults import LOCAL
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import Pattern, PromptTemplate, load_template
 from qacli.validation import validate_tag

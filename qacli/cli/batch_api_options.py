@@ -57,7 +57,7 @@ class RemoteOptions:
         """Return an endpoint without a key, for questions that are only loaded; None otherwise."""
         if self.via is not Via.FILE:
             return None
-        from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL
+        from qacli.config.defaults import DEFAULT_MODEL, OPENAI_BASE_URL
         from qacli.provider.endpoint import Endpoint, split_user
 
         base_url, _user = split_user(settings.base_url or OPENAI_BASE_URL)

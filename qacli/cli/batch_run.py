@@ -25,7 +25,7 @@ from qacli.cli.options import (
     with_model_options,
 )
 from qacli.cli.settings import load_settings
-from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL
+from qacli.config.defaults import DEFAULT_MODEL, OPENAI_BASE_URL
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.config.defaults import OPENAI_BASE_URL
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 
 COMMAND_SECONDS = 60.0

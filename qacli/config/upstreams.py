@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qacli.config import credentials
+from qacli.config.defaults import LOCAL
 from qacli.config.file import ConfigFile
 from qacli.config.loader import config_file, profile_values, variables_of
 from qacli.config.parsers import parse_list
 from qacli.config.providers import KnownProvider, known_providers
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.settings import Settings
 from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error, table_source
 from qacli.errors import InvalidRequest, NotConfigured
 

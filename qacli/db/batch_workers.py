@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.batch_states import ItemState
-from qacli.config.settings import LEASE_SECONDS
+from qacli.config.defaults import LEASE_SECONDS
 from qacli.db.batch_results import BatchResults
 from qacli.db.clock import database_seconds
 from qacli.db.extra_models import USERS, WORKERS, BatchWorker

@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from qacli.config import credentials
+from qacli.config.defaults import DEFAULT_MODEL, LOCAL, OPENAI_BASE_URL
 from qacli.config.loader import headers_of
 from qacli.config.network import Route, resolve_route
-from qacli.config.settings import DEFAULT_MODEL, LOCAL, OPENAI_BASE_URL, Settings
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
 from qacli.redaction import SECRET_HEADER, passwords_in

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qacli.config.settings import LOCAL
+from qacli.config.defaults import LOCAL
 from qacli.model_options import OPTION_NAMES, RESERVED, merge_params
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.defaults import LOCAL
+from qacli.config.settings import Settings
 from qacli.config.upstreams import load_upstreams
 from qacli.cost import Pricing
 from qacli.db.records import Store

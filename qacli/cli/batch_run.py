@@ -183,12 +183,13 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     model = names[0] if names else None
     if system is None and source.system_template is None:
         system = prompt_template.system
+    system = (settings.system if system is None else system) or None
     prices = Pricing.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
             source.items(),
             model=settings.model_name(model) or DEFAULT_MODEL,
-            system=(settings.system if system is None else system) or "",
+            system=system or "",
             max_tokens=params.get("max_tokens"),
             prices=prices,
             endpoint=host_of(settings.base_url or OPENAI_BASE_URL),
@@ -200,7 +201,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         )
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,
-            "system": settings.system if system is None else system or None,
+            "system": system,
             "params": params,
         }
         # Refuse invalid options before anything is begun.

@@ -144,7 +144,7 @@ def _own_price(value: Any) -> Price:  # noqa: ANN401 - TOML of any form
     """Return `[input, output]`, with or without a third number, or a table of the same, as a price.
 
     Raises:
-        Exception: One of `UNREADABLE`: the value has another form.
+        Exception: One of `UNREADABLE`, because the value has another form.
     """
     if isinstance(value, list):
         value = (
@@ -240,7 +240,7 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
         The cost of the question to all models, in US dollars.
 
     Raises:
-        InvalidRequest: It may cost more, or the price of its model is unknown.
+        InvalidRequest: The question may cost more, or the price of its model is unknown.
     """
     cost = estimate.cost(ask.model, prices, endpoint)
     if cost is None:

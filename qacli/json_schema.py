@@ -81,7 +81,7 @@ class AnswerSchema:
 
         Args:
             source: A path, a JSON object, or fields such as `name, age int`.
-            directory: The base of a relative path; None is the working directory.
+            directory: The base of a relative path; None means the working directory.
 
         Raises:
             InvalidRequest: The source has another form, or is not a usable schema.
@@ -167,7 +167,7 @@ def response_format(schema: object) -> dict[str, Any]:
     """Return a JSON schema as the `response_format` of Chat Completions.
 
     Raises:
-        InvalidRequest: It is not a JSON object.
+        InvalidRequest: The schema is not a JSON object.
     """
     try:
         schema = json.loads(schema) if isinstance(schema, str) else schema
@@ -221,7 +221,7 @@ def schema_from_shorthand(fields: str) -> dict[str, Any]:
     """Return the schema of a list of fields such as `name, age int`.
 
     Raises:
-        InvalidRequest: It is not a list of fields.
+        InvalidRequest: The text is not a list of fields.
     """
     properties: dict[str, dict[str, str]] = {}
     for text in fields.split(","):

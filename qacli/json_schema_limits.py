@@ -40,7 +40,7 @@ class SchemaCost:
         schema: A JSON schema; it may break the rules of its meta-schema.
 
     Raises:
-        InvalidRequest: It refers to a schema outside of itself, or it takes too many steps.
+        InvalidRequest: The schema refers to a schema outside of itself, or takes too many steps.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:

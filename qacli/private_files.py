@@ -9,7 +9,7 @@ def make_private_directory(directory: Path) -> None:
     """Create a directory and its missing parents with mode 0700.
 
     Raises:
-        OSError: One of them cannot be created.
+        OSError: A directory cannot be created.
     """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):

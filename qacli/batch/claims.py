@@ -195,7 +195,7 @@ def refuse_open_parts(batches: Batches, batch: Batch) -> None:
     """Check that no questions of a batch are at the provider's Batch API.
 
     Raises:
-        InvalidRequest: Some are.
+        InvalidRequest: Some questions are at the Batch API.
     """
     if batches.open_parts().get(batch.id or 0):
         raise InvalidRequest(

@@ -61,7 +61,7 @@ def variants_of(batches: Batches, names: Sequence[str]) -> list[Variant]:
     """Return a variant for each batch, or for each model of a batch with several models.
 
     Raises:
-        InvalidRequest: There is only one.
+        InvalidRequest: There is only one variant.
         NotFound: There is no batch of such a name.
     """
     all_batches = [batches.get(name) for name in dict.fromkeys(names)]

@@ -90,7 +90,7 @@ class AdaptiveLimiter:
 
     @property
     def rate(self) -> float | None:
-        """Requests per second that are allowed at the moment; None is no limit."""
+        """Requests per second that are allowed at the moment; None means no limit."""
         rates = [rate for rate in (self.stated_rates[0], self._pace.rate) if rate is not None]
         return min(rates) if rates else None
 

@@ -32,7 +32,7 @@ class BatchSource(InputOptions):
     """The file of a batch, and the options to read it.
 
     Attributes:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         spool: A copy of a stream that can be read only once; see `with_temporary_copy`.
     """
 

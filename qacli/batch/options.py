@@ -36,8 +36,8 @@ class BatchOptions:
         jobs: Maximum concurrent requests.
         retries: Maximum retries for each item.
         timeout: Seconds for one attempt, including the body.
-        rpm: Maximum requests per minute; None is no limit.
-        tpm: Maximum tokens per minute; None is no limit.
+        rpm: Maximum requests per minute; None means no limit.
+        tpm: Maximum tokens per minute; None means no limit.
         unordered: Write results as they arrive, not in the order of the items.
         grace: Seconds that items in flight get when the batch is stopped.
         max_outage: Seconds to wait for a database or a provider that cannot be reached.

@@ -136,7 +136,7 @@ class Pace:
         now: The present time.
 
     Attributes:
-        rate: Requests per second; None is no limit.
+        rate: Requests per second; None means no limit.
         window: Requests in flight.
         is_probing: True while the provider refuses every request, so that only probes are sent.
         usual_share: The part of the requests that is refused at any pace.

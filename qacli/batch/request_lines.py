@@ -32,7 +32,7 @@ def request_payload(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload of a request: a body of Chat Completions is sent unchanged.
 
     Raises:
-        InvalidRequest: It is for another API, or qa cannot ask it as it is.
+        InvalidRequest: The request is for another API, or qa cannot send it unchanged.
     """
     if "body" not in row and "messages" in row:
         outside = {CUSTOM_ID, "id"}

@@ -28,7 +28,7 @@ def file_rows(
     """Yield the rows of a file.
 
     Args:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         options: How it is read.
         spool: A copy to read instead; see `qacli.batch.input_file.open_binary`.
 
@@ -225,7 +225,7 @@ class _JsonText:
         """Return the value that begins here, and move to its end.
 
         Raises:
-            InvalidRequest: It is not JSON.
+            InvalidRequest: The value is not JSON.
         """
         while True:
             try:
@@ -294,7 +294,7 @@ def matching_files(path: Path) -> list[tuple[str, Path]]:
     Hidden files are left out, and so are the directories in a directory.
 
     Raises:
-        InvalidRequest: There are none.
+        InvalidRequest: There are no such files.
     """
     root, pattern = _split_pattern(path)
     files = sorted(

@@ -117,7 +117,7 @@ def check_budget(
     """Check that the models have a price if the batch has a budget.
 
     Raises:
-        InvalidRequest: One has none.
+        InvalidRequest: The price of a model is unknown.
     """
     for model in models:
         if max_cost is not None and prices.price(model, endpoint.name) is None:

@@ -59,7 +59,7 @@ class Allowance:
 
     Attributes:
         unit: The amount that must be left to send a request.
-        amount: The amount; None is no limit.
+        amount: The amount; None means no limit.
         used: The part of it that is spent.
         reported: The part of `used` that the database knows.
         started: The time at which it was taken.

@@ -65,7 +65,7 @@ class BatchInputOptions:
         """Return a checked `BatchSource` for a file, from these options and the template's texts.
 
         Args:
-            path: The file; None is standard input.
+            path: The file; None means standard input.
             template: The template of `--template`.
             models: See `several_models`.
 
@@ -102,7 +102,7 @@ def several_models(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
         names: The models as the user names them.
 
     Raises:
-        InvalidRequest: One of several is the local model, which has an endpoint of its own.
+        InvalidRequest: One of several models is the local one, which has another endpoint.
     """
     models = tuple(dict.fromkeys(settings.model_name(name) or name for name in names))
     if len(models) < MIN_SEVERAL:

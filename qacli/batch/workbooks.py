@@ -41,7 +41,7 @@ def workbook_rows(binary: BufferedReader, sheet: str | None) -> Iterator[Row]:
 
     Args:
         binary: The file.
-        sheet: The name of the sheet; None is the only one with content.
+        sheet: The name of the sheet; None means the only one with content.
 
     Raises:
         InvalidRequest: The file is not a workbook, its sheet must be named, or openpyxl is not
@@ -161,7 +161,7 @@ def require_openpyxl() -> Any:  # noqa: ANN401 - the module
     """Return openpyxl.
 
     Raises:
-        InvalidRequest: It is not installed.
+        InvalidRequest: openpyxl is not installed.
     """
     try:
         import openpyxl

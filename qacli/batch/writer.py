@@ -57,7 +57,7 @@ class ResultWriter:
         path: The file; None or `-` is standard output.
         form: One of `FORMATS`.
         stdout: The printer to standard output.
-        source: The file of questions; None is standard input.
+        source: The file of questions; None means standard input.
         batch_id: The batch.
         outputs: The states of the files that the batch has written, by path; see `state`.
         table: The columns of the results; None are those of a record.
@@ -280,7 +280,7 @@ def _refuse_source(path: Path | None, source: Path | None) -> None:
     """Check that the output is not the file of questions, under any name, nor one of its files.
 
     Raises:
-        InvalidRequest: It is the file of questions, or it would be one in the next run.
+        InvalidRequest: The output is a file of questions, or would be one in the next run.
     """
     if path is not None and source is not None:
         is_inside = source.is_dir() and path.absolute().parent.resolve() == source.resolve()

@@ -68,7 +68,7 @@ class RemoteOptions:
         """Check that a batch which is asked in another way is not at the provider's Batch API.
 
         Raises:
-            InvalidRequest: It is.
+            InvalidRequest: The batch is at the provider's Batch API.
         """
         if batch is not None and self.via is not Via.BATCH_API:
             from qacli.batch.claims import refuse_open_parts

@@ -103,7 +103,7 @@ class BatchAtProvider:
         """Return a batch that was begun earlier, at the configured endpoint.
 
         Raises:
-            NotConfigured: It was sent to another endpoint.
+            NotConfigured: The batch was sent to another endpoint.
         """
         from qacli.batch.run_options import address_of, require_run_options
         from qacli.cli.ask_runner import start_endpoint
@@ -118,7 +118,7 @@ class BatchAtProvider:
         return cls(batches, batch.name, endpoint, settings, console)
 
     def follow(self, remote: RemoteOptions) -> RemoteEnd:
-        """Do what `--via` says, before a command asks the waiting questions directly."""
+        """Handle `--via`, before a command asks the waiting questions directly."""
         batch = self.batches.get(self.name)
         if remote.via is Via.FILE:
             command = f"qa batch requests {self.name} -o requests.jsonl"
@@ -140,7 +140,7 @@ class BatchAtProvider:
         return RemoteEnd(is_rest_left=is_left or not has_rest)
 
     def print_detached(self, verb: str) -> None:
-        """Say how to collect the answers of a batch that is at the provider."""
+        """Print how to collect the answers of a batch that is at the provider."""
         command = f"qa batch collect {self.name}"
         self.console.write_aside(f"{verb}. Collect the answers with: {command}\n")
 

@@ -145,7 +145,7 @@ def _write_requests(
         batch: The batch.
         lines: Builds the lines.
         writer: Writes them.
-        model: The only model whose lines are written; None is all models.
+        model: The only model whose lines are written; None means all models.
     """
     from qacli.db.batch_parts import BatchParts
 

@@ -128,7 +128,7 @@ class ChatSession:
         return self._endpoint.model
 
     def use_model(self, name: str | None) -> None:
-        """Ask this model from now on; None is the model of the settings.
+        """Ask this model from now on; None means the model of the settings.
 
         Raises:
             NotConfigured: The model cannot be used; the model does not change.
@@ -146,7 +146,7 @@ class ChatSession:
 
         Raises:
             NotFound: There is no such record.
-            InvalidRequest: It has no answer.
+            InvalidRequest: The record has no answer.
         """
         turns = load_context_or_warn(record_id, self.settings, self.console)
         self._begin(Conversation.resume(self.settings.context_tokens, record_id, turns))

@@ -241,7 +241,7 @@ class Console:
         """Return all of standard input, without a byte order mark.
 
         Raises:
-            InvalidRequest: It is not UTF-8 text.
+            InvalidRequest: Standard input is not UTF-8 text.
         """
         if self.stdin is None:
             return ""

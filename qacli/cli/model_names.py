@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qacli.provider.endpoint import Endpoint
 
 COMPLETION_SECONDS = 5.0
-"""Time limit of the request for completions, which no person waits for."""
+"""Time limit of the request for completions, which runs in the background."""
 
 SUGGESTION_SECONDS = 5.0
 RETRY_AFTER = timedelta(minutes=1)
@@ -38,7 +38,7 @@ def fetch_models(
 
     Raises:
         ProviderError: The list cannot be read.
-        TimeoutError: It did not come within `seconds`.
+        TimeoutError: The list did not come within `seconds`.
     """
     import asyncio
 

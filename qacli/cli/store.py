@@ -28,7 +28,8 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
             connecting takes as long as reading a page; SQLite connects for each use.
 
     Raises:
-        DatabaseError: It cannot be used; the error has the number of questions in the outbox.
+        DatabaseError: The history cannot be used; the error has the number of questions in the
+            outbox.
     """
     from qacli.db.records import Store
     from qacli.recording.outbox import Outbox

@@ -80,7 +80,7 @@ def parse_line(text: str) -> str:
     """Return the first line of the text as a key, without blanks around it.
 
     Raises:
-        ValueError: As `parse_key`.
+        ValueError: See `parse_key`.
     """
     return parse_key(text.partition("\n")[0].strip())
 
@@ -89,7 +89,7 @@ def parse_typed_key(text: str) -> str:
     """Return the key that a user has typed or piped in; see `parse_line`.
 
     Raises:
-        InvalidRequest: It is not a key.
+        InvalidRequest: The text is not a key.
     """
     try:
         return parse_line(text)
@@ -104,7 +104,8 @@ def parse_key(key: str) -> str:
     """Return a key that can be sent in a header.
 
     Raises:
-        ValueError: It is empty, or has a blank, a control character or a letter outside ASCII.
+        ValueError: The key is empty, or has a blank, a control character or a character outside
+            ASCII.
     """
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError

@@ -127,7 +127,7 @@ class TrustRecord:
     trusted: bool
 
     def state(self, file: EnvFile | None) -> Trust:
-        """Return the decision for the file as it is now; None is a file that does not exist."""
+        """Return the decision for the file as it is now; None means a file that does not exist."""
         if file is None:
             return Trust.MISSING
         if self.digest != file.digest or file.data is None:

@@ -68,7 +68,7 @@ def headers_of(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
     """Return the headers for the endpoint, and the secrets in them.
 
     Raises:
-        NotConfigured: As `qacli.config.tables.expand_headers`.
+        NotConfigured: See `qacli.config.tables.expand_headers`.
     """
     return expand_headers(settings.headers, os.environ)
 
@@ -113,8 +113,8 @@ def load_settings(
     Empty values are ignored, so that `.env.example` can list every name.
 
     Args:
-        environ: The environment; None is that of the process.
-        directory: The directory of `.env`; None is the working directory.
+        environ: The environment; None means that of the process.
+        directory: The directory of `.env`; None means the working directory.
 
     Raises:
         NotConfigured: A value is not acceptable, a name is unknown, or a file cannot be read.

@@ -44,7 +44,7 @@ def resolve_route(url: str, environ: Mapping[str, str] | None = None) -> Route:
 
     Args:
         url: An http or https URL.
-        environ: The environment; None is that of the process.
+        environ: The environment; None means that of the process.
 
     Raises:
         NotConfigured: A variable has a value that cannot be used; the error names it, and has no

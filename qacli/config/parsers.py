@@ -60,7 +60,7 @@ def setting(  # noqa: PLR0913 - the declaration of a setting, by name
     Args:
         env: The name in the environment.
         help_text: The description.
-        parser: The parser of the text; None is `TEXT`.
+        parser: The parser of the text; None means `TEXT`.
         default: The value of a setting that is not set.
         secret: The value is masked where settings are shown.
         in_dotenv: A `.env` file may set it.
@@ -120,7 +120,7 @@ def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
     """Parse `groq=openrouter local,work=groq` into the upstreams that are asked after each.
 
     Raises:
-        ValueError: As `parse_routes`.
+        ValueError: See `parse_routes`.
     """
     return {pattern: tuple(names.split()) for pattern, names in parse_routes(text).items()}
 

@@ -33,7 +33,7 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
 
     Args:
         file: The configuration file.
-        profile: The chosen profile; None is the top of the file.
+        profile: The chosen profile; None means the top of the file.
         with_endpoint: The endpoint comes from this file too, so that its headers are meant for it.
 
     Raises:

@@ -137,7 +137,7 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
 
     Args:
         settings: The settings of the server; its own provider is the one that they name.
-        environ: The environment; None is that of the process.
+        environ: The environment; None means that of the process.
 
     Raises:
         NotConfigured: An upstream is unknown, has no endpoint or no key, or a rule names none.
@@ -229,7 +229,8 @@ def _key_in(
     """Return the key in a variable.
 
     Raises:
-        NotConfigured: It is `OPENAI_API_KEY`, and that is for the endpoint in OPENAI_BASE_URL.
+        NotConfigured: The variable is `OPENAI_API_KEY`, which is for the endpoint in
+            OPENAI_BASE_URL.
     """
     own_url = settings.base_url
     if variable == OWN_KEY and own_url and urlsplit(own_url).netloc != urlsplit(base_url).netloc:

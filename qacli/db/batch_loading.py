@@ -315,7 +315,7 @@ def refuse_changed_settings(name: str, before: dict[str, Any], after: dict[str, 
     """Check that a batch goes on with the settings with which it was begun.
 
     Raises:
-        InvalidRequest: It does not; the message names the settings.
+        InvalidRequest: The settings differ; the message names them.
     """
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if changed:

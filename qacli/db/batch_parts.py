@@ -97,7 +97,7 @@ class BatchParts:
             values: The columns to change, for example `state`.
 
         Raises:
-            PartTaken: It has another owner or another state by now.
+            PartTaken: The part has another owner or another state by now.
         """
         with self.store.transaction(write=True) as connection:
             if not connection.execute(

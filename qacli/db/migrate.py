@@ -91,7 +91,7 @@ def current_revision(connection: "Connection") -> str | None:
 
 
 def pending_revisions(revision: str | None) -> list[str]:
-    """Return the revisions after this one; None is a database without a schema."""
+    """Return the revisions after this one; None means a database without a schema."""
     return [newer for newer in revisions() if revision is None or newer > revision]
 
 
@@ -135,7 +135,7 @@ def print_migration_sql(url: str, start: str | None, target: str) -> None:
 
     Args:
         url: The database's URL, for its dialect; it is not opened.
-        start: The revision to start from; None is an empty database.
+        start: The revision to start from; None means an empty database.
         target: The revision to reach.
     """
     from alembic import command

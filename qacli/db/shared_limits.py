@@ -62,7 +62,7 @@ class LimitReport:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The amounts that a process may send; None is no limit.
+    """The amounts that a process may send; None means no limit.
 
     Attributes:
         requests: The number of requests.
@@ -88,7 +88,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """The state of a shared limit, for a person; None is no limit.
+    """The state of a shared limit, for a person; None means no limit.
 
     Attributes:
         model: The model that it holds for.

@@ -194,8 +194,8 @@ class AsyncProvider:
             response: Filled in while the answer arrives, so that it holds the part that came
                 before an error.
             on_event: Called with each piece of text and reasoning as it arrives.
-            seconds: The time for the answer; None is that of the settings.
-            retries: How often it may be sent again; None is the number of the settings.
+            seconds: The time for the answer; None means that of the settings.
+            retries: How often it may be sent again; None means the number of the settings.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.

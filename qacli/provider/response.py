@@ -68,7 +68,8 @@ class ChatResponse:
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
-        billing_tier: The service tier by which the answer is charged; None is the one in `details`.
+        billing_tier: The service tier by which the answer is charged; None means the one in
+            `details`.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
         first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
         answered_at: The time at which the answer was complete; None while it is not.
@@ -250,7 +251,7 @@ class ChatResponse:
         """Check that a stream that has ended was a complete answer.
 
         Raises:
-            BrokenAnswer: It ended without a finish reason and without its end mark.
+            BrokenAnswer: The stream ended without a finish reason and without its end mark.
         """
         if self.has_begun and self.finish_reason is None and not self.is_done:
             raise BrokenAnswer(
@@ -263,7 +264,7 @@ class ChatResponse:
         """Check that the provider did not fail in the middle of the answer.
 
         Raises:
-            BrokenAnswer: The finish reason says that it did.
+            BrokenAnswer: The provider has failed, by the finish reason.
         """
         if self.finish_reason in FAILED:
             raise BrokenAnswer(
@@ -276,8 +277,8 @@ class ChatResponse:
         """Check that the answer has text, and that the provider did not fail in the middle of it.
 
         Raises:
-            BrokenAnswer: It has none; the message has the provider's reason. Only a failure, or a
-                response without any sign of an answer, is worth another request.
+            BrokenAnswer: The answer has no text; the message has the provider's reason. Only a
+                failure, or a response without any sign of an answer, is worth another request.
         """
         self.require_success()
         if self.text.strip():

@@ -121,7 +121,7 @@ class SyncProvider:
         Args:
             request: The request.
             heartbeat_seconds: See `stream`; None yields all parts at the end.
-            seconds: The time for the response; None is that of the settings.
+            seconds: The time for the response; None means that of the settings.
 
         Raises:
             ProviderError: See `AsyncProvider.relay`.

@@ -124,8 +124,8 @@ async def limited_bytes(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Yield the pieces of a response's body.
 
     Raises:
-        BrokenAnswer: It is larger than `MAX_RESPONSE_BYTES`.
-        httpx2.DecodingError: It is compressed in a form that was not accepted.
+        BrokenAnswer: The body is larger than `MAX_RESPONSE_BYTES`.
+        httpx2.DecodingError: The body is compressed in a form that was not accepted.
     """
     size = 0
     accepted = response.request.headers.get("accept-encoding", "")

@@ -93,7 +93,7 @@ class DataFormat:
         """Return the format for the argument `schema` of a function.
 
         Raises:
-            InvalidRequest: It is no schema.
+            InvalidRequest: The argument is not a schema.
         """
         if source is None:
             return cls(None)
@@ -121,7 +121,7 @@ class DataFormat:
         """Check that an answer fits the schema and the model.
 
         Raises:
-            UnfitAnswer: It does not.
+            UnfitAnswer: The answer does not fit.
         """
         if self.schema is not None:
             self.schema.check(answer)

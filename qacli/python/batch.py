@@ -155,7 +155,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         question: The question, with `{column}` in place of a row's value.
         template: The name of a template whose placeholders are columns; see `qa template`.
         column: The column with the question.
-        id_column: The column with the id of each row; None is `id` where there is one, and ""
+        id_column: The column with the id of each row; None means `id` where there is one, and ""
             numbers the rows.
         schema: See `qacli.ask`.
         model: The model to ask; or several, and each gives a result for each row.

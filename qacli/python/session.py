@@ -46,7 +46,7 @@ class Session(ExitStack):
             connections: Connections to PostgreSQL; SQLite connects for each use.
 
         Raises:
-            DatabaseError: It cannot be used.
+            DatabaseError: The history cannot be used.
         """
         if self._store is None:
             from qacli.db.records import Store

@@ -195,7 +195,7 @@ class OrphanedJournal:
         return _read(self.path)
 
     def discard(self) -> None:
-        """Delete it, because the database has all of it.
+        """Delete the journal, because the database has all of it.
 
         Raises:
             OSError: The directory cannot be written.
@@ -203,7 +203,7 @@ class OrphanedJournal:
         self.path.unlink(missing_ok=True)
 
     def quarantine(self) -> Path:
-        """Rename it, because the history does not have all of it; return its new path.
+        """Rename the journal, because the history does not have all of it; return its new path.
 
         Raises:
             OSError: The directory cannot be written.
@@ -240,7 +240,7 @@ def _open(path: Path) -> int:
     """Open a journal to read it; a link or a pipe, which could block, is refused.
 
     Raises:
-        OSError: It cannot be opened, or is not a regular file.
+        OSError: The journal cannot be opened, or is not a regular file.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -253,7 +253,7 @@ def _read(path: Path) -> JournalContents:
     """Return the contents of a journal; a journal that was deleted is empty.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The journal cannot be read.
     """
     try:
         with open(_open(path), "rb") as file:

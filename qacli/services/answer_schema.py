@@ -24,7 +24,7 @@ def answer_schema(
         earlier: The schema of a record whose question is asked again; it is used last.
 
     Raises:
-        InvalidRequest: It is no schema.
+        InvalidRequest: The text is not a schema.
     """
     from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema

@@ -26,7 +26,7 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
 
     Raises:
         NotFound: There is no such record.
-        InvalidRequest: It has no answer to go on from.
+        InvalidRequest: The record has no answer that a follow-up can continue.
     """
     ids = store.thread_ids(follows_id)
     turns: list[Turn] = []

@@ -133,7 +133,7 @@ def start_answer(
     Raises:
         InvalidRequest: The record that the question follows up has no answer.
         NotFound: There is no such record.
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     shape = question.params.get("response_format")
     turns: list[Turn] = []
@@ -170,7 +170,7 @@ def start_request(  # noqa: PLR0913 - one more option by name
         names_thread: Let a model name the thread afterwards, if the settings ask for it.
 
     Raises:
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     context = current_context()
     if context.identity is not None:

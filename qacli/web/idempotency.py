@@ -98,7 +98,7 @@ def _wait(
     """Wait until the earlier request has completed the record, and return the record.
 
     Raises:
-        StillAsking: It is not complete within the time limit for an answer.
+        StillAsking: The record is not complete within the time limit for an answer.
     """
     pause, start = FIRST_PAUSE, monotonic()
     last = start
@@ -136,7 +136,7 @@ def begin_or_replay(
 
     Raises:
         InvalidRequest: The key was used for another question.
-        QaError: As `start`.
+        QaError: See `start`.
     """
     store, key, caller = state.store, question.idempotency_key, current_context().caller
     while key is not None:

@@ -129,7 +129,7 @@ class _ModelGate:
             end: The time of the event loop's clock after which it is not sent.
 
         Raises:
-            SharedLimitReached: It may not be sent in time.
+            SharedLimitReached: The request may not be sent in time.
         """
         self._waiting += 1
         try:

@@ -400,7 +400,7 @@ def _check_options(
     """Check that the other options fit the number of models, and that a title has a record.
 
     Raises:
-        InvalidRequest: They do not.
+        InvalidRequest: The options do not go together.
     """
     if len(models) > 1 and uses_one_answer:
         raise InvalidRequest(

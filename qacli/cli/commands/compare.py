@@ -69,7 +69,7 @@ def _records(store: "Store", numbers: list[int]) -> "list[QuestionAnswer]":
 
     Raises:
         NotFound: There is no such record.
-        InvalidRequest: There is only one answer.
+        InvalidRequest: The question has only one answer.
     """
     from qacli.cli.store import record_at
     from qacli.services.compare import same_question

@@ -132,10 +132,10 @@ def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
 
 
 def _base_url(name: str, url: str | None, console: Console) -> str:
-    """Return the base URL; of Azure's resource, the path of its API is added.
+    """Return the base URL; the path of the API is added to the URL of an Azure resource.
 
     Raises:
-        InvalidRequest: It is not an http or https URL.
+        InvalidRequest: The base URL is not an http or https URL.
     """
     from qacli.config import parsers
 

@@ -189,7 +189,7 @@ def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> Non
     """Check that an option goes with the format and the other options.
 
     Raises:
-        InvalidRequest: It does not.
+        InvalidRequest: The options do not go together.
     """
     if form not in forms or not alone:
         raise InvalidRequest(
@@ -305,7 +305,7 @@ def _load(
     Args:
         store: The history.
         only: The filter.
-        order: The order; None is the newest records, the oldest of them first.
+        order: The order; None means the newest records, the oldest of them first.
         as_lines: Return lines of JSON.
         id_range: The range of ids, and the maximum number of records.
     """

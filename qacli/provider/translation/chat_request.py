@@ -43,7 +43,7 @@ def build_chat_request(
         official: The request goes to OpenAI itself, whose newer models refuse `max_tokens`.
 
     Raises:
-        Untranslatable: It has a part that Chat Completions does not have.
+        Untranslatable: The body has a part that Chat Completions does not have.
     """
     rest = {name: value for name, value in body.items() if value is not None}
     _check(rest)

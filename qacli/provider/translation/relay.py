@@ -83,7 +83,7 @@ class TranslatingRelay:
         """Send a request, and hand on the response; see `Relay.exchange`.
 
         Raises:
-            Exception: As `Relay.exchange`.
+            Exception: See `Relay.exchange`.
             Untranslatable: The endpoint needs the other API, which cannot express the request; the
                 error was handed on as a response with status 400.
         """

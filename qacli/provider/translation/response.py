@@ -58,9 +58,9 @@ class ResponseTranslator:
         """Read a chunk of the provider's response; return the bytes for the client.
 
         Raises:
-            BrokenAnswer: They are not of the provider's API.
-            ErrorInAnswer: They are an error of the provider.
-            ValueError: They are not JSON.
+            BrokenAnswer: The bytes are not of the provider's API.
+            ErrorInAnswer: The bytes are an error of the provider.
+            ValueError: The bytes are not JSON.
         """
         self._reader.feed(chunk)
         if self._response.is_done:
@@ -76,8 +76,8 @@ class ResponseTranslator:
 
         Raises:
             BrokenAnswer: As `feed`; or the response is not a complete answer.
-            ErrorInAnswer: As `feed`.
-            ValueError: As `feed`.
+            ErrorInAnswer: See `feed`.
+            ValueError: See `feed`.
         """
         if self._is_finished:
             return b""

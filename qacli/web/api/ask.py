@@ -44,11 +44,11 @@ def body(limit: int | None = None) -> bytes:
     """Return the body of the request.
 
     Args:
-        limit: The number of bytes at most; None is the limit of most routes.
+        limit: The number of bytes at most; None means the limit of most routes.
 
     Raises:
-        RequestEntityTooLarge: It is larger than the limit.
-        UnsupportedMediaType: It is not sent as JSON, or it is compressed.
+        RequestEntityTooLarge: The body is larger than the limit.
+        UnsupportedMediaType: The body is not sent as JSON, or it is compressed.
     """
     if not request.is_json:
         raise UnsupportedMediaType
@@ -137,7 +137,7 @@ def start(
     Raises:
         InvalidRequest: The question cannot be asked.
         NotFound: There is no record with the id that it follows up.
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     app_state = state.get_state()
     question = replace(

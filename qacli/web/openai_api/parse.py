@@ -167,7 +167,7 @@ def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
     """Return the body with the model to ask; the same object where the client has named it.
 
     Raises:
-        InvalidRequest: It is a local file; clients may not choose which files are opened.
+        InvalidRequest: The model is a local file; clients may not choose which files are opened.
     """
     name = body.get("model")
     model = app_state.model(name if isinstance(name, str) and name else None)
@@ -186,7 +186,7 @@ def parse_body(data: bytes) -> dict[str, Any]:
     """Parse the body strictly: no NaN or infinity, and whole numbers as int.
 
     Raises:
-        InvalidRequest: It is not a JSON object, or is nested too deeply.
+        InvalidRequest: The body is not a JSON object, or is nested too deeply.
     """
 
     def number(text: str) -> float:

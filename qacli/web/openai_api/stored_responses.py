@@ -204,7 +204,7 @@ def _from_provider(
         answer.
 
     Raises:
-        QaError: It could not be reached, and the history has no answer.
+        QaError: The provider could not be reached, and the history has no answer.
     """
     if record is not None and not _is_of_provider(record):
         return None

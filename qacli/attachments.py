@@ -1,6 +1,6 @@
 """Attachments of a question: text, images, PDFs and sounds, from paths, URLs or standard input.
 
-An attachment is read completely before the question is asked. An error about its size names the
+An attachment is read completely before the question is asked. An error about its size has the
 limit. Its content is sent to the provider before the question. The record stores only its name,
 size and SHA-256, so a follow-up sends a placeholder instead of the content.
 """

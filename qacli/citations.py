@@ -1,7 +1,7 @@
 """The sources and images of an answer, found in its `details`.
 
-Each provider has its own shape. `details` can hold any JSON: what does not have the expected shape
-is left out.
+Each provider has its own shape. `details` can hold any JSON: a value of another shape is
+left out.
 """
 
 import re

@@ -19,7 +19,7 @@ from qacli.errors import InvalidRequest, NotConfigured
 from qacli.price_table import DISCOUNTS, PREMIUM_TIERS, Price, PriceTable, plain_names
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, by OpenAI's documentation: good for an estimate, not for a bill."""
+"""Characters in a token of English text, by OpenAI's documentation; only for estimates."""
 
 PRICE_PARTS = ("input", "output", "cached")
 """The numbers of a price in `prices.toml`, in this order; the last one may be absent."""
@@ -141,7 +141,7 @@ class Pricing:
 
 
 def _own_price(value: Any) -> Price:  # noqa: ANN401 - TOML of any form
-    """Return `[input, output]`, with or without a third number, or a table of the same, as a price.
+    """Return a price from `[input, output]` or `[input, output, cached]`, or from a table of those.
 
     Raises:
         Exception: One of `UNREADABLE`, because the value has another form.

@@ -143,7 +143,7 @@ class AnswerSchema:
 
 
 def _closest(error: "ValidationError") -> "ValidationError":
-    """Return the error in the one alternative of `anyOf` or `oneOf` that has the right type."""
+    """Return the error in the only alternative of `anyOf` or `oneOf` with the right type."""
     while True:
         branches: list[list[ValidationError]] = getattr(error.kind, "context", [])
         of_type = [

@@ -18,7 +18,7 @@ def make_private_directory(directory: Path) -> None:
 
 
 def write_private(target: Path, data: bytes) -> None:
-    """Replace a file atomically and durably; the new file has mode 0600.
+    """Replace a file atomically, safe against a power cut; the new file has mode 0600.
 
     Raises:
         OSError: The file cannot be written; the old content is unchanged.

@@ -11,7 +11,7 @@ from qacli.domain import Question
 from qacli.errors import InvalidRequest
 
 TOLERANCE = 1.1
-"""The likely cost may be this many times what is reserved, before more is reserved."""
+"""More is reserved if the likely cost is this many times the reserved cost."""
 
 
 class Budget:

@@ -103,7 +103,7 @@ class ClaimLoop:
             await self._items.put(None)
 
     async def _claim(self, limit: int) -> list[ClaimedItem]:
-        """Claim items; stop if the budget allows none, and none is in flight.
+        """Claim items; stop if the budget allows no item, and no request is in flight.
 
         The requests in flight may cost less than is reserved for them.
         """

@@ -206,7 +206,7 @@ def refuse_open_parts(batches: Batches, batch: Batch) -> None:
 
 
 def describe_owners(workers: Sequence[WorkerStatus]) -> str | None:
-    """Return a sentence on the workers that have the last items; None if there are none."""
+    """Return a sentence on the workers that have the last items; None if no worker has any."""
     if not workers:
         return None
     names = "; ".join(

@@ -133,7 +133,7 @@ class BatchSource(InputOptions):
             name: The batch's name; it is created if it does not exist.
             settings: The options that shape its answers.
             report: Called with a sentence on the progress.
-            ask_changed: Ask rows anew that have changed since the batch was begun.
+            ask_changed: Ask rows again that have changed since the batch was begun.
 
         Raises:
             InvalidRequest: A line cannot be used, there is no question, or the batch was begun with
@@ -162,7 +162,7 @@ class BatchSource(InputOptions):
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """The items of a source as the database takes them; they can be read several times."""
+    """The items of a source, in the form for the database; they can be read several times."""
 
     source: BatchSource
     report: Callable[[str], None]

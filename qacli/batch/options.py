@@ -30,7 +30,9 @@ class BatchOptions:
 
     Attributes:
         batch_id: The batch.
-        model: The model for items without their own; as system and params.
+        model: The model for items without their own.
+        system: The system prompt for items without their own.
+        params: The options that go to the model, for items without their own.
         aliases: The names of models by the names that the user has given them.
         default_params: Returns the options of a model that neither an item nor the batch sets.
         jobs: Maximum concurrent requests.
@@ -43,7 +45,8 @@ class BatchOptions:
         max_outage: Seconds to wait for a database or a provider that cannot be reached.
         lease_seconds: Seconds after which other workers take over the claims of one that does not
             renew its lease.
-        max_failures: See `qacli.batch.stop_rules.StopRules`; as max_wait.
+        max_failures: See `qacli.batch.stop_rules.StopRules`.
+        max_wait: See `qacli.batch.stop_rules.StopRules`.
     """
 
     batch_id: int

@@ -106,7 +106,7 @@ class BatchRecorder(Recorder):
         await asyncio.wrap_future(self._ended)
 
     def close(self) -> None:
-        """End the thread; the outbox keeps what the database does not have."""
+        """End the thread; the outbox keeps the results that the database does not have."""
         self._retry.stop()
         super().close()
 

@@ -1,4 +1,4 @@
-"""The options of a run that are stored with its batch, so that other workers join without them.
+"""The options of a run that are stored with its batch, for other workers that join it.
 
 No key and no password is stored: each worker has its own, and its own settings name the endpoint.
 """

@@ -154,10 +154,10 @@ class BatchRunner:
             )
             await self._database.run(self._output.write)
             await self._ask_all()
-            # The items that another process has settled since.
+            # Other processes may have settled items since then.
             await self._database.run(self._output.write)
         finally:
-            # Try the database once more only, and release the claims in every case.
+            # Try the database only once more, and release the claims in every case.
             self._database.stop()
             await self._claims.unregister()
             self._database.close()

@@ -1,11 +1,11 @@
-"""The share of one process in the limits that all processes with its key have.
+"""The share of one process in the limits of all processes with its key.
 
     AdaptiveLimiter          SharedLimit (a row of the database)          other workers and
     what this process   <->  token buckets, pause, learned rates    <->   servers on any
     has learned                                                           machine
 
 About once a second a process returns its unused part and takes the part it needs. A batch spends
-that evenly until the next time, and a server at the rate of the limit. While no process knows a
+that evenly until the next time, and a server at the rate of the limit. While no process has a
 limit, nothing is limited here. Of a rate that was learned from refusals each process has a part:
 one that joins gets an equal part, and the others lower theirs; when one leaves, they raise it.
 """
@@ -61,7 +61,7 @@ class Allowance:
         unit: The amount that must be left to send a request.
         amount: The amount; None means no limit.
         used: The part of it that is spent.
-        reported: The part of `used` that the database knows.
+        reported: The part of `used` that the database has.
         started: The time at which it was taken.
         seconds: The time until the next take.
         spread: The time over which it is spent.
@@ -119,8 +119,8 @@ class LimitShare:
         progress: The number of finished items, and whether the database can be reached.
         waiting: Returns the requests that it could send now: the jobs of a batch.
         clock: Returns the seconds of a monotonic clock.
-        is_prompt: Send a request as soon as the limit allows it; otherwise what was taken is spent
-            evenly.
+        is_prompt: Send a request as soon as the limit allows it; otherwise requests are sent evenly
+            over the time.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class LimitShare:
                     await database.run(limits.take, limit_id, user, last)
 
     def report(self, *, is_last: bool = False) -> LimitReport:
-        """Return the limits that this process knows and the amounts that it needs.
+        """Return the known limits of this process and the amounts that it needs.
 
         Args:
             is_last: The process ends and needs nothing.

@@ -27,7 +27,7 @@ class BatchInputOptions:
         column: The column with the question.
         template: The name of a template; see `qacli.prompt_templates`.
         schema: The schema of the answers, as a text.
-        id_column: See `qacli.batch.input_file.InputOptions`; so is all else.
+        id_column: See `qacli.batch.input_file.InputOptions`, as for all attributes below.
     """
 
     form: str | None = None

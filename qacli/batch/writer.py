@@ -188,7 +188,7 @@ class ResultWriter:
                 self._write(self._text.text(items))
 
     def _write(self, text: str) -> None:
-        """Write all of the text or, on a full disk, none of it, so that no line is cut off."""
+        """Write all of the text; on a full disk write nothing, so that no line is cut off."""
         if self.closed:
             return
         try:

@@ -38,7 +38,7 @@ class AnswerUse:
         return self.extract or self.output is not None
 
     def check_output(self) -> None:
-        """Check the file before the question is asked, so that no answer is paid for in vain.
+        """Check the file before the question is asked, so that no paid answer is lost.
 
         Raises:
             InvalidRequest: The file cannot be written.
@@ -89,7 +89,7 @@ class AnswerUse:
         if self.copy:
             from qacli.cli.clipboard import copy_text
 
-            # A shell runs a pasted line at once if it has its end.
+            # A shell runs a pasted line at once if it has a line end.
             copy_text(to_copy.removesuffix("\n"), console)
             console.info(f"Copied: {'the code' if self.extract else 'the answer'}.")
 

@@ -1,7 +1,7 @@
 """The Typer application: parses the command line, runs a command, maps errors to exit codes.
 
 Each command has a module of its own, and only the module of the called command is imported. It
-imports heavy modules when it runs, so that `qa --help`, which imports all of them, is quick too.
+imports heavy modules only when it runs, so that `qa --help`, which imports all commands, is quick.
 """
 
 import gc
@@ -158,7 +158,7 @@ def _app_for(arguments: list[str]) -> App:
 
 @cache
 def _command_of(app: typer.Typer) -> Any:  # noqa: ANN401 - Typer's own
-    """Return the command of an application, which takes longer to make than most of its runs."""
+    """Return the command of an application; building it takes longer than running most commands."""
     return typer.main.get_command(app)
 
 

@@ -94,7 +94,7 @@ def report(  # noqa: PLR0913 - the parts of the report, by name
     if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
     if runner.stop_reason is not None:
-        # With --quiet, too: the exit code does not tell why.
+        # Also with --quiet: the exit code has no reason.
         console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")

@@ -162,7 +162,7 @@ class BatchAtProvider:
                 return False
             return await self._collect(run, batch, wait=wait)
 
-        # What is cancelled is collected as well, but not waited for.
+        # The answers of cancelled parts are collected too, but not waited for.
         batch_id = self.batches.get(self.name).id or 0
         was_cancelled = self.batches.is_cancelled(batch_id)
         return bool(
@@ -203,7 +203,7 @@ class BatchAtProvider:
         from qacli.cli.signals import stop_on_signals
         from qacli.recording.outbox import Outbox
 
-        # A few requests need no aiohttp, which takes 10 MB.
+        # For a few requests, aiohttp is not worth its 10 MB.
         with hide_module("aiohttp"):
             from qacli.provider.client import AsyncProvider
 

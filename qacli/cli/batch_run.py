@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     ] = False,
     changed: Annotated[
         bool,
-        typer.Option("--changed", help="Ask rows anew that have changed since the first run."),
+        typer.Option("--changed", help="Ask rows again that have changed since the first run."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")

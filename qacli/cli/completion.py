@@ -16,7 +16,7 @@ from typing import Any
 from qacli.cli.completion_values import Value, values_of
 
 NO_FILES, FILES = 0, 1
-"""The exit codes: what was printed is everything; the name of a file is expected."""
+"""The exit codes: all completions were printed; the shell completes the name of a file."""
 
 FILE_VALUES = {"FILE", "PATH", "RESULTS"}
 LIST_KEY = "63"

@@ -1,6 +1,7 @@
 """The values that complete an option or an argument, by the name that its help has for a value.
 
-The history is read by `qacli.db.completion`. What cannot be read completes nothing.
+The history is read by `qacli.db.completion`. A value that cannot be read has no
+completions.
 """
 
 import sys

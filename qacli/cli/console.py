@@ -121,7 +121,7 @@ class Console:
         Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
 
         Args:
-            awaited: The model that is asked, or another name for what is awaited.
+            awaited: The model that is asked, or another name for the awaited answer.
         """
         from qacli.config.loader import environment
 

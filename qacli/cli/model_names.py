@@ -84,8 +84,7 @@ def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console)
 def refresh_models() -> None:
     """Read the endpoint's list for the completion of the shell, if the copy on disk is old.
 
-    The endpoint is asked only with a key that is at hand: nothing is unlocked, and no command is
-    run.
+    A request is sent only with a key that needs no password and no command.
     """
     from qacli.config import credentials, loader
     from qacli.provider.endpoint import resolve_endpoint

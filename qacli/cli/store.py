@@ -124,7 +124,7 @@ def record_at(store: "Store", number: int) -> "QuestionAnswer":
 def annotate(
     console: "Console", record_id: str, *, as_json: bool, **values: str | int | None
 ) -> None:
-    """Set the title or the rating of a record, and print it.
+    """Set the title or the rating of a record, and print the record.
 
     Args:
         console: The output.

@@ -22,7 +22,7 @@ COMMAND_SECONDS = 60.0
 """Time limit of a key command: enough for a person to unlock a password store."""
 
 MAX_OUTPUT_BYTES = 65536
-"""Only this much of a key command's output is read."""
+"""Maximum size of a key command's output that is read."""
 
 
 def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:

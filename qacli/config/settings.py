@@ -377,7 +377,7 @@ class Settings:
         return outbox_directory(self.database, self.data_path)
 
     def redact(self, text: str, *secrets: str) -> str:
-        """Mask the secrets of these settings, other secrets, and what has the shape of a key."""
+        """Mask the secrets of these settings, other secrets, and all texts in the form of a key."""
         own = {self.api_key, self.tokens, self.database_url, *self.callers.values()}
         passwords = {*passwords_in(self.database_url or ""), *passwords_in(self.base_url or "")}
         return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))

@@ -94,7 +94,7 @@ def expand_headers(
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Return headers with `$NAME` and `${NAME}` replaced, and those values that are secret.
 
-    A value is secret if its header's name matches `SECRET_HEADER`, or if it is a variable's.
+    A value is secret if its header's name matches `SECRET_HEADER`, or if a variable is in it.
 
     Raises:
         NotConfigured: A variable is not set, or its value cannot be sent.

@@ -44,7 +44,7 @@ class BatchLoading(BatchWorkers):
             settings: The options that shape its answers.
             pages: The items; they are read twice.
             source: The state of the file; see `qacli.batch.loader.BatchSource.state`.
-            ask_changed: Ask rows anew that have changed, instead of refusing them.
+            ask_changed: Ask changed rows again instead of refusing them.
             report: Called with a sentence on what has changed.
 
         Raises:
@@ -77,7 +77,8 @@ class BatchLoading(BatchWorkers):
             values |= {"items": count, "source": {**source, **outputs}}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
             if not self.store.sqlite:
-                # Without statistics PostgreSQL expects a few rows, and reads all for each claim.
+                # Without statistics PostgreSQL expects few rows, and reads all of them for each
+                # claim.
                 connection.execute(sa.text("ANALYZE batch_item"))
         return self.get(name)
 
@@ -154,7 +155,7 @@ class BatchLoading(BatchWorkers):
         """Check that the changes are such that the batch can go on.
 
         Raises:
-            InvalidRequest: Rows have changed that are not to be asked anew, too many are gone, or
+            InvalidRequest: Rows have changed that may not be asked again, too many are gone, or
                 another process works on the batch, or the provider's Batch API has questions of it.
         """
         number, gone = len(changes.changed), changes.gone
@@ -298,7 +299,7 @@ def _with_answers(connection: sa.Connection, batch_id: int, items: Sequence[Item
 
 
 def _detach_records(connection: sa.Connection, batch_id: int, keys: Sequence[str]) -> None:
-    """Take the keys from answered records, which stay in the batch: a new answer replaces none."""
+    """Remove the keys of answered records, which stay in the batch; no new answer replaces them."""
     if keys:
         own = sa.and_(RECORDS.c.batch_id == batch_id, RECORDS.c.item_key.in_(keys))
         answered = RECORDS.c.status == Status.ANSWERED

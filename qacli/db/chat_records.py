@@ -89,7 +89,7 @@ def records_of(conversation: Conversation, omitted: Counter[str]) -> Iterator[Fo
 
     Args:
         conversation: The conversation.
-        omitted: Counts what cannot become a record, by its description.
+        omitted: Counts the parts that cannot become a record, by their descriptions.
     """
     keys = {message.key for message in conversation.messages}
     below: dict[str | None, list[Message]] = {}

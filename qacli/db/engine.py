@@ -131,7 +131,7 @@ class Database:
 
     @property
     def writable(self) -> bool:
-        """True if it may be written; for SQLite, by the permissions of file and directory."""
+        """True if the database may be written; for SQLite, by the modes of file and directory."""
         if not (self.sqlite and self.exists()):
             return True
         return all(os.access(path, os.W_OK) for path in (self._file, self._file.parent))
@@ -273,7 +273,7 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": TCP_TIMEOUT_SECONDS * 1000,
     }
-    # Updates of many rows go in one message, not in one for each row.
+    # Send the updates of many rows in one message.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
     sa.event.listen(engine, "connect", _postgresql_connected)

@@ -1,7 +1,7 @@
 """Read SQLite files that belong to other programs, without changing them.
 
 The other program may have the file open and may write to it. So each query is a transaction of its
-own and reads all of its rows at once: no lock is held while the rows are stored elsewhere.
+own and reads all of its rows at once: no lock is held while the rows are stored in the history.
 """
 
 import json

@@ -32,7 +32,7 @@ MAX_LIST_PAGES = 20
 PAGE = 100
 
 FULL_QUEUE = frozenset({"token_limit_exceeded", "too_many_tasks", "batch_limit_exceeded"})
-"""Codes of OpenAI and Azure: the file is too large for what is free in the queue."""
+"""Codes of OpenAI and Azure: the queue has no room for the file."""
 
 FULL_QUEUE_MESSAGE = re.compile(r"\benqueued (tokens?|requests?)\b", re.IGNORECASE)
 """OpenAI: "Enqueued token limit reached for ..."; Azure: "The number of enqueued tokens ..."."""

@@ -45,7 +45,7 @@ class RequestLine:
 
     Attributes:
         model: The model; a file may have one only.
-        path: The API, such as `/v1/chat/completions`; so are all of a file.
+        path: The API, such as `/v1/chat/completions`; a file may have one only.
         content: The line, with its end.
     """
 

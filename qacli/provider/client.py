@@ -51,7 +51,7 @@ APIS: "Mapping[Feature, Callable[[], Api]]" = {
 HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
-    RecursionError,  # Python's JSON parser, and what walks through its value: great depth
+    RecursionError,  # JSON that is nested too deeply for Python's parser
 )
 MODEL_LIST_TIMEOUT = 15.0
 """Seconds that a list of models may take."""
@@ -272,7 +272,7 @@ class AsyncProvider:
 
         Args:
             request: The request.
-            response: See `ask`; so are the next two.
+            response: See `ask`.
             on_event: Called with each part of the response.
             seconds: The time for the response.
 

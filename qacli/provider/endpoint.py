@@ -98,7 +98,7 @@ class Endpoint:
             return {"Authorization": f"Basic {b64encode(self.user.encode()).decode()}"}
         if not self.key:
             return {}
-        # Azure takes a key in a header of its own; what it takes as Bearer is Entra's tokens.
+        # Azure takes a key in a header of its own; its Bearer tokens are those of Entra.
         if self._is_azure:
             return {"api-key": self.key}
         return {"Authorization": f"Bearer {self.key}"}

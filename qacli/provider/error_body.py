@@ -102,7 +102,7 @@ def parse_error(body: object) -> ErrorBody:
     error = find_error(body)
     if error is None:
         error = ErrorBody(_as_text(body) if isinstance(body, dict) and body else "")
-    # A provider that repeats the question in its error says what is wrong before or after it.
+    # If an error repeats the question, its message is before or after the question.
     if len(error.message) > 2 * MESSAGE_END_CHARS:
         ends = error.message[:MESSAGE_END_CHARS], error.message[-MESSAGE_END_CHARS:]
         error = replace(error, message=" … ".join(ends))

@@ -1,4 +1,4 @@
-"""Tell what an error of a provider is about, where its HTTP status does not say it.
+"""Recognise the kind of a provider's error, where its HTTP status is not enough.
 
 The codes, types and sentences are those of the endpoints that the comments name.
 """

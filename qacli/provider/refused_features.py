@@ -62,7 +62,7 @@ class Feature(StrEnum):
 
 
 EVERY_MODEL = "*"
-"""In place of a model, for a feature that the endpoint refuses for all models: `BASE_URL`."""
+"""The name for all models of an endpoint; used for `BASE_URL`."""
 
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",

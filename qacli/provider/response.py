@@ -71,7 +71,8 @@ class ChatResponse:
         billing_tier: The service tier by which the answer is charged; None means the one in
             `details`.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
-        first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
+        first_token_ms: Milliseconds from the start of the first attempt to the first token.
+        latency_ms: Milliseconds from the start of the first attempt to the end of the answer.
         answered_at: The time at which the answer was complete; None while it is not.
     """
 

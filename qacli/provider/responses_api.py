@@ -194,7 +194,8 @@ class ResponsesApi:
             if arrived and text.startswith(arrived):
                 events += response.add_content(text[len(arrived) :])
             else:
-                # What was shown is wrong where deltas in the middle were lost; the record is not.
+                # If deltas in the middle were lost, the text on the screen is wrong; the record is
+                # right.
                 response.texts.clear()
                 self._text_place = None
                 for place, part in _parts(answers):

@@ -80,7 +80,7 @@ class SyncProvider:
                 again, so that the reader can handle signals; None yields none.
             deltas: Yield text and reasoning; otherwise they are only in `response`, and this
                 thread is woken for heartbeats and at the end of the answer.
-            seconds: See `AsyncProvider.ask`; so is the next.
+            seconds: See `AsyncProvider.ask`.
             retries: How often the request may be sent again.
 
         Raises:

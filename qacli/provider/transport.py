@@ -64,8 +64,8 @@ async def raise_for_status(response: httpx2.Response) -> None:
     if response.is_success:
         return
     content = bytearray()
-    # The status is known, and what came before the body breaks off, or is not compressed as its
-    # header says.
+    # The status is known, so an error in the body does not matter: it may break off, or not be
+    # compressed as its header says.
     with suppress(httpx2.HTTPError):
         async for chunk in response.aiter_bytes():
             content += chunk[: MAX_ERROR_BYTES - len(content)]

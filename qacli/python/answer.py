@@ -28,7 +28,8 @@ class Answer(Generic[Data_co]):
         answer: The answer.
         data: The answer as an instance of the Pydantic model, or as JSON; None without a schema.
         model: The model that answered, as the provider names it.
-        prompt_tokens: The provider's count; None if unknown. As completion_tokens.
+        prompt_tokens: The provider's count; None if unknown.
+        completion_tokens: The provider's count; None if unknown.
         cost_usd: US dollars; None if the price is unknown.
         record: All fields of the record, as `qa show --json` prints them; see docs/record.md.
     """
@@ -56,9 +57,9 @@ class BatchResult(Generic[Data_co]):
         row: The row's values by column; None if the row is only a question.
         status: `answered` or `failed`.
         answer: The answer; of a failed row, the part that arrived, or None.
-        data: As of `Answer`; None also if the row has failed.
+        data: See `Answer`; None also if the row has failed.
         error: The reason of the failure; None if there is an answer.
-        record: See `Answer`; so are all others.
+        record: See `Answer`, as for the attributes that are not in this list.
     """
 
     key: str

@@ -23,7 +23,7 @@ WAKE_SECONDS = 0.2
 
 
 class AskOptions(TypedDict, total=False):
-    """The options of `ask` that do not change what it returns."""
+    """The options of `ask` that do not change the type of its result."""
 
     model: str | None
     system: str | None
@@ -118,7 +118,7 @@ def ask(  # noqa: PLR0913 - the options of `qa ask`, by name
 ) -> Answer[Any] | AnswerStream:
     """Ask a question, and return its answer; both are saved as by `qa ask`.
 
-    What an argument does not set comes from the environment and the configuration file.
+    The environment and the configuration file set the values that no argument sets.
 
     Args:
         question: The question.

@@ -1,4 +1,4 @@
-"""`qacli.batch`: ask a question for each row, once; an interrupted batch goes on where it was."""
+"""`qacli.batch`: ask a question for each row, once; an interrupted batch can be continued."""
 
 import asyncio
 import json
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="BaseModel")
 
 PAGE = 100
-"""Results in memory at once: an answer may be long."""
+"""Maximum number of results in memory, because an answer may be long."""
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks for new results."""
+"""Seconds between two searches for new results."""
 
 RECORD_VALUES = (
     *("id", "question", "answer", "status", "model"),
@@ -58,7 +58,7 @@ RESERVED_FILES = 100
 
 
 class BatchArguments(TypedDict, total=False):
-    """The arguments of `batch` that do not change what it returns."""
+    """The arguments of `batch` that do not change the type of its result."""
 
     name: str | None
     question: str | None
@@ -169,7 +169,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         timeout: Seconds for one attempt.
         max_cost: The budget of the batch in US dollars.
         retry_failed: Ask failed rows again; with `model` by another model.
-        changed: Ask rows anew that have changed since the first call.
+        changed: Ask rows again that have changed since the first call.
 
     Raises:
         QaError: The rows or an argument cannot be used. While the results are read, the reason why
@@ -250,7 +250,7 @@ def _load(  # noqa: PLR0913 - the rows and what is done with them, by name
     retry_failed: bool,
     keeps_model: bool,
 ) -> "Batch":
-    """Load the rows into the batch of this name, and let its failed rows wait again if wanted.
+    """Load the rows into the batch of this name; with `retry_failed`, its failed rows wait again.
 
     Raises:
         InvalidRequest: The batch has other rows or settings, or is at the provider's Batch API.

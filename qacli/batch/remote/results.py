@@ -34,7 +34,7 @@ class TakenCounts:
     """The effects of result lines.
 
     Attributes:
-        answered: Items with an answer; so are the next ones.
+        answered: Items with an answer.
         failed: Items that the provider has refused.
         unfit: Items whose answer does not fit the schema; they wait to be asked directly.
         rest: Items that were not answered and may be asked again.

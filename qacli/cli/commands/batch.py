@@ -124,7 +124,7 @@ def cancel(context: typer.Context, name: Name) -> None:
     number = cancel_remote(batches, batch, settings, console)
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
     if number:
-        console.print(f"Collect what the provider has answered: qa batch collect {name}")
+        console.print(f"Collect the provider's answers: qa batch collect {name}")
 
 
 @commands.command("rm")

@@ -359,7 +359,7 @@ def _warn_if_overridden(name: str, console: Console) -> None:
         console.warning(f"{name} is overridden by {source}.")
 
 
-# Last, for their order in the help.
+# Registered last, because that is their order in the help.
 commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
 config_trust.register(commands)
 config_use.register(commands)

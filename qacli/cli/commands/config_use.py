@@ -161,7 +161,7 @@ def _write_profile(name: str, values: dict[str, str | None]) -> None:
 
     existing = ConfigFile.read(config_file()).table(name)
     for setting, value in values.items():
-        # A model that the user has chosen for the profile before stays, if no other is known.
+        # If no other model is known, keep the one that the user has chosen earlier for the profile.
         if value is not None or (setting in existing and setting != "model"):
             _write((PROFILES, name, setting), value)
 

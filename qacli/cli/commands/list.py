@@ -186,7 +186,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
 
 
 def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> None:
-    """Check that an option goes with the format and the other options.
+    """Check that the options go together.
 
     Raises:
         InvalidRequest: The options do not go together.

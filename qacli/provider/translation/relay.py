@@ -58,7 +58,7 @@ class TranslatingRelay:
         relay: Sends a request as it is.
         endpoint: The provider.
         settings: Its `api` chooses the API; `auto` takes the client's own until it is refused.
-        refused: What the endpoint refuses.
+        refused: The features that the endpoint refuses.
         on_notice: Called with a sentence about an API that the endpoint refuses.
     """
 
@@ -153,7 +153,7 @@ class TranslatingRelay:
         on_event: OnEvent,
         refused: frozenset[Feature],
     ) -> None:
-        """Send a request by the other API, again without what the translation has added."""
+        """Send a request by the other API, and again without the fields that qa has added."""
         body = json.loads(request.history or request.body)
         while True:
             sent = self._translate(request.path, body, refused, on_event)

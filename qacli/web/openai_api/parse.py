@@ -1,8 +1,8 @@
 """Parse a request at `/v1` into a question to record and the request that the provider gets.
 
-The provider gets the bytes of the client. They are changed only where the client leaves the model,
-or the system prompt of QA_SYSTEM, to this server. The provider checks the request;
-here only what could harm the server is refused.
+The provider gets the bytes of the client. They are changed only to add the default model, or the
+system prompt of QA_SYSTEM. The provider checks the request; only a request that could harm this
+server is refused here.
 """
 
 import json

@@ -21,10 +21,10 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String, Tex
 from qacli.web.ui.limits import CpuBudget, LimitExceeded
 
 MAX_CODE_CHARACTERS = 20_000
-"""Of a block that is highlighted."""
+"""Maximum length of a block that is highlighted."""
 
 MAX_HTML_CHARACTERS = 120_000
-"""Of a highlighted block: a token can be ten times as long as HTML."""
+"""Maximum length of its HTML, which can be ten times as long as the code."""
 
 CODE_SECONDS = 0.04
 """Processor time for one block."""

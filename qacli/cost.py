@@ -1,6 +1,6 @@
 """The cost of an answer, from prices that the user can edit; unknown is None, never 0.
 
-The provider's own price comes first, then `prices.toml` beside the configuration file, then the
+The provider's own price comes first, then `prices.toml` next to the configuration file, then the
 table of `qacli.price_table`. Prices are in US dollars for a million tokens.
 """
 

@@ -214,7 +214,7 @@ class ChatRequest:
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
         raw: The request of a client, which is sent unchanged instead of all this.
-        cancellation: Ends the request when another thread asks for it; None if none can.
+        cancellation: Ends the request from another thread; None if no thread can cancel it.
     """
 
     question: Question

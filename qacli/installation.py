@@ -44,7 +44,7 @@ def installation() -> Installation:
         return Installation.UV_TOOL
     if (prefix / "pipx_metadata.json").exists():
         return Installation.PIPX
-    # `uv run` and `uv sync` create the environment .venv beside the project's pyproject.toml.
+    # `uv run` and `uv sync` create the environment .venv next to the project's pyproject.toml.
     if (prefix.parent / "pyproject.toml").exists() and _is_of_uv(prefix):
         return Installation.UV_PROJECT
     return Installation.ENVIRONMENT

@@ -120,7 +120,7 @@ class SchemaCost:
         own = 1 + sum(len(v) if isinstance(v, dict | list | str) else 1 for v in node.values())
         same = sum(self._count(part, depth) for part in self._same_value(node))
         if "unevaluatedProperties" in node or "unevaluatedItems" in node:
-            same *= 2  # these keywords evaluate the schemas beside them again
+            same *= 2  # these keywords evaluate the other schemas of the object again
         # A child has one name or one position, so that only one of these schemas applies to it.
         alternatives = [*_values(node.get("properties")), *_values(node.get("prefixItems"))]
         if isinstance(node.get("items"), list):

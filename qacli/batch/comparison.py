@@ -182,7 +182,7 @@ class Comparison:
     def items(self) -> Iterator[ComparedItem]:
         """Yield the compared items in the order of the first variant, reading one page at a time.
 
-        Starts the totals anew.
+        The totals start at 0.
         """
         self._begin()
         first, *others = self.variants

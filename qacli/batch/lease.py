@@ -149,7 +149,7 @@ def remove_stale_locks(outbox: Path, registered: Container[str]) -> None:
 
 
 def outbox_id(outbox: Path) -> str:
-    """Return the random id of an outbox, from a file beside it that is created on first use.
+    """Return the random id of an outbox, from a file next to it that is created on first use.
 
     Raises:
         OutboxUnwritable: The file can be neither read nor created.

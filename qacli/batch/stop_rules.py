@@ -7,7 +7,7 @@ from qacli.batch.options import BatchOptions
 from qacli.errors import ProviderError, ProviderUnavailable, QaError
 
 MIN_FAILING_ITEMS = 5
-"""Items that fail in a row without which neither an outage nor a wrong key is assumed."""
+"""Minimum number of items that fail in a row before an outage or a wrong key is assumed."""
 
 FORBIDDEN = 403
 CLIENT_ERRORS = range(400, 500)

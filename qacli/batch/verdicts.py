@@ -30,7 +30,7 @@ VERDICT_FORMAT = response_format(
         "additionalProperties": False,
     }
 )
-"""The form of a verdict; the reason is first, so that the model writes it before it decides."""
+"""The form of a verdict; the reason is first, so that the model writes it before the winner."""
 
 
 @dataclass(frozen=True, slots=True)

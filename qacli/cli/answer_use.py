@@ -59,7 +59,7 @@ class AnswerUse:
     def apply(
         self, answer: str, console: "Console", *, record_id: int | None, document: str | None = None
     ) -> None:
-        """Print, copy and write a complete answer as the options ask.
+        """Print, copy and write a complete answer as the options say.
 
         Args:
             answer: The text of the answer.
@@ -152,7 +152,7 @@ def use_from_options(
         ),
     ] = None,
 ) -> AnswerUse:
-    """Return the use that the options ask for."""
+    """Return the use that the options set."""
     return AnswerUse(
         extract=extract or extract_all or extract_lang is not None,
         every=extract_all,

@@ -43,7 +43,7 @@ def start_endpoint(
 ) -> "Endpoint":
     """Return the endpoint to ask, with the local engine started if it is the endpoint."""
     from qacli.model_shutdowns import shutdown_warning
-    from qacli.provider import endpoint, local_llama
+    from qacli.provider import endpoint
 
     resolved = endpoint.resolve_endpoint(settings, model)
     if resolved.weights is not None:
@@ -53,7 +53,7 @@ def start_endpoint(
         )
     elif warning := shutdown_warning(resolved.model, resolved.name, now().date()):
         console.warning(warning)
-    return local_llama.with_local_server(resolved, stack)
+    return endpoint.start_if_local(resolved, stack)
 
 
 def make_service(
@@ -316,7 +316,7 @@ def name_thread(
     console: Console,
     stoppable: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Let a model name the thread of a first answer, if the settings ask for it.
+    """Let a model name the thread of a first answer, if the settings enable that.
 
     The answer has been shown and recorded, so an error or Ctrl-C is only a note on stderr.
 

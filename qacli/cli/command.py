@@ -21,7 +21,7 @@ NARROW_COLUMNS = 60
 
 MIN_HELP_COLUMNS = 24
 NAME_COLUMNS = 8
-"""The longest name that has its text beside it on a narrow screen."""
+"""The longest name that has its text next to it on a narrow screen."""
 
 MAX_SHORT_HELP = 200
 
@@ -204,7 +204,7 @@ def write_parameters(
 
 
 def _write_rows(heading: str, rows: list[tuple[str, str]], formatter: Any) -> None:  # noqa: ANN401
-    """Write names with their texts beside them; on a narrow screen a text is below a long name."""
+    """Write names with their texts next to them; on a narrow screen a text is below a long name."""
     if rows:
         name_width = NAME_COLUMNS if formatter.width < NARROW_COLUMNS - 2 else 30
         with formatter.section(heading):

@@ -63,7 +63,7 @@ def fetch_models(
 def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console) -> Iterator[None]:
     """Name the most similar models in the error for one that is not served.
 
-    The error has those of the copy on disk. For a person at a terminal the list is read anew.
+    The error has those of the copy on disk. For a person at a terminal the list is read again.
     """
     try:
         yield

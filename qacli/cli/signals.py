@@ -54,7 +54,7 @@ def _comes_after_import(number: int, frame: FrameType | None) -> bool:
     """Return whether an import is interrupted; if so, the signal is sent again after it.
 
     An exception in an import can leave the lock of its module held. Threads that import the module,
-    and the end of the program, would wait for it for ever.
+    and the end of the program, would wait for it forever.
 
     Args:
         number: The signal.

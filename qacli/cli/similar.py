@@ -64,9 +64,8 @@ def _embedding_endpoint(settings: "Settings") -> "Iterator[Endpoint]":
             "No model for embeddings is configured.",
             "Name one, for example: qa config set embedding_model text-embedding-3-small",
         )
-    from qacli.provider.endpoint import resolve_endpoint
-    from qacli.provider.local_llama import with_local_server
+    from qacli.provider.endpoint import resolve_endpoint, start_if_local
 
     endpoint = resolve_endpoint(settings, settings.embedding_model)
     with ExitStack() as stack:
-        yield with_local_server(endpoint, stack, embeddings=True)
+        yield start_if_local(endpoint, stack, embeddings=True)

@@ -66,7 +66,7 @@ class StatusLine:
             self._draw()
 
     def end(self) -> None:
-        """Remove the line for good."""
+        """Remove the line; it is not drawn again."""
         self._ended.set()
         self._erase()
 

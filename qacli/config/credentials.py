@@ -210,7 +210,7 @@ def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
     end = time.monotonic() + seconds
     output = b""
     with (
-        # Safe beside threads: without preexec_fn, no Python runs between the fork and the exec.
+        # Safe with threads: without preexec_fn, no Python runs between the fork and the exec.
         subprocess.Popen(  # noqa: S603 - the user's own command, run without a shell
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process,

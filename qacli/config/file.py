@@ -88,8 +88,8 @@ class ConfigFile:
     def line(self, *keys: str) -> int:
         """Return the number of the line on which the value begins.
 
-        The standard library's parser gives no positions. Of all beginnings of the file that are
-        valid TOML, the longest without the value ends on the line before.
+        The standard library's parser gives no positions. So the file is cut after each line: of the
+        texts that are valid TOML and lack the value, the longest ends on the line before it.
         """
         before = 0
         lines = self.text.splitlines(keepends=True)

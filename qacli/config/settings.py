@@ -205,7 +205,7 @@ class Settings:
     tokens: str | None = setting(
         "QA_TOKENS",
         "Tokens of several callers, `admin:alice=token1,bob=token2`, at least 16 characters each. "
-        "A caller sees its own records; an administrator (`admin:`) sees the records of all "
+        "A caller gets its own records; an administrator (`admin:`) gets the records of all "
         "callers. The name is in the log, and in the record as `caller`.",
         TOKENS,
         secret=True,

@@ -23,7 +23,7 @@ from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error, tab
 from qacli.errors import InvalidRequest, NotConfigured
 
 OWN = "default"
-"""The name of the provider of the settings themselves, beside the upstreams."""
+"""The name of the provider of the settings themselves, which is not an upstream."""
 
 OWN_KEY = "OPENAI_API_KEY"
 PROVIDER_SETTINGS: Mapping[str, Any] = {
@@ -151,11 +151,12 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
             )
         return Upstreams({OWN: settings}, {}, {})
     file = ConfigFile.read(settings.config_path or config_file())
-    known = known_providers()
+    providers = known_providers()
     variables = variables_of(os.environ if environ is None else environ)
     own = {OWN: settings} if _has_own(settings) else {}
     upstreams = {
-        name: _upstream_settings(name, settings, file, known.get(name), variables) for name in names
+        name: _upstream_settings(name, settings, file, providers.get(name), variables)
+        for name in names
     }
     result = Upstreams(
         {**own, **upstreams},
@@ -176,7 +177,7 @@ def _upstream_settings(
     name: str,
     settings: Settings,
     file: ConfigFile,
-    known: KnownProvider | None,
+    provider: KnownProvider | None,
     variables: Mapping[str, str],
 ) -> Settings:
     """Return the settings of an upstream: its own provider, and the server's other settings."""
@@ -194,8 +195,12 @@ def _upstream_settings(
         todo = "Set base_url in the profile: an upstream does not use that of another place."
     elif name == LOCAL:
         return replace(settings, **{**PROVIDER_SETTINGS, "model": LOCAL})
-    elif known is not None:
-        values = {"base_url": known.base_url, "key_variable": known.key, "model": known.model}
+    elif provider is not None:
+        values = {
+            "base_url": provider.base_url,
+            "key_variable": provider.key,
+            "model": provider.model,
+        }
         todo = f"Write its profile: qa config use {name}"
     else:
         raise NotConfigured(

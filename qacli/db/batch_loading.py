@@ -162,7 +162,7 @@ class BatchLoading(BatchWorkers):
         names = ", ".join(changes.changed[:MAX_NAMED_ROWS])
         names += f" and {number - MAX_NAMED_ROWS:,} more" if number > MAX_NAMED_ROWS else ""
         todo = (
-            "Use --changed to ask changed rows anew, or give the file a batch of its own: --name. "
+            "Use --changed to ask changed rows again, or give the file a batch of its own: --name. "
             "Rows with an id (--id COLUMN) can be moved, inserted and removed."
         )
         if number and not ask_changed:
@@ -188,7 +188,7 @@ class BatchLoading(BatchWorkers):
                 "Run it again when that process has ended, or in a minute.",
             )
         if number:
-            report(f"Rows that changed are asked anew: {names}.")
+            report(f"Rows that changed are asked again: {names}.")
         if gone:
             report(f"Rows that are no longer in the file: {gone:,}; their records stay.")
 

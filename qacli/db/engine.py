@@ -60,7 +60,7 @@ ADVICE_ON_FILE = (
     (
         ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
         (
-            "Check that you may write the file, any -wal and -shm beside it, and the directory; "
+            "Check that you may write the file, any -wal and -shm next to it, and the directory; "
             "or set QA_DATA_DIR or DATABASE_URL to another."
         ),
     ),
@@ -304,7 +304,7 @@ def _connecting_to_sqlite(
 ) -> Any | None:  # noqa: ANN401 - the driver's
     """Open a history that cannot be opened in the usual way: a read-only one, or on a full disk.
 
-    SQLite needs two files beside the history, `-wal` and `-shm`: the first process to open it
+    SQLite needs two files next to the history, `-wal` and `-shm`: the first process to open it
     creates them, the last to close it removes them. If they are missing and cannot be created, no
     process has the history open. A process may open it later: keep these connections short.
     """

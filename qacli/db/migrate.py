@@ -41,7 +41,7 @@ POSTGRES_LOCK = 0x7161_636C_69
 
 
 def migrations_path() -> Path:
-    """Return the directory of the migrations, in the package or in a checkout beside it."""
+    """Return the directory of the migrations, in the package or in a checkout next to it."""
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"

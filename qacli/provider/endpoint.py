@@ -7,7 +7,8 @@ model on this machine is used, if it is installed.
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -175,6 +176,23 @@ def _setup_advice() -> str:
         "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or "
         f"{local_model_advice()}"
     )
+
+
+def start_if_local(endpoint: Endpoint, stack: ExitStack, *, embeddings: bool = False) -> Endpoint:
+    """Return the endpoint; if it is the model on this machine, its server is started first.
+
+    Args:
+        endpoint: The endpoint to ask.
+        stack: Ends the server at its end.
+        embeddings: Serve embeddings, and no answers.
+
+    Raises:
+        NotConfigured: See `qacli.provider.local_llama.local_server`.
+    """
+    if endpoint.weights is None:
+        return endpoint
+    server = local_llama.local_server(endpoint.weights, embeddings=embeddings)
+    return replace(endpoint, base_url=stack.enter_context(server))
 
 
 def split_user(url: str) -> tuple[str, str]:

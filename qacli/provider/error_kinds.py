@@ -138,7 +138,7 @@ def is_filtered(error: ErrorBody) -> bool:
 
 
 def implied_status(error: ErrorBody) -> int | None:
-    """Return the status that an error stands for which came with status 200, as far as known."""
+    """Return the status of an error that came with status 200; None if it is unknown."""
     if error.status is not None:
         return error.status
     if needs_payment(HTTPStatus.OK, error):

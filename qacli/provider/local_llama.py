@@ -9,16 +9,11 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qacli.errors import NotConfigured
-
-if TYPE_CHECKING:
-    from qacli.provider.endpoint import Endpoint
 
 MAGIC = b"GGUF"
 """The first bytes of a GGUF file."""
@@ -90,25 +85,6 @@ def default_weights() -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"), None)
-
-
-def with_local_server(
-    endpoint: "Endpoint", stack: ExitStack, *, embeddings: bool = False
-) -> "Endpoint":
-    """Return the endpoint; if it is the model on this machine, its server is started first.
-
-    Args:
-        endpoint: The endpoint to ask.
-        stack: Ends the server at its end.
-        embeddings: Serve embeddings, and no answers.
-
-    Raises:
-        NotConfigured: See `local_server`.
-    """
-    if endpoint.weights is None:
-        return endpoint
-    server = local_server(endpoint.weights, embeddings=embeddings)
-    return replace(endpoint, base_url=stack.enter_context(server))
 
 
 @contextmanager

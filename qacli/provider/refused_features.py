@@ -113,10 +113,10 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
 
 
 def _needs_no_words(feature: Feature, error: ErrorBody, text: str) -> bool:
-    """Return whether a message that names a feature refuses it, whatever else it says.
+    """Return whether a message refuses a feature if it only names the feature.
 
-    No user asks for `stream_options`; `stream` is a switch; and a message that has both names of
-    the limit of tokens wants the other one.
+    No user sets `stream_options`; `stream` is a switch; and a message with both names of the limit
+    of tokens requires the other one.
     """
     both = (Feature.MAX_COMPLETION_TOKENS, Feature.MAX_TOKENS)
     return (

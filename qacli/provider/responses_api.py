@@ -309,7 +309,7 @@ def _part_text(part: object) -> str:
 
 
 def _reasoning_of(items: list[dict[str, Any]]) -> Iterator[object]:
-    """Yield the texts of the reasoning; its encrypted form is of use to the provider only."""
+    """Yield the texts of the reasoning; its encrypted form is left out."""
     for item in items:
         if item.get("type") == "reasoning":
             content = item.get("content")

@@ -1,4 +1,4 @@
-"""The provider for threads: they wait, and one thread with an event loop asks for all of them."""
+"""The provider for threads: they wait, and one thread with an event loop sends all requests."""
 
 import asyncio
 import threading

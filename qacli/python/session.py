@@ -19,7 +19,7 @@ class Session(ExitStack):
     """The settings of one call, and the resources that it opens, which are closed at its end.
 
     It can be entered again after that. Nothing is shared between two calls, so that a call works in
-    any thread, beside a running event loop, and in a process that was forked.
+    any thread, also while an event loop runs, and in a process that was forked.
 
     Args:
         values: Settings that override those of the environment; None overrides nothing.
@@ -72,12 +72,12 @@ class Session(ExitStack):
             NotConfigured: The settings name no endpoint that can be asked.
         """
         from qacli.model_shutdowns import shutdown_warning
-        from qacli.provider import endpoint, local_llama
+        from qacli.provider import endpoint
 
         resolved = endpoint.resolve_endpoint(self.settings, model)
         if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
             warn(warning)
-        return local_llama.with_local_server(resolved, self)
+        return endpoint.start_if_local(resolved, self)
 
 
 def warn(text: str) -> None:

@@ -15,7 +15,7 @@ def answer_schema(
     settings: Settings,
     earlier: dict[str, Any] | None = None,
 ) -> "AnswerSchema | None":
-    """Return the schema of --schema, else of the template, whose schema file is beside it.
+    """Return the schema of --schema, else of the template, whose schema file is next to it.
 
     Args:
         schema: The value of --schema.

@@ -127,7 +127,7 @@ class ResultPage:
     Attributes:
         lines: The results by the id of their request. The first one of an id counts.
         size: The bytes of the lines.
-        counts: The lines that are of no use.
+        counts: The numbers of unusable lines.
         max_lines: The number of lines of a full page: more lines take more memory and less time.
     """
 

@@ -201,7 +201,7 @@ def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
 
 
 def _save_key_file(profile: str, key: str) -> Path:
-    """Write the key beside the configuration file, readable by the user alone.
+    """Write the key next to the configuration file, readable by the user alone.
 
     Raises:
         NotConfigured: The file cannot be written.

@@ -61,7 +61,7 @@ class ParsedRequest:
     Attributes:
         question: The question as it is recorded.
         raw: The request to the provider.
-        with_usage: The client wants the usage in the last chunk of a stream.
+        with_usage: The client requests the usage in the last chunk of a stream.
     """
 
     question: Question

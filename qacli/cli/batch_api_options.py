@@ -104,7 +104,7 @@ def remote_options(
         Rest,
         typer.Option(
             metavar="WHAT",
-            help="With --via batch-api, what to do with questions without an answer: ask them "
+            help="With --via batch-api, the treatment of questions without an answer: ask them "
             "direct, submit them again, or leave them.",
         ),
     ] = Rest.DIRECT,

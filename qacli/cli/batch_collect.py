@@ -34,7 +34,7 @@ def collect(
 ) -> int:
     """Collect the results of batches at the provider's Batch API.
 
-    The exit code is 0 if every question has an answer, 8 if some have not, and 9 if the provider
+    The exit code is 0 if every question has an answer, 8 if some have none, and 9 if the provider
     has not ended.
     """
     from qacli.batch_states import PartState

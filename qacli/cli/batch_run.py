@@ -103,7 +103,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         typer.Option(
             metavar="N",
             min=0,
-            help="Stop after N questions in a row that the provider refuses alike; 0: never.",
+            help="Stop after N equal refusals of the provider in a row; 0: never.",
         ),
     ] = 20,
     max_wait: Annotated[

@@ -109,7 +109,7 @@ class ChatCompletions:
         elif isinstance(document, dict):
             return _read(document, response)
         raise BrokenAnswer(
-            "The provider's answer is not an API's.",
+            "The provider's answer does not have the form of an API.",
             "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
             retryable=True,
         )

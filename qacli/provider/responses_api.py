@@ -332,7 +332,7 @@ def _require_object(document: object) -> dict[str, Any]:
         document = document[0]  # Gemini writes errors in a list
     if not isinstance(document, dict):
         raise BrokenAnswer(
-            "The provider's answer is not an API's.",
+            "The provider's answer does not have the form of an API.",
             "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
             retryable=True,
         )

@@ -43,8 +43,8 @@ def compare(
 ) -> None:
     """Show answers side by side, with their differences.
 
-    Their tokens, cost and time are shown too. One id alone stands for all answers to its question:
-    of qa ask -m A -m B, and of --again.
+    Their tokens, cost and time are shown too. With one id, all answers to its question are shown:
+    those of qa ask -m A -m B, and of --again.
     """
     from qacli.cli.store import open_store
     from qacli.services.compare import compare_records

@@ -45,7 +45,9 @@ def trust(
     context: typer.Context,
     directory: Directory = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Trust it without confirmation.")
+    ] = False,
     list_all: Annotated[
         bool, typer.Option("--list", help="List trusted and refused files.")
     ] = False,

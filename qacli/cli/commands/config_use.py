@@ -44,7 +44,7 @@ def use(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--default", help="Use the profile if none is chosen.")
     ] = False,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not try it with a question.")
+        bool, typer.Option("--no-check", help="Do not try the profile with a question.")
     ] = False,
 ) -> None:
     """Write a profile for a provider and try it with one question.

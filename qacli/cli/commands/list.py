@@ -128,14 +128,16 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     ] = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Then print records as they are answered, until Ctrl-C."),
+        typer.Option(
+            "--watch", help="Then also print new records as they are answered, until Ctrl-C."
+        ),
     ] = False,
     output_format: OutputFormat = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """List records: the newest, or what a search and filters choose."""
+    """List the newest records, or those that a search and filters select."""
     from qacli.cli.formatters import print_documents, print_json_array
     from qacli.cli.pager import pager_output
     from qacli.cli.record_table import print_table

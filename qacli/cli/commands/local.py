@@ -26,7 +26,7 @@ def local() -> None:
 
 @commands.command()
 def install(context: typer.Context) -> None:
-    """Install the engine and the weights, some 130 MB, into the environment of qa.
+    """Install the engine and the weights, about 130 MB, into the environment of qa.
 
     No compiler is needed. Nothing is done if both are installed.
     """

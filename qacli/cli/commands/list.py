@@ -137,7 +137,7 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """List the newest records, or those that a search and filters select."""
+    """List the newest records, or search and filter them."""
     from qacli.cli.formatters import print_documents, print_json_array
     from qacli.cli.pager import pager_output
     from qacli.cli.record_table import print_table

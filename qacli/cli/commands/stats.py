@@ -54,7 +54,7 @@ def stats(
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
-    """Count questions, tokens, cost and latency, by day or another group."""
+    """Count questions, tokens, cost and latency, for example by day."""
     from qacli.cli.store import open_selected
     from qacli.db.stats import stats as count
 

@@ -131,14 +131,17 @@ def _has_formulas(data: IO[bytes]) -> bool:
     """Return whether any sheet has a formula: then the sheet is read twice."""
     data.seek(0)
     with zipfile.ZipFile(data) as archive:
-        for name in archive.namelist():
-            if name.startswith("xl/worksheets/sheet"):
-                with archive.open(name) as sheet:
-                    end = b""
-                    while chunk := sheet.read(CHUNK_BYTES):
-                        if FORMULA in end + chunk:
-                            return True
-                        end = chunk[-1:]
+        names = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
+        return any(_sheet_has_formula(archive, name) for name in names)
+
+
+def _sheet_has_formula(archive: zipfile.ZipFile, name: str) -> bool:
+    with archive.open(name) as sheet:
+        end = b""
+        while chunk := sheet.read(CHUNK_BYTES):
+            if FORMULA in end + chunk:
+                return True
+            end = chunk[-1:]
     return False
 
 

@@ -1,9 +1,10 @@
 """The options that use an answer: print its code alone, copy it, write it to a file."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,13 +12,14 @@ from qacli.cli.options import with_options_of
 from qacli.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
+    from qacli.cli.answer_display import AnswerDisplay
     from qacli.cli.console import Console
     from qacli.markdown_tokens import CodeBlock
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerUse:
-    """The use of an answer besides reading it.
+    """The use of an answer, in addition to reading it.
 
     Attributes:
         extract: Print only code: the last fenced block, or with `every` all of them.
@@ -122,6 +124,36 @@ def _blocks_as_json(blocks: "list[CodeBlock]", *, every: bool) -> str:
 
     values = [asdict(block) for block in blocks]
     return json.dumps(values if every else values[0], ensure_ascii=False)
+
+
+def use_answer(  # noqa: PLR0913 - an answer and its record, by name
+    use: AnswerUse,
+    answer: str | None,
+    display: "AnswerDisplay",
+    record: dict[str, Any],
+    record_id: int | None,
+    *,
+    reused: bool,
+) -> None:
+    """Print, copy and write the answer of a record; see `AnswerUse.apply`.
+
+    Args:
+        use: The use of the answer.
+        answer: The answer; None if there is none.
+        display: The options for showing it.
+        record: The record as a dict.
+        record_id: The id of the record, if there is one.
+        reused: The answer was saved earlier.
+    """
+    text = answer or ""
+    if display.as_data and not use.extract:
+        from qacli.json_schema import extract_json
+
+        text = extract_json(text)
+    document = None
+    if display.as_json:
+        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
+    use.apply(text, display.console, record_id=record_id, document=document)
 
 
 def use_from_options(

@@ -347,22 +347,29 @@ def _results(
     with session:
         batches = Batches(session.store(connections=THREADS + 1))
         thread = _BatchThread(session, session.start_endpoint(model), batches, options)
-        retry = OutageRetry(thread.progress, options.max_outage)
         thread.start()
-        position, is_over = 0, False
         try:
-            while not is_over:
-                is_over = thread.is_over.wait(POLL_SECONDS)
-                read = partial(batches.finished, loaded.id or 0, limit=PAGE, rows=True)
-                while items := retry.call(read, position):
-                    for item in items:
-                        if item.record is not None:
-                            yield _result(item, item.record, loaded, form)
-                    position = items[-1].position + 1
+            for item in _finished_items(thread, batches, options):
+                if item.record is not None:
+                    yield _result(item, item.record, loaded, form)
         finally:
             thread.stop()
         if thread.error is not None:
             raise thread.error
+
+
+def _finished_items(
+    thread: _BatchThread, batches: Batches, options: BatchOptions
+) -> Iterator[FinishedItem]:
+    """Yield the items in their order as they are finished, until the thread has ended."""
+    retry = OutageRetry(thread.progress, options.max_outage)
+    read = partial(batches.finished, options.batch_id, limit=PAGE, rows=True)
+    position, is_over = 0, False
+    while not is_over:
+        is_over = thread.is_over.wait(POLL_SECONDS)
+        while items := retry.call(read, position):
+            yield from items
+            position = items[-1].position + 1
 
 
 def _result(

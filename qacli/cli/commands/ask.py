@@ -1,15 +1,13 @@
 """`qa ask`: ask one question and print its answer; both are saved in the history."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.answer_display import AnswerDisplay, warn_about_end
-from qacli.cli.answer_use import AnswerUse, with_use_options
+from qacli.cli.answer_display import AnswerDisplay
+from qacli.cli.answer_use import AnswerUse, use_answer, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     load_context_or_warn,
@@ -18,6 +16,7 @@ from qacli.cli.ask_runner import (
     show_answer,
     start_endpoint,
 )
+from qacli.cli.cached_answer import show_cached_answer
 from qacli.cli.console import Console
 from qacli.cli.earlier_record import EarlierRecord, find_earlier_record
 from qacli.cli.model_names import suggest_models
@@ -47,7 +46,7 @@ from qacli.cli.question_input import (
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
-from qacli.dates import format_age, parse_when
+from qacli.dates import parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
 from qacli.errors import InvalidRequest
 from qacli.serializers import result_to_dict
@@ -253,9 +252,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         questions = [build(name) for name in names]
         question = questions[0][1]
         check = structure.check if structure else None
-        if reuse and _show_cached_answer(
-            question, display, settings, use, since=since, check=check
-        ):
+        if reuse and show_cached_answer(question, display, settings, use, since=since, check=check):
             return
         turns = []
         if follows_id is not None:
@@ -280,7 +277,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         with suggest_models(started, settings, console):
             show_answer(events, display, model=started.model, on_result=results.append)
         result = results[-1]
-        _use_answer(
+        use_answer(
             use,
             result.outcome.answer,
             display,
@@ -310,61 +307,6 @@ def _check_repeat(
             "keep.",
             "Name the files again: -f PATH",
         )
-
-
-def _use_answer(  # noqa: PLR0913 - an answer and its record, by name
-    use: AnswerUse,
-    answer: str | None,
-    display: AnswerDisplay,
-    record: dict[str, Any],
-    record_id: int | None,
-    *,
-    reused: bool,
-) -> None:
-    """Print, copy and write the answer; see `AnswerUse.apply`."""
-    text = answer or ""
-    if display.as_data and not use.extract:
-        from qacli.json_schema import extract_json
-
-        text = extract_json(text)
-    document = None
-    if display.as_json:
-        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
-    use.apply(text, display.console, record_id=record_id, document=document)
-
-
-def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of its answer
-    question: Question,
-    display: AnswerDisplay,
-    settings: Settings,
-    use: AnswerUse,
-    *,
-    since: datetime | None,
-    check: Callable[[str], None] | None,
-) -> bool:
-    """Show the saved answer to the same question; return False if there is none."""
-    from qacli.cli.store import open_store
-    from qacli.services.cache import find_cached_answer
-
-    console = display.console
-    record = find_cached_answer(open_store(settings, console), question, since=since, check=check)
-    if record is None:
-        return False
-    fields = record.to_dict()
-    if display.as_json and not display.hidden:
-        console.print_json(display.document(fields, reused=True))
-    elif not display.as_json:
-        with display.writer() as text:
-            if display.show_reasoning and record.reasoning:
-                text.add_reasoning(record.reasoning)
-            text.add(record.answer or "")
-        display.print_sources(record.details)
-    warn_about_end(record, console)
-    console.info(
-        f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
-    )
-    _use_answer(use, record.answer, display, fields, record.id, reused=True)
-    return True
 
 
 def _check_cost(

@@ -245,14 +245,14 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
     cost = estimate.cost(ask.model, prices, endpoint)
     if cost is None:
         raise InvalidRequest(
-            f"The model {ask.model} is unpriced, so --max-cost cannot hold.",
+            f"The price of {ask.model} is unknown, so --max-cost cannot be used.",
             f"Add its price to {table}, or leave --max-cost out.",
         )
     cost += other_cost
     if not cost <= limit:  # also where the limit is NaN
         raise InvalidRequest(
             f"The answer may cost ${cost:.2g}, more than --max-cost {limit:g}: "
-            f"about {estimate.prompt:,} tokens are asked and {estimate.completion:,} answered.",
+            f"about {estimate.prompt:,} tokens are sent, {estimate.completion:,} come back.",
             "Allow more, set a lower --max-tokens, or ask a cheaper --model.",
         )
     return cost

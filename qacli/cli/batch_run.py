@@ -328,7 +328,7 @@ def _print_forecast(
     console.print(f"questions   {forecast.questions:,}")
     console.print(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     console.print(
-        "cost        unpriced"
+        "cost        unknown"
         if forecast.cost is None
         else f"cost        about {usd(forecast.cost)}, at prices of {prices.generated}"
     )

@@ -108,7 +108,7 @@ class BatchStatus:
         for kind, count in summary.errors.items():
             yield f"  {kind}", f"{count}"
         yield "tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"
-        yield "cost", "unpriced" if summary.cost_usd is None else usd(summary.cost_usd)
+        yield "cost", "unknown" if summary.cost_usd is None else usd(summary.cost_usd)
         if batch.max_cost_usd is not None:
             spent, reserved = usd(batch.spent_usd), usd(self.reserved_usd)
             yield "budget", f"{spent} spent and {reserved} reserved of {usd(batch.max_cost_usd)}"

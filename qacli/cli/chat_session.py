@@ -307,7 +307,7 @@ class ChatSession:
             if path.startswith("~"):
                 path = str(Path(path).expanduser())
             if path == attachments.STDIN:
-                raise InvalidRequest("Standard input is the chat itself.", "Name a file.")
+                raise InvalidRequest("Standard input has the lines of the chat.", "Name a file.")
             self._files += attachments.read_attachment([path], None)
         if not self._files:
             raise InvalidRequest("No file is waiting.", "Name one: /file PATH")

@@ -59,7 +59,7 @@ def find_earlier_record(  # noqa: PLR0913 - the options that name a record
     if again is not None:
         if last or follow is not None or edit_last:
             raise InvalidRequest(
-                "--again asks a record's question in its own place in its thread.",
+                "--again asks a question again, at the same place of its thread.",
                 "Leave out --continue, --follow and --edit-last; --edit goes with it.",
             )
         return _again(again, settings, console)

@@ -105,7 +105,7 @@ def check_schema(revision: str | None) -> None:
         return
     if revision is not None and revision not in revisions():
         raise SchemaMismatch(
-            f"The database is at revision {revision}, which this version of qa does not know.",
+            f"The database is at revision {revision}, which this version of qa does not have.",
             "Upgrade qa.",
         )
     problem = (
@@ -150,7 +150,7 @@ def is_downgrade(start: str | None, target: str) -> bool:
     """Return whether the second revision is older than the first.
 
     Raises:
-        SchemaMismatch: The database is at a revision that this program does not know.
+        SchemaMismatch: The database is at a revision that this version of qa does not have.
     """
     if start is not None and start not in revisions():
         check_schema(start)

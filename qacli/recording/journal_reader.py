@@ -185,7 +185,7 @@ class _Parser:
         if uid not in self._entries:
             raise UnreadableLineError("is about a question that is not in the journal")
         if len(values.keys() & checks.keys()) != 1:
-            raise UnreadableLineError("is of a kind that this version of qa does not know")
+            raise UnreadableLineError("is of a kind that this version of qa cannot read")
         entry = self._entries[uid]
         if "settled" in values:
             del self._entries[uid]
@@ -259,7 +259,7 @@ def _valid_values(
     for name, value in values.items():
         quoted = repr(sanitize_text(name[:40]))
         if name not in checks:
-            report(f"has a field that this version of qa does not know: {quoted}")
+            report(f"has a field that this version of qa cannot read: {quoted}")
             continue
         try:
             valid[name] = checks[name](value)

@@ -233,7 +233,7 @@ def _check_profile(name: str) -> None:
 
     file = ConfigFile.read(config_file())
     if chosen_profile() is not None:
-        raise InvalidRequest("A profile cannot choose another.", "Leave out --profile.")
+        raise InvalidRequest("A profile cannot select another profile.", "Leave out --profile.")
     if name not in file.profiles:
         raise InvalidRequest(
             f"There is no profile {name!r} in {file.path}.",

@@ -81,7 +81,7 @@ def _print(rows: "list[StatsRow]", by: str, console: Console) -> None:
     ]
     for row in rows:
         tokens = f"{row.prompt_tokens:,}+{row.completion_tokens:,}"
-        cost = "unpriced" if row.cost_usd is None else dollars(row.cost_usd)
+        cost = "unknown" if row.cost_usd is None else dollars(row.cost_usd)
         mean = "" if row.latency_ms is None else f"{row.latency_ms / 1000:.1f}"
         table.append(
             [row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean]

@@ -272,7 +272,7 @@ def _is_about_previous(request: RawRequest, error: StatusError) -> bool:
 def _keeps_none(request: RawRequest, error: StatusError, endpoint: str) -> bool:
     """Return whether an error shows that the endpoint keeps no responses at all.
 
-    It does not take the id of one, or does not know a response that it has just given.
+    It refuses the id of one, or does not have a response that it has just sent.
     """
     sent = {Feature.PREVIOUS_RESPONSE_ID.value: True}
     feature = refused_feature(error.status, parse_error(error.body), sent)

@@ -13,8 +13,8 @@ MAX_REPEATED_CHARS = 8_000
 def is_repairable(error: BaseException, finish_reason: str | None) -> bool:
     """Return whether the model should be asked once more after this error.
 
-    It should not after a check that took too long, or after an answer that was cut off at the token
-    limit: the next answer would have the same problem.
+    After a check that took too long, or an answer that was cut off at the token limit, it should
+    not: the next answer would have the same problem.
     """
     return isinstance(error, UnfitAnswer) and not error.fatal and finish_reason != "length"
 

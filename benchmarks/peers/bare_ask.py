@@ -45,7 +45,7 @@ async def work(
 
 
 def run(*arguments: object) -> None:
-    """Do it; what multiprocessing starts."""
+    """Run `work`; the function that multiprocessing starts."""
     asyncio.run(work(*arguments))  # type: ignore[arg-type]
 
 

@@ -28,7 +28,7 @@ from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 
 MAX_NAMED = 3
-"""Other workers that a message names."""
+"""Maximum number of other workers in a message."""
 
 
 class _Terms(TypedDict):

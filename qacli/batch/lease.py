@@ -24,7 +24,7 @@ from qacli.recording.outbox import outbox_unwritable
 
 SUFFIX = ".worker"
 MARGIN = 1 / 6
-"""A worker stops sending when this part of its lease is left, and renews it as often."""
+"""A worker stops sending when this part of its lease is left; it renews the lease as often."""
 
 STALE_SECONDS = 3600.0
 """The age from which a lock file of an unknown worker is removed."""

@@ -121,7 +121,7 @@ class ResultWriter:
         self._text = TextFormat(self._form, table)
 
     def _is_own(self, state: Mapping[str, Any] | None, batch_id: int | None) -> bool:
-        """Return whether the file is empty, or unchanged since this batch has written it."""
+        """Return whether the file is empty, or unchanged since this batch wrote it."""
         status = self._status()
         if status.st_size == 0:
             return True

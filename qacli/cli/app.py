@@ -169,8 +169,8 @@ def run(
 
     Args:
         arguments: The command line, without the name of the program.
-        app: The commands; None for those of qa.
-        console: The streams that every command uses; those of the process where None.
+        app: The commands; None means those of qa.
+        console: The streams for every command; None means those of the process.
 
     Raises:
         SystemExit: A signal ended the command, or the reader of stdout has closed it.

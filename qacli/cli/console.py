@@ -67,8 +67,8 @@ class Console:
     def from_process(cls) -> "Console":
         """Return a console with the streams of the process, which can print any text.
 
-        A terminal keeps its encoding, with escapes for what it lacks. A pipe or a file gets UTF-8
-        in every locale (RFC 8259 section 8.1 for JSON).
+        A terminal keeps its encoding, with escapes for all other characters. A pipe or a file gets
+        UTF-8 in every locale (RFC 8259 section 8.1 for JSON).
         """
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):

@@ -48,7 +48,7 @@ def chosen_profile() -> str | None:
 
 
 def environment(**defaults: str) -> dict[str, str]:
-    """Return the variables of the environment, for a child process or of the desktop.
+    """Return the variables of the environment, for example for a child process.
 
     Args:
         defaults: Used for variables that are not set.
@@ -168,7 +168,7 @@ def load_settings(
 
 
 def env_file_settings(file: EnvFile) -> Settings:
-    """Return the settings that a `.env` file alone would make, trusted or not.
+    """Return the settings of a `.env` file alone, trusted or not.
 
     Raises:
         NotConfigured: The file cannot be read, has a value that is not acceptable, or sets what a

@@ -152,7 +152,7 @@ class BatchLoading(BatchWorkers):
         ask_changed: bool,
         report: Callable[[str], None],
     ) -> None:
-        """Check that the changes are such that the batch can go on.
+        """Check that the batch can continue with these changes.
 
         Raises:
             InvalidRequest: Rows have changed that may not be asked again, too many are gone, or
@@ -268,7 +268,7 @@ def _stored(connection: sa.Connection, batch_id: int, page: Sequence[Item]) -> I
 
 
 def _refuse_second_keys(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> None:
-    """Check that these items were added; an item with an existing key was not.
+    """Check that all of these items were added: an item with an existing key is not.
 
     Raises:
         InvalidRequest: An item was not added.
@@ -313,7 +313,7 @@ def _parts(values: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def refuse_changed_settings(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Check that a batch goes on with the settings with which it was begun.
+    """Check that a batch continues with its first settings.
 
     Raises:
         InvalidRequest: The settings differ; the message names them.

@@ -1,4 +1,4 @@
-"""The parts of an API that differ between Chat Completions and Responses, and which is asked."""
+"""The differences between Chat Completions and Responses, and the choice of one of them."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

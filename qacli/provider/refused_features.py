@@ -189,7 +189,7 @@ class RefusedFeatures:
         return frozenset(Feature(name) for name in names if name in set(Feature))
 
     def add(self, base_url: str, model: str, features: frozenset[Feature]) -> None:
-        """Add features. A file that cannot be written costs a request of a later process."""
+        """Add features. If the file cannot be written, a later process sends one more request."""
         table = self._read()
         names = set(table.setdefault(base_url, {}).get(model, [])) | features
         table[base_url][model] = sorted(names)

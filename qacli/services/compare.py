@@ -25,7 +25,7 @@ MAX_GROUP = 50
 """The number of answers to one question that are compared."""
 
 Piece: TypeAlias = tuple[str, bool]
-"""A piece of a text, and whether the other text has it too."""
+"""A piece of a text, and True if the other text has it too."""
 
 
 @dataclass(frozen=True, slots=True)

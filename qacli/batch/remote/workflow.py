@@ -19,7 +19,7 @@ from qacli.provider.batch_api import BatchApi
 from qacli.provider.retry import backoff
 
 MAX_ROUNDS = 3
-"""The number of times that items are sent again."""
+"""Maximum number of times that items are sent again."""
 
 BEFORE_SUBMISSION = frozenset(
     {

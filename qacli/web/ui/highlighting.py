@@ -72,7 +72,7 @@ ushort usize void wchar_t float32 float64 f32 f64 Int String Bool Boolean Double
 class CurlyLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     """A lexer for languages with curly brackets.
 
-    Each of its patterns reads a character at most once; one that fails has read only a few.
+    Each of its patterns reads a character at most once, and fails after a few characters.
     """
 
     name = "Curly"

@@ -20,10 +20,10 @@ def lines(_context: Any, response: Any) -> list[Any]:
 
 @schemathesis.hook
 def filter_case(_context: Any, case: Any) -> bool:
-    """Leave out rules that an OpenAPI document cannot express; each has its own tests."""
+    """Leave out requests that an OpenAPI document cannot exclude; each kind has its own tests."""
     query = case.query if isinstance(case.query, dict) else {}
     body = case.body if isinstance(case.body, dict) else {}
-    # The best first: that wants `q`, and neither `after` nor `before`.
+    # The best first needs `q`, and neither `after` nor `before`.
     best_first = query.get("order") == "best"
     # The schema must be a JSON schema, and the provider of the tests returns text.
     with_schema = case.path == "/ask" and isinstance(body.get("schema"), dict | str)

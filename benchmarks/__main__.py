@@ -39,9 +39,9 @@ def main() -> int:
     sections = _sections(options.output)
     met = True
     names = ["start_against"] if options.against else options.only or NAMES
-    with bench(options.scale, options.against) as made:
+    with bench(options.scale, options.against) as workbench:
         for name in names:
-            rows, problem, seconds = _run(name, made)
+            rows, problem, seconds = _run(name, workbench)
             met = met and not problem and all(row.met for row in rows)
             when = f"{started}, load {load:.1f}, `{command}`"
             sections[name] = _section(name, rows, problem, f"{when}, {seconds:.0f} s")
@@ -63,19 +63,19 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(name: str, made: Bench) -> tuple[list[Row], str, float]:
+def _run(name: str, workbench: Bench) -> tuple[list[Row], str, float]:
     """Return the rows of one benchmark, the error that ended it, and the seconds that it took."""
     _say(f"{name} ...", sys.stderr)
     rows: list[Row] = []
-    problem, begun = "", time.monotonic()
+    problem, start = "", time.monotonic()
     try:
-        for row in importlib.import_module(f"benchmarks.{name}").run(made):
+        for row in importlib.import_module(f"benchmarks.{name}").run(workbench):
             rows.append(row)
             _say("  " + " | ".join(row.cells()), sys.stderr)
     except Exception as error:  # noqa: BLE001 - the other benchmarks still run
         problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
         _say(f"  {problem}", sys.stderr)
-    return rows, problem, time.monotonic() - begun
+    return rows, problem, time.monotonic() - start
 
 
 def _claim(name: str) -> str:

@@ -35,7 +35,7 @@ def run(bench: Bench) -> Iterator[Row]:
         requests = by_file.path / "requests.jsonl"
         by_file.qa("batch", "requests", "file", "-o", requests, limit=limit)
         results = _answer(requests)
-        taken = by_file.qa("batch", "take", "file", results, limit=limit)
+        take = by_file.qa("batch", "take", "file", results, limit=limit)
         if by_file.count() != number:
             raise Unusable("Not all results are on record.")
     yield Row(
@@ -47,8 +47,8 @@ def run(bench: Bench) -> Iterator[Row]:
     )
     yield Row(
         f"results stored in a second, of {number:,}",
-        f"{number / taken.seconds:,.0f}",
-        [number / taken.seconds],
+        f"{number / take.seconds:,.0f}",
+        [number / take.seconds],
         RATE_TARGET,
         most=False,
         unit=" a second",

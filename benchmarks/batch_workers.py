@@ -71,8 +71,8 @@ def run(bench: Bench) -> Iterator[Row]:
         limit = ("--latency", "0.1", "--rpm", str(PER_MINUTE), "--burst", str(PER_MINUTE / 60))
         asked = ask(bench, server, WORKERS, bench.size(4_000, 30_000), limit, jobs=32)
         what = f"three workers, a limit of {PER_MINUTE:,} a minute"
-        kept = 6_000 * asked.rate / PER_MINUTE
-        yield Row(what, f"{60 * asked.rate:,.0f} a minute", [kept], 90, most=False, unit="%")
+        percent = 6_000 * asked.rate / PER_MINUTE
+        yield Row(what, f"{60 * asked.rate:,.0f} a minute", [percent], 90, most=False, unit="%")
         yield Row(f"{what}: refused", "by all together", [100 * asked.refused], 1, unit="%")
         budget = bench.size(0.2, 2.0)
         options = ("--latency", "0.2", "--text", "one two three")
@@ -157,10 +157,10 @@ def join(bench: Bench, server: str) -> Row:
             started = time.perf_counter()
             with measure.background(command, worker.env, worker.path / "errors") as process:
                 measure.until(60, lambda: log.stat().st_size > before)
-                taken = time.perf_counter() - started
+                seconds_taken = time.perf_counter() - started
                 process.send_signal(signal.SIGINT)
                 process.wait(60)
-            return taken
+            return seconds_taken
 
         few = [seconds() for _ in range(3)]
         import psycopg2  # type: ignore[import-untyped]

@@ -1,4 +1,4 @@
-"""An HTTP client that costs next to nothing: what it takes is missing to the server beside it."""
+"""An HTTP client that takes little processor time: the measured server runs on the same machine."""
 
 import asyncio
 import time
@@ -106,9 +106,9 @@ async def _burst(base_url: str, path: str, bodies: Sequence[bytes]) -> Burst:
         except (OSError, TimeoutError):
             return 0
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     statuses = await asyncio.gather(*(ask(request) for request in requests))
-    return Burst(list(statuses), time.perf_counter() - begun)
+    return Burst(list(statuses), time.perf_counter() - start)
 
 
 async def _rate(base_url: str, path: str, connections: int, seconds: float) -> float:
@@ -129,23 +129,23 @@ async def _rate(base_url: str, path: str, connections: int, seconds: float) -> f
         finally:
             writer.close()
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     async with asyncio.timeout(seconds + LIMIT_SECONDS):
         await asyncio.gather(*(work() for _ in range(connections)))
-    return answered / (time.perf_counter() - begun)
+    return answered / (time.perf_counter() - start)
 
 
 async def _timed(base_url: str, request: bytes, connections: int, seconds: float) -> Timed:
     address = urlsplit(base_url)
     latencies: list[float] = []
     failed = 0
-    begun = time.perf_counter()
+    start = time.perf_counter()
 
     async def work() -> None:
         nonlocal failed
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
-            while (start := time.perf_counter()) < begun + seconds:
+            while (start := time.perf_counter()) < start + seconds:
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 await _read_body(reader, head)
@@ -158,13 +158,13 @@ async def _timed(base_url: str, request: bytes, connections: int, seconds: float
 
     async with asyncio.timeout(seconds + LIMIT_SECONDS):
         await asyncio.gather(*(work() for _ in range(connections)))
-    return Timed(sorted(latencies), failed, time.perf_counter() - begun)
+    return Timed(sorted(latencies), failed, time.perf_counter() - start)
 
 
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> None:
     """Read a body to its end: with a length, or in chunks."""
-    _, found, rest = head.partition(b"content-length:")
-    if found:
+    _, header, rest = head.partition(b"content-length:")
+    if header:
         await reader.readexactly(int(rest.split(None, 1)[0]))
         return
     while size := int(await reader.readuntil(b"\r\n"), 16):

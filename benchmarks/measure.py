@@ -56,7 +56,7 @@ def run(
     with ExitStack() as files:
         errors = files.enter_context(TemporaryFile())
         target = files.enter_context(into.open("wb")) if into else subprocess.PIPE
-        begun = time.perf_counter()
+        start = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603 - the programs are named in these files
             command,
             env=env,
@@ -72,16 +72,16 @@ def run(
         if process.stdout is not None:
             with process.stdout as stdout:
                 output = stdout.read(1) or b""
-                first_byte = time.perf_counter() - begun if output else None
+                first_byte = time.perf_counter() - start if output else None
                 output += stdout.readall()  # type: ignore[attr-defined]
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         watchdog.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
-            said = errors.read().decode(errors="replace")[-2000:]
-            raise Unusable(f"{command} ended with {process.returncode}: {said}")
+            output = errors.read().decode(errors="replace")[-2000:]
+            raise Unusable(f"{command} ended with {process.returncode}: {output}")
     cpu = usage.ru_utime + usage.ru_stime
     return Ended(seconds, first_byte, cpu, usage.ru_maxrss / 1024, output)
 

@@ -57,7 +57,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
 def _executemany(connection: sqlite3.Connection, mark: str, export: Path) -> float:
     """Seconds for all rows in one transaction, read from the same file."""
-    begun = perf_counter()
+    start = perf_counter()
     with export.open(encoding="utf-8") as lines:
         names = list(json.loads(lines.readline()))
         lines.seek(0)
@@ -65,7 +65,7 @@ def _executemany(connection: sqlite3.Connection, mark: str, export: Path) -> flo
         insert = f"INSERT INTO question_answer ({', '.join(names)}) VALUES ({values})"  # noqa: S608
         connection.cursor().executemany(insert, (_row(line) for line in lines))
     connection.commit()
-    return perf_counter() - begun
+    return perf_counter() - start
 
 
 def _row(line: str) -> tuple[object, ...]:

@@ -88,7 +88,7 @@ def _burst(home: Home, address: str, number: int) -> tuple[float, list[float]]:
         probing.terminate()
         probes: list[float] = json.loads(probing.stdout.read())
     good = done.statuses.count(200)
-    kept = home.count(f"status = 'answered' AND question LIKE '{number} and %'")
-    if good != REQUESTS or kept != REQUESTS:
-        raise Unusable(f"{good} of {REQUESTS} requests were answered, {kept} are on record.")
+    recorded = home.count(f"status = 'answered' AND question LIKE '{number} and %'")
+    if good != REQUESTS or recorded != REQUESTS:
+        raise Unusable(f"{good} of {REQUESTS} requests were answered, {recorded} are on record.")
     return done.seconds, probes

@@ -93,8 +93,8 @@ def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
 
 def clean_environment() -> dict[str, str]:
     """Return the variables that each program needs, without those that configure `qa` or a peer."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    names = ("PATH", "HOME", "LANG", "TMPDIR")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,8 +340,8 @@ def answering(
 
         def ready() -> bool:
             if process.poll() is not None:
-                said = (home.path / "server.log").read_text()[-2000:]
-                raise Unusable(f"The server ended: {said}")
+                log = (home.path / "server.log").read_text()[-2000:]
+                raise Unusable(f"The server ended: {log}")
             return load.get(address, path) == HTTPStatus.OK
 
         measure.until(seconds, ready)

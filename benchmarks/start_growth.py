@@ -39,8 +39,8 @@ def run(bench: Bench) -> Iterator[Row]:
 
 
 def _pages(address: str) -> float:
-    begun = perf_counter()
+    start = perf_counter()
     for _ in range(PAGES):
         if load.get(address, PAGE) != HTTPStatus.OK:
             raise Unusable("The page is not there.")
-    return (perf_counter() - begun) / PAGES
+    return (perf_counter() - start) / PAGES

@@ -130,7 +130,7 @@ def command_table() -> dict[str, Any]:
 
 
 def render_page(text: str) -> str:
-    """Return the text of a page with its generated parts made anew.
+    """Return the text of a page with new generated parts.
 
     Raises:
         UnknownPart: The page names a part that does not exist.

@@ -179,9 +179,9 @@ def build(day: date) -> dict[str, Any]:
     hosts: dict[str, str] = {}
     patterns: dict[str, str] = {}
     providers: dict[str, dict[str, Any]] = {}
-    known = {provider.id: provider for provider in data.providers}
+    sources = {provider.id: provider for provider in data.providers}
     # OpenRouter is last: what its names cost at their vendors is left out.
-    for provider in sorted(known.values(), key=lambda each: (each.id == "openrouter", each.id)):
+    for provider in sorted(sources.values(), key=lambda each: (each.id == "openrouter", each.id)):
         host = None if provider.id in SKIPPED else host_of(provider.api_pattern)
         if host is None:
             continue

@@ -133,7 +133,7 @@ def shoot(browser: Browser, address: str, to: Path, scheme: str) -> None:
 
 
 def main() -> None:
-    """Make both pictures, beside this file."""
+    """Make both pictures, next to this file."""
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -81,7 +81,7 @@ def run_without_views(revision: Callable[[], Any]) -> None:
 
 
 def run_on(connection: sa.Connection) -> None:
-    """Run what is pending, one process at a time."""
+    """Run the pending migrations, one process at a time."""
     context.configure(connection=connection, **OPTIONS)
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
@@ -91,10 +91,10 @@ def run_on(connection: sa.Connection) -> None:
 
 if context.is_offline_mode():
     run_offline()
-elif (given := context.config.attributes.get("connection")) is not None:
-    run_on(given)
+elif (connection := context.config.attributes.get("connection")) is not None:
+    run_on(connection)
 else:
     from qacli.db.records import Store
 
-    with Store(configured_database()).migrating() as opened:
-        run_on(opened)
+    with Store(configured_database()).migrating() as transaction:
+        run_on(transaction)

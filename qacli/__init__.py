@@ -1,6 +1,6 @@
 """Ask a language model, keep the question and its answer, find them again.
 
-The functions for Python programs are loaded when they are first used; see docs/python.md.
+The functions for Python programs are loaded at their first use; see docs/python.md.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """`qa` and `python -m qacli`. Until the program is loaded, Ctrl-C ends it without a message.
 
-So this module imports only what that needs. All signal handlers: see `qacli.cli.signals`.
+So this module imports little. All signal handlers: see `qacli.cli.signals`.
 An older Python can parse this module and `qacli/__init__.py`, and read the error below.
 """
 

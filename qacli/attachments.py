@@ -1,6 +1,6 @@
 """Attachments of a question: text, images, PDFs and sounds, from paths, URLs or standard input.
 
-An attachment is read completely before the question is asked. An error about its size names the
+An attachment is read completely before the question is asked. An error about its size has the
 limit. Its content is sent to the provider before the question. The record stores only its name,
 size and SHA-256, so a follow-up sends a placeholder instead of the content.
 """
@@ -75,7 +75,7 @@ def read_attachment(
         seconds: Time limit for fetching each URL.
 
     Raises:
-        InvalidRequest: One of them cannot be read or sent; the error has its name and the reason.
+        InvalidRequest: A source cannot be read or sent; the error has its name and the reason.
     """
     if sources.count(STDIN) > 1:
         raise InvalidRequest("Standard input can only be attached once.", "Give -f - once.")
@@ -127,11 +127,11 @@ def make_attachment(name: str, data: bytes, charset: str | None = None) -> Attac
 
     Args:
         name: The name that the provider and the record get.
-        data: The content; of a larger one than `MAX_IMAGE_BYTES`, one byte more is enough.
-        charset: The encoding of a text; None is UTF-8.
+        data: The content. Of a file above the limit, one byte more than the limit is enough.
+        charset: The encoding of a text; None means UTF-8.
 
     Raises:
-        InvalidRequest: It is too large, or neither text nor an image, a PDF or a sound.
+        InvalidRequest: The file is too large, or neither text nor an image, a PDF or a sound.
     """
     size = len(data)
     if size > MAX_IMAGE_BYTES:

@@ -23,7 +23,7 @@ class Cancellation:
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:
-        """Call a function when the answer is cancelled; at once if it has been cancelled."""
+        """Call a function when the answer is cancelled; at once if it is already cancelled."""
         with self._lock:
             self._callback = callback
             is_requested = self._is_requested

@@ -1,7 +1,7 @@
 """The sources and images of an answer, found in its `details`.
 
-Each provider has its own shape. `details` can hold any JSON: what does not have the expected shape
-is left out.
+Each provider has its own shape. `details` can hold any JSON: a value of another shape is
+left out.
 """
 
 import re
@@ -47,7 +47,7 @@ class Image:
 
     Attributes:
         media_type: For example `image/png`; empty if it is unknown.
-        size: Its bytes; None if it is not in the record.
+        size: The number of its bytes; None if its content is not in the record.
         url: Its address, if it is an http or https address.
         data_url: Its content as a `data:` URL, if that is a bitmap that a browser can show.
     """

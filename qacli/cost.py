@@ -1,6 +1,6 @@
 """The cost of an answer, from prices that the user can edit; unknown is None, never 0.
 
-The provider's own price comes first, then `prices.toml` beside the configuration file, then the
+The provider's own price comes first, then `prices.toml` next to the configuration file, then the
 table of `qacli.price_table`. Prices are in US dollars for a million tokens.
 """
 
@@ -13,13 +13,13 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from qacli.config.settings import LOCAL
+from qacli.config.defaults import LOCAL
 from qacli.domain import ContextPart, Question, Turn
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.price_table import DISCOUNTS, PREMIUM_TIERS, Price, PriceTable, plain_names
 
 CHARACTERS_PER_TOKEN = 4
-"""Of English text, by OpenAI's documentation: good for an estimate, not for a bill."""
+"""Characters in a token of English text, by OpenAI's documentation; only for estimates."""
 
 PRICE_PARTS = ("input", "output", "cached")
 """The numbers of a price in `prices.toml`, in this order; the last one may be absent."""
@@ -141,10 +141,10 @@ class Pricing:
 
 
 def _own_price(value: Any) -> Price:  # noqa: ANN401 - TOML of any form
-    """Return `[input, output]`, with or without a third number, or a table of the same, as a price.
+    """Return a price from `[input, output]` or `[input, output, cached]`, or from a table of those.
 
     Raises:
-        Exception: One of `UNREADABLE`: the value has another form.
+        Exception: One of `UNREADABLE`, because the value has another form.
     """
     if isinstance(value, list):
         value = (
@@ -240,19 +240,19 @@ def check_budget(  # noqa: PLR0913 - all that it depends on, by name
         The cost of the question to all models, in US dollars.
 
     Raises:
-        InvalidRequest: It may cost more, or the price of its model is unknown.
+        InvalidRequest: The question may cost more, or the price of its model is unknown.
     """
     cost = estimate.cost(ask.model, prices, endpoint)
     if cost is None:
         raise InvalidRequest(
-            f"The model {ask.model} is unpriced, so --max-cost cannot hold.",
+            f"The price of {ask.model} is unknown, so --max-cost cannot be used.",
             f"Add its price to {table}, or leave --max-cost out.",
         )
     cost += other_cost
     if not cost <= limit:  # also where the limit is NaN
         raise InvalidRequest(
             f"The answer may cost ${cost:.2g}, more than --max-cost {limit:g}: "
-            f"about {estimate.prompt:,} tokens are asked and {estimate.completion:,} answered.",
+            f"about {estimate.prompt:,} tokens are sent, {estimate.completion:,} come back.",
             "Allow more, set a lower --max-tokens, or ask a cheaper --model.",
         )
     return cost

@@ -75,7 +75,7 @@ class Question:
         request_id: The id of the HTTP request, as in the log.
         title: A name from the user; None if there is none.
         rating: The user's rating, from 1 (bad) to 5 (good); None if there is none.
-        context_digest: The digest of the messages that were sent; see `qacli.message_chain`.
+        context_digest: The digest of the messages that were sent; see `qacli.message_digests`.
         uid: A random id, which exists before the database gives the record its id.
 
     Raises:
@@ -214,7 +214,7 @@ class ChatRequest:
         parts: Files and images that are put before the question.
         stream: Ask for the answer as a stream; otherwise as one JSON document.
         raw: The request of a client, which is sent unchanged instead of all this.
-        cancellation: Ends the request when another thread asks for it; None if none can.
+        cancellation: Ends the request from another thread; None if no thread can cancel it.
     """
 
     question: Question

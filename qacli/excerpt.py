@@ -19,7 +19,7 @@ def find_first(text: str, words: Sequence[str]) -> int | None:
 
 
 def from_position(text: str, position: int, before: int) -> str:
-    """Return a text from the word that starts at most `before` characters before a position."""
+    """Return the text from the first word within `before` characters before a position on."""
     start = max(position - before, 0)
     if start == 0:
         return text

@@ -44,7 +44,7 @@ def installation() -> Installation:
         return Installation.UV_TOOL
     if (prefix / "pipx_metadata.json").exists():
         return Installation.PIPX
-    # `uv run` and `uv sync` create the environment .venv beside the project's pyproject.toml.
+    # `uv run` and `uv sync` create the environment .venv next to the project's pyproject.toml.
     if (prefix.parent / "pyproject.toml").exists() and _is_of_uv(prefix):
         return Installation.UV_PROJECT
     return Installation.ENVIRONMENT
@@ -75,7 +75,7 @@ def extra_command(extra: str) -> str:
 def local_model_command() -> list[str]:
     """Return the program and the arguments that install the local model into this environment.
 
-    Without their dependencies, one of which needs a compiler and which qa never uses.
+    Their dependencies are left out: qa never uses them, and one needs a compiler.
     """
     return [*_pip(), "--no-deps", *LOCAL_MODEL]
 
@@ -89,7 +89,7 @@ def local_model_advice() -> str:
 
 def _pip() -> list[str]:
     """Return the start of a command that installs packages into this environment."""
-    bundled = str(Path(sys.prefix).parent / ".uv" / "bin")  # where README's first command puts it
+    bundled = str(Path(sys.prefix).parent / ".uv" / "bin")  # README's first command installs there
     uv = "uv" if shutil.which("uv") else shutil.which("uv", path=bundled)
     if uv and (_is_of_uv(Path(sys.prefix)) or find_spec("pip") is None):
         return [uv, "pip", "install", "--python", sys.executable]

@@ -1,7 +1,7 @@
 """Read JSON schemas of answers, and check answers against them.
 
 Every answer is checked here too, because not every endpoint enforces a schema. After an answer that
-does not fit, the model is asked once more, with the reason.
+does not fit, the model is asked once more: see `qacli.schema_repair`.
 """
 
 import json
@@ -26,9 +26,6 @@ MAX_BACKTRACKS = 10_000
 
 MAX_PATTERN_BYTES = 1_000_000
 """The memory of one compiled pattern."""
-
-MAX_REPEATED_CHARS = 8_000
-"""The longest schema that the request for another answer repeats."""
 
 FENCE = re.compile(r"```[\w-]*\s*")
 """The first line of a fenced block of code."""
@@ -84,7 +81,7 @@ class AnswerSchema:
 
         Args:
             source: A path, a JSON object, or fields such as `name, age int`.
-            directory: The base of a relative path; None is the working directory.
+            directory: The base of a relative path; None means the working directory.
 
         Raises:
             InvalidRequest: The source has another form, or is not a usable schema.
@@ -146,7 +143,7 @@ class AnswerSchema:
 
 
 def _closest(error: "ValidationError") -> "ValidationError":
-    """Return the error in the one alternative of `anyOf` or `oneOf` that has the right type."""
+    """Return the error in the only alternative of `anyOf` or `oneOf` with the right type."""
     while True:
         branches: list[list[ValidationError]] = getattr(error.kind, "context", [])
         of_type = [
@@ -170,7 +167,7 @@ def response_format(schema: object) -> dict[str, Any]:
     """Return a JSON schema as the `response_format` of Chat Completions.
 
     Raises:
-        InvalidRequest: It is not a JSON object.
+        InvalidRequest: The schema is not a JSON object.
     """
     try:
         schema = json.loads(schema) if isinstance(schema, str) else schema
@@ -220,26 +217,11 @@ def checked_schema(schema: str) -> AnswerSchema:
     return AnswerSchema(_object(schema, "The schema"))
 
 
-def repair_prompt(error: UnfitAnswer, params: Mapping[str, Any]) -> str:
-    """Return the question that asks for another answer after one that does not fit.
-
-    It repeats the schema, unless that is long: some endpoints ignore the one in the request, for
-    example Anthropic's for OpenAI clients.
-
-    Args:
-        error: The reason why the answer does not fit.
-        params: The question's params, with the schema.
-    """
-    request = f"{error.what} Answer again, with nothing but JSON that fits the schema"
-    schema = json.dumps(params["response_format"]["json_schema"]["schema"], ensure_ascii=False)
-    return f"{request}." if len(schema) > MAX_REPEATED_CHARS else f"{request}:\n\n{schema}"
-
-
 def schema_from_shorthand(fields: str) -> dict[str, Any]:
     """Return the schema of a list of fields such as `name, age int`.
 
     Raises:
-        InvalidRequest: It is not a list of fields.
+        InvalidRequest: The text is not a list of fields.
     """
     properties: dict[str, dict[str, str]] = {}
     for text in fields.split(","):
@@ -274,15 +256,6 @@ def _object(text: str, name: str) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
-
-
-def is_repairable(error: BaseException, finish_reason: str | None) -> bool:
-    """Return whether the model should be asked once more after this error.
-
-    It should not after a check that took too long, or after an answer that was cut off at the token
-    limit: the next answer would have the same problem.
-    """
-    return isinstance(error, UnfitAnswer) and not error.fatal and finish_reason != "length"
 
 
 def _schema_error(reason: str) -> UnfitAnswer:

@@ -40,7 +40,7 @@ class SchemaCost:
         schema: A JSON schema; it may break the rules of its meta-schema.
 
     Raises:
-        InvalidRequest: It refers to a schema outside of itself, or it takes too many steps.
+        InvalidRequest: The schema refers to a schema outside of itself, or takes too many steps.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class SchemaCost:
         own = 1 + sum(len(v) if isinstance(v, dict | list | str) else 1 for v in node.values())
         same = sum(self._count(part, depth) for part in self._same_value(node))
         if "unevaluatedProperties" in node or "unevaluatedItems" in node:
-            same *= 2  # these keywords evaluate the schemas beside them once more
+            same *= 2  # these keywords evaluate the other schemas of the object again
         # A child has one name or one position, so that only one of these schemas applies to it.
         alternatives = [*_values(node.get("properties")), *_values(node.get("prefixItems"))]
         if isinstance(node.get("items"), list):

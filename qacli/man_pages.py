@@ -2,7 +2,7 @@
 
 hatchling loads this file by its path when it builds a wheel (`[tool.hatch.build.targets.wheel.
 hooks.custom]` in pyproject.toml), so it imports nothing of qacli. They are installed in `share`
-beside `bin`, where `man`, bash, zsh and fish look for them.
+next to `bin`, where `man`, bash, zsh and fish look for them.
 """
 
 import json

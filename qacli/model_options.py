@@ -57,7 +57,8 @@ def check_names(options: Mapping[str, Any]) -> None:
     """Check that options are JSON and have none of the names that qa sets itself.
 
     Raises:
-        InvalidRequest: They are not; the error names the right way to set a reserved name.
+        InvalidRequest: A value is not JSON, or a name is reserved; the error has the right way to
+            set it.
     """
     for name, value in options.items():
         if name in RESERVED:
@@ -98,7 +99,7 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def merge_params(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge options; the first layer has the highest precedence, and None is no value."""
+    """Merge options; the first layer has the highest precedence, and None means no value."""
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         for name, value in layer.items():

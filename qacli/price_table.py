@@ -72,7 +72,7 @@ class Price:
 
 
 def plain_names(model: str) -> Iterator[str]:
-    """Yield the names under which a model may be in a table: its own, then it without a date.
+    """Yield the names of a model that a table may have: its own name, then its name without a date.
 
     `models/gemini-3.5-flash` is Gemini's name for a model, `gpt-6-luna-2026-09-22` a dated one.
     """
@@ -136,7 +136,7 @@ class PriceTable:
         return None, {}
 
     def _sellers(self, model: str, endpoint: str | None) -> Iterator[tuple[str, bool]]:
-        """Yield the providers whose prices may apply, each with True if only exact names count."""
+        """Yield the providers whose prices may apply, and whether only exact names count."""
         host = re.sub(r":\d+$", "", endpoint or "")
         own = self._hosts.get(host) or next(
             (name for pattern, name in self._patterns.items() if re.fullmatch(pattern, host)), None

@@ -9,7 +9,7 @@ def make_private_directory(directory: Path) -> None:
     """Create a directory and its missing parents with mode 0700.
 
     Raises:
-        OSError: One of them cannot be created.
+        OSError: A directory cannot be created.
     """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
@@ -18,7 +18,7 @@ def make_private_directory(directory: Path) -> None:
 
 
 def write_private(target: Path, data: bytes) -> None:
-    """Replace a file atomically and durably; the new file has mode 0600.
+    """Replace a file atomically, safe against a power cut; the new file has mode 0600.
 
     Raises:
         OSError: The file cannot be written; the old content is unchanged.

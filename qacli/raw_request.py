@@ -13,7 +13,7 @@ class RawRequest:
         body: The bytes of the body; empty for none.
         headers: The headers that go along, without those of the key.
         query: The query string, without its question mark.
-        is_streamed: The client asks for a stream of events.
+        is_streamed: The client requests a stream of events.
         model: The model that is asked; empty if it is not known.
         uid: The uid of the question; a translated response has ids made of it.
         created: The time of the question, in seconds since 1970.

@@ -1,7 +1,8 @@
 """Remove control characters from text that is written to a terminal.
 
 Text that comes from a model, a provider, a client or a file can hold characters that move the
-cursor, retitle the window, or reverse the order of what is read (CVE-2021-42574, "Trojan Source").
+cursor, change the title of the window, or reverse the order of the text (CVE-2021-42574, "Trojan
+Source").
 A pipe or a file gets every byte; all text for a terminal goes through `sanitize`. To make sure of
 that, `SanitizedStream` replaces the process's stdout and stderr.
 """

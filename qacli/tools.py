@@ -23,7 +23,7 @@ def with_tools(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with the names in `tools` replaced by tools; objects stay as they are.
 
     Raises:
-        InvalidRequest: As `parse_tool`.
+        InvalidRequest: See `parse_tool`.
     """
     tools = options.get("tools")
     if isinstance(tools, str):
@@ -38,7 +38,7 @@ def parse_tool(value: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a tool by its name, or by its settings as a JSON object or its text.
 
     Raises:
-        InvalidRequest: It is neither, or it is a function, which the client must run.
+        InvalidRequest: The text is neither, or the tool is a function, which the client must run.
     """
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:

@@ -85,7 +85,7 @@ def parse_title(text: str) -> str | None:
     """Return the title of a record on one line; None for an empty text, which removes it.
 
     Raises:
-        InvalidRequest: It is too long, or no database can store it.
+        InvalidRequest: The title is too long, or no database can store it.
     """
     title = " ".join(text.split()) or None
     if title is not None and len(title) > MAX_TITLE_CHARACTERS:

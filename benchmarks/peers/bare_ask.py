@@ -39,13 +39,13 @@ async def work(
     async with AsyncOpenAI(max_retries=0, http_client=DefaultAioHttpClient()) as client:
         for _ in range(bursts):
             await asyncio.to_thread(together.wait, LIMIT_SECONDS)
-            begun = time.monotonic()
+            start = time.monotonic()
             await asyncio.gather(*(ask(client, model, n) for n in range(number)))
-            times.put((begun, time.monotonic()))
+            times.put((start, time.monotonic()))
 
 
 def run(*arguments: object) -> None:
-    """Do it; what multiprocessing starts."""
+    """Run `work`; the function that multiprocessing starts."""
     asyncio.run(work(*arguments))  # type: ignore[arg-type]
 
 
@@ -60,8 +60,8 @@ def main() -> None:
         worker.start()
     seconds = []
     for _ in range(bursts):
-        begun, ended = zip(*(times.get() for _ in workers), strict=True)
-        seconds.append(max(ended) - min(begun))
+        starts, ends = zip(*(times.get() for _ in workers), strict=True)
+        seconds.append(max(ends) - min(starts))
     for worker in workers:
         worker.join()
     print(json.dumps(seconds))  # noqa: T201

@@ -12,7 +12,7 @@ POOL = 10
 
 
 def create_app(url: str) -> Flask:
-    """The application: one view, which does what it must and nothing else."""
+    """The application: one view, with only the necessary steps."""
     engine = sa.create_engine(url, pool_size=POOL, max_overflow=0)
     with engine.connect() as connection:
         table = sa.Table("question_answer", sa.MetaData(), autoload_with=connection)

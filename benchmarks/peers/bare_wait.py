@@ -1,4 +1,4 @@
-"""A Flask view under the server of `qa serve` that only waits: what the server can do at all."""
+"""A Flask view under the server of `qa serve` that only waits: the most that the server can do."""
 
 import sys
 import time

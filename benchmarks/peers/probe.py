@@ -16,18 +16,18 @@ LIMIT_SECONDS = 30.0
 def main() -> None:
     """Probe the address that is the argument."""
     took: list[float] = []
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
     print("ready", flush=True)  # noqa: T201
-    while not told:
-        begun = time.perf_counter()
+    while not signals:
+        start = time.perf_counter()
         try:
             with urlopen(sys.argv[1], timeout=LIMIT_SECONDS) as answer:  # noqa: S310 - ours
                 answer.read()
         except (URLError, OSError):
             took.append(LIMIT_SECONDS)
         else:
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - start)
         time.sleep(0.05)
     print(json.dumps(took))  # noqa: T201
 

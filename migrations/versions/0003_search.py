@@ -1,4 +1,4 @@
-"""What was attached to a question; a full-text index of questions and answers; one of tags.
+"""Add the attachments of a question, a full-text index of questions and answers, and one of tags.
 
 SQLite keeps the index in a virtual table of its own, by triggers; PostgreSQL in an index over an
 expression, which the application's search condition repeats character by character. There only

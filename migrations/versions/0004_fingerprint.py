@@ -80,14 +80,14 @@ def fill(connection: sa.Connection) -> None:
         last = rows[-1].id
 
 
-def write(connection: sa.Connection, found: dict[int, int]) -> None:
+def write(connection: sa.Connection, fingerprints: dict[int, int]) -> None:
     """Write the fingerprints of records, by their ids."""
     ours = sa.update(RECORDS)
     if connection.dialect.name == "postgresql":
         # One statement: psycopg2 would go to the server and back for each record.
         arrays: list[Any] = [
             sa.cast(sa.literal(list(values), ARRAY(sa.BigInteger())), ARRAY(sa.BigInteger()))
-            for values in (found.keys(), found.values())
+            for values in (fingerprints.keys(), fingerprints.values())
         ]
         each = sa.func.unnest(*arrays).table_valued("id", "fingerprint").render_derived("each")
         ours = ours.where(RECORDS.c.id == each.c.id).values(fingerprint=each.c.fingerprint)
@@ -95,4 +95,5 @@ def write(connection: sa.Connection, found: dict[int, int]) -> None:
         return
     ours = ours.where(RECORDS.c.id == sa.bindparam("record"))
     ours = ours.values(fingerprint=sa.bindparam("value"))
-    connection.execute(ours, [{"record": key, "value": value} for key, value in found.items()])
+    values = [{"record": key, "value": value} for key, value in fingerprints.items()]
+    connection.execute(ours, values)

@@ -1,4 +1,4 @@
-"""Who asked over HTTP, by the name of the token, and the request that the question came in."""
+"""Add the name of the token and the id of the HTTP request by which a question was asked."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -3,7 +3,7 @@
 The same key of two callers belongs to two questions. Records without a caller share their keys
 among themselves, which takes a second index: a unique index takes each NULL for another value.
 
-SQLite cannot drop a constraint, so the table is made anew there, with its indexes and triggers,
+SQLite cannot drop a constraint, so the table is made again there, with its indexes and triggers,
 and with the last id that was given: an id is never given twice. The full-text index refers to the
 ids, which stay, so that it stays too.
 """
@@ -75,7 +75,7 @@ def downgrade() -> None:
 
 
 def rebuild(*, shared_keys: bool) -> None:
-    """Make SQLite's table anew.
+    """Make SQLite's table again.
 
     Args:
         shared_keys: Whether an idempotency key is unique among all callers.

@@ -1,4 +1,4 @@
-"""Add `error_kind` and `corrects_id`, and fill them from what the records have.
+"""Add `error_kind` and `corrects_id`, and fill them from the records.
 
 Until this revision `error` began with the kind: `provider-refused: The provider answered 400`. The
 kind moves to its own column where it is one of the kinds that qa had then, and `error` keeps the

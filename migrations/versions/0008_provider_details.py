@@ -1,4 +1,4 @@
-"""Add the columns for what a provider sends besides the answer's text.
+"""Add the columns for the other parts of a provider's answer.
 
 `cached_tokens` and `reasoning_tokens` are parts of the two counts of tokens, `reasoning` is the
 model's reasoning, `details` everything else in the response, `endpoint` the provider's host.

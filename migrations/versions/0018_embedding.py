@@ -1,7 +1,7 @@
 """Add `embedding`, the vectors of records, by which similar records are found.
 
 They go with their record: in PostgreSQL by the foreign key, in SQLite by a trigger, because SQLite
-enforces foreign keys only where a connection asks for it.
+enforces foreign keys only where a connection enables them.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """Leave out accents of Latin letters in PostgreSQL's search index, as SQLite's has always done.
 
-The index over an expression is built anew. In a database whose encoding is not UTF-8, where
+The index over an expression is built again. In a database whose encoding is not UTF-8, where
 PostgreSQL cannot normalize texts, the function changes nothing.
 """
 

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from qacli.batch.database import DatabaseExecutor
-from qacli.batch.options import ActiveItem, BatchOptions, Progress
+from qacli.batch.options import BatchOptions
+from qacli.batch.progress import ActiveItem, Progress
 from qacli.cost import CostEstimate, Pricing
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
 
 TOLERANCE = 1.1
-"""The likely cost may be this many times what is reserved, before more is reserved."""
+"""More is reserved if the likely cost is this many times the reserved cost."""
 
 
 class Budget:

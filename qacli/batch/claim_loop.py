@@ -9,8 +9,10 @@ from qacli.batch.budget import Budget
 from qacli.batch.claims import WorkerClaims, describe_owners
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.lease import MARGIN
-from qacli.batch.options import BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import Progress
+from qacli.batch.stop_signal import StopSignal
 from qacli.db.batches import Batches, BudgetReached, ClaimedItem
 from qacli.errors import DatabaseError
 
@@ -33,8 +35,7 @@ class ClaimLoop:
         flush: Makes the recorder store its results.
         items: Gets the claimed items, and None for each consumer at the end.
         consumers: The number of tasks that read `items`.
-        stop: Stops the run; see `BatchRunner.stop`.
-        stopped: Set when the run stops.
+        stop: Stops the run, and ends the pauses.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of it, by name
@@ -50,8 +51,7 @@ class ClaimLoop:
         flush: Callable[[], None],
         items: asyncio.Queue[ClaimedItem | None],
         consumers: int,
-        stop: Callable[[StopReason, str], None],
-        stopped: asyncio.Event,
+        stop: StopSignal,
     ) -> None:
         self._claims = claims
         self._batches = batches
@@ -64,15 +64,16 @@ class ClaimLoop:
         self._items = items
         self._consumers = consumers
         self._stop = stop
-        self._stopped = stopped
 
     async def run(self) -> None:
         """Claim items for the workers, and take over the items of dead processes."""
         polled_at = monotonic()
         await self._claims.reclaim_stale()
-        while not self._stopped.is_set():
+        while not self._stop.is_set:
             if not self._output.has_reader:
-                self._stop(StopReason.OUTPUT_CLOSED, "the reader of the results has closed them")
+                self._stop.set(
+                    StopReason.OUTPUT_CLOSED, "the reader of the results has closed them"
+                )
                 break
             # Claim the items of about one second: other processes cannot ask claimed items.
             elapsed = max(monotonic() - self._progress.started, 1.0)
@@ -83,7 +84,7 @@ class ClaimLoop:
             if items:
                 self._progress.item_wait_reason = None
                 continue
-            if self._stopped.is_set():
+            if self._stop.is_set:
                 break
             if not await self._database.run(self._batches.has_unfinished, self._options.batch_id):
                 await self._refresh_progress()
@@ -97,12 +98,12 @@ class ClaimLoop:
             if not self._progress.active_items:
                 self._flush()
                 await self._database.run(self._output.write)
-            await self._pause(CLAIM_PAUSE_SECONDS)
+            await self._stop.pause(CLAIM_PAUSE_SECONDS)
         for _ in range(self._consumers):
             await self._items.put(None)
 
     async def _claim(self, limit: int) -> list[ClaimedItem]:
-        """Claim items; stop if the budget allows none, and none is in flight.
+        """Claim items; stop if the budget allows no item, and no request is in flight.
 
         The requests in flight may cost less than is reserved for them.
         """
@@ -112,7 +113,7 @@ class ClaimLoop:
             if not self._claims.are_open:
                 budget = f"{reached.max_cost:g} US dollars"
                 message = f"the budget of {budget} would be passed; give a larger one"
-                self._stop(StopReason.BUDGET, message)
+                self._stop.set(StopReason.BUDGET, message)
             return []
 
     async def heartbeat(self) -> None:
@@ -122,7 +123,7 @@ class ClaimLoop:
             with suppress(DatabaseError):
                 await self._claims.renew()
                 if await self._database.run(self._batches.is_cancelled, self._options.batch_id):
-                    self._stop(StopReason.CANCELLED, "cancelled by another process")
+                    self._stop.set(StopReason.CANCELLED, "cancelled by another process")
 
     async def poll(self) -> None:
         """Refresh the progress regularly."""
@@ -136,9 +137,3 @@ class ClaimLoop:
         self._progress.update(
             await self._database.run(self._batches.counts, self._options.batch_id)
         )
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait for this time, or until the run stops."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()

@@ -28,7 +28,7 @@ from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 
 MAX_NAMED = 3
-"""Other workers that a message names."""
+"""Maximum number of other workers in a message."""
 
 
 class _Terms(TypedDict):
@@ -195,7 +195,7 @@ def refuse_open_parts(batches: Batches, batch: Batch) -> None:
     """Check that no questions of a batch are at the provider's Batch API.
 
     Raises:
-        InvalidRequest: Some are.
+        InvalidRequest: Some questions are at the Batch API.
     """
     if batches.open_parts().get(batch.id or 0):
         raise InvalidRequest(
@@ -206,7 +206,7 @@ def refuse_open_parts(batches: Batches, batch: Batch) -> None:
 
 
 def describe_owners(workers: Sequence[WorkerStatus]) -> str | None:
-    """Return a sentence on the workers that have the last items; None if there are none."""
+    """Return a sentence on the workers that have the last items; None if no worker has any."""
     if not workers:
         return None
     names = "; ".join(

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qacli.batch.agreement import Agreement
-from qacli.batch.reader import key_of_model
+from qacli.batch.item_reader import key_of_model
 from qacli.batch.verdicts import Verdict, read_verdicts
 from qacli.db.batches import Batches
 from qacli.domain import Status
@@ -61,7 +61,7 @@ def variants_of(batches: Batches, names: Sequence[str]) -> list[Variant]:
     """Return a variant for each batch, or for each model of a batch with several models.
 
     Raises:
-        InvalidRequest: There is only one.
+        InvalidRequest: There is only one variant.
         NotFound: There is no batch of such a name.
     """
     all_batches = [batches.get(name) for name in dict.fromkeys(names)]
@@ -182,7 +182,7 @@ class Comparison:
     def items(self) -> Iterator[ComparedItem]:
         """Yield the compared items in the order of the first variant, reading one page at a time.
 
-        Starts the totals anew.
+        The totals start at 0.
         """
         self._begin()
         first, *others = self.variants

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from qacli.batch.options import ActiveItem
+from qacli.batch.progress import ActiveItem
 from qacli.cost import Usage
 from qacli.db.batches import Batches
 from qacli.domain import Question, Turn
-from qacli.json_schema import repair_prompt, validation_error
+from qacli.json_schema import validation_error
 from qacli.provider.batch_lines import BATCH_TIER
 from qacli.provider.response import Attempt, ChatResponse
+from qacli.schema_repair import repair_prompt
 
 
 def continue_unfit(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, TypeVar
 
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.errors import DatabaseError, RecordRefused
 
 T = TypeVar("T")

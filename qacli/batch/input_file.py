@@ -64,18 +64,19 @@ class InputOptions:
     Attributes:
         form: One of `FORMATS`.
         template: The question, with `{column}` in place of a row's value.
-        system_template: The system prompt, with `{column}` as in the template; None is that of the
-            batch.
+        system_template: The system prompt, with `{column}` as in the template; None means that of
+            the batch.
         column: The column with the question, if there is no template.
-        id_column: The column with the id of a row; None is `id` where there is one, and an empty
+        id_column: The column with the id of a row; None means `id` where there is one, and an empty
             text is no column.
         tags: The tags of all records.
         models: The models that each question is asked of; empty if there are not several.
         skip_bad: Return a row that cannot be asked with its error, instead of raising it.
-        quotes: Whether fields of a table can be quoted; None is true for CSV, false for TSV.
-        delimiter: The character between two fields; None is the one that the header has.
-        encoding: The encoding of a text; None is UTF-8, or what the byte order mark says.
-        sheet: The sheet of a workbook; None is the only one with content.
+        quotes: Whether fields of a table can be quoted; None means true for CSV, false for TSV.
+        delimiter: The character between two fields; None means the one that the header has.
+        encoding: The encoding of a text; None means that of the byte order mark, or UTF-8 without
+            one.
+        sheet: The sheet of a workbook; None means the only one with content.
     """
 
     form: str
@@ -159,11 +160,11 @@ def open_binary(
     """Open a file, decompressed if it is compressed with gzip.
 
     Args:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         spool: A copy to read instead, from its beginning.
 
     Raises:
-        InvalidRequest: It cannot be opened.
+        InvalidRequest: The file cannot be opened.
     """
     binary: IO[bytes]
     try:
@@ -190,7 +191,7 @@ def open_text(binary: "io.BufferedReader[Any]", encoding: str | None) -> io.Text
 
     Args:
         binary: The file.
-        encoding: Its encoding; None is UTF-8, or what the byte order mark says.
+        encoding: Its encoding; None means that of the byte order mark, or UTF-8 without one.
 
     Raises:
         InvalidRequest: The file is not text, or there is no such encoding.

@@ -1,4 +1,4 @@
-"""The settings that a line of JSON has for its own question, beside the text of the question."""
+"""The settings that a line of JSON has for its own question, in addition to the text."""
 
 import json
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def own_settings(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_reserved(row: Mapping[str, Any]) -> None:
-    """Refuse the fields of a request that qa sets itself, unless they ask for what qa does.
+    """Refuse the fields of a request that qa sets itself, unless they have qa's own values.
 
     Raises:
         InvalidRequest: There is such a field; the error names it.

@@ -1,11 +1,11 @@
-"""Decide when another worker of a batch has ended, and for how long this one may send.
+"""Decide whether another worker of a batch has ended, and how long this one may send.
 
 Each worker renews a lease in the database and holds a lock on a file in its outbox. Other workers
 take over its claims when the lease has expired by the database's clock, or earlier if the lock file
 proves that the process has ended: it is in the same outbox, of the same boot of the same kernel, is
-the same file by device and inode, and is not locked. Names prove nothing: two containers of one
-image share the host name, every path, and even a copied data directory. A missing lock file proves
-nothing either: it may be on another machine.
+the same file by device and inode, and is not locked. The name of the host and the paths are no
+proof: two containers of one image have the same ones. A missing lock file is no proof either: it
+may be on another machine.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ from qacli.recording.outbox import outbox_unwritable
 
 SUFFIX = ".worker"
 MARGIN = 1 / 6
-"""A worker stops sending when this part of its lease is left, and renews it as often."""
+"""A worker stops sending when this part of its lease is left; it renews the lease as often."""
 
 STALE_SECONDS = 3600.0
 """The age from which a lock file of an unknown worker is removed."""
@@ -149,7 +149,7 @@ def remove_stale_locks(outbox: Path, registered: Container[str]) -> None:
 
 
 def outbox_id(outbox: Path) -> str:
-    """Return the random id of an outbox, from a file beside it that is created on first use.
+    """Return the random id of an outbox, from a file next to it that is created on first use.
 
     Raises:
         OutboxUnwritable: The file can be neither read nor created.

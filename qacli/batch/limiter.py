@@ -23,7 +23,7 @@ BURST_SECONDS = 0.2
 """Seconds' worth of tokens that a bucket holds."""
 
 HEADROOM = 0.98
-"""The part of a stated limit that is used: clocks differ."""
+"""The part of a stated limit that is used, because clocks differ."""
 
 MAX_USED = 0.8
 """The used part of a limit beyond which its headers do not show that it is one per second."""
@@ -90,7 +90,7 @@ class AdaptiveLimiter:
 
     @property
     def rate(self) -> float | None:
-        """Requests per second that are allowed at the moment; None is no limit."""
+        """Requests per second that are allowed at the moment; None means no limit."""
         rates = [rate for rate in (self.stated_rates[0], self._pace.rate) if rate is not None]
         return min(rates) if rates else None
 
@@ -203,7 +203,7 @@ class AdaptiveLimiter:
     def _stated_rate(self, headers: Mapping[str, str], unit: str) -> float | None:
         """Return the stated limit per second; None without one, and for one of a long period.
 
-        A limit for each day is no pace. A period of a second stays, once it was seen.
+        A limit for a day is ignored. A period of a second is kept once it was recognised.
         """
         limit = _stated_limit(headers, unit)
         if limit is None or limit[1] > MINUTE:

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 from qacli.batch.input_file import InputOptions
-from qacli.batch.reader import BatchInput, read_items
+from qacli.batch.item_reader import BatchInput, read_items
 from qacli.batch.rows import csv_dialect, matching_files, name_of
 from qacli.cost import CostEstimate, Pricing
 from qacli.errors import DatabaseError, InvalidRequest
@@ -32,7 +32,7 @@ class BatchSource(InputOptions):
     """The file of a batch, and the options to read it.
 
     Attributes:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         spool: A copy of a stream that can be read only once; see `with_temporary_copy`.
     """
 
@@ -133,7 +133,7 @@ class BatchSource(InputOptions):
             name: The batch's name; it is created if it does not exist.
             settings: The options that shape its answers.
             report: Called with a sentence on the progress.
-            ask_changed: Ask rows anew that have changed since the batch was begun.
+            ask_changed: Ask rows again that have changed since the batch was begun.
 
         Raises:
             InvalidRequest: A line cannot be used, there is no question, or the batch was begun with
@@ -162,7 +162,7 @@ class BatchSource(InputOptions):
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
-    """The items of a source as the database takes them; they can be read several times."""
+    """The items of a source, in the form for the database; they can be read several times."""
 
     source: BatchSource
     report: Callable[[str], None]

@@ -6,7 +6,7 @@ from qacli.batch.writer import ResultWriter
 from qacli.db.batches import Batches, FinishedItem
 
 PAGE = 100
-"""Items in memory at once: an answer may be long."""
+"""Maximum number of items in memory, because an answer may be long."""
 
 
 class ResultOutput:

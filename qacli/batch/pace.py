@@ -36,12 +36,12 @@ class PaceConstants:
         epoch_seconds: Minimum length of an epoch.
         epoch_requests: Minimum number of requests of an epoch.
         max_epoch_seconds: Length after which an epoch of `few_requests` ends, too.
-        few_requests: See there.
+        few_requests: See `max_epoch_seconds`.
         tolerance: The share of refused requests, beyond the usual one, that lowers the pace.
         min_refused: Refused requests of an epoch without which the pace is not lowered.
         trial_refused: Expected refusals of a trial at the old share; it sets the trial's length.
         max_usual_share: A larger share is no noise before `max_steps` trials could not lower it.
-        max_steps: See there.
+        max_steps: See `max_usual_share`.
         significance: Standard errors by which a share must fall to be no chance.
         usual_requests: Requests that the usual share is an average of.
         all_refused: A share of refused requests that counts as all of them.
@@ -136,7 +136,7 @@ class Pace:
         now: The present time.
 
     Attributes:
-        rate: Requests per second; None is no limit.
+        rate: Requests per second; None means no limit.
         window: Requests in flight.
         is_probing: True while the provider refuses every request, so that only probes are sent.
         usual_share: The part of the requests that is refused at any pace.

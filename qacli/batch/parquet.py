@@ -70,7 +70,7 @@ def require_pyarrow() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        InvalidRequest: It is not installed.
+        InvalidRequest: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401

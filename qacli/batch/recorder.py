@@ -13,8 +13,9 @@ from copy import copy
 from typing import Any
 
 from qacli.batch.database import OutageRetry
-from qacli.batch.options import BatchOptions, Progress
+from qacli.batch.options import BatchOptions
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import Progress
 from qacli.db.batches import Batches
 from qacli.domain import Outcome, Question
 from qacli.errors import DatabaseError, RecordRefused
@@ -105,7 +106,7 @@ class BatchRecorder(Recorder):
         await asyncio.wrap_future(self._ended)
 
     def close(self) -> None:
-        """End the thread; the outbox keeps what the database does not have."""
+        """End the thread; the outbox keeps the results that the database does not have."""
         self._retry.stop()
         super().close()
 

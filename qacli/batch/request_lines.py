@@ -32,7 +32,7 @@ def request_payload(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload of a request: a body of Chat Completions is sent unchanged.
 
     Raises:
-        InvalidRequest: It is for another API, or qa cannot ask it as it is.
+        InvalidRequest: The request is for another API, or qa cannot send it unchanged.
     """
     if "body" not in row and "messages" in row:
         outside = {CUSTOM_ID, "id"}
@@ -84,10 +84,10 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_unanswerable(body: Mapping[str, Any]) -> None:
     if body.get("stream"):
-        raise InvalidRequest("its body asks for a stream.", "Leave the field 'stream' out.")
+        raise InvalidRequest("its body requests a stream.", "Leave the field 'stream' out.")
     if body.get("n") not in (None, 1):
         raise InvalidRequest(
-            f"its body asks for several answers: n is {body['n']}.",
+            f"its body requests several answers: n is {body['n']}.",
             "qa keeps one answer to a question; write the line several times, each with its own "
             "custom_id.",
         )
@@ -139,7 +139,7 @@ def _responses(body: Mapping[str, Any]) -> dict[str, Any]:
             params[name] = value
     # qa leaves nothing at the provider, in either API.
     if rest.pop("store", False) not in (False, True) or rest.pop("background", False):
-        raise InvalidRequest("its body asks for an answer in the background.")
+        raise InvalidRequest("its body requests an answer in the background.")
     rest.pop("stream", None)
     rest |= {f"text.{name}": value for name, value in text.items()}
     rest |= {f"reasoning.{name}": value for name, value in reasoning.items()}

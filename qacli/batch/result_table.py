@@ -177,7 +177,7 @@ def table_of(batch: "Batch | None", form: str, *, join: bool | None) -> ResultTa
     Args:
         batch: The batch; None if it has not been begun.
         form: The format of the results.
-        join: Whether they have the columns of the file; None is yes for a table of a table.
+        join: Whether they have the columns of the file; None means yes for a table of a table.
 
     Raises:
         InvalidRequest: The columns of the file are not known, or the format has none.

@@ -17,7 +17,7 @@ class Row:
     Attributes:
         place: The place in the file, for a message: `Line 3`.
         fields: The values by column, or the error of a row that cannot be used.
-        cells: The values as the results repeat them: a list for a table, whose names are in
+        cells: The values that the results repeat: a list for a table, whose names are in
             `columns`, or an object; None if the row is nothing but its question.
         columns: The names of a table's columns.
         raw: The row as text; None makes it of the fields.
@@ -53,6 +53,6 @@ def checked_header(names: list[str]) -> tuple[str, ...]:
 
 
 def listed(names: tuple[str, ...] | list[str]) -> str:
-    """Return names of columns for a message, in quotes; of many only the first ones."""
+    """Return names of columns for a message, in quotes; only the first ones if there are many."""
     text = ", ".join(map(repr, names[:MAX_LISTED_NAMES]))
     return f"{text}, ..." if len(names) > MAX_LISTED_NAMES else text

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from qacli.batch.csv_tables import END_OF_FILE, header_delimiter, table_rows
 from qacli.batch.input_file import InputOptions, decode_error, is_pattern, open_binary, open_text
 from qacli.batch.row import Row
-from qacli.batch.tables import END_OF_FILE, header_delimiter, table_rows
 from qacli.errors import InvalidRequest
 
 CHUNK_CHARACTERS = 65_536
@@ -28,7 +28,7 @@ def file_rows(
     """Yield the rows of a file.
 
     Args:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         options: How it is read.
         spool: A copy to read instead; see `qacli.batch.input_file.open_binary`.
 
@@ -225,7 +225,7 @@ class _JsonText:
         """Return the value that begins here, and move to its end.
 
         Raises:
-            InvalidRequest: It is not JSON.
+            InvalidRequest: The value is not JSON.
         """
         while True:
             try:
@@ -294,7 +294,7 @@ def matching_files(path: Path) -> list[tuple[str, Path]]:
     Hidden files are left out, and so are the directories in a directory.
 
     Raises:
-        InvalidRequest: There are none.
+        InvalidRequest: There are no such files.
     """
     root, pattern = _split_pattern(path)
     files = sorted(

@@ -1,4 +1,4 @@
-"""The options of a run that are stored with its batch, so that other workers join without them.
+"""The options of a run that are stored with its batch, for other workers that join it.
 
 No key and no password is stored: each worker has its own, and its own settings name the endpoint.
 """
@@ -117,7 +117,7 @@ def check_budget(
     """Check that the models have a price if the batch has a budget.
 
     Raises:
-        InvalidRequest: One has none.
+        InvalidRequest: The price of a model is unknown.
     """
     for model in models:
         if max_cost is not None and prices.price(model, endpoint.name) is None:

@@ -1,35 +1,38 @@
 """Ask the items of a batch concurrently, in one event loop, as fast as the limiter allows."""
 
 import asyncio
-import contextlib
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from qacli.batch.budget import Budget
-from qacli.batch.claim_loop import CLAIM_PAUSE_SECONDS, POLL_SECONDS, ClaimLoop
+from qacli.batch.claim_loop import ClaimLoop
 from qacli.batch.claims import WorkerClaims
 from qacli.batch.corrections import continue_unfit
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.job_slot import JobSlot
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import ActiveItem, BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
 from qacli.batch.outage import OutageWaits
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import ActiveItem, Progress
 from qacli.batch.recorder import BatchRecorder
+from qacli.batch.send_conditions import SendConditions
 from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
 from qacli.batch.stop_rules import StopRules
+from qacli.batch.stop_signal import StopSignal
 from qacli.batch.writer import ResultWriter
 from qacli.cost import Pricing, estimate_tokens
 from qacli.db.batches import Batches, ClaimedItem
 from qacli.db.shared_limits import SharedLimits
 from qacli.domain import ChatRequest, Question, Status, Turn
 from qacli.errors import DatabaseError, InvalidRequest, ProviderError, QaError
-from qacli.json_schema import is_repairable, repair_prompt, validation_error
+from qacli.json_schema import validation_error
 from qacli.provider.client import AsyncProvider
 from qacli.provider.response import ChatResponse
 from qacli.provider.retry import retry_delay
 from qacli.recording.outbox import Outbox
+from qacli.schema_repair import is_repairable, repair_prompt
 
 MAX_WAITING_ITEMS = 1000
 WORKERS_PER_JOB = 4
@@ -48,9 +51,6 @@ class BatchRunner:
         output: The writer of the results; None writes none.
         progress: Updated during the run.
 
-    Attributes:
-        stop_reason: The reason why the run has stopped early; None if it has not.
-        stopped: The error that has stopped the run; None if no error has.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a run, by name
@@ -67,8 +67,6 @@ class BatchRunner:
         self.options = options
         self.progress = progress
         self.limiter = AdaptiveLimiter(options.jobs, rpm=options.rpm, tpm=options.tpm)
-        self.stop_reason: StopReason | None = None
-        self.stopped: QaError | None = None
         self._batches = batches
         self._provider = provider
         self._prices = prices
@@ -92,13 +90,11 @@ class BatchRunner:
             on_saved=self._claims.drop,
             on_unsafe=self._stop_unsafe,
         )
+        self._stop = StopSignal(self._on_stop)
         self._items: asyncio.Queue[ClaimedItem | None] = asyncio.Queue(options.jobs)
         self._workers = min(WORKERS_PER_JOB * options.jobs, options.jobs + MAX_WAITING_ITEMS)
         # A job is free while its item waits until it is asked again.
         self._slots = asyncio.Semaphore(options.jobs)
-        self._send_lock = asyncio.Lock()
-        self._window_changed = asyncio.Event()
-        self._stop = asyncio.Event()
         self._has_unfit = False
         self.share = LimitShare(self.limiter, progress, lambda: options.jobs)
         self._budget = Budget(
@@ -120,11 +116,29 @@ class BatchRunner:
             flush=self._recorder.flush,
             items=self._items,
             consumers=self._workers,
-            stop=self.stop,
-            stopped=self._stop,
+            stop=self._stop,
+        )
+        self._conditions = SendConditions(
+            limiter=self.limiter,
+            share=self.share,
+            recorder=self._recorder,
+            claims=self._claims,
+            budget=self._budget,
+            stop=self._stop,
+            cancel_items=self._cancel_lost_items,
         )
         self._rules = StopRules.of(options, monotonic())
-        self._outage_waits = OutageWaits(self._pause)
+        self._outage_waits = OutageWaits(self._stop.pause)
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """The reason why the run has stopped early; None if it has not."""
+        return self._stop.reason
+
+    @property
+    def stopped(self) -> QaError | None:
+        """The error that has stopped the run; None if no error has."""
+        return self._stop.error
 
     async def run(self) -> None:
         """Ask until every item is settled, by this process or another, or until `stop` is called.
@@ -140,10 +154,10 @@ class BatchRunner:
             )
             await self._database.run(self._output.write)
             await self._ask_all()
-            # The items that another process has settled since.
+            # Other processes may have settled items since then.
             await self._database.run(self._output.write)
         finally:
-            # Try the database once more only, and release the claims in every case.
+            # Try the database only once more, and release the claims in every case.
             self._database.stop()
             await self._claims.unregister()
             self._database.close()
@@ -153,13 +167,12 @@ class BatchRunner:
 
     def stop(self, reason: StopReason, message: str, error: QaError | None = None) -> None:
         """Send no more questions; active items get `BatchOptions.grace` seconds."""
-        if not self._stop.is_set():
-            self.stop_reason = reason
-            self.stopped = error
-            self.progress.stopping = message
-            self._stop.set()
-            self._window_changed.set()
-            self._outage_waits.end()
+        self._stop.set(reason, message, error)
+
+    def _on_stop(self, message: str) -> None:
+        self.progress.stopping = message
+        self._conditions.check_again()
+        self._outage_waits.end()
 
     def _stop_unsafe(self, cause: DatabaseError) -> None:
         """Stop, because an answer could not be stored."""
@@ -220,12 +233,12 @@ class BatchRunner:
         while (item := await self._items.get()) is not None:
             async with JobSlot(self._slots) as slot:
                 await self._ask_item(item, slot)
-            self._window_changed.set()
+            self._conditions.check_again()
 
     async def _ask_item(self, item: ClaimedItem, slot: JobSlot) -> None:
         """Ask one item, if its claim is still valid, and record its outcome."""
         # After the wait for a job: another worker may have taken the item over meanwhile.
-        if self._stop.is_set() or not self._claims.has(item):
+        if self._stop.is_set or not self._claims.has(item):
             return  # the claim is released at the end, or was lost
         try:
             question = self.options.question(item.key, item.payload)
@@ -263,7 +276,7 @@ class BatchRunner:
         error: QaError | None = None
         stop: QaError | None = None
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set:
                 error = await self._ask_with_repair(question, response, active)
                 if isinstance(error, ProviderError):
                     stop = self._rules.on_error(active.key, error, monotonic(), question.model)
@@ -274,7 +287,7 @@ class BatchRunner:
                 active.attempt, active.retry_at = active.attempt + 1, monotonic() + delay
                 is_away = isinstance(error, ProviderError) and not is_throttled(error)
                 async with slot.released():
-                    await (self._outage_waits.wait if is_away else self._pause)(delay)
+                    await (self._outage_waits.wait if is_away else self._stop.pause)(delay)
                 active.retry_at = None
         except asyncio.CancelledError:
             if active.sent and not active.lost:
@@ -283,7 +296,7 @@ class BatchRunner:
         if stop is not None:
             self.stop(StopReason.ERROR, stop.what, stop)
             await self._finish(question, response, error, status=Status.INTERRUPTED)
-        elif self._stop.is_set() and error is not None and getattr(error, "retryable", False):
+        elif self._stop.is_set and error is not None and getattr(error, "retryable", False):
             await self._finish(question, response, None)
         elif response.answered_at is not None or error is not None or active.correction is not None:
             await self._finish(question, response, error)
@@ -299,7 +312,7 @@ class BatchRunner:
         if error is not None or response.answered_at is None:
             return error
         schema_error = validation_error(question.params, response.text)
-        if schema_error is None or active.correction is not None or self._stop.is_set():
+        if schema_error is None or active.correction is not None or self._stop.is_set:
             return schema_error
         if not is_repairable(schema_error, response.finish_reason):
             return schema_error
@@ -313,22 +326,11 @@ class BatchRunner:
     async def _ask_once(
         self, question: Question, response: ChatResponse, active: ActiveItem
     ) -> QaError | None:
-        """Send a question once the limiter allows it; return the error if there is no answer."""
+        """Send a question once it may be sent; return the error if there is no answer."""
         tokens = estimate_tokens(question.question) + int(question.params.get("max_tokens") or 0)
-        async with self._send_lock:
-            while not self._stop.is_set() and (delay := self.share.delay()) != 0:
-                if delay is None:
-                    self._window_changed.clear()
-                    await self._window_changed.wait()
-                else:
-                    await self._pause(min(delay, POLL_SECONDS))
-            await self._wait_until_safe(active)
-            await self._reserve_cost(question, active)
-            if self._stop.is_set():
-                return None
-            active.sent = True
-            sent_at = self.limiter.on_sent(tokens)
-            self.share.on_sent(tokens)
+        sent_at = await self._conditions.wait(question, active, tokens)
+        if sent_at is None:
+            return None
         try:
             deadline = asyncio.get_running_loop().time() + self.options.timeout
             request = ChatRequest(question=question, turns=active.turns, stream=False)
@@ -347,36 +349,7 @@ class BatchRunner:
         finally:
             self.limiter.on_finished()
             self.share.on_finished(tokens, response.used_tokens)
-            self._window_changed.set()
-
-    async def _wait_until_safe(self, active: ActiveItem) -> None:
-        """Wait until all results are stored and this worker's claims are valid.
-
-        Raises:
-            CancelledError: Another worker has claimed the item.
-        """
-        while not self._recorder.is_safe and not self._stop.is_set():
-            await self._pause(CLAIM_PAUSE_SECONDS)
-        while not self._claims.are_valid and not self._stop.is_set():
-            await self._claims.renew()
-        if active.lost:
-            raise asyncio.CancelledError
-
-    async def _reserve_cost(self, question: Question, active: ActiveItem) -> None:
-        """Reserve the likely cost of a question; stop if the budget does not allow it.
-
-        Before that, wait for the requests in flight, which may cost less than is reserved, and
-        release the items that were claimed for less than they are now likely to cost.
-        """
-        while not self._stop.is_set() and not await self._budget.reserve(question, active):
-            if not self.limiter.in_flight and self._recorder.has_stored_all:
-                others = self._claims.drop_all_but(active.key)
-                self._cancel_lost_items(set(others))
-                if not await self._budget.reserve(question, active, list(others.values())):
-                    self.stop(StopReason.BUDGET, "the budget would be passed; give a larger one")
-                return
-            self._recorder.flush()
-            await self._pause(CLAIM_PAUSE_SECONDS)
+            self._conditions.check_again()
 
     async def _finish(
         self,
@@ -393,9 +366,3 @@ class BatchRunner:
         self.progress.add(outcome)
         self._budget.add(outcome.cost_usd)
         await self._recorder.enqueue(question, outcome)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait for this time, or until `stop` is called."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()

@@ -1,11 +1,11 @@
-"""The share of one process in the limits that all processes with its key have.
+"""The share of one process in the limits of all processes with its key.
 
     AdaptiveLimiter          SharedLimit (a row of the database)          other workers and
     what this process   <->  token buckets, pause, learned rates    <->   servers on any
     has learned                                                           machine
 
 About once a second a process returns its unused part and takes the part it needs. A batch spends
-that evenly until the next time, and a server at the rate of the limit. While no process knows a
+that evenly until the next time, and a server at the rate of the limit. While no process has a
 limit, nothing is limited here. Of a rate that was learned from refusals each process has a part:
 one that joins gets an equal part, and the others lower theirs; when one leaves, they raise it.
 """
@@ -19,7 +19,7 @@ from time import monotonic
 
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.batch.run_options import address_of
 from qacli.db.shared_limits import Grant, LimitReport, SharedLimits
 from qacli.errors import DatabaseError, ProviderError, ProviderUnavailable
@@ -63,9 +63,9 @@ class Allowance:
 
     Attributes:
         unit: The amount that must be left to send a request.
-        amount: The amount; None is no limit.
+        amount: The amount; None means no limit.
         used: The part of it that is spent.
-        reported: The part of `used` that the database knows.
+        reported: The part of `used` that the database has.
         started: The time at which it was taken.
         seconds: The time until the next take.
         spread: The time over which it is spent.
@@ -123,8 +123,8 @@ class LimitShare:
         progress: The number of finished items, and whether the database can be reached.
         waiting: Returns the requests that it could send now: the jobs of a batch.
         clock: Returns the seconds of a monotonic clock.
-        is_prompt: Send a request as soon as the limit allows it; otherwise what was taken is spent
-            evenly.
+        is_prompt: Send a request as soon as the limit allows it; otherwise requests are sent evenly
+            over the time.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class LimitShare:
                     await database.run(limits.take, limit_id, user, last)
 
     def report(self, *, is_last: bool = False) -> LimitReport:
-        """Return the limits that this process knows and the amounts that it needs.
+        """Return the known limits of this process and the amounts that it needs.
 
         Args:
             is_last: The process ends and needs nothing.

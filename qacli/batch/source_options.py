@@ -8,7 +8,8 @@ from typing import Any
 from qacli.batch.input_file import format_of
 from qacli.batch.loader import BatchSource
 from qacli.batch_states import MODELS
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.defaults import LOCAL
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import Pattern, PromptTemplate, load_template
 from qacli.validation import validate_tag
@@ -26,7 +27,7 @@ class BatchInputOptions:
         column: The column with the question.
         template: The name of a template; see `qacli.prompt_templates`.
         schema: The schema of the answers, as a text.
-        id_column: See `qacli.batch.input_file.InputOptions`; so is all else.
+        id_column: See `qacli.batch.input_file.InputOptions`, as for all attributes below.
     """
 
     form: str | None = None
@@ -64,7 +65,7 @@ class BatchInputOptions:
         """Return a checked `BatchSource` for a file, from these options and the template's texts.
 
         Args:
-            path: The file; None is standard input.
+            path: The file; None means standard input.
             template: The template of `--template`.
             models: See `several_models`.
 
@@ -101,7 +102,7 @@ def several_models(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
         names: The models as the user names them.
 
     Raises:
-        InvalidRequest: One of several is the local model, which has an endpoint of its own.
+        InvalidRequest: One of several models is the local one, which has another endpoint.
     """
     models = tuple(dict.fromkeys(settings.model_name(name) or name for name in names))
     if len(models) < MIN_SEVERAL:

@@ -1,4 +1,4 @@
-"""Decide when a batch stops, because asking more of its questions is of no use."""
+"""Decide when a batch stops, because more questions would fail as well."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from qacli.batch.options import BatchOptions
 from qacli.errors import ProviderError, ProviderUnavailable, QaError
 
 MIN_FAILING_ITEMS = 5
-"""Items that fail in a row without which neither an outage nor a wrong key is assumed."""
+"""Minimum number of items that fail in a row before an outage or a wrong key is assumed."""
 
 FORBIDDEN = 403
 CLIENT_ERRORS = range(400, 500)
@@ -69,7 +69,7 @@ class StopRules:
     def on_error(
         self, key: str, error: ProviderError, now: float, model: str = ""
     ) -> QaError | None:
-        """Count a failed attempt; return the error that the run stops with, None: it goes on.
+        """Count a failed attempt; return the error that stops the run, or None.
 
         Args:
             key: The key of the item.
@@ -87,7 +87,7 @@ class StopRules:
         return self._stop_on_refusals(key, error, model)
 
     def _is_outage(self, now: float) -> bool:
-        """Return True if the provider seems to be away, and not only a few items fail."""
+        """Return whether the provider seems to be away: not only a few items fail."""
         is_long = now - self._answered_at > self._max_outage
         return is_long and (not self._has_answered or len(self._failing) >= MIN_FAILING_ITEMS)
 
@@ -116,7 +116,7 @@ class StopRules:
 
 def _wait_error(error: ProviderError, seconds: float) -> ProviderUnavailable:
     """Return the error for a provider that asks to wait for longer than is allowed."""
-    # A year is enough to say "not soon", and any larger number may be no date.
+    # Show at most a year: a larger number may give no valid date.
     until = datetime.now().astimezone() + timedelta(seconds=min(seconds, 366 * 86_400))
     return ProviderUnavailable(
         f"The provider asks to wait until {until:%Y-%m-%d %H:%M}: {error.what}",

@@ -30,7 +30,7 @@ VERDICT_FORMAT = response_format(
         "additionalProperties": False,
     }
 )
-"""The form of a verdict; the reason is first, so that the model writes it before it decides."""
+"""The form of a verdict; the reason is first, so that the model writes it before the winner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Verdict:
     """The verdict on an item.
 
     Attributes:
-        winner: The index (0 or 1) of the variant with the better answer; None is a tie.
+        winner: The index (0 or 1) of the variant with the better answer; None means a tie.
         reason: The judge's reason, with the names `a` and `b` as it saw them.
         is_swapped: The judge saw the answer of the second variant as `a`.
         record_id: The record of the verdict.

@@ -41,7 +41,7 @@ def workbook_rows(binary: BufferedReader, sheet: str | None) -> Iterator[Row]:
 
     Args:
         binary: The file.
-        sheet: The name of the sheet; None is the only one with content.
+        sheet: The name of the sheet; None means the only one with content.
 
     Raises:
         InvalidRequest: The file is not a workbook, its sheet must be named, or openpyxl is not
@@ -131,14 +131,17 @@ def _has_formulas(data: IO[bytes]) -> bool:
     """Return whether any sheet has a formula: then the sheet is read twice."""
     data.seek(0)
     with zipfile.ZipFile(data) as archive:
-        for name in archive.namelist():
-            if name.startswith("xl/worksheets/sheet"):
-                with archive.open(name) as sheet:
-                    end = b""
-                    while chunk := sheet.read(CHUNK_BYTES):
-                        if FORMULA in end + chunk:
-                            return True
-                        end = chunk[-1:]
+        names = [name for name in archive.namelist() if name.startswith("xl/worksheets/sheet")]
+        return any(_sheet_has_formula(archive, name) for name in names)
+
+
+def _sheet_has_formula(archive: zipfile.ZipFile, name: str) -> bool:
+    with archive.open(name) as sheet:
+        end = b""
+        while chunk := sheet.read(CHUNK_BYTES):
+            if FORMULA in end + chunk:
+                return True
+            end = chunk[-1:]
     return False
 
 
@@ -161,7 +164,7 @@ def require_openpyxl() -> Any:  # noqa: ANN401 - the module
     """Return openpyxl.
 
     Raises:
-        InvalidRequest: It is not installed.
+        InvalidRequest: openpyxl is not installed.
     """
     try:
         import openpyxl

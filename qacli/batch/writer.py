@@ -57,7 +57,7 @@ class ResultWriter:
         path: The file; None or `-` is standard output.
         form: One of `FORMATS`.
         stdout: The printer to standard output.
-        source: The file of questions; None is standard input.
+        source: The file of questions; None means standard input.
         batch_id: The batch.
         outputs: The states of the files that the batch has written, by path; see `state`.
         table: The columns of the results; None are those of a record.
@@ -121,7 +121,7 @@ class ResultWriter:
         self._text = TextFormat(self._form, table)
 
     def _is_own(self, state: Mapping[str, Any] | None, batch_id: int | None) -> bool:
-        """Return whether the file is empty, or unchanged since this batch has written it."""
+        """Return whether the file is empty, or unchanged since this batch wrote it."""
         status = self._status()
         if status.st_size == 0:
             return True
@@ -188,7 +188,7 @@ class ResultWriter:
                 self._write(self._text.text(items))
 
     def _write(self, text: str) -> None:
-        """Write all of the text or, on a full disk, none of it, so that no line is cut off."""
+        """Write all of the text; on a full disk write nothing, so that no line is cut off."""
         if self.closed:
             return
         try:
@@ -280,7 +280,7 @@ def _refuse_source(path: Path | None, source: Path | None) -> None:
     """Check that the output is not the file of questions, under any name, nor one of its files.
 
     Raises:
-        InvalidRequest: It is the file of questions, or it would be one in the next run.
+        InvalidRequest: The output is a file of questions, or would be one in the next run.
     """
     if path is not None and source is not None:
         is_inside = source.is_dir() and path.absolute().parent.resolve() == source.resolve()

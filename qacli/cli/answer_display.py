@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 MIN_SECONDS = 0.05
-"""A shorter time would be shown as 0.0 seconds."""
+"""The shortest time that is shown: a shorter one would be 0.0 seconds."""
 
 
 class TextWriter(Protocol):
@@ -49,7 +49,7 @@ class NoText:
 
 @dataclass(slots=True)
 class _PlainText(NoText):
-    """Print the text as it is, and the reasoning to stderr if that is wanted."""
+    """Print the text as it is, and the reasoning to stderr if the options enable that."""
 
     console: Console
     show_reasoning: bool
@@ -114,7 +114,7 @@ class _BufferedText(_PlainText):
 
 
 class _HiddenText(_PlainText):
-    """Print only the reasoning, if that is wanted: the answer is used otherwise."""
+    """Print only the reasoning, if the options enable that: the answer is used otherwise."""
 
     def add(self, text: str) -> None:
         """Print nothing of the answer."""
@@ -179,7 +179,7 @@ class AnswerDisplay:
         return _JsonText if self.as_data else _BufferedText if self.buffered else _PlainText
 
     def record(self, result: Result) -> None:
-        """Print the record if the options ask for it."""
+        """Print the record if the options enable that."""
         if self.as_json and not self.hidden:
             self.console.print_json(self.document(result_to_dict(result), reused=False))
 

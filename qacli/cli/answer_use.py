@@ -1,9 +1,10 @@
 """The options that use an answer: print its code alone, copy it, write it to a file."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,13 +12,14 @@ from qacli.cli.options import with_options_of
 from qacli.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
+    from qacli.cli.answer_display import AnswerDisplay
     from qacli.cli.console import Console
     from qacli.markdown_tokens import CodeBlock
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerUse:
-    """The use of an answer besides reading it.
+    """The use of an answer, in addition to reading it.
 
     Attributes:
         extract: Print only code: the last fenced block, or with `every` all of them.
@@ -38,7 +40,7 @@ class AnswerUse:
         return self.extract or self.output is not None
 
     def check_output(self) -> None:
-        """Check the file before the question is asked, so that no answer is paid for in vain.
+        """Check the file before the question is asked, so that no paid answer is lost.
 
         Raises:
             InvalidRequest: The file cannot be written.
@@ -59,7 +61,7 @@ class AnswerUse:
     def apply(
         self, answer: str, console: "Console", *, record_id: int | None, document: str | None = None
     ) -> None:
-        """Print, copy and write a complete answer as the options ask.
+        """Print, copy and write a complete answer as the options say.
 
         Args:
             answer: The text of the answer.
@@ -89,7 +91,7 @@ class AnswerUse:
         if self.copy:
             from qacli.cli.clipboard import copy_text
 
-            # A shell runs a pasted line at once if it has its end.
+            # A shell runs a pasted line at once if it has a line end.
             copy_text(to_copy.removesuffix("\n"), console)
             console.info(f"Copied: {'the code' if self.extract else 'the answer'}.")
 
@@ -124,6 +126,36 @@ def _blocks_as_json(blocks: "list[CodeBlock]", *, every: bool) -> str:
     return json.dumps(values if every else values[0], ensure_ascii=False)
 
 
+def use_answer(  # noqa: PLR0913 - an answer and its record, by name
+    use: AnswerUse,
+    answer: str | None,
+    display: "AnswerDisplay",
+    record: dict[str, Any],
+    record_id: int | None,
+    *,
+    reused: bool,
+) -> None:
+    """Print, copy and write the answer of a record; see `AnswerUse.apply`.
+
+    Args:
+        use: The use of the answer.
+        answer: The answer; None if there is none.
+        display: The options for showing it.
+        record: The record as a dict.
+        record_id: The id of the record, if there is one.
+        reused: The answer was saved earlier.
+    """
+    text = answer or ""
+    if display.as_data and not use.extract:
+        from qacli.json_schema import extract_json
+
+        text = extract_json(text)
+    document = None
+    if display.as_json:
+        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
+    use.apply(text, display.console, record_id=record_id, document=document)
+
+
 def use_from_options(
     *,
     extract: Annotated[
@@ -152,7 +184,7 @@ def use_from_options(
         ),
     ] = None,
 ) -> AnswerUse:
-    """Return the use that the options ask for."""
+    """Return the use that the options set."""
     return AnswerUse(
         extract=extract or extract_all or extract_lang is not None,
         every=extract_all,

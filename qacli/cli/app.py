@@ -1,7 +1,7 @@
 """The Typer application: parses the command line, runs a command, maps errors to exit codes.
 
 Each command has a module of its own, and only the module of the called command is imported. It
-imports heavy modules when it runs, so that `qa --help`, which imports all of them, is quick too.
+imports heavy modules only when it runs, so that `qa --help`, which imports all commands, is quick.
 """
 
 import gc
@@ -158,7 +158,7 @@ def _app_for(arguments: list[str]) -> App:
 
 @cache
 def _command_of(app: typer.Typer) -> Any:  # noqa: ANN401 - Typer's own
-    """Return the command of an application, which takes longer to make than most of its runs."""
+    """Return the command of an application; building it takes longer than running most commands."""
     return typer.main.get_command(app)
 
 
@@ -169,8 +169,8 @@ def run(
 
     Args:
         arguments: The command line, without the name of the program.
-        app: The commands; None for those of qa.
-        console: The streams that every command uses; those of the process where None.
+        app: The commands; None means those of qa.
+        console: The streams for every command; None means those of the process.
 
     Raises:
         SystemExit: A signal ended the command, or the reader of stdout has closed it.
@@ -208,9 +208,9 @@ def _first_arguments(console: Console) -> list[str]:
     """Return the command line for `qa` alone: the first question, or nothing, which shows help."""
     if console.stdin is None or not (console.stdin.isatty() and console.is_terminal):
         return []
-    from qacli.cli.first_run import set_up, wants_setup
+    from qacli.cli.first_run import set_up, should_offer_setup
 
-    return ["ask", "--", set_up(console)] if wants_setup() else []
+    return ["ask", "--", set_up(console)] if should_offer_setup() else []
 
 
 def main() -> NoReturn:

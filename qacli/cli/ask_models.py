@@ -1,6 +1,6 @@
 """Ask several models the same question at the same time, and show their answers side by side.
 
-The records of one question are tied by `repeats_id`: all but the first name the first.
+The records of one question are linked: `repeats_id` of each later one is the id of the first.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from qacli.services.ask import Check
 
 MIN_COLUMN = 36
-"""The characters of the narrowest column; with less room the answers follow one another."""
+"""Minimum width of a column, in characters; with less room the answers follow one another."""
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ def ask_models(
                 heartbeat_seconds=REDRAW_SECONDS,
             )
             if not streams:
-                # The id of the first record ties the others to it.
+                # The other records need the id of the first one.
                 started = next(stream)
                 first_id = started.record_id if isinstance(started, Started) else None
             streams.append(stream)

@@ -42,22 +42,18 @@ def start_endpoint(
     settings: Settings, model: str | None, console: Console, stack: ExitStack
 ) -> "Endpoint":
     """Return the endpoint to ask, with the local engine started if it is the endpoint."""
-    from dataclasses import replace
-
     from qacli.model_shutdowns import shutdown_warning
-    from qacli.provider import endpoint, local_llama
+    from qacli.provider import endpoint
 
     resolved = endpoint.resolve_endpoint(settings, model)
-    if resolved.weights is None:
-        if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
-            console.warning(warning)
-        return resolved
-    console.warning(
-        f"Answering with {resolved.model} on this machine: it is small and often wrong. For a "
-        "better model set OPENAI_API_KEY, or QA_LOCAL_MODEL to a larger GGUF file."
-    )
-    base_url = stack.enter_context(local_llama.local_server(resolved.weights))
-    return replace(resolved, base_url=base_url)
+    if resolved.weights is not None:
+        console.warning(
+            f"Answering with {resolved.model} on this machine: it is small and often wrong. For a "
+            "better model set OPENAI_API_KEY, or QA_LOCAL_MODEL to a larger GGUF file."
+        )
+    elif warning := shutdown_warning(resolved.model, resolved.name, now().date()):
+        console.warning(warning)
+    return endpoint.start_if_local(resolved, stack)
 
 
 def make_service(
@@ -320,7 +316,7 @@ def name_thread(
     console: Console,
     stoppable: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Let a model name the thread of a first answer, if the settings ask for it.
+    """Let a model name the thread of a first answer, if the settings enable that.
 
     The answer has been shown and recorded, so an error or Ctrl-C is only a note on stderr.
 

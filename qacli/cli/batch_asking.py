@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from qacli.cli.batch_remote import collect_garbage_often
+from qacli.cli.batch_api_options import collect_garbage_often
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
 from qacli.config.settings import Settings
 
 if TYPE_CHECKING:
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.runner import BatchRunner
     from qacli.db.batches import Batches
     from qacli.provider.endpoint import Endpoint
@@ -94,7 +94,7 @@ def report(  # noqa: PLR0913 - the parts of the report, by name
     if runner.stop_reason is StopReason.OUTPUT_CLOSED:
         return CLOSED_PIPE
     if runner.stop_reason is not None:
-        # With --quiet, too: the exit code does not tell why.
+        # Also with --quiet: the exit code has no reason.
         console.write_aside(f"Stopped: {progress.stopping}. Go on with: {command}\n")
     elif counts["failed"]:
         console.warning(f"Ask the failed questions again with: {retry}")

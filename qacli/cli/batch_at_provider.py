@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from qacli.cli.batch_remote import RemoteOptions, Rest, Via, collect_garbage_often
+from qacli.cli.batch_api_options import RemoteOptions, Rest, Via, collect_garbage_often
 from qacli.cli.batch_show import BatchStatus
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import EXIT_SOME_ITEMS_FAILED, exit_code_of
@@ -16,7 +16,7 @@ from qacli.errors import NotConfigured
 if TYPE_CHECKING:
     from qacli.batch.claims import WorkerClaims
     from qacli.batch.database import DatabaseExecutor
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.remote.workflow import RemoteRun
     from qacli.batch.writer import ResultWriter
     from qacli.db.batches import Batches
@@ -103,7 +103,7 @@ class BatchAtProvider:
         """Return a batch that was begun earlier, at the configured endpoint.
 
         Raises:
-            NotConfigured: It was sent to another endpoint.
+            NotConfigured: The batch was sent to another endpoint.
         """
         from qacli.batch.run_options import address_of, require_run_options
         from qacli.cli.ask_runner import start_endpoint
@@ -118,7 +118,7 @@ class BatchAtProvider:
         return cls(batches, batch.name, endpoint, settings, console)
 
     def follow(self, remote: RemoteOptions) -> RemoteEnd:
-        """Do what `--via` says, before a command asks the waiting questions directly."""
+        """Handle `--via`, before a command asks the waiting questions directly."""
         batch = self.batches.get(self.name)
         if remote.via is Via.FILE:
             command = f"qa batch requests {self.name} -o requests.jsonl"
@@ -140,7 +140,7 @@ class BatchAtProvider:
         return RemoteEnd(is_rest_left=is_left or not has_rest)
 
     def print_detached(self, verb: str) -> None:
-        """Say how to collect the answers of a batch that is at the provider."""
+        """Print how to collect the answers of a batch that is at the provider."""
         command = f"qa batch collect {self.name}"
         self.console.write_aside(f"{verb}. Collect the answers with: {command}\n")
 
@@ -162,7 +162,7 @@ class BatchAtProvider:
                 return False
             return await self._collect(run, batch, wait=wait)
 
-        # What is cancelled is collected as well, but not waited for.
+        # The answers of cancelled parts are collected too, but not waited for.
         batch_id = self.batches.get(self.name).id or 0
         was_cancelled = self.batches.is_cancelled(batch_id)
         return bool(
@@ -198,12 +198,12 @@ class BatchAtProvider:
         """
         from qacli.batch.claims import WorkerClaims
         from qacli.batch.database import DatabaseExecutor
-        from qacli.batch.options import Progress
+        from qacli.batch.progress import Progress
         from qacli.cli.preload import hide_module
         from qacli.cli.signals import stop_on_signals
         from qacli.recording.outbox import Outbox
 
-        # A few requests need no aiohttp, which takes 10 MB.
+        # For a few requests, aiohttp is not worth its 10 MB.
         with hide_module("aiohttp"):
             from qacli.provider.client import AsyncProvider
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qacli.cli.batch_api_options import Rest
 from qacli.cli.batch_at_provider import BatchAtProvider
-from qacli.cli.batch_remote import Rest
 from qacli.cli.console import Console
 from qacli.cli.exit_codes import EXIT_NOT_READY, exit_code_of
 from qacli.cli.settings import load_settings
@@ -34,7 +34,7 @@ def collect(
 ) -> int:
     """Collect the results of batches at the provider's Batch API.
 
-    The exit code is 0 if every question has an answer, 8 if some have not, and 9 if the provider
+    The exit code is 0 if every question has an answer, 8 if some have none, and 9 if the provider
     has not ended.
     """
     from qacli.batch_states import PartState

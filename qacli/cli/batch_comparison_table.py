@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from qacli.batch.comparison import ComparedItem, Comparison
 from qacli.batch.comparison_formats import summary
-from qacli.cli.cells import align, cell_width, fit_to_width
+from qacli.cli.text_width import align, cell_width, fit_to_width
 from qacli.money import usd
 
 MIN_ANSWER_CELLS = 20

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from qacli.cli.batch_remote import collect_garbage_often
+from qacli.cli.batch_api_options import collect_garbage_often
 from qacli.cli.console import CLOSED_PIPE, Console
 from qacli.cli.exit_codes import exit_code_of
 from qacli.cli.settings import load_settings
@@ -145,7 +145,7 @@ def _write_requests(
         batch: The batch.
         lines: Builds the lines.
         writer: Writes them.
-        model: The only model whose lines are written; None is all models.
+        model: The only model whose lines are written; None means all models.
     """
     from qacli.db.batch_parts import BatchParts
 

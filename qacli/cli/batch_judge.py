@@ -48,7 +48,7 @@ class Judge:
 
         Args:
             template: The name of a template with the placeholders {question}, {a} and {b}.
-            model: The model; None is that of the template or of the settings.
+            model: The model; None means that of the template or of the settings.
             max_cost: The budget of the verdicts in US dollars.
 
         Raises:

@@ -89,7 +89,7 @@ def wait(
 ) -> int:
     """Wait until every question of a batch is finished.
 
-    The exit code is 0 if every question has an answer, 8 if some have not, and 9 if the batch is
+    The exit code is 0 if every question has an answer, 8 if some have none, and 9 if the batch is
     not finished: no process works on it, or the time is over.
     """
     from qacli.cli.store import open_batches

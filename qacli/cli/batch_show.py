@@ -108,7 +108,7 @@ class BatchStatus:
         for kind, count in summary.errors.items():
             yield f"  {kind}", f"{count}"
         yield "tokens", f"{summary.prompt_tokens} + {summary.completion_tokens}"
-        yield "cost", "unpriced" if summary.cost_usd is None else usd(summary.cost_usd)
+        yield "cost", "unknown" if summary.cost_usd is None else usd(summary.cost_usd)
         if batch.max_cost_usd is not None:
             spent, reserved = usd(batch.spent_usd), usd(self.reserved_usd)
             yield "budget", f"{spent} spent and {reserved} reserved of {usd(batch.max_cost_usd)}"
@@ -178,7 +178,7 @@ def _watch(
 
 def worker_table(workers: "list[WorkerStatus]") -> Iterator[str]:
     """Return the lines of a table of workers."""
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     rows = [("worker", "machine", "claimed", "in flight", "finished", "a second", "limit", "seen")]
     rows += [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qacli.db.models import Batch
 
 IDLE_SECONDS = 2.0
-"""The time between two looks for a batch."""
+"""The time between two searches for a batch."""
 
 REST_SECONDS = 60.0
 """The time after which a batch that this worker could not finish is tried again."""
@@ -98,7 +98,7 @@ def _work_on_all(  # noqa: PLR0913 - the options, by name
             loading.add(batch.id or 0)
             rests[batch.id or 0] = monotonic() + IDLE_SECONDS
             continue
-        # Also if it is finished: then it is not open, unless this worker cannot finish it.
+        # Also if it is finished: a finished batch is not open, unless this worker cannot finish it.
         rests[batch.id or 0] = monotonic() + REST_SECONDS
         try:
             batch_code = work_on(batch, batches, settings, console, jobs=jobs)
@@ -122,7 +122,7 @@ def work_on(
 ) -> int:
     """Ask the items of one batch until all are finished; return the exit code."""
     from qacli.batch.claims import refuse_open_parts
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.run_options import check_budget, require_run_options, stored_options
     from qacli.cli.ask_runner import start_endpoint
     from qacli.cost import Pricing

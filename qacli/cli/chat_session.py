@@ -21,7 +21,6 @@ from qacli.cli.model_names import suggest_models
 from qacli.config.settings import Settings
 from qacli.domain import ChatRequest, Question, Result, create_question
 from qacli.errors import InvalidRequest
-from qacli.model_options import merge_params
 from qacli.services.conversation import Context, Conversation
 from qacli.services.follow_up import FollowUpOptions
 from qacli.suggestions import did_you_mean
@@ -129,7 +128,7 @@ class ChatSession:
         return self._endpoint.model
 
     def use_model(self, name: str | None) -> None:
-        """Ask this model from now on; None is the model of the settings.
+        """Ask this model from now on; None means the model of the settings.
 
         Raises:
             NotConfigured: The model cannot be used; the model does not change.
@@ -147,7 +146,7 @@ class ChatSession:
 
         Raises:
             NotFound: There is no such record.
-            InvalidRequest: It has no answer.
+            InvalidRequest: The record has no answer.
         """
         turns = load_context_or_warn(record_id, self.settings, self.console)
         self._begin(Conversation.resume(self.settings.context_tokens, record_id, turns))
@@ -182,16 +181,12 @@ class ChatSession:
         Raises:
             InvalidRequest: The question or an option is invalid.
         """
-        before = self._options.before
-        old_defaults = self.settings.default_params(before.model or "")
         return create_question(
             question.text,
             model=self.model,
             system=self._options.system,
-            params=merge_params(
-                self._options.params,
-                before.params_for(self.model, old_defaults),
-                self.settings.default_params(self.model),
+            params=self._options.before.merge(
+                self.model, self.settings.default_params, self._options.params
             ),
             tags=self._options.tags,
             follows_id=follows_id,
@@ -312,7 +307,7 @@ class ChatSession:
             if path.startswith("~"):
                 path = str(Path(path).expanduser())
             if path == attachments.STDIN:
-                raise InvalidRequest("Standard input is the chat itself.", "Name a file.")
+                raise InvalidRequest("Standard input has the lines of the chat.", "Name a file.")
             self._files += attachments.read_attachment([path], None)
         if not self._files:
             raise InvalidRequest("No file is waiting.", "Name one: /file PATH")

@@ -1,8 +1,8 @@
 """Put text on the clipboard: with the program of the desktop, or through the terminal.
 
-Over ssh the desktop's programs would reach the clipboard of the wrong machine, so the terminal is
-asked with the escape sequence OSC 52 (xterm's ctlseqs, "Manipulate Selection Data"), which the
-terminal in front of the user handles.
+Over ssh the desktop's programs would reach the clipboard of the wrong machine, so the
+terminal in front of the user gets the escape sequence OSC 52 (xterm's ctlseqs, "Manipulate
+Selection Data").
 """
 
 from base64 import b64encode

@@ -14,7 +14,7 @@ TAB_WIDTH = 4
 HIGHLIGHTED_CHARACTERS = 2_000
 """Characters that are highlighted at once; as many before them are read again for context."""
 MAX_LINE_CHARACTERS = 500
-"""Of a highlighted line; several of Pygments' lexers take quadratic time for a longer one."""
+"""Maximum length of a highlighted line: several of Pygments' lexers take quadratic time."""
 HIGHLIGHT_SECONDS = 0.2
 """Processor time for one piece; after a slower piece the rest of the block is not highlighted."""
 

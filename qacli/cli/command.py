@@ -21,7 +21,7 @@ NARROW_COLUMNS = 60
 
 MIN_HELP_COLUMNS = 24
 NAME_COLUMNS = 8
-"""The longest name that has its text beside it on a narrow screen."""
+"""The longest name that has its text next to it on a narrow screen."""
 
 MAX_SHORT_HELP = 200
 
@@ -101,7 +101,7 @@ class Command(_HelpForAnyWidth, TyperCommand):
                 current += [value for value in [next(tokens, None)] if value is not None]
         rest = _parse(super().parse_args, ctx, current)
         if rest and not ctx.resilient_parsing:
-            from qacli.cli.other_words import command_for_extra
+            from qacli.cli.other_programs import command_for_extra
 
             use = command_for_extra(ctx.command_path, args, rest)
             todo = f"Use: {use}" if use else f"See: {ctx.command_path} --help"
@@ -135,7 +135,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
             option = getattr(error, "option_name", None)
             if option is None or ctx.command_path != "qa":
                 raise
-            from qacli.cli.other_words import command_for_option
+            from qacli.cli.other_programs import command_for_option
 
             use = command_for_option(option, words)
             if use is None:
@@ -152,7 +152,7 @@ class Group(_HelpForAnyWidth, TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except TyperException as error:
-            from qacli.cli.other_words import command_for
+            from qacli.cli.other_programs import command_for
 
             use = command_for(ctx.command_path, args)
             if use is None:
@@ -204,7 +204,7 @@ def write_parameters(
 
 
 def _write_rows(heading: str, rows: list[tuple[str, str]], formatter: Any) -> None:  # noqa: ANN401
-    """Write names with their texts beside them; on a narrow screen a text is below a long name."""
+    """Write names with their texts next to them; on a narrow screen a text is below a long name."""
     if rows:
         name_width = NAME_COLUMNS if formatter.width < NARROW_COLUMNS - 2 else 30
         with formatter.section(heading):

@@ -1,7 +1,7 @@
 """Completion of a command line for bash, zsh and fish.
 
-A shell waits for it at each Tab, so nothing that builds the commands or opens the history as they
-do is imported: the commands are in `qacli/data/commands.json` (written by docs/generate.py), and
+A shell waits for it at each Tab, so no module is imported that builds the commands or opens the
+history: the commands are in `qacli/data/commands.json` (written by docs/generate.py), and
 `qacli.cli.completion_values` reads the values. For the scripts of the shells see
 `qacli.cli.completion_scripts`.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from qacli.cli.completion_values import Value, values_of
 
 NO_FILES, FILES = 0, 1
-"""The exit codes: what was printed is everything; the name of a file is expected."""
+"""The exit codes: all completions were printed; the shell completes the name of a file."""
 
 FILE_VALUES = {"FILE", "PATH", "RESULTS"}
 LIST_KEY = "63"

@@ -1,4 +1,4 @@
-"""The scripts that make bash, zsh and fish complete `qa`; PowerShell has that of Typer.
+"""The scripts that make bash, zsh and fish complete `qa`; for PowerShell it is Typer's script.
 
 Each passes the command line up to the cursor to `qacli.cli.completion`, which prints a completion
 on each line, and ends with a code other than 0 where the name of a file is expected.

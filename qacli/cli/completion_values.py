@@ -1,6 +1,7 @@
 """The values that complete an option or an argument, by the name that its help has for a value.
 
-The history is read by `qacli.db.completion`. What cannot be read completes nothing.
+The history is read by `qacli.db.completion`. A value that cannot be read has no
+completions.
 """
 
 import sys
@@ -90,8 +91,8 @@ def _records() -> list[Value]:
 def _models() -> list[Value]:
     """Return the aliases, the models of the endpoint and those of the newest records.
 
-    The list of the endpoint is the copy on disk. If it is old, another process reads it anew, for
-    the next completion.
+    The list of the endpoint is the copy on disk. If it is old, another process reads the list
+    again, for the next completion.
     """
     from qacli.provider.endpoint import resolve_endpoint
     from qacli.provider.model_cache import ModelListCache

@@ -67,8 +67,8 @@ class Console:
     def from_process(cls) -> "Console":
         """Return a console with the streams of the process, which can print any text.
 
-        A terminal keeps its encoding, with escapes for what it lacks. A pipe or a file gets UTF-8
-        in every locale (RFC 8259 section 8.1 for JSON).
+        A terminal keeps its encoding, with escapes for all other characters. A pipe or a file gets
+        UTF-8 in every locale (RFC 8259 section 8.1 for JSON).
         """
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
@@ -121,7 +121,7 @@ class Console:
         Yields None where none is shown: on a pipe, on a terminal without a cursor, with --quiet.
 
         Args:
-            awaited: The model that is asked, or another name for what is awaited.
+            awaited: The model that is asked, or another name for the awaited answer.
         """
         from qacli.config.loader import environment
 
@@ -241,7 +241,7 @@ class Console:
         """Return all of standard input, without a byte order mark.
 
         Raises:
-            InvalidRequest: It is not UTF-8 text.
+            InvalidRequest: Standard input is not UTF-8 text.
         """
         if self.stdin is None:
             return ""
@@ -289,6 +289,6 @@ def _wrapped(text: str, terminal: TextIO) -> str:
     width = get_terminal_size(fallback=size).columns  # stdout can be a pipe
     if 2 * len(text) <= width:  # no character has more than two cells
         return text
-    from qacli.cli.cells import wrap_words
+    from qacli.cli.text_width import wrap_words
 
     return wrap_words(text, width)

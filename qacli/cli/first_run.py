@@ -45,7 +45,7 @@ class LocalServer:
     models: list[str]
 
 
-def wants_setup() -> bool:
+def should_offer_setup() -> bool:
     """Return whether to offer the set-up: no key, URL, model or profile is configured.
 
     Nothing is offered if the settings have an error: the help is shown, and a command names it.

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qacli.citations import images, sources
-from qacli.cli.cells import fit_to_width
 from qacli.cli.console import Console
+from qacli.cli.text_width import fit_to_width
 from qacli.model_options import RESERVED
 from qacli.money import usd
 from qacli.record_fields import RECORD_FIELDS

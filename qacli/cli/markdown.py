@@ -49,7 +49,7 @@ DOLLAR_FORMULA = re.compile(r"\$[^\s$](?:[^$\n]*[^\s$\\])?\$(?!\d)")
 
 CONTAINERS = {"bullet_list_open", "ordered_list_open", "blockquote_open"}
 MIN_NUMBER_WIDTH = 3
-"""Cells for the number of a list item with its mark; each item alone decides on its indent."""
+"""Cells for the number of a list item with its mark; each item has its own indent."""
 
 EMPHASIS = {"em": "markdown.em", "strong": "markdown.strong", "s": "markdown.s"}
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qacli.provider.endpoint import Endpoint
 
 COMPLETION_SECONDS = 5.0
-"""Time limit of the request for completions, which no person waits for."""
+"""Time limit of the request for completions, which runs in the background."""
 
 SUGGESTION_SECONDS = 5.0
 RETRY_AFTER = timedelta(minutes=1)
@@ -38,7 +38,7 @@ def fetch_models(
 
     Raises:
         ProviderError: The list cannot be read.
-        TimeoutError: It did not come within `seconds`.
+        TimeoutError: The list did not come within `seconds`.
     """
     import asyncio
 
@@ -63,7 +63,7 @@ def fetch_models(
 def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console) -> Iterator[None]:
     """Name the most similar models in the error for one that is not served.
 
-    The error has those of the copy on disk. For a person at a terminal the list is read anew.
+    The error has those of the copy on disk. For a person at a terminal the list is read again.
     """
     try:
         yield
@@ -84,8 +84,7 @@ def suggest_models(endpoint: "Endpoint", settings: "Settings", console: Console)
 def refresh_models() -> None:
     """Read the endpoint's list for the completion of the shell, if the copy on disk is old.
 
-    The endpoint is asked only with a key that is at hand: nothing is unlocked, and no command is
-    run.
+    A request is sent only with a key that needs no password and no command.
     """
     from qacli.config import credentials, loader
     from qacli.provider.endpoint import resolve_endpoint

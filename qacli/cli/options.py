@@ -141,7 +141,7 @@ def with_options_of(
     """Return a decorator that adds the options of a function to a command.
 
     Args:
-        build: Its parameters are the options; it returns what the command gets.
+        build: Its parameters are the options; it returns the value for the command.
         name: The parameter of the command that gets it, in whose place the options are listed.
         without: A parameter that is no option of the command and has its default value.
     """

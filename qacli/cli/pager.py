@@ -74,7 +74,7 @@ class _Pages(TextIOBase):
         import subprocess
 
         try:
-            # Safe beside threads: without preexec_fn, no Python runs between fork and exec.
+            # Safe with threads: without preexec_fn, no Python runs between fork and exec.
             self._pager = subprocess.Popen(  # noqa: S603 - the user's own pager
                 shlex.split(self._command),
                 stdin=subprocess.PIPE,

@@ -14,7 +14,7 @@ DATABASE = "qacli.db.records"
 def preload(*modules: str) -> None:
     """Start a thread that imports modules, one after the other.
 
-    An import that fails is left to the code that needs the module: its own import fails too.
+    A failed import is ignored: the import in the code that needs the module fails too.
     """
     Thread(target=_import_all, args=(modules,), name="qa-preload").start()
 

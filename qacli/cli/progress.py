@@ -11,7 +11,7 @@ from qacli.cli.console import Console
 from qacli.money import usd
 
 if TYPE_CHECKING:
-    from qacli.batch.options import Progress
+    from qacli.batch.progress import Progress
     from qacli.batch.runner import BatchRunner
     from qacli.db.batches import Summary
 

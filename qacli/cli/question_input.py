@@ -90,7 +90,7 @@ def write_question(  # noqa: PLR0913 - the ways to write a question, by name
     from qacli.cli.preload import PROVIDER, preload
     from qacli.cli.prompt import HISTORY, prompt_for_question
 
-    # While the user types.
+    # The modules load while the user types.
     preload(PROVIDER)
     return prompt_for_question(console, history / HISTORY if history else None)
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from qacli.cli.cells import cell_width, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.formatters import FENCE, NOTHING_FITS, PREVIEW_CHARACTERS, console_on, one_line
+from qacli.cli.text_width import cell_width, fit_to_width
 from qacli.dates import format_age
 from qacli.domain import now
 from qacli.excerpt import find_first, from_position
@@ -20,7 +20,7 @@ NARROW_COLUMNS = 48
 """A screen with fewer columns shows no ages in a list."""
 
 MEASURED_ROWS = 1000
-"""The first rows, which decide the widths of a table's columns; later rows stream."""
+"""The number of first rows that decide the widths of the columns; later rows are streamed."""
 
 CHARACTERS_BEFORE_MATCH = 20
 """Characters of a text that are shown before the word that was searched for."""
@@ -88,7 +88,7 @@ def _print_aligned(
     width = min(max(cell_width(row[2]) for row in first), max(room * 2 // 5, spare))
     show = _bold_matches(search, console) if search else console.print
     for number, when, question, answer in chain(first, rows):
-        # A later id or age may be longer than those that were measured.
+        # A later id or age may be longer than the measured ones.
         age = f"{when:<{when_width - 2}}  " if when_width else ""
         start = f"{number:<{number_width}}  {age}"
         answer_width = room - width - (len(start) - number_width - when_width - 2)

@@ -12,7 +12,7 @@ from qacli.redaction import MASK, SECRET_HEADER, hide_header, without_password
 
 VISIBLE_CHARACTERS = 4
 MIN_LONG_SECRET = 16
-"""A shorter secret is masked whole: its last characters would tell too much."""
+"""Minimum length of a secret whose last characters are shown."""
 
 
 def one_line(value: object) -> str:

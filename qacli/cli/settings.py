@@ -16,7 +16,7 @@ def load_settings(console: Console) -> Settings:
         console: The console of the command.
 
     Raises:
-        NotConfigured: As `qacli.config.loader.load_settings`.
+        NotConfigured: See `qacli.config.loader.load_settings`.
     """
     settings = loader.load_settings()
     ignored = settings.ignored_env_file

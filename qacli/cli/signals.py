@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, Self, TextIO
 
 IMPORT_CHECK_SECONDS = 0.02
-"""The time after which a signal that interrupted an import comes again."""
+"""Seconds after which a signal that interrupted an import is sent again."""
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def raise_on_interrupt() -> Iterator[None]:
 
 
 def _comes_after_import(number: int, frame: FrameType | None) -> bool:
-    """Return whether an import is interrupted, and let the signal come again after it.
+    """Return whether an import is interrupted; if so, the signal is sent again after it.
 
     An exception in an import can leave the lock of its module held. Threads that import the module,
-    and the end of the program, would wait for it for ever.
+    and the end of the program, would wait for it forever.
 
     Args:
         number: The signal.

@@ -1,7 +1,6 @@
 """`qa list --similar`: records by the similarity of their texts."""
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +64,8 @@ def _embedding_endpoint(settings: "Settings") -> "Iterator[Endpoint]":
             "No model for embeddings is configured.",
             "Name one, for example: qa config set embedding_model text-embedding-3-small",
         )
-    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.provider.endpoint import resolve_endpoint, start_if_local
 
     endpoint = resolve_endpoint(settings, settings.embedding_model)
     with ExitStack() as stack:
-        if endpoint.weights is not None:
-            from qacli.provider.local_llama import local_server
-
-            base_url = stack.enter_context(local_server(endpoint.weights, embeddings=True))
-            endpoint = replace(endpoint, base_url=base_url)
-        yield endpoint
+        yield start_if_local(endpoint, stack, embeddings=True)

@@ -5,7 +5,7 @@ from threading import Event, RLock, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
-from qacli.cli.cells import cell_width, fit_to_width
+from qacli.cli.text_width import cell_width, fit_to_width
 from qacli.config.loader import environment
 from qacli.sanitize import sanitize, unfiltered
 
@@ -22,7 +22,7 @@ LINUX_CONSOLE = "linux"
 """The value of TERM on the console of Linux, whose fonts have no Braille."""
 
 MAX_LATEST_CHARACTERS = 1000
-"""Of the reasoning, as many are kept for the line that shows its latest words."""
+"""Characters of reasoning that are kept for the line with its latest words."""
 
 ERASE = "\r\x1b[2K"
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
@@ -33,7 +33,7 @@ class StatusLine:
 
     Args:
         stream: The terminal that the line is on.
-        awaited: The model that is asked, or another name for what is awaited.
+        awaited: The model that is asked, or another name for the awaited answer.
     """
 
     def __init__(self, stream: TextIO, awaited: str) -> None:
@@ -66,7 +66,7 @@ class StatusLine:
             self._draw()
 
     def end(self) -> None:
-        """Remove the line for good."""
+        """Remove the line; it is not drawn again."""
         self._ended.set()
         self._erase()
 

@@ -28,7 +28,8 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
             connecting takes as long as reading a page; SQLite connects for each use.
 
     Raises:
-        DatabaseError: It cannot be used; the error has the number of questions in the outbox.
+        DatabaseError: The history cannot be used; the error has the number of questions in the
+            outbox.
     """
     from qacli.db.records import Store
     from qacli.recording.outbox import Outbox
@@ -123,7 +124,7 @@ def record_at(store: "Store", number: int) -> "QuestionAnswer":
 def annotate(
     console: "Console", record_id: str, *, as_json: bool, **values: str | int | None
 ) -> None:
-    """Set the title or the rating of a record, and print it.
+    """Set the title or the rating of a record, and print the record.
 
     Args:
         console: The output.

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from qacli.cli.cells import align, fit_to_width
 from qacli.cli.console import Console
 from qacli.cli.formatters import NOTHING_FITS, one_line
 from qacli.cli.record_table import NOTHING_YET
+from qacli.cli.text_width import align, fit_to_width
 from qacli.dates import format_age
 from qacli.domain import now
 

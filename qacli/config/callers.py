@@ -14,7 +14,7 @@ ADMIN = "admin:"
 """The prefix of an administrator's name in the setting `tokens`."""
 
 MIN_TOKEN_LENGTH = 16
-"""In characters; a shorter token can be guessed."""
+"""Minimum length of a token: a shorter one can be guessed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.config.defaults import OPENAI_BASE_URL
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 
 COMMAND_SECONDS = 60.0
 """Time limit of a key command: enough for a person to unlock a password store."""
 
 MAX_OUTPUT_BYTES = 65536
-"""Only this much of a key command's output is read."""
+"""Maximum size of a key command's output that is read."""
 
 
 def get_api_key(settings: Settings, *, seconds: float = COMMAND_SECONDS) -> str:
@@ -79,7 +80,7 @@ def parse_line(text: str) -> str:
     """Return the first line of the text as a key, without blanks around it.
 
     Raises:
-        ValueError: As `parse_key`.
+        ValueError: See `parse_key`.
     """
     return parse_key(text.partition("\n")[0].strip())
 
@@ -88,7 +89,7 @@ def parse_typed_key(text: str) -> str:
     """Return the key that a user has typed or piped in; see `parse_line`.
 
     Raises:
-        InvalidRequest: It is not a key.
+        InvalidRequest: The text is not a key.
     """
     try:
         return parse_line(text)
@@ -103,7 +104,8 @@ def parse_key(key: str) -> str:
     """Return a key that can be sent in a header.
 
     Raises:
-        ValueError: It is empty, or has a blank, a control character or a letter outside ASCII.
+        ValueError: The key is empty, or has a blank, a control character or a character outside
+            ASCII.
     """
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError
@@ -208,7 +210,7 @@ def _run(arguments: list[str], seconds: float) -> tuple[bytes, int | None]:
     end = time.monotonic() + seconds
     output = b""
     with (
-        # Safe beside threads: without preexec_fn, no Python runs between the fork and the exec.
+        # Safe with threads: without preexec_fn, no Python runs between the fork and the exec.
         subprocess.Popen(  # noqa: S603 - the user's own command, run without a shell
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process,

@@ -69,7 +69,7 @@ class EnvFile:
     def location(self) -> Path:
         """The absolute path that trust belongs to, with links in the directory resolved.
 
-        The last part is not resolved: a link to a trusted file elsewhere is not that file.
+        The last part is not resolved: a link to a trusted file is another file.
         """
         return absolute(self.path)
 
@@ -127,7 +127,7 @@ class TrustRecord:
     trusted: bool
 
     def state(self, file: EnvFile | None) -> Trust:
-        """Return the decision for the file as it is now; None is a file that does not exist."""
+        """Return the decision for the file as it is now; None means a file that does not exist."""
         if file is None:
             return Trust.MISSING
         if self.digest != file.digest or file.data is None:
@@ -168,7 +168,7 @@ class IgnoredEnvFile:
         )
 
     def advice(self, *names: str) -> str:
-        """Return a sentence for an error that one of these variables would prevent.
+        """Return advice for an error that one of these variables would prevent.
 
         It is empty if the file sets none of them; otherwise it ends with a space.
         """

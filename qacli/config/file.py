@@ -57,7 +57,7 @@ class ConfigFile:
         return profiles
 
     def table(self, profile: str | None) -> Mapping[str, Any]:
-        """Return the settings of the profile; None is the top of the file."""
+        """Return the settings of the profile; None means the top of the file."""
         return self.tables if profile is None else self.profiles.get(profile, {})
 
     def check(self, names: Collection[str], outside_profiles: Collection[str]) -> None:
@@ -88,8 +88,8 @@ class ConfigFile:
     def line(self, *keys: str) -> int:
         """Return the number of the line on which the value begins.
 
-        The standard library's parser gives no positions. Of all beginnings of the file that are
-        valid TOML, the longest without the value ends on the line before.
+        The standard library's parser gives no positions. So the file is cut after each line: of the
+        texts that are valid TOML and lack the value, the longest ends on the line before it.
         """
         before = 0
         lines = self.text.splitlines(keepends=True)
@@ -229,8 +229,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Return the tables of a TOML text; the parser is loaded only where there is a file.
 
     Raises:
-        ValueError: It is not TOML.
-        RecursionError: It is nested too deeply.
+        ValueError: The text is not TOML.
+        RecursionError: The text is nested too deeply.
     """
     import tomllib
 

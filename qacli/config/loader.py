@@ -48,7 +48,7 @@ def chosen_profile() -> str | None:
 
 
 def environment(**defaults: str) -> dict[str, str]:
-    """Return the variables of the environment, for a child process or of the desktop.
+    """Return the variables of the environment, for example for a child process.
 
     Args:
         defaults: Used for variables that are not set.
@@ -68,12 +68,12 @@ def headers_of(settings: Settings) -> tuple[dict[str, str], frozenset[str]]:
     """Return the headers for the endpoint, and the secrets in them.
 
     Raises:
-        NotConfigured: As `qacli.config.tables.expand_headers`.
+        NotConfigured: See `qacli.config.tables.expand_headers`.
     """
     return expand_headers(settings.headers, os.environ)
 
 
-def wants_traces() -> bool:
+def has_trace_exporter() -> bool:
     """Return whether OpenTelemetry's environment variables name an exporter for traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -113,8 +113,8 @@ def load_settings(
     Empty values are ignored, so that `.env.example` can list every name.
 
     Args:
-        environ: The environment; None is that of the process.
-        directory: The directory of `.env`; None is the working directory.
+        environ: The environment; None means that of the process.
+        directory: The directory of `.env`; None means the working directory.
 
     Raises:
         NotConfigured: A value is not acceptable, a name is unknown, or a file cannot be read.
@@ -168,7 +168,7 @@ def load_settings(
 
 
 def env_file_settings(file: EnvFile) -> Settings:
-    """Return the settings that a `.env` file alone would make, trusted or not.
+    """Return the settings of a `.env` file alone, trusted or not.
 
     Raises:
         NotConfigured: The file cannot be read, has a value that is not acceptable, or sets what a

@@ -44,7 +44,7 @@ def resolve_route(url: str, environ: Mapping[str, str] | None = None) -> Route:
 
     Args:
         url: An http or https URL.
-        environ: The environment; None is that of the process.
+        environ: The environment; None means that of the process.
 
     Raises:
         NotConfigured: A variable has a value that cannot be used; the error names it, and has no
@@ -62,7 +62,7 @@ def resolve_route(url: str, environ: Mapping[str, str] | None = None) -> Route:
 def _proxy(scheme: str, environ: Mapping[str, str]) -> tuple[str, str]:
     for name in (f"{scheme}_proxy", "all_proxy"):
         for variable in (name, name.upper()):
-            # A web server's CGI variable HTTP_PROXY is the client's header `Proxy` (httpoxy).
+            # In a CGI program, HTTP_PROXY comes from the client's header `Proxy` (httpoxy).
             is_header = variable == "HTTP_PROXY" and "REQUEST_METHOD" in environ
             if environ.get(variable) and not is_header:
                 return variable, environ[variable]

@@ -1,4 +1,4 @@
-"""Parsers of the settings' texts, each with a description of the values that it accepts.
+"""Declare settings, and parse their texts: each parser describes the values that it accepts.
 
 The values are checked when the settings are loaded, so that a mistake is found before a question
 is asked or a client connects.
@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,29 @@ class Parser:
         if isinstance(value, list | dict) or (isinstance(value, bool) and not self.takes_boolean):
             raise ValueError
         return self.parse(str(value))
+
+
+def setting(  # noqa: PLR0913 - the declaration of a setting, by name
+    env: str,
+    help_text: str,
+    parser: Parser | None = None,
+    *,
+    default: Any = None,  # noqa: ANN401 - of whatever type the field has
+    secret: bool = False,
+    in_dotenv: bool = True,
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Declare a field of `Settings`.
+
+    Args:
+        env: The name in the environment.
+        help_text: The description.
+        parser: The parser of the text; None means `TEXT`.
+        default: The value of a setting that is not set.
+        secret: The value is masked where settings are shown.
+        in_dotenv: A `.env` file may set it.
+    """
+    metadata = {"env": env, "help": help_text, "parser": parser or TEXT}
+    return field(default=default, metadata={**metadata, "secret": secret, "in_dotenv": in_dotenv})
 
 
 def parse_list(text: str | None) -> list[str]:
@@ -97,7 +120,7 @@ def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
     """Parse `groq=openrouter local,work=groq` into the upstreams that are asked after each.
 
     Raises:
-        ValueError: As `parse_routes`.
+        ValueError: See `parse_routes`.
     """
     return {pattern: tuple(names.split()) for pattern, names in parse_routes(text).items()}
 

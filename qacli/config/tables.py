@@ -33,7 +33,7 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
 
     Args:
         file: The configuration file.
-        profile: The chosen profile; None is the top of the file.
+        profile: The chosen profile; None means the top of the file.
         with_endpoint: The endpoint comes from this file too, so that its headers are meant for it.
 
     Raises:
@@ -94,7 +94,7 @@ def expand_headers(
 ) -> tuple[dict[str, str], frozenset[str]]:
     """Return headers with `$NAME` and `${NAME}` replaced, and those values that are secret.
 
-    A value is secret if its header's name matches `SECRET_HEADER`, or if it is a variable's.
+    A value is secret if its header's name matches `SECRET_HEADER`, or if a variable is in it.
 
     Raises:
         NotConfigured: A variable is not set, or its value cannot be sent.

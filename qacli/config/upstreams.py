@@ -13,16 +13,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from qacli.config import credentials
+from qacli.config.defaults import LOCAL
 from qacli.config.file import ConfigFile
 from qacli.config.loader import config_file, profile_values, variables_of
 from qacli.config.parsers import parse_list
 from qacli.config.providers import KnownProvider, known_providers
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.settings import Settings
 from qacli.config.tables import FALLBACKS, ROUTES, read_tables, table_error, table_source
 from qacli.errors import InvalidRequest, NotConfigured
 
 OWN = "default"
-"""The name of the provider of the settings themselves, beside the upstreams."""
+"""The name of the provider of the settings themselves, which is not an upstream."""
 
 OWN_KEY = "OPENAI_API_KEY"
 PROVIDER_SETTINGS: Mapping[str, Any] = {
@@ -136,7 +137,7 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
 
     Args:
         settings: The settings of the server; its own provider is the one that they name.
-        environ: The environment; None is that of the process.
+        environ: The environment; None means that of the process.
 
     Raises:
         NotConfigured: An upstream is unknown, has no endpoint or no key, or a rule names none.
@@ -150,11 +151,12 @@ def load_upstreams(settings: Settings, environ: Mapping[str, str] | None = None)
             )
         return Upstreams({OWN: settings}, {}, {})
     file = ConfigFile.read(settings.config_path or config_file())
-    known = known_providers()
+    providers = known_providers()
     variables = variables_of(os.environ if environ is None else environ)
     own = {OWN: settings} if _has_own(settings) else {}
     upstreams = {
-        name: _upstream_settings(name, settings, file, known.get(name), variables) for name in names
+        name: _upstream_settings(name, settings, file, providers.get(name), variables)
+        for name in names
     }
     result = Upstreams(
         {**own, **upstreams},
@@ -175,7 +177,7 @@ def _upstream_settings(
     name: str,
     settings: Settings,
     file: ConfigFile,
-    known: KnownProvider | None,
+    provider: KnownProvider | None,
     variables: Mapping[str, str],
 ) -> Settings:
     """Return the settings of an upstream: its own provider, and the server's other settings."""
@@ -193,8 +195,12 @@ def _upstream_settings(
         todo = "Set base_url in the profile: an upstream does not use that of another place."
     elif name == LOCAL:
         return replace(settings, **{**PROVIDER_SETTINGS, "model": LOCAL})
-    elif known is not None:
-        values = {"base_url": known.base_url, "key_variable": known.key, "model": known.model}
+    elif provider is not None:
+        values = {
+            "base_url": provider.base_url,
+            "key_variable": provider.key,
+            "model": provider.model,
+        }
         todo = f"Write its profile: qa config use {name}"
     else:
         raise NotConfigured(
@@ -228,7 +234,8 @@ def _key_in(
     """Return the key in a variable.
 
     Raises:
-        NotConfigured: It is `OPENAI_API_KEY`, and that is for the endpoint in OPENAI_BASE_URL.
+        NotConfigured: The variable is `OPENAI_API_KEY`, which is for the endpoint in
+            OPENAI_BASE_URL.
     """
     own_url = settings.base_url
     if variable == OWN_KEY and own_url and urlsplit(own_url).netloc != urlsplit(base_url).netloc:

@@ -18,7 +18,8 @@ class Changes:
     Attributes:
         count: The number of items in the file.
         outdated_pages: The numbers of the pages with items to add or to change.
-        moved_from: The positions of items that move; as moved_to, in the same order.
+        moved_from: The old positions of items that move.
+        moved_to: Their new positions, in the same order.
         removed: The positions of items that are not in the file.
         gone: The number of removed items whose position has no new row without an id.
         has_ids: Rows of the file have ids.
@@ -78,7 +79,7 @@ class Changes:
 
 
 def _content(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return what shapes the answer: all but the cells that only the results repeat."""
+    """Return the part of a payload that shapes the answer, without the cells for the results."""
     return {name: value for name, value in payload.items() if name != ROW}
 
 

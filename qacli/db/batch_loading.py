@@ -44,7 +44,7 @@ class BatchLoading(BatchWorkers):
             settings: The options that shape its answers.
             pages: The items; they are read twice.
             source: The state of the file; see `qacli.batch.loader.BatchSource.state`.
-            ask_changed: Ask rows anew that have changed, instead of refusing them.
+            ask_changed: Ask changed rows again instead of refusing them.
             report: Called with a sentence on what has changed.
 
         Raises:
@@ -77,7 +77,8 @@ class BatchLoading(BatchWorkers):
             values |= {"items": count, "source": {**source, **outputs}}
             connection.execute(sa.update(BATCHES).where(BATCHES.c.id == batch.id).values(**values))
             if not self.store.sqlite:
-                # Without statistics PostgreSQL expects a few rows, and reads all for each claim.
+                # Without statistics PostgreSQL expects few rows, and reads all of them for each
+                # claim.
                 connection.execute(sa.text("ANALYZE batch_item"))
         return self.get(name)
 
@@ -151,17 +152,17 @@ class BatchLoading(BatchWorkers):
         ask_changed: bool,
         report: Callable[[str], None],
     ) -> None:
-        """Check that the changes are such that the batch can go on.
+        """Check that the batch can continue with these changes.
 
         Raises:
-            InvalidRequest: Rows have changed that are not to be asked anew, too many are gone, or
+            InvalidRequest: Rows have changed that may not be asked again, too many are gone, or
                 another process works on the batch, or the provider's Batch API has questions of it.
         """
         number, gone = len(changes.changed), changes.gone
         names = ", ".join(changes.changed[:MAX_NAMED_ROWS])
         names += f" and {number - MAX_NAMED_ROWS:,} more" if number > MAX_NAMED_ROWS else ""
         todo = (
-            "Use --changed to ask changed rows anew, or give the file a batch of its own: --name. "
+            "Use --changed to ask changed rows again, or give the file a batch of its own: --name. "
             "Rows with an id (--id COLUMN) can be moved, inserted and removed."
         )
         if number and not ask_changed:
@@ -187,7 +188,7 @@ class BatchLoading(BatchWorkers):
                 "Run it again when that process has ended, or in a minute.",
             )
         if number:
-            report(f"Rows that changed are asked anew: {names}.")
+            report(f"Rows that changed are asked again: {names}.")
         if gone:
             report(f"Rows that are no longer in the file: {gone:,}; their records stay.")
 
@@ -267,7 +268,7 @@ def _stored(connection: sa.Connection, batch_id: int, page: Sequence[Item]) -> I
 
 
 def _refuse_second_keys(connection: sa.Connection, batch_id: int, items: Sequence[Item]) -> None:
-    """Check that these items were added; an item with an existing key was not.
+    """Check that all of these items were added: an item with an existing key is not.
 
     Raises:
         InvalidRequest: An item was not added.
@@ -298,7 +299,7 @@ def _with_answers(connection: sa.Connection, batch_id: int, items: Sequence[Item
 
 
 def _detach_records(connection: sa.Connection, batch_id: int, keys: Sequence[str]) -> None:
-    """Take the keys from answered records, which stay in the batch: a new answer replaces none."""
+    """Remove the keys of answered records, which stay in the batch; no new answer replaces them."""
     if keys:
         own = sa.and_(RECORDS.c.batch_id == batch_id, RECORDS.c.item_key.in_(keys))
         answered = RECORDS.c.status == Status.ANSWERED
@@ -312,10 +313,10 @@ def _parts(values: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def refuse_changed_settings(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Check that a batch goes on with the settings with which it was begun.
+    """Check that a batch continues with its first settings.
 
     Raises:
-        InvalidRequest: It does not; the message names the settings.
+        InvalidRequest: The settings differ; the message names them.
     """
     changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if changed:

@@ -97,7 +97,7 @@ class BatchParts:
             values: The columns to change, for example `state`.
 
         Raises:
-            PartTaken: It has another owner or another state by now.
+            PartTaken: The part has another owner or another state by now.
         """
         with self.store.transaction(write=True) as connection:
             if not connection.execute(
@@ -239,7 +239,7 @@ class BatchParts:
     def _open_condition(
         self, connection: sa.Connection, part_id: int | None
     ) -> Callable[[ItemState, str | None], bool]:
-        """Return the function that tells by state and worker if an item has no answer yet."""
+        """Return a function of state and worker: whether such an item has no answer yet."""
         if part_id is None:
             return lambda state, _worker: state in UNSETTLED
         uid = connection.scalar(sa.select(PARTS.c.uid).where(PARTS.c.id == part_id))
@@ -262,7 +262,7 @@ class BatchParts:
         """Make a part wait, and all others of its model that are not submitted; return if halved.
 
         The part is replaced by two halves, unless it has one item, or another part of its model is
-        submitted and may be what fills the queue.
+        submitted and may fill the queue.
 
         Args:
             part: The part, which the provider's full queue has refused.

@@ -43,7 +43,8 @@ class Summary:
         states: The number of items in each state.
         errors: The number of failed records of each kind of error.
         records: The number of records.
-        prompt_tokens: The sum of the counts that the provider reported; as completion_tokens.
+        prompt_tokens: The sum of the counts that the provider reported.
+        completion_tokens: The sum of the counts that the provider reported.
         cost_usd: The sum of the known costs; None if no cost is known.
         first: The time of the first question.
         last: The time at which the last answer was complete.

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from qacli.batch_states import ItemState
-from qacli.config.settings import LEASE_SECONDS
+from qacli.config.defaults import LEASE_SECONDS
 from qacli.db.batch_results import BatchResults
 from qacli.db.clock import database_seconds
 from qacli.db.extra_models import USERS, WORKERS, BatchWorker
@@ -61,13 +61,13 @@ class WorkerStatus:
         machine: The id of its data directory and of the boot of its machine.
         label: The host's name and the process id, for a person.
         claimed: The number of items that it has claimed.
-        in_flight: Its requests in flight, when it last reported them; as finished.
-        finished: The number of items that it has finished.
+        in_flight: Its requests in flight at its last report.
+        finished: The number of items that it had finished at its last report.
         running_seconds: The time since it was registered.
         seen_seconds: The time since it last renewed its lease.
         lease_seconds: The duration of its lease.
         learned_rate: Its part of the rate that the provider accepts, in requests a second; None if
-            it knows no limit.
+            no limit is known.
     """
 
     uid: str
@@ -116,7 +116,7 @@ class BatchWorkers(BatchResults):
             .returning(ITEMS.c.position, ITEMS.c.key, ITEMS.c.payload)
         )
         with self.store.transaction(write=True) as connection:
-            # The worker's row before its items, as in `evict`: another order could deadlock.
+            # Lock the worker's row before its items, as in `evict`: another order could deadlock.
             if not self._renew(connection, worker):
                 raise WorkerEvicted
             if (room := lock_budget(connection, batch_id)) is not None:
@@ -240,8 +240,7 @@ class BatchWorkers(BatchResults):
     def claim_again(self, batch_id: int, worker: str, positions: Sequence[int]) -> set[int]:
         """Claim the items of a worker that was evicted and registered again, if they still wait.
 
-        Returns the positions of those that it could claim. What is reserved for them stays
-        reserved.
+        Returns the positions of those that it could claim. Their reserved costs stay reserved.
         """
         waiting = ITEMS.c.state == ItemState.WAITING
         update = (
@@ -334,7 +333,7 @@ class BatchWorkers(BatchResults):
 
 
 def lock_budget(connection: sa.Connection, batch_id: int) -> tuple[float, float] | None:
-    """Lock the batch's row; return what the budget still allows, and the budget.
+    """Lock the batch's row; return the rest of the budget, and the budget.
 
     Returns None without a lock if the batch has no budget.
     """

@@ -1,6 +1,6 @@
 """Read the JSON exports of ChatGPT, Claude, Open WebUI and shell-gpt.
 
-The formats are not specified; what is read here was seen in exports and in the programs' sources.
+The formats are not specified: they were seen in exports and in the sources of the programs.
 A conversation that does not have the expected shape is left out and counted.
 """
 
@@ -43,7 +43,7 @@ def read_conversations(
     Args:
         read: The function that reads a conversation of this program.
         objects: The conversations as JSON.
-        omitted: Counts what is left out, by its description.
+        omitted: Counts the parts that are left out, by their descriptions.
     """
     for value in objects:
         try:
@@ -225,7 +225,7 @@ def shell_gpt(
         name: The name of the chat, which is the name of its file.
         values: The messages.
         saved_at: The time at which the file was saved.
-        omitted: Counts what is left out, by its description.
+        omitted: Counts the parts that are left out, by their descriptions.
     """
     messages = []
     for value in values:

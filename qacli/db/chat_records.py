@@ -53,9 +53,9 @@ class Conversation:
 
     Attributes:
         program: The program, which becomes the tag of its records.
-        key: Its name, the same in each export.
+        key: Its name, which is the same in each export.
         created_at: The time of messages that have none.
-        messages: In any order.
+        messages: The messages, in any order.
         params: Parameters of the requests.
     """
 
@@ -89,7 +89,7 @@ def records_of(conversation: Conversation, omitted: Counter[str]) -> Iterator[Fo
 
     Args:
         conversation: The conversation.
-        omitted: Counts what cannot become a record, by its description.
+        omitted: Counts the parts that cannot become a record, by their descriptions.
     """
     keys = {message.key for message in conversation.messages}
     below: dict[str | None, list[Message]] = {}

@@ -15,8 +15,8 @@ def renew_idle(engine: sa.Engine) -> None:
     """Replace connections that broke while idle, for example when the database restarted.
 
     A connection that was just used is not tested: a test costs as much as a query. If it breaks
-    in that moment, one query fails, and all later ones get new connections. One that the driver
-    knows to be closed is replaced always: that costs nothing.
+    in that moment, one query fails, and all later ones get new connections. A connection that the
+    driver has marked as closed is always replaced.
     """
 
     def used(_connection: Any, record: Any) -> None:  # noqa: ANN401 - the pool's

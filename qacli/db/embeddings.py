@@ -19,7 +19,7 @@ from qacli.db.models import ANSWERED, RECORDS
 from qacli.db.records import Store
 
 PAGE = 10_000
-"""Rows of signs in memory at once."""
+"""Maximum number of rows of signs in memory."""
 
 CANDIDATES = 1000
 VECTORS_PAGE = 500
@@ -65,7 +65,7 @@ class Embeddings:
             last = ids[-1]
 
     def add(self, vectors: dict[int, Sequence[float]]) -> None:
-        """Store vectors by the ids of their records; those that were deleted meanwhile are not."""
+        """Store vectors by the ids of their records, except those of deleted records."""
         rows = [
             {
                 "record_id": record_id,
@@ -93,7 +93,7 @@ class Embeddings:
 
         Args:
             vector: The vector as bytes.
-            only: Only records that fit.
+            only: Only records that this filter selects.
             limit: The number of records at most.
         """
         target = array("b", vector)
@@ -133,7 +133,7 @@ class Embeddings:
 
 
 def to_bytes(vector: Sequence[float]) -> bytes:
-    """Return a vector with one signed byte a dimension; its length is lost, its direction kept."""
+    """Return the direction of a vector, with one signed byte for each dimension."""
     largest = max(map(abs, vector), default=0.0) or 1.0
     return array("b", (round(value * MAX_SIGNED_BYTE / largest) for value in vector)).tobytes()
 

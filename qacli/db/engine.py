@@ -60,7 +60,7 @@ ADVICE_ON_FILE = (
     (
         ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
         (
-            "Check that you may write the file, any -wal and -shm beside it, and the directory; "
+            "Check that you may write the file, any -wal and -shm next to it, and the directory; "
             "or set QA_DATA_DIR or DATABASE_URL to another."
         ),
     ),
@@ -131,7 +131,7 @@ class Database:
 
     @property
     def writable(self) -> bool:
-        """True if it may be written; for SQLite, by the permissions of file and directory."""
+        """True if the database may be written; for SQLite, by the modes of file and directory."""
         if not (self.sqlite and self.exists()):
             return True
         return all(os.access(path, os.W_OK) for path in (self._file, self._file.parent))
@@ -273,7 +273,7 @@ def engine_for(url: str, *, connections: int = 0) -> sa.Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": TCP_TIMEOUT_SECONDS * 1000,
     }
-    # Updates of many rows go in one message, not in one for each row.
+    # Send the updates of many rows in one message.
     options["executemany_mode"] = "values_plus_batch"
     engine = sa.create_engine(url, connect_args=connect_args, **options)
     sa.event.listen(engine, "connect", _postgresql_connected)
@@ -304,7 +304,7 @@ def _connecting_to_sqlite(
 ) -> Any | None:  # noqa: ANN401 - the driver's
     """Open a history that cannot be opened in the usual way: a read-only one, or on a full disk.
 
-    SQLite needs two files beside the history, `-wal` and `-shm`: the first process to open it
+    SQLite needs two files next to the history, `-wal` and `-shm`: the first process to open it
     creates them, the last to close it removes them. If they are missing and cannot be created, no
     process has the history open. A process may open it later: keep these connections short.
     """

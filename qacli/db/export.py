@@ -1,8 +1,8 @@
 """Convert rows of the driver to records as JSON has them, without Python's types between.
 
-The conversion to Python's types and back takes three times as long, which is most of the time of a
-large export. So PostgreSQL casts to text the columns that SQLite stores as text, and a page of
-records is converted to lines column by column, in loops that run in C.
+The conversion to Python's types and back takes three times as long. So PostgreSQL casts to text the
+columns that SQLite stores as text, and a page of records is converted to lines column by column, in
+loops that run in C.
 
 The columns are `RECORD_FIELDS`; CSV is written by `cli.formatters`.
 """
@@ -31,10 +31,10 @@ CREATED_AT = RECORD_FIELDS.index("created_at")
 ZERO_MICROSECONDS = ".000000"
 TIME_LENGTH = len("2026-01-02 03:04:05.123456")
 MAX_CACHED_LENGTH = 1000
-"""Characters; a longer JSON text, such as a whole conversation, is hardly ever repeated."""
+"""Maximum characters of a cached JSON text: a longer one is rarely repeated."""
 
 PAGE = 1000
-"""Records in memory at once."""
+"""Maximum number of records in memory."""
 
 
 class _AsText(FunctionElement[Any]):

@@ -79,7 +79,7 @@ class SharedLimit(SQLModel, table=True):
 
     All times are seconds of the database's clock, all rates are for a second. `requests_left` and
     `tokens_left` are token buckets that were filled at `filled_at`. A rate holds until its time in
-    `..._until`; after it, no process knows a limit. See `qacli.db.shared_limits`.
+    `..._until`; after it, the limit is unknown. See `qacli.db.shared_limits`.
     """
 
     __tablename__ = "shared_limit"
@@ -106,7 +106,7 @@ class LimitUser(SQLModel, table=True):
     """A process that draws on a shared limit: a worker of a batch, with its uid, or a server.
 
     `seen_at` is the time of its last report, by the database's clock. `learned_rate` is its own
-    part of the rate that the provider accepts, in requests a second; None if it knows no limit.
+    part of the rate that the provider accepts, in requests a second; None if no limit is known.
     See `qacli.db.shared_limits`.
     """
 

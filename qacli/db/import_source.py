@@ -94,7 +94,7 @@ def open_import_source(path: str) -> Iterator[ImportSource]:
         path: The file; `-` is standard input.
 
     Raises:
-        InvalidRequest: It cannot be read, its format is unknown, or it is damaged.
+        InvalidRequest: The file cannot be read, its format is unknown, or it is damaged.
     """
     name = "Standard input" if path == "-" else path
     with ExitStack() as stack:
@@ -177,7 +177,7 @@ def _read_zip(path: str, name: str, stack: ExitStack) -> ImportSource:
     """Return the records of the archive that ChatGPT or Claude sends.
 
     Raises:
-        InvalidRequest: It has no conversations, or cannot be read.
+        InvalidRequest: The archive has no conversations, or cannot be read.
     """
     try:
         archive = stack.enter_context(ZipFile(path))

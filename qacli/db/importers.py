@@ -162,7 +162,7 @@ def import_records(
 
 
 class _WaitingRows:
-    """Rows that are added last, in a temporary database of SQLite (named "").
+    """The rows that are added last, in a temporary database of SQLite (named "").
 
     Attributes:
         highest_id: The largest of their ids.
@@ -258,7 +258,7 @@ def _add_page(
             elif waiting is None or not waiting.takes(row, is_taken=is_taken):
                 with_own_id.append(row)
         if waiting is not None:
-            # First the records that keep their ids, so that no new id is the same as one of these.
+            # First add the records that keep their ids, so that no new id is equal to one of these.
             _insert(store, connection, with_own_id, result)
         if new:
             _advance_sequence(store, connection, highest_id)

@@ -15,7 +15,7 @@ from qacli.db.sqlite_file import Row, SqliteFile
 OLD, NEW = "responses", "turns"
 
 ATTACHMENT = "t.id, t.type, t.path, t.url, length(t.content) AS size"
-"""The columns of an attachment; of its content only the length."""
+"""The columns of an attachment, with the length of its content in place of the content."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Exchange:
         system: The system prompt with the text of its fragments.
         response: The text of the response, and tool calls as text.
         reasoning: True if the response has reasoning.
-        attachments: Rows of `attachments`, with `size` for their content.
+        attachments: Rows of `attachments`, with the size of the content in `size`.
         tools: Rows of `tools`: the tools that were offered.
     """
 

@@ -41,7 +41,7 @@ POSTGRES_LOCK = 0x7161_636C_69
 
 
 def migrations_path() -> Path:
-    """Return the directory of the migrations, in the package or in a checkout beside it."""
+    """Return the directory of the migrations, in the package or in a checkout next to it."""
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
@@ -91,7 +91,7 @@ def current_revision(connection: "Connection") -> str | None:
 
 
 def pending_revisions(revision: str | None) -> list[str]:
-    """Return the revisions after this one; None is a database without a schema."""
+    """Return the revisions after this one; None means a database without a schema."""
     return [newer for newer in revisions() if revision is None or newer > revision]
 
 
@@ -105,7 +105,7 @@ def check_schema(revision: str | None) -> None:
         return
     if revision is not None and revision not in revisions():
         raise SchemaMismatch(
-            f"The database is at revision {revision}, which this version of qa does not know.",
+            f"The database is at revision {revision}, which this version of qa does not have.",
             "Upgrade qa.",
         )
     problem = (
@@ -135,7 +135,7 @@ def print_migration_sql(url: str, start: str | None, target: str) -> None:
 
     Args:
         url: The database's URL, for its dialect; it is not opened.
-        start: The revision to start from; None is an empty database.
+        start: The revision to start from; None means an empty database.
         target: The revision to reach.
     """
     from alembic import command
@@ -150,7 +150,7 @@ def is_downgrade(start: str | None, target: str) -> bool:
     """Return whether the second revision is older than the first.
 
     Raises:
-        SchemaMismatch: The database is at a revision that this program does not know.
+        SchemaMismatch: The database is at a revision that this version of qa does not have.
     """
     if start is not None and start not in revisions():
         check_schema(start)

@@ -39,7 +39,7 @@ def count_event(database: Database, key: str, window: int) -> tuple[int, float]:
             upsert.returning(RATE_COUNTS.c.events, RATE_COUNTS.c.ends_at - now)
         ).one()
     if events == 1:
-        # Only now and then: when a window begins.
+        # Only when a window begins, which is rare.
         _delete_ended(database, now)
     return events, seconds
 

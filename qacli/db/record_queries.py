@@ -385,9 +385,7 @@ def require_id(record_id: int) -> int:
 
 def record_not_found(*ids: int) -> NotFound:
     """Return the error for ids of records that do not exist."""
-    return NotFound(
-        f"There is no record {', '.join(map(str, ids))}.", "List what there is: qa list"
-    )
+    return NotFound(f"There is no record {', '.join(map(str, ids))}.", "List the records: qa list")
 
 
 def _is_common(session: Session, terms: list[SearchTerm]) -> bool:

@@ -1,7 +1,7 @@
 """Limits that all processes with one key share, in the database.
 
 There is one row for each endpoint, digest of the key, and model. Its token buckets refill at the
-rates that a process knows: of an option, or of the provider's headers. Each process takes what it
+rates of an option or of the provider's headers. Each process takes what it
 is likely to need for about a second, and gives back what it did not use, in one UPDATE ...
 RETURNING by the database's clock. A pause that one process writes holds for all of them.
 
@@ -32,15 +32,15 @@ class LimitReport:
     """The known limits and the needs of a process; times in seconds, rates for a second.
 
     Attributes:
-        request_rate: The limit of requests that it knows; None if it knows none.
-        token_rate: The limit of tokens that it knows; None if it knows none.
+        request_rate: The limit of requests; None if it is unknown.
+        token_rate: The limit of tokens; None if it is unknown.
         requests: The requests that it needs.
         tokens: The tokens that it needs.
         unused_requests: The requests that it took and did not need.
         unused_tokens: The tokens that it took and did not need; below 0 if it used more.
         pause: The time for which the provider has asked for no requests.
         pause_reason: The provider's message.
-        learned_rate: Its part of the rate that was learned from refusals; None if it knows none.
+        learned_rate: Its part of the rate that was learned from refusals; None if it is unknown.
         in_flight: Its requests in flight.
         finished: The number of items that it has finished.
         is_last: The process ends; if no other one shares the limit, its rates no longer hold.
@@ -62,7 +62,7 @@ class LimitReport:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The amounts that a process may send; None is no limit.
+    """The amounts that a process may send; None means no limit.
 
     Attributes:
         requests: The number of requests.
@@ -88,7 +88,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """The state of a shared limit, for a person; None is no limit.
+    """The state of a shared limit, for a person; None means no limit.
 
     Attributes:
         model: The model that it holds for.

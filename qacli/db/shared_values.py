@@ -47,7 +47,7 @@ WITH_VALUES = RECORDS.outerjoin(_SYSTEM, _SYSTEM.c.id == RECORDS.c.system_id).ou
 
 
 class _JoinedParams(FunctionElement[Any]):
-    """The text of a JSON object with the members of two: the record's own, and the shared ones."""
+    """The text of a JSON object with a record's own params and its shared ones."""
 
     inherit_cache = True
     type = sa.types.NullType()

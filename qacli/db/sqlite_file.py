@@ -1,7 +1,7 @@
 """Read SQLite files that belong to other programs, without changing them.
 
 The other program may have the file open and may write to it. So each query is a transaction of its
-own and reads all of its rows at once: no lock is held while the rows are stored elsewhere.
+own and reads all of its rows at once: no lock is held while the rows are stored in the history.
 """
 
 import json
@@ -103,8 +103,8 @@ def open_sqlite(path: str, name: str = "") -> Iterator[SqliteFile]:
         data = header.read(HEADER_SIZE)
     if not data.startswith(HEADER) or len(data) < HEADER_SIZE:
         raise InvalidRequest(f"{name} is not a SQLite database.", "Check the path.")
-    # If a database in WAL mode has no log beside it, no process has it open. Opening it normally
-    # would leave two files beside it that its owner may not be able to write; see
+    # If a database in WAL mode has no log next to it, no process has it open. Opening it normally
+    # would leave two files next to it that its owner may not be able to write; see
     # https://www.sqlite.org/wal.html#read_only_databases.
     is_unused = data[WRITE_VERSION] == WAL and not file.with_name(f"{file.name}-wal").exists()
     before = file.stat()

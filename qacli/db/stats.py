@@ -26,7 +26,8 @@ class StatsRow:
         name: The group: a local day (`2026-11-27`), week (ISO 8601, `2026-W48`) or month
             (`2026-11`), or the name of another group.
         records: The number of records; `answered` have an answer.
-        prompt_tokens: The sum, as of completion_tokens; unknown counts are 0.
+        prompt_tokens: The sum; unknown counts are 0.
+        completion_tokens: The sum; unknown counts are 0.
         cached_tokens: The part of `prompt_tokens` from the provider's cache, if it is known.
         reasoning_tokens: The part of `completion_tokens` that is reasoning, if it is known.
         cost_usd: The sum of the known costs; None if no cost is known.
@@ -116,7 +117,7 @@ def _slot(*, sqlite: bool) -> sa.ColumnElement[Any]:
 
 
 def _row(name: str, parts: Iterable[list[Any]]) -> StatsRow:
-    """Return the sum of the numbers of one or more parts of a group, as the query has them."""
+    """Return the sums of one or more rows of the query, which are parts of one group."""
     columns = list(zip(*parts, strict=True))
     records, answered, prompt, completion, cached, reasoning = (
         sum(map(int, column)) for column in columns[:6]

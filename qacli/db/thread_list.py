@@ -11,7 +11,7 @@ from qacli.db.models import RECORDS
 from qacli.db.records import Store
 
 PAGE_RECORDS = 200
-"""The number of records whose threads are looked for at once."""
+"""The number of records whose threads one query finds."""
 
 LAST = RECORDS.alias("last")
 

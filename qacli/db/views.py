@@ -1,4 +1,4 @@
-"""The SQL views for programs of others that open the database: DuckDB, Datasette, psql, sqlite3.
+"""The SQL views for other programs that open the database: DuckDB, Datasette, psql, sqlite3.
 
 `migrations/env.py` drops the views before each migration and creates them after the newest one, so
 that a migration can change any table. After a change of `VIEWS` add a revision, which can be empty.

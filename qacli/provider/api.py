@@ -1,4 +1,4 @@
-"""The parts of an API that differ between Chat Completions and Responses, and which is asked."""
+"""The differences between Chat Completions and Responses, and the choice of one of them."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -38,8 +38,8 @@ class Api(Protocol):
         """Read a whole answer into the response; return the events of its text.
 
         Raises:
-            BrokenAnswer: It is not an answer of this API.
-            ErrorInAnswer: It is an error.
+            BrokenAnswer: The document is not an answer of this API.
+            ErrorInAnswer: The document is an error.
         """
 
     def read_event(self, kind: str, document: object, response: ChatResponse) -> list[TextEvent]:
@@ -51,8 +51,8 @@ class Api(Protocol):
             response: The answer as far as it has arrived.
 
         Raises:
-            BrokenAnswer: As `read_document`.
-            ErrorInAnswer: As `read_document`.
+            BrokenAnswer: See `read_document`.
+            ErrorInAnswer: See `read_document`.
         """
 
 

@@ -32,7 +32,7 @@ MAX_LIST_PAGES = 20
 PAGE = 100
 
 FULL_QUEUE = frozenset({"token_limit_exceeded", "too_many_tasks", "batch_limit_exceeded"})
-"""Codes of OpenAI and Azure: the file is too large for what is free in the queue."""
+"""Codes of OpenAI and Azure: the queue has no room for the file."""
 
 FULL_QUEUE_MESSAGE = re.compile(r"\benqueued (tokens?|requests?)\b", re.IGNORECASE)
 """OpenAI: "Enqueued token limit reached for ..."; Azure: "The number of enqueued tokens ..."."""
@@ -94,7 +94,7 @@ class RemoteBatch:
         """Return a batch from JSON.
 
         Raises:
-            BrokenAnswer: It is not a batch.
+            BrokenAnswer: The document is not a batch.
         """
         fields = value if isinstance(value, dict) else {}
         if isinstance(fields.get("job"), dict):  # Together, when it creates one
@@ -167,7 +167,7 @@ class BatchApi:
         """Upload a file of requests; return its id.
 
         Raises:
-            ProviderError: It was refused, or it is unknown whether it has arrived.
+            ProviderError: The file was refused, or it is unknown whether it has arrived.
         """
         value = await self._json(
             "POST",
@@ -198,7 +198,7 @@ class BatchApi:
         """Create a batch for a file.
 
         Raises:
-            ProviderError: It was refused, or it is unknown whether it was created.
+            ProviderError: The batch was refused, or it is unknown whether it was created.
         """
         body = {
             "input_file_id": file_id,
@@ -236,7 +236,7 @@ class BatchApi:
         """Return a batch.
 
         Raises:
-            ProviderError: It cannot be read.
+            ProviderError: The batch cannot be read.
         """
         return RemoteBatch.parse(await self._json("GET", f"/batches/{quote(batch_id, safe='')}"))
 
@@ -244,7 +244,7 @@ class BatchApi:
         """Cancel a batch; its answers so far can still be read.
 
         Raises:
-            ProviderError: It cannot be cancelled, for example because it has ended.
+            ProviderError: The batch cannot be cancelled, for example because it has ended.
         """
         await self._json("POST", f"/batches/{quote(batch_id, safe='')}/cancel", json={})
 
@@ -252,7 +252,7 @@ class BatchApi:
         """Yield the bytes of a file, of any size.
 
         Raises:
-            ProviderError: It cannot be read, or the connection broke.
+            ProviderError: The file cannot be read, or the connection broke.
         """
         path = f"/files/{quote(file_id, safe='')}/content"
         async with self._mapped_errors(None):
@@ -272,7 +272,7 @@ class BatchApi:
         """Delete a file; one that does not exist any more is no error.
 
         Raises:
-            ProviderError: It cannot be deleted now.
+            ProviderError: The file cannot be deleted now.
         """
         try:
             await self._json("DELETE", f"/files/{quote(file_id, safe='')}")

@@ -45,7 +45,7 @@ class RequestLine:
 
     Attributes:
         model: The model; a file may have one only.
-        path: The API, such as `/v1/chat/completions`; so are all of a file.
+        path: The API, such as `/v1/chat/completions`; a file may have one only.
         content: The line, with its end.
     """
 
@@ -147,8 +147,8 @@ class ResultLine:
         """Read the answer into a response.
 
         Raises:
-            BrokenAnswer: It is not a usable answer.
-            ErrorInAnswer: It is an error.
+            BrokenAnswer: The line has no usable answer.
+            ErrorInAnswer: The line has an error.
         """
         if self.status != HTTPStatus.OK or not isinstance(self.body, dict):
             raise self._error_in_answer()

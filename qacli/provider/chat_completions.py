@@ -109,7 +109,7 @@ class ChatCompletions:
         elif isinstance(document, dict):
             return _read(document, response)
         raise BrokenAnswer(
-            "The provider's answer is not an API's.",
+            "The provider's answer does not have the form of an API.",
             "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
             retryable=True,
         )
@@ -184,7 +184,7 @@ def _read(document: dict[str, Any], response: ChatResponse) -> list[TextEvent]:
     for index, other in _other_choices(document.get("choices")):
         _read_choice(other, response.others.setdefault(index, ChatResponse()))
     events = [] if choice is None else _read_choice(choice, response)
-    # These errors come beside a text, which was paid for: Groq and OpenRouter stop an answer
+    # These errors come with a text, which was paid for: Groq and OpenRouter stop an answer
     # early, MiniMax filters it.
     if has_error:
         raise ErrorInAnswer(parse_error(document))
@@ -223,7 +223,7 @@ def _read_part(choice: dict[str, Any], response: ChatResponse) -> list[TextEvent
     delta, message = choice.get("delta"), choice.get("message")
     if isinstance(message, str):
         message = {"content": message}
-    # Perplexity repeats the whole message beside each piece; it is read where no piece is.
+    # Perplexity repeats the whole message with each piece; it is read if there is no piece.
     has_pieces = isinstance(delta, dict) and (bool(delta) or response.has_begun)
     response.is_in_pieces = response.is_in_pieces or has_pieces
     part = delta if has_pieces else message

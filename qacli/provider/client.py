@@ -1,8 +1,7 @@
 """Ask a provider, with the openai package's client; retry and adapt a request if that helps."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
 from http import HTTPStatus
@@ -16,13 +15,12 @@ from qacli.domain import ChatRequest
 from qacli.errors import ProviderError, ProviderTimeout
 from qacli.provider.api import choose_api, needs_responses
 from qacli.provider.chat_completions import ChatCompletions
-from qacli.provider.debug import format_request
+from qacli.provider.connection import Connection
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import parse_error
 from qacli.provider.error_mapping import ErrorMapper
 from qacli.provider.gate import Gate, NoGate
 from qacli.provider.refused_features import (
-    EVERY_MODEL,
     MEANINGS,
     Feature,
     RefusedFeatures,
@@ -30,18 +28,13 @@ from qacli.provider.refused_features import (
     refuses_api,
 )
 from qacli.provider.response import ChatResponse, ErrorInAnswer, TextEvent
-from qacli.provider.response_reader import ResponseReader, web_page_error
+from qacli.provider.response_reader import ResponseReader
 from qacli.provider.responses_api import ResponsesApi
 from qacli.provider.retry import Retry, retry_delay
 from qacli.provider.think_tags import ThinkTagSplitter
 from qacli.provider.transport import (
     StatusError,
-    follow_redirects,
-    is_missing,
     limited_bytes,
-    make_http_client,
-    request_options,
-    serves_no_api,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +51,7 @@ APIS: "Mapping[Feature, Callable[[], Api]]" = {
 HANDLED_ERRORS = (
     *(openai.OpenAIError, httpx2.HTTPError, OSError, ValueError),
     *(ErrorInAnswer, ProviderError),
-    RecursionError,  # Python's JSON parser, and what walks through its value: great depth
+    RecursionError,  # JSON that is nested too deeply for Python's parser
 )
 MODEL_LIST_TIMEOUT = 15.0
 """Seconds that a list of models may take."""
@@ -103,24 +96,15 @@ class AsyncProvider:
         self._refused = RefusedFeatures(settings.data_path)
         self._errors = ErrorMapper(endpoint, settings)
 
-        async def show(request: httpx2.Request) -> None:
-            if on_request is not None:
-                on_request(format_request(request, endpoint.secrets))
-
-        http_client = make_http_client(
+        self._connection = Connection(
             endpoint,
-            show if on_request is not None else None,
+            self._errors,
+            self._refused,
             connect_seconds=settings.connect_timeout,
+            on_request=on_request,
+            on_notice=on_notice,
             connections=connections,
         )
-        self._client = openai.AsyncOpenAI(
-            api_key=endpoint.key or "none",
-            base_url=endpoint.base_url,
-            max_retries=0,
-            http_client=http_client,
-        )
-        self._http_client = http_client
-        self._on_notice = on_notice
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,7 +114,7 @@ class AsyncProvider:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._connection.close()
 
     async def models(self) -> list[dict[str, Any]]:
         """Return the provider's list of models, as it describes them; each has an `id`.
@@ -145,7 +129,7 @@ class AsyncProvider:
         try:
             async with asyncio.timeout(MODEL_LIST_TIMEOUT):
                 while path is not None:
-                    body = await self._json(path, None)
+                    body = await self._connection.json(path, None)
                     models += models_in(body)
                     path = next_page(body, path)
         except TimeoutError as error:
@@ -184,20 +168,13 @@ class AsyncProvider:
             attempt += 1
             try:
                 async with self._mapped_errors(ChatResponse(), deadline, {}):
-                    return await self._json(path, body)
+                    return await self._connection.json(path, body)
             except ProviderError as error:
                 delay = retry_delay(error, attempt, self._settings.retries)
                 if delay is None or asyncio.get_running_loop().time() + delay >= deadline:
                     raise
                 self._on_retry(Retry(error, delay, attempt))
                 await asyncio.sleep(delay)
-
-    async def _json(self, path: str, body: dict[str, Any] | None) -> Any:  # noqa: ANN401
-        response = await self._send(path, body)
-        try:
-            return json.loads(b"".join([chunk async for chunk in limited_bytes(response)]))
-        finally:
-            await response.aclose()
 
     async def ask(
         self,
@@ -217,8 +194,8 @@ class AsyncProvider:
             response: Filled in while the answer arrives, so that it holds the part that came
                 before an error.
             on_event: Called with each piece of text and reasoning as it arrives.
-            seconds: The time for the answer; None is that of the settings.
-            retries: How often it may be sent again; None is the number of the settings.
+            seconds: The time for the answer; None means that of the settings.
+            retries: How often it may be sent again; None means the number of the settings.
 
         Raises:
             ProviderError: There is no usable answer; the leaves of the class say why.
@@ -271,7 +248,8 @@ class AsyncProvider:
         from qacli.provider.translation.relay import TranslatingRelay
 
         settings, endpoint = self._settings, self.endpoint
-        relay = Relay(self._http_client, endpoint, settings, self._errors, self._find_path)
+        http_client, find_path = self._connection.http_client, self._connection.find_path
+        relay = Relay(http_client, endpoint, settings, self._errors, find_path)
         return TranslatingRelay(relay, endpoint, settings, self._refused, self._on_notice)
 
     @cached_property
@@ -279,9 +257,8 @@ class AsyncProvider:
         """The provider's Batch API."""
         from qacli.provider.batch_api import BatchApi
 
-        return BatchApi(
-            self._http_client, self.endpoint, self._settings, self._errors, self._find_path
-        )
+        http_client, find_path = self._connection.http_client, self._connection.find_path
+        return BatchApi(http_client, self.endpoint, self._settings, self._errors, find_path)
 
     async def relay(
         self,
@@ -295,7 +272,7 @@ class AsyncProvider:
 
         Args:
             request: The request.
-            response: See `ask`; so are the next two.
+            response: See `ask`.
             on_event: Called with each part of the response.
             seconds: The time for the response.
 
@@ -379,7 +356,7 @@ class AsyncProvider:
         # An answer in one piece comes when it is complete: the deadline is its only limit.
         silence = self._settings.first_token_timeout if body.get("stream") else None
         async with asyncio.timeout(silence):
-            http = await self._send(api.path, body)
+            http = await self._connection.send(api.path, body)
         response.headers = http.headers
         reader = ResponseReader(api, response, on_event)
         try:
@@ -409,69 +386,6 @@ class AsyncProvider:
             if chunk is None:
                 return
             reader.feed(chunk)
-
-    async def _send(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request and return the open response, a POST if there is a body."""
-        return await self._find_path(path, lambda url_path: self._open(url_path, body))
-
-    async def _find_path(
-        self, path: str, send: Callable[[str], Awaitable[httpx2.Response]]
-    ) -> httpx2.Response:
-        """Send a request, and send it again with `/v1` if the base URL does not serve the API.
-
-        Args:
-            path: The path below the base URL.
-            send: Sends the request to a path and returns the open response.
-        """
-        missing = self.endpoint.missing_path
-        base_url = self.endpoint.base_url
-        if missing is None:
-            return await send(path)
-        if self._refused.get(base_url, EVERY_MODEL):
-            return await send(missing + path)
-        failure: StatusError | ProviderError
-        try:
-            response = await send(path)
-            if not await serves_no_api(response):
-                return response
-            await response.aclose()
-            failure = web_page_error()
-        except StatusError as error:
-            if not is_missing(error):
-                raise
-            failure = error
-        try:
-            response = await send(missing + path)
-        except StatusError as error:
-            if is_missing(error):
-                raise failure from error
-            raise
-        if await serves_no_api(response):
-            await response.aclose()
-            raise failure
-        self._refused.add(base_url, EVERY_MODEL, frozenset({Feature.BASE_URL}))
-        self._on_notice(
-            f"{self.endpoint.name} serves its API below {missing}, which is added to the base URL."
-        )
-        return response
-
-    async def _open(self, path: str, body: dict[str, Any] | None) -> httpx2.Response:
-        """Send a request, follow its redirects, and return the open response."""
-        options = request_options(self.endpoint)
-
-        async def send(url: str) -> httpx2.Response:
-            stream = openai.AsyncStream[object]
-            if body is None:
-                opened = await self._client.get(
-                    url, cast_to=object, options=options, stream=True, stream_cls=stream
-                )
-            else:
-                opened = await self._client.post(
-                    url, cast_to=object, body=body, options=options, stream=True, stream_cls=stream
-                )
-            return opened.response
-
-        return await follow_redirects(self.endpoint.url(path), send, self._errors.redirected)
 
 
 def _refused_by(

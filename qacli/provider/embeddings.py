@@ -32,7 +32,7 @@ def parse_embeddings(body: Any, number: int) -> list[list[float]]:  # noqa: ANN4
     """Return the vectors of a response, in the order of the texts.
 
     Raises:
-        BrokenAnswer: It does not have as many vectors, or not of one length.
+        BrokenAnswer: The number of vectors is wrong, or their lengths differ.
     """
     try:
         vectors = {item["index"]: list(map(float, item["embedding"])) for item in body["data"]}

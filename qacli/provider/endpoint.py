@@ -7,14 +7,16 @@ model on this machine is used, if it is installed.
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from qacli.config import credentials
+from qacli.config.defaults import DEFAULT_MODEL, LOCAL, OPENAI_BASE_URL
 from qacli.config.loader import headers_of
 from qacli.config.network import Route, resolve_route
-from qacli.config.settings import DEFAULT_MODEL, LOCAL, OPENAI_BASE_URL, Settings
+from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
 from qacli.redaction import SECRET_HEADER, passwords_in
@@ -97,7 +99,7 @@ class Endpoint:
             return {"Authorization": f"Basic {b64encode(self.user.encode()).decode()}"}
         if not self.key:
             return {}
-        # Azure takes a key in a header of its own; what it takes as Bearer is Entra's tokens.
+        # Azure takes a key in a header of its own; its Bearer tokens are those of Entra.
         if self._is_azure:
             return {"api-key": self.key}
         return {"Authorization": f"Bearer {self.key}"}
@@ -174,6 +176,23 @@ def _setup_advice() -> str:
         "Set OPENAI_API_KEY, or OPENAI_BASE_URL for any compatible endpoint, or "
         f"{local_model_advice()}"
     )
+
+
+def start_if_local(endpoint: Endpoint, stack: ExitStack, *, embeddings: bool = False) -> Endpoint:
+    """Return the endpoint; if it is the model on this machine, its server is started first.
+
+    Args:
+        endpoint: The endpoint to ask.
+        stack: Ends the server at its end.
+        embeddings: Serve embeddings, and no answers.
+
+    Raises:
+        NotConfigured: See `qacli.provider.local_llama.local_server`.
+    """
+    if endpoint.weights is None:
+        return endpoint
+    server = local_llama.local_server(endpoint.weights, embeddings=embeddings)
+    return replace(endpoint, base_url=stack.enter_context(server))
 
 
 def split_user(url: str) -> tuple[str, str]:

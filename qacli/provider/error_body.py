@@ -91,7 +91,7 @@ class ErrorBody:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status that its code or type stands for; some endpoints send it with 200."""
+        """The HTTP status of its code or type; some endpoints send such an error with 200."""
         if self.code is not None and re.fullmatch(r"[45]\d\d", self.code):
             return int(self.code)
         return STATUS_OF_TYPE.get(self.code or "") or STATUS_OF_TYPE.get(self.type or "")
@@ -107,7 +107,7 @@ def parse_error(body: object) -> ErrorBody:
     error = find_error(body)
     if error is None:
         error = ErrorBody(_as_text(body) if isinstance(body, dict) and body else "")
-    # A provider that repeats the question in its error says what is wrong before or after it.
+    # If an error repeats the question, its message is before or after the question.
     if len(error.message) > 2 * MESSAGE_END_CHARS:
         ends = error.message[:MESSAGE_END_CHARS], error.message[-MESSAGE_END_CHARS:]
         error = replace(error, message=" … ".join(ends))
@@ -133,7 +133,7 @@ def find_error(body: object, depth: int = 0) -> ErrorBody | None:
 def is_error(value: object) -> bool:
     """Return whether a wrapper has an error.
 
-    MiniMax sends one with the status 0 for success; others send `"error": true` beside a message.
+    MiniMax sends one with the status 0 for success; others send `"error": true` with a message.
     """
     if isinstance(value, dict):
         return bool(value) and value.get("status_code") != 0
@@ -141,19 +141,19 @@ def is_error(value: object) -> bool:
 
 
 def _read_wrapped(inner: object, body: dict[str, Any], depth: int) -> ErrorBody:
-    """Read the error in a field; fields beside it may say more."""
-    found = find_error(inner, depth + 1) if depth < MAX_DEPTH else None
-    if found is None:
+    """Read the error in a field; other fields may have more of it."""
+    error = find_error(inner, depth + 1) if depth < MAX_DEPTH else None
+    if error is None:
         code = _code(inner) if isinstance(inner, dict) else None
         return ErrorBody(_as_text(inner), code or _code(body))
     if isinstance(inner, str):
         # `{"error": "Not Found", "message": "..."}`: the message, or a list of them, says more.
         rest = {name: body[name] for name in ("message", "detail") if body.get(name)}
-        more = find_error(rest, depth + 1) or found
-        kind = more.type or found.type or _text(body.get("error_type"))
+        more = find_error(rest, depth + 1) or error
+        kind = more.type or error.type or _text(body.get("error_type"))
         delay = more.retry_after or parse_seconds(body.get("estimated_time"))
-        found = replace(more, code=more.code or found.code, type=kind, retry_after=delay)
-    return replace(found, code=found.code or _code(body))
+        error = replace(more, code=more.code or error.code, type=kind, retry_after=delay)
+    return replace(error, code=error.code or _code(body))
 
 
 def _read_fields(fields: dict[str, Any], depth: int) -> ErrorBody | None:
@@ -242,12 +242,12 @@ def _read_events(text: str, depth: int) -> ErrorBody | None:
     return _join([find_error(data, depth + 1) for data in texts])
 
 
-def _join(errors: list[ErrorBody | None]) -> ErrorBody | None:
+def _join(bodies: list[ErrorBody | None]) -> ErrorBody | None:
     """Return the first error, with the messages of all."""
-    found = [error for error in errors if error is not None]
-    if not found:
+    errors = [body for body in bodies if body is not None]
+    if not errors:
         return None
-    return replace(found[0], message="; ".join(error.message for error in found))
+    return replace(errors[0], message="; ".join(error.message for error in errors))
 
 
 def _retry_delay(fields: dict[str, Any]) -> float | None:

@@ -1,4 +1,4 @@
-"""Tell what an error of a provider is about, where its HTTP status does not say it.
+"""Recognise the kind of a provider's error, where its HTTP status is not enough.
 
 The codes, types and sentences are those of the endpoints that the comments name.
 """
@@ -199,7 +199,7 @@ def is_filtered(error: ErrorBody) -> bool:
 
 
 def implied_status(error: ErrorBody) -> int | None:
-    """Return the status that an error stands for which came with status 200, as far as known."""
+    """Return the status of an error that came with status 200; None if it is unknown."""
     if error.status is not None:
         return error.status
     if needs_payment(HTTPStatus.OK, error):

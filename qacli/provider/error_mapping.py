@@ -45,13 +45,13 @@ from qacli.validation import sanitize_text
 MAX_MESSAGE_LENGTH = 500
 
 QUOTA = {"insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"}
-"""The codes and types of an error that only a payment ends."""
+"""The codes and types of an error that only a payment can end."""
 
 REFUSED_CODE = (
     r"invalid_|unsupported_|image_|empty_image_|failed_to_download_|context_length_"
     r"|data_residency_|\w+_policy"
 )
-"""The codes of errors in a response that the same request ends in again; see `ResponseError` in
+"""The codes of errors that the same request would have again; see `ResponseError` in
 OpenAI's API reference."""
 
 MODEL_NOT_FOUND = frozenset(

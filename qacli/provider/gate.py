@@ -24,7 +24,7 @@ class Gate(Protocol):
             deadline: The time of the event loop's clock by which the answer must be complete.
 
         Raises:
-            SharedLimitReached: It may not be sent in time.
+            SharedLimitReached: The request may not be sent in time.
         """
 
 

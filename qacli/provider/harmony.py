@@ -30,7 +30,7 @@ class HarmonySplitter:
 
     _pending: str = ""
     _header: str | None = ""
-    """The text since the last message; None inside of a message."""
+    """The text since the last message; None inside a message."""
 
     _is_answer: bool = True
     _has_message: bool = False

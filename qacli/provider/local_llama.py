@@ -64,7 +64,7 @@ def check_libraries() -> None:
     """Check that the system has the libraries of the engine.
 
     Raises:
-        NotConfigured: One is missing: slim images and small Debian systems have no OpenMP.
+        NotConfigured: A library is missing: slim images and small Debian systems have no OpenMP.
     """
     if sys.platform != "linux":
         return

@@ -41,7 +41,7 @@ class ModelListCache:
         return ids, False
 
     def put(self, base_url: str, ids: Sequence[str], *, fresh_for: timedelta = FRESH) -> None:
-        """Keep a list. A file that cannot be written costs a request of a later process."""
+        """Store a list. If the file cannot be written, a later process sends one more request."""
         table = self._read()
         read_at = datetime.now(UTC) - FRESH + fresh_for
         table[_key(base_url)] = {

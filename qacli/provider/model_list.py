@@ -34,9 +34,9 @@ class ServedModel:
     Attributes:
         id: Its name, as `--model` takes it.
         context_length: Tokens of prompt and answer together.
-        input_usd: US dollars for a million tokens of input; so are the next two.
-        cached_usd: For cached input.
-        output_usd: For output.
+        input_usd: US dollars for a million tokens of input.
+        cached_usd: US dollars for a million tokens of cached input.
+        output_usd: US dollars for a million tokens of output.
         shutdown_date: The first day on which it is not served, as `YYYY-MM-DD`.
     """
 

@@ -1,4 +1,4 @@
-"""The JSON schema of a Pydantic model, as OpenAI's strict mode wants it."""
+"""The JSON schema of a Pydantic model, in the form for OpenAI's strict mode."""
 
 from typing import TYPE_CHECKING, Any
 

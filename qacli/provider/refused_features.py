@@ -70,7 +70,7 @@ class Feature(StrEnum):
 
 
 EVERY_MODEL = "*"
-"""In place of a model, for a feature that the endpoint refuses for all models: `BASE_URL`."""
+"""The name for all models of an endpoint; used for `BASE_URL`."""
 
 MEANINGS: Mapping[Feature, str] = {
     Feature.STREAM_OPTIONS: "does not take stream_options: the usage may be unknown",
@@ -123,10 +123,10 @@ def refused_feature(status: int, error: ErrorBody, body: Mapping[str, Any]) -> F
 
 
 def _needs_no_words(feature: Feature, error: ErrorBody, text: str) -> bool:
-    """Return whether a message that names a feature refuses it, whatever else it says.
+    """Return whether a message refuses a feature if it only names the feature.
 
-    No user asks for `stream_options`; `stream` is a switch; and a message that has both names of
-    the limit of tokens wants the other one.
+    No user sets `stream_options`; `stream` is a switch; and a message with both names of the limit
+    of tokens requires the other one.
     """
     both = (Feature.MAX_COMPLETION_TOKENS, Feature.MAX_TOKENS)
     return (
@@ -199,7 +199,7 @@ class RefusedFeatures:
         return frozenset(Feature(name) for name in names if name in set(Feature))
 
     def add(self, base_url: str, model: str, features: frozenset[Feature]) -> None:
-        """Add features. A file that cannot be written costs a request of a later process."""
+        """Add features. If the file cannot be written, a later process sends one more request."""
         table = self._read()
         names = set(table.setdefault(base_url, {}).get(model, [])) | features
         table[base_url][model] = sorted(names)

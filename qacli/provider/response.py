@@ -72,11 +72,13 @@ class ChatResponse:
         headers: The headers of the response, or of the error response.
         endpoint: The name of the endpoint; see `Endpoint.name`.
         others: The answers besides the first, by their index, where several were asked for.
-        billing_tier: The service tier by which the answer is charged; None is the one in `details`.
-        cumulative: Recognises pieces of the text that each have all of it; so does the next one for
-            the reasoning.
+        billing_tier: The service tier by which the answer is charged; None means the one in
+            `details`.
+        cumulative: Recognises pieces of the text that each have all of it.
+        cumulative_reasoning: The same for the reasoning.
         think_tags: Separates the reasoning in the text from the answer; None leaves it there.
-        first_token_ms: Milliseconds from the start of the first attempt; so is latency_ms.
+        first_token_ms: Milliseconds from the start of the first attempt to the first token.
+        latency_ms: Milliseconds from the start of the first attempt to the end of the answer.
         answered_at: The time at which the answer was complete; None while it is not.
     """
 
@@ -266,7 +268,7 @@ class ChatResponse:
         """Check that a stream that has ended was a complete answer.
 
         Raises:
-            BrokenAnswer: It ended without a finish reason and without its end mark.
+            BrokenAnswer: The stream ended without a finish reason and without its end mark.
         """
         if self.has_begun and self.finish_reason is None and not self.is_done:
             raise cut_off_error()
@@ -275,7 +277,7 @@ class ChatResponse:
         """Check that the provider did not fail in the middle of the answer.
 
         Raises:
-            BrokenAnswer: The finish reason says that it did.
+            BrokenAnswer: The provider has failed, by the finish reason.
         """
         if self.finish_reason in FAILED:
             raise BrokenAnswer(
@@ -288,8 +290,8 @@ class ChatResponse:
         """Check that the answer has text, and that the provider did not fail in the middle of it.
 
         Raises:
-            BrokenAnswer: It has none; the message has the provider's reason. Only a failure, or a
-                response without any sign of an answer, is worth another request.
+            BrokenAnswer: The answer has no text; the message has the provider's reason. Only a
+                failure, or a response without any sign of an answer, is worth another request.
         """
         self.require_success()
         if self.text.strip():

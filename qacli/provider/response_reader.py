@@ -67,9 +67,9 @@ class ResponseReader:
         """Read some bytes.
 
         Raises:
-            BrokenAnswer: They are not of this API.
-            ErrorInAnswer: They are an error of the provider.
-            ValueError: They are not JSON.
+            BrokenAnswer: The bytes are not of this API.
+            ErrorInAnswer: The bytes are an error of the provider.
+            ValueError: The bytes are not JSON.
         """
         if self._events is None:
             if not self._pieces:  # blanks keep a connection alive before the answer
@@ -106,8 +106,8 @@ class ResponseReader:
 
         Raises:
             BrokenAnswer: As `feed`; or the response is not a complete answer.
-            ErrorInAnswer: As `feed`.
-            ValueError: As `feed`.
+            ErrorInAnswer: See `feed`.
+            ValueError: See `feed`.
         """
         if self._events is None:
             self._read_document(_parse_document(b"".join(self._pieces)))

@@ -197,7 +197,8 @@ class ResponsesApi:
             if arrived and text.startswith(arrived):
                 events += response.add_content(text[len(arrived) :])
             else:
-                # What was shown is wrong where deltas in the middle were lost; the record is not.
+                # If deltas in the middle were lost, the text on the screen is wrong; the record is
+                # right.
                 response.texts.clear()
                 self._text_place = None
                 for place, part in _parts(answers):
@@ -311,7 +312,7 @@ def _part_text(part: object) -> str:
 
 
 def _reasoning_of(items: list[dict[str, Any]]) -> Iterator[object]:
-    """Yield the texts of the reasoning; its encrypted form is of use to the provider only."""
+    """Yield the texts of the reasoning; its encrypted form is left out."""
     for item in items:
         if item.get("type") == "reasoning":
             content = item.get("content")
@@ -334,7 +335,7 @@ def _require_object(document: object) -> dict[str, Any]:
         document = document[0]  # Gemini writes errors in a list
     if not isinstance(document, dict):
         raise BrokenAnswer(
-            "The provider's answer is not an API's.",
+            "The provider's answer does not have the form of an API.",
             "Check that OPENAI_BASE_URL is an OpenAI-compatible endpoint.",
             retryable=True,
         )

@@ -70,8 +70,8 @@ def _reasoning_options(rest: dict[str, Any], refused: frozenset[Feature]) -> dic
     options = as_dict(rest.pop("reasoning", None))
     if (effort := rest.pop("reasoning_effort", None)) is not None:
         options = {"effort": effort, **options}
-    wants_summary = bool(options) and options.get("effort") != NO_REASONING
-    if wants_summary and Feature.REASONING_SUMMARY not in refused:
+    is_summarized = bool(options) and options.get("effort") != NO_REASONING
+    if is_summarized and Feature.REASONING_SUMMARY not in refused:
         options = {"summary": "auto", **options}
     return options
 

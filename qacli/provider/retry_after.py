@@ -16,7 +16,7 @@ LIMITS = (
     ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
     ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
 )
-"""The headers of what is left of a limit, and of the time when it is reset: of OpenAI and Groq, of
+"""The headers of the rest of a limit, and of the time when it is reset: of OpenAI and Groq, of
 OpenRouter and GitHub, of IETF's draft (draft-ietf-httpapi-ratelimit-headers-06), of Anthropic."""
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

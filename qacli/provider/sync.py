@@ -1,4 +1,4 @@
-"""The provider for threads: they wait, and one thread with an event loop asks for all of them."""
+"""The provider for threads: they wait, and one thread with an event loop sends all requests."""
 
 import asyncio
 import threading
@@ -80,7 +80,7 @@ class SyncProvider:
                 again, so that the reader can handle signals; None yields none.
             deltas: Yield text and reasoning; otherwise they are only in `response`, and this
                 thread is woken for heartbeats and at the end of the answer.
-            seconds: See `AsyncProvider.ask`; so is the next.
+            seconds: See `AsyncProvider.ask`.
             retries: How often the request may be sent again.
 
         Raises:
@@ -121,7 +121,7 @@ class SyncProvider:
         Args:
             request: The request.
             heartbeat_seconds: See `stream`; None yields all parts at the end.
-            seconds: The time for the response; None is that of the settings.
+            seconds: The time for the response; None means that of the settings.
 
         Raises:
             ProviderError: See `AsyncProvider.relay`.

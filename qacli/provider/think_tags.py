@@ -68,7 +68,7 @@ class ThinkTagSplitter:
     def feed(self, text: str) -> tuple[str, str]:
         """Return the reasoning and the answer that this piece adds; either may be empty.
 
-        The beginning of a tag is held back until the next piece shows what it is.
+        The beginning of a tag is held back until the next piece arrives.
         """
         text, self._pending = self._pending + text, ""
         if self._state is _State.START:

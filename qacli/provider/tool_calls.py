@@ -77,7 +77,7 @@ class ToolCallWriter:
         return text
 
     def finish(self, response: ChatResponse) -> None:
-        """Replace the text of the tool calls by a line for each, or by nothing; see the class."""
+        """Replace the text of the tool calls by a line for each, or remove it; see the class."""
         lines = [format_call(*call) for call in calls_of(response.details)]
         if not lines:
             return

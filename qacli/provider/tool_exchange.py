@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from qacli.message_chain import is_result_type
+from qacli.message_digests import is_result_type
 from qacli.provider.response import calls_of
 from qacli.provider.tool_calls import format_call
 

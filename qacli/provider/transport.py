@@ -64,8 +64,8 @@ async def raise_for_status(response: httpx2.Response) -> None:
     if response.is_success:
         return
     content = bytearray()
-    # The status is known, and what came before the body breaks off, or is not compressed as its
-    # header says.
+    # The status is known, so an error in the body does not matter: it may break off, or not be
+    # compressed as its header says.
     with suppress(httpx2.HTTPError):
         async for chunk in response.aiter_bytes():
             content += chunk[: MAX_ERROR_BYTES - len(content)]
@@ -124,8 +124,8 @@ async def limited_bytes(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Yield the pieces of a response's body.
 
     Raises:
-        BrokenAnswer: It is larger than `MAX_RESPONSE_BYTES`.
-        httpx2.DecodingError: It is compressed in a form that was not accepted.
+        BrokenAnswer: The body is larger than `MAX_RESPONSE_BYTES`.
+        httpx2.DecodingError: The body is compressed in a form that was not accepted.
     """
     size = 0
     accepted = response.request.headers.get("accept-encoding", "")

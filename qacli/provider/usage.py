@@ -54,7 +54,7 @@ def add_cost_of_headers(response: ChatResponse) -> None:
 
 
 def usage_of(document: dict[str, Any], choice: dict[str, Any] | None) -> object:
-    """Return the usage in a document: beside the choices, in one (Moonshot), or Groq's."""
+    """Return the usage in a document: next to the choices, in a choice (Moonshot), or Groq's."""
     groq = document.get("x_groq")
     return (
         document.get("usage")
@@ -110,7 +110,7 @@ def _with_separate_reasoning(counts: Usage, usage: dict[str, Any]) -> Usage:
 
 
 def _says_more(usage: dict[str, Any]) -> bool:
-    """Return whether there is a value besides 0 that no field of a record has."""
+    """Return whether the usage has a value other than 0 that no field of a record has."""
     if any(value for name, value in usage.items() if name not in NAMES | DETAIL_NAMES):
         return True
     if isinstance(usage.get("cost"), dict):

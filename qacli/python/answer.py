@@ -28,7 +28,8 @@ class Answer(Generic[Data_co]):
         answer: The answer.
         data: The answer as an instance of the Pydantic model, or as JSON; None without a schema.
         model: The model that answered, as the provider names it.
-        prompt_tokens: The provider's count; None if unknown. As completion_tokens.
+        prompt_tokens: The provider's count; None if unknown.
+        completion_tokens: The provider's count; None if unknown.
         cost_usd: US dollars; None if the price is unknown.
         record: All fields of the record, as `qa show --json` prints them; see docs/record.md.
     """
@@ -56,9 +57,9 @@ class BatchResult(Generic[Data_co]):
         row: The row's values by column; None if the row is only a question.
         status: `answered` or `failed`.
         answer: The answer; of a failed row, the part that arrived, or None.
-        data: As of `Answer`; None also if the row has failed.
+        data: See `Answer`; None also if the row has failed.
         error: The reason of the failure; None if there is an answer.
-        record: See `Answer`; so are all others.
+        record: See `Answer`, as for the attributes that are not in this list.
     """
 
     key: str
@@ -93,7 +94,7 @@ class DataFormat:
         """Return the format for the argument `schema` of a function.
 
         Raises:
-            InvalidRequest: It is no schema.
+            InvalidRequest: The argument is not a schema.
         """
         if source is None:
             return cls(None)
@@ -121,7 +122,7 @@ class DataFormat:
         """Check that an answer fits the schema and the model.
 
         Raises:
-            UnfitAnswer: It does not.
+            UnfitAnswer: The answer does not fit.
         """
         if self.schema is not None:
             self.schema.check(answer)

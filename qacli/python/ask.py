@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 from qacli.domain import ChatRequest, Delta, Failed, Finished, Result, create_question
-from qacli.model_options import check_names, merge_params
+from qacli.model_options import check_names
 from qacli.python.answer import Answer, DataFormat, SchemaSource
 from qacli.python.session import Session, warn
 from qacli.serializers import result_to_dict
@@ -23,7 +23,7 @@ WAKE_SECONDS = 0.2
 
 
 class AskOptions(TypedDict, total=False):
-    """The options of `ask` that do not change what it returns."""
+    """The options of `ask` that do not change the type of its result."""
 
     model: str | None
     system: str | None
@@ -118,7 +118,7 @@ def ask(  # noqa: PLR0913 - the options of `qa ask`, by name
 ) -> Answer[Any] | AnswerStream:
     """Ask a question, and return its answer; both are saved as by `qa ask`.
 
-    What an argument does not set comes from the environment and the configuration file.
+    The environment and the configuration file set the values that no argument sets.
 
     Args:
         question: The question.
@@ -163,11 +163,7 @@ def ask(  # noqa: PLR0913 - the options of `qa ask`, by name
             question,
             model=name,
             system=first_system(system, before.system, settings.system),
-            params=merge_params(
-                own,
-                before.params_for(name, settings.default_params(before.model or "")),
-                settings.default_params(name),
-            ),
+            params=before.merge(name, settings.default_params, own),
             response_format=form.params.get("response_format"),
             tags=tags,
             follows_id=follow,

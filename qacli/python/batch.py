@@ -1,4 +1,4 @@
-"""`qacli.batch`: ask a question for each row, once; an interrupted batch goes on where it was."""
+"""`qacli.batch`: ask a question for each row, once; an interrupted batch can be continued."""
 
 import asyncio
 import json
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar, Unpack
 from qacli.batch.claims import reclaim_stale, refuse_open_parts
 from qacli.batch.database import OutageRetry
 from qacli.batch.loader import BatchSource
-from qacli.batch.options import BatchOptions, Progress, StopReason
+from qacli.batch.options import BatchOptions, StopReason
+from qacli.batch.progress import Progress
 from qacli.batch.run_options import check_budget, run_options_of
 from qacli.batch.runner import BatchRunner
 from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="BaseModel")
 
 PAGE = 100
-"""Results in memory at once: an answer may be long."""
+"""Maximum number of results in memory, because an answer may be long."""
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks for new results."""
+"""Seconds between two searches for new results."""
 
 RECORD_VALUES = (
     *("id", "question", "answer", "status", "model"),
@@ -57,7 +58,7 @@ RESERVED_FILES = 100
 
 
 class BatchArguments(TypedDict, total=False):
-    """The arguments of `batch` that do not change what it returns."""
+    """The arguments of `batch` that do not change the type of its result."""
 
     name: str | None
     question: str | None
@@ -154,7 +155,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         question: The question, with `{column}` in place of a row's value.
         template: The name of a template whose placeholders are columns; see `qa template`.
         column: The column with the question.
-        id_column: The column with the id of each row; None is `id` where there is one, and ""
+        id_column: The column with the id of each row; None means `id` where there is one, and ""
             numbers the rows.
         schema: See `qacli.ask`.
         model: The model to ask; or several, and each gives a result for each row.
@@ -168,7 +169,7 @@ def batch(  # noqa: PLR0913 - the options of `qa batch`, by name
         timeout: Seconds for one attempt.
         max_cost: The budget of the batch in US dollars.
         retry_failed: Ask failed rows again; with `model` by another model.
-        changed: Ask rows anew that have changed since the first call.
+        changed: Ask rows again that have changed since the first call.
 
     Raises:
         QaError: The rows or an argument cannot be used. While the results are read, the reason why
@@ -249,7 +250,7 @@ def _load(  # noqa: PLR0913 - the rows and what is done with them, by name
     retry_failed: bool,
     keeps_model: bool,
 ) -> "Batch":
-    """Load the rows into the batch of this name, and let its failed rows wait again if wanted.
+    """Load the rows into the batch of this name; with `retry_failed`, its failed rows wait again.
 
     Raises:
         InvalidRequest: The batch has other rows or settings, or is at the provider's Batch API.
@@ -346,22 +347,29 @@ def _results(
     with session:
         batches = Batches(session.store(connections=THREADS + 1))
         thread = _BatchThread(session, session.start_endpoint(model), batches, options)
-        retry = OutageRetry(thread.progress, options.max_outage)
         thread.start()
-        position, is_over = 0, False
         try:
-            while not is_over:
-                is_over = thread.is_over.wait(POLL_SECONDS)
-                read = partial(batches.finished, loaded.id or 0, limit=PAGE, rows=True)
-                while items := retry.call(read, position):
-                    for item in items:
-                        if item.record is not None:
-                            yield _result(item, item.record, loaded, form)
-                    position = items[-1].position + 1
+            for item in _finished_items(thread, batches, options):
+                if item.record is not None:
+                    yield _result(item, item.record, loaded, form)
         finally:
             thread.stop()
         if thread.error is not None:
             raise thread.error
+
+
+def _finished_items(
+    thread: _BatchThread, batches: Batches, options: BatchOptions
+) -> Iterator[FinishedItem]:
+    """Yield the items in their order as they are finished, until the thread has ended."""
+    retry = OutageRetry(thread.progress, options.max_outage)
+    read = partial(batches.finished, options.batch_id, limit=PAGE, rows=True)
+    position, is_over = 0, False
+    while not is_over:
+        is_over = thread.is_over.wait(POLL_SECONDS)
+        while items := retry.call(read, position):
+            yield from items
+            position = items[-1].position + 1
 
 
 def _result(

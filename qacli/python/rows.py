@@ -16,7 +16,7 @@ CHUNK_ROWS = 1000
 
 
 def write_rows(rows: Rows, file: IO[bytes]) -> str:
-    """Write rows as JSON Lines; return the SHA-256 of what was written.
+    """Write rows as JSON Lines; return the SHA-256 of the lines.
 
     Raises:
         InvalidRequest: A row is neither a text nor a mapping, or has a value that is not data.

@@ -2,7 +2,6 @@
 
 import warnings
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qacli.config.env_file import Trust
@@ -20,7 +19,7 @@ class Session(ExitStack):
     """The settings of one call, and the resources that it opens, which are closed at its end.
 
     It can be entered again after that. Nothing is shared between two calls, so that a call works in
-    any thread, beside a running event loop, and in a process that was forked.
+    any thread, also while an event loop runs, and in a process that was forked.
 
     Args:
         values: Settings that override those of the environment; None overrides nothing.
@@ -47,7 +46,7 @@ class Session(ExitStack):
             connections: Connections to PostgreSQL; SQLite connects for each use.
 
         Raises:
-            DatabaseError: It cannot be used.
+            DatabaseError: The history cannot be used.
         """
         if self._store is None:
             from qacli.db.records import Store
@@ -73,15 +72,12 @@ class Session(ExitStack):
             NotConfigured: The settings name no endpoint that can be asked.
         """
         from qacli.model_shutdowns import shutdown_warning
-        from qacli.provider import endpoint, local_llama
+        from qacli.provider import endpoint
 
         resolved = endpoint.resolve_endpoint(self.settings, model)
-        if resolved.weights is not None:
-            base_url = self.enter_context(local_llama.local_server(resolved.weights))
-            return replace(resolved, base_url=base_url)
         if warning := shutdown_warning(resolved.model, resolved.name, now().date()):
             warn(warning)
-        return resolved
+        return endpoint.start_if_local(resolved, self)
 
 
 def warn(text: str) -> None:

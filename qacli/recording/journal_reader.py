@@ -3,7 +3,7 @@
 A journal may contain anything: a power cut leaves blocks of zeros, a disk flips bits, a newer
 version of qa writes unknown fields. Each value is checked separately, so that a bad one does not
 affect the others. Each problem is reported, so that a file is not deleted before all of it is read.
-`qacli.recording.outbox` describes the format.
+`qacli.recording.journal_format` describes the format.
 """
 
 import codecs
@@ -83,11 +83,6 @@ class JournalContents:
 
 class UnreadableLineError(ValueError):
     """A line of a journal cannot be used."""
-
-
-def with_checksum(line: str) -> str:
-    """Return a line of a journal, a JSON object, with a checksum as its last field."""
-    return f'{line[:-1]}, "crc": "{crc32(line.encode()):08x}"}}'
 
 
 def parse_journal(data: bytes, asked_at: datetime) -> JournalContents:
@@ -190,7 +185,7 @@ class _Parser:
         if uid not in self._entries:
             raise UnreadableLineError("is about a question that is not in the journal")
         if len(values.keys() & checks.keys()) != 1:
-            raise UnreadableLineError("is of a kind that this version of qa does not know")
+            raise UnreadableLineError("is of a kind that this version of qa cannot read")
         entry = self._entries[uid]
         if "settled" in values:
             del self._entries[uid]
@@ -264,7 +259,7 @@ def _valid_values(
     for name, value in values.items():
         quoted = repr(sanitize_text(name[:40]))
         if name not in checks:
-            report(f"has a field that this version of qa does not know: {quoted}")
+            report(f"has a field that this version of qa cannot read: {quoted}")
             continue
         try:
             valid[name] = checks[name](value)

@@ -10,7 +10,6 @@ a journal twice changes nothing.
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
@@ -22,11 +21,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from qacli.domain import DeferredQuestion, Delta, Outcome, Question, ReasoningDelta
 from qacli.errors import OutboxUnwritable
 from qacli.private_files import make_private_directory
-from qacli.recording.journal_reader import Entry, JournalContents, parse_journal, with_checksum
-from qacli.serializers import field_values
+from qacli.recording.journal_format import encode_line
+from qacli.recording.journal_reader import Entry, JournalContents, parse_journal
 
 __all__ = ["Entry", "Journal", "OrphanedJournal", "Outbox"]
 
@@ -69,7 +67,7 @@ class Journal:
         """Write lines, each with its checksum.
 
         Args:
-            lines: Results of `question_entry` and the other functions.
+            lines: Results of the functions in `qacli.recording.journal_format`.
             sync: Wait until the lines would survive a power cut.
 
         Raises:
@@ -77,8 +75,7 @@ class Journal:
         """
         # The line after one that a full disk has cut off must begin on a line of its own.
         start = b"\n" if self._line_incomplete else b""
-        texts = (json.dumps(line, ensure_ascii=False, default=_encode_value) for line in lines)
-        data = start + "".join(with_checksum(text) + "\n" for text in texts).encode()
+        data = start + "".join(map(encode_line, lines)).encode()
         view, self._line_incomplete = memoryview(data), True
         while view:
             view = view[os.write(self._file, view) :]
@@ -112,29 +109,6 @@ class Journal:
     def close(self) -> None:
         """Leave the journal for recovery."""
         os.close(self._file)
-
-
-def question_entry(question: Question, follows_uid: str | None = None) -> dict[str, Any]:
-    """Return the line of a question; for `follows_uid` see `Entry`."""
-    line: dict[str, Any] = {"ask": field_values(question)}
-    if follows_uid is not None:
-        line["follows_uid"] = follows_uid
-    return {**line, "accepted": True} if isinstance(question, DeferredQuestion) else line
-
-
-def text_entry(uid: str, event: Delta | ReasoningDelta) -> dict[str, Any]:
-    """Return the line of a piece of an answer, or of its reasoning."""
-    return {"uid": uid, "text" if isinstance(event, Delta) else "reasoning": event.text}
-
-
-def outcome_entry(uid: str, outcome: Outcome) -> dict[str, Any]:
-    """Return the line of a question's outcome."""
-    return {"uid": uid, "outcome": field_values(outcome)}
-
-
-def completed_entry(uid: str) -> dict[str, Any]:
-    """Return the line that marks a question as delivered, in a journal with other questions."""
-    return {"uid": uid, "settled": True}
 
 
 class Outbox:
@@ -221,7 +195,7 @@ class OrphanedJournal:
         return _read(self.path)
 
     def discard(self) -> None:
-        """Delete it, because the database has all of it.
+        """Delete the journal, because the database has all of it.
 
         Raises:
             OSError: The directory cannot be written.
@@ -229,7 +203,7 @@ class OrphanedJournal:
         self.path.unlink(missing_ok=True)
 
     def quarantine(self) -> Path:
-        """Rename it, because the history does not have all of it; return its new path.
+        """Rename the journal, because the history does not have all of it; return its new path.
 
         Raises:
             OSError: The directory cannot be written.
@@ -266,7 +240,7 @@ def _open(path: Path) -> int:
     """Open a journal to read it; a link or a pipe, which could block, is refused.
 
     Raises:
-        OSError: It cannot be opened, or is not a regular file.
+        OSError: The journal cannot be opened, or is not a regular file.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -279,7 +253,7 @@ def _read(path: Path) -> JournalContents:
     """Return the contents of a journal; a journal that was deleted is empty.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The journal cannot be read.
     """
     try:
         with open(_open(path), "rb") as file:
@@ -287,12 +261,6 @@ def _read(path: Path) -> JournalContents:
             return parse_journal(file.read(), asked_at)
     except FileNotFoundError:
         return JournalContents()
-
-
-def _encode_value(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"a journal cannot store a value of the type {type(value).__name__}")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 from qacli.domain import Delta, Outcome, Question, ReasoningDelta, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
-from qacli.recording.journal_writer import JournalEntry, JournalWriter
-from qacli.recording.outbox import (
-    Outbox,
+from qacli.recording.journal_format import (
     completed_entry,
     outcome_entry,
     question_entry,
     text_entry,
 )
+from qacli.recording.journal_writer import JournalEntry, JournalWriter
+from qacli.recording.outbox import Outbox
 
 if TYPE_CHECKING:
     from qacli.db.records import Store

@@ -15,7 +15,7 @@ def answer_schema(
     settings: Settings,
     earlier: dict[str, Any] | None = None,
 ) -> "AnswerSchema | None":
-    """Return the schema of --schema, else of the template, whose schema file is beside it.
+    """Return the schema of --schema, else of the template, whose schema file is next to it.
 
     Args:
         schema: The value of --schema.
@@ -24,7 +24,7 @@ def answer_schema(
         earlier: The schema of a record whose question is asked again; it is used last.
 
     Raises:
-        InvalidRequest: It is no schema.
+        InvalidRequest: The text is not a schema.
     """
     from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema

@@ -135,7 +135,7 @@ class AskService:
         )
         end = yield from ask(question, request)
         if isinstance(end, Failed) and isinstance(end.error, UnfitAnswer) and end.result:
-            from qacli.json_schema import is_repairable, repair_prompt
+            from qacli.schema_repair import is_repairable, repair_prompt
 
             if is_repairable(end.error, end.result.outcome.finish_reason):
                 yield Repairing(end.error, end.result)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w+\s*|[^\w\s]\s*|\s+")
 MAX_WORDS = 5_000
-"""Only so many words of an answer are compared, from its beginning."""
+"""Words of an answer that are compared, from its beginning."""
 
 MAX_SECONDS = 1.0
 """Processor time for two answers: it can grow with the cube of their length."""
@@ -25,7 +25,7 @@ MAX_GROUP = 50
 """The number of answers to one question that are compared."""
 
 Piece: TypeAlias = tuple[str, bool]
-"""A piece of a text, and whether the other text has it too."""
+"""A piece of a text, and True if the other text has it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class TextComparison:
     """A text, compared with a base text.
 
     Attributes:
-        pieces: The whole text; what is after `MAX_WORDS` words is not compared, and counts as
-            the same.
+        pieces: The whole text; the words after the first `MAX_WORDS` are not compared, and count
+            as the same.
         similarity: From 0, no word in common, to 1.
     """
 

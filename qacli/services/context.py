@@ -26,7 +26,7 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
 
     Raises:
         NotFound: There is no such record.
-        InvalidRequest: It has no answer to go on from.
+        InvalidRequest: The record has no answer that a follow-up can continue.
     """
     ids = store.thread_ids(follows_id)
     turns: list[Turn] = []
@@ -40,7 +40,8 @@ def load_context(store: "Store", follows_id: int, budget: int) -> tuple[list[Tur
                     )
                 if record.answer is None:
                     raise InvalidRequest(
-                        f"Record {follows_id} has no answer to go on from.", "Follow up another."
+                        f"Record {follows_id} has no answer that a follow-up can continue.",
+                        "Follow up another record.",
                     )
             files = placeholder_parts(record.attachments)
             turn = Turn(record.question, record.answer or "", files)

@@ -58,7 +58,7 @@ class Conversation:
         """Build a conversation that goes on from a record.
 
         Args:
-            budget: As above.
+            budget: See `Conversation`.
             follows_id: The record.
             turns: That record and the ones before it, see `qacli.services.context.load_context`.
         """

@@ -1,11 +1,11 @@
 """The options of a follow-up, or of a question that is asked again: those of its record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qacli.config.settings import LOCAL
-from qacli.model_options import OPTION_NAMES, RESERVED
+from qacli.config.defaults import LOCAL
+from qacli.model_options import OPTION_NAMES, RESERVED, merge_params
 
 if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer
@@ -49,15 +49,28 @@ class FollowUpOptions:
             model = None  # the name of its file is not the way to choose it
         return cls(model, system, params)
 
-    def params_for(self, model: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options for a model.
+    def merge(
+        self,
+        model: str,
+        default_params: Callable[[str], Mapping[str, Any]],
+        *own: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return the options of a question: its own, then those of the record, then the defaults.
 
         Args:
             model: The model to ask.
-            defaults: The default options of `self.model`; another model does not get them.
+            default_params: Returns the default options of a model.
+            own: The options of the question itself; the first mapping has the highest precedence.
         """
+        return merge_params(*own, self._params_for(model, default_params), default_params(model))
+
+    def _params_for(
+        self, model: str, default_params: Callable[[str], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """Return the record's options, for another model without the defaults of its own model."""
         if model == self.model:
-            return dict(self.params)
+            return self.params
+        defaults = default_params(self.model or "")
         return {
             name: value
             for name, value in self.params.items()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def record_late_answer(service: "AskService", record: "QuestionAnswer", document: bytes) -> None:
-    """Record the answer of a question that has failed; nothing if there is still none.
+    """Record the answer of a question that has failed; do nothing if there is still no answer.
 
     Args:
         service: The prices and the history.

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from qacli.domain import Outcome, Question, Result
-from qacli.message_chain import is_from_model, leading_system
+from qacli.message_digests import is_from_model, leading_system
 
 if TYPE_CHECKING:
     from qacli.db.models import QuestionAnswer

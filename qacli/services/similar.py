@@ -10,7 +10,7 @@ from qacli.db.models import QuestionAnswer
 from qacli.db.records import Store
 
 MAX_TEXT_CHARACTERS = 6000
-"""Of question and answer together: about 1,500 tokens; most models take at most 2,048."""
+"""Characters of question and answer: about 1,500 tokens; most models take at most 2,048."""
 
 TEXTS_AT_ONCE = 64
 TEXT_VERSION = 1
@@ -45,7 +45,7 @@ class SimilarRecords:
     def embed_missing(self, report: Callable[[int], None]) -> None:
         """Compute the embeddings of all answered records that have none, and store them.
 
-        It can be stopped at any time: what was computed is stored.
+        It can be stopped at any time: the embeddings so far are stored.
 
         Args:
             report: Called with the number of records so far.
@@ -66,7 +66,7 @@ class SimilarRecords:
 
         Args:
             record: The record; it is not among the results.
-            only: Only records that fit; those without an embedding are not found.
+            only: Only records that this filter selects; records without an embedding are not found.
             limit: The number of records at most.
         """
         number = record.id or 0

@@ -133,7 +133,7 @@ def start_answer(
     Raises:
         InvalidRequest: The record that the question follows up has no answer.
         NotFound: There is no such record.
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     shape = question.params.get("response_format")
     turns: list[Turn] = []
@@ -167,10 +167,10 @@ def start_request(  # noqa: PLR0913 - one more option by name
         schema: The schema that the answer must fit.
         heartbeat_seconds: Seconds of silence after which a `Heartbeat` comes. None for a
             client that waits for the whole answer: its thread wakes up once, at the end.
-        names_thread: Let a model name the thread afterwards, if the settings ask for it.
+        names_thread: Let a model name the thread afterwards, if the settings enable that.
 
     Raises:
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     context = current_context()
     if context.identity is not None:

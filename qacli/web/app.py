@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from qacli.config.loader import wants_traces
+from qacli.config.loader import has_trace_exporter
 from qacli.config.settings import Settings
 from qacli.web import (
     access_log,
@@ -52,7 +52,7 @@ def create_app(settings: Settings, shared: Path | None = None) -> Flask:
     app_metrics = metrics.Metrics(app_state.outbox, shared)
     app.extensions[metrics.EXTENSION_KEY] = app_metrics
     app_state.observers.append(app_metrics.question_started)
-    if wants_traces():
+    if has_trace_exporter():
         from qacli.web import tracing
 
         app_state.observers += tracing.init_app(app)

@@ -65,7 +65,7 @@ class TokenAuth:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The means to authenticate the requests of one application.
+    """Authenticate the requests of one application.
 
     Attributes:
         tokens: The accepted tokens.

@@ -1,7 +1,8 @@
 """Refuse the questions of a caller whose budget is spent.
 
 The money is the cost of the caller's records in the database, so the budget holds for all workers
-and servers of that database. What is in flight when a budget is spent is answered and counted.
+and servers of that database. A question that is in flight when a budget is spent
+is answered and counted.
 """
 
 import math

@@ -56,7 +56,7 @@ class Problem:
     headers: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the members of the problem document; None is left out."""
+        """Return the members of the problem document; None means left out."""
         members = {
             "type": f"urn:qa:{self.kind}",
             "title": self.kind.replace("-", " ").capitalize(),

@@ -35,7 +35,7 @@ from qacli.errors import (
     StillAsking,
     error_classes,
 )
-from qacli.json_schema import is_repairable
+from qacli.schema_repair import is_repairable
 from qacli.services.record_request import result_of
 from qacli.web.answer import AnswerStream
 from qacli.web.request_context import current_context
@@ -98,7 +98,7 @@ def _wait(
     """Wait until the earlier request has completed the record, and return the record.
 
     Raises:
-        StillAsking: It is not complete within the time limit for an answer.
+        StillAsking: The record is not complete within the time limit for an answer.
     """
     pause, start = FIRST_PAUSE, monotonic()
     last = start
@@ -136,7 +136,7 @@ def begin_or_replay(
 
     Raises:
         InvalidRequest: The key was used for another question.
-        QaError: As `start`.
+        QaError: See `start`.
     """
     store, key, caller = state.store, question.idempotency_key, current_context().caller
     while key is not None:

@@ -147,7 +147,7 @@ def cancel_answer(live: LiveAnswers, store: Store, record_id: int) -> "QuestionA
 
     Raises:
         NotFound: The record does not exist, or belongs to another caller.
-        AlreadyFinished: Its answer is complete, or has failed.
+        AlreadyFinished: The answer is complete, or has failed.
     """
     if not store.request_cancel(record_id):
         status = store.get(record_id).status

@@ -148,7 +148,7 @@ class Metrics:
 
 
 class _OutboxCollector:
-    """The metrics of the outbox, which are read when Prometheus asks for them."""
+    """The metrics of the outbox, which are read at each request of Prometheus."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

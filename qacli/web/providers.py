@@ -30,7 +30,7 @@ def check_upstreams(upstreams: Upstreams) -> None:
     No key is read: that may run a command.
 
     Raises:
-        NotConfigured: One of them has not.
+        NotConfigured: An upstream has no endpoint, or cannot use its headers or its engine.
     """
     for name in upstreams.names:
         try:
@@ -63,7 +63,7 @@ class LazyProvider:
         """Return the provider.
 
         Raises:
-            NotConfigured: It has no endpoint, or its key cannot be read.
+            NotConfigured: The provider has no endpoint, or its key cannot be read.
         """
         if self._provider is not None:
             return self._provider
@@ -138,7 +138,7 @@ class Providers:
         """Return the provider for a request that names no model: the own one, or the first.
 
         Raises:
-            NotConfigured: It cannot be used.
+            NotConfigured: The provider cannot be used.
         """
         return next(iter(self._providers.values())).get()
 

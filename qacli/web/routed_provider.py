@@ -97,7 +97,7 @@ class RoutedProvider:
         """Send a client's request; see `SyncProvider.relay`.
 
         Raises:
-            ProviderError: See `stream`; so is the next.
+            ProviderError: See `stream`.
             NotConfigured: The last upstream cannot be used.
         """
 
@@ -211,7 +211,7 @@ def _is_away(error: QaError) -> bool:
 
 
 def _describe(target: Target, error: QaError) -> dict[str, Any]:
-    """Return what the details of a record have about an upstream that was tried."""
+    """Return the details of a record about an upstream that was tried."""
     status = error.provider_status if isinstance(error, ProviderError) else None
     tried = {"upstream": target.upstream, "model": target.model, "status": status}
     tried |= {"kind": error.kind, "error": error.what}

@@ -42,7 +42,7 @@ class Sessions:
         """Start a session of a caller, and return the value of its cookie.
 
         Raises:
-            DatabaseError: The database cannot store it.
+            DatabaseError: The database cannot store the session.
         """
         cookie = f"{name}:{token_urlsafe(32)}"
         digest = self._digest(cookie)
@@ -66,7 +66,7 @@ class Sessions:
         """End a session; does nothing if it has ended already.
 
         Raises:
-            DatabaseError: The database cannot delete it.
+            DatabaseError: The database cannot delete the session.
         """
         if (digest := self._digest(cookie)) is not None:
             remove_session(self._store, digest)

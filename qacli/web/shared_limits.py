@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.batch.shared_limits import LimitShare, is_throttled, limit_of
 from qacli.cost import CHARACTERS_PER_TOKEN, turn_tokens
 from qacli.db.shared_limits import SharedLimits
@@ -129,7 +129,7 @@ class _ModelGate:
             end: The time of the event loop's clock after which it is not sent.
 
         Raises:
-            SharedLimitReached: It may not be sent in time.
+            SharedLimitReached: The request may not be sent in time.
         """
         self._waiting += 1
         try:

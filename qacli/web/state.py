@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from qacli.config.settings import LOCAL, Settings
+from qacli.config.defaults import LOCAL
+from qacli.config.settings import Settings
 from qacli.config.upstreams import load_upstreams
 from qacli.cost import Pricing
 from qacli.db.records import Store
@@ -152,8 +153,8 @@ class AppState:
         """Return the model to ask: this one if a request may choose it, or the default for None.
 
         Raises:
-            InvalidRequest: It is a local file, and clients may not choose which files are opened;
-                or no upstream has it.
+            InvalidRequest: The model is a local file, and clients may not choose which files are
+                opened; or no upstream has it.
             NotConfigured: There is no provider to ask.
         """
         default = self._default_model()

@@ -15,7 +15,7 @@ LOG = logging.getLogger("qa.web")
 
 
 def name_thread(state: "AppState", result: Result) -> None:
-    """Start to name the thread of a first answer, if the settings ask for it.
+    """Start to name the thread of a first answer, if the settings enable that.
 
     An error is logged: the answer is complete without a title.
 

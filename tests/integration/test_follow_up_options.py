@@ -87,6 +87,8 @@ def test_another_endpoint_gets_only_the_system_prompt() -> None:
 
 
 def test_another_model_does_not_get_the_defaults_of_the_first() -> None:
+    defaults = {"m-1": {"k": 1}, "m-2": {"j": 2}}
     before = FollowUpOptions("m-1", "", {"k": 1, "seed": 7})
-    assert before.params_for("m-1", {"k": 1}) == {"k": 1, "seed": 7}
-    assert before.params_for("m-2", {"k": 1}) == {"seed": 7}
+    assert before.merge("m-1", defaults.__getitem__) == {"k": 1, "seed": 7}
+    assert before.merge("m-2", defaults.__getitem__) == {"seed": 7, "j": 2}
+    assert before.merge("m-2", defaults.__getitem__, {"k": 3}) == {"seed": 7, "j": 2, "k": 3}

@@ -40,7 +40,7 @@ SCHEMA = """
     SELECT version_num, '', '', 0, NULL FROM alembic_version
     ORDER BY 1, 2, 3
 """
-"""What a test may have changed: tables, indexes, columns, triggers and the revision."""
+"""The parts of a schema that a test may have changed: tables, indexes, columns, triggers."""
 
 EMPTY = """
     DO $$

@@ -162,7 +162,7 @@ FAILURES = [
     Failure("error-event-of-text", TEXT_EVENT, ERROR, 6, 503, "Overloaded", may_pass=True),
     Failure("no-choices-but-filtered", FILTERED, FILTERED, 6, 502, "content filter"),
     Failure("no-choices-but-a-reason", MINIMAX, MINIMAX, 5, 502, "Add credit"),
-    Failure("no-answer", MODELS, MODELS, 6, 502, "not an API's", may_pass=True),
+    Failure("no-answer", MODELS, MODELS, 6, 502, "does not have the form of an API", may_pass=True),
     message_failure(
         "failed-in-the-middle",
         {"content": "hel"},

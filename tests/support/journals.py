@@ -1,7 +1,8 @@
 """Write entries to a journal of the outbox as a process does that answers a question."""
 
 from qacli.domain import Delta, Outcome, Question
-from qacli.recording.outbox import Journal, outcome_entry, question_entry, text_entry
+from qacli.recording.journal_format import outcome_entry, question_entry, text_entry
+from qacli.recording.outbox import Journal
 
 
 def write_question(

@@ -73,11 +73,11 @@ class Person:
 
     @property
     def echoes(self) -> bool:
-        """Whether the terminal itself shows what is typed."""
+        """Return whether the terminal itself shows typed text."""
         return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
 
     def see(self, text: str) -> str:
-        """Wait until it is shown, after what was seen last; returns what came before it."""
+        """Wait until a text appears after the last one; return the text between the two."""
         try:
             found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
         except AssertionError:

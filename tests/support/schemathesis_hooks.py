@@ -20,12 +20,12 @@ def lines(_context: Any, response: Any) -> list[Any]:
 
 @schemathesis.hook
 def filter_case(_context: Any, case: Any) -> bool:
-    """Leave out what a document has no words for; each has tests of its own."""
+    """Leave out requests that an OpenAPI document cannot exclude; each kind has its own tests."""
     query = case.query if isinstance(case.query, dict) else {}
     body = case.body if isinstance(case.body, dict) else {}
-    # The best first: that wants `q`, and neither `after` nor `before`.
+    # The best first needs `q`, and neither `after` nor `before`.
     best_first = query.get("order") == "best"
-    # A JSON schema must be one, and the provider of the tests knows of none.
+    # The schema must be a JSON schema, and the provider of the tests returns text.
     with_schema = case.path == "/ask" and isinstance(body.get("schema"), dict | str)
     # The provider of the tests refuses parameters that the API does not have.
     is_unknown = case.path == "/v1/responses" and not body.keys() <= {"model", "input", "stream"}

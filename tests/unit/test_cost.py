@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qacli.config.settings import DEFAULT_MODEL
+from qacli.config.defaults import DEFAULT_MODEL
 from qacli.cost import Pricing, Usage, estimate_tokens
 from qacli.errors import NotConfigured
 from qacli.price_table import Price, PriceTable

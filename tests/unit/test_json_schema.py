@@ -8,8 +8,9 @@ from conftest import Exchange, Watched
 
 from qacli.domain import ChatRequest, Heartbeat, Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
-from qacli.json_schema import AnswerSchema, extract_json, repair_prompt
+from qacli.json_schema import AnswerSchema, extract_json
 from qacli.provider import endpoint
+from qacli.schema_repair import repair_prompt
 from qacli.services.ask import AskService, build_repair, wait_for_result
 
 if TYPE_CHECKING:

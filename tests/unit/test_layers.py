@@ -33,7 +33,7 @@ SLOW = {
 """Packages that a command must not load before it needs them."""
 
 SLOW_COMMAND_MODULES = {
-    *("cli.formatters", "cli.prompt", "cli.markdown", "cli.markdown_stream", "cli.cells"),
+    *("cli.formatters", "cli.prompt", "cli.markdown", "cli.markdown_stream", "cli.text_width"),
     *("cli.code_highlighting", "cli.record_table"),
 }
 """Modules of `qacli.cli` that load a slow package; commands import them inside functions."""

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from qacli.config.settings import DEFAULT_MODEL
+from qacli.config.defaults import DEFAULT_MODEL
 from qacli.model_shutdowns import PATH, Shutdown, find_shutdown, shutdown_warning
 
 OPENAI = "api.openai.com"
@@ -66,5 +66,5 @@ def test_default_model_is_not_past_its_shutdown() -> None:
     shutdown = find_shutdown(DEFAULT_MODEL, OPENAI) or Shutdown(date.max)
     assert datetime.now(UTC).date() < shutdown.day, (
         f"{DEFAULT_MODEL} is shut down since {shutdown.day}. Choose another DEFAULT_MODEL in "
-        "qacli/config/settings.py (see CONTRIBUTING.md)."
+        "qacli/config/defaults.py (see CONTRIBUTING.md)."
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 MAX_LINES = 50_000
 MAX_PART_BYTES = 190_000_000
-"""A little less than the limit, whatever a provider counts as a megabyte."""
+"""A little less than the limit, because a megabyte has two meanings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,11 @@ class Pauses:
     """Seconds to wait, unless a response has a `Retry-After`.
 
     Attributes:
-        poll: Between two looks at a batch, at first.
-        max_poll: The same, at most.
+        poll: Before a batch is read again, at first.
+        max_poll: The maximum of `poll`, which grows.
         look: Before a file or a batch that may exist is looked for again.
         queue: Before a part is submitted again that the full queue has refused; doubles each time.
-        max_queue: The same, at most.
+        max_queue: The maximum of `queue`.
     """
 
     poll: float = 5.0

@@ -15,10 +15,11 @@ from qacli.db.batches import ClaimedItem
 from qacli.db.extra_models import BatchPart
 from qacli.domain import Outcome, Question, Status
 from qacli.errors import InvalidRequest, ProviderError, QaError
-from qacli.json_schema import is_repairable, validation_error
+from qacli.json_schema import validation_error
 from qacli.provider.batch_lines import BATCH_TIER, ResultLine
 from qacli.provider.response import ChatResponse, ErrorInAnswer
 from qacli.provider.think_tags import ThinkTagSplitter
+from qacli.schema_repair import is_repairable
 from qacli.validation import sanitize_text
 
 MAX_PAGE_LINES = 100
@@ -33,7 +34,7 @@ class TakenCounts:
     """The effects of result lines.
 
     Attributes:
-        answered: Items with an answer; so are the next ones.
+        answered: Items with an answer.
         failed: Items that the provider has refused.
         unfit: Items whose answer does not fit the schema; they wait to be asked directly.
         rest: Items that were not answered and may be asked again.
@@ -126,7 +127,7 @@ class ResultPage:
     Attributes:
         lines: The results by the id of their request. The first one of an id counts.
         size: The bytes of the lines.
-        counts: The lines that are of no use.
+        counts: The numbers of unusable lines.
         max_lines: The number of lines of a full page: more lines take more memory and less time.
     """
 

@@ -310,7 +310,7 @@ class PartSteps:
             if page.is_full:
                 total.add(await self._run(page.store, self._parts, self._reader, part))
                 page = ResultPage()
-                # A stop between two pages: what is left is read again by the next run.
+                # A stop between two pages: the next run reads the rest again.
                 if self.is_stopped:
                     raise PartTaken
         total.add(await self._run(page.store, self._parts, self._reader, part))

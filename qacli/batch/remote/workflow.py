@@ -19,7 +19,7 @@ from qacli.provider.batch_api import BatchApi
 from qacli.provider.retry import backoff
 
 MAX_ROUNDS = 3
-"""The number of times that items are sent again."""
+"""Maximum number of times that items are sent again."""
 
 BEFORE_SUBMISSION = frozenset(
     {
@@ -177,7 +177,7 @@ class RemoteRun:
         return self.steps.pauses.max_poll
 
     async def cancel(self) -> int:
-        """Cancel the submitted batches and release what was not submitted; return their number."""
+        """Cancel the submitted batches, release the other parts; return the number of batches."""
         number = 0
         for part in await self._run(self._parts.all, self._batch_id, *OPEN):
             with suppress(PartTaken):
@@ -185,7 +185,7 @@ class RemoteRun:
         return number
 
     async def _cancel_part(self, part: BatchPart) -> int:
-        # Of a part that is not submitted, only its owner knows whether it will be in a moment: that
+        # Only the owner of a part can submit it. If another process owns an unsubmitted part, that
         # process does the same as soon as it sees that the batch is cancelled.
         is_own = await self._run(self._parts.take_over, part, self._claims.worker)
         part = await self._run(self._parts.get, part.id or 0)

@@ -1,15 +1,13 @@
 """`qa ask`: ask one question and print its answer; both are saved in the history."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qacli.cli.answer_display import AnswerDisplay, warn_about_end
-from qacli.cli.answer_use import AnswerUse, with_use_options
+from qacli.cli.answer_display import AnswerDisplay
+from qacli.cli.answer_use import AnswerUse, use_answer, with_use_options
 from qacli.cli.ask_runner import (
     REDRAW_SECONDS,
     load_context_or_warn,
@@ -18,7 +16,9 @@ from qacli.cli.ask_runner import (
     show_answer,
     start_endpoint,
 )
+from qacli.cli.cached_answer import show_cached_answer
 from qacli.cli.console import Console
+from qacli.cli.earlier_record import EarlierRecord, find_earlier_record
 from qacli.cli.model_names import suggest_models
 from qacli.cli.options import (
     AsJson,
@@ -37,7 +37,6 @@ from qacli.cli.options import (
     Timeout,
     with_model_options,
 )
-from qacli.cli.origin import Origin, find_origin
 from qacli.cli.question_input import (
     fill_template,
     load_template,
@@ -47,10 +46,9 @@ from qacli.cli.question_input import (
 from qacli.cli.settings import load_settings
 from qacli.cli.signals import exit_on_signals
 from qacli.config.settings import Settings
-from qacli.dates import format_age, parse_when
+from qacli.dates import parse_when
 from qacli.domain import ChatRequest, ContextPart, Question, Result, Turn, create_question, now
 from qacli.errors import InvalidRequest
-from qacli.model_options import merge_params
 from qacli.serializers import result_to_dict
 from qacli.services.answer_schema import answer_schema
 
@@ -202,20 +200,20 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     prompt_template = load_template(template, settings)
     attachments = read_attachments(files or [], console)
-    origin = find_origin(
+    earlier = find_earlier_record(
         settings, console, last=last, follow=follow, again=again, edit_last=edit_last
     )
-    _check_origin(origin, words or [], attachments)
+    _check_repeat(earlier, words or [], attachments)
     text = write_question(
         words or [],
         console,
-        start=origin.question,
+        start=earlier.question,
         edit=edit or edit_last,
         prompt=template is None,
         history=None if no_save else settings.data_path,
     )
     text, template_system = fill_template(prompt_template, text, words or [], parameters or [])
-    structure = answer_schema(schema, prompt_template, settings, origin.schema)
+    structure = answer_schema(schema, prompt_template, settings, earlier.schema)
     since = parse_when(reuse_max_age, now()) if reuse_max_age is not None else None
     reuse = reuse or since is not None
     stream = settings.stream and not no_stream
@@ -231,7 +229,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     )
     with exit_on_signals(), ExitStack() as stack:
         # A cached answer needs no key and no local engine.
-        follows_id, before = origin.follows_id, origin.options
+        follows_id, before = earlier.follows_id, earlier.options
         names: Sequence[str | None] = model or [prompt_template.model or before.model]
         system = first_system(system, template_system, before.system, settings.system)
 
@@ -241,25 +239,20 @@ def ask(  # noqa: PLR0913 - one parameter an option
                 text,
                 model=resolved.model,
                 system=system,
-                params=merge_params(
-                    params,
-                    prompt_template.params,
-                    before.params_for(resolved.model, settings.default_params(before.model or "")),
-                    settings.default_params(resolved.model),
+                params=before.merge(
+                    resolved.model, settings.default_params, params, prompt_template.params
                 ),
                 response_format=structure.response_format if structure else None,
                 tags=tag or (),
                 follows_id=follows_id,
-                repeats_id=origin.repeats_id,
+                repeats_id=earlier.repeats_id,
                 attachments=[attachment.to_dict() for attachment in attachments],
             )
 
         questions = [build(name) for name in names]
         question = questions[0][1]
         check = structure.check if structure else None
-        if reuse and _show_cached_answer(
-            question, display, settings, use, since=since, check=check
-        ):
+        if reuse and show_cached_answer(question, display, settings, use, since=since, check=check):
             return
         turns = []
         if follows_id is not None:
@@ -284,7 +277,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         with suggest_models(started, settings, console):
             show_answer(events, display, model=started.model, on_result=results.append)
         result = results[-1]
-        _use_answer(
+        use_answer(
             use,
             result.outcome.answer,
             display,
@@ -295,78 +288,25 @@ def ask(  # noqa: PLR0913 - one parameter an option
         name_thread(service, result, settings, console)
 
 
-def _check_origin(origin: Origin, words: list[str], attachments: "list[Attachment]") -> None:
+def _check_repeat(
+    earlier: EarlierRecord, words: list[str], attachments: "list[Attachment]"
+) -> None:
     """Check that a record that is asked again is asked as it was.
 
     Raises:
         InvalidRequest: There is another question, or its files are missing.
     """
-    if origin.question is not None and words:
+    if earlier.question is not None and words:
         raise InvalidRequest(
             "The question is that of an earlier record, so it cannot be an argument too.",
             "Leave out the question; --edit changes it.",
         )
-    if origin.files and not attachments:
+    if earlier.files and not attachments:
         raise InvalidRequest(
-            f"The question was asked with {', '.join(origin.files)}, which the history does not "
+            f"The question was asked with {', '.join(earlier.files)}, which the history does not "
             "keep.",
             "Name the files again: -f PATH",
         )
-
-
-def _use_answer(  # noqa: PLR0913 - an answer and its record, by name
-    use: AnswerUse,
-    answer: str | None,
-    display: AnswerDisplay,
-    record: dict[str, Any],
-    record_id: int | None,
-    *,
-    reused: bool,
-) -> None:
-    """Print, copy and write the answer; see `AnswerUse.apply`."""
-    text = answer or ""
-    if display.as_data and not use.extract:
-        from qacli.json_schema import extract_json
-
-        text = extract_json(text)
-    document = None
-    if display.as_json:
-        document = json.dumps(display.document(record, reused=reused), ensure_ascii=False)
-    use.apply(text, display.console, record_id=record_id, document=document)
-
-
-def _show_cached_answer(  # noqa: PLR0913 - the question, and what becomes of its answer
-    question: Question,
-    display: AnswerDisplay,
-    settings: Settings,
-    use: AnswerUse,
-    *,
-    since: datetime | None,
-    check: Callable[[str], None] | None,
-) -> bool:
-    """Show the saved answer to the same question; return False if there is none."""
-    from qacli.cli.store import open_store
-    from qacli.services.cache import find_cached_answer
-
-    console = display.console
-    record = find_cached_answer(open_store(settings, console), question, since=since, check=check)
-    if record is None:
-        return False
-    fields = record.to_dict()
-    if display.as_json and not display.hidden:
-        console.print_json(display.document(fields, reused=True))
-    elif not display.as_json:
-        with display.writer() as text:
-            if display.show_reasoning and record.reasoning:
-                text.add_reasoning(record.reasoning)
-            text.add(record.answer or "")
-        display.print_sources(record.details)
-    warn_about_end(record, console)
-    console.info(
-        f"Reused: the answer of record {record.id}, asked {format_age(record.created_at, now())}."
-    )
-    _use_answer(use, record.answer, display, fields, record.id, reused=True)
-    return True
 
 
 def _check_cost(
@@ -402,7 +342,7 @@ def _check_options(
     """Check that the other options fit the number of models, and that a title has a record.
 
     Raises:
-        InvalidRequest: They do not.
+        InvalidRequest: The options do not go together.
     """
     if len(models) > 1 and uses_one_answer:
         raise InvalidRequest(

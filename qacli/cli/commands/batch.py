@@ -10,7 +10,7 @@ from qacli.cli.batch_compare import EPILOG as COMPARE_EPILOG
 from qacli.cli.batch_compare import compare
 from qacli.cli.batch_files import requests, take
 from qacli.cli.batch_results import results, wait
-from qacli.cli.batch_runner import run
+from qacli.cli.batch_run import run
 from qacli.cli.batch_show import batch_to_dict, show
 from qacli.cli.batch_work import work
 from qacli.cli.command import App, Group, write_parameters
@@ -90,7 +90,7 @@ commands.command()(collect)
 @commands.command("list")
 def list_batches(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the batches, oldest first."""
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     console = Console.from_context(context)
     batches = open_batches(load_settings(console), console)
@@ -124,7 +124,7 @@ def cancel(context: typer.Context, name: Name) -> None:
     number = cancel_remote(batches, batch, settings, console)
     console.print(f"{name} is cancelled; processes that work on it stop within seconds.")
     if number:
-        console.print(f"Collect what the provider has answered: qa batch collect {name}")
+        console.print(f"Collect the provider's answers: qa batch collect {name}")
 
 
 @commands.command("rm")

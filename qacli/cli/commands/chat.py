@@ -131,7 +131,7 @@ def _run_on_terminal(chat: "ChatSession", stdin: TextIO) -> None:
     history = chat.settings.data_path / HISTORY if chat.save else None
     prompt = Prompt(console, COMMANDS, takes_path="/file", history=history)
     console.info(f"Asking {chat.model}. /help lists the commands, Ctrl-D leaves.")
-    # While the person types the first question.
+    # The modules load while the user types the first question.
     preload(PROVIDER, DATABASE)
     with DeferredInterrupt() as stop_key:
         while not (chat.ended or console.closed):

@@ -43,8 +43,8 @@ def compare(
 ) -> None:
     """Show answers side by side, with their differences.
 
-    Their tokens, cost and time are shown too. One id alone stands for all answers to its question:
-    of qa ask -m A -m B, and of --again.
+    Their tokens, cost and time are shown too. With one id, all answers to its question are shown:
+    those of qa ask -m A -m B, and of --again.
     """
     from qacli.cli.store import open_store
     from qacli.services.compare import compare_records
@@ -69,7 +69,7 @@ def _records(store: "Store", numbers: list[int]) -> "list[QuestionAnswer]":
 
     Raises:
         NotFound: There is no such record.
-        InvalidRequest: There is only one answer.
+        InvalidRequest: The question has only one answer.
     """
     from qacli.cli.store import record_at
     from qacli.services.compare import same_question

@@ -233,7 +233,7 @@ def _check_profile(name: str) -> None:
 
     file = ConfigFile.read(config_file())
     if chosen_profile() is not None:
-        raise InvalidRequest("A profile cannot choose another.", "Leave out --profile.")
+        raise InvalidRequest("A profile cannot select another profile.", "Leave out --profile.")
     if name not in file.profiles:
         raise InvalidRequest(
             f"There is no profile {name!r} in {file.path}.",
@@ -359,7 +359,7 @@ def _warn_if_overridden(name: str, console: Console) -> None:
         console.warning(f"{name} is overridden by {source}.")
 
 
-# Last, for their order in the help.
+# Registered last, because that is their order in the help.
 commands.add_typer(key_commands, name="key", help="Manage the API key in the system keyring.")
 config_trust.register(commands)
 config_use.register(commands)

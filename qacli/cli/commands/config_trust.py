@@ -45,7 +45,9 @@ def trust(
     context: typer.Context,
     directory: Directory = None,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Trust it without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Trust it without confirmation.")
+    ] = False,
     list_all: Annotated[
         bool, typer.Option("--list", help="List trusted and refused files.")
     ] = False,
@@ -124,7 +126,7 @@ def _visible_values(settings: Settings) -> dict[str, object]:
 
 
 def _print(console: Console, file: EnvFile, values: dict[str, object]) -> None:
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     console.print(f"{file.location} sets:")
     for line in align((name, one_line(value)) for name, value in values.items()):

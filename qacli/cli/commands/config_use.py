@@ -44,7 +44,7 @@ def use(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--default", help="Use the profile if none is chosen.")
     ] = False,
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not try it with a question.")
+        bool, typer.Option("--no-check", help="Do not try the profile with a question.")
     ] = False,
 ) -> None:
     """Write a profile for a provider and try it with one question.
@@ -121,7 +121,7 @@ def use_provider(  # noqa: PLR0913 - one parameter an option
 
 
 def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     rows = [
         [name, item.base_url or "your own URL", item.key or "no key", item.model or "its first"]
@@ -132,10 +132,10 @@ def _list(providers: "dict[str, KnownProvider]", console: Console) -> None:
 
 
 def _base_url(name: str, url: str | None, console: Console) -> str:
-    """Return the base URL; of Azure's resource, the path of its API is added.
+    """Return the base URL; the path of the API is added to the URL of an Azure resource.
 
     Raises:
-        InvalidRequest: It is not an http or https URL.
+        InvalidRequest: The base URL is not an http or https URL.
     """
     from qacli.config import parsers
 
@@ -161,7 +161,7 @@ def _write_profile(name: str, values: dict[str, str | None]) -> None:
 
     existing = ConfigFile.read(config_file()).table(name)
     for setting, value in values.items():
-        # A model that the user has chosen for the profile before stays, if no other is known.
+        # If no other model is known, keep the one that the user has chosen earlier for the profile.
         if value is not None or (setting in existing and setting != "model"):
             _write((PROFILES, name, setting), value)
 
@@ -201,7 +201,7 @@ def _with_key(provider: "KnownProvider", console: Console) -> "Settings":
 
 
 def _save_key_file(profile: str, key: str) -> Path:
-    """Write the key beside the configuration file, readable by the user alone.
+    """Write the key next to the configuration file, readable by the user alone.
 
     Raises:
         NotConfigured: The file cannot be written.

@@ -40,11 +40,13 @@ EXIT_CODES = {
 TOPICS = ("exit-codes", "configuration", "scripting")
 
 PRECEDENCE = """\
-A setting has the value of the first of these sources that names it: a flag, the environment, a
-trusted .env file in the working directory, the chosen profile of the configuration file, the top
-of that file, the default. A .env file is ignored until qa config trust has shown it, and again
-after each change. qa config shows each setting with its value and its source; qa config path
-prints the path of the configuration file."""
+A setting can come from several sources. The first of these that sets it is used: a flag, the
+environment, a trusted .env file in the working directory, the chosen profile of the configuration
+file, the top of that file, the default.
+
+A .env file is ignored until qa config trust has shown it, and again after each change. qa config
+shows each setting with its value and its source. qa config path prints the path of the
+configuration file."""
 
 SCRIPTING = """\
 stdout has the answer, or the JSON, and nothing else. Status messages go to stderr, and only on a

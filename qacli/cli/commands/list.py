@@ -128,14 +128,16 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     ] = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Then print records as they are answered, until Ctrl-C."),
+        typer.Option(
+            "--watch", help="Then also print new records as they are answered, until Ctrl-C."
+        ),
     ] = False,
     output_format: OutputFormat = Format.TABLE,
     no_pager: NoPager = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """List records: the newest, or what a search and filters choose."""
+    """List the newest records, or search and filter them."""
     from qacli.cli.formatters import print_documents, print_json_array
     from qacli.cli.pager import pager_output
     from qacli.cli.record_table import print_table
@@ -186,10 +188,10 @@ def list_records(  # noqa: PLR0913 - one parameter an option
 
 
 def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> None:
-    """Check that an option goes with the format and the other options.
+    """Check that the options go together.
 
     Raises:
-        InvalidRequest: It does not.
+        InvalidRequest: The options do not go together.
     """
     if form not in forms or not alone:
         raise InvalidRequest(
@@ -305,7 +307,7 @@ def _load(
     Args:
         store: The history.
         only: The filter.
-        order: The order; None is the newest records, the oldest of them first.
+        order: The order; None means the newest records, the oldest of them first.
         as_lines: Return lines of JSON.
         id_range: The range of ids, and the maximum number of records.
     """

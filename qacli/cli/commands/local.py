@@ -26,7 +26,7 @@ def local() -> None:
 
 @commands.command()
 def install(context: typer.Context) -> None:
-    """Install the engine and the weights, some 130 MB, into the environment of qa.
+    """Install the engine and the weights, about 130 MB, into the environment of qa.
 
     No compiler is needed. Nothing is done if both are installed.
     """
@@ -61,7 +61,7 @@ def install_local_model(console: Console) -> None:
     command = local_model_command()
     console.info(f"Running: {join(command)}")
     console.stdout.flush()
-    # What the installer prints belongs to stderr, as all notes do.
+    # The output of the installer goes to stderr, as all notes do.
     try:
         code = subprocess.run(command, stdout=sys.stderr.fileno(), check=False).returncode  # noqa: S603 - the command is qa's own
     except OSError as error:

@@ -89,7 +89,7 @@ def _print(rows: "list[ServedModel]", console: Console) -> None:
         return
     from shutil import get_terminal_size
 
-    from qacli.cli.cells import cell_width, fit_to_width
+    from qacli.cli.text_width import cell_width, fit_to_width
 
     columns = [column for column in zip(HEADER, *table, strict=True) if any(column[1:])]
     widths = [max(map(cell_width, column)) for column in columns]

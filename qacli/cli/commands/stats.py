@@ -54,7 +54,7 @@ def stats(
     only: "Filter",
     as_json: AsJson = False,
 ) -> None:
-    """Count questions, tokens, cost and latency, by day or otherwise."""
+    """Count questions, tokens, cost and latency, for example by day."""
     from qacli.cli.store import open_selected
     from qacli.db.stats import stats as count
 
@@ -69,7 +69,7 @@ def stats(
 
 
 def _print(rows: "list[StatsRow]", by: str, console: Console) -> None:
-    from qacli.cli.cells import cell_width, fit_to_width
+    from qacli.cli.text_width import cell_width, fit_to_width
 
     # Few providers send these two, so they have columns only if there are any.
     has_cached = any(row.cached_tokens for row in rows)
@@ -81,7 +81,7 @@ def _print(rows: "list[StatsRow]", by: str, console: Console) -> None:
     ]
     for row in rows:
         tokens = f"{row.prompt_tokens:,}+{row.completion_tokens:,}"
-        cost = "unpriced" if row.cost_usd is None else dollars(row.cost_usd)
+        cost = "unknown" if row.cost_usd is None else dollars(row.cost_usd)
         mean = "" if row.latency_ms is None else f"{row.latency_ms / 1000:.1f}"
         table.append(
             [row.name, f"{row.records:,}", f"{row.answered:,}", tokens, cost, mean]

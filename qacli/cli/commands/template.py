@@ -39,7 +39,7 @@ def template() -> None:
 def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the templates."""
     from qacli import prompt_templates
-    from qacli.cli.cells import align
+    from qacli.cli.text_width import align
 
     console = Console.from_context(context)
     settings = load_settings(console)

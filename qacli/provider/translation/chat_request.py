@@ -6,7 +6,7 @@ Fields that are not named here go to the provider unchanged.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qacli.message_chain import SYSTEM_ROLES
+from qacli.message_digests import SYSTEM_ROLES
 from qacli.provider.json_values import as_dict, as_list, without_null
 from qacli.provider.refused_features import Feature
 from qacli.provider.translation.untranslatable import (
@@ -43,7 +43,7 @@ def build_chat_request(
         official: The request goes to OpenAI itself, whose newer models refuse `max_tokens`.
 
     Raises:
-        Untranslatable: It has a part that Chat Completions does not have.
+        Untranslatable: The body has a part that Chat Completions does not have.
     """
     rest = {name: value for name, value in body.items() if value is not None}
     _check(rest)

@@ -58,7 +58,7 @@ class TranslatingRelay:
         relay: Sends a request as it is.
         endpoint: The provider.
         settings: Its `api` chooses the API; `auto` takes the client's own until it is refused.
-        refused: What the endpoint refuses.
+        refused: The features that the endpoint refuses.
         on_notice: Called with a sentence about an API that the endpoint refuses.
     """
 
@@ -83,7 +83,7 @@ class TranslatingRelay:
         """Send a request, and hand on the response; see `Relay.exchange`.
 
         Raises:
-            Exception: As `Relay.exchange`.
+            Exception: See `Relay.exchange`.
             Untranslatable: The endpoint needs the other API, which cannot express the request; the
                 error was handed on as a response with status 400.
         """
@@ -153,7 +153,7 @@ class TranslatingRelay:
         on_event: OnEvent,
         refused: frozenset[Feature],
     ) -> None:
-        """Send a request by the other API, again without what the translation has added."""
+        """Send a request by the other API, and again without the fields that qa has added."""
         body = json.loads(request.history or request.body)
         while True:
             sent = self._translate(request.path, body, refused, on_event)
@@ -272,7 +272,7 @@ def _is_about_previous(request: RawRequest, error: StatusError) -> bool:
 def _keeps_none(request: RawRequest, error: StatusError, endpoint: str) -> bool:
     """Return whether an error shows that the endpoint keeps no responses at all.
 
-    It does not take the id of one, or does not know a response that it has just given.
+    It refuses the id of one, or does not have a response that it has just sent.
     """
     sent = {Feature.PREVIOUS_RESPONSE_ID.value: True}
     feature = refused_feature(error.status, parse_error(error.body), sent)

@@ -58,9 +58,9 @@ class ResponseTranslator:
         """Read a chunk of the provider's response; return the bytes for the client.
 
         Raises:
-            BrokenAnswer: They are not of the provider's API.
-            ErrorInAnswer: They are an error of the provider.
-            ValueError: They are not JSON.
+            BrokenAnswer: The bytes are not of the provider's API.
+            ErrorInAnswer: The bytes are an error of the provider.
+            ValueError: The bytes are not JSON.
         """
         self._reader.feed(chunk)
         if self._response.is_done:
@@ -76,8 +76,8 @@ class ResponseTranslator:
 
         Raises:
             BrokenAnswer: As `feed`; or the response is not a complete answer.
-            ErrorInAnswer: As `feed`.
-            ValueError: As `feed`.
+            ErrorInAnswer: See `feed`.
+            ValueError: See `feed`.
         """
         if self._is_finished:
             return b""
@@ -122,7 +122,7 @@ class ResponseTranslator:
         return []
 
     def _write_calls(self) -> None:
-        """Write what is new of the calls."""
+        """Write the new parts of the calls."""
         calls = self._response.details.get("tool_calls", [])
         for place, call in enumerate(calls if isinstance(calls, list) else []):
             function = call["function"]
@@ -161,7 +161,7 @@ class ResponseTranslator:
     def _write_call_event(self, event: dict[str, Any]) -> None:
         """Write the events of a call in a stream of Responses, which the parser reads at its end.
 
-        The parser's calls are in the same order, so that only what is missing is written then.
+        The parser's calls are in the same order, so that only the missing parts are written then.
         """
         kind, item = event.get("type"), event.get("item")
         if kind == ITEM_ADDED and isinstance(item, dict) and item.get("type") == "function_call":

@@ -28,7 +28,7 @@ def build_responses_request(body: Mapping[str, Any], refused: frozenset[Feature]
         refused: The features that the endpoint does not take.
 
     Raises:
-        Untranslatable: It has a part that the Responses API does not have.
+        Untranslatable: The body has a part that the Responses API does not have.
     """
     chat = {name: value for name, value in body.items() if value is not None}
     for name in sorted(CHAT_ONLY & chat.keys()):

@@ -13,7 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from qacli.attachments import Attachment
 from qacli.domain import DeferredQuestion, Question, Status, create_question
 from qacli.json_schema import response_format, schema_from_shorthand
-from qacli.model_options import OPTION_NAMES, check_names, merge_params
+from qacli.model_options import OPTION_NAMES, check_names
 from qacli.serializers import field_values, result_to_dict
 from qacli.services.follow_up import FollowUpOptions, first_system, schema_of
 from qacli.tools import parse_tool
@@ -44,11 +44,11 @@ def body(limit: int | None = None) -> bytes:
     """Return the body of the request.
 
     Args:
-        limit: The number of bytes at most; None is the limit of most routes.
+        limit: The number of bytes at most; None means the limit of most routes.
 
     Raises:
-        RequestEntityTooLarge: It is larger than the limit.
-        UnsupportedMediaType: It is not sent as JSON, or it is compressed.
+        RequestEntityTooLarge: The body is larger than the limit.
+        UnsupportedMediaType: The body is not sent as JSON, or it is compressed.
     """
     if not request.is_json:
         raise UnsupportedMediaType
@@ -98,11 +98,11 @@ def ask() -> Response:
     headers = AskHeaders.model_validate(dict(request.headers))
     app_state = state.get_state()
     question = _apply_headers(headers, _question_from_body(ask_request, app_state))
-    streamed = _wants_events() if ask_request.stream is None else ask_request.stream
+    streamed = _accepts_events() if ask_request.stream is None else ask_request.stream
     heartbeat = sse.KEEP_ALIVE_SECONDS if streamed else None
     start = partial(start_answer, app_state, question, app_state.store, heartbeat_seconds=heartbeat)
     answer = idempotency.begin_or_replay(app_state, question, start, heartbeat_seconds=heartbeat)
-    if headers.wants_no_wait:
+    if headers.is_async:
         return _deferred_response(answer)
     return sse.answer_events(answer) if streamed else jsonify(result_to_dict(answer.result()))
 
@@ -137,7 +137,7 @@ def start(
     Raises:
         InvalidRequest: The question cannot be asked.
         NotFound: There is no record with the id that it follows up.
-        QaError: As `AnswerStream`.
+        QaError: See `AnswerStream`.
     """
     app_state = state.get_state()
     question = replace(
@@ -174,12 +174,7 @@ def _question_from_body(
         ask_request.question,
         model=model,
         system=first_system(ask_request.system, before.system, app_state.system),
-        params=merge_params(
-            named,
-            ask_request.options,
-            before.params_for(model, app_state.default_params(before.model or "")),
-            app_state.default_params(model),
-        ),
+        params=before.merge(model, app_state.default_params, named, ask_request.options),
         response_format=_response_format(schema),
         tags=ask_request.tags,
         follows_id=ask_request.follows_id,
@@ -188,7 +183,7 @@ def _question_from_body(
 
 def _apply_headers(headers: AskHeaders, question: Question) -> Question:
     question = replace(question, idempotency_key=headers.idempotency_key)
-    return DeferredQuestion(**field_values(question)) if headers.wants_no_wait else question
+    return DeferredQuestion(**field_values(question)) if headers.is_async else question
 
 
 def _response_format(schema: dict[str, Any] | str | None) -> dict[str, Any] | None:
@@ -198,6 +193,6 @@ def _response_format(schema: dict[str, Any] | str | None) -> dict[str, Any] | No
     return response_format(schema_from_shorthand(schema) if isinstance(schema, str) else schema)
 
 
-def _wants_events() -> bool:
+def _accepts_events() -> bool:
     accepted = request.accept_mimetypes
     return accepted.best_match([JSON, sse.MIME_TYPE]) == sse.MIME_TYPE

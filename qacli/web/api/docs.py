@@ -96,7 +96,7 @@ def _bounds(schema: dict[str, Any]) -> Iterator[str]:
     for name, words in names.items():
         if (
             name in schema and abs(schema[name]) < 2**53
-        ):  # an id has a larger bound, which tells a reader nothing
+        ):  # an id has a larger bound, which is of no interest
             yield f"{words} {schema[name]:g}"
     if schema.get("default") is not None:
         yield f"default {json.dumps(schema['default'])}"

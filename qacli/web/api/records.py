@@ -132,7 +132,7 @@ def delete(record_id: int) -> Response:
     """Delete a record."""
     headers = DeleteHeaders.model_validate(dict(request.headers))
     state.get_state().store.remove(record_id, _version_check())
-    if not headers.wants_minimal:
+    if not headers.is_body_unneeded:
         return jsonify(Deleted(id=record_id, deleted=True).model_dump())
     response = Response(status=HTTPStatus.NO_CONTENT)
     response.headers["Preference-Applied"] = "return=minimal"

@@ -160,7 +160,7 @@ class AskHeaders(KeyHeaders):
     )
 
     @property
-    def wants_no_wait(self) -> bool:
+    def is_async(self) -> bool:
         """True if the client fetches the answer later (RFC 7240)."""
         return "respond-async" in _preferences(self.prefer)
 
@@ -183,7 +183,7 @@ class DeleteHeaders(ChangeHeaders):
     )
 
     @property
-    def wants_minimal(self) -> bool:
+    def is_body_unneeded(self) -> bool:
         """True if the client needs no body (RFC 7240, section 4.2)."""
         return not _preferences(self.prefer).isdisjoint({"return=minimal", 'return="minimal"'})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from qacli.message_chain import SYSTEM_ROLES, TEXT_PARTS, is_from_model
+from qacli.message_digests import SYSTEM_ROLES, TEXT_PARTS, is_from_model
 from qacli.provider.response import calls_of
 from qacli.provider.tool_calls import call_of_item, format_call
 from qacli.provider.tool_exchange import is_tool_result

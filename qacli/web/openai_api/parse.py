@@ -1,8 +1,8 @@
 """Parse a request at `/v1` into a question to record and the request that the provider gets.
 
-The provider gets the bytes of the client. They are changed only where the client leaves the model,
-or the system prompt of QA_SYSTEM, to this server. The provider checks the request;
-here only what could harm the server is refused.
+The provider gets the bytes of the client. They are changed only to add the default model, or the
+system prompt of QA_SYSTEM. The provider checks the request; only a request that could harm this
+server is refused here.
 """
 
 import json
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import request
 
-from qacli.db.records import Store
 from qacli.domain import Question
 from qacli.errors import InvalidRequest
-from qacli.message_chain import digests, earlier_requests, leading_system
+from qacli.message_digests import digests, leading_system
 from qacli.provider.tool_exchange import is_tool_result
 from qacli.raw_request import RawRequest
 from qacli.services.record_request import answer_items, request_items
@@ -29,16 +28,11 @@ from qacli.web.openai_api.earlier_responses import (
 )
 from qacli.web.openai_api.messages import (
     NO_TEXT,
-    PLAIN_FIELDS,
-    Conversation,
-    Message,
-    answer_of,
     has_only_text_and_files,
     read_conversation,
-    text_of,
     without_files,
 )
-from qacli.web.request_context import current_context
+from qacli.web.openai_api.thread_search import find_record_by_texts, find_thread
 from qacli.web.state import AppState
 
 if TYPE_CHECKING:
@@ -67,7 +61,7 @@ class ParsedRequest:
     Attributes:
         question: The question as it is recorded.
         raw: The request to the provider.
-        with_usage: The client wants the usage in the last chunk of a stream.
+        with_usage: The client requests the usage in the last chunk of a stream.
     """
 
     question: Question
@@ -122,7 +116,7 @@ def parse_request(path: str, data: bytes, app_state: AppState) -> ParsedRequest:
     else:
         follows_id, new = find_thread(app_state.store, own)
     if follows_id is None and conversation.earlier:
-        follows_id = previous_record(app_state.store, conversation, recorded)
+        follows_id = find_record_by_texts(app_state.store, conversation, recorded)
         new = own[-1:] if follows_id is not None and conversation.is_last else own
     is_result = previous is not None and any(map(is_tool_result, new))
     is_plain = conversation.is_last and has_only_text_and_files(recorded[-1])
@@ -173,7 +167,7 @@ def with_model(body: dict[str, Any], app_state: AppState) -> dict[str, Any]:
     """Return the body with the model to ask; the same object where the client has named it.
 
     Raises:
-        InvalidRequest: It is a local file; clients may not choose which files are opened.
+        InvalidRequest: The model is a local file; clients may not choose which files are opened.
     """
     name = body.get("model")
     model = app_state.model(name if isinstance(name, str) and name else None)
@@ -188,83 +182,11 @@ def dump_body(sent: dict[str, Any], body: dict[str, Any], data: bytes) -> bytes:
     return data if sent is body else json.dumps(sent, separators=(",", ":")).encode()
 
 
-def find_thread(store: Store, messages: Sequence[Any]) -> tuple[int | None, Sequence[Any]]:
-    """Return the record that a conversation continues, and the messages that it does not have.
-
-    It is a record of the same caller. Where several have the same messages, it is the newest whose
-    answer the conversation has; an answer that a client has changed is accepted if there is only
-    one.
-
-    Args:
-        store: The history.
-        messages: The messages as they are recorded, without the system prompt at the beginning.
-
-    Returns:
-        The id, or None. The messages are all that follow the record's own ones, without its answer
-        where the conversation has that as it was recorded.
-    """
-    requests = earlier_requests(messages)
-    if not requests:
-        return None, messages
-    records: dict[str, list[tuple[int, str]]] = {}
-    wanted = [item.digest for item in requests]
-    for record_id, digest, answer in store.find_contexts(wanted, current_context().caller):
-        records.setdefault(digest, []).append((record_id, answer.strip()))
-    for item in requests:
-        candidates = records.get(item.digest, [])
-        text = sanitize_text(answer_of(item.answer))
-        same = [record_id for record_id, answer in candidates if answer == text]
-        if same:
-            is_text = all(message.keys() <= PLAIN_FIELDS for message in map(_given, item.answer))
-            return same[0], messages[item.end + (len(item.answer) if is_text else 0) :]
-        if len(candidates) == 1:
-            return candidates[0][0], messages[item.end :]
-    return None, messages
-
-
-def _given(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message without its fields that have no value."""
-    return {name: value for name, value in message.items() if value not in (None, [], {})}
-
-
-def previous_record(
-    store: Store, conversation: Conversation, recorded: Sequence[Message]
-) -> int | None:
-    """Return the id of the record that a conversation continues; None if it is not recorded.
-
-    Args:
-        store: The history.
-        conversation: The conversation.
-        recorded: All messages in the form in which they are recorded.
-    """
-    earlier = conversation.earlier
-    roles = [message.get("role") for message in earlier]
-    if roles != ["user", "assistant"] * (len(earlier) // 2):
-        return None
-    if any(message.get("tool_calls") for message in earlier):
-        return None
-    turns = [
-        (sanitize_text(text_of(question)), sanitize_text(text_of(answer)))
-        for question, answer in zip(earlier[::2], earlier[1::2], strict=True)
-    ]
-    for record_id in store.find_by_text(*turns[-1]):
-        thread = store.thread(record_id)
-        texts = [(record.question, record.answer or "") for record in thread]
-        shared = min(len(texts), len(turns))
-        if texts[-shared:] != turns[-shared:]:
-            continue
-        # A shorter thread began in the middle: the params of its first record have the start.
-        before = thread[0].params.get("messages", [])
-        if len(texts) >= len(turns) or (before and before == list(recorded[: len(before)])):
-            return record_id
-    return None
-
-
 def parse_body(data: bytes) -> dict[str, Any]:
     """Parse the body strictly: no NaN or infinity, and whole numbers as int.
 
     Raises:
-        InvalidRequest: It is not a JSON object, or is nested too deeply.
+        InvalidRequest: The body is not a JSON object, or is nested too deeply.
     """
 
     def number(text: str) -> float:

@@ -141,7 +141,7 @@ def cancel_response(response_id: str) -> Response:
 def get_input_items(response_id: str) -> Response:
     """Return the conversation that an earlier response of the caller answers.
 
-    It is from the provider, or from the history.
+    The conversation is from the provider, or from the history.
     """
     query = InputItemsQuery.model_validate(request.args.to_dict())
     record = _find(response_id)
@@ -189,7 +189,7 @@ def _find(response_id: str) -> "QuestionAnswer | None":
 
 
 def _is_of_provider(record: "QuestionAnswer") -> bool:
-    """Return whether the provider may have a response: it gave the id, and was to store it."""
+    """Return whether the provider may have a response: it sent the id, and had to store it."""
     is_own = record.provider_response_id is None or TRANSLATED_TO in record.details
     return not is_own and record.params.get("store") is not False
 
@@ -204,7 +204,7 @@ def _from_provider(
         answer.
 
     Raises:
-        QaError: It could not be reached, and the history has no answer.
+        QaError: The provider could not be reached, and the history has no answer.
     """
     if record is not None and not _is_of_provider(record):
         return None

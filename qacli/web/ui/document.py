@@ -1,4 +1,4 @@
-"""Records as one HTML file that looks like the page and needs nothing else."""
+"""Write records as one HTML file that looks like the page and needs no other file."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator

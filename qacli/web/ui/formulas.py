@@ -112,7 +112,7 @@ def _render(
         if len(token.content) > MAX_FORMULA_CHARACTERS:
             raise ValueError("too long")  # noqa: TRY301 - shown as its source, as below
         element = convert_to_element(token.content, display=display)
-    except Exception:  # noqa: BLE001 - what it cannot parse raises errors of many classes
+    except Exception:  # noqa: BLE001 - the library raises errors of many classes
         return f"<code>{escape(source)}</code>"
     for node in element.iter():
         # The library writes characters as entities, and the text of `\text` as it is.

@@ -21,10 +21,10 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String, Tex
 from qacli.web.ui.limits import CpuBudget, LimitExceeded
 
 MAX_CODE_CHARACTERS = 20_000
-"""Of a block that is highlighted."""
+"""Maximum length of a block that is highlighted."""
 
 MAX_HTML_CHARACTERS = 120_000
-"""Of a highlighted block: a token can be ten times as long as HTML."""
+"""Maximum length of its HTML, which can be ten times as long as the code."""
 
 CODE_SECONDS = 0.04
 """Processor time for one block."""
@@ -72,7 +72,7 @@ ushort usize void wchar_t float32 float64 f32 f64 Int String Bool Boolean Double
 class CurlyLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
     """A lexer for languages with curly brackets.
 
-    Each of its patterns reads a character at most once; one that fails has read only a few.
+    Each of its patterns reads a character at most once, and fails after a few characters.
     """
 
     name = "Curly"

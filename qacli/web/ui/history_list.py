@@ -1,4 +1,4 @@
-"""The list of conversations beside the page: search, filters and keyset paging.
+"""The list of conversations next to the page: search, filters and keyset paging.
 
 A conversation stands at its newest record; in a search, at its newest match on the page. The
 records are never counted: pages of them are read until there is one conversation more than a page
@@ -163,14 +163,14 @@ def load_listing(store: Store, query: Query, now: datetime) -> Listing:
     except InvalidRequest as error:
         return Listing(query=query, items=[], problem=str(error))
     upwards = after is not None and before is None
-    found, more = _read(store, query, only, None if upwards else before, after, upwards=upwards)
+    rows, has_more = _read(store, query, only, None if upwards else before, after, upwards=upwards)
     newer = older = None
-    if found and (more if upwards else before is not None):
-        newer = replace(query, after=str(found[0][0].id), before="").url
-    if found and (upwards or more):
-        older = replace(query, before=str(found[-1][0].id), after="").url
+    if rows and (has_more if upwards else before is not None):
+        newer = replace(query, after=str(rows[0][0].id), before="").url
+    if rows and (upwards or has_more):
+        older = replace(query, before=str(rows[-1][0].id), after="").url
     words = query.words
-    items = [make_item(record, thread, query, now, words) for record, thread in found]
+    items = [make_item(record, thread, query, now, words) for record, thread in rows]
     return Listing(query=query, items=items, newer=newer, older=older)
 
 
@@ -184,7 +184,7 @@ def _read(  # noqa: PLR0913 - the query and its range
     upwards: bool,
 ) -> tuple[list[tuple[QuestionAnswer, Thread]], bool]:
     """Return a page of records with their threads, newest first; True if there are more."""
-    found: dict[int, tuple[QuestionAnswer, Thread]] = {}
+    rows: dict[int, tuple[QuestionAnswer, Thread]] = {}
     for _ in range(MAX_READS):
         records = store.page(
             limit=PAGE_SIZE + 1, before=before, after=after, newest_first=not upwards, only=only
@@ -194,14 +194,14 @@ def _read(  # noqa: PLR0913 - the query and its range
             thread = threads.get(record.id or 0)
             # Without a search the newest record stands for all, so no page has another one.
             if thread is not None and (query.is_narrowed or thread.last_id == record.id):
-                found.setdefault(thread.id, (record, thread))
-        more = len(records) > PAGE_SIZE
-        if not more or len(found) > PAGE_SIZE:
+                rows.setdefault(thread.id, (record, thread))
+        has_more = len(records) > PAGE_SIZE
+        if not has_more or len(rows) > PAGE_SIZE:
             break
         last = records[-1].id
         before, after = (before, last) if upwards else (last, after)
-    page = list(found.values())[:PAGE_SIZE]
-    return (page[::-1] if upwards else page), more or len(found) > PAGE_SIZE
+    page = list(rows.values())[:PAGE_SIZE]
+    return (page[::-1] if upwards else page), has_more or len(rows) > PAGE_SIZE
 
 
 def make_item(

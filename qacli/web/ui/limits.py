@@ -1,8 +1,8 @@
 """Processor time limits for the rendering of one answer and of one page.
 
-Answers come from models and imports, so any of them may be made to be slow: a long run of `[` or
-of `*a_` costs a Markdown parser far more than text of the same length. The parser and the
-highlighter count their steps here, and stop when the time is over.
+Answers come from models and imports, and may be made to be slow: a Markdown parser takes much
+longer for many `[` or `*a_` than for other text of the same length. The parser and the highlighter
+count their steps here, and stop when the time is over.
 """
 
 from time import thread_time

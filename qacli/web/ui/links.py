@@ -16,7 +16,7 @@ MAX_LINK_CHARACTERS = 2_000
 SCHEMES = ("http", "https", "mailto")
 
 NO_PART = r"\s<>\[\]\"`\\^{|}\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""Not in an address: RFC 3986 excludes them, or they change the direction of text."""
+"""Characters that end an address: RFC 3986 excludes them, or they change the direction of text."""
 NO_PART_CJK = "\u3001\u3002\uff0c\uff01\uff1f\uff1a\uff1b\uff08\uff09\u300c\u300d\u3010\u3011"
 NO_PART_QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb"
 
@@ -25,14 +25,14 @@ ADDRESS = re.compile(
     re.IGNORECASE,
 )
 TRAILING = "?!.,:;*_~'"
-"""At the end of an address, these belong to the sentence."""
+"""Punctuation that belongs to the sentence, not to the address before it."""
 
 
 def link_rule(state: StateInline, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it
     """Make a link of an address (an inline rule of markdown-it, called at each position).
 
     Args:
-        state: The state of the parser. At a colon, what is before it has been read as text.
+        state: The state of the parser. At a colon, the text before it has been read.
         silent: Only move the position, without making tokens.
 
     Returns:

@@ -27,19 +27,19 @@ MAX_LINES = 8_000
 """An answer with more than either is shown as plain text."""
 
 MAX_PARAGRAPH_CHARACTERS = 6_000
-"""Of a paragraph, a heading or a cell: some steps of the parser read all of it at once."""
+"""Maximum length of a paragraph, heading or cell: some parser steps read all of it at once."""
 
 MAX_HTML_CHARACTERS = 150_000
-"""Of one block: the sanitizer takes about 0.2 microseconds for each, and cannot be stopped."""
+"""Maximum characters of one block: the sanitizer takes 0.2 µs for each, and cannot be stopped."""
 
 MAX_ATTRIBUTE_CHARACTERS = 50_000
-"""Of addresses and titles in one block: one definition can be referred to many times."""
+"""Maximum characters of addresses and titles in one block: many links can share a definition."""
 
 ANSWER_SECONDS = 0.08
 """Processor time for one answer."""
 
 BLOCKS_SECONDS = 0.04
-"""Of that, for finding the blocks; the rest is for what is in them."""
+"""The part of that time for finding the blocks; the rest is for their content."""
 
 QUESTION_LEVEL = 2
 """The level of the question's heading. Headings of the answer are below it."""

@@ -23,7 +23,7 @@ from qacli.web.ui.limits import LimitExceeded
 from qacli.web.ui.links import MAX_LINK_CHARACTERS, link_rule
 
 MAX_CELLS = 1_500
-"""Of a table: the parser fills up each row to the width of the first, all in one step."""
+"""Maximum cells of a table: the parser fills each row to the width of the first in one step."""
 
 LINE_BREAK = re.compile(r"<br */?>", re.IGNORECASE)
 

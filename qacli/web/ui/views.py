@@ -172,7 +172,7 @@ def home() -> tuple[str, int]:
 
 @blueprint.get("/page/<int:record_id>")
 def record(record_id: int) -> tuple[str, int]:
-    """Show a record in its thread, beside the history."""
+    """Show a record in its thread, next to the history."""
     return _page(thread=load_thread(state.get_state().store, record_id), current=record_id)
 
 

@@ -17,8 +17,9 @@ from fake_provider import Reply as Faked
 
 from qacli.batch.claims import reclaim_stale
 from qacli.batch.lease import WorkerLock, outbox_id, remove_stale_locks
-from qacli.batch.options import BatchOptions, Progress
+from qacli.batch.options import BatchOptions
 from qacli.batch.output import ResultOutput
+from qacli.batch.progress import Progress
 from qacli.batch.recorder import BatchRecorder
 from qacli.batch.runner import BatchRunner
 from qacli.batch.writer import ResultWriter
@@ -31,7 +32,8 @@ from qacli.errors import DatabaseError, KeyRejected
 from qacli.json_schema import response_format
 from qacli.provider.client import AsyncProvider
 from qacli.provider.endpoint import Endpoint
-from qacli.recording.outbox import Outbox, outcome_entry, question_entry
+from qacli.recording.journal_format import outcome_entry, question_entry
+from qacli.recording.outbox import Outbox
 from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:

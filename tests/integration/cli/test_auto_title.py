@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import Reply
 
-from qacli.cli.cells import cell_width
+from qacli.cli.text_width import cell_width
 from qacli.domain import Outcome, Status, create_question
 from qacli.services.title import MAX_GENERATED_TITLE_CHARACTERS, clean_title
 

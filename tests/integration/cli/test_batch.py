@@ -361,7 +361,7 @@ def test_batch_dry_run_counts_and_sends_nothing(
     assert provider.requests == []
     assert not (home / "data" / "history.db").exists()
     assert f"at prices of {PriceTable.load().generated}" in done.out
-    assert "unpriced" in invoke("batch", name, "--dry-run").out
+    assert "cost        unknown" in invoke("batch", name, "--dry-run").out
     # A system prompt goes with every question, and is paid for each time.
     long = invoke("batch", name, "--dry-run", "--system", "y" * 40_000)
     assert int(long.out.replace(",", "").split()[4]) > 1_000_000

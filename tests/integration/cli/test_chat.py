@@ -261,7 +261,7 @@ def test_chat_invalid_command_is_explained_and_chat_continues(
         ("/show", "Nothing has been asked yet."),
         ("/file", "No file is waiting."),
         ("/file none.txt", "none.txt cannot be read"),
-        ("/file -", "Standard input is the chat itself."),
+        ("/file -", "Standard input has the lines of the chat."),
         ("/model local:/none.gguf", "/none.gguf"),
         ("/usr/bin/qa is what?", "// starts a question with a slash"),
         ("   ", ""),

@@ -248,6 +248,6 @@ def test_qa_invalid_arguments_print_one_line_and_exit_2(
 
 def test_help_configuration_states_precedence_and_defaults(invoke: Invoke) -> None:
     first, *rest = invoke("help", "configuration").out.split("\n\n")
-    assert "the chosen profile of the configuration file, the top\nof that file" in first
+    assert "the chosen profile of the configuration\nfile, the top of that file" in first
     timeout = next(text for text in rest if text.startswith("timeout "))
     assert timeout.endswith("Default: 600.")

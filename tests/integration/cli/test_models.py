@@ -13,7 +13,8 @@ from conftest import KEY, Invoke
 from qacli.cli.ask_runner import start_endpoint
 from qacli.cli.console import Console
 from qacli.cli.model_names import refresh_models
-from qacli.config.settings import DEFAULT_MODEL, Settings
+from qacli.config.defaults import DEFAULT_MODEL
+from qacli.config.settings import Settings
 from qacli.provider.model_cache import ModelListCache
 
 from .conftest import Screen, on_terminal

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_provider import FakeProvider, Reply
 
-from qacli.cli.cells import cell_width
 from qacli.cli.formatters import source_lines
 from qacli.cli.status_line import latest_words
+from qacli.cli.text_width import cell_width
 
 from .conftest import Screen
 

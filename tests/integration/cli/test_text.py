@@ -138,7 +138,7 @@ def test_ask_continue_without_any_answer_is_refused(invoke: Invoke) -> None:
     invoke("ask", "One [[status=500]]")
     done = invoke("ask", "-c", "Two")
     assert done.code == 2
-    assert "Record 1 has no answer to go on from." in done.err
+    assert "Record 1 has no answer that a follow-up can continue." in done.err
 
 
 def test_record_id_last_or_negative_works_in_every_command(

@@ -17,8 +17,8 @@ from qacli.db.import_source import open_import_source
 from qacli.db.importers import ImportedRecord, import_records
 from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
+from qacli.recording.journal_format import outcome_entry, question_entry
 from qacli.recording.journal_reader import parse_journal
-from qacli.recording.outbox import outcome_entry, question_entry
 from qacli.serializers import with_error_kind
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

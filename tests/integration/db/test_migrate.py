@@ -192,7 +192,7 @@ def test_check_schema_current_is_accepted() -> None:
         (None, "The database has no schema yet.", "Run: qa migrate"),
         (
             "9999",
-            "The database is at revision 9999, which this version of qa does not know.",
+            "The database is at revision 9999, which this version of qa does not have.",
             "Upgrade qa.",
         ),
     ],

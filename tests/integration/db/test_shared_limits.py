@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from qacli.batch import shared_limits
 from qacli.batch.database import DatabaseExecutor
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.batch.shared_limits import LimitShare
 from qacli.db.batches import Batches
 from qacli.db.shared_limits import LimitReport, SharedLimits

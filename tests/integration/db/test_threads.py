@@ -59,7 +59,7 @@ def test_context_of_a_whole_thread_leaves_nothing_out(store: Store) -> None:
 
 def test_context_of_a_record_without_an_answer_is_refused(store: Store) -> None:
     failed = store.upsert(Question(question="Why?"), Outcome(status=Status.FAILED))
-    with pytest.raises(InvalidRequest, match="no answer to go on from"):
+    with pytest.raises(InvalidRequest, match="no answer that a follow-up can continue"):
         load_context(store, failed, 100)
 
 

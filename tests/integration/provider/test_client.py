@@ -14,7 +14,8 @@ from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 from wire_server import raw_server
 
-from qacli.config.settings import OPENAI_BASE_URL, Settings
+from qacli.config.defaults import OPENAI_BASE_URL
+from qacli.config.settings import Settings
 from qacli.cost import Usage
 from qacli.domain import ChatRequest, Delta, Question
 from qacli.errors import (

@@ -21,4 +21,4 @@ def test_programs_of_the_page_run_one_after_the_other(
     out = capsys.readouterr().out
     assert "Answer to: What is the capital of France?\n" in out
     assert "r2 Works well. x\n" in out
-    assert "There is no record 1000000000.\nList what there is: qa list\nnot-found None\n" in out
+    assert "There is no record 1000000000.\nList the records: qa list\nnot-found None\n" in out

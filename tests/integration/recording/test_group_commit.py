@@ -14,8 +14,9 @@ from sqlalchemy.exc import OperationalError
 from qacli.db.records import Store
 from qacli.domain import Delta, Outcome, Question, Status
 from qacli.errors import DatabaseError, OutboxUnwritable, RecordRefused
+from qacli.recording.journal_format import completed_entry, question_entry, text_entry
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
-from qacli.recording.outbox import Outbox, completed_entry, question_entry, text_entry
+from qacli.recording.outbox import Outbox
 from qacli.recording.recorder import Recorder
 from qacli.recording.recovery import recover_outbox
 

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qacli.domain import Delta, Outcome, Question, ReasoningDelta, Status
-from qacli.recording.journal_reader import parse_journal, with_checksum
-from qacli.recording.outbox import (
-    SET_ASIDE,
-    SUFFIX,
-    Outbox,
+from qacli.recording.journal_format import (
     completed_entry,
     outcome_entry,
     question_entry,
     text_entry,
+    with_checksum,
 )
+from qacli.recording.journal_reader import parse_journal
+from qacli.recording.outbox import SET_ASIDE, SUFFIX, Outbox
 from qacli.recording.recovery import recover_outbox
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from journals import write_outcome, write_question, write_text
 from qacli.db.records import Store
 from qacli.domain import Delta, Outcome, Question, Status
 from qacli.errors import OutboxUnwritable
-from qacli.recording.journal_reader import with_checksum
+from qacli.recording.journal_format import outcome_entry, question_entry, text_entry, with_checksum
 from qacli.recording.journal_writer import JournalEntry, JournalWriter
 from qacli.recording.outbox import (
     SET_ASIDE,
@@ -28,9 +28,6 @@ from qacli.recording.outbox import (
     Journal,
     OrphanedJournal,
     Outbox,
-    outcome_entry,
-    question_entry,
-    text_entry,
 )
 from qacli.recording.recovery import recover_outbox
 
@@ -185,7 +182,8 @@ ANSWERS = """
 import sys, time
 from pathlib import Path
 from qacli.domain import Delta, Question, ReasoningDelta
-from qacli.recording.outbox import Outbox, question_entry, text_entry
+from qacli.recording.journal_format import question_entry, text_entry
+from qacli.recording.outbox import Outbox
 journal = Outbox(Path(sys.argv[1])).open()
 ask = Question(question="Who?", uid=sys.argv[2])
 journal.append(question_entry(ask), sync=True)

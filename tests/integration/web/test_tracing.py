@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from qacli.config.loader import wants_traces
+from qacli.config.loader import has_trace_exporter
 from qacli.installation import extra_command
 from qacli.web import tracing
 
@@ -128,7 +128,7 @@ def test_wants_traces_depends_on_the_environment(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert wants_traces() is wanted
+    assert has_trace_exporter() is wanted
 
 
 @on_sqlite

@@ -48,7 +48,7 @@ class FakeProvider:
     default: Behaviour = _GOOD
     api_key: str | None = None  # other keys get 401
     rpm: float | None = None  # requests a minute (a token bucket; refused requests cost nothing)
-    burst: float | None = None  # what the bucket holds; default: a whole minute
+    burst: float | None = None  # the size of the bucket; default: a whole minute
     max_concurrency: int | None = None
     fail_rate: float = 0.0  # depends on seed, question and times, not on the order of requests
     fail_with: tuple[str, ...] = _FAULTS

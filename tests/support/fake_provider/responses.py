@@ -1,4 +1,4 @@
-"""The Responses API of the fake provider: what it accepts, and the shapes that it answers with.
+"""The Responses API of the fake provider: the requests that it accepts, and its answers.
 
 tests/unit/provider/test_responses_api.py holds all of it against the types of the openai package.
 """

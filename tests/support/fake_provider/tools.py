@@ -58,8 +58,8 @@ def _first_tool(body: Json) -> Json | None:
     tools = [item for item in body.get("tools") or [] if item.get("type") == "function"]
     functions: list[Json] = [item.get("function", item) for item in tools]
     choice = body.get("tool_choice")
-    wanted = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
-    return next((item for item in functions if wanted in (None, item.get("name"))), None)
+    name = choice.get("function", choice).get("name") if isinstance(choice, dict) else None
+    return next((item for item in functions if name in (None, item.get("name"))), None)
 
 
 def _results(body: Json) -> int:

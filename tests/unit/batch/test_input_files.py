@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from qacli.batch.input_file import InputOptions, format_of
-from qacli.batch.reader import BatchInput, read_items
+from qacli.batch.item_reader import BatchInput, read_items
 from qacli.errors import InvalidRequest
 
 if TYPE_CHECKING:

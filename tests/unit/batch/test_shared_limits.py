@@ -4,7 +4,7 @@ import pytest
 
 from qacli.batch.claims import describe_owners
 from qacli.batch.limiter import AdaptiveLimiter
-from qacli.batch.options import Progress
+from qacli.batch.progress import Progress
 from qacli.batch.shared_limits import Allowance, LimitShare, is_throttled
 from qacli.db.batches import WorkerStatus
 from qacli.db.shared_limits import Grant

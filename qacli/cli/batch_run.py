@@ -10,9 +10,9 @@ import typer
 
 from qacli.batch.options import DEFAULT_JOBS, DEFAULT_RETRIES
 from qacli.batch.source_options import BatchInputOptions, batch_settings_of, several_models
+from qacli.cli.batch_api_options import RemoteOptions, with_remote_options
 from qacli.cli.batch_asking import ask_batch, limit_jobs, report
-from qacli.cli.batch_input import input_path, with_input_options
-from qacli.cli.batch_remote import RemoteOptions, with_remote_options
+from qacli.cli.batch_input_options import input_path, with_input_options
 from qacli.cli.console import Console
 from qacli.cli.options import (
     AsJson,
@@ -25,7 +25,7 @@ from qacli.cli.options import (
     with_model_options,
 )
 from qacli.cli.settings import load_settings
-from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL
+from qacli.config.defaults import DEFAULT_MODEL, OPENAI_BASE_URL
 from qacli.domain import create_question
 from qacli.errors import InvalidRequest
 from qacli.model_options import merge_params
@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     ] = False,
     changed: Annotated[
         bool,
-        typer.Option("--changed", help="Ask rows anew that have changed since the first run."),
+        typer.Option("--changed", help="Ask rows again that have changed since the first run."),
     ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Maximum concurrent requests.")
@@ -103,7 +103,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         typer.Option(
             metavar="N",
             min=0,
-            help="Stop after N questions in a row that the provider refuses alike; 0: never.",
+            help="Stop after N equal refusals of the provider in a row; 0: never.",
         ),
     ] = 20,
     max_wait: Annotated[
@@ -148,7 +148,8 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
 
     from qacli.batch.claims import reclaim_stale
     from qacli.batch.loader import Forecast
-    from qacli.batch.options import BatchOptions, Progress
+    from qacli.batch.options import BatchOptions
+    from qacli.batch.progress import Progress
     from qacli.batch.result_table import table_of
     from qacli.batch.run_options import check_budget, run_options_of
     from qacli.batch.writer import ResultWriter, format_of, recorded_output
@@ -182,12 +183,13 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
     model = names[0] if names else None
     if system is None and source.system_template is None:
         system = prompt_template.system
+    system = (settings.system if system is None else system) or None
     prices = Pricing.load(settings.prices_path)
     if dry_run:
         forecast = Forecast.of(
             source.items(),
             model=settings.model_name(model) or DEFAULT_MODEL,
-            system=(settings.system if system is None else system) or "",
+            system=system or "",
             max_tokens=params.get("max_tokens"),
             prices=prices,
             endpoint=host_of(settings.base_url or OPENAI_BASE_URL),
@@ -199,7 +201,7 @@ def run(  # noqa: PLR0913, PLR0915 - one parameter an option, and one step after
         )
         answer_settings: dict[str, Any] = {
             "model": endpoint.model,
-            "system": settings.system if system is None else system or None,
+            "system": system,
             "params": params,
         }
         # Refuse invalid options before anything is begun.
@@ -326,7 +328,7 @@ def _print_forecast(
     console.print(f"questions   {forecast.questions:,}")
     console.print(f"tokens      about {forecast.prompt:,} + {forecast.completion:,}")
     console.print(
-        "cost        unpriced"
+        "cost        unknown"
         if forecast.cost is None
         else f"cost        about {usd(forecast.cost)}, at prices of {prices.generated}"
     )

@@ -11,7 +11,7 @@ from qacli.services.follow_up import FollowUpOptions, schema_of
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class EarlierRecord:
     """The record that a question comes from, with the options that it gives.
 
     Attributes:
@@ -31,7 +31,7 @@ class Origin:
     files: tuple[str, ...] = ()
 
 
-def find_origin(  # noqa: PLR0913 - the options that name a record
+def find_earlier_record(  # noqa: PLR0913 - the options that name a record
     settings: Settings,
     console: Console,
     *,
@@ -39,7 +39,7 @@ def find_origin(  # noqa: PLR0913 - the options that name a record
     follow: str | None,
     again: str | None,
     edit_last: bool,
-) -> Origin:
+) -> EarlierRecord:
     """Return the record that the options name; an empty origin if they name none.
 
     Args:
@@ -59,7 +59,7 @@ def find_origin(  # noqa: PLR0913 - the options that name a record
     if again is not None:
         if last or follow is not None or edit_last:
             raise InvalidRequest(
-                "--again asks a record's question in its own place in its thread.",
+                "--again asks a question again, at the same place of its thread.",
                 "Leave out --continue, --follow and --edit-last; --edit goes with it.",
             )
         return _again(again, settings, console)
@@ -69,17 +69,17 @@ def find_origin(  # noqa: PLR0913 - the options that name a record
     if edit_last:
         store = open_store(settings, console)
         question = (store.newest() if follows_id is None else store.get(follows_id)).question
-    return Origin(follows_id, options=options, question=question)
+    return EarlierRecord(follows_id, options=options, question=question)
 
 
-def _again(record_id: str, settings: Settings, console: Console) -> Origin:
+def _again(record_id: str, settings: Settings, console: Console) -> EarlierRecord:
     from qacli.cli.filters import parse_record_id
     from qacli.cli.store import open_store, record_at
     from qacli.provider.endpoint import resolve_endpoint
 
     record = record_at(open_store(settings, console), parse_record_id(record_id))
     present = resolve_endpoint(settings, with_key=False)
-    return Origin(
+    return EarlierRecord(
         record.follows_id,
         # All answers to one question are tied to its first record.
         repeats_id=record.repeats_id or record.id,

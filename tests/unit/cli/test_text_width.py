@@ -2,7 +2,7 @@
 
 import pytest
 
-from qacli.cli.cells import wrap_words
+from qacli.cli.text_width import wrap_words
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def table_rows(
 
     Args:
         lines: The file's lines, with their ends.
-        delimiter: The character between two fields; None is the most frequent one of the header.
+        delimiter: The character between two fields; None means the most frequent one of the header.
         quotes: Whether fields can be quoted; if not, a quote is a normal character.
         quoted: The value of `quotes` if that is None; if fields look quoted then, but are not to
             be, the row is refused.

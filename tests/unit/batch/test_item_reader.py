@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qacli.batch import reader
+from qacli.batch import item_reader
 from qacli.batch.options import BatchOptions
 from qacli.errors import InvalidRequest
 
@@ -34,9 +34,9 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def read(path: Path | None, **options: Any) -> list[reader.BatchInput]:
-    form = options.pop("form", None) or reader.format_of(path, None)
-    return list(reader.read_items(path, reader.InputOptions(form=form, **options)))
+def read(path: Path | None, **options: Any) -> list[item_reader.BatchInput]:
+    form = options.pop("form", None) or item_reader.format_of(path, None)
+    return list(item_reader.read_items(path, item_reader.InputOptions(form=form, **options)))
 
 
 def questions(path: Path | None, **options: Any) -> list[str]:
@@ -387,15 +387,15 @@ def test_read_empty_file_has_no_items(write: Callable[..., Path]) -> None:
 
 
 def test_format_of_returns_the_option_or_that_of_the_name(tmp_path: Path) -> None:
-    assert reader.format_of(tmp_path / "a.csv.gz", None) == "csv"
-    assert reader.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
-    assert reader.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
-    assert reader.format_of(None, None) == "txt"
+    assert item_reader.format_of(tmp_path / "a.csv.gz", None) == "csv"
+    assert item_reader.format_of(tmp_path / "a.b.jsonl", None) == "jsonl"
+    assert item_reader.format_of(tmp_path / "a.xlsx", "tsv") == "tsv"
+    assert item_reader.format_of(None, None) == "txt"
     with pytest.raises(InvalidRequest) as caught:
-        reader.format_of(tmp_path / "a.docx", None)
+        item_reader.format_of(tmp_path / "a.docx", None)
     assert "--input" in caught.value.todo
     with pytest.raises(InvalidRequest):
-        reader.format_of(tmp_path / "a.txt", "docx")
+        item_reader.format_of(tmp_path / "a.txt", "docx")
 
 
 def test_read_missing_file_raises(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_read_items_long_file_takes_no_more_memory(tmp_path: Path) -> None:
             file.writelines(f"Question {number}, with some more words\n" for number in range(lines))
         tracemalloc.start()
         try:
-            for item in reader.read_items(path, reader.InputOptions(form="txt")):
+            for item in item_reader.read_items(path, item_reader.InputOptions(form="txt")):
                 assert item.position < lines
             return tracemalloc.get_traced_memory()[1]
         finally:

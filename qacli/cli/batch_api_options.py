@@ -57,7 +57,7 @@ class RemoteOptions:
         """Return an endpoint without a key, for questions that are only loaded; None otherwise."""
         if self.via is not Via.FILE:
             return None
-        from qacli.config.settings import DEFAULT_MODEL, OPENAI_BASE_URL
+        from qacli.config.defaults import DEFAULT_MODEL, OPENAI_BASE_URL
         from qacli.provider.endpoint import Endpoint, split_user
 
         base_url, _user = split_user(settings.base_url or OPENAI_BASE_URL)
@@ -68,7 +68,7 @@ class RemoteOptions:
         """Check that a batch which is asked in another way is not at the provider's Batch API.
 
         Raises:
-            InvalidRequest: It is.
+            InvalidRequest: The batch is at the provider's Batch API.
         """
         if batch is not None and self.via is not Via.BATCH_API:
             from qacli.batch.claims import refuse_open_parts
@@ -104,7 +104,7 @@ def remote_options(
         Rest,
         typer.Option(
             metavar="WHAT",
-            help="With --via batch-api, what to do with questions without an answer: ask them "
+            help="With --via batch-api, the treatment of questions without an answer: ask them "
             "direct, submit them again, or leave them.",
         ),
     ] = Rest.DIRECT,

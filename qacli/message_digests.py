@@ -17,7 +17,7 @@ DIGEST_BYTES = 16
 SYSTEM_ROLES = ("system", "developer")
 TEXT_PARTS = ("text", "input_text", "output_text")
 APPROVAL = "mcp_approval_response"
-"""The type of the item with which a client lets the provider call a tool, or refuses it."""
+"""The type of the item with which a client allows or refuses a tool call of the provider."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 

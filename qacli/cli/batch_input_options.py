@@ -107,7 +107,7 @@ with_input_options = with_options_of(input_from_options, "reading")
 
 
 def input_path(names: list[str]) -> Path | None:
-    """Return the path of the file; None is standard input.
+    """Return the path of the file; None means standard input.
 
     Raises:
         InvalidRequest: There are several: a shell has replaced a pattern by its files.

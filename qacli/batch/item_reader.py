@@ -94,7 +94,7 @@ def read_items(
     """Yield the items of a file, in order, with those of one row in memory.
 
     Args:
-        path: The file; None is standard input.
+        path: The file; None means standard input.
         options: How the file is read.
         spool: A copy to read instead; see `qacli.batch.input_file.open_binary`.
 

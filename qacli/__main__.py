@@ -27,9 +27,15 @@ def main() -> None:
 
     variables = completion_variables()
     if variables:
+        # Collecting garbage and freeing each object at the end would take a fifth of the time.
+        import gc
+
+        gc.disable()
         from qacli.cli.completion import main as complete
 
-        sys.exit(complete(variables))
+        code = complete(variables)
+        sys.stdout.flush()
+        os._exit(code)
     from qacli.cli.app import main as program
 
     program()

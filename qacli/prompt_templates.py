@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from qacli.config.file import parse_toml
-from qacli.config.loader import config_file
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.model_options import OPTION_NAMES, check_names, check_params, merge_params
@@ -201,17 +200,7 @@ def template_path(settings: Settings, name: str) -> Path:
         raise InvalidRequest(
             f"Invalid template name {name!r}.", "Use letters, digits, dots, - and _."
         )
-    return templates_directory(settings) / f"{name}.toml"
-
-
-def templates_directory(settings: Settings) -> Path:
-    """Return the directory of the templates, next to the configuration file."""
-    return (settings.config_path or config_file({})).with_name("templates")
-
-
-def template_names(settings: Settings) -> list[str]:
-    """Return the names of all templates, sorted."""
-    return sorted(path.stem for path in templates_directory(settings).glob("*.toml"))
+    return settings.templates_path / f"{name}.toml"
 
 
 def read_text(settings: Settings, name: str) -> str:
@@ -225,7 +214,7 @@ def read_text(settings: Settings, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        names = ", ".join(template_names(settings))
+        names = ", ".join(settings.template_names())
         raise InvalidRequest(
             f"There is no template {name!r}.",
             f"The templates are {names}." if names else f"Create it: qa template edit {name}",

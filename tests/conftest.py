@@ -81,7 +81,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: no settings, no history, and no variables of the user."""
     for item in setting_fields():
-        monkeypatch.delenv(item.metadata["env"], raising=False)
+        monkeypatch.delenv(item.env, raising=False)
     monkeypatch.setenv("QA_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("QA_DATA_DIR", str(tmp_path / "data"))
     # The records of the trusted .env files are there, and no setting of qa moves them.

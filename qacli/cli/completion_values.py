@@ -94,15 +94,14 @@ def _models() -> list[Value]:
     The list of the endpoint is the copy on disk. If it is old, another process reads the list
     again, for the next completion.
     """
-    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.provider.base_url import remote_url
     from qacli.provider.model_cache import ModelListCache
 
     settings = _load_settings()
     names = dict(settings.aliases)
     with suppress(Exception):
-        endpoint = resolve_endpoint(settings, with_key=False)
-        if endpoint.weights is None:
-            ids, is_fresh = ModelListCache(settings.data_path).get(endpoint.base_url)
+        if (url := remote_url(settings)) is not None:
+            ids, is_fresh = ModelListCache(settings.data_path).get(url)
             names |= dict.fromkeys(ids, "")
             if not is_fresh:
                 _refresh_models()
@@ -125,9 +124,7 @@ def _refresh_models() -> None:
 
 
 def _templates() -> list[Value]:
-    from qacli.prompt_templates import template_names
-
-    return [Value(name) for name in template_names(_load_settings())]
+    return [Value(name) for name in _load_settings().template_names()]
 
 
 def _profiles() -> list[Value]:
@@ -144,7 +141,7 @@ def _profiles() -> list[Value]:
 def _settings() -> list[Value]:
     from qacli.config.settings import setting_fields
 
-    return [Value(item.name, item.metadata["help"].replace("`", "")) for item in setting_fields()]
+    return [Value(item.name, item.help.replace("`", "")) for item in setting_fields()]
 
 
 SOURCES: dict[str, Callable[[], list[Value]]] = {

@@ -53,6 +53,6 @@ def _entries() -> Iterator[Entry]:
         nodes += [(f"{name} {child}", item) for child, item in node["commands"].items()]
     for field in setting_fields():
         yield (
-            f"qa config set {field.name} ({field.metadata['env']})",
-            field.metadata["help"].replace("`", ""),
+            f"qa config set {field.name} ({field.env})",
+            field.help.replace("`", ""),
         )

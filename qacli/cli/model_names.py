@@ -18,7 +18,7 @@ COMPLETION_SECONDS = 5.0
 
 SUGGESTION_SECONDS = 5.0
 RETRY_AFTER = timedelta(minutes=1)
-"""The time in which a failed request for completions is not repeated."""
+"""The time in which a request for completions is not repeated, whether it fails or still runs."""
 
 
 def fetch_models(
@@ -98,12 +98,11 @@ def refresh_models() -> None:
         cache = ModelListCache(settings.data_path)
         ids, is_fresh = cache.get(endpoint.base_url)
         if not is_fresh and (settings.api_key or not credentials.is_configured(settings)):
+            # First, so that the next Tab does not start another process.
+            cache.put(endpoint.base_url, ids, fresh_for=RETRY_AFTER)
             endpoint = replace(endpoint, key=settings.api_key or "")
-            try:
-                fetch_models(endpoint, settings, seconds=COMPLETION_SECONDS)
-            except (QaError, TimeoutError):
-                cache.put(endpoint.base_url, ids, fresh_for=RETRY_AFTER)
-    except QaError:
+            fetch_models(endpoint, settings, seconds=COMPLETION_SECONDS)
+    except (QaError, TimeoutError):
         return
 
 

@@ -1,11 +1,11 @@
 """The values of settings as text, with secrets masked."""
 
 import json
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from qacli.config.declaration import Setting
 from qacli.config.parsers import parse_list
 from qacli.config.settings import Settings
 from qacli.redaction import MASK, SECRET_HEADER, hide_header, without_password
@@ -24,7 +24,7 @@ def one_line(value: object) -> str:
     return "-" if value is None else " ".join(str(value).split())
 
 
-def visible_value(item: Field[Any], settings: Settings) -> Any:  # noqa: ANN401 - as JSON has it
+def visible_value(item: Setting, settings: Settings) -> Any:  # noqa: ANN401 - as JSON has it
     """Return the setting's value as data for JSON, with secrets masked."""
     value = getattr(settings, item.name)
     if item.name == "base_url" and value:
@@ -35,7 +35,7 @@ def visible_value(item: Field[Any], settings: Settings) -> Any:  # noqa: ANN401 
         value = settings.data_path
     elif item.name == "tokens" and value:
         return ",".join(f"{part.partition('=')[0].strip()}=***" for part in parse_list(value))
-    elif item.metadata["secret"] and value:
+    elif item.secret and value:
         return f"…{value[-VISIBLE_CHARACTERS:]}" if len(value) >= MIN_LONG_SECRET else "set"
     if isinstance(value, Path):
         return str(value)

@@ -2,17 +2,18 @@
 
 import math
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
 from qacli.config.parsers import Parser, parse_list
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 PERIODS = ("day", "week", "month", "total")
 EVERY_CALLER = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """The money that a caller may spend in a period.
 
     Attributes:
@@ -27,8 +28,10 @@ class Budget:
         """Return the text of the setting."""
         return f"{self.amount:g}/{self.period}"
 
-    def begin(self, now: datetime) -> datetime | None:
+    def begin(self, now: "datetime") -> "datetime | None":
         """Return the time when the present period began; None for `total`."""
+        from datetime import timedelta
+
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
         match self.period:
             case "day":
@@ -39,8 +42,10 @@ class Budget:
                 return day.replace(day=1)
         return None
 
-    def end(self, now: datetime) -> datetime | None:
+    def end(self, now: "datetime") -> "datetime | None":
         """Return the time when the next period begins; None for `total`."""
+        from datetime import timedelta
+
         begin = self.begin(now)
         if begin is None:
             return None

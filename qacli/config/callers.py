@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qacli.config.parsers import Parser, parse_list
 from qacli.errors import NotConfigured
@@ -17,8 +17,7 @@ MIN_TOKEN_LENGTH = 16
 """Minimum length of a token: a shorter one can be guessed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """A client of the server.
 
     Attributes:

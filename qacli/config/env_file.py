@@ -11,10 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 from qacli.config.file import CORRECT
 from qacli.errors import NotConfigured
@@ -37,8 +37,7 @@ class Trust(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
+class EnvFile(NamedTuple):
     """A `.env` file, read once, so that its digest and its values are of the same bytes.
 
     Attributes:
@@ -118,8 +117,7 @@ class EnvFile:
             raise NotConfigured(f"The file {self.path} cannot be read: {error}.", CORRECT) from None
 
 
-@dataclass(frozen=True, slots=True)
-class TrustRecord:
+class TrustRecord(NamedTuple):
     """A decision of the user: this path, with this content, is trusted or refused."""
 
     path: Path
@@ -135,8 +133,7 @@ class TrustRecord:
         return Trust.TRUSTED if self.trusted else Trust.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class IgnoredEnvFile:
+class IgnoredEnvFile(NamedTuple):
     """A `.env` file in the working directory that is ignored because it is not trusted.
 
     Attributes:

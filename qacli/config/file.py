@@ -5,9 +5,8 @@ loads `tomlkit`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qacli.errors import NotConfigured
 from qacli.private_files import make_private_directory, write_private
@@ -24,8 +23,7 @@ def default_directory() -> Path:
     return user_config_path("qa", appauthor=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(NamedTuple):
     """The content of the configuration file; empty if the file does not exist."""
 
     path: Path

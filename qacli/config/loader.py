@@ -8,13 +8,12 @@ meant for: see `_unused_keys` and `_check_key_and_endpoint`.
 """
 
 import os
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qacli.config.database_url import with_absolute_path
+from qacli.config.declaration import Setting
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
@@ -83,8 +82,7 @@ def has_trace_exporter() -> bool:
     return any(os.environ.get(name) for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One of the sources of settings; the lowest rank has the highest precedence."""
 
     rank: int
@@ -215,7 +213,7 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
     mentioned if it is similar to no setting, or only to a setting that has a value.
     """
     unknown = [name for name, value in variables.items() if name.startswith("QA_") and value]
-    settings = {item.metadata["env"] for item in setting_fields()}
+    settings = {item.env for item in setting_fields()}
     unknown = [name for name in unknown if name not in settings | OTHER_VARIABLES]
     if not unknown:
         return ()
@@ -236,7 +234,7 @@ def _misspelled(variables: Mapping[str, str | None], place: str) -> tuple[str, .
 
 def _ignored_file(file: EnvFile, environ: Mapping[str, str]) -> IgnoredEnvFile | None:
     """Return the file as an ignored one; None if ignoring it changes nothing."""
-    names = file.names_in(item.metadata["env"] for item in setting_fields())
+    names = file.names_in(item.env for item in setting_fields())
     names = tuple(name for name in names if not environ.get(name))
     if not names and file.data is not None:
         return None
@@ -255,13 +253,13 @@ def _absolute_database_url(url: str, directory: Path | None) -> str:
 
 
 def _environment(environ: Mapping[str, str]) -> _Layer:
-    names = {item.name: item.metadata["env"] for item in setting_fields()}
+    names = {item.name: item.env for item in setting_fields()}
     values = {name: environ.get(env) for name, env in names.items()}
     return _Layer(ENVIRONMENT_RANK, values, lambda name: f"the environment variable {names[name]}")
 
 
 def _dotenv(file: EnvFile) -> _Layer:
-    names = {item.name: item.metadata["env"] for item in setting_fields()}
+    names = {item.name: item.env for item in setting_fields()}
     variables = file.values()
     layer = _Layer(
         DOTENV_RANK,
@@ -270,7 +268,7 @@ def _dotenv(file: EnvFile) -> _Layer:
         lambda name: file.line(names[name]),
     )
     for item in setting_fields():
-        if layer.values[item.name] and not item.metadata["in_dotenv"]:
+        if layer.values[item.name] and not item.in_dotenv:
             raise NotConfigured(
                 f"{layer.source(item.name)}, line {layer.line(item.name)}, is not allowed: a "
                 ".env file must not choose where keys come from or which programs run.",
@@ -307,14 +305,14 @@ def _resolve(layers: list[_Layer]) -> dict[str, tuple[Any, _Layer]]:
     return resolved
 
 
-def _parse(item: Field[Any], value: object, layer: _Layer) -> object:
-    parser = item.metadata["parser"]
+def _parse(item: Setting, value: object, layer: _Layer) -> object:
+    parser = item.parser
     try:
         return parser(value)
     except ValueError:
         line = layer.line(item.name)
         source = layer.source(item.name) + (f", line {line}" if line else "")
-        text = "its value" if item.metadata["secret"] else repr(value)
+        text = "its value" if item.secret else repr(value)
         raise NotConfigured(
             f"Invalid setting, {source}: {text} is not {parser.expectation}.", CORRECT
         ) from None
@@ -333,6 +331,8 @@ def _choose_profile(layers: list[_Layer], file: ConfigFile) -> str | None:
     name = str(value)
     if name in file.profiles:
         return name
+    import shlex
+
     line = layer.line("profile")
     source = f"{layer.source('profile')}, line {line}," if line else "--profile or QA_PROFILE"
     raise NotConfigured(

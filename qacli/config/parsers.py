@@ -5,13 +5,11 @@ is asked or a client connects.
 """
 
 import re
-import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 MIN_SECONDS = sys.float_info.min
@@ -21,8 +19,7 @@ MAX_SECONDS = 1e7
 MAX_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Parser:
+class Parser(NamedTuple):
     """A parser of one kind of setting.
 
     Attributes:
@@ -44,29 +41,6 @@ class Parser:
         if isinstance(value, list | dict) or (isinstance(value, bool) and not self.takes_boolean):
             raise ValueError
         return self.parse(str(value))
-
-
-def setting(  # noqa: PLR0913 - the declaration of a setting, by name
-    env: str,
-    help_text: str,
-    parser: Parser | None = None,
-    *,
-    default: Any = None,  # noqa: ANN401 - of whatever type the field has
-    secret: bool = False,
-    in_dotenv: bool = True,
-) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """Declare a field of `Settings`.
-
-    Args:
-        env: The name in the environment.
-        help_text: The description.
-        parser: The parser of the text; None means `TEXT`.
-        default: The value of a setting that is not set.
-        secret: The value is masked where settings are shown.
-        in_dotenv: A `.env` file may set it.
-    """
-    metadata = {"env": env, "help": help_text, "parser": parser or TEXT}
-    return field(default=default, metadata={**metadata, "secret": secret, "in_dotenv": in_dotenv})
 
 
 def parse_list(text: str | None) -> list[str]:
@@ -158,6 +132,8 @@ def _parse_path(text: str) -> Path:
 
 
 def _parse_command(text: str) -> str:
+    import shlex
+
     if not shlex.split(text):
         raise ValueError
     return text

@@ -5,7 +5,6 @@ Each is declared once, in `Settings`; the documentation is checked against that 
 """
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,19 @@ from qacli.config import parsers
 from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
 from qacli.config.database_url import advice, outbox_directory, with_driver
+from qacli.config.declaration import Setting, Values, setting
 from qacli.config.defaults import DEFAULT_MODEL, LEASE_SECONDS, OPENAI_BASE_URL
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
-from qacli.config.parsers import setting
 from qacli.errors import NotConfigured
 from qacli.model_options import merge_params
 from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Values):
     """The values of all settings, created by `load_settings` or by a test."""
+
+    NOT_COMPARED = frozenset({"config_path", "ignored_env_file", "misspelled"})
 
     api_key: str | None = setting(
         "OPENAI_API_KEY", "The provider's API key. Never written to a file or a log.", secret=True
@@ -288,34 +288,34 @@ class Settings:
         default="complete",
     )
 
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = {}
     """The names of models by the names that the user has given them: `[aliases]`."""
 
-    model_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    model_defaults: Mapping[str, Mapping[str, Any]] = {}
     """The options of each model that a question does not set: `[models.NAME]`."""
 
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = {}
     """Headers of each request to the endpoint; `$NAME` is a variable of the environment."""
 
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = {}
     """Fields of each request to the endpoint that a question does not set."""
 
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sources: Mapping[str, str] = {}
     """The source of each setting that is not its default, by the setting's name."""
 
-    config_path: Path | None = field(default=None, repr=False, compare=False)
+    config_path: Path | None = None
     """The path of the configuration file, which may not exist."""
 
-    ignored_env_file: IgnoredEnvFile | None = field(default=None, repr=False, compare=False)
+    ignored_env_file: IgnoredEnvFile | None = None
     """The `.env` file that is ignored because it is not trusted; None if there is none."""
 
-    misspelled: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    misspelled: tuple[str, ...] = ()
     """A sentence for each variable whose name is similar to that of a setting."""
 
     def explicit_values(self, flags: Mapping[str, Any]) -> "Settings":
         """Return the settings with values from the command line; None means no value."""
         values = {name: value for name, value in flags.items() if value is not None}
-        return replace(self, **values, sources={**self.sources, **dict.fromkeys(values, "a flag")})
+        return self.replace(**values, sources={**self.sources, **dict.fromkeys(values, "a flag")})
 
     def advice_on_ignored(self, *names: str) -> str:
         """Return advice on an ignored `.env` file that sets one of these variables, or nothing."""
@@ -356,6 +356,15 @@ class Settings:
         return (self.config_path or default_directory() / "config.toml").with_name("prices.toml")
 
     @property
+    def templates_path(self) -> Path:
+        """The directory of the prompt templates, which may not exist."""
+        return self.prices_path.with_name("templates")
+
+    def template_names(self) -> list[str]:
+        """Return the names of all prompt templates, sorted."""
+        return sorted(path.stem for path in self.templates_path.glob("*.toml"))
+
+    @property
     def database(self) -> str:
         """The database's URL for SQLAlchemy, with the driver's name.
 
@@ -383,11 +392,11 @@ class Settings:
         return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))
 
 
-def setting_fields() -> list[Field[Any]]:
+def setting_fields() -> list[Setting]:
     """Return the declarations of all settings, in the order of the documentation."""
-    return [item for item in fields(Settings) if "env" in item.metadata]
+    return [item for item in vars(Settings).values() if isinstance(item, Setting)]
 
 
-def setting_field(name: str) -> Field[Any] | None:
+def setting_field(name: str) -> Setting | None:
     """Return the declaration of a setting; None if there is no setting of that name."""
     return next((item for item in setting_fields() if item.name == name), None)

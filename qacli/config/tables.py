@@ -7,7 +7,6 @@ Each of these two is also a setting, whose text has the same rules.
 """
 
 import re
-import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,7 +55,7 @@ def read_tables(file: ConfigFile, profile: str | None, *, with_endpoint: bool) -
             raise table_error(file, (*path, HEADERS, name), "is not the name of a header")
         if not isinstance(value, str) or not _is_header_value(value):
             raise table_error(file, (*path, HEADERS, name), "is not a text that a header takes")
-        if not string.Template(value).is_valid():
+        if not _is_template(value):
             raise table_error(
                 file, (*path, HEADERS, name), "has a $ without a name; a literal $ is $$"
             )
@@ -99,9 +98,11 @@ def expand_headers(
     Raises:
         NotConfigured: A variable is not set, or its value cannot be sent.
     """
+    from string import Template
+
     expanded, secrets = {}, set()
     for name, text in headers.items():
-        template = string.Template(text)
+        template = Template(text)
         for variable in template.get_identifiers():
             if not environ.get(variable):
                 raise NotConfigured(
@@ -120,6 +121,12 @@ def expand_headers(
         if SECRET_HEADER.search(name):
             secrets.add(expanded[name])
     return expanded, frozenset(secrets)
+
+
+def _is_template(text: str) -> bool:
+    from string import Template
+
+    return Template(text).is_valid()
 
 
 def _is_header_value(text: str) -> bool:

@@ -7,7 +7,7 @@ the environment's provider is sent to it.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
@@ -194,7 +194,7 @@ def _upstream_settings(
         tables = read_tables(file, name, with_endpoint=True)
         todo = "Set base_url in the profile: an upstream does not use that of another place."
     elif name == LOCAL:
-        return replace(settings, **{**PROVIDER_SETTINGS, "model": LOCAL})
+        return settings.replace(**{**PROVIDER_SETTINGS, "model": LOCAL})
     elif provider is not None:
         values = {
             "base_url": provider.base_url,
@@ -225,7 +225,7 @@ def _upstream_settings(
     others = {
         item: text for item, text in settings.sources.items() if item not in PROVIDER_SETTINGS
     }
-    return replace(settings, **{**PROVIDER_SETTINGS, **own}, sources={**others, **sources})
+    return settings.replace(**{**PROVIDER_SETTINGS, **own}, sources={**others, **sources})
 
 
 def _key_in(

@@ -13,12 +13,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from qacli.config import credentials
-from qacli.config.defaults import DEFAULT_MODEL, LOCAL, OPENAI_BASE_URL
+from qacli.config.defaults import DEFAULT_MODEL, LOCAL
 from qacli.config.loader import headers_of
 from qacli.config.network import Route, resolve_route
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
+from qacli.provider.base_url import local_path, remote_url
 from qacli.redaction import SECRET_HEADER, passwords_in
 
 OPENAI_HOST = "api.openai.com"
@@ -140,10 +141,10 @@ def resolve_endpoint(
             proxies or certificates cannot be used.
     """
     name = settings.model_name(model)
-    if name == LOCAL or (name or "").startswith(f"{LOCAL}:"):
-        return _local(settings, (name or "").partition(":")[2])
-    if credentials.is_configured(settings) or settings.base_url:
-        base_url, user = split_user(settings.base_url or OPENAI_BASE_URL)
+    if (path := local_path(name)) is not None:
+        return _local(settings, path)
+    if (url := remote_url(settings, name)) is not None:
+        base_url, user = split_user(url)
         headers, secrets = headers_of(settings) if with_key else ({}, frozenset())
         return Endpoint(
             base_url=base_url,

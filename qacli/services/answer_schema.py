@@ -26,13 +26,10 @@ def answer_schema(
     Raises:
         InvalidRequest: The text is not a schema.
     """
-    from qacli import prompt_templates
     from qacli.json_schema import AnswerSchema
 
     if schema is not None:
         return AnswerSchema.from_document(schema)
     if template.schema is not None:
-        return AnswerSchema.from_document(
-            template.schema, prompt_templates.templates_directory(settings)
-        )
+        return AnswerSchema.from_document(template.schema, settings.templates_path)
     return None if earlier is None else AnswerSchema.from_document(earlier)

@@ -3,15 +3,14 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import Field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from qacli.cli.app import EXIT_CODES
+from qacli.config.declaration import Setting
 from qacli.config.providers import known_providers
 from qacli.config.settings import setting_fields
 from qacli.record_fields import RECORD_FIELDS
@@ -98,11 +97,11 @@ def test_generate_with_an_unknown_part_raises() -> None:
 
 
 @pytest.mark.parametrize("item", setting_fields(), ids=lambda item: item.name)
-def test_setting_is_documented_with_variable_meaning_and_default(item: Field[Any]) -> None:
-    env = item.metadata["env"]
+def test_setting_is_documented_with_variable_meaning_and_default(item: Setting) -> None:
+    env = item.env
     row = table_row(section(read_page("configuration.md"), "## Settings"), item.name)
     assert f"| `{env}` |" in row
-    assert f"| {item.metadata['help']} |" in row
+    assert f"| {item.help} |" in row
     if item.default is not None:
         default = f"{item.default:g}" if isinstance(item.default, float) else str(item.default)
         assert row.endswith(f"| `{default}` |")
@@ -110,7 +109,7 @@ def test_setting_is_documented_with_variable_meaning_and_default(item: Field[Any
 
 
 def test_env_example_lists_nothing_that_does_not_exist() -> None:
-    known = {item.metadata["env"] for item in setting_fields()}
+    known = {item.env for item in setting_fields()}
     known |= {item.key for item in known_providers().values() if item.key}
     listed = set(re.findall(r"^([A-Z_]+)=", ENV_EXAMPLE, re.MULTILINE))
     compose = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE))

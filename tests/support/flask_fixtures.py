@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -68,7 +67,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
     with ExitStack() as stack:
 
         def make(**changes: Any) -> Flask:
-            app = create_app(replace(settings, **changes))
+            app = create_app(settings.replace(**changes))
             app.jinja_env.bytecode_cache = TEMPLATES
             running: state.AppState = app.extensions[state.EXTENSION_KEY]
             stack.callback(running.all_records.close)

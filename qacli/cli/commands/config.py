@@ -21,7 +21,7 @@ from qacli.redaction import without_password
 from qacli.suggestions import did_you_mean
 
 if TYPE_CHECKING:
-    from dataclasses import Field
+    from qacli.config.declaration import Setting
 
 EPILOG = (
     "\b\nExamples:\n"
@@ -158,7 +158,7 @@ def _show(console: Console, *, as_json: bool) -> None:
         item.name: {
             "value": visible_value(item, settings),
             "source": _source(item, settings),
-            "env": item.metadata["env"],
+            "env": item.env,
         }
         for item in setting_fields()
     }
@@ -182,17 +182,17 @@ def _show(console: Console, *, as_json: bool) -> None:
         console.print(line)
 
 
-def _source(item: "Field[Any]", settings: Settings) -> str | None:
+def _source(item: "Setting", settings: Settings) -> str | None:
     """Return the source of the value, with a note on an ignored `.env` that sets it."""
     source, ignored = settings.sources.get(item.name), settings.ignored_env_file
-    env = item.metadata["env"]
+    env = item.env
     if ignored is None or env not in ignored.names:
         return source
     note = f"{env} in {ignored.path} is ignored: {ignored.reason}"
     return f"{source or 'the default'}; {note}"
 
 
-def _field(name: str) -> "Field[Any]":
+def _field(name: str) -> "Setting":
     item = setting_field(name)
     if item is None:
         names = [field.name for field in setting_fields()]
@@ -203,18 +203,17 @@ def _field(name: str) -> "Field[Any]":
     return item
 
 
-def _for_file(item: "Field[Any]", text: str) -> object:
+def _for_file(item: "Setting", text: str) -> object:
     """Return the value for the TOML file."""
     if not text:
         raise InvalidRequest(
             "The value is empty.", f"To remove the setting: qa config unset {item.name}"
         )
     try:
-        value = item.metadata["parser"](text)
+        value = item.parser(text)
     except ValueError:
         raise InvalidRequest(
-            f"Invalid value {text!r} for {item.name}: "
-            f"it is not {item.metadata['parser'].expectation}.",
+            f"Invalid value {text!r} for {item.name}: it is not {item.parser.expectation}.",
             "Nothing was changed.",
         ) from None
     if item.name == "profile":
@@ -243,18 +242,18 @@ def _check_profile(name: str) -> None:
         )
 
 
-def _refuse_secret(item: "Field[Any]", text: str) -> None:
+def _refuse_secret(item: "Setting", text: str) -> None:
     try:
         bare = without_password(text) if "://" in text else text
     except ValueError:
         bare = text
-    environment = f"set the environment variable {item.metadata['env']}"
+    environment = f"set the environment variable {item.env}"
     if item.name == "api_key":
         todo = (
             "Save it in the keyring: qa config key set; or set a command that prints it: "
             f"qa config set key_command 'pass show openai'; or {environment}."
         )
-    elif item.metadata["secret"] and (item.name != "database_url" or bare != text):
+    elif item.secret and (item.name != "database_url" or bare != text):
         todo = f"Instead, {environment}."
     elif Settings().redact(bare) != text:
         todo = "Set it without the key or the password; qa config key set saves a key."

@@ -122,7 +122,7 @@ def _path(directory: Path | None) -> Path:
 def _visible_values(settings: Settings) -> dict[str, object]:
     """Return the variables that are set, and their values with secrets masked."""
     items = filter(None, map(setting_field, settings.sources))
-    return {item.metadata["env"]: visible_value(item, settings) for item in items}
+    return {item.env: visible_value(item, settings) for item in items}
 
 
 def _print(console: Console, file: EnvFile, values: dict[str, object]) -> None:

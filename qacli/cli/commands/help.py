@@ -116,12 +116,12 @@ def _configuration() -> str:
     width = min(get_terminal_size().columns, MAX_WIDTH)
     parts = [PRECEDENCE]
     for item in setting_fields():
-        text = item.metadata["help"].replace("`", "")
+        text = item.help.replace("`", "")
         if item.default is not None:
             default = item.default
             text += (
                 f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
             )
         body = fill(text, width, initial_indent="    ", subsequent_indent="    ")
-        parts.append(f"{item.name}  ({item.metadata['env']})\n{body}")
+        parts.append(f"{item.name}  ({item.env})\n{body}")
     return "\n\n".join(parts)

@@ -44,7 +44,7 @@ def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
     console = Console.from_context(context)
     settings = load_settings(console)
     templates: list[dict[str, Any]] = []
-    for name in prompt_templates.template_names(settings):
+    for name in settings.template_names():
         try:
             templates.append(prompt_templates.load_template(settings, name).to_dict())
         except QaError as error:

@@ -128,17 +128,22 @@ def settings_file(home: Path, qa: Program) -> Path:
 PROGRAM = """
 import json, os, sys
 from qacli.__main__ import main
-try:
-    main()
-except SystemExit:
+def report(code):
     json.dump(list(sys.modules), sys.stderr)
+    sys.exit(code)
+os._exit = report
+main()
 """
 
 
 @sqlite_only
 @pytest.mark.usefixtures("history")
 @pytest.mark.parametrize(
-    "line", ["qa sh", "qa list --tag ", "qa show ", "qa ask -m q", "qa ask -t "]
+    "line",
+    [
+        *("qa sh", "qa help ex", "qa list --tag ", "qa list --batch ", "qa show ", "qa ask -m q"),
+        *("qa ask -t ", "qa --profile ", "qa config set te"),
+    ],
 )
 def test_completion_loads_nothing_heavy(line: str, qa: Program) -> None:
     done = subprocess.run(
@@ -157,6 +162,8 @@ def test_completion_loads_nothing_heavy(line: str, qa: Program) -> None:
         "typer",
         "rich",
         "asyncio",
+        "dataclasses",
+        "inspect",
         "hashlib",
         "tomllib",
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import ExitStack
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -247,6 +249,25 @@ def test_refresh_models_after_an_error_does_not_ask_again_at_once(
     assert refresh(home, provider) == []
     assert refresh(home, provider) == []
     assert len(provider.requests) == 1
+
+
+def test_refresh_models_while_another_process_reads_the_list_asks_nothing(
+    qa: Program,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_for: Callable[..., Any],
+) -> None:
+    monkeypatch.setattr(provider, "models_reply", "hang")
+    command = [sys.executable, "-m", "qacli.cli.model_names"]
+    first = subprocess.Popen(command, env=qa.environ())
+    try:
+        wait_for(lambda: provider.requests)
+        subprocess.run(command, env=qa.environ(), check=True)
+        assert first.poll() is None
+        assert len(provider.requests) == 1
+    finally:
+        first.kill()
+        first.wait()
 
 
 @pytest.mark.usefixtures("home")

@@ -3,7 +3,6 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def ask(settings: Settings) -> Ask:
 
     def ask_once(base_url: str, *, connections: int | None = None) -> list[str]:
         notices: list[str] = []
-        endpoint = resolve_endpoint(replace(settings, base_url=base_url))
+        endpoint = resolve_endpoint(settings.replace(base_url=base_url))
         provider = SyncProvider(
             endpoint, settings, on_notice=notices.append, connections=connections
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +30,7 @@ def api() -> str:
 
 @pytest.fixture
 def settings(settings: Settings, api: str) -> Settings:
-    return replace(settings, api=api)
+    return settings.replace(api=api)
 
 
 @apis

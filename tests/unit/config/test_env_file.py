@@ -42,7 +42,7 @@ def model(directory: Path | None = None) -> str | None:
 
 @pytest.mark.parametrize("item", setting_fields(), ids=lambda item: item.name)
 def test_untrusted_file_sets_nothing(item: object) -> None:
-    env = item.metadata["env"]  # type: ignore[attr-defined]
+    env = item.env  # type: ignore[attr-defined]
     Path(".env").write_text(f"{env}=x\n")
     settings = load_settings(ENVIRON)
     assert settings == load_settings(ENVIRON, Path("elsewhere"))
@@ -162,7 +162,7 @@ def test_env_file_names_are_found_in_every_spelling(text: str) -> None:
 
 
 def test_notice_is_one_line_with_the_file_and_the_command(home: Path) -> None:
-    names = [item.metadata["env"] for item in setting_fields()][:5]
+    names = [item.env for item in setting_fields()][:5]
     Path(".env").write_text("".join(f"{name}=x\n" for name in names))
     ignored = load_settings(ENVIRON).ignored_env_file
     assert ignored is not None

@@ -1,4 +1,3 @@
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,8 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "budgets": ("alice=5.00/day,*=20/month", "alice=5.00/day,*=20/month"),
     "proxies": ("1", 1),
 }
-ENV = {item.name: item.metadata["env"] for item in setting_fields()}
-NOT_IN_DOTENV = {item.name for item in setting_fields() if not item.metadata["in_dotenv"]}
+ENV = {item.name: item.env for item in setting_fields()}
+NOT_IN_DOTENV = {item.name for item in setting_fields() if not item.in_dotenv}
 WORK = "[profiles.work]\n"
 
 
@@ -89,7 +88,7 @@ def refused(environ: dict[str, str] | None = None, **files: str) -> NotConfigure
 def test_settings_all_have_an_example_here() -> None:
     assert EXAMPLES.keys() == ENV.keys()
     assert len(set(ENV.values())) == len(ENV)
-    assert {item.name for item in fields(Settings)} == {
+    assert Settings.__annotations__.keys() == {
         *ENV,
         *("sources", "config_path", "ignored_env_file", "misspelled"),
         *("aliases", "model_defaults", "headers", "extra_body"),
@@ -172,7 +171,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
 def test_load_settings_invalid_value_names_its_source(name: str, text: str) -> None:
-    parser = next(item.metadata["parser"] for item in setting_fields() if item.name == name)
+    parser = next(item.parser for item in setting_fields() if item.name == name)
     expected = parser.expectation
     for error, source in (
         (refused({ENV[name]: text}), f"the environment variable {ENV[name]}"),

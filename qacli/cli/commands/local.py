@@ -49,6 +49,7 @@ def install_local_model(console: Console) -> None:
     )
     from qacli.provider import local_llama
 
+    local_llama.check_libraries()
     if local_llama.is_installed():
         console.info("The local model is installed.")
         return
@@ -57,7 +58,6 @@ def install_local_model(console: Console) -> None:
             "The local model is installed when the image is built.",
             f"On the host, {local_model_advice()}",
         )
-    local_llama.check_libraries()
     command = local_model_command()
     console.info(f"Running: {join(command)}")
     console.stdout.flush()

@@ -1,9 +1,11 @@
 """Render errors in the format of OpenAI's API, so that its clients know which ones to retry."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify
+import werkzeug.exceptions
+from flask import Response, jsonify, request
 from pydantic import ValidationError
 
 from qacli.provider.translation.untranslatable import Untranslatable
@@ -29,8 +31,13 @@ CODES = {
 """OpenAI's code for a kind and a status; for other pairs the code is the kind."""
 
 
+PASSTHROUGH_ADVICE = "With QA_PASSTHROUGH=true the server passes it on to the provider."
+
+
 def render_openai_error(problem: Problem) -> Response:
     """Return the response for an error, in the format of OpenAI's API."""
+    if isinstance(request.routing_exception, werkzeug.exceptions.NotFound):
+        problem = replace(problem, detail=f"{problem.detail} {PASSTHROUGH_ADVICE}")
     response = jsonify(openai_error(problem))
     response.status_code = status_of(problem)
     response.headers.update(problem.headers)

@@ -174,6 +174,7 @@ def model(model: str) -> dict[str, Any]:
 
 def init_app(app: "Flask", settings: "Settings") -> None:
     """Add the routes; with QA_PASSTHROUGH also one for all other paths."""
+    app.url_map.converters["response_id"] = stored_responses.ResponseIdConverter
     app.register_blueprint(blueprint)
     if settings.passthrough:
         app.add_url_rule("/v1/<path:path>", "v1.passthrough", passthrough, methods=METHODS)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, Field
+from werkzeug.routing import BaseConverter
 
 from qacli.domain import Status
 from qacli.errors import InvalidRequest, NotFound, QaError
@@ -44,6 +45,15 @@ ERRORS = (400, 404, 409, 422, 429, 502, 503, 504)
 RECORDED = ["X-QA-Record"]
 
 
+class ResponseIdConverter(BaseConverter):
+    """The id of a response in a path: not the name of an operation, which is an unknown path here.
+
+    Without it, `POST /v1/responses/compact` is a response that does not take POST.
+    """
+
+    regex = r"(?!(?:input_tokens|compact)$)[^/]+"
+
+
 class ResponseQuery(BaseModel):
     """The query of `GET /v1/responses/{id}`; the provider may read more."""
 
@@ -59,7 +69,7 @@ class InputItemsQuery(BaseModel):
     after: str | None = Field(None, description="Only items after the one with this id.")
 
 
-@blueprint.route("/<response_id>", methods=["GET"])
+@blueprint.route("/<response_id:response_id>", methods=["GET"])
 @openapi_operation(
     {200: ResponseSpec("The response.", {JSON: ModelResponse, sse.MIME_TYPE: Event}, RECORDED)},
     query=ResponseQuery,
@@ -90,7 +100,7 @@ def get_response(response_id: str) -> Response:
     return with_record(Response(writer.take(), content_type=f"{sse.MIME_TYPE}; charset=utf-8"))
 
 
-@blueprint.route("/<response_id>", methods=["DELETE"])
+@blueprint.route("/<response_id:response_id>", methods=["DELETE"])
 @openapi_operation(
     {200: ResponseSpec("The response is deleted.", {JSON: DeletedResponse})},
     errors=ERRORS,
@@ -111,7 +121,7 @@ def delete_response(response_id: str) -> Response:
     return jsonify({"id": response_id, "object": "response", "deleted": True})
 
 
-@blueprint.route("/<response_id>/cancel", methods=["POST"])
+@blueprint.route("/<response_id:response_id>/cancel", methods=["POST"])
 @policy(is_limited=False)
 @openapi_operation(
     {200: ResponseSpec("The response.", {JSON: ModelResponse}, RECORDED)},
@@ -131,7 +141,7 @@ def cancel_response(response_id: str) -> Response:
     return response
 
 
-@blueprint.route("/<response_id>/input_items", methods=["GET"])
+@blueprint.route("/<response_id:response_id>/input_items", methods=["GET"])
 @openapi_operation(
     {200: ResponseSpec("The items.", {JSON: InputItems}, RECORDED)},
     query=InputItemsQuery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,3 +87,21 @@ def test_find_local_servers_lists_only_those_that_answer_with_models(
 
 def test_usual_addresses_are_the_local_servers_of_config_use() -> None:
     assert set(usual_addresses()) == {"ollama", "lmstudio", "vllm", "llama.cpp"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library belongs to Linux")
+@on_sqlite
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_local_install_without_libgomp_names_it(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, *, is_installed: bool
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    done = invoke("local", "install")
+    assert (done.code, done.out) == (3, "")
+    assert "libgomp.so.1" in done.err
+    assert "apt-get install libgomp1" in done.err

@@ -445,12 +445,23 @@ def test_passthrough_setting_relays_other_paths(
     closed, opened = build().test_client(), build(passthrough=True).test_client()
     assert closed.post("/v1/audio/speech", json={"a": 1}).status_code == 404
     assert closed.delete("/v1/models").status_code == 405
+    for path in ("/v1/audio/speech", "/v1/responses/input_tokens", "/v1/responses/compact"):
+        response = closed.post(path, json={"a": 1})
+        assert response.status_code == 404
+        error = response.get_json()["error"]
+        assert (error["code"], error["type"]) == ("not_found", "invalid_request_error")
+        assert error["message"].startswith(f"There is nothing at {path}. With QA_PASSTHROUGH=true")
     assert provider.requests == []
     response = opened.post("/v1/audio/speech?x=1", data=b"\0raw", content_type="audio/wav")
     assert response.get_json()["error"]["message"] == "Invalid URL (POST /v1/audio/speech?x=1)"
     assert response.status_code == 404
     assert provider.requests[-1].content == b"\0raw"
     assert provider.requests[-1].headers["content-type"] == "audio/wav"
+    opened.post("/v1/responses/compact", json={"a": 1})
+    assert (provider.requests[-1].path, provider.requests[-1].body) == (
+        "/v1/responses/compact",
+        {"a": 1},
+    )
     assert opened.delete("/v1/files/f-1").status_code == 404
     assert (provider.requests[-1].method, provider.requests[-1].path) == ("DELETE", "/v1/files/f-1")
     assert store.page(limit=1) == []

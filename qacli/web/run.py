@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -179,8 +178,7 @@ def _with_engine(settings: Settings) -> Settings:
         # The history can still be read; `POST /ask` returns this error.
         logging.getLogger("qa.web").warning("%s", error)
         return settings
-    return replace(
-        settings,
+    return settings.replace(
         base_url=address,
         model=resolved.model,
         api_key=None,

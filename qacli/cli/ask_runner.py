@@ -145,7 +145,27 @@ def follow_up_options(
     if follows_id is None:
         return FollowUpOptions()
     present = resolve_endpoint(settings, with_key=False)
-    return FollowUpOptions.of(open_store(settings, console).get(follows_id), present.name)
+    record = open_store(settings, console).get(follows_id)
+    if record.endpoint not in {None, present.name}:
+        console.warning(
+            f"Record {follows_id} was answered by {record.endpoint}; this question and its thread "
+            f"go to {present.name}.{_profile_advice(settings, record.endpoint)}"
+        )
+    return FollowUpOptions.of(record, present.name)
+
+
+def _profile_advice(settings: Settings, endpoint: str | None) -> str:
+    """Return a sentence that names the first profile of an endpoint; empty if there is none."""
+    from shlex import quote
+
+    from qacli.config.file import ConfigFile
+    from qacli.provider.endpoint import host_of
+
+    profiles = ConfigFile.read(settings.config_path).profiles if settings.config_path else {}
+    for name, table in profiles.items():
+        if table.get("base_url") and host_of(str(table["base_url"])) == endpoint:
+            return f" To ask there: --profile {quote(name)}"
+    return ""
 
 
 def load_context_or_warn(follows_id: int, settings: Settings, console: Console) -> list[Turn]:

@@ -187,7 +187,10 @@ def run(
     except TyperException as error:
         console.usage_error(error)
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
+        console.info("")  # the cursor is still on the line of the prompt
+        code = Interrupted.exit_code
+    except KeyboardInterrupt:
         code = Interrupted.exit_code
     except Exception as error:
         if "--debug" in arguments:

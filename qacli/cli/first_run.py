@@ -96,7 +96,7 @@ def set_up(console: Console) -> str:
     )
     console.print_message("Choose the source of the answers:\n")
     for number, text in enumerate(choices, start=1):
-        console.print(f"  {number}  {text}")
+        console.print_message(f"  {number}  {text}")
     console.print("")
     chosen = _choose("Number", [str(number) for number in range(1, len(choices) + 1)])
     list(choices.values())[int(chosen) - 1]()

@@ -1,6 +1,7 @@
 """`qa list` and `qa search`: the history, oldest first and newest last, like a log."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from time import sleep
@@ -165,7 +166,8 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         return
     if watch:
         _check(form, {Format.TABLE, Format.JSONL}, "--watch", alone=after is before is None)
-        _watch(store, only, limit, console, form)
+        with _line_end_after_interrupt(console):
+            _watch(store, only, limit, console, form)
     if only.search is not None and order in {None, Order.BEST} and after is before is None:
         order = Order.BEST
     elif order is Order.BEST:
@@ -247,6 +249,16 @@ def _print_similar(  # noqa: PLR0913, PLR0917 - the options
     else:
         with pager_output(console, settings, enabled=not no_pager) as screen:
             print_table(documents, screen, only.search, narrowed=True)
+
+
+@contextmanager
+def _line_end_after_interrupt(console: Console) -> Iterator[None]:
+    """End the line on which the terminal has written ^C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.info("")
+        raise
 
 
 def _watch(store: "Store", only: "Filter", limit: int, console: Console, form: Format) -> NoReturn:

@@ -55,6 +55,7 @@ def test_qa_alone_stopped_by_ctrl_c_exits_130_and_writes_nothing(
         user.see("Number [1]:")
         user.type(CTRL_C)
         assert user.end() == 130
+        user.see("\n")  # the prompt of the shell begins on a line of its own
     finally:
         user.close()
     assert json.loads(qa("list", "--json", **NOTHING).out or "[]") == []

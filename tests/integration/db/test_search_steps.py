@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,7 +55,7 @@ def big(store: Store) -> Store:
         "|| CASE WHEN n % 20 = 0 THEN ' often' ELSE '' END "
         "|| CASE WHEN n % 1000 = 0 THEN ' seldom' ELSE '' END "
         f"|| CASE WHEN n <= {2 * BLOCK} THEN ' early' ELSE '' END, "
-        "'2026-01-01 00:00:00+00', 'answered', '{}', "
+        f"'2026-01-01 00:00:00.000000{'' if store.sqlite else '+00'}', 'answered', '{{}}', "
         f"CASE WHEN n % 50 = 0 THEN '[\"work\"]' ELSE '[]' END{'' if store.sqlite else '::jsonb'}, "
         f"{uid} FROM ({series}) numbers"
     )
@@ -89,6 +90,24 @@ def test_search_in_steps_finds_the_same_in_both_orders(big: Store) -> None:
         lines = big.dicts(only, after=low, before=high, limit=1200)
         assert [line["id"] for line in lines] == between[:1200]
         assert {record.id for record in big.search(only, 2000)} == set(ids[::-1][:1000])
+
+
+def test_search_by_time_finds_the_newest_of_a_history_with_another_order_of_ids(big: Store) -> None:
+    times = {1: 2, 3000: 4, NUMBER - 1: 3}  # the others have an earlier one
+    with big.transaction(write=True) as connection:
+        for number, day in times.items():
+            later = sa.update(RECORDS).where(RECORDS.c.id == number * SPACE)
+            connection.execute(later.values(created_at=datetime(2026, 1, day, tzinfo=UTC)))
+    big.remove(GAP + 1)
+
+    for limit in (2, 3, 2500):
+        lines = big.dicts(Filter(search="everywhere"), limit=limit, by_time=True)
+        ids = [line["id"] for line in lines]
+        others = [n * SPACE for n in range(NUMBER - 1, 0, -1) if n not in times]
+        expected = [3000 * SPACE, (NUMBER - 1) * SPACE, SPACE, GAP, *others]
+        assert ids == expected[:limit]
+    lines = big.dicts(Filter(search="early"), limit=2, by_time=True)
+    assert [line["id"] for line in lines] == [SPACE, 2 * BLOCK * SPACE]
 
 
 @contextmanager
@@ -140,3 +159,17 @@ def test_search_best_first_reads_no_more_rows_than_it_ranks_in_two_steps(big: St
         with explained() as plans:
             big.search(Filter(search=word, tag="work"), 20)
         assert max(map(rows_read, plans)) <= 8 * BLOCK
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_search_by_time_reads_few_rows_if_ids_have_the_order_of_times(big: Store) -> None:
+    time = sa.text("created_at + id % 1000000 * interval '1 second'")
+    with big.transaction(write=True) as connection:
+        connection.execute(sa.delete(RECORDS).where(RECORDS.c.id >= GAP))
+        connection.execute(sa.update(RECORDS).values(created_at=time))
+        connection.exec_driver_sql("ANALYZE question_answer")
+    for word in ("everywhere", "often", "seldom"):
+        with explained() as plans:
+            assert list(big.dicts(Filter(search=word), limit=2, by_time=True))
+        assert max(map(rows_read, plans)) <= 8 * BLOCK
+        assert not re.search(r"Filter: .*<> 'asking'.*qa_search_vector", "\n".join(plans))

@@ -44,11 +44,13 @@ def upgrade() -> None:
     if op.get_context().dialect.name != "postgresql":
         return
     op.execute(VECTOR)
-    op.execute(f"DROP INDEX ix_{SEARCH}")
+    # Records can be read while an index is built, but not once one is dropped.
     op.execute(
-        f"CREATE INDEX ix_{SEARCH} ON {TABLE} USING gin "
+        f"CREATE INDEX ix_{SEARCH}_new ON {TABLE} USING gin "
         "(qa_search_vector(question, answer), (ARRAY[id >> 13])) WHERE status <> 'asking'"
     )
+    op.execute(f"DROP INDEX ix_{SEARCH}")
+    op.execute(f"ALTER INDEX ix_{SEARCH}_new RENAME TO ix_{SEARCH}")
 
 
 def downgrade() -> None:

@@ -16,7 +16,7 @@ from benchmarks.setting import Bench, bench
 
 NAMES = (
     *("start_bare", "start_history", "start_ask", "start_first_byte", "start_growth"),
-    "completion",
+    *("completion", "history_scale"),
     *("serve_asks", "serve_reads", "serve_door"),
     *("moving_export", "moving_import"),
     *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),

@@ -22,6 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from qacli.db.engine import Database
 from qacli.db.filters import Filter
 from qacli.db.models import NEWEST_FIRST, RECORDS
+from qacli.db.search_steps import newest_by_time, rows_in_steps
 from qacli.db.shared_values import PARAMS, SYSTEM, WITH_VALUES
 from qacli.record_fields import FLOAT_FIELDS, INT_FIELDS, JSON_FIELDS, RECORD_FIELDS, TIME_FIELDS
 from qacli.serializers import to_jsonable
@@ -95,23 +96,27 @@ def pages(
     newest_first = by_time or id_range.get("newest_first", False)
     low, high, limit = id_range.get("after"), id_range.get("before"), id_range.get("limit")
     remaining = MAX_ID if limit is None else limit
-    query = RAW.where(*only.conditions(sqlite=database.sqlite))
-    if by_time:
-        query = query.order_by(*NEWEST_FIRST)
-    else:
-        query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+    timed = RAW.where(*only.conditions(sqlite=database.sqlite))
     last_time: datetime | None = None
     while remaining > 0:
-        page = query.limit(min(remaining, PAGE))
-        if last_time is not None:
-            earlier = sa.or_(RECORDS.c.created_at < last_time, RECORDS.c.id < high)
-            page = page.where(RECORDS.c.created_at <= last_time, earlier)
-        if low is not None:
-            page = page.where(RECORDS.c.id > low)
-        if high is not None and not by_time:
-            page = page.where(RECORDS.c.id < high)
+        number = min(remaining, PAGE)
         with database.transaction() as connection:
-            rows = connection.execute(page).all()
+            if by_time:
+                earlier: tuple[sa.ColumnElement[bool], ...] = ()
+                if last_time is not None:
+                    before = sa.or_(RECORDS.c.created_at < last_time, RECORDS.c.id < high)
+                    earlier = (RECORDS.c.created_at <= last_time, before)
+                ids = newest_by_time(connection, only, number, *earlier)
+                page = timed if ids is None else RAW.where(RECORDS.c.id.in_(ids))
+                page = page.where(*earlier).order_by(*NEWEST_FIRST).limit(number)
+                rows: Sequence[sa.Row[Any]] = connection.execute(page).all()
+            else:
+                rows = rows_in_steps(
+                    *(connection, RAW, only, number),
+                    after=low,
+                    before=high,
+                    newest_first=newest_first,
+                )
         yield rows
         if len(rows) < PAGE:
             return

@@ -84,8 +84,15 @@ class Filter:
         is_only_search = Filter(search=self.search) == self
         return is_only_search and bool(terms) and not any(term.is_literal for term in terms)
 
-    def conditions(self, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions that a record must meet."""
+    def conditions(
+        self, *, sqlite: bool, blocks: range | None = None
+    ) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions that a record must meet.
+
+        Args:
+            sqlite: The database is SQLite.
+            blocks: Only records of these blocks of ids; only for a search on PostgreSQL.
+        """
         column = RECORDS.c
         plain: tuple[tuple[object, Callable[[Any], Any]], ...] = (
             (self.since, column.created_at.__ge__),
@@ -113,7 +120,7 @@ class Filter:
         if self.untagged:
             conditions.append(sa.cast(column.tags, sa.Text) == "[]")
         if self.search is not None:
-            conditions += search_condition(self.search, sqlite=sqlite)
+            conditions += search_condition(self.search, sqlite=sqlite, blocks=blocks)
         return conditions
 
 

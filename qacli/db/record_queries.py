@@ -22,6 +22,7 @@ from qacli.db.search import (
     rank,
     sqlite_matches,
 )
+from qacli.db.search_steps import rows_in_steps, search_steps
 from qacli.db.shared_values import load_records
 from qacli.db.threads import MAX_THREAD, ancestors, descendants
 from qacli.domain import Question
@@ -293,15 +294,18 @@ class RecordQueries(Database):
             newest_first: Sort from the newest to the oldest.
             only: The filter.
         """
-        query = select(QuestionAnswer).limit(min(limit, MAX_ID))
-        if after is not None:
-            query = query.where(max(min(after, MAX_ID), -1) < RECORD_ID)
-        if before is not None:
-            query = query.where(max(min(before, MAX_ID), -1) > RECORD_ID)
-        query = query.where(*self.with_owner(only).conditions(sqlite=self.sqlite))
-        query = query.order_by(RECORD_ID.desc() if newest_first else RECORD_ID)
+        limit, records = min(limit, MAX_ID), list[QuestionAnswer]()
+        query = select(QuestionAnswer).order_by(RECORD_ID.desc() if newest_first else RECORD_ID)
+        only = self.with_owner(only)
         with self.session() as session:
-            return load_records(session, query)
+            for conditions in search_steps(
+                session.connection(), only, after=after, before=before, newest_first=newest_first
+            ):
+                step = query.where(*conditions).limit(limit - len(records))
+                records += load_records(session, step)
+                if len(records) >= limit:
+                    break
+        return records
 
     def search(self, only: Filter, limit: int) -> list[QuestionAnswer]:
         """Return the best matches of a search, the best first.
@@ -310,16 +314,14 @@ class RecordQueries(Database):
         """
         only = self.with_owner(only)
         terms = [term for term in parse_terms(only.search or "") if term.is_indexed]
-        newest: Any = (
-            sa.select(RECORD_ID)
-            .where(*only.conditions(sqlite=self.sqlite))
-            .order_by(RECORD_ID.desc())
-            .limit(MAX_RANKED)
-        )
-        if self.sqlite and only.in_index:
-            newest = sqlite_matches(terms, newest=MAX_RANKED)
-        query = select(QuestionAnswer).where(RECORD_ID.in_(newest)).limit(min(limit, MAX_ID))
         with self.session() as session:
+            newest: Any = sqlite_matches(terms, newest=MAX_RANKED)
+            if not (self.sqlite and only.in_index):
+                ids = sa.select(RECORDS.c.id)
+                connection = session.connection()
+                rows = rows_in_steps(connection, ids, only, MAX_RANKED, newest_first=True)
+                newest = [row.id for row in rows]
+            query = select(QuestionAnswer).where(RECORD_ID.in_(newest)).limit(min(limit, MAX_ID))
             if (score := rank(only.search or "", sqlite=self.sqlite)) is not None:
                 if not self.sqlite:
                     query = query.order_by(score)

@@ -52,20 +52,13 @@ class _TsQuery(sa.types.UserDefinedType[Any]):
 
 
 TSQUERY = _TsQuery()
+BIGINTS: sa.ARRAY[int] = sa.ARRAY(sa.BigInteger())
 
-# The expression and the condition of the index in migrations/versions/0021_search_outcomes.py.
-POSTGRES_TEXT = (
-    "regexp_replace(qa_without_accents(left(question, 100000) || ' ' || "
-    "left(coalesce(answer, ''), 100000)), '\\W+', ' ', 'g')"
-)
-
-
-POSTGRES_VECTOR = (
-    f"(to_tsvector('simple', {POSTGRES_TEXT}) || to_tsvector('english', {POSTGRES_TEXT}))"
-)
-
-
+# The expressions and the condition of the index in migrations/versions/0022_search_blocks.py.
+POSTGRES_VECTOR = "qa_search_vector(question, answer)"
 POSTGRES_INDEXED = "question_answer.status <> 'asking'"
+BLOCK_BITS = 13
+POSTGRES_BLOCK = f"(ARRAY[question_answer.id >> {BLOCK_BITS}])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +122,23 @@ def _composed(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFC", match[0])
 
 
-def search_condition(search: str, *, sqlite: bool) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that a record must meet to match the words of a search."""
+def search_condition(
+    search: str, *, sqlite: bool, blocks: range | None = None
+) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that a record must meet to match the words of a search.
+
+    Args:
+        search: The words.
+        sqlite: The database is SQLite.
+        blocks: Only records of these blocks of ids match; see `qacli.db.search_steps`.
+    """
     terms = parse_terms(search)
     indexed = [term for term in terms if term.is_indexed]
     conditions: list[sa.ColumnElement[bool]] = []
     if indexed:
-        conditions += [_sqlite_condition(indexed)] if sqlite else _postgres_condition(indexed)
+        conditions += (
+            [_sqlite_condition(indexed)] if sqlite else _postgres_condition(indexed, blocks)
+        )
     conditions += [_contains(term.text) for term in terms if term.is_literal]
     return conditions
 
@@ -178,27 +181,49 @@ def _sqlite_condition(terms: list[SearchTerm]) -> sa.ColumnElement[bool]:
     return condition
 
 
-def _postgres_condition(terms: list[SearchTerm]) -> list[sa.ColumnElement[bool]]:
+def _postgres_condition(
+    terms: list[SearchTerm], blocks: range | None
+) -> list[sa.ColumnElement[bool]]:
     """Return one query of all terms, and a literal search for terms without words in its locale."""
     queries = [tsquery(term) for term in terms]
     every = reduce(lambda left, right: left.op("&&")(right), queries)
     vector: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_VECTOR)
     matches = vector.op("@@", is_comparison=True)(every)
-    in_flight = sa.select(RECORDS.c.id).where(sa.text("status = 'asking'"), matches)
+    in_flight = sa.select(RECORDS.c.id).where(
+        sa.text("status = 'asking'"), *_between(blocks), matches
+    )
     # The planner computes numnode once, and drops the alternatives that it excludes. An array of
     # ids, because it would move a condition that two alternatives have in common out of the OR.
     found = sa.or_(
         sa.func.numnode(every) == 0,
-        sa.and_(sa.text(POSTGRES_INDEXED), matches),
+        sa.and_(sa.text(POSTGRES_INDEXED), matches, *_in_blocks(blocks)),
         RECORDS.c.id == sa.any_(sa.func.array(in_flight.correlate(None).scalar_subquery())),
     )
     return [
         found,
+        *_between(blocks),
         *(
             sa.or_(sa.func.numnode(query) > 0, _contains(term.text))
             for term, query in zip(terms, queries, strict=True)
         ),
     ]
+
+
+def _in_blocks(blocks: range | None) -> list[sa.ColumnElement[bool]]:
+    """Return the condition for the index that a record is in these blocks."""
+    if blocks is None:
+        return []
+    numbers = sa.cast(sa.literal(list(blocks), BIGINTS), BIGINTS)
+    block: sa.ColumnElement[Any] = sa.literal_column(POSTGRES_BLOCK)
+    return [block.op("&&", is_comparison=True)(numbers)]
+
+
+def _between(blocks: range | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that an id is in these blocks, for a query without the index."""
+    if blocks is None:
+        return []
+    first, after = blocks.start << BLOCK_BITS, blocks.stop << BLOCK_BITS
+    return [first <= RECORDS.c.id, RECORDS.c.id < after]
 
 
 def rank(search: str, *, sqlite: bool) -> sa.ColumnElement[Any] | None:

@@ -22,7 +22,7 @@ from qacli.db.search import (
     rank,
     sqlite_matches,
 )
-from qacli.db.search_steps import rows_in_steps, search_steps
+from qacli.db.search_steps import id_order, rows_in_steps, search_steps
 from qacli.db.shared_values import load_records
 from qacli.db.threads import MAX_THREAD, ancestors, descendants
 from qacli.domain import Question
@@ -295,12 +295,13 @@ class RecordQueries(Database):
             only: The filter.
         """
         limit, records = min(limit, MAX_ID), list[QuestionAnswer]()
-        query = select(QuestionAnswer).order_by(RECORD_ID.desc() if newest_first else RECORD_ID)
         only = self.with_owner(only)
         with self.session() as session:
-            for conditions in search_steps(
-                session.connection(), only, after=after, before=before, newest_first=newest_first
-            ):
+            connection = session.connection()
+            order = id_order(connection, only, newest_first=newest_first)
+            query = select(QuestionAnswer).order_by(order)
+            id_range = {"after": after, "before": before}
+            for conditions in search_steps(connection, only, newest_first=newest_first, **id_range):
                 step = query.where(*conditions).limit(limit - len(records))
                 records += load_records(session, step)
                 if len(records) >= limit:

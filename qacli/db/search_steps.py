@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from qacli.db.filters import Filter
-from qacli.db.models import NEWEST_FIRST, RECORDS
+from qacli.db.models import RECORDS
 from qacli.db.search import BLOCK_BITS, parse_terms
 from qacli.validation import MAX_ID
 
@@ -59,6 +59,18 @@ def _has_steps(connection: sa.Connection, only: Filter) -> bool:
     return connection.dialect.name != "sqlite" and any(term.is_indexed for term in terms)
 
 
+def id_order(
+    connection: sa.Connection, only: Filter, *, newest_first: bool
+) -> sa.ColumnElement[Any]:
+    """Return the order by ids, for the queries of `search_steps`.
+
+    In a step it is not the order of an index: the planner would read the records in the order of
+    that index, and compute the words of each, until there are enough matches.
+    """
+    order = RECORDS.c.id + 0 if _has_steps(connection, only) else RECORDS.c.id
+    return order.desc() if newest_first else order
+
+
 def _blocks(
     connection: sa.Connection, low: int | None, high: int | None, *, newest_first: bool
 ) -> Iterator[range]:
@@ -98,7 +110,7 @@ def rows_in_steps(  # noqa: PLR0913 - the range of `search_steps`
         before: Only ids below this one.
         newest_first: Begin with the highest ids.
     """
-    query = query.order_by(RECORDS.c.id.desc() if newest_first else RECORDS.c.id)
+    query = query.order_by(id_order(connection, only, newest_first=newest_first))
     rows: list[sa.Row[Any]] = []
     for conditions in search_steps(
         connection, only, after=after, before=before, newest_first=newest_first
@@ -129,7 +141,9 @@ def newest_by_time(
     if not _has_steps(connection, only):
         return None
     newest: list[tuple[datetime, int]] = []
-    query = sa.select(RECORDS.c.created_at, RECORDS.c.id).order_by(*NEWEST_FIRST).limit(limit)
+    columns = (RECORDS.c.created_at, RECORDS.c.id)
+    not_indexed = RECORDS.c.created_at.op("+")(sa.text("interval '0'"))  # see `id_order`
+    query = sa.select(*columns).order_by(not_indexed.desc(), RECORDS.c.id.desc()).limit(limit)
     for blocks in _blocks(connection, None, None, newest_first=True):
         step = query.where(*only.conditions(sqlite=False, blocks=blocks), *conditions)
         newest += [(row.created_at, row.id) for row in connection.execute(step)]

@@ -31,6 +31,7 @@ NUMBER = 12 * BLOCK
 GAP = 1 << 40
 """The last record has an id this far above the others."""
 
+INDEX = "ix_question_answer_search"
 WORDS = {"everywhere": 1, "often": 20, "seldom": 1000, "early": 0}
 
 
@@ -139,16 +140,16 @@ def rows_read(plan: str) -> int:
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_search_in_steps_reads_few_rows(big: Store) -> None:
-    for word, newest_first in itertools.product(WORDS, (False, True)):
+    for word, newest_first, limit in itertools.product(WORDS, (False, True), (1, 100)):
         with explained() as plans:
             only = Filter(search=word)
-            big.page(limit=100, only=only, newest_first=newest_first, before=NUMBER * SPACE)
+            big.page(limit=limit, only=only, newest_first=newest_first, before=NUMBER * SPACE)
         # For each of three steps the next id and the matches, and where the history ends.
         assert len(plans) <= 7
         assert sum(map(rows_read, plans)) <= (8 if word == "early" else 2) * BLOCK
         searches = [plan for plan in plans if "qa_search_vector" in plan]
         assert not [plan for plan in searches if "Seq Scan" in plan]
-        assert [plan for plan in searches if "ix_question_answer_search" in plan]
+        assert [plan for plan in searches if INDEX in plan]
         # The words of a record that the index has are not computed again.
         assert not re.search(r"Filter: .*<> 'asking'.*qa_search_vector", "\n".join(plans))
 
@@ -173,3 +174,24 @@ def test_search_by_time_reads_few_rows_if_ids_have_the_order_of_times(big: Store
             assert list(big.dicts(Filter(search=word), limit=2, by_time=True))
         assert max(map(rows_read, plans)) <= 8 * BLOCK
         assert not re.search(r"Filter: .*<> 'asking'.*qa_search_vector", "\n".join(plans))
+
+
+@pytest.fixture
+def unsorted(big: Store) -> Iterator[Store]:
+    """A history whose planner avoids sorting, as if it expected many matches."""
+    with big.transaction(write=True) as connection:
+        connection.execute(sa.delete(RECORDS).where(RECORDS.c.id >= GAP))
+        name = connection.scalar(sa.select(sa.func.current_database()))
+        connection.exec_driver_sql(f"ALTER DATABASE {name} SET enable_sort = off")
+    yield big
+    with big.transaction(write=True) as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {name} RESET enable_sort")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_search_in_steps_reads_no_rows_in_the_order_of_another_index(unsorted: Store) -> None:
+    for newest_first, by_time in ((False, False), (True, False), (True, True)):
+        with explained() as plans:
+            only = Filter(search="absent")
+            assert not list(unsorted.dicts(only, newest_first=newest_first, by_time=by_time))
+        assert max(map(rows_read, plans)) <= 1

@@ -145,12 +145,12 @@ async def _timed(base_url: str, request: bytes, connections: int, seconds: float
         nonlocal failed
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
-            while (start := time.perf_counter()) < start + seconds:
+            while (sent_at := time.perf_counter()) < start + seconds:
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 await _read_body(reader, head)
                 if head[9:12] == b"200":
-                    latencies.append(time.perf_counter() - start)
+                    latencies.append(time.perf_counter() - sent_at)
                 else:
                     failed += 1
         finally:

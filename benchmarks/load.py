@@ -65,6 +65,15 @@ def timed(  # noqa: PLR0913 - by name
     return asyncio.run(_timed(base_url, request, connections, seconds))
 
 
+def join(parts: Sequence[Timed]) -> Timed:
+    """Return the figures of several runs as those of one."""
+    return Timed(
+        sorted(latency for part in parts for latency in part.latencies),
+        sum(part.failed for part in parts),
+        sum(part.seconds for part in parts),
+    )
+
+
 def get(base_url: str, path: str) -> int:
     """Return the status of one request.
 

@@ -91,7 +91,7 @@ def _compare(  # noqa: PLR0913 - one call
     ).encode()
     home, before, answered = places["PostgreSQL"], places["PostgreSQL"].count(), 0
     turns: list[list[Turn]] = []
-    for number in range(-1, bench.size(2, 11)):
+    for number in range(-1, bench.size(3, 11)):
         figures = []
         for place, address in enumerate(addresses):
             turn, requests = _turn(bench, address, body, connections)
@@ -132,9 +132,11 @@ def _turn(bench: Bench, address: str, body: bytes, connections: int) -> tuple[Tu
         Unusable: A request got another status than 200.
     """
     seconds = bench.size(3, 15)
-    measure_load = partial(load.timed, address, PATH, body, key=KEY, seconds=seconds)
-    fast = measure_load(connections=connections)
-    calm = measure_load(connections=LATENCY_CONNECTIONS)
+    measure_load = partial(load.timed, address, PATH, body, key=KEY)
+    fast = measure_load(connections=connections, seconds=seconds)
+    # New connections each second: chance decides how many of them each worker process gets.
+    parts = [measure_load(connections=LATENCY_CONNECTIONS, seconds=1) for _ in range(seconds)]
+    calm = load.join(parts)
     if failed := fast.failed + calm.failed:
         raise Unusable(f"{failed} requests to {address} failed.")
     turn = Turn(fast.rate, calm.quantile(0.5), calm.quantile(0.99))

@@ -37,7 +37,7 @@ from benchmarks.setting import (
 )
 
 PATH = "/v1/chat/completions"
-WORKERS, THREADS = 2, 64
+WORKERS, THREADS = 2, 128
 RATE_CONNECTIONS = {0.0: 32, 0.2: 128}
 LATENCY_CONNECTIONS = 4
 START_SECONDS = 300

@@ -139,7 +139,7 @@ def use_answer(  # noqa: PLR0913 - an answer and its record, by name
 
     Args:
         use: The use of the answer.
-        answer: The answer; None if there is none.
+        answer: The answer, or None if the record has no answer.
         display: The options for showing it.
         record: The record as a dict.
         record_id: The id of the record, if there is one.

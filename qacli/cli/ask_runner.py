@@ -155,7 +155,7 @@ def follow_up_options(
 
 
 def _profile_advice(settings: Settings, endpoint: str | None) -> str:
-    """Return a sentence that names the first profile of an endpoint; empty if there is none."""
+    """Return a sentence that names the first profile of an endpoint, or an empty text."""
     from shlex import quote
 
     from qacli.config.file import ConfigFile

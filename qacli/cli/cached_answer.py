@@ -19,7 +19,7 @@ def show_cached_answer(  # noqa: PLR0913 - the question, and the use of its answ
     since: datetime | None,
     check: Callable[[str], None] | None,
 ) -> bool:
-    """Show the saved answer to the same question; return False if there is none."""
+    """Show the saved answer to the same question; return False if no answer is saved."""
     from qacli.cli.store import open_store
     from qacli.services.cache import find_cached_answer
 

@@ -8,22 +8,18 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 from urllib.parse import parse_qs, urlsplit
 
-from benchmarks import load, measure
-from benchmarks.measure import Row, Unusable, paired
-from benchmarks.setting import Bench, Home, database, postgres, psql, serving
+from benchmarks import measure
+from benchmarks.measure import Row, paired
+from benchmarks.setting import Bench, Home, database, postgres, psql
+from benchmarks.start_growth import FEW, compare_sizes
 
-FEW = 2_000
 WORDS = {"everywhere": "100 %", "twentieth": "5 %", "thousandth": "0.1 %", "singular": "4 records"}
 ORDERS = ("best", "newest", "oldest")
 COMMANDS = (("list",), ("list", "--threads"), ("show", "last"))
-PAGE = "/qas?order=desc&limit=100"
-PAGES = 20
-"""So many at once: one takes about a millisecond."""
 
 STORED = 500
 """Records that are stored at once."""
@@ -68,13 +64,7 @@ def run(bench: Bench) -> Iterator[Row]:
         day = [_processor(server, partial(large.qa, "stats", "--by", "day")) for _ in range(runs)]
         what = f"`qa stats --by day`, {many:,} records"
         yield Row(what, f"{median(day) * 1000:,.0f} ms", day, 3, unit="s")
-        for command in COMMANDS:
-            ours, same = partial(large.seconds, *command), partial(small.seconds, *command)
-            what = f"`qa {' '.join(command)}`: {many:,} records / {FEW:,}"
-            yield Row.of_pairs(what, paired(runs, ours, same), 1.3)
-        with serving(large) as here, serving(small) as there:
-            pairs = paired(runs, partial(_pages, here), partial(_pages, there))
-        yield Row.of_pairs(f"`GET {PAGE}`: {many:,} records / {FEW:,}", pairs, 1.3)
+        yield from compare_sizes(large, small, many, COMMANDS, runs=runs)
         batches = iter(range(1, 1000))
         stored = [partial(_store, server, home, batches) for home in (large, small)]
         what = f"to store {STORED} records: {many:,} records / {FEW:,}"
@@ -108,11 +98,3 @@ def _ended_processes(parent: int) -> float:
     fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
     # cutime and cstime, the fields 16 and 17 in proc_pid_stat(5); the first here is field 3.
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
-
-
-def _pages(address: str) -> float:
-    begun = time.perf_counter()
-    for _ in range(PAGES):
-        if load.get(address, PAGE) != HTTPStatus.OK:
-            raise Unusable("The page is not there.")
-    return (time.perf_counter() - begun) / PAGES

@@ -1,13 +1,13 @@
 """Listing, showing and searching are as quick on two million records as on two thousand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
 from benchmarks import load
 from benchmarks.measure import Row, Unusable, paired
-from benchmarks.setting import Bench, serving
+from benchmarks.setting import Bench, Home, serving
 
 FEW = 2_000
 COMMANDS = (
@@ -28,8 +28,14 @@ def run(bench: Bench) -> Iterator[Row]:
     small, large = bench.home(), bench.home()
     small.fill(FEW)
     large.fill(many)
-    runs = bench.size(10, 20)
-    for command in COMMANDS:
+    yield from compare_sizes(large, small, many, COMMANDS, runs=bench.size(10, 20))
+
+
+def compare_sizes(
+    large: Home, small: Home, many: int, commands: Sequence[tuple[str, ...]], *, runs: int
+) -> Iterator[Row]:
+    """Compare commands and a page of two histories, one of `many` records and one of `FEW`."""
+    for command in commands:
         ours, same = partial(large.seconds, *command), partial(small.seconds, *command)
         what = f"`qa {' '.join(command)}`: {many:,} records / {FEW:,}"
         yield Row.of_pairs(what, paired(runs, ours, same), 1.3)

@@ -28,7 +28,7 @@ class Timed:
 
     Attributes:
         latencies: Seconds from a request to the end of its answer, for each that got 200; sorted.
-        failed: The number of other requests.
+        failed: The number of other requests. One whose connection breaks ends that connection.
         seconds: The length of all.
     """
 
@@ -162,6 +162,8 @@ async def _timed(base_url: str, request: bytes, connections: int, seconds: float
                     latencies.append(time.perf_counter() - sent_at)
                 else:
                     failed += 1
+        except (OSError, asyncio.IncompleteReadError):
+            failed += 1
         finally:
             writer.close()
 

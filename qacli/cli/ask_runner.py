@@ -31,6 +31,7 @@ from qacli.errors import QaError
 
 if TYPE_CHECKING:
     from qacli.cli.status_line import StatusLine
+    from qacli.db.models import QuestionAnswer
     from qacli.provider.endpoint import Endpoint
     from qacli.provider.retry import Retry
     from qacli.provider.sync import SyncProvider
@@ -130,42 +131,34 @@ def followed_record(
     return number if number >= 0 else record_at(open_store(settings, console), number).id
 
 
-def follow_up_options(
-    follows_id: int | None, settings: Settings, console: Console
-) -> "FollowUpOptions":
-    """Return the options of the record that is followed up; no options if there is none.
+def options_of_record(
+    record: "QuestionAnswer", settings: Settings, console: Console
+) -> "tuple[Settings, FollowUpOptions]":
+    """Return the settings and the options with which a record is followed up, or asked again.
+
+    The settings are those of the record's profile, unless the user has chosen another one. A
+    question that goes to another endpoint than its record prints a warning.
 
     Raises:
-        NotFound: There is no such record.
+        NotConfigured: There is no endpoint to ask.
     """
-    from qacli.cli.store import open_store
-    from qacli.provider.endpoint import resolve_endpoint
-    from qacli.services.follow_up import FollowUpOptions
-
-    if follows_id is None:
-        return FollowUpOptions()
-    present = resolve_endpoint(settings, with_key=False)
-    record = open_store(settings, console).get(follows_id)
-    if record.endpoint not in {None, present.name}:
-        console.warning(
-            f"Record {follows_id} was answered by {record.endpoint}; this question and its thread "
-            f"go to {present.name}.{_profile_advice(settings, record.endpoint)}"
-        )
-    return FollowUpOptions.of(record, present.name)
-
-
-def _profile_advice(settings: Settings, endpoint: str | None) -> str:
-    """Return a sentence that names the first profile of an endpoint, or an empty text."""
     from shlex import quote
 
-    from qacli.config.file import ConfigFile
-    from qacli.provider.endpoint import host_of
+    from qacli.provider.endpoint import resolve_endpoint
+    from qacli.services.follow_up import FollowUpOptions, profiles_of, thread_settings
 
-    profiles = ConfigFile.read(settings.config_path).profiles if settings.config_path else {}
-    for name, table in profiles.items():
-        if table.get("base_url") and host_of(str(table["base_url"])) == endpoint:
-            return f" To ask there: --profile {quote(name)}"
-    return ""
+    kept = thread_settings(record, settings)
+    present = resolve_endpoint(kept, with_key=False).name
+    if kept is not settings:
+        console.info(f"Asking {present} with the profile {kept.profile}, like record {record.id}.")
+    elif record.endpoint not in {None, present}:
+        profiles = profiles_of(record.endpoint or "", settings)
+        advice = f" To ask there: --profile {quote(profiles[0])}" if profiles else ""
+        console.warning(
+            f"Record {record.id} was answered by {record.endpoint}; this question and its thread "
+            f"go to {present}.{advice}"
+        )
+    return kept, FollowUpOptions.of(record, present)
 
 
 def load_context_or_warn(follows_id: int, settings: Settings, console: Console) -> list[Turn]:

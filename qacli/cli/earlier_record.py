@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from qacli.cli.ask_runner import follow_up_options, followed_record
+from qacli.cli.ask_runner import followed_record, options_of_record
 from qacli.cli.console import Console
 from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest
@@ -12,9 +12,10 @@ from qacli.services.follow_up import FollowUpOptions, schema_of
 
 @dataclass(frozen=True, slots=True)
 class EarlierRecord:
-    """The record that a question comes from, with the options that it gives.
+    """The record that a question comes from, with the settings and options that it gives.
 
     Attributes:
+        settings: The settings, with the profile of that record.
         follows_id: The record that the question follows up.
         repeats_id: The record whose question is asked again.
         options: The options of that record.
@@ -23,6 +24,7 @@ class EarlierRecord:
         files: The names of its files, if it is asked again.
     """
 
+    settings: Settings
     follows_id: int | None = None
     repeats_id: int | None = None
     options: FollowUpOptions = field(default_factory=FollowUpOptions)
@@ -40,10 +42,10 @@ def find_earlier_record(  # noqa: PLR0913 - the options that name a record
     again: str | None,
     edit_last: bool,
 ) -> EarlierRecord:
-    """Return the record that the options name; an empty origin if they name none.
+    """Return the record that the options name; only the settings if they name none.
 
     Args:
-        settings: The place of the history.
+        settings: The settings of the command.
         console: Prints notes.
         last: `--continue`.
         follow: `--follow`.
@@ -64,26 +66,27 @@ def find_earlier_record(  # noqa: PLR0913 - the options that name a record
             )
         return _again(again, settings, console)
     follows_id = followed_record(follow, settings, console, last=last)
-    options = follow_up_options(follows_id, settings, console)
-    question = None
-    if edit_last:
-        store = open_store(settings, console)
-        question = (store.newest() if follows_id is None else store.get(follows_id)).question
-    return EarlierRecord(follows_id, options=options, question=question)
+    if follows_id is None:
+        question = open_store(settings, console).newest().question if edit_last else None
+        return EarlierRecord(settings, question=question)
+    record = open_store(settings, console).get(follows_id)
+    settings, options = options_of_record(record, settings, console)
+    question = record.question if edit_last else None
+    return EarlierRecord(settings, follows_id, options=options, question=question)
 
 
 def _again(record_id: str, settings: Settings, console: Console) -> EarlierRecord:
     from qacli.cli.filters import parse_record_id
     from qacli.cli.store import open_store, record_at
-    from qacli.provider.endpoint import resolve_endpoint
 
     record = record_at(open_store(settings, console), parse_record_id(record_id))
-    present = resolve_endpoint(settings, with_key=False)
+    settings, options = options_of_record(record, settings, console)
     return EarlierRecord(
+        settings,
         record.follows_id,
         # All answers to one question are tied to its first record.
         repeats_id=record.repeats_id or record.id,
-        options=FollowUpOptions.of(record, present.name),
+        options=options,
         question=record.question,
         schema=schema_of(record),
         files=tuple(file["name"] for file in record.attachments),

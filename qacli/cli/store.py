@@ -64,10 +64,10 @@ def open_selected(settings: Settings, console: Console, only: "Filter") -> "Stor
     Raises:
         NotFound: There is no batch of the name, or no record of the thread, of the selection.
     """
-    from qacli.db.batches import Batches
-
     store = open_store(settings, console)
     if only.batch is not None:
+        from qacli.db.batches import Batches
+
         Batches(store).get(only.batch)
     if only.thread is not None:
         record_at(store, only.thread)

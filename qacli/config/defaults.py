@@ -3,6 +3,7 @@
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-6-luna"
 LOCAL = "local"
+FLAG = "a flag"
 """The name of the model on this machine, and of its endpoint."""
 
 LEASE_SECONDS = 60.0

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from qacli.config.database_url import with_absolute_path
 from qacli.config.declaration import Setting
+from qacli.config.defaults import FLAG
 from qacli.config.env_file import EnvFile, IgnoredEnvFile, Trust, trust_of
 from qacli.config.file import CORRECT, PROFILES, ConfigFile, default_directory
 from qacli.config.settings import Settings, setting_fields
@@ -179,6 +180,17 @@ def env_file_settings(file: EnvFile) -> Settings:
         sources={name: layer.source(name) for name in values},
         misspelled=_misspelled(file.values(), str(file.path)),
     )
+
+
+def with_profile(settings: Settings, profile: str) -> Settings:
+    """Return the settings of this process with another profile; values from flags stay.
+
+    Raises:
+        NotConfigured: See `load_settings`.
+    """
+    flags = [name for name, source in settings.sources.items() if source == FLAG]
+    loaded = load_settings({**os.environ, "QA_PROFILE": profile})
+    return loaded.explicit_values({name: getattr(settings, name) for name in flags})
 
 
 def profile_values(file: ConfigFile, profile: str) -> dict[str, Any]:

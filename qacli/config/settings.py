@@ -13,7 +13,7 @@ from qacli.config.budgets import BUDGETS
 from qacli.config.callers import DEFAULT_CALLER, TOKENS, administrators, named_tokens
 from qacli.config.database_url import advice, outbox_directory, with_driver
 from qacli.config.declaration import Setting, Values, setting
-from qacli.config.defaults import DEFAULT_MODEL, LEASE_SECONDS, OPENAI_BASE_URL
+from qacli.config.defaults import DEFAULT_MODEL, FLAG, LEASE_SECONDS, OPENAI_BASE_URL
 from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.errors import NotConfigured
@@ -315,7 +315,7 @@ class Settings(Values):
     def explicit_values(self, flags: Mapping[str, Any]) -> "Settings":
         """Return the settings with values from the command line; None means no value."""
         values = {name: value for name, value in flags.items() if value is not None}
-        return self.replace(**values, sources={**self.sources, **dict.fromkeys(values, "a flag")})
+        return self.replace(**values, sources={**self.sources, **dict.fromkeys(values, FLAG)})
 
     def advice_on_ignored(self, *names: str) -> str:
         """Return advice on an ignored `.env` file that sets one of these variables, or nothing."""

@@ -74,11 +74,13 @@ class ImportSource:
         documents: Its records, in order; reading them can raise InvalidRequest.
         omitted: The number of values that a record has no field for, by their description;
             complete once all records have been read.
+        is_empty: The file has no text, so it may be of any program.
     """
 
     format: str
     documents: Iterator[ImportedRecord]
     omitted: Counter[str] = field(default_factory=Counter)
+    is_empty: bool = False
 
     @property
     def program(self) -> Program:
@@ -260,7 +262,7 @@ def _read_text(name: str, head: bytes, stream: IO[bytes], file: Path | None) -> 
     if beginning and not beginning.startswith("{"):
         raise InvalidRequest(f"The format of {name} is not known.", ADVICE)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig")
-    return ImportSource(JSONL, _reading(name, read_json_lines(text)))
+    return ImportSource(JSONL, _reading(name, read_json_lines(text)), is_empty=not beginning)
 
 
 def _read_database(file: SqliteFile) -> ImportSource:

@@ -129,7 +129,7 @@ def ask(  # noqa: PLR0913 - the options of `qa ask`, by name
         model: The model to ask.
         system: The system prompt; "" is none.
         follow: The id of the record that this question follows up. Its thread is sent along, and
-            its model, system prompt and options are the defaults.
+            its model, system prompt, options and profile are the defaults.
         tags: The tags of the record.
         files: Paths or URLs of texts, images, PDF, WAV and MP3 to send before the question.
         options: Fields of the request, such as `{"temperature": 0}`.
@@ -143,20 +143,22 @@ def ask(  # noqa: PLR0913 - the options of `qa ask`, by name
     """
     from qacli import attachments
     from qacli.provider import endpoint
-    from qacli.services.follow_up import FollowUpOptions, first_system
+    from qacli.services.follow_up import FollowUpOptions, first_system, thread_settings
 
     session = Session(timeout=timeout, retries=retries)
-    settings = session.settings
     form = DataFormat.of(schema)
     own = dict(options or {})
     check_names(own)
     parts = attachments.read_attachment([fspath(file) for file in files], None) if files else []
     before, turns = FollowUpOptions(), list["Turn"]()
     if follow is not None:
-        present = endpoint.resolve_endpoint(settings, with_key=False)
         with session:
-            before = FollowUpOptions.of(session.store().get(follow), present.name)
+            record = session.store().get(follow)
+            session.settings = thread_settings(record, session.settings)
+            present = endpoint.resolve_endpoint(session.settings, with_key=False)
+            before = FollowUpOptions.of(record, present.name)
             turns = _context(session, follow)
+    settings = session.settings
     name = endpoint.resolve_endpoint(settings, model or before.model, with_key=False).model
     request = ChatRequest(
         question=create_question(

@@ -1,13 +1,16 @@
 """The options of a follow-up, or of a question that is asked again: those of its record."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qacli.config.defaults import LOCAL
+from qacli.errors import NotConfigured
 from qacli.model_options import OPTION_NAMES, RESERVED, merge_params
 
 if TYPE_CHECKING:
+    from qacli.config.settings import Settings
     from qacli.db.models import QuestionAnswer
 
 
@@ -76,6 +79,36 @@ class FollowUpOptions:
             for name, value in self.params.items()
             if name not in defaults or defaults[name] != value
         }
+
+
+def thread_settings(record: "QuestionAnswer", settings: "Settings") -> "Settings":
+    """Return the settings with the profile whose endpoint answered a record.
+
+    They are the given ones if that endpoint is the present one, if the user has chosen a profile
+    (`--profile` or `QA_PROFILE`), or if no profile leads to that endpoint.
+    """
+    from qacli.config.loader import chosen_profile, with_profile
+    from qacli.provider.endpoint import resolve_endpoint
+
+    def leads_there(settings: "Settings") -> bool:
+        with suppress(NotConfigured):
+            return resolve_endpoint(settings, with_key=False).name == record.endpoint
+        return False
+
+    if record.endpoint is None or chosen_profile() is not None or leads_there(settings):
+        return settings
+    others = (with_profile(settings, name) for name in profiles_of(record.endpoint, settings))
+    return next((other for other in others if leads_there(other)), settings)
+
+
+def profiles_of(endpoint: str, settings: "Settings") -> list[str]:
+    """Return the profiles of the configuration file with the base URL of an endpoint."""
+    from qacli.config.file import ConfigFile
+    from qacli.provider.endpoint import host_of
+
+    profiles = ConfigFile.read(settings.config_path).profiles if settings.config_path else {}
+    urls = {name: str(table.get("base_url") or "") for name, table in profiles.items()}
+    return [name for name, url in urls.items() if url and host_of(url) == endpoint]
 
 
 def first_system(*layers: str | None) -> str | None:

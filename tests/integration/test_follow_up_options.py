@@ -1,9 +1,11 @@
 """A follow-up keeps the model, the system prompt and the options of its record."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
-from conftest import Invoke
+from conftest import KEY, Invoke
 from fake_provider import FakeProvider, Reply
 from flask.testing import FlaskClient
 
@@ -41,6 +43,61 @@ def test_follow_up_with_options_uses_them(invoke: Invoke, provider: FakeProvider
     assert invoke("ask", *FLAGS, "One?").code == 0
     assert invoke("ask", "-c", "-m", "m-2", "-s", "", "--temperature", "1", "Two?").code == 0
     assert last_request(provider) == {"system": [], "model": "m-2", "temperature": 1, "k": 1}
+
+
+@pytest.fixture
+def config(home: Path, provider: FakeProvider) -> str:
+    """Write profiles, two of them for the provider; return its URL with another host name."""
+    (home / "config.toml").write_text(
+        f'[profiles.there]\nbase_url = "{provider.base_url}"\napi_key = "{KEY}"\n'
+        '[profiles.away]\nbase_url = "http://127.0.0.1:1/v1"\napi_key = "sk-away"\n'
+        f'[profiles.too]\nbase_url = "{provider.base_url}"\napi_key = "sk-too"\n'
+    )
+    return provider.base_url.replace("127.0.0.1", "localhost")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ask", "-c"), ("ask", "-c", "-m", "m-2"), ("ask", "--again", "last"), ("chat", "-c")],
+)
+@pytest.mark.usefixtures("config")
+def test_follow_up_keeps_the_profile_of_its_record(
+    invoke: Invoke, provider: FakeProvider, words: tuple[str, ...]
+) -> None:
+    own = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+    assert invoke("--profile", "there", "ask", "One?", **own).code == 0
+    question = ["Two?"] if words[0] == "ask" and "--again" not in words else []
+    done = invoke(*words, *question, "--timeout", "9", input="" if question else "Two?\n", **own)
+    assert done.code == 0, done.err
+    assert provider.requests[-1].headers["authorization"] == f"Bearer {KEY}"
+    host = urlsplit(provider.base_url).netloc
+    assert (
+        f"Asking {host} with the profile there, like record 2."
+        in invoke("ask", "-c", "-v", "Three?", **own).err
+    )
+
+
+@pytest.mark.usefixtures("config")
+def test_follow_up_with_another_profile_warns(invoke: Invoke, provider: FakeProvider) -> None:
+    assert invoke("--profile", "there", "ask", "One?", OPENAI_BASE_URL="").code == 0
+    away = invoke("--profile", "away", "ask", "-c", "Two?", "--retries", "0", OPENAI_BASE_URL="")
+    assert away.code == 6
+    assert f"Record 1 was answered by {urlsplit(provider.base_url).netloc}; " in away.err
+    assert "go to 127.0.0.1:1. To ask there: --profile there" in away.err
+
+
+def test_follow_up_with_an_url_of_the_environment_warns(
+    invoke: Invoke, config: str, home: Path
+) -> None:
+    assert "was answered by" not in invoke("ask", "One?").err
+    assert "was answered by" not in invoke("ask", "-c", "Two?").err
+    done = invoke("ask", "-c", "Three?", OPENAI_BASE_URL=config)
+    assert done.code == 0
+    assert f"go to {urlsplit(config).netloc}. To ask there: --profile there" in done.err
+    (home / "config.toml").unlink()
+    alone = invoke("ask", "--follow", "1", "Four?", OPENAI_BASE_URL=config).err
+    assert "was answered by" in alone
+    assert "--profile" not in alone
 
 
 def test_follow_up_of_a_schema_does_not_ask_for_json(

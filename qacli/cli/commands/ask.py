@@ -203,6 +203,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
     earlier = find_earlier_record(
         settings, console, last=last, follow=follow, again=again, edit_last=edit_last
     )
+    settings = earlier.settings
     _check_repeat(earlier, words or [], attachments)
     text = write_question(
         words or [],
@@ -254,9 +255,7 @@ def ask(  # noqa: PLR0913 - one parameter an option
         check = structure.check if structure else None
         if reuse and show_cached_answer(question, display, settings, use, since=since, check=check):
             return
-        turns = []
-        if follows_id is not None:
-            turns = load_context_or_warn(follows_id, settings, console)
+        turns = load_context_or_warn(follows_id, settings, console) if follows_id else []
         parts = [attachment.part for attachment in attachments]
         if max_cost is not None:
             _check_cost(questions, turns, parts, limit=max_cost, settings=settings)

@@ -71,10 +71,11 @@ def chat(  # noqa: PLR0913 - one parameter an option
     If standard input is not a terminal, each of its lines is a question or a command, stdout has
     only the answers, and the first error ends the chat.
     """
-    from qacli.cli.ask_runner import follow_up_options, followed_record
+    from qacli.cli.ask_runner import followed_record, options_of_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
     from qacli.cli.question_input import fill_template, load_template
-    from qacli.services.follow_up import first_system
+    from qacli.cli.store import open_store
+    from qacli.services.follow_up import FollowUpOptions, first_system
 
     console = Console.from_context(context)
     settings = load_settings(console).explicit_values(
@@ -92,7 +93,10 @@ def chat(  # noqa: PLR0913 - one parameter an option
 
     template_system = fill_template(prompt_template, "?", ["?"], parameters or [])[1]
     follows_id = followed_record(follow, settings, console, last=last)
-    before = follow_up_options(follows_id, settings, console)
+    before = FollowUpOptions()
+    if follows_id is not None:
+        record = open_store(settings, console).get(follows_id)
+        settings, before = options_of_record(record, settings, console)
     options = ChatOptions(
         first_system(system, template_system, before.system, settings.system),
         merge_params(params, prompt_template.params),

@@ -57,12 +57,13 @@ def import_records(
 
     console = Console.from_context(context)
     with open_import_source(file) as source_file:
-        if source not in {None, source_file.program}:
+        name = "empty" if source_file.is_empty else FORMAT_NAMES[source_file.format]
+        if source not in {None, source_file.program} and not source_file.is_empty:
             raise InvalidRequest(
-                f"{file} is {FORMAT_NAMES[source_file.format]}, and --from is {source}.",
+                f"{file} is {name}, and --from is {source}.",
                 "Leave out --from.",
             )
-        console.info(f"{file} is {FORMAT_NAMES[source_file.format]}.")
+        console.info(f"{file} is {name}.")
         store = open_store(load_settings(console), console)
         result = ImportResult()
         try:

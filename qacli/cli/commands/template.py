@@ -38,8 +38,10 @@ def template() -> None:
 @commands.command("list")
 def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the templates."""
+    from shutil import get_terminal_size
+
     from qacli import prompt_templates
-    from qacli.cli.text_width import align
+    from qacli.cli.text_width import align, fit_to_width
 
     console = Console.from_context(context)
     settings = load_settings(console)
@@ -54,10 +56,12 @@ def list_templates(context: typer.Context, *, as_json: AsJson = False) -> None:
         return
     texts = (item.get("error") or item["system"] or item["question"] or "" for item in templates)
     names = (item["name"] for item in templates)
-    for line in align(
+    rows = (
         (name, text.strip().partition("\n")[0]) for name, text in zip(names, texts, strict=True)
-    ):
-        console.print(line)
+    )
+    width = get_terminal_size().columns
+    for line in align(rows):
+        console.print(fit_to_width(line, width).rstrip() if console.is_terminal else line)
     if not templates:
         console.info("There is no template. Create one: qa template edit NAME")
 

@@ -67,24 +67,6 @@ def test_ask_follow_sends_the_thread(invoke: Invoke, provider: FakeProvider) -> 
     assert invoke("ask", "--follow", "99", "four").code == 4
 
 
-def test_ask_follow_of_another_endpoint_names_its_profile(
-    invoke: Invoke, provider: FakeProvider, home: Path
-) -> None:
-    invoke("ask", "one")
-    there = provider.base_url
-    (home / "config.toml").write_text(f'[profiles.there]\nbase_url = "{there}"\n')
-    assert "was answered by" not in invoke("ask", "--follow", "1", "two").err
-    elsewhere = there.replace("127.0.0.1", "localhost")
-    done = invoke("ask", "--follow", "1", "two", OPENAI_BASE_URL=elsewhere)
-    assert done.code == 0
-    assert f"Record 1 was answered by {urlsplit(there).netloc}; " in done.err
-    assert f"go to {urlsplit(elsewhere).netloc}. To ask there: --profile there" in done.err
-    (home / "config.toml").unlink()
-    alone = invoke("ask", "--follow", "1", "two", OPENAI_BASE_URL=elsewhere).err
-    assert "was answered by" in alone
-    assert "--profile" not in alone
-
-
 def test_prune_without_yes_only_reports_the_number(invoke: Invoke) -> None:
     invoke("ask", "one")
     assert "Would remove: 1 record" in invoke("prune", "--older-than", "0m").out

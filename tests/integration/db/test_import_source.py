@@ -168,6 +168,15 @@ def test_import_sqlite_database_of_another_program_is_refused(home: Path) -> Non
         pass
 
 
+@pytest.mark.parametrize("program", ["qa", "aichat"])
+def test_import_from_a_program_of_an_empty_file_adds_nothing(
+    invoke: Invoke, home: Path, program: str
+) -> None:
+    (home / "empty").write_text("\n")
+    done = invoke("import", "empty", "--from", program)
+    assert (done.code, done.out) == (0, "Added: 0 records; 0 were there.\n")
+
+
 def test_import_empty_export_adds_nothing(store: Store, home: Path) -> None:
     (home / "empty").touch()
     with open_import_source("empty") as found:

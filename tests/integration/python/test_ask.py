@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Invoke
+from conftest import KEY, Invoke
 from fake_provider import FakeProvider
 from pydantic import BaseModel, field_validator
 
@@ -58,6 +58,20 @@ def test_ask_follow_sends_the_thread_with_its_options(
     assert body["model"] == "other"
     texts = [message["content"] for message in body["messages"]]
     assert texts == ["Brief.", "One?", "Answer to: One?", "Two?"]
+
+
+@pytest.mark.usefixtures("history")
+def test_ask_follow_keeps_the_profile_of_its_record(
+    home: Path, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ask("One?")
+    (home / "config.toml").write_text(
+        f'[profiles.there]\nbase_url = "{provider.base_url}"\napi_key = "{KEY}"\n'
+    )
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    second = ask("Two?", follow=first.id, timeout=9)
+    assert second.answer == "Answer to: Two?"
 
 
 @pytest.mark.usefixtures("history")

@@ -63,7 +63,11 @@ def _answer(requests: Path) -> Path:
     usage = {"prompt_tokens": 9, "completion_tokens": 99, "total_tokens": 108}
     with requests.open() as lines, results.open("w") as file:
         for number, line in enumerate(lines):
-            body = {"id": f"chatcmpl-{number}", "object": "chat.completion", "model": "m"}
+            body: dict[str, object] = {
+                "id": f"chatcmpl-{number}",
+                "object": "chat.completion",
+                "model": "m",
+            }
             body |= {"choices": [choice], "usage": usage}
             response = {"status_code": 200, "request_id": f"r{number}", "body": body}
             custom_id = json.loads(line)["custom_id"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import measure
-from benchmarks.measure import Row, Unusable
+from benchmarks.measure import Command, Row, Unusable
 from benchmarks.setting import MODEL, QA, Bench, Home, database, postgres, provider
 
 NAME = "n"
@@ -125,7 +125,16 @@ def begin(
 ) -> None:
     """Migrate the database, load a batch, and stop after its first question was sent."""
     home.qa("migrate")
-    arguments = ("batch", bench.questions(questions), "--name", NAME, "-j", "1", "-q", *options)
+    arguments: Command = (
+        "batch",
+        bench.questions(questions),
+        "--name",
+        NAME,
+        "-j",
+        "1",
+        "-q",
+        *options,
+    )
     with measure.background((QA, *arguments), home.env, home.path / "errors") as process:
         measure.until(120, lambda: log.stat().st_size > 0)
         process.send_signal(signal.SIGINT)
@@ -163,7 +172,7 @@ def join(bench: Bench, server: str) -> Row:
             return seconds_taken
 
         few = [seconds() for _ in range(3)]
-        import psycopg2  # type: ignore[import-untyped]
+        import psycopg2
 
         with psycopg2.connect(home.database_url) as connection:
             connection.cursor().execute(ADD_ITEMS)

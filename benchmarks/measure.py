@@ -80,8 +80,8 @@ def run(
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
-            output = errors.read().decode(errors="replace")[-2000:]
-            raise Unusable(f"{command} ended with {process.returncode}: {output}")
+            message = errors.read().decode(errors="replace")[-2000:]
+            raise Unusable(f"{command} ended with {process.returncode}: {message}")
     cpu = usage.ru_utime + usage.ru_stime
     return Ended(seconds, first_byte, cpu, usage.ru_maxrss / 1024, output)
 

@@ -137,7 +137,7 @@ class Home:
         if not self.database_url:
             with closing(sqlite3.connect(self.path / "history.db")) as connection:
                 return connection.execute(query).fetchall()
-        import psycopg2  # type: ignore[import-untyped]
+        import psycopg2
 
         with closing(psycopg2.connect(self.database_url)) as connection:
             cursor = connection.cursor()

@@ -39,8 +39,8 @@ def compare_sizes(
         ours, same = partial(large.seconds, *command), partial(small.seconds, *command)
         what = f"`qa {' '.join(command)}`: {many:,} records / {FEW:,}"
         yield Row.of_pairs(what, paired(runs, ours, same), 1.3)
-    with serving(large) as ours, serving(small) as same:
-        pairs = paired(runs, partial(_pages, ours), partial(_pages, same))
+    with serving(large) as first, serving(small) as second:
+        pairs = paired(runs, partial(_pages, first), partial(_pages, second))
     yield Row.of_pairs(f"`GET {PAGE}`: {many:,} records / {FEW:,}", pairs, 1.3)
 
 

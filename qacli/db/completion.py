@@ -68,7 +68,7 @@ class History:
             uri = f"file:{quote(file)}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)) as connection:
                 return connection.execute(query).fetchall()
-        import psycopg2  # type: ignore[import-untyped] # no stubs are installed
+        import psycopg2
 
         url = self._url.replace("postgresql+psycopg2://", "postgresql://", 1)
         with (

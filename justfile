@@ -36,9 +36,9 @@ docs-serve:
 ci:
     bash .ci/run
 
-# Measure speed and memory on a small scale, in minutes.
-bench-quick:
-    uv run --group dev --group bench python -m benchmarks
+# Compare the speed with another commit, in ten minutes; more than 10 % slower is an error.
+bench-quick commit="HEAD~1":
+    uv run --group dev python -m benchmarks --against {{commit}}
 
 # Run the server at http://localhost:8000
 serve *arguments:

@@ -36,9 +36,11 @@ def main() -> int:
     started = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     load = os.getloadavg()[0]
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-    sections = _sections(options.output)
+    # A comparison with a commit is no result to keep.
+    output: Path | None = options.output or (None if options.against else RESULTS)
+    sections = _sections(output)
     met = True
-    names = ["start_against"] if options.against else options.only or NAMES
+    names = ["commits"] if options.against else options.only or NAMES
     with bench(options.scale, options.against) as workbench:
         for name in names:
             rows, problem, seconds = _run(name, workbench)
@@ -46,8 +48,10 @@ def main() -> int:
             when = f"{started}, load {load:.1f}, `{command}`"
             sections[name] = _section(name, rows, problem, f"{when}, {seconds:.0f} s")
             # Written after each benchmark, because a run takes long and may be stopped.
-            options.output.write_text("\n".join([_head(), *sections.values()]))
-    _say(f"Written to {options.output}.", sys.stderr)
+            if output is not None:
+                output.write_text("\n".join([_head(), *sections.values()]))
+    if output is not None:
+        _say(f"Written to {output}.", sys.stderr)
     return 0 if met else 1
 
 
@@ -55,9 +59,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=NAMES, help="this one; may be repeated")
     parser.add_argument("--scale", choices=("small", "full"), default="small")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the file of the table")
+    parser.add_argument("--output", type=Path, help="the file of the table (RESULTS.md)")
     parser.add_argument(
-        "--against", type=Path, metavar="WORKTREE", help="compare with the qa of another worktree"
+        "--against", default="", metavar="COMMIT", help="compare with a commit, or a worktree"
     )
     parser.add_argument("--list", action="store_true", help="name the benchmarks")
     return parser.parse_args()
@@ -83,9 +87,9 @@ def _claim(name: str) -> str:
     return doc.partition("\n")[0]
 
 
-def _sections(path: Path) -> dict[str, str]:
+def _sections(path: Path | None) -> dict[str, str]:
     """Return the sections of an earlier page, by the names of their benchmarks."""
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text() if path is not None and path.exists() else ""
     sections = re.findall(r"^## .*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     names = [re.search(r"^`(\w+)`, ", section, re.MULTILINE) for section in sections]
     pairs = zip(names, sections, strict=True)

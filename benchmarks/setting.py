@@ -42,12 +42,12 @@ class Bench:
     Attributes:
         scale: The size of the runs.
         directory: The temporary directory.
-        against: A worktree with another version of qa and its `.venv`; None for no comparison.
+        against: The other version of qa to compare with: a commit, or a worktree with a `.venv`.
     """
 
     scale: Scale
     directory: Path
-    against: Path | None = None
+    against: str = ""
 
     def size(self, small: T, full: T) -> T:
         """Return the value for the scale of this run."""
@@ -82,7 +82,7 @@ class Bench:
 
 
 @contextmanager
-def bench(scale: Scale, against: Path | None = None) -> Iterator[Bench]:
+def bench(scale: Scale, against: str = "") -> Iterator[Bench]:
     """Yield a run of the benchmarks with a temporary directory."""
     directory = Path(tempfile.mkdtemp(prefix="qa-bench-"))
     try:
@@ -105,15 +105,17 @@ class Home:
         path: The directory.
         env: The environment of `qa` with this home.
         database_url: The PostgreSQL database; empty for the SQLite file in the directory.
+        program: The `qa` to run; None for the one of this environment.
     """
 
     path: Path
     env: dict[str, str]
     database_url: str = ""
+    program: Path | None = None
 
     def qa(self, *arguments: str | Path, limit: float = 60, into: Path | None = None) -> Ended:
         """Run `qa`."""
-        return measure.run([QA, *arguments], self.env, limit=limit, into=into)
+        return measure.run([self.program or QA, *arguments], self.env, limit=limit, into=into)
 
     def seconds(self, *arguments: str | Path) -> float:
         """Run `qa`; return the seconds that it takes."""
@@ -352,7 +354,7 @@ def answering(
 def serving(home: Home, *options: str) -> Iterator[str]:
     """Run `qa serve` with these options; yield its address."""
     port = free_port()
-    command: Command = (QA, "serve", "--port", str(port), *options)
+    command: Command = (home.program or QA, "serve", "--port", str(port), *options)
     with answering(command, home, f"http://127.0.0.1:{port}", "/is_ready") as address:
         yield address
 

@@ -17,7 +17,7 @@ from benchmarks.setting import Bench, bench
 NAMES = (
     *("start_bare", "start_history", "start_ask", "start_first_byte", "start_growth"),
     *("completion", "history_scale"),
-    *("serve_asks", "serve_reads", "serve_door"),
+    *("serve_asks", "serve_reads", "serve_door", "thread_reads"),
     *("moving_export", "moving_import"),
     *("batch_total", "batch_instant", "batch_limit", "batch_refusals", "batch_memory"),
     *("batch_workers", "batch_tools", "batch_api"),

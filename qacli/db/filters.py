@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_TOOL_NAME_LENGTH = 200
 """Characters of a tool's name in `tool_call`; see migrations/versions/0015_record_lookups.py."""
 
+INDEXED_TAG_LENGTH = 500
+"""Characters of a tag in the index of PostgreSQL; see migrations/versions/0023_tags_index.py."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -147,12 +150,18 @@ def _answered_by(model: str) -> sa.ColumnElement[bool]:
 
 def _has_tag(tag: str, *, sqlite: bool) -> sa.ColumnElement[bool]:
     if sqlite:
-        tags = sa.func.json_each(RECORDS.c.tags).table_valued("value")
-        return sa.exists(sa.select(tags.c.value).where(tags.c.value == tag))
+        each = sa.func.json_each(RECORDS.c.tags).table_valued("value")
+        return sa.exists(sa.select(each.c.value).where(each.c.value == tag))
+    # The expression of the index in migrations/versions/0023_tags_index.py.
+    tags: sa.ColumnElement[Any] = sa.literal_column("qa_tags(question_answer.tags)")
+    texts: sa.ARRAY[str] = sa.ARRAY(sa.Text)
+    start = sa.cast(sa.literal([tag[:INDEXED_TAG_LENGTH]], texts), texts)
+    has_start: sa.ColumnElement[bool] = tags.op("@>", is_comparison=True)(start)
+    if len(tag) < INDEXED_TAG_LENGTH:
+        return has_start
     from sqlalchemy.dialects.postgresql import JSONB
 
-    has_tag: sa.ColumnElement[bool] = sa.cast(RECORDS.c.tags, JSONB).contains([tag])
-    return has_tag
+    return sa.and_(has_start, sa.cast(RECORDS.c.tags, JSONB).contains([tag]))
 
 
 def _in_group(record_id: int) -> sa.ColumnElement[bool]:

@@ -56,6 +56,18 @@ def test_search_each_word_of_a_record_finds_it(filled: Store) -> None:
             assert number in found(filled, word), word
 
 
+@pytest.mark.parametrize("start", ["t", "世界 ' \" \\ %", "x" * 500, "🌍" * 3000])
+def test_filter_by_tag_finds_only_the_whole_tag(store: Store, start: str) -> None:
+    answered = Outcome(status=Status.ANSWERED, answer="Yes.")
+    for tags in ([start], [f"{start}1", "a"], [f"{start}2"], [], ["b", start]):
+        store.upsert(Question(question="Who?", tags=tags), answered)
+    for tag, ids in ((start, [1, 5]), (f"{start}1", [2]), (f"{start}3", []), (start[:-1], [])):
+        records = store.page(limit=9, only=Filter(tag=tag))
+        assert [record.id for record in records] == ids, tag
+        both = store.page(limit=9, only=Filter(tag=tag, search="who"))
+        assert [record.id for record in both] == ids, tag
+
+
 def test_search_best_match_is_first(store: Store) -> None:
     for question in (
         "apple",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from qacli.db.filters import Filter
 from qacli.db.models import RECORDS
-from qacli.db.search import BLOCK_BITS
+from qacli.db.search import BLOCK_BITS, MAX_RANKED
 from qacli.domain import Outcome, Question
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_search_in_steps_finds_the_same_in_both_orders(big: Store) -> None:
         assert [record.id for record in page] == between[::-1][:30]
         lines = big.dicts(only, after=low, before=high, limit=1200)
         assert [line["id"] for line in lines] == between[:1200]
-        assert {record.id for record in big.search(only, 2000)} == set(ids[::-1][:1000])
+        assert {record.id for record in big.search(only, 2000)} == set(ids[::-1][:MAX_RANKED])
 
 
 def test_search_by_time_finds_the_newest_of_a_history_with_another_order_of_ids(big: Store) -> None:

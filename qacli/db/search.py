@@ -26,7 +26,7 @@ WORD_SEPARATORS = "'\u2019.,;:!?()-"
 COMMON_MATCHES = 20_000
 """SQLite ranks no more matches than this, because it would have to read all of them."""
 
-MAX_RANKED = 700
+MAX_RANKED = 500
 """The number of newest matches that are ranked, so that a common word does not make it slow."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -80,6 +81,9 @@ OTHER_HEADERS = {
 `x-provider-request-id` of the server."""
 
 
+NODE_PROGRAMS = Path("node_modules/.bin")
+
+
 def run_program(
     name: str, base_url: str, key: str, node_modules: Path
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -98,7 +102,7 @@ def run_program(
         command = [uv, "run", "-q", "--no-project", "--isolated", "--python", python, *packages]
         command += ["python", PROGRAMS / name]
     else:
-        command = ["node", node_modules / name]
+        command = [node_modules / NODE_PROGRAMS / "node", node_modules / name]
     packages = [package.partition("[")[0] for package in PYTHON.get(name, [])]
     process = subprocess.run(
         [*command, base_url, key, *packages],
@@ -117,7 +121,10 @@ def run_program(
 
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the programs for Node and their packages."""
+    """A directory with the programs for Node, the newest Node, and the packages.
+
+    npm chooses older releases of packages for an older Node, without a warning.
+    """
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed, which installs the packages for Node")
@@ -125,13 +132,16 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in PROGRAMS.glob("*.mjs"):
         shutil.copy(file, directory)
     packages = sorted({package for names in NODE.values() for package in names})
-    subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", *packages],
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    path = f"{directory / NODE_PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    for names in (["node"], packages):
+        subprocess.run(
+            [npm, "install", "--no-audit", "--no-fund", *names],
+            cwd=directory,
+            env={**os.environ, "PATH": path},
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
     return directory
 
 

@@ -386,6 +386,50 @@ def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store
     assert "/page/2" in page.url
 
 
+def test_record_far_down_in_the_history_is_opened_at_its_top(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    for number in range(1, 31):
+        keep(store, f"Question {number}", "A long answer. " * 500)
+    page = visit("/page/5", viewport={"width": 1280, "height": 600}).page
+    expect(page.locator("#entries a[aria-current=page]")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+    page.keyboard.press("j")
+    expect(page.locator("#entries a[href='/page/4']")).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+    for _ in range(15):
+        page.keyboard.press("k")
+    expect(page.locator("#entries a[href='/page/19']")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+
+
+def test_text_from_right_to_left_begins_at_the_right(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    answer = "שלום.\n\n- אחת\n\n> ציטוט\n\n| א | ב |\n|---|---|\n| 1 | 2 |\n\n`x`\n\nAnd English."
+    keep(store, "שאלה?", answer)
+    page = visit("/page/1").page
+    begins = page.evaluate(
+        """() => Object.fromEntries(
+          [".question", ".answer > p", "li", "blockquote p", "td", ".answer > p:last-child"]
+            .map((name) => {
+              const node = document.querySelector(`.record ${name}`);
+              const range = document.createRange();
+              range.selectNodeContents(node);
+              const [text, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
+              return [name, box.right - text.right < text.left - box.left ? "right" : "left"];
+            }))"""
+    )
+    assert begins.pop(".answer > p:last-child") == "left"
+    assert set(begins.values()) == {"right"}, begins
+    first, second = (page.locator("td").nth(n).bounding_box() for n in range(2))
+    assert first
+    assert second
+    assert first["x"] > second["x"]
+    page.get_by_label("Follow up").fill("עוד")
+    assert page.get_by_label("Follow up").evaluate("node => node.matches(':dir(rtl)')")
+
+
 def test_copy_buttons_copy_the_answer_and_its_code(
     visit: Callable[..., Visit], store: Store
 ) -> None:

@@ -196,6 +196,7 @@ def test_stop_button_cancels_the_answer_and_keeps_the_received_text(
     expect(page.locator(".arriving .answer")).to_contain_text("One")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article#r1 .state")).to_contain_text("Interrupted.")
+    expect(page.get_by_role("status")).to_have_text("The answer was interrupted.")
     assert store.get(1).status == "interrupted"
     assert (store.get(1).answer or "").startswith("One")
     assert wait_for(lambda: provider.stats.get("client_gone"))
@@ -400,6 +401,50 @@ def test_record_far_down_in_the_history_is_opened_at_its_top(
     for _ in range(15):
         page.keyboard.press("k")
     expect(page.locator("#entries a[href='/page/19']")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+
+
+def test_page_stays_where_it_is_while_a_follow_up_is_written(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    first = keep(store, "First", "A long answer. " * 500)
+    keep(store, "Second", "Another long answer. " * 500, follows_id=first)
+    page = visit("/page/2", viewport={"width": 360, "height": 700}).page
+    page.evaluate("scrollTo({ top: 900, behavior: 'instant' })")
+    page.keyboard.press("f")
+    expect(page.get_by_label("Follow up")).to_be_focused()
+    page.keyboard.type("And then")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("what?")
+    assert page.evaluate("scrollY") == 900
+
+
+def test_focus_on_a_link_below_the_form_brings_it_above_the_form(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    keep(store, "First", "A [link](https://a.example) and words.\n\n" * 100)
+    page = visit("/page/1", viewport={"width": 360, "height": 700}).page
+    distance = page.evaluate(
+        """() => {
+          const bottom = (node) => node.getBoundingClientRect().bottom;
+          const link = document.querySelectorAll(".answer a")[50];
+          scrollTo({ top: bottom(link) - innerHeight + 20, behavior: "instant" });
+          link.focus();
+          return document.querySelector("#ask .sheet").getBoundingClientRect().top - bottom(link);
+        }"""
+    )
+    assert distance > 0
+
+
+def test_first_question_is_shown_from_its_beginning(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    for number in range(20):
+        keep(store, f"Question {number}")
+    page = visit(viewport={"width": 1280, "height": 600}).page
+    page.get_by_label("Your question").fill("A long question. " * 20)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The answer is complete.")
     assert page.evaluate("scrollY") == 0
 
 

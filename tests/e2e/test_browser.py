@@ -404,6 +404,16 @@ def test_record_far_down_in_the_history_is_opened_at_its_top(
     assert page.evaluate("scrollY") == 0
 
 
+def test_link_to_a_record_of_a_long_thread_shows_it_at_once(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    follows = None
+    for number in range(20):
+        follows = keep(store, f"Step {number}", "A long answer. " * 200, follows_id=follows)
+    page = visit("/page/20#r20", reduced_motion="no-preference").page
+    expect(page.locator("#r20 .question")).to_be_in_viewport(timeout=1)
+
+
 def test_page_stays_where_it_is_while_a_follow_up_is_written(
     visit: Callable[..., Visit], store: Store
 ) -> None:

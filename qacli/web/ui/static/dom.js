@@ -25,8 +25,8 @@ export function reveal(entry) {
   if (!entry?.checkVisibility()) return;
   if (getComputedStyle(list).overflowY === "visible") return entry.scrollIntoView({ block: "nearest" });
   const [box, frame] = [entry.getBoundingClientRect(), list.getBoundingClientRect()];
-  const above = Math.max(frame.top, 0) - box.top;
-  const below = box.bottom - Math.min(frame.bottom, innerHeight);
+  const above = Math.max(frame.top, 0) - box.top + 8;
+  const below = box.bottom + 8 - Math.min(frame.bottom, innerHeight);
   if (above > 0) list.scrollTop -= above;
   else if (below > 0) list.scrollTop += below;
 }

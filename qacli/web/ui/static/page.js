@@ -13,5 +13,5 @@ document.documentElement.classList.add("scripted-page");
 enrich(document);
 if (location.hash === "#question" && $("#question")) focusQuestion();
 reveal($("#history [aria-current=page]"));
-if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });
 for (const article of $$("article[data-status=asking]")) watch(article.dataset.id);

@@ -10,7 +10,7 @@ MIN_SECRET_LENGTH = 4
 """Shorter secrets are not masked: they are part of ordinary words."""
 
 MIN_KEY_LENGTH = 8
-"""Shorter keys are not masked in a request: they are placeholders such as `none` or `ollama`."""
+"""Shorter keys are not masked: they are placeholders such as `none` or `ollama`."""
 
 KEY_SHAPE = re.compile(r"\b(sk|pk|key)-[A-Za-z0-9_*-]{6,}")
 """The shape of a provider's key, for keys that are not in the settings."""
@@ -34,6 +34,11 @@ def hide_secrets(
         if len(secret) >= min_length:
             text = text.replace(secret, MASK)
     return text
+
+
+def without_placeholder(key: str | None) -> str:
+    """Return a provider's key if it is a secret; empty if it is only a placeholder."""
+    return key if key and len(key) >= MIN_KEY_LENGTH else ""
 
 
 def hide_key_shapes(text: str) -> str:

@@ -18,7 +18,7 @@ from qacli.config.env_file import IgnoredEnvFile
 from qacli.config.file import default_directory
 from qacli.errors import NotConfigured
 from qacli.model_options import merge_params
-from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in
+from qacli.redaction import hide_key_shapes, hide_secrets, passwords_in, without_placeholder
 
 
 class Settings(Values):
@@ -387,7 +387,8 @@ class Settings(Values):
 
     def redact(self, text: str, *secrets: str) -> str:
         """Mask the secrets of these settings, other secrets, and all texts in the form of a key."""
-        own = {self.api_key, self.tokens, self.database_url, *self.callers.values()}
+        key = without_placeholder(self.api_key)
+        own = {key, self.tokens, self.database_url, *self.callers.values()}
         passwords = {*passwords_in(self.database_url or ""), *passwords_in(self.base_url or "")}
         return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))
 

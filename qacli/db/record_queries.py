@@ -386,9 +386,15 @@ def require_id(record_id: int) -> int:
     return record_id
 
 
-def record_not_found(*ids: int) -> NotFound:
+class RecordNotFound(NotFound):
+    """There are no records with some ids."""
+
+
+def record_not_found(*ids: int) -> RecordNotFound:
     """Return the error for ids of records that do not exist."""
-    return NotFound(f"There is no record {', '.join(map(str, ids))}.", "List the records: qa list")
+    return RecordNotFound(
+        f"There is no record {', '.join(map(str, ids))}.", "List the records: qa list"
+    )
 
 
 def _is_common(session: Session, terms: list[SearchTerm]) -> bool:

@@ -20,7 +20,7 @@ from qacli.config.settings import Settings
 from qacli.errors import InvalidRequest, NotConfigured
 from qacli.provider import local_llama
 from qacli.provider.base_url import local_path, remote_url
-from qacli.redaction import SECRET_HEADER, passwords_in
+from qacli.redaction import SECRET_HEADER, passwords_in, without_placeholder
 
 OPENAI_HOST = "api.openai.com"
 
@@ -108,7 +108,8 @@ class Endpoint:
     @property
     def secrets(self) -> set[str]:
         """The texts that must not be shown: passwords of the URL and of the proxy."""
-        values = {self.key, self.user.partition(":")[2], *self._key_headers.values()}
+        key = without_placeholder(self.key)
+        values = {key, self.user.partition(":")[2], *self._key_headers.values()}
         values |= self.extra_secrets
         query = parse_qsl(urlsplit(self.base_url).query)
         values |= {value for name, value in query if SECRET_HEADER.search(name)}

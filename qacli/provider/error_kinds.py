@@ -36,6 +36,11 @@ FINAL_MESSAGE = (
 )
 """The messages of llama.cpp and Ollama with status 500 that the same request ends in again."""
 
+CLOSED_EARLY = re.compile(r"Not enough data to satisfy|without sending complete message body")
+"""The texts of aiohttp, which begins them with a status 400 that no server has sent, and of h11."""
+
+CLOSED = "it was closed in the middle of the response"
+
 PAYMENT = frozenset(
     {
         *("insufficient_quota", "insufficient_credits", "billing_hard_limit_reached"),
@@ -230,3 +235,11 @@ def is_retryable(status: int, error: ErrorBody, headers: Mapping[str, str]) -> b
     """
     advice = headers.get("x-should-retry", "").lower()
     return advice == "true" if advice in {"true", "false"} else may_pass(status, error)
+
+
+def connection_reason(error: BaseException) -> str:
+    """Return why a connection failed: the text of the first cause, or the name of its class."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    return CLOSED if CLOSED_EARLY.search(text) else text or type(error).__name__

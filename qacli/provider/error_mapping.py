@@ -24,6 +24,7 @@ from qacli.model_options import RESERVED, flag_of
 from qacli.provider.endpoint import Endpoint
 from qacli.provider.error_body import ErrorBody, parse_error
 from qacli.provider.error_kinds import (
+    connection_reason,
     implied_status,
     is_about_key,
     is_about_part,
@@ -193,10 +194,7 @@ class ErrorMapper:
         )
 
     def _map_connection_error(self, error: Exception) -> ProviderError:
-        cause: BaseException | None = error
-        while cause is not None and cause.__cause__ is not None:
-            cause = cause.__cause__
-        text = self._clean(str(cause or error)) or type(cause or error).__name__
+        text = self._clean(connection_reason(error))
         variable = self._endpoint.route.variable
         through = f" through the proxy of {variable}" if variable else ""
         if str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value) in text and variable:

@@ -169,7 +169,7 @@ class Relay:
         """Return an error's body without this server's secrets: some endpoints repeat the key."""
         # Latin-1 keeps bytes of every value, and the headers with the secrets are in it.
         text = content.decode("latin-1")
-        return hide_secrets(text, self.endpoint.secrets, min_length=1).encode("latin-1")
+        return hide_secrets(text, self.endpoint.secrets).encode("latin-1")
 
 
 @dataclass(slots=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 from flask import Flask, Response, current_app, request
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from qacli.db.record_queries import RecordNotFound
 from qacli.errors import QaError
 from qacli.web.request_context import current_context
 from qacli.web.route_policy import current_endpoint
@@ -24,11 +25,25 @@ MIME_TYPE = "application/problem+json"
 EXTENSION_KEY = "qa-error-renderers"
 
 HTTP_ADVICE = {
-    HTTPStatus.NOT_FOUND: "There is nothing at {path}.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "{path} does not take {method}.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than {limit} bytes.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body must be sent as application/json.",
+    HTTPStatus.NOT_FOUND: "There is nothing at {path}. The routes are at /docs.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "{path} does not take {method}. Use {methods}.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than {limit} bytes. Send less.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: (
+        "The body is not sent as JSON. Send it with Content-Type: application/json."
+    ),
 }
+
+VALIDATION_MESSAGES = {
+    "extra_forbidden": "There is no field of this name",
+    "timezone_aware": "Give a time zone, for example 2026-11-01T12:00:00Z",
+}
+"""Messages in place of those of pydantic, by its types of errors."""
+
+MAX_ERRORS = 10
+"""Invalid fields that an error names; a query can have thousands."""
+
+MAX_SHOWN_LENGTH = 200
+"""Characters of a path or of a field's name that an error repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +156,11 @@ def _from_error(error: QaError) -> Problem:
         headers["Retry-After"] = str(max(round(retry_after), 1))
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="qa"'
+    todo = "List the records: GET /qas" if isinstance(error, RecordNotFound) else error.todo
     return Problem(
         status=error.status,
         kind=error.kind,
-        detail=str(error),
+        detail=f"{error.what} {todo}".strip(),
         provider_status=getattr(error, "provider_status", None),
         record_id=error.record_id,
         request_id=current_context().request_id,
@@ -157,13 +173,21 @@ def _from_validation(error: ValidationError) -> Problem:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     request_id = current_context().request_id
     if details[0]["type"] == "json_invalid":
-        detail = f"The body is not JSON: {details[0]['msg']}."
+        reason = details[0]["msg"].removeprefix("Invalid JSON: ")
+        detail = f"The body is not JSON: {reason}. Send a JSON object in UTF-8."
         return Problem(status=400, kind="bad-request", detail=detail, request_id=request_id)
     errors = [
-        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]}
-        for item in details
+        {
+            "field": _shortened(".".join(str(part) for part in item["loc"])),
+            "message": VALIDATION_MESSAGES.get(
+                item["type"], item["msg"].removeprefix("Value error, ").removesuffix(".")
+            ),
+        }
+        for item in details[:MAX_ERRORS]
     ]
     reasons = "; ".join(f"{item['field'] or 'the body'}: {item['message']}" for item in errors)
+    if more := len(details) - len(errors):
+        reasons += f"; and {more} more"
     return Problem(
         status=422,
         kind="invalid-request",
@@ -183,7 +207,10 @@ def _from_http(error: HTTPException) -> Problem:
         status=status,
         kind=status.phrase.lower().replace(" ", "-"),
         detail=advice.format(
-            path=request.path, method=request.method, limit=request.max_content_length
+            path=_shortened(request.path),
+            method=_shortened(request.method),
+            methods=" or ".join(_usual_methods(error)),
+            limit=request.max_content_length,
         ),
         request_id=current_context().request_id,
         headers={
@@ -192,6 +219,16 @@ def _from_http(error: HTTPException) -> Problem:
             if name.lower() not in {"content-type", "content-length"}
         },
     )
+
+
+def _usual_methods(error: HTTPException) -> list[str]:
+    """Return the methods that the path of a request takes, without those of every path."""
+    methods = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+    return sorted(set(methods or ()) - {"HEAD", "OPTIONS"})
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"
 
 
 def _from_bug(error: BaseException) -> Problem:

@@ -196,6 +196,7 @@ def test_stop_button_cancels_the_answer_and_keeps_the_received_text(
     expect(page.locator(".arriving .answer")).to_contain_text("One")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("article#r1 .state")).to_contain_text("Interrupted.")
+    expect(page.get_by_role("status")).to_have_text("The answer was interrupted.")
     assert store.get(1).status == "interrupted"
     assert (store.get(1).answer or "").startswith("One")
     assert wait_for(lambda: provider.stats.get("client_gone"))
@@ -384,6 +385,104 @@ def test_keyboard_shortcuts_reach_all_actions(visit: Callable[..., Visit], store
     page.keyboard.press("n")
     page.wait_for_timeout(100)
     assert "/page/2" in page.url
+
+
+def test_record_far_down_in_the_history_is_opened_at_its_top(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    for number in range(1, 31):
+        keep(store, f"Question {number}", "A long answer. " * 500)
+    page = visit("/page/5", viewport={"width": 1280, "height": 600}).page
+    expect(page.locator("#entries a[aria-current=page]")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+    page.keyboard.press("j")
+    expect(page.locator("#entries a[href='/page/4']")).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+    for _ in range(15):
+        page.keyboard.press("k")
+    expect(page.locator("#entries a[href='/page/19']")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("scrollY") == 0
+
+
+def test_link_to_a_record_of_a_long_thread_shows_it_at_once(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    follows = None
+    for number in range(20):
+        follows = keep(store, f"Step {number}", "A long answer. " * 200, follows_id=follows)
+    page = visit("/page/20#r20", reduced_motion="no-preference").page
+    expect(page.locator("#r20 .question")).to_be_in_viewport(timeout=1)
+
+
+def test_page_stays_where_it_is_while_a_follow_up_is_written(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    first = keep(store, "First", "A long answer. " * 500)
+    keep(store, "Second", "Another long answer. " * 500, follows_id=first)
+    page = visit("/page/2", viewport={"width": 360, "height": 700}).page
+    page.evaluate("scrollTo({ top: 900, behavior: 'instant' })")
+    page.keyboard.press("f")
+    expect(page.get_by_label("Follow up")).to_be_focused()
+    page.keyboard.type("And then")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("what?")
+    assert page.evaluate("scrollY") == 900
+
+
+def test_focus_on_a_link_below_the_form_brings_it_above_the_form(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    keep(store, "First", "A [link](https://a.example) and words.\n\n" * 100)
+    page = visit("/page/1", viewport={"width": 360, "height": 700}).page
+    distance = page.evaluate(
+        """() => {
+          const bottom = (node) => node.getBoundingClientRect().bottom;
+          const link = document.querySelectorAll(".answer a")[50];
+          scrollTo({ top: bottom(link) - innerHeight + 20, behavior: "instant" });
+          link.focus();
+          return document.querySelector("#ask .sheet").getBoundingClientRect().top - bottom(link);
+        }"""
+    )
+    assert distance > 0
+
+
+def test_first_question_is_shown_from_its_beginning(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    for number in range(20):
+        keep(store, f"Question {number}")
+    page = visit(viewport={"width": 1280, "height": 600}).page
+    page.get_by_label("Your question").fill("A long question. " * 20)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The answer is complete.")
+    assert page.evaluate("scrollY") == 0
+
+
+def test_text_from_right_to_left_begins_at_the_right(
+    visit: Callable[..., Visit], store: Store
+) -> None:
+    answer = "שלום.\n\n- אחת\n\n> ציטוט\n\n| א | ב |\n|---|---|\n| 1 | 2 |\n\n`x`\n\nAnd English."
+    keep(store, "שאלה?", answer)
+    page = visit("/page/1").page
+    begins = page.evaluate(
+        """() => Object.fromEntries(
+          [".question", ".answer > p", "li", "blockquote p", "td", ".answer > p:last-child"]
+            .map((name) => {
+              const node = document.querySelector(`.record ${name}`);
+              const range = document.createRange();
+              range.selectNodeContents(node);
+              const [text, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
+              return [name, box.right - text.right < text.left - box.left ? "right" : "left"];
+            }))"""
+    )
+    assert begins.pop(".answer > p:last-child") == "left"
+    assert set(begins.values()) == {"right"}, begins
+    first, second = (page.locator("td").nth(n).bounding_box() for n in range(2))
+    assert first
+    assert second
+    assert first["x"] > second["x"]
+    page.get_by_label("Follow up").fill("עוד")
+    assert page.get_by_label("Follow up").evaluate("node => node.matches(':dir(rtl)')")
 
 
 def test_copy_buttons_copy_the_answer_and_its_code(

@@ -13,7 +13,7 @@ from werkzeug.exceptions import PreconditionFailed
 
 from qacli.db.records import RecordCheck
 from qacli.domain import Status
-from qacli.errors import QaError
+from qacli.errors import InvalidRequest, QaError
 from qacli.serializers import to_json_line
 from qacli.web import errors, state
 from qacli.web.api.ask import body
@@ -182,8 +182,8 @@ def page() -> Response:
     most `limit` if it is set. If reading fails on the way, the last line is a problem document.
     """
     if request.accept_mimetypes.best_match([JSON, LINES]) == LINES:
-        return _lines(ListAllQuery.model_validate(request.args.to_dict()))
-    query = ListQuery.model_validate(request.args.to_dict())
+        return _lines(ListAllQuery.model_validate(_parameters()))
+    query = ListQuery.model_validate(_parameters())
     store = state.get_state().store
     if query.order == "best":
         # A rank is not a key that a next page could begin at.
@@ -206,6 +206,18 @@ def page() -> Response:
             f'<{request.script_root}{request.path}?{urlencode({**args, **edge})}>; rel="next"'
         )
     return response
+
+
+def _parameters() -> dict[str, str]:
+    """Return the parameters of the request's query.
+
+    Raises:
+        InvalidRequest: One has several values, of which only one would count.
+    """
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise InvalidRequest(f"The query has {name} {len(values)} times.", "Give it once.")
+    return request.args.to_dict()
 
 
 def _lines(query: ListAllQuery) -> Response:

@@ -21,8 +21,17 @@ from qacli.dates import parse_when
 from qacli.db.filters import Filter
 from qacli.domain import Status, now
 from qacli.errors import InvalidRequest
+from qacli.model_options import RESERVED
 from qacli.tools import NAME_PATTERN
-from qacli.validation import MAX_ID, TAG_PATTERN, validate_text
+from qacli.validation import MAX_ID, TAG_PATTERN, validate_tag, validate_text
+
+OWN_FIELDS = {
+    "model": "Use the field model.",
+    "messages": "Use the fields question, system and follows_id.",
+    "stream": "Use the field stream.",
+    "response_format": "Use the field schema.",
+}
+"""The fields of a body in place of options with these names."""
 
 
 def _check_text(text: str) -> str:
@@ -32,6 +41,30 @@ def _check_text(text: str) -> str:
     except InvalidRequest as error:
         raise ValueError(error.what) from None
     return text
+
+
+def _check_visible(text: str) -> str:
+    """Refuse a text without a visible character."""
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+def _check_tag(text: str) -> str:
+    """Refuse an invalid tag; see `validate_tag`."""
+    try:
+        validate_tag(text)
+    except InvalidRequest as error:
+        raise ValueError(error.what) from None
+    return text
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse options that have a field of their own, or that qa sets itself."""
+    for name in sorted(RESERVED.keys() & options):
+        todo = OWN_FIELDS.get(name, RESERVED[name])
+        raise ValueError(f"{name} cannot be set as an option. {todo}")
+    return options
 
 
 def _parse_moment(value: object) -> object:
@@ -64,7 +97,10 @@ Count = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_parse_whole_numb
 Seed = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID), BeforeValidator(_parse_whole_number)]
 Text = Annotated[str, AfterValidator(_check_text)]
 ToolName = Annotated[str, Field(pattern=NAME_PATTERN)]
-Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_check_text)]
+Visible = Annotated[
+    str, Field(json_schema_extra={"pattern": r"\S"}), AfterValidator(_check_visible)
+]
+Tag = Annotated[str, Field(json_schema_extra={"pattern": TAG_PATTERN}), AfterValidator(_check_tag)]
 MOMENTS = {"anyOf": [{"format": "date-time"}, {"pattern": r"^\d{1,4}[mhdw]$"}], "type": "string"}
 Moment = Annotated[
     AwareDatetime,
@@ -87,10 +123,8 @@ class AskRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    question: str = Field(
-        description="The question.", min_length=1, pattern=r"\S", examples=["Who am I?"]
-    )
-    model: str | None = Field(None, description="The model to ask.", min_length=1)
+    question: Visible = Field(description="The question.", min_length=1, examples=["Who am I?"])
+    model: Visible | None = Field(None, description="The model to ask.", min_length=1)
     system: str | None = Field(None, description="The system prompt.")
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: Count | None = Field(
@@ -109,7 +143,7 @@ class AskRequest(BaseModel):
     stop: list[Text] | None = Field(
         None, description="Texts before which the answer ends.", min_length=1, max_length=100
     )
-    options: dict[str, Any] = Field(
+    options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(
         default_factory=dict, description="Any other fields of the request to the model."
     )
     tools: list[ToolName | ToolSettings] = Field(
@@ -236,10 +270,11 @@ class ListQuery(BaseModel):
         None, ge=0, allow_inf_nan=False, description="The minimum cost in US dollars."
     )
     since: Moment | None = Field(
-        None, description="Asked at this time or later: a date, or an age such as `2d` or `3h`."
+        None,
+        description="Asked at this time or later: `2026-11-01T12:00:00Z`, or an age such as `2d`.",
     )
     until: Moment | None = Field(
-        None, description="Asked before this time: a date, or an age such as `2d` or `3h`."
+        None, description="Asked before this time: `2026-11-01T12:00:00Z`, or an age such as `2d`."
     )
     order: Literal["asc", "desc", "best"] = Field(
         "asc", description="Oldest first, newest first, or best match of `q` first, in one page."

@@ -37,7 +37,8 @@ PASSTHROUGH_ADVICE = "With QA_PASSTHROUGH=true the server passes it on to the pr
 def render_openai_error(problem: Problem) -> Response:
     """Return the response for an error, in the format of OpenAI's API."""
     if isinstance(request.routing_exception, werkzeug.exceptions.NotFound):
-        problem = replace(problem, detail=f"{problem.detail} {PASSTHROUGH_ADVICE}")
+        what, _, _ = problem.detail.rpartition(". ")
+        problem = replace(problem, detail=f"{what}. {PASSTHROUGH_ADVICE}")
     response = jsonify(openai_error(problem))
     response.status_code = status_of(problem)
     response.headers.update(problem.headers)

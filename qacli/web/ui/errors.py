@@ -1,5 +1,6 @@
 """Errors of the page's routes, as HTML pages for browsers."""
 
+from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ def render_error(problem: Problem) -> Response:
         return errors.render_problem(problem)
     if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
         return _to_sign_in()
+    if problem.status == HTTPStatus.NOT_FOUND:
+        # The advice is for programs; the page has a link to the history.
+        problem = replace(problem, detail=problem.detail.partition(". ")[0].removesuffix(".") + ".")
     page = render_template(
         "error.html",
         name=TITLES.get(HTTPStatus(problem.status), "Something went wrong"),

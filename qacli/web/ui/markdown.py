@@ -20,7 +20,7 @@ from markupsafe import Markup
 from qacli.markdown_tokens import split_elements
 from qacli.web.ui import formulas
 from qacli.web.ui.limits import CpuBudget, LimitExceeded
-from qacli.web.ui.markdown_parser import mark_tasks, parser
+from qacli.web.ui.markdown_parser import mark_direction, mark_tasks, parser
 
 MAX_CHARACTERS = 100_000
 MAX_LINES = 8_000
@@ -61,9 +61,11 @@ SANITIZER = nh3.Cleaner(
     tags=TAGS,
     attributes={
         "a": {"href", "title"},
-        "ol": {"start"},
+        "ol": {"start", "dir"},
+        "ul": {"dir"},
+        "blockquote": {"dir"},
         "pre": {"role", "tabindex", "aria-label"},
-        "div": {"role", "tabindex", "aria-label"},
+        "div": {"role", "tabindex", "aria-label", "dir"},
         "span": {"class"},
         "th": {"class"},
         "td": {"class"},
@@ -227,6 +229,7 @@ class _Document:
         inline(state)
         text_join(state)
         mark_tasks(block)
+        mark_direction(block)
         if _attribute_characters(block) > MAX_ATTRIBUTE_CHARACTERS:
             raise LimitExceeded
         levels = list(outline)

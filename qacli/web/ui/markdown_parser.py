@@ -4,7 +4,8 @@ Each step of its rules counts against the budget in the environment (`limits.Cpu
 """
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 from typing import Any
@@ -29,6 +30,9 @@ LINE_BREAK = re.compile(r"<br */?>", re.IGNORECASE)
 
 BOXES = {"[ ] ": "\u2610 ", "[x] ": "\u2611 "}
 """The boxes of task lists, by their Markdown."""
+
+DIRECTED = frozenset({"bullet_list_open", "ordered_list_open", "blockquote_open", "table_open"})
+"""The blocks whose parts are placed by their direction."""
 
 MAX_DEPTH = 38
 """Levels of blocks; a quote is one, a list with its item two."""
@@ -117,6 +121,23 @@ def mark_tasks(block: Sequence[Token]) -> None:
             item.attrSet("class", "task")
 
 
+def mark_direction(block: Sequence[Token]) -> None:
+    """Set the direction of a list, a quote or a table whose first letter is written right to left.
+
+    It places numbers, bars and columns. The style sheet gives each paragraph its own direction.
+    """
+    if block[0].type in DIRECTED and is_right_to_left(
+        character for token in block if token.type == "inline" for character in token.content
+    ):
+        block[0].attrSet("dir", "rtl")
+
+
+def is_right_to_left(text: Iterable[str]) -> bool:
+    """Return whether the first letter with a direction goes right to left (UAX #9, rule P2)."""
+    classes = map(unicodedata.bidirectional, text)
+    return next((of for of in classes if of in {"L", "R", "AL"}), "L") != "L"
+
+
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it
     """Parse a table; one with too many cells becomes a block of code with its source."""
     if not stock_table(state, start, end, silent=True):
@@ -159,8 +180,9 @@ def _code(
     )
 
 
-def _table_open(*_: Any) -> str:  # noqa: ANN401
-    return '<div class="wide" role="group" tabindex="0" aria-label="Table"><table>'
+def _table_open(_self: RendererHTML, tokens: Sequence[Token], at: int, *_: Any) -> str:  # noqa: ANN401
+    direction = ' dir="rtl"' if tokens[at].attrGet("dir") else ""
+    return f'<div class="wide" role="group" tabindex="0" aria-label="Table"{direction}><table>'
 
 
 def _table_close(*_: Any) -> str:  # noqa: ANN401

@@ -225,6 +225,12 @@ def test_client_fault_in_a_stream_raises_and_keeps_the_text(
     assert ask.reply.text == arrived
 
 
+@ways
+def test_client_connection_closed_in_an_answer_is_named(asker: Make, whole: bool) -> None:
+    error = asker().fails(ProviderUnreachable, "[[cut=2]]", whole=whole)
+    assert error.what.endswith(" failed: it was closed in the middle of the response.")
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [

@@ -440,6 +440,11 @@ def test_redact_without_secrets_changes_nothing() -> None:
     assert Settings(api_key="a", token="").redact("a text") == "a text"
 
 
+def test_redact_a_placeholder_in_place_of_a_key_changes_nothing() -> None:
+    text = "No model llama3. Try: ollama pull llama3"
+    assert Settings(api_key="ollama").redact(text) == text
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

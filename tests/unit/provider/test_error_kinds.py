@@ -1,9 +1,11 @@
 """What an error is about, by the codes and sentences of endpoints."""
 
 import pytest
+from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 
 from qacli.provider.error_body import ErrorBody
 from qacli.provider.error_kinds import (
+    connection_reason,
     implied_status,
     is_about_part,
     is_about_place,
@@ -241,3 +243,18 @@ def test_is_model_missing_by_code_and_message(
     status: int, error: ErrorBody, *, expected: bool
 ) -> None:
     assert is_model_missing(status, error) == expected
+
+
+def test_connection_reason_of_a_response_cut_off_has_no_status() -> None:
+    reason = "it was closed in the middle of the response"
+    for cut in (
+        TransferEncodingError("Not enough data to satisfy transfer length header."),
+        ContentLengthError("Not enough data to satisfy content length header."),
+    ):
+        with pytest.raises(ValueError, match="outer") as caught:
+            raise ValueError("outer") from cut
+        assert connection_reason(caught.value) == reason
+
+
+def test_connection_reason_without_a_text_is_the_name_of_the_error() -> None:
+    assert connection_reason(ConnectionResetError()) == "ConnectionResetError"

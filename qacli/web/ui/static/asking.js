@@ -34,6 +34,12 @@ async function* eventsOf(response) {
 
 let drafts = 0;
 
+const OUTCOMES = {
+  answered: "The answer is complete.",
+  failed: "The question has failed.",
+  interrupted: "The answer was interrupted.",
+};
+
 /** The article of a question whose answer is arriving. */
 class Draft {
   constructor(text, place, model) {
@@ -64,7 +70,12 @@ class Draft {
     this.article.setAttribute("aria-labelledby", id);
     this.article.setAttribute("aria-busy", "true");
     place.append(this.article);
-    if (place === thread) this.article.scrollIntoView({ block: "start" });
+  }
+
+  /** Scroll to the question; the first one is shown below the top of the page. */
+  scrollTo() {
+    const isFirst = this.article === thread.firstElementChild;
+    (isFirst ? document.body : this.article).scrollIntoView({ block: "start" });
   }
 
   reason({ text }) {
@@ -102,7 +113,7 @@ class Draft {
       question.placeholder = "Follow up";
       $("#ask-effort option").textContent = "as before";
     }
-    announce(status === "answered" ? "The answer is complete." : `The question has ${status}.`);
+    announce(OUTCOMES[status]);
   }
 
   fail(text) {
@@ -185,6 +196,7 @@ class Asking {
           if (this.#isStopped) this.stop();
           this.#draft = new Draft(this.text, this.place, this.body.get("model") || $("#ask-model").placeholder);
           onRecord(data);
+          if (this.place === thread) this.#draft.scrollTo(); // only now: the form has become smaller
           changes?.postMessage(data.id);
         } else if (name === "reasoning") this.#draft.reason(data);
         else if (name === "text") this.#draft.text(data);

@@ -19,6 +19,18 @@ export function element(name, properties = {}, ...children) {
   return node;
 }
 
+/** Scroll an entry of the history into view, and the page only where the list is a part of it. */
+export function reveal(entry) {
+  const list = $("#history");
+  if (!entry?.checkVisibility()) return;
+  if (getComputedStyle(list).overflowY === "visible") return entry.scrollIntoView({ block: "nearest" });
+  const [box, frame] = [entry.getBoundingClientRect(), list.getBoundingClientRect()];
+  const above = Math.max(frame.top, 0) - box.top + 8;
+  const below = box.bottom + 8 - Math.min(frame.bottom, innerHeight);
+  if (above > 0) list.scrollTop -= above;
+  else if (below > 0) list.scrollTop += below;
+}
+
 /** Announce a text to screen readers. */
 export function announce(text) {
   const status = $("#announcements");

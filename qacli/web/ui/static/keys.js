@@ -1,6 +1,6 @@
 // The keyboard shortcuts, and their help.
 
-import { $, $$, ROOT, store, stored } from "./dom.js";
+import { $, $$, ROOT, reveal, store, stored } from "./dom.js";
 
 const question = $("#question");
 const thread = $("#thread");
@@ -31,8 +31,8 @@ function moveFocus(by) {
   const focused = links.indexOf(document.activeElement);
   const from = focused >= 0 ? focused : links.findIndex((link) => link.ariaCurrent === "page");
   const next = links[from < 0 && by < 0 ? 0 : from + by];
-  next?.focus();
-  next?.scrollIntoView({ block: "nearest" });
+  next?.focus({ preventScroll: true });
+  reveal(next);
 }
 
 /** The record with the focus, else the addressed one, else the last one. */

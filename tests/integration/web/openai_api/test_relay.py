@@ -171,6 +171,18 @@ def test_response_error_has_no_key_of_the_server(client: FlaskClient) -> None:
     assert response.get_json()["error"]["message"] == "Wrong: ***."
 
 
+@pytest.mark.usefixtures("store")
+def test_response_error_keeps_the_words_that_are_like_a_placeholder_key(
+    build: Callable[..., Flask], provider: FakeProvider
+) -> None:
+    provider.api_key = None
+    client = build(api_key="ollama").test_client()
+    question = "Who? [[status=404 message='Try: ollama pull m.']]"
+    response = client.post(URL, json={"messages": [{"role": "user", "content": question}]})
+    assert response.get_json()["error"]["message"] == "Try: ollama pull m."
+    assert "Try: ollama pull m." in client.post("/ask", json={"question": question}).text
+
+
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_response_empty_answer_is_passed_on_and_recorded(

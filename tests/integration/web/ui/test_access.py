@@ -40,6 +40,7 @@ def test_error_is_a_page_for_browsers_and_a_problem_for_programs(
     page = client.open(path, method=method, headers=BROWSER)
     assert (page.status_code, page.mimetype) == (status, "text/html")
     assert said in text_of(page)
+    assert "GET /" not in text_of(page)
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
     for accept in ("*/*", "application/json", "text/event-stream"):
         problem(

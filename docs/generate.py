@@ -27,6 +27,7 @@ import qacli
 from qacli.cli.app import build_app
 from qacli.cli.commands.help import EXIT_CODES, PRECEDENCE, TOPICS
 from qacli.cli.filters import RATINGS
+from qacli.cli.setting_values import one_line
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.views import VIEWS
 from qacli.domain import GroupBy, Status
@@ -203,17 +204,15 @@ def precedence_text() -> str:
 
 def setting_table() -> str:
     """Return the table of settings: name, variable, meaning, default."""
-    rows = []
-    for item in setting_fields():
-        default = f"{item.default:g}" if isinstance(item.default, float) else item.default
-        rows.append(
-            (
-                f"`{item.name}`",
-                f"`{item.env}`",
-                item.help,
-                "" if default is None else f"`{default}`",
-            )
+    rows = [
+        (
+            f"`{item.name}`",
+            f"`{item.env}`",
+            item.help,
+            "" if item.default is None else f"`{one_line(item.default)}`",
         )
+        for item in setting_fields()
+    ]
     return _table(("setting", "variable", "meaning", "default"), rows)
 
 

@@ -27,7 +27,7 @@ from qacli.domain import (
     Turn,
     now,
 )
-from qacli.errors import QaError
+from qacli.errors import InvalidRequest, QaError
 
 if TYPE_CHECKING:
     from qacli.cli.status_line import StatusLine
@@ -117,12 +117,17 @@ def followed_record(
         last: `--continue`: follow up the last record that has an answer.
 
     Raises:
-        InvalidRequest: The value is not a record's id.
+        InvalidRequest: The value is not a record's id, or both options are given.
         NotFound: There is no such record.
     """
     from qacli.cli.filters import parse_record_id
     from qacli.cli.store import last_answered, open_store, record_at
 
+    if last and follow is not None:
+        raise InvalidRequest(
+            "--continue follows up the last answered record, and --follow the one that it names.",
+            "Leave one of them out.",
+        )
     if last:
         return last_answered(open_store(settings, console), console)
     if follow is None:

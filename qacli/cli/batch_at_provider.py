@@ -147,7 +147,7 @@ class BatchAtProvider:
     def collect(self, *, detach: bool = False, wait: bool) -> bool:
         """Make parts of the waiting items that have none, and collect the ended parts.
 
-        Returns whether all results are stored.
+        Returns whether all results are stored; if detached, whether every item is finished.
         """
 
         async def main(run: "RemoteRun") -> bool:
@@ -159,7 +159,8 @@ class BatchAtProvider:
                 self.batches.save_run_options(batch.id or 0, options, None)
             if detach:
                 await run.submit()
-                return False
+                counts = self.batches.counts(batch.id or 0)
+                return not counts["waiting"] and not counts["claimed"]
             return await self._collect(run, batch, wait=wait)
 
         # The answers of cancelled parts are collected too, but not waited for.

@@ -22,7 +22,7 @@ def collect(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Name of the batch (default: all, oldest first)."),
+        typer.Argument(metavar="NAME", help="Name of the batch (default: all, oldest first)."),
     ] = None,
     *,
     wait: Annotated[

@@ -23,7 +23,7 @@ EPILOG = (
     "  qa batch compare reviews              the models of one batch\n"
     "  qa batch compare before after --answers different\n"
     "  qa batch compare before after -o comparison.html\n"
-    "  qa batch compare before after --judge better --model gpt-6.1-terra --max-cost 2"
+    "  qa batch compare before after --judge better --model gpt-6-luna --max-cost 2"
 )
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".html": "html", ".htm": "html"}

@@ -90,7 +90,7 @@ def take(
     name: Name,
     files: Annotated[
         list[str],
-        typer.Argument(metavar="RESULTS...", help="Files with results; - reads standard input."),
+        typer.Argument(metavar="RESULTS", help="Files with results; - reads standard input."),
     ],
 ) -> int:
     """Store the results of request lines from files.

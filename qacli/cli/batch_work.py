@@ -30,7 +30,7 @@ def work(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Name of the batch (default: all, oldest first)."),
+        typer.Argument(metavar="NAME", help="Name of the batch (default: all, oldest first)."),
     ] = None,
     *,
     forever: Annotated[

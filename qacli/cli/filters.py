@@ -97,15 +97,20 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
     thread: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="Only the thread of this record, with all branches; last works too."
+            metavar="ID",
+            help="Only the thread of this record, with all branches: an id, last, or -2.",
         ),
     ] = None,
     follow: Annotated[
-        int | None, typer.Option(metavar="ID", help="Only follow-ups of this record.")
+        str | None,
+        typer.Option(metavar="ID", help="Only follow-ups of this record: an id, last, or -2."),
     ] = None,
     repeats: Annotated[
-        int | None,
-        typer.Option(metavar="ID", help="This record and those that ask its question again."),
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Only records that ask the question of this one, and itself: an id, last, or -2.",
+        ),
     ] = None,
     caller: Annotated[
         str | None,
@@ -127,7 +132,7 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         float | None, typer.Option(metavar="USD", help="Minimum cost in US dollars.")
     ] = None,
 ) -> "Filter":
-    """Return the filter that matches all of the options."""
+    """Return the filter that matches all of the options; see `qacli.cli.store.open_selected`."""
     from qacli.db.filters import Filter
 
     clock = now()
@@ -143,8 +148,8 @@ def filter_from_options(  # noqa: PLR0913 - one parameter an option
         batch=batch,
         system=system,
         thread=None if thread is None else parse_record_id(thread),
-        follows_id=follow,
-        repeats_id=repeats,
+        follows_id=None if follow is None else parse_record_id(follow),
+        repeats_id=None if repeats is None else parse_record_id(repeats),
         min_cost=min_cost,
         rating=None if rating is None else parse_rating(rating),
         caller=caller,

@@ -39,8 +39,8 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="Model to ask; local or local:/path.gguf runs on this machine. Several models answer "
-        "side by side.",
+        help="Model to ask; local or local:/path.gguf runs on this machine; can be repeated to "
+        "ask several models.",
     ),
 ]
 Continue = Annotated[

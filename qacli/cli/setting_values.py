@@ -19,6 +19,8 @@ def one_line(value: object) -> str:
     """Return the value in one line: a system prompt may have several."""
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()  # as in the configuration file
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False)
     return "-" if value is None else " ".join(str(value).split())

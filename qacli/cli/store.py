@@ -58,12 +58,20 @@ def open_store(settings: Settings, console: Console, *, connections: int = 0) ->
     return store
 
 
-def open_selected(settings: Settings, console: Console, only: "Filter") -> "Store":
+def open_selected(settings: Settings, console: Console, only: "Filter") -> tuple["Store", "Filter"]:
     """Open the history for a selection of records; see `open_store`.
 
+    Returns the store, and the selection with the ids that `last` and -2 mean. Of records that ask
+    one question, each selects all.
+
     Raises:
-        NotFound: There is no batch of the name, or no record of the thread, of the selection.
+        NotFound: There is no batch of the name, no record of the thread, or no record that `last`
+            or -2 means.
     """
+    from dataclasses import replace
+
+    from qacli.errors import NotFound
+
     store = open_store(settings, console)
     if only.batch is not None:
         from qacli.db.batches import Batches
@@ -71,7 +79,17 @@ def open_selected(settings: Settings, console: Console, only: "Filter") -> "Stor
         Batches(store).get(only.batch)
     if only.thread is not None:
         record_at(store, only.thread)
-    return store
+    if only.follows_id is not None and only.follows_id < 0:
+        only = replace(only, follows_id=record_at(store, only.follows_id).id)
+    if only.repeats_id is not None:
+        try:
+            record = record_at(store, only.repeats_id)
+        except NotFound:
+            if only.repeats_id < 0:
+                raise
+        else:  # the first record may be removed, and the others still name it
+            only = replace(only, repeats_id=record.repeats_id or record.id)
+    return store, only
 
 
 def outbox_warner(console: Console) -> "Callable[[str], None]":

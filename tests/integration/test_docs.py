@@ -104,6 +104,8 @@ def test_setting_is_documented_with_variable_meaning_and_default(item: Setting) 
     assert f"| {item.help} |" in row
     if item.default is not None:
         default = f"{item.default:g}" if isinstance(item.default, float) else str(item.default)
+        if isinstance(item.default, bool):
+            default = default.lower()  # as in TOML
         assert row.endswith(f"| `{default}` |")
     assert re.search(rf"^{env}=", ENV_EXAMPLE, re.MULTILINE)
 

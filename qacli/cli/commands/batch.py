@@ -27,7 +27,7 @@ EPILOG = (
     "\b\nExamples:\n"
     "  qa batch questions.txt -o answers.jsonl\n"
     '  qa batch words.csv --question "Translate to French: {text}" -o french.csv\n'
-    "  qa batch reviews.csv -t rate -m gpt-6.1-terra -m gpt-6-luna -o rated.csv\n"
+    "  qa batch reviews.csv -t rate -m gpt-6-luna -m gpt-6-sol -o rated.csv\n"
     "  zcat questions.jsonl.gz | qa batch - --name nightly --jobs 64 --rpm 600\n"
     "  qa batch questions.txt --dry-run\n"
     "  qa batch list; qa batch show nightly; qa batch wait nightly\n"

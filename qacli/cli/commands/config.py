@@ -186,6 +186,8 @@ def _source(item: "Setting", settings: Settings) -> str | None:
     """Return the source of the value, with a note on an ignored `.env` that sets it."""
     source, ignored = settings.sources.get(item.name), settings.ignored_env_file
     env = item.env
+    if item.name == "profile" and source == f"the environment variable {env}":
+        source = f"--profile or {source}"  # the option sets the variable
     if ignored is None or env not in ignored.names:
         return source
     note = f"{env} in {ignored.path} is ignored: {ignored.reason}"
@@ -352,7 +354,10 @@ def _warn_if_overridden(name: str, console: Console) -> None:
     except NotConfigured as error:
         console.warning(f"qa: {error}")
         return
-    if not source.endswith(f"in {config_file()}") or (
+    _, unused, reason = source.partition(", not used: ")
+    if unused:
+        console.warning(f"{name} is not used: {reason}.")
+    elif not source.endswith(f"in {config_file()}") or (
         chosen_profile() is None and " of profile " in source
     ):
         console.warning(f"{name} is overridden by {source}.")

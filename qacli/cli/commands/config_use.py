@@ -50,7 +50,8 @@ def use(  # noqa: PLR0913 - one parameter an option
     """Write a profile for a provider and try it with one question.
 
     The profile has the base URL, the variable of the key and a model. If the variable is not set,
-    the key is prompted for and saved in the system keyring.
+    the key is prompted for and saved in the system keyring. Where nothing else is configured, the
+    profile is used from then on, as with --default.
     """
     from qacli.config.providers import known_providers
 
@@ -116,7 +117,9 @@ def use_provider(  # noqa: PLR0913 - one parameter an option
         console.warning(f"Its base URL is overridden by {source}.")
     if check:
         _check(settings, name, console)
-    if not (default or is_first):
+    if default or is_first:
+        console.info("It is used where no profile is chosen.")
+    else:
         console.info(f"Use it: qa --profile {name} ask ...; always: qa config set profile {name}")
 
 

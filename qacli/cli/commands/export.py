@@ -49,7 +49,7 @@ def export(
     from qacli.cli.store import open_selected
 
     console = Console.from_context(context)
-    store = open_selected(load_settings(console), console, only)
+    store, only = open_selected(load_settings(console), console, only)
     if output is ExportFormat.JSONL:
         console.print_lines(map(console.json_text, store.json_lines(only)))
         return

@@ -37,7 +37,12 @@ EXIT_CODES = {
     141: "the reader of the output has closed it",
 }
 
-TOPICS = ("exit-codes", "configuration", "scripting")
+TOPICS = {
+    "exit-codes": "What each exit code means.",
+    "configuration": "Where a setting comes from, and what each setting does.",
+    "scripting": "What a script can rely on, with examples.",
+}
+"""The topics, and what each explains."""
 
 PRECEDENCE = """\
 A setting can come from several sources. The first of these that sets it is used: a flag, the
@@ -79,9 +84,10 @@ def show_topic(
     """Explain a topic or a command, or search the help for words."""
     from qacli.cli.help_search import is_command, search_help
 
-    texts: tuple[Callable[[], str], ...] = (_exit_codes, _configuration, lambda: SCRIPTING)
+    texts: tuple[Callable[[], str], ...] = (_exit_codes, _configuration, lambda: _fill(SCRIPTING))
     topics = dict(zip(TOPICS, texts, strict=True))
     console = Console.from_context(context)
+    words = [word for word in words or [] if word.strip()]
     if not words:
         console.print_message("Topics: " + ", ".join(topics) + ". Commands: qa --help")
         return
@@ -93,7 +99,10 @@ def show_topic(
     if is_command(words):
         program.main([*words, "--help"], prog_name="qa", standalone_mode=False, obj=console)
         return
-    rows = search_help(words, [(f"qa help {topic}", text()) for topic, text in topics.items()])
+    rows = search_help(
+        words,
+        [(f"qa help {name}", f"{TOPICS[name]}\n{text()}") for name, text in topics.items()],
+    )
     if not rows:
         raise InvalidRequest(
             f"There is no topic and no command {' '.join(words)!r}, and no help has these words.",
@@ -107,21 +116,35 @@ def _exit_codes() -> str:
     return "\n".join(f"{code:>4}  {text}" for code, text in EXIT_CODES.items())
 
 
-def _configuration() -> str:
+def _fill(text: str, indent: str = "") -> str:
+    """Break the lines of paragraphs between words, as wide as the screen; keep examples."""
     from shutil import get_terminal_size
     from textwrap import fill
 
+    width = min(get_terminal_size().columns, MAX_WIDTH)
+    return "\n\n".join(
+        part
+        if part.startswith("  ")
+        else fill(
+            part,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for part in text.split("\n\n")
+    )
+
+
+def _configuration() -> str:
+    from qacli.cli.setting_values import one_line
     from qacli.config.settings import setting_fields
 
-    width = min(get_terminal_size().columns, MAX_WIDTH)
-    parts = [PRECEDENCE]
+    parts = [_fill(PRECEDENCE)]
     for item in setting_fields():
         text = item.help.replace("`", "")
         if item.default is not None:
-            default = item.default
-            text += (
-                f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
-            )
-        body = fill(text, width, initial_indent="    ", subsequent_indent="    ")
-        parts.append(f"{item.name}  ({item.env})\n{body}")
+            text += f" Default: {one_line(item.default)}."
+        parts.append(f"{item.name}  ({item.env})\n{_fill(text, '    ')}")
     return "\n\n".join(parts)

@@ -1,6 +1,6 @@
 """`qa list` and `qa search`: the history, oldest first and newest last, like a log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -148,10 +148,12 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     console = Console.from_context(context)
     console.verbose = verbose
     settings = load_settings(console)
-    store = open_selected(settings, console, only)
-    form = Format.JSON if as_json else output_format
+    store, only = open_selected(settings, console, only)
+    form = _format(output_format, as_json=as_json)
+    others: dict[str, object] = {"--after": after, "--before": before, "--order": order}
     if threads:
-        _check(form, {Format.TABLE, Format.JSON}, "--threads", alone=not watch)
+        others |= {"--similar": similar, "--watch": watch or None}
+        _check("--threads", form, {Format.TABLE, Format.JSON}, others)
         from qacli.db.thread_list import list_threads
 
         conversations = list_threads(store, only, limit or None)
@@ -159,13 +161,12 @@ def list_records(  # noqa: PLR0913 - one parameter an option
         _print_threads(conversations, settings, console, form, no_pager=no_pager, narrowed=narrowed)
         return
     if similar is not None:
-        forms = {Format.TABLE, Format.JSON, Format.JSONL}
-        is_alone = not watch and order is None and after is before is None
-        _check(form, forms, "--similar", alone=is_alone)
+        others |= {"--watch": watch or None}
+        _check("--similar", form, {Format.TABLE, Format.JSON, Format.JSONL}, others)
         _print_similar(store, similar, only, limit, settings, console, form, no_pager=no_pager)
         return
     if watch:
-        _check(form, {Format.TABLE, Format.JSONL}, "--watch", alone=after is before is None)
+        _check("--watch", form, {Format.TABLE, Format.JSONL}, others)
         with _line_end_after_interrupt(console):
             _watch(store, only, limit, console, form)
     if only.search is not None and order in {None, Order.BEST} and after is before is None:
@@ -189,18 +190,40 @@ def list_records(  # noqa: PLR0913 - one parameter an option
     _print_outbox(settings, console)
 
 
-def _check(form: Format, forms: set[Format], option: str, *, alone: bool) -> None:
-    """Check that the options go together.
+def _format(form: Format, *, as_json: bool) -> Format:
+    """Return the format of the output.
+
+    Raises:
+        InvalidRequest: `--json` is given with another format.
+    """
+    if as_json and form not in {Format.TABLE, Format.JSON}:
+        raise InvalidRequest(
+            f"--json means --format json, so it does not go with --format {form}.",
+            "Leave one of them out.",
+        )
+    return Format.JSON if as_json else form
+
+
+def _check(option: str, form: Format, forms: set[Format], others: Mapping[str, object]) -> None:
+    """Check that an option goes with the format and with the other options.
+
+    Args:
+        option: The option.
+        form: The format of the output.
+        forms: The formats that the option has.
+        others: Options that it does not go with, and their values; None if one is not given.
 
     Raises:
         InvalidRequest: The options do not go together.
     """
-    if form not in forms or not alone:
+    if form not in forms:
         raise InvalidRequest(
-            f"{option} goes only with --format {' or '.join(sorted(forms))}, and not with "
-            "--after, --before and another list.",
-            "Leave one of them out.",
+            f"{option} does not go with --format {form}.",
+            f"Use --format {' or '.join(sorted(forms))}.",
         )
+    for other, value in others.items():
+        if value is not None:
+            raise InvalidRequest(f"{option} does not go with {other}.", "Leave one of them out.")
 
 
 def _print_threads(  # noqa: PLR0913 - the options

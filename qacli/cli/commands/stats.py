@@ -59,7 +59,8 @@ def stats(
     from qacli.db.stats import stats as count
 
     console = Console.from_context(context)
-    rows = count(open_selected(load_settings(console), console, only), by, only)
+    store, only = open_selected(load_settings(console), console, only)
+    rows = count(store, by, only)
     if as_json:
         console.print_json([asdict(row) for row in rows])
     elif not rows:

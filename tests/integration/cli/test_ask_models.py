@@ -33,6 +33,21 @@ def test_ask_several_models_keeps_tied_records(invoke: Invoke) -> None:
     assert sorted((row["id"], row["repeats_id"]) for row in rows) == [(1, None), (2, 1), (3, 1)]
 
 
+def test_list_of_repeats_and_follow_ups_takes_any_record_of_them(invoke: Invoke) -> None:
+    assert invoke("ask", *MODELS, "Who?").code == 0
+    for record_id in ("1", "3", "last", "-2"):
+        rows = json.loads(invoke("list", "--repeats", record_id, "--json").out)
+        assert {row["id"] for row in rows} == {1, 2, 3}, record_id
+    assert invoke("ask", "--follow", "last", "And?").code == 0
+    for command in (("list", "--json"), ("export", "--format", "jsonl")):
+        assert '"And?"' in invoke(*command, "--follow", "-2").out
+        assert invoke(*command, "--follow", "-9").code == 4
+    assert invoke("rm", "1").code == 0
+    rows = json.loads(invoke("list", "--repeats", "1", "--json").out)
+    assert {row["id"] for row in rows} == {2, 3}
+    assert invoke("list", "--repeats", "x").code == 2
+
+
 def test_ask_several_models_on_a_narrow_screen_has_bold_headings(invoke: Invoke) -> None:
     options = ["-m", "model-a", "-m", "model-b"]
     seen = on_terminal(invoke, "ask", *options, "Who?", columns=40)

@@ -116,6 +116,19 @@ def test_detached_batch_is_collected_later(
     assert steps(provider)["POST batches"] == 1
 
 
+def test_detached_batch_that_is_finished_prints_its_answers_again(
+    submit: Submit, invoke: Invoke, faults: BatchFaults, provider: FakeProvider
+) -> None:
+    faults.statuses = ("completed",)
+    assert submit("One", options=("--detach",)).code == 0
+    assert invoke("batch", "collect", "n").code == 0
+    done = submit("One", options=("--detach",))
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["answer"] == "Answer to: One"
+    assert "Submitted" not in done.err
+    assert steps(provider)["POST batches"] == 1
+
+
 def test_collect_without_a_name_collects_all_batches(
     invoke: Invoke, faults: BatchFaults, tmp_path: Path
 ) -> None:

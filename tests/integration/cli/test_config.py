@@ -188,6 +188,15 @@ def test_config_set_of_an_overridden_setting_warns(bare: Invoke, config: Path) -
     config.write_text("profile = 'work'\n[profiles.work]\nmodel = 'w'\n")
     assert "model of profile work" in bare("config", "set", "model", "m").err
     assert bare("--profile", "work", "config", "set", "model", "m").err == ""
+    done = bare("config", "set", "key_command", "pass show openai", OPENAI_API_KEY="sk-test")
+    used = "overridden by the environment variable OPENAI_API_KEY."
+    assert done.err == f"key_command is not used: {used}\n"
+
+
+def test_config_of_a_chosen_profile_names_the_option(bare: Invoke, config: Path) -> None:
+    config.write_text("[profiles.work]\nmodel = 'w'\n")
+    shown = json.loads(bare("--profile", "work", "config", "--json").out)["profile"]
+    assert shown["source"] == "--profile or the environment variable QA_PROFILE"
 
 
 def test_key_command_runs_only_for_a_question(

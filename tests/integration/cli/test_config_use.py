@@ -78,6 +78,9 @@ def test_config_use_writes_the_profile_of_each_provider(
     expected = {"base_url": known.base_url, "key_variable": known.key, "model": known.model}
     assert tables() == {"profile": name, "profiles": {name: expected}}
     assert GROQ_KEY not in done.err
+    words = ("config", "use", name, "--no-check", "--default")
+    shown = bare(*words, terminal=True, **{str(known.key): GROQ_KEY}).err
+    assert "It is used where no profile is chosen." in shown
 
 
 def test_config_use_tries_the_profile_with_one_question(

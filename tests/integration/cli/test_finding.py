@@ -114,17 +114,38 @@ def test_list_of_a_circle_of_records_ends(invoke: Invoke, store: Store) -> None:
 
 @on_sqlite
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        ["--threads", "--format", "csv"],
-        ["--threads", "--watch"],
-        ["--watch", "--json"],
-        ["--watch", "--after", "1"],
+        (["--threads", "--format", "csv"], "--threads does not go with --format csv."),
+        (["--threads", "--watch"], "--threads does not go with --watch."),
+        (["--threads", "--after", "1"], "--threads does not go with --after."),
+        (["--threads", "--order", "oldest"], "--threads does not go with --order."),
+        (["--threads", "--similar", "1"], "--threads does not go with --similar."),
+        (["--similar", "1", "--before", "9"], "--similar does not go with --before."),
+        (["--watch", "--json"], "--watch does not go with --format json."),
+        (["--watch", "--after", "1"], "--watch does not go with --after."),
+        (["--watch", "--order", "newest"], "--watch does not go with --order."),
+        (["--json", "--format", "csv"], "it does not go with --format csv."),
     ],
-    ids=" ".join,
 )
-def test_list_options_that_do_not_go_together_exit_2(invoke: Invoke, options: list[str]) -> None:
-    assert invoke("list", *options).code == 2
+def test_list_options_that_do_not_go_together_exit_2(
+    invoke: Invoke, options: list[str], message: str
+) -> None:
+    done = invoke("list", *options)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+@on_sqlite
+@pytest.mark.parametrize("command", [("ask", "And?"), ("chat",)])
+def test_continue_and_follow_together_exit_2(
+    invoke: Invoke, store: Store, command: tuple[str, ...]
+) -> None:
+    keep(store, "One?")
+    keep(store, "Two?")
+    done = invoke(*command, "--continue", "--follow", "1", stdin="And?\n")
+    assert (done.code, done.out) == (2, "")
+    assert "--continue follows up the last answered record, and --follow" in done.err
 
 
 def test_list_watch_prints_records_as_they_are_answered(qa: Program, store: Store) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,13 @@ def test_help_lists_the_commands_in_the_order_of_readme(invoke: Invoke) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["work", "collect", "take", "run", "compare"])
+def test_help_names_each_argument_once(invoke: Invoke, command: str) -> None:
+    usage = invoke("batch", command, "--help").out
+    assert "[[" not in usage
+    assert "......" not in usage
+
+
 def test_help_of_batch_has_the_options_of_a_file(invoke: Invoke) -> None:
     _, _, options = invoke("batch", "--help").out.partition("Options of qa batch FILE:")
     assert "--jobs" in options
@@ -210,6 +218,7 @@ def test_help_words_find_what_has_all_of_them(
     assert (done.code, done.err) == (0, "")
     assert {*names} <= {*lines[::2]}
     assert all(line.startswith("    ") for line in lines[1::2])
+    assert all(line.endswith(".") for line in lines[1::2])
 
 
 def test_help_words_in_a_name_come_first(invoke: Invoke) -> None:
@@ -218,6 +227,27 @@ def test_help_words_in_a_name_come_first(invoke: Invoke) -> None:
 
 def test_help_topic_is_found_by_its_words(invoke: Invoke) -> None:
     assert invoke("help", "exit", "codes").out == invoke("help", "exit-codes").out
+
+
+@pytest.mark.parametrize("topic", ["configuration", "scripting"])
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_help_topic_breaks_lines_only_where_the_screen_ends(
+    invoke: Invoke, topic: str, columns: int
+) -> None:
+    text = invoke("help", topic, COLUMNS=str(columns)).out
+    width = min(columns, 88)
+    for paragraph in text.strip().split("\n\n"):
+        lines = paragraph.splitlines()
+        if paragraph.startswith("  "):
+            continue  # examples
+        lines = [line for line in lines if not re.match(r"\w+  \(", line)]
+        assert [line for line in lines if len(line) > width and " " in line.strip()] == []
+        for line, following in pairwise(lines):
+            assert len(f"{line} {following.split()[0]}") > width
+
+
+def test_help_of_an_empty_word_lists_the_topics(invoke: Invoke) -> None:
+    assert invoke("help", "").out == invoke("help", " ").out == invoke("help").out != ""
 
 
 def test_help_unknown_topic_exits_2(invoke: Invoke) -> None:
@@ -248,6 +278,9 @@ def test_qa_invalid_arguments_print_one_line_and_exit_2(
 
 def test_help_configuration_states_precedence_and_defaults(invoke: Invoke) -> None:
     first, *rest = invoke("help", "configuration").out.split("\n\n")
-    assert "the chosen profile of the configuration\nfile, the top of that file" in first
+    assert "the chosen profile of the configuration file, the top of that file" in " ".join(
+        first.split()
+    )
+    assert next(text for text in rest if text.startswith("raw ")).endswith("Default: false.")
     timeout = next(text for text in rest if text.startswith("timeout "))
     assert timeout.endswith("Default: 600.")

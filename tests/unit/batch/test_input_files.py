@@ -350,6 +350,36 @@ def test_read_parquet_nested_values_are_json(tmp_path: Path) -> None:
     assert item.payload["question"] == 'a [1.0, null] {"b": "AA=="}'
 
 
+def test_read_parquet_values_that_python_does_not_have_are_text(tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    pairs = pa.map_(pa.string(), pa.int32())
+    columns = {
+        "text": ["a"],
+        "year": pa.array([506797344000000000], pa.timestamp("us")),
+        "half": pa.array([0.1], pa.float32()),
+        "map": pa.array([[("k", 1)]], pairs),
+        "twice": pa.array([[("k", 1), ("k", 2)]], pairs),
+        "numbers": pa.array([[(1, 2)]], pa.map_(pa.int32(), pa.int32())),
+        "duration": [timedelta(hours=-26, microseconds=-500)],
+    }
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table(columns), path)
+    [item] = read(path)
+    assert item.row == [
+        "a",
+        "18029-10-08T00:00:00.000000",
+        0.1,
+        {"k": 1},
+        [["k", 1], ["k", 2]],
+        {"1": 2},
+        "-P1DT2H0M0.0005S",
+    ]
+
+
 def test_read_responses_line_is_a_body_of_chat_completions(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     picture = {"type": "input_image", "image_url": "https://example.com/a.png"}

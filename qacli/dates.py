@@ -30,6 +30,15 @@ def parse_when(text: str, now: datetime) -> datetime:
         ) from None
 
 
+def iso_duration(duration: timedelta) -> str:
+    """Return a duration as ISO 8601 has it, such as `P1DT2H0M0S`, with `-` if it is negative."""
+    sign, duration = ("-", -duration) if duration < timedelta() else ("", duration)
+    hours, rest = divmod(duration - timedelta(days=duration.days), timedelta(hours=1))
+    minutes, seconds = divmod(rest, timedelta(minutes=1))
+    fraction = f".{seconds.microseconds:06}".rstrip("0").rstrip(".")
+    return f"{sign}P{duration.days}DT{hours}H{minutes}M{seconds.seconds}{fraction}S"
+
+
 def format_age(when: datetime, now: datetime) -> str:
     """Return the age in short form, such as `5 min ago`; from a week on, the local date."""
     seconds = (now - when).total_seconds()

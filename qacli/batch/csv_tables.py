@@ -19,6 +19,9 @@ DELIMITERS = ",;\t|"
 EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?[\r\n]*')
 """The first line by which Excel names the delimiter; it is no part of the table."""
 
+MARK = "\ufeff"
+"""The byte order mark, as a character."""
+
 END_OF_FILE = "\x1a"
 """The last character of text files of DOS."""
 
@@ -40,7 +43,8 @@ def table_rows(
 ) -> Iterator[Row]:
     """Yield the rows of a table below its first, which has the columns' names.
 
-    Empty lines, and rows without any text at the end, are skipped.
+    Empty lines, and rows without any text at the end, are skipped. A row that is the header again
+    is an error.
 
     Args:
         lines: The file's lines, with their ends.
@@ -55,7 +59,8 @@ def table_rows(
     """
     csv.field_size_limit(2**31 - 1)
     lines = iter(lines)
-    head, skipped = next(lines, ""), 0
+    # A second byte order mark is that of a program which did not expect the first.
+    head, skipped = next(lines, "").lstrip(MARK), 0
     if named := EXCEL_DELIMITER.fullmatch(head):
         delimiter = delimiter or named[1]
         head, skipped = next(lines, ""), 1
@@ -75,10 +80,13 @@ def table_rows(
     try:
         for fields in reader:
             number, first = first, reader.line_num + skipped + 1
-            if not fields or fields == [END_OF_FILE]:
+            if _is_empty_line(fields, names):
                 continue
             if names is None:
                 names = checked_header(fields)
+                continue
+            if len(names) > 1 and (fields[0].removeprefix(MARK), *fields[1:]) == names:
+                yield Row(f"Line {number}", _second_header(), raw=delimiter.join(fields))
                 continue
             row = _row(f"Line {number}", fields, names, delimiter, may_be_quoted=is_guess)
             if not any(fields):
@@ -95,7 +103,7 @@ def table_rows(
 def header_delimiter(lines: Iterable[str]) -> str:
     """Return the delimiter of a table by its first lines; see `table_rows`."""
     lines = iter(lines)
-    head = next(lines, "")
+    head = next(lines, "").lstrip(MARK)
     if named := EXCEL_DELIMITER.fullmatch(head):
         return named[1]
     return delimiter_of(head)
@@ -120,9 +128,31 @@ def _row(
     return Row(place, dict(zip(names, fields, strict=True)), cells=fields, columns=names)
 
 
-def _length_error(fields: list[str], names: tuple[str, ...], delimiter: str) -> InvalidRequest:
+def _is_empty_line(fields: list[str], names: tuple[str, ...] | None) -> bool:
+    """Return whether a line has no row; blanks alone are a row only in a table of one column."""
+    if len(fields) != 1:
+        return not fields
+    is_blank = not fields[0].strip() and (names is None or len(names) > 1)
+    return is_blank or fields[0] == END_OF_FILE
+
+
+def _second_header() -> InvalidRequest:
     return InvalidRequest(
-        f"the row has {len(fields)} columns, and the header has {len(names)}: {listed(names)}.",
+        "the row is the header again, as in files that were joined.",
+        "Remove it, or use --skip-bad.",
+    )
+
+
+def _length_error(fields: list[str], names: tuple[str, ...], delimiter: str) -> InvalidRequest:
+    text = f"the row has {len(fields)} columns, and the header has {len(names)}: {listed(names)}."
+    if len(names) == 1:
+        return InvalidRequest(
+            text,
+            "If the table begins further down, remove the lines above its header; if it has one "
+            "column, quote its texts, or use --delimiter with a character that no text has.",
+        )
+    return InvalidRequest(
+        text,
         f"Correct it, or use --skip-bad; if {delimiter!r} is not the character between two fields, "
         "use --delimiter.",
     )

@@ -24,11 +24,25 @@ OTHER_SUFFIXES = {
 }
 """Other endings of file names, with their formats."""
 
+DECOMPRESSED = "Decompress it first, or in a pipe: {} FILE | qa batch - --name NAME --input FORMAT"
 ADVICE_BY_SUFFIX = {
     **dict.fromkeys(("xls", "xlsb", "ods", "numbers"), "Save it as XLSX, or as CSV in UTF-8."),
+    **{
+        suffix: DECOMPRESSED.format(program)
+        for suffix, program in (
+            *(("zst", "zstd -dc"), ("bz2", "bzip2 -dc"), ("xz", "xz -dc")),
+            *(("lz4", "lz4 -dc"), ("zip", "unzip -p"), ("7z", "7z x -so")),
+        )
+    },
+    **dict.fromkeys(("feather", "arrow", "ipc", "orc", "avro"), "Save it as Parquet."),
+    **dict.fromkeys(("yaml", "yml", "toml", "xml"), "Convert it to JSON, or to CSV in UTF-8."),
+    **dict.fromkeys(("md", "html", "htm"), "Save a table as CSV; for one question, use qa ask -f."),
     **dict.fromkeys(
-        ("zst", "bz2", "xz", "zip", "7z"),
-        "Decompress it first, or compress it with gzip.",
+        ("pdf", "docx", "doc", "odt", "rtf"), "Save its text, one question per line: --input txt"
+    ),
+    **dict.fromkeys(("db", "sqlite", "sqlite3", "duckdb"), "Export a table as CSV or JSON."),
+    **dict.fromkeys(
+        ("pkl", "pickle", "rds", "dta", "sav"), "Save it as Parquet, or as CSV in UTF-8."
     ),
 }
 """Endings that are recognised but cannot be read, with the way out."""
@@ -37,6 +51,7 @@ SIGNATURES = (
     (b"PK\x03\x04", "an XLSX workbook or a ZIP archive", "--input xlsx"),
     (b"PAR1", "a Parquet file", "--input parquet"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook (XLS)", None),
+    (b"\x1f\x8b", "compressed with gzip twice", None),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", None),
     (b"BZh", "compressed with bzip2", None),
     (b"\xfd7zXZ", "compressed with xz", None),
@@ -205,8 +220,10 @@ def open_text(binary: "io.BufferedReader[Any]", encoding: str | None) -> io.Text
             )
     if encoding is None:
         encoding = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
-    if encoding is None and start.count(0) > len(start) // 4:
-        order = "le" if start[1:2] == b"\0" else "be"
+    # Latin text in UTF-16 has zeros in every second byte only.
+    zeros = [start[first::2].count(0) for first in (0, 1)]
+    if encoding is None and min(zeros) == 0 and sum(zeros) > len(start) // 4:
+        order = "le" if zeros[1] else "be"
         raise InvalidRequest(
             "The file is not UTF-8 text, but looks like UTF-16 without a byte order mark.",
             f"Use --encoding utf-16-{order}.",
@@ -225,6 +242,11 @@ def decode_error(error: UnicodeDecodeError, encoding: str | None) -> InvalidRequ
     before = data[max(start - SAMPLE_BYTES, 0) : start].splitlines()[-1:]
     after = data[start : start + SAMPLE_BYTES].splitlines()[:1]
     sample = b"".join((*before, *after)).decode("cp1252", "replace").strip()
+    if error.encoding == "utf-8" and encoding is None and not data[:start].isascii():
+        return InvalidRequest(
+            f"A part of the file is UTF-8 text, and a part is not: near {sample!r}.",
+            "Save each part in UTF-8, then join them: --encoding would garble one part.",
+        )
     if encoding is not None:
         return InvalidRequest(
             f"The file is not text in the encoding {encoding}: {error.reason}.",
@@ -232,6 +254,6 @@ def decode_error(error: UnicodeDecodeError, encoding: str | None) -> InvalidRequ
         )
     return InvalidRequest(
         f"The file is not UTF-8 text. In the encoding cp1252 a part of it would be {sample!r}.",
-        "If that is right, use --encoding cp1252; else name the encoding, such as cp1250 or "
-        "mac_roman, or save the file as UTF-8.",
+        "If that is right, use --encoding cp1252; else name the encoding, such as cp1250, "
+        "mac_roman, shift_jis or gb18030, or save the file as UTF-8.",
     )

@@ -16,7 +16,7 @@ from qacli.batch.input_file import FORMATS, InputOptions, format_of
 from qacli.batch.item_settings import kind_of, own_settings
 from qacli.batch.options import BatchOptions
 from qacli.batch.request_lines import CUSTOM_ID, is_request, request_payload
-from qacli.batch.row import Row, listed
+from qacli.batch.row import CellError, Row, listed
 from qacli.batch.rows import file_rows
 from qacli.batch_states import ROW
 from qacli.errors import InvalidRequest
@@ -27,6 +27,10 @@ __all__ = ["FORMATS", "BatchInput", "InputOptions", "format_of", "read_items"]
 
 QUESTION_NAMES = ("question", "prompt", "text")
 """The columns of which the first is the question, if none is named."""
+
+TEXT_ADVICE = (
+    "In a text each line is a {question}; for a table name its format, such as --input csv."
+)
 
 OBJECT_FORMATS = frozenset({"jsonl", "json"})
 """The formats whose rows can have settings of their own."""
@@ -157,7 +161,7 @@ def _builders(options: InputOptions) -> tuple[Builder, Builder | None]:
     def question(row: Mapping[str, Any]) -> str:
         return _cell_text(row, options.column) if options.column else _default_question(row)
 
-    def filled(text: str) -> Builder:
+    def filled(text: str, *, is_question: bool = False) -> Builder:
         pattern = Pattern.parse(text)
         if not pattern.names or not all(pattern.names):
             raise InvalidRequest(
@@ -169,10 +173,21 @@ def _builders(options: InputOptions) -> tuple[Builder, Builder | None]:
             is_input = name == INPUT and INPUT not in row
             return question(row) if is_input else _cell_text(row, name)
 
-        return lambda row: pattern.fill(lambda name: value(row, name))
+        def fill(row: Mapping[str, Any]) -> str:
+            values = {name: value(row, name) for name in pattern.names}
+            if is_question and not any(text.strip() for text in values.values()):
+                raise InvalidRequest(
+                    f"there is no question in it: {listed(pattern.names)} has no text.",
+                    "Remove the row, or use --skip-bad.",
+                )
+            return pattern.fill(values.__getitem__)
+
+        return fill
 
     system = None if options.system_template is None else filled(options.system_template)
-    return (question if options.template is None else filled(options.template)), system
+    if options.template is None:
+        return question, system
+    return filled(options.template, is_question=True), system
 
 
 def _default_question(row: Mapping[str, Any]) -> str:
@@ -180,6 +195,7 @@ def _default_question(row: Mapping[str, Any]) -> str:
         value = row.get(name)
         if value in (None, ""):
             continue
+        _refuse_error(name, value)
         if isinstance(value, (dict, list, bool)):
             raise InvalidRequest(
                 f"its field {name!r} is {kind_of(value)}, not text.",
@@ -201,17 +217,47 @@ def _cell_text(row: Mapping[str, Any], name: str) -> str:
     """Return a cell as text; a value of another type is written as JSON.
 
     Raises:
-        InvalidRequest: There is no such column.
+        InvalidRequest: There is no such column, or the cell has an error.
     """
-    if name not in row:
-        raise InvalidRequest(
-            f"there is no column {name!r}; there are {listed(list(row))}.",
-            "Use one of them with --question, --column or --id, or use --skip-bad.",
-        )
-    cell = row[name]
+    cell = row[name] if name in row else _inner_value(row, name)
+    _refuse_error(name, cell)
     if cell is None:
         return ""
     return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+
+
+def _inner_value(row: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return a value inside an object or a list of a row, such as `data.text` or `turns.0.value`.
+
+    Raises:
+        InvalidRequest: There is no such value.
+    """
+    value: Any = row
+    for name in path.split("."):
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise InvalidRequest(
+                f"there is no column {path!r}; there are {listed(list(row))}.",
+                TEXT_ADVICE
+                if list(row) == ["question"]
+                else "Use one of them with --question, --column or --id, or use --skip-bad.",
+            )
+    return value
+
+
+def _refuse_error(name: str, cell: object) -> None:
+    """Refuse a cell of a workbook that has an error in place of a value.
+
+    Raises:
+        InvalidRequest: The cell has an error.
+    """
+    if isinstance(cell, CellError):
+        raise InvalidRequest(
+            f"the cell of {name!r} has the error {cell}.", "Correct it, or use --skip-bad."
+        )
 
 
 def _item(

@@ -3,11 +3,12 @@
 import base64
 import math
 from collections.abc import Iterator
-from datetime import date, time
+from datetime import date, time, timedelta
 from io import BufferedReader, BufferedWriter, BytesIO
 from typing import IO, TYPE_CHECKING, Any, get_args
 
 from qacli.batch.row import Row, checked_header
+from qacli.dates import iso_duration
 from qacli.errors import InvalidRequest
 from qacli.installation import extra_command
 
@@ -24,7 +25,8 @@ ROWS = 1000
 def parquet_rows(binary: BufferedReader) -> Iterator[Row]:
     """Yield the rows of a Parquet file.
 
-    Times are written as ISO 8601, decimal numbers as text, and bytes in base64; NaN is no value.
+    Times and durations are written as ISO 8601, decimal numbers as text, and bytes in base64; NaN
+    is no value. A map is an object, or a list of pairs if it has a key twice.
 
     Raises:
         InvalidRequest: The file is not Parquet, or pyarrow is not installed.
@@ -38,7 +40,7 @@ def parquet_rows(binary: BufferedReader) -> Iterator[Row]:
         names = checked_header(file.schema_arrow.names)
         number = 0
         for batch in file.iter_batches(ROWS):
-            for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for values in zip(*map(_column_values, batch.columns), strict=True):
                 number += 1
                 cells = [_value(value) for value in values]
                 row = dict(zip(names, cells, strict=True))
@@ -51,16 +53,45 @@ def parquet_rows(binary: BufferedReader) -> Iterator[Row]:
         ) from None
 
 
+def _column_values(column: Any) -> Any:  # noqa: ANN401 - an array of pyarrow
+    """Return the list of a column's values as Python has them; times that it has not are text.
+
+    Those are nanoseconds, which only pandas has, and years after 9999.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_floating(column.type) and column.type != pa.float64():
+        # The shortest text of a float32 is that of 0.1, and not of 0.10000000149011612.
+        return [text and float(text) for text in column.cast(pa.string()).to_pylist()]
+    try:
+        return column.to_pylist(maps_as_pydicts="strict")
+    except KeyError:  # a map has a key twice
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        if pa.types.is_duration(column.type):
+            return column.cast(pa.duration("us"), safe=False).to_pylist()
+        texts = column.cast(pa.string()).to_pylist()
+        return [text and text.replace(" ", "T", 1) for text in texts]
+
+
 def _value(value: Any) -> Any:  # noqa: ANN401 - any JSON
     """Return a value as JSON has it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_value(item) for item in value]
     if isinstance(value, dict):
-        return {name: _value(item) for name, item in value.items()}
-    if isinstance(value, (date, time)):
+        return {str(name): _value(item) for name, item in value.items()}
+    if isinstance(value, (date, time)) or hasattr(value, "isoformat"):
         return value.isoformat()
+    return _text_or_number(value)
+
+
+def _text_or_number(value: object) -> str | float | None:
+    if isinstance(value, timedelta):
+        return iso_duration(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value if value is None or isinstance(value, (str, int, float)) else str(value)

@@ -45,8 +45,8 @@ def request_payload(row: Mapping[str, Any]) -> dict[str, Any]:
     url, body = row.get("url", CHAT_URL), row["body"]
     if row.get("method", "POST") != "POST" or url not in {CHAT_URL, RESPONSES_URL}:
         raise InvalidRequest(
-            f"it is a request to {row.get('method', 'POST')} {url}, which gives no answer to a "
-            f"question; qa asks POST {CHAT_URL} and {RESPONSES_URL}.",
+            f"it is a request to {row.get('method', 'POST')} {url}; qa asks only POST {CHAT_URL} "
+            f"and {RESPONSES_URL}.",
             "Send such lines to the provider's own Batch API.",
         )
     if not isinstance(body, dict):

@@ -10,6 +10,12 @@ from qacli.errors import InvalidRequest
 MAX_LISTED_NAMES = 10
 
 
+class CellError(str):
+    """The error of a spreadsheet program in a cell, such as `#N/A`; it is no text to ask."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of any format.

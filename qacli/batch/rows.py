@@ -22,6 +22,15 @@ ROWS_ADVICE = (
 )
 
 
+LINES_ADVICE = (
+    "Write each object in one line, as jq -c does; for an array, or objects of several lines, use "
+    "--input json. Or use --skip-bad."
+)
+CUT_ADVICE = "Check that it is complete."
+CONSTANTS = ("NaN", "Infinity", "-Infinity")
+"""Numbers that Python and pandas write, and JSON does not have."""
+
+
 def file_rows(
     path: Path | None, options: InputOptions, spool: IO[bytes] | None = None
 ) -> Iterator[Row]:
@@ -103,17 +112,33 @@ def _text_rows(file: IO[str], options: InputOptions) -> Iterator[Row]:
 
 
 def _json_line(place: str, text: str) -> Row:
+    content = text.strip()
     try:
-        value = json.loads(text.strip(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        value = None
-    row = _object_row(place, value, text)
-    if isinstance(row.fields, InvalidRequest) and text.lstrip().startswith(("[", "{")):
-        row.fields.todo = (
-            "Write each object in one line, as jq -c does; for an array, or objects of several "
-            "lines, use --input json. Or use --skip-bad."
+        value = json.loads(content, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        is_cut = error.pos >= len(content)
+        advice = LINES_ADVICE if is_cut and content.startswith(("[", "{")) else _json_advice(error)
+        invalid = InvalidRequest(
+            f"it is not a JSON object: {error.msg} at character {error.pos + 1}.", advice
         )
-    return row
+    except (ValueError, RecursionError) as error:
+        invalid = InvalidRequest(f"it is not a JSON object: {error}.", _json_advice(error))
+    else:
+        row = _object_row(place, value, text)
+        if isinstance(row.fields, InvalidRequest) and isinstance(value, list):
+            row.fields.todo = LINES_ADVICE
+        return row
+    return Row(place, invalid, raw=text)
+
+
+def _json_advice(error: Exception) -> str:
+    """Return how to correct a text that is not JSON."""
+    if str(error).startswith(CONSTANTS):
+        return "Write null, as pandas does with to_json, or use --skip-bad."
+    return (
+        "JSON has names and texts in double quotes, no comments, and no comma after the last "
+        "value. Correct it, or use --skip-bad."
+    )
 
 
 def _object_row(place: str, value: object, raw: str | None = None) -> Row:
@@ -122,23 +147,26 @@ def _object_row(place: str, value: object, raw: str | None = None) -> Row:
     if isinstance(value, dict):
         return Row(place, value, cells=value, raw=raw)
     raw = json.dumps(value, ensure_ascii=False) if raw is None else raw
-    return Row(place, InvalidRequest("it is not a JSON object."), raw=raw)
+    advice = ROWS_ADVICE if isinstance(value, list) else ""
+    return Row(place, InvalidRequest("it is not a JSON object.", advice), raw=raw)
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(name)
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _json_rows(file: IO[str]) -> Iterator[Row]:
     """Yield the objects of an array, or objects one after the other, with one of them in memory."""
-    for number, (line, value) in enumerate(_json_values(file)):
-        row = _object_row(f"Line {line}", value)
-        if number == 0 and isinstance(value, dict) and _has_columns(value):
+    stream = _JsonText(file)
+    in_array = stream.take("[")
+    for number, (line, value) in enumerate(_json_values(stream, in_array=in_array)):
+        is_only = number == 0 and not in_array and not stream.skip_blanks()
+        if is_only and isinstance(value, dict) and _has_columns(value):
             raise InvalidRequest(
                 f"Line {line}: the object has columns or lists in it, and not one question.",
                 ROWS_ADVICE,
             )
-        yield row
+        yield _object_row(f"Line {line}", value)
 
 
 def _has_columns(value: dict[str, Any]) -> bool:
@@ -149,15 +177,13 @@ def _has_columns(value: dict[str, Any]) -> bool:
     return has_nested and not is_request and not any(isinstance(item, str) for item in values)
 
 
-def _json_values(file: IO[str]) -> Iterator[tuple[int, Any]]:
+def _json_values(stream: "_JsonText", *, in_array: bool) -> Iterator[tuple[int, Any]]:
     """Yield the line and the value of each element of an array, or of each value of a sequence.
 
     Raises:
         InvalidRequest: The text is not JSON; the message has the line.
     """
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    stream = _JsonText(file)
-    in_array = stream.take("[")
     is_first = True
     while stream.skip_blanks():
         if in_array:
@@ -175,10 +201,8 @@ def _json_values(file: IO[str]) -> Iterator[tuple[int, Any]]:
         raise _not_json(stream.line, "text follows the array")
 
 
-def _not_json(line: int, reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"Line {line}: the file is not JSON: {reason}.", "Check that it is complete."
-    )
+def _not_json(line: int, reason: str, advice: str = CUT_ADVICE) -> InvalidRequest:
+    return InvalidRequest(f"Line {line}: the file is not JSON: {reason}.", advice)
 
 
 class _JsonText:
@@ -237,9 +261,11 @@ class _JsonText:
                 size = len(self._text) - self._start
                 if not self._read(max(size, CHUNK_CHARACTERS)):
                     line = self.line + error.doc.count("\n", 0, error.pos)
-                    raise _not_json(line, error.msg) from None
+                    is_cut = error.pos >= len(error.doc.rstrip())
+                    advice = CUT_ADVICE if is_cut else _json_advice(error)
+                    raise _not_json(line, error.msg, advice) from None
             except ValueError as error:
-                raise _not_json(self.line, f"{error} is not a JSON value") from None
+                raise _not_json(self.line, str(error), _json_advice(error)) from None
             else:
                 if end == len(self._text) and self._read():  # a number can go on
                     continue

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from itertools import chain
 from math import isfinite
 from typing import IO, Any, TypeAlias
 
+from qacli.dates import iso_duration
 from qacli.errors import InvalidRequest
 
 Rows: TypeAlias = "Iterable[str | Mapping[str, Any]] | Any"
@@ -81,6 +83,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a data frame
         return _finite(value.tolist())
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return iso_duration(value)
     if type(value).__module__ in {"decimal", "uuid"} or hasattr(value, "__fspath__"):
         return str(value)
     raise TypeError(f"{value!r} is of the type {type(value).__name__}")

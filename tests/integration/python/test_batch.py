@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,14 @@ def test_batch_of_a_data_frame_keeps_its_rows(package: str) -> None:
     assert first.question.startswith("a: 1.5 2026-01-02")
     assert second.question == "b:  "
     assert second.row == {"text": "b", "n": None, "day": None}
+
+
+@pytest.mark.usefixtures("history")
+def test_batch_of_a_frame_with_durations_writes_them_as_iso_8601() -> None:
+    import polars as pl
+
+    frame = pl.DataFrame({"took": [timedelta(days=1, seconds=61)]})
+    assert questions_of(batch(frame, question="{took}", name="took")) == ["P1DT0H1M1S"]
 
 
 @pytest.mark.usefixtures("history")

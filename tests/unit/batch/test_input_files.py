@@ -54,6 +54,37 @@ def workbook(*sheets: list[list[Any]]) -> bytes:
     return data.getvalue()
 
 
+def drawn(change: Callable[[Any], object]) -> bytes:
+    """Return a workbook with three questions and an empty column `kind`, and a second sheet."""
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["kind", "text"], *([None, text] for text in "abc")):
+        book.active.append(row)
+    change(book)
+    data = io.BytesIO()
+    book.save(data)
+    return data.getvalue()
+
+
+def hide_second(book: Any) -> None:
+    sheet = book.create_sheet("Sheet2")
+    sheet.append(["text"])
+    sheet.append(["z"])
+    sheet.sheet_state = "hidden"
+
+
+def merge_first(book: Any) -> None:
+    book.active["A2"] = "X"
+    book.active.merge_cells("A2:A3")
+
+
+def spoil_kind(book: Any) -> None:
+    for row, (value, kind) in enumerate([("#N/A", "s"), ("#N/A", "e"), ("x", "s")], 2):
+        cell = book.active.cell(row, 1, value)
+        cell.data_type = kind
+
+
 def table(**options: Any) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
@@ -201,6 +232,66 @@ FILES = [
     File("names.csv", "Review,Score\na,1\n", "'Review', 'Score'"),
     File("a.zst", b"\x28\xb5\x2f\xfd\x00", "Decompress"),
     File("a.txt", b"%PDF-1.7\n", "a PDF"),
+    File("a.csv.bz2", b"BZh", "bzip2 -dc FILE | qa batch -"),
+    File("a.yaml", "- text: a\n", "JSON"),
+    File("twice.csv.gz", gzip.compress(gzip.compress(b"text\na\n")), "gzip twice"),
+    File("title.csv", "Report\n\nid,text\n1,a\n", "remove the lines above its header"),
+    File("blanks.csv", "id,text\n1,a\n \n\t\n", ["a"]),
+    File("two_marks.csv", "\ufeff\ufefftext,id\na,1\n", ["a"]),
+    File("joined.csv", "id,text\n1,a\n\ufeffid,text\n2,b\n", "Line 3: the row is the header"),
+    File("words.csv", "text\ntext\n", ["text"]),
+    File("zeros.csv", "id,text\n1,a\n" + "\0" * 999, "has 1 columns"),
+    File("two.csv", "id,text\n1,é\n".encode() + b"2,\xfc\n", "a part is not"),
+    File("unicode_text.txt", TABS.encode("utf-16"), "--input csv", {"template": "{text}"}),
+    # Rows of which nothing would be asked but the words of the template.
+    File("totals.csv", "text,n\na,2\n,2\n", "'text' has no text", {"template": "Rate: {text}"}),
+    File("part.csv", "text,n\n,2\n", ["Rate: -2"], {"template": "Rate: {text}-{n}"}),
+    # JSON as Python, JavaScript and labelling tools write it.
+    File("nan.jsonl", '{"text": "a", "n": NaN}\n', "NaN is not a JSON value. Write null"),
+    File(
+        "nan.json", '[{"text": "a", "n": -Infinity}]', "-Infinity is not a JSON value. Write null"
+    ),
+    File("comma.jsonl", '{"text": "a"},\n', "Extra data at character 14. JSON has names"),
+    File("python.jsonl", "{'text': 'a'}\n", "double quotes"),
+    File("json5.json", '[{"text": "a"},]', "no comma after the last value"),
+    File(
+        "cut.jsonl", '{"text": "a"}\n{"text": "b', "Line 2: it is not a JSON object: Unterminated"
+    ),
+    File("values.json", '[["a"]]', 'orient="records"'),
+    File("tasks.json", '[{"id": 1, "data": {"text": "a"}}]', ["a"], {"column": "data.text"}),
+    File(
+        "lines.json",
+        '{"id": 1, "data": {"text": "a"}}\n{"id": 2, "data": {"text": "b"}}\n',
+        ["Rate: a", "Rate: b"],
+        {"template": "Rate: {data.text}"},
+    ),
+    File(
+        "chats.jsonl",
+        '{"conversations": [{"from": "human", "value": "a"}], "a.b": "c"}\n',
+        ["a c"],
+        {"template": "{conversations.0.value} {a.b}"},
+    ),
+    File("paths.jsonl", '{"a": {"b": 1}}\n', "no column 'a.c'", {"template": "{a.c}"}),
+    # Workbooks as people make them.
+    File("password.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "a password"),
+    File("cut.xlsx", lambda: workbook(CELLS)[:3000], "Check that it is complete"),
+    File("title.xlsx", lambda: workbook([["Report"], *CELLS]), "remove the rows above it"),
+    File("hidden.xlsx", lambda: drawn(hide_second), ["a", "b", "c"]),
+    File("hidden2.xlsx", lambda: drawn(hide_second), ["z"], {"sheet": "Sheet2"}),
+    File(
+        "merged.xlsx",
+        lambda: drawn(merge_first),
+        ["X: a", "X: b", ": c"],
+        {"template": "{kind}: {text}"},
+    ),
+    File("error.xlsx", lambda: drawn(spoil_kind), ["a", "b", "c"]),
+    File(
+        "error2.xlsx",
+        lambda: drawn(spoil_kind),
+        "Row 3: the cell of 'kind' has the error #N/A",
+        {"template": "{kind}: {text}"},
+    ),
+    File("chart.xlsx", lambda: drawn(lambda book: book.create_chartsheet("Chart")), "save it as"),
 ]
 
 
@@ -234,16 +325,18 @@ def test_read_table_keeps_the_cells_of_each_row(tmp_path: Path) -> None:
 
 
 def test_read_workbook_writes_values_as_json_has_them(tmp_path: Path) -> None:
-    from datetime import date, datetime
+    from datetime import date, datetime, timedelta
 
-    rows = [
+    rows: list[list[Any]] = [
         ["d", "t", "n", "f", "b"],
         [date(2026, 11, 27), datetime(2026, 11, 27, 9, 5), 3, 1.5, True],  # noqa: DTZ001 - a workbook has no time zones
     ]
+    rows[0].append(date(2026, 1, 1))
+    rows[1].append(timedelta(hours=26, minutes=5))
     path = tmp_path / "a.xlsx"
     path.write_bytes(workbook([*rows, [None] * 5]))
-    [item] = read(path, template="{d} {t} {n} {f} {b}")
-    assert item.payload["question"] == "2026-11-27 2026-11-27T09:05:00 3 1.5 true"
+    [item] = read(path, template="{d} {t} {n} {f} {b} {2026-01-01}")
+    assert item.payload["question"] == "2026-11-27 2026-11-27T09:05:00 3 1.5 true 26:05:00"
 
 
 def test_read_parquet_nested_values_are_json(tmp_path: Path) -> None:
@@ -255,6 +348,36 @@ def test_read_parquet_nested_values_are_json(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([row]), path)
     [item] = read(path, template="{text} {l} {o}{x}")
     assert item.payload["question"] == 'a [1.0, null] {"b": "AA=="}'
+
+
+def test_read_parquet_values_that_python_does_not_have_are_text(tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    pairs = pa.map_(pa.string(), pa.int32())
+    columns = {
+        "text": ["a"],
+        "year": pa.array([506797344000000000], pa.timestamp("us")),
+        "half": pa.array([0.1], pa.float32()),
+        "map": pa.array([[("k", 1)]], pairs),
+        "twice": pa.array([[("k", 1), ("k", 2)]], pairs),
+        "numbers": pa.array([[(1, 2)]], pa.map_(pa.int32(), pa.int32())),
+        "duration": [timedelta(hours=-26, microseconds=-500)],
+    }
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table(columns), path)
+    [item] = read(path)
+    assert item.row == [
+        "a",
+        "18029-10-08T00:00:00.000000",
+        0.1,
+        {"k": 1},
+        [["k", 1], ["k", 2]],
+        {"1": 2},
+        "-P1DT2H0M0.0005S",
+    ]
 
 
 def test_read_responses_line_is_a_body_of_chat_completions(tmp_path: Path) -> None:

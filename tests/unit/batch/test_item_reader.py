@@ -131,9 +131,11 @@ def test_read_csv_of_the_csv_writer_is_unchanged(write: Callable[..., Path]) -> 
     ]
     for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL):
         text = io.StringIO(newline="")
-        csv.writer(text, quoting=quoting).writerows([["a", "b", "c"], *rows])
-        found = questions(write("a.csv", text.getvalue()), template="{a}|{b}|{c}.")
-        assert found == ["|".join(row) + "." for row in rows]
+        csv.writer(text, quoting=quoting).writerows(
+            [["n", "a", "b", "c"], *(["0", *row] for row in rows)]
+        )
+        found = questions(write("a.csv", text.getvalue()), template="{n}|{a}|{b}|{c}.")
+        assert found == ["|".join(["0", *row]) + "." for row in rows]
 
 
 def test_read_tsv_quotes_are_text_unless_asked_for(write: Callable[..., Path]) -> None:

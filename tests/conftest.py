@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date
+from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date, read_records
 from fake_provider import FakeProvider
 from forked_program import PROGRAM, ForkedPopen
 from postgres_server import Postgres, postgres_server
@@ -43,6 +43,9 @@ from qacli.provider.sync import SyncProvider
 pytest_plugins = ["flask_fixtures"]
 
 KEY = "sk-test-0123456789abcdef"
+
+Records = Callable[..., list[dict[str, Any]]]
+"""The function of the fixture `records`."""
 
 # The programs that tests start should not compile the dependencies again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -189,6 +192,12 @@ def store(settings: Settings) -> Iterator[Store]:
     store = Store.open(settings.database)
     yield store
     store.close()
+
+
+@pytest.fixture
+def records(database_url: str) -> Records:
+    """Return a function that reads all records of the test's database, or of another one."""
+    return lambda url=database_url: read_records(url)
 
 
 def migrated(settings: Settings) -> Store:

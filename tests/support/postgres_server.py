@@ -63,6 +63,16 @@ def postgres_server(*, durable: bool = True) -> Iterator[Postgres]:
         watchdog.communicate()
 
 
+@contextmanager
+def stopped(server: Postgres) -> Iterator[None]:
+    """Stop the server inside the context, and start it again at the end."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+
+
 def _start(directory: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

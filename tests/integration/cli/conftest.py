@@ -9,18 +9,16 @@ import re
 import struct
 import termios
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import Invoke
-from databases import read_records
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from collections.abc import Callable
 
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Program
 
 _PART = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|(\x1b)|([\r\n\x08\x07])|([^\x1b\r\n\x08\x07]+)")
 
@@ -137,9 +135,3 @@ def _drain(master: int, into: bytearray) -> None:
 def console() -> Callable[..., Seen]:
     """Runs `qa` on a terminal; see `on_terminal`."""
     return on_terminal
-
-
-@pytest.fixture
-def records(database_url: str) -> Records:
-    """Reads all records of the test's database."""
-    return lambda: read_records(database_url)

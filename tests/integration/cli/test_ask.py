@@ -3,18 +3,16 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Program, Records
 
 # What differs between the databases is tested on both elsewhere; here the faces are.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

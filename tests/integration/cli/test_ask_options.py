@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
-    from conftest import Invoke, Program
+    from collections.abc import Callable
 
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Program, Records
 
 # What differs between the databases is tested on both elsewhere; here the faces are.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

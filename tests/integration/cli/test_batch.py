@@ -7,7 +7,6 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +18,12 @@ from qacli.price_table import PriceTable
 from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Records
     from fake_provider import FakeProvider
 
     from .conftest import Seen
-
-Records = Callable[[], list[dict[str, Any]]]
 
 # What differs between the databases is tested on both in tests/e2e and integration/db.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

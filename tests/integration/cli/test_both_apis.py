@@ -12,12 +12,9 @@ from fake_provider import FakeProvider, Reply
 from qacli.provider.refused_features import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke
-
-    Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Records
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import signal
 import stat
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,10 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Invoke, Program
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Program, Records
 
 # What differs between the databases is tested on both elsewhere; here the faces are.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +10,10 @@ from fake_provider import FakeProvider, Reply
 from person import CTRL_D, ENTER, ESCAPE, PROMPT, Person
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Program, Records
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

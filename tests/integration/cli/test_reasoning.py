@@ -18,9 +18,7 @@ from .conftest import Screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Invoke
-
-    Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Records
 
 THOUGHT = "First thought.\n\nSecond thought."
 REPLY = Reply(reasoning=THOUGHT, text="I am **qa**.")

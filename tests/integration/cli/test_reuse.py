@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +10,10 @@ from conftest import KEY, Invoke
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Records
 
 REX = '{"name": "Rex"}'
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

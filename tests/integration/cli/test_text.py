@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
+    from conftest import Invoke, Program, Records
     from fake_provider import FakeProvider
-
-    from .conftest import Records
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Invoke, Program, write_env_file
+from person import ENTER, Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,27 +279,17 @@ def test_config_key_set_without_a_keyring_exits_3(bare: Invoke) -> None:
 
 
 def test_config_key_set_on_a_terminal_hides_the_typed_key(
-    bare_process: Program, kept: Callable[[], dict[str, str]]
+    qa: Program,
+    bare: Invoke,
+    kept: Callable[[], dict[str, str]],
+    at_terminal: Callable[..., Person],
 ) -> None:
-    child, master = pty.fork()
-    if child == 0:
-        arguments = [*bare_process.command, "config", "key", "set"]
-        os.execve(arguments[0], arguments, bare_process.environ())  # noqa: S606 - it is ours
-    seen = b""
-    while b"Key for api.openai.com: " not in seen:
-        seen += os.read(master, 1000)
-    os.write(master, f"{SECRET}\n".encode())
-    while True:
-        try:
-            arrived = os.read(master, 1000)
-        except OSError:
-            break
-        if not arrived:
-            break
-        seen += arrived
-    os.close(master)
-    assert os.waitpid(child, 0)[1] == 0, seen
-    assert SECRET.encode() not in seen
+    qa.env = bare.env
+    person = at_terminal("config", "key", "set")
+    person.see("Key for api.openai.com: ")
+    person.type(f"{SECRET}{ENTER}")
+    assert person.end() == 0
+    assert SECRET not in person.output
     assert kept() == {"qa/api.openai.com": SECRET}
 
 

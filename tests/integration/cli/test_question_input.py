@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_provider import FakeProvider, Reply
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program, Records
+    from conftest import Invoke, Records
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -172,23 +172,11 @@ def test_again_as_a_question_is_asked(invoke: Invoke, provider: FakeProvider) ->
     assert provider.requests[-1].question == "again"
 
 
-@pytest.fixture
-def person(qa: Program, wait_for: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
-    """Starts a command with a user in front of it."""
-
-    def start(*arguments: str, **env: str) -> Person:
-        user = Person(wait_for, qa, *arguments, out=None, **env)
-        request.addfinalizer(user.close)
-        return user
-
-    return start
-
-
 @on_sqlite
 def test_ask_alone_on_a_terminal_prompts_for_lines(
-    person: Callable[..., Person], provider: FakeProvider, records: Records
+    at_terminal: Callable[..., Person], provider: FakeProvider, records: Records
 ) -> None:
-    user = person("ask", "--raw")
+    user = at_terminal("ask", "--raw")
     user.see("Enter asks")
     user.see(PROMPT)
     user.type("Who" + ESCAPE + ENTER + "am I?" + ENTER)
@@ -200,9 +188,9 @@ def test_ask_alone_on_a_terminal_prompts_for_lines(
 
 @on_sqlite
 def test_ask_prompt_left_with_ctrl_d_asks_nothing(
-    person: Callable[..., Person], provider: FakeProvider
+    at_terminal: Callable[..., Person], provider: FakeProvider
 ) -> None:
-    user = person("ask")
+    user = at_terminal("ask")
     user.see(PROMPT)
     user.type(CTRL_D)
     assert user.end() == 2
@@ -212,12 +200,12 @@ def test_ask_prompt_left_with_ctrl_d_asks_nothing(
 
 @on_sqlite
 def test_chat_ctrl_x_ctrl_e_asks_the_text_of_the_editor(
-    person: Callable[..., Person], provider: FakeProvider, home: Path
+    at_terminal: Callable[..., Person], provider: FakeProvider, home: Path
 ) -> None:
     program = home / "editor"
     program.write_text('#!/bin/sh\necho "$(cat "$1") am I?" > "$1"\n')
     program.chmod(0o755)
-    user = person("chat", EDITOR=str(program), VISUAL="")
+    user = at_terminal("chat", EDITOR=str(program), VISUAL="")
     user.see(PROMPT)
     user.type("Who\x18\x05")
     user.see("Answer to: Who am I?")

@@ -196,7 +196,7 @@ def test_wire_case_of_post_ask(app: WireApp, model: str, case: Any, *, streams: 
 
 @cases
 @forms
-def test_wire_case_of_v1_is_passed_on(
+def test_wire_case_at_v1_is_passed_on(
     app: WireApp, model: str, case: Any, *, streams: bool
 ) -> None:
     set_answer(app.wire, case)

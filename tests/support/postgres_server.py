@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 STOP_SECONDS = 10
 FASTER = (
-    # They protect the data when the machine fails.
+    # Protection of the data against a failure of the machine.
     *("fsync = off", "full_page_writes = off", "synchronous_commit = off"),
     # The databases are small, and are emptied after each test.
     *("autovacuum = off", "bgwriter_lru_maxpages = 0", "checkpoint_timeout = '1h'"),

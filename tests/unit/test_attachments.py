@@ -30,7 +30,7 @@ IMAGES = {
 
 
 class Site(ThreadingHTTPServer):
-    """A web server on loopback, with a page for each thing that can happen."""
+    """A web server on loopback, with a page for each case."""
 
     daemon_threads = True
     quiet = threading.Event()
@@ -76,12 +76,12 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except ConnectionError:  # the client has had enough
+        except ConnectionError:  # the client has closed the connection
             self.close_connection = True
 
 
@@ -125,7 +125,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_read_attachment_file_of_a_known_kind_is_sent_as_it_is(home: Path, kind: str) -> None:
+def test_read_attachment_file_of_a_known_kind_is_sent_unchanged(home: Path, kind: str) -> None:
     (home / "report.bin").write_bytes(FILES[kind])
     [attachment] = attachments.read_attachment([str(home / "report.bin")], None)
     part = attachment.part

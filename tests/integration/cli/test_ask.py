@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from conftest import Invoke, Program, Records
 
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

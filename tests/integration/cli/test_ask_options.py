@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from conftest import Invoke, Program, Records
 
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PNG = b"\x89PNG\r\n\x1a\n\0"
@@ -24,7 +24,7 @@ REX = '{"name": "Rex", "age": 3}'
 
 @pytest.fixture
 def template(home: Path) -> Callable[[str, str], Path]:
-    """Writes a template."""
+    """Return a function that writes a template, and returns its path."""
 
     def write(name: str, text: str) -> Path:
         (home / "templates").mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ def api(request: pytest.FixtureRequest, invoke: Invoke) -> str:
 
 
 def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The messages of a request of either API, the system prompt first."""
+    """Return the messages of a request of either API, the system prompt first."""
     if "messages" in body:
         return list(body["messages"])
     instructions = body.get("instructions")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from conftest import Invoke, Records
 
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -111,7 +111,7 @@ def test_chat_provider_error_is_shown_and_chat_continues(
     for _ in range(3):
         person.say("/retry")
         person.see("Answer to: Two")
-    # A retry that nothing comes of takes nothing away.
+    # A retry without an answer leaves the earlier answer in place.
     provider.script(Reply(status=400))
     person.say("/retry")
     person.see("qa: The provider answered 400")

@@ -20,7 +20,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def editor(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a shell script the editor: its $1 is the file. Returns the directory of such files."""
+    """Return a function that makes a shell script the editor, and returns the files' directory."""
     monkeypatch.delenv("VISUAL", raising=False)
     directory = home / "tmp"
     directory.mkdir()
@@ -114,7 +114,7 @@ def test_again_asks_the_same_question_in_its_place_and_links_the_records(
         *("Brief.", "Who?", "Answer to: Who?", "And?")
     ]
     assert (body["model"], body["temperature"]) == ("other", 0.5)
-    # The answers to one question are tied to its first record.
+    # All repetitions of a question refer to its first record.
     assert invoke("ask", "--again", "3").code == 0
     links = [(record["follows_id"], record["repeats_id"]) for record in records()]
     assert links == [(None, None), (1, None), (1, 2), (1, 2)]
@@ -158,7 +158,7 @@ def test_again_without_the_files_of_the_record_exits_2(
         (["--edit-last", "Another question"], 2),
     ],
 )
-def test_again_with_what_does_not_fit_is_refused(
+def test_again_with_conflicting_options_is_refused(
     invoke: Invoke, provider: FakeProvider, arguments: list[str], code: int
 ) -> None:
     assert invoke("ask", "Who?").code == 0

@@ -1,4 +1,4 @@
-"""A question and its answer are kept by `qa ask`, or by the next command that can."""
+"""A question and its answer are stored by `qa ask`, or by the next command."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def bare(qa: Program) -> Program:
-    """`qa` with nothing in the environment but where its files are."""
+    """`qa` without a key, an endpoint, a model, retries or a database in its environment."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_RETRIES", "DATABASE_URL"):
         qa.env[name] = ""
     return qa
@@ -36,7 +36,7 @@ def bare(qa: Program) -> Program:
 
 @pytest.fixture
 def dotenv(home: Path, provider: FakeProvider) -> Path:
-    """A `.env` as it comes with a project: it names an endpoint and a key."""
+    """The `.env` of a cloned project, with an endpoint and a key."""
     file = home / ".env"
     file.write_text(f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={provider.base_url}\nQA_RETRIES=0\n")
     return file
@@ -135,7 +135,7 @@ def test_trust_on_a_terminal_shows_and_asks(
 def test_trust_stores_the_bytes_that_were_shown(
     bare: Program, dotenv: Path, at_terminal: Callable[..., Person]
 ) -> None:
-    """A file that changes while the user is asked is not trusted."""
+    """A file that changes while the user reads it is not trusted."""
     person = at_terminal("config", "trust")
     person.see("[y/N]: ")
     dotenv.write_text("OPENAI_BASE_URL=https://evil.example/v1\n")

@@ -74,7 +74,9 @@ def test_batch_again_with_the_same_rows_asks_nothing(
     assert batch(WORDS, question="Explain {word}").name != first.name
 
 
-def test_batch_left_early_goes_on_at_the_next_call(history: Store, provider: FakeProvider) -> None:
+def test_batch_iterator_left_early_continues_at_the_next_call(
+    history: Store, provider: FakeProvider
+) -> None:
     provider.default = "delay=0.01"
     results = batch(WORDS, question="Define {word}", name="words", jobs=2)
     assert next(results).key == "w0"
@@ -270,7 +272,7 @@ for number, result in enumerate(results):
 
 
 @pytest.mark.parametrize("end", ["exit", "SIGINT", "SIGKILL"])
-def test_program_that_ends_early_loses_nothing_and_goes_on(
+def test_batch_program_ended_early_loses_nothing_and_continues(
     history: Store, provider: FakeProvider, end: str
 ) -> None:
     provider.default = "delay=0.02"

@@ -22,13 +22,13 @@ Problem = Callable[..., dict[str, Any]]
 Lines = Callable[[], list[dict[str, Any]]]
 ASK = {"question": "Who on earth am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
-    """Gives what was logged since it was last asked, as JSON."""
+    """Return a function that reads the lines logged since its last call, as JSON."""
     caplog.set_level(logging.INFO)
     formatter = JsonFormatter(lambda text: text.replace(KEY, "***"))
 
@@ -200,7 +200,7 @@ def test_access_log_forwarded_address_is_used_behind_proxies(
     client = build(proxies=proxies).test_client()
     sent = {"X-Forwarded-For": "8.8.8.8, 192.0.2.1, 192.0.2.2", "X-Forwarded-Host": "localhost"}
     client.get("/qas", headers=sent)
-    # Who says by which name it was called is the client: that must not open the door.
+    # A client can write X-Forwarded-Host, so it must not replace the Host that is checked.
     evil = client.get("/qas", headers={**sent, "Host": "evil.example"})
     assert evil.status_code == 403
     assert [line["remote"] for line in lines()] == [remote, remote]

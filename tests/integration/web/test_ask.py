@@ -285,13 +285,13 @@ def test_post_ask_with_the_database_down_sends_nothing(
     problem: Problem,
     wait_for: Callable[..., Any],
 ) -> None:
-    # Not migrated: `store`, which would do it, is not asked for.
+    # The database is not migrated, because the test does not use `store`.
     client = build().test_client()
     response = client.post("/ask", json={"question": "x"})
     assert response.status_code == 503
     assert response.content_type == "application/problem+json"
     assert provider.requests == []
-    # Nor is anything left that a later delivery would take for a question that was asked.
+    # The journal has no entry that a later delivery would store as a record.
     wait_for(lambda: not Outbox(settings.outbox_path).pending())
     problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -96,7 +96,7 @@ def test_write_from_another_site_is_refused(
         problem(response, 403, "forbidden")
         problem(client.delete("/qa/1", headers=headers), 403, "forbidden")
         assert provider.requests == []
-    # Reading is safe: the browser keeps the answer from a page that may not see it.
+    # Reading is safe: the browser hides the response from a page of another origin.
     assert client.get("/qas", headers=headers).status_code == 200
     assert "Access-Control-Allow-Origin" not in response.headers
 
@@ -133,7 +133,7 @@ def test_request_without_the_token_is_refused(
     assert store
     client = build(token="s3cret-token").test_client()
     headers = {} if authorization is None else {"Authorization": authorization}
-    # The token is enough: it may be called by any name, from anywhere.
+    # With the right token, any Host and any Origin are allowed.
     headers |= {"Host": "qa.example", "Origin": "https://elsewhere.example"}
     asked, listed = (
         client.post("/ask", json=ASK, headers=headers),
@@ -278,6 +278,6 @@ def test_model_of_a_local_file_in_a_request_is_refused(
         response = client.post("/ask", json={**ASK, "model": model})
         members = problem(response, 422, "invalid-request")
         assert "passwd" not in members["detail"]
-    # To the provider a path is a name like any other.
+    # For the provider, a path is the name of a model like any other.
     assert client.post("/ask", json={**ASK, "model": "/etc/passwd"}).status_code == 200
     assert [request.body["model"] for request in provider.requests] == ["/etc/passwd"]

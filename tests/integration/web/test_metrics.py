@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 Problem = Callable[..., dict[str, Any]]
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def numbers(client: FlaskClient, **options: Any) -> Numbers:
-    """The samples by their names and labels."""
+    """Return the samples by their names and labels."""
     response = client.get("/metrics", **options)
     assert response.status_code == 200
     assert response.content_type.startswith("text/plain")
@@ -50,7 +50,7 @@ def test_metrics_count_requests_by_route(client: FlaskClient) -> None:
     assert (
         of(found, "qa_http_request_seconds_count", method="GET", route="/qa/<int:record_id>") == 2
     )
-    # This one, which is not over yet.
+    # The request for the metrics itself is in flight.
     assert of(found, "qa_http_requests_in_flight") == 1
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -46,11 +46,11 @@ def test_rate_limit_counts_each_token(
     assert 86000 < int(refused.headers["Retry-After"]) <= 86401
     assert refused.headers["RateLimit"].startswith('"2-per-day";r=0;t=')
     assert len(provider.requests) == 2
-    # Reading costs nothing, and another token has its own.
+    # Reading is not limited, and another token has its own limit.
     assert client.get("/qas", headers=as_bearer("a")).status_code == 200
     assert "RateLimit" not in client.get("/qas", headers=as_bearer("a")).headers
     assert client.post("/ask", json=ASK, headers=as_bearer("b")).status_code == 200
-    # Who has no token uses up nobody's.
+    # A request without a token counts for no token.
     problem(client.post("/ask", json=ASK), 401, "unauthorized")
 
 

@@ -1,4 +1,4 @@
-"""Sessions of browsers: what the cookie is, and when it stops working."""
+"""Sessions of browsers: the content of the cookie, and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Build = Callable[..., "Flask"]
 
 
 def sign_in(client: FlaskClient, token: str = ALICE) -> str:
-    """Sign in; returns the cookie's value."""
+    """Sign in, and return the value of the cookie."""
     assert client.post("/sign-in", data={"token": token}).status_code == 303
     cookie = client.get_cookie(COOKIE)
     assert cookie is not None
@@ -73,7 +73,7 @@ def test_copied_cookie_after_sign_out_is_refused_by_all_workers(store: Store, bu
     assert client.post("/sign-out").status_code == 303
     assert client.get_cookie(COOKIE) is None
     assert [status_with(app, copied) for app in workers] == [401, 401]
-    # A server that starts afterwards knows it too, and other sessions go on.
+    # A server that starts later knows it, too; other sessions stay valid.
     assert status_with(build(tokens=TOKENS), copied) == 401
     assert status_with(build(tokens=TOKENS), other) == 200
 
@@ -128,7 +128,7 @@ def test_session_that_has_expired_is_refused_and_removed(store: Store, build: Bu
     assert left.expires_at > now() + LIFETIME - timedelta(hours=1)
 
 
-def test_session_is_in_the_database_as_its_model_says(store: Store) -> None:
+def test_session_row_in_the_database_matches_its_model(store: Store) -> None:
     add_session(store, "d" * 64, "alice", now() + LIFETIME, now())
     with store.session() as session:
         found = session.get(BrowserSession, "d" * 64)

@@ -49,7 +49,7 @@ class SlowBody(BytesIO):
 
 
 def post(app: Flask, body: SlowBody, length: int | None, path: str, **headers: str) -> Any:
-    """Send such a body; without a length, as the server passes on a chunked one."""
+    """Send a late body; without a length, like a chunked one."""
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     known = chunked if length is None else {"CONTENT_LENGTH": str(length)}
     return app.test_client().post(
@@ -92,7 +92,7 @@ def test_ask_unauthorized_body_is_not_read(
 
 
 def key_command(script: Path, ends: str) -> str:
-    """A command that notes its start, waits until it may end, and then runs `ends`."""
+    """Write a key command that records its start, waits for a file, and then runs `ends`."""
     begun, may_end = script.with_suffix(".begun"), script.with_suffix(".end")
     script.write_text(
         "import pathlib, sys, time\n"

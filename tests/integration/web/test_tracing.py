@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from qacli.db.records import Store
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Collector:
-    """Takes traces over OTLP on loopback."""
+    """A server on loopback that receives traces by OTLP."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []

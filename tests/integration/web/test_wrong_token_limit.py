@@ -1,4 +1,4 @@
-"""Wrong tokens are refused more slowly, by address; right ones never are."""
+"""Requests with wrong tokens are limited for each address; right tokens never are."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_wrong_tokens_are_limited_and_right_ones_are_not(
         assert 1 <= int(refused.headers["Retry-After"]) <= 61
         assert get(TOKEN).status_code == 200
     problem(get("wrong", "192.0.2.2"), 401, "unauthorized")
-    # Without any token it is no guess.
+    # A request without a token is not counted as a guess.
     problem(client.get("/qas", environ_base={"REMOTE_ADDR": "192.0.2.1"}), 401, "unauthorized")
 
 
@@ -131,7 +131,7 @@ def test_wrong_token_limit_behind_a_proxy_counts_client_address(
         return client.get("/qas", headers=headers).status_code
 
     assert [get("192.0.2.1") for _ in range(FAILURES + 1)][-2:] == [401, 429]
-    # The last address is the one that the proxy has seen; a client can write any before it.
+    # The proxy has added the last address; a client can write any before it.
     assert get("192.0.2.9, 192.0.2.1") == 429
     assert get("192.0.2.1, 192.0.2.9") == 401
 

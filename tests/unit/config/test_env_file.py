@@ -198,7 +198,7 @@ def test_records_are_private_files(home: Path, monkeypatch: pytest.MonkeyPatch) 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     (record,) = directory.iterdir()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
-    # A setting must not lead to records that came with the project.
+    # A setting must not select records of trust that came with the project.
     monkeypatch.setenv("QA_DATA_DIR", str(home / "other"))
     monkeypatch.setenv("QA_CONFIG", str(home / "other" / "config.toml"))
     assert records_directory() == directory

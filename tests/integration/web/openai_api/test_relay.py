@@ -1,4 +1,4 @@
-"""The requests and the responses at `/v1`, as they are passed on."""
+"""`/v1` passes requests and responses on unchanged."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_response_error_equals_that_of_the_provider(
     assert len(response.headers.getlist("X-Request-Id")) == 1
     record = store.get(int(response.headers["X-QA-Record"]))
     assert (record.status, record.details["error"]["status"]) == ("failed", status)
-    # The client repeats it, or not.
+    # qa does not send it again: the client decides.
     assert provider.asked(question) == 1
 
 
@@ -519,7 +519,7 @@ def test_stream_pieces_are_in_the_outbox_while_they_arrive(
     def arrived() -> str:
         return "".join(text for entry in outbox.pending() for text in entry.texts)
 
-    # A process that is killed now leaves this for the next one.
+    # The state that a killed process would leave now.
     wait_for(lambda: arrived() == expected)
     pieces: Iterator[bytes] = response.iter_encoded()
     next(pieces)

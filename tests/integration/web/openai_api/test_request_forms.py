@@ -85,7 +85,7 @@ def test_result_of_any_call_is_the_question(
     items = [ASK, call, result]
     record = record_of(client, provider, store, RESPONSES, input=items)
     assert record.question == question
-    # It continues the request whose answer, of which the fake provider knows nothing, is the call.
+    # It continues record 1, although the fake provider did not answer with this call.
     assert (record.follows_id, record.params["messages"]) == (1, items[1:])
 
 
@@ -124,7 +124,7 @@ def test_image_in_the_result_of_a_tool_is_an_attachment_without_its_bytes(
     assert "omitted" in json.dumps(record.params["messages"][2]["output"])
 
 
-def test_image_of_the_model_that_comes_back_is_recorded_without_its_bytes(
+def test_image_of_the_model_sent_back_is_recorded_without_its_bytes(
     client: FlaskClient, provider: FakeProvider, store: Store
 ) -> None:
     image = {"type": "image_generation_call", "id": "ig_1", "result": DATA.partition(",")[2]}

@@ -1,4 +1,4 @@
-"""Who may see the page, and what it says to those who may not, or who lost their way."""
+"""Access to the page: sign-in, refused requests, and unknown paths."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_sign_in_with_the_token_opens_the_page(store: Store, build: Callable[...
     page = client.get("/page/1", headers=BROWSER)
     assert "A secret question" in page.text
     assert "Sign out" in page.text
-    # A browser sends the cookie by itself, so where the request comes from counts.
+    # A browser sends the cookie with every request, so the origin of the request is checked.
     cross = client.post("/page/1/delete", headers=BROWSER | {"Sec-Fetch-Site": "cross-site"})
     assert cross.status_code == 403
 

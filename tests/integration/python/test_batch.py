@@ -224,10 +224,10 @@ def test_batch_of_a_file_has_its_columns(tmp_path: Path) -> None:
     assert (result.key, result.row) == ("w1", {"id": "w1", "word": "tree"})
 
 
+@pytest.mark.usefixtures("history")
 def test_batch_with_a_template_uses_its_parts(
-    history: Store, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch
+    provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert history
     monkeypatch.setenv("QA_CONFIG", str(home / "config.toml"))
     (home / "templates").mkdir()
     (home / "templates" / "define.toml").write_text(
@@ -251,8 +251,8 @@ def test_batch_in_a_running_event_loop_works() -> None:
     ]
 
 
-def test_batch_at_the_batch_api_is_refused(history: Store, invoke: Invoke, tmp_path: Path) -> None:
-    assert history
+@pytest.mark.usefixtures("history")
+def test_batch_at_the_batch_api_is_refused(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('"One"\n')
     options = ("--name", "b", "--via", "batch-api", "--detach")
     assert invoke("batch", str(tmp_path / "q.jsonl"), *options).code == 0

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -142,10 +141,10 @@ def test_access_log_bug_has_the_request_id(app: Flask, lines: Lines, problem: Pr
     assert (line["status"], line["error"]) == (500, "unexpected")
 
 
+@pytest.mark.usefixtures("store")
 def test_access_log_has_no_question_and_no_secret(
-    store: Store, build: Callable[..., Flask], lines: Lines, caplog: pytest.LogCaptureFixture
+    build: Callable[..., Flask], lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert store
     caplog.set_level(logging.DEBUG, "qa")
     client = build(tokens="alice=the-token,bob=other").test_client()
     for headers in ({"Authorization": "Bearer the-token"}, {"Authorization": "Bearer the-tokem"}):
@@ -190,13 +189,13 @@ def test_access_log_text_format_is_short(
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING It is so\.", other)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("proxies", "remote"), [(0, "127.0.0.1"), (1, "192.0.2.2"), (2, "192.0.2.1")]
 )
 def test_access_log_forwarded_address_is_used_behind_proxies(
-    store: Store, build: Callable[..., Flask], lines: Lines, proxies: int, remote: str
+    build: Callable[..., Flask], lines: Lines, proxies: int, remote: str
 ) -> None:
-    assert store
     client = build(proxies=proxies).test_client()
     sent = {"X-Forwarded-For": "8.8.8.8, 192.0.2.1, 192.0.2.2", "X-Forwarded-Host": "localhost"}
     client.get("/qas", headers=sent)

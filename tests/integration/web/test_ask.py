@@ -238,11 +238,9 @@ def test_post_ask_key_repeated_by_the_provider_is_masked(
     assert settings.api_key not in str(store.newest().to_dict())
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_get_qas_without_a_provider_works(
-    store: Store, build: Callable[..., Flask], problem: Problem
-) -> None:
-    assert store
+def test_get_qas_without_a_provider_works(build: Callable[..., Flask], problem: Problem) -> None:
     client = build(api_key=None, base_url=None, model="gpt-x").test_client()
     problem(client.post("/ask", json={"question": "x"}), 503, "not-configured")
     assert client.get("/qas").get_json() == []

@@ -79,10 +79,10 @@ def test_cancel_ends_an_answer_and_keeps_its_text(
     problem(client.post("/qa/2/cancel"), 404, "not-found")
 
 
+@pytest.mark.usefixtures("store")
 def test_cancel_at_another_server_process_ends_the_answer(
-    build: Callable[..., Flask], store: Store, wait_for: Callable[..., Any]
+    build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
-    assert store
     first, second = build().test_client(), build().test_client()
     response = first.post("/ask", json={"question": SLOW}, headers=DEFERRED)
     assert response.status_code == 202

@@ -12,17 +12,16 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from qacli.db.records import Store
 
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana.json"
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_dashboard_names_the_metrics_that_exist_with_their_labels(
-    store: Store, build: Callable[..., Flask]
+    build: Callable[..., Flask],
 ) -> None:
-    assert store
     client = build().test_client()
     client.post("/ask", json={"question": "Who?"})
     client.post("/ask", json={"question": "Who? [[status=400]]"})

@@ -108,7 +108,7 @@ def test_prefix_that_is_no_path_is_ignored(client: FlaskClient, header: str, roo
     assert response.headers["Link"].startswith(f"<{root}/qas?")
 
 
-def test_prefix_without_a_proxy_is_ignored(ids: list[int], build: Callable[..., Flask]) -> None:
-    assert ids
+@pytest.mark.usefixtures("ids")
+def test_prefix_without_a_proxy_is_ignored(build: Callable[..., Flask]) -> None:
     link = build().test_client().get("/qas?limit=1", headers=BELOW).headers["Link"]
     assert link.startswith("</qas?")

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -77,10 +76,8 @@ def test_metrics_closed_stream_is_not_in_flight(client: FlaskClient) -> None:
     assert of(numbers(client), "qa_http_requests_in_flight") == 1
 
 
-def test_metrics_with_tokens_need_a_token(
-    store: Store, build: Callable[..., Flask], problem: Problem
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_metrics_with_tokens_need_a_token(build: Callable[..., Flask], problem: Problem) -> None:
     client = build(tokens="admin:prometheus=scrape-token").test_client()
     problem(client.get("/metrics"), 401, "unauthorized")
     assert numbers(client, headers={"Authorization": "Bearer scrape-token"})

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -79,10 +78,10 @@ def test_openapi_record_schema_matches_a_record(
     assert len(wrong) == 2
 
 
+@pytest.mark.usefixtures("store")
 def test_openapi_with_tokens_declares_security(
-    store: Store, build: Callable[..., Flask], document: dict[str, Any]
+    build: Callable[..., Flask], document: dict[str, Any]
 ) -> None:
-    assert store
     assert "security" not in document["paths"]["/ask"]["post"]
     client = build(token="t-123").test_client()
     assert client.get("/openapi.json").status_code == 401

@@ -318,10 +318,10 @@ def test_metrics_are_for_administrators(app: Flask) -> None:
     assert (refused.status_code, refused.get_json(force=True)["kind"]) == (403, "forbidden")
 
 
+@pytest.mark.usefixtures("store")
 def test_token_without_a_name_is_an_administrators(
-    store: Store, build: Callable[..., Flask], history: History
+    build: Callable[..., Flask], history: History
 ) -> None:
-    assert store
     client = build(token="t" * 16).test_client()
     assert len(client.get("/qas", headers=bearer("t" * 16)).get_json()) == 4
     assert client.get(f"/qa/{history.ownerless}", headers=bearer("t" * 16)).status_code == 200
@@ -341,10 +341,10 @@ def test_routes_without_a_token_are_refused_except_open_ones(app: Flask) -> None
     }
 
 
+@pytest.mark.usefixtures("store")
 def test_server_without_tokens_shows_all_records(
-    store: Store, build: Callable[..., Flask], history: History
+    build: Callable[..., Flask], history: History
 ) -> None:
-    assert store
     client = build().test_client()
     assert len(client.get("/qas").get_json()) == 4
     assert client.delete(f"/qa/{history.answered}").status_code == 200

@@ -131,10 +131,8 @@ def test_cors_error_is_readable_by_a_configured_origin(shared: FlaskClient) -> N
     assert response.headers["Access-Control-Allow-Origin"] == APP
 
 
-def test_cors_without_tokens_only_a_configured_origin_writes(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_cors_without_tokens_only_a_configured_origin_writes(build: Callable[..., Flask]) -> None:
     client = build(cors_origins=APP).test_client()
     for origin, status in ((APP, 200), ("https://evil.example", 403)):
         headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from qacli.db.records import Store
-
 
 TIMEOUT = 20
 BODY = json.dumps({"question": "Who?"}).encode()
@@ -102,18 +100,17 @@ def key_command(script: Path, ends: str) -> str:
     return shlex.join([sys.executable, str(script)])
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("ends", "status"), [(f"print('{KEY}')", 200), ("sys.exit(1)", 503)], ids=["key", "none"]
 )
 def test_ask_slow_key_command_delays_no_other_request_and_runs_once(
-    store: Store,
     build: Callable[..., Flask],
     tmp_path: Path,
     wait_for: Callable[..., Any],
     ends: str,
     status: int,
 ) -> None:
-    assert store
     script = tmp_path / "key.py"
     app = build(api_key=None, key_command=key_command(script, ends))
 

@@ -155,9 +155,9 @@ def test_stream_client_that_disconnects_can_interrupt(
     assert not (record.answer or "").endswith("]]")
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_stream_during_silence_sends_heartbeats(app: Flask, store: Store) -> None:
-    assert store
+def test_stream_during_silence_sends_heartbeats(app: Flask) -> None:
     with app.app_context():
         question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
         request = ChatRequest(question=question)

@@ -356,11 +356,11 @@ def test_models_lists_those_of_all_upstreams_with_their_names(
     assert north.requests[-1].path == "/v1/models"
 
 
+@pytest.mark.usefixtures("north")
 @on_sqlite
 def test_models_of_the_own_provider_that_is_down_are_left_out(
-    make_client: Callable[..., FlaskClient], north: FakeProvider
+    make_client: Callable[..., FlaskClient],
 ) -> None:
-    assert north
     client = make_client(api_key="not-the-key-0123456789")
     names = [item["id"] for item in client.get("/v1/models").get_json()["data"]]
     assert names == [

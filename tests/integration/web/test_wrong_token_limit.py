@@ -13,7 +13,6 @@ from qacli.web.wrong_token_limit import FAILURES, FailureLimiter, network_of
 if TYPE_CHECKING:
     from flask import Flask
 
-    from qacli.db.records import Store
 
 TOKEN = "s3cret-token-0123456789"
 BROWSER = {"Accept": "text/html"}
@@ -80,11 +79,11 @@ def test_network_of_returns_the_network_of_an_address(address: str, network: str
     assert network_of(address) == network
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_tokens_are_limited_and_right_ones_are_not(
-    store: Store, build: Callable[..., Flask], problem: Problem
+    build: Callable[..., Flask], problem: Problem
 ) -> None:
-    assert store
     client = build(token=TOKEN).test_client()
 
     def get(token: str, address: str = "192.0.2.1") -> Any:
@@ -104,11 +103,9 @@ def test_wrong_tokens_are_limited_and_right_ones_are_not(
     problem(client.get("/qas", environ_base={"REMOTE_ADDR": "192.0.2.1"}), 401, "unauthorized")
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(build: Callable[..., Flask]) -> None:
     client = build(token=TOKEN).test_client()
     for _ in range(FAILURES):
         assert client.post("/sign-in", data={"token": "x"}, headers=BROWSER).status_code == 403
@@ -119,11 +116,11 @@ def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(
     assert client.post("/sign-in", data={"token": TOKEN}, headers=BROWSER).status_code == 303
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_token_limit_behind_a_proxy_counts_client_address(
-    store: Store, build: Callable[..., Flask]
+    build: Callable[..., Flask],
 ) -> None:
-    assert store
     client = build(token=TOKEN, proxies=1).test_client()
 
     def get(forwarded: str) -> int:
@@ -136,9 +133,9 @@ def test_wrong_token_limit_behind_a_proxy_counts_client_address(
     assert get("192.0.2.1, 192.0.2.9") == 401
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_wrong_token_limit_is_shared_by_workers(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+def test_wrong_token_limit_is_shared_by_workers(build: Callable[..., Flask]) -> None:
     client = build(token=TOKEN, workers=4).test_client()
     wrong = {"Authorization": "Bearer wrong"}
     statuses = [client.get("/qas", headers=wrong).status_code for _ in range(FAILURES // 4 + 1)]

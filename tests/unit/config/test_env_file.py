@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def test_notice_is_one_line_with_the_file_and_the_command(home: Path) -> None:
 def test_missing_configuration_names_the_ignored_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qacli.provider.local_llama.is_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
     Path(".env").write_text("OPENAI_BASE_URL=https://a.example/v1\nQA_MODEL=m\n")
     with pytest.raises(NotConfigured) as caught:
         resolve_endpoint(load_settings(ENVIRON))

@@ -216,21 +216,19 @@ def test_stored_response_equals_the_first(
     error_in(client.get(f"{URL}/{first.id}/input_items"), 404)
 
 
+@pytest.mark.usefixtures("chat_only")
 @on_sqlite
-def test_stored_response_of_a_failed_request_is_failed(
-    client: FlaskClient, chat_only: FakeProvider, store: Store
-) -> None:
-    assert chat_only
+def test_stored_response_of_a_failed_request_is_failed(client: FlaskClient, store: Store) -> None:
     client.post(URL, json={"model": "m", "input": "Who? [[cut=2]]", "stream": True}, buffered=True)
     stored = Response.model_validate(client.get(f"{URL}/resp_{store.newest().uid}").get_json())
     assert (stored.status, stored.output_text) == ("failed", "Answer to:")
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
-    store: Store, build: Callable[..., Flask], provider: FakeProvider
+    build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
-    assert store
     tokens = f"alice={'a' * 20},bob={'b' * 20},admin:root={'c' * 20}"
     client = build(tokens=tokens).test_client()
     alice, bob, root = ({"Authorization": f"Bearer {letter * 20}"} for letter in "abc")
@@ -314,11 +312,9 @@ def test_idempotency_key_repeats_a_text_completion(client: FlaskClient, stream: 
     assert completion["id"] in first.text
 
 
+@pytest.mark.usefixtures("chat_only")
 @on_sqlite
-def test_openai_client_continues_and_reads_and_deletes_a_response(
-    served: str, chat_only: FakeProvider
-) -> None:
-    assert chat_only
+def test_openai_client_continues_and_reads_and_deletes_a_response(served: str) -> None:
     with openai.OpenAI(base_url=served, api_key=TOKEN, max_retries=0, timeout=10) as client:
         first = client.responses.create(model="m", input="One?")
         second = client.responses.create(model="m", input="Two?", previous_response_id=first.id)

@@ -224,6 +224,7 @@ def test_message_with_an_object_as_its_type_is_passed_on(
     record_of(client, provider, store, path, **body)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("value", [["x"], {"a": 1}, 5])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -239,9 +240,8 @@ def test_message_with_an_object_as_its_type_is_passed_on(
     ],
 )
 def test_request_of_any_form_is_translated_or_refused(
-    store: Store, build: Callable[..., Flask], path: str, body: str, value: Any
+    build: Callable[..., Flask], path: str, body: str, value: Any
 ) -> None:
-    assert store
     client = build(api="responses" if path == CHAT else "chat").test_client()
     content = json.loads(body.replace("%s", json.dumps(value)))
     assert client.post(path, json={"model": "m", **content}).status_code in {200, 400}

@@ -228,11 +228,9 @@ def test_openai_routes_refusals_have_the_error_format_of_openai(
     assert client.get("/no", headers=authorized).content_type == "application/problem+json"
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_chat_completions_over_the_rate_limit_send_retry_after(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+def test_chat_completions_over_the_rate_limit_send_retry_after(build: Callable[..., Flask]) -> None:
     client = build(rate_limit="1/minute").test_client()
     assert chat(client, user("One?")).status_code == 200
     response = chat(client, user("Two?"))

@@ -1,8 +1,9 @@
-"""Every test has a home of its own, a real provider on loopback, and both databases."""
+"""The fixtures of all tests: an empty home, a provider on loopback, both databases, and `qa`."""
 
 import gc
 import io
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date
+from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date, read_records
 from fake_provider import FakeProvider
 from forked_program import PROGRAM, ForkedPopen
 from postgres_server import Postgres, postgres_server
@@ -44,7 +45,10 @@ pytest_plugins = ["flask_fixtures"]
 
 KEY = "sk-test-0123456789abcdef"
 
-# The programs that tests start should not compile the dependencies again each time.
+Records = Callable[..., list[dict[str, Any]]]
+"""The function of the fixture `records`."""
+
+# Let the programs that tests start write their bytecode: else each compiles the dependencies.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
@@ -58,7 +62,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests in tests/e2e."""
+    """Mark the tests in tests/e2e and tests/clients."""
     for item in items:
         if item.path.parent.name == "e2e":
             item.add_marker("browser" if item.path.name == "test_browser.py" else "e2e")
@@ -68,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Leave the modules and the tests out of garbage collections: each would visit them all."""
+    """Leave the modules and the tests out of garbage collections, which would visit them all."""
     gc.disable()
     try:
         return (yield)
@@ -84,14 +88,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(item.env, raising=False)
     monkeypatch.setenv("QA_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("QA_DATA_DIR", str(tmp_path / "data"))
-    # The records of the trusted .env files are there, and no setting of qa moves them.
+    # The records of trusted .env files are below it.
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def write_env_file(text: str | bytes, directory: Path | None = None) -> Path:
-    """Write a `.env` file, and trust it as `qa config trust` does after it has shown it."""
+    """Write a `.env` file and trust it, as `qa config trust --yes` does; return its path."""
     path = (directory or Path()) / ".env"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     file = EnvFile.read(path)
@@ -108,21 +112,21 @@ def _provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def provider(_provider: FakeProvider) -> FakeProvider:
-    """A provider that answers "Answer to: <question>", with nothing asked yet."""
+    """A provider that answers "Answer to: <question>", without requests so far."""
     _provider.reset()
     return _provider
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server for this run; with pytest-xdist, for this worker."""
+    """The PostgreSQL server of this run; with pytest-xdist, of this worker."""
     with postgres_server(durable=False) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_databases(postgres: Postgres) -> Iterator[PostgresDatabases]:
-    """The databases of that server."""
+    """The databases of `postgres`."""
     with closing(PostgresDatabases(postgres)) as databases:
         yield databases
 
@@ -135,27 +139,28 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
 
 @pytest.fixture
 def postgres_url(postgres_databases: PostgresDatabases) -> str:
-    """An empty PostgreSQL database of the test's own."""
+    """The URL of a new, empty PostgreSQL database."""
     return postgres_databases.server.get_uri(postgres_databases.create())
 
 
 @pytest.fixture
 def migrated_postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
-    """A migrated PostgreSQL database without records."""
+    """The URL of a migrated PostgreSQL database without records."""
     with postgres_databases.migrated() as name:
         yield postgres_databases.server.get_uri(name)
 
 
 @pytest.fixture
 def empty_database() -> None:
-    """Makes `database_url` a database without tables; on SQLite there is no file yet."""
+    """Make `database_url` a database without tables; on SQLite, without a file."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, home: Path) -> str:
-    """A database of the test's own: the test runs once on each kind.
+    """The URL of a new database; the test runs on SQLite and on PostgreSQL.
 
-    With the fixture `store`, `qa` or `invoke` it is migrated, without `empty_database`.
+    The database is migrated if the test uses the fixture `store`, `qa` or `invoke`, and not
+    `empty_database`.
     """
     fixtures = set(request.fixturenames)
     is_migrated = bool(fixtures & {"store", "qa", "invoke"}) and "empty_database" not in fixtures
@@ -171,7 +176,7 @@ def database_url(request: pytest.FixtureRequest, home: Path) -> str:
 
 @pytest.fixture
 def settings(home: Path, provider: FakeProvider, database_url: str) -> Settings:
-    """Settings with both databases in turn and the provider; fast to give up."""
+    """Settings with the provider and `database_url`, without retries, with a short timeout."""
     return Settings(
         api_key=KEY,
         base_url=provider.base_url,
@@ -185,20 +190,26 @@ def settings(home: Path, provider: FakeProvider, database_url: str) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
-    """The store of `settings`, with its schema."""
+    """The store of `settings`, migrated."""
     store = Store.open(settings.database)
     yield store
     store.close()
 
 
+@pytest.fixture
+def records(database_url: str) -> Records:
+    """Return a function that reads all records of the test's database, or of another one."""
+    return lambda url=database_url: read_records(url)
+
+
 def migrated(settings: Settings) -> Store:
-    """Migrate the database of the settings, and open it."""
+    """Migrate the database of the settings, and return its store."""
     bring_up_to_date(settings.database)
     return Store.open(settings.database)
 
 
 class Watched(SyncProvider):
-    """A provider that reports whether the whole answer has arrived, read or not."""
+    """A provider that reports whether the whole answer has arrived, even if it was not read."""
 
     reply: ChatResponse | None = None
 
@@ -214,7 +225,7 @@ class Watched(SyncProvider):
 
 
 class Exchange:
-    """Reads an answer as the terminal does: an exception in the block ends it, and is recorded."""
+    """Read the events of an answer; an exception inside the context ends it and is recorded."""
 
     result: Result
 
@@ -231,7 +242,7 @@ class Exchange:
         return self
 
     def __iter__(self) -> Iterator[str]:
-        """The text of the first question."""
+        """Yield the text of the first answer, without that of a repair."""
         for event in self.events:
             if isinstance(event, Received):
                 self.is_received = True
@@ -275,13 +286,13 @@ class Exchange:
 
 
 def texts_of(events: Iterable[AnswerEvent]) -> list[str]:
-    """The text of some events."""
+    """Return the texts of the events that have one."""
     return [event.text for event in events if isinstance(event, Delta)]
 
 
 @dataclass
 class Program:
-    """`qa`, run as a process.
+    """Run `qa` as a process.
 
     Attributes:
         env: Variables of the environment of each process.
@@ -315,7 +326,7 @@ class Program:
         return Finished(process.returncode, out.decode(), err.decode())
 
     def start(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
-        """Start it without waiting: a `subprocess.Popen` with pipes for text."""
+        """Start a process without waiting for its end; `options` are those of `Popen`."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return self.popen(
             [*self.command, *arguments],
@@ -326,9 +337,9 @@ class Program:
 
 @dataclass
 class Invoke:
-    """`qa` in this process: the same calls as a `Program`, without the seconds of its start.
+    """Run `qa` in this process, with the calls of a `Program`: it needs no time to start.
 
-    What needs a process of its own (signals, pipes, a controlling terminal) uses a `Program`.
+    Tests of signals, pipes or a controlling terminal use a `Program`.
 
     Attributes:
         env: Variables of the environment of each call.
@@ -358,7 +369,7 @@ class Invoke:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.env, **env}.items():
                 patch.setenv(name, value)
-            # --profile is an environment variable for the programs that a command starts.
+            # --profile sets this variable for the programs that a command starts: restore it.
             patch.setenv("QA_PROFILE", os.environ.get("QA_PROFILE", ""))
             for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
                 patch.setattr(sys, name, stream)
@@ -380,7 +391,7 @@ class _Stream(io.BytesIO):
 
 @dataclass
 class Finished:
-    """A command that has ended."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -389,25 +400,25 @@ class Finished:
 
 @pytest.fixture
 def qa(provider: FakeProvider, database_url: str) -> Program:
-    """`qa` with the provider and both databases in turn, migrated."""
+    """`qa` as a process, with the provider and `database_url`."""
     return Program(command_environment(provider, database_url))
 
 
 @pytest.fixture
 def installed_qa(qa: Program) -> Program:
-    """`qa` as it is installed, with its start-up."""
+    """The installed program, with its whole start-up."""
     qa.popen = subprocess.Popen
     return qa
 
 
 @pytest.fixture
 def invoke(provider: FakeProvider, database_url: str) -> Invoke:
-    """`qa` in this process, with the provider and both databases in turn, migrated."""
+    """`qa` in this process, with the provider and `database_url`."""
     return Invoke(command_environment(provider, database_url))
 
 
 def command_environment(provider: FakeProvider, database_url: str) -> dict[str, str]:
-    """Return the variables of a `qa` with the provider and the database."""
+    """Return the environment variables that select the provider and the database."""
     return {
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": provider.base_url,
@@ -418,14 +429,25 @@ def command_environment(provider: FakeProvider, database_url: str) -> dict[str, 
 
 
 @pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int], None]]:
+    """Return a function that limits the size of each file of this process, like a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
 def wait_for() -> Callable[..., Any]:
-    """Waits until a call gives something true; fails after a minute, or the seconds of the call."""
+    """Return a function that calls another one until its result is true, and returns the result.
+
+    It fails after a minute, or after the given seconds.
+    """
     from time import monotonic, sleep
 
     def wait(call: Callable[[], Any], seconds: float = 60) -> Any:
         end = monotonic() + seconds
         while not (value := call()):
-            assert monotonic() < end, f"{call} gave {value!r} for {seconds} s"
+            assert monotonic() < end, f"{call} returned {value!r} for {seconds} s"
             sleep(0.02)
         return value
 

@@ -1,4 +1,4 @@
-"""A server process, and a PostgreSQL that a test may stop."""
+"""Processes of `qa serve`, a PostgreSQL server that a test may stop, and the log of a provider."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
-from databases import read_records
 from postgres_server import Postgres, postgres_server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conftest import Program
 
-Records = Callable[..., list[dict[str, Any]]]
 
+class ServerProcess:
+    """A process of `qa serve` in a process group of its own; a thread reads its log.
 
-class Served:
-    """`qa serve` as a process in a group of its own, its log read all the while."""
+    Attributes:
+        log: The lines of stderr so far.
+        port: The port from the log; 0 until the server listens.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -39,11 +42,11 @@ class Served:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line.decode())
-            if found := re.match(r"Serving on http://127\.0\.0\.1:(\d+)\. ", self.log[-1]):
-                self.port = int(found[1])
+            if match := re.match(r"Serving on http://127\.0\.0\.1:(\d+)\. ", self.log[-1]):
+                self.port = int(match[1])
 
-    def answers(self) -> bool:
-        """Whether it is up."""
+    def is_up(self) -> bool:
+        """Return whether the server answers."""
         try:
             return bool(self.port) and self.request("GET", "/is_up", timeout=5)[0] == 200
         except OSError:
@@ -52,7 +55,7 @@ class Served:
     def request(
         self, method: str, path: str, body: object = None, timeout: float = 120
     ) -> tuple[int, Any]:
-        """The status, and what the JSON is."""
+        """Send a request; return the status and the parsed JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with closing(connection):
             data = None if body is None else json.dumps(body).encode()
@@ -61,29 +64,29 @@ class Served:
             return response.status, json.loads(response.read() or b"null")
 
     def ask(self, question: str) -> tuple[int, Any]:
-        """`POST /ask`."""
+        """Send `POST /ask`; return the status and the record or the problem."""
         return self.request("POST", "/ask", {"question": question})
 
     def wait(self, seconds: float = 120) -> int:
-        """The exit code, once it has ended."""
+        """Wait for the end of the process, and return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(seconds)
         return code
 
-    def told_to_stop(self, seconds: float = 120) -> int:
-        """Tell it to stop; the exit code, once what it had in flight is finished."""
+    def terminate(self, seconds: float = 120) -> int:
+        """Stop the server with SIGTERM, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds)
 
-    def stop(self) -> None:
-        """End it however it is."""
+    def close(self) -> None:
+        """End the process and its workers, with SIGKILL if SIGTERM does not, and its pipes."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        with suppress(ProcessLookupError):  # a worker that outlived it
+        with suppress(ProcessLookupError):  # there is no worker left
             os.killpg(self.process.pid, signal.SIGKILL)
         self._reader.join(15)
         for pipe in (self.process.stdout, self.process.stderr):
@@ -93,41 +96,33 @@ class Served:
 
 
 @contextmanager
-def started(qa: Program, *arguments: str, **env: str) -> Iterator[Served]:
-    """`qa serve` on any port, which may not answer yet; ended with the context."""
-    served = Served(qa.start("serve", "--port", "0", *arguments, env=env, start_new_session=True))
-    try:
-        yield served
-    finally:
-        served.stop()
+def server_process(qa: Program, *arguments: str, **env: str) -> Iterator[ServerProcess]:
+    """Run `qa serve` on a free port inside the context, without waiting until it answers."""
+    process = qa.start("serve", "--port", "0", *arguments, env=env, start_new_session=True)
+    with closing(ServerProcess(process)) as server:
+        yield server
 
 
 @pytest.fixture
-def start_serve() -> Callable[..., AbstractContextManager[Served]]:
-    """Starts `qa serve` without waiting for it."""
-    return started
+def start_serve() -> Callable[..., AbstractContextManager[ServerProcess]]:
+    """Return `server_process`, which starts `qa serve` and does not wait until it answers."""
+    return server_process
 
 
 @pytest.fixture
-def serve(wait_for: Callable[..., Any]) -> Iterator[Callable[..., Served]]:
-    """Starts `qa serve` on any port, and waits until it answers."""
+def serve(wait_for: Callable[..., Any]) -> Iterator[Callable[..., ServerProcess]]:
+    """Return a function that starts `qa serve` on a free port, and waits until it answers."""
     with ExitStack() as stack:
 
-        def start(qa: Program, *arguments: str, **env: str) -> Served:
-            served = stack.enter_context(started(qa, *arguments, **env))
-            wait_for(lambda: served.process.poll() is not None or served.port, 120)
-            assert served.process.poll() is None, served.log
-            # Once it has said where it is, it can be reached.
-            assert served.request("GET", "/is_up")[0] == 200
-            return served
+        def start(qa: Program, *arguments: str, **env: str) -> ServerProcess:
+            server = stack.enter_context(server_process(qa, *arguments, **env))
+            wait_for(lambda: server.process.poll() is not None or server.port, 120)
+            assert server.process.poll() is None, server.log
+            # A server that has printed its address accepts requests.
+            assert server.request("GET", "/is_up")[0] == 200
+            return server
 
         yield start
-
-
-@pytest.fixture
-def records() -> Records:
-    """Reads all records of a database."""
-    return read_records
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +133,27 @@ def own_postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
+def own_postgres_url(own_postgres: Postgres, qa: Program) -> str:
+    """The URL of a new, migrated database of `own_postgres`."""
+    name = f"qa_{uuid4().hex}"
+    own_postgres.psql(f"CREATE DATABASE {name}")
+    url = own_postgres.get_uri(name)
+    assert qa("migrate", DATABASE_URL=url).code == 0
+    return url
+
+
+@pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where a provider may write what it was asked."""
+    """The path for the log of a provider: the questions that it gets."""
     return tmp_path / "provider.log"
+
+
+@pytest.fixture
+def wait_for_text(home: Path, wait_for: Callable[..., Any]) -> Callable[[str], None]:
+    """Return a function that waits until a text of an answer is in a journal of the outbox."""
+
+    def is_in_a_journal(text: str) -> bool:
+        paths = [path for path in (home / "data").glob("**/*outbox/**/*") if path.is_file()]
+        return any(text in path.read_text() for path in paths)
+
+    return lambda text: wait_for(lambda: is_in_a_journal(text))

@@ -16,26 +16,58 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import copytree
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from batch_checks import check_answered_once, count_repeated_requests
 from databases import count_records
+from postgres_server import stopped
 from provider_process import count_logged, logged_questions, provider_process
 
 if TYPE_CHECKING:
-    from conftest import Postgres, Program
+    from conftest import Postgres, Program, Records
     from fake_provider import FakeProvider
 
-Records = Callable[..., list[dict[str, Any]]]
-Write = Callable[[list[str]], str]
+WriteQuestions = Callable[[list[str]], str]
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
+class BatchProcess:
+    """A process of `qa batch`. Its stderr goes to a file, in which a test can wait for a line."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stderr: Path) -> None:
+        self.process = process
+        self._stderr = stderr
+
+    @property
+    def err(self) -> str:
+        """The text on stderr so far."""
+        return self._stderr.read_text()
+
+    def interrupt(self) -> None:
+        """Send SIGINT, as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Kill the process, which must not have ended before."""
+        self.process.kill()
+        assert self.process.wait() == -signal.SIGKILL, self.err
+
+    def finish(self, code: int = 0) -> str:
+        """Wait for the end; check the exit code and that stderr has no traceback; return stderr."""
+        assert self.process.wait(240) == code, self.err
+        check_no_traceback(self.err)
+        return self.err
+
+
+StartBatch = Callable[..., BatchProcess]
+
+
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes a file of questions, and gives its name."""
+def write_questions(tmp_path: Path) -> WriteQuestions:
+    """Return a function that writes questions to a file, and returns its name."""
 
     def write(questions: list[str]) -> str:
         (tmp_path / "questions.txt").write_text("\n".join(questions))
@@ -45,41 +77,45 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def begin(qa: Program) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts `qa batch` with its output in no one's way; ends what a test leaves running."""
-    started = []
+def start_batch(qa: Program, tmp_path: Path) -> Iterator[StartBatch]:
+    """Return a function that starts `qa batch`; kill the processes that a test leaves running."""
+    processes: list[subprocess.Popen[bytes]] = []
 
-    def begin(
+    def start(
         *arguments: str, cwd: Path | None = None, stdin: Any = subprocess.DEVNULL, **env: str
-    ) -> subprocess.Popen[bytes]:
-        process = qa.start(
-            "batch", *arguments, env=env, stdout=subprocess.DEVNULL, stdin=stdin, cwd=cwd
-        )
-        started.append(process)
-        return process  # type: ignore[no-any-return]
+    ) -> BatchProcess:
+        path = tmp_path / f"stderr-{len(processes)}.txt"
+        with path.open("wb") as stderr:
+            process = qa.start(
+                *("batch", *arguments),
+                env=env,
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                cwd=cwd,
+            )
+        processes.append(process)
+        return BatchProcess(process, path)
 
-    yield begin
-    for process in started:
+    yield start
+    for process in processes:
         process.kill()
-        process.communicate(timeout=60)
+        process.wait(60)
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of results, all of them whole."""
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Read a file of results, and check that its last line is complete."""
     text = path.read_text()
     assert not text or text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def all_answered_once(found: list[dict[str, Any]], questions: list[str]) -> None:
-    """Each question has one record, and that has its answer."""
-    assert Counter(record["question"] for record in found) == Counter(questions)
-    for record in found:
-        assert record["status"] == "answered", record["error"]
-        assert record["answer"] == f"Answer to: {record['question']}"
+def result_questions(path: Path) -> list[str]:
+    """Return the questions in a file of results."""
+    return [result["question"] for result in read_results(path)]
 
 
-def no_trace(err: str) -> None:
+def check_no_traceback(err: str) -> None:
     assert "Traceback" not in err
     assert "should not have" not in err
     assert "Exception" not in err
@@ -88,7 +124,7 @@ def no_trace(err: str) -> None:
 
 def test_batch_killed_twice_joins_each_row_once(
     qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     provider: FakeProvider,
     tmp_path: Path,
     database_url: str,
@@ -98,11 +134,10 @@ def test_batch_killed_twice_joins_each_row_once(
     with (tmp_path / "words.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["id", "word", "note"], *rows])
     options = ("--column", "word", "--schema", "label, n int", "-o", "out.csv", "-j", "8")
-    for asked in (30, 70):
-        process = begin("words.csv", *options)
-        wait_for(lambda: len(provider.requests) >= asked, 60)  # noqa: B023 - called here
-        process.kill()
-        process.communicate(timeout=60)
+    for count in (30, 70):
+        batch = start_batch("words.csv", *options)
+        wait_for(lambda: len(provider.requests) >= count, 60)  # noqa: B023 - called here
+        batch.kill()
     done = qa("batch", "words.csv", *options, "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["states"]["answered"] == 120
@@ -120,10 +155,9 @@ def test_batch_killed_twice_joins_each_row_once(
 @on_sqlite
 def test_batch_after_ctrl_c_continues_by_printed_command(
     qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     provider: FakeProvider,
     tmp_path: Path,
-    database_url: str,
     records: Records,
     wait_for: Callable[..., Any],
 ) -> None:
@@ -132,18 +166,15 @@ def test_batch_after_ctrl_c_continues_by_printed_command(
     )
     questions = [f"Say 'w{n} [[latency=0.4]]'!" for n in range(60)]
     options = ("--question", "Say '{word}'!", "--temperature", "0.5", "-o", "out it.jsonl")
-    process = begin("two words.csv", *options, "-j", "8")
+    batch = start_batch("two words.csv", *options, "-j", "8")
     wait_for(lambda: len(provider.requests) >= 12, 60)
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
-    err = printed.decode()
-    no_trace(err)
-    assert process.returncode == 130
-    asked = len(provider.requests)
-    assert asked < 40
-    # What was in flight got its answer.
-    assert Counter(record["status"] for record in records(database_url)) == {"answered": asked}
-    assert [line["question"] for line in lines_of(tmp_path / "out it.jsonl")] == questions[:asked]
+    batch.interrupt()
+    err = batch.finish(130)
+    count = len(provider.requests)
+    assert count < 40
+    # The questions in flight were answered.
+    assert Counter(record["status"] for record in records()) == {"answered": count}
+    assert result_questions(tmp_path / "out it.jsonl") == questions[:count]
 
     command = err[err.index("qa batch") :].splitlines()[0]
     bin_first = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -155,68 +186,63 @@ def test_batch_after_ctrl_c_continues_by_printed_command(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    all_answered_once(records(database_url), questions)
+    check_answered_once(records(), questions)
     assert len(provider.requests) == 60
-    assert [line["question"] for line in lines_of(tmp_path / "out it.jsonl")] == questions
+    assert result_questions(tmp_path / "out it.jsonl") == questions
 
 
 @on_sqlite
 def test_batch_ctrl_c_with_many_waiting_asks_nothing_new(
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     provider: FakeProvider,
-    database_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     wait_for: Callable[..., Any],
 ) -> None:
-    # The first one is refused, so that the window is smaller than the number of jobs.
+    # The first one is refused, so that fewer requests are allowed at once than there are jobs.
     questions = ["First [[status=503 times=1]]"]
     questions += [f"Question {n} [[latency=1]]" for n in range(200)]
-    process = begin(write(questions), "-j", "20")
+    batch = start_batch(write_questions(questions), "-j", "20")
     wait_for(lambda: len(provider.requests) >= 45, 90)
-    process.send_signal(signal.SIGINT)
-    sleep(0.3)
-    asked = len(provider.requests)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert len(provider.requests) == asked
-    no_trace(err.decode())
-    found = records(database_url)
-    reached = {request.question for request in provider.requests}
-    assert {record["question"] for record in found} <= reached, "on record, but never asked"
-    assert {record["question"] for record in found} == reached, "asked, but not on record"
+    batch.interrupt()
+    sleep(0.3)  # no output shows when the signal has been handled
+    count = len(provider.requests)
+    batch.finish(130)
+    assert len(provider.requests) == count
+    recorded = {record["question"] for record in records()}
+    requested = {request.question for request in provider.requests}
+    assert recorded <= requested, "recorded, but never asked"
+    assert recorded == requested, "asked, but not recorded"
 
 
 @on_sqlite
 def test_batch_ctrl_c_twice_ends_at_once_and_loses_nothing(
     qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     provider: FakeProvider,
     database_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     wait_for: Callable[..., Any],
 ) -> None:
     questions = [f"Question {n}" for n in range(20)]
     questions += [f"Slow {n} [[latency=60 times=1]]" for n in range(10)]
-    process = begin(write(questions), "-j", "10")
+    batch = start_batch(write_questions(questions), "-j", "10")
     wait_for(lambda: len(provider.requests) == 30, 60)
-    sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    sleep(0.3)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    began = monotonic()
-    _, err = process.communicate(timeout=60)
-    assert monotonic() - began < 3
-    assert process.returncode == 130
-    assert "qa batch questions.txt" in err.decode()
-    no_trace(err.decode())
-    states = Counter(record["status"] for record in records(database_url))
+    wait_for(lambda: count_records(database_url) == 20)
+    batch.interrupt()
+    sleep(0.3)  # two signals at once would count as one
+    assert batch.process.poll() is None
+    batch.interrupt()
+    # After one signal, the end of the grace period prints "Stopped." and a summary.
+    err = batch.finish(130)
+    assert "Stopped at once" in err
+    assert "qa batch questions.txt" in err
+    states = Counter(record["status"] for record in records())
     assert states == {"answered": 20, "interrupted": 10}
     done = qa("batch", "questions.txt")
     assert done.code == 0, done.err
-    all_answered_once(records(database_url), questions)
+    check_answered_once(records(), questions)
     assert Counter(r.question for r in provider.requests if "Slow" not in r.question) == Counter(
         questions[:20]
     )
@@ -230,96 +256,82 @@ def test_batch_killed_at_any_time_asks_again_only_items_in_flight(
     qa: Program,
     kills: int,
     count: int,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     database_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
     tmp_path: Path,
+    wait_for: Callable[..., Any],
 ) -> None:
-    chance, jobs = random.Random(2026), 8
+    rng, jobs = random.Random(2026), 8
     questions = [f"Question {n}" for n in range(count)]
-    name, out = write(questions), tmp_path / "out.jsonl"
-    begun = 0
+    name, out = write_questions(questions), tmp_path / "out.jsonl"
     with provider_process("--latency", "0.05", "--log", str(log)) as base_url:
         for _ in range(kills):
-            process = begin(name, "-j", str(jobs), "-o", str(out), OPENAI_BASE_URL=base_url)
             before = log.stat().st_size
-            # From the moment that it asks: most of a process's life is spent on its start.
-            while log.stat().st_size == before and process.poll() is None:
-                sleep(0.01)
-            sleep(chance.uniform(0, 0.9))
-            process.kill()
-            assert process.wait() == -signal.SIGKILL, process.communicate()
-            begun += 1
-        # As the kill left it: whole lines, but for the last one.
+            batch = start_batch(name, "-j", str(jobs), "-o", str(out), OPENAI_BASE_URL=base_url)
+            # Kill it while it asks: its start takes longer than the rest.
+            wait_for(lambda: log.stat().st_size > before)  # noqa: B023 - called here
+            sleep(rng.uniform(0, 0.9))
+            batch.kill()
         done = qa("batch", name, "-j", "32", "-o", str(out), OPENAI_BASE_URL=base_url)
     assert done.code == 0, done.err
-    all_answered_once(records(database_url), questions)
-    asked = logged_questions(log)
-    assert set(asked) == set(questions)
-    twice = sum(asked.values()) - len(questions)
-    assert twice <= kills * jobs
-    assert twice > 0
-    assert [line["question"] for line in lines_of(out)] == questions
+    check_answered_once(records(), questions)
+    assert 0 < count_repeated_requests(log, questions) <= kills * jobs
+    assert result_questions(out) == questions
     assert not list(Path(f"{database_url.removeprefix('sqlite:///')}.outbox").iterdir())
 
 
 def test_batch_in_two_processes_asks_no_item_twice(
-    begin: Callable[..., subprocess.Popen[bytes]],
-    database_url: str,
+    start_batch: StartBatch,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
     tmp_path: Path,
 ) -> None:
     questions = [f"Question {n}" for n in range(160)]
-    name = write(questions)
+    name = write_questions(questions)
     with provider_process("--latency", "0.4", "--log", str(log)) as base_url:
-        both = [
-            begin(name, "-j", "8", "-o", f"out{n}.jsonl", OPENAI_BASE_URL=base_url) for n in (1, 2)
+        batches = [
+            start_batch(name, "-j", "8", "-o", f"out{n}.jsonl", OPENAI_BASE_URL=base_url)
+            for n in (1, 2)
         ]
-        ends = [process.communicate(timeout=240)[1].decode() for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
+        errs = [batch.finish() for batch in batches]
     assert logged_questions(log) == Counter(questions)
-    all_answered_once(records(database_url), questions)
-    # Each did a part of it, and each wrote all of it.
-    shares = [int(re.findall(r"; ([\d,]+) asked in", end)[0].replace(",", "")) for end in ends]
-    assert sum(shares) == len(questions)
-    assert min(shares) >= len(questions) / 6
+    check_answered_once(records(), questions)
+    # Each process asked a part of the questions, and wrote all results.
+    counts = [int(re.findall(r"; ([\d,]+) asked in", err)[0].replace(",", "")) for err in errs]
+    assert sum(counts) == len(questions)
+    assert min(counts) >= len(questions) / 6
     for number in (1, 2):
-        out = lines_of(tmp_path / f"out{number}.jsonl")
-        assert [line["question"] for line in out] == questions
+        assert result_questions(tmp_path / f"out{number}.jsonl") == questions
 
 
 def test_batch_one_of_two_processes_killed_is_finished_by_other(
-    begin: Callable[..., subprocess.Popen[bytes]],
-    database_url: str,
+    start_batch: StartBatch,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
     wait_for: Callable[..., Any],
 ) -> None:
     questions = [f"Question {n}" for n in range(160)]
-    name = write(questions)
+    name = write_questions(questions)
     with provider_process("--latency", "0.5", "--log", str(log)) as base_url:
-        one, two = (begin(name, "-j", "8", OPENAI_BASE_URL=base_url) for _ in range(2))
+        first, second = (start_batch(name, "-j", "8", OPENAI_BASE_URL=base_url) for _ in range(2))
         wait_for(lambda: count_logged(log) >= 48, 120)
-        one.kill()
-        _, err = two.communicate(timeout=240)
-    assert two.returncode == 0, err
-    all_answered_once(records(database_url), questions)
-    asked = logged_questions(log)
-    assert sum(asked.values()) - len(questions) <= 8
-    assert max(asked.values()) <= 2
+        first.kill()
+        second.finish()
+    check_answered_once(records(), questions)
+    assert count_repeated_requests(log, questions) <= 8
+    assert max(logged_questions(log).values()) <= 2
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("copied", [False, True])
 def test_batch_on_two_machines_of_one_name_asks_no_item_twice(
     qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
-    database_url: str,
+    start_batch: StartBatch,
     records: Records,
     log: Path,
     tmp_path: Path,
@@ -332,17 +344,17 @@ def test_batch_on_two_machines_of_one_name_asks_no_item_twice(
         (machine / "questions.txt").write_text("\n".join(questions))
     if copied:
         (tmp_path / "first.txt").write_text("First?")
-        made = qa("batch", "first.txt", QA_DATA_DIR=str(machines[0] / "data"))
-        assert made.code == 0, made.err
+        done = qa("batch", "first.txt", QA_DATA_DIR=str(machines[0] / "data"))
+        assert done.code == 0, done.err
         copytree(machines[0] / "data", machines[1] / "data")
         questions.append("First?")
     with (
         provider_process("--latency", "0.7", "--log", str(log)) as base_url,
         ExitStack() as files,
     ):
-        both = [
-            # The same words on both machines; they are other directories all the same.
-            begin(
+        batches = [
+            # The same relative path on both machines, each in its own directory.
+            start_batch(
                 *("-", "--name", "shared", "-j", "8"),
                 cwd=machine,
                 QA_DATA_DIR="data",
@@ -351,20 +363,17 @@ def test_batch_on_two_machines_of_one_name_asks_no_item_twice(
             )
             for machine in machines
         ]
-        ends = [process.communicate(timeout=240)[1].decode() for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
-    for end in ends:
-        no_trace(end)
+        for batch in batches:
+            batch.finish()
     assert logged_questions(log) == Counter(questions[:120])
-    all_answered_once(records(database_url), questions)
+    check_answered_once(records(), questions)
 
 
 @on_sqlite
 def test_batch_random_faults_lose_no_answer(
     qa: Program,
-    database_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
     tmp_path: Path,
 ) -> None:
@@ -372,33 +381,33 @@ def test_batch_random_faults_lose_no_answer(
     faults = ("--fail-rate", "0.2", "--latency", "0.02", "--seed", "7", "--log", str(log))
     with provider_process(*faults) as base_url:
         done = qa(
-            *("batch", write(questions), "-o", "out.jsonl", "--timeout", "1.5"),
+            *("batch", write_questions(questions), "-o", "out.jsonl", "--timeout", "1.5"),
             OPENAI_BASE_URL=base_url,
             timeout=120,
         )
     assert done.code == 0, done.err
-    no_trace(done.err)
-    all_answered_once(records(database_url), questions)
-    assert [line["question"] for line in lines_of(tmp_path / "out.jsonl")] == questions
+    check_no_traceback(done.err)
+    check_answered_once(records(), questions)
+    assert result_questions(tmp_path / "out.jsonl") == questions
     assert count_logged(log) > 85
 
 
 @on_sqlite
 def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
     qa: Program,
-    database_url: str,
     tmp_path: Path,
+    database_url: str,
     wait_for: Callable[..., Any],
 ) -> None:
-    behind = [f"Question {n}" for n in range(500)]
+    others = [f"Question {n}" for n in range(500)]
     with provider_process("--size", "30000") as base_url:
 
         def run(first: str) -> tuple[int, Path]:
             file = tmp_path / f"{first[:4]}.txt"
-            file.write_text("\n".join([first, *behind]))
+            file.write_text("\n".join([first, *others]))
             out = tmp_path / f"{first[:4]}.jsonl"
             arguments = (str(file), "-q", "-j", "16", "-o", str(out), "--timeout", "20")
-            # By its id alone: `wait4` tells the memory of just this process.
+            # `wait4` returns the memory of this process alone.
             program = [*qa.command, "batch", *arguments]
             env = qa.environ(OPENAI_BASE_URL=base_url)
             return os.posix_spawn(program[0], program, env), out
@@ -408,46 +417,44 @@ def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
         assert status == 0
         process, out = run("Hung [[hang times=1]]")
         # Before the timeout, after which the first question is asked again.
-        wait_for(lambda: count_records(database_url) == 2 * len(behind) + 1, 120)
+        wait_for(lambda: count_records(database_url) == 2 * len(others) + 1, 120)
         assert os.waitpid(process, os.WNOHANG) == (0, 0)
-        assert lines_of(out) == []
+        assert read_results(out) == []
         _, status, used = os.wait4(process, 0)
     assert status == 0
     assert used.ru_maxrss < 1.15 * usual.ru_maxrss + 8_000, (used.ru_maxrss, usual.ru_maxrss)
-    asked = [line["question"] for line in lines_of(out)]
-    assert asked == ["Hung [[hang times=1]]", *behind]
+    assert result_questions(out) == ["Hung [[hang times=1]]", *others]
 
 
 @on_sqlite
 def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
     qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     provider: FakeProvider,
-    write: Write,
+    write_questions: WriteQuestions,
     wait_for: Callable[..., Any],
 ) -> None:
     questions = [
         f"Question {n} [[status=429 retry_after=60 message='Slow down.' times=1]]"
         for n in range(2000)
     ]
-    process = begin(write(questions), "--name", "n", "-j", "10")
-    # All are refused, so the pace sends the last of them one at a time on a slow machine.
+    parts = ("in flight", "retrying", "/s", "tokens/s", "paused until", "Slow down.")
+
+    def has_pause_line() -> bool:
+        lines = re.findall(r"^\S+ of 2,000 .*$", batch.err, re.MULTILINE)
+        return any(all(part in line for part in parts) for line in lines)
+
+    batch = start_batch(write_questions(questions), "--name", "n", "-j", "10")
+    # All are refused, so on a slow machine the last of them are sent one at a time.
     wait_for(lambda: len(provider.requests) >= 40, 60)
-    sleep(11)  # a line of the progress every ten seconds
+    # Every ten seconds a line of progress is printed.
+    wait_for(has_pause_line)
     assert qa("batch", "cancel", "n").code == 0
-    _, printed = process.communicate(timeout=60)
-    err = printed.decode()
-    no_trace(err)
-    assert process.returncode == 8
-    assert "ancelled" in err
+    assert "ancelled" in batch.finish(8)
     # Each job holds no more than four items that wait.
     assert len(provider.requests) == 40
     assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is True
-    # On a slow machine, the first line shows the time before the pause.
-    lines = re.findall(r"^\S+ of 2,000 .*$", err, re.MULTILINE)
-    parts = ("in flight", "retrying", "/s", "tokens/s", "paused until", "Slow down.")
-    assert any(all(part in line for part in parts) for line in lines), lines
-    # The same command takes the cancellation back.
+    # The same command resumes the batch.
     provider.default = "status=401"
     assert qa("batch", "questions.txt", "--name", "n").code == 3
     assert json.loads(qa("batch", "list", "--json").out)[0]["cancelled"] is False
@@ -455,45 +462,37 @@ def test_batch_cancelled_stops_and_its_progress_shows_the_pause(
 
 @on_sqlite
 def test_batch_database_down_for_seconds_loses_nothing(
-    qa: Program,
-    begin: Callable[..., subprocess.Popen[bytes]],
+    start_batch: StartBatch,
     own_postgres: Postgres,
+    own_postgres_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
     wait_for: Callable[..., Any],
 ) -> None:
-    own_postgres.psql("CREATE DATABASE batches")
-    url = own_postgres.get_uri("batches")
-    assert qa("migrate", DATABASE_URL=url).code == 0
     questions = [f"Question {n}" for n in range(200)]
     with provider_process("--latency", "0.3", "--log", str(log)) as base_url:
-        process = begin(write(questions), "-j", "8", DATABASE_URL=url, OPENAI_BASE_URL=base_url)
+        env = {"DATABASE_URL": own_postgres_url, "OPENAI_BASE_URL": base_url}
+        batch = start_batch(write_questions(questions), "-j", "8", **env)
         wait_for(lambda: count_logged(log) >= 40, 120)
-        own_postgres.stop()
-        try:
+        with stopped(own_postgres):
             sleep(3)
-        finally:
-            own_postgres.start()
-        _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    no_trace(err.decode())
+        batch.finish()
     assert logged_questions(log) == Counter(questions)
-    all_answered_once(records(url), questions)
+    check_answered_once(records(own_postgres_url), questions)
 
 
 @on_sqlite
 def test_batch_full_disk_stops_at_once_and_asks_few_again(
     qa: Program,
-    database_url: str,
     records: Records,
-    write: Write,
+    write_questions: WriteQuestions,
     log: Path,
 ) -> None:
     questions = [f"Question {n}" for n in range(200)]
-    name = write(questions)
+    name = write_questions(questions)
     limit = 600_000
-    # A few answers are too large for the new journal that is tried last.
+    # Some answers are too large for the new journal, the last place that is tried.
     with provider_process("--size", "200000", "--latency", "0.05", "--log", str(log)) as base_url:
         process = subprocess.run(
             [*qa.command, "batch", name, "-q", "-j", "32", "-o", "/dev/null"],
@@ -501,18 +500,17 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
             capture_output=True,
             timeout=240,
             check=False,
-            # No file may grow further: the database, a journal, or a new one for what is in flight.
+            # It limits the database, the journal, and a new journal for the questions in flight.
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )
         err = process.stderr.decode()
-        no_trace(err)
+        check_no_traceback(err)
         assert process.returncode == 7, err
         assert "neither in the outbox nor in the database" in err
         assert "Make room" in err
-        asked = count_logged(log)
-        assert 20 < asked < 200
+        assert 20 < count_logged(log) < 200
         done = qa("batch", name, "-q", "-o", "/dev/null", OPENAI_BASE_URL=base_url)
     assert done.code == 0, done.err
-    assert len(records(database_url)) == 200
-    # What was in flight when the disk was full, and no more.
+    assert len(records()) == 200
+    # Only the questions in flight are asked again.
     assert count_logged(log) - 200 <= 32

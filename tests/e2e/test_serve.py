@@ -1,3 +1,5 @@
+"""`qa serve` as a process: signals, its port, its database, and limits of requests."""
+
 from __future__ import annotations
 
 import json
@@ -5,26 +7,27 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from batch_checks import check_answered_once
+from postgres_server import stopped
 
 from qacli.web.app import MAX_BODY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Postgres, Program
+    from conftest import Postgres, Program, Records
     from fake_provider import FakeProvider
 
-Records = Callable[..., list[dict[str, Any]]]
-
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can see to it")
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="workers end with the main process on Linux only"
+)
 
 
 def test_serve_question_is_listed_by_the_command_line(
@@ -35,24 +38,24 @@ def test_serve_question_is_listed_by_the_command_line(
     assert (status, record["answer"]) == (200, "Answer to: Who am I?")
     assert served.request("GET", "/is_ready")[0] == 200
     assert json.loads(qa("list", "--json").out) == [record]
-    assert served.told_to_stop() == 0
+    assert served.terminate() == 0
     assert served.process.stdout.read() == b""
     assert "Traceback" not in "".join(served.log)
 
 
-def chunked(port: int, data: bytes) -> tuple[int, bytes]:
-    """POST without a declared length; the status and the head of the response."""
+def post_chunked(port: int, data: bytes) -> tuple[int, bytes]:
+    """Send `POST /ask` without a Content-Length; return the status and the whole response."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(
             b"POST /ask HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         )
-        with suppress(OSError):  # refused before all was sent, perhaps
+        with suppress(OSError):  # the server may refuse the body before its end
             connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
-        answer = b""
+        response = b""
         while part := connection.recv(65536):
-            answer += part
-    return int(answer.split(b" ", 2)[1]), answer
+            response += part
+    return int(response.split(b" ", 2)[1]), response
 
 
 @on_sqlite
@@ -60,12 +63,12 @@ def test_serve_chunked_body_is_limited(
     qa: Program, serve: Callable[..., Any], provider: FakeProvider
 ) -> None:
     served = serve(qa)
-    assert chunked(served.port, b'{"question": "Chunked?"}')[0] == 200
-    # Cut at the limit it would be another question, and a valid one.
+    assert post_chunked(served.port, b'{"question": "Chunked?"}')[0] == 200
+    # A body cut off at the limit would be a valid question, but a wrong one.
     data = b'{"question": "x"}'
-    status, answer = chunked(served.port, data + b" " * MAX_BODY + b'{"question": "y"}')
+    status, response = post_chunked(served.port, data + b" " * MAX_BODY + b'{"question": "y"}')
     assert status == 413
-    assert b"application/problem+json" in answer
+    assert b"application/problem+json" in response
     assert [request.question for request in provider.requests] == ["Chunked?"]
     assert served.ask("Still there?")[0] == 200
 
@@ -75,7 +78,6 @@ def test_serve_stopped_finishes_requests_in_flight(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
-    database_url: str,
     records: Records,
     wait_for: Callable[..., Any],
     *,
@@ -92,9 +94,7 @@ def test_serve_stopped_finishes_requests_in_flight(
             served.process.send_signal(signal.SIGTERM)
         assert [answer.result()[0] for answer in answers] == [200] * len(questions)
     assert served.wait() in {0, 130}
-    found = records(database_url)
-    assert sorted(record["question"] for record in found) == sorted(questions)
-    assert {record["status"] for record in found} == {"answered"}
+    check_answered_once(records(), questions)
     assert "Traceback" not in "".join(served.log)
 
 
@@ -104,7 +104,6 @@ def test_serve_killed_main_process_frees_the_port(
     qa: Program,
     serve: Callable[..., Any],
     provider: FakeProvider,
-    database_url: str,
     records: Records,
     wait_for: Callable[..., Any],
 ) -> None:
@@ -114,31 +113,28 @@ def test_serve_killed_main_process_frees_the_port(
         wait_for(lambda: provider.requests)
         served.process.kill()
         assert served.process.wait(10) == -signal.SIGKILL
-        wait_for(lambda: not listening(served.port), 10)
-        # What the worker had in flight, it finishes.
+        wait_for(lambda: not is_listening(served.port), 10)
+        # The worker finishes its requests in flight.
         assert answer.result(20)[0] == 200
-    assert [record["status"] for record in records(database_url)] == ["answered"]
+    assert [record["status"] for record in records()] == ["answered"]
     assert serve(qa, "--port", str(served.port)).ask("And now?")[0] == 200
 
 
 def test_serve_killed_records_requests_as_interrupted(
     qa: Program,
     serve: Callable[..., Any],
-    provider: FakeProvider,
-    database_url: str,
     records: Records,
-    wait_for: Callable[..., Any],
+    wait_for_text: Callable[[str], None],
 ) -> None:
     served = serve(qa)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(served.ask, "Who? [[stall=2]]")
-        wait_for(lambda: provider.requests)
-        sleep(0.3)  # the first words arrive
+        wait_for_text("to:")
         os.killpg(served.process.pid, signal.SIGKILL)
         assert answer.exception(20) is not None
-    assert [record["status"] for record in records(database_url)] == ["asking"]
+    assert [record["status"] for record in records()] == ["asking"]
     assert qa("list").code == 0
-    [record] = records(database_url)
+    [record] = records()
     assert (record["status"], record["answer"]) == ("interrupted", "Answer to:")
 
 
@@ -146,26 +142,21 @@ def test_serve_killed_records_requests_as_interrupted(
 def test_serve_hung_question_is_interrupted_after_the_grace(
     qa: Program,
     serve: Callable[..., Any],
-    provider: FakeProvider,
-    database_url: str,
     records: Records,
-    wait_for: Callable[..., Any],
+    wait_for_text: Callable[[str], None],
 ) -> None:
     served = serve(qa, QA_GRACE="1")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(served.ask, "Who? [[stall=2]]")
-        wait_for(lambda: provider.requests)
-        sleep(0.3)  # the first words arrive
-        began = monotonic()
-        served.told_to_stop()
-        assert monotonic() - began < 6
+        wait_for_text("to:")
+        served.terminate(seconds=20)
         assert answer.exception(20) is not None
     assert qa("list").code == 0
-    [record] = records(database_url)
+    [record] = records()
     assert (record["status"], record["answer"]) == ("interrupted", "Answer to:")
 
 
-def listening(port: int) -> bool:
+def is_listening(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except ConnectionRefusedError:
@@ -192,7 +183,7 @@ def test_serve_port_of_another_server_is_refused(qa: Program, serve: Callable[..
 
 @pytest.mark.usefixtures("empty_database")
 @on_sqlite
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what is to be refused
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - they are refused
 def test_serve_public_host_without_a_token_is_refused(qa: Program, home: Path, host: str) -> None:
     done = qa("serve", "--host", host, "--port", "0")
     assert (done.code, done.out) == (3, "")
@@ -213,35 +204,25 @@ def test_serve_database_down_loses_nothing(
     serve: Callable[..., Any],
     provider: FakeProvider,
     own_postgres: Postgres,
+    own_postgres_url: str,
     records: Records,
     wait_for: Callable[..., Any],
 ) -> None:
-    own_postgres.psql("CREATE DATABASE served")
-    url = own_postgres.get_uri("served")
-    assert qa("migrate", DATABASE_URL=url).code == 0
-    served = serve(qa, DATABASE_URL=url)
+    served = serve(qa, DATABASE_URL=own_postgres_url)
     question = "Who am I? [[latency=2.5]]"
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(served.ask, question)
         wait_for(lambda: provider.requests)
-        own_postgres.stop()
-        try:
+        with stopped(own_postgres):
             status, record = answer.result(30)
             assert (status, record["answer"]) == (200, f"Answer to: {question}")
-            # While it is away nothing new is asked, and the process says what is wrong.
-            began = monotonic()
-            status, problem = served.ask("Not now?")
+            # Without the database nothing new is asked, and the error names the reason.
+            status, problem = served.request("POST", "/ask", {"question": "Not now?"}, timeout=20)
             assert (status, problem["kind"]) == (503, "database")
-            assert monotonic() - began < 10
             assert provider.asked("Not now?") == 0
             assert served.request("GET", "/is_up")[0] == 200
             assert served.request("GET", "/is_ready")[0] == 503
-        finally:
-            own_postgres.start()
-    found = wait_for(
-        lambda: [each for each in records(url) if each["status"] == "answered"], seconds=15
-    )
-    assert [each["question"] for each in found] == [question]
-    assert [each["id"] for each in found] == [record["id"]]
-    assert len(records(url)) == 1
+    wait_for(lambda: [each["status"] for each in records(own_postgres_url)] == ["answered"], 15)
+    [stored] = records(own_postgres_url)
+    assert (stored["id"], stored["question"]) == (record["id"], question)
     assert served.ask("And now?")[0] == 200

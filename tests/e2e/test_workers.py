@@ -1,4 +1,4 @@
-"""What holds for a server of several processes together: counts, limits and the log."""
+"""A server of several processes: common counts, limits, sessions and log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def call(port: int, method: str, path: str, token: str, body: object = None) -> tuple[int, str]:
-    """A request on a connection of its own, so that any of the processes may get it."""
+    """Send a request on a new connection, which any of the processes may accept."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     with closing(connection):
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
@@ -38,19 +38,19 @@ def call(port: int, method: str, path: str, token: str, body: object = None) -> 
         return response.status, response.read().decode()
 
 
-def numbers(port: int) -> dict[str, float]:
-    """The numbers by their names, those with labels added up."""
+def metrics(port: int) -> dict[str, float]:
+    """Return the metrics by name; the samples of all labels are added up."""
     status, text = call(port, "GET", "/metrics", "secret-of-the-scraper")
     assert status == 200, text
-    found: Counter[str] = Counter()
+    values: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found[sample.name] += sample.value
-    return found
+            values[sample.name] += sample.value
+    return values
 
 
 def status_of(port: int, data: bytes) -> int:
-    """The status that the bytes of a request get."""
+    """Send the bytes of a request, and return the status of the response."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(data)
         return int(connection.recv(1000).split(b" ", 2)[1])
@@ -77,33 +77,33 @@ def test_workers_limit_and_count_questions_together(
     assert 3 <= answered <= 6
     assert statuses == {200: answered, 429: 10 - answered}
     assert len(provider.requests) == answered
-    # Whichever process is asked.
+    # Each process returns the counts of all.
     for _ in range(10):
-        assert numbers(served.port)["qa_questions_total"] == answered
-    requests = numbers(served.port)["qa_http_requests_total"]
+        assert metrics(served.port)["qa_questions_total"] == answered
+    requests = metrics(served.port)["qa_http_requests_total"]
 
-    # A process that is killed in the middle takes what it had in flight with it, and no count.
+    # The questions in flight of a killed process are no longer counted; its totals stay.
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, "Who? [[stall=1]]", "bob")
-        wait_for(lambda: numbers(served.port)["qa_questions_in_flight"] == 1)
+        wait_for(lambda: metrics(served.port)["qa_questions_in_flight"] == 1)
         for worker in workers_of(served.process.pid):
             os.kill(worker, signal.SIGKILL)
         assert answer.exception(20) is not None
-    wait_for(served.answers, 30)
-    found = numbers(served.port)
-    assert found["qa_questions_in_flight"] == 0
-    assert found["qa_http_requests_in_flight"] == 1
-    assert found["qa_questions_total"] == answered
-    assert found["qa_http_requests_total"] > requests
+    wait_for(served.is_up, 30)
+    values = metrics(served.port)
+    assert values["qa_questions_in_flight"] == 0
+    assert values["qa_http_requests_in_flight"] == 1
+    assert values["qa_questions_total"] == answered
+    assert values["qa_http_requests_total"] > requests
 
-    # Headers are bounded, in length and in number.
+    # The length and the number of headers are limited.
     start = b"GET /is_up HTTP/1.1\r\nHost: localhost\r\n"
     many = b"".join(b"X-%d: a\r\n" % number for number in range(200))
     assert status_of(served.port, start + b"X-A: " + b"a" * 30_000 + b"\r\n\r\n") == 200
     assert status_of(served.port, start + b"X-A: " + b"a" * 400_000 + b"\r\n\r\n") == 431
     assert status_of(served.port, start + many + b"\r\n") == 431
 
-    assert served.told_to_stop() == 0
+    assert served.terminate() == 0
     log = "".join(served.log)
     lines = [json.loads(line) for line in served.log if line.startswith("{")]
     ids = [line["request_id"] for line in lines if "path" in line]
@@ -122,12 +122,12 @@ def test_workers_starting_process_does_not_delay_the_stop(
     (before,) = workers_of(served.process.pid)
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: set(workers_of(served.process.pid)) - {before})
-    served.told_to_stop(20)  # and not the grace for what is in flight
+    served.terminate(20)  # less than the grace period for questions in flight
 
 
 def workers_of(main: int) -> list[int]:
-    """The worker processes of a server."""
-    with open(f"/proc/{main}/task/{main}/children") as file:  # noqa: PTH123 - as short as it gets
+    """Return the ids of the worker processes of a server."""
+    with open(f"/proc/{main}/task/{main}/children") as file:  # noqa: PTH123 - shorter than with Path
         return [int(pid) for pid in file.read().split()]
 
 
@@ -156,10 +156,10 @@ def test_workers_forked_process_has_one_thread(
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda worker=worker: worker not in workers_of(served.process.pid), 30)
     wait_for(lambda: len(workers_of(served.process.pid)) == 2, 30)
-    wait_for(served.answers, 30)
+    wait_for(served.is_up, 30)
     # The one thread at each fork is the main thread, whose id is the id of the process.
     assert forks.read_text().splitlines() == [str(served.process.pid)] * 4
-    assert served.told_to_stop() == 0
+    assert served.terminate() == 0
     assert "".join(served.log).count("ended unexpectedly") == 2
     assert "".join(served.log).count("Serving on") == 1
 
@@ -188,11 +188,11 @@ def test_workers_browser_session_works_in_all_and_after_restart(
     cookie = signed_in.headers["Set-Cookie"].partition(";")[0]
     assert token not in cookie
     assert statuses(served.port, cookie) == {200}
-    assert served.told_to_stop() == 0
+    assert served.terminate() == 0
     served = serve(qa, **settings)
     assert statuses(served.port, cookie) == {200}
     assert send(served.port, "POST", "/sign-out", cookie).status == 303
     assert statuses(served.port, cookie) == {401}
-    assert served.told_to_stop() == 0
+    assert served.terminate() == 0
     served = serve(qa, **settings)
     assert statuses(served.port, cookie) == {401}

@@ -183,7 +183,7 @@ def test_docs_links_lead_to_a_file_and_a_heading(page: Path) -> None:
 
 
 def options_of(name: str) -> set[str]:
-    """Return the options of a command, and those that stand before every command."""
+    """Return the options of a command, and those that all commands have."""
     command = "qa batch run" if name == "qa batch" else name
     parameters = [*dict(COMMANDS)[command].params, *dict(COMMANDS)["qa"].params]
     names = (option for item in parameters for option in (*item.opts, *item.secondary_opts))

@@ -29,7 +29,7 @@ LINK = {"type": "url_citation", "url_citation": {"url": "https://e.org", "title"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What an endpoint sends, and what qa keeps of it.
+    """The response of an endpoint, and the expected record.
 
     Attributes:
         name: As in the table.
@@ -56,7 +56,7 @@ class Endpoint:
     before: str = ""
 
     def streamed(self) -> Answer:
-        """The answer in pieces, and a last chunk with the finish reason and the usage."""
+        """Return the answer as a stream, whose last chunk has the finish reason and the usage."""
         choices = [{"index": 0, "delta": piece, "finish_reason": None} for piece in self.pieces]
         chunks = [{"id": "c", "model": "m-1", "choices": [choice]} for choice in choices]
         last = {"index": 0, "delta": {}, "finish_reason": "stop", **self.choice}
@@ -65,7 +65,7 @@ class Endpoint:
         return (200, {"content-type": EVENTS}, f"{self.before}{events}data: [DONE]\n\n".encode())
 
     def whole(self) -> Answer:
-        """The same answer as one document."""
+        """Return the same answer as one document."""
         message: dict[str, Any] = {"role": "assistant"}
         for piece in self.pieces:
             for name, value in piece.items():
@@ -75,7 +75,7 @@ class Endpoint:
         return 200, {"content-type": JSON}, json.dumps(body).encode()
 
     def refusal(self) -> Answer:
-        """The endpoint's own error."""
+        """Return an error of the endpoint."""
         status, body = self.error
         if isinstance(body, bytes):
             return status, {"content-type": EVENTS}, body
@@ -361,7 +361,7 @@ def test_endpoint_error_has_advice(wire: WireServer, endpoint: Endpoint) -> None
 
 
 def table() -> dict[str, str]:
-    """The rows of the table by their first cell."""
+    """Return the rows of the table by their first cell."""
     section = DOCUMENT.read_text().partition(HEADING)[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
     return {row.split("|")[1].strip(): row for row in rows if not row.startswith("| ---")}

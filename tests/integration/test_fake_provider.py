@@ -1,4 +1,4 @@
-"""The fake provider does what the other tests rely on."""
+"""The behaviour of the fake provider on which the other tests depend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Make clients, all of them closed in the end."""
+    """Return a function that makes a client, which is closed after the test."""
     with ExitStack() as clients:
         yield lambda *args, **more: clients.enter_context(closing(Client(*args, **more)))
 
@@ -56,7 +56,7 @@ class Client:
         return response.status, names, response.read().decode()
 
     def stream(self, question: str) -> list[Any]:
-        """The data of all events, those that are JSON parsed."""
+        """Return the data of all events; JSON is parsed."""
         status, headers, text = self.ask(
             question, stream=True, stream_options={"include_usage": True}
         )

@@ -1,4 +1,4 @@
-"""A check by a schema ends soon, whatever the schema is and whatever the answer is."""
+"""The validation of an answer takes a limited time for any schema and any answer."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def database_url(home: Path) -> str:
 
 @pytest.fixture
 def open_provider(provider: FakeProvider) -> Iterator[FakeProvider]:
-    """A provider that takes every key, and none."""
+    """A provider that needs no key, and accepts any."""
     provider.api_key = None
     yield provider
     provider.api_key = KEY

@@ -68,7 +68,7 @@ def test_qa_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["ask", "chat", "list", "show", "migrate", "serve"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
-    # Typer itself takes pydantic to read a command's options.
+    # Typer loads pydantic to read the options of a command.
     assert loaded(command, "--help") & HEAVY <= {"pydantic"}
 
 
@@ -82,7 +82,7 @@ def test_command_loads_no_module_of_another_command(command: str, module: str) -
 
 @pytest.fixture
 def history(home: Path) -> Path:
-    """A history with one record, where `qa` looks for it."""
+    """The history of `qa`, with one record."""
     file = home / "data" / "history.db"
     store = Store.open(f"sqlite:///{file}")
     store.upsert(

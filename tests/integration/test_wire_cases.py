@@ -1,6 +1,6 @@
 """Every case of `tests/support/wire_cases.json`, streamed and whole, in every way of asking.
 
-`/v1` passes a response on as it came; there the record has the case's outcome.
+`/v1` passes a response on unchanged; the record has the outcome of the case.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import pytest
-from conftest import KEY, Invoke
-from wire_app import wire_client, wire_server, wire_settings
+from wire_app import WireApp, wire_app
 from wire_server import EVENTS, JSON, Answer, WireRequest, WireServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flask.testing import FlaskClient
-
-    from qacli.config.settings import Settings
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "support" / "wire_cases.json").read_text()
@@ -32,10 +28,10 @@ RECORD_FIELDS = (
     *("reasoning_tokens", "cost_usd", "status"),
 )
 ADAPTED = {"stream-refused", "stream-options-refused", "max-tokens-refused"}
-"""The refusals after which a question is asked once more; `/v1` passes them on."""
+"""The refusals after which a question is sent again without a parameter; not by `/v1`."""
 
 QUERY = "?api-version=2025-04-01"
-"""In the base URL of all cases; one of them is about it."""
+"""The query in the base URL of all cases; one of them checks it."""
 
 
 def merged(stream: str) -> dict[str, Any]:
@@ -65,7 +61,7 @@ def as_stream(document: dict[str, Any]) -> str:
 
 
 def body_of(case: dict[str, Any], body: str, *, streams: bool) -> tuple[str, bytes]:
-    """Return a body in the form that is asked for, with its content type."""
+    """Return the content type and the body of a case, streamed or whole."""
     is_stream = "data: " in body
     if streams:
         return EVENTS, (body if is_stream else as_stream(json.loads(body))).encode()
@@ -73,7 +69,8 @@ def body_of(case: dict[str, Any], body: str, *, streams: bool) -> tuple[str, byt
     return JSON, (whole[:-30] if case["name"] == "cut-without-done" else whole).encode()
 
 
-def play(wire: WireServer, case: dict[str, Any]) -> None:
+def set_answer(wire: WireServer, case: dict[str, Any]) -> None:
+    """Answer each request as the case says."""
     when, name = case["when"], case["name"]
 
     def answer(request: WireRequest) -> Answer:
@@ -97,38 +94,21 @@ def play(wire: WireServer, case: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def wire() -> Iterator[WireServer]:
-    with wire_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def settings(wire: WireServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return wire_settings(f"{wire.address}/v1{QUERY}", tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def client(settings: Settings) -> Iterator[FlaskClient]:
-    with wire_client(settings) as client:
-        yield client
+def module_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireApp]:
+    with wire_app(tmp_path_factory.mktemp("data"), QUERY) as app:
+        yield app
 
 
 @pytest.fixture
-def command(settings: Settings, wire: WireServer) -> Invoke:
-    wire.requests.clear()
-    env = {
-        "OPENAI_API_KEY": KEY,
-        "OPENAI_BASE_URL": str(settings.base_url),
-        "QA_DATA_DIR": str(settings.data_dir),
-        "QA_RETRIES": "0",
-        "QA_TIMEOUT": "10",
-    }
-    return Invoke(env)
+def app(module_app: WireApp) -> WireApp:
+    """The application and its provider, without the requests of other tests."""
+    module_app.wire.requests.clear()
+    return module_app
 
 
 @pytest.fixture
 def model() -> str:
-    """A model of the test's own: what an endpoint refuses is remembered for each model."""
+    """A new name: qa remembers for each model what an endpoint refuses."""
     return f"m-{uuid4()}"
 
 
@@ -137,78 +117,72 @@ forms = pytest.mark.parametrize("streams", [True, False], ids=["stream", "whole"
 
 
 def flags_of(case: dict[str, Any]) -> list[str]:
+    """Return the options of `qa ask` for a case."""
     return [flag for flag in case["when"].get("flags", []) if flag != "--no-stream"]
 
 
 def options_of(case: dict[str, Any]) -> dict[str, float]:
+    """Return the same options as fields of an HTTP body."""
     names = flags_of(case)[::2]
     values = map(float, flags_of(case)[1::2])
     pairs = zip((name[2:].replace("-", "_") for name in names), values, strict=True)
     return {name: int(value) if value.is_integer() else value for name, value in pairs}
 
 
-def check_record(
-    case: dict[str, Any], client: FlaskClient, wire: WireServer, **changes: Any
-) -> None:
+def check_record(case: dict[str, Any], app: WireApp, **changes: Any) -> None:
+    """Check the newest record and the requests; `changes` are changes of what the case expects."""
     expect = {"status": "failed" if case["expect"]["exit"] else "answered", **case["expect"]}
     expect |= changes
-    [record] = client.get("/qas?order=desc&limit=1").get_json()
+    record = app.last_record()
     expected = {name: expect[name] for name in RECORD_FIELDS if name in expect}
     assert {name: record[name] for name in expected} == expected
     if "error_has" in case["expect"] and expected["status"] == "failed":
         assert case["expect"]["error_has"] in record["error"]
-    assert len(wire.requests) <= case["expect"].get("requests", 2)
+    assert len(app.wire.requests) <= case["expect"].get("requests", 2)
     if case["name"] == "api-version-in-base-url":
-        assert wire.requests[0].path == f"/v1/chat/completions{QUERY}"
+        assert app.wire.requests[0].path == f"/v1/chat/completions{QUERY}"
 
 
 def answer_changes(case: dict[str, Any], *, streams: bool) -> dict[str, Any]:
-    """A whole answer that is cut off has no text."""
+    """Return the change of the expected answer: a whole answer that is cut off has no text."""
     return {} if streams or case["name"] != "cut-without-done" else {"answer": None}
 
 
 @cases
 @forms
-def test_wire_case_of_ask(
-    wire: WireServer, client: FlaskClient, command: Invoke, model: str, case: Any, *, streams: bool
-) -> None:
-    play(wire, case)
+def test_wire_case_of_ask(app: WireApp, model: str, case: Any, *, streams: bool) -> None:
+    set_answer(app.wire, case)
     form = [] if streams else ["--no-stream"]
-    done = command("ask", "-m", model, *flags_of(case), *form, "Who?")
+    done = app.command()("ask", "-m", model, *flags_of(case), *form, "Who?")
     expect = case["expect"]
     assert done.code == expect["exit"], done.err
     if done.code == 0:
         assert done.out == f"{expect['answer']}\n"
     for name in ("error_has", "todo_has", "stderr_has"):
         assert expect.get(name, "") in done.err
-    check_record(case, client, wire, **answer_changes(case, streams=streams))
+    check_record(case, app, **answer_changes(case, streams=streams))
 
 
 @cases
-def test_wire_case_of_batch(
-    wire: WireServer, client: FlaskClient, command: Invoke, model: str, case: Any
-) -> None:
-    play(wire, case)
+def test_wire_case_of_batch(app: WireApp, model: str, case: Any) -> None:
+    set_answer(app.wire, case)
     Path("questions.txt").write_text(f"Who is {uuid4()}?\n")
-    done = command("batch", "questions.txt", "-m", model, "--retries", "0", *flags_of(case))
+    done = app.command()("batch", "questions.txt", "-m", model, "--retries", "0", *flags_of(case))
     assert (done.code == 0) == (case["expect"]["exit"] == 0), done.err
     changes: dict[str, Any] = {}
     if case["name"] == "insufficient-credits-402":  # the batch stops, to go on with more credit
         changes["status"] = "interrupted"
         assert case["expect"]["todo_has"] in done.err
-    streams = json.loads(wire.requests[0].body)["stream"]
-    check_record(case, client, wire, **changes, **answer_changes(case, streams=streams))
+    streams = json.loads(app.wire.requests[0].body)["stream"]
+    check_record(case, app, **changes, **answer_changes(case, streams=streams))
 
 
 @cases
 @forms
-def test_wire_case_of_post_ask(
-    wire: WireServer, client: FlaskClient, command: Invoke, model: str, case: Any, *, streams: bool
-) -> None:
-    assert command is not None
-    play(wire, case)
+def test_wire_case_of_post_ask(app: WireApp, model: str, case: Any, *, streams: bool) -> None:
+    set_answer(app.wire, case)
     body = {"question": "Who?", "model": model, "stream": streams, **options_of(case)}
-    response = client.post("/ask", json=body)
+    response = app.client.post("/ask", json=body)
     expect = case["expect"]
     if expect["exit"] == 0:
         assert response.status_code == 200
@@ -216,23 +190,22 @@ def test_wire_case_of_post_ask(
     else:
         assert response.status_code >= 400 or "event: error" in response.text
         assert expect.get("error_has", "") in response.text
-    is_stream = json.loads(wire.requests[0].body)["stream"]
-    check_record(case, client, wire, **answer_changes(case, streams=is_stream))
+    is_stream = json.loads(app.wire.requests[0].body)["stream"]
+    check_record(case, app, **answer_changes(case, streams=is_stream))
 
 
 @cases
 @forms
-def test_wire_case_of_v1_is_passed_on(
-    wire: WireServer, client: FlaskClient, command: Invoke, model: str, case: Any, *, streams: bool
+def test_wire_case_at_v1_is_passed_on(
+    app: WireApp, model: str, case: Any, *, streams: bool
 ) -> None:
-    assert command is not None
-    play(wire, case)
+    set_answer(app.wire, case)
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Who?"}]}
     body |= {"stream": streams, **options_of(case)}
     if case["name"] == "stream-options-refused":
         body["stream_options"] = {"include_usage": True}
-    response = client.post("/v1/chat/completions", json=body)
-    sent = wire.answer(wire.requests[-1])
+    response = app.client.post("/v1/chat/completions", json=body)
+    sent = app.wire.answer(app.wire.requests[-1])
     assert sent is not None
     assert (response.status_code, response.data) == (sent[0], sent[2])
     changes = answer_changes(case, streams=streams)
@@ -240,4 +213,4 @@ def test_wire_case_of_v1_is_passed_on(
         changes |= {"status": "failed", "answer": None}
     elif case["name"] == "tool-calls-to-a-plain-question":
         changes |= {"status": "answered", "answer": "f()"}
-    check_record(case, client, wire, **changes)
+    check_record(case, app, **changes)

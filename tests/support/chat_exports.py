@@ -1,4 +1,4 @@
-"""Exports of chats in the formats of other programs, small and with their odd parts."""
+"""Small exports of chats in the formats of other programs, with unusual parts."""
 
 import json
 import sqlite3
@@ -30,7 +30,7 @@ def _chatgpt_node(
 
 
 def chatgpt_conversation() -> dict[str, Any]:
-    """A conversation with a hidden message, reasoning, a tool, a branch and an image."""
+    """Return a conversation with a hidden message, reasoning, a tool, a branch and an image."""
     hidden = {"is_visually_hidden_from_conversation": True}
     thoughts = {"content_type": "thoughts", "thoughts": [{"summary": "Add", "content": "1 + 1"}]}
     image = {"asset_pointer": "sediment://file_1", "size_bytes": 12}
@@ -63,7 +63,7 @@ def chatgpt_conversation() -> dict[str, Any]:
 
 
 def claude_conversation() -> dict[str, Any]:
-    """A conversation with a pasted text, reasoning and a tool, as claude.ai exports it."""
+    """Return a conversation of claude.ai with a pasted text, reasoning and a tool."""
     paste = {"file_name": "paste.txt", "file_size": 9, "extracted_content": "def f(): "}
 
     def message(uuid: str, sender: str, seconds: int, **fields: Any) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def claude_conversation() -> dict[str, Any]:
 
 
 def openwebui_chat() -> dict[str, Any]:
-    """A chat with two models side by side, reasoning and an error, as Open WebUI exports it."""
+    """Return a chat of Open WebUI with two models, reasoning and an error."""
     reasoning = (
         '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds'
         "</summary>\n&gt; First\n&gt; a &lt; b\n</details>\nDone."
@@ -198,7 +198,7 @@ MODS_SHOW = """**System**: you are a medieval king
 
 
 def zipped(conversations: list[dict[str, Any]], name: str = "export/conversations.json") -> bytes:
-    """The archive that ChatGPT or Claude sends."""
+    """Return a ZIP archive like those of ChatGPT and Claude."""
     data = BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("user.json", "{}")
@@ -207,7 +207,7 @@ def zipped(conversations: list[dict[str, Any]], name: str = "export/conversation
 
 
 def write_crush_database(path: Path) -> None:
-    """A database with the tables of crush and one session."""
+    """Write a database with the tables of crush and one session."""
     parts = [
         ("m1", "user", [("text", {"text": "Hello"}), ("binary", {"Path": "a.png"})], None, 1),
         ("m2", "assistant", [("tool_call", {"name": "ls"})], "gpt-5", 2),

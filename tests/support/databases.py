@@ -106,7 +106,7 @@ class PostgresDatabases:
         self._cleaners: dict[str, connection] = {}
 
     def create(self, template: str = "template1") -> str:
-        """Create a database, by default an empty one; returns its name."""
+        """Create a database, by default an empty one; return its name."""
         name = f"qa_{uuid4().hex}"
         self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
@@ -123,7 +123,7 @@ class PostgresDatabases:
 
     @contextmanager
     def migrated(self) -> Iterator[str]:
-        """Lend a migrated database without records; gives its name."""
+        """Yield the name of a migrated database without records; it is used again later."""
         if not self._schema:
             self.execute("postgres", f"CREATE DATABASE {TEMPLATE}")
             bring_up_to_date(Settings(database_url=self.server.get_uri(TEMPLATE)).database)
@@ -136,7 +136,7 @@ class PostgresDatabases:
                 self._free.append(name)
 
     def _is_emptied(self, name: str) -> bool:
-        """Delete all rows; returns whether the schema is still that of the template."""
+        """Delete all rows; return whether the schema is still that of the template."""
         cleaner = self._cleaners.get(name)
         if cleaner is None:
             cleaner = self._cleaners[name] = self._connect(name)

@@ -68,7 +68,7 @@ class Shape:
 
 
 def message_shape(name: str, message: dict[str, Any], finish: str = "stop", **record: Any) -> Shape:
-    """A message that comes in one chunk, or whole."""
+    """Return the shape of a message that is sent in one chunk, or whole."""
     streamed = stream(chunk(message), chunk({}, finish))
     return Shape(name, streamed, whole(message, finish), record)
 
@@ -354,4 +354,4 @@ HTTP_SHAPES = {
     *("thinking-part", "annotations", "refusal", "text-and-tool-call", "usage-details-and-cost"),
     *("content-filter-after-text", "finish-reason-of-gemini"),
 }
-"""The answers that are asked for over HTTP too; the others differ only for the parser."""
+"""The answers that are tested over HTTP, too; the others only test the parser."""

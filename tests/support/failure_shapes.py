@@ -31,7 +31,7 @@ class Failure:
         text: A part of the error.
         may_pass: Another request may succeed, so that it is sent again.
         answer: The part of the answer that is kept.
-        door: Status of the response of `/v1`, where it is not the provider's.
+        door: Status of the response of `/v1`, if it is not that of the provider.
     """
 
     name: str
@@ -56,7 +56,7 @@ def refusal(
     may_pass: bool = False,
     door: int | None = None,
 ) -> Failure:
-    """A response with an error status, the same for streams and documents."""
+    """Return the failure of a response with an error status, streamed and whole."""
     if isinstance(body, str):
         answer = status, {"content-type": "text/plain"}, body.encode()
     else:
@@ -67,7 +67,7 @@ def refusal(
 def bytes_refusal(
     name: str, headers: dict[str, str], body: str, text: str | None = None
 ) -> Failure:
-    """A response with status 400 and headers of its own."""
+    """Return the failure of a response with status 400 and other headers."""
     answer = 400, headers, body.encode()
     return Failure(name, answer, answer, 5, 502, body if text is None else text)
 
@@ -75,7 +75,7 @@ def bytes_refusal(
 def message_failure(
     name: str, message: dict[str, Any], finish: str, text: str, *, may_pass: bool = False
 ) -> Failure:
-    """A complete message that is no answer."""
+    """Return the failure of a complete message without an answer."""
     streamed = stream(chunk(message), chunk({}, finish))
     document = whole(message, finish, usage=USAGE)
     return Failure(name, streamed, document, 6, 502, text, may_pass, door=502)

@@ -1,4 +1,4 @@
-"""The application itself, asked without a socket, on both databases."""
+"""Fixtures of the Flask application on both databases, without a socket."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ Flask.url_rule_class = CompiledRule
 
 @pytest.fixture
 def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
-    """Builds the application from the settings with some of them changed."""
+    """Return a function that builds the application from `settings` with changes."""
     with ExitStack() as stack:
 
         def make(**changes: Any) -> Flask:
@@ -79,7 +79,7 @@ def build(settings: Settings) -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def app(store: Store, build: Callable[..., Flask]) -> Flask:
-    """The application of `settings`, its database migrated."""
+    """The application of `settings`, with a migrated database."""
     assert store
     return build()
 
@@ -92,7 +92,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def problem() -> Problem:
-    """Checks that a response is an RFC 9457 problem, and gives its members."""
+    """Return a function that checks an RFC 9457 problem, and returns its members."""
 
     def check(response: Any, status: int, kind: str) -> dict[str, Any]:
         assert response.status_code == status, response.text

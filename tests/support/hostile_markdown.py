@@ -1,4 +1,4 @@
-"""Hostile answers that are slow to render; the same ones for the same seed."""
+"""Hostile answers that are slow to render; a seed always gives the same ones."""
 
 import random
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pygments.lexers import get_all_lexers
 
 LANGUAGES = sorted(aliases[0] for _, aliases, _, _ in get_all_lexers() if aliases)
-"""A name of each of Pygments' lexers."""
+"""A name of each lexer of Pygments."""
 
 MAX_CHARACTERS = 100_000
 
@@ -56,7 +56,7 @@ PUMPS = (
         "#{",
     ),
 )
-"""Repeated, each of these is slow in some parser, or was."""
+"""Texts whose repetition is or was slow in a parser."""
 
 OPENERS = (
     *(

@@ -1,4 +1,4 @@
-"""Write entries to a journal of the outbox as a process does that answers a question."""
+"""Write entries to a journal of the outbox, as a process of qa does."""
 
 from qacli.domain import Delta, Outcome, Question
 from qacli.recording.journal_format import outcome_entry, question_entry, text_entry

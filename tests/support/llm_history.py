@@ -1,4 +1,4 @@
-"""Make a history with the real `llm`. Run by the Python of an environment that has `llm`:
+"""Make a history with the real `llm`, in an environment that has it:
 
     python llm_history.py whole|continued BASE_URL API_KEY
 

@@ -1,4 +1,4 @@
-"""Environments with released versions of `llm`, from PyPI by name; made once for each user."""
+"""Environments with released versions of `llm`; each is made once for each user."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""A user at a terminal of its own, in front of `qa chat` or `qa ask`."""
+"""A user at a terminal, for commands that ask for input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 
 
 class Person:
-    """A user at a terminal, in a command that asks for input."""
+    """A command on a new terminal, and its user, who reads the output and types.
+
+    Args:
+        wait_for: The fixture.
+        qa: The program.
+        arguments: The command line, without `qa`.
+        out: Standard output, if that is not the terminal.
+        env: Variables of the environment.
+    """
 
     def __init__(
         self,
@@ -68,47 +76,47 @@ class Person:
 
     @property
     def text(self) -> str:
-        """All that was shown, without what moves the cursor and colours."""
+        """Return the output without escape sequences and carriage returns."""
         return ESCAPES.sub("", self.output)
 
     @property
     def echoes(self) -> bool:
-        """Return whether the terminal itself shows typed text."""
+        """Return whether the terminal echoes typed text."""
         return bool(termios.tcgetattr(self._slave)[3] & termios.ECHO)
 
     def see(self, text: str) -> str:
         """Wait until a text appears after the last one; return the text between the two."""
         try:
-            found = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
+            start = self._wait_for(lambda: self.text.find(text, self._read) + 1, 60) - 1
         except AssertionError:
-            pytest.fail(
-                f"{text!r} does not stand behind {self.text[: self._read]!r}, but {self.output!r}"
-            )
-        before = self.text[self._read : found]
-        self._read = found + len(text)
+            pytest.fail(f"no {text!r} after {self.text[: self._read]!r} in {self.output!r}")
+        before = self.text[self._read : start]
+        self._read = start + len(text)
         return before
 
     def type(self, keys: str) -> None:
+        """Type keys, without waiting."""
         os.write(self._master, keys.encode())
 
     def say(self, text: str) -> None:
-        """At the next prompt."""
+        """Type a line at the next prompt of `qa chat`."""
         self.see(PROMPT)
         self.type(text + ENTER)
 
     def leave(self, keys: str = CTRL_D) -> int:
-        """At the next prompt; returns the exit code."""
+        """Type the keys at the next prompt of `qa chat`; return the exit code."""
         self.see(PROMPT)
         self.type(keys)
         return self.end()
 
     def end(self) -> int:
-        """The exit code, once it has ended by itself."""
+        """Wait for the end; check that the terminal has its modes again; return the exit code."""
         code = self.process.wait(60)
         assert termios.tcgetattr(self._slave)[:4] == self.modes[:4]
         return code
 
     def close(self) -> None:
+        """End the command, if it runs, and close the terminal."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 STOP_SECONDS = 10
 FASTER = (
-    # They protect the data when the machine fails.
+    # Protection of the data against a failure of the machine.
     *("fsync = off", "full_page_writes = off", "synchronous_commit = off"),
     # The databases are small, and are emptied after each test.
     *("autovacuum = off", "bgwriter_lru_maxpages = 0", "checkpoint_timeout = '1h'"),
@@ -61,6 +61,16 @@ def postgres_server(*, durable: bool = True) -> Iterator[Postgres]:
         # A forked process may hold the pipe open: do not wait for the end of the input.
         watchdog.kill()
         watchdog.communicate()
+
+
+@contextmanager
+def stopped(server: Postgres) -> Iterator[None]:
+    """Stop the server inside the context, and start it again at the end."""
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
 
 
 def _start(directory: str) -> Any:

@@ -1,4 +1,4 @@
-"""The fake provider as a process of its own, so that its work takes no time of the test's."""
+"""The fake provider as a process, so that it does not share the interpreter of the tests."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).with_name("fake_provider")
 
 @contextmanager
 def provider_process(*arguments: str) -> Iterator[str]:
-    """Run the provider inside the context; gives its base URL."""
+    """Run the provider inside the context, and yield its base URL."""
     process = subprocess.Popen(
         [sys.executable, str(PROGRAM), "--max-seconds", "600", *arguments],
         stdout=subprocess.PIPE,
@@ -34,5 +34,5 @@ def logged_questions(log: Path) -> Counter[str]:
 
 
 def count_logged(log: Path) -> int:
-    """Count the questions in the log; cheap enough for a loop that waits."""
+    """Count the questions in the log; fast enough for a loop that waits."""
     return log.read_bytes().count(b"\n") if log.exists() else 0

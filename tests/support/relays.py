@@ -17,7 +17,7 @@ LOGIN = "user:pass-word"
 
 
 class Relay:
-    """A server in a thread that joins each connection to a port on loopback.
+    """A server in a thread that forwards each connection to a port on loopback.
 
     Args:
         port: The port of the target, whatever host a client names.
@@ -74,7 +74,7 @@ class Relay:
     async def join(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b""
     ) -> None:
-        """Join a connection to the target; `first` is sent to the target first."""
+        """Forward a connection to the target; `first` is sent to the target first."""
         other_reader, other = await asyncio.open_connection("127.0.0.1", self.target)
         other.write(first)
 

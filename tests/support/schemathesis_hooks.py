@@ -14,7 +14,7 @@ MAX_KEY = 255
 
 @schemathesis.deserializer("application/x-ndjson")
 def lines(_context: Any, response: Any) -> list[Any]:
-    """A line each."""
+    """Parse each line as JSON."""
     return [json.loads(line) for line in response.text.splitlines()]
 
 
@@ -23,7 +23,7 @@ def filter_case(_context: Any, case: Any) -> bool:
     """Leave out requests that an OpenAPI document cannot exclude; each kind has its own tests."""
     query = case.query if isinstance(case.query, dict) else {}
     body = case.body if isinstance(case.body, dict) else {}
-    # The best first needs `q`, and neither `after` nor `before`.
+    # The order "best" needs `q`, and allows neither `after` nor `before`.
     best_first = query.get("order") == "best"
     # The schema must be a JSON schema, and the provider of the tests returns text.
     with_schema = case.path == "/ask" and isinstance(body.get("schema"), dict | str)
@@ -36,8 +36,9 @@ def filter_case(_context: Any, case: Any) -> bool:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    """A key of its own for each question, and any version: the same key for another question is
-    rightly refused, and so is an ETag that the record does not have.
+    """Use a new idempotency key for each question, and match any version of a record.
+
+    A key of another question is refused, and so is an ETag that the record does not have.
     """
     key = (case.headers or {}).get(KEY, "")
     if 0 < len(key) <= MAX_KEY:

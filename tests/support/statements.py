@@ -1,4 +1,4 @@
-"""Count the statements and connections of a block: a guard of speed that needs no clock."""
+"""Count the statements and connections of a block: a test of speed without a clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

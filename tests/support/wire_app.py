@@ -1,11 +1,12 @@
-"""The server and its settings in front of a `WireServer`; one history for all tests of a module."""
+"""The application and the commands of `qa` with a `WireServer` as their provider."""
 
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from conftest import KEY, migrated
+from conftest import KEY, Invoke, migrated
 from wire_server import WireServer
 
 from qacli.config.settings import Settings
@@ -19,14 +20,45 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
 
+@dataclass(frozen=True)
+class WireApp:
+    """The provider, a client of the application, and the settings of both; one history."""
+
+    wire: WireServer
+    client: FlaskClient
+    settings: Settings
+
+    def command(self, **env: str) -> Invoke:
+        """Return `qa` with the same provider and history, and without the requests before."""
+        self.wire.requests.clear()
+        variables = {
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": str(self.settings.base_url),
+            "QA_DATA_DIR": str(self.settings.data_dir),
+            "QA_MODEL": "m-1",
+            "QA_RETRIES": "0",
+            "QA_TIMEOUT": "10",
+        }
+        return Invoke({**variables, **env})
+
+    def last_record(self) -> dict[str, Any]:
+        """Return the newest record."""
+        record: dict[str, Any]
+        [record] = self.client.get("/qas?order=desc&limit=1").get_json()
+        return record
+
+
 @contextmanager
-def wire_server() -> Iterator[WireServer]:
-    with closing(WireServer()) as server:
-        yield server
+def wire_app(data_dir: Path, query: str = "") -> Iterator[WireApp]:
+    """Run a provider and make the application; the base URL ends with the query."""
+    with closing(WireServer()) as wire:
+        settings = wire_settings(f"{wire.address}/v1{query}", data_dir)
+        with wire_client(settings) as client:
+            yield WireApp(wire, client, settings)
 
 
 def wire_settings(base_url: str, data_dir: Path) -> Settings:
-    """Return settings without retries, with a history that is migrated."""
+    """Migrate a history, and return settings for it without retries."""
     settings = Settings(
         api_key=KEY, base_url=base_url, model="m-1", data_dir=data_dir, retries=0, timeout=10
     )
@@ -36,7 +68,7 @@ def wire_settings(base_url: str, data_dir: Path) -> Settings:
 
 @contextmanager
 def wire_client(settings: Settings) -> Iterator[FlaskClient]:
-    """Yield a client of the application; its history is closed at the end."""
+    """Yield a client of the application; close its history at the end."""
     app = create_app(settings)
     yield app.test_client()
     running: state.AppState = app.extensions[state.EXTENSION_KEY]

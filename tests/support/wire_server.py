@@ -1,4 +1,4 @@
-"""A provider on loopback that sends given bytes and keeps the requests that it gets."""
+"""A provider on loopback that sends given bytes and records its requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class WireServer:
-    """Sends the answers in `answers` by the path of the request, or what `answer` returns.
+    """Send the responses of `answer`, or those in `answers` for the path of the request.
 
     Attributes:
         answers: Status, headers and body for each path; others get status 404.
@@ -75,7 +75,7 @@ class WireServer:
 
 @contextmanager
 def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Run a server that handles each connection with `answer`; yields its base URL."""
+    """Run a server that handles each connection with `answer`; yield its base URL."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

@@ -18,7 +18,7 @@ MILLION = 1_000_000
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 ONE_OF_EACH = Usage(100_000, 100_000)
-"""In dollars for a million tokens: a tenth of the sum of both prices."""
+"""Its cost in dollars is a tenth of the sum of both prices for a million tokens."""
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ ONE_OF_EACH = Usage(100_000, 100_000)
         ("qwen/qwen3-235b-a22b", "openrouter.ai", 0.73),
         ("llama-3.3-70b-versatile", "api.groq.com", 1.38),
         ("gpt-6-luna", "api.groq.com", None),
-        # Gateways: the name alone.
+        # Gateways: only the name of the model counts.
         ("gpt-6-luna", "gateway.example.com", 0.6),
         ("openai/gpt-6-luna", "gateway.example.com", 0.6),
         ("mistral-large-2512", "gateway.example.com", 2.0),
         ("llama-3.3-70b-versatile", "gateway.example.com", None),
         ("gpt-6-luna", None, 0.6),
-        # Open weights on one's own machines cost what is unknown.
+        # The cost of open weights on the user's machines is unknown.
         ("gpt-6-luna", "localhost:4000", 0.6),
         ("mistral-large-2512", "127.0.0.1:11434", None),
         ("deepseek-chat", "192.168.1.7:8000", None),
@@ -78,7 +78,7 @@ def test_cost_of_the_provider_has_precedence() -> None:
 def test_cost_of_cached_input_is_lower() -> None:
     usage = Usage(100_000, 0, cached_tokens=80_000)
     assert Pricing().cost("gpt-6-luna", usage, at=NOON) == pytest.approx(0.002 + 0.0008)
-    # More cached than sent cannot be, and makes nothing negative.
+    # More cached tokens than prompt tokens are wrong, but the cost is not negative.
     assert Pricing().cost("gpt-6-luna", Usage(10, 0, cached_tokens=99)) == pytest.approx(1e-7)
     # No price for cached input: no discount.
     own = Pricing({"m": Price(1.0, 2.0)})
@@ -173,7 +173,7 @@ def test_prices_file_has_precedence_over_the_table(tmp_path: Path) -> None:
     assert prices.cost("parts", Usage(MILLION, 0, cached_tokens=MILLION)) == 0.5
     assert prices.cost("gpt-5", Usage(MILLION, 0), endpoint="api.openai.com") == 1.25
     assert prices.cost("gpt-5", Usage(MILLION, 0), endpoint="gw.example.com:8443") == 7
-    # Its owner says that it is free.
+    # The user's price table says that it is free.
     assert prices.cost("smol", Usage(MILLION, 0), endpoint="local") == 0
     assert Pricing.load(tmp_path / "none.toml").cost("my-model", Usage(1, 1)) is None
 

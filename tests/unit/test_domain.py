@@ -193,7 +193,7 @@ def test_tag_beginning_with_an_invisible_character_is_refused(text: str) -> None
     with pytest.raises(InvalidRequest) as caught:
         create_question("x", model="m", system=None, tags=["a", text])
     assert repr(text) in caught.value.what
-    # Over HTTP it is the same rule, in another regular language.
+    # HTTP has the same rule, in the regular expressions of JSON Schema.
     with pytest.raises(ValidationError):
         AskRequest(question="x", tags=[text])
 

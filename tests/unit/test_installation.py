@@ -15,7 +15,7 @@ UV = "uv = 0.13.9\n"
 
 @pytest.fixture
 def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the directory of an environment that seems to be the one of this process."""
+    """Return a directory that looks like the environment of this process."""
     directory = tmp_path / ".venv"
     directory.mkdir()
     monkeypatch.setattr(sys, "prefix", str(directory))
@@ -42,7 +42,7 @@ def test_installation_as_a_tool_of_uv_installs_the_tool_anew(prefix: Path) -> No
     assert installation.installation() is Installation.UV_TOOL
     command = extra_command("parquet")
     assert command.startswith("uv tool install --force --with 'pyarrow>=")
-    # The tests run in a clone: it is the source.
+    # The tests run in a clone of the repository, from which qa is installed.
     assert command.endswith(str(Path(__file__).parents[2]))
 
 

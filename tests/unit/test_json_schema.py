@@ -174,11 +174,11 @@ def client(settings: Settings) -> Iterator[Watched]:
 
 @pytest.fixture
 def asking(client: Watched) -> AskService:
-    """Asks, and keeps nothing."""
+    """Return a service that asks without storing."""
     return AskService(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
 
 
-# Nothing is kept here, so that one database is as good as two.
+# Nothing is stored, so one kind of database is enough.
 one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

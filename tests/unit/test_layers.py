@@ -40,7 +40,7 @@ SLOW_COMMAND_MODULES = {
 
 
 def module_name(file: Path) -> str:
-    """The module's name inside the package: `db`, `cli.commands.ask`, `cli`."""
+    """Return the name of a module inside the package: `db`, `cli.commands.ask`, `cli`."""
     parts = file.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -56,7 +56,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 def imports_of(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
-    """The full names of all imports; `from a import b` is `a.b`.
+    """Return the full names of all imports; `from a import b` is `a.b`.
 
     With `at_import` only those that run when the module is loaded: not the ones inside functions
     and not the ones for the type checker.
@@ -77,18 +77,18 @@ def imports_of(tree: ast.AST, *, at_import: bool = False) -> Iterator[str]:
 
 
 def packages_at_import(module: str) -> set[str]:
-    """The packages that loading the module itself imports."""
+    """Return the packages that are imported when the module is loaded."""
     return {name.split(".")[0] for name in imports_of(trees()[module], at_import=True)}
 
 
 def own_modules(names: Iterator[str]) -> set[str]:
-    """The modules of `qacli` among the names, by their names inside it."""
+    """Return the modules of `qacli` among the names, by their names inside the package."""
     inside = {name.removeprefix("qacli.") for name in names if name.startswith("qacli.")}
     return {name if name in trees() else name.rpartition(".")[0] for name in inside} - {""}
 
 
 def loaded_by(module: str, loaded: set[str] | None = None) -> set[str]:
-    """The modules of `qacli` that importing this one loads, itself included."""
+    """Return the modules of `qacli` that are loaded with this one, itself included."""
     loaded = set() if loaded is None else loaded
     if module not in loaded:
         loaded.add(module)

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def here(home: Path) -> Settings:
-    """Settings whose templates are in an empty directory of the test's own."""
+    """Settings with an empty directory for templates."""
     (home / "templates").mkdir()
     return load_settings()
 
 
-def keep(settings: Settings, name: str, text: str | bytes) -> None:
+def write_template(settings: Settings, name: str, text: str | bytes) -> None:
     data = text.encode() if isinstance(text, str) else text
     prompt_templates.template_path(settings, name).write_bytes(data)
 
 
 def test_load_template_is_read_beside_the_config_file(here: Settings, home: Path) -> None:
-    keep(
+    write_template(
         here,
         "review",
         'system = "Be {tone}."\nquestion = "Review:\\n{input}"\nmodel = "m"\n'
@@ -96,7 +96,7 @@ def test_fill_placeholder_without_a_value_is_named(
 def test_load_template_invalid_file_names_the_place(
     here: Settings, text: str | bytes, said: str
 ) -> None:
-    keep(here, "broken", text)
+    write_template(here, "broken", text)
     with pytest.raises(NotConfigured) as caught:
         prompt_templates.load_template(here, "broken")
     assert said in str(caught.value)
@@ -106,8 +106,8 @@ def test_load_template_invalid_file_names_the_place(
 def test_load_template_missing_lists_the_existing_ones(here: Settings) -> None:
     with pytest.raises(InvalidRequest, match="qa template edit review"):
         prompt_templates.load_template(here, "review")
-    keep(here, "b", "")
-    keep(here, "a", "")
+    write_template(here, "b", "")
+    write_template(here, "a", "")
     with pytest.raises(InvalidRequest, match="The templates are a, b"):
         prompt_templates.load_template(here, "review")
 
@@ -119,12 +119,12 @@ def test_template_path_outside_the_directory_is_refused(here: Settings, name: st
 
 
 def test_starter_is_a_valid_template(here: Settings) -> None:
-    keep(here, "new", prompt_templates.STARTER.format(name="new"))
+    write_template(here, "new", prompt_templates.STARTER.format(name="new"))
     assert prompt_templates.load_template(here, "new") == PromptTemplate(
         name="new", question="{input}"
     )
     commented = prompt_templates.template_path(here, "new").read_text().replace("\n# ", "\n")
-    keep(here, "new", commented)
+    write_template(here, "new", commented)
     assert prompt_templates.load_template(here, "new").schema == "title, severity int, fix"
 
 
@@ -155,13 +155,13 @@ def test_pattern_with_a_single_brace_is_refused(text: str) -> None:
 
 
 def test_template_tools_by_name_become_tools(here: Settings) -> None:
-    keep(here, "news", 'tools = ["web_search"]\nreasoning_effort = "low"\n')
+    write_template(here, "news", 'tools = ["web_search"]\nreasoning_effort = "low"\n')
     params = {"tools": [{"type": "web_search"}], "reasoning_effort": "low"}
     assert prompt_templates.load_template(here, "news").params == params
 
 
 @pytest.mark.parametrize("tools", ['["function"]', '["not valid"]', '"web_search"'])
 def test_template_tools_that_cannot_be_used_are_refused(here: Settings, tools: str) -> None:
-    keep(here, "news", f"tools = {tools}\n")
+    write_template(here, "news", f"tools = {tools}\n")
     with pytest.raises(NotConfigured, match="news"):
         prompt_templates.load_template(here, "news")

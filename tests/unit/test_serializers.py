@@ -1,4 +1,4 @@
-"""One list of a record's fields: every form of a record has them, in their order."""
+"""Every form of a record has the fields of `record_fields.py`, in their order."""
 
 import json
 from dataclasses import fields

@@ -45,24 +45,43 @@ if TYPE_CHECKING:
 ANSWERED = Outcome(status=Status.ANSWERED, answer="A")
 
 
-class Gated(Store):
-    """A database that takes nothing while its gate is shut."""
+class GatedStore(Store):
+    """A store whose writes of items wait for `gate`, or fail while `is_down`."""
+
+    is_down = False
+    writes = 0
 
     def __init__(self, url: str, *, connections: int = 0) -> None:
         super().__init__(url, connections=connections)
         self.gate = threading.Event()
         self.gate.set()
-        self.knocked = threading.Event()
+        self.write_started = threading.Event()
 
     def upsert_items(self, batch_id: int, settled: Sequence[tuple[Question, Outcome]]) -> None:
-        self.knocked.set()
+        self.writes += 1
+        self.write_started.set()
+        if self.is_down:
+            raise DatabaseError("It is down.")
         assert self.gate.wait(30)
         super().upsert_items(batch_id, settled)
 
 
+class WatchedBatches(Batches):
+    """The batches of a `GatedStore`; counts how often a worker is unregistered."""
+
+    store: GatedStore
+    unregistrations = 0
+
+    def unregister_worker(self, worker: str) -> None:
+        self.unregistrations += 1
+        if self.store.is_down:
+            raise DatabaseError("It is down.")
+        super().unregister_worker(worker)
+
+
 @pytest.fixture
-def batches(home: Path) -> Batches:
-    return Batches(Gated.open(f"sqlite:///{home / 'history.db'}"))
+def batches(home: Path) -> WatchedBatches:
+    return WatchedBatches(GatedStore.open(f"sqlite:///{home / 'history.db'}"))
 
 
 @pytest.fixture
@@ -70,7 +89,8 @@ def outbox(home: Path) -> Outbox:
     return Outbox(home / "outbox")
 
 
-def begun(batches: Batches, questions: list[str]) -> int:
+def load_batch(batches: Batches, questions: list[str]) -> int:
+    """Load a batch of these questions, and return its id."""
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": question}}
         for n, question in enumerate(questions)
@@ -80,7 +100,8 @@ def begun(batches: Batches, questions: list[str]) -> int:
     return batch_id
 
 
-def an_ask(batch_id: int, number: int) -> Question:
+def new_question(batch_id: int, number: int) -> Question:
+    """Return the question of the item `k{number}`."""
     return Question(question=f"Question {number}", batch_id=batch_id, item_key=f"k{number}")
 
 
@@ -94,7 +115,7 @@ def recorder_of(batches: Batches, outbox: Outbox, batch_id: int, **parts: Any) -
     )
 
 
-async def engine_for(
+async def run_async(
     batches: Batches,
     outbox: Outbox,
     provider: FakeProvider,
@@ -102,15 +123,16 @@ async def engine_for(
     progress: Progress | None = None,
     **plan: Any,
 ) -> BatchRunner:
+    """Run a batch to its end, and return the runner."""
     settings = Settings(api_key=KEY, base_url=provider.base_url)
     endpoint = Endpoint(base_url=provider.base_url, key=KEY, model="m")
-    made = BatchOptions(batch_id=batch_id, model="m", **plan)
-    async with AsyncProvider(endpoint, settings, connections=made.jobs) as asked:
+    options = BatchOptions(batch_id=batch_id, model="m", **plan)
+    async with AsyncProvider(endpoint, settings, connections=options.jobs) as client:
         engine = BatchRunner(
             batches=batches,
             outbox=outbox,
-            provider=asked,
-            options=made,
+            provider=client,
+            options=options,
             prices=Pricing(),
             output=None,
             progress=progress or Progress(sum(batches.counts(batch_id).values())),
@@ -120,14 +142,14 @@ async def engine_for(
 
 
 def run(*arguments: Any, **plan: Any) -> BatchRunner:
-    return asyncio.run(asyncio.wait_for(engine_for(*arguments, **plan), 30))
+    return asyncio.run(asyncio.wait_for(run_async(*arguments, **plan), 30))
 
 
 def test_engine_run_asks_all_items_and_empties_the_outbox(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     questions = [f"Question {n}" for n in range(50)]
-    batch_id = begun(batches, questions)
+    batch_id = load_batch(batches, questions)
     engine = run(batches, outbox, provider, batch_id, jobs=8)
     assert batches.counts(batch_id)["answered"] == 50
     assert Counter(request.question for request in provider.requests) == Counter(questions)
@@ -139,7 +161,7 @@ def test_engine_run_asks_all_items_and_empties_the_outbox(
 def test_engine_jobs_limit_the_requests_in_flight(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
-    batch_id = begun(batches, [f"Question {n} [[latency=0.05]]" for n in range(40)])
+    batch_id = load_batch(batches, [f"Question {n} [[latency=0.05]]" for n in range(40)])
     run(batches, outbox, provider, batch_id, jobs=5)
     assert provider.max_concurrent == 5
 
@@ -148,7 +170,7 @@ def test_engine_rejected_key_stops_and_fails_no_item(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
     provider.default = "status=401"
-    batch_id = begun(batches, [f"Question {n}" for n in range(50)])
+    batch_id = load_batch(batches, [f"Question {n}" for n in range(50)])
     engine = run(batches, outbox, provider, batch_id, jobs=4)
     assert isinstance(engine.stopped, KeyRejected)
     assert batches.counts(batch_id) == {"waiting": 50, "claimed": 0, "answered": 0, "failed": 0}
@@ -158,7 +180,7 @@ def test_engine_rejected_key_stops_and_fails_no_item(
 def test_engine_timeout_limits_each_attempt(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
-    batch_id = begun(batches, ["Slow [[dribble=0.05]]", "Quick"])
+    batch_id = load_batch(batches, ["Slow [[dribble=0.05]]", "Quick"])
     engine = run(batches, outbox, provider, batch_id, jobs=2, timeout=0.5, retries=0)
     assert (engine.progress.done, engine.progress.failed) == (1, 1)
     [failed] = [
@@ -170,7 +192,7 @@ def test_engine_timeout_limits_each_attempt(
 def test_engine_items_claimed_by_another_worker_are_waited_for(
     batches: Batches, outbox: Outbox, provider: FakeProvider
 ) -> None:
-    batch_id = begun(batches, ["one", "two"])
+    batch_id = load_batch(batches, ["one", "two"])
     elsewhere = WorkerLock(outbox.directory, "other")
     batches.register_worker(batch_id, "other", elsewhere.host, elsewhere.name)
     [theirs] = batches.claim(batch_id, "other", 1)
@@ -178,15 +200,15 @@ def test_engine_items_claimed_by_another_worker_are_waited_for(
 
     async def both() -> None:
         asking = asyncio.create_task(
-            engine_for(batches, outbox, provider, batch_id, progress, jobs=2)
+            run_async(batches, outbox, provider, batch_id, progress, jobs=2)
         )
         await asyncio.sleep(1.5)
         assert not asking.done()
         assert [request.question for request in provider.requests] == ["two"]
         assert (progress.finished, progress.total) == (1, 2)
-        batches.store.upsert_items(batch_id, [(an_ask(batch_id, theirs.position), ANSWERED)])
+        batches.store.upsert_items(batch_id, [(new_question(batch_id, theirs.position), ANSWERED)])
         await asyncio.wait_for(asking, 10)
-        # What is shown is how far the batch is, and not this process alone.
+        # The progress counts the items of all workers.
         assert (progress.finished, progress.finished_in_this_run) == (2, 1)
 
     asyncio.run(both())
@@ -201,7 +223,7 @@ def test_progress_update_counts_other_workers_and_never_decreases() -> None:
     progress.update({"waiting": 2, "claimed": 2, "answered": 4, "failed": 2})
     assert (progress.done, progress.failed, progress.finished) == (5, 2, 7)
     assert progress.finished_before_run == 3
-    # The file has grown meanwhile, and what had failed is asked again.
+    # Rows were added meanwhile, and the failed items are asked again.
     progress.update({"waiting": 1, "claimed": 0, "answered": 11, "failed": 0})
     assert (progress.total, progress.done, progress.finished) == (12, 11, 12)
 
@@ -210,19 +232,19 @@ def test_recorder_killed_with_database_down_loses_no_answer(
     batches: Batches, outbox: Outbox
 ) -> None:
     count = 2500
-    batch_id = begun(batches, [f"Question {n}" for n in range(count)])
+    batch_id = load_batch(batches, [f"Question {n}" for n in range(count)])
     store = batches.store
-    assert isinstance(store, Gated)
+    assert isinstance(store, GatedStore)
 
     async def take_all() -> None:
         recorder = recorder_of(batches, outbox, batch_id)
         ended = asyncio.create_task(recorder.wait_until_ended())
         store.gate.clear()
         taken = [
-            asyncio.create_task(recorder.enqueue(an_ask(batch_id, n), ANSWERED))
+            asyncio.create_task(recorder.enqueue(new_question(batch_id, n), ANSWERED))
             for n in range(count)
         ]
-        await asyncio.to_thread(store.knocked.wait, 10)
+        await asyncio.to_thread(store.write_started.wait, 10)
         # A kill now would leave exactly what is in the journals.
         noted = {entry.question.item_key for entry in outbox.pending()}
         store.gate.set()
@@ -238,26 +260,16 @@ def test_recorder_killed_with_database_down_loses_no_answer(
 
 
 def test_engine_database_down_too_long_is_waited_for_once(
-    batches: Batches, outbox: Outbox, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    batches: WatchedBatches, outbox: Outbox, provider: FakeProvider
 ) -> None:
-    tried: Counter[str] = Counter()
-
-    def away(name: str) -> Callable[..., None]:
-        def fail(*_arguments: Any) -> None:
-            tried[name] += 1
-            raise DatabaseError("It is away.")
-
-        return fail
-
-    batch_id = begun(batches, ["One?"])
-    with monkeypatch.context() as gone:
-        gone.setattr(batches.store, "upsert_items", away("keep"))
-        gone.setattr(batches, "unregister_worker", away("leave"))
-        with pytest.raises(DatabaseError, match="It is away"):
-            run(batches, outbox, provider, batch_id, jobs=1, max_outage=2)
-    assert tried["keep"] > 1
-    assert tried["leave"] == 1
-    # What it had claimed is not lost: the next one delivers it, and asks nothing twice.
+    batch_id = load_batch(batches, ["One?"])
+    batches.store.is_down = True
+    with pytest.raises(DatabaseError, match="It is down"):
+        run(batches, outbox, provider, batch_id, jobs=1, max_outage=2)
+    batches.store.is_down = False
+    assert batches.store.writes > 1
+    assert batches.unregistrations == 1
+    # The next run delivers the answer from the outbox, and asks nothing twice.
     assert recover_outbox(outbox, batches.store) == 1
     run(batches, outbox, provider, batch_id, jobs=1)
     assert batches.counts(batch_id)["answered"] == 1
@@ -267,10 +279,10 @@ def test_engine_database_down_too_long_is_waited_for_once(
 def test_recorder_refused_record_is_set_aside_others_are_stored(
     batches: Batches, outbox: Outbox
 ) -> None:
-    batch_id = begun(batches, [f"Question {n}" for n in range(5)])
-    # The database takes a key once only: the last of these is refused.
+    batch_id = load_batch(batches, [f"Question {n}" for n in range(5)])
+    # A key is unique in the database: the last of these records is refused.
     keys = {0: "same", 4: "same"}
-    asks = [replace(an_ask(batch_id, n), idempotency_key=keys.get(n)) for n in range(5)]
+    asks = [replace(new_question(batch_id, n), idempotency_key=keys.get(n)) for n in range(5)]
 
     async def save_all() -> None:
         recorder = recorder_of(batches, outbox, batch_id)
@@ -287,7 +299,7 @@ def test_recorder_refused_record_is_set_aside_others_are_stored(
     ]
     assert failed.item_key == "k4"
     assert failed.error_kind == "record-refused"
-    # The answer is not lost: a person can read it in the journal.
+    # The answer is still in a journal that was set aside.
     reports: list[str] = []
     recover_outbox(outbox, batches.store, report=reports.append)
     assert len(reports) == 1
@@ -297,19 +309,15 @@ def test_recorder_refused_record_is_set_aside_others_are_stored(
 
 
 def test_recorder_full_disk_and_database_down_reports_lost_number(
-    batches: Batches, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    batches: WatchedBatches, outbox: Outbox
 ) -> None:
-    batch_id = begun(batches, ["One?"])
+    batch_id = load_batch(batches, ["One?"])
     outbox.directory.write_text("not a directory")
-
-    def away(*_arguments: Any) -> None:
-        raise DatabaseError("It is away.")
-
-    monkeypatch.setattr(batches.store, "upsert_items", away)
+    batches.store.is_down = True
 
     async def save_one() -> None:
         recorder = recorder_of(batches, outbox, batch_id, max_outage=1)
-        await recorder.enqueue(an_ask(batch_id, 0), ANSWERED)
+        await recorder.enqueue(new_question(batch_id, 0), ANSWERED)
         assert not recorder.is_safe
         recorder.end()
         try:
@@ -322,11 +330,11 @@ def test_recorder_full_disk_and_database_down_reports_lost_number(
 
 
 def test_recorder_journal_drops_only_stored_questions(batches: Batches, outbox: Outbox) -> None:
-    batch_id = begun(batches, [f"Question {n}" for n in range(20)])
+    batch_id = load_batch(batches, [f"Question {n}" for n in range(20)])
     store = batches.store
-    assert isinstance(store, Gated)
+    assert isinstance(store, GatedStore)
 
-    def noted() -> set[str | None]:
+    def pending_keys() -> set[str | None]:
         return {entry.question.item_key for entry in outbox.pending()}
 
     async def take_all() -> None:
@@ -334,16 +342,16 @@ def test_recorder_journal_drops_only_stored_questions(batches: Batches, outbox: 
         ended = asyncio.create_task(recorder.wait_until_ended())
         store.gate.clear()
         for n in range(10):
-            await recorder.enqueue(an_ask(batch_id, n), ANSWERED)
-        await asyncio.to_thread(store.knocked.wait, 10)
-        # These come while the first group is on its way: they are of the next one.
+            await recorder.enqueue(new_question(batch_id, n), ANSWERED)
+        await asyncio.to_thread(store.write_started.wait, 10)
+        # The answers that arrive while the first group is written are in the next one.
         for n in range(10, 20):
-            await recorder.enqueue(an_ask(batch_id, n), ANSWERED)
+            await recorder.enqueue(new_question(batch_id, n), ANSWERED)
         store.gate.set()
-        while len(noted()) == 20:  # noqa: ASYNC110
+        while len(pending_keys()) == 20:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         store.gate.clear()
-        assert noted() == {f"k{n}" for n in range(10, 20)}
+        assert pending_keys() == {f"k{n}" for n in range(10, 20)}
         store.gate.set()
         recorder.end()
         await ended
@@ -353,8 +361,8 @@ def test_recorder_journal_drops_only_stored_questions(batches: Batches, outbox: 
 
 
 def test_output_items_added_during_the_run_are_written(batches: Batches, home: Path) -> None:
-    batch_id = begun(batches, ["one", "two"])
-    batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in range(2)])
+    batch_id = load_batch(batches, ["one", "two"])
+    batches.store.upsert_items(batch_id, [(new_question(batch_id, n), ANSWERED) for n in range(2)])
 
     with ResultWriter(home / "out.jsonl", "jsonl") as output:
         lines = ResultOutput(batches, batch_id, output, unordered=True)
@@ -363,8 +371,8 @@ def test_output_items_added_during_the_run_are_written(batches: Batches, home: P
     assert len((home / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
-def make_silent(batches: Batches) -> None:
-    """Let the leases of all workers be over."""
+def expire_leases(batches: Batches) -> None:
+    """Make the leases of all workers expire."""
     with batches.store.transaction(write=True) as connection:
         connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
 
@@ -372,15 +380,15 @@ def make_silent(batches: Batches) -> None:
 def test_take_over_process_that_ended_delivers_and_releases(
     batches: Batches, outbox: Outbox
 ) -> None:
-    batch_id = begun(batches, [f"Question {n}" for n in range(5)])
+    batch_id = load_batch(batches, [f"Question {n}" for n in range(5)])
     journal, lock = outbox.open(), WorkerLock(outbox.directory, "gone")
     batches.register_worker(batch_id, "gone", lock.host, lock.name)
     batches.claim(batch_id, "gone", 4)
-    ask = an_ask(batch_id, 0)
+    ask = new_question(batch_id, 0)
     journal.append(question_entry(ask), outcome_entry(ask.uid, ANSWERED))
     assert reclaim_stale(batches, outbox, batch_id) == 0
     journal.close()
-    # A journal that was delivered is no sign that the process has ended.
+    # That its journal was delivered does not show that the process has ended.
     assert reclaim_stale(batches, outbox, batch_id) == 0
     lock.close(left=False)
     assert reclaim_stale(batches, outbox, batch_id) == 3
@@ -394,7 +402,7 @@ def test_take_over_process_that_ended_delivers_and_releases(
 def test_take_over_other_data_directory_waits_for_the_lease(
     batches: Batches, outbox: Outbox, home: Path, copied: str
 ) -> None:
-    batch_id = begun(batches, ["one", "two"])
+    batch_id = load_batch(batches, ["one", "two"])
     lock = WorkerLock(outbox.directory, "alive")
     batches.register_worker(batch_id, "alive", lock.host, lock.name)
     batches.claim(batch_id, "alive", 2)
@@ -405,7 +413,7 @@ def test_take_over_other_data_directory_waits_for_the_lease(
     if copied == "all":
         copy2(outbox.directory / lock.name, other.directory)
     assert reclaim_stale(batches, other, batch_id) == 0
-    make_silent(batches)
+    expire_leases(batches)
     assert reclaim_stale(batches, other, batch_id) == 2
     lock.close(left=True)
 
@@ -413,12 +421,12 @@ def test_take_over_other_data_directory_waits_for_the_lease(
 def test_outbox_id_created_by_many_at_once_is_one_private_file(home: Path) -> None:
     outbox = home / "outbox"
     with ThreadPoolExecutor(16) as pool:
-        found = set(pool.map(outbox_id, [outbox] * 16))
-    assert found == {outbox_id(outbox)}
+        ids = set(pool.map(outbox_id, [outbox] * 16))
+    assert ids == {outbox_id(outbox)}
     assert (home / "outbox.id").stat().st_mode & 0o777 == 0o600
-    # A power cut may leave it empty.
+    # After a power failure the file may be empty.
     (home / "outbox.id").write_text("")
-    assert outbox_id(outbox) not in found
+    assert outbox_id(outbox) not in ids
 
 
 def test_remove_stale_locks_keeps_held_known_and_new_locks(outbox: Outbox) -> None:
@@ -438,16 +446,16 @@ def test_engine_evicted_while_asking_ends_its_requests_and_goes_on(
     batches: Batches, outbox: Outbox, provider: FakeProvider, wait_for: Callable[..., Any]
 ) -> None:
     slow, count = "[[latency=3]]", 12
-    batch_id = begun(batches, [f"Question {n} {slow}" for n in range(count)])
+    batch_id = load_batch(batches, [f"Question {n} {slow}" for n in range(count)])
     progress = Progress(count)
 
     async def both() -> None:
         asking = asyncio.create_task(
-            engine_for(batches, outbox, provider, batch_id, progress, jobs=4)
+            run_async(batches, outbox, provider, batch_id, progress, jobs=4)
         )
         await asyncio.to_thread(wait_for, lambda: len(provider.requests) == 4)
-        # As if the machine had slept: another worker takes it for dead, and two of its items.
-        make_silent(batches)
+        # As after a suspend of the machine: another worker evicts it and claims two of its items.
+        expire_leases(batches)
         [(worker, late)] = batches.workers(batch_id)
         assert late
         batches.evict(worker)
@@ -458,7 +466,7 @@ def test_engine_evicted_while_asking_ends_its_requests_and_goes_on(
             wait_for, lambda: len(progress.active_items) < 4 or progress.done, 20
         )
         batches.store.upsert_items(
-            batch_id, [(an_ask(batch_id, item.position), ANSWERED) for item in taken]
+            batch_id, [(new_question(batch_id, item.position), ANSWERED) for item in taken]
         )
         batches.unregister_worker("other")
         await asyncio.wait_for(asking, 30)
@@ -480,21 +488,21 @@ def test_engine_items_lost_while_they_wait_for_a_job_are_not_asked(
     provider.script("status=429 retry_after=0.01")
     latencies = (0, 2, 0, 0.05, 0.05, 0.05)
     questions = [f"Question {n} [[latency={seconds}]]" for n, seconds in enumerate(latencies)]
-    batch_id = begun(batches, questions)
+    batch_id = load_batch(batches, questions)
     progress = Progress(len(questions))
     taken = [0, 2]
 
-    def is_waiting_for_its_job() -> bool:
+    def is_waiting_for_a_job() -> bool:
         active = {item.key: item for item in progress.active_items.values()}
         retry_at = active["k0"].retry_at if len(active) == 2 else None
         return retry_at is not None and monotonic() > retry_at and len(provider.requests) == 2
 
     async def both() -> None:
         asking = asyncio.create_task(
-            engine_for(batches, outbox, provider, batch_id, progress, jobs=1, lease_seconds=1.5)
+            run_async(batches, outbox, provider, batch_id, progress, jobs=1, lease_seconds=1.5)
         )
-        await asyncio.to_thread(wait_for, is_waiting_for_its_job)
-        # Another worker takes over an item that is asked again, and one that was not asked yet.
+        await asyncio.to_thread(wait_for, is_waiting_for_a_job)
+        # Another worker claims an item that waits for its retry, and one that was not asked yet.
         with batches.store.transaction(write=True) as connection:
             update = "UPDATE batch_item SET worker = 'other' WHERE position IN (0, 2)"
             connection.execute(sa.text(update))
@@ -506,7 +514,7 @@ def test_engine_items_lost_while_they_wait_for_a_job_are_not_asked(
             wait_for, lambda: "k0" not in {item.key for item in progress.active_items.values()}
         )
         assert progress.done == 0, "the only job was held meanwhile"
-        batches.store.upsert_items(batch_id, [(an_ask(batch_id, n), ANSWERED) for n in taken])
+        batches.store.upsert_items(batch_id, [(new_question(batch_id, n), ANSWERED) for n in taken])
         batches.unregister_worker("other")
         await asyncio.wait_for(asking, 30)
 
@@ -522,7 +530,7 @@ REX = '{"name": "Rex"}'
 
 
 def with_schema(batches: Batches, texts: list[str], **params: Any) -> int:
-    """A batch whose questions want JSON, asked as the provider is told to answer."""
+    """Load a batch of questions with a schema, and return its id."""
     payload = {"params": {"response_format": response_format(FITS), **params}}
     items = [
         {"position": n, "key": f"k{n}", "payload": {"question": text, **payload}}
@@ -546,7 +554,7 @@ def test_engine_answer_unfit_for_schema_is_corrected_once(
     assert len(provider.requests) == 3
     assert [each["content"] for each in last[:2]] == [asked[0]["content"], "Rex"]
     assert "does not fit the schema" in last[2]["content"]
-    # Both answers are paid for; this provider counts words.
+    # Both answers are paid; this provider counts words as tokens.
     assert record.completion_tokens == 1 + len(REX.split())
 
 
@@ -585,7 +593,7 @@ def test_engine_stopped_in_a_correction_keeps_the_first_answer(
 
     async def stopped() -> None:
         asking = asyncio.create_task(
-            engine_for(batches, outbox, provider, batch_id, jobs=1, grace=0.1)
+            run_async(batches, outbox, provider, batch_id, jobs=1, grace=0.1)
         )
         await asyncio.to_thread(wait_for, lambda: len(provider.requests) == 2)
         asking.cancel()

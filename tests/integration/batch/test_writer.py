@@ -37,7 +37,9 @@ FAILED = Outcome(
 )
 
 
-def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?") -> FinishedItem:
+def finished_item(
+    position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?"
+) -> FinishedItem:
     ask = Question(
         question=question,
         params={"model": "m", "stop": ["ß"]},
@@ -48,7 +50,8 @@ def settled(position: int, outcome: Outcome = ANSWERED, question: str = "Q, \n?"
     return FinishedItem(position, f"k{position}", record_to_dict(ask, outcome, position + 1))
 
 
-def written(path: Path, form: str, *items: FinishedItem) -> str:
+def write_results(path: Path, form: str, *items: FinishedItem) -> str:
+    """Write items to a file, each by its own call, and return the text of the file."""
     with ResultWriter(path, form, force=True) as output:
         for item in items:
             output.write([item])
@@ -74,15 +77,15 @@ def test_format_of_returns_the_option_or_that_of_the_file_name(
 
 
 def test_writer_jsonl_line_is_a_record(tmp_path: Path) -> None:
-    items = [settled(0), settled(1, FAILED)]
-    lines = written(tmp_path / "a.jsonl", "jsonl", *items).splitlines()
+    items = [finished_item(0), finished_item(1, FAILED)]
+    lines = write_results(tmp_path / "a.jsonl", "jsonl", *items).splitlines()
     assert [json.loads(line) for line in lines] == [item.record for item in items]
     assert list(json.loads(lines[0])) == list(RECORD_FIELDS)
     assert "ß" in lines[0]
 
 
 def test_writer_csv_can_be_read_again(tmp_path: Path) -> None:
-    text = written(tmp_path / "a.csv", "csv", settled(0), settled(1, FAILED))
+    text = write_results(tmp_path / "a.csv", "csv", finished_item(0), finished_item(1, FAILED))
     first, second = csv.DictReader(io.StringIO(text, newline=""))
     assert list(first) == list(RECORD_FIELDS)
     assert (first["question"], first["answer"]) == ("Q, \n?", 'A "ß"\n')
@@ -92,13 +95,15 @@ def test_writer_csv_can_be_read_again(tmp_path: Path) -> None:
 
 
 def test_writer_openai_line_has_reasoning_apart_from_the_answer(tmp_path: Path) -> None:
-    text = written(tmp_path / "a.jsonl", "openai", settled(0, replace(ANSWERED, reasoning="Hm.")))
+    text = write_results(
+        tmp_path / "a.jsonl", "openai", finished_item(0, replace(ANSWERED, reasoning="Hm."))
+    )
     message = json.loads(text)["response"]["body"]["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == (ANSWERED.answer, "Hm.")
 
 
 def test_writer_openai_lines_have_the_form_of_its_batch_api(tmp_path: Path) -> None:
-    text = written(tmp_path / "a.jsonl", "openai", settled(0), settled(1, FAILED))
+    text = write_results(tmp_path / "a.jsonl", "openai", finished_item(0), finished_item(1, FAILED))
     good, bad = (json.loads(line) for line in text.splitlines())
     assert list(good) == ["id", "custom_id", "response", "error"]
     assert (good["custom_id"], good["error"]) == ("k0", None)
@@ -120,16 +125,16 @@ def test_writer_openai_lines_have_the_form_of_its_batch_api(tmp_path: Path) -> N
 def test_writer_written_lines_can_be_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with ResultWriter(path, "jsonl") as output:
-        output.write([settled(0), settled(1)])
+        output.write([finished_item(0), finished_item(1)])
         assert path.read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_writer_truncated_file_is_written_again(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a"
-    whole = written(path, form, settled(0), settled(1))
+    whole = write_results(path, form, finished_item(0), finished_item(1))
     path.write_text(whole[: len(whole) // 2])
-    again = written(path, form, settled(0), settled(1))
+    again = write_results(path, form, finished_item(0), finished_item(1))
     assert again.count("\n") == whole.count("\n")
     assert len(again) == len(whole)
 
@@ -137,7 +142,7 @@ def test_writer_truncated_file_is_written_again(tmp_path: Path, form: str) -> No
 def test_writer_second_of_one_file_is_refused_and_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with ResultWriter(path, "jsonl") as output:
-        output.write([settled(0)])
+        output.write([finished_item(0)])
         with pytest.raises(InvalidRequest) as caught:
             ResultWriter(path, "jsonl")
         assert str(path) in caught.value.what
@@ -157,7 +162,7 @@ def test_output_existing_file_is_refused_and_unchanged(tmp_path: Path) -> None:
     with ResultWriter(path, "jsonl", force=True):
         pass
     assert path.read_text() == ""
-    # An empty one has nothing to lose.
+    # An empty file may be replaced.
     ResultWriter(path, "jsonl").close()
     ResultWriter(tmp_path / "new.jsonl", "jsonl").close()
     assert not (tmp_path / "new.jsonl").exists()
@@ -167,7 +172,7 @@ def test_output_existing_file_is_refused_and_unchanged(tmp_path: Path) -> None:
 def test_output_own_file_is_rewritten_unless_changed(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a"
 
-    items = [settled(0), settled(1)]
+    items = [finished_item(0), finished_item(1)]
 
     def again(state: dict[str, Any]) -> str:
         with ResultWriter(path, form, batch_id=1, outputs={str(path): state}) as output:
@@ -179,7 +184,7 @@ def test_output_own_file_is_rewritten_unless_changed(tmp_path: Path, form: str) 
         output.write(items)
     done_state = output.state(complete=True)
     whole = again(done_state)
-    # A run that was killed has not noted what it had written by then.
+    # A killed run has not stored how much of the file it had written.
     path.write_text(path.read_text()[:30])
     assert again(open_state) == whole
     done_state = {**done_state, **output.state(complete=True)}
@@ -221,36 +226,36 @@ def test_writer_unwritable_path_raises_an_error_with_the_path(tmp_path: Path) ->
 def test_writer_full_disk_raises_database_error() -> None:
     output = ResultWriter(Path("/dev/full"), "jsonl")
     with pytest.raises(DatabaseError) as caught:
-        output.write([settled(0)])
-    with suppress(OSError):  # what could not be written still cannot
+        output.write([finished_item(0)])
+    with suppress(OSError):  # the rest still cannot be written
         output.__exit__(None, None, None)
     assert "cannot be written" in caught.value.what
     assert "no question is asked twice" in caught.value.todo
 
 
 def test_writer_after_a_full_disk_keeps_lines_whole(tmp_path: Path) -> None:
-    # A file that may not grow: it fits one group, not the second until it is allowed to.
+    # The limit of the file's size allows one group; the second is written when it is lifted.
     program = f"""
 import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from integration.batch.test_writer import settled
+from integration.batch.test_writer import finished_item
 from qacli.batch.writer import ResultWriter
 from qacli.errors import DatabaseError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 output = ResultWriter(Path("a.jsonl"), "jsonl")
-output.write([settled(0)])
+output.write([finished_item(0)])
 size = Path("a.jsonl").stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))
 try:
-    output.write([settled(1)])
+    output.write([finished_item(1)])
 except DatabaseError:
     pass
 else:
     sys.exit("it was not full")
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-output.write([settled(1)])
-output.write([settled(2)])
+output.write([finished_item(1)])
+output.write([finished_item(2)])
 output.__exit__(None, None, None)
 """
     done = subprocess.run(
@@ -268,7 +273,7 @@ def test_writer_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sys.stdout", pipe)
     with ResultWriter(None, "jsonl", stdout=Console.from_process()) as output:
         for _ in range(3):
-            output.write([settled(0)])
+            output.write([finished_item(0)])
         assert output.closed
     pipe.close()
 
@@ -282,8 +287,8 @@ def test_writer_parquet_needs_a_file_and_pyarrow(tmp_path: Path) -> None:
 
     path = tmp_path / "a.parquet"
     with ResultWriter(path, "parquet") as output:
-        output.write([settled(0)])
-        output.write([settled(1, FAILED)])
+        output.write([finished_item(0)])
+        output.write([finished_item(1, FAILED)])
     rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     assert [row["item_key"] for row in rows] == ["k0", "k1"]
     assert (rows[0]["id"], rows[0]["prompt_tokens"], rows[1]["answer"]) == (1, 3, None)

@@ -1,4 +1,4 @@
-"""What the command-line tests share: a terminal of the test's own, and the history as it is."""
+"""Terminals for the tests of the command line: for a command that prints, and one with a user."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ import re
 import struct
 import termios
 import threading
-from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Invoke
-from databases import read_records
+from person import Person
 
 if TYPE_CHECKING:
-    from conftest import Program
+    from collections.abc import Callable, Iterator
 
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Program
 
 _PART = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|(\x1b)|([\r\n\x08\x07])|([^\x1b\r\n\x08\x07]+)")
 
 
 @dataclass
 class Screen:
-    """As much of a terminal as Rich's live display asks for, with all that scrolled off it."""
+    """A terminal with the control sequences of Rich's live display; it keeps lines scrolled off.
+
+    Attributes:
+        rows: The height.
+        lines: All lines, the scrolled-off ones first.
+        row: The line of the cursor, an index of `lines`.
+        column: The column of the cursor.
+    """
 
     rows: int
     lines: list[str] = field(default_factory=lambda: [""])
@@ -35,9 +42,10 @@ class Screen:
     column: int = 0
 
     def show(self, output: str) -> str:
+        """Process the output of a program, and return all lines."""
         for part in _PART.finditer(output):
             arguments, command, escape, control, text = part.groups()
-            assert not escape, f"an escape sequence nobody expects: {output[part.start() :][:20]!r}"
+            assert not escape, f"unsupported escape sequence: {output[part.start() :][:20]!r}"
             if command:
                 self._command(arguments, command)
             elif control == "\r":
@@ -55,19 +63,19 @@ class Screen:
 
     def _command(self, arguments: str, command: str) -> None:
         if command == "A":
-            # The cursor cannot leave the screen for what has scrolled off it.
+            # The cursor stays on the screen: it cannot reach a line that has scrolled off.
             top = max(len(self.lines) - self.rows, 0)
             self.row = max(self.row - int(arguments or 1), top)
         elif command == "K":
             assert arguments == "2"
             self.lines[self.row] = ""
         else:
-            assert command in "mhl", f"a command nobody expects: {arguments}{command}"
+            assert command in "mhl", f"unsupported command: {arguments}{command}"
 
 
 @dataclass
 class Seen:
-    """What a person saw: `out` and `err` as bytes became text, `screen` as it stands at the end."""
+    """The exit code and the output of a command on terminals of `rows` lines."""
 
     code: int
     out: str
@@ -76,13 +84,14 @@ class Seen:
 
     @property
     def screen(self) -> str:
+        """The lines of standard output as the terminal shows them at the end."""
         return Screen(self.rows).show(self.out)
 
 
 def on_terminal(
     qa: Program | Invoke, *arguments: str, columns: int = 80, rows: int = 24, **env: str
 ) -> Seen:
-    """Run `qa` with stdout and stderr each on a terminal of its own."""
+    """Run `qa` with stdout and stderr on two terminals."""
     if isinstance(qa, Invoke):
         size = {"COLUMNS": str(columns), "LINES": str(rows)}
         done = qa(*arguments, terminal=True, **{"TERM": "xterm-256color", **size, **env})
@@ -92,7 +101,7 @@ def on_terminal(
     for slave in slaves:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         modes = termios.tcgetattr(slave)
-        modes[1] &= ~termios.ONLCR  # line ends as they were written
+        modes[1] &= ~termios.ONLCR  # keep line ends as they were written
         termios.tcsetattr(slave, termios.TCSANOW, modes)
     environ = qa.environ(**{"TERM": "xterm-256color", **env})
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "CI"):
@@ -117,7 +126,7 @@ def on_terminal(
     for reader, master in zip(readers, masters, strict=True):
         reader.join(10)
         os.close(master)
-    # With ONLCR off a newline alone does not go back to the first column: put that right here.
+    # Without ONLCR a newline does not return to the first column: add the carriage return.
     out, err = (bytes(each).decode().replace("\n", "\r\n") for each in printed)
     return Seen(code, out, err, rows)
 
@@ -126,7 +135,7 @@ def _drain(master: int, into: bytearray) -> None:
     while True:
         try:
             data = os.read(master, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # on Linux: the other end is closed
             return
         if not data:
             return
@@ -135,11 +144,16 @@ def _drain(master: int, into: bytearray) -> None:
 
 @pytest.fixture
 def console() -> Callable[..., Seen]:
-    """Runs `qa` on a terminal; see `on_terminal`."""
+    """Return `on_terminal`, which runs `qa` on terminals."""
     return on_terminal
 
 
 @pytest.fixture
-def records(database_url: str) -> Records:
-    """Reads all records of the test's database."""
-    return lambda: read_records(database_url)
+def at_terminal(qa: Program, wait_for: Callable[..., Any]) -> Iterator[Callable[..., Person]]:
+    """Return a function that starts a command of `qa` on a terminal, with a user who types."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, out: int | None = None, **env: str) -> Person:
+            return stack.enter_context(closing(Person(wait_for, qa, *arguments, out=out, **env)))
+
+        yield start

@@ -80,7 +80,7 @@ def test_chat_with_a_template_fills_each_question(
     assert "qa ask -t translate" in done.err
 
 
-def test_ask_with_an_open_standard_input_says_that_it_waits(qa: Program) -> None:
+def test_ask_with_an_open_standard_input_prints_that_it_waits(qa: Program) -> None:
     process = qa.start("ask", "-v", "--no-save", "Who?", stdin=subprocess.PIPE)
     assert b"Waiting for standard input" in process.stderr.readline()
     out, _ = process.communicate(b"am I?")

@@ -134,7 +134,7 @@ def test_show_use_of_a_record_without_answer_exits_4(invoke: Invoke) -> None:
 
 @pytest.fixture
 def programs(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only directory of the search path: it has no program of a desktop yet."""
+    """The only directory of PATH; it is empty, so there is no program for the clipboard."""
     directory = home / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))

@@ -3,20 +3,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
+    from conftest import Invoke, Program, Records
 
-Records = Callable[[], list[dict[str, Any]]]
-
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,11 @@ import pytest
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
-    from conftest import Invoke, Program
+    from collections.abc import Callable
 
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Program, Records
 
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PNG = b"\x89PNG\r\n\x1a\n\0"
@@ -25,7 +24,7 @@ REX = '{"name": "Rex", "age": 3}'
 
 @pytest.fixture
 def template(home: Path) -> Callable[[str, str], Path]:
-    """Writes a template."""
+    """Return a function that writes a template, and returns its path."""
 
     def write(name: str, text: str) -> Path:
         (home / "templates").mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_provider import Reply
@@ -14,14 +14,10 @@ from qacli.services.title import MAX_GENERATED_TITLE_CHARACTERS, clean_title
 from .conftest import on_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from conftest import Invoke
+    from conftest import Invoke, Records
     from fake_provider import FakeProvider
 
     from qacli.db.records import Store
-
-    Records = Callable[[], list[dict[str, Any]]]
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ANSWER = Reply(text="Forty.")

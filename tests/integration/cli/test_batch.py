@@ -7,7 +7,6 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,32 +18,33 @@ from qacli.price_table import PriceTable
 from qacli.record_fields import RECORD_FIELDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Records
     from fake_provider import FakeProvider
 
     from .conftest import Seen
 
-Records = Callable[[], list[dict[str, Any]]]
-
-# What differs between the databases is tested on both in tests/e2e and integration/db.
+# One database: what differs between them is tested in tests/e2e and integration/db.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-class Here(Program):
-    """`qa` in this process: most of what a process of its own takes is to start it."""
+class InProcess(Program):
+    """Run `qa` in this process, which is faster than to start a process."""
 
     def __call__(
         self, *arguments: str, input: str | bytes = b"", timeout: float = 60, **env: str
     ) -> Finished:
         del timeout
         data = input.encode() if isinstance(input, str) else input
-        given, out, err = (
+        stdin, out, err = (
             io.TextIOWrapper(raw, write_through=True)
             for raw in (io.BufferedReader(io.BytesIO(data)), io.BytesIO(), io.BytesIO())  # type: ignore[arg-type]
         )
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.env, **env}.items():
                 patch.setenv(name, value)
-            for name, stream in (("stdin", given), ("stdout", out), ("stderr", err)):
+            for name, stream in (("stdin", stdin), ("stdout", out), ("stderr", err)):
                 patch.setattr(sys, name, stream)
             code = run(list(arguments))
         texts = [_text(stream) for stream in (out, err)]
@@ -59,7 +59,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 @pytest.fixture
 def qa(provider: FakeProvider, database_url: str) -> Program:
-    return Here(
+    return InProcess(
         {
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": provider.base_url,
@@ -71,7 +71,7 @@ def qa(provider: FakeProvider, database_url: str) -> Program:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., str]:
-    """Writes a file of questions, and gives its name."""
+    """Return a function that writes a file of questions, and returns its name."""
 
     def write(*lines: str, name: str = "questions.txt") -> str:
         (tmp_path / name).write_text("".join(line + "\n" for line in lines))
@@ -93,7 +93,7 @@ def show(invoke: Invoke, name: str) -> dict[str, Any]:
     return shown
 
 
-def no_trace(done: Finished) -> None:
+def check_no_traceback(done: Finished) -> None:
     assert "Traceback" not in done.err
     assert "should not have" not in done.err
 
@@ -111,11 +111,11 @@ def test_batch_file_asks_each_question_once_and_writes_in_order(
     assert sorted(out, key=lambda line: line["id"]) == records()
     assert sorted(request.question for request in provider.requests) == sorted(asked)
     assert "20 answered" in done.err
-    # Again: nothing is left to ask, and the same comes out.
+    # The second run asks nothing, and writes the same results.
     again = invoke("batch", "questions.txt")
     assert (again.code, again.out) == (0, done.out)
     assert len(provider.requests) == 20
-    # A record of a batch is one like any other.
+    # The records of a batch are in the history.
     assert len(json.loads(invoke("list", "--json").out)) == 20
 
 
@@ -168,7 +168,7 @@ def test_batch_openai_lines_are_read_and_written(
     assert answer["usage"]["total_tokens"] > 0
     assert (bad["custom_id"], bad["response"]) == ("b", None)
     assert "No." in bad["error"]["message"]
-    # The record tells what was sent, and that was not the batch's own system prompt.
+    # The record has the system prompt of the request, not that of the batch.
     assert json.loads(invoke("show", "last", "--json").out)["system"] != "unused"
 
 
@@ -225,7 +225,7 @@ def test_batch_invalid_file_exits_2_and_sends_nothing(
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
     done = invoke("batch", name, *arguments)
-    no_trace(done)
+    check_no_traceback(done)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
     assert provider.requests == []
@@ -238,7 +238,7 @@ def test_batch_unusable_file_creates_no_batch(
     assert invoke("batch", "none.txt").code == 2
     assert invoke("batch", name, "--name", "words", "--column", "word").code == 2
     assert json.loads(invoke("batch", "list", "--json").out) == []
-    # So the corrected command is the first one under this name.
+    # So the corrected command creates the batch of this name.
     done = invoke("batch", name, "--name", "words", "--column", "text")
     assert done.code == 0, done.err
     assert [request.question for request in provider.requests] == ["Haus"]
@@ -270,7 +270,7 @@ def test_batch_failed_items_are_asked_again_by_retry_failed(
     assert len(provider.requests) == 3
     again = invoke("batch", name, "--name", "n", "--retry-failed")
     assert again.code == 8
-    # The command that is told to go on with has it already.
+    # The note does not name the option, because this command had it.
     assert "Ask the failed questions again" in again.err
     assert "--retry-failed" not in again.err
     assert [line["status"] for line in lines_of(again.out)] == ["answered", "answered", "failed"]
@@ -317,7 +317,7 @@ def test_batch_same_name_other_settings_exits_2_with_difference(
     assert other.code == 2
     for part in ("0.5", "0.7", "test-model", "m-2"):
         assert part in other.err
-    # What does not shape the answers may change.
+    # Options that do not change the answers may differ.
     fast = invoke("batch", name, "--name", "n", "--temperature", "0.5", "-j", "2", "--rpm", "9000")
     assert fast.code == 0
     assert len(provider.requests) == 2
@@ -339,9 +339,9 @@ def test_batch_added_lines_are_run_and_changed_ones_exit_2(
     assert "--changed" in changed.err
     for order in ([], ["--unordered"]):
         shorter = invoke("batch", write("one", "two"), *order)
-        no_trace(shorter)
-        # Either it is refused, or all that is in the file has its answer.
-        assert shorter.code in {0, 2}
+        check_no_traceback(shorter)
+        assert shorter.code == 2
+        assert "1 of the 3 rows" in shorter.err
     assert len(provider.requests) == 3
 
 
@@ -362,7 +362,7 @@ def test_batch_dry_run_counts_and_sends_nothing(
     assert not (home / "data" / "history.db").exists()
     assert f"at prices of {PriceTable.load().generated}" in done.out
     assert "cost        unknown" in invoke("batch", name, "--dry-run").out
-    # A system prompt goes with every question, and is paid for each time.
+    # The system prompt is sent and paid with every question.
     long = invoke("batch", name, "--dry-run", "--system", "y" * 40_000)
     assert int(long.out.replace(",", "").split()[4]) > 1_000_000
 
@@ -383,7 +383,7 @@ def test_batch_max_cost_is_not_exceeded(
     assert done.code == 8, done.err
     assert "budget" in done.err
     assert len(provider.requests) == round(spent / 0.001)
-    # The budget is the batch's: the same again asks nothing more, a larger one goes on.
+    # The budget is that of the batch: the same one asks nothing more, a larger one continues.
     invoke("batch", name, "--name", "n", "--max-cost", "0.0205", "--jobs", "4")
     assert show(invoke, "n")["cost_usd"] <= 0.0205
     assert invoke("batch", name, "--name", "n", "--max-cost", "1").code == 0
@@ -522,7 +522,7 @@ def test_batch_removed_record_does_not_end_the_output(
         connection.execute("DELETE FROM question_answer WHERE item_key = ?", (keys[2],))
     connection.close()
     again = invoke("batch", name, "--name", "n")
-    # It is asked again, or it is left out; but what is behind it comes.
+    # The removed item may be asked again or be missing; all other items are there.
     assert set(keys_of(again.out)) >= {*keys[:2], *keys[3:]}
     assert set(keys_of(invoke("batch", "results", "n").out)) >= {*keys[:2], *keys[3:]}
 
@@ -557,7 +557,7 @@ def test_batch_closed_pipe_prints_no_traceback(
 def test_batch_many_jobs_with_few_file_descriptors_run(
     qa: Program, provider: FakeProvider, write: Callable[..., str]
 ) -> None:
-    # The first answers let the limiter widen its window; the rest wait until it is used.
+    # The quick answers let the limiter allow more requests at once; the slow ones use them.
     name = write(*(f"Question {n} [[latency={0.2 if n < 250 else 5}]]" for n in range(400)))
 
     def limited(hard: int) -> Callable[[], None]:
@@ -598,7 +598,7 @@ def test_batch_output_other_file_is_replaced_only_by_force(
     assert out.read_text() == "precious\n"
     assert json.loads(invoke("batch", "list", "--json").out) == []
     assert invoke("batch", name, "--name", "n", "-o", "out.jsonl", "--force").code == 0
-    # From then on it is this batch's own, for both commands, until something else changes it.
+    # Then it is an output of this batch, for both commands, until another program changes it.
     for command in (["batch", name, "--name", "n"], ["batch", "results", "n"]):
         assert invoke(*command, "-o", "out.jsonl").code == 0
         assert len(lines_of(out.read_text())) == 2

@@ -315,7 +315,7 @@ def test_unknown_submission_without_a_list_is_not_repeated(
     assert len(api.batches) == 1
 
 
-def test_provider_without_a_batch_api_is_told(
+def test_provider_without_a_batch_api_is_reported(
     submit: Submit, invoke: Invoke, provider: FakeProvider
 ) -> None:
     provider.without = ("/v1/batches",)
@@ -391,7 +391,7 @@ def test_show_and_list_tell_the_state_at_the_provider(
     assert "1 part at the provider" in invoke("batch", "list").out
 
 
-def test_budget_limits_what_is_submitted(
+def test_budget_limits_the_submitted_items(
     submit: Submit, invoke: Invoke, api: BatchApi, tmp_path: Path
 ) -> None:
     (tmp_path / "prices.toml").write_text('"test-model" = [0.0, 1000.0]\n')

@@ -24,7 +24,7 @@ JUDGE = 'question = "{question}\\nFirst: {a}\\nSecond: {b}"\nmodel = "gpt-4o"\n'
 
 
 def label(request: Request) -> str:
-    """Return an answer: both models agree on the label of odd words, and never on the score."""
+    """Answer for two models: the same label for odd words, and different scores for all."""
     number = int(request.question.split()[-1])
     is_small = request.body["model"] == "gpt-4o-mini"
     return json.dumps(
@@ -34,7 +34,7 @@ def label(request: Request) -> str:
 
 @pytest.fixture
 def both(invoke: Invoke, home: Path, provider: FakeProvider) -> Any:
-    """Ask two models about words, in one batch `n`, or in the batches `x` and `y`."""
+    """Return a function that asks two models, in the batch `n` or in the batches `x` and `y`."""
 
     def both(count: int = 4, *, apart: bool = False, answer: Any = label) -> None:
         provider.default = lambda request: Reply(text=answer(request))
@@ -88,7 +88,7 @@ def test_compare_answers_of_json_agree_field_by_field(
     assert result["variants"][0]["median_latency_ms"] >= 0
 
 
-def test_compare_counts_what_not_all_have_answered(
+def test_compare_counts_items_without_all_answers(
     both: Any, invoke: Invoke, home: Path, provider: FakeProvider
 ) -> None:
     both(apart=True, answer=lambda request: request.body["model"][:6])
@@ -108,7 +108,7 @@ def test_compare_counts_what_not_all_have_answered(
     assert "4 compared, 4 (100.0%) with the same answer." in done.out
 
 
-def test_compare_without_a_common_item_or_a_second_batch_says_what_to_do(
+def test_compare_without_a_common_item_or_second_batch_gives_advice(
     both: Any, invoke: Invoke, home: Path
 ) -> None:
     both(apart=True)
@@ -226,7 +226,7 @@ def test_compare_judge_sees_the_answers_swapped_and_its_verdicts_are_not(
     assert "best" in invoke("batch", "compare", "x", "y", "--judge", "better").out
     page = invoke("batch", "compare", "x", "y", "--judge", "better", "--format", "html").out
     assert page.count("<td>x<br><small>R</small></td>") == 9
-    # An answer that has changed is judged anew, and it alone.
+    # Only the answer that has changed is judged again.
     changed = (home / "w.csv").read_text().replace("word 3", "word 33")
     (home / "w.csv").write_text(changed)
     for name, model in (("x", "gpt-4o"), ("y", "gpt-4o-mini")):

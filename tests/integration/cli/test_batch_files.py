@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conftest import Invoke
     from fake_provider import FakeProvider
 
-# What differs between the databases is tested on both in tests/e2e and integration/db.
+# One database: what differs between them is tested in tests/e2e and integration/db.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 REVIEWS = 'id;Review text;Stars: 1-5\r\nr1;Gut, sehr;5\r\nr2;"Schlecht ""leider""";1\r\n'
@@ -57,7 +57,7 @@ def test_batch_template_schema_and_tags_hold_for_all_rows(
     body = provider.requests[0].body
     assert (body["model"], body["max_tokens"]) == ("m-7", 50)
     assert body["response_format"]["json_schema"]["schema"]["required"] == ["label", "score"]
-    # The same again asks nothing; other tags are other settings.
+    # The same command asks nothing; other tags are other settings.
     assert invoke("batch", reviews, "-t", template, "--tag", "nightly", "--tag", "de").code == 0
     assert len(provider.requests) == 2
     named = (reviews, "-t", template, "--name", "n")
@@ -183,7 +183,7 @@ def test_batch_workbook_and_parquet_from_standard_input(
 
 @pytest.fixture
 def write_table() -> Callable[[str], bytes]:
-    """Returns a table of two questions as a workbook, or as Parquet."""
+    """Return a function that makes the bytes of a workbook, or of Parquet, with two questions."""
 
     def write(form: str) -> bytes:
         data = io.BytesIO()

@@ -23,7 +23,7 @@ NAMES = ["gpt-4o", "gpt-4o-mini"]
 
 @pytest.fixture
 def run(invoke: Invoke, home: Path) -> Any:
-    """Run the batch `n` of a table with these words."""
+    """Return a function that runs the batch `n` of a table with these words."""
 
     def run(
         *options: str, words: tuple[str, ...] = ("one", "two"), models: Any = MODELS
@@ -35,7 +35,8 @@ def run(invoke: Invoke, home: Path) -> Any:
     return run
 
 
-def asked(provider: FakeProvider) -> list[tuple[str, str]]:
+def requests_of(provider: FakeProvider) -> list[tuple[str, str]]:
+    """Return the question and the model of each request, sorted."""
     return sorted((request.question, request.body["model"]) for request in provider.requests)
 
 
@@ -45,7 +46,7 @@ def test_batch_models_each_question_is_asked_of_each(
     done = run("-o", "out.csv")
     assert done.code == 0, done.err
     expected = sorted((word, model) for word in ("one", "two") for model in NAMES)
-    assert asked(provider) == expected
+    assert requests_of(provider) == expected
     rows = list(csv.DictReader((home / "out.csv").read_text().splitlines()))
     assert [(row["id"], row["word"], row["model"], row["answer"]) for row in rows] == [
         (id_, word, model, f"Answer to: {word}")
@@ -54,9 +55,9 @@ def test_batch_models_each_question_is_asked_of_each(
     ]
     # The same command asks nothing; a row that was added is asked of both.
     assert run("-o", "out.csv").code == 0
-    assert asked(provider) == expected
+    assert requests_of(provider) == expected
     assert run("-o", "out.csv", words=("one", "two", "three")).code == 0
-    assert asked(provider) == sorted([*expected, ("three", NAMES[0]), ("three", NAMES[1])])
+    assert requests_of(provider) == sorted([*expected, ("three", NAMES[0]), ("three", NAMES[1])])
     assert count_records(database_url) == 6
     shown = json.loads(invoke("batch", "show", "n", "--json").out)
     assert {model: states["answered"] for model, states in shown["models"].items()} == {
@@ -74,9 +75,9 @@ def test_batch_models_failed_items_are_asked_again_of_their_model(
     done = run(words=("one", "two [[status=400 message=No. times=1]]"))
     assert done.code == 8, done.err
     failed = json.loads(invoke("batch", "show", "n", "--json").out)["models"]
-    before = Counter(model for _, model in asked(provider))
+    before = Counter(model for _, model in requests_of(provider))
     done = run("--retry-failed", words=("one", "two [[status=400 message=No. times=1]]"))
-    again = Counter(model for _, model in asked(provider)) - before
+    again = Counter(model for _, model in requests_of(provider)) - before
     assert again == Counter({m: s["failed"] for m, s in failed.items() if s["failed"]})
 
 
@@ -85,13 +86,13 @@ def test_batch_models_others_than_those_of_the_batch_are_refused(run: Any) -> No
     done = run(models=("-m", "gpt-4o", "-m", "other"))
     assert done.code == 2
     assert "models was ['gpt-4o', 'gpt-4o-mini'], is ['gpt-4o', 'other']" in done.err
-    # The same model under two names is one model, and no batch of several.
+    # Two names of the same model are one model: the batch has one.
     assert run(models=("-m", "gpt-4o", "-m", "gpt-4o")).code == 2
 
 
 def test_batch_models_share_one_budget(run: Any, provider: FakeProvider, invoke: Invoke) -> None:
     words = tuple(f"word {number}" for number in range(10))
-    # The first question is asked in any case: only its answer shows what one costs.
+    # The first question is always asked: only its answer shows the cost of one.
     done = run("--max-cost", "0.000000001", words=words)
     assert "budget of 1e-09 US dollars would be passed" in done.err
     assert len(provider.requests) == 1
@@ -118,7 +119,7 @@ def test_batch_models_local_beside_others_or_a_model_of_a_row_is_refused(
     assert "Line 1: it has a model of its own, 'x'" in done.err
     assert provider.requests == []
     assert invoke("batch", "q.jsonl", *MODELS, "--skip-bad").code == 8
-    assert asked(provider) == [("two", "gpt-4o"), ("two", "gpt-4o-mini")]
+    assert requests_of(provider) == [("two", "gpt-4o"), ("two", "gpt-4o-mini")]
 
 
 def test_batch_models_one_that_is_gone_stops_the_batch(

@@ -27,7 +27,7 @@ WITH_SCHEMA = json.dumps({"id": "a", "question": "a", "schema": SCHEMA}) + "\n"
 
 @pytest.fixture
 def load(invoke: Invoke, tmp_path: Path) -> Any:
-    """Load a file of questions without asking; returns its request lines by `qa batch requests`."""
+    """Return a function that loads questions, and returns the lines of `qa batch requests`."""
 
     def load(text: str, *options: str, name: str = "q.txt") -> list[dict[str, Any]]:
         (tmp_path / name).write_text(text)
@@ -100,7 +100,7 @@ def test_requests_of_a_batch_have_its_options_and_need_no_key(
     assert provider.requests == []
 
 
-def test_requests_use_the_key_as_id_or_the_position_for_keys_that_providers_refuse(
+def test_batch_requests_use_the_key_or_for_unusual_keys_the_position(
     load: Any,
 ) -> None:
     keys = ["a-1", "Zürich", "x" * 65, "qa-item-1", "b.c:d_e"]
@@ -307,7 +307,7 @@ def test_take_reads_results_of_sglang(load: Any, invoke: Invoke, tmp_path: Path)
     assert (record["answer"], record["finish_reason"]) == ("Yes", "stop")
 
 
-def test_take_ignores_what_is_no_result_of_the_batch(
+def test_take_ignores_lines_without_a_result_of_the_batch(
     load: Any, invoke: Invoke, tmp_path: Path
 ) -> None:
     load('{"id": "a", "question": "a"}\n', name="q.jsonl")

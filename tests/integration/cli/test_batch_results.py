@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import Invoke
     from fake_provider import FakeProvider
 
-# What differs between the databases is tested on both in tests/e2e and integration/db.
+# One database: what differs between them is tested in tests/e2e and integration/db.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 ANSWER_COLUMNS = ["answer", "status", "error", "prompt_tokens", "completion_tokens", "cost_usd"]
@@ -52,7 +52,7 @@ def test_batch_joined_csv_keeps_every_column_byte_for_byte(
     assert done.code == 8, done.err
     rows = table_of((home / "joined.csv").read_bytes().decode())
     assert [row[:6] for row in rows] == WORDS
-    # The file has a column "status" of its own.
+    # The input file has a column "status" too.
     assert rows[0][6:] == ["answer", "qa_status", *ANSWER_COLUMNS[2:]]
     assert [row[6:9] for row in rows[1:]] == [
         ["Answer to: one", "answered", ""],
@@ -63,7 +63,7 @@ def test_batch_joined_csv_keeps_every_column_byte_for_byte(
     assert (rows[1][9], rows[2][9]) == ("1", "")
     assert invoke("batch", "results", "n", "-o", "again.csv").code == 0
     assert (home / "again.csv").read_bytes() == (home / "joined.csv").read_bytes()
-    # The joined table is a file of questions as well.
+    # The joined table can be the input of another batch.
     again = invoke("batch", "joined.csv", "--column", "word", "-o", "third.csv", "--id", "id")
     assert again.code == 8, again.err
     third = table_of((home / "third.csv").read_bytes().decode())
@@ -159,11 +159,11 @@ def test_batch_output_ending_decides_the_format(
     rows = READERS[name](home / name)
     assert [str(row["id"]) for row in rows][-3:] == ["1", "2", "3"]
     assert [row["answer"] or "" for row in rows] == ["Answer to: one", "", "Answer to: drei"]
-    # The batch's own file is written again.
+    # The file of this batch is replaced.
     content = READERS[name](home / name)
     assert invoke(*command).code == 8
     assert READERS[name](home / name) == content
-    # Another file is not.
+    # A file of another program is not replaced.
     (home / name).write_bytes((home / name).read_bytes() + b"mine")
     assert invoke(*command).code == 2
 
@@ -292,7 +292,7 @@ def test_batch_wait_returns_the_state_of_the_batch(invoke: Invoke, home: Path) -
     assert json.loads(invoke("batch", "wait", "b", "--json").out)["states"]["failed"] == 1
 
 
-def test_batch_wait_without_a_process_says_so(
+def test_batch_wait_without_a_process_reports_it(
     invoke: Invoke, provider: FakeProvider, home: Path
 ) -> None:
     provider.default = "quota"

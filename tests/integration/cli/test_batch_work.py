@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fake_provider import FakeProvider
 
 PRICE = '"test-model" = [0.0, 333.333333333]\n'
-"""Of an answer of three tokens: a thousandth of a dollar."""
+"""The price at which an answer of three tokens costs a thousandth of a dollar."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def batches(database_url: str) -> Batches:
 
 @pytest.fixture
 def leave(invoke: Invoke, provider: FakeProvider, tmp_path: Path) -> Callable[..., None]:
-    """Begin a batch whose first question is interrupted, and delete its file."""
+    """Return a function that starts a batch, interrupts it, and deletes the file of questions."""
 
     def leave(*questions: str, name: str = "n", options: tuple[str, ...] = ()) -> None:
         file = tmp_path / f"{name}.txt"

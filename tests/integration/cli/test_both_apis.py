@@ -12,12 +12,9 @@ from fake_provider import FakeProvider, Reply
 from qacli.provider.refused_features import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke
-
-    Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Records
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -32,7 +29,7 @@ def api(request: pytest.FixtureRequest, invoke: Invoke) -> str:
 
 
 def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The messages of a request of either API, the system prompt first."""
+    """Return the messages of a request of either API, the system prompt first."""
     if "messages" in body:
         return list(body["messages"])
     instructions = body.get("instructions")

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import signal
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,27 +14,19 @@ from qacli.db.records import Store
 from qacli.domain import Outcome, Question, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
+    from conftest import Invoke, Records
 
-Records = Callable[[], list[dict[str, Any]]]
-
-# What differs between the databases is tested on both elsewhere; here the faces are.
+# One database: what differs between them is tested elsewhere.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def chat(qa: Program, wait_for: Callable[..., Any]) -> Iterator[Callable[..., Person]]:
-    """Starts `qa chat` with a person in front of it."""
-    with ExitStack() as stack:
-
-        def start(*arguments: str, out: int | None = None, **env: str) -> Person:
-            person = Person(wait_for, qa, "chat", *arguments, out=out, **env)
-            stack.callback(person.close)
-            return person
-
-        yield start
+def chat(at_terminal: Callable[..., Person]) -> Callable[..., Person]:
+    """Return a function that starts `qa chat` on a terminal, with a user who types."""
+    return partial(at_terminal, "chat")
 
 
 def messages(provider: FakeProvider, number: int = -1) -> list[Any]:
@@ -120,7 +111,7 @@ def test_chat_provider_error_is_shown_and_chat_continues(
     for _ in range(3):
         person.say("/retry")
         person.see("Answer to: Two")
-    # A retry that nothing comes of takes nothing away.
+    # A retry without an answer leaves the earlier answer in place.
     provider.script(Reply(status=400))
     person.say("/retry")
     person.see("qa: The provider answered 400")

@@ -74,7 +74,7 @@ def test_compare_one_of_many_answers_has_it_and_the_newest(invoke: Invoke, store
         assert [record["id"] for record in records] == sorted([record_id, *others])
 
 
-def test_compare_on_a_terminal_marks_what_differs(
+def test_compare_on_a_terminal_marks_differences(
     compared: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")

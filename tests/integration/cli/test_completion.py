@@ -68,7 +68,7 @@ def texts(line: str) -> list[str]:
         ("qa ask --tag x -- --t", []),
     ],
 )
-def test_complete_line_gives_what_fits(line: str, expected: list[str]) -> None:
+def test_complete_line_returns_matching_words(line: str, expected: list[str]) -> None:
     assert texts(line) == expected
 
 
@@ -117,7 +117,7 @@ def test_completion_without_history_prints_nothing(
 
 @pytest.fixture
 def settings_file(home: Path, qa: Program) -> Path:
-    """The file of the history of `qa`, which does not exist."""
+    """The path of the history of `qa`, a file that does not exist."""
     assert qa
     file = home / "data" / "history.db"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def test_completion_loads_nothing_heavy(line: str, qa: Program) -> None:
 def type_in_shell(
     qa: Program, tmp_path: Path, wait_for: Callable[..., object]
 ) -> Iterator[Callable[[str, str, str], None]]:
-    """Return a function that types a line and Tab in a shell, and waits for a text there."""
+    """Return a function that types a line and Tab in a shell, and waits for a text."""
     if shutil.which("tmux") is None:
         pytest.skip("there is no tmux here")
     path = f"{Path(qa.command[0]).parent}{os.pathsep}{os.environ['PATH']}"

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Invoke, Program, write_env_file
+from person import ENTER, Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +43,7 @@ class Keyring(keyring.backend.KeyringBackend):
 
 @pytest.fixture
 def bare(invoke: Invoke) -> Invoke:
-    """`qa` with nothing in the environment but where its files are."""
+    """`qa` without a key, an endpoint, a model or retries in its environment."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_RETRIES"):
         invoke.env[name] = ""
     return invoke
@@ -52,7 +51,7 @@ def bare(invoke: Invoke) -> Invoke:
 
 @pytest.fixture
 def bare_process(bare: Invoke) -> Program:
-    """The same as a process."""
+    """`bare` as a process."""
     return Program(bare.env)
 
 
@@ -63,7 +62,7 @@ def config(home: Path) -> Path:
 
 @pytest.fixture
 def kept(home: Path, bare: Invoke) -> Callable[[], dict[str, str]]:
-    """A keyring in a file, used by `qa`; gives what is in it."""
+    """Let `qa` use a keyring in a file; return a function that reads all its keys."""
     directory = home / "backend"
     directory.mkdir()
     (directory / "filed.py").write_text(BACKEND)
@@ -248,7 +247,7 @@ def test_config_key_set_stores_the_key_of_its_endpoint(
         provider.api_key not in config.read_text() + bare_process("--profile", "fake", "config").out
     )
     assert bare_process("--profile", "fake", "ask", "a").out == "Answer to: a\n"
-    # Another endpoint has another entry: this key is never sent there.
+    # Each endpoint has its own entry: this key is not sent to another one.
     done = bare_process("ask", "a", QA_KEYRING="true", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert done.code == 3
     assert "for qa/127.0.0.1:9" in done.err
@@ -289,27 +288,17 @@ def test_config_key_set_without_a_keyring_exits_3(bare: Invoke) -> None:
 
 
 def test_config_key_set_on_a_terminal_hides_the_typed_key(
-    bare_process: Program, kept: Callable[[], dict[str, str]]
+    qa: Program,
+    bare: Invoke,
+    kept: Callable[[], dict[str, str]],
+    at_terminal: Callable[..., Person],
 ) -> None:
-    child, master = pty.fork()
-    if child == 0:
-        arguments = [*bare_process.command, "config", "key", "set"]
-        os.execve(arguments[0], arguments, bare_process.environ())  # noqa: S606 - it is ours
-    seen = b""
-    while b"Key for api.openai.com: " not in seen:
-        seen += os.read(master, 1000)
-    os.write(master, f"{SECRET}\n".encode())
-    while True:
-        try:
-            arrived = os.read(master, 1000)
-        except OSError:
-            break
-        if not arrived:
-            break
-        seen += arrived
-    os.close(master)
-    assert os.waitpid(child, 0)[1] == 0, seen
-    assert SECRET.encode() not in seen
+    qa.env = bare.env
+    person = at_terminal("config", "key", "set")
+    person.see("Key for api.openai.com: ")
+    person.type(f"{SECRET}{ENTER}")
+    assert person.end() == 0
+    assert SECRET not in person.output
     assert kept() == {"qa/api.openai.com": SECRET}
 
 
@@ -321,7 +310,7 @@ def test_config_help_of_each_command_works(bare: Invoke) -> None:
         assert bare("config", name, "--help").code == 0
 
 
-def test_config_on_a_terminal_wraps_no_word_and_omits_nothing(
+def test_config_on_a_terminal_shows_whole_words_and_all_text(
     bare: Invoke, console: Callable[..., Any]
 ) -> None:
     words = console(bare, "config", QA_CONTEXT_TOKENS="9000").screen.split()

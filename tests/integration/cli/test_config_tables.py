@@ -22,7 +22,7 @@ def database_url(home: Path) -> str:
 
 @pytest.fixture
 def write(home: Path, provider: FakeProvider, invoke: Invoke) -> Write:
-    """Writes the configuration file, with the endpoint in it."""
+    """Return a function that writes the configuration file, with the endpoint in it."""
     invoke.env["OPENAI_BASE_URL"] = ""
 
     def write_file(text: str) -> Path:

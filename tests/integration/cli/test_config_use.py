@@ -49,14 +49,14 @@ def ring(provider: FakeProvider) -> Iterator[MemoryKeyring]:
     before, memory = keyring.get_keyring(), MemoryKeyring()
     keyring.set_keyring(memory)
     yield memory
-    # It also forgets what this process has read.
+    # Also delete the copy in the memory of this process.
     credentials.delete_key(Settings(base_url=provider.base_url))
     keyring.set_keyring(before)
 
 
 @pytest.fixture
 def bare(invoke: Invoke) -> Invoke:
-    """`qa` with nothing configured."""
+    """`qa` without a configuration."""
     invoke.env.update(OPENAI_API_KEY="", OPENAI_BASE_URL="", QA_MODEL="")
     return invoke
 
@@ -90,7 +90,7 @@ def test_config_use_tries_the_profile_with_one_question(
     try:
         words = ("config", "use", "groq", "--url", provider.base_url, "-m", "m")
         done = bare(*words, GROQ_API_KEY=GROQ_KEY, OPENAI_API_KEY=KEY)
-        # The key of another provider is not sent, though it is in the environment.
+        # The environment has the key of another provider, which is not sent.
         asked = bare("ask", "Who?", GROQ_API_KEY=GROQ_KEY, OPENAI_API_KEY=KEY, QA_PROFILE="groq")
     finally:
         provider.api_key = KEY

@@ -1,11 +1,11 @@
-"""`qa` alone on a terminal: it offers the ways to an answer, and ends with one."""
+"""`qa` without arguments on a terminal: it offers endpoints to choose from, and asks a question."""
 
 from __future__ import annotations
 
 import json
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from person import CTRL_C, ENTER, Person
@@ -20,45 +20,39 @@ if TYPE_CHECKING:
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-NOTHING = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
+NO_PROVIDER = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "QA_MODEL": ""}
 
 
 @on_sqlite
 def test_qa_alone_sets_up_the_local_model_and_answers(
-    qa: Program, wait_for: Callable[..., Any]
+    qa: Program, at_terminal: Callable[..., Person]
 ) -> None:
-    user = Person(wait_for, qa, out=None, GROQ_API_KEY="gsk-x", **NOTHING)
-    try:
-        user.see("1  groq, with the key in GROQ_API_KEY")
-        user.see("  a provider with an API key")
-        number = user.see("  a small model on this machine").split()[-1]
-        user.see("Number [1]:")
-        user.type(f"9{ENTER}")
-        user.see("Type one of 1")
-        user.type(f"{number}{ENTER}")
-        user.see("Your question")
-        user.type(ENTER)
-        user.see("Paris")
-        assert user.end() == 0
-    finally:
-        user.close()
+    user = at_terminal(GROQ_API_KEY="gsk-x", **NO_PROVIDER)
+    user.see("1  groq, with the key in GROQ_API_KEY")
+    user.see("  a provider with an API key")
+    number = user.see("  a small model on this machine").split()[-1]
+    user.see("Number [1]:")
+    user.type(f"9{ENTER}")
+    user.see("Type one of 1")
+    user.type(f"{number}{ENTER}")
+    user.see("Your question")
+    user.type(ENTER)
+    user.see("Paris")
+    assert user.end() == 0
     record = json.loads(qa("show", "last", "--json").out)
     assert (record["question"], record["status"]) == ("What is the capital of France?", "answered")
 
 
 @on_sqlite
 def test_qa_alone_stopped_by_ctrl_c_exits_130_and_writes_nothing(
-    qa: Program, wait_for: Callable[..., Any]
+    qa: Program, at_terminal: Callable[..., Person]
 ) -> None:
-    user = Person(wait_for, qa, out=None, **NOTHING)
-    try:
-        user.see("Number [1]:")
-        user.type(CTRL_C)
-        assert user.end() == 130
-        user.see("\n")  # the prompt of the shell begins on a line of its own
-    finally:
-        user.close()
-    assert json.loads(qa("list", "--json", **NOTHING).out or "[]") == []
+    user = at_terminal(**NO_PROVIDER)
+    user.see("Number [1]:")
+    user.type(CTRL_C)
+    assert user.end() == 130
+    user.see("\n")  # the prompt of the shell begins on a new line
+    assert json.loads(qa("list", "--json", **NO_PROVIDER).out or "[]") == []
 
 
 @on_sqlite
@@ -78,7 +72,7 @@ def test_find_local_servers_lists_only_those_that_answer_with_models(
     provider.api_key, key = None, provider.api_key
     try:
         (server,) = find_local_servers(urls)
-        # A page that is no list of models is no server of this API.
+        # A server without a list of models does not have this API.
         assert find_local_servers({"other": f"{provider.base_url}/nothing"}) == []
     finally:
         provider.api_key = key

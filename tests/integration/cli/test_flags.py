@@ -22,7 +22,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def commands(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command and group, with its name as typed after `qa`."""
+    """Yield each command and group with its name as typed after `qa`."""
     command = command or typer.main.get_command(build_app())
     yield name, command
     for word, child in getattr(command, "commands", {}).items():

@@ -110,7 +110,7 @@ def test_words_of_other_programs_name_the_command_that_does_it(
         (["config", "nonsense"], "No such command 'nonsense'. See: qa config --help"),
     ],
 )
-def test_words_of_no_program_are_an_error_that_says_which(
+def test_words_of_no_program_are_an_error_that_names_them(
     invoke: Invoke, words: list[str], message: str
 ) -> None:
     done = invoke(*words)
@@ -210,7 +210,7 @@ def test_help_explains_a_command_too(invoke: Invoke, words: list[str]) -> None:
         (["ask", "clipboard"], ["qa ask --copy"]),
     ],
 )
-def test_help_words_find_what_has_all_of_them(
+def test_help_words_find_topics_with_all_words(
     invoke: Invoke, words: list[str], names: list[str]
 ) -> None:
     done = invoke("help", *words)

@@ -1,4 +1,4 @@
-"""What comes from elsewhere does not control the terminal, whichever command prints it."""
+"""No command prints control characters from files, providers or the history to a terminal."""
 
 from __future__ import annotations
 

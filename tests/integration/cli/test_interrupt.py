@@ -53,8 +53,8 @@ sys.meta_path.insert(0, Import())
 """
 
 
-def pressed(when: str, qa: Program) -> Finished:
-    """`qa --version` with Ctrl-C pressed as soon as a module is looked for, or at the end."""
+def run_interrupted(when: str, qa: Program) -> Finished:
+    """Run `qa --version`, with SIGINT when it imports a module, or at the end."""
     from conftest import Finished
 
     done = subprocess.run(
@@ -72,18 +72,18 @@ def pressed(when: str, qa: Program) -> Finished:
     "module", ["qacli.cli.app", "typer", "qacli.config.loader", "qacli.cli.commands.help"]
 )
 def test_interrupt_while_loading_exits_130_silently(qa: Program, module: str) -> None:
-    done = pressed(module, qa)
+    done = run_interrupted(module, qa)
     assert (done.code, done.out, done.err) == (130, "", "")
 
 
 def test_interrupt_at_the_end_exits_130_silently(qa: Program) -> None:
-    done = pressed("end", qa)
+    done = run_interrupted("end", qa)
     assert (done.code, done.err) == (130, "")
     assert done.out.startswith("qa ")
 
 
 def test_interrupt_ignored_by_the_parent_stays_ignored(qa: Program) -> None:
-    assert pressed("ignored", qa).code == 0
+    assert run_interrupted("ignored", qa).code == 0
 
 
 def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(installed_qa: Program) -> None:
@@ -92,9 +92,10 @@ def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(installed_qa: Prog
         sleep(moment / 1000)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-        # What Python itself says, before it has come to the first line of ours, is its own.
+        # Before the first line of qacli runs, Python itself may print a traceback.
         assert b"qacli/cli" not in err, f"{moment} ms: {err.decode()}"
-        assert process.returncode != 1 or b"Fatal Python error" in err
+        codes = {0, 130, -signal.SIGINT}
+        assert process.returncode in codes or b"Fatal Python error" in err, process.returncode
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -43,7 +43,7 @@ def unmigrated(database_url: str) -> Invoke:
 
 @pytest.fixture
 def unmigrated_process(unmigrated: Invoke) -> Program:
-    """The same as a process."""
+    """`unmigrated` as a process."""
     return Program(unmigrated.env)
 
 
@@ -261,7 +261,7 @@ def test_alembic_revision_creates_the_next_number(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    # The last line: alembic prints one of its own before it.
+    # The last line: alembic prints another one before it.
     made = Path(run("migrate", "new", "--message", "Add a mood").splitlines()[-1])
     assert made == checkout / "migrations" / "versions" / f"{NEXT}_add_a_mood.py"
     assert "mood" in made.read_text()

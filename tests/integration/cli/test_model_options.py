@@ -140,7 +140,7 @@ def test_option_that_cannot_be_used_is_an_error(
 
 
 @pytest.mark.parametrize("flag", [["--top-p", "1.5"], ["--top-p", "-1"], ["--option", "seed=x"]])
-def test_option_out_of_its_range_is_an_error(invoke: Invoke, flag: list[str]) -> None:
+def test_option_out_of_range_is_an_error(invoke: Invoke, flag: list[str]) -> None:
     assert invoke("ask", "Who?", *flag).code == 2
 
 

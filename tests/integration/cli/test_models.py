@@ -36,7 +36,7 @@ MISSING = (
 
 @pytest.fixture
 def database_url(home: Path) -> str:
-    """One database: nothing here depends on which."""
+    """One database: nothing here depends on its kind."""
     return f"sqlite:///{home / 'data' / 'history.db'}"
 
 
@@ -155,7 +155,7 @@ def test_model_not_served_is_an_error_with_the_nearest_names(
 ) -> None:
     arguments = [command, "-m", "fake-larg", *([MISSING] if command == "ask" else [])]
     text = "" if command == "ask" else MISSING
-    # Nothing is known yet, and a script does not wait for a list.
+    # There is no list yet, and a script does not wait for one.
     done = invoke(*arguments, input=text)
     assert done.code == 5
     assert "does not exist" in done.err

@@ -59,7 +59,7 @@ def test_list_all_as_jsonl_equals_export_in_as_many_queries(
         outputs.append(capsys.readouterr().out)
         queries.append([text for text in log if "FROM question_answer" in text])
     assert outputs[0] == outputs[1] == "".join(f"{line}\n" for line in environment.json_lines())
-    # The same query without types to convert: that is what is quick.
+    # The same query, but without the conversion of types, which takes most of the time.
     assert queries[0] == queries[1]
 
 

@@ -24,7 +24,7 @@ RECORDS = 30
 
 @pytest.fixture
 def full(qa: Program, database_url: str) -> Program:
-    """A history that is longer than the screen: each record follows up the one before it."""
+    """`qa` with a thread that is longer than the screen."""
     store = Store.open(Settings(database_url=database_url).database)
     answered = Outcome(status=Status.ANSWERED, answer="Some **bold** text.")
     ask = Question(question="first", params={"model": "m"})

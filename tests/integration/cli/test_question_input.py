@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from fake_provider import FakeProvider, Reply
 from person import CTRL_D, ENTER, ESCAPE, PROMPT, Person
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Records
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def editor(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a shell script the editor: its $1 is the file. Returns the directory of such files."""
+    """Return a function that makes a shell script the editor, and returns the files' directory."""
     monkeypatch.delenv("VISUAL", raising=False)
     directory = home / "tmp"
     directory.mkdir()
@@ -116,7 +114,7 @@ def test_again_asks_the_same_question_in_its_place_and_links_the_records(
         *("Brief.", "Who?", "Answer to: Who?", "And?")
     ]
     assert (body["model"], body["temperature"]) == ("other", 0.5)
-    # The answers to one question are tied to its first record.
+    # All repetitions of a question refer to its first record.
     assert invoke("ask", "--again", "3").code == 0
     links = [(record["follows_id"], record["repeats_id"]) for record in records()]
     assert links == [(None, None), (1, None), (1, 2), (1, 2)]
@@ -160,7 +158,7 @@ def test_again_without_the_files_of_the_record_exits_2(
         (["--edit-last", "Another question"], 2),
     ],
 )
-def test_again_with_what_does_not_fit_is_refused(
+def test_again_with_conflicting_options_is_refused(
     invoke: Invoke, provider: FakeProvider, arguments: list[str], code: int
 ) -> None:
     assert invoke("ask", "Who?").code == 0
@@ -174,23 +172,11 @@ def test_again_as_a_question_is_asked(invoke: Invoke, provider: FakeProvider) ->
     assert provider.requests[-1].question == "again"
 
 
-@pytest.fixture
-def person(qa: Program, wait_for: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
-    """Starts a command with a user in front of it."""
-
-    def start(*arguments: str, **env: str) -> Person:
-        user = Person(wait_for, qa, *arguments, out=None, **env)
-        request.addfinalizer(user.close)
-        return user
-
-    return start
-
-
 @on_sqlite
 def test_ask_alone_on_a_terminal_prompts_for_lines(
-    person: Callable[..., Person], provider: FakeProvider, records: Records
+    at_terminal: Callable[..., Person], provider: FakeProvider, records: Records
 ) -> None:
-    user = person("ask", "--raw")
+    user = at_terminal("ask", "--raw")
     user.see("Enter asks")
     user.see(PROMPT)
     user.type("Who" + ESCAPE + ENTER + "am I?" + ENTER)
@@ -202,9 +188,9 @@ def test_ask_alone_on_a_terminal_prompts_for_lines(
 
 @on_sqlite
 def test_ask_prompt_left_with_ctrl_d_asks_nothing(
-    person: Callable[..., Person], provider: FakeProvider
+    at_terminal: Callable[..., Person], provider: FakeProvider
 ) -> None:
-    user = person("ask")
+    user = at_terminal("ask")
     user.see(PROMPT)
     user.type(CTRL_D)
     assert user.end() == 2
@@ -214,12 +200,12 @@ def test_ask_prompt_left_with_ctrl_d_asks_nothing(
 
 @on_sqlite
 def test_chat_ctrl_x_ctrl_e_asks_the_text_of_the_editor(
-    person: Callable[..., Person], provider: FakeProvider, home: Path
+    at_terminal: Callable[..., Person], provider: FakeProvider, home: Path
 ) -> None:
     program = home / "editor"
     program.write_text('#!/bin/sh\necho "$(cat "$1") am I?" > "$1"\n')
     program.chmod(0o755)
-    user = person("chat", EDITOR=str(program), VISUAL="")
+    user = at_terminal("chat", EDITOR=str(program), VISUAL="")
     user.see(PROMPT)
     user.type("Who\x18\x05")
     user.see("Answer to: Who am I?")

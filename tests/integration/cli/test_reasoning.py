@@ -1,4 +1,4 @@
-"""Reasoning, sources and the reason of an end: apart from the answer, on every kind of output."""
+"""Reasoning, sources and the finish reason are shown apart from the answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from .conftest import Screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Invoke
-
-    Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Invoke, Records
 
 THOUGHT = "First thought.\n\nSecond thought."
 REPLY = Reply(reasoning=THOUGHT, text="I am **qa**.")
@@ -46,7 +44,7 @@ def test_ask_on_a_terminal_folds_reasoning_to_one_line(
     assert seen.screen.strip() == "I am qa."
     assert re.search(r"\x1b\[2m. test-model \d+ s  First", seen.err)
     assert "4 tokens; qa show 1 --show-reasoning shows it." in seen.err
-    # The line is gone at the end.
+    # At the end the line is cleared.
     assert "thought" not in Screen(seen.rows).show(seen.err)
     assert "thought" not in seen.out
 

@@ -1,4 +1,4 @@
-"""A question and its answer are kept by `qa ask`, or by the next command that can."""
+"""A question and its answer are stored by `qa ask`, or by the next command."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Program, Records
     from fake_provider import FakeProvider
 
     from qacli.db.records import Store
 
-Records = Callable[..., list[dict[str, Any]]]
 Wait = Callable[..., Any]
 
 

@@ -1,9 +1,8 @@
-"""What need not be paid: an answer that is there already, and what is too dear."""
+"""`--reuse` and `--max-cost`: stored answers are not asked again, expensive ones not at all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +10,10 @@ from conftest import KEY, Invoke
 from fake_provider import FakeProvider, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-
-Records = Callable[[], list[dict[str, Any]]]
+    from conftest import Records
 
 REX = '{"name": "Rex"}'
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -102,7 +101,7 @@ def test_reuse_invalid_answer_asks_again(
     assert invoke(*asked).out == invoke(*asked).out == REX + "\n"
     assert len(provider.requests) == 1
     [record] = json.loads(invoke("list", "--json").out)
-    # As an import from elsewhere may bring it: answered, and not what was asked for.
+    # An import may contain a record that is answered, but does not fit its schema.
     odd = {**record, "id": 9, "uid": "odd", "answer": "none"}
     (home / "odd.jsonl").write_text(json.dumps(odd))
     assert invoke("import", "odd.jsonl").code == 0
@@ -150,7 +149,7 @@ def test_reuse_imported_thread_finds_its_answer(
     assert invoke("ask", "Something else", **elsewhere).code == 0
     assert invoke("import", "all.jsonl", **elsewhere).code == 0
     asked = len(provider.requests)
-    # Record 1 was taken, so that "Who am I?" has another number there.
+    # The id 1 was in use, so "Who am I?" gets another one.
     [moved] = json.loads(invoke("list", "--json", "--search", '"Who am I?"', **elsewhere).out)
     assert moved["id"] != 1
     follow = ("ask", "--reuse", "--json", "--follow", str(moved["id"]), "And?")

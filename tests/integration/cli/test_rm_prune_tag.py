@@ -153,7 +153,7 @@ def test_export_of_many_pages_opens_one_connection(
     others = "SELECT count(nullif(application_name, 'qa_tests')) FROM pg_stat_activity"
 
     def sessions() -> int:
-        # One is counted for sure once it is gone.
+        # The counter of sessions is exact only after a session has ended.
         wait_for(lambda: number(others) == 0)
         return number("SELECT sessions FROM pg_stat_database")
 

@@ -36,17 +36,17 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def keep(database_url: str) -> Callable[..., None]:
-    """Puts records into the history, past the program."""
+def add_records(database_url: str) -> Callable[..., None]:
+    """Return a function that adds records to the history without the program."""
 
-    def keep(*questions: str, answer: str = "Answer") -> None:
+    def add(*questions: str, answer: str = "Answer") -> None:
         store = Store.open(Settings(database_url=database_url).database)
         for question in questions:
             ask = Question(question=question, params={"model": "m"})
             store.upsert(ask, replace(ANSWERED, answer=answer))
         store.close()
 
-    return keep
+    return add
 
 
 def ids(lines: str) -> list[int]:
@@ -64,9 +64,9 @@ def test_show_and_list_return_the_record_on_both_databases(invoke: Invoke) -> No
 
 @on_sqlite
 def test_show_by_id_prints_the_record_or_one_field(
-    invoke: Invoke, keep: Callable[..., None]
+    invoke: Invoke, add_records: Callable[..., None]
 ) -> None:
-    keep("one?", "two?")
+    add_records("one?", "two?")
     shown = invoke("show", "1")
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.endswith("\n\none?\n\nAnswer\n")
@@ -79,9 +79,9 @@ def test_show_by_id_prints_the_record_or_one_field(
 
 @on_sqlite
 def test_show_prints_follows_files_and_tags(
-    invoke: Invoke, keep: Callable[..., None], home: Path
+    invoke: Invoke, add_records: Callable[..., None], home: Path
 ) -> None:
-    keep("one?")
+    add_records("one?")
     (home / "notes.md").write_text("notes")
     asked = invoke(
         "ask", "--follow", "1", "-f", str(home / "notes.md"), "--tag", "a", "--tag", "b", "?"
@@ -102,9 +102,9 @@ def test_show_image_by_address_has_no_size(invoke: Invoke, store: Store) -> None
 
 @on_sqlite
 def test_stats_on_a_narrow_screen_drops_the_last_columns(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any]
 ) -> None:
-    keep("one?")
+    add_records("one?")
     lines = console(invoke, "stats", columns=36).out.splitlines()
     assert lines[0].split() == ["day", "asked", "answered", "tokens"]
     assert max(map(len, lines)) <= 36
@@ -145,9 +145,9 @@ def test_list_empty_history_exits_0(invoke: Invoke, console: Callable[..., Any])
 
 @on_sqlite
 def test_list_in_every_format_has_all_fields(
-    invoke: Invoke, keep: Callable[..., None], records: Callable[[], Any]
+    invoke: Invoke, add_records: Callable[..., None], records: Callable[[], Any]
 ) -> None:
-    keep('a "quoted", one', "two\nlines\tand a tab", answer="An\nanswer")
+    add_records('a "quoted", one', "two\nlines\tand a tab", answer="An\nanswer")
     expected = records()
     assert json.loads(invoke("list", "--format", "json").out) == expected
     lines = invoke("list", "--format", "jsonl").out.splitlines()
@@ -165,9 +165,9 @@ def test_list_in_every_format_has_all_fields(
 
 
 def test_list_prints_the_newest_or_those_after_or_before(
-    invoke: Invoke, keep: Callable[..., None]
+    invoke: Invoke, add_records: Callable[..., None]
 ) -> None:
-    keep(*(str(number) for number in range(1, 26)))
+    add_records(*(str(number) for number in range(1, 26)))
     assert ids(invoke("list").out) == list(range(6, 26))
     assert ids(invoke("list", "-n", "2").out) == [24, 25]
     assert ids(invoke("list", "--limit", "0").out) == list(range(1, 26))
@@ -179,25 +179,27 @@ def test_list_prints_the_newest_or_those_after_or_before(
 @on_sqlite
 @pytest.mark.parametrize("columns", [50, 100])
 def test_list_table_with_any_text_fits_the_terminal(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
-    keep("世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40)
+    add_records(
+        "世界" * 60, "ASCII " * 60, "🌍" * 60, f"evil {HOSTILE}", answer="漢字 und Text " * 40
+    )
     seen = console(invoke, "list", columns=columns)
     assert (seen.code, seen.err) == (0, "")
     lines = seen.out.splitlines()
     assert len(lines) == 5
     assert max(cell_len(line) for line in lines) <= columns
     assert "\x1b" not in seen.out
-    # The columns begin at the same place in every line.
+    # The columns start at the same place in every line.
     starts = [cell_len(line[: line.index("漢")]) for line in lines[1:]]
     assert len(set(starts)) == 1
 
 
 @on_sqlite
 def test_list_on_a_narrow_screen_leaves_the_age_out(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any]
 ) -> None:
-    keep("Who am I? 👨\u200d👩\u200d👧", answer="Ένα 🇬🇷 " * 20)
+    add_records("Who am I? 👨\u200d👩\u200d👧", answer="Ένα 🇬🇷 " * 20)
     lines = console(invoke, "list", columns=40).screen.splitlines()
     assert lines[0].split() == ["ID", "QUESTION", "ANSWER"]
     assert lines[1].startswith("1   Who am I? 👨")
@@ -206,9 +208,11 @@ def test_list_on_a_narrow_screen_leaves_the_age_out(
 
 @on_sqlite
 def test_list_search_highlights_the_match_in_its_context(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any]
 ) -> None:
-    keep("Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200)
+    add_records(
+        "Where is it?", answer="hay " * 200 + "\n\n```python\nneedles = 1\n```\n" + "hay " * 200
+    )
     seen = console(invoke, "list", "--search", "NEEDLES?")
     assert (seen.code, seen.err) == (0, "")
     assert "…hay hay hay hay \x1b[1mneedles\x1b[0m = 1 hay" in seen.out
@@ -219,13 +223,13 @@ def test_list_search_highlights_the_match_in_its_context(
 @on_sqlite
 @pytest.mark.parametrize("columns", [40, 60, 120])
 def test_stats_table_fits_the_terminal(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], columns: int
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any], columns: int
 ) -> None:
-    keep("one", "two")
+    add_records("one", "two")
     lines = console(invoke, "stats", columns=columns).out.splitlines()
     assert len(lines) == 2
     assert max(cell_len(line) for line in lines) <= max(columns, 55)
-    # The bar is what there may be no room for.
+    # Only the bar may be left out.
     assert ("█" in lines[1]) == (columns >= 60)
 
 
@@ -244,9 +248,12 @@ def test_stats_table_fits_the_terminal(
     ids=" ".join,
 )
 def test_show_and_list_hostile_answer_does_not_control_terminal(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any], arguments: list[str]
+    invoke: Invoke,
+    add_records: Callable[..., None],
+    console: Callable[..., Any],
+    arguments: list[str],
 ) -> None:
-    keep("x", answer=f"Hello {HOSTILE} world")
+    add_records("x", answer=f"Hello {HOSTILE} world")
     seen = console(invoke, *arguments)
     assert seen.code == 0
     assert "Hello" in seen.out
@@ -256,9 +263,9 @@ def test_show_and_list_hostile_answer_does_not_control_terminal(
 
 @on_sqlite
 def test_show_on_a_terminal_renders_markdown(
-    invoke: Invoke, keep: Callable[..., None], console: Callable[..., Any]
+    invoke: Invoke, add_records: Callable[..., None], console: Callable[..., Any]
 ) -> None:
-    keep("Who **am** I?", answer="Some **bold** text.")
+    add_records("Who **am** I?", answer="Some **bold** text.")
     screen = console(invoke, "show", "last").screen
     assert "Who **am** I?" in screen
     assert "Some bold text." in screen
@@ -267,9 +274,9 @@ def test_show_on_a_terminal_renders_markdown(
 @on_sqlite
 @pytest.mark.parametrize("output", ["table", "json"])
 def test_list_closed_pipe_stops_silently(
-    qa: Program, keep: Callable[..., None], output: str
+    qa: Program, add_records: Callable[..., None], output: str
 ) -> None:
-    keep(*(f"{number} {'x' * 1000}" for number in range(400)))
+    add_records(*(f"{number} {'x' * 1000}" for number in range(400)))
     command = '{ "$0" list -n 0 --format "$1"; echo $? >&2; } | head -c 5'
     done = subprocess.run(
         ["sh", "-c", command, *qa.command, output],
@@ -302,7 +309,7 @@ def test_list_on_a_terminal_reports_questions_in_flight(
     finally:
         process.kill()
         process.communicate()
-    # Its process is gone: now it is a record.
+    # Its process has ended: now it is a record.
     [record] = json.loads(qa("list", "--json").out)
     assert (record["status"], record["question"]) == ("interrupted", "Still waiting? [[hang]]")
 

@@ -37,7 +37,7 @@ def records(store: Store, invoke: Invoke) -> list[int]:
 
 
 def requests(provider: FakeProvider) -> list[int]:
-    """The number of texts in each request for embeddings."""
+    """Return the number of texts in each request for embeddings."""
     return [
         len(request.body["input"])
         for request in provider.requests

@@ -1,4 +1,4 @@
-"""The line on stderr that moves until an answer begins."""
+"""The status line on stderr until an answer begins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAME = re.compile(r"\r\x1b\[2K\x1b\[2m(.*?)\x1b\[0m")
 
 @pytest.fixture
 def slow(provider: FakeProvider) -> FakeProvider:
-    """A provider that is silent for longer than the line waits."""
+    """A provider that starts to answer after the status line is shown."""
     provider.default = Reply(text="Yes.", latency=0.6)
     return provider
 
@@ -86,7 +86,7 @@ def test_status_line_fits_the_screen_while_a_model_thinks(
     [(["--quiet"], {}), ([], {"TERM": "dumb"}), ([], {"TERM": ""})],
     ids=["quiet", "dumb", "no-term"],
 )
-def test_status_line_is_not_shown_where_it_is_not_wanted(
+def test_status_line_is_not_shown_in_other_modes(
     invoke: Invoke, console: Callable[..., Any], options: list[str], env: dict[str, str]
 ) -> None:
     assert "\x1b[2K" not in console(invoke, "ask", *options, "Who?", **env).err

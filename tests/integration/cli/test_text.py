@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Invoke, Program
+    from conftest import Invoke, Program, Records
     from fake_provider import FakeProvider
-
-    from .conftest import Records
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -42,7 +40,7 @@ def test_ask_byte_order_mark_of_stdin_is_removed(
     assert "in a file" in sent
 
 
-def test_config_byte_order_mark_of_its_file_is_removed(invoke: Invoke, home: Path) -> None:
+def test_config_byte_order_mark_of_the_file_is_removed(invoke: Invoke, home: Path) -> None:
     file = home / "bom.toml"
     file.write_bytes(BOM + b'system = "Brief"\n')
     done = invoke("config", "--json", QA_CONFIG=str(file))
@@ -83,7 +81,7 @@ def test_terminal_in_another_locale_shows_text_and_valid_json(
 
 
 def writes(qa: Program, *arguments: str) -> list[bytes]:
-    """What each write call of the process put on stdout: each is a packet of its own."""
+    """Return the bytes of each write to stdout: each is a packet of a socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -127,7 +125,7 @@ def test_ask_continue_after_a_failure_follows_the_last_answer(
         invoke("ask", "-c" if question == "Two" else "--quiet", question)
     done = invoke("ask", "-c", "Three [[status=500]]")
     assert done.code == 6
-    # It followed up record 3: the thread is there.
+    # It follows up record 3, so the thread is shown.
     done = invoke("ask", "-c", "Four")
     assert done.code == 0, done.err
     assert "Record 4 has no answer; following up record 3.\n" in done.err

@@ -64,7 +64,7 @@ def test_title_and_rating_survive_export_and_import(invoke: Invoke) -> None:
         (["list", "--rating", "0"], 2),
     ],
 )
-def test_title_and_rate_of_what_does_not_fit_are_refused(
+def test_title_and_rate_with_invalid_arguments_are_refused(
     invoke: Invoke, arguments: list[str], code: int
 ) -> None:
     assert invoke("ask", "Who?").code == 0

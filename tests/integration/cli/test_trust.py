@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import KEY, write_env_file
+from person import ENTER, Person
 
 from qacli.db.records import Store
 
@@ -29,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def bare(qa: Program) -> Program:
-    """`qa` with nothing in the environment but where its files are."""
+    """`qa` without a key, an endpoint, a model, retries or a database in its environment."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "QA_MODEL", "QA_RETRIES", "DATABASE_URL"):
         qa.env[name] = ""
     return qa
@@ -37,7 +36,7 @@ def bare(qa: Program) -> Program:
 
 @pytest.fixture
 def dotenv(home: Path, provider: FakeProvider) -> Path:
-    """A `.env` as it comes with a project: it names an endpoint and a key."""
+    """The `.env` of a cloned project, with an endpoint and a key."""
     file = home / ".env"
     file.write_text(f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={provider.base_url}\nQA_RETRIES=0\n")
     return file
@@ -115,58 +114,33 @@ def test_trust_shows_the_settings_with_secrets_masked(bare: Program, home: Path)
     assert SECRET not in refused.out + done.out
 
 
-def on_terminal(bare: Program, answer: bytes, *arguments: str) -> tuple[int, str]:
-    """Run the command on a terminal, and type the answer when it asks."""
-    child, master = pty.fork()
-    if child == 0:
-        os.execve(bare.command[0], [*bare.command, *arguments], bare.environ())  # noqa: S606
-    seen = b""
-    answered = False
-    while True:
-        try:
-            arrived = os.read(master, 1000)
-        except OSError:
-            break
-        if not arrived:
-            break
-        seen += arrived
-        if not answered and b"[y/N]: " in seen:
-            os.write(master, answer)
-            answered = True
-    os.close(master)
-    assert answered, seen
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
-
-
-def test_trust_on_a_terminal_shows_and_asks(bare: Program, dotenv: Path) -> None:
-    code, seen = on_terminal(bare, b"n\n", "config", "trust")
-    assert code == 130
-    assert seen.index("OPENAI_BASE_URL") < seen.index("Trust this file?")
-    assert KEY not in seen
+def test_trust_on_a_terminal_shows_and_asks(
+    bare: Program, dotenv: Path, at_terminal: Callable[..., Person]
+) -> None:
+    person = at_terminal("config", "trust")
+    assert "OPENAI_BASE_URL" in person.see("Trust this file?")
+    person.see("[y/N]: ")
+    person.type(f"n{ENTER}")
+    assert person.end() == 130
+    assert KEY not in person.output
     assert bare("list").err == notice_of(dotenv)
-    code, seen = on_terminal(bare, b"y\n", "config", "trust")
-    assert code == 0
-    assert f"{dotenv} is trusted until it changes." in " ".join(seen.split())
+    person = at_terminal("config", "trust")
+    person.see("[y/N]: ")
+    person.type(f"y{ENTER}")
+    assert person.end() == 0
+    assert f"{dotenv} is trusted until it changes." in " ".join(person.text.split())
     assert bare("list").err == ""
 
 
-def test_trust_stores_the_bytes_that_were_shown(bare: Program, dotenv: Path) -> None:
-    """A file that changes while the user is asked is not trusted."""
-    child, master = pty.fork()
-    if child == 0:
-        os.execve(bare.command[0], [*bare.command, "config", "trust"], bare.environ())  # noqa: S606
-    seen = b""
-    while b"[y/N]: " not in seen:
-        seen += os.read(master, 1000)
+def test_trust_stores_the_bytes_that_were_shown(
+    bare: Program, dotenv: Path, at_terminal: Callable[..., Person]
+) -> None:
+    """A file that changes while the user reads it is not trusted."""
+    person = at_terminal("config", "trust")
+    person.see("[y/N]: ")
     dotenv.write_text("OPENAI_BASE_URL=https://evil.example/v1\n")
-    os.write(master, b"y\n")
-    try:
-        while os.read(master, 1000):
-            pass
-    except OSError:
-        pass
-    os.close(master)
-    assert os.waitpid(child, 0)[1] == 0
+    person.type(f"y{ENTER}")
+    assert person.end() == 0
     done = bare("list")
     assert "it has changed since it was trusted. It sets OPENAI_BASE_URL." in done.err
 

@@ -44,7 +44,7 @@ def spent(batches: Batches, name: str = "n") -> float:
 def test_claim_within_a_budget_reserves_for_all_workers(batches: Batches) -> None:
     batch_id = begin(batches, 9, 1.0)
     assert claim(batches, batch_id, "a", 2, 0.3) == [0, 1]
-    # Only one of four is left in the budget.
+    # The budget allows only one more of the four items.
     assert claim(batches, batch_id, "b", 4, 0.3) == [2]
     assert batches.reserved(batch_id) == pytest.approx(0.9)
     with pytest.raises(BudgetReached) as error:
@@ -59,7 +59,7 @@ def test_claim_without_a_budget_reserves_nothing(batches: Batches) -> None:
     assert batches.reserved(batch_id) == 0
 
 
-def test_claim_after_a_record_is_stored_has_what_it_did_not_cost(batches: Batches) -> None:
+def test_claim_after_a_cheaper_record_gets_the_difference(batches: Batches) -> None:
     batch_id = begin(batches, 9, 1.0)
     claim(batches, batch_id, "a", 2, 0.5)
     batches.store.upsert_items(batch_id, [(ask(batch_id, 0), PAID)])
@@ -111,7 +111,7 @@ def test_spent_counts_each_paid_record_once(batches: Batches) -> None:
     for _ in range(2):
         batches.store.upsert_items(batch_id, [(question, failed)])
     assert spent(batches) == 0.5
-    # Asked again: both attempts were paid for, though one record is left.
+    # Asked again: both attempts were paid, though there is one record.
     again = ask(batch_id, 0)
     for _ in range(2):
         batches.store.upsert_items(batch_id, [(again, PAID), (ask(batch_id, 1), Outcome())])

@@ -21,7 +21,7 @@ def batches(store: Store) -> Batches:
 
 
 def rows(text: str, *, ids: bool = True) -> list[dict[str, Any]]:
-    """The items of a file with these letters as rows: `a` or `a=other question`."""
+    """Return the items of a file whose rows are words: `a`, or `a=other question`."""
     items = []
     for position, part in enumerate(text.split()):
         key, _, question = part.partition("=")
@@ -47,12 +47,12 @@ def answer(batches: Batches, batch_id: int, *keys: str) -> None:
 
 
 def answers(batches: Batches, batch_id: int) -> list[str]:
-    """The keys of the answered items, in order."""
+    """Return the keys of the answered items, in order."""
     return [item.key for page in batches.all_finished(batch_id) for item in page]
 
 
 def waiting(batches: Batches, batch_id: int) -> list[str]:
-    """The keys of the items that a worker gets, in order."""
+    """Claim all items, and return their keys in order."""
     batches.register_worker(batch_id, "w", "h", "j", label="w", lease_seconds=60)
     items = batches.claim(batch_id, "w", 100, lambda _item: 0.0)
     batches.unregister_worker("w")
@@ -80,14 +80,14 @@ def test_load_rows_with_ids_can_be_moved_inserted_and_removed(
     assert waiting(batches, batch_id) == rest
 
 
-def test_load_row_that_comes_back_keeps_its_answer(batches: Batches) -> None:
+def test_load_row_removed_and_added_again_keeps_its_answer(batches: Batches) -> None:
     batch_id = load(batches, "a b c")
     answer(batches, batch_id, "a", "b", "c")
     load(batches, "a c")
     load(batches, "a b c")
     assert answers(batches, batch_id) == ["a", "b", "c"]
     load(batches, "a c")
-    # Under the same id there is another question now.
+    # The row with this id has another question now.
     load(batches, "a b=Other c")
     assert waiting(batches, batch_id) == ["b"]
 
@@ -106,7 +106,7 @@ def test_load_changed_rows_are_named_and_asked_anew_on_request(
     load(batches, "a b=Other c d=Other", ask_changed=True, report=messages.append)
     assert "Line 2 (id 'b')" in messages[0]
     assert waiting(batches, batch_id) == ["b", "d"]
-    # The answer to the earlier question stays in the history, and is paid for.
+    # The answer to the earlier question stays in the history, with its cost.
     records = read_records(database_url)
     assert [record["item_key"] for record in records] == ["a", None, "c"]
     assert batches.summary(batch_id).cost_usd == 1.5
@@ -148,7 +148,7 @@ def test_load_moved_rows_while_a_process_works_are_refused(batches: Batches) -> 
     with pytest.raises(InvalidRequest) as caught:
         load(batches, "b a c")
     assert "another process works" in caught.value.what
-    # Rows at the end are no such change.
+    # Rows that are added at the end are not a change.
     load(batches, "a b c d")
     batches.unregister_worker("w")
     load(batches, "d b a c")

@@ -123,7 +123,9 @@ def test_open_items_and_results_do_not_read_all_open_items(parts: BatchParts, ba
     assert not [plan for plan in plans if "position=?" not in plan and "key=?" not in plan]
 
 
-def test_close_releases_what_has_no_result(store: Store, parts: BatchParts, batch: Batch) -> None:
+def test_close_releases_items_without_a_result(
+    store: Store, parts: BatchParts, batch: Batch
+) -> None:
     part = make(parts, batch)
     parts.store_results(batch.id or 0, [result(batch, "k3")], part.id)
     assert parts.close(part, PartState.TAKEN).state is PartState.TAKEN

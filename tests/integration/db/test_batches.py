@@ -37,9 +37,9 @@ def batches(store: Store) -> Batches:
     return Batches(store)
 
 
-def begun(batches: Batches, items: int, name: str = "n") -> int:
-    """A batch of so many items; returns its id."""
-    pages = [some_items(start, min(start + 1000, items)) for start in range(0, items, 1000)]
+def load_batch(batches: Batches, items: int, name: str = "n") -> int:
+    """Load a batch of so many items, and return its id."""
+    pages = [make_items(start, min(start + 1000, items)) for start in range(0, items, 1000)]
     if pages:
         batch = batches.load(name, SETTINGS, pages, {"size": 1})
     else:
@@ -48,14 +48,14 @@ def begun(batches: Batches, items: int, name: str = "n") -> int:
     return batch.id
 
 
-def some_items(start: int, end: int) -> list[dict[str, Any]]:
+def make_items(start: int, end: int) -> list[dict[str, Any]]:
     return [
         {"position": n, "key": f"k{n}", "payload": {"question": f"Question {n}"}}
         for n in range(start, end)
     ]
 
 
-def an_ask(batch_id: int, number: int) -> Question:
+def new_question(batch_id: int, number: int) -> Question:
     return Question(
         question=f"Question {number}",
         params={"model": "m"},
@@ -64,10 +64,11 @@ def an_ask(batch_id: int, number: int) -> Question:
     )
 
 
-def keep(
+def store_outcomes(
     batches: Batches, batch_id: int, *numbers: int, outcome: Outcome = ANSWERED
 ) -> list[Question]:
-    asks = [an_ask(batch_id, number) for number in numbers]
+    """Store the same outcome for items, and return their questions."""
+    asks = [new_question(batch_id, number) for number in numbers]
     batches.store.upsert_items(batch_id, [(ask, outcome) for ask in asks])
     return asks
 
@@ -116,10 +117,10 @@ def test_begin_changed_settings_raises_with_the_difference(batches: Batches) -> 
 
 
 def test_load_same_items_again_adds_them_once(batches: Batches) -> None:
-    batch_id = begun(batches, 5)
-    keep(batches, batch_id, 0, 1)
-    batches.load("n", SETTINGS, [some_items(0, 5)], {})
-    batches.load("n", SETTINGS, [some_items(3, 8)], {})
+    batch_id = load_batch(batches, 5)
+    store_outcomes(batches, batch_id, 0, 1)
+    batches.load("n", SETTINGS, [make_items(0, 5)], {})
+    batches.load("n", SETTINGS, [make_items(3, 8)], {})
     assert states(batches, batch_id) == (6, 0, 2, 0)
 
 
@@ -135,8 +136,8 @@ def test_load_same_items_again_adds_them_once(batches: Batches) -> None:
 def test_load_changed_item_raises_and_stores_nothing(
     batches: Batches, changed: dict[str, Any]
 ) -> None:
-    batch_id = begun(batches, 2)
-    items = some_items(0, 4)
+    batch_id = load_batch(batches, 2)
+    items = make_items(0, 4)
     items[1] |= changed
     with pytest.raises(InvalidRequest) as caught:
         batches.load("n", SETTINGS, [items], {})
@@ -146,18 +147,18 @@ def test_load_changed_item_raises_and_stores_nothing(
 
 @pytest.mark.parametrize("place", [2, 1500])
 def test_load_duplicate_key_raises(batches: Batches, place: int) -> None:
-    begun(batches, 2)
+    load_batch(batches, 2)
     twice = [{"position": place, "key": "k1", "payload": {"question": "x"}}]
     with pytest.raises(InvalidRequest) as caught:
         batches.load("n", SETTINGS, [twice], {})
     assert "'k1'" in caught.value.what
     assert str(place + 1) in caught.value.what
-    # In another batch it is another item.
+    # The same key in another batch is another item.
     batches.load("other", SETTINGS, [twice], {})
 
 
 def test_load_payload_is_read_back_unchanged(batches: Batches) -> None:
-    batch_id = begun(batches, 0)
+    batch_id = load_batch(batches, 0)
     payload = {
         "question": "Grüße, 世界 🌍\r\n\t'\"\\ ",
         "params": {"a": [1, 2.5, None, True, {"ß": 10**18}], "seed": 7, "top_p": 1.0},
@@ -171,8 +172,8 @@ def test_load_payload_is_read_back_unchanged(batches: Batches) -> None:
 
 
 def test_claim_returns_the_first_waiting_items_once(batches: Batches) -> None:
-    batch_id, other = begun(batches, 10), begun(batches, 10, "other")
-    keep(batches, batch_id, 1)
+    batch_id, other = load_batch(batches, 10), load_batch(batches, 10, "other")
+    store_outcomes(batches, batch_id, 1)
     assert positions(claim(batches, batch_id, "a", 3)) == [0, 2, 3]
     assert positions(claim(batches, batch_id, "b", 4)) == [4, 5, 6, 7]
     assert positions(claim(batches, batch_id, "a", 9)) == [8, 9]
@@ -192,7 +193,7 @@ def _claim_all(url: str, batch_id: int, worker: str, start: Any, found: Any) -> 
 def test_claim_in_several_processes_gives_each_item_once(
     batches: Batches, settings: Settings
 ) -> None:
-    batch_id, workers = begun(batches, 400), 3
+    batch_id, workers = load_batch(batches, 400), 3
     context = multiprocessing.get_context("spawn")
     start, found = context.Event(), context.Queue()
     processes = [
@@ -221,11 +222,11 @@ def test_claim_in_several_processes_gives_each_item_once(
 
 
 def test_claim_and_upsert_in_several_threads_miss_no_item(batches: Batches) -> None:
-    batch_id, claimed, lock = begun(batches, 300), [], threading.Lock()
+    batch_id, claimed, lock = load_batch(batches, 300), [], threading.Lock()
 
     def work(worker: str) -> None:
         while items := claim(batches, batch_id, worker, 11):
-            keep(batches, batch_id, *(item.position for item in items))
+            store_outcomes(batches, batch_id, *(item.position for item in items))
             with lock:
                 claimed.extend(positions(items))
 
@@ -236,9 +237,9 @@ def test_claim_and_upsert_in_several_threads_miss_no_item(batches: Batches) -> N
 
 
 def test_upsert_items_again_changes_nothing(batches: Batches) -> None:
-    batch_id = begun(batches, 3)
+    batch_id = load_batch(batches, 3)
     claim(batches, batch_id, "w", 3)
-    pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
+    pairs = [(new_question(batch_id, 0), ANSWERED), (new_question(batch_id, 1), FAILED)]
     batches.store.upsert_items(batch_id, pairs)
     before = [record.to_dict() for record in batches.store.page(limit=1000)]
     for _ in range(2):
@@ -248,13 +249,13 @@ def test_upsert_items_again_changes_nothing(batches: Batches) -> None:
 
 
 def test_upsert_items_answer_replaces_a_failure_under_its_id(batches: Batches) -> None:
-    batch_id = begun(batches, 1)
-    keep(batches, batch_id, 0, outcome=INTERRUPTED)
+    batch_id = load_batch(batches, 1)
+    store_outcomes(batches, batch_id, 0, outcome=INTERRUPTED)
     [first] = batches.store.page(limit=9)
     assert (first.status, states(batches, batch_id)) == (Status.INTERRUPTED, (1, 0, 0, 0))
-    keep(batches, batch_id, 0, outcome=FAILED)
+    store_outcomes(batches, batch_id, 0, outcome=FAILED)
     assert states(batches, batch_id) == (0, 0, 0, 1)
-    [ask] = keep(batches, batch_id, 0, outcome=ANSWERED)
+    [ask] = store_outcomes(batches, batch_id, 0, outcome=ANSWERED)
     [last] = batches.store.page(limit=9)
     assert (last.id, last.uid, last.status) == (first.id, ask.uid, Status.ANSWERED)
     assert (last.answer, last.error) == ("A", None)
@@ -263,17 +264,17 @@ def test_upsert_items_answer_replaces_a_failure_under_its_id(batches: Batches) -
 
 @pytest.mark.parametrize("outcome", [FAILED, INTERRUPTED, replace(ANSWERED, answer="B")])
 def test_upsert_items_after_an_answer_keeps_the_answer(batches: Batches, outcome: Outcome) -> None:
-    batch_id = begun(batches, 1)
-    [ask] = keep(batches, batch_id, 0)
-    keep(batches, batch_id, 0, outcome=outcome)
+    batch_id = load_batch(batches, 1)
+    [ask] = store_outcomes(batches, batch_id, 0)
+    store_outcomes(batches, batch_id, 0, outcome=outcome)
     [record] = batches.store.page(limit=9)
     assert (record.answer, record.uid, record.status) == ("A", ask.uid, Status.ANSWERED)
     assert states(batches, batch_id) == (0, 0, 1, 0)
 
 
 def test_upsert_items_with_one_item_twice_stores_it_once(batches: Batches) -> None:
-    batch_id = begun(batches, 1)
-    pairs = [(an_ask(batch_id, 0), FAILED), (an_ask(batch_id, 0), ANSWERED)]
+    batch_id = load_batch(batches, 1)
+    pairs = [(new_question(batch_id, 0), FAILED), (new_question(batch_id, 0), ANSWERED)]
     batches.store.upsert_items(batch_id, pairs)
     [record] = batches.store.page(limit=9)
     assert record.status is Status.ANSWERED
@@ -281,9 +282,9 @@ def test_upsert_items_with_one_item_twice_stores_it_once(batches: Batches) -> No
 
 
 def test_upsert_items_old_outcome_keeps_the_newer_claim(batches: Batches) -> None:
-    batch_id = begun(batches, 1)
+    batch_id = load_batch(batches, 1)
     claim(batches, batch_id, "first", 1)
-    old = [(an_ask(batch_id, 0), INTERRUPTED)]
+    old = [(new_question(batch_id, 0), INTERRUPTED)]
     batches.unregister_worker("first")
     claim(batches, batch_id, "second", 1)
     batches.store.upsert_items(batch_id, old)
@@ -291,18 +292,18 @@ def test_upsert_items_old_outcome_keeps_the_newer_claim(batches: Batches) -> Non
 
 
 def test_upsert_items_large_group_is_stored(batches: Batches) -> None:
-    batch_id = begun(batches, 2500)
-    keep(batches, batch_id, *range(2500))
+    batch_id = load_batch(batches, 2500)
+    store_outcomes(batches, batch_id, *range(2500))
     assert states(batches, batch_id) == (0, 0, 2500, 0)
     assert len(batches.finished_by_key(batch_id, [f"k{n}" for n in range(2500)])) == 2500
 
 
 def test_recover_outbox_of_a_batch_delivers_once(batches: Batches, tmp_path: Path) -> None:
-    batch_id = begun(batches, 3)
+    batch_id = load_batch(batches, 3)
     claim(batches, batch_id, "w", 3)
     outbox = Outbox(tmp_path / "outbox")
     journal = outbox.open()
-    pairs = [(an_ask(batch_id, 0), ANSWERED), (an_ask(batch_id, 1), FAILED)]
+    pairs = [(new_question(batch_id, 0), ANSWERED), (new_question(batch_id, 1), FAILED)]
     for ask, outcome in pairs:
         write_question(journal, ask)
         write_outcome(journal, ask.uid, outcome)
@@ -316,12 +317,12 @@ def test_recover_outbox_of_a_batch_delivers_once(batches: Batches, tmp_path: Pat
 
 
 def test_unregister_worker_releases_its_unfinished_items(batches: Batches) -> None:
-    batch_id = begun(batches, 6)
+    batch_id = load_batch(batches, 6)
     batches.register_worker(batch_id, "a", "host", "a.jsonl")
     batches.register_worker(batch_id, "b", "host", "b.jsonl")
     claim(batches, batch_id, "a", 3)
     claim(batches, batch_id, "b", 2)
-    keep(batches, batch_id, 0)
+    store_outcomes(batches, batch_id, 0)
     found = batches.workers(batch_id)
     assert [(worker.uid, worker.journal, silent) for worker, silent in found] == [
         ("a", "a.jsonl", False),
@@ -337,7 +338,7 @@ def test_unregister_worker_releases_its_unfinished_items(batches: Batches) -> No
 def test_workers_without_a_new_heartbeat_are_late(batches: Batches) -> None:
     import sqlalchemy as sa
 
-    batch_id = begun(batches, 1)
+    batch_id = load_batch(batches, 1)
     for worker in ("a", "b"):
         batches.register_worker(batch_id, worker, "elsewhere", f"{worker}.jsonl")
     with batches.store.transaction(write=True) as connection:
@@ -353,7 +354,7 @@ def test_workers_without_a_new_heartbeat_are_late(batches: Batches) -> None:
 def test_evict_expired_lease_releases_claims_and_ends_the_worker(batches: Batches) -> None:
     import sqlalchemy as sa
 
-    batch_id = begun(batches, 4)
+    batch_id = load_batch(batches, 4)
     claim(batches, batch_id, "slept", 3)
     with batches.store.transaction(write=True) as connection:
         connection.execute(sa.text("UPDATE batch_worker SET seen_at = seen_at - 61"))
@@ -365,7 +366,7 @@ def test_evict_expired_lease_releases_claims_and_ends_the_worker(batches: Batche
     with pytest.raises(WorkerEvicted):
         batches.claim(batch_id, "slept", 1)
     claim(batches, batch_id, "other", 2)
-    # Of the three that it had, only one still waits.
+    # Of its three items, only one still waits.
     batches.register_worker(batch_id, "slept", "host", "slept.worker")
     assert batches.claim_again(batch_id, "slept", [0, 1, 2]) == {2}
     assert batches.heartbeat("slept")
@@ -373,7 +374,7 @@ def test_evict_expired_lease_releases_claims_and_ends_the_worker(batches: Batche
 
 
 def test_evict_worker_that_renewed_since_keeps_its_claims(batches: Batches) -> None:
-    batch_id = begun(batches, 2)
+    batch_id = load_batch(batches, 2)
     claim(batches, batch_id, "a", 2)
     [(found, _)] = batches.workers(batch_id)
     assert batches.heartbeat("a")
@@ -382,9 +383,9 @@ def test_evict_worker_that_renewed_since_keeps_its_claims(batches: Batches) -> N
 
 
 def test_resume_with_retry_failed_makes_failed_items_wait(batches: Batches) -> None:
-    batch_id = begun(batches, 4)
-    keep(batches, batch_id, 0)
-    keep(batches, batch_id, 1, 2, outcome=FAILED)
+    batch_id = load_batch(batches, 4)
+    store_outcomes(batches, batch_id, 0)
+    store_outcomes(batches, batch_id, 1, 2, outcome=FAILED)
     batches.resume(batch_id, retry_failed=False)
     assert states(batches, batch_id) == (1, 0, 1, 2)
     batches.resume(batch_id, retry_failed=True)
@@ -392,7 +393,7 @@ def test_resume_with_retry_failed_makes_failed_items_wait(batches: Batches) -> N
 
 
 def test_cancel_holds_until_resume(batches: Batches) -> None:
-    batch_id, other = begun(batches, 1), begun(batches, 1, "other")
+    batch_id, other = load_batch(batches, 1), load_batch(batches, 1, "other")
     batches.cancel(batch_id)
     assert (batches.is_cancelled(batch_id), batches.is_cancelled(other)) == (True, False)
     batches.resume(batch_id, retry_failed=False)
@@ -400,25 +401,25 @@ def test_cancel_holds_until_resume(batches: Batches) -> None:
 
 
 def test_finished_returns_items_up_to_the_first_unfinished(batches: Batches) -> None:
-    batch_id = begun(batches, 12)
-    keep(batches, batch_id, *range(4), 5, 6, 9)
-    keep(batches, batch_id, 4, outcome=FAILED)
+    batch_id = load_batch(batches, 12)
+    store_outcomes(batches, batch_id, *range(4), 5, 6, 9)
+    store_outcomes(batches, batch_id, 4, outcome=FAILED)
     assert positions(batches.finished(batch_id, 0, 3)) == [0, 1, 2]
     assert positions(batches.finished(batch_id, 3, 100)) == [3, 4, 5, 6]
     assert batches.finished(batch_id, 7, 100) == []
     assert positions(batches.finished(batch_id, 9, 100)) == [9]
     assert positions(batches.finished_by_key(batch_id, ["k9", "k8", "k4"])) == [4, 9]
-    keep(batches, batch_id, 7, outcome=INTERRUPTED)
+    store_outcomes(batches, batch_id, 7, outcome=INTERRUPTED)
     assert batches.finished(batch_id, 7, 100) == []
     [item] = batches.finished(batch_id, 4, 1)
     assert (item.key, item.record["item_key"], item.record["status"]) == ("k4", "k4", "failed")
 
 
 def test_finished_with_gaps_returns_all_items_in_order(batches: Batches) -> None:
-    batch_id = begun(batches, 3300)
+    batch_id = load_batch(batches, 3300)
     there = [n for n in range(3300) if n not in {0, 1, 1700} and not 2000 <= n < 3200]
     for start in range(0, len(there), 1000):
-        keep(batches, batch_id, *there[start : start + 1000])
+        store_outcomes(batches, batch_id, *there[start : start + 1000])
 
     def pages() -> Iterator[int]:
         for page in batches.all_finished(batch_id):
@@ -429,8 +430,8 @@ def test_finished_with_gaps_returns_all_items_in_order(batches: Batches) -> None
 
 
 def test_finished_with_a_removed_record_returns_the_rest(batches: Batches) -> None:
-    batch_id = begun(batches, 5)
-    keep(batches, batch_id, *range(5))
+    batch_id = load_batch(batches, 5)
+    store_outcomes(batches, batch_id, *range(5))
     removed = next(record for record in batches.store.page(limit=1000) if record.item_key == "k2")
     assert removed.id is not None
     batches.store.remove(removed.id)
@@ -439,17 +440,17 @@ def test_finished_with_a_removed_record_returns_the_rest(batches: Batches) -> No
 
 
 def test_summary_counts_states_errors_tokens_and_cost(batches: Batches) -> None:
-    batch_id = begun(batches, 6)
+    batch_id = load_batch(batches, 6)
     empty = batches.summary(batch_id)
     assert (empty.records, empty.cost_usd, empty.first, empty.errors) == (0, None, None, {})
-    keep(batches, batch_id, 0, 1, outcome=replace(ANSWERED, cost_usd=0.25))
-    keep(batches, batch_id, 2)
-    keep(batches, batch_id, 3, outcome=FAILED)
+    store_outcomes(batches, batch_id, 0, 1, outcome=replace(ANSWERED, cost_usd=0.25))
+    store_outcomes(batches, batch_id, 2)
+    store_outcomes(batches, batch_id, 3, outcome=FAILED)
     late = replace(
         FAILED, error_kind="provider-timeout", error="The provider did not answer: within 5 s."
     )
-    keep(batches, batch_id, 4, outcome=late)
-    keep(batches, begun(batches, 1, "other"), 0)
+    store_outcomes(batches, batch_id, 4, outcome=late)
+    store_outcomes(batches, load_batch(batches, 1, "other"), 0)
     found = batches.summary(batch_id)
     assert found.states == {"waiting": 1, "claimed": 0, "answered": 3, "failed": 2}
     assert found.errors == {"provider-refused": 1, "provider-timeout": 1}

@@ -77,7 +77,7 @@ def test_import_foreign_file_twice_is_recognised_and_adds_nothing_again(
     assert (first["added"], first["there"], first["renumbered"]) == (number, 0, 0)
     assert first["format"] == program
     again = json.loads(invoke("import", "-", "--json", input=make()).out)
-    # The chat of shell-gpt and others is named by its file, which standard input does not have.
+    # A chat of shell-gpt is named after its file; standard input has no name.
     if name not in {"sgpt", "aichat session", "mods"}:
         assert (again["added"], again["there"]) == (0, number)
     assert invoke("import", "file", "--from", "llm").code == 2
@@ -105,7 +105,7 @@ def test_import_chatgpt_keeps_branches_times_models_and_reasoning(invoke: Invoke
     assert last["attachments"] == [{"name": "sediment://file_1", "size": 12, "sha256": None}]
 
 
-def test_import_chatgpt_reports_what_is_left_out(invoke: Invoke) -> None:
+def test_import_chatgpt_reports_omitted_parts(invoke: Invoke) -> None:
     broken = {"id": "x", "mapping": [], "create_time": 1}
     Path("file").write_bytes(as_json([chat_exports.chatgpt_conversation(), broken]))
     left_out = json.loads(invoke("import", "file", "--json").out)["left_out"]
@@ -266,7 +266,7 @@ def test_json_objects_of_a_large_file_are_read_in_pieces() -> None:
     assert MAX_OBJECT_CHARACTERS > 2**20
 
 
-def test_json_objects_of_a_text_that_ends_early_raises_wherever_it_is_cut() -> None:
+def test_json_objects_of_a_text_cut_anywhere_raises() -> None:
     from io import StringIO
 
     text = json.dumps([{"a": 'x"\\é'}, {"b": [True, None, -1.5e10, {"c": "]}"}]}])

@@ -1,4 +1,4 @@
-"""What commands say and do about a database that is damaged, on a full disk, or not qa's own."""
+"""Commands on a database that is damaged, on a full disk, or not one of qa."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
-# A disk of its own in a mount namespace: the history is copied onto it, and then it is full.
+# Mount a small disk in a namespace, copy the history to it, and fill it.
 MOUNTED = (
     'mount -t tmpfs -o size=2m none "$1" && cp -a "$2"/. "$1" && '
     '(cat /dev/zero > "$1/fill" 2> /dev/null; true) && shift 2 && exec "$@"'
@@ -33,7 +33,7 @@ MOUNTED = (
 
 @dataclass
 class FullDisk(Program):
-    """`qa` with its history on a disk without any room."""
+    """`qa` with its history on a full disk."""
 
     disk: str = ""
     origin: str = ""

@@ -1,4 +1,4 @@
-"""The kind of an error as a field: files of older versions, and records that correct others."""
+"""The fields `error_kind` and `corrects_id` in files of older versions."""
 
 import csv
 import io

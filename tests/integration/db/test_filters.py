@@ -32,7 +32,7 @@ def filled(store: Store) -> Store:
     return store
 
 
-def found(store: Store, search: str) -> list[int]:
+def search_ids(store: Store, search: str) -> list[int]:
     return [record.id or 0 for record in store.page(limit=50, only=Filter(search=search))]
 
 
@@ -46,14 +46,14 @@ def found(store: Store, search: str) -> list[int]:
     ],
 )
 def test_search_finds_the_expected_records(filled: Store, search: str, ids: list[int]) -> None:
-    assert found(filled, search) == ids
+    assert search_ids(filled, search) == ids
     assert sorted(record.id or 0 for record in filled.search(Filter(search=search), 9)) == ids
 
 
 def test_search_each_word_of_a_record_finds_it(filled: Store) -> None:
     for number, texts in enumerate(TEXTS, 1):
         for word in " ".join(texts).split():
-            assert number in found(filled, word), word
+            assert number in search_ids(filled, word), word
 
 
 @pytest.mark.parametrize("start", ["t", "世界 ' \" \\ %", "x" * 500, "🌍" * 3000])
@@ -86,7 +86,7 @@ def test_search_frequent_word_is_not_ranked(store: Store, monkeypatch: pytest.Mo
         store.upsert(Question(question=question), Outcome(status=Status.ANSWERED, answer="Yes."))
     assert best("ice") == [1, 2]
     monkeypatch.setattr("qacli.db.record_queries.COMMON_MATCHES", 1)
-    # PostgreSQL knows how well a record fits without a look at all others.
+    # PostgreSQL ranks a record without reading the others.
     assert best("ice") == ([2, 1] if store.sqlite else [1, 2])
     monkeypatch.setattr("qacli.db.record_queries.MAX_RANKED", 1)
     assert best("ice") == [2]
@@ -97,9 +97,9 @@ def test_search_changed_or_removed_text_is_not_found(store: Store) -> None:
     ask = Question(question="first")
     record_id = store.upsert(ask, Outcome())
     store.upsert(ask, Outcome(status=Status.ANSWERED, answer="second"))
-    assert found(store, "second") == [record_id]
+    assert search_ids(store, "second") == [record_id]
     store.remove(record_id)
-    assert found(store, "first") == []
+    assert search_ids(store, "first") == []
 
 
 def test_filter_fields_combine(filled: Store) -> None:

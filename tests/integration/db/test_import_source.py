@@ -25,7 +25,7 @@ BOM = b"\xef\xbb\xbf"
 
 @pytest.fixture
 def source(home: Path) -> Iterator[Store]:
-    """A SQLite history with three records: a follow-up, odd texts, and one that has failed."""
+    """A SQLite history with three records: a follow-up, unusual texts, and a failed one."""
     source = migrated(Settings(data_dir=home / "source"))
     answered = Outcome(
         status=Status.ANSWERED,
@@ -62,7 +62,7 @@ def as_csv(source: Store) -> bytes:
 
 
 def as_database(source: Store) -> bytes:
-    """The file of a history that is closed: nothing is left in its write-ahead log."""
+    """Return the bytes of the file of a closed history, whose write-ahead log is empty."""
     source.close()
     return Path(source.url.removeprefix("sqlite:///")).read_bytes()
 
@@ -188,7 +188,7 @@ OLD_LLM = (
     " prompt_json TEXT, options_json TEXT, response TEXT, response_json TEXT,"
     " conversation_id TEXT, duration_ms INTEGER, datetime_utc TEXT)"
 )
-"""The table as llm 0.5 made it, with no other beside it."""
+"""The only table of a database of llm 0.5."""
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def llm_database(home: Path) -> Path:
     return path
 
 
-def test_import_command_reports_what_was_added_and_left_out(
+def test_import_command_reports_added_and_omitted_records(
     invoke: Invoke, llm_database: Path
 ) -> None:
     left_out = {"raw provider responses": 1}
@@ -238,7 +238,7 @@ def test_import_command_file_not_recognised_exits_with_2(
         assert error in done.err
 
 
-def test_import_command_that_fails_midway_reports_what_was_added(invoke: Invoke) -> None:
+def test_import_command_that_fails_midway_reports_added_records(invoke: Invoke) -> None:
     record = {"question": "q", "created_at": "2026-01-01T00:00Z", "status": "failed", "uid": "u"}
     done = invoke("import", "-", input=f"{json.dumps(record)}\nnonsense\n")
     assert (done.code, done.out) == (2, "Added: 1 record; 0 were there.\n")

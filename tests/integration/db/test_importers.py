@@ -27,7 +27,7 @@ from qacli.record_fields import RECORD_FIELDS
 RANDOM_RECORDS = 100
 
 
-def kept(store: Store, question: str, **fields: object) -> int:
+def add_record(store: Store, question: str, **fields: object) -> int:
     answer = Outcome(
         status=Status.ANSWERED,
         answer=f"Answer to {question}",
@@ -43,17 +43,17 @@ def kept(store: Store, question: str, **fields: object) -> int:
     return store.upsert(replace(ask, **fields), answer)
 
 
-def exported(store: Store) -> list[str]:
+def export_lines(store: Store) -> list[str]:
     return [json.dumps(each, ensure_ascii=False) for each in store.dicts()]
 
 
-def written(found: Iterable[dict[str, Any]]) -> list[str]:
+def to_lines(found: Iterable[dict[str, Any]]) -> list[str]:
     return [to_json(each).decode() for each in found]
 
 
 @pytest.fixture
 def other(home: Path, store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An empty history of the other kind."""
+    """An empty history on the other kind of database."""
     url = (
         request.getfixturevalue("postgres_url")
         if store.sqlite
@@ -65,18 +65,20 @@ def other(home: Path, store: Store, request: pytest.FixtureRequest) -> Iterator[
 
 
 def test_import_to_the_other_database_and_back_keeps_all(store: Store, other: Store) -> None:
-    first = kept(store, "Grüße, 世界 🌍\r\n\t'\"", tags=["b", "a"], idempotency_key="k")
-    kept(store, "two", follows_id=first, attachments=[{"size": 1, "name": "f", "sha256": "0"}])
-    gone = kept(store, "gone")
+    first = add_record(store, "Grüße, 世界 🌍\r\n\t'\"", tags=["b", "a"], idempotency_key="k")
+    add_record(
+        store, "two", follows_id=first, attachments=[{"size": 1, "name": "f", "sha256": "0"}]
+    )
+    gone = add_record(store, "gone")
     store.remove(gone)
-    kept(store, "four", batch_id=1, item_key="x")
-    lines = exported(store)
+    add_record(store, "four", batch_id=1, item_key="x")
+    lines = export_lines(store)
     assert import_records(other, read_json_lines(lines)) == ImportResult(added=3)
-    assert exported(other) == lines
+    assert export_lines(other) == lines
     assert import_records(other, read_json_lines(lines)) == ImportResult(skipped=3)
-    assert import_records(store, read_json_lines(exported(other))) == ImportResult(skipped=3)
-    assert exported(store) == exported(other) == lines
-    assert kept(other, "next") == 5
+    assert import_records(store, read_json_lines(export_lines(other))) == ImportResult(skipped=3)
+    assert export_lines(store) == export_lines(other) == lines
+    assert add_record(other, "next") == 5
 
 
 ODD = (
@@ -137,7 +139,7 @@ def random_time(chance: random.Random) -> datetime:
 
 
 def random_fields(chance: random.Random, part: type[Question | Outcome]) -> dict[str, Any]:
-    """Values for all of its fields, whichever there are, by what they hold."""
+    """Return random values for all fields of a class, by their types."""
     make: dict[Any, Callable[[], Any]] = {
         str: lambda: random_text(chance),
         int: lambda: chance.choice([0, 1, 2**31, 2**63 - 1]),
@@ -173,23 +175,23 @@ def test_import_random_records_to_the_other_database_is_exact(store: Store, othe
         record_id = store.upsert(*random_record(chance, number))
         if chance.random() < 0.1:
             store.remove(record_id)
-    lines = exported(store)
-    # What comes straight from the driver is what the record says of itself.
+    lines = export_lines(store)
+    # The driver returns the same values as the record.
     assert lines == [
         json.dumps(each.to_dict(), ensure_ascii=False) for each in store.page(limit=1000)
     ]
-    assert list(store.json_lines()) == written(store.dicts())
+    assert list(store.json_lines()) == to_lines(store.dicts())
     documents = [json.loads(line) for line in lines]
     for name in RECORD_FIELDS:
         assert len({json.dumps(each[name]) for each in documents}) > 1, f"{name} is always the same"
     assert {each["status"] for each in documents} == set(Status)
     assert import_records(other, read_json_lines(f"{line}\n" for line in lines)).added == len(lines)
-    assert exported(other) == lines
+    assert export_lines(other) == lines
     assert import_records(other, read_json_lines(lines)) == ImportResult(skipped=len(lines))
-    assert import_records(store, read_json_lines(exported(other))) == ImportResult(
+    assert import_records(store, read_json_lines(export_lines(other))) == ImportResult(
         skipped=len(lines)
     )
-    assert exported(store) == exported(other) == lines
+    assert export_lines(store) == export_lines(other) == lines
 
 
 @pytest.mark.parametrize(
@@ -219,8 +221,8 @@ def test_json_lines_equal_the_documents_for_every_filter(
     )
     for only in (Filter(), Filter(search="of it", status="failed", tag="t", since=ask.created_at)):
         lines = list(store.json_lines(only, **stretch))
-        assert lines == written(store.dicts(only, **stretch))
-        assert lines == written(
+        assert lines == to_lines(store.dicts(only, **stretch))
+        assert lines == to_lines(
             each.to_dict()
             for each in store.page(
                 only=only,
@@ -268,45 +270,45 @@ def test_export_times_are_in_utc_in_any_server_time_zone(
 
 
 def test_import_taken_id_is_renumbered_with_its_follow_ups(store: Store, other: Store) -> None:
-    first = kept(store, "one")
-    kept(store, "two", follows_id=first, idempotency_key="same")
-    kept(other, "was here", idempotency_key="same")
-    moved = import_records(other, read_json_lines(exported(store)))
+    first = add_record(store, "one")
+    add_record(store, "two", follows_id=first, idempotency_key="same")
+    add_record(other, "was here", idempotency_key="same")
+    moved = import_records(other, read_json_lines(export_lines(store)))
     assert (moved.added, moved.renumbered) == (2, 1)
     by_question = {record.question: record for record in other.page(limit=10)}
     assert by_question["was here"].id == 1
     assert by_question["two"].id == 2
     assert by_question["two"].follows_id == by_question["one"].id == 3
     assert by_question["two"].idempotency_key is None
-    assert import_records(other, read_json_lines(exported(store))).skipped == 2
+    assert import_records(other, read_json_lines(export_lines(store))).skipped == 2
 
 
 def test_import_taken_ids_renumber_no_other_record_of_a_large_file(
     store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importers, "CHUNK_SIZE", 3)
-    first = kept(store, "0")
-    kept(store, "1", follows_id=first)
+    first = add_record(store, "0")
+    add_record(store, "1", follows_id=first)
     for number in range(2, 8):
-        kept(store, str(number), follows_id=2 if number == 7 else None)
-    kept(other, "was here")
-    moved = import_records(other, read_json_lines(exported(store)))
+        add_record(store, str(number), follows_id=2 if number == 7 else None)
+    add_record(other, "was here")
+    moved = import_records(other, read_json_lines(export_lines(store)))
     assert (moved.added, moved.renumbered) == (8, 1)
     records = {record.question: record for record in other.page(limit=10)}
-    # Only the first one gets a new id: not the later record that has the id after the first page.
+    # Only the first record gets a new id, not a later one whose id follows the first page.
     assert [records[str(number)].id for number in range(8)] == [9, 2, 3, 4, 5, 6, 7, 8]
     assert (records["1"].follows_id, records["7"].follows_id) == (9, 2)
-    assert kept(other, "next") == 10
+    assert add_record(other, "next") == 10
     [thread] = [item for item in list_threads(other, Filter(), None) if item.records > 1]
     assert (thread.id, thread.question, thread.records) == (9, "0", 3)
-    assert import_records(other, read_json_lines(exported(store))).skipped == 8
+    assert import_records(other, read_json_lines(export_lines(store))).skipped == 8
 
 
 def test_import_with_a_new_id_does_not_become_the_newest_record(store: Store, other: Store) -> None:
-    kept(store, "old")
+    add_record(store, "old")
     for number in range(3):
-        kept(other, f"new {number}")
-    import_records(other, read_json_lines(exported(store)))
+        add_record(other, f"new {number}")
+    import_records(other, read_json_lines(export_lines(store)))
     assert other.newest().question == "new 2"
     assert other.newest(4).question == "old"
     newest = [document["question"] for document in other.dicts(by_time=True)]
@@ -326,29 +328,29 @@ def test_records_by_time_are_each_there_once_over_many_pages(
 
 
 def test_import_after_removal_of_the_newest_uses_no_id_twice(store: Store, other: Store) -> None:
-    kept(store, "one")
+    add_record(store, "one")
     for number in range(3):
-        kept(other, f"{number}")
+        add_record(other, f"{number}")
     other.remove(3)
-    import_records(other, read_json_lines(exported(store)))
+    import_records(other, read_json_lines(export_lines(store)))
     assert sorted(document["id"] for document in other.dicts()) == [1, 2, 4]
 
 
 def test_import_invalid_line_adds_the_records_before_it(store: Store, other: Store) -> None:
     for number in range(3):
-        kept(store, f"question {number}")
+        add_record(store, f"question {number}")
     with pytest.raises(InvalidRequest, match="Line 4 is not a record"):
         import_records(
-            other, read_json_lines([*(f"{line}\n" for line in exported(store)), "nonsense"])
+            other, read_json_lines([*(f"{line}\n" for line in export_lines(store)), "nonsense"])
         )
-    assert exported(other) == exported(store)
-    # And what is asked next gets an id of its own.
-    assert kept(other, "one more") == 4
+    assert export_lines(other) == export_lines(store)
+    # The next question gets an id that is not in use.
+    assert add_record(other, "one more") == 4
 
 
 def test_export_long_text_is_not_cached(store: Store) -> None:
     params = {"messages": "x" * 10_000}
-    kept(store, "long", params=params)
+    add_record(store, "long", params=params)
     for cache in (export._parse_cached, export._encode_cached):  # noqa: SLF001 - nothing else tells
         cache.cache_clear()
     [document] = store.dicts()
@@ -379,8 +381,8 @@ def test_import_line_that_is_no_record_raises(store: Store, line: str) -> None:
 
 
 def test_delete_matching_removes_the_text_from_the_file(store: Store) -> None:
-    kept(store, "a-very-secret-question")
-    tagged = kept(store, "spared", tags=["t"])
+    add_record(store, "a-very-secret-question")
+    tagged = add_record(store, "spared", tags=["t"])
     assert store.count(Filter(untagged=True)) == 1
     assert delete_matching(store, Filter(untagged=True)) == 1
     assert [record.id for record in store.page(limit=5)] == [tagged]
@@ -388,11 +390,11 @@ def test_delete_matching_removes_the_text_from_the_file(store: Store) -> None:
 
 
 def test_remove_deletes_the_text_from_the_file(store: Store) -> None:
-    """Also what was long, among what stays, and without a file that becomes smaller."""
+    """Long texts and texts between other records, too; the file may keep its size."""
     for number in range(20):
         for what in ("secret", "spared"):
             text = " ".join(f"{what}{number}x{word}" for word in range(2000 if number % 3 else 3))
-            kept(store, text, tags=[f"{what}tag"], system=f"a {what}system")
+            add_record(store, text, tags=[f"{what}tag"], system=f"a {what}system")
     for record in store.page(limit=100):
         if record.question.startswith("secret"):
             store.remove(record.id or 0)
@@ -405,7 +407,7 @@ def test_remove_deletes_the_text_from_the_file(store: Store) -> None:
 
 
 def on_disk(store: Store) -> str:
-    """All that is in the files of a SQLite history."""
+    """Return all bytes of the files of a SQLite history."""
     if not store.sqlite:
         return ""
     file = Path(store.url.removeprefix("sqlite:///"))
@@ -414,7 +416,7 @@ def on_disk(store: Store) -> str:
 
 
 def test_change_tags_adds_once_and_removes(store: Store) -> None:
-    record_id = kept(store, "q", tags=["a", "b"])
+    record_id = add_record(store, "q", tags=["a", "b"])
     assert store.change_tags(record_id, ["c", "a", "c"], ["b"]) == ["a", "c"]
     assert store.get(record_id).tags == ["a", "c"]
     assert store.page(limit=5, only=Filter(tag="c"))
@@ -422,8 +424,8 @@ def test_change_tags_adds_once_and_removes(store: Store) -> None:
 
 
 def test_stats_by_day_model_and_tag_count_records(store: Store) -> None:
-    kept(store, "one", tags=["x", "y"])
-    kept(store, "two", tags=["x"])
+    add_record(store, "one", tags=["x", "y"])
+    add_record(store, "two", tags=["x"])
     store.upsert(
         Question(question="bad"),
         Outcome(status=Status.FAILED, error_kind="provider-refused", error="no"),

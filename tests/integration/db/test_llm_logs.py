@@ -1,4 +1,4 @@
-"""Histories that real versions of `llm` have made are imported whole, on both databases."""
+"""Histories of real versions of `llm` are imported completely, into both databases."""
 
 import hashlib
 import shutil
@@ -35,23 +35,23 @@ MakeHistory = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def llm_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHistory]:
-    """Make a history with a version of llm, once for all tests, and return its database."""
-    made: dict[str, Path] = {}
+    """Return a function that makes a history with a version of llm, once, and returns its path."""
+    paths: dict[str, Path] = {}
     with FakeProvider(api_key=KEY) as provider:
 
         def history(version: str) -> Path:
-            if version not in made:
+            if version not in paths:
                 provider.reset()
                 user = tmp_path_factory.mktemp("llm")
-                made[version] = make_llm_history(version, user, provider.base_url, KEY, "whole")
-            return made[version]
+                paths[version] = make_llm_history(version, user, provider.base_url, KEY, "whole")
+            return paths[version]
 
         yield history
 
 
 @pytest.fixture
 def copy_of(llm_history: MakeHistory, tmp_path: Path) -> MakeHistory:
-    """Return a copy of the database of a version, for a test to change."""
+    """Return a function that copies the database of a version, so that a test can change it."""
 
     def copy(version: str) -> Path:
         return Path(shutil.copy(llm_history(version), tmp_path / "logs.db"))
@@ -59,13 +59,13 @@ def copy_of(llm_history: MakeHistory, tmp_path: Path) -> MakeHistory:
     return copy
 
 
-def imported(store: Store, path: Path) -> tuple[ImportResult, Counter[str]]:
+def import_llm(store: Store, path: Path) -> tuple[ImportResult, Counter[str]]:
     with open_import_source(str(path)) as source:
         assert source.format is Program.LLM
         return import_records(store, source.documents), source.omitted
 
 
-def changed(path: Path, *statements: str) -> None:
+def execute(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path)) as database:
         for statement in statements:
             database.execute(statement)
@@ -81,7 +81,7 @@ def test_import_llm_history_is_complete_and_added_once(
     store: Store, llm_history: MakeHistory, version: str
 ) -> None:
     path = llm_history(version)
-    moved, omitted = imported(store, path)
+    moved, omitted = import_llm(store, path)
     assert moved == ImportResult(added=9)
     assert omitted["contents of attachments"] == 1
     assert omitted["raw provider responses"] == 9
@@ -118,7 +118,7 @@ def test_import_llm_history_is_complete_and_added_once(
     assert tool["function"]["name"] == "multiply"
     assert result["answer"] == f"Answer to: {CALL}"
     before = path.read_bytes()
-    again, _ = imported(store, path)
+    again, _ = import_llm(store, path)
     assert (again.added, again.skipped) == (0, 9)
     assert documents(store) == records
     assert path.read_bytes() == before
@@ -126,7 +126,7 @@ def test_import_llm_history_is_complete_and_added_once(
 
 @pytest.fixture
 def both_layouts(copy_of: MakeHistory, provider: FakeProvider) -> Path:
-    """A history of an old version that a new one has gone on with."""
+    """A history of an old version to which a new version has added."""
     path = copy_of(OLD)
     make_llm_history(NEW, path.parent, provider.base_url, KEY, "continued")
     return path
@@ -135,28 +135,28 @@ def both_layouts(copy_of: MakeHistory, provider: FakeProvider) -> Path:
 def test_import_llm_history_of_both_layouts_has_each_exchange_once(
     store: Store, llm_history: MakeHistory, both_layouts: Path
 ) -> None:
-    assert imported(store, llm_history(OLD))[0].added == 9
-    moved, _ = imported(store, both_layouts)
+    assert import_llm(store, llm_history(OLD))[0].added == 9
+    moved, _ = import_llm(store, both_layouts)
     assert (moved.added, moved.skipped) == (2, 9)
-    assert imported(store, both_layouts)[0].added == 0
+    assert import_llm(store, both_layouts)[0].added == 0
     *_, later, new = documents(store)
     assert (later["question"], later["follows_id"]) == ("later", 9)
     assert (new["question"], new["follows_id"]) == ("a new one", None)
-    # As where llm has written to both tables: it keeps the id.
+    # llm can write a response to both tables, with the same id.
     columns = "id, model, prompt, response, conversation_id, datetime_utc"
-    changed(
+    execute(
         both_layouts,
         f"INSERT INTO responses ({columns}) SELECT id, model, 'copy', 'copy', thread_id,"  # noqa: S608 - our own names
         " datetime_utc FROM turns",
     )
-    moved, _ = imported(store, both_layouts)
+    moved, _ = import_llm(store, both_layouts)
     assert (moved.added, moved.skipped) == (0, 11)
 
 
 def test_import_llm_into_used_history_points_follow_ups_to_new_ids(
     store: Store, llm_history: MakeHistory, other_question: int
 ) -> None:
-    assert imported(store, llm_history(NEW))[0].added == 9
+    assert import_llm(store, llm_history(NEW))[0].added == 9
     records = {each["question"]: each for each in documents(store)}
     assert records["two"]["follows_id"] == records["one"]["id"] != other_question
     assert records["and now"]["follows_id"] == records["Tool result of multiply: 42"]["id"]
@@ -164,7 +164,7 @@ def test_import_llm_into_used_history_points_follow_ups_to_new_ids(
 
 @pytest.fixture
 def other_question(store: Store) -> int:
-    """The id of a record that the history had before."""
+    """The id of a record that was in the history before the import."""
     from qacli.domain import Outcome, Question, Status
 
     return store.upsert(Question(question="before"), Outcome(status=Status.ANSWERED, answer="x"))
@@ -179,18 +179,18 @@ def test_import_llm_forked_thread_follows_its_fork_message(
         [(_, thread, tip), *_] = database.execute(turns).fetchall()
     message = "INSERT INTO messages (hash, parent_hash, role) VALUES"
     part = "INSERT INTO parts (message_hash, position, type, text) VALUES"
-    changed(
+    execute(
         path,
         f"INSERT INTO threads (id, tip_message_hash, forked_from) VALUES ('f', 'a', '{thread}')",  # noqa: S608
         f"{message} ('q', '{tip}', 'user'), ('a', 'q', 'assistant')",
         f"{part} ('q', 0, 'text', 'fork'), ('a', 0, 'text', 'forked'), ('a', 1, 'reasoning', 'r')",
-        # Another thread has the same messages by chance.
+        # Another thread has the same messages.
         "INSERT INTO turns (id, thread_id, parent_message_hash, tip_message_hash, model,"
         " token_details, datetime_utc) VALUES"
         """ ('z1', 'f', 'q', 'a', 'fake', '{"cached": 1}', '2030-01-01T00:00:00'),"""
         " ('z2', 'g', 'q', 'a', 'fake', NULL, '2030-01-02T00:00:00')",
     )
-    _, omitted = imported(store, path)
+    _, omitted = import_llm(store, path)
     assert (omitted["reasoning of answers"], omitted["token details"]) == (2, 1)
     *_, fork, chance = documents(store)
     assert (fork["question"], fork["answer"], fork["follows_id"]) == ("fork", "forked", 1)
@@ -201,13 +201,13 @@ def test_import_llm_forked_thread_follows_its_fork_message(
 def test_import_llm_unreadable_exchanges_are_counted(store: Store, copy_of: MakeHistory) -> None:
     path = copy_of(NEW)
     turn = "SELECT id FROM turns ORDER BY id LIMIT 1"
-    changed(
+    execute(
         path,
         f"UPDATE turns SET datetime_utc = 'never' WHERE id = ({turn} OFFSET 2)",  # noqa: S608 - ours
         f"UPDATE turns SET tip_message_hash = 'gone' WHERE id = ({turn} OFFSET 3)",  # noqa: S608 - ours
         f"UPDATE turns SET options_json = '[' WHERE id = ({turn} OFFSET 4)",  # noqa: S608 - ours
     )
-    moved, omitted = imported(store, path)
+    moved, omitted = import_llm(store, path)
     assert moved.added == 7
     assert omitted["exchanges without a readable time"] == 1
     assert omitted["exchanges without their messages"] == 1
@@ -215,12 +215,12 @@ def test_import_llm_unreadable_exchanges_are_counted(store: Store, copy_of: Make
 
 def test_import_llm_unstorable_text_is_replaced(store: Store, copy_of: MakeHistory) -> None:
     path = copy_of(OLD)
-    changed(
+    execute(
         path,
         "UPDATE responses SET prompt = 'odd' || char(0), response = CAST(x'6fff' AS TEXT),"
         """ options_json = '{"stop": "\\u0000", "n": NaN}', input_tokens = -1""",
     )
-    assert imported(store, path)[0].added == 9
+    assert import_llm(store, path)[0].added == 9
     first = documents(store)[0]
     assert (first["question"], first["answer"]) == ("odd\ufffd", "o\ufffd")
     assert first["params"] == {"model": "fake", "stop": "\ufffd", "n": None}
@@ -241,7 +241,7 @@ def test_import_llm_database_in_use_is_read_whole_and_unchanged(
         before = path.read_bytes()
         with open_import_source(str(path)) as source:
             first = next(source.documents)
-            # The other program can write while records are read.
+            # llm can write while qa reads.
             writer.execute("UPDATE responses SET model = 'other'")
             writer.rollback()
             moved = import_records(store, [first, *source.documents])
@@ -254,9 +254,9 @@ def test_import_llm_closed_database_in_wal_mode_leaves_no_files(
     store: Store, copy_of: MakeHistory
 ) -> None:
     path = copy_of(OLD)
-    changed(path, "PRAGMA journal_mode=wal")
+    execute(path, "PRAGMA journal_mode=wal")
     files = sorted(path.parent.iterdir())
-    assert imported(store, path)[0].added == 9
+    assert import_llm(store, path)[0].added == 9
     assert sorted(path.parent.iterdir()) == files
 
 
@@ -273,5 +273,5 @@ def test_import_damaged_llm_database_adds_nothing(
     else:
         path.write_bytes(data[: len(data) // 2 if damage == "truncated" else 50])
     with pytest.raises(InvalidRequest):
-        imported(store, path)
+        import_llm(store, path)
     assert store.count() == 0

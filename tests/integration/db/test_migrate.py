@@ -25,13 +25,13 @@ from qacli.errors import DatabaseError, InvalidRequest, SchemaMismatch
 
 @pytest.fixture
 def url(database_url: str) -> str:
-    """The database as the store takes it."""
+    """The URL of an empty database, for a store."""
     return Settings(database_url=database_url).database
 
 
 @pytest.fixture
 def empty(url: str) -> Iterator[Store]:
-    """A store that nobody has brought up to date."""
+    """A store whose database has no tables."""
     store = Store(url)
     yield store
     store.close()
@@ -43,7 +43,7 @@ def upgraded(store: Store, revision: str = "head") -> None:
 
 
 def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
-    """All that the server itself knows of each table."""
+    """Return the columns, indexes and constraints of each table, as the database has them."""
     inspector = sa.inspect(connection)
 
     def by_name(found: Any) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def shape(connection: sa.Connection) -> dict[str, dict[str, Any]]:
             "checks": by_name(inspector.get_check_constraints(table)),
             "indexes": by_name(
                 [
-                    # What a partial index holds is an expression, which equals only itself.
+                    # The condition of a partial index is an expression, which equals only itself.
                     {**index, "dialect_options": {k: str(v) for k, v in options.items()}}
                     for index in inspector.get_indexes(table)
                     for options in [index.get("dialect_options", {})]
@@ -116,7 +116,7 @@ def test_migrations_match_the_models(empty: Store) -> None:
                 "include_object": lambda _item, name, *_more: not migrate.is_manual(name),
             },
         )
-        assert extra_models.BatchWorker  # imported for the tables that it registers
+        assert extra_models.BatchWorker  # the import registers the tables
         assert compare_metadata(context, SQLModel.metadata) == []
 
 
@@ -204,7 +204,7 @@ def test_check_schema_other_revision_raises(revision: str | None, what: str, tod
 
 
 def test_check_schema_old_revision_raises(tmp_path: Path) -> None:
-    # The module as it will be installed when there is a second revision.
+    # The installed module, as it will be with a second revision.
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
     for name in ("0001_one.py", "0002_two.py"):
@@ -300,7 +300,7 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 
 
 def at_once(number: int, work: str, url: str) -> None:
-    """Let this many processes open or upgrade a database at one moment; all must succeed."""
+    """Open or upgrade a database in many processes at once; all must succeed."""
     command = [sys.executable, "-c", AT_ONCE, str(number), work, url]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")

@@ -64,7 +64,7 @@ def test_upgrade_with_records_keeps_them_and_their_index(at_0005: Store) -> None
         found = "SELECT count(*) FROM question_answer_search WHERE question_answer_search MATCH "
         with at_0005.migrating() as connection:
             assert connection.scalar(sa.text(f"{found} 'zebra'")) == 3
-            # The triggers are there again: what changes is found by its new words alone.
+            # The triggers exist again: a changed record is found only by its new words.
             connection.execute(sa.text("UPDATE question_answer SET question = 'lion' WHERE id = 1"))
             connection.execute(sa.text("DELETE FROM question_answer WHERE id = 2"))
             assert connection.scalar(sa.text(f"{found} 'zebra'")) == 1

@@ -1,4 +1,4 @@
-"""A SQLite history that may be read and not written: on a read-only disk, or somebody else's."""
+"""A SQLite history that cannot be written: on a read-only disk, or of another user."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_read_only_history_with_a_pending_journal_can_be_read(
     write_question(journal, Question(question="And you?", params={"model": "m"}))
     journal.close()
     assert "Who am I?" in read_only("list").out
-    # Once it can be written, it is delivered.
+    # When the database can be written again, the answer is delivered.
     assert "And you?" in invoke("list").out
 
 
@@ -147,7 +147,7 @@ def test_read_only_store_sees_records_of_another_writer(reader: Store, history: 
     assert reader.count(EVERYTHING) == 1
     writer = Store(f"sqlite:///{history}", connections=1)
     for number in range(2, 5):
-        # As long as the writer has it open, it is no file that does not change.
+        # While a writer has the file open, it must not be opened as immutable.
         writer.upsert(Question(question="And you?"), Outcome())
         assert reader.count(EVERYTHING) == number
     writer.close()

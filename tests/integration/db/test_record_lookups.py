@@ -37,7 +37,7 @@ def names(store: Store) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def big(store: Store) -> Store:
-    """A history with 5,000 records; the planner of PostgreSQL has statistics of it."""
+    """A history with 5,000 records and PostgreSQL's statistics of them."""
     rows = [
         {
             "question": "Hi",

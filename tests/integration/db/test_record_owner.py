@@ -1,4 +1,4 @@
-"""The store restricted to one caller: each of its methods, so that a new one cannot forget it."""
+"""The store restricted to one caller: all its methods are tested, also those added later."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ WITHOUT_OWNER = {
     *("save_partial_answers", "replace_failure", "request_cancel", "session"),
     *("visible_to", "with_owner", "owner", "is_response_of_other"),
 }
-"""Those that keep what is asked, by a uid that only its process knows, or that return no record."""
+"""Methods that write by a uid, which only its process knows, or that return no record."""
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_filter_of_another_owner_is_overridden(kept: Store) -> None:
     assert kept.visible_to("bob").count(Filter(owner="alice")) == 0
 
 
-# PostgreSQL's plan depends on how many rows there are.
+# PostgreSQL's plan depends on the number of rows.
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_page_of_one_caller_uses_the_index(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT * FROM question_answer WHERE caller = ? ORDER BY id LIMIT 9"

@@ -15,7 +15,7 @@ from qacli.errors import NotFound
 from qacli.serializers import record_to_dict
 
 
-def an_ask(question: str = "Who am I?", **fields: object) -> Question:
+def new_question(question: str = "Who am I?", **fields: object) -> Question:
     return replace(Question(question=question, params={"model": "m"}), **fields)
 
 
@@ -35,7 +35,7 @@ ANSWERED = Outcome(
 
 
 def test_upsert_record_is_read_back_unchanged(store: Store) -> None:
-    ask = an_ask(
+    ask = new_question(
         "Grüße, 世界 🌍\r\n\ttab'\"\\ ",
         system="Be brief.",
         params={"model": "m", "temperature": 0.5},
@@ -45,21 +45,21 @@ def test_upsert_record_is_read_back_unchanged(store: Store) -> None:
     )
     record_id = store.upsert(ask, ANSWERED)
     fields = store.get(record_id).to_dict()
-    expected = {**ask_fields(ask), **ask_fields(ANSWERED), "id": record_id}
+    expected = {**fields_of(ask), **fields_of(ANSWERED), "id": record_id}
     assert fields == {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in expected.items()
     }
 
 
-def ask_fields(item: Question | Outcome) -> dict[str, object]:
+def fields_of(item: Question | Outcome) -> dict[str, object]:
     from dataclasses import asdict
 
     return asdict(item)
 
 
 def test_upsert_reserved_record_is_completed_under_its_id(store: Store) -> None:
-    ask = an_ask()
+    ask = new_question()
     reserved = store.upsert(ask, Outcome())
     assert store.get(reserved).status is Status.ASKING
     assert store.upsert(ask, ANSWERED) == reserved
@@ -67,7 +67,7 @@ def test_upsert_reserved_record_is_completed_under_its_id(store: Store) -> None:
 
 
 def test_upsert_second_outcome_keeps_the_first(store: Store) -> None:
-    ask = an_ask()
+    ask = new_question()
     first = store.upsert(ask, ANSWERED)
     assert store.upsert(ask, Outcome(status=Status.INTERRUPTED)) == first
     assert store.get(first).status is Status.ANSWERED
@@ -77,14 +77,14 @@ def test_upsert_second_outcome_keeps_the_first(store: Store) -> None:
 def test_upsert_of_an_outcome_uses_no_new_id(store: Store) -> None:
     ids = []
     for _ in range(3):
-        ask = an_ask()
+        ask = new_question()
         store.upsert(ask, Outcome())
         ids.append(store.upsert(ask, ANSWERED))
     assert ids == [1, 2, 3]
 
 
 def test_page_by_keyset_in_both_directions_returns_all(store: Store) -> None:
-    ids = [store.upsert(an_ask(str(number)), ANSWERED) for number in range(7)]
+    ids = [store.upsert(new_question(str(number)), ANSWERED) for number in range(7)]
     assert [record.id for record in store.page(limit=3)] == ids[:3]
     assert [record.id for record in store.page(limit=3, after=ids[2])] == ids[3:6]
     assert [record.id for record in store.page(limit=3, newest_first=True)] == ids[:-4:-1]
@@ -95,7 +95,7 @@ def test_page_by_keyset_in_both_directions_returns_all(store: Store) -> None:
 
 @pytest.mark.parametrize("edge", [-(10**30), -1, 0, 2**63 - 1, 2**63, 10**30])
 def test_page_with_any_integer_as_bound_works(store: Store, edge: int) -> None:
-    record_id = store.upsert(an_ask(), ANSWERED)
+    record_id = store.upsert(new_question(), ANSWERED)
     assert [item.id for item in store.page(limit=5, after=edge)] == (
         [record_id] if edge < 1 else []
     )
@@ -113,24 +113,24 @@ def test_get_and_remove_unknown_record_raise(store: Store, record_id: int) -> No
 
 
 def test_remove_newest_record_never_reuses_its_id(store: Store) -> None:
-    first = store.upsert(an_ask(), ANSWERED)
+    first = store.upsert(new_question(), ANSWERED)
     store.remove(first)
     with pytest.raises(NotFound):
         store.get(first)
-    assert store.upsert(an_ask(), ANSWERED) == first + 1
+    assert store.upsert(new_question(), ANSWERED) == first + 1
 
 
 def test_newest_returns_the_last_record(store: Store) -> None:
     with pytest.raises(NotFound):
         store.newest()
-    store.upsert(an_ask("one"), ANSWERED)
-    store.upsert(an_ask("two"), ANSWERED)
+    store.upsert(new_question("one"), ANSWERED)
+    store.upsert(new_question("two"), ANSWERED)
     assert store.newest().question == "two"
 
 
 @pytest.mark.parametrize("kept", ["keep", "keep_items", "take_in"])
 def test_find_cached_same_question_is_found_however_stored(store: Store, kept: str) -> None:
-    ask = an_ask(params={"model": "m", "n": 1.0, "top_p": 1e22, "x": [0.1, {"b": 2.0}]})
+    ask = new_question(params={"model": "m", "n": 1.0, "top_p": 1e22, "x": [0.1, {"b": 2.0}]})
     if kept == "keep_items":
         ask = replace(ask, batch_id=1, item_key="k")
     outcome = replace(ANSWERED, status=Status.FAILED)
@@ -144,7 +144,7 @@ def test_find_cached_same_question_is_found_however_stored(store: Store, kept: s
         store.upsert_items(1, [(replace(ask, uid="other"), ANSWERED)])
     else:
         import_records(store, [ImportedRecord.model_validate(record_to_dict(ask, ANSWERED, 7))])
-    same = an_ask(params={"x": [0.1, {"b": 2}], "top_p": 10**22, "n": 1, "model": "m"})
+    same = new_question(params={"x": [0.1, {"b": 2}], "top_p": 10**22, "n": 1, "model": "m"})
     for asked in (ask, same, replace(ask, uid="another", tags=["t"], system="")):
         found = store.find_cached(asked)
         assert found is not None
@@ -162,9 +162,9 @@ def test_find_cached_same_question_is_found_however_stored(store: Store, kept: s
 
 def test_find_cached_returns_the_newest_by_its_index(store: Store) -> None:
     for text in ("old", "new"):
-        newest = store.upsert(an_ask(), replace(ANSWERED, answer=text))
-        store.upsert(an_ask(), replace(ANSWERED, status=Status.FAILED))
-    found = store.find_cached(an_ask())
+        newest = store.upsert(new_question(), replace(ANSWERED, answer=text))
+        store.upsert(new_question(), replace(ANSWERED, status=Status.FAILED))
+    found = store.find_cached(new_question())
     assert found is not None
     assert (found.id, found.answer) == (newest, "new")
     query = "SELECT id FROM question_answer WHERE fingerprint = 1 AND status = 'answered'"
@@ -180,11 +180,11 @@ def test_find_cached_returns_the_newest_by_its_index(store: Store) -> None:
 
 
 def test_find_cached_other_question_of_same_key_is_not_found(store: Store) -> None:
-    store.upsert(an_ask("one"), ANSWERED)
-    twin = an_ask("two").cache_key
+    store.upsert(new_question("one"), ANSWERED)
+    twin = new_question("two").cache_key
     with store.transaction(write=True) as connection:
         connection.execute(sa.update(RECORDS).values(fingerprint=twin))
-    assert store.find_cached(an_ask("two")) is None
+    assert store.find_cached(new_question("two")) is None
 
 
 def test_find_cached_records_from_before_the_column_are_found(database_url: str) -> None:
@@ -192,7 +192,7 @@ def test_find_cached_records_from_before_the_column_are_found(database_url: str)
     with store.migrating() as connection:
         migrate.upgrade(connection)
     asks = [
-        an_ask(f"Question {n} 🌍", system="s", params={"model": "m", "temperature": 0.1})
+        new_question(f"Question {n} 🌍", system="s", params={"model": "m", "temperature": 0.1})
         for n in range(1203)
     ]
     for start in range(0, len(asks), 401):
@@ -212,21 +212,21 @@ def test_find_cached_records_from_before_the_column_are_found(database_url: str)
 
 
 def test_upsert_many_of_a_single_record_is_one_statement(store: Store) -> None:
-    ask = an_ask()
+    ask = new_question()
     for outcome, count in ((Outcome(), 1), (ANSWERED, 1), (ANSWERED, None)):
         with counted() as log:
             assert store.upsert_many([(ask, outcome)]) == {ask.uid: 1}
-        # A second outcome changes nothing, so it takes a look at what is there.
+        # A second outcome changes nothing, so the stored one is read.
         assert count in {None, len([text for text in log if text != "connect"])}
-    pair = (an_ask(system="Be brief. " * 99), Outcome())
+    pair = (new_question(system="Be brief. " * 99), Outcome())
     assert store.upsert_many([pair]) == {pair[0].uid: store.newest().id}
     assert store.newest().system == pair[0].system
 
 
 def test_upsert_record_that_is_reserved_is_synced_only_with_a_key(store: Store) -> None:
     with counted() as statements:
-        record_id = store.upsert(ask := an_ask(), Outcome())
-        store.upsert(an_ask(idempotency_key="k-1"), Outcome())
+        record_id = store.upsert(ask := new_question(), Outcome())
+        store.upsert(new_question(idempotency_key="k-1"), Outcome())
         store.upsert(ask, ANSWERED)
 
     writes = [statement for statement in statements if statement.startswith(("INSERT", "UPDATE"))]

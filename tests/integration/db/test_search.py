@@ -1,6 +1,6 @@
-"""Any text is a search, and what was asked is found by its words: random texts, both databases.
+"""No search text fails, and records are found by their words: random texts, both databases.
 
-The seed is fixed; `QA_TEST_SEARCHES=10000` makes the first test as long as one likes.
+The seed is fixed; `QA_TEST_SEARCHES=10000` runs the first test with more searches.
 """
 
 import os
@@ -47,90 +47,89 @@ SPACES = (" ", " ", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "")
 NOT_TO_BE_STORED = ("\x00", "\ud800", "\udfff")
 
 
-def character(chance: random.Random) -> str:
-    """Any character but NUL and surrogates."""
-    code = chance.randrange(1, 0x110000 - 0x800)
+def character(rng: random.Random) -> str:
+    """Return a random character, but not NUL or a surrogate."""
+    code = rng.randrange(1, 0x110000 - 0x800)
     return chr(code if code < 0xD800 else code + 0x800)
 
 
-def text(chance: random.Random, length: int, spaces: tuple[str, ...] = SPACES) -> str:
-    """Pieces that have a meaning somewhere, and any characters."""
+def text(rng: random.Random, length: int, spaces: tuple[str, ...] = SPACES) -> str:
+    """Return a random text of operators of search languages and other characters."""
     return "".join(
-        (chance.choice(PIECES) if chance.random() < 0.6 else character(chance))
-        + chance.choice(spaces)
+        (rng.choice(PIECES) if rng.random() < 0.6 else character(rng)) + rng.choice(spaces)
         for _ in range(length)
     )
 
 
-def searches(chance: random.Random, number: int) -> Iterator[str]:
-    """Random searches of every kind."""
+def searches(rng: random.Random, number: int) -> Iterator[str]:
+    """Yield random searches of every kind."""
     for turn in range(number):
         if turn % 200 == 0:
-            yield chance.choice(PIECES) * chance.randrange(100, 60_000)
+            yield rng.choice(PIECES) * rng.randrange(100, 60_000)
         elif turn % 200 == 50:
-            yield text(chance, 5_000)
+            yield text(rng, 5_000)
         elif turn % 200 == 100:
-            yield " ".join(f"w{chance.randrange(10**6)}" for _ in range(5_000))
+            yield " ".join(f"w{rng.randrange(10**6)}" for _ in range(5_000))
         elif turn % 200 == 150:
-            yield f'"{text(chance, 5_000).replace(chr(34), "")}"'
+            yield f'"{text(rng, 5_000).replace(chr(34), "")}"'
         elif turn % 10 == 4:
-            yield "".join(chance.choice(PIECES[:33]) for _ in range(chance.randrange(1, 40)))
+            yield "".join(rng.choice(PIECES[:33]) for _ in range(rng.randrange(1, 40)))
         elif turn % 10 == 5:
-            yield text(chance, chance.randrange(20), (*SPACES, *NOT_TO_BE_STORED))
+            yield text(rng, rng.randrange(20), (*SPACES, *NOT_TO_BE_STORED))
         else:
-            yield text(chance, chance.randrange(20))
+            yield text(rng, rng.randrange(20))
 
 
 @pytest.fixture
 def pooled(settings: Settings) -> Iterator[Store]:
-    """A store that keeps its connection: a new one for each search takes longer than the search."""
+    """A store that keeps its connection, because a new one takes longer than a search."""
     migrated(settings).close()
     store = Store.open(settings.database, connections=1)
     yield store
     store.close()
 
 
-def asked(store: Store, number: int, chance: random.Random) -> dict[int, str]:
-    """Random questions, each with an answer, by their ids."""
+def store_questions(store: Store, number: int, rng: random.Random) -> dict[int, str]:
+    """Store random questions with answers; return the questions by id."""
     kept = {}
     for turn in range(number):
-        question = f"{turn} {text(chance, chance.randrange(1, 25))}"
-        answer = Outcome(status=Status.ANSWERED, answer=text(chance, 5))
+        question = f"{turn} {text(rng, rng.randrange(1, 25))}"
+        answer = Outcome(status=Status.ANSWERED, answer=text(rng, 5))
         kept[store.upsert(Question(question=question), answer)] = question
     return kept
 
 
-def found(store: Store, search: str) -> set[int | None]:
+def search_ids(store: Store, search: str) -> set[int | None]:
     return {record.id for record in store.page(limit=QUESTIONS, only=Filter(search=search))}
 
 
 def test_search_any_text_raises_no_error(pooled: Store) -> None:
-    chance = random.Random(1)
-    asked(pooled, QUESTIONS, chance)
-    for turn, search in enumerate(searches(chance, SEARCHES)):
+    rng = random.Random(1)
+    store_questions(pooled, QUESTIONS, rng)
+    for turn, search in enumerate(searches(rng, SEARCHES)):
         only = Filter(search=search)
         try:
             assert pooled.search(only, 3) is not None if turn % 2 else pooled.count(only) >= 0
         except QaError as error:
-            # Whoever broke it wants to know with what.
+            # Show the text with which it failed.
             pytest.fail(f"{search[:200]!r}, {len(search)} characters: {error}")
 
 
 def test_search_each_word_and_the_whole_question_find_it(pooled: Store) -> None:
-    chance = random.Random(2)
-    for record_id, question in asked(pooled, QUESTIONS, chance).items():
+    rng = random.Random(2)
+    for record_id, question in store_questions(pooled, QUESTIONS, rng).items():
         for word in {*question.split(), question}:
-            assert record_id in found(pooled, word), f"{word!r} in {question!r}"
+            assert record_id in search_ids(pooled, word), f"{word!r} in {question!r}"
 
 
 def test_search_letters_unknown_to_the_locale_find_the_question(postgres: Postgres) -> None:
-    """In a PostgreSQL of the locale C nothing beyond ASCII is a letter."""
+    """With the locale C, PostgreSQL treats only ASCII letters as letters."""
     postgres.psql("CREATE DATABASE qa_c TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     store = migrated(Settings(database_url=postgres.get_uri("qa_c")))
-    chance = random.Random(3)
-    for record_id, question in asked(store, QUESTIONS // 4, chance).items():
+    rng = random.Random(3)
+    for record_id, question in store_questions(store, QUESTIONS // 4, rng).items():
         for word in {*question.split(), "Ελλάδα"}:
-            assert (record_id in found(store, word)) == (word in question), f"{word!r}"
+            assert (record_id in search_ids(store, word)) == (word in question), f"{word!r}"
     store.close()
 
 
@@ -156,8 +155,8 @@ def test_search_with_or_without_accents_and_in_any_case_finds_the_question(
     for other in ACCENTED:
         store.upsert(Question(question=other), Outcome(status=Status.ANSWERED, answer="x"))
     for search in ACCENTED[question]:
-        found = [record.question for record in store.search(Filter(search=search), 99)]
-        assert found == [question], search
+        search_ids = [record.question for record in store.search(Filter(search=search), 99)]
+        assert search_ids == [question], search
 
 
 def test_search_finds_questions_with_and_without_an_outcome_by_an_index(store: Store) -> None:
@@ -186,8 +185,8 @@ def test_search_word_too_long_for_an_index_is_found(pooled: Store) -> None:
     words = ["w" * 3000, "é" * 3000, "c++" * 1000, "\U0001f30d" * 3000, "a b " * 3000]
     for word in words:
         record_id = pooled.upsert(Question(question=f"What is {word}?"), Outcome())
-        assert found(pooled, word) == {record_id}
-        assert found(pooled, f'"{word}"') == {record_id}
+        assert search_ids(pooled, word) == {record_id}
+        assert search_ids(pooled, f'"{word}"') == {record_id}
 
 
 def test_parse_terms_limits_number_and_length() -> None:

@@ -36,7 +36,7 @@ WORDS = {"everywhere": 1, "often": 20, "seldom": 1000, "early": 0}
 
 
 def matches(word: str, number: int) -> bool:
-    """Return whether the record of this number has the word."""
+    """Return whether the record with this number has the word."""
     if word == "early":
         return number <= 2 * BLOCK
     return number % WORDS[word] == 0
@@ -76,7 +76,7 @@ def test_search_in_steps_finds_the_same_in_both_orders(big: Store) -> None:
     low, high = 5 * SPACE, 3 * BLOCK * SPACE
     for word, tagged in itertools.product(WORDS, (False, True)):
         only = Filter(search=word, tag="work" if tagged else None)
-        # The last of the numbers, whose id is GAP, has no other word than the first.
+        # The record with the id GAP has the same words as the first one.
         numbers = [n for n in range(1, NUMBER) if matches(word, n) and not (tagged and n % 50)]
         ids = [number * SPACE for number in numbers]
         ids += [] if tagged else [GAP] * (word == "everywhere") + [GAP + 1]
@@ -93,7 +93,7 @@ def test_search_in_steps_finds_the_same_in_both_orders(big: Store) -> None:
         assert {record.id for record in big.search(only, 2000)} == set(ids[::-1][:MAX_RANKED])
 
 
-def test_search_by_time_finds_the_newest_of_a_history_with_another_order_of_ids(big: Store) -> None:
+def test_search_by_time_with_unordered_ids_finds_the_newest(big: Store) -> None:
     times = {1: 2, 3000: 4, NUMBER - 1: 3}  # the others have an earlier one
     with big.transaction(write=True) as connection:
         for number, day in times.items():
@@ -144,13 +144,13 @@ def test_search_in_steps_reads_few_rows(big: Store) -> None:
         with explained() as plans:
             only = Filter(search=word)
             big.page(limit=limit, only=only, newest_first=newest_first, before=NUMBER * SPACE)
-        # For each of three steps the next id and the matches, and where the history ends.
+        # Each of three steps reads the next id and the matches; then the end of the history.
         assert len(plans) <= 7
         assert sum(map(rows_read, plans)) <= (8 if word == "early" else 2) * BLOCK
         searches = [plan for plan in plans if "qa_search_vector" in plan]
         assert not [plan for plan in searches if "Seq Scan" in plan]
         assert [plan for plan in searches if INDEX in plan]
-        # The words of a record that the index has are not computed again.
+        # The words of an indexed record are not computed again.
         assert not re.search(r"Filter: .*<> 'asking'.*qa_search_vector", "\n".join(plans))
 
 

@@ -29,7 +29,7 @@ def limits(store: Store) -> SharedLimits:
 
 
 def age(store: Store, seconds: float) -> None:
-    """Let time pass for the limits."""
+    """Make the limits older by some seconds."""
     columns = ("filled_at", "request_rate_until", "token_rate_until", "paused_until")
     changes = ", ".join(f"{name} = {name} - {seconds}" for name in columns)
     with store.transaction(write=True) as connection:
@@ -60,12 +60,12 @@ def test_take_of_several_workers_together_grants_a_seconds_worth(
     limits: SharedLimits, store: Store
 ) -> None:
     limit_id = limits.open(*KEY)
-    # So slow that nothing refills during the test, even if it takes seconds.
+    # The rate is so low that nothing refills during the test.
     first = limits.take(limit_id, "a", LimitReport(request_rate=0.001, requests=0.75))
     assert first.requests == pytest.approx(0.75)
     second = limits.take(limit_id, "b", LimitReport(requests=9))
     assert second.requests == pytest.approx(0.25, abs=0.05)
-    # A worker that knows no limit has that of the others.
+    # A worker without a limit of its own uses that of the others.
     assert limits.take(limit_id, "c", LimitReport(requests=9)).requests == pytest.approx(
         0, abs=0.05
     )
@@ -75,7 +75,7 @@ def test_take_of_several_workers_together_grants_a_seconds_worth(
     )
 
 
-def test_take_in_many_threads_grants_no_more_than_there_is(limits: SharedLimits) -> None:
+def test_take_in_many_threads_grants_no_more_than_the_limit(limits: SharedLimits) -> None:
     limit_id = limits.open(*KEY)
     report = LimitReport(request_rate=0.01, requests=0.1)
     with ThreadPoolExecutor(8) as pool:
@@ -94,7 +94,7 @@ def test_take_after_giving_back_grants_that_again(limits: SharedLimits) -> None:
     limits.take(limit_id, "a", back)
     second = limits.take(limit_id, "b", slow)
     assert second.requests == pytest.approx(0.6, abs=0.05)
-    # Answers were longer than expected: the tokens are owed by all.
+    # Answers were longer than expected: the missing tokens count for all workers.
     assert second.tokens == 0
 
 
@@ -134,7 +134,7 @@ def test_take_has_the_learned_rates_of_the_other_live_processes(
         connection.execute(
             sa.text("UPDATE limit_user SET seen_at = seen_at - 11 WHERE uid = 'expired'")
         )
-    # A server, which is no worker of a batch.
+    # A server, not a worker of a batch.
     assert limits.take(limit_id, "a", LimitReport()).users == 1
     limits.take(limit_id, "b", LimitReport(learned_rate=30))
     grant = limits.take(limit_id, "c", LimitReport(in_flight=7, finished=3))

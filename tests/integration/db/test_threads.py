@@ -1,4 +1,4 @@
-"""Threads: what a record follows up and what follows it up, and how many statements that takes."""
+"""Threads: the ancestors and the followers of a record, and the number of statements."""
 
 import pytest
 import sqlalchemy as sa

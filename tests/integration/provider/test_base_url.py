@@ -28,7 +28,7 @@ def database_url(home: Path) -> str:
 
 @pytest.fixture
 def ask(settings: Settings) -> Ask:
-    """Asks one question at a base URL; returns the notices."""
+    """Return a function that asks at a base URL, and returns the notices."""
 
     def ask_once(base_url: str, *, connections: int | None = None) -> list[str]:
         notices: list[str] = []
@@ -105,9 +105,7 @@ def test_base_url_that_serves_a_page_finds_v1(
 
 
 @pytest.mark.parametrize("path", ["/v1/wrong", "/v1beta/openai", "/openai/deployments/d"])
-def test_base_url_with_a_version_is_taken_as_it_is(
-    ask: Ask, provider: FakeProvider, path: str
-) -> None:
+def test_base_url_with_a_version_is_unchanged(ask: Ask, provider: FakeProvider, path: str) -> None:
     with pytest.raises(ProviderRefused):
         ask(f"http://127.0.0.1:{provider.port}{path}")
     assert len(provider.requests) == 1

@@ -41,7 +41,7 @@ apis = pytest.mark.parametrize("api", ["chat", "responses"])
 
 @dataclass
 class Asker:
-    """A provider, with what was asked of it and what was said about it."""
+    """A client of the provider, with the notices and the duration of the last request."""
 
     endpoint: Endpoint
     settings: Settings
@@ -76,12 +76,12 @@ class Asker:
 Make = Callable[..., Asker]
 
 PROMPT_SECONDS = 4.0
-"""Far less than the faults last, and far more than a busy machine adds to a timeout of 0.4 s."""
+"""A limit for timeouts of 0.4 s: the faults last much longer, a busy machine adds much less."""
 
 
 @pytest.fixture
 def asker(provider: FakeProvider) -> Make:
-    """Something to ask the provider with, with settings of the test's own."""
+    """Return a function that makes a client with these settings."""
 
     def make(*, key: str = KEY, base_url: str = "", **settings: Any) -> Asker:
         endpoint = Endpoint(base_url=base_url or provider.base_url, key=key, model="m")
@@ -137,7 +137,7 @@ def test_client_stream_gives_text_as_it_arrives(provider: FakeProvider, asker: M
     client = SyncProvider(made.endpoint, made.settings)
     request = ChatRequest(question=Question(question="q", params={"model": "m"}))
     stream = client.stream(request, ChatResponse())
-    # The rest never comes, so neither text waited for it.
+    # The rest never arrives, so no text has waited for it.
     assert [next(stream), next(stream)] == [Delta("one"), Delta(" two")]
     stream.close()
     client.close()

@@ -21,7 +21,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 EXIT_CODES = {503: 3, 502: 6, 200: 0}
 
 Ask = Callable[[str], tuple[int, str]]
-"""Asks the provider at a URL; returns the exit code and all that was printed."""
+"""Ask the provider at a URL; return the exit code and the whole output."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def database_url(home: Path) -> str:
 def ask(
     request: pytest.FixtureRequest, invoke: Invoke, settings: Settings, build: Callable[..., Flask]
 ) -> Ask:
-    """Asks one question in each way."""
+    """Return the function that asks in one of the ways."""
 
     def ask_once(url: str) -> tuple[int, str]:
         if request.param == "serve":

@@ -103,7 +103,7 @@ def test_base_url_of_a_server_with_an_error_as_success_finds_v1(
 
 @pytest.mark.parametrize("connections", [None, 4], ids=["httpx2", "aiohttp"])
 @pytest.mark.parametrize("kind", [JSON, "text/html; charset=UTF-8"])
-def test_base_url_with_an_answer_of_any_type_is_taken_as_it_is(
+def test_base_url_with_a_response_of_any_type_is_unchanged(
     wire: WireServer, tmp_path: Path, kind: str, connections: int | None
 ) -> None:
     wire.answers["/chat/completions"] = 200, {"content-type": kind}, ANSWER

@@ -37,7 +37,7 @@ ways = pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
 
 
 class Client:
-    """Asks the provider; each question by a client of its own, as the processes of qa do."""
+    """Ask the provider, with a new client for each question, as processes of qa do."""
 
     def __init__(self, provider: FakeProvider, home: Path) -> None:
         self.provider = provider
@@ -184,7 +184,7 @@ def test_summary_refused_is_left_out_from_then_on(client: Client) -> None:
 
 
 def test_feature_refused_by_an_event_is_left_out(client: Client) -> None:
-    """OpenAI has sent this refusal after the stream had begun."""
+    """OpenAI sends this refusal after the beginning of the stream."""
     client.provider.script(UNVERIFIED.replace("status=400", "error=0"))
     assert client.ask(api="responses", reasoning_effort="high").text == "Answer to: Who?"
     assert len(client.paths) == 2

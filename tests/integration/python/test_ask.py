@@ -170,10 +170,8 @@ def test_bad_argument_is_an_error_and_asks_nothing(
     assert provider.requests == []
 
 
-def test_ask_without_a_provider_is_not_configured(
-    history: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert history
+@pytest.mark.usefixtures("history")
+def test_ask_without_a_provider_is_not_configured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name)
     with pytest.raises(NotConfigured, match="Set OPENAI_API_KEY"):

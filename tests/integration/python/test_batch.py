@@ -74,7 +74,9 @@ def test_batch_again_with_the_same_rows_asks_nothing(
     assert batch(WORDS, question="Explain {word}").name != first.name
 
 
-def test_batch_left_early_goes_on_at_the_next_call(history: Store, provider: FakeProvider) -> None:
+def test_batch_iterator_left_early_continues_at_the_next_call(
+    history: Store, provider: FakeProvider
+) -> None:
     provider.default = "delay=0.01"
     results = batch(WORDS, question="Define {word}", name="words", jobs=2)
     assert next(results).key == "w0"
@@ -230,10 +232,10 @@ def test_batch_of_a_file_has_its_columns(tmp_path: Path) -> None:
     assert (result.key, result.row) == ("w1", {"id": "w1", "word": "tree"})
 
 
+@pytest.mark.usefixtures("history")
 def test_batch_with_a_template_uses_its_parts(
-    history: Store, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch
+    provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert history
     monkeypatch.setenv("QA_CONFIG", str(home / "config.toml"))
     (home / "templates").mkdir()
     (home / "templates" / "define.toml").write_text(
@@ -257,8 +259,8 @@ def test_batch_in_a_running_event_loop_works() -> None:
     ]
 
 
-def test_batch_at_the_batch_api_is_refused(history: Store, invoke: Invoke, tmp_path: Path) -> None:
-    assert history
+@pytest.mark.usefixtures("history")
+def test_batch_at_the_batch_api_is_refused(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('"One"\n')
     options = ("--name", "b", "--via", "batch-api", "--detach")
     assert invoke("batch", str(tmp_path / "q.jsonl"), *options).code == 0
@@ -278,7 +280,7 @@ for number, result in enumerate(results):
 
 
 @pytest.mark.parametrize("end", ["exit", "SIGINT", "SIGKILL"])
-def test_program_that_ends_early_loses_nothing_and_goes_on(
+def test_batch_program_ended_early_loses_nothing_and_continues(
     history: Store, provider: FakeProvider, end: str
 ) -> None:
     provider.default = "delay=0.02"

@@ -1,6 +1,6 @@
-"""Damaged journals: every answer that can be read is in the history or in a file that is named.
+"""Damaged journals: every readable answer is in the history, or in a file that is reported.
 
-The seeds are fixed; `QA_TEST_JOURNALS=5000` makes the first test as long as one likes.
+The seeds are fixed; `QA_TEST_JOURNALS=5000` runs the first test with more journals.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 JOURNALS = int(os.environ.get("QA_TEST_JOURNALS", "150"))
 AT_ONCE = 250
-"""How many damaged journals are delivered together."""
+"""The number of damaged journals that are delivered together."""
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BAD_VALUES: tuple[Any, ...] = (
@@ -52,7 +52,7 @@ def encoded(line: dict[str, Any], *, checksum: bool = True) -> bytes:
 
 
 def lines_of_journal(chance: random.Random, names: list[str]) -> list[dict[str, Any]]:
-    """The lines of a journal as one of qa's writers makes it; `names` gets its answers."""
+    """Return the lines of a random journal; its answers are added to `names`."""
     lines: list[dict[str, Any]] = []
     for _ in range(chance.choice([1, 1, 1, 2, 5])):
         ask = Question(
@@ -90,7 +90,7 @@ def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
     """Put a value of a wrong type, or a field of a newer version, into one line."""
     line = chance.choice(lines)
     inner = next((line[name] for name in ("ask", "outcome") if line.get(name)), line)
-    if not isinstance(inner, dict):  # another bad value is there already
+    if not isinstance(inner, dict):  # the line has a bad value already
         inner = line
     place = chance.choice([line, inner, inner, inner])
     name = chance.choice(
@@ -98,15 +98,15 @@ def with_bad_value(chance: random.Random, lines: list[dict[str, Any]]) -> None:
     )
     place[name] = chance.choice(BAD_VALUES)
     if name == "accepted" and place[name] is True:
-        # A question that a server asks again: until then its journal rightly stays.
+        # A server asks this question again; its journal must stay until then.
         place[name] = "yes"
 
 
 def damaged(chance: random.Random, names: list[str]) -> bytes:
-    """The bytes of a journal with some damage."""
+    """Return the bytes of a journal with random damage."""
     lines = lines_of_journal(chance, names)
     kind = chance.choice(["bits", "bits", "cut", "values", "zeros", "lost line", "whole"])
-    # Journals of older versions have no checksums; a bad value may be written with a good one.
+    # Journals of older versions have no checksums; a bad value may have a correct checksum.
     checksum = chance.random() < 0.7
     if kind == "values":
         for _ in range(chance.choice([1, 1, 3])):
@@ -126,7 +126,7 @@ def damaged(chance: random.Random, names: list[str]) -> bytes:
 
 
 def readable(data: bytes, names: list[str]) -> set[str]:
-    """The answers that a person can find in a file."""
+    """Return the answers whose text is in a file."""
     return {name for name in names if name.encode() in data}
 
 
@@ -157,7 +157,7 @@ def test_deliver_of_damaged_journals_loses_no_answer(store: Store, home: Path) -
             lost = {name for name in readable(data, names) if name not in history}
             assert not lost, f"seed {int(seed_name)}"
         assert len(reports) == sum(1 for _ in outbox.directory.iterdir())
-    # The dice are good: there were journals of either kind.
+    # The random journals were of both kinds.
     assert 0 < set_aside < number
     assert delivered > number / 2
 

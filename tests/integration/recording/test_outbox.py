@@ -1,6 +1,5 @@
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -64,8 +63,8 @@ def files(outbox: Outbox) -> list[Path]:
     return sorted(outbox.directory.iterdir())
 
 
-def found(outbox: Outbox) -> list[Entry]:
-    """What left_behind() gives, with nothing discarded."""
+def orphaned_entries(outbox: Outbox) -> list[Entry]:
+    """Return the entries of all orphaned journals."""
     return [entry for journal in outbox.orphaned() for entry in journal.read().entries]
 
 
@@ -92,7 +91,7 @@ def test_outbox_text_is_stored_as_it_arrives(outbox: Outbox, journal: Journal) -
     for text in ("Hel", "lo\n", "🌍"):
         write_text(journal, ASK.uid, text)
     journal.close()
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     outcome = entry.outcome()
     assert outcome.answer == "Hello\n🌍"
     assert outcome.status is Status.INTERRUPTED
@@ -105,7 +104,7 @@ def test_outbox_outcome_is_read_as_written(outbox: Outbox, journal: Journal, *, 
     write_text(journal, ASK.uid, "Hel")
     write_outcome(journal, ASK.uid, OUTCOME, sync=sync)
     journal.close()
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     assert entry.question == ASK
     assert entry.outcome() == OUTCOME
     assert type(entry.outcome().status) is Status
@@ -122,7 +121,7 @@ def test_journal_holds_any_number_of_questions(outbox: Outbox, journal: Journal)
             journal, ask.uid, replace(OUTCOME, answer=f"all of {ask.question}"), sync=False
         )
     journal.close()
-    entries = found(outbox)
+    entries = orphaned_entries(outbox)
     assert [entry.question for entry in entries] == asks
     for number, entry in enumerate(entries):
         expected = "to" if number % 2 else "all of"
@@ -174,10 +173,10 @@ def test_journal_in_use_is_listed_and_not_changed(outbox: Outbox, journal: Journ
     assert list(outbox.orphaned()) == []
     assert len(outbox.pending()) == 1
     journal.close()
-    assert len(found(outbox)) == 1
+    assert len(orphaned_entries(outbox)) == 1
 
 
-# A process of its own, that answers without end.
+# A process that writes an answer without end.
 ANSWERS = """
 import sys, time
 from pathlib import Path
@@ -196,7 +195,7 @@ time.sleep(60)
 
 @pytest.fixture
 def answering(outbox: Outbox) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of an answer."""
+    """A process that is writing an answer."""
     command = [sys.executable, "-c", ANSWERS, str(outbox.directory), "u" * 32]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -212,7 +211,7 @@ def test_journal_of_a_killed_process_has_the_text_so_far(
     assert [entry.question.question for entry in outbox.pending()] == ["Who?"]
     answering.send_signal(signal.SIGKILL)
     answering.wait()
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     assert entry.question.uid == "u" * 32
     assert entry.outcome().status is Status.INTERRUPTED
     assert entry.outcome().answer == "One two "
@@ -242,7 +241,7 @@ def test_journal_of_a_stopped_process_stays_locked(
 
 
 def left(outbox: Outbox, *lines: bytes) -> Path:
-    """A journal that a process left, with these bytes after its question."""
+    """Write the journal of an ended process, with these bytes after its question."""
     journal = outbox.open()
     write_question(journal, ASK)
     write_text(journal, ASK.uid, "One ")
@@ -291,7 +290,7 @@ def test_read_reasoning_line_cut_off_keeps_the_written_part(outbox: Outbox, cut:
 )
 def test_journal_garbage_in_the_middle_is_skipped(outbox: Outbox, garbage: bytes) -> None:
     left(outbox, garbage, line(text="two"))
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     assert entry.outcome().answer in {"One two", "One lostt" + "wo"}
     assert len(outbox.pending()) == 1
 
@@ -316,7 +315,7 @@ def test_journal_line_of_another_form_is_skipped(outbox: Outbox, odd: bytes) -> 
 
 def test_journal_line_about_another_question_is_skipped(outbox: Outbox) -> None:
     left(outbox, line(uid="other", text="x"), line(text="two"))
-    assert found(outbox)[0].outcome().answer == "One two"
+    assert orphaned_entries(outbox)[0].outcome().answer == "One two"
 
 
 def test_journal_empty_has_no_question_and_is_deleted(outbox: Outbox, store: Store) -> None:
@@ -411,56 +410,44 @@ def test_outbox_below_a_file_has_nothing_pending(home: Path) -> None:
     assert list(outbox.orphaned()) == []
 
 
-@pytest.fixture
-def disk() -> Iterator[Callable[[int], None]]:
-    """A disk with room for files of so many bytes, and no more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_journal_writer_full_disk_refuses_the_question(
-    outbox: Outbox, disk: Callable[[int], None]
+    outbox: Outbox, limit_file_size: Callable[[int], None]
 ) -> None:
     writer = JournalWriter(outbox)
-    disk(20)
+    limit_file_size(20)
     with pytest.raises(OutboxUnwritable, match="Nothing was asked"):
         writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
-    disk(10**6)
+    limit_file_size(10**6)
     writer.close()
     assert outbox.pending() == []
 
 
 def test_outbox_on_a_full_disk_reports_at_the_end_of_the_answer(
-    outbox: Outbox, disk: Callable[[int], None]
+    outbox: Outbox, limit_file_size: Callable[[int], None]
 ) -> None:
     writer = JournalWriter(outbox)
     writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
-    disk(files(outbox)[0].stat().st_size)
+    limit_file_size(files(outbox)[0].stat().st_size)
     writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, Delta("One")),)))
     with pytest.raises(OutboxUnwritable, match="File too large"):
         writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
-    disk(10**6)
+    limit_file_size(10**6)
     writer.close()
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     assert entry.outcome().status is Status.INTERRUPTED
 
 
 def test_journal_writer_outcome_after_a_cut_line_is_stored(
-    outbox: Outbox, disk: Callable[[int], None]
+    outbox: Outbox, limit_file_size: Callable[[int], None]
 ) -> None:
     writer = JournalWriter(outbox)
     writer.write(JournalEntry(ASK.uid, (question_entry(ASK),), opens=True, sync=True))
-    disk(files(outbox)[0].stat().st_size + 10)
+    limit_file_size(files(outbox)[0].stat().st_size + 10)
     writer.enqueue(JournalEntry(ASK.uid, (text_entry(ASK.uid, Delta("One")),)))
-    disk(10**6)  # the disk has room again
+    limit_file_size(10**6)  # there is room again
     writer.write(JournalEntry(ASK.uid, (outcome_entry(ASK.uid, OUTCOME),), sync=True))
     writer.close()
-    (entry,) = found(outbox)
+    (entry,) = orphaned_entries(outbox)
     assert entry.outcome() == OUTCOME
 
 

@@ -16,19 +16,18 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Lines = Callable[[], list[dict[str, Any]]]
 ASK = {"question": "Who on earth am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
-    """Gives what was logged since it was last asked, as JSON."""
+    """Return a function that reads the lines logged since its last call, as JSON."""
     caplog.set_level(logging.INFO)
     formatter = JsonFormatter(lambda text: text.replace(KEY, "***"))
 
@@ -142,10 +141,10 @@ def test_access_log_bug_has_the_request_id(app: Flask, lines: Lines, problem: Pr
     assert (line["status"], line["error"]) == (500, "unexpected")
 
 
+@pytest.mark.usefixtures("store")
 def test_access_log_has_no_question_and_no_secret(
-    store: Store, build: Callable[..., Flask], lines: Lines, caplog: pytest.LogCaptureFixture
+    build: Callable[..., Flask], lines: Lines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert store
     caplog.set_level(logging.DEBUG, "qa")
     client = build(tokens="alice=the-token,bob=other").test_client()
     for headers in ({"Authorization": "Bearer the-token"}, {"Authorization": "Bearer the-tokem"}):
@@ -190,17 +189,17 @@ def test_access_log_text_format_is_short(
     assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING It is so\.", other)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("proxies", "remote"), [(0, "127.0.0.1"), (1, "192.0.2.2"), (2, "192.0.2.1")]
 )
 def test_access_log_forwarded_address_is_used_behind_proxies(
-    store: Store, build: Callable[..., Flask], lines: Lines, proxies: int, remote: str
+    build: Callable[..., Flask], lines: Lines, proxies: int, remote: str
 ) -> None:
-    assert store
     client = build(proxies=proxies).test_client()
     sent = {"X-Forwarded-For": "8.8.8.8, 192.0.2.1, 192.0.2.2", "X-Forwarded-Host": "localhost"}
     client.get("/qas", headers=sent)
-    # Who says by which name it was called is the client: that must not open the door.
+    # A client can write X-Forwarded-Host, so it must not replace the Host that is checked.
     evil = client.get("/qas", headers={**sent, "Host": "evil.example"})
     assert evil.status_code == 403
     assert [line["remote"] for line in lines()] == [remote, remote]

@@ -238,11 +238,9 @@ def test_post_ask_key_repeated_by_the_provider_is_masked(
     assert settings.api_key not in str(store.newest().to_dict())
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_get_qas_without_a_provider_works(
-    store: Store, build: Callable[..., Flask], problem: Problem
-) -> None:
-    assert store
+def test_get_qas_without_a_provider_works(build: Callable[..., Flask], problem: Problem) -> None:
     client = build(api_key=None, base_url=None, model="gpt-x").test_client()
     problem(client.post("/ask", json={"question": "x"}), 503, "not-configured")
     assert client.get("/qas").get_json() == []
@@ -285,13 +283,13 @@ def test_post_ask_with_the_database_down_sends_nothing(
     problem: Problem,
     wait_for: Callable[..., Any],
 ) -> None:
-    # Not migrated: `store`, which would do it, is not asked for.
+    # The database is not migrated, because the test does not use `store`.
     client = build().test_client()
     response = client.post("/ask", json={"question": "x"})
     assert response.status_code == 503
     assert response.content_type == "application/problem+json"
     assert provider.requests == []
-    # Nor is anything left that a later delivery would take for a question that was asked.
+    # The journal has no entry that a later delivery would store as a record.
     wait_for(lambda: not Outbox(settings.outbox_path).pending())
     problem(client.get("/qas"), 503, response.get_json(force=True)["kind"])
 

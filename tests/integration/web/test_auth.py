@@ -10,12 +10,11 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -46,13 +45,13 @@ def test_host_of_another_name_is_refused(
     assert provider.requests == []
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("allowed", "status"), [("a.example, qa.lan", 200), ("*", 200), ("b", 403)]
 )
 def test_host_in_allowed_hosts_is_allowed(
-    store: Store, build: Callable[..., Flask], allowed: str, status: int
+    build: Callable[..., Flask], allowed: str, status: int
 ) -> None:
-    assert store
     client = build(allowed_hosts=allowed).test_client()
     assert client.get("/qas", headers={"Host": "QA.lan:8000"}).status_code == status
 
@@ -96,7 +95,7 @@ def test_write_from_another_site_is_refused(
         problem(response, 403, "forbidden")
         problem(client.delete("/qa/1", headers=headers), 403, "forbidden")
         assert provider.requests == []
-    # Reading is safe: the browser keeps the answer from a page that may not see it.
+    # Reading is safe: the browser hides the response from a page of another origin.
     assert client.get("/qas", headers=headers).status_code == 200
     assert "Access-Control-Allow-Origin" not in response.headers
 
@@ -105,6 +104,7 @@ def test_write_with_a_malformed_origin_is_refused(client: FlaskClient, problem: 
     problem(client.post("/ask", json=ASK, headers={"Origin": "http://["}), 403, "forbidden")
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("authorization", "right"),
     [
@@ -122,7 +122,6 @@ def test_write_with_a_malformed_origin_is_refused(client: FlaskClient, problem: 
     ids=str,
 )
 def test_request_without_the_token_is_refused(
-    store: Store,
     build: Callable[..., Flask],
     provider: FakeProvider,
     problem: Problem,
@@ -130,10 +129,9 @@ def test_request_without_the_token_is_refused(
     *,
     right: bool,
 ) -> None:
-    assert store
     client = build(token="s3cret-token").test_client()
     headers = {} if authorization is None else {"Authorization": authorization}
-    # The token is enough: it may be called by any name, from anywhere.
+    # With the right token, any Host and any Origin are allowed.
     headers |= {"Host": "qa.example", "Origin": "https://elsewhere.example"}
     asked, listed = (
         client.post("/ask", json=ASK, headers=headers),
@@ -157,10 +155,8 @@ def as_bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_record_of_a_named_token_has_the_callers_name(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_record_of_a_named_token_has_the_callers_name(build: Callable[..., Flask]) -> None:
     client = build(token="unnamed-token", **NAMED).test_client()
     for token, name in (
         ("alice-token", "alice"),
@@ -176,14 +172,14 @@ def test_record_without_tokens_has_no_caller(client: FlaskClient) -> None:
     assert client.post("/ask", json=ASK, headers=as_bearer("any")).get_json()["caller"] is None
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "token",
     ["alice", "alice=alice-token", "alice-token,bob=bob-token", "alice-tokenbob-token", ","],
 )
 def test_token_of_several_must_match_completely(
-    store: Store, build: Callable[..., Flask], problem: Problem, token: str
+    build: Callable[..., Flask], problem: Problem, token: str
 ) -> None:
-    assert store
     client = build(**NAMED).test_client()
     problem(client.get("/qas", headers=as_bearer(token)), 401, "unauthorized")
     for cookie in ("qa_session", "qa_token"):
@@ -191,13 +187,14 @@ def test_token_of_several_must_match_completely(
     problem(client.get("/qas"), 401, "unauthorized")
 
 
-def test_token_beyond_ascii_is_accepted(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_token_beyond_ascii_is_accepted(build: Callable[..., Flask]) -> None:
     client = build(tokens="alice=schlüssel").test_client()
     wire_question = "Bearer schlüssel".encode().decode("latin-1")
     assert client.get("/qas", headers={"Authorization": wire_question}).status_code == 200
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -211,9 +208,8 @@ def test_token_beyond_ascii_is_accepted(store: Store, build: Callable[..., Flask
     ids=str,
 )
 def test_cookie_from_another_site_is_refused(
-    store: Store, build: Callable[..., Flask], headers: dict[str, str], status: int
+    build: Callable[..., Flask], headers: dict[str, str], status: int
 ) -> None:
-    assert store
     client = build(**NAMED).test_client()
     host = headers.get("Host", "localhost")
     client.post("/sign-in", data={"token": "bob-token"})
@@ -226,10 +222,10 @@ def test_cookie_from_another_site_is_refused(
         assert response.get_json()["caller"] == "bob"
 
 
+@pytest.mark.usefixtures("store")
 def test_wrong_bearer_token_with_a_valid_cookie_is_refused(
-    store: Store, build: Callable[..., Flask], problem: Problem
+    build: Callable[..., Flask], problem: Problem
 ) -> None:
-    assert store
     client = build(**NAMED).test_client()
     client.post("/sign-in", data={"token": "bob-token"})
     assert client.get("/qas").status_code == 200
@@ -237,33 +233,29 @@ def test_wrong_bearer_token_with_a_valid_cookie_is_refused(
     problem(client.get("/qas", headers={"Authorization": "Basic x"}), 401, "unauthorized")
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("path", ["/sign-in", "/sign-in/", "/static/nothing.css", "/static/../qas"])
-def test_open_paths_still_check_the_host(
-    store: Store, build: Callable[..., Flask], path: str
-) -> None:
-    assert store
+def test_open_paths_still_check_the_host(build: Callable[..., Flask], path: str) -> None:
     client = build(**NAMED).test_client()
     open_to_all = client.get(path)
     assert open_to_all.status_code in {200, 404}
     assert client.get(path, headers={"Host": "evil.example"}).status_code == 403
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "path",
     ["/sign-in/x", "/static", "/Static/x", "//static/x", "/is_up/x", "/metrics", "/metrics/"],
 )
 def test_path_similar_to_an_open_one_needs_the_token(
-    store: Store, build: Callable[..., Flask], path: str, problem: Problem
+    build: Callable[..., Flask], path: str, problem: Problem
 ) -> None:
-    assert store
     response = build(**NAMED).test_client().get(path, follow_redirects=False)
     problem(response, 401, "unauthorized")
 
 
-def test_token_is_not_logged(
-    store: Store, build: Callable[..., Flask], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_token_is_not_logged(build: Callable[..., Flask], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     client = build(token="s3cret-token").test_client()
     client.get("/qas?token=s3cret-token", headers={"Authorization": "Bearer s3cret-token"})
@@ -278,6 +270,6 @@ def test_model_of_a_local_file_in_a_request_is_refused(
         response = client.post("/ask", json={**ASK, "model": model})
         members = problem(response, 422, "invalid-request")
         assert "passwd" not in members["detail"]
-    # To the provider a path is a name like any other.
+    # For the provider, a path is the name of a model like any other.
     assert client.post("/ask", json={**ASK, "model": "/etc/passwd"}).status_code == 200
     assert [request.body["model"] for request in provider.requests] == ["/etc/passwd"]

@@ -66,7 +66,7 @@ def test_schema_by_either_api_is_corrected_once(
 def test_client_of_openai_gets_the_same_answer_by_either_api(
     client: FlaskClient, provider: FakeProvider, api: str, *, streamed: bool
 ) -> None:
-    """`/v1/chat/completions` has messages of its own."""
+    """The messages of a client of `/v1/chat/completions` are sent by either API."""
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "One?"},

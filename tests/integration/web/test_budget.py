@@ -52,7 +52,7 @@ def test_budget_spent_refuses_the_caller_alone(
     assert body["type"] == body["code"] == "insufficient_quota"
     assert error.headers["X-Should-Retry"] == "false"
     assert len(provider.requests) == asked
-    # Reading costs nothing, and another caller has no budget.
+    # Reading is free, and another caller has no budget.
     assert client.get("/qas", headers=ALICE).status_code == 200
     assert client.post("/ask", json=ASK, headers=BOB).status_code == 200
 
@@ -65,7 +65,7 @@ def test_budget_of_a_period_ignores_earlier_records(
     assert client.post("/ask", json=ASK, headers=ALICE).status_code == 200
     assert client.post("/ask", json=ASK, headers=BOB).status_code == 200
     spend(store, "bob", 2, datetime(2020, 1, 1, tzinfo=UTC))
-    # Older than the first record of the process's count, but part of the total: ids are in order.
+    # Its date is old, but its id is new, so the total counts it.
     assert client.post("/ask", json=ASK, headers=BOB).status_code == 429
 
 

@@ -28,7 +28,7 @@ DEFERRED = {"Prefer": "respond-async"}
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads of clients that wait for an answer."""
+    """Threads for clients that wait for an answer."""
     with ThreadPoolExecutor(2) as pool:
         yield pool
 
@@ -38,7 +38,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_answers, "SAVE_SECONDS", 0.02)
 
 
-def begun(client: FlaskClient, wait_for: Callable[..., Any], record_id: int) -> dict[str, Any]:
+def wait_for_answer(
+    client: FlaskClient, wait_for: Callable[..., Any], record_id: int
+) -> dict[str, Any]:
     """Wait until a part of the answer is in the record, and return the record."""
 
     def read() -> Any:
@@ -60,7 +62,7 @@ def test_cancel_ends_an_answer_and_keeps_its_text(
     waiting: Future[TestResponse] = pool.submit(
         lambda: app.test_client().post("/ask", json={"question": SLOW})
     )
-    record = begun(client, wait_for, 1)
+    record = wait_for_answer(client, wait_for, 1)
     assert record["status"] == "asking"
     assert record["answer"].startswith(BEGINNING)
     response = client.post("/qa/1/cancel")
@@ -77,14 +79,14 @@ def test_cancel_ends_an_answer_and_keeps_its_text(
     problem(client.post("/qa/2/cancel"), 404, "not-found")
 
 
+@pytest.mark.usefixtures("store")
 def test_cancel_at_another_server_process_ends_the_answer(
-    build: Callable[..., Flask], store: Store, wait_for: Callable[..., Any]
+    build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
-    assert store
     first, second = build().test_client(), build().test_client()
     response = first.post("/ask", json={"question": SLOW}, headers=DEFERRED)
     assert response.status_code == 202
-    assert begun(second, wait_for, 1)["answer"].startswith(BEGINNING)
+    assert wait_for_answer(second, wait_for, 1)["answer"].startswith(BEGINNING)
     assert second.post("/qa/1/cancel").get_json()["status"] == "interrupted"
 
 
@@ -97,7 +99,7 @@ def test_cancel_of_a_process_that_does_not_react_is_accepted(
     response = client.post("/qa/1/cancel")
     assert (response.status_code, response.headers["Location"]) == (202, "/qa/1")
     assert response.get_json()["status"] == "asking"
-    # The process ended. The next one does not ask the question again.
+    # The process has ended. The next one does not ask the question again.
     assert DeferredResumer(app.extensions[state.EXTENSION_KEY])(question)
     assert store.get(1).status is Status.INTERRUPTED
 
@@ -123,7 +125,7 @@ def test_page_shows_the_text_so_far_and_stops_without_a_script(
     client: FlaskClient, wait_for: Callable[..., Any]
 ) -> None:
     client.post("/ask", json={"question": SLOW}, headers=DEFERRED)
-    begun(client, wait_for, 1)
+    wait_for_answer(client, wait_for, 1)
     html = client.get("/page/1").text
     assert "<p>One" in html
     assert 'action="/page/1/cancel"' in html

@@ -12,17 +12,16 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from qacli.db.records import Store
 
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana.json"
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_dashboard_names_the_metrics_that_exist_with_their_labels(
-    store: Store, build: Callable[..., Flask]
+    build: Callable[..., Flask],
 ) -> None:
-    assert store
     client = build().test_client()
     client.post("/ask", json={"question": "Who?"})
     client.post("/ask", json={"question": "Who? [[status=400]]"})
@@ -37,7 +36,7 @@ def test_dashboard_names_the_metrics_that_exist_with_their_labels(
     ]
     used = {name for text in expressions for name in re.findall(r"\bqa_\w+", text)}
     assert used <= labels.keys()
-    # Each metric is on it: of a histogram its buckets, of a counter not the time of its creation.
+    # Each metric is shown: a histogram by its buckets; not the creation time of a counter.
     assert used == {name for name in labels if not re.search(r"_(sum|count|created)$", name)}
     for text in expressions:
         by = set(re.findall(r"\w+", "".join(re.findall(r" by \(([^)]*)\)", text))))

@@ -1,4 +1,4 @@
-"""What goes wrong beside an answer costs neither it nor those that wait to be delivered."""
+"""An error in the delivery of a journal loses neither the current answer nor waiting ones."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 
-class Mistaken(Outbox):
-    """An outbox that cannot be looked into the first time."""
+class FailingOutbox(Outbox):
+    """An outbox that raises an error the first time that it is read."""
 
     tries = 0
 
@@ -35,7 +35,7 @@ class Mistaken(Outbox):
 def test_recovery_thread_after_an_error_continues(
     store: Store, home: Path, caplog: pytest.LogCaptureFixture, wait_for: Callable[..., Any]
 ) -> None:
-    outbox = Mistaken(home / "outbox")
+    outbox = FailingOutbox(home / "outbox")
     ended = start_recovery(outbox, store, lambda _ask: False, seconds=0.01)
     wait_for(lambda: outbox.tries > 1)
     ended.set()

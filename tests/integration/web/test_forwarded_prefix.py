@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from qacli.db.records import Store
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 TOKEN = "0123456789abcdef"
@@ -26,7 +26,7 @@ ADDRESS = re.compile(r'\b(?:href|action|src|data-path)="([^"#]*)')
 
 @pytest.fixture
 def ids(store: Store) -> list[int]:
-    """The ids of three records."""
+    """Store three records; return their ids."""
     answered = Outcome(status=Status.ANSWERED, answer="Answer")
     questions = [Question(question=f"Question {n}", params={"model": "m"}) for n in range(3)]
     return [store.upsert(question, answered) for question in questions]
@@ -108,7 +108,7 @@ def test_prefix_that_is_no_path_is_ignored(client: FlaskClient, header: str, roo
     assert response.headers["Link"].startswith(f"<{root}/qas?")
 
 
-def test_prefix_without_a_proxy_is_ignored(ids: list[int], build: Callable[..., Flask]) -> None:
-    assert ids
+@pytest.mark.usefixtures("ids")
+def test_prefix_without_a_proxy_is_ignored(build: Callable[..., Flask]) -> None:
     link = build().test_client().get("/qas?limit=1", headers=BELOW).headers["Link"]
     assert link.startswith("</qas?")

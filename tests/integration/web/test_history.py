@@ -23,20 +23,20 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def ids(store: Store) -> list[int]:
-    """The ids of seven records."""
+    """Store seven records; return their ids."""
     return [
         store.upsert(Question(question=str(number), params={"model": "m"}), ANSWERED)
         for number in range(7)
     ]
 
 
-def got(response: Any) -> list[int]:
+def ids_in(response: Any) -> list[int]:
     assert response.status_code == 200, response.text
     return [record["id"] for record in response.get_json()]
 
 
-def following(response: Any) -> str | None:
-    """Where the Link header says that the next page is."""
+def next_url(response: Any) -> str | None:
+    """Return the URL of the next page in the Link header."""
     if (link := response.headers.get("Link")) is None:
         return None
     found = re.fullmatch(r'<(/[^>]*)>; rel="next"', link)
@@ -54,7 +54,7 @@ def test_qa_record_is_returned_and_deleted(
     assert response.get_json() == {"id": ids[2], "deleted": True}
     problem(client.get(address), 404, "not-found")
     problem(client.delete(address), 404, "not-found")
-    assert got(client.get("/qas")) == [*ids[:2], *ids[3:]]
+    assert ids_in(client.get("/qas")) == [*ids[:2], *ids[3:]]
 
 
 @pytest.mark.parametrize("prefer", ["return=minimal", 'respond-async, Return="minimal"; x=1'])
@@ -117,9 +117,9 @@ def test_qa_unknown_record_is_404(client: FlaskClient, path: str, problem: Probl
 @pytest.mark.parametrize("path", ["/qas", "/qas/"])
 def test_qas_returns_an_array_oldest_first(client: FlaskClient, ids: list[int], path: str) -> None:
     assert isinstance(client.get(path).get_json(), list)
-    assert got(client.get(path)) == ids
+    assert ids_in(client.get(path)) == ids
     assert list(client.get(path).get_json()[0])[:4] == ["id", "question", "answer", "created_at"]
-    assert got(client.get(path, query_string={"order": "desc"})) == ids[::-1]
+    assert ids_in(client.get(path, query_string={"order": "desc"})) == ids[::-1]
     assert "Link" not in client.get(path).headers
 
 
@@ -129,11 +129,11 @@ def test_qas_empty_history_is_an_empty_array(client: FlaskClient) -> None:
 
 
 def test_qas_after_and_before_select_by_id(client: FlaskClient, ids: list[int]) -> None:
-    assert got(client.get(f"/qas?after={ids[3]}")) == ids[4:]
-    assert got(client.get(f"/qas?before={ids[3]}")) == ids[:3]
-    assert got(client.get(f"/qas?after={ids[1]}&before={ids[5]}")) == ids[2:5]
-    assert got(client.get(f"/qas?after={ids[1]}&limit=2")) == ids[2:4]
-    assert got(client.get(f"/qas?before={ids[5]}&order=desc&limit=2")) == [ids[4], ids[3]]
+    assert ids_in(client.get(f"/qas?after={ids[3]}")) == ids[4:]
+    assert ids_in(client.get(f"/qas?before={ids[3]}")) == ids[:3]
+    assert ids_in(client.get(f"/qas?after={ids[1]}&before={ids[5]}")) == ids[2:5]
+    assert ids_in(client.get(f"/qas?after={ids[1]}&limit=2")) == ids[2:4]
+    assert ids_in(client.get(f"/qas?before={ids[5]}&order=desc&limit=2")) == [ids[4], ids[3]]
 
 
 @pytest.mark.parametrize("path", ["/qas", "/qas/"])
@@ -146,11 +146,11 @@ def test_qas_links_lead_to_every_record_once(
     address: str | None = f"{path}?order={order}&limit={limit}"
     while address:
         response = client.get(address)
-        page = got(response)
+        page = ids_in(response)
         assert 0 < len(page) <= limit
         found += page
-        address = following(response)
-        # What comes in meanwhile does not shift the pages that follow.
+        address = next_url(response)
+        # A record that is added meanwhile does not move the next pages.
         if order == "desc" and len(found) == limit:
             store.upsert(Question(question="new"), ANSWERED)
     assert found == (ids if order == "asc" else ids[::-1])
@@ -161,8 +161,8 @@ def test_qas_links_keep_the_other_bound(client: FlaskClient, ids: list[int]) -> 
     found: list[int] = []
     while address:
         response = client.get(address)
-        found += got(response)
-        address = following(response)
+        found += ids_in(response)
+        address = next_url(response)
     assert found == ids[1:5]
 
 

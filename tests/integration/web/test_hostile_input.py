@@ -118,7 +118,7 @@ def test_form_field_hostile_value_is_no_server_error(
                         content_type="application/x-www-form-urlencoded",
                         headers={"Accept": accept},
                     )
-                    # Read to the end: an unread stream would keep its thread's turn.
+                    # Read to the end: a stream that is not read would keep its thread.
                     text = response.text
                     assert response.status_code < 500, (path, name, text)
 
@@ -147,12 +147,12 @@ def test_path_hostile_value_is_no_server_error(client: FlaskClient, value: str) 
         assert client.delete(path.format(quote(value, errors="surrogatepass"))).status_code < 500
 
 
-@on_sqlite  # none of them reaches the database
+@on_sqlite  # no value reaches the database
 @hostile
 def test_header_hostile_value_is_no_server_error(
     client: FlaskClient, token_client: FlaskClient, record_id: int, value: str
 ) -> None:
-    # Only bytes that a server lets through to the application.
+    # Only bytes that an HTTP server passes on to the application.
     sent = value.encode("utf-8", "replace").decode("latin-1").replace("\r\n", " ").replace("\0", "")
     for name in HEADERS:
         for start in ("", *QUALIFIED.get(name, ())):

@@ -1,4 +1,4 @@
-"""The same question again, by its idempotency key; and questions nobody waits for."""
+"""Questions repeated with an `Idempotency-Key`, and questions with `Prefer: respond-async`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_idempotency_key_of_a_failure_can_be_asked_again(
     record = ask(client, question).get_json()
     assert (record["status"], record["idempotency_key"]) == ("answered", "k")
     assert record["id"] != failed
-    # What has failed is still on record.
+    # The failed record is still in the history.
     assert (store.get(failed).status, store.get(failed).idempotency_key) == ("failed", None)
     assert ask(client, question).get_json() == record
     assert provider.asked(question) == 2
@@ -252,7 +252,7 @@ def test_deferred_questions_of_a_killed_server_are_asked_again(
     other = Question(question="And you?", params={"model": "m"})
     left_by_a_killed_server(settings, store, *accepted, other, reserved=True)
     outbox = Outbox(settings.outbox_path)
-    # The terminal delivers what it can, and leaves the rest to a server.
+    # A command delivers finished answers, and leaves the other questions to a server.
     assert recover_outbox(outbox, store) == 1
     assert {each.status for each in store.page(limit=1000, after=first)} == {
         "asking",
@@ -290,7 +290,7 @@ def test_deferred_question_asked_again_keeps_caller_and_repair(
     recover_outbox(
         Outbox(settings.outbox_path), store, DeferredResumer(app.extensions[state.EXTENSION_KEY])
     )
-    # The provider's answer is not JSON, so that it is asked for once more, in another record.
+    # The answer is not JSON, so the question is asked again, in another record.
     wait_for(lambda: [each.status for each in store.page(limit=1000)] == ["failed", "failed"])
     assert [each.caller for each in store.page(limit=1000)] == ["bob", "bob"]
 

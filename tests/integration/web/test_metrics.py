@@ -10,17 +10,16 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 Problem = Callable[..., dict[str, Any]]
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def numbers(client: FlaskClient, **options: Any) -> Numbers:
-    """The samples by their names and labels."""
+    """Return the samples by their names and labels."""
     response = client.get("/metrics", **options)
     assert response.status_code == 200
     assert response.content_type.startswith("text/plain")
@@ -50,7 +49,7 @@ def test_metrics_count_requests_by_route(client: FlaskClient) -> None:
     assert (
         of(found, "qa_http_request_seconds_count", method="GET", route="/qa/<int:record_id>") == 2
     )
-    # This one, which is not over yet.
+    # The request for the metrics itself is in flight.
     assert of(found, "qa_http_requests_in_flight") == 1
 
 
@@ -77,10 +76,8 @@ def test_metrics_closed_stream_is_not_in_flight(client: FlaskClient) -> None:
     assert of(numbers(client), "qa_http_requests_in_flight") == 1
 
 
-def test_metrics_with_tokens_need_a_token(
-    store: Store, build: Callable[..., Flask], problem: Problem
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_metrics_with_tokens_need_a_token(build: Callable[..., Flask], problem: Problem) -> None:
     client = build(tokens="admin:prometheus=scrape-token").test_client()
     problem(client.get("/metrics"), 401, "unauthorized")
     assert numbers(client, headers={"Authorization": "Bearer scrape-token"})

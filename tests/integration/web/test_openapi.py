@@ -1,4 +1,4 @@
-"""The document says what the routes are, and the page shows what the document says."""
+"""The OpenAPI document agrees with the routes, and the page at /docs with the document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from qacli.db.records import Store
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -28,17 +27,17 @@ FOR_PEOPLE = {"page", "signing"}
 
 
 @pytest.fixture
-def said(client: FlaskClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/openapi.json").get_json()
-    return found
+def document(client: FlaskClient) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").get_json()
+    return document
 
 
-def test_openapi_document_is_valid(said: dict[str, Any]) -> None:
-    assert said["openapi"].startswith("3.1.")
-    validate(said)
+def test_openapi_document_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    validate(document)
 
 
-def test_openapi_lists_exactly_the_routes(app: Flask, said: dict[str, Any]) -> None:
+def test_openapi_lists_exactly_the_routes(app: Flask, document: dict[str, Any]) -> None:
     routes = {
         (path_of(rule), method)
         for rule in app.url_map.iter_rules()
@@ -46,14 +45,14 @@ def test_openapi_lists_exactly_the_routes(app: Flask, said: dict[str, Any]) -> N
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
     listed = {
-        (path, method.upper()) for path, methods in said["paths"].items() for method in methods
+        (path, method.upper()) for path, methods in document["paths"].items() for method in methods
     }
     assert listed == routes
     assert {("/ask", "POST"), ("/qa/{id}", "GET"), ("/v1/chat/completions", "POST")} <= listed
 
 
-def test_openapi_operations_have_id_and_summary(said: dict[str, Any]) -> None:
-    operations = [each for methods in said["paths"].values() for each in methods.values()]
+def test_openapi_operations_have_id_and_summary(document: dict[str, Any]) -> None:
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
     names = [each["operationId"] for each in operations]
     assert len(set(names)) == len(names)
     for each in operations:
@@ -63,35 +62,37 @@ def test_openapi_operations_have_id_and_summary(said: dict[str, Any]) -> None:
             assert set(response.get("headers", {})) <= set(HEADERS)
 
 
-def test_openapi_record_has_every_field_with_its_meaning(said: dict[str, Any]) -> None:
-    record = said["components"]["schemas"]["Record"]
+def test_openapi_record_has_every_field_with_its_meaning(document: dict[str, Any]) -> None:
+    record = document["components"]["schemas"]["Record"]
     assert list(record["properties"]) == record["required"] == list(RECORD_FIELDS) == list(MEANINGS)
     assert all(each["description"] for each in record["properties"].values())
 
 
-def test_openapi_record_schema_matches_a_record(client: FlaskClient, said: dict[str, Any]) -> None:
+def test_openapi_record_schema_matches_a_record(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
     record = client.post("/ask", json={"question": "Who am I?", "tags": ["a"]}).get_json()
-    schema = {"$ref": "#/components/schemas/Record", "components": said["components"]}
+    schema = {"$ref": "#/components/schemas/Record", "components": document["components"]}
     Draft202012Validator(schema).validate(record)
     wrong = [*Draft202012Validator(schema).iter_errors({**record, "id": None, "new": 1})]
     assert len(wrong) == 2
 
 
+@pytest.mark.usefixtures("store")
 def test_openapi_with_tokens_declares_security(
-    store: Store, build: Callable[..., Flask], said: dict[str, Any]
+    build: Callable[..., Flask], document: dict[str, Any]
 ) -> None:
-    assert store
-    assert "security" not in said["paths"]["/ask"]["post"]
+    assert "security" not in document["paths"]["/ask"]["post"]
     client = build(token="t-123").test_client()
     assert client.get("/openapi.json").status_code == 401
-    said = client.get("/openapi.json", headers={"Authorization": "Bearer t-123"}).get_json()
-    assert said["paths"]["/ask"]["post"]["security"] == [{"bearer": []}]
-    assert "401" in said["paths"]["/ask"]["post"]["responses"]
-    assert "security" not in said["paths"]["/is_up"]["get"]
+    document = client.get("/openapi.json", headers={"Authorization": "Bearer t-123"}).get_json()
+    assert document["paths"]["/ask"]["post"]["security"] == [{"bearer": []}]
+    assert "401" in document["paths"]["/ask"]["post"]["responses"]
+    assert "security" not in document["paths"]["/is_up"]["get"]
 
 
 class Page(HTMLParser):
-    """What matters of a page: its ids, links, labels, fields and what it loads."""
+    """The ids, links, labels and fields of a page, and the files that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -113,10 +114,10 @@ def page(client: FlaskClient) -> Page:
     return Page(response.text)
 
 
-def test_docs_page_has_every_operation_and_schema(page: Page, said: dict[str, Any]) -> None:
-    operations = [each for methods in said["paths"].values() for each in methods.values()]
+def test_docs_page_has_every_operation_and_schema(page: Page, document: dict[str, Any]) -> None:
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
     names = {each["operationId"] for each in operations}
-    names |= {f"schema-{name}" for name in said["components"]["schemas"]}
+    names |= {f"schema-{name}" for name in document["components"]["schemas"]}
     assert names <= {each.get("id") for each in page.all("section")}
     assert len(page.all("form")) == len(operations)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Problem = Callable[..., dict[str, Any]]
 ASK = {"question": "Who am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -30,11 +30,11 @@ def as_bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_rate_limit_counts_each_token(
-    store: Store, build: Callable[..., Flask], provider: FakeProvider, problem: Problem
+    build: Callable[..., Flask], provider: FakeProvider, problem: Problem
 ) -> None:
-    assert store
     client = build(rate_limit="2/day", tokens="alice=a,bob=b").test_client()
     for left in ("1", "0"):
         response = client.post("/ask", json=ASK, headers=as_bearer("a"))
@@ -46,19 +46,17 @@ def test_rate_limit_counts_each_token(
     assert 86000 < int(refused.headers["Retry-After"]) <= 86401
     assert refused.headers["RateLimit"].startswith('"2-per-day";r=0;t=')
     assert len(provider.requests) == 2
-    # Reading costs nothing, and another token has its own.
+    # Reading is not limited, and another token has its own limit.
     assert client.get("/qas", headers=as_bearer("a")).status_code == 200
     assert "RateLimit" not in client.get("/qas", headers=as_bearer("a")).headers
     assert client.post("/ask", json=ASK, headers=as_bearer("b")).status_code == 200
-    # Who has no token uses up nobody's.
+    # A request without a token counts for no token.
     problem(client.post("/ask", json=ASK), 401, "unauthorized")
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_rate_limit_without_tokens_counts_each_address(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+def test_rate_limit_without_tokens_counts_each_address(build: Callable[..., Flask]) -> None:
     client = build(rate_limit="1/day").test_client()
 
     def ask(address: str) -> int:
@@ -67,9 +65,9 @@ def test_rate_limit_without_tokens_counts_each_address(
     assert [ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.2")] == [200, 429, 200]
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_rate_limit_counts_every_asking_route(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+def test_rate_limit_counts_every_asking_route(build: Callable[..., Flask]) -> None:
     client = build(rate_limit="1/day").test_client()
     assert client.post("/ask", json=ASK).status_code == 200
     chat = {"model": "test-model", "messages": [{"role": "user", "content": "Who am I?"}]}
@@ -77,9 +75,9 @@ def test_rate_limit_counts_every_asking_route(store: Store, build: Callable[...,
     assert client.post("/page/ask", data=ASK).status_code == 429
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_rate_limit_unset_limits_nothing(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+def test_rate_limit_unset_limits_nothing(build: Callable[..., Flask]) -> None:
     client = build().test_client()
     responses = [client.post("/ask", json=ASK) for _ in range(3)]
     assert {response.status_code for response in responses} == {200}
@@ -126,11 +124,11 @@ def test_count_without_a_database_counts_in_the_process(home: Path) -> None:
         assert rates.count("x").headers()["RateLimit"].startswith('"1-per-day";r=0;t=86')
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_rate_limit_counts_all_changes_that_are_passed_on(
-    store: Store, build: Callable[..., Flask], provider: FakeProvider
+    build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
-    assert store
     client = build(rate_limit="3/day", passthrough=True).test_client()
     for method in ("PUT", "PATCH", "DELETE"):
         assert client.open("/v1/files/1", method=method).status_code == 404

@@ -36,7 +36,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def ids(store: Store) -> list[int]:
-    """The ids of four records, each different from the others."""
+    """Store four different records; return their ids."""
     found: list[int] = []
     for number in range(4):
         ask = Question(
@@ -63,13 +63,13 @@ def ids(store: Store) -> list[int]:
 
 
 def fill(store: Store, number: int) -> None:
-    """Many records, in few transactions."""
+    """Store many records in few transactions."""
     for begin in range(0, number, MAX_GROUP):
         texts = range(begin, min(begin + MAX_GROUP, number))
         store.upsert_many([(Question(question=f"{each}\n\u2028"), Outcome()) for each in texts])
 
 
-def got(response: Any) -> list[int]:
+def ids_in(response: Any) -> list[int]:
     assert response.status_code == 200, response.text
     return [record["id"] for record in response.get_json()]
 
@@ -112,29 +112,29 @@ def test_qas_filters_select_as_qa_list(
 ) -> None:
     address = "/qas?" + query.replace("{0}", str(ids[0]))
     wanted = [ids[number] for number in numbers]
-    assert got(client.get(address)) == wanted
+    assert ids_in(client.get(address)) == wanted
     lines = client.get(address, headers=LINES)
     assert [json.loads(line)["id"] for line in lines.text.splitlines()] == wanted
 
 
 def test_qas_order_best_returns_the_best_match_first(client: FlaskClient, ids: list[int]) -> None:
     response = client.get("/qas?q=cats&order=best")
-    assert sorted(got(response)) == ids[:2]
+    assert sorted(ids_in(response)) == ids[:2]
     assert "Link" not in response.headers
     best = client.get("/qas?q=cats&order=best&limit=1")
-    assert got(best) == got(response)[:1]
+    assert ids_in(best) == ids_in(response)[:1]
     assert "Link" not in best.headers
 
 
 def test_qas_link_keeps_the_filters(client: FlaskClient, ids: list[int]) -> None:
     response = client.get("/qas?tag=b&since=2026-11-01T00:00:00%2B02:00&limit=1")
-    assert got(response) == [ids[2]]
+    assert ids_in(response) == [ids[2]]
     address = response.headers["Link"].partition(">")[0][1:]
     query = parse_qs(urlsplit(address).query)
     assert query["tag"] == ["b"]
     assert datetime.fromisoformat(query["since"][0]) == WHEN - timedelta(hours=14)
     following = client.get(address)
-    assert got(following) == [ids[3]]
+    assert ids_in(following) == [ids[3]]
     assert "Link" not in following.headers
 
 
@@ -239,8 +239,8 @@ def test_qas_as_ndjson_cut_off_ends_with_an_error_line(client: FlaskClient, stor
 def test_qa_thread_returns_records_from_the_first(
     client: FlaskClient, ids: list[int], problem: Problem
 ) -> None:
-    assert got(client.get(f"/qa/{ids[2]}/thread")) == [ids[0], ids[2]]
-    assert got(client.get(f"/qa/{ids[1]}/thread")) == [ids[1]]
+    assert ids_in(client.get(f"/qa/{ids[2]}/thread")) == [ids[0], ids[2]]
+    assert ids_in(client.get(f"/qa/{ids[1]}/thread")) == [ids[1]]
     problem(client.get("/qa/99/thread"), 404, "not-found")
 
 
@@ -258,7 +258,7 @@ def test_patch_qa_adds_and_removes_tags(
 
 @on_sqlite
 def test_patch_qa_removes_invalid_tags(client: FlaskClient, store: Store) -> None:
-    # As it may have been imported.
+    # An imported record may have these values.
     record_id = store.upsert(Question(question="?", tags=["", " a", "b"]), Outcome())
     changed = client.patch(f"/qa/{record_id}", json={"remove_tags": ["", " a"]})
     assert changed.get_json()["tags"] == ["b"]

@@ -1,4 +1,4 @@
-"""Each route is protected and limited, unless it says otherwise beside itself."""
+"""Each route is protected and limited, unless its own declaration excepts it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_new_route_is_protected_and_limited(build: Callable[..., Flask], problem
     problem(client.post("/new"), 401, "unauthorized")
     assert client.post("/new", headers=TOKEN).text == "done"
     problem(client.post("/new", headers=TOKEN), 429, "rate-limited")
-    # A path without a route is protected too, and costs nothing.
+    # A path without a route is protected, too, and not limited.
     problem(client.get("/nothing"), 401, "unauthorized")
     problem(client.post("/nothing", headers=TOKEN), 404, "not-found")
 

@@ -1,6 +1,6 @@
-"""No route shows or changes a record of another caller: all routes of the application are walked.
+"""No route shows or changes a record of another caller.
 
-The walk takes the routes from the application itself, so that a new one is part of it at once.
+The tests take the routes from the application itself, so they test a new one, too.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ BODIES: tuple[Body, ...] = (
 
 @dataclass(frozen=True)
 class History:
-    """Records that are not bob's, by their ids.
+    """The ids of records that do not belong to bob.
 
     Attributes:
-        answered: One of alice's, that follows up another one of hers.
-        asking: One of alice's that has no answer yet.
-        ownerless: One without a caller, as the terminal makes them.
+        answered: A record of alice that follows up another one of hers.
+        asking: A record of alice without an answer so far.
+        ownerless: A record without a caller, like those of the command line.
     """
 
     answered: int
@@ -66,7 +66,7 @@ class History:
 
 
 def uid_of(record_id: int) -> str:
-    """Return the uid of a record of `history`, of which the id of its response is made."""
+    """Return the uid of a record of `history`; the id of its response contains it."""
     return f"{record_id:032d}"
 
 
@@ -115,7 +115,7 @@ def routes(app: Flask) -> Iterator[tuple[Rule, str]]:
 
 
 def address(app: Flask, rule: Rule, record_id: int) -> str:
-    """Return the route's address for a record; a parameter that is not known fails."""
+    """Return the path of a route for a record; fail for an unknown parameter."""
     values = {"record_id": record_id, "model": "test-model", "filename": "page.css"}
     values["response_id"] = f"resp_{uid_of(record_id)}"
     built = app.url_map.bind("localhost").build(
@@ -126,7 +126,7 @@ def address(app: Flask, rule: Rule, record_id: int) -> str:
 
 
 def requests_for(rule: Rule, method: str, record_id: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the queries and the arguments of requests to a route."""
+    """Yield the query and the arguments of each request to a route."""
     if method == "GET":
         for accept in ACCEPTS:
             for query in QUERIES if not rule.arguments else ("",):
@@ -139,7 +139,7 @@ def requests_for(rule: Rule, method: str, record_id: int) -> Iterator[tuple[str,
 
 
 def masked(text: str) -> str:
-    """Return a response without what differs between two requests for the same thing."""
+    """Return a response without the parts that differ between two equal requests."""
     return re.sub(r"\b[0-9a-f]{32}\b|\d+", "N", text)
 
 
@@ -318,10 +318,10 @@ def test_metrics_are_for_administrators(app: Flask) -> None:
     assert (refused.status_code, refused.get_json(force=True)["kind"]) == (403, "forbidden")
 
 
+@pytest.mark.usefixtures("store")
 def test_token_without_a_name_is_an_administrators(
-    store: Store, build: Callable[..., Flask], history: History
+    build: Callable[..., Flask], history: History
 ) -> None:
-    assert store
     client = build(token="t" * 16).test_client()
     assert len(client.get("/qas", headers=bearer("t" * 16)).get_json()) == 4
     assert client.get(f"/qa/{history.ownerless}", headers=bearer("t" * 16)).status_code == 200
@@ -341,10 +341,10 @@ def test_routes_without_a_token_are_refused_except_open_ones(app: Flask) -> None
     }
 
 
+@pytest.mark.usefixtures("store")
 def test_server_without_tokens_shows_all_records(
-    store: Store, build: Callable[..., Flask], history: History
+    build: Callable[..., Flask], history: History
 ) -> None:
-    assert store
     client = build().test_client()
     assert len(client.get("/qas").get_json()) == 4
     assert client.delete(f"/qa/{history.answered}").status_code == 200

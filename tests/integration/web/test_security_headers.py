@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 APP = "https://app.example.com"
 ASK = {"question": "Who am I?"}
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -70,7 +70,7 @@ def test_security_headers_set_by_a_route_stay(app: Flask) -> None:
 
 @pytest.fixture
 def shared(store: Store, build: Callable[..., Flask]) -> FlaskClient:
-    """A client of a server that lets pages of two origins call."""
+    """A client of a server that allows pages of two origins (CORS)."""
     assert store
     return build(tokens="alice=alice-token", cors_origins=f"{APP}, http://[::1]:3000").test_client()
 
@@ -98,7 +98,7 @@ def test_cors_configured_origin_is_allowed(shared: FlaskClient, origin: str) -> 
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == origin
     assert "X-Request-Id" in response.headers["Access-Control-Expose-Headers"]
-    # The token is in a header: a cookie is never sent along, or taken.
+    # The token is in a header, so cross-origin requests need no cookies.
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
@@ -131,10 +131,8 @@ def test_cors_error_is_readable_by_a_configured_origin(shared: FlaskClient) -> N
     assert response.headers["Access-Control-Allow-Origin"] == APP
 
 
-def test_cors_without_tokens_only_a_configured_origin_writes(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_cors_without_tokens_only_a_configured_origin_writes(build: Callable[..., Flask]) -> None:
     client = build(cors_origins=APP).test_client()
     for origin, status in ((APP, 200), ("https://evil.example", 403)):
         headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}

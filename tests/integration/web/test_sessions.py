@@ -1,4 +1,4 @@
-"""Sessions of browsers: what the cookie is, and when it stops working."""
+"""Sessions of browsers: the content of the cookie, and its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 from qacli.db.extra_models import SESSIONS, BrowserSession
@@ -25,7 +26,7 @@ Build = Callable[..., "Flask"]
 
 
 def sign_in(client: FlaskClient, token: str = ALICE) -> str:
-    """Sign in; returns the cookie's value."""
+    """Sign in, and return the value of the cookie."""
     assert client.post("/sign-in", data={"token": token}).status_code == 303
     cookie = client.get_cookie(COOKIE)
     assert cookie is not None
@@ -51,8 +52,8 @@ def test_cookie_of_a_session_is_not_the_token(store: Store, build: Build) -> Non
         assert text not in str(rows)
 
 
-def test_cookie_is_for_this_site_and_no_script(store: Store, build: Build) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_cookie_is_for_this_site_and_no_script(build: Build) -> None:
     client = build(tokens=TOKENS).test_client()
     over_http = client.post("/sign-in", data={"token": ALICE}).headers["Set-Cookie"]
     over_https = client.post("/sign-in", data={"token": ALICE}, base_url="https://localhost")
@@ -63,8 +64,8 @@ def test_cookie_is_for_this_site_and_no_script(store: Store, build: Build) -> No
     assert "Secure" in over_https.headers["Set-Cookie"]
 
 
-def test_copied_cookie_after_sign_out_is_refused_by_all_workers(store: Store, build: Build) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_copied_cookie_after_sign_out_is_refused_by_all_workers(build: Build) -> None:
     workers = [build(tokens=TOKENS), build(tokens=TOKENS)]
     client = workers[0].test_client()
     copied = sign_in(client)
@@ -73,13 +74,13 @@ def test_copied_cookie_after_sign_out_is_refused_by_all_workers(store: Store, bu
     assert client.post("/sign-out").status_code == 303
     assert client.get_cookie(COOKIE) is None
     assert [status_with(app, copied) for app in workers] == [401, 401]
-    # A server that starts afterwards knows it too, and other sessions go on.
+    # A server that starts later knows it, too; other sessions stay valid.
     assert status_with(build(tokens=TOKENS), copied) == 401
     assert status_with(build(tokens=TOKENS), other) == 200
 
 
-def test_signing_in_again_ends_the_browsers_earlier_session(store: Store, build: Build) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_signing_in_again_ends_the_browsers_earlier_session(build: Build) -> None:
     app = build(tokens=TOKENS)
     client = app.test_client()
     earlier = sign_in(client)
@@ -87,8 +88,8 @@ def test_signing_in_again_ends_the_browsers_earlier_session(store: Store, build:
     assert (status_with(app, earlier), status_with(app, later)) == (401, 200)
 
 
-def test_session_with_another_token_of_its_caller_has_ended(store: Store, build: Build) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_session_with_another_token_of_its_caller_has_ended(build: Build) -> None:
     cookie = sign_in(build(tokens=TOKENS).test_client())
     assert (
         status_with(build(tokens=TOKENS.replace(ALICE, "another-token-0123456789")), cookie) == 401
@@ -97,10 +98,8 @@ def test_session_with_another_token_of_its_caller_has_ended(store: Store, build:
     assert status_with(build(tokens=TOKENS), cookie) == 200
 
 
-def test_session_of_one_caller_under_the_name_of_another_is_refused(
-    store: Store, build: Build
-) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_session_of_one_caller_under_the_name_of_another_is_refused(build: Build) -> None:
     app = build(tokens=f"alice={ALICE},admin:bob={BOB}")
     _, _, session_id = sign_in(app.test_client()).partition(":")
     for cookie in (
@@ -128,7 +127,7 @@ def test_session_that_has_expired_is_refused_and_removed(store: Store, build: Bu
     assert left.expires_at > now() + LIFETIME - timedelta(hours=1)
 
 
-def test_session_is_in_the_database_as_its_model_says(store: Store) -> None:
+def test_session_row_in_the_database_matches_its_model(store: Store) -> None:
     add_session(store, "d" * 64, "alice", now() + LIFETIME, now())
     with store.session() as session:
         found = session.get(BrowserSession, "d" * 64)
@@ -142,8 +141,8 @@ def test_session_is_in_the_database_as_its_model_says(store: Store) -> None:
     assert sessions.caller(cookie) is None
 
 
-def test_cookie_of_earlier_versions_is_removed(store: Store, build: Build) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_cookie_of_earlier_versions_is_removed(build: Build) -> None:
     client = build(tokens=TOKENS).test_client()
     client.set_cookie("qa_token", ALICE)
     assert client.get("/qas").status_code == 401

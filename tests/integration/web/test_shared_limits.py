@@ -47,7 +47,7 @@ def users(store: Store) -> set[str]:
         return set(connection.scalars(sa.text("SELECT uid FROM limit_user")))
 
 
-def test_server_and_batch_keep_one_limit_together(
+def test_server_and_batch_share_the_rate_limit(
     qa: Program, build: Callable[..., Flask], tmp_path: Path, wait_for: Callable[..., Any]
 ) -> None:
     (tmp_path / "questions.txt").write_text("".join(f"Batch {n}\n" for n in range(40)))
@@ -62,7 +62,7 @@ def test_server_and_batch_keep_one_limit_together(
         assert batch.wait(60) == 0
     assert set(statuses) == {200}
     assert len({request.question for request in provider.requests}) == 80
-    # Each of them alone would use the whole limit.
+    # Each of the two alone would use the whole limit.
     assert provider.stats.get("rate_limited", 0) <= 8, provider.stats
 
 
@@ -105,7 +105,7 @@ def test_server_whose_requests_are_all_refused_pauses_the_batches(
     assert 0 < wait_for(pause) <= 6
 
 
-def test_server_whose_client_waits_too_long_refuses_it_and_loses_nothing(
+def test_server_wait_for_a_shared_limit_too_long_is_refused_until_it_is_free(
     build: Callable[..., Flask],
     limits: SharedLimits,
     limit_id: int,
@@ -141,7 +141,7 @@ def test_server_shares_no_limits_by_default(
     assert users(store) == {"worker"}
 
 
-def test_server_that_ends_leaves_its_share(
+def test_server_closed_gives_up_its_share(
     build: Callable[..., Flask], limits: SharedLimits, limit_id: int, store: Store
 ) -> None:
     limits.take(limit_id, "worker", LimitReport(request_rate=50))

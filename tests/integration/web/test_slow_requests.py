@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from qacli.db.records import Store
-
 
 TIMEOUT = 20
 BODY = json.dumps({"question": "Who?"}).encode()
@@ -49,7 +47,7 @@ class SlowBody(BytesIO):
 
 
 def post(app: Flask, body: SlowBody, length: int | None, path: str, **headers: str) -> Any:
-    """Send such a body; without a length, as the server passes on a chunked one."""
+    """Send a late body; without a length, like a chunked one."""
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     known = chunked if length is None else {"CONTENT_LENGTH": str(length)}
     return app.test_client().post(
@@ -92,7 +90,7 @@ def test_ask_unauthorized_body_is_not_read(
 
 
 def key_command(script: Path, ends: str) -> str:
-    """A command that notes its start, waits until it may end, and then runs `ends`."""
+    """Write a key command that records its start, waits for a file, and then runs `ends`."""
     begun, may_end = script.with_suffix(".begun"), script.with_suffix(".end")
     script.write_text(
         "import pathlib, sys, time\n"
@@ -102,18 +100,17 @@ def key_command(script: Path, ends: str) -> str:
     return shlex.join([sys.executable, str(script)])
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("ends", "status"), [(f"print('{KEY}')", 200), ("sys.exit(1)", 503)], ids=["key", "none"]
 )
 def test_ask_slow_key_command_delays_no_other_request_and_runs_once(
-    store: Store,
     build: Callable[..., Flask],
     tmp_path: Path,
     wait_for: Callable[..., Any],
     ends: str,
     status: int,
 ) -> None:
-    assert store
     script = tmp_path / "key.py"
     app = build(api_key=None, key_command=key_command(script, ends))
 

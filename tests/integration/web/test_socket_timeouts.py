@@ -1,4 +1,4 @@
-"""A client that stops reading does not hold the server for ever."""
+"""A client that stops reading does not occupy the server for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_apply_to_listeners_ends_connections_that_read_nothing(host: str) -> Non
                 connection.settimeout(30)
                 with pytest.raises(OSError, match="timed out") as raised:
                     connection.sendall(b"x" * 64 * 1024 * 1024)
-                # The system's own, and not the one of this test's patience.
+                # The error of the system, not that of the timeout in this test.
                 assert raised.value.errno == errno.ETIMEDOUT
 
 

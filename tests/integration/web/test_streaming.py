@@ -29,7 +29,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def events(response: Any) -> list[Event]:
-    """The events of a stream, read as the HTML standard says."""
+    """Parse the events of a stream by the rules of the HTML standard."""
     assert response.status_code == 200, response.text
     assert response.mimetype == "text/event-stream"
     return list(parsed(response.text))
@@ -104,7 +104,7 @@ def test_stream_beyond_the_rate_limit_is_a_problem(
     with running.slot():
         problem(app.test_client().post("/ask", json=body), 503, "busy")
     assert store.page(limit=1) == []
-    # Each of these gives its place back.
+    # Each of these requests releases its slot.
     for _ in range(3):
         assert events(app.test_client().post("/ask", json=body))[-1][0] == "done"
 
@@ -127,7 +127,7 @@ def test_stream_that_is_not_read_is_completed(
     assert store.newest().answer == "Answer to: Who?"
 
 
-def left_in_the_middle(app: Flask) -> None:
+def disconnect(app: Flask) -> None:
     response = app.test_client().post(
         "/ask", json={"question": "a b c d [[delay=0.1]]", "stream": True}
     )
@@ -140,7 +140,7 @@ def left_in_the_middle(app: Flask) -> None:
 def test_stream_client_that_disconnects_keeps_the_answer(
     app: Flask, store: Store, wait_for: Callable[..., Any]
 ) -> None:
-    left_in_the_middle(app)
+    disconnect(app)
     wait_for(lambda: store.newest().status == "answered")
     assert store.newest().answer == "Answer to: a b c d [[delay=0.1]]"
 
@@ -148,16 +148,16 @@ def test_stream_client_that_disconnects_keeps_the_answer(
 def test_stream_client_that_disconnects_can_interrupt(
     store: Store, build: Callable[..., Flask]
 ) -> None:
-    left_in_the_middle(build(on_disconnect="interrupt"))
+    disconnect(build(on_disconnect="interrupt"))
     record = store.newest()
     assert record.status == "interrupted"
     assert (record.answer or "").startswith("Answer")
     assert not (record.answer or "").endswith("]]")
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_stream_during_silence_sends_heartbeats(app: Flask, store: Store) -> None:
-    assert store
+def test_stream_during_silence_sends_heartbeats(app: Flask) -> None:
     with app.app_context():
         question = create_question("Who? [[first_token_delay=0.5]]", model="m", system=None)
         request = ChatRequest(question=question)
@@ -175,7 +175,7 @@ def test_stream_that_ends_in_any_way_frees_its_place(
     store: Store, build: Callable[..., Flask], wait_for: Callable[..., Any]
 ) -> None:
     app = build(threads=1, on_disconnect="interrupt")
-    left_in_the_middle(app)
+    disconnect(app)
     streamed(app.test_client(), "Who? [[cut=1]]")
     client = app.test_client()
     client.post("/ask", json={"question": "Who?", "stream": True}).close()

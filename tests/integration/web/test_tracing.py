@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from conftest import Program
     from flask import Flask
 
-    from qacli.db.records import Store
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Collector:
-    """Takes traces over OTLP on loopback."""
+    """A server on loopback that receives traces by OTLP."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -69,11 +68,11 @@ def attributes(span: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_tracing_request_and_provider_call_are_one_trace(
-    store: Store, build: Callable[..., Flask], collector: Collector
+    build: Callable[..., Flask], collector: Collector
 ) -> None:
-    assert store
     app = build(tokens="alice=the-token")
     client = app.test_client()
     headers = {"Authorization": "Bearer the-token", "X-Request-Id": "me-5"}
@@ -146,14 +145,13 @@ def test_tracing_without_the_environment_loads_nothing(qa: Program) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_tracing_without_the_packages_serves_and_warns(
-    store: Store,
     build: Callable[..., Flask],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert store
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.flask", None)
     assert build().test_client().get("/qas").status_code == 200

@@ -1,4 +1,4 @@
-"""Several providers behind one server: the choice of one, and the next where one is away."""
+"""Several providers behind one server: the choice of one, and the next if one is down."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def _upstreams() -> Iterator[tuple[FakeProvider, FakeProvider]]:
 
 @pytest.fixture
 def north(_upstreams: tuple[FakeProvider, FakeProvider]) -> FakeProvider:
-    """The upstream `north`, with nothing asked yet."""
+    """The upstream `north`, without requests so far."""
     _upstreams[0].reset()
     return _upstreams[0]
 
 
 @pytest.fixture
 def south(_upstreams: tuple[FakeProvider, FakeProvider]) -> FakeProvider:
-    """The upstream `south`, with nothing asked yet."""
+    """The upstream `south`, without requests so far."""
     _upstreams[1].reset()
     return _upstreams[1]
 
 
 @pytest.fixture
-def door(
+def make_client(
     store: Store,
     build: Callable[..., Flask],
     north: FakeProvider,
@@ -58,7 +58,7 @@ def door(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., FlaskClient]:
-    """Builds a server with two upstreams beside its own provider."""
+    """Return a function that makes a client of a server with its own provider and two upstreams."""
     assert store
     monkeypatch.setenv("NORTH_KEY", NORTH_KEY)
     monkeypatch.setenv("SOUTH_KEY", SOUTH_KEY)
@@ -95,7 +95,7 @@ def chat(client: FlaskClient, model: str, question: str = "Why?", **more: Any) -
     ],
 )
 def test_model_with_an_upstream_is_asked_there_with_its_key_only(
-    door: Callable[..., FlaskClient],
+    make_client: Callable[..., FlaskClient],
     store: Store,
     north: FakeProvider,
     south: FakeProvider,
@@ -107,7 +107,7 @@ def test_model_with_an_upstream_is_asked_there_with_its_key_only(
     chosen, other, key = (
         (north, south, NORTH_KEY) if upstream == "north" else (south, north, SOUTH_KEY)
     )
-    response = chat(door(), model, temperature=0.25)
+    response = chat(make_client(), model, temperature=0.25)
     assert response.status_code == 200, response.text
     [request] = chosen.requests
     assert (request.body["model"], request.key) == (sent, key)
@@ -124,11 +124,14 @@ def test_model_with_an_upstream_is_asked_there_with_its_key_only(
 
 
 @on_sqlite
-def test_model_without_an_upstream_is_asked_at_the_own_provider_unchanged(
-    door: Callable[..., FlaskClient], store: Store, provider: FakeProvider, north: FakeProvider
+def test_model_without_an_upstream_goes_unchanged_to_the_own_provider(
+    make_client: Callable[..., FlaskClient],
+    store: Store,
+    provider: FakeProvider,
+    north: FakeProvider,
 ) -> None:
     body = b'{"model": "m-1",  "messages": [{"role": "user", "content": "Why?"}]}'
-    response = door().post(CHAT, data=body, content_type="application/json")
+    response = make_client().post(CHAT, data=body, content_type="application/json")
     assert response.status_code == 200
     [request] = provider.requests
     assert request.content == body
@@ -139,18 +142,18 @@ def test_model_without_an_upstream_is_asked_at_the_own_provider_unchanged(
 
 @on_sqlite
 def test_model_of_a_pattern_is_sent_with_the_bytes_of_the_client(
-    door: Callable[..., FlaskClient], north: FakeProvider
+    make_client: Callable[..., FlaskClient], north: FakeProvider
 ) -> None:
     body = b'{"model": "llama-4",  "messages": [{"role": "user", "content": "Why?"}]}'
-    door().post(CHAT, data=body, content_type="application/json")
+    make_client().post(CHAT, data=body, content_type="application/json")
     assert [request.content for request in north.requests] == [body]
 
 
 @on_sqlite
 @pytest.mark.parametrize("fault", ["status=503", "status=429 retry_after=9", "status=529", "reset"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_upstream_that_is_away_is_replaced_and_recorded(
-    door: Callable[..., FlaskClient],
+def test_upstream_that_is_down_is_replaced_and_recorded(
+    make_client: Callable[..., FlaskClient],
     store: Store,
     north: FakeProvider,
     south: FakeProvider,
@@ -158,7 +161,7 @@ def test_upstream_that_is_away_is_replaced_and_recorded(
     stream: bool,
 ) -> None:
     north.default = fault
-    response = chat(door(), "north/llama-3", stream=stream)
+    response = chat(make_client(), "north/llama-3", stream=stream)
     assert response.status_code == 200, response.text
     assert "retry-after" not in response.headers
     assert "Why?" in response.text
@@ -177,10 +180,10 @@ def test_upstream_that_is_away_is_replaced_and_recorded(
 
 @on_sqlite
 def test_upstream_that_is_silent_after_its_headers_is_replaced(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
     north.default = "first_token_delay=30"
-    response = chat(door(first_token_timeout=0.2), "north/llama-3", stream=True)
+    response = chat(make_client(first_token_timeout=0.2), "north/llama-3", stream=True)
     assert "Answer" in response.text
     assert len(south.requests) == 1
     assert store.newest().details["tried_upstreams"][0]["kind"] == "provider-timeout"
@@ -188,7 +191,7 @@ def test_upstream_that_is_silent_after_its_headers_is_replaced(
 
 @on_sqlite
 def test_upstream_without_a_connection_is_replaced(
-    door: Callable[..., FlaskClient], store: Store, home: Path, south: FakeProvider
+    make_client: Callable[..., FlaskClient], store: Store, home: Path, south: FakeProvider
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -197,7 +200,7 @@ def test_upstream_without_a_connection_is_replaced(
         f'[profiles.north]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
         f'[profiles.south]\nbase_url = "{south.base_url}"\nkey_variable = "SOUTH_KEY"\n'
     )
-    client = door(config_path=file)
+    client = make_client(config_path=file)
     assert chat(client, "north/llama-3").status_code == 200
     assert store.newest().details["tried_upstreams"][0]["kind"] == "provider-unreachable"
     listed = client.get("/v1/models").get_json()["data"]
@@ -210,8 +213,8 @@ def test_upstream_without_a_connection_is_replaced(
 @pytest.mark.parametrize(
     "fault", ["status=400 code=bad_value param=temperature", "status=404", "status=422"]
 )
-def test_error_of_the_client_is_passed_on_and_no_other_upstream_is_asked(
-    door: Callable[..., FlaskClient],
+def test_client_error_is_passed_on_and_no_other_upstream_is_asked(
+    make_client: Callable[..., FlaskClient],
     store: Store,
     north: FakeProvider,
     south: FakeProvider,
@@ -219,7 +222,7 @@ def test_error_of_the_client_is_passed_on_and_no_other_upstream_is_asked(
     stream: bool,
 ) -> None:
     north.default = f"{fault} message='Too warm.'"
-    response = chat(door(), "north/llama-3", stream=stream)
+    response = chat(make_client(), "north/llama-3", stream=stream)
     assert response.status_code == int(fault[7:10])
     assert response.get_json()["error"]["message"] == "Too warm."
     assert not south.requests
@@ -227,12 +230,12 @@ def test_error_of_the_client_is_passed_on_and_no_other_upstream_is_asked(
 
 
 @on_sqlite
-def test_error_of_the_last_upstream_is_passed_on_as_it_is(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+def test_error_of_the_last_upstream_is_passed_on_unchanged(
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
     north.default = "status=503 message='Down.'"
     south.default = "status=429 retry_after=7 message='Slow down.' code=rate_limit_exceeded"
-    response = chat(door(retries=2), "north/llama-3")
+    response = chat(make_client(retries=2), "north/llama-3")
     assert response.status_code == 429
     assert response.headers["Retry-After"] == "7"
     assert response.get_json()["error"]["message"] == "Slow down."
@@ -244,10 +247,10 @@ def test_error_of_the_last_upstream_is_passed_on_as_it_is(
 
 @on_sqlite
 def test_answer_that_breaks_off_is_not_asked_for_again(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
     north.default = "cut=2 text='one two three four'"
-    response = chat(door(), "north/llama-3", stream=True)
+    response = chat(make_client(), "north/llama-3", stream=True)
     assert "one" in response.text
     assert not south.requests
     assert store.newest().status == "failed"
@@ -255,9 +258,9 @@ def test_answer_that_breaks_off_is_not_asked_for_again(
 
 @on_sqlite
 def test_rejected_key_and_empty_account_are_replaced(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
-    client = door()
+    client = make_client()
     for preset, kind in (("bad_key", "key-rejected"), ("quota status=429", "provider-refused")):
         north.default = preset
         assert chat(client, "north/llama-3").status_code == 200
@@ -265,10 +268,10 @@ def test_rejected_key_and_empty_account_are_replaced(
     assert len(south.requests) == 2
 
 
-def test_ask_uses_the_upstream_its_fallback_and_their_own_extra_fields(
-    door: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
+def test_ask_uses_the_upstream_its_fallback_and_their_extra_fields(
+    make_client: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
 ) -> None:
-    client = door(retries=1)
+    client = make_client(retries=1)
     assert client.post("/ask", json={"question": "Why?", "model": "north/m"}).status_code == 200
     [request] = north.requests
     assert (request.body["model"], request.body["north_only"]) == ("m", 1)
@@ -287,10 +290,10 @@ def test_ask_uses_the_upstream_its_fallback_and_their_own_extra_fields(
 
 
 @on_sqlite
-def test_responses_with_an_earlier_response_of_another_upstream_gets_the_conversation(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+def test_previous_response_of_another_upstream_is_sent_as_conversation(
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
-    client = door()
+    client = make_client()
     first = client.post(RESPONSES, json={"model": "north/m", "input": "Why?"}).get_json()
     body = {"model": "north/m", "input": "How?", "previous_response_id": first["id"]}
     north.default = "status=503"
@@ -309,11 +312,11 @@ def test_responses_with_an_earlier_response_of_another_upstream_gets_the_convers
 
 
 @on_sqlite
-def test_upstream_without_responses_is_translated_and_remembered_for_itself(
-    door: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
+def test_upstream_without_responses_is_translated_and_remembered(
+    make_client: Callable[..., FlaskClient], store: Store, north: FakeProvider, south: FakeProvider
 ) -> None:
     north.without = ("/v1/responses",)
-    client = door()
+    client = make_client()
     for _ in range(2):
         answer = client.post(RESPONSES, json={"model": "north/m", "input": "Why?"})
         assert answer.get_json()["output"][-1]["content"][0]["text"] == "Answer to: Why?"
@@ -326,13 +329,13 @@ def test_upstream_without_responses_is_translated_and_remembered_for_itself(
 
 @on_sqlite
 def test_embeddings_are_asked_at_the_upstream_and_its_fallback(
-    door: Callable[..., FlaskClient],
+    make_client: Callable[..., FlaskClient],
     north: FakeProvider,
     south: FakeProvider,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NORTH_KEY", "no-longer-the-key-0123")
-    response = door().post("/v1/embeddings", json={"model": "north/e", "input": "text"})
+    response = make_client().post("/v1/embeddings", json={"model": "north/e", "input": "text"})
     assert response.get_json()["data"][0]["embedding"]
     assert [request.body["model"] for request in north.requests] == ["e"]
     assert [request.body["model"] for request in south.requests] == ["big"]
@@ -340,9 +343,9 @@ def test_embeddings_are_asked_at_the_upstream_and_its_fallback(
 
 @on_sqlite
 def test_models_lists_those_of_all_upstreams_with_their_names(
-    door: Callable[..., FlaskClient], north: FakeProvider
+    make_client: Callable[..., FlaskClient], north: FakeProvider
 ) -> None:
-    client = door()
+    client = make_client()
     listed = client.get("/v1/models").get_json()["data"]
     names = [item["id"] for item in listed]
     assert names[0] == "test-model"
@@ -353,12 +356,12 @@ def test_models_lists_those_of_all_upstreams_with_their_names(
     assert north.requests[-1].path == "/v1/models"
 
 
+@pytest.mark.usefixtures("north")
 @on_sqlite
-def test_models_of_an_own_provider_that_is_away_are_left_out(
-    door: Callable[..., FlaskClient], north: FakeProvider
+def test_models_of_the_own_provider_that_is_down_are_left_out(
+    make_client: Callable[..., FlaskClient],
 ) -> None:
-    assert north
-    client = door(api_key="not-the-key-0123456789")
+    client = make_client(api_key="not-the-key-0123456789")
     names = [item["id"] for item in client.get("/v1/models").get_json()["data"]]
     assert names == [
         f"{name}/fake-{size}" for name in ("north", "south") for size in ("large", "small")
@@ -366,12 +369,12 @@ def test_models_of_an_own_provider_that_is_away_are_left_out(
 
 
 @on_sqlite
-def test_ask_streamed_at_an_upstream_that_is_away_has_the_events_of_the_next(
-    door: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
+def test_ask_stream_with_the_upstream_down_has_the_events_of_the_next(
+    make_client: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
 ) -> None:
     north.default = "status=503"
     body = {"question": "Why?", "model": "north/m", "stream": True}
-    text = door().post("/ask", json=body).text
+    text = make_client().post("/ask", json=body).text
     assert "event: done" in text
     assert "Answer to: Why?" in text
     assert (len(north.requests), len(south.requests)) == (1, 1)
@@ -379,9 +382,9 @@ def test_ask_streamed_at_an_upstream_that_is_away_has_the_events_of_the_next(
 
 @on_sqlite
 def test_other_path_is_passed_on_to_the_upstream_of_its_model(
-    door: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
+    make_client: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
 ) -> None:
-    client = door(passthrough=True)
+    client = make_client(passthrough=True)
     north.other_reply = "status=418 message='A pot.'"
     spoken = client.post("/v1/audio/speech", json={"model": "north/voice", "input": "Hello"})
     assert spoken.status_code == 418
@@ -392,9 +395,9 @@ def test_other_path_is_passed_on_to_the_upstream_of_its_model(
 
 @on_sqlite
 def test_form_is_passed_on_to_the_upstream_of_its_model(
-    door: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
+    make_client: Callable[..., FlaskClient], north: FakeProvider, provider: FakeProvider
 ) -> None:
-    client = door(passthrough=True)
+    client = make_client(passthrough=True)
     north.other_reply = "status=418 message='A pot.'"
     sound = b"RIFF\r\n\r\nmodel\r\n--other\0" * 9
     form = {"model": "north/whisper", "language": "de", "file": (BytesIO(sound), "model.wav")}
@@ -405,7 +408,7 @@ def test_form_is_passed_on_to_the_upstream_of_its_model(
         assert received.form.to_dict() == {"model": "whisper", "language": "de"}
         assert received.files["file"].read() == sound
         assert received.files["file"].filename == "model.wav"
-    # A file that is uploaded has no model.
+    # An uploaded file has no model.
     upload = {"purpose": "batch", "file": (BytesIO(b"{}"), "a.jsonl")}
     client.post("/v1/audio/voices", data=upload)
     assert b'"purpose"' in provider.requests[-1].content
@@ -414,9 +417,9 @@ def test_form_is_passed_on_to_the_upstream_of_its_model(
 
 @on_sqlite
 def test_key_replayed_with_an_upstream_is_not_asked_again(
-    door: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
+    make_client: Callable[..., FlaskClient], north: FakeProvider, south: FakeProvider
 ) -> None:
-    client, north.default = door(), "status=503"
+    client, north.default = make_client(), "status=503"
     headers = {"Idempotency-Key": "once"}
     body = {"model": "north/m", "messages": [{"role": "user", "content": "Why?"}]}
     first = client.post(CHAT, json=body, headers=headers)
@@ -426,20 +429,20 @@ def test_key_replayed_with_an_upstream_is_not_asked_again(
 
 
 @on_sqlite
-def test_server_without_a_provider_of_its_own_asks_its_first_upstream(
-    door: Callable[..., FlaskClient], north: FakeProvider
+def test_server_without_an_own_provider_asks_the_first_upstream(
+    make_client: Callable[..., FlaskClient], north: FakeProvider
 ) -> None:
-    client = door(api_key=None, base_url=None, model=None, routes={})
+    client = make_client(api_key=None, base_url=None, model=None, routes={})
     assert chat(client, "default").status_code == 200
     assert [request.body["model"] for request in north.requests] == ["big"]
     assert client.get("/v1/models").get_json()["data"][0]["id"] == "north/big"
-    bare = door(api_key=None, base_url=None, model=None, routes={}, upstreams="south,north")
+    bare = make_client(api_key=None, base_url=None, model=None, routes={}, upstreams="south,north")
     assert "south" not in {item["id"] for item in bare.get("/v1/models").get_json()["data"]}
     assert "Name one: south/MODEL" in chat(bare, "default").text
     refused = chat(client, "gpt-9")
     assert refused.status_code == 400
     assert "north/gpt-9" in refused.get_json()["error"]["message"]
-    named = door(api_key=None, base_url=None, model="south/small")
+    named = make_client(api_key=None, base_url=None, model="south/small")
     answer = named.post("/ask", json={"question": "Why?"}).get_json()
     assert answer["model"] == "small-2026-01-01", answer
 
@@ -447,10 +450,10 @@ def test_server_without_a_provider_of_its_own_asks_its_first_upstream(
 @on_sqlite
 @pytest.mark.parametrize("model", ["local", "local:/etc/passwd", "local/x"])
 def test_local_model_that_is_no_upstream_is_refused_or_not_local(
-    door: Callable[..., FlaskClient], provider: FakeProvider, model: str
+    make_client: Callable[..., FlaskClient], provider: FakeProvider, model: str
 ) -> None:
-    response = chat(door(), model)
-    if model == "local/x":  # a name of the own provider, as ever
+    response = chat(make_client(), model)
+    if model == "local/x":  # a model of the server's own provider
         assert provider.requests[0].body["model"] == model
     else:
         assert response.status_code == 400
@@ -459,9 +462,9 @@ def test_local_model_that_is_no_upstream_is_refused_or_not_local(
 
 @on_sqlite
 def test_streamed_bytes_are_those_of_the_upstream(
-    door: Callable[..., FlaskClient], south: FakeProvider
+    make_client: Callable[..., FlaskClient], south: FakeProvider
 ) -> None:
-    text = chat(door(), "south/m", stream=True, stream_options={"include_usage": True}).text
+    text = chat(make_client(), "south/m", stream=True, stream_options={"include_usage": True}).text
     chunks = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
     assert {chunk["model"] for chunk in chunks} == {"m-2026-01-01"}
     assert text.rstrip().endswith("data: [DONE]")
@@ -470,7 +473,7 @@ def test_streamed_bytes_are_those_of_the_upstream(
 
 @on_sqlite
 def test_page_offers_the_upstreams_as_profiles_and_no_other_profile(
-    door: Callable[..., FlaskClient],
+    make_client: Callable[..., FlaskClient],
     north: FakeProvider,
     south: FakeProvider,
     provider: FakeProvider,
@@ -478,7 +481,7 @@ def test_page_offers_the_upstreams_as_profiles_and_no_other_profile(
 ) -> None:
     with (home / "upstreams.toml").open("a") as file:
         file.write(f'[profiles.private]\nbase_url = "{south.base_url}"\napi_key = "{SOUTH_KEY}"\n')
-    client = door()
+    client = make_client()
     page = client.get("/").text
     select = page.partition('<select id="ask-profile"')[2].partition("</select>")[0]
     assert re.findall(r"<option[^>]*>([^<]*)", select) == ["automatic", "default", "north", "south"]

@@ -1,4 +1,4 @@
-"""Wrong tokens are refused more slowly, by address; right ones never are."""
+"""Requests with wrong tokens are limited for each address; right tokens never are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from qacli.web.wrong_token_limit import FAILURES, FailureLimiter, network_of
 if TYPE_CHECKING:
     from flask import Flask
 
-    from qacli.db.records import Store
 
 TOKEN = "s3cret-token-0123456789"
 BROWSER = {"Accept": "text/html"}
@@ -80,11 +79,11 @@ def test_network_of_returns_the_network_of_an_address(address: str, network: str
     assert network_of(address) == network
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_tokens_are_limited_and_right_ones_are_not(
-    store: Store, build: Callable[..., Flask], problem: Problem
+    build: Callable[..., Flask], problem: Problem
 ) -> None:
-    assert store
     client = build(token=TOKEN).test_client()
 
     def get(token: str, address: str = "192.0.2.1") -> Any:
@@ -100,15 +99,13 @@ def test_wrong_tokens_are_limited_and_right_ones_are_not(
         assert 1 <= int(refused.headers["Retry-After"]) <= 61
         assert get(TOKEN).status_code == 200
     problem(get("wrong", "192.0.2.2"), 401, "unauthorized")
-    # Without any token it is no guess.
+    # A request without a token is not counted as a guess.
     problem(client.get("/qas", environ_base={"REMOTE_ADDR": "192.0.2.1"}), 401, "unauthorized")
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(build: Callable[..., Flask]) -> None:
     client = build(token=TOKEN).test_client()
     for _ in range(FAILURES):
         assert client.post("/sign-in", data={"token": "x"}, headers=BROWSER).status_code == 403
@@ -119,11 +116,11 @@ def test_sign_in_wrong_tokens_are_limited_right_ones_are_not(
     assert client.post("/sign-in", data={"token": TOKEN}, headers=BROWSER).status_code == 303
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_wrong_token_limit_behind_a_proxy_counts_client_address(
-    store: Store, build: Callable[..., Flask]
+    build: Callable[..., Flask],
 ) -> None:
-    assert store
     client = build(token=TOKEN, proxies=1).test_client()
 
     def get(forwarded: str) -> int:
@@ -131,14 +128,14 @@ def test_wrong_token_limit_behind_a_proxy_counts_client_address(
         return client.get("/qas", headers=headers).status_code
 
     assert [get("192.0.2.1") for _ in range(FAILURES + 1)][-2:] == [401, 429]
-    # The last address is the one that the proxy has seen; a client can write any before it.
+    # The proxy has added the last address; a client can write any before it.
     assert get("192.0.2.9, 192.0.2.1") == 429
     assert get("192.0.2.1, 192.0.2.9") == 401
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_wrong_token_limit_is_shared_by_workers(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+def test_wrong_token_limit_is_shared_by_workers(build: Callable[..., Flask]) -> None:
     client = build(token=TOKEN, workers=4).test_client()
     wrong = {"Authorization": "Bearer wrong"}
     statuses = [client.get("/qas", headers=wrong).status_code for _ in range(FAILURES // 4 + 1)]

@@ -80,7 +80,7 @@ def steps(
         reply: The reply to it.
         limits: The headers of the rate limit.
         answer: JSON, or the content of a file, to send instead of an answer of the API.
-        shape: The API that is asked.
+        shape: The API of the request.
     """
     headers = {"x-request-id": f"req_{uuid.uuid4().hex}", **limits}
     if reply.retry_after is not None:

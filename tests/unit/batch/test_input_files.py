@@ -1,4 +1,4 @@
-"""Files of questions as other programs write them: each is read, or refused with what to do."""
+"""Files of questions as other programs write them: each is read, or refused with advice."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ FILES = [
     File("sheets.xlsx", lambda: workbook(CELLS, [["question"], ["one"]]), "--sheet NAME"),
     File("sheet.xlsx", lambda: workbook(CELLS, [["question"], [1]]), ["1"], {"sheet": "Sheet2"}),
     File("formula.xlsx", lambda: workbook([["question"], ["=1+1"]]), "formula in 'question'"),
-    # A line end in a cell of Excel, and a text that looks like one.
+    # A line end in a cell of Excel, and a text that looks like an escaped one.
     File(
         "escaped.xlsx",
         lambda: workbook([["question"], ["a_x000D_\nb _x005F_x000D_"]]),
@@ -301,9 +301,7 @@ def read(path: Path, **options: Any) -> list[BatchInput]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_read_file_of_another_program_gives_questions_or_says_what_to_do(
-    file: File, tmp_path: Path
-) -> None:
+def test_read_file_of_another_program_gives_questions_or_advice(file: File, tmp_path: Path) -> None:
     content = file.content() if callable(file.content) else file.content
     path = tmp_path / file.name
     path.write_bytes(content.encode() if isinstance(content, str) else content)

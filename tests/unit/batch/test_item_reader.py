@@ -23,7 +23,7 @@ MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a file, packed where its name says so."""
+    """Return a function that writes a file, compressed if its name ends in `.gz`."""
 
     def write(name: str, content: str | bytes) -> Path:
         data = content.encode() if isinstance(content, str) else content
@@ -429,6 +429,6 @@ def test_read_items_long_file_takes_no_more_memory(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
 
-    # Threads that other tests have left are traced, too: the least of three is the reader's own.
+    # Threads of other tests are traced, too: the least of three is that of the reader.
     long = min(peak(10_000) for _ in range(3))
     assert long < 1.2 * peak(2_000) + 50_000

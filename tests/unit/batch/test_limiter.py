@@ -27,8 +27,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a provider answers: whether it takes the request, and with which headers."""
+class Response:
+    """The response of a provider: whether it accepts the request, and its headers."""
 
     good: bool
     retry_after: float | None = None
@@ -36,7 +36,7 @@ class Said:
 
 
 class TokenBucket:
-    """Takes as many requests a minute as it says, in bursts of some seconds' worth."""
+    """A provider with a limit of requests a minute, and a burst of some seconds."""
 
     def __init__(
         self, clock: Clock, rpm: float, *, burst_seconds: float, stated: bool, told: bool = True
@@ -45,7 +45,7 @@ class TokenBucket:
         self._holds = rpm / MINUTE * burst_seconds
         self._tokens, self._at = self._holds, clock.now
 
-    def ask(self) -> Said:
+    def ask(self) -> Response:
         now = self._clock.now
         self._tokens += (now - self._at) * self._rpm / MINUTE
         self._tokens, self._at = min(self._tokens, self._holds), now
@@ -59,30 +59,30 @@ class TokenBucket:
                 "x-ratelimit-remaining-requests": f"{int(self._tokens)}",
                 "x-ratelimit-reset-requests": f"{max(wait, 0):.3f}s",
             }
-        return Said(good, None if good or not self._told else ceil(wait), headers)
+        return Response(good, None if good or not self._told else ceil(wait), headers)
 
     def ended(self) -> None:
-        """A request is over."""
+        """Called when a request has ended."""
 
 
 class Concurrent:
-    """Takes only so many at once, and does not say when there is room again."""
+    """A provider with a limit of concurrent requests, and no Retry-After."""
 
     def __init__(self, most: int) -> None:
         self._most, self._open = most, 0
 
-    def ask(self) -> Said:
+    def ask(self) -> Response:
         self._open += 1
-        return Said(self._open <= self._most)
+        return Response(self._open <= self._most)
 
     def ended(self) -> None:
-        """A request is over."""
+        """Called when a request has ended."""
         self._open -= 1
 
 
 @dataclass
 class Run:
-    """A batch against a provider, all on one clock."""
+    """A simulated batch at a provider, both on one clock."""
 
     sent: list[float] = field(default_factory=list, repr=False)
     good: list[float] = field(default_factory=list, repr=False)
@@ -104,9 +104,9 @@ def run(
     seconds: float,
     latency: float,
 ) -> Run:
-    """Ask as the engine does: whoever is next waits for its turn; a refusal is quick."""
+    """Send requests one after the other as the runner does; a refusal takes less time."""
     done, chance = Run(), random.Random(7)
-    active_items: list[tuple[float, int, Said, float]] = []
+    active_items: list[tuple[float, int, Response, float]] = []
     began, number = clock.now, 0
     while clock.now < began + seconds:
         while active_items and active_items[0][0] <= clock.now:
@@ -142,7 +142,7 @@ def test_limiter_limit_per_minute_is_used_with_few_refusals(
     seconds = 600
     done = run(AdaptiveLimiter(jobs, clock=clock), clock, provider, seconds=seconds, latency=0.5)
     assert done.share_refused(60) < (0.05 if stated else 0.3)
-    # Once what the bucket held at first is used up.
+    # After the initial content of the bucket is used up.
     assert done.rate(120, seconds) >= 0.95 * 10
 
 
@@ -197,32 +197,32 @@ def test_limiter_counts_used_tokens() -> None:
 
 
 class Noise:
-    """Refuses a part of all requests, whatever their number."""
+    """A provider that refuses a part of all requests, at any rate."""
 
     def __init__(self, part: float) -> None:
         self._part, self._chance = part, random.Random(3)
 
-    def ask(self) -> Said:
-        return Said(self._chance.random() >= self._part, 1)
+    def ask(self) -> Response:
+        return Response(self._chance.random() >= self._part, 1)
 
     def ended(self) -> None:
-        """A request is over."""
+        """Called when a request has ended."""
 
 
 class Outage:
-    """Refuses all requests for some seconds."""
+    """A provider that refuses all requests for some seconds."""
 
     def __init__(self, clock: Clock, begin: float, end: float) -> None:
         self._clock, self._begin, self._end = clock, clock.now + begin, clock.now + end
         self.refused = 0
 
-    def ask(self) -> Said:
+    def ask(self) -> Response:
         good = not self._begin <= self._clock.now < self._end
         self.refused += not good
-        return Said(good, 1)
+        return Response(good, 1)
 
     def ended(self) -> None:
-        """A request is over."""
+        """Called when a request has ended."""
 
 
 @pytest.mark.parametrize("part", [0.03, 0.1, 0.3])
@@ -320,7 +320,7 @@ def test_limiter_stated_limit_is_obeyed_from_the_start() -> None:
     pace.on_success({"x-ratelimit-limit-requests": "600"})
     assert pace.rate == pytest.approx(10, rel=0.05)
     assert (pace.rate or 0) <= 10
-    # It may change while the batch runs, and nonsense changes nothing.
+    # The limit may change while the batch runs; invalid values change nothing.
     pace.on_success({"x-ratelimit-limit-requests": "1200"})
     assert pace.rate == pytest.approx(20, rel=0.05)
     for value in ("", "0", "many", "-1", "nan", "inf"):
@@ -330,11 +330,11 @@ def test_limiter_stated_limit_is_obeyed_from_the_start() -> None:
 
 def test_limiter_limit_of_another_period_is_found() -> None:
     class Daily(TokenBucket):
-        """States its requests a day, as Groq does, and refuses by the minute."""
+        """A provider that states its requests a day, as Groq does, and limits those a minute."""
 
-        def ask(self) -> Said:
+        def ask(self) -> Response:
             said = super().ask()
-            return Said(said.good, said.retry_after, {"x-ratelimit-limit-requests": "864000"})
+            return Response(said.good, said.retry_after, {"x-ratelimit-limit-requests": "864000"})
 
     clock = Clock()
     provider = Daily(clock, 600, burst_seconds=1, stated=False)

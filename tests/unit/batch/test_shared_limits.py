@@ -97,7 +97,7 @@ def test_share_waits_for_the_pause_of_another_worker(clock: Clock) -> None:
     assert share.delay() == 0
 
 
-def test_share_reports_a_pause_of_its_own_and_what_it_needs(clock: Clock) -> None:
+def test_share_reports_its_pause_and_its_need(clock: Clock) -> None:
     share, limiter = share_of(clock, rpm=600, tpm=6000)
     share.apply(a_grant(20, 9000))
     for _ in range(3):

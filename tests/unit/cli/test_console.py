@@ -32,7 +32,7 @@ def test_warning_with_stdout_in_a_pipe_is_as_wide_as_its_terminal(
     assert text == b"The answer was cut\r\nat the limit.\r\n"
 
 
-def test_console_on_a_terminal_without_cursor_has_the_width_of_the_screen(
+def test_console_without_cursor_control_has_the_width_of_the_screen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")

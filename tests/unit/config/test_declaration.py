@@ -25,7 +25,7 @@ def test_settings_replace_changes_only_a_copy() -> None:
     assert settings.model == "m"
 
 
-def test_settings_equality_ignores_only_what_was_not_set() -> None:
+def test_settings_equality_ignores_only_unset_fields() -> None:
     assert Settings() == Settings(misspelled=("QA_MODLE",))
     assert Settings() != Settings(aliases={"a": "b"})
     assert Settings() != "settings"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def test_notice_is_one_line_with_the_file_and_the_command(home: Path) -> None:
 def test_missing_configuration_names_the_ignored_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qacli.provider.local_llama.is_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
     Path(".env").write_text("OPENAI_BASE_URL=https://a.example/v1\nQA_MODEL=m\n")
     with pytest.raises(NotConfigured) as caught:
         resolve_endpoint(load_settings(ENVIRON))
@@ -198,7 +199,7 @@ def test_records_are_private_files(home: Path, monkeypatch: pytest.MonkeyPatch) 
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     (record,) = directory.iterdir()
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
-    # A setting must not lead to records that came with the project.
+    # A setting must not select records of trust that came with the project.
     monkeypatch.setenv("QA_DATA_DIR", str(home / "other"))
     monkeypatch.setenv("QA_CONFIG", str(home / "other" / "config.toml"))
     assert records_directory() == directory

@@ -19,7 +19,7 @@ PROXY = "http://proxy:3128"
         (HTTPS_URL, {"HTTPS_PROXY": PROXY, "ALL_PROXY": "socks5://x"}, PROXY, "HTTPS_PROXY"),
         (HTTPS_URL, {"ALL_PROXY": "socks5h://u:p@[::1]:1"}, "socks5h://u:p@[::1]:1", "ALL_PROXY"),
         (HTTPS_URL, {"HTTPS_PROXY": ""}, None, ""),
-        # A web server sets it to what a client has sent.
+        # A CGI server sets the variable to a header of the client (CVE-2016-5385).
         (HTTP_URL, {"HTTP_PROXY": PROXY, "REQUEST_METHOD": "GET"}, None, ""),
         ("http://localhost:11434/v1", {"ALL_PROXY": PROXY}, None, ""),
         ("http://127.0.0.2/v1", {"ALL_PROXY": PROXY}, None, ""),

@@ -14,7 +14,7 @@ from qacli.redaction import without_password
 
 SECRET = "hunter2-is-no-secret-0123"
 
-# For every setting: a value in text, and what it means.
+# For every setting: a value as text, and the parsed value.
 EXAMPLES: dict[str, tuple[str, Any]] = {
     "api_key": (SECRET, SECRET),
     "key_command": ("pass show 'a b'", "pass show 'a b'"),
@@ -69,7 +69,7 @@ WORK = "[profiles.work]\n"
 
 
 def load(environ: dict[str, str] | None = None, *, dotenv: str = "", config: str = "") -> Settings:
-    """The settings from these three, in the test's own directory."""
+    """Load the settings from the environment, the `.env` file and the configuration file."""
     if dotenv:
         write_env_file(dotenv)
     file = Path("config.toml").absolute()

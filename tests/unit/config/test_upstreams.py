@@ -1,4 +1,4 @@
-"""The upstreams of the server: where each takes its endpoint and its key, and the rules."""
+"""The upstreams of the server: their endpoints, keys and rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which API is asked, and which responses say that the other one is needed."""
+"""The choice of the API, and responses that require the other one."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ BATCH_EXPIRED = {
         "message": "This request could not be executed before the completion window expired.",
     },
 }
-"""From OpenAI's guide to its Batch API."""
+"""An example of OpenAI's guide to its Batch API."""
 
 
 def split(content: bytes, size: int) -> list[bytes]:

@@ -247,7 +247,7 @@ def test_read_event_log_probabilities_and_tool_calls_are_joined() -> None:
 
 
 def tool_piece(call_id: str | None = None, index: object = 0, **function: str) -> dict[str, Any]:
-    """A piece of a tool call; null in place of an id."""
+    """Return a piece of a tool call; null in place of an id."""
     return {"tool_calls": [{"index": index, "id": call_id, "function": function}]}
 
 

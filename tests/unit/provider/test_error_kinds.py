@@ -1,4 +1,4 @@
-"""What an error is about, by the codes and sentences of endpoints."""
+"""The kind of an error, by the codes and messages of endpoints."""
 
 import pytest
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError

@@ -1,4 +1,4 @@
-"""Every field of the openai package's own types is kept, or named here as one that is not."""
+"""Every field of the types of the openai package is stored, or listed here as ignored."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qacli.provider.chat_completions import ChatCompletions
 from qacli.provider.response import ChatResponse
 
 NOT_KEPT = {
-    *("object", "created", "index", "role"),  # they say nothing of the answer
+    *("object", "created", "index", "role"),  # they contain nothing about the answer
     "obfuscation",  # random letters that hide the lengths of tokens
     *("function_call", "type"),  # a function call is kept as a tool call
 }
 
 
 class Values:
-    """Makes a value for every field; each is different, so that it can be found again."""
+    """Make a different value for each field, so that each can be found in the record."""
 
     def __init__(self) -> None:
         self.count = 1000

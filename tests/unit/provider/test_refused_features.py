@@ -74,7 +74,7 @@ def error(message: str, param: str | None = None, code: str | None = None) -> di
             error("this model is not supported MaxTokens, please use MaxCompletionTokens"),
             Feature.MAX_TOKENS,
         ),
-        # No user asks for stream_options, whatever is wrong with it
+        # qa itself adds stream_options, so any error about it counts
         (400, error("Invalid keys: stream_options"), Feature.STREAM_OPTIONS),
         (
             400,

@@ -1,4 +1,4 @@
-"""The Responses API: what is sent, and what is read of every kind of event."""
+"""The Responses API: the body of a request, and the events of every kind."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def body_of(
     stream: bool = False,
     **params: Any,
 ) -> dict[str, Any]:
-    """The body for a question; the types of the openai package accept it."""
+    """Return the body for a question, checked with the types of the openai package."""
     question = Question(question="Who?", system=system, params={"model": "m", **params})
     request = ChatRequest(question=question, turns=turns or (), parts=parts or (), stream=stream)
     body = ResponsesApi().build_body(request, refused, official=True)
@@ -146,7 +146,7 @@ def test_body_leaves_refused_features_out() -> None:
 
 
 def test_body_of_messages_has_all_of_them_as_input() -> None:
-    """A client of /v1, and a request line of OpenAI's Batch API, have messages of their own."""
+    """A request of /v1 and a line of the Batch API bring their own messages."""
     function = {"name": "f", "parameters": {"type": "object", "properties": {}}, "strict": False}
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
@@ -259,7 +259,7 @@ def test_stream_with_lost_deltas_has_the_text_of_the_last_event(
     assert read_stream(*events, answer(message("one two"))).text == text
 
 
-def test_stream_of_openrouter_has_reasoning_and_an_end_of_its_own() -> None:
+def test_stream_of_openrouter_has_reasoning_and_its_finish_reason() -> None:
     end = {"type": "response.done", "response": answer(message("one"))["response"]}
     response = read_stream(delta("so", kind="reasoning"), delta("one"), end)
     assert (response.text, response.reasoning_texts) == ("one", ["so"])
@@ -375,7 +375,7 @@ def test_stream_of_a_search_has_its_calls_and_citations() -> None:
             "annotations": [{"type": "url_citation", "url_citation": nested}],
         }
     assert response.text[5:8] == "two"
-    # A stream that breaks off has the citations that came.
+    # A stream that breaks off has the citations that have arrived.
     assert read_stream(*events).details["annotations"][0]["url_citation"] == nested
 
 
@@ -500,7 +500,7 @@ def test_fake_provider_refuses_parameters_of_chat_completions(name: str) -> None
     assert (refusal.status, refusal.param) == (400, name)
 
 
-def test_stream_of_calls_of_built_in_tools_of_the_client_has_them_as_its_answer() -> None:
+def test_stream_of_built_in_tool_calls_has_them_as_its_answer() -> None:
     shell = {"type": "local_shell_call", "id": "l1", "call_id": "c1", "action": {"command": ["a"]}}
     approval = {"type": "mcp_approval_request", "id": "m1", "name": "f", "arguments": "{}"}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}

@@ -1,4 +1,4 @@
-"""The time after which to ask again, in the headers of endpoints."""
+"""The time of the next attempt, by the headers of endpoints."""
 
 import time
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Server-sent events as the standard has them, in pieces of any size."""
+"""Server-sent events by the rules of the HTML standard, in pieces of any size."""
 
 import pytest
 

@@ -17,7 +17,7 @@ OMITTED = ContextPart('<file name="notes.md" omitted />')
 
 
 def over(question: str, answer: str | None, record_id: int | None = None, **fields: Any) -> Result:
-    """A question that is over."""
+    """Return the result of a finished question."""
     return Result(
         question=Question(question=question, **fields),
         outcome=Outcome(answer=answer),

@@ -1,4 +1,4 @@
-"""The log on a terminal: what a client sends begins no line and moves no cursor."""
+"""The log on a terminal: text of a client starts no line and moves no cursor."""
 
 from __future__ import annotations
 

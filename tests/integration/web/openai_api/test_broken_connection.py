@@ -1,4 +1,4 @@
-"""Connections to the provider that break off, and responses that are no HTTP, at `/v1`."""
+"""`/v1` when the connection to the provider breaks, or its response is not HTTP."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_response_with_a_whole_answer_before_the_connection_broke_is_kept(
 
 
 @pytest.mark.parametrize("content", [b": keep-alive\n\n", CALL], ids=["comment", "call"])
-def test_response_stream_that_ends_without_a_text_or_an_end_is_recorded_as_failed(
+def test_response_stream_without_text_and_end_is_recorded_as_failed(
     tmp_path: Path, content: bytes
 ) -> None:
     sent = head(EVENTS, len(content)) + content

@@ -59,7 +59,7 @@ def test_previous_response_of_a_chat_provider_is_the_conversation(
     ]
     assert "previous_response_id" not in chat_only.requests[-1].body
     assert [record.follows_id for record in store.page(limit=9)] == [None, 1, 2]
-    # New instructions take the place of the earlier ones.
+    # New instructions replace the earlier ones.
     respond(client, input="x", instructions="Be kind.", previous_response_id=first.id)
     roles = [message["role"] for message in chat_only.requests[-1].body["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
@@ -121,7 +121,7 @@ def test_previous_response_that_the_provider_does_not_keep_is_sent_as_input(
     assert paths == [URL] * 3
     contents = [item["content"] for item in provider.requests[-1].body["input"]]
     assert (contents[0], contents[2]) == ("One?", "Two?")
-    # It is remembered for the endpoint and the model; the API itself is not refused.
+    # The refused parameter is remembered for the endpoint and the model, not the whole API.
     respond(client, input="Three?", previous_response_id=second.id)
     assert "previous_response_id" not in provider.requests[-1].body
     assert [request.path for request in provider.requests] == [URL] * 4
@@ -129,7 +129,7 @@ def test_previous_response_that_the_provider_does_not_keep_is_sent_as_input(
     assert provider.requests[-1].body["previous_response_id"] == second.id
 
 
-def test_previous_response_that_the_client_had_not_stored_is_asked_for_again(
+def test_previous_response_not_stored_is_not_remembered_as_refused(
     client: FlaskClient, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = responses.PARAMETERS | {"previous_response_id"}
@@ -216,21 +216,19 @@ def test_stored_response_equals_the_first(
     error_in(client.get(f"{URL}/{first.id}/input_items"), 404)
 
 
+@pytest.mark.usefixtures("chat_only")
 @on_sqlite
-def test_stored_response_of_a_failed_request_is_failed(
-    client: FlaskClient, chat_only: FakeProvider, store: Store
-) -> None:
-    assert chat_only
+def test_stored_response_of_a_failed_request_is_failed(client: FlaskClient, store: Store) -> None:
     client.post(URL, json={"model": "m", "input": "Who? [[cut=2]]", "stream": True}, buffered=True)
     stored = Response.model_validate(client.get(f"{URL}/resp_{store.newest().uid}").get_json())
     assert (stored.status, stored.output_text) == ("failed", "Answer to:")
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
-    store: Store, build: Callable[..., Flask], provider: FakeProvider
+    build: Callable[..., Flask], provider: FakeProvider
 ) -> None:
-    assert store
     tokens = f"alice={'a' * 20},bob={'b' * 20},admin:root={'c' * 20}"
     client = build(tokens=tokens).test_client()
     alice, bob, root = ({"Authorization": f"Bearer {letter * 20}"} for letter in "abc")
@@ -238,7 +236,7 @@ def test_stored_response_of_another_caller_is_not_found_and_not_passed_on(
     first = client.post(URL, json=body, headers=alice).get_json()
     number = len(provider.requests)
     continued = {**body, "previous_response_id": first["id"]}
-    # An administrator reads all records at /qa; at /v1 it is a caller like the others.
+    # An administrator reads all records at /qa, but only its own ones at /v1.
     for headers in (bob, root):
         error_in(client.get(f"{URL}/{first['id']}", headers=headers), 404)
         error_in(client.delete(f"{URL}/{first['id']}", headers=headers), 404)
@@ -314,11 +312,9 @@ def test_idempotency_key_repeats_a_text_completion(client: FlaskClient, stream: 
     assert completion["id"] in first.text
 
 
+@pytest.mark.usefixtures("chat_only")
 @on_sqlite
-def test_openai_client_continues_and_reads_and_deletes_a_response(
-    served: str, chat_only: FakeProvider
-) -> None:
-    assert chat_only
+def test_openai_client_continues_and_reads_and_deletes_a_response(served: str) -> None:
     with openai.OpenAI(base_url=served, api_key=TOKEN, max_retries=0, timeout=10) as client:
         first = client.responses.create(model="m", input="One?")
         second = client.responses.create(model="m", input="Two?", previous_response_id=first.id)

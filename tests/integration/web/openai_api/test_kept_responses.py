@@ -1,4 +1,4 @@
-"""Responses that the provider keeps: in the background, and with items that the history lacks."""
+"""Responses that the provider stores: in the background, or with items not in the history."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ USAGE = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
 
 
 class Keeper:
-    """A provider that keeps one response.
+    """A provider that stores one response.
 
     Attributes:
-        response: The response as it is now; None is 404.
-        status: The HTTP status for the kept response.
+        response: The present response; with None the status is 404.
+        status: The HTTP status for the stored response.
         requests: The method, the path and the body of each request.
     """
 
@@ -137,7 +137,7 @@ def test_kept_response_has_the_items_of_the_provider(client: FlaskClient, keeper
 
 @on_sqlite
 @pytest.mark.parametrize("status", [404, 500])
-def test_kept_response_that_the_provider_has_no_more_is_that_of_the_history(
+def test_stored_response_deleted_by_the_provider_is_that_of_the_history(
     client: FlaskClient, keeper: Keeper, status: int
 ) -> None:
     keeper.set("completed", MESSAGE)

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible door, as the openai package itself sees it over a socket."""
+"""The OpenAI-compatible API, used by the openai package over a socket."""
 
 from __future__ import annotations
 

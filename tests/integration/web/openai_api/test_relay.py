@@ -1,4 +1,4 @@
-"""The requests and the responses at `/v1`, as they are passed on."""
+"""`/v1` passes requests and responses on unchanged."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_response_error_equals_that_of_the_provider(
     assert len(response.headers.getlist("X-Request-Id")) == 1
     record = store.get(int(response.headers["X-QA-Record"]))
     assert (record.status, record.details["error"]["status"]) == ("failed", status)
-    # The client repeats it, or not.
+    # qa does not send it again: the client decides.
     assert provider.asked(question) == 1
 
 
@@ -352,8 +352,8 @@ def test_request_without_a_json_object_is_refused(
     assert store.page(limit=1) == []
 
 
-def test_request_body_limit_is_a_setting(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_request_body_limit_is_a_setting(build: Callable[..., Flask]) -> None:
     large = json.dumps({"messages": [WHO], "x": "x" * 1024 * 1024})
     for limit, status in ((1, 413), (2, 200)):
         client = build(max_body_mib=limit).test_client()
@@ -498,8 +498,8 @@ def test_headers_of_the_client_and_of_the_provider_are_passed_on(
     assert sent["authorization"].startswith("Bearer sk-test-")
 
 
-def test_headers_are_exposed_to_browsers(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+@pytest.mark.usefixtures("store")
+def test_headers_are_exposed_to_browsers(build: Callable[..., Flask]) -> None:
     client = build(cors_origins="https://app.example.com").test_client()
     response = client.post(
         URL, json={"messages": [WHO]}, headers={"Origin": "https://app.example.com"}
@@ -508,6 +508,7 @@ def test_headers_are_exposed_to_browsers(store: Store, build: Callable[..., Flas
     assert {"X-QA-Record", "X-Request-Id"} <= set(exposed.replace(" ", "").split(","))
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -516,13 +517,11 @@ def test_headers_are_exposed_to_browsers(store: Store, build: Callable[..., Flas
     ],
 )
 def test_stream_pieces_are_in_the_outbox_while_they_arrive(
-    store: Store,
     build: Callable[..., Flask],
     wait_for: Callable[..., Any],
     fault: str,
     expected: str,
 ) -> None:
-    assert store
     app = build(on_disconnect="interrupt")
     question = {"role": "user", "content": f"Who? [[{fault}]]"}
     response = app.test_client().post(URL, json={"messages": [question], "stream": True})
@@ -531,7 +530,7 @@ def test_stream_pieces_are_in_the_outbox_while_they_arrive(
     def arrived() -> str:
         return "".join(text for entry in outbox.pending() for text in entry.texts)
 
-    # A process that is killed now leaves this for the next one.
+    # The state that a killed process would leave now.
     wait_for(lambda: arrived() == expected)
     pieces: Iterator[bytes] = response.iter_encoded()
     next(pieces)

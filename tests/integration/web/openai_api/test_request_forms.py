@@ -85,7 +85,7 @@ def test_result_of_any_call_is_the_question(
     items = [ASK, call, result]
     record = record_of(client, provider, store, RESPONSES, input=items)
     assert record.question == question
-    # It continues the request whose answer, of which the fake provider knows nothing, is the call.
+    # It continues record 1, although the fake provider did not answer with this call.
     assert (record.follows_id, record.params["messages"]) == (1, items[1:])
 
 
@@ -124,7 +124,7 @@ def test_image_in_the_result_of_a_tool_is_an_attachment_without_its_bytes(
     assert "omitted" in json.dumps(record.params["messages"][2]["output"])
 
 
-def test_image_of_the_model_that_comes_back_is_recorded_without_its_bytes(
+def test_image_of_the_model_sent_back_is_recorded_without_its_bytes(
     client: FlaskClient, provider: FakeProvider, store: Store
 ) -> None:
     image = {"type": "image_generation_call", "id": "ig_1", "result": DATA.partition(",")[2]}
@@ -224,6 +224,7 @@ def test_message_with_an_object_as_its_type_is_passed_on(
     record_of(client, provider, store, path, **body)
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize("value", [["x"], {"a": 1}, 5])
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -239,9 +240,8 @@ def test_message_with_an_object_as_its_type_is_passed_on(
     ],
 )
 def test_request_of_any_form_is_translated_or_refused(
-    store: Store, build: Callable[..., Flask], path: str, body: str, value: Any
+    build: Callable[..., Flask], path: str, body: str, value: Any
 ) -> None:
-    assert store
     client = build(api="responses" if path == CHAT else "chat").test_client()
     content = json.loads(body.replace("%s", json.dumps(value)))
     assert client.post(path, json={"model": "m", **content}).status_code in {200, 400}

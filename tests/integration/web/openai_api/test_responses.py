@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, as it is passed on and recorded."""
+"""`POST /v1/responses` is passed on and recorded."""
 
 from __future__ import annotations
 

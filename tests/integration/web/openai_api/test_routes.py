@@ -34,7 +34,7 @@ def chat(client: FlaskClient, *messages: dict[str, Any], **more: Any) -> Any:
 
 
 def error_in(response: Any, status: int) -> dict[str, Any]:
-    """The error, once it is seen that it is one as OpenAI has them."""
+    """Check that a response has the form of OpenAI's errors, and return the error."""
     assert response.status_code == status, response.text
     assert response.content_type == "application/json"
     error: dict[str, Any] = response.get_json()["error"]
@@ -116,7 +116,7 @@ def test_chat_completions_conversation_is_a_thread(
     assert [each["content"] for each in provider.requests[-1].body["messages"]] == [
         *("One?", "Answer to: One?", "Two?", "Answer to: Two?", "Three?")
     ]
-    # One that has lost its beginning on the way is still the same.
+    # A conversation without its first messages is still the same thread.
     chat(client, *said[2:], user("Four?"))
     assert store.newest().follows_id == records[-1].id
 
@@ -129,11 +129,11 @@ def test_chat_completions_unknown_conversation_is_stored_whole(
     first = store.newest()
     assert (first.question, first.follows_id) == ("Who?", None)
     assert first.params["messages"] == said
-    # From here on it is known.
+    # Now the thread is known.
     chat(client, *said, assistant(answer), user("And?"))
     assert store.newest().follows_id == first.id
     assert "messages" not in store.newest().params
-    # Another one that only ends alike is not.
+    # A conversation with only the same end is another thread.
     other = [user("Ho."), assistant("Hullo."), user("Who?"), assistant(answer), user("So?")]
     chat(client, *other)
     assert store.newest().follows_id is None
@@ -224,15 +224,13 @@ def test_openai_routes_refusals_have_the_error_format_of_openai(
     assert error_in(response, 405)["code"] == "method_not_allowed"
     assert "GET" in response.headers["Allow"]
     error_in(client.post("/v1/chat/completions", data=b"x", headers=authorized), 415)
-    # Everything else keeps to problems.
+    # All other paths answer with problems.
     assert client.get("/no", headers=authorized).content_type == "application/problem+json"
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_chat_completions_over_the_rate_limit_send_retry_after(
-    store: Store, build: Callable[..., Flask]
-) -> None:
-    assert store
+def test_chat_completions_over_the_rate_limit_send_retry_after(build: Callable[..., Flask]) -> None:
     client = build(rate_limit="1/minute").test_client()
     assert chat(client, user("One?")).status_code == 200
     response = chat(client, user("Two?"))

@@ -1,4 +1,4 @@
-"""The thread of a conversation that a client sends whole each time, at `/v1`."""
+"""The threads of clients of `/v1`, which send the whole conversation each time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MANY = [
     }
     for number in range(5000)
 ]
-"""Records of other conversations."""
+"""The number of records of other conversations."""
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -77,7 +77,7 @@ def test_thread_with_tools_has_each_message_once(client: FlaskClient, store: Sto
     kept = [record.params.get("messages", []) for record in records]
     assert [len(messages) for messages in kept] == [0, 2, 2, 2, 0]
     assert [message["role"] for message in kept[1]] == ["assistant", "tool"]
-    # All of it is what was sent.
+    # The stored messages are those that were sent.
     assert [item for part in kept for item in part] == messages[2:8]
     request = rebuild_request(store, records[-1])
     assert len(request["messages"]) == len(messages)
@@ -88,11 +88,11 @@ def test_thread_with_tools_has_each_message_once(client: FlaskClient, store: Sto
 
 
 @pytest.mark.parametrize("url", [URL, "/v1/responses"])
-def test_thread_of_forty_turns_grows_with_what_is_new(
+def test_thread_of_forty_turns_stores_only_new_messages(
     client: FlaskClient, store: Store, url: str
 ) -> None:
     words = Random(1)
-    # The first pages of the tables, indexes and maps of free space are there in a history in use.
+    # A history in use has the first pages of all tables, indexes and free space maps already.
     converse(client, url, words, 4)
     empty, empty_index = history_bytes(store)
     body = converse(client, url, words, 40)
@@ -107,7 +107,7 @@ def test_thread_of_forty_turns_grows_with_what_is_new(
 
 
 def own_length(record: QuestionAnswer) -> int:
-    """Return the length of a record without what it has in common with others."""
+    """Return the length of a record without the values that it shares with others."""
     params = {name: value for name, value in record.params.items() if name != "tools"}
     return len(json.dumps({**record.to_dict(), "system": None, "params": params}))
 
@@ -115,7 +115,7 @@ def own_length(record: QuestionAnswer) -> int:
 def converse(client: FlaskClient, url: str, words: Random, turns: int) -> dict[str, Any]:
     """Ask questions of 8 KB, with 20 tools of 1 KB and a system prompt; return the last body.
 
-    No database can compress the texts much.
+    The texts are random, so that a database cannot compress them much.
     """
 
     def text(length: int) -> str:
@@ -154,7 +154,7 @@ def history_bytes(store: Store) -> tuple[int, int]:
         "pg_relation_size('ix_question_answer_search')"
     )
     with store.reading() as connection:
-        # Without parameters, so that a driver does not read the percent signs.
+        # Without parameters: with them a driver would interpret the percent signs.
         records, index = connection.execute(sa.text(query)).one()
     return int(records), int(index)
 
@@ -197,7 +197,7 @@ def test_thread_of_two_conversations_with_one_beginning_stays_two(
         messages.append(chat(client, messages))
     chat(client, [*first, user("More?")])
     assert [record.follows_id for record in store.page(limit=9)] == [None, None, 2]
-    # A branch of the first one.
+    # A branch of the first record.
     chat(client, [*first, user("Else?")])
     assert store.newest().follows_id == 2
 

@@ -111,7 +111,7 @@ def test_responses_text_is_translated_and_recorded(
     assert record.details["translated_to"] == "chat_completions"
     assert response.id == f"resp_{record.uid}"
     assert record.prompt_tokens == response.usage.input_tokens
-    # What the provider refuses is remembered.
+    # The refusal of the provider is remembered.
     respond(client, body)
     assert [request.path for request in provider.requests[2:]] == [CHAT_PATH]
 

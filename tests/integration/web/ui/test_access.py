@@ -1,4 +1,4 @@
-"""Who may see the page, and what it says to those who may not, or who lost their way."""
+"""Access to the page: sign-in, refused requests, and unknown paths."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_sign_in_with_the_token_opens_the_page(store: Store, build: Callable[...
     page = client.get("/page/1", headers=BROWSER)
     assert "A secret question" in page.text
     assert "Sign out" in page.text
-    # A browser sends the cookie by itself, so where the request comes from counts.
+    # A browser sends the cookie with every request, so the origin of the request is checked.
     cross = client.post("/page/1/delete", headers=BROWSER | {"Sec-Fetch-Site": "cross-site"})
     assert cross.status_code == 403
 
@@ -139,14 +139,15 @@ def test_sign_in_without_tokens_redirects_to_the_page(client: FlaskClient) -> No
     assert client.post("/sign-in", data={"token": ""}).status_code == 403
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
-def test_sign_in_over_https_sets_a_secure_cookie(store: Store, build: Callable[..., Flask]) -> None:
-    assert store
+def test_sign_in_over_https_sets_a_secure_cookie(build: Callable[..., Flask]) -> None:
     client = build(token="s3cret-token").test_client()
     response = client.post("/sign-in", data={"token": "s3cret-token"}, base_url="https://localhost")
     assert "Secure" in response.headers["Set-Cookie"]
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 @pytest.mark.parametrize(
     "elsewhere",
@@ -155,20 +156,17 @@ def test_sign_in_over_https_sets_a_secure_cookie(store: Store, build: Callable[.
         *("javascript:alert(1)", "/\t/evil.example", "///evil.example", "/\n/evil.example", ""),
     ],
 )
-def test_sign_in_redirects_only_to_this_server(
-    store: Store, build: Callable[..., Flask], elsewhere: str
-) -> None:
-    assert store
+def test_sign_in_redirects_only_to_this_server(build: Callable[..., Flask], elsewhere: str) -> None:
     client = build(token="s3cret-token").test_client()
     response = client.post("/sign-in", data={"token": "s3cret-token", "next": elsewhere})
     assert response.location == "/"
 
 
+@pytest.mark.usefixtures("store")
 @on_sqlite
 def test_sign_in_with_all_form_slots_taken_delays_no_other_request(
-    build: Callable[..., Flask], store: Store
+    build: Callable[..., Flask],
 ) -> None:
-    assert store
     client = build(token="s3cret-token").test_client()
     bearer = {"Authorization": "Bearer s3cret-token"}
     with ExitStack() as forms_that_never_end:

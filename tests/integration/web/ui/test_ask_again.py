@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 
-def keep(store: Store, question: str = "Why?", **fields: Any) -> int:
+def add_record(store: Store, question: str = "Why?", **fields: Any) -> int:
     """Store an answered record."""
     params = {"model": "other", "temperature": 0.5, **fields.pop("params", {})}
     outcome = Outcome(status=Status.ANSWERED, answer="Because.", model="other")
@@ -30,9 +30,9 @@ def keep(store: Store, question: str = "Why?", **fields: Any) -> int:
 def test_ask_again_keeps_the_options_and_names_the_first_record(
     client: FlaskClient, store: Store
 ) -> None:
-    first = keep(store, "Root")
+    first = add_record(store, "Root")
     form = response_format({"type": "object"})
-    second = keep(
+    second = add_record(
         store, "[[text={}]]", follows_id=first, system="Short.", params={"response_format": form}
     )
     page = client.get(f"/page/{second}").text
@@ -45,15 +45,15 @@ def test_ask_again_keeps_the_options_and_names_the_first_record(
         assert response.location == f"/page/{record.id}#r{record.id}"
         assert (record.repeats_id, record.follows_id, record.system) == (second, first, "Short.")
         assert record.params == store.get(second).params
-        # A repeated record is asked again: the tie is to the first of all.
+        # A repetition that is asked again refers to the first record.
         again["repeats_id"] = str(record.id)
 
 
 @on_sqlite
-def test_edited_question_names_its_record_and_can_lose_the_system_prompt(
+def test_edited_question_names_its_record_and_may_drop_the_system_prompt(
     client: FlaskClient, store: Store
 ) -> None:
-    keep(store, system="Short.")
+    add_record(store, system="Short.")
     page = client.get("/?edit=1").text
     assert 'name="repeats_id" id="repeats" value="1"' in page
     client.post("/page/ask", data={"question": "Why now?", "system": "", "repeats_id": "1"})
@@ -65,9 +65,9 @@ def test_edited_question_names_its_record_and_can_lose_the_system_prompt(
 def test_edit_in_a_thread_without_order_of_ids_shows_the_records_before(
     client: FlaskClient, store: Store
 ) -> None:
-    keep(store, follows_id=3)
-    keep(store, follows_id=1)
-    keep(store)
+    add_record(store, follows_id=3)
+    add_record(store, follows_id=1)
+    add_record(store)
     for record_id, before in ((1, ["3"]), (2, ["3", "1"])):
         page = client.get(f"/?edit={record_id}").text
         assert re.findall(r'<article[^>]*id="r(\d+)"', page) == before
@@ -77,7 +77,7 @@ def test_edit_in_a_thread_without_order_of_ids_shows_the_records_before(
 def test_ask_again_of_a_question_with_files_needs_the_files(
     client: FlaskClient, store: Store, provider: FakeProvider
 ) -> None:
-    keep(store, attachments=[{"name": "<b>.txt", "size": 2, "sha256": "0" * 64}])
+    add_record(store, attachments=[{"name": "<b>.txt", "size": 2, "sha256": "0" * 64}])
     assert 'name="repeats_id"' not in client.get("/page/1").text.partition('id="ask"')[0]
     assert "asked with &lt;b&gt;.txt, which the history" in client.get("/?edit=1").text
     form = {"question": "Why?", "repeats_id": "1"}

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from qacli.db.records import Store
 
 
-def keep(
+def add_record(
     store: Store,
     model: str,
     answer: str,
     repeats_id: int | None = None,
     prompt_tokens: int | None = 9,
 ) -> int:
-    """Store a record with figures."""
+    """Store a record with tokens and costs, and return its id."""
     outcome = Outcome(
         status=Status.ANSWERED,
         answer=answer,
@@ -38,8 +38,8 @@ def keep(
 def test_compare_page_shows_the_answers_with_figures_and_differences(
     client: FlaskClient, store: Store
 ) -> None:
-    first = keep(store, "model-a", "**Paris** is the capital.")
-    keep(store, "model-b", "**Lyon** is the capital.", repeats_id=first)
+    first = add_record(store, "model-a", "**Paris** is the capital.")
+    add_record(store, "model-b", "**Lyon** is the capital.", repeats_id=first)
     for address in ("/page/1/compare", "/page/2/compare", "/page/2/compare?with=1"):
         page = client.get(address, headers=BROWSER)
         assert page.status_code == 200
@@ -56,7 +56,7 @@ def test_compare_page_shows_the_answers_with_figures_and_differences(
 
 @on_sqlite
 def test_compare_page_without_another_answer_is_refused(client: FlaskClient, store: Store) -> None:
-    keep(store, "model-a", "Paris.")
+    add_record(store, "model-a", "Paris.")
     assert "has 1 answer" not in client.get("/page/1").text
     for address in ("/page/1/compare", "/page/1/compare?with=1"):
         page = client.get(address, headers=BROWSER)
@@ -70,7 +70,7 @@ def test_compare_page_of_answers_without_prompt_tokens_has_no_tokens(
     client: FlaskClient, store: Store
 ) -> None:
     for repeats_id in (None, 1):
-        keep(store, "model-a", "Paris.", repeats_id, prompt_tokens=None)
+        add_record(store, "model-a", "Paris.", repeats_id, prompt_tokens=None)
     for address in ("/page/1", "/page/1/compare"):
         page = client.get(address)
         assert "1.5 s" in page.text
@@ -82,8 +82,8 @@ def test_compare_page_of_answers_without_prompt_tokens_has_no_tokens(
 def test_compare_page_of_hostile_answers_shows_them_as_text(
     client: FlaskClient, store: Store
 ) -> None:
-    keep(store, EVIL, f"{EVIL} one </p>")
-    keep(store, "<script>", f"{EVIL} two", repeats_id=1)
+    add_record(store, EVIL, f"{EVIL} one </p>")
+    add_record(store, "<script>", f"{EVIL} two", repeats_id=1)
     page = client.get("/page/1/compare")
     assert "&lt;img src=x onerror=alert(1)&gt; <mark>two</mark>" in page.text
     assert not re.search(r'<img|<script(?! type="module" src=)|one </p>', page.text)

@@ -1,4 +1,4 @@
-"""The page without JavaScript: what the server renders, and what its forms do."""
+"""The page without JavaScript: the rendered HTML and the forms."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ EVENTS = {"Accept": "text/event-stream"}
 EVIL = "<img src=x onerror=alert(1)>"
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For what does not differ between the databases."""
+"""For tests that do not depend on the kind of database."""
 
 
 def keep(store: Store, question: str, answer: str | None = "It is so.", **more: Any) -> int:
-    """A record."""
+    """Store a record, and return its id."""
     asked = {name: more.pop(name) for name in ("tags", "follows_id") if name in more}
     outcome = Outcome(
         status=more.pop("status", Status.ANSWERED), answer=answer, model="test-model", **more
@@ -47,23 +47,23 @@ def keep(store: Store, question: str, answer: str | None = "It is so.", **more: 
 
 
 def text_of(response: TestResponse) -> str:
-    """What the page says, without its tags."""
+    """Return the text of a page, without its tags."""
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.text)))
 
 
 def entries(response: TestResponse) -> list[int]:
-    """The records in the list beside the page."""
+    """Return the records in the list of the history."""
     return [int(n) for n in re.findall(r'<li class="entry[^>]*data-id="(\d+)"', response.text)]
 
 
 def link(response: TestResponse, relation: str) -> str | None:
-    """The address of the newer (`prev`) or older (`next`) page of the list."""
+    """Return the URL of the newer (`prev`) or older (`next`) page of the list."""
     found = re.search(rf'href="([^"]*)" rel="{relation}"', response.text)
     return html.unescape(found[1]) if found else None
 
 
 def events_of(response: TestResponse) -> list[tuple[str, Any]]:
-    """Server-sent events, without the comments."""
+    """Return server-sent events, without the comments."""
     assert response.mimetype == "text/event-stream"
     events = re.findall(r"event: (.*)\ndata: (.*)\n\n", response.text)
     return [(name, json.loads(data)) for name, data in events]
@@ -260,7 +260,7 @@ def test_history_list_pages_by_key_without_counting(
     assert entries(newest) == pages[0]
     assert link(newest, "prev") is None
     assert "SELECT" in caplog.text
-    # The records of the conversations of one page are counted, and never those of the history.
+    # Only the records of the conversations on this page are counted, not the whole history.
     counted = [text for text in caplog.messages if "count(" in text]
     assert all(text.startswith("WITH RECURSIVE tree") for text in counted)
     assert "OFFSET" not in caplog.text.replace("OFFSET ?", "")
@@ -275,7 +275,7 @@ def test_history_list_shows_a_conversation_once(client: FlaskClient, store: Stor
     assert entries(page) == [third, other]
     assert page.text.count('<span class="title">What is a heron?') == 1
     assert "test-model 3 questions" in text_of(page)
-    # It is the current one, whichever of its records is open.
+    # The conversation is the current one if any of its records is open.
     assert re.search(rf'href="/page/{third}#r{third}" aria-current="page"', page.text)
     found = client.get("/?q=tall")
     assert entries(found) == [second]

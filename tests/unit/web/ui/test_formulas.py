@@ -44,7 +44,7 @@ def test_render_hostile_formula_is_sanitized() -> None:
     assert "<img" not in html
 
 
-def test_streamed_formula_is_set_once_it_is_complete() -> None:
+def test_streamed_formula_is_rendered_when_it_is_complete() -> None:
     markdown = StreamingMarkdown()
     markdown.add("$$\nx\n+ y")
     assert "<math" not in markdown.render()[1]

@@ -170,7 +170,7 @@ def test_render_repeated_pattern_takes_limited_time(piece: str) -> None:
     start = process_time()
     render(answer)
     render(f"```python\n{answer}")
-    # Without limits it takes minutes.
+    # Without limits this takes minutes.
     assert process_time() - start < 20
 
 

@@ -11,8 +11,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     field_validator,
 )
 from werkzeug.http import parse_list_header
@@ -24,6 +27,11 @@ from qacli.errors import InvalidRequest
 from qacli.model_options import RESERVED
 from qacli.tools import NAME_PATTERN
 from qacli.validation import MAX_ID, TAG_PATTERN, validate_tag, validate_text
+
+TOOL_FORMS = "Give a name such as web_search, or an object with a type"
+SCHEMA_FORMS = "Give an object, or a list of fields such as 'name, age int, bio' as text"
+PRINTABLE = re.compile(r"^[\x20-\x7e]+$")
+"""The value of an `Idempotency-Key`."""
 
 OWN_FIELDS = {
     "model": "Use the field model.",
@@ -41,6 +49,18 @@ def _check_text(text: str) -> str:
     except InvalidRequest as error:
         raise ValueError(error.what) from None
     return text
+
+
+def _one_message(message: str) -> WrapValidator:
+    """Return a validator with one message for a value that has none of several forms."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(message) from None
+
+    return WrapValidator(check)
 
 
 def _check_visible(text: str) -> str:
@@ -146,7 +166,7 @@ class AskRequest(BaseModel):
     options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(
         default_factory=dict, description="Any other fields of the request to the model."
     )
-    tools: list[ToolName | ToolSettings] = Field(
+    tools: list[Annotated[ToolName | ToolSettings, _one_message(TOOL_FORMS)]] = Field(
         default_factory=list,
         max_length=100,
         description="Tools that the provider runs: their names, or objects with their settings.",
@@ -158,7 +178,7 @@ class AskRequest(BaseModel):
         "model, system prompt and options, unless it names another.",
     )
     tags: list[Tag] = Field(default_factory=list, max_length=100, description="The record's tags.")
-    answer_schema: dict[str, Any] | str | None = Field(
+    answer_schema: Annotated[dict[str, Any] | str | None, _one_message(SCHEMA_FORMS)] = Field(
         None,
         alias="schema",
         description="A JSON schema that the answer must fit, or fields: `name, age int, bio`.",
@@ -174,9 +194,16 @@ class KeyHeaders(BaseModel):
         alias="Idempotency-Key",
         description="A second request of the same caller with the same key and body returns the "
         "first record.",
-        pattern=r"^[\x20-\x7e]+$",
+        json_schema_extra={"pattern": PRINTABLE.pattern},
         max_length=255,
     )
+
+    @field_validator("idempotency_key")
+    @classmethod
+    def _check(cls, key: str | None) -> str | None:
+        if key is not None and PRINTABLE.match(key) is None:
+            raise ValueError("Give letters, digits and signs of ASCII")
+        return key
 
     @field_validator("idempotency_key", mode="before")
     @classmethod

@@ -35,6 +35,15 @@ LONG = "x" * 50_000
             *("POST", "/ask", b'{"question": "x", "tags": [" a"]}', 422),
             "tags.0: Invalid tag ' a': it must start with a visible character.",
         ),
+        ("POST", "/ask", b'{"question": "x", "tools": ["a b"]}', 422, "tools.0: Give a name"),
+        (
+            "POST",
+            "/ask",
+            b'{"question": "x", "tools": [{"a": 1}]}',
+            422,
+            "tools.0: Give a name such",
+        ),
+        ("POST", "/ask", b'{"question": "x", "schema": 5}', 422, " schema: Give an object, or a"),
         ("GET", "/qas?q=a%00", None, 422, "q: There is a NUL character (U+0000) in it, at"),
         ("GET", "/qas?since=2026-11-01", None, 422, "for example 2026-11-01T12:00:00Z."),
         ("GET", "/qas?status=failed&status=asking", None, 422, "The query has status 2 times."),
@@ -68,6 +77,12 @@ def test_problem_of_a_long_request_is_short(
     response = client.open(path, method=method, json=body)
     assert 400 <= response.status_code < 500
     assert len(response.data) < 2 * (MAX_ERRORS + 1) * MAX_SHOWN_LENGTH
+
+
+def test_problem_of_an_idempotency_key_says_what_it_may_have(client: FlaskClient) -> None:
+    headers = {"Idempotency-Key": "\u00e9"}
+    problem = client.post("/ask", json={"question": "x"}, headers=headers).get_json()
+    assert "Idempotency-Key: Give letters, digits and signs of ASCII." in problem["detail"]
 
 
 def test_problem_of_many_fields_counts_the_others(client: FlaskClient) -> None:

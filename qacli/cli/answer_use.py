@@ -10,6 +10,7 @@ import typer
 
 from qacli.cli.options import with_options_of
 from qacli.errors import InvalidRequest, NotFound
+from qacli.model_options import OPTION_NAMES, flag_of
 
 if TYPE_CHECKING:
     from qacli.cli.answer_display import AnswerDisplay
@@ -43,10 +44,17 @@ class AnswerUse:
         """Check the file before the question is asked, so that no paid answer is lost.
 
         Raises:
-            InvalidRequest: The file cannot be written.
+            InvalidRequest: The file cannot be written, or its name is that of a model's option:
+                `-o temperature 0.5` sets the temperature in llm.
         """
         if self.output is None:
             return
+        name = str(self.output)
+        if name in OPTION_NAMES and not self.output.exists():
+            raise InvalidRequest(
+                f"-o writes the answer to a file, and {name} is an option of the model.",
+                f"Use: {flag_of(name)} VALUE; or for a file: -o {name}.txt",
+            )
         directory = self.output.absolute().parent
         if self.output.is_dir():
             reason = "it is a directory"

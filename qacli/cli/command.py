@@ -114,6 +114,13 @@ def _parse(parse: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[st
     try:
         return parse(ctx, args)
     except TyperException as error:
+        if hasattr(error, "possibilities"):  # there is no such option
+            from qacli.cli.other_programs import option_for
+
+            option = getattr(error, "option_name", "")
+            if use := option_for(ctx.command_path, option):
+                what = f"{ctx.command_path} has no option {option}."
+                raise InvalidRequest(what, f"Use: {use}") from error
         if getattr(error, "ctx", ctx) is None:
             error.ctx = ctx  # type: ignore[attr-defined]
         raise

@@ -26,7 +26,10 @@ COMMANDS = {
         **dict.fromkeys(("embed", "similar"), "qa list --similar ID"),
         "diff": "qa compare ID ID",
         **dict.fromkeys(("threads", "sessions", "conversations"), "qa list --threads"),
-        **dict.fromkeys(("role", "roles"), "qa template list"),
+        **dict.fromkeys(("role", "roles", "templates"), "qa template list"),
+        **dict.fromkeys(("alias", "aliases"), "qa config set aliases.NAME MODEL"),
+        **dict.fromkeys(("fragment", "fragments"), 'qa ask -f FILE "..."'),
+        **dict.fromkeys(("schema", "schemas"), 'qa ask --schema SCHEMA "..."'),
         **dict.fromkeys(("rename", "name"), "qa title ID TITLE"),
         "watch": "qa list --watch",
         "man": "qa help",
@@ -47,7 +50,8 @@ COMMANDS = {
 
 OPTIONS = {
     "--list": "qa list",
-    **dict.fromkeys(("--list-models", "--models"), "qa models"),
+    **dict.fromkeys(("--list-models", "--models", "--sync-models"), "qa models"),
+    "--serve": "qa serve",
     **dict.fromkeys(("--list-sessions", "--list-chats", "-l"), "qa list --threads"),
     **dict.fromkeys(("--info", "--settings", "--list-settings"), "qa config"),
     **dict.fromkeys(("--role", "-r", "--list-roles"), "qa ask -t TEMPLATE, qa template list"),
@@ -55,10 +59,44 @@ OPTIONS = {
     **dict.fromkeys(("--repl", "--chat"), "qa chat"),
     "--session": 'qa ask -c "...", qa ask --follow ID "..."',
     **dict.fromkeys(("--show", "--show-last", "-S"), "qa show ID, qa show last"),
-    "--delete": "qa rm ID",
+    "--show-chat": "qa show ID --thread",
+    **dict.fromkeys(("--delete", "-d"), "qa rm ID"),
+    "--delete-older-than": "qa prune --older-than AGE",
     "--title": "qa title ID TITLE",
 }
 """Options of `qa` itself, with the command here."""
+
+ASK_OPTIONS = {
+    **dict.fromkeys(("--cid", "--conversation", "--show-chat"), "--follow ID"),
+    **dict.fromkeys(("-C", "--continue-last"), "-c"),
+    **dict.fromkeys(("-u", "--usage"), "qa show last"),
+    **dict.fromkeys(("-a", "--attachment", "--fragment", "--image"), "-f FILE"),
+    **dict.fromkeys(("--repl", "--chat"), "qa chat, -c, --follow ID"),
+    **dict.fromkeys(("-e", "--execute", "--code", "--shell", "--xl", "--extract-last"), "-x"),
+    "-S": "--no-stream",
+    "--save": "qa template edit NAME",
+    **dict.fromkeys(("--role", "--prompt"), "-t TEMPLATE, -s TEXT"),
+    **dict.fromkeys(("--session", "--save-session"), "-c, --follow ID"),
+    "--title": "qa title ID TITLE",
+    "--editor": "--edit",
+    "--cache": "--reuse",
+    **dict.fromkeys(("-n", "--no-log", "--no-cache"), "--no-save"),
+    "--no-md": "--raw",
+    "--temp": "--temperature NUMBER",
+    "--topp": "--top-p NUMBER",
+    "--key": "qa config key set",
+    "--api": "qa --profile NAME ask",
+    **dict.fromkeys(("-T", "--functions"), "--tool NAME"),
+    "--schema-multi": "--schema SCHEMA",
+}
+LIST_OPTIONS = {
+    **dict.fromkeys(("-q", "--query"), "--search TEXT"),
+    **dict.fromkeys(("-r", "--response"), "qa show last --field answer"),
+    **dict.fromkeys(("-c", "--current"), "qa show last --thread"),
+    **dict.fromkeys(("--cid", "--conversation"), "--thread ID"),
+}
+COMMAND_OPTIONS = {"qa ask": ASK_OPTIONS, "qa chat": ASK_OPTIONS, "qa list": LIST_OPTIONS}
+"""By command: its options in other programs, with the option or the command here."""
 
 
 def command_for(group: str, words: list[str]) -> str | None:
@@ -87,6 +125,19 @@ def command_for_option(option: str, words: list[str]) -> str | None:
     if option in command_table()["commands"]["ask"]["options"]:
         return f"qa ask {join(words)}"
     return OPTIONS.get(option)
+
+
+def option_for(path: str, option: str) -> str | None:
+    """Return what a command has for an option of another program; None if unknown.
+
+    Args:
+        path: The command, such as `qa ask`.
+        option: The option, which the command does not have.
+    """
+    use = COMMAND_OPTIONS.get(path, {}).get(option)
+    options = command_table()["commands"].get(path.partition(" ")[2], {}).get("options", {})
+    is_here = use is None or not use.startswith("-") or use.split()[0].rstrip(",") in options
+    return use if is_here else None
 
 
 def command_for_extra(path: str, words: list[str], extra: list[str]) -> str | None:

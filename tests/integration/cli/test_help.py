@@ -9,6 +9,7 @@ import pytest
 
 from qacli import __version__
 from qacli.cli.app import EXIT_CODES, MODULES
+from qacli.cli.other_programs import COMMAND_OPTIONS
 
 if TYPE_CHECKING:
     from conftest import Invoke
@@ -86,6 +87,15 @@ def test_unknown_command_names_the_command_that_does_it(
         (["title", "3", "A", "new", "name"], "qa title 3 'A new name'"),
         (["stats", "week"], "qa stats --by week"),
         (["chat", "hello", "there"], "qa ask 'hello there'"),
+        (["ask", "--cid", "3", "x"], "--follow ID"),
+        (["ask", "-a", "photo.jpg", "x"], "-f FILE"),
+        (["ask", "--no-cache", "x"], "--no-save"),
+        (["ask", "--usage", "x"], "qa show last"),
+        (["chat", "--cid", "3"], "--follow ID"),
+        (["chat", "--repl"], "qa chat, -c, --follow ID"),
+        (["list", "-q", "ice"], "--search TEXT"),
+        (["aliases", "set", "fast", "gpt-6-luna"], "qa config set aliases.NAME MODEL"),
+        (["--delete-older-than", "3d"], "qa prune --older-than AGE"),
     ],
 )
 def test_words_of_other_programs_name_the_command_that_does_it(
@@ -102,6 +112,9 @@ def test_words_of_other_programs_name_the_command_that_does_it(
     [
         (["rm", "last", "--dry-run"], "There is no option --dry-run here."),
         (["ask", "-m"], "Option '-m' requires an argument. See: qa ask --help"),
+        (["chat", "-a", "x"], "No such option: -a. See: qa chat --help"),
+        (["ask", "-o", "temperature", "0.5", "hi"], "Use: --temperature VALUE; or for a file: -o"),
+        (["show", "last", "-o", "top_p"], "Use: --top-p VALUE; or for a file: -o top_p.txt"),
         (["export", "3"], "qa export does not take 3. See: qa export --help"),
         (["lsit", "x"], "No such command 'lsit'. Did you mean 'list'?"),
         (["--nonsense", "x"], "No such option: --nonsense"),
@@ -248,6 +261,17 @@ def test_help_topic_breaks_lines_only_where_the_screen_ends(
 
 def test_help_of_an_empty_word_lists_the_topics(invoke: Invoke) -> None:
     assert invoke("help", "").out == invoke("help", " ").out == invoke("help").out != ""
+
+
+def test_options_of_other_programs_are_none_of_the_command_and_name_one_of_it(
+    invoke: Invoke,
+) -> None:
+    for command, options in COMMAND_OPTIONS.items():
+        here = set(re.findall(r"--?[\w-]+", invoke("help", *command.split()[1:]).out))
+        assert not here & options.keys()
+        uses = [use for text in options.values() for use in text.split(", ")]
+        if command != "qa chat":  # an option that a chat does not have is not named
+            assert {use.split()[0] for use in uses if use.startswith("-")} <= here
 
 
 def test_help_unknown_topic_exits_2(invoke: Invoke) -> None:

@@ -516,3 +516,17 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
     assert len(records(database_url)) == 200
     # What was in flight when the disk was full, and no more.
     assert count_logged(log) - 200 <= 32
+
+
+def test_batch_cells_that_cannot_be_stored_are_refused_or_marked(
+    qa: Program, provider: FakeProvider, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    path.write_text('{"text": "One?", "n": "\\u0000", "\\ud800": [1]}\n{"text": "Two?"}\n')
+    refused = qa("batch", str(path), "-o", str(output))
+    assert (refused.code, provider.requests) == (2, []), refused.err
+    done = qa("batch", str(path), "--skip-bad", "--join", "-o", str(output))
+    assert done.code == 8, done.err
+    first, second = lines_of(output)
+    assert (first["n"], first["\ufffd"], first["status"]) == ("\ufffd", [1], "failed")
+    assert (second["text"], second["status"]) == ("Two?", "answered")

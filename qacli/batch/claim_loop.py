@@ -14,7 +14,7 @@ from qacli.batch.output import ResultOutput
 from qacli.batch.progress import Progress
 from qacli.batch.stop_signal import StopSignal
 from qacli.db.batches import Batches, BudgetReached, ClaimedItem
-from qacli.errors import DatabaseError
+from qacli.errors import DatabaseError, NotFound
 
 PROGRESS_SECONDS = 4.0
 POLL_SECONDS = 1.0
@@ -87,6 +87,7 @@ class ClaimLoop:
             if self._stop.is_set:
                 break
             if not await self._database.run(self._batches.has_unfinished, self._options.batch_id):
+                await self._stop_if_cancelled()
                 await self._refresh_progress()
                 break
             if monotonic() - polled_at >= POLL_SECONDS:
@@ -117,13 +118,20 @@ class ClaimLoop:
             return []
 
     async def heartbeat(self) -> None:
-        """Renew the lease regularly, and stop if another process has cancelled the batch."""
+        """Renew the lease regularly, and stop if the batch was cancelled or removed."""
         while True:
             await asyncio.sleep(self._options.lease_seconds * MARGIN)
             with suppress(DatabaseError):
                 await self._claims.renew()
-                if await self._database.run(self._batches.is_cancelled, self._options.batch_id):
-                    self._stop.set(StopReason.CANCELLED, "cancelled by another process")
+                await self._stop_if_cancelled()
+
+    async def _stop_if_cancelled(self) -> None:
+        try:
+            await self._database.run(self._batches.refuse_removed, self._options.batch_id)
+            if await self._database.run(self._batches.is_cancelled, self._options.batch_id):
+                self._stop.set(StopReason.CANCELLED, "cancelled by another process")
+        except NotFound as error:
+            self._stop.set(StopReason.ERROR, "removed by another process", error)
 
     async def poll(self) -> None:
         """Refresh the progress regularly."""

@@ -205,6 +205,21 @@ def refuse_open_parts(batches: Batches, batch: Batch) -> None:
         )
 
 
+def refuse_workers(batches: Batches, outbox: Outbox, batch: Batch) -> None:
+    """Check that no process asks the questions of a batch; the claims of dead ones are released.
+
+    Raises:
+        InvalidRequest: A process works on the batch, or its lease has not expired yet.
+    """
+    reclaim_stale(batches, outbox, batch.id or 0)
+    if workers := batches.worker_statuses(batch.id or 0):
+        labels = ", ".join(worker.label for worker in workers[:MAX_NAMED])
+        raise InvalidRequest(
+            f"{batch.name} is being asked, by {labels}.",
+            f"Stop it first: qa batch cancel {batch.name}; or remove it with --force.",
+        )
+
+
 def describe_owners(workers: Sequence[WorkerStatus]) -> str | None:
     """Return a sentence on the workers that have the last items; None if no worker has any."""
     if not workers:

@@ -21,6 +21,7 @@ from qacli.batch.rows import file_rows
 from qacli.batch_states import ROW
 from qacli.errors import InvalidRequest
 from qacli.prompt_templates import INPUT, Pattern
+from qacli.provider.response import sanitize_json
 from qacli.validation import sanitize_text, validate_text
 
 __all__ = ["FORMATS", "BatchInput", "InputOptions", "format_of", "read_items"]
@@ -111,6 +112,7 @@ def read_items(
         try:
             if isinstance(row.fields, InvalidRequest):
                 raise row.fields
+            row.check_cells()
             item = _item(position, row, row.fields, options, builders)
             if item.has_id:
                 # The hash of the id takes less memory, and so does the position without its line.
@@ -128,7 +130,7 @@ def read_items(
                 {"question": sanitize_text(row.text) or "(empty)"},
                 message,
                 place=row.place,
-                row=row.cells,
+                row=sanitize_json(row.cells),
                 columns=_columns(row),
             )
         yield from item.for_models(options.models)
@@ -308,7 +310,7 @@ def _item(
 
 
 def _columns(row: Row) -> tuple[str, ...]:
-    return tuple(row.cells) if isinstance(row.cells, dict) else row.columns
+    return tuple(map(sanitize_text, row.cells)) if isinstance(row.cells, dict) else row.columns
 
 
 def _own_id(fields: Mapping[str, Any], options: InputOptions) -> str | None:

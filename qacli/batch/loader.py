@@ -39,6 +39,12 @@ class BatchSource(InputOptions):
     path: Path | None
     spool: IO[bytes] | None = None
 
+    @property
+    def location(self) -> str:
+        """The absolute path, the same however it is written; a link keeps its own name."""
+        path = (self.path or Path("-")).absolute()
+        return str(path.resolve() if path.name == ".." else path.parent.resolve() / path.name)
+
     def items(self) -> Iterator[BatchInput]:
         """Yield the items of the file.
 
@@ -83,12 +89,12 @@ class BatchSource(InputOptions):
                 for name, file in matching_files(self.path)
             ]
             digest = sha256(json.dumps(states).encode()).hexdigest()
-            return {"path": str(self.path.absolute()), "digest": digest}
+            return {"path": self.location, "digest": digest}
         if self.path is None or not self.path.is_file():
             return {}
         status = self.path.stat()
         return {
-            "path": str(self.path.absolute()),
+            "path": self.location,
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
         }
@@ -103,7 +109,7 @@ class BatchSource(InputOptions):
             raise InvalidRequest(
                 "A batch from standard input needs a name.", "Give it one: --name NAME"
             )
-        key = json.dumps([str(self.path.absolute()), answer_settings], sort_keys=True, default=str)
+        key = json.dumps([self.location, answer_settings], sort_keys=True, default=str)
         return f"{name_of(self.path)}-{sha256(key.encode()).hexdigest()[:8]}"
 
     def is_loaded(self, batch: "Batch | None") -> bool:

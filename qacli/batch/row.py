@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qacli.errors import InvalidRequest
+from qacli.validation import validate_text
 
 MAX_LISTED_NAMES = 10
 
@@ -35,6 +36,20 @@ class Row:
     columns: tuple[str, ...] = ()
     raw: str | None = None
 
+    def check_cells(self) -> None:
+        """Check that a database can store the cells.
+
+        Raises:
+            InvalidRequest: A cell, or the name of a field, has a character that it cannot store.
+        """
+        if isinstance(self.cells, dict):
+            validate_text(list(self.cells), "the names of its fields")
+            named = list(self.cells.items())
+        else:
+            named = list(zip(self.columns, self.cells or (), strict=True))
+        for name, cell in named:
+            validate_text(cell, f"the column {name!r}")
+
     @property
     def text(self) -> str:
         """The row as text."""
@@ -48,8 +63,10 @@ def checked_header(names: list[str]) -> tuple[str, ...]:
     """Return the names of a table's columns.
 
     Raises:
-        InvalidRequest: Two columns have the same name; any number may have none.
+        InvalidRequest: Two columns have the same name, of which any number may have none; or no
+            database can store a name.
     """
+    validate_text(names, "the header")
     for index, name in enumerate(names):
         if name and name in names[:index]:
             raise InvalidRequest(

@@ -304,8 +304,7 @@ def _keep_model(
 ) -> "Batch | None":
     """Return the batch whose failed items another model will answer."""
     if existing is None and not name and source.path is not None:
-        path = str(source.path.absolute())
-        existing = batches.find_begun(path, {**settings, "input": source.form})
+        existing = batches.find_begun(source.location, {**settings, "input": source.form})
     if existing is not None:
         settings["model"] = existing.settings["model"]
     return existing

@@ -21,6 +21,7 @@ from qacli.db.batch_workers import BudgetReached, ClaimedItem, WorkerEvicted, Wo
 from qacli.db.extra_models import PARTS, BatchWorker
 from qacli.db.models import BATCHES, ITEMS, OUTPUTS, Batch
 from qacli.domain import now
+from qacli.errors import NotFound
 
 __all__ = [
     "THREADS",
@@ -144,6 +145,20 @@ class Batches(BatchLoading):
         query = sa.select(col(Batch.cancelled_at)).where(col(Batch.id) == batch_id)
         with self.store.transaction() as connection:
             return connection.scalar(query) is not None
+
+    def refuse_removed(self, batch_id: int) -> None:
+        """Check that the batch still exists.
+
+        Raises:
+            NotFound: The batch was removed.
+        """
+        query = sa.select(col(Batch.id)).where(col(Batch.id) == batch_id)
+        with self.store.transaction() as connection:
+            if connection.scalar(query) is None:
+                raise NotFound(
+                    "The batch was removed while it was asked.",
+                    "Its records stay in the history; the same command asks all questions again.",
+                )
 
     def _change(self, batch_id: int, **values: object) -> None:
         with self.store.transaction(write=True) as connection:

@@ -514,3 +514,50 @@ def test_batch_full_disk_stops_at_once_and_asks_few_again(
     assert len(records()) == 200
     # Only the questions in flight are asked again.
     assert count_logged(log) - 200 <= 32
+
+
+def test_batch_cells_that_cannot_be_stored_are_refused_or_marked(
+    qa: Program, provider: FakeProvider, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    path.write_text('{"text": "One?", "n": "\\u0000", "\\ud800": [1]}\n{"text": "Two?"}\n')
+    refused = qa("batch", str(path), "-o", str(output))
+    assert (refused.code, provider.requests) == (2, []), refused.err
+    done = qa("batch", str(path), "--skip-bad", "--join", "-o", str(output))
+    assert done.code == 8, done.err
+    first, second = lines_of(output)
+    assert (first["n"], first["\ufffd"], first["status"]) == ("\ufffd", [1], "failed")
+    assert (second["text"], second["status"]) == ("Two?", "answered")
+
+
+def test_batch_rm_of_a_batch_that_is_asked_is_refused_unless_forced(
+    qa: Program, provider: FakeProvider, write: Write
+) -> None:
+    provider.default = "latency=0.2"
+    path = write([f"question {number}" for number in range(500)])
+    process = qa.start("batch", path, "--name", "n", "--jobs", "4", "-q", stderr=subprocess.PIPE)
+    try:
+        while not provider.requests:
+            sleep(0.05)
+        refused = qa("batch", "rm", "n")
+        assert refused.code == 2
+        assert f":{process.pid}" in refused.err
+        assert qa("batch", "rm", "n", "--force").code == 0
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 4
+    assert "The batch was removed while it was asked." in str(err)
+
+
+@on_sqlite
+def test_batch_rm_after_a_kill_is_not_refused(
+    qa: Program, provider: FakeProvider, write: Write, begin: Callable[..., Any]
+) -> None:
+    provider.default = "latency=0.2"
+    process = begin(write([f"question {number}" for number in range(500)]), "--name", "n")
+    while not provider.requests:
+        sleep(0.05)
+    process.kill()
+    process.wait(timeout=60)
+    assert qa("batch", "rm", "n").code == 0

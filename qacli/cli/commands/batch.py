@@ -134,17 +134,23 @@ def remove(
     *,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Also if answers at the provider's Batch API are lost."),
+        typer.Option(
+            "--force",
+            help="Also while it is asked, or if answers at the provider's Batch API are lost.",
+        ),
     ] = False,
 ) -> None:
     """Remove a batch; its records stay in the history."""
-    from qacli.batch.claims import refuse_open_parts
+    from qacli.batch.claims import refuse_open_parts, refuse_workers
+    from qacli.recording.outbox import Outbox
 
     console = Console.from_context(context)
-    batches = open_batches(load_settings(console), console)
+    settings = load_settings(console)
+    batches = open_batches(settings, console)
     batch = batches.get(name)
     if not force:
         refuse_open_parts(batches, batch)
+        refuse_workers(batches, Outbox(settings.outbox_path), batch)
     batches.cancel(batch.id or 0)
     batches.remove(batch.id or 0)
     console.print(f"{name} is removed; its records stay in the history.")

@@ -740,6 +740,18 @@ def test_batch_rm_keeps_the_records(
     assert invoke("batch", "rm", "n").code == 4
 
 
+def test_batch_file_by_another_path_is_the_same_batch(
+    home: Path, invoke: Invoke, provider: FakeProvider, write: Callable[..., str]
+) -> None:
+    name = write("One", "Two")
+    (home / "inner").mkdir()
+    (home / "link").symlink_to(home)
+    for path in (name, f"inner/../{name}", f"link/{name}", str(home / name)):
+        assert invoke("batch", path).code == 0
+    assert len(provider.requests) == 2
+    assert len(json.loads(invoke("batch", "list", "--json").out)) == 1
+
+
 @pytest.mark.parametrize("status", [404, 400])
 def test_batch_refusals_of_all_questions_stop_early_and_can_be_asked_again(
     invoke: Invoke, provider: FakeProvider, write: Callable[..., str], status: int

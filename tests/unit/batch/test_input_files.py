@@ -272,6 +272,13 @@ FILES = [
         {"template": "{conversations.0.value} {a.b}"},
     ),
     File("paths.jsonl", '{"a": {"b": 1}}\n', "no column 'a.c'", {"template": "{a.c}"}),
+    # Characters that PostgreSQL cannot store, in a column that is not asked.
+    File(
+        "nul.csv", "text,n\na,x\0\n", "Line 2: There is a NUL character (U+0000) in the column 'n'"
+    ),
+    File("nul_name.csv", "text,n\0\na,x\n", "in the header, at position 2"),
+    File("nul_name.jsonl", '{"text": "a", "n\\u0000": 1}\n', "in the names of its fields"),
+    File("half.jsonl", '{"text": "a", "n": ["\\ud83d"]}\n', "not UTF-8 text in the column 'n'"),
     # Workbooks as people make them.
     File("password.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "a password"),
     File("cut.xlsx", lambda: workbook(CELLS)[:3000], "Check that it is complete"),

@@ -1,4 +1,4 @@
-"""The promise of `qa batch`: each question asked once and answered once, whatever happens."""
+"""`qa batch` asks each question and stores each answer once, even after a kill or a fault."""
 
 from __future__ import annotations
 

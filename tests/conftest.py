@@ -1,45 +1,27 @@
 """The fixtures of all tests: an empty home, a provider on loopback, both databases, and `qa`."""
 
 import gc
-import io
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from commands import Invoke, Program
 from databases import PostgresDatabases, SqliteTemplate, bring_up_to_date, read_records
 from fake_provider import FakeProvider
-from forked_program import PROGRAM, ForkedPopen
 from postgres_server import Postgres, postgres_server
 
-from qacli import domain
-from qacli.cli.app import run
-from qacli.cli.console import Console
 from qacli.config.env_file import EnvFile, save_record
 from qacli.config.settings import Settings, setting_fields
 from qacli.db.records import Store
 from qacli.domain import (
     AnswerEvent,
-    ChatRequest,
     Delta,
-    Failed,
-    Heartbeat,
-    Outcome,
-    Question,
-    Received,
-    Repairing,
-    Result,
-    Started,
 )
-from qacli.errors import DatabaseError
-from qacli.provider.response import ChatResponse
-from qacli.provider.sync import SyncProvider
 
 pytest_plugins = ["flask_fixtures"]
 
@@ -208,194 +190,9 @@ def migrated(settings: Settings) -> Store:
     return Store.open(settings.database)
 
 
-class Watched(SyncProvider):
-    """A provider that reports whether the whole answer has arrived, even if it was not read."""
-
-    reply: ChatResponse | None = None
-
-    def stream(
-        self, request: ChatRequest, response: ChatResponse, **options: Any
-    ) -> Generator[Delta | Heartbeat]:
-        self.reply = response
-        return super().stream(request, response, **options)
-
-    @property
-    def is_complete(self) -> bool:
-        return self.reply is not None and self.reply.answered_at is not None
-
-
-class Exchange:
-    """Read the events of an answer; an exception inside the context ends it and is recorded."""
-
-    result: Result
-
-    def __init__(self, events: Generator[AnswerEvent]) -> None:
-        self.events = events
-        self.is_received = False
-
-    def __enter__(self) -> Self:
-        started = next(self.events)
-        assert isinstance(started, Started)
-        self.result = Result(
-            question=started.question, outcome=Outcome(), record_id=started.record_id
-        )
-        return self
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield the text of the first answer, without that of a repair."""
-        for event in self.events:
-            if isinstance(event, Received):
-                self.is_received = True
-                return
-            if isinstance(event, Delta):
-                yield event.text
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        with closing(self.events):
-            if error is not None:
-                self.end(self.events.throw(error))
-            elif not self.is_received:
-                return
-            for event in self.events:
-                self.end(event)
-
-    def end(self, event: AnswerEvent) -> None:
-        if isinstance(event, domain.Finished | Repairing):
-            self.result = event.result
-        if isinstance(event, Failed):
-            assert event.result is not None
-            self.result = event.result
-        if isinstance(event, Failed | Repairing):
-            raise event.error
-
-    @property
-    def ask(self) -> Question:
-        return self.result.question
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.result.outcome
-
-    @property
-    def record_id(self) -> int | None:
-        return self.result.record_id
-
-    @property
-    def undelivered(self) -> DatabaseError | None:
-        return self.result.undelivered
-
-
 def texts_of(events: Iterable[AnswerEvent]) -> list[str]:
     """Return the texts of the events that have one."""
     return [event.text for event in events if isinstance(event, Delta)]
-
-
-@dataclass
-class Program:
-    """Run `qa` as a process.
-
-    Attributes:
-        env: Variables of the environment of each process.
-        popen: Starts a process: quickly, or `subprocess.Popen` for the installed program.
-    """
-
-    env: dict[str, str] = field(default_factory=dict)
-    popen: type[subprocess.Popen[Any]] = ForkedPopen
-
-    @property
-    def command(self) -> list[str]:
-        return [str(PROGRAM)]
-
-    def environ(self, **env: str) -> dict[str, str]:
-        return {**os.environ, **self.env, **env}
-
-    def __call__(
-        self,
-        *arguments: str,
-        input: str | bytes = b"",
-        timeout: float = 240,
-        **env: str,
-    ) -> "Finished":
-        data = input.encode() if isinstance(input, str) else input
-        with self.start(*arguments, env=env, stdin=subprocess.PIPE) as process:
-            try:
-                out, err = process.communicate(data, timeout)
-            except BaseException:
-                process.kill()
-                raise
-        return Finished(process.returncode, out.decode(), err.decode())
-
-    def start(self, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Any:
-        """Start a process without waiting for its end; `options` are those of `Popen`."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return self.popen(
-            [*self.command, *arguments],
-            env=self.environ(**(env or {})),
-            **{**pipes, **options},
-        )
-
-
-@dataclass
-class Invoke:
-    """Run `qa` in this process, with the calls of a `Program`: it needs no time to start.
-
-    Tests of signals, pipes or a controlling terminal use a `Program`.
-
-    Attributes:
-        env: Variables of the environment of each call.
-    """
-
-    env: dict[str, str] = field(default_factory=dict)
-
-    def __call__(
-        self, *arguments: str, input: str | bytes = b"", terminal: bool = False, **env: str
-    ) -> "Finished":
-        """Run a command line.
-
-        Args:
-            arguments: The command line, without `qa`.
-            input: Standard input.
-            terminal: Whether all three streams are terminals.
-            env: Variables of the environment of this call.
-        """
-        data = input.encode() if isinstance(input, str) else input
-        buffers = [_Stream(data), _Stream(), _Stream()]
-        for buffer in buffers:
-            buffer.terminal = terminal
-        stdin, stdout, stderr = (
-            io.TextIOWrapper(buffer, "utf-8", errors="backslashreplace", newline="")
-            for buffer in buffers
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in {**self.env, **env}.items():
-                patch.setenv(name, value)
-            # --profile sets this variable for the programs that a command starts: restore it.
-            patch.setenv("QA_PROFILE", os.environ.get("QA_PROFILE", ""))
-            for name, stream in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-                patch.setattr(sys, name, stream)
-            try:
-                code = run([*arguments], console=Console(stdin, stdout, stderr))
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        stdout.flush()
-        stderr.flush()
-        return Finished(code, *(buffer.getvalue().decode() for buffer in buffers[1:]))
-
-
-class _Stream(io.BytesIO):
-    terminal = False
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-
-@dataclass
-class Finished:
-    """The exit code and the output of a command."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

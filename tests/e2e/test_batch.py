@@ -1,4 +1,4 @@
-"""The promise of `qa batch`: each question asked once and answered once, whatever happens."""
+"""`qa batch` asks each question and stores each answer once, even after a kill or a fault."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def start_batch(qa: Program, tmp_path: Path) -> Iterator[StartBatch]:
         process.wait(60)
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def lines_of(path: Path) -> list[dict[str, Any]]:
     """Read a file of results, and check that its last line is complete."""
     text = path.read_text()
     assert not text or text.endswith("\n")
@@ -112,7 +112,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 def result_questions(path: Path) -> list[str]:
     """Return the questions in a file of results."""
-    return [result["question"] for result in read_results(path)]
+    return [result["question"] for result in lines_of(path)]
 
 
 def check_no_traceback(err: str) -> None:
@@ -419,7 +419,7 @@ def test_batch_hung_item_delays_no_other_item_and_takes_no_memory(
         # Before the timeout, after which the first question is asked again.
         wait_for(lambda: count_records(database_url) == 2 * len(others) + 1, 120)
         assert os.waitpid(process, os.WNOHANG) == (0, 0)
-        assert read_results(out) == []
+        assert lines_of(out) == []
         _, status, used = os.wait4(process, 0)
     assert status == 0
     assert used.ru_maxrss < 1.15 * usual.ru_maxrss + 8_000, (used.ru_maxrss, usual.ru_maxrss)

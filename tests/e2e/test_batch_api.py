@@ -23,10 +23,10 @@ MAX_RUNS = 400
 
 
 class Killer:
-    """Kills a process with SIGKILL at each kind of request, before and after it is handled.
+    """Kill a process with SIGKILL at each kind of request, before and after it is handled.
 
     Args:
-        times: How often at each of them.
+        times: The number of kills at each of these points.
     """
 
     def __init__(self, times: int) -> None:
@@ -35,7 +35,7 @@ class Killer:
         self.kills: Counter[tuple[str, str, str]] = Counter()
 
     def __call__(self, when: str, method: str, path: str) -> bool:
-        """Return whether the process was killed."""
+        """Handle a step of the provider (`BatchFaults.on_step`); return whether it killed."""
         kind = path.split("/")[2] + ("/content" if path.endswith("/content") else "")
         point = (when, method, kind)
         if self.process is None or self.kills[point] >= self.times:
@@ -51,7 +51,7 @@ class Killer:
 def test_kill_at_each_step_submits_nothing_twice_and_loses_nothing(
     qa: Program, provider: FakeProvider, tmp_path: Path, database_url: str, times: int
 ) -> None:
-    # A model for each time: a step such as the creation of a batch is taken once for each part.
+    # One model for each kill: a step such as the creation of a batch is done once for each model.
     rows = (
         {"id": f"k{n}", "question": f"Question {n}", "model": f"m{n % times}"}
         for n in range(QUESTIONS)
@@ -117,7 +117,7 @@ def test_cancel_by_another_process_ends_the_wait_and_the_batch(
 ) -> None:
     (tmp_path / "q.txt").write_text("One\n")
     api = provider.batch_api
-    # The next look at the batch would come after the cancelling process has ended.
+    # The waiting process would look at the batch only after the cancelling one has ended.
     api.faults.statuses, api.faults.retry_after = ("in_progress",), 50
     arguments = ("batch", str(tmp_path / "q.txt"), "--name", "n", "--via", "batch-api")
     process = qa.start(*arguments, text=True, env={"QA_LEASE": "3"})

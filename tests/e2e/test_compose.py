@@ -1,6 +1,6 @@
-"""The compose project, running: what docs/deployment.md promises over HTTP.
+"""The running compose project, over HTTP, as docs/deployment.md describes it.
 
-Run against it with QA_COMPOSE_URL=http://localhost; without that there is nothing to test.
+Set QA_COMPOSE_URL=http://localhost to run these tests; without it they are skipped.
 """
 
 import os

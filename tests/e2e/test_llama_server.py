@@ -1,4 +1,4 @@
-"""llama.cpp's own server, asked over HTTP as any other endpoint."""
+"""llama.cpp's own server as an endpoint like any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model on this machine: the real engine and the real weights, which the tests install."""
+"""The local model, with the real engine and the real weights."""
 
 from __future__ import annotations
 

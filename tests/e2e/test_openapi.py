@@ -1,4 +1,4 @@
-"""Schemathesis asks the running server whatever its document allows, and what it does not."""
+"""Schemathesis sends the running server valid and invalid requests of its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_openapi_schemathesis_requests_find_no_fault(
     with closing(HTTPConnection("127.0.0.1", served.port, timeout=10)) as connection:
         connection.request("GET", "/openapi.json", headers={"Authorization": f"Bearer {token}"})
         document.write_bytes(connection.getresponse().read())
-    # Of many wrong tokens most get 429, which that check takes for a fault.
+    # After many wrong tokens the status is 429, which that check reports as a fault.
     unchecked = ["--exclude-checks", "ignored_auth"] if token else []
-    # No id of a response is known before one was asked for, and no answer is arriving that could
-    # be cancelled; other tests use real ids. A record is deleted once: later requests find none.
+    # The ids of responses are unknown, and no answer is arriving that could be cancelled; other
+    # tests use real ids. A record can be deleted only once.
     unknown_ids = (
         "[[operations]]\n"
         'include-path-regex = "^/v1/responses/|/cancel$|^/qa/[^/]*$"\nwarnings = false\n'
@@ -53,7 +53,7 @@ def test_openapi_schemathesis_requests_find_no_fault(
             *("run", document, "--url", address, "--checks", "all", "--phases", phases),
             *unchecked,
             *("--generation-deterministic", "--max-examples", str(examples), "--no-color"),
-            # No text with U+0000 can be kept, and a schema has no words for that.
+            # A text with U+0000 cannot be stored, and a schema cannot express that.
             *("--generation-allow-x00", "false"),
         ],
         env=qa.environ(

@@ -1,4 +1,4 @@
-"""The recipes in docs/recipes.md, run by the programs that they are for.
+"""The recipes in docs/recipes.md, run by their programs.
 
 A program that is not installed is skipped: DuckDB and Datasette are the packages duckdb-cli and
 datasette.

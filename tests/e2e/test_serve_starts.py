@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 STARTS = int(os.environ.get("QA_TEST_SERVE_STARTS", "4"))
 AT_ONCE = 4
 SECONDS = 120
-"""How long a start may take: far longer than it does under any load, so that only a start that
+"""The time limit of a start: much longer than a start under any load, so that only one that
 hangs fails."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from conftest import Program
     from fake_provider import FakeProvider
 
-# Nothing here differs between the databases.
+# One database: nothing here depends on its kind.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 

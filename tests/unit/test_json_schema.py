@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Exchange, Watched
+from exchange import Exchange, ObservedProvider
 
 from qacli.domain import ChatRequest, Heartbeat, Question, Status
 from qacli.errors import InvalidRequest, UnfitAnswer
@@ -166,14 +166,14 @@ def test_check_error_message_can_be_stored() -> None:
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[Watched]:
-    client = Watched(endpoint.resolve_endpoint(settings), settings)
+def client(settings: Settings) -> Iterator[ObservedProvider]:
+    client = ObservedProvider(endpoint.resolve_endpoint(settings), settings)
     yield client
     client.close()
 
 
 @pytest.fixture
-def asking(client: Watched) -> AskService:
+def asking(client: ObservedProvider) -> AskService:
     """Return a service that asks without storing."""
     return AskService(provider=lambda _ask: client, outbox=None, store=lambda: pytest.fail("kept"))
 
@@ -204,7 +204,7 @@ def test_ask_unfit_answer_is_a_failure_with_its_whole_text(
 
 @one_database
 def test_ask_unfit_answer_not_read_to_its_end_is_a_failure(
-    asking: AskService, client: Watched, wait_for: Callable[..., Any]
+    asking: AskService, client: ObservedProvider, wait_for: Callable[..., Any]
 ) -> None:
     ask = Question(question="Who? [[first_token_delay=0.2]]", params={"model": "m"})
     check = AnswerSchema.from_document("name").check

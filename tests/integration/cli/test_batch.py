@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import KEY, Finished, Invoke, Program
+from commands import Finished
+from conftest import KEY, Invoke, Program
 
 from qacli.cli.app import run
 from qacli.price_table import PriceTable

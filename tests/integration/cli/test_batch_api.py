@@ -18,7 +18,8 @@ from qacli.db.records import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Finished, Invoke
+    from commands import Finished
+    from conftest import Invoke
     from fake_provider import FakeProvider
     from fake_provider.batches import BatchApi, BatchFaults
 

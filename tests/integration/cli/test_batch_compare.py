@@ -16,7 +16,8 @@ from qacli.batch.verdicts import are_answers_swapped
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Finished, Invoke
+    from commands import Finished
+    from conftest import Invoke
     from fake_provider import FakeProvider
     from fake_provider.behaviour import Request
 

@@ -14,7 +14,8 @@ from fake_provider import Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Finished, Invoke
+    from commands import Finished
+    from conftest import Invoke
     from fake_provider import FakeProvider
 
 MODELS = ("-m", "gpt-4o", "-m", "gpt-4o-mini")

@@ -34,7 +34,7 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     time.tzset()
 
 
-def add_record(store: Store, question: str, answer: str = "An answer.", **fields: Any) -> int:
+def keep(store: Store, question: str, answer: str = "An answer.", **fields: Any) -> int:
     outcome = Outcome(status=Status.ANSWERED, answer=answer, latency_ms=1000, cost_usd=0.5)
     record_id = store.upsert(Question(question=question, params={"model": "m"}, **fields), outcome)
     assert record_id is not None
@@ -48,9 +48,9 @@ def search_ids(invoke: Invoke, *words: str) -> set[int]:
 
 
 def test_search_finds_words_and_starts_of_words(invoke: Invoke, store: Store) -> None:
-    add_record(store, "What is Kubernetes?")
-    add_record(store, "And kubectl running here?")
-    add_record(store, "A kube of well-known ice")
+    keep(store, "What is Kubernetes?")
+    keep(store, "And kubectl running here?")
+    keep(store, "A kube of well-known ice")
     assert search_ids(invoke, "kuber*") == {1}
     assert search_ids(invoke, "KUBE*") == {1, 2, 3}
     assert search_ids(invoke, "kube") == {3}
@@ -64,21 +64,21 @@ def test_search_finds_words_and_starts_of_words(invoke: Invoke, store: Store) ->
 
 @on_sqlite
 def test_search_prints_the_same_as_list_with_search(invoke: Invoke, store: Store) -> None:
-    add_record(store, "ice cream")
-    add_record(store, "cream without ice")
-    add_record(store, "snow")
+    keep(store, "ice cream")
+    keep(store, "cream without ice")
+    keep(store, "snow")
     assert invoke("search", "ice", "cream").out == invoke("list", "--search", "ice cream").out
     assert invoke("search", "snow", "--format", "csv").out.count("\n") == 2
     assert invoke("search").code == 2
 
 
 def test_list_threads_has_first_question_and_length(invoke: Invoke, store: Store) -> None:
-    first = add_record(store, "First?")
-    alone = add_record(store, "Alone?")
-    second = add_record(store, "Second?", follows_id=first)
-    branch = add_record(store, "Branch?", follows_id=first)
-    last = add_record(store, "Last zebra?", follows_id=second)
-    orphan = add_record(store, "Its record is gone", follows_id=999)
+    first = keep(store, "First?")
+    alone = keep(store, "Alone?")
+    second = keep(store, "Second?", follows_id=first)
+    branch = keep(store, "Branch?", follows_id=first)
+    last = keep(store, "Last zebra?", follows_id=second)
+    orphan = keep(store, "Its record is gone", follows_id=999)
     threads = json.loads(invoke("list", "--threads", "--json").out)
     assert [(row["id"], row["records"], row["last_id"]) for row in threads] == [
         *((orphan, 1, orphan), (first, 4, last), (alone, 1, alone))
@@ -97,7 +97,7 @@ def test_list_threads_has_first_question_and_length(invoke: Invoke, store: Store
 def test_list_threads_on_a_terminal_fits_its_width(
     invoke: Invoke, store: Store, console: Callable[..., Any], columns: int
 ) -> None:
-    add_record(store, "Wie heißt 世界? " * 20)
+    keep(store, "Wie heißt 世界? " * 20)
     seen = console(invoke, "list", "--threads", columns=columns)
     lines = seen.screen.splitlines()
     assert lines[0].split() == ["ID", "LAST", "LENGTH", "FIRST", "QUESTION"]
@@ -106,8 +106,8 @@ def test_list_threads_on_a_terminal_fits_its_width(
 
 @on_sqlite
 def test_list_of_a_circle_of_records_ends(invoke: Invoke, store: Store) -> None:
-    add_record(store, "One?", follows_id=2)
-    add_record(store, "Two?", follows_id=1)
+    keep(store, "One?", follows_id=2)
+    keep(store, "Two?", follows_id=1)
     (row,) = json.loads(invoke("list", "--threads", "--json").out)
     assert (row["id"], row["records"]) == (1, 2)
 
@@ -149,14 +149,14 @@ def test_continue_and_follow_together_exit_2(
 
 
 def test_list_watch_prints_records_as_they_are_answered(qa: Program, store: Store) -> None:
-    add_record(store, "Before?", tags=["t"])
+    keep(store, "Before?", tags=["t"])
     process = qa.start("list", "--watch", "--format", "jsonl", "--tag", "t")
     try:
         assert json.loads(process.stdout.readline())["question"] == "Before?"
         waiting = Question(question="Later?", params={"model": "m"}, tags=["t"])
         store.upsert(waiting, Outcome(status=Status.ASKING))
-        add_record(store, "Not this")
-        add_record(store, "Here?", tags=["t"])
+        keep(store, "Not this")
+        keep(store, "Here?", tags=["t"])
         assert json.loads(process.stdout.readline())["question"] == "Here?"
         store.upsert(waiting, Outcome(status=Status.ANSWERED, answer="Now."))
         record = json.loads(process.stdout.readline())
@@ -184,8 +184,8 @@ def test_stats_groups_by_local_time(
     months: list[str],
 ) -> None:
     # At 18:20 UTC it is 00:05 in Nepal.
-    add_record(store, "One?", created_at=datetime(2025, 12, 31, 18, 20, tzinfo=UTC))
-    add_record(store, "Two?", created_at=datetime(2026, 1, 1, 0, 20, tzinfo=UTC))
+    keep(store, "One?", created_at=datetime(2025, 12, 31, 18, 20, tzinfo=UTC))
+    keep(store, "Two?", created_at=datetime(2026, 1, 1, 0, 20, tzinfo=UTC))
     zone(name)
     for by, names in ((GroupBy.DAY, days), (GroupBy.WEEK, weeks), (GroupBy.MONTH, months)):
         rows = json.loads(invoke("stats", "--by", by.value, "--json").out)

@@ -9,11 +9,12 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 import pytest
+from commands import Finished
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Finished, Program
+    from conftest import Program
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -55,8 +56,6 @@ sys.meta_path.insert(0, Import())
 
 def run_interrupted(when: str, qa: Program) -> Finished:
     """Run `qa --version`, with SIGINT when it imports a module, or at the end."""
-    from conftest import Finished
-
     done = subprocess.run(
         [sys.executable, "-c", KEY_PRESSED, when, "--version"],
         capture_output=True,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, Exchange, Watched
+from conftest import KEY
+from exchange import Exchange, ObservedProvider
 from fake_provider import FakeProvider
 from fake_provider import Reply as Faked
 
@@ -55,7 +56,7 @@ class Service:
     outbox: Outbox
     store: Store
     down: Store
-    provider: Watched
+    provider: ObservedProvider
     reachable: bool = True
 
     @property
@@ -93,7 +94,7 @@ def service(settings: Settings, store: Store, home: Path) -> Iterator[Service]:
     nowhere = f"sqlite:///{home / 'file' / 'history.db'}"
     if store.url.startswith("postgresql"):
         nowhere = "postgresql+psycopg2://user:hunter2@127.0.0.1:9/history"
-    provider = Watched(endpoint.resolve_endpoint(settings), settings)
+    provider = ObservedProvider(endpoint.resolve_endpoint(settings), settings)
     yield Service(settings, Outbox(settings.outbox_path), store, Store(nowhere), provider)
     provider.close()
 

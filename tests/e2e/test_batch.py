@@ -531,10 +531,10 @@ def test_batch_cells_that_cannot_be_stored_are_refused_or_marked(
 
 
 def test_batch_rm_of_a_batch_that_is_asked_is_refused_unless_forced(
-    qa: Program, provider: FakeProvider, write: Write
+    qa: Program, provider: FakeProvider, write_questions: WriteQuestions
 ) -> None:
     provider.default = "latency=0.2"
-    path = write([f"question {number}" for number in range(500)])
+    path = write_questions([f"question {number}" for number in range(500)])
     process = qa.start("batch", path, "--name", "n", "--jobs", "4", "-q", stderr=subprocess.PIPE)
     try:
         while not provider.requests:
@@ -552,10 +552,14 @@ def test_batch_rm_of_a_batch_that_is_asked_is_refused_unless_forced(
 
 @on_sqlite
 def test_batch_rm_after_a_kill_is_not_refused(
-    qa: Program, provider: FakeProvider, write: Write, begin: Callable[..., Any]
+    qa: Program,
+    provider: FakeProvider,
+    write_questions: WriteQuestions,
+    start_batch: StartBatch,
 ) -> None:
     provider.default = "latency=0.2"
-    process = begin(write([f"question {number}" for number in range(500)]), "--name", "n")
+    questions = [f"question {number}" for number in range(500)]
+    process = start_batch(write_questions(questions), "--name", "n").process
     while not provider.requests:
         sleep(0.05)
     process.kill()

@@ -141,8 +141,8 @@ def test_list_options_that_do_not_go_together_exit_2(
 def test_continue_and_follow_together_exit_2(
     invoke: Invoke, store: Store, command: tuple[str, ...]
 ) -> None:
-    add_record(store, "One?")
-    add_record(store, "Two?")
+    keep(store, "One?")
+    keep(store, "Two?")
     done = invoke(*command, "--continue", "--follow", "1", stdin="And?\n")
     assert (done.code, done.out) == (2, "")
     assert "--continue follows up the last answered record, and --follow" in done.err

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from fake_provider import FakeProvider, Reply
 from postgres_server import Postgres, postgres_server
 
 if TYPE_CHECKING:
@@ -140,6 +141,20 @@ def own_postgres_url(own_postgres: Postgres, qa: Program) -> str:
     url = own_postgres.get_uri(name)
     assert qa("migrate", DATABASE_URL=url).code == 0
     return url
+
+
+@pytest.fixture
+def release_answers(provider: FakeProvider) -> Iterator[Callable[[], None]]:
+    """Let the provider hold back its answers; return a function that lets it send them."""
+    is_released = threading.Event()
+
+    def answer(_request: object) -> Reply:
+        assert is_released.wait(120)
+        return Reply()
+
+    provider.default = answer
+    yield is_released.set
+    is_released.set()
 
 
 @pytest.fixture

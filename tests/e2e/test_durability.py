@@ -135,14 +135,16 @@ def test_ask_database_down_before_the_answer_loses_nothing(
     provider: FakeProvider,
     own_postgres: Postgres,
     own_postgres_url: str,
+    release_answers: Callable[[], None],
     records: Records,
     wait_for: Callable[..., Any],
 ) -> None:
     url = own_postgres_url
-    question = "Who am I? [[latency=2.5]]"
+    question = "Who am I?"
     process = qa.start("ask", question, env={"DATABASE_URL": url})
     wait_for(lambda: provider.requests, 60)
     with stopped(own_postgres):
+        release_answers()
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out.decode()) == (0, f"Answer to: {question}\n")
         assert b"safe in the outbox" in err

@@ -205,15 +205,17 @@ def test_serve_database_down_loses_nothing(
     provider: FakeProvider,
     own_postgres: Postgres,
     own_postgres_url: str,
+    release_answers: Callable[[], None],
     records: Records,
     wait_for: Callable[..., Any],
 ) -> None:
     served = serve(qa, DATABASE_URL=own_postgres_url)
-    question = "Who am I? [[latency=2.5]]"
+    question = "Who am I?"
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(served.ask, question)
         wait_for(lambda: provider.requests)
         with stopped(own_postgres):
+            release_answers()
             status, record = answer.result(30)
             assert (status, record["answer"]) == (200, f"Answer to: {question}")
             # Without the database nothing new is asked, and the error names the reason.

@@ -569,11 +569,21 @@ def test_batch_rm_after_a_kill_is_not_refused(
 
 @on_sqlite
 def test_batch_output_that_is_removed_meanwhile_is_an_error_and_written_by_the_next_run(
-    qa: Program, provider: FakeProvider, write: Write, tmp_path: Path
+    qa: Program, provider: FakeProvider, write_questions: WriteQuestions, tmp_path: Path
 ) -> None:
     provider.default = "latency=0.2"
     questions = [f"question {number}" for number in range(30)]
-    command = ("batch", write(questions), "--name", "n", "--jobs", "4", "-o", "a.jsonl", "-q")
+    command = (
+        "batch",
+        write_questions(questions),
+        "--name",
+        "n",
+        "--jobs",
+        "4",
+        "-o",
+        "a.jsonl",
+        "-q",
+    )
     process = qa.start(*command, stderr=subprocess.PIPE)
     try:
         while not provider.requests:

@@ -151,6 +151,25 @@ class Console:
         if self.closed:
             raise SystemExit(CLOSED_PIPE)
 
+    def wait(self, seconds: float) -> None:
+        """Wait before more output, and stop at once if the reader of stdout closes it meanwhile.
+
+        Without that, `qa list --watch | head -1` would go on until there is another record.
+
+        Raises:
+            SystemExit: The reader is gone.
+        """
+        from select import POLLERR, POLLHUP, poll
+        from time import sleep
+
+        reader = poll()
+        reader.register(self.stdout, 0)
+        events = reader.poll(seconds * 1000)
+        if any(event & (POLLERR | POLLHUP) for _, event in events):
+            raise SystemExit(CLOSED_PIPE)
+        if events:  # not every system can poll every device
+            sleep(seconds)
+
     def print_message(self, text: str) -> None:
         """Write a sentence to stdout; on a terminal its lines are broken between words.
 

@@ -55,11 +55,12 @@ configuration file."""
 
 SCRIPTING = """\
 stdout has the answer, or the JSON, and nothing else. Status messages go to stderr, and only on a
-terminal, unless -v is given. Every error is one line on stderr that begins with "qa: ".
+terminal, unless -v is given. Warnings, such as an answer that was cut, and the summary of a batch
+always go to stderr, unless -q is given. Every error is one line on stderr that begins with "qa: ".
 
   answer=$(qa ask "Who am I?") || echo "no answer: $?"
   qa ask --json "Who am I?" | jq -r .id
-  qa list --format jsonl --limit 0 | jq -r 'select(.status == "failed") | .question'
+  qa list --status failed --format jsonl --limit 0 | jq -r .question
   qa batch questions.txt -o answers.jsonl && echo "every question is answered"
 
 Any number of qa processes can use one history at the same time. If one is killed, the next command

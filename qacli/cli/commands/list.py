@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
-from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 
 import typer
@@ -303,7 +302,7 @@ def _watch(store: "Store", only: "Filter", limit: int, console: Console, form: F
         elif documents:
             print_table(documents, console, only.search, header=has_header)
             has_header = False
-        sleep(WATCH_SECONDS)
+        console.wait(WATCH_SECONDS)
         new = store.page(limit=MAX_ID, after=last_id, only=only)
         candidates = [*store.get_many(waiting), *new]
         last_id = max([last_id, *(record.id or 0 for record in new)])

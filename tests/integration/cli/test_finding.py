@@ -166,6 +166,21 @@ def test_list_watch_prints_records_as_they_are_answered(qa: Program, store: Stor
         process.communicate()
 
 
+def test_list_watch_ends_when_its_reader_is_gone(qa: Program, store: Store) -> None:
+    keep(store, "Before?")
+    for options in (["--format", "jsonl"], []):
+        process = qa.start("list", "--watch", *options)
+        try:
+            assert b"Before?" in process.stdout.readline()
+            process.stdout.close()
+            assert process.wait(30) == 141  # no other record is written
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+
 @pytest.mark.parametrize(
     ("name", "days", "weeks", "months"),
     [

@@ -112,7 +112,8 @@ class ResultWriter:
                 self._file.close()
                 raise InvalidRequest(
                     f"{path} exists, and its content is not from this batch.",
-                    "Name another file, or use --force to replace it.",
+                    "Name another file, or use --force to replace it; a changed template or option "
+                    "makes another batch.",
                 )
 
     def set_table(self, table: ResultTable) -> None:
@@ -246,14 +247,28 @@ def recorded_output(
 
     The state is stored before the first byte is written, so that the run after a kill can replace
     the file.
+
+    Raises:
+        DatabaseError: The file cannot be written, or is not the one of the beginning any more.
     """
-    if output.name is not None:
-        batches.save_output_state(batch_id, output.name, output.state(complete=False))
+    begun = None if output.name is None else output.state(complete=False)
+    if output.name is not None and begun is not None:
+        batches.save_output_state(batch_id, output.name, begun)
     with output:
         yield output
-    if output.name is not None:
-        with suppress(DatabaseError, OSError):
-            batches.save_output_state(batch_id, output.name, output.state(complete=True))
+    if output.name is None or begun is None:
+        return
+    state = None
+    with suppress(OSError):
+        state = output.state(complete=True)
+    if state is None or state["inode"] != begun["inode"]:
+        raise DatabaseError(
+            f"The results are not in {output.name}: the file was removed or replaced meanwhile.",
+            "Run it again, which writes them: the history has the results, and no question is "
+            "asked twice.",
+        )
+    with suppress(DatabaseError):
+        batches.save_output_state(batch_id, output.name, state)
 
 
 @contextmanager

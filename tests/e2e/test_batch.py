@@ -563,3 +563,26 @@ def test_batch_rm_after_a_kill_is_not_refused(
     process.kill()
     process.wait(timeout=60)
     assert qa("batch", "rm", "n").code == 0
+
+
+@on_sqlite
+def test_batch_output_that_is_removed_meanwhile_is_an_error_and_written_by_the_next_run(
+    qa: Program, provider: FakeProvider, write: Write, tmp_path: Path
+) -> None:
+    provider.default = "latency=0.2"
+    questions = [f"question {number}" for number in range(30)]
+    command = ("batch", write(questions), "--name", "n", "--jobs", "4", "-o", "a.jsonl", "-q")
+    process = qa.start(*command, stderr=subprocess.PIPE)
+    try:
+        while not provider.requests:
+            sleep(0.05)
+        (tmp_path / "a.jsonl").unlink()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 7
+    assert "a.jsonl: the file was removed or replaced" in str(err)
+    asked = len(provider.requests)
+    assert qa(*command).code == 0
+    assert len(lines_of(tmp_path / "a.jsonl")) == len(questions)
+    assert len(provider.requests) == asked

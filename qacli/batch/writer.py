@@ -112,8 +112,8 @@ class ResultWriter:
                 self._file.close()
                 raise InvalidRequest(
                     f"{path} exists, and its content is not from this batch.",
-                    "Name another file, or use --force to replace it. (A changed template or option "
-                    "makes another batch.)",
+                    "Name another file, or use --force to replace it; a changed template or option "
+                    "makes another batch.",
                 )
 
     def set_table(self, table: ResultTable) -> None:

@@ -573,17 +573,8 @@ def test_batch_output_that_is_removed_meanwhile_is_an_error_and_written_by_the_n
 ) -> None:
     provider.default = "latency=0.2"
     questions = [f"question {number}" for number in range(30)]
-    command = (
-        "batch",
-        write_questions(questions),
-        "--name",
-        "n",
-        "--jobs",
-        "4",
-        "-o",
-        "a.jsonl",
-        "-q",
-    )
+    file = write_questions(questions)
+    command = ("batch", file, "--name", "n", "--jobs", "4", "-o", "a.jsonl", "-q")
     process = qa.start(*command, stderr=subprocess.PIPE)
     try:
         while not provider.requests:

@@ -1,6 +1,8 @@
 """The verdicts of `qa batch compare --judge`: a batch like any other, begun from a comparison."""
 
 import json
+import shlex
+import sys
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from tempfile import TemporaryFile
@@ -73,7 +75,12 @@ class Judge:
             name = self._load(reading, prompt, spool, model, max_cost)
         self.comparison.verdict_batch = self.batches.get(name)
         return work_on(
-            self.comparison.verdict_batch, self.batches, self.settings, self.console, jobs=None
+            self.comparison.verdict_batch,
+            self.batches,
+            self.settings,
+            self.console,
+            jobs=None,
+            again=shlex.join(["qa", *sys.argv[1:]]),
         )
 
     def _load(

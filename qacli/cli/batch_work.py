@@ -112,15 +112,25 @@ def _work_on_all(  # noqa: PLR0913 - the options, by name
         code = batch_code or code
 
 
-def work_on(
+def work_on(  # noqa: PLR0913 - the batch and how it is asked, by name
     batch: "Batch",
     batches: "Batches",
     settings: Settings,
     console: Console,
     *,
     jobs: int | None,
+    again: str | None = None,
 ) -> int:
-    """Ask the items of one batch until all are finished; return the exit code."""
+    """Ask the items of one batch until all are finished; return the exit code.
+
+    Args:
+        batch: The batch.
+        batches: The database.
+        settings: The settings.
+        console: Gets the report.
+        jobs: Concurrent requests at most; None means as many as the command that began the batch.
+        again: The command that goes on, also with failed items; None means that of a file.
+    """
     from qacli.batch.claims import refuse_open_parts
     from qacli.batch.progress import Progress
     from qacli.batch.run_options import check_budget, require_run_options, stored_options
@@ -169,7 +179,7 @@ def work_on(
         batches=batches,
         name=batch.name,
         progress=progress,
-        command=f"qa batch work {batch.name}",
-        retry="qa batch FILE --retry-failed",
+        command=again or f"qa batch work {batch.name}",
+        retry=again or "qa batch FILE --retry-failed",
         console=console,
     )

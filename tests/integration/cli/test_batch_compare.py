@@ -252,6 +252,7 @@ def test_compare_judge_that_fails_leaves_verdicts_out(
 
     done = judge(prepare, invoke, home)
     assert done.code == 8
+    assert "qa batch FILE" not in done.err
     result = json.loads(done.out)
     assert (result["judge"]["verdicts"], result["judge"]["missing"]) == (8, 1)
     # Equal answers are not judged.

@@ -69,6 +69,7 @@ class FakeProvider:
                 Reply.parse(behaviour)
         self._first_default, self._first_without = self.default, self.without
         self._first_other_reply = self.other_reply
+        self._first_api_key = self.api_key
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._in_flight = 0
@@ -77,10 +78,11 @@ class FakeProvider:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all requests, counts and the script, and restore the first default."""
+        """Forget all requests, counts and the script, and restore the first default and key."""
         with self._lock:
             self.default, self.without = self._first_default, self._first_without
             self.other_reply = self._first_other_reply
+            self.api_key = self._first_api_key
             self._script: deque[Behaviour] = deque()
             self._requests: list[Request] = []
             self._asked: Counter[str] = Counter()

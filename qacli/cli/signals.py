@@ -19,6 +19,7 @@
 program started (`nohup`, `&` in a script) stays ignored by commands.
 """
 
+import atexit
 import signal
 import termios
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ def _comes_after_import(number: int, frame: FrameType | None) -> bool:
         return False
     signal.signal(signal.SIGALRM, lambda _number, _frame: signal.raise_signal(number))
     signal.setitimer(signal.ITIMER_REAL, IMPORT_CHECK_SECONDS)
+    # A command may end before that. Python removes the handler then, and SIGALRM would kill it.
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
     return True
 
 

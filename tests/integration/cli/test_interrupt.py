@@ -97,6 +97,28 @@ def test_interrupt_at_any_moment_prints_no_traceback_of_qacli(installed_qa: Prog
         assert process.returncode in codes or b"Fatal Python error" in err, process.returncode
 
 
+SIGNAL_BEFORE_THE_END = """
+import signal, time
+from types import SimpleNamespace as Object
+from qacli.cli.signals import _comes_after_import
+
+class SlowToDelete:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.2)
+
+frame = Object(f_code=Object(co_filename="<frozen importlib._bootstrap>"), f_back=None)
+assert _comes_after_import(signal.SIGINT, frame)
+deleted_last = SlowToDelete()
+"""
+
+
+@pytest.mark.usefixtures("database_url")
+def test_signal_in_the_last_import_of_a_command_does_not_kill_it() -> None:
+    # At its end Python removes the handler of SIGALRM, and deletes the modules after that.
+    done = subprocess.run([sys.executable, "-c", SIGNAL_BEFORE_THE_END], check=False, timeout=60)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_in_an_import_ends_the_command_after_the_import(
     installed_qa: Program, tmp_path: Path, number: int

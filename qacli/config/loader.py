@@ -183,11 +183,7 @@ def env_file_settings(file: EnvFile) -> Settings:
 
 
 def with_profile(settings: Settings, profile: str) -> Settings:
-    """Return the settings of this process with another profile; values from flags stay.
-
-    Raises:
-        NotConfigured: See `load_settings`.
-    """
+    """Return the settings with another profile and the same flags; raise as `load_settings`."""
     flags = [name for name, source in settings.sources.items() if source == FLAG]
     loaded = load_settings({**os.environ, "QA_PROFILE": profile})
     return loaded.explicit_values({name: getattr(settings, name) for name in flags})

@@ -323,8 +323,7 @@ class Settings(Values):
 
     def model_name(self, name: str | None) -> str | None:
         """Return the real name of a model, or of the model of the settings for None."""
-        name = name or self.model
-        return self.aliases.get(name, name) if name is not None else None
+        return self.aliases.get(name or self.model or "", name or self.model)
 
     def default_params(self, model: str) -> dict[str, Any]:
         """Return the options for a model where a question does not set them."""
@@ -376,9 +375,8 @@ class Settings(Values):
         if (url := with_driver(self.database_url)) is not None:
             return url
         source = self.sources.get("database_url", "DATABASE_URL")
-        raise NotConfigured(
-            f"The database URL from {source} is not supported.", advice(self.database_url)
-        )
+        what = f"The database URL from {source} is not supported."
+        raise NotConfigured(what, advice(self.database_url))
 
     @property
     def outbox_path(self) -> Path:
@@ -387,10 +385,9 @@ class Settings(Values):
 
     def redact(self, text: str, *secrets: str) -> str:
         """Mask the secrets of these settings, other secrets, and all texts in the form of a key."""
-        key = without_placeholder(self.api_key)
-        own = {key, self.tokens, self.database_url, *self.callers.values()}
-        passwords = {*passwords_in(self.database_url or ""), *passwords_in(self.base_url or "")}
-        return hide_key_shapes(hide_secrets(text, {*own, *passwords, *secrets}))
+        own = {self.tokens, self.database_url, *self.callers.values(), *secrets}
+        own |= {*passwords_in(self.database_url or ""), *passwords_in(self.base_url or "")}
+        return hide_key_shapes(hide_secrets(text, own | {without_placeholder(self.api_key)}))
 
 
 def setting_fields() -> list[Setting]:

@@ -1,4 +1,4 @@
-"""`qa batch` costs little: what it does with a provider that takes no time.
+"""`qa batch` needs little processor time for a question: the provider answers at once.
 
 Questions a second that are asked, answered, on record and in the output file, and the processor's
 time for each, of the whole process from its start to its end. (The provider's own time is not in

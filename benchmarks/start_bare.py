@@ -1,4 +1,4 @@
-"""`qa --version` and `qa --help` take a quarter of what they take in `llm`."""
+"""`qa --version` and `qa --help` need at most a quarter of the time of those of `llm`."""
 
 from collections.abc import Iterator
 from functools import partial

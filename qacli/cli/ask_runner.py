@@ -107,8 +107,8 @@ def make_service(
 
 def followed_record(
     follow: str | None, settings: Settings, console: Console, *, last: bool
-) -> int | None:
-    """Return the id of the record to follow up; None without `--follow` and `--continue`.
+) -> "QuestionAnswer | None":
+    """Return the record to follow up; None without `--follow` and `--continue`.
 
     Args:
         follow: The value of `--follow`: an id, `last`, or -2 for the record before the last.
@@ -132,8 +132,7 @@ def followed_record(
         return last_answered(open_store(settings, console), console)
     if follow is None:
         return None
-    number = parse_record_id(follow)
-    return number if number >= 0 else record_at(open_store(settings, console), number).id
+    return record_at(open_store(settings, console), parse_record_id(follow))
 
 
 def options_of_record(
@@ -152,10 +151,11 @@ def options_of_record(
     from qacli.provider.endpoint import resolve_endpoint
     from qacli.services.follow_up import FollowUpOptions, profiles_of, thread_settings
 
-    kept = thread_settings(record, settings)
-    present = resolve_endpoint(kept, with_key=False).name
-    if kept is not settings:
-        console.info(f"Asking {present} with the profile {kept.profile}, like record {record.id}.")
+    chosen = thread_settings(record, settings)
+    present = resolve_endpoint(chosen, with_key=False).name
+    if chosen is not settings:
+        profile = f"the profile {chosen.profile}"
+        console.info(f"Asking {present} with {profile}, like record {record.id}.")
     elif record.endpoint not in {None, present}:
         profiles = profiles_of(record.endpoint or "", settings)
         advice = f" To ask there: --profile {quote(profiles[0])}" if profiles else ""
@@ -163,7 +163,7 @@ def options_of_record(
             f"Record {record.id} was answered by {record.endpoint}; this question and its thread "
             f"go to {present}.{advice}"
         )
-    return kept, FollowUpOptions.of(record, present)
+    return chosen, FollowUpOptions.of(record, present)
 
 
 def load_context_or_warn(follows_id: int, settings: Settings, console: Console) -> list[Turn]:

@@ -65,14 +65,13 @@ def find_earlier_record(  # noqa: PLR0913 - the options that name a record
                 "Leave out --continue, --follow and --edit-last; --edit goes with it.",
             )
         return _again(again, settings, console)
-    follows_id = followed_record(follow, settings, console, last=last)
-    if follows_id is None:
+    record = followed_record(follow, settings, console, last=last)
+    if record is None:
         question = open_store(settings, console).newest().question if edit_last else None
         return EarlierRecord(settings, question=question)
-    record = open_store(settings, console).get(follows_id)
     settings, options = options_of_record(record, settings, console)
     question = record.question if edit_last else None
-    return EarlierRecord(settings, follows_id, options=options, question=question)
+    return EarlierRecord(settings, record.id, options=options, question=question)
 
 
 def _again(record_id: str, settings: Settings, console: Console) -> EarlierRecord:

@@ -104,8 +104,8 @@ def open_batches(settings: Settings, console: Console, *, connections: int = 0) 
     return Batches(open_store(settings, console, connections=connections))
 
 
-def last_answered(store: "Store", console: Console) -> int:
-    """Return the id of the record that `--continue` follows up.
+def last_answered(store: "Store", console: Console) -> "QuestionAnswer":
+    """Return the record that `--continue` follows up.
 
     It is the last record. If that has no answer, it is the record that it follows up, or else the
     last answered record; then a warning names both.
@@ -127,7 +127,7 @@ def last_answered(store: "Store", console: Console) -> int:
         record = next((store.get(document["id"]) for document in newest), last)
     if record.id != last.id:
         console.warning(f"Record {last.id} has no answer; following up record {record.id}.")
-    return record.id or 0
+    return record
 
 
 def record_at(store: "Store", number: int) -> "QuestionAnswer":

@@ -28,7 +28,7 @@ class Load:
     """Clients in threads, each of which asks one question after the other until `stop`.
 
     Attributes:
-        responses: Each question with the status and the body; the status is 0 if there is none.
+        responses: Each question with the status and the body; the status is 0 if no response came.
     """
 
     def __init__(self, served: Any, latency: float) -> None:

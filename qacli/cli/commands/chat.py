@@ -74,7 +74,6 @@ def chat(  # noqa: PLR0913 - one parameter an option
     from qacli.cli.ask_runner import followed_record, options_of_record
     from qacli.cli.chat_session import ChatOptions, ChatQuestion, ChatSession
     from qacli.cli.question_input import fill_template, load_template
-    from qacli.cli.store import open_store
     from qacli.services.follow_up import FollowUpOptions, first_system
 
     console = Console.from_context(context)
@@ -92,10 +91,9 @@ def chat(  # noqa: PLR0913 - one parameter an option
         return fill_template(prompt_template, text, [text], parameters or [])[0]
 
     template_system = fill_template(prompt_template, "?", ["?"], parameters or [])[1]
-    follows_id = followed_record(follow, settings, console, last=last)
+    record = followed_record(follow, settings, console, last=last)
     before = FollowUpOptions()
-    if follows_id is not None:
-        record = open_store(settings, console).get(follows_id)
+    if record is not None:
         settings, before = options_of_record(record, settings, console)
     options = ChatOptions(
         first_system(system, template_system, before.system, settings.system),
@@ -112,8 +110,8 @@ def chat(  # noqa: PLR0913 - one parameter an option
         chat.use_model(model or prompt_template.model or before.model)
         # Report an invalid option before the first question.
         chat.compose(ChatQuestion("?"))
-        if follows_id is not None:
-            chat.resume_from(follows_id)
+        if record is not None:
+            chat.resume_from(record.id or 0)
         stdin = console.stdin
         if stdin and stdin.isatty() and (console.is_terminal or console.stderr.isatty()):
             _run_on_terminal(chat, stdin)

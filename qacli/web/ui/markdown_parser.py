@@ -135,7 +135,7 @@ def mark_direction(block: Sequence[Token]) -> None:
 def is_right_to_left(text: Iterable[str]) -> bool:
     """Return whether the first letter with a direction goes right to left (UAX #9, rule P2)."""
     classes = map(unicodedata.bidirectional, text)
-    return next((of for of in classes if of in {"L", "R", "AL"}), "L") != "L"
+    return next((name for name in classes if name in {"L", "R", "AL"}), "L") != "L"
 
 
 def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:  # noqa: FBT001 - as the parser calls it

@@ -120,20 +120,12 @@ def _exit_codes() -> str:
 def _fill(text: str, indent: str = "") -> str:
     """Break the lines of paragraphs between words, as wide as the screen; keep examples."""
     from shutil import get_terminal_size
-    from textwrap import fill
+
+    from qacli.cli.text_width import wrap_words
 
     width = min(get_terminal_size().columns, MAX_WIDTH)
     return "\n\n".join(
-        part
-        if part.startswith("  ")
-        else fill(
-            part,
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+        part if part.startswith("  ") else wrap_words(indent + " ".join(part.split()), width)
         for part in text.split("\n\n")
     )
 
